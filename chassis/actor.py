@@ -1,4 +1,5 @@
-"""The person or service that a caller claims to act for, from a call's metadata to the request's key.
+"""The person or service that a caller claims to act for, from a call's metadata to the request's
+key.
 
 A claim is an opaque id without personal data. It is stored as claimed: nothing verifies it.
 """
@@ -16,7 +17,9 @@ _claimed: ContextVar[str | None] = ContextVar("claimed_actor", default=None)
 
 
 def set_claimed_actor(value: str | None) -> None:
-    """Sets the claimed actor of this context. Raises Invalid VALIDATION_FAILED where the value breaks PATTERN."""
+    """Sets the claimed actor of this context. Raises Invalid VALIDATION_FAILED where the value
+    breaks PATTERN.
+    """
     if value is not None and not PATTERN.fullmatch(value):
         rule = f"must match ^{PATTERN.pattern}$"
         text = f"The metadata {METADATA_KEY} {rule}, e.g. staff:7f3a."
@@ -25,5 +28,7 @@ def set_claimed_actor(value: str | None) -> None:
 
 
 def claimed_actor() -> str | None:
-    """Returns the claimed actor of the call in this context; None where its metadata has none, and outside a call."""
+    """Returns the claimed actor of the call in this context; None where its metadata has none,
+    and outside a call.
+    """
     return _claimed.get()

@@ -1,7 +1,9 @@
-"""What the broker has given up: a delivery too many, or one that somebody has terminated. Such events go to failed_events too.
+"""What the broker has given up: a delivery too many, or one that somebody has terminated. Such
+events go to failed_events too.
 
-The broker says of each consumer what it has given up, once, to whoever listens; a stream of its own keeps that, and here it is read.
-What a consumer gives up by itself it has stored before (chassis.inbox): then nothing is left to do. Nothing is handled here.
+The broker says of each consumer what it has given up, once, to whoever listens; a stream of its own
+keeps that, and here it is read. What a consumer gives up by itself it has stored before
+(chassis.inbox): then nothing is left to do. Nothing is handled here.
 """
 
 import asyncio
@@ -32,7 +34,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """The broker's words: which message it will not deliver to this consumer any more, after so many deliveries."""
+    """The broker's words: which message it will not deliver to this consumer any more, after so
+    many deliveries.
+    """
 
     stream: str
     consumer: str
@@ -44,12 +48,20 @@ class GivenUp:
 class Advisories:
     """Reads what the broker says of a service's consumers; replicas share the reading."""
 
-    def __init__(self, broker: Broker, failed: FailedEvents, *, service: str, consumers: Mapping[str, str]) -> None:
+    def __init__(
+        self, broker: Broker, failed: FailedEvents, *, service: str, consumers: Mapping[str, str]
+    ) -> None:
         """`consumers` are the service's durable consumers, with their streams."""
         self._broker, self._failed = broker, failed
-        subjects = [f"{kind}.{stream}.{consumer}" for kind in GIVEN_UP for consumer, stream in consumers.items()]
+        subjects = [
+            f"{kind}.{stream}.{consumer}"
+            for kind in GIVEN_UP
+            for consumer, stream in consumers.items()
+        ]
         self._pull = Pull(broker, ADVISORIES, f"{service}-advisories", subjects)
-        self._given_up = telemetry.counter("inbox_given_up_total", "Events that the broker has given up by itself", "consumer")
+        self._given_up = telemetry.counter(
+            "inbox_given_up_total", "Events that the broker has given up by itself", "consumer"
+        )
 
     async def run(self) -> NoReturn:
         """Reads until it is cancelled. Outlives the absence of the broker and of the database."""
@@ -70,10 +82,17 @@ class Advisories:
         event = await self._find(words)
         if event and await self._failed.give_up([event]):  # what we gave up ourselves is no news
             self._given_up.labels(words.consumer).inc()
-            log.error("the broker has given an event up", consumer=words.consumer, event_id=str(event.event_id), seq=words.seq)
+            log.error(
+                "the broker has given an event up",
+                consumer=words.consumer,
+                event_id=str(event.event_id),
+                seq=words.seq,
+            )
 
     async def _find(self, words: GivenUp) -> FailedEvent | None:
-        """The message that was given up. None where it is gone, or where another has its place: what was lost comes again by itself."""
+        """The message that was given up. None where it is gone, or where another has its place:
+        what was lost comes again by itself.
+        """
         try:
             found = await self._broker.streams.get_msg(words.stream, words.seq)
         except NotFoundError:
@@ -81,8 +100,20 @@ class Advisories:
         if found.time is None or found.time > words.time:
             return None
         body, headers = found.data or b"", found.headers or {}
-        event = described(words.consumer, words.stream, words.seq, found.subject or "", headers, body, found.time, words.deliveries)
-        return failed_with(event, Defect(RuntimeError(f"given up by the broker after {words.deliveries} deliveries")))
+        event = described(
+            words.consumer,
+            words.stream,
+            words.seq,
+            found.subject or "",
+            headers,
+            body,
+            found.time,
+            words.deliveries,
+        )
+        return failed_with(
+            event,
+            Defect(RuntimeError(f"given up by the broker after {words.deliveries} deliveries")),
+        )
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Nothing is passed over because the database or the broker is away."""
@@ -103,6 +134,12 @@ def understood(body: bytes) -> GivenUp | None:
     try:
         words: dict[str, Any] = json.loads(body)
         seq, deliveries = int(words["stream_seq"]), int(words["deliveries"])
-        return GivenUp(str(words["stream"]), str(words["consumer"]), seq, deliveries, datetime.fromisoformat(words["timestamp"]))
+        return GivenUp(
+            str(words["stream"]),
+            str(words["consumer"]),
+            seq,
+            deliveries,
+            datetime.fromisoformat(words["timestamp"]),
+        )
     except (ValueError, KeyError, TypeError):
         return None

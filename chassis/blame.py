@@ -27,15 +27,21 @@ class Blame(Enum):
 
     RACE = auto()  # another transaction: try again, and later if that does not help
     TAKEN = auto()  # a natural key: a race, unless it persists; then the data
-    AWAY = auto()  # the database cannot be reached, is too slow, or refuses everybody: later, all of them
+    # the database cannot be reached, is too slow, or refuses everybody: later, all of them
+    AWAY = auto()
     DATA = auto()  # a command, or our own code: find it, and refuse it
-    SCHEMA = auto()  # the database is not as we expect it (a migration is due): find whom it concerns, and later
+    # the database is not as we expect it (a migration is due): find whom it concerns, and later
+    SCHEMA = auto()
 
 
 DATABASE = "database"  # as a dependency that is away is named
 
 # Where it is nobody's fault here, the same may succeed later; this is what callers are told.
-LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.SCHEMA: "DATABASE_NOT_READY"}
+LATER = {
+    Blame.RACE: "CONTENTION",
+    Blame.AWAY: "DEPENDENCY_UNAVAILABLE",
+    Blame.SCHEMA: "DATABASE_NOT_READY",
+}
 
 # What people are told beside it.
 TOLD = {
@@ -44,12 +50,14 @@ TOLD = {
     Blame.SCHEMA: "the database is not migrated to what this version expects",
 }
 
-# What may be nobody's fault here: `blame` gives any other error to DATA. An error of a connection is an OSError, and so is a timeout.
+# What may be nobody's fault here: `blame` gives any other error to DATA. An error of a connection
+# is an OSError, and so is a timeout.
 TROUBLE = (Race, DBAPIError, PoolExhausted, OSError)
 
 READ_ONLY = "25006"  # read_only_sql_transaction
 
-# SQLSTATE, or its class of two characters. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# SQLSTATE, or its class of two characters.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATES = {
     "40001": Blame.RACE,  # serialization_failure
     "40P01": Blame.RACE,  # deadlock_detected
@@ -72,7 +80,9 @@ STATES = {
 
 
 def blame(error: BaseException) -> Blame:
-    """Whose fault the error is, judged by its SQLSTATE where PostgreSQL has spoken, else by its class."""
+    """Whose fault the error is, judged by its SQLSTATE where PostgreSQL has spoken, else by its
+    class.
+    """
     if isinstance(error, Race):
         return Blame.RACE
     if isinstance(error, DBAPIError) and (state := getattr(error.orig, "sqlstate", None)):
@@ -105,7 +115,9 @@ def deferring() -> Iterator[None]:
 
 @contextmanager
 def only_reading() -> Iterator[None]:
-    """Turns a write on a connection that we ourselves have made read-only into Defect: that is a bug of ours, and no standby's word."""
+    """Turns a write on a connection that we ourselves have made read-only into Defect: that is a
+    bug of ours, and no standby's word.
+    """
     try:
         yield
     except DBAPIError as error:
@@ -115,7 +127,9 @@ def only_reading() -> Iterator[None]:
 
 
 async def patiently(work: Callable[[], Awaitable[T]], waits: str) -> T:
-    """What `work` answers; while the database is away it is called again and again. `waits` names what waits for it."""
+    """What `work` answers; while the database is away it is called again and again. `waits`
+    names what waits for it.
+    """
     while True:
         try:
             return await work()

@@ -1,14 +1,16 @@
-"""A circuit breaker around a peer: while it is out of reach, a call fails at once and does not wait for its deadline.
+"""A circuit breaker around a peer: while it is out of reach, a call fails at once and does not wait
+for its deadline.
 
-    closed --failures_max in a row--> open --open_s later--> half-open --the one probe succeeds--> closed
+    closed --failures_max in a row--> open --open_s later--> half-open --probe succeeds--> closed
                                        ^                          |
                                        +- it fails, or times out -+
 
-This module does the admission and the accounting around pybreaker's state machine, through its public API. pybreaker counts rightly,
-but by itself it is not for asyncio: it lets every waiting call through when half-open, takes every cancellation for a failure, lets late
-results of old calls move it, replaces the error that trips it, and goes by the wall clock. Gate, await, report: its part is one
-synchronous call at the end. What time alone changes (open to half-open, a probe that has run out of time) is computed when it is
-asked for, so that the gauge is true without traffic.
+This module does the admission and the accounting around pybreaker's state machine, through its
+public API. pybreaker counts rightly, but by itself it is not for asyncio: it lets every waiting
+call through when half-open, takes every cancellation for a failure, lets late results of old calls
+move it, replaces the error that trips it, and goes by the wall clock. Gate, await, report: its part
+is one synchronous call at the end. What time alone changes (open to half-open, a probe that has run
+out of time) is computed when it is asked for, so that the gauge is true without traffic.
 """
 
 from __future__ import annotations
@@ -36,13 +38,16 @@ OUTAGE: Final = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-# Answers all the same, though their code is UNAVAILABLE: the peer has looked at the record that is asked for, and with this one it is
-# not the moment: others hold it, or it waits for an event. All the other records are to be had. What defers everybody stays an outage: a
-# database that is away or not ready, a peer of the peer's, too much at once, a replica that drains.
+# Answers all the same, though their code is UNAVAILABLE: the peer has looked at the record that is
+# asked for, and with this one it is not the moment: others hold it, or it waits for an event. All
+# the other records are to be had. What defers everybody stays an outage: a database that is away or
+# not ready, a peer of the peer's, too much at once, a replica that drains.
 ALIVE: Final = frozenset({"CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING"})
-# A call that was given less than this and ran out of it says nothing about the peer: its caller had spent the time elsewhere.
+# A call that was given less than this and ran out of it says nothing about the peer: its caller had
+# spent the time elsewhere.
 FAIR_TIMEOUT_S: Final = 0.25
-# A peer that has not answered for so long is in trouble: a call that its caller gives up after it counts as a failure.
+# A peer that has not answered for so long is in trouble: a call that its caller gives up after it
+# counts as a failure.
 PEER_TIMEOUT_S: Final = 5.0
 # No probe keeps the breaker half-open for longer, whatever its deadline: a watch has an hour.
 PROBE_MAX_S: Final = 10.0
@@ -62,9 +67,9 @@ class Open(Exception):
 class Breaker:
     """One peer's breaker; `name` is the peer's, for metrics and messages.
 
-    It opens after `failures_max` failures in a row, for `open_s`. `timeout_s` is the peer's time-out: a
-    call that is cancelled after it has waited longer, or as long as it was given, is a failure. Seconds
-    are those of `clock`, a monotonic one.
+    It opens after `failures_max` failures in a row, for `open_s`. `timeout_s` is the peer's
+    time-out: a call that is cancelled after it has waited longer, or as long as it was given, is a
+    failure. Seconds are those of `clock`, a monotonic one.
     """
 
     def __init__(
@@ -81,10 +86,16 @@ class Breaker:
         self._opened_at = 0.0
         self._generation = 0  # raised at each change of state: an older call's result is stale
         self._probe_until: float | None = None  # when the probe that is on its way runs out of time
-        level = telemetry.gauge("grpc_client_breaker_state", "0 closed, 1 half-open, 2 open", "breaker")
+        level = telemetry.gauge(
+            "grpc_client_breaker_state", "0 closed, 1 half-open, 2 open", "breaker"
+        )
         level.labels(name).set_function(lambda: _LEVELS[self.state])
-        self._refused = telemetry.counter("grpc_client_breaker_refused_total", "Calls not made: breaker open", "breaker").labels(name)
-        self._trips = telemetry.counter("grpc_client_breaker_opened_total", "Times that a breaker opened", "breaker").labels(name)
+        self._refused = telemetry.counter(
+            "grpc_client_breaker_refused_total", "Calls not made: breaker open", "breaker"
+        ).labels(name)
+        self._trips = telemetry.counter(
+            "grpc_client_breaker_opened_total", "Times that a breaker opened", "breaker"
+        ).labels(name)
         self._machine = pybreaker.CircuitBreaker(
             fail_max=failures_max,
             listeners=[_Listener(self._changed)],
@@ -106,10 +117,12 @@ class Breaker:
 
     @contextmanager
     def attempt(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Surrounds one call (awaits included) that is given `timeout_s`. Raises Open instead of letting it begin.
+        """Surrounds one call (awaits included) that is given `timeout_s`. Raises Open instead of
+        letting it begin.
 
-        A status that comes out is reported, and so is a cancellation after the peer's time-out; both go on as they are. Anything
-        else is neutral: a cancellation before it, a defect on our side of the wire.
+        A status that comes out is reported, and so is a cancellation after the peer's time-out;
+        both go on as they are. Anything else is neutral: a cancellation before it, a defect on our
+        side of the wire.
         """
         attempt = self.admit(timeout_s)
         try:
@@ -125,7 +138,9 @@ class Breaker:
             attempt.over()
 
     def admit(self, timeout_s: float | None = None) -> Attempt:
-        """Lets a call begin that is given `timeout_s`, or raises Open. When half-open only one at a time is let through: the probe."""
+        """Lets a call begin that is given `timeout_s`, or raises Open. When half-open only one
+        at a time is let through: the probe.
+        """
         if self._machine.current_state == pybreaker.STATE_CLOSED:
             return Attempt(self, self._generation, timeout_s, probe=False)
         now = self.clock()
@@ -168,11 +183,15 @@ class Breaker:
 class Attempt:
     """One call that was let through: its first word counts."""
 
-    def __init__(self, breaker: Breaker, generation: int, timeout_s: float | None, *, probe: bool) -> None:
+    def __init__(
+        self, breaker: Breaker, generation: int, timeout_s: float | None, *, probe: bool
+    ) -> None:
         self._breaker, self._generation, self._probe = breaker, generation, probe
         self._began = breaker.clock()
         self._fair = probe or timeout_s is None or timeout_s >= FAIR_TIMEOUT_S
-        self._enough_s = breaker.timeout_s if timeout_s is None else min(timeout_s, breaker.timeout_s)
+        self._enough_s = (
+            breaker.timeout_s if timeout_s is None else min(timeout_s, breaker.timeout_s)
+        )
         self._settled = False
 
     def succeeded(self) -> None:
@@ -182,13 +201,16 @@ class Attempt:
     def failed(self, error: grpc.aio.AioRpcError) -> None:
         """The call ended with a status: an outage, or an answer like any other.
 
-        A call that had too short a time, and ran out of it, proves neither; a probe's deadline always counts.
+        A call that had too short a time, and ran out of it, proves neither; a probe's deadline
+        always counts.
         """
         if self._fair or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             self._settle(outage=_is_outage(error))
 
     def cancelled(self) -> None:
-        """The caller has given the call up: an outage where the peer had had its time, neutral otherwise."""
+        """The caller has given the call up: an outage where the peer had had its time, neutral
+        otherwise.
+        """
         if self._fair and self._breaker.clock() - self._began >= self._enough_s:
             self._settle(outage=True)
 
@@ -218,7 +240,9 @@ def _nothing() -> None:
 
 def _is_outage(error: grpc.aio.AioRpcError) -> bool:
     """Whether a call's end says that the peer is in trouble."""
-    return error.code() in OUTAGE and status.reason(error) not in ALIVE and not status.too_large(error)
+    return (
+        error.code() in OUTAGE and status.reason(error) not in ALIVE and not status.too_large(error)
+    )
 
 
 class _Listener(pybreaker.CircuitBreakerListener):

@@ -1,6 +1,8 @@
-"""Claims: a key stands in the table exactly when its effect is committed. A worker sweeps the old ones.
+"""Claims: a key stands in the table exactly when its effect is committed. A worker sweeps the old
+ones.
 
-`write` takes them; so do the few operators' requests that change no record (chassis.republish, chassis.replays).
+`write` takes them; so do the few operators' requests that change no record (chassis.republish,
+chassis.replays).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +19,8 @@ from chassis.decision import Command
 from chassis.idempotency import Keyed, Reused
 from chassis.tables import among, arrays, insert_rows
 
-# Longer than a stream keeps its messages (14 days) and the outbox its rows: what may come again must find its claim.
+# Longer than a stream keeps its messages (14 days) and the outbox its rows: what may come again
+# must find its claim.
 KEPT = timedelta(days=30)
 NOBODY = UUID(int=0)
 
@@ -50,14 +53,31 @@ class Claims:
         self._insert = insert_rows(*columns).on_conflict_do_nothing().returning(t.key)
         self._find = select(t.key, t.digest, t.target).where(among(t.key))
         self._delete = delete(table).where(among(t.key))
-        old = select(t.key).where(t.claim_time < func.clock_timestamp() - bindparam("kept", type_=INTERVAL))
-        batch = old.order_by(t.claim_time).limit(bindparam("most")).with_for_update(skip_locked=True)
+        old = select(t.key).where(
+            t.claim_time < func.clock_timestamp() - bindparam("kept", type_=INTERVAL)
+        )
+        batch = (
+            old.order_by(t.claim_time).limit(bindparam("most")).with_for_update(skip_locked=True)
+        )
         self._sweep = delete(table).where(t.key.in_(batch))
 
-    async def take(self, connection: AsyncConnection, commands: Sequence[Command | Claim]) -> Mapping[str, tuple[bytes, UUID]]:
-        """Claims every key, and answers with the claims that were there before: their digest and target."""
-        ordered = sorted(commands, key=lambda c: c.key)  # all writes in one order: they wait, and never deadlock
-        rows = [(c.key, c.digest, c.target, *((c.claimed_actor, c.note) if isinstance(c, Claim) else (None, None))) for c in ordered]
+    async def take(
+        self, connection: AsyncConnection, commands: Sequence[Command | Claim]
+    ) -> Mapping[str, tuple[bytes, UUID]]:
+        """Claims every key, and answers with the claims that were there before: their digest and
+        target.
+        """
+        # all writes in one order: they wait, and never deadlock
+        ordered = sorted(commands, key=lambda c: c.key)
+        rows = [
+            (
+                c.key,
+                c.digest,
+                c.target,
+                *((c.claimed_actor, c.note) if isinstance(c, Claim) else (None, None)),
+            )
+            for c in ordered
+        ]
         names = "key", "digest", "target", "claimed_actor", "note"
         won = set((await connection.execute(self._insert, arrays(names, rows))).scalars())
         if not (known := [c.key for c in commands if c.key not in won]):
@@ -68,13 +88,17 @@ class Claims:
         return found
 
     async def first(self, connection: AsyncConnection, command: Claim) -> bool:
-        """Claims one key, and answers whether nobody had. Raises Invalid REQUEST_ID_REUSED where it stands for something else."""
+        """Claims one key, and answers whether nobody had. Raises Invalid REQUEST_ID_REUSED where
+        it stands for something else.
+        """
         known = (await self.take(connection, [command])).get(command.key)
         if known and known[0] != command.digest:
             raise Reused(command.key)
         return known is None
 
-    async def find(self, connection: AsyncConnection, keys: Collection[str]) -> Mapping[str, tuple[bytes, UUID]]:
+    async def find(
+        self, connection: AsyncConnection, keys: Collection[str]
+    ) -> Mapping[str, tuple[bytes, UUID]]:
         """The claims that stand, of those keys: their digest and target."""
         rows = await connection.execute(self._find, arrays(["key"], [[key] for key in keys]))
         return {key: (digest, target) for key, digest, target in rows}
@@ -83,16 +107,24 @@ class Claims:
         """Leaves no claim where nothing was done."""
         await connection.execute(self._delete, arrays(["key"], [[key] for key in keys]))
 
-    async def sweep(self, engine: AsyncEngine, kept: timedelta = KEPT, batch_size_max: int = 1000) -> int:
-        """Deletes what is older than `kept`, in transactions of `batch_size_max` rows at most; answers how many rows went.
+    async def sweep(
+        self, engine: AsyncEngine, kept: timedelta = KEPT, batch_size_max: int = 1000
+    ) -> int:
+        """Deletes what is older than `kept`, in transactions of `batch_size_max` rows at most;
+        answers how many rows went.
 
-        Several replicas may sweep at once: they step over each other's rows. Raises Deferred where the database is away.
+        Several replicas may sweep at once: they step over each other's rows. Raises Deferred where
+        the database is away.
         """
         swept = 0
         while True:
             with deferring():
                 async with engine.begin() as connection:
-                    gone = (await connection.execute(self._sweep, {"kept": kept, "most": batch_size_max})).rowcount
+                    gone = (
+                        await connection.execute(
+                            self._sweep, {"kept": kept, "most": batch_size_max}
+                        )
+                    ).rowcount
             swept += gone
             if gone < batch_size_max:
                 return swept

@@ -1,7 +1,8 @@
-"""Calls to a peer: a channel on which each call has a deadline, safe calls are tried again, and an absent peer is noticed.
+"""Calls to a peer: a channel on which each call has a deadline, safe calls are tried again, and an
+absent peer is noticed.
 
-What lives here: channels and their interceptors, outermost first: trace, metrics, deadline, breaker. Nothing of the server's side,
-so that command lines and simulators can import it alone.
+What lives here: channels and their interceptors, outermost first: trace, metrics, deadline,
+breaker. Nothing of the server's side, so that command lines and simulators can import it alone.
 
     channel = connect("127.0.0.1:15052", breaker=Breaker("warehouse"))
     answer = await ask(ReservationServiceStub(channel).ReserveStock, request, timeout_s=2)
@@ -13,7 +14,15 @@ import asyncio
 import importlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -51,15 +60,22 @@ RETRY_POLICY: Final = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
-# Retries stop when more than a tenth of all calls fail, so that they never double the load on a peer in trouble.
+# Retries stop when more than a tenth of all calls fail, so that they never double the load on a
+# peer in trouble.
 RETRY_THROTTLING: Final = {"maxTokens": 100, "tokenRatio": 0.1}
 
 
-def connect(address: str, *, breaker: Breaker | None = None, services: Iterable[ServiceDescriptor] | None = None) -> Channel:
-    """A channel to `address` (host:port, or a gRPC target such as dns:///name:port). It connects by itself, and again when needed.
+def connect(
+    address: str,
+    *,
+    breaker: Breaker | None = None,
+    services: Iterable[ServiceDescriptor] | None = None,
+) -> Channel:
+    """A channel to `address` (host:port, or a gRPC target such as dns:///name:port). It connects by
+    itself, and again when needed.
 
-    With a `breaker`, every call of the channel passes it. `services` are those whose safe methods are tried again: by default all
-    that the project publishes.
+    With a `breaker`, every call of the channel passes it. `services` are those whose safe methods
+    are tried again: by default all that the project publishes.
     """
     interceptors: list[grpc.aio.ClientInterceptor] = [
         *tracing.client_interceptors(),
@@ -73,12 +89,18 @@ def connect(address: str, *, breaker: Breaker | None = None, services: Iterable[
     return grpc.aio.insecure_channel(address, options=_options(config), interceptors=interceptors)
 
 
-async def ask(method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, *, timeout_s: float | None = None) -> Response:
+async def ask(
+    method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+    request: Request,
+    *,
+    timeout_s: float | None = None,
+) -> Response:
     """The peer's answer. Raises a chassis.errors Failure, and never a gRPC error.
 
-    A refusal comes as the peer raised it; a peer that is out of reach, too slow or behind an open breaker is Deferred,
-    DEPENDENCY_UNAVAILABLE. It takes `timeout_s` at most, less when our own caller does not wait that long; by default 10 s.
-    Inside a write it is a RuntimeError: rows would stay locked for as long as the peer takes.
+    A refusal comes as the peer raised it; a peer that is out of reach, too slow or behind an open
+    breaker is Deferred, DEPENDENCY_UNAVAILABLE. It takes `timeout_s` at most, less when our own
+    caller does not wait that long; by default 10 s. Inside a write it is a RuntimeError: rows would
+    stay locked for as long as the peer takes.
     """
     writing.never("call of a peer")
     try:
@@ -88,16 +110,26 @@ async def ask(method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], reque
 
 
 def halves(refused: Refused, asked: int) -> int:
-    """Where to cut a batch of so many records in two, whose answer was too large; 0 where that is not why it was refused."""
+    """Where to cut a batch of so many records in two, whose answer was too large; 0 where that
+    is not why it was refused.
+    """
     return asked // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
 
 
 async def pages(
-    method: Any, request: Any, field: str, *, size: int, limit: int = 0, timeout_s: float | None = None
+    method: Any,
+    request: Any,
+    field: str,
+    *,
+    size: int,
+    limit: int = 0,
+    timeout_s: float | None = None,
 ) -> AsyncGenerator[Sequence[Any], None]:
-    """Page by page, the records of a List method, whose answers have them as `field`: `limit` in all at most, 0: as many as there are.
+    """Page by page, the records of a List method, whose answers have them as `field`: `limit` in
+    all at most, 0: as many as there are.
 
-    Afterwards the request's page_token says where there are more, if so. Each page is asked for, and fails, as `ask` says.
+    Afterwards the request's page_token says where there are more, if so. Each page is asked for,
+    and fails, as `ask` says.
     """
     left = limit
     while True:
@@ -113,7 +145,12 @@ async def pages(
 
 def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
     """gRPC's service config: which methods of `services` it tries again, and how."""
-    names = [{"service": service.full_name, "method": method.name} for service in services for method in service.methods if is_safe(method)]
+    names = [
+        {"service": service.full_name, "method": method.name}
+        for service in services
+        for method in service.methods
+        if is_safe(method)
+    ]
     return {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}] if names else [],
@@ -122,7 +159,9 @@ def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
 
 
 def is_safe(method: MethodDescriptor) -> bool:
-    """Whether a call may be made again when nobody knows if it was executed: a read, or a change with a request_id. Streams are not."""
+    """Whether a call may be made again when nobody knows if it was executed: a read, or a change
+    with a request_id. Streams are not.
+    """
     if method.server_streaming or method.client_streaming or method.name in NEVER_RETRIED:
         return False
     return method.name.startswith(READS) or "request_id" in method.input_type.fields_by_name
@@ -132,9 +171,20 @@ def is_safe(method: MethodDescriptor) -> bool:
 def _published() -> tuple[ServiceDescriptor, ...]:
     """Every service in the generated contracts."""
     root = importlib.import_module("ordermesh").__path__
-    files = sorted({file.relative_to(folder) for folder in root for file in Path(folder).rglob("*_service_pb2.py")})
-    modules = [importlib.import_module(".".join(("ordermesh", *file.with_suffix("").parts))) for file in files]
-    return tuple(service for module in modules for service in module.DESCRIPTOR.services_by_name.values())
+    files = sorted(
+        {
+            file.relative_to(folder)
+            for folder in root
+            for file in Path(folder).rglob("*_service_pb2.py")
+        }
+    )
+    modules = [
+        importlib.import_module(".".join(("ordermesh", *file.with_suffix("").parts)))
+        for file in files
+    ]
+    return tuple(
+        service for module in modules for service in module.DESCRIPTOR.services_by_name.values()
+    )
 
 
 def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -162,9 +212,15 @@ class _Metrics:
 
     def __init__(self, kind: str) -> None:
         which = ("grpc_type", "grpc_service", "grpc_method")
-        self._started = telemetry.counter("grpc_client_started_total", "Calls that were made", *which)
-        self._handled = telemetry.counter("grpc_client_handled_total", "Calls that ended, by status code", *which, "grpc_code")
-        self._seconds = telemetry.histogram("grpc_client_handling_seconds", "How long calls took", *which)
+        self._started = telemetry.counter(
+            "grpc_client_started_total", "Calls that were made", *which
+        )
+        self._handled = telemetry.counter(
+            "grpc_client_handled_total", "Calls that ended, by status code", *which, "grpc_code"
+        )
+        self._seconds = telemetry.histogram(
+            "grpc_client_handling_seconds", "How long calls took", *which
+        )
         self._kind = kind
 
     @contextmanager
@@ -190,13 +246,17 @@ class _Metrics:
 
 
 class _UnaryMetrics(_Metrics, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
         with self.around(client_call_details):
             return await _answered(continuation(client_call_details, request))
 
 
 class _StreamMetrics(_Metrics, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
         with ExitStack() as stack:
             stack.enter_context(self.around(client_call_details))
             call = await continuation(client_call_details, request)
@@ -207,18 +267,23 @@ class _StreamMetrics(_Metrics, grpc.aio.UnaryStreamClientInterceptor):
 
 
 class _UnaryContext(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
         return await continuation(_handed_down(client_call_details, DEFAULT_TIMEOUT_S), request)
 
 
 class _StreamContext(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
         return await continuation(_handed_down(client_call_details, STREAM_TIMEOUT_S), request)
 
 
 def _handed_down(details: Details, default_s: float) -> Details:
-    """The call with its claimed actor, and with its time: what was asked for (else the default), but no more than the method's own bound,
-    and than what is left to our own caller less a margin.
+    """The call with its claimed actor, and with its time: what was asked for (else the default),
+    but no more than the method's own bound, and than what is left to our own caller less a
+    margin.
     """
     timeout_s = default_s if details.timeout is None else details.timeout
     timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
@@ -240,7 +305,9 @@ class _UnaryBreaker(grpc.aio.UnaryUnaryClientInterceptor):
     def __init__(self, breaker: Breaker) -> None:
         self._breaker = breaker
 
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
         try:
             with self._breaker.attempt(client_call_details.timeout):
                 return await _answered(continuation(client_call_details, request))
@@ -249,19 +316,25 @@ class _UnaryBreaker(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
-    """A stream proves by its first response that the peer is there; how it ends much later says nothing new."""
+    """A stream proves by its first response that the peer is there; how it ends much later says
+    nothing new.
+    """
 
     def __init__(self, breaker: Breaker) -> None:
         self._breaker = breaker
 
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
         try:
             attempt = self._breaker.admit(client_call_details.timeout)
         except Open as refusal:
             raise _refused(self._breaker, refusal) from None
         try:
             call = await continuation(client_call_details, request)
-        except BaseException:  # a cancellation too: a probe's place that is not given back would keep the breaker half-open
+        # a cancellation too: a probe's place that is not given back would keep the breaker
+        # half-open
+        except BaseException:
             attempt.over()
             raise
         call.add_done_callback(partial(_ended, attempt))
@@ -269,7 +342,9 @@ class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
 
 
 def _ended(attempt: Attempt, call: Any) -> None:
-    """The stream is over. Cancelled before its first response, it may have waited for longer than the peer's time-out."""
+    """The stream is over. Cancelled before its first response, it may have waited for longer
+    than the peer's time-out.
+    """
     if call.cancelled():
         attempt.cancelled()
     attempt.over()
@@ -287,9 +362,15 @@ async def _proving(call: Any, attempt: Attempt) -> AsyncIterator[Any]:
 
 
 def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
-    """What a call gets that an open breaker lets not begin: the same status that a server would send."""
+    """What a call gets that an open breaker lets not begin: the same status that a server would
+    send.
+    """
     text = f"{breaker.name} has not answered lately, and is not asked for the moment"
-    code, message, trailing = encode(Deferred("DEPENDENCY_UNAVAILABLE", text, retry_after_s=refusal.retry_after_s, peer=breaker.name))
+    code, message, trailing = encode(
+        Deferred(
+            "DEPENDENCY_UNAVAILABLE", text, retry_after_s=refusal.retry_after_s, peer=breaker.name
+        )
+    )
     return _status(code, message, trailing)
 
 
@@ -310,7 +391,9 @@ async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
             yield response
 
 
-def _status(code: grpc.StatusCode, message: str, trailing: Iterable[tuple[str, bytes]] = ()) -> grpc.aio.AioRpcError:
+def _status(
+    code: grpc.StatusCode, message: str, trailing: Iterable[tuple[str, bytes]] = ()
+) -> grpc.aio.AioRpcError:
     """An error as gRPC would raise it, for a call that was never made."""
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), message)
 

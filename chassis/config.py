@@ -1,7 +1,8 @@
 """A service's settings: typed, from the environment, all faults at once and in plain sentences.
 
-What lives here: the settings that every service has, and how settings are read. A service's own stand in its config.py, in a subclass
-that names its default addresses. A field's environment variable is its name in capitals.
+What lives here: the settings that every service has, and how settings are read. A service's own
+stand in its config.py, in a subclass that names its default addresses. A field's environment
+variable is its name in capitals.
 """
 
 import re
@@ -20,33 +21,69 @@ Config = TypeVar("Config", bound="BaseSettings")
 
 
 class ServiceConfig(BaseSettings):
-    """What every service is told. What may hold a password is a secret: it shows nowhere, and is asked for by name.
+    """What every service is told. What may hold a password is a secret: it shows nowhere, and is
+    asked for by name.
 
-    A subclass sets `service` (its short name, for logs, metrics and traces) and the default addresses.
+    A subclass sets `service` (its short name, for logs, metrics and traces) and the default
+    addresses.
     """
 
     service: ClassVar[str]
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
-    database_url: SecretStr = Field(description="PostgreSQL, as postgresql+psycopg://user:password@host:port/database")
-    nats_url: SecretStr = Field(description="NATS, as nats://host:port; several with commas between")
+    database_url: SecretStr = Field(
+        description="PostgreSQL, as postgresql+psycopg://user:password@host:port/database"
+    )
+    nats_url: SecretStr = Field(
+        description="NATS, as nats://host:port; several with commas between"
+    )
     listen_address: str = Field(description="host:port for gRPC; port 0 is any free one")
     metrics_address: str = Field(description="host:port for Prometheus to scrape")
 
-    strict_deadlines: bool = Field(default=False, description="refuse calls that come without a deadline")
-    calls_max: int = Field(default=256, ge=1, le=100_000, description="calls answered at once; more are refused")
-    streams_max: int = Field(default=1_000, ge=1, le=100_000, description="open streams at once; more are refused")
-    drain_delay_s: float = Field(default=0.5, ge=0, le=60, description="seconds of serving on after health says NOT_SERVING")
-    drain_grace_s: float = Field(default=10.0, ge=0, le=600, description="seconds that calls get to finish when the service ends")
-    database_pool_size: int = Field(default=8, ge=1, le=100, description="pooled database connections of the process")
-    stream_replicas: int = Field(default=1, ge=1, le=5, description="servers of the broker that hold a copy of the service's events")
+    strict_deadlines: bool = Field(
+        default=False, description="refuse calls that come without a deadline"
+    )
+    calls_max: int = Field(
+        default=256, ge=1, le=100_000, description="calls answered at once; more are refused"
+    )
+    streams_max: int = Field(
+        default=1_000, ge=1, le=100_000, description="open streams at once; more are refused"
+    )
+    drain_delay_s: float = Field(
+        default=0.5, ge=0, le=60, description="seconds of serving on after health says NOT_SERVING"
+    )
+    drain_grace_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=600,
+        description="seconds that calls get to finish when the service ends",
+    )
+    database_pool_size: int = Field(
+        default=8, ge=1, le=100, description="pooled database connections of the process"
+    )
+    stream_replicas: int = Field(
+        default=1,
+        ge=1,
+        le=5,
+        description="servers of the broker that hold a copy of the service's events",
+    )
     stream_bytes_max: int = Field(
-        default=4 * 2**30, ge=2**20, le=2**60, description="bytes of events that the broker keeps; then it refuses more, and they wait"
+        default=4 * 2**30,
+        ge=2**20,
+        le=2**60,
+        description="bytes of events that the broker keeps; then it refuses more, and they wait",
     )
     reflection: bool = Field(default=True, description="tell clients about the services' contracts")
-    channelz: bool = Field(default=False, description="tell about connections; only where LISTEN_ADDRESS is on loopback")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least important lines to log")
+    channelz: bool = Field(
+        default=False,
+        description="tell about connections; only where LISTEN_ADDRESS is on loopback",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important lines to log"
+    )
 
     @field_validator("listen_address", "metrics_address")
     @classmethod
@@ -60,12 +97,17 @@ class ServiceConfig(BaseSettings):
     @model_validator(mode="after")
     def _shows_connections_to_itself_alone(self) -> Self:
         if self.channelz and not self.listen_address.startswith(LOOPBACK):
-            raise ValueError("CHANNELZ shows every connection to whoever asks: it is only for a LISTEN_ADDRESS on loopback")
+            raise ValueError(
+                "CHANNELZ shows every connection to whoever asks: it is only for a LISTEN_ADDRESS"
+                " on loopback"
+            )
         return self
 
 
 def load(config: type[Config]) -> Config:
-    """The settings from the environment. With faults it says every one of them on stderr, and exits with code 2."""
+    """The settings from the environment. With faults it says every one of them on stderr, and
+    exits with code 2.
+    """
     try:
         return config()
     except ValidationError as error:
@@ -74,7 +116,10 @@ def load(config: type[Config]) -> Config:
 
 def faults(config: type[BaseSettings], error: ValidationError) -> list[str]:
     """Each fault as a sentence that names the environment variable, and never its value."""
-    return [_sentence(config, fault) for fault in error.errors(include_url=False, include_context=True, include_input=False)]
+    return [
+        _sentence(config, fault)
+        for fault in error.errors(include_url=False, include_context=True, include_input=False)
+    ]
 
 
 def _sentence(config: type[BaseSettings], fault: ErrorDetails) -> str:
@@ -83,7 +128,11 @@ def _sentence(config: type[BaseSettings], fault: ErrorDetails) -> str:
     if field not in config.model_fields:
         return f"{said}."
     # A subclass that only sets a default leaves the description to its base.
-    bases = (base.model_fields[field] for base in config.__mro__ if issubclass(base, BaseSettings) and field in base.model_fields)
+    bases = (
+        base.model_fields[field]
+        for base in config.__mro__
+        if issubclass(base, BaseSettings) and field in base.model_fields
+    )
     about = next((base.description for base in bases if base.description), "")
     wanted = f" ({about})" if about else ""
     if fault["type"] == "missing":
@@ -93,5 +142,8 @@ def _sentence(config: type[BaseSettings], fault: ErrorDetails) -> str:
 
 def _exit(config: type[BaseSettings], error: ValidationError) -> NoReturn:
     sentences = faults(config, error)
-    sys.stderr.write("The service cannot start with these settings:\n" + "".join(f"  {sentence}\n" for sentence in sentences))
+    sys.stderr.write(
+        "The service cannot start with these settings:\n"
+        + "".join(f"  {sentence}\n" for sentence in sentences)
+    )
     raise SystemExit(EXIT_CODE)

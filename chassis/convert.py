@@ -1,5 +1,5 @@
-"""What every service's wire needs: times, optional fields, money that names its field, enums of two worlds with the same names, and where
-a watch has come to. Pure.
+"""What every service's wire needs: times, optional fields, money that names its field, enums of
+two worlds with the same names, and where a watch has come to. Pure.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,9 @@ V = TypeVar("V", bound=int)
 
 
 def names(of: type[E], prefix: str, value: Callable[[str], V]) -> dict[E, V]:
-    """Our enum's members and the contract's values, by name: PENDING is PREFIX_PENDING. Raises ValueError where the contract lacks one."""
+    """Our enum's members and the contract's values, by name: PENDING is PREFIX_PENDING. Raises
+    ValueError where the contract lacks one.
+    """
     return {member: value(f"{prefix}_{member.name}") for member in of}
 
 
@@ -39,7 +41,9 @@ def timestamp_or_none(time: datetime | None) -> Timestamp | None:
 
 
 def moment(message: Timestamp, field: str) -> datetime:
-    """The time that a request or an event says, in UTC. Raises Invalid, naming the field, for what is no time."""
+    """The time that a request or an event says, in UTC. Raises Invalid, naming the field, for
+    what is no time.
+    """
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -47,11 +51,13 @@ def moment(message: Timestamp, field: str) -> datetime:
 
 
 def given(message: Message, field: str, under: str = "") -> Any:
-    """A field's value, None where it is unset (times as datetime): the field has presence, or this raises ValueError.
+    """A field's value, None where it is unset (times as datetime): the field has presence, or this
+    raises ValueError.
 
-    A bound (`..._time_from`, `..._time_before`) is rounded up to the next microsecond, which is what our times have: so it divides
-    them as the time that was asked for does. `under` is where the message stands in its request, to name the field by its path.
-    Raises Invalid for a time that is none.
+    A bound (`..._time_from`, `..._time_before`) is rounded up to the next microsecond, which is
+    what our times have: so it divides them as the time that was asked for does. `under` is where
+    the message stands in its request, to name the field by its path. Raises Invalid for a time that
+    is none.
     """
     if not message.HasField(field):
         return None
@@ -69,7 +75,9 @@ def given(message: Message, field: str, under: str = "") -> Any:
 
 
 def money(message: money_pb2.Money, field: str, currency: str | None = None) -> Money:
-    """An amount of a request or an event. Raises Invalid, naming the field, for what is no amount, or not in `currency`."""
+    """An amount of a request or an event. Raises Invalid, naming the field, for what is no
+    amount, or not in `currency`.
+    """
     if currency and message.currency_code != currency:
         raise invalid(f"{field}.currency_code", f"must be {currency}")
     try:
@@ -79,12 +87,16 @@ def money(message: money_pb2.Money, field: str, currency: str | None = None) -> 
 
 
 def resume_token(watched: UUID, version: int) -> str:
-    """What a watch gives its client to go on with after a breach: what it watches, and the version that was told last."""
+    """What a watch gives its client to go on with after a breach: what it watches, and the
+    version that was told last.
+    """
     return pack(watched, version)
 
 
 def resumed(resume_token: str, watched: UUID) -> int | None:
-    """The version after which a watch goes on; None: from the start. Raises Invalid for what no watch of this record has given."""
+    """The version after which a watch goes on; None: from the start. Raises Invalid for what no
+    watch of this record has given.
+    """
     if not resume_token:
         return None
     try:
@@ -98,4 +110,6 @@ def resumed(resume_token: str, watched: UUID) -> int | None:
 
 def invalid(field: str, rule: str) -> InvalidField:
     """The refusal of a request or event whose field breaks a rule that the contract cannot say."""
-    return InvalidField("VALIDATION_FAILED", f"{field}: {rule}.", violations=[Violation(field, rule)])
+    return InvalidField(
+        "VALIDATION_FAILED", f"{field}: {rule}.", violations=[Violation(field, rule)]
+    )

@@ -1,4 +1,5 @@
-"""Points at which a test may have this process killed, to show that nothing is lost there. In production they cost a look-up.
+"""Points at which a test may have this process killed, to show that nothing is lost there. In
+production they cost a look-up.
 
 docs/architecture.md lists them all.
 """
@@ -8,7 +9,9 @@ import signal
 
 
 def point(name: str) -> None:
-    """Kills this process on the spot if CRASH_AT in the environment names the point ("outbox.published:3": the third time)."""
+    """Kills this process on the spot if CRASH_AT in the environment names the point
+    ("outbox.published:3": the third time).
+    """
     planned = os.environ.get("CRASH_AT")
     if planned is None:
         return

@@ -1,12 +1,22 @@
 """The one way to write: load, decide, save, once for each key. And the one way to read beside it.
 
-A set of commands is one transaction: claim the keys, lock what the fresh ones need, read the clock, fold, save.
-`load`, `decide` and `save` may run again and know nothing of it. No write inside a write; nothing remote inside a write.
+A set of commands is one transaction: claim the keys, lock what the fresh ones need, read the clock,
+fold, save. `load`, `decide` and `save` may run again and know nothing of it. No write inside a
+write; nothing remote inside a write.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,9 +41,12 @@ R = TypeVar("R")
 H = TypeVar("H")
 T = TypeVar("T")
 
-# load(connection, commands, ids of the records that repeats are answered with) -> what they are about, locked, by id;
-# what a command finds by its natural key stands under the command's target too
-Load = Callable[[AsyncConnection, Sequence[C], Collection[UUID]], Awaitable[MutableMapping[UUID, R]]]
+# load(connection, commands, ids of the records that repeats are answered with) -> what they are
+# about, locked, by id; what a command finds by its natural key stands under the command's target
+# too
+Load = Callable[
+    [AsyncConnection, Sequence[C], Collection[UUID]], Awaitable[MutableMapping[UUID, R]]
+]
 # save(connection, the records before, those that changed, rows of history)
 Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H]], Awaitable[None]]
 Attempt = Callable[[AsyncConnection, Sequence[C]], Awaitable[dict[str, Outcome[R]]]]
@@ -52,11 +65,13 @@ def connect(
     lock_timeout_s: float = 5,
     silence_s: float = 15,
 ) -> AsyncEngine:
-    """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a statement, or a silent server.
+    """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a
+    statement, or a silent server.
 
-    `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing: Python is the limit.
-    With a `pool_size` of 0 nothing is pooled: a connection ends when it is let go, and what it holds with it.
-    `silence_s` should be longer than any statement may take: it is for servers that do not end them themselves.
+    `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing:
+    Python is the limit. With a `pool_size` of 0 nothing is pooled: a connection ends when it is let
+    go, and what it holds with it. `silence_s` should be longer than any statement may take: it is
+    for servers that do not end them themselves.
     """
     limits = {
         "statement_timeout": statement_timeout_s,
@@ -66,7 +81,11 @@ def connect(
     options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        **({"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 5} if pool_size else {"poolclass": NullPool}),
+        **(
+            {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 5}
+            if pool_size
+            else {"poolclass": NullPool}
+        ),
         isolation_level="READ COMMITTED",
         connect_args={
             "application_name": name,
@@ -85,7 +104,9 @@ def connect(
 
 
 def _end_what_comes_late(engine: Engine) -> None:
-    """Ends connections that are given back after the engine was disposed of: the pool that they came from is nobody's any more."""
+    """Ends connections that are given back after the engine was disposed of: the pool that they
+    came from is nobody's any more.
+    """
 
     @event.listens_for(engine, "do_connect")
     def opening(_: object, record: ConnectionPoolEntry, *__: object) -> None:
@@ -98,13 +119,16 @@ def _end_what_comes_late(engine: Engine) -> None:
 
 
 def _end_what_takes_no_writes(engine: Engine) -> None:
-    """After a failover a connection may lead to what is a standby now, and lives on: it ends at the first write that is refused, and with
-    it all that the pool has. Where we ourselves asked for one that can change nothing, the server says nothing about itself.
+    """After a failover a connection may lead to what is a standby now, and lives on: it ends at
+    the first write that is refused, and with it all that the pool has. Where we ourselves asked
+    for one that can change nothing, the server says nothing about itself.
     """
 
     @event.listens_for(engine, "handle_error")
     def failed(context: ExceptionContext) -> None:
-        asked = context.connection is not None and context.connection.get_execution_options().get("postgresql_readonly")
+        asked = context.connection is not None and context.connection.get_execution_options().get(
+            "postgresql_readonly"
+        )
         if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and not asked:
             context.is_disconnect = True
 
@@ -112,20 +136,27 @@ def _end_what_takes_no_writes(engine: Engine) -> None:
 class Database:
     """A service's database: its engine, its claims, its outbox.
 
-    `on_change` is called after each commit that has changed records, with their ids: events may wait for them.
+    `on_change` is called after each commit that has changed records, with their ids: events may
+    wait for them.
     """
 
     def __init__(self, engine: AsyncEngine, claims: Table, outbox: Outbox) -> None:
         self.engine, self.claims, self.outbox = engine, Claims(claims), outbox
         self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
-        self._retries = telemetry.counter("write_retries_total", "Sets that were written again after a race", "blame")
+        self._retries = telemetry.counter(
+            "write_retries_total", "Sets that were written again after a race", "blame"
+        )
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one moment and can change nothing. Raises Deferred where the database is at fault, Defect for a write."""
+        """A connection that sees one moment and can change nothing. Raises Deferred where the
+        database is at fault, Defect for a write.
+        """
         with deferring():
             async with self.engine.connect() as connection:
-                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
                 with only_reading():
                     yield connection
 
@@ -133,23 +164,36 @@ class Database:
         """Whether the effect of this key is committed."""
         return bool(await self.claims.find(connection, [key]))
 
-    async def write(self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]) -> list[Outcome[R]]:
+    async def write(
+        self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]
+    ) -> list[Outcome[R]]:
         """Answers each command, in the order given: what came of it, or why it was not done."""
 
-        async def attempt(connection: AsyncConnection, commands: Sequence[C]) -> dict[str, Outcome[R]]:
+        async def attempt(
+            connection: AsyncConnection, commands: Sequence[C]
+        ) -> dict[str, Outcome[R]]:
             return await self._attempt(connection, commands, load, decide, save)
 
-        once = {c.key: c for c in reversed(commands)}  # the first of each key, in the order of the commands
+        # the first of each key, in the order of the commands
+        once = {c.key: c for c in reversed(commands)}
         outcomes: dict[str, Outcome[R]] = {}
         try:
             with writing():
-                await self._settle([once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes)
+                await self._settle(
+                    [once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes
+                )
         except Deferred as away:
             outcomes = dict.fromkeys(once, away) | outcomes
-        return [outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands]
+        return [
+            outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands
+        ]
 
-    async def _settle(self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]) -> None:
-        """A race retries the set; no connection: nobody's fault; whatever else: one by one, to find whose."""
+    async def _settle(
+        self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]
+    ) -> None:
+        """A race retries the set; no connection: nobody's fault; whatever else: one by one, to
+        find whose.
+        """
         failure, fault = Exception(), Blame.RACE
         for pause in range(TRIES if commands else 0):
             try:
@@ -171,16 +215,28 @@ class Database:
             outcomes |= {c.key: deferral(fault) or Defect(failure) for c in commands}
 
     async def _attempt(
-        self, connection: AsyncConnection, commands: Sequence[C], load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]
+        self,
+        connection: AsyncConnection,
+        commands: Sequence[C],
+        load: Load[C, R],
+        decide: Decide[R, C, H],
+        save: Save[R, H],
     ) -> dict[str, Outcome[R]]:
         claimed = await self.claims.take(connection, commands)
         fresh = [c for c in commands if c.key not in claimed]
-        repeats = {c.key: (c.target, claimed[c.key][1]) for c in commands if c.key in claimed and claimed[c.key][0] == c.digest}
+        repeats = {
+            c.key: (c.target, claimed[c.key][1])
+            for c in commands
+            if c.key in claimed and claimed[c.key][0] == c.digest
+        }
         needed = [c for c in commands if c.key not in claimed or c.key in repeats]
         picture = await load(connection, needed, {target for _, target in repeats.values()})
         now = (await connection.execute(CLOCK)).scalar_one()
         folded = fold(picture, fresh, decide, now)
-        again = {key: Done(picture[known if known in picture else proposed], repeat=True) for key, (proposed, known) in repeats.items()}
+        again = {
+            key: Done(picture[known if known in picture else proposed], repeat=True)
+            for key, (proposed, known) in repeats.items()
+        }
         if len(folded.undone) < len(fresh):
             if folded.after or folded.history:
                 await save(connection, folded.before, folded.after, folded.history)
@@ -191,7 +247,9 @@ class Database:
             await _finish(self._commit(connection, bool(folded.facts), folded.changed))
         return {c.key: Reused(c.key) for c in commands} | again | folded.outcomes
 
-    async def _commit(self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]) -> None:
+    async def _commit(
+        self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]
+    ) -> None:
         await connection.commit()
         crash.point("database.committed")
         if appended:
@@ -200,7 +258,9 @@ class Database:
 
 
 async def _or_throw_away(connection: AsyncConnection, work: Awaitable[T]) -> T:
-    """A connection whose view of the schema is out of date (a cached plan, say) must not serve again."""
+    """A connection whose view of the schema is out of date (a cached plan, say) must not serve
+    again.
+    """
     try:
         return await work
     except DBAPIError as error:

@@ -1,7 +1,7 @@
 """How much time a call has left, carried from the server's door to the calls that it causes.
 
-What lives here: one context variable and its arithmetic. No transport: the server's interceptor sets it, the client's reads it.
-Time is the monotonic clock in seconds; wall clocks jump.
+What lives here: one context variable and its arithmetic. No transport: the server's interceptor
+sets it, the client's reads it. Time is the monotonic clock in seconds; wall clocks jump.
 """
 
 import time
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-# What a caller keeps for itself of the time that it was given, to answer in. The longer the deadline,
-# the more calls wait for a frozen peer and time out together, and the longer it takes to see that
-# before the callers hang up.
+# What a caller keeps for itself of the time that it was given, to answer in. The longer the
+# deadline, the more calls wait for a frozen peer and time out together, and the longer it takes to
+# see that before the callers hang up.
 MARGIN_SHARE: Final = 0.05
 MARGIN_MIN_S: Final = 0.05
 MARGIN_MAX_S: Final = 1.0
@@ -21,12 +21,16 @@ _expires: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 def set_budget(seconds: float) -> None:
-    """Say that whatever runs in this context from now on has `seconds` left. A context has one caller, so nothing is put back."""
+    """Say that whatever runs in this context from now on has `seconds` left. A context has one
+    caller, so nothing is put back.
+    """
     _expires.set(time.monotonic() + seconds)
 
 
 def remaining() -> float | None:
-    """Seconds left to whoever asked for what is running now, 0 when the time is over; None when nobody set a limit (a worker)."""
+    """Seconds left to whoever asked for what is running now, 0 when the time is over; None when
+    nobody set a limit (a worker).
+    """
     expires = _expires.get()
     return None if expires is None else max(expires - time.monotonic(), 0.0)
 

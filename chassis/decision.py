@@ -14,25 +14,34 @@ H = TypeVar("H")
 class Command(Protocol):
     """What can be written: it says what it is idempotent on, and which record it concerns.
 
-    key     `method:request_id`, `consumer:event_id`, or `...:step` where one thing needs several writes
-    digest  a hash of what is asked without its request_id: the same key with another digest is refused
-    target  the id of the one record that the command names, known before the write; for a new record its proposed id
-    cause   what led to it: a request_id, an event's id, or a name that a worker gives its turn. Empty: nothing that has a name
+    key     `method:request_id`, `consumer:event_id`, or `...:step` where one thing needs several
+            writes
+    digest  a hash of what is asked without its request_id: the same key with another digest is
+            refused
+    target  the id of the one record that the command names, known before the write; for a new
+            record its proposed id
+    cause   what led to it: a request_id, an event's id, or a name that a worker gives its turn.
+            Empty: nothing that has a name
     """
 
     @property
     def key(self) -> str: ...
+
     @property
     def digest(self) -> bytes: ...
+
     @property
     def target(self) -> UUID: ...
+
     @property
     def cause(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[R, H]):
-    """The record afterwards (the same object: a skip), what its history gains, what the world is told."""
+    """The record afterwards (the same object: a skip), what its history gains, what the world is
+    told.
+    """
 
     record: R
     history: Sequence[H] = ()
@@ -41,7 +50,9 @@ class Decision(Generic[R, H]):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """The record as it stands. A repeat did nothing this time; what was skipped found that it changes nothing."""
+    """The record as it stands. A repeat did nothing this time; what was skipped found that it
+    changes nothing.
+    """
 
     record: R
     repeat: bool = False

@@ -1,4 +1,6 @@
-"""An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is acknowledged or stored here."""
+"""An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is
+acknowledged or stored here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ TEXT_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """An event as a handler gets it. `key` and `digest` are what its effect is idempotent on; `time` is when it was published.
+    """An event as a handler gets it. `key` and `digest` are what its effect is idempotent on;
+    `time` is when it was published.
 
     `digest` is chassis.failed.digest_of: one event id with another type is another body.
     """
@@ -47,7 +50,9 @@ class Delivery(Generic[M]):
 
 @dataclass(slots=True)
 class Received:
-    """A message in hand: what it says, whom it is for, and how it stands. Without a delivery it cannot be read, and `fault` says why."""
+    """A message in hand: what it says, whom it is for, and how it stands. Without a delivery it
+    cannot be read, and `fault` says why.
+    """
 
     event: FailedEvent
     kind: type[Message] | None = None
@@ -59,10 +64,19 @@ class Received:
 
 
 def receive(raw: Msg, consumer: str, kinds: Mapping[str, type[Message]]) -> Received:
-    """What a message of the stream is. `kinds` are the messages that there are handlers for, by their full names."""
+    """What a message of the stream is. `kinds` are the messages that there are handlers for, by
+    their full names.
+    """
     place = raw.metadata
     event = described(
-        consumer, place.stream, place.sequence.stream, raw.subject, raw.headers or {}, raw.data, place.timestamp, place.num_delivered
+        consumer,
+        place.stream,
+        place.sequence.stream,
+        raw.subject,
+        raw.headers or {},
+        raw.data,
+        place.timestamp,
+        place.num_delivered,
     )
     received = understand(event, kinds)
     received.raw = raw
@@ -70,9 +84,18 @@ def receive(raw: Msg, consumer: str, kinds: Mapping[str, type[Message]]) -> Rece
 
 
 def described(
-    consumer: str, stream: str, seq: int, subject: str, headers: Mapping[str, str], payload: bytes, time: datetime, attempts: int
+    consumer: str,
+    stream: str,
+    seq: int,
+    subject: str,
+    headers: Mapping[str, str],
+    payload: bytes,
+    time: datetime,
+    attempts: int,
 ) -> FailedEvent:
-    """A message as a row of failed events, whatever its headers: what went wrong is still to be said. `time` is the stream's."""
+    """A message as a row of failed events, whatever its headers: what went wrong is still to be
+    said. `time` is the stream's.
+    """
     fallback = uuid5(NAMESPACE_URL, f"{stream}/{seq}")
     subject, kind = storable(subject), storable(headers.get("ce-type", ""))
     return FailedEvent(
@@ -111,15 +134,23 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
 
 
 def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:
-    """Of a subject that nobody here asked for it is a newer replica's, which shares the consumer: it has it when it comes again."""
+    """Of a subject that nobody here asked for it is a newer replica's, which shares the
+    consumer: it has it when it comes again.
+    """
     if event.subject in {subject_of(kind) for kind in kinds.values()}:
         return wrong_type(event.type, event.subject)
-    return Deferred("EVENT_AHEAD", f"nobody handles events of type {event.type!r} here: does a newer version?")
+    return Deferred(
+        "EVENT_AHEAD", f"nobody handles events of type {event.type!r} here: does a newer version?"
+    )
 
 
 def storable(words: str) -> str:
     """Words of others, as far as PostgreSQL can hold them."""
-    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")[:TEXT_MAX]
+    return (
+        words.encode("utf-8", "replace")
+        .decode("utf-8")
+        .replace("\0", "\N{REPLACEMENT CHARACTER}")[:TEXT_MAX]
+    )
 
 
 def _uuid(words: str) -> UUID | None:

@@ -19,8 +19,8 @@ M = TypeVar("M", bound=Message)
 def parse_event(kind: type[M], subject: str, payload: bytes) -> M:
     """The message of an event of this kind, which keeps the rules of its contract.
 
-    Raises Invalid EVENT_UNREADABLE as `decode_event` does, and where a field breaks a rule: the text names
-    the first such field.
+    Raises Invalid EVENT_UNREADABLE as `decode_event` does, and where a field breaks a rule: the
+    text names the first such field.
     """
     message = decode_event(kind, kind.DESCRIPTOR.full_name, subject, payload)
     normalize_codes(message)
@@ -58,8 +58,8 @@ def decode_payload(kind: type[M], payload: bytes) -> M:
 
 
 def unknown_values(message: Message) -> Iterator[str]:
-    """The fields of the message, and of the records in it, whose enum value this version does not know.
-    A newer publisher may send one: it means no change.
+    """The fields of the message, and of the records in it, whose enum value this version does
+    not know. A newer publisher may send one: it means no change.
     """
     for path, enum in _enum_fields(message.DESCRIPTOR):
         owner: Any = message
@@ -79,7 +79,9 @@ def _enum_fields(of: Descriptor) -> Sequence[tuple[tuple[str, ...], EnumDescript
         if field.enum_type is not None:
             found.append(((field.name,), field.enum_type))
         elif field.message_type is not None:
-            found += [((field.name, *path), enum) for path, enum in _enum_fields(field.message_type)]
+            found += [
+                ((field.name, *path), enum) for path, enum in _enum_fields(field.message_type)
+            ]
     return found
 
 
@@ -90,4 +92,6 @@ def wrong_type(name: str, subject: str) -> Invalid:
 
 def unreadable(text: str, found: Sequence[Violation] = ()) -> Invalid:
     """The refusal of an event that no handler can act on, however often it is replayed."""
-    return Invalid("EVENT_UNREADABLE", f"{text}. Discard it: a replay ends the same.", violations=found)
+    return Invalid(
+        "EVENT_UNREADABLE", f"{text}. Discard it: a replay ends the same.", violations=found
+    )

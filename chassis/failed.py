@@ -35,7 +35,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chassis.tables import FailedState, among, arrays, arrays_of, given
 
 DEFERRAL_LIMIT = timedelta(minutes=15)
-# A parked event waits for its next try as long as it has waited so far, within these bounds: each time twice as long.
+# A parked event waits for its next try as long as it has waited so far, within these bounds: each
+# time twice as long.
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 # A discarded event may come again for so long: its stream was lost, and it is published again.
 KNOWN = timedelta(days=30)
@@ -88,7 +89,9 @@ class FailedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row: the event, when its consumer first stored it, when the row last changed, and when it is tried again."""
+    """A row: the event, when its consumer first stored it, when the row last changed, and when
+    it is tried again.
+    """
 
     event: FailedEvent
     first_time: datetime
@@ -104,8 +107,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows. What is given must all hold. `since` (included) and `before` (not) bound the first failure, `updated_since` and
-    `updated_before` the last update.
+    """Which rows. What is given must all hold. `since` (included) and `before` (not) bound the
+    first failure, `updated_since` and `updated_before` the last update.
     """
 
     states: Collection[FailedState] = OPEN
@@ -125,16 +128,21 @@ class Wanted:
 class FailedEvents:
     """One service's failed events, in sets.
 
-    A method without a connection is a transaction of its own; one with a connection is part of that transaction.
+    A method without a connection is a transaction of its own; one with a connection is part of that
+    transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, table: Table, limit: timedelta = DEFERRAL_LIMIT) -> None:
+    def __init__(
+        self, engine: AsyncEngine, table: Table, limit: timedelta = DEFERRAL_LIMIT
+    ) -> None:
         """`limit` is how long an event may be deferred, from the first time."""
         self._engine, self._table, t = engine, table, table.c
         now = func.clock_timestamp()
         self._now, self._over = now, t.first_time <= now - bindparam("limit", limit, type_=INTERVAL)
         self._end = t.first_time + bindparam("limit", limit, type_=INTERVAL)
-        self._record, self._give_up = self._inserts(now + bindparam("soon", WAIT_MIN, type_=INTERVAL))
+        self._record, self._give_up = self._inserts(
+            now + bindparam("soon", WAIT_MIN, type_=INTERVAL)
+        )
         self._parked = select(exists().where(t.state == FailedState.DEFERRED), now)
         due = t.next_try_time <= now
         self._due = self._claim(due, t.next_try_time)
@@ -150,7 +158,9 @@ class FailedEvents:
         over = update(table).where(named)
         given_up = t.state.in_((FailedState.FAILED, FailedState.DISCARDED))
         self._replay_given_up = over.where(given_up).values(ended | {"state": FailedState.REPLAYED})
-        self._replay_any = over.where(t.state != FailedState.REPLAYED).values(ended | {"state": FailedState.REPLAYED})
+        self._replay_any = over.where(t.state != FailedState.REPLAYED).values(
+            ended | {"state": FailedState.REPLAYED}
+        )
         self._discarded = ended | {"state": FailedState.DISCARDED}
         self._discard = over.where(t.state.in_(OPEN)).values(self._discarded)
         again = given(*(t[name] for name in (*NAME, "reason", "error")))
@@ -161,7 +171,9 @@ class FailedEvents:
             .values(words | {"update_time": now})
         )
         of_consumer = t.consumer == bindparam("of")
-        self._counts = select(t.state, func.count()).where(of_consumer, t.state.in_(OPEN)).group_by(t.state)
+        self._counts = (
+            select(t.state, func.count()).where(of_consumer, t.state.in_(OPEN)).group_by(t.state)
+        )
         recent = t.event_time > now - bindparam("known", KNOWN, type_=INTERVAL)
         discarded = exists().where(of_consumer, t.state == FailedState.DISCARDED, recent)
         self._any_discarded = select(discarded)
@@ -170,11 +182,15 @@ class FailedEvents:
         self._page = select(*(t[name] for name in (*FIELDS, *TIMES) if name != "payload"))
 
     def _inserts(self, soon: ColumnElement[datetime]) -> tuple[Any, Any]:
-        """The statements that store events: with what their handling came to, and those that the broker gave up."""
+        """The statements that store events: with what their handling came to, and those that the
+        broker gave up.
+        """
         t = self._table.c
         rows = given(*(t[name] for name in FIELDS))
         first_try = case((rows.c.state == FailedState.DEFERRED, soon))
-        into = insert(self._table).from_select([*FIELDS, "next_try_time"], select(*rows.c, first_try))
+        into = insert(self._table).from_select(
+            [*FIELDS, "next_try_time"], select(*rows.c, first_try)
+        )
         new, was_done = into.excluded, t.state == FailedState.REPLAYED
         state = case(
             (t.state.in_((FailedState.FAILED, FailedState.DISCARDED)), t.state),
@@ -196,10 +212,14 @@ class FailedEvents:
         # The broker knows less than the consumer that has stored a row.
         return record, into.on_conflict_do_nothing().returning(t.event_id)
 
-    def _claim(self, condition: ColumnElement[bool], *order: ColumnElement[Any] | UnaryExpression[Any]) -> Update:
-        """Takes parked events for one more try, and sets their next one: another replica does not take them meanwhile.
+    def _claim(
+        self, condition: ColumnElement[bool], *order: ColumnElement[Any] | UnaryExpression[Any]
+    ) -> Update:
+        """Takes parked events for one more try, and sets their next one: another replica does not
+        take them meanwhile.
 
-        A process that ends during the try has only delayed them. An event whose time is up has failed before its last try.
+        A process that ends during the try has only delayed them. An event whose time is up has
+        failed before its last try.
         """
         t = self._table.c
         which = (
@@ -222,7 +242,9 @@ class FailedEvents:
                 state=case((self._over, FailedState.FAILED), else_=t.state),
                 attempts=t.attempts + 1,
                 update_time=self._now,
-                next_try_time=case((self._over, null()), else_=func.least(self._now + wait, self._end)),
+                next_try_time=case(
+                    (self._over, null()), else_=func.least(self._now + wait, self._end)
+                ),
             )
             .returning(*(t[name] for name in FIELDS))
         )
@@ -247,7 +269,8 @@ class FailedEvents:
         )
 
     async def record(self, events: Sequence[FailedEvent]) -> Mapping[Name, FailedState]:
-        """Stores what went wrong, and answers how each row stands now: one that is deferred for too long has failed.
+        """Stores what went wrong, and answers how each row stands now: one that is deferred for too
+        long has failed.
 
         What has failed before, or was discarded, stays so.
         """
@@ -256,7 +279,9 @@ class FailedEvents:
             return {_name(row): row.state for row in found}
 
     async def give_up(self, events: Sequence[FailedEvent]) -> int:
-        """Stores events that the broker does not deliver any more, unless they have rows; answers how many were new."""
+        """Stores events that the broker does not deliver any more, unless they have rows;
+        answers how many were new.
+        """
         async with self._engine.begin() as connection:
             return len((await connection.execute(self._give_up, _rows(events))).all())
 
@@ -267,14 +292,21 @@ class FailedEvents:
             return row[0], row[1]
 
     async def claim_due(self, most: int, *, fewest_tries: bool) -> list[FailedEvent]:
-        """Takes events whose next try is due: those that were tried the least, or those that are due for longest.
+        """Takes events whose next try is due: those that were tried the least, or those that are
+        due for longest.
 
         Whoever takes turns between the two starves neither a row that is new nor one that is old.
         """
-        return await self._claimed(self._fewest_tries if fewest_tries else self._due, {"most": most})
+        return await self._claimed(
+            self._fewest_tries if fewest_tries else self._due, {"most": most}
+        )
 
-    async def claim_waiting(self, records: Collection[UUID], before: datetime, most: int) -> list[FailedEvent]:
-        """Takes events that wait for one of these records, due or not, unless they were tried at `before` or later."""
+    async def claim_waiting(
+        self, records: Collection[UUID], before: datetime, most: int
+    ) -> list[FailedEvent]:
+        """Takes events that wait for one of these records, due or not, unless they were tried at
+        `before` or later.
+        """
         which = arrays(["waits_for"], [[record] for record in records])
         return await self._claimed(self._waiting, which | {"before": before, "most": most})
 
@@ -295,7 +327,9 @@ class FailedEvents:
             return {_name(row): row.state for row in found}
 
     async def counts(self, consumer: str) -> Mapping[FailedState, int]:
-        """How many events of the consumer are deferred, and how many have failed; a state of none is left out."""
+        """How many events of the consumer are deferred, and how many have failed; a state of
+        none is left out.
+        """
         async with self._engine.connect() as connection:
             found = await connection.execute(self._counts, {"of": consumer})
             return {row[0]: row[1] for row in found}
@@ -307,18 +341,24 @@ class FailedEvents:
             return bool(found.scalar_one())
 
     async def resolve(self, names: Collection[Name]) -> None:
-        """The events have had their effect: rows of deferred ones are deleted, failed or discarded ones count as replayed."""
+        """The events have had their effect: rows of deferred ones are deleted, failed or
+        discarded ones count as replayed.
+        """
         async with self._engine.begin() as connection:
             await connection.execute(self._forget, _named(names))
             await connection.execute(self._replay_given_up, _named(names))
 
     async def replayed(self, names: Collection[Name]) -> None:
-        """The events have had their effect because an operator wanted it: all rows stay, as replayed."""
+        """The events have had their effect because an operator wanted it: all rows stay, as
+        replayed.
+        """
         async with self._engine.begin() as connection:
             await connection.execute(self._replay_any, _named(names))
 
     async def still(self, events: Sequence[FailedEvent]) -> None:
-        """A replay did not help: each row stays as it stands, with the new error, unless it was replayed meanwhile."""
+        """A replay did not help: each row stays as it stands, with the new error, unless it was
+        replayed meanwhile.
+        """
         rows = arrays_of((*NAME, "reason", "error"), events)
         async with self._engine.begin() as connection:
             await connection.execute(self._still, rows)
@@ -328,7 +368,9 @@ class FailedEvents:
         await connection.execute(self._discard, _named([name]))
 
     async def discard_all(self, connection: AsyncConnection, wanted: Wanted, most: int) -> int:
-        """Discards the rows that are wanted, the oldest trouble first: at most so many. Answers how many."""
+        """Discards the rows that are wanted, the oldest trouble first: at most so many. Answers
+        how many.
+        """
         t = self._table.c
         which = self._first(select(*(t[name] for name in NAME)), wanted, most)
         these = which.with_for_update().cte("which")
@@ -348,8 +390,12 @@ class FailedEvents:
             found = await connection.execute(self._entries, _named(names))
             return {_name(row): _entry(row, row.payload) for row in found}
 
-    async def page(self, wanted: Wanted, after: tuple[datetime, str, UUID, str] | None, most: int) -> Sequence[Entry]:
-        """Rows that are wanted, the oldest trouble first, without payloads: at most so many, behind the place `after`."""
+    async def page(
+        self, wanted: Wanted, after: tuple[datetime, str, UUID, str] | None, most: int
+    ) -> Sequence[Entry]:
+        """Rows that are wanted, the oldest trouble first, without payloads: at most so many,
+        behind the place `after`.
+        """
         t = self._table.c
         query = self._first(self._page, wanted, most)
         if after:
@@ -359,7 +405,9 @@ class FailedEvents:
         async with self._engine.connect() as connection:
             return [_entry(row, b"") for row in await connection.execute(query)]
 
-    async def choose(self, connection: AsyncConnection, wanted: Wanted, most: int) -> Sequence[Name]:
+    async def choose(
+        self, connection: AsyncConnection, wanted: Wanted, most: int
+    ) -> Sequence[Name]:
         """Which rows are wanted, the oldest trouble first: at most so many."""
         names = select(*(self._table.c[name] for name in NAME))
         return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
@@ -398,7 +446,8 @@ def _named(names: Collection[Name]) -> dict[str, Any]:
 
 
 def _rows(events: Sequence[FailedEvent]) -> dict[str, Any]:
-    rows = {e.name: attrgetter(*FIELDS)(e) for e in events}  # an event that is here twice has one row
+    # an event that is here twice has one row
+    rows = {e.name: attrgetter(*FIELDS)(e) for e in events}
     return arrays(FIELDS, [rows[name] for name in sorted(rows)])
 
 

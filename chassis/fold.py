@@ -1,4 +1,6 @@
-"""Decisions fold: each command sees the record that its predecessor left. Pure: nothing is loaded or saved here."""
+"""Decisions fold: each command sees the record that its predecessor left. Pure: nothing is
+loaded or saved here.
+"""
 
 from collections.abc import Callable, Sequence
 from collections.abc import MutableMapping as Picture
@@ -20,9 +22,11 @@ Decide = Callable[[R | None, C, datetime], Decision[R, H]]
 
 @dataclass(frozen=True, slots=True)
 class Folded(Generic[R, H]):
-    """What came of each command, by its key, and what there is to save: each record once, history and facts all, in order.
+    """What came of each command, by its key, and what there is to save: each record once, history
+    and facts all, in order.
 
-    `causes` has the cause of each fact's command, `changed` every id under which a record of `after` stands.
+    `causes` has the cause of each fact's command, `changed` every id under which a record of
+    `after` stands.
     """
 
     outcomes: dict[str, Outcome[R]]
@@ -39,11 +43,14 @@ class Folded(Generic[R, H]):
         return [key for key, outcome in self.outcomes.items() if not isinstance(outcome, Done)]
 
 
-def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, H], now: datetime) -> Folded[R, H]:
+def fold(
+    picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, H], now: datetime
+) -> Folded[R, H]:
     """Decides one command after the other over the picture, which ends as the commands leave it.
 
-    A refused command concerns itself alone, and so does one whose decision raises what it should not.
-    A record may stand under two ids, its own and the one proposed by a command that found it by its natural key: it stays one record.
+    A refused command concerns itself alone, and so does one whose decision raises what it should
+    not. A record may stand under two ids, its own and the one proposed by a command that found it
+    by its natural key: it stays one record.
     """
     before = dict(picture)
     names: dict[int, list[UUID]] = {}
@@ -60,7 +67,8 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
         except Failure as failure:
             failure.target = command.target
             outcomes[command.key] = failure
-        except Exception as bug:  # noqa: BLE001  # a decision is pure: whatever else it raises is its command's affair
+        # a decision is pure: whatever else it raises is its command's affair
+        except Exception as bug:  # noqa: BLE001
             outcomes[command.key] = Defect(bug)
         else:
             for name in names.get(id(before.get(command.target)), [command.target]):

@@ -1,7 +1,9 @@
-"""To follow what happens, as a client does: the responses of a stream, and events as they are published.
+"""To follow what happens, as a client does: the responses of a stream, and events as they are
+published.
 
-What lives here: listening alone. Who must not miss an event has a consumer of its own (chassis.inbox); who listens here keeps up with
-what happens while it happens, and asks by RPC for what it may have missed.
+What lives here: listening alone. Who must not miss an event has a consumer of its own
+(chassis.inbox); who listens here keeps up with what happens while it happens, and asks by RPC for
+what it may have missed.
 """
 
 import asyncio
@@ -34,11 +36,16 @@ log = structlog.get_logger(__name__)
 
 
 async def responses(
-    method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, timeout_s: float | None = None
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+    request: Request,
+    *,
+    timeout_s: float | None = None,
 ) -> AsyncGenerator[Response, None]:
-    """What a method streams, until it ends. Raises a chassis.errors Failure, and never a gRPC error: see `chassis.client.ask`.
+    """What a method streams, until it ends. Raises a chassis.errors Failure, and never a gRPC
+    error: see `chassis.client.ask`.
 
-    `timeout_s` bounds the whole stream (an hour where unset). Who stops early closes the iterator (contextlib.aclosing).
+    `timeout_s` bounds the whole stream (an hour where unset). Who stops early closes the iterator
+    (contextlib.aclosing).
     """
     call = method(request, timeout=timeout_s)
     try:
@@ -51,14 +58,18 @@ async def responses(
 
 
 async def watch(
-    method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, patience_s: float
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+    request: Request,
+    *,
+    patience_s: float,
 ) -> AsyncGenerator[Response, None]:
     """A Watch method's responses, heartbeats included, until the server ends the watch with OK.
 
     After a breach it goes on where it was, by resume_token. Raises the Failure that ends it: a
     refusal at once, Deferred when nothing has come for `patience_s` seconds of trying.
     """
-    # Every Watch method has a resume_token in its request and in its responses: a rule of the contracts, which no type says.
+    # Every Watch method has a resume_token in its request and in its responses: a rule of the
+    # contracts, which no type says.
     asked: Any = type(request)()
     asked.CopyFrom(request)
     heard = time.monotonic()
@@ -77,8 +88,11 @@ async def watch(
         await asyncio.sleep(AGAIN_S)
 
 
-async def listen(broker: Broker, hear: Mapping[type[Message], Hear], *, renew_s: float = RENEW_S) -> NoReturn:
-    """Hears events until it is cancelled: those that are published meanwhile, each as often as it is published.
+async def listen(
+    broker: Broker, hear: Mapping[type[Message], Hear], *, renew_s: float = RENEW_S
+) -> NoReturn:
+    """Hears events until it is cancelled: those that are published meanwhile, each as often as it
+    is published.
 
     While the broker is away nothing is heard, and what was published then is not made up for.
     """
@@ -105,9 +119,16 @@ async def _subscribe(client: Client, hear: Mapping[type[Message], Hear]) -> None
 def _reader(event: type[Message], tell: Hear) -> Any:
     async def on_message(message: Msg) -> None:
         try:
-            parsed = decode_event(event, (message.headers or {}).get("ce-type", ""), message.subject, message.data)
+            parsed = decode_event(
+                event, (message.headers or {}).get("ce-type", ""), message.subject, message.data
+            )
         except Invalid as unreadable:
-            log.warning("event ignored", subject=message.subject, reason=unreadable.reason, error=unreadable.message)
+            log.warning(
+                "event ignored",
+                subject=message.subject,
+                reason=unreadable.reason,
+                error=unreadable.message,
+            )
             return
         tell(parsed)
 

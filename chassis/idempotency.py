@@ -1,4 +1,5 @@
-"""What a request is idempotent on: its key, and the digest that tells a repeat from another request under the same key.
+"""What a request is idempotent on: its key, and the digest that tells a repeat from another request
+under the same key.
 
 What lives here: pure functions over a request and its descriptor. Claims are chassis/claims.py's.
 """
@@ -17,9 +18,11 @@ from chassis.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else that the request says.
+    """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else
+    that the request says.
 
-    `claimed_actor` is the call's metadata ordermesh-actor, `note` the request's; None where there is none. A retry may claim another actor.
+    `claimed_actor` is the call's metadata ordermesh-actor, `note` the request's; None where there
+    is none. A retry may claim another actor.
     """
 
     key: str
@@ -31,9 +34,10 @@ class Keyed:
 def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     """The key and the digest of a request that changes something.
 
-    `leave_out` names further fields that may differ between a request and its repeat (an id that the caller proposes anew).
-    Raises ValueError for a request without a request_id, and for a message that is not the request of exactly one method of its
-    own file: both are defects of the contract or its validation, not of the caller.
+    `leave_out` names further fields that may differ between a request and its repeat (an id that
+    the caller proposes anew). Raises ValueError for a request without a request_id, and for a
+    message that is not the request of exactly one method of its own file: both are defects of the
+    contract or its validation, not of the caller.
     """
     request_id: str = getattr(request, "request_id", "")
     if not request_id:
@@ -44,18 +48,22 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
         rest.ClearField(field)
     digest = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
     note: str | None = getattr(request, "note", None)
-    return Keyed(f"{_method(request.DESCRIPTOR)}:{request_id}", digest, claimed_actor(), note or None)
+    return Keyed(
+        f"{_method(request.DESCRIPTOR)}:{request_id}", digest, claimed_actor(), note or None
+    )
 
 
 class Reused(Invalid):
-    """The refusal of a `key` that stands for something else: a request's `<method>:<request_id>`, or an event's."""
+    """The refusal of a `key` that stands for something else: a request's
+    `<method>:<request_id>`, or an event's.
+    """
 
     def __init__(self, key: str) -> None:
         source, _, rest = key.partition(":")
         method = source.rpartition("/")[2]
         text = (
-            f"This request_id stands for another request of {method}. Repeat exactly that request to get its answer, "
-            "or send a new request_id."
+            f"This request_id stands for another request of {method}. Repeat exactly that request"
+            " to get its answer, or send a new request_id."
         )
         super().__init__("REQUEST_ID_REUSED", text, request_id=rest.partition(":")[0])
         self.key = key
@@ -71,5 +79,8 @@ def _method(request: Descriptor) -> str:
         if method.input_type == request
     ]
     if len(paths) != 1:
-        raise ValueError(f"{request.full_name} is the request of {len(paths)} methods of {request.file.name}, not of one")
+        raise ValueError(
+            f"{request.full_name} is the request of {len(paths)} methods of {request.file.name},"
+            " not of one"
+        )
     return paths[0]

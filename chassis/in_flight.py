@@ -1,6 +1,7 @@
 """What a server is doing: how many calls run, and how they come to their end at a drain.
 
-What lives here: the interceptor that knows it. Who waits for it, and how long, stands in chassis/server.py.
+What lives here: the interceptor that knows it. Who waits for it, and how long, stands in
+chassis/server.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ if TYPE_CHECKING:  # generic only for the type checker
 
 
 class InFlight(Interceptor):
-    """Knows which calls are running, until their last `finally`: gRPC's own stop() does not wait for those of calls that it aborts."""
+    """Knows which calls are running, until their last `finally`: gRPC's own stop() does not wait
+    for those of calls that it aborts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +49,9 @@ class InFlight(Interceptor):
                 self._idle.set()
 
     def end_streams(self) -> None:
-        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers go elsewhere and resume there."""
+        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers go elsewhere and
+        resume there.
+        """
         self._draining = True
         self._ended = set(self._waiting)
         for task in self._ended:
@@ -61,7 +66,9 @@ class InFlight(Interceptor):
             await asyncio.sleep(for_s)
 
     async def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        """The stream, until `end_streams`. Only a stream that waits for its next response is interrupted, not one that is sending."""
+        """The stream, until `end_streams`. Only a stream that waits for its next response is
+        interrupted, not one that is sending.
+        """
         task = asyncio.current_task()
         assert task is not None  # gRPC runs each call in a task
         try:
@@ -79,4 +86,8 @@ class InFlight(Interceptor):
                 raise  # gRPC's own: the caller went away
         finally:
             self._ended.discard(task)
-        raise Deferred("DRAINING", "the server is shutting down: call again, another one answers", retry_after_s=0.1)
+        raise Deferred(
+            "DRAINING",
+            "the server is shutting down: call again, another one answers",
+            retry_after_s=0.1,
+        )

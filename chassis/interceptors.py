@@ -1,16 +1,21 @@
-"""What surrounds each call that a server answers: one class a concern, each for unary calls and streams alike.
+"""What surrounds each call that a server answers: one class a concern, each for unary calls and
+streams alike.
 
     trace        chassis/tracing.py, outermost
     Metrics      counts and times, by the code that the caller gets
-    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error id; encodes responses
-    InFlight     chassis/in_flight.py: knows what is running, so that a drain can wait for it, and ends the streams
+    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error
+                 id; encodes responses
+    InFlight     chassis/in_flight.py: knows what is running, so that a drain can wait for it, and
+                 ends the streams
     Deadline     each call has one; what remains of it is known to the calls that it causes
     Admission    a bound on calls at once
     Actor        the person or service that the caller claims to act for
-    Validation   decodes each message that comes in, and holds it to the bounds that its contract states
+    Validation   decodes each message that comes in, and holds it to the bounds that its contract
+                 states
 
-What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers are coroutines, or async generators
-where they stream. The standard services (health, reflection, channelz) are passed by: they must answer when nothing else does.
+What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers
+are coroutines, or async generators where they stream. The standard services (health, reflection,
+channelz) are passed by: they must answer when nothing else does.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ if TYPE_CHECKING:  # generic only for the type checker
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
 
-# A call without a deadline gets this one where deadlines are not demanded; a stream may go on for ever.
+# A call without a deadline gets this one where deadlines are not demanded; a stream may go on for
+# ever.
 DEFAULT_DEADLINE_S: Final = 30.0
 # A message with more values in its lists than this is told of its first violation alone.
 ELEMENTS_MAX: Final = 100
@@ -69,13 +75,17 @@ class Method:
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """A concern around each call: a subclass overrides the hooks that it needs. An instance belongs to one server."""
+    """A concern around each call: a subclass overrides the hooks that it needs. An instance
+    belongs to one server.
+    """
 
     def __init__(self) -> None:
         self._wrapped: dict[str, Handler] = {}
 
     def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
-        """Surrounds a call, from before its request is looked at until its last response is handed over."""
+        """Surrounds a call, from before its request is looked at until its last response is
+        handed over.
+        """
         return nullcontext()
 
     def received(self, method: Method, message: Any) -> Any:
@@ -95,7 +105,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return handler.request_deserializer, handler.response_serializer
 
     async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Puts the concern around a method's handler, once: handlers do not depend on the call."""
         path = handler_call_details.method
@@ -112,16 +124,28 @@ class Interceptor(grpc.aio.ServerInterceptor):
         match handler.request_streaming, handler.response_streaming:
             case False, False:
                 method = Method(service, name, "unary")
-                wrapped, make = self._one(method, handler.unary_unary), grpc.unary_unary_rpc_method_handler
+                wrapped, make = (
+                    self._one(method, handler.unary_unary),
+                    grpc.unary_unary_rpc_method_handler,
+                )
             case True, False:
                 method = Method(service, name, "client_stream")
-                wrapped, make = self._one(method, handler.stream_unary), grpc.stream_unary_rpc_method_handler
+                wrapped, make = (
+                    self._one(method, handler.stream_unary),
+                    grpc.stream_unary_rpc_method_handler,
+                )
             case False, True:
                 method = Method(service, name, "server_stream")
-                wrapped, make = self._many(method, handler.unary_stream), grpc.unary_stream_rpc_method_handler
+                wrapped, make = (
+                    self._many(method, handler.unary_stream),
+                    grpc.unary_stream_rpc_method_handler,
+                )
             case _:
                 method = Method(service, name, "bidi_stream")
-                wrapped, make = self._many(method, handler.stream_stream), grpc.stream_stream_rpc_method_handler
+                wrapped, make = (
+                    self._many(method, handler.stream_stream),
+                    grpc.stream_stream_rpc_method_handler,
+                )
         return make(wrapped, *self.codec(method, handler))
 
     def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +158,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return one
 
     def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Around a handler that answers with a stream; its generator is closed here, in its own task, however the call ends."""
+        """Around a handler that answers with a stream; its generator is closed here, in its own
+        task, however the call ends.
+        """
 
         async def many(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self.around(method, context):
@@ -169,7 +195,9 @@ class Metrics(Interceptor):
             telemetry.counter("grpc_server_msg_received_total", "Messages that came in", *which),
             telemetry.counter("grpc_server_msg_sent_total", "Messages that went out", *which),
         )
-        self._handled = telemetry.counter("grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code")
+        self._handled = telemetry.counter(
+            "grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code"
+        )
         self._methods: dict[Method, tuple[Any, ...]] = {}
 
     @asynccontextmanager
@@ -201,17 +229,22 @@ class Metrics(Interceptor):
         return message
 
     def _of(self, method: Method) -> tuple[Any, ...]:
-        """The method's own started, seconds, received and sent: to look them up by labels at each call would cost more than the rest."""
+        """The method's own started, seconds, received and sent: to look them up by labels at
+        each call would cost more than the rest.
+        """
         found = self._methods.get(method)
         if found is None:
-            found = self._methods[method] = tuple(family.labels(*method.labels) for family in self._families)
+            found = self._methods[method] = tuple(
+                family.labels(*method.labels) for family in self._families
+            )
         return found
 
 
 class Errors(Interceptor):
     """Turns what a handler raises into a status, and lets nobody see an exception's text.
 
-    Responses are encoded here and not by gRPC, which answers with the exception's text when that fails.
+    Responses are encoded here and not by gRPC, which answers with the exception's text when that
+    fails.
     """
 
     def __init__(self) -> None:
@@ -230,7 +263,8 @@ class Errors(Interceptor):
         except Failure as failure:
             _log.debug("call not done", code=failure.code, reason=failure.reason)
             await _abort(context, failure)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets an id, and the log all of it
+        # whatever it is, the caller gets an id, and the log all of it
+        except Exception as error:  # noqa: BLE001
             await _abort(context, _logged(error))
 
     def sent(self, method: Method, message: Any) -> Any:
@@ -242,7 +276,9 @@ class Errors(Interceptor):
 
 
 class Deadline(Interceptor):
-    """Knows how long the caller waits, and hands that on. A call without a deadline gets DEFAULT_DEADLINE_S, or is refused if `strict`."""
+    """Knows how long the caller waits, and hands that on. A call without a deadline gets
+    DEFAULT_DEADLINE_S, or is refused if `strict`.
+    """
 
     def __init__(self, *, strict: bool) -> None:
         super().__init__()
@@ -255,7 +291,9 @@ class Deadline(Interceptor):
             deadline.set_budget(left)
             yield
         elif self._strict:
-            raise Invalid("DEADLINE_REQUIRED", "this server answers only calls that have a deadline")
+            raise Invalid(
+                "DEADLINE_REQUIRED", "this server answers only calls that have a deadline"
+            )
         elif method.streams:
             yield
         else:
@@ -267,21 +305,31 @@ class Deadline(Interceptor):
             except TimeoutError as error:
                 if not limit.expired():
                     raise
-                raise OutOfTime("DEADLINE_EXCEEDED", f"not done in {DEFAULT_DEADLINE_S:g} s") from error
+                raise OutOfTime(
+                    "DEADLINE_EXCEEDED", f"not done in {DEFAULT_DEADLINE_S:g} s"
+                ) from error
 
 
 class Actor(Interceptor):
-    """Reads the claimed actor from the call's metadata (chassis/actor.py). Refuses one that is malformed or given twice."""
+    """Reads the claimed actor from the call's metadata (chassis/actor.py). Refuses one that is
+    malformed or given twice.
+    """
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
-        values = [str(value) for key, value in context.invocation_metadata() or () if key == actor.METADATA_KEY]
+        values = [
+            str(value)
+            for key, value in context.invocation_metadata() or ()
+            if key == actor.METADATA_KEY
+        ]
         actor.set_claimed_actor(", ".join(values) if values else None)
         yield
 
 
 class Admission(Interceptor):
-    """Refuses what is over the limit at once: a short answer now is worth more than a late one. Streams have a limit of their own."""
+    """Refuses what is over the limit at once: a short answer now is worth more than a late one.
+    Streams have a limit of their own.
+    """
 
     def __init__(self, *, calls_max: int, streams_max: int) -> None:
         super().__init__()
@@ -290,7 +338,9 @@ class Admission(Interceptor):
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
         if not self._free[method.streams]:
-            raise Overloaded("OVERLOADED", "the server has as many calls as it admits", retry_after_s=0.5)
+            raise Overloaded(
+                "OVERLOADED", "the server has as many calls as it admits", retry_after_s=0.5
+            )
         self._free[method.streams] -= 1
         try:
             yield
@@ -299,11 +349,13 @@ class Admission(Interceptor):
 
 
 class Validation(Interceptor):
-    """Holds each message that comes in to its contract. It is innermost: what is not admitted costs nothing here.
+    """Holds each message that comes in to its contract. It is innermost: what is not admitted costs
+    nothing here.
 
     1. Its size and its counts, on the bytes, up to the first that is too large (chassis/limits.py).
-    2. The rules of `buf.validate`. Every broken one is told of a message with ELEMENTS_MAX elements or
-       fewer, the first one of a larger message: to find them all takes longer than others should wait.
+    2. The rules of `buf.validate`. Every broken one is told of a message with ELEMENTS_MAX elements
+      or fewer, the first one of a larger message: to find them all takes longer than others should
+      wait.
 
     SKUs and warehouse ids go on in one form.
     """
@@ -316,7 +368,9 @@ class Validation(Interceptor):
     def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
         self._decode[method] = handler.request_deserializer
         pool = descriptor_pool.Default()
-        self._limits[method] = limits_of(pool.FindMethodByName(f"{method.service}.{method.name}").input_type)
+        self._limits[method] = limits_of(
+            pool.FindMethodByName(f"{method.service}.{method.name}").input_type
+        )
         return None, handler.response_serializer
 
     def received(self, method: Method, message: bytes) -> Message:
@@ -326,7 +380,10 @@ class Validation(Interceptor):
         except OverLimit as over:
             raise _invalid([over.violation]) from None
         except DecodeError:
-            raise Invalid("VALIDATION_FAILED", "the request is not the protobuf message that this method takes") from None
+            raise Invalid(
+                "VALIDATION_FAILED",
+                "the request is not the protobuf message that this method takes",
+            ) from None
         normalize_codes(request)
         if found := violations(request, fail_fast=elements > ELEMENTS_MAX):
             raise _invalid(found)
@@ -346,11 +403,15 @@ async def _abort(context: Context, failure: Failure) -> None:
 
 
 def _logged(error: BaseException) -> Defect:
-    """Writes a defect to the log, with its traceback. What is told to the caller has only the id of that line."""
+    """Writes a defect to the log, with its traceback. What is told to the caller has only the id
+    of that line.
+    """
     told = Defect(error)
     told.metadata["error_id"] = uuid.uuid4().hex
     told.message = f"a defect of ours: the log has it under error_id {told.metadata['error_id']}"
-    _log.error("call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error)
+    _log.error(
+        "call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error
+    )
     return told
 
 

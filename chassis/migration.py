@@ -1,6 +1,8 @@
-"""Migrations: a service's Alembic folder, run to its newest revision by one process at a time; and the DDL of the chassis's tables, frozen.
+"""Migrations: a service's Alembic folder, run to its newest revision by one process at a time; and
+the DDL of the chassis's tables, frozen.
 
-A migration never reads today's metadata: what it once did stands in it. A test holds that all of them together make the metadata.
+A migration never reads today's metadata: what it once did stands in it. A test holds that all of
+them together make the metadata.
 """
 
 import importlib
@@ -17,7 +19,8 @@ from sqlalchemy.pool import NullPool
 
 LOCK = 0x6D696772  # "migr": the advisory lock that one migration at a time holds
 
-# claims, outbox, failed_events as chassis.tables first declared them. What changes later gets a V2, and a migration of each service.
+# claims, outbox, failed_events as chassis.tables first declared them. What changes later gets a V2,
+# and a migration of each service.
 V1 = (
     "CREATE TYPE failed_event_state AS ENUM ('deferred', 'failed', 'replayed', 'discarded')",
     """
@@ -68,7 +71,10 @@ V1 = (
         CONSTRAINT failed_events_pkey PRIMARY KEY (consumer, event_id)
     )
     """,
-    "CREATE INDEX failed_events_open ON failed_events (consumer, state) WHERE state IN ('deferred', 'failed')",
+    (
+        "CREATE INDEX failed_events_open ON failed_events (consumer, state) WHERE state IN"
+        " ('deferred', 'failed')"
+    ),
 )
 
 # The numbers and causes of events. The events that are there are numbered by their aggregate.
@@ -88,7 +94,10 @@ NUMBERED_EVENTS = (
     """,
     """
     UPDATE outbox SET sequence = numbered.sequence
-    FROM (SELECT id, create_time, row_number() OVER (PARTITION BY aggregate ORDER BY id) AS sequence FROM outbox) AS numbered
+    FROM (
+        SELECT id, create_time, row_number() OVER (PARTITION BY aggregate ORDER BY id) AS sequence
+        FROM outbox
+    ) AS numbered
     WHERE outbox.id = numbered.id AND outbox.create_time = numbered.create_time
     """,
     "INSERT INTO event_sequences SELECT aggregate, max(sequence) FROM outbox GROUP BY aggregate",
@@ -157,27 +166,34 @@ def compare_with_the_stream_v2() -> None:
 
 
 def number_events() -> None:
-    """For one later migration of each service: the outbox stores the number, the order and the cause of each event."""
+    """For one later migration of each service: the outbox stores the number, the order and the
+    cause of each event.
+    """
     for statement in NUMBERED_EVENTS:
         op.execute(statement)
 
 
 def park_failed_events() -> None:
-    """For one later migration of each service: failed_events holds parked events, and two bodies under one event id."""
+    """For one later migration of each service: failed_events holds parked events, and two bodies
+    under one event id.
+    """
     for statement in PARKING:
         op.execute(statement)
 
 
 def record_operators() -> None:
-    """For one later migration of each service: the claim of an operator's request has its claimed actor and its note."""
+    """For one later migration of each service: the claim of an operator's request has its
+    claimed actor and its note.
+    """
     op.execute("ALTER TABLE claims ADD COLUMN claimed_actor text, ADD COLUMN note text")
 
 
 def migrate(url: str, service: str) -> None:
-    """Brings a database to the newest revision of `service` (a package's name: "order_svc"). Several at once wait for each other.
+    """Brings a database to the newest revision of `service` (a package's name: "order_svc").
+    Several at once wait for each other.
 
-    A migration works while the version before it still serves: it adds first, and takes away in a later release. docs/operations.md names
-    those that need more.
+    A migration works while the version before it still serves: it adds first, and takes away in a
+    later release. docs/operations.md names those that need more.
     """
     package = importlib.import_module(f"{service}.migrations")
     config = Config()
@@ -192,20 +208,28 @@ def migrate(url: str, service: str) -> None:
 
 
 def run(metadata: MetaData) -> None:
-    """What a service's migrations/env.py does: each revision in a transaction of its own, over the connection that `migrate` holds."""
+    """What a service's migrations/env.py does: each revision in a transaction of its own, over
+    the connection that `migrate` holds.
+    """
     connection: Connection = context.config.attributes["connection"]
-    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+    context.configure(
+        connection=connection, target_metadata=metadata, transaction_per_migration=True
+    )
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
 
 
 def differences(connection: Connection, metadata: MetaData) -> Sequence[Any]:
-    """What a migrated database lacks of the metadata, or has besides; the outbox's partitions are not counted."""
+    """What a migrated database lacks of the metadata, or has besides; the outbox's partitions
+    are not counted.
+    """
 
     def counts(name: str | None, kind: str, _parents: object) -> bool:
         return kind != "table" or not (name or "").startswith("outbox_")
 
     options = {"include_name": counts, "compare_type": True, "compare_server_default": False}
-    found: Sequence[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    found: Sequence[Any] = compare_metadata(
+        MigrationContext.configure(connection, opts=options), metadata
+    )
     return found

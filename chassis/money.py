@@ -1,4 +1,6 @@
-"""Money: an integer of minor units with its currency, its one conversion from and to google.type.Money, and exact shares of it."""
+"""Money: an integer of minor units with its currency, its one conversion from and to
+google.type.Money, and exact shares of it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +16,16 @@ UNITS_MAX = 10**12
 
 
 class MoneyError(ValueError):
-    """An amount that cannot be ours: an unknown currency, a fraction of a minor unit, mixed signs or mixed currencies."""
+    """An amount that cannot be ours: an unknown currency, a fraction of a minor unit, mixed
+    signs or mixed currencies.
+    """
 
 
 @dataclass(frozen=True, slots=True, order=False)
 class Money:
-    """`minor` units of an ISO 4217 `currency`: Money(250, "GBP") is 2.50 pounds, Money(250, "JPY") 250 yen."""
+    """`minor` units of an ISO 4217 `currency`: Money(250, "GBP") is 2.50 pounds, Money(250,
+    "JPY") 250 yen.
+    """
 
     minor: int
     currency: str
@@ -43,7 +49,11 @@ class Money:
         digits = minor_digits(self.currency)
         whole, part = divmod(abs(self.minor), 10**digits)
         sign = "-" if self.minor < 0 else ""
-        return f"{sign}{whole}.{part:0{digits}d} {self.currency}" if digits else f"{sign}{whole} {self.currency}"
+        return (
+            f"{sign}{whole}.{part:0{digits}d} {self.currency}"
+            if digits
+            else f"{sign}{whole} {self.currency}"
+        )
 
     def _same(self, other: "Money") -> int:
         if other.currency != self.currency:
@@ -53,7 +63,9 @@ class Money:
 
 @cache
 def minor_digits(currency: str) -> int:
-    """How many decimal digits the currency's minor unit has, by ISO 4217: JPY 0, GBP 2, KWD 3. Raises MoneyError where it has none."""
+    """How many decimal digits the currency's minor unit has, by ISO 4217: JPY 0, GBP 2, KWD 3.
+    Raises MoneyError where it has none.
+    """
     try:
         digits = Currency(currency).exponent
     except ValueError as error:
@@ -64,7 +76,9 @@ def minor_digits(currency: str) -> int:
 
 
 def from_message(message: money_pb2.Money) -> Money:
-    """What a contract says, exactly. Raises MoneyError for a fraction of a minor unit, mixed signs, and nanos of a unit or more."""
+    """What a contract says, exactly. Raises MoneyError for a fraction of a minor unit, mixed
+    signs, and nanos of a unit or more.
+    """
     nanos_in_minor = NANOS // 10 ** minor_digits(message.currency_code)
     if message.units * message.nanos < 0:
         raise MoneyError("units and nanos must have the same sign")
@@ -72,7 +86,10 @@ def from_message(message: money_pb2.Money) -> Money:
         raise MoneyError("nanos must be less than a unit")
     minor, rest = divmod(message.units * NANOS + message.nanos, nanos_in_minor)
     if rest:
-        raise MoneyError(f"{message.currency_code} has {minor_digits(message.currency_code)} decimal digits, and the amount has more")
+        raise MoneyError(
+            f"{message.currency_code} has {minor_digits(message.currency_code)} decimal digits, and"
+            " the amount has more"
+        )
     return Money(minor, message.currency_code)
 
 
@@ -85,7 +102,8 @@ def to_message(money: Money) -> money_pb2.Money:
 
 
 def split(total: int, weights: Sequence[int]) -> list[int]:
-    """Minor units in proportion to the weights, none below zero: the shares add up to the total (largest remainder, the first of equals).
+    """Minor units in proportion to the weights, none below zero: the shares add up to the total
+    (largest remainder, the first of equals).
 
     All weights zero count as all equal. Each share is within one minor unit of its exact one.
     """

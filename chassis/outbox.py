@@ -1,4 +1,5 @@
-"""Append: facts become rows of the outbox, in the order in which they came to be, in the transaction that they tell of.
+"""Append: facts become rows of the outbox, in the order in which they came to be, in the
+transaction that they tell of.
 
 Publishing them is the relay's work.
 """
@@ -58,29 +59,39 @@ class Outbox:
         self.table, self.encode, self.appended = table, encode, asyncio.Event()
         self._insert = _insert(table, table.metadata.tables[EVENT_SEQUENCES])
 
-    async def append(self, connection: AsyncConnection, facts: Sequence[object], causes: Sequence[str]) -> None:
-        """Stores the facts' events; each has its id and its sequence from here on, whatever happens to it.
+    async def append(
+        self, connection: AsyncConnection, facts: Sequence[object], causes: Sequence[str]
+    ) -> None:
+        """Stores the facts' events; each has its id and its sequence from here on, whatever happens
+        to it.
 
-        `causes` says for each fact what led to it. The aggregates of the events are locked
-        by the caller: so their sequences have no gap, and follow the order of the ids.
-        Raises ValueError for an event of more than EVENT_BYTES_MAX: it could never be published,
-        and would hold back all later events of its aggregate.
+        `causes` says for each fact what led to it. The aggregates of the events are locked by the
+        caller: so their sequences have no gap, and follow the order of the ids. Raises ValueError
+        for an event of more than EVENT_BYTES_MAX: it could never be published, and would hold back
+        all later events of its aggregate.
         """
         traceparent = telemetry.traceparent()
         events = [self.encode(fact) for fact in facts]
-        rows = [_row(event, cause, traceparent) for event, cause in zip(events, causes, strict=True)]
+        rows = [
+            _row(event, cause, traceparent) for event, cause in zip(events, causes, strict=True)
+        ]
         places = zip(range(len(rows)), _later_of_aggregate(events), strict=True)
         parameters = arrays(COLUMNS, rows) | arrays(("place", "later"), list(places))
         await connection.execute(self._insert, parameters)
 
 
 def _insert(table: Table, sequences: Table) -> Insert:
-    """One statement: raises the counter of each aggregate by its number of events, in one order, and inserts the rows.
+    """One statement: raises the counter of each aggregate by its number of events, in one order,
+    and inserts the rows.
 
     `place` is a row's place among the rows, `later` how many rows of the same aggregate follow it.
     """
-    rows = given(*(table.c[name] for name in COLUMNS), Column("place", Integer), Column("later", Integer))
-    of_aggregate = select(rows.c.aggregate, func.count()).group_by(rows.c.aggregate).order_by(rows.c.aggregate)
+    rows = given(
+        *(table.c[name] for name in COLUMNS), Column("place", Integer), Column("later", Integer)
+    )
+    of_aggregate = (
+        select(rows.c.aggregate, func.count()).group_by(rows.c.aggregate).order_by(rows.c.aggregate)
+    )
     count = insert(sequences).from_select(["aggregate", "sequence"], of_aggregate)
     count = count.on_conflict_do_update(
         index_elements=["aggregate"],
@@ -110,9 +121,11 @@ def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> tuple[obj
     payload = message.SerializeToString(deterministic=True)
     if len(payload) > EVENT_BYTES_MAX:
         raise ValueError(
-            f"{message.DESCRIPTOR.full_name} of {event.aggregate} has {len(payload)} bytes, and an event may have {EVENT_BYTES_MAX}"
+            f"{message.DESCRIPTOR.full_name} of {event.aggregate} has {len(payload)} bytes, and an"
+            f" event may have {EVENT_BYTES_MAX}"
         )
-    # Some commands name as their cause the key of their request: `/package.Service/Method:request_id`.
+    # Some commands name as their cause the key of their request:
+    # `/package.Service/Method:request_id`.
     causation = cause.rpartition(":")[2] if cause.startswith("/") else cause
     return (
         shard_of(event.aggregate),

@@ -1,4 +1,6 @@
-"""Pages of a list: an opaque token that is bound to its filter, and as many of the rows found as an answer takes."""
+"""Pages of a list: an opaque token that is bound to its filter, and as many of the rows found as
+an answer takes.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from chassis.errors import Invalid, Refused, Violation
 from chassis.tokens import Kind, pack, unpack
 
 SIZE_DEFAULT = 50
-# What the records of an answer have together, so that any client takes it: 4 MiB where nothing else is configured, less some room for
-# the frame of each record and for the token.
+# What the records of an answer have together, so that any client takes it: 4 MiB where nothing else
+# is configured, less some room for the frame of each record and for the token.
 ANSWER_BYTES_MAX = (4 << 20) - (64 << 10)
 FRAME_BYTES = 8
 # How many lines are read, and encoded, at a time: other calls are answered between.
@@ -28,15 +30,17 @@ T = TypeVar("T")
 
 
 class ListRequest(Protocol):
-    """A request that pages: `page_size` (0: the default; its upper bound is a rule of the contract) and `page_token`."""
+    """A request that pages: `page_size` (0: the default; its upper bound is a rule of the
+    contract) and `page_token`.
+    """
 
     page_size: int
     page_token: str
 
 
 class Listed(NamedTuple):
-    """A record that a list has found and that has not been read yet: its place in the list, which ends with its id; how many lines it
-    has.
+    """A record that a list has found and that has not been read yet: its place in the list,
+    which ends with its id; how many lines it has.
     """
 
     place: tuple[Any, ...]
@@ -45,9 +49,11 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for: at most `size` rows that come after the position `after` (None: from the start).
+    """Which part of a list is asked for: at most `size` rows that come after the position `after`
+    (None: from the start).
 
-    `encode` makes of a record what the answer holds. A page has fewer records where they would have more than ANSWER_BYTES_MAX together.
+    `encode` makes of a record what the answer holds. A page has fewer records where they would have
+    more than ANSWER_BYTES_MAX together.
     """
 
     size: int
@@ -55,8 +61,14 @@ class Page:
     filter: int
     encode: Callable[[Any], Message]
 
-    async def fill(self, found: Sequence[Listed], read: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, Any]]]) -> tuple[list[Any], str]:
-        """The page's records, encoded, and the token of the next page, as `cut` gives them; `read` reads a few records at a time."""
+    async def fill(
+        self,
+        found: Sequence[Listed],
+        read: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, Any]]],
+    ) -> tuple[list[Any], str]:
+        """The page's records, encoded, and the token of the next page, as `cut` gives them;
+        `read` reads a few records at a time.
+        """
         kept = _Records()
         for ids in _portions(found[: self.size]):
             records = await read(ids)
@@ -64,8 +76,12 @@ class Page:
                 break
         return kept.messages, self._token([its.place for its in found], kept)
 
-    def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[list[Any], str]:
-        """The page's records, encoded, and the token of the next page ("": that was the last). `rows`: up to size + 1."""
+    def cut(
+        self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]
+    ) -> tuple[list[Any], str]:
+        """The page's records, encoded, and the token of the next page ("": that was the last).
+        `rows`: up to size + 1.
+        """
         kept = _Records()
         kept.take(map(self.encode, rows[: self.size]))
         return kept.messages, self._token([position(row) for row in rows], kept)
@@ -80,14 +96,18 @@ class Page:
 
 
 class _Records:
-    """Records of an answer that fit into it; the first one always does, for no single record is too large."""
+    """Records of an answer that fit into it; the first one always does, for no single record is
+    too large.
+    """
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
         self._room = ANSWER_BYTES_MAX
 
     def take(self, several: Iterable[Message]) -> bool:
-        """Takes one after the other, up to the first that does not fit. Returns whether all fitted."""
+        """Takes one after the other, up to the first that does not fit. Returns whether all
+        fitted.
+        """
         for message in several:
             self._room -= message.ByteSize() + FRAME_BYTES
             if self._room < 0 and self.messages:
@@ -115,14 +135,22 @@ def batch(ids: Sequence[UUID], encode: Callable[[Any], Message]) -> Page:
 
 
 def too_large(fitting: int, asked: int, bound: str) -> Refused:
-    """The refusal of a batch whose answer would be larger than clients take; `fitting` records of it would do."""
+    """The refusal of a batch whose answer would be larger than clients take; `fitting` records
+    of it would do.
+    """
     text = f"The answer would be larger than {ANSWER_BYTES_MAX} bytes. Ask for {bound}."
-    return Refused("ANSWER_TOO_LARGE", text, bytes_max=str(ANSWER_BYTES_MAX), fitting=str(fitting), asked=str(asked))
+    return Refused(
+        "ANSWER_TOO_LARGE",
+        text,
+        bytes_max=str(ANSWER_BYTES_MAX),
+        fitting=str(fitting),
+        asked=str(asked),
+    )
 
 
 def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
-    """The page that a List request asks for; `place` are the kinds of the values that name a row's place in the list (one UUID where
-    not given), and `encode` makes of a row what the answer holds.
+    """The page that a List request asks for; `place` are the kinds of the values that name a row's
+    place in the list (one UUID where not given), and `encode` makes of a row what the answer holds.
 
     Raises Invalid PAGE_TOKEN_INVALID where the token is not ours or belongs to another filter.
     """
@@ -147,7 +175,11 @@ def _filter_hash(request: ListRequest) -> int:
     filters.CopyFrom(request)
     for name in ("page_size", FIELD):
         filters.ClearField(name)
-    body = request.DESCRIPTOR.full_name.encode() + b"\0" + filters.SerializeToString(deterministic=True)
+    body = (
+        request.DESCRIPTOR.full_name.encode()
+        + b"\0"
+        + filters.SerializeToString(deterministic=True)
+    )
     return int.from_bytes(hashlib.sha256(body).digest()[:HASH_BYTES], signed=True)
 
 

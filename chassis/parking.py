@@ -1,8 +1,9 @@
 """Parked events: deferred ones that stand in failed_events and are tried again from there.
 
-An event is tried when a record that it waits for has changed in this process, otherwise at its next try time, which moves
-further away with each try. Batches are bounded, replicas share the rows, and a try that a process does not survive only
-delays its events. How a row is taken and what a try makes of it is chassis.failed's.
+An event is tried when a record that it waits for has changed in this process, otherwise at its next
+try time, which moves further away with each try. Batches are bounded, replicas share the rows, and
+a try that a process does not survive only delays its events. How a row is taken and what a try
+makes of it is chassis.failed's.
 """
 
 import asyncio
@@ -22,11 +23,13 @@ from chassis.turns import Turns
 
 BATCH: Final = 50
 POLL_S: Final = 0.5
-# Tries of what is due take a quarter of the time at most: the rest is for events that come from the stream.
+# Tries of what is due take a quarter of the time at most: the rest is for events that come from the
+# stream.
 REST: Final = 3
 # Changes within so short a time are looked up together.
 TOGETHER_S: Final = 0.02
-# Changed records that are remembered until the next turn. An event that waits for others is tried at its time.
+# Changed records that are remembered until the next turn. An event that waits for others is tried
+# at its time.
 CHANGED_MAX: Final = 10_000
 
 
@@ -60,7 +63,9 @@ class Parking:
                     await asyncio.sleep(TOGETHER_S)
 
     async def _turn(self) -> float:
-        """Tries what waits for changed records, then a batch of what is due. Answers when to look again, in seconds."""
+        """Tries what waits for changed records, then a batch of what is due. Answers when to
+        look again, in seconds.
+        """
         self._wake.clear()
         records, self._changed = self._changed, set()
         self._any, now = await self._failed.parked()
@@ -72,7 +77,8 @@ class Parking:
         began = time.monotonic()
         if began < self._rest_until:
             return self._rest_until - began
-        # Half of a batch each way: rows that are tried in vain hold up neither new rows nor old ones.
+        # Half of a batch each way: rows that are tried in vain hold up neither new rows nor old
+        # ones.
         newest = await self._failed.claim_due(BATCH // 2, fewest_tries=True)
         oldest = await self._failed.claim_due(BATCH // 2, fewest_tries=False)
         tried = await self._try([*newest, *oldest])
@@ -81,7 +87,9 @@ class Parking:
         return rest_s if tried == BATCH else POLL_S
 
     async def _try(self, events: Sequence[FailedEvent]) -> int:
-        """Hands claimed events to their handlers, and stores what came of them. Answers how many they are."""
+        """Hands claimed events to their handlers, and stores what came of them. Answers how many
+        they are.
+        """
         if not events:
             return 0
         outcomes = await self._turns.take(self._handlers.again(events))

@@ -1,7 +1,8 @@
-"""The outbox's partitions, one for each day of creation (UTC): made some days ahead, dropped when old and all published.
+"""The outbox's partitions, one for each day of creation (UTC): made some days ahead, dropped when
+old and all published.
 
-A worker calls `maintain` now and then. Nothing is lost if it does not: rows of a day without a partition go to the default one,
-and are moved when their day gets its own.
+A worker calls `maintain` now and then. Nothing is lost if it does not: rows of a day without a
+partition go to the default one, and are moved when their day gets its own.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,10 @@ KEPT_DAYS = 14
 AHEAD_DAYS = 3
 
 TODAY = text("select (clock_timestamp() at time zone 'UTC')::date")
-PARTITIONS = text("select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'outbox'::regclass")
+PARTITIONS = text(
+    "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent ="
+    " 'outbox'::regclass"
+)
 STRANDED = text("select distinct (create_time at time zone 'UTC')::date from outbox_default")
 
 log = structlog.get_logger()
@@ -33,11 +37,15 @@ class Work:
     drop: tuple[date, ...]
 
 
-async def maintain(engine: AsyncEngine, table: Table, *, kept_days: int = KEPT_DAYS, ahead_days: int = AHEAD_DAYS) -> Work:
-    """Makes and drops partitions of the outbox; answers what was done. Cheap when there is nothing to do; several may call it at once.
+async def maintain(
+    engine: AsyncEngine, table: Table, *, kept_days: int = KEPT_DAYS, ahead_days: int = AHEAD_DAYS
+) -> Work:
+    """Makes and drops partitions of the outbox; answers what was done. Cheap when there is nothing
+    to do; several may call it at once.
 
-    A partition is dropped when its day ended `kept_days` ago or more and no row in it still waits. Raises Deferred where the database
-    is away, or the lock, which stops the writes for some milliseconds, cannot be had within a second: call again later.
+    A partition is dropped when its day ended `kept_days` ago or more and no row in it still waits.
+    Raises Deferred where the database is away, or the lock, which stops the writes for some
+    milliseconds, cannot be had within a second: call again later.
     """
     with deferring():
         async with engine.connect() as connection:
@@ -68,18 +76,34 @@ async def _plan(connection: AsyncConnection, kept_days: int, ahead_days: int) ->
 
 async def _make(connection: AsyncConnection, table: Table, day: date) -> None:
     name, columns = _name(day), ", ".join(table.c.keys())
-    start, end = (f"timestamptz '{d.isoformat()} 00:00:00+00'" for d in (day, day + timedelta(days=1)))
-    moved = f"delete from outbox_default where create_time >= {start} and create_time < {end} returning {columns}"
-    await connection.execute(text(f"create table {name} (like outbox including defaults including constraints)"))
-    await connection.execute(text(f"with moved as ({moved}) insert into {name} ({columns}) select {columns} from moved"))
-    await connection.execute(text(f"alter table outbox attach partition {name} for values from ({start}) to ({end})"))
+    start, end = (
+        f"timestamptz '{d.isoformat()} 00:00:00+00'" for d in (day, day + timedelta(days=1))
+    )
+    moved = (
+        f"delete from outbox_default where create_time >= {start} and create_time < {end} returning"
+        f" {columns}"
+    )
+    await connection.execute(
+        text(f"create table {name} (like outbox including defaults including constraints)")
+    )
+    await connection.execute(
+        text(f"with moved as ({moved}) insert into {name} ({columns}) select {columns} from moved")
+    )
+    await connection.execute(
+        text(f"alter table outbox attach partition {name} for values from ({start}) to ({end})")
+    )
     log.info("outbox partition made", day=day.isoformat())
 
 
 async def _drop(connection: AsyncConnection, day: date) -> bool:
-    waiting = await connection.execute(text(f"select exists (select from {_name(day)} where stream_seq is null)"))
+    waiting = await connection.execute(
+        text(f"select exists (select from {_name(day)} where stream_seq is null)")
+    )
     if waiting.scalar_one():
-        log.warning("an old outbox partition is kept: some of its events still wait to be published", day=day.isoformat())
+        log.warning(
+            "an old outbox partition is kept: some of its events still wait to be published",
+            day=day.isoformat(),
+        )
         return False
     await connection.execute(text(f"drop table {_name(day)}"))
     log.info("outbox partition dropped", day=day.isoformat())
@@ -93,4 +117,5 @@ def _name(day: date) -> str:
 def _days(names: Iterable[str]) -> Iterable[date]:
     for name in names:
         if name != "outbox_default":
-            yield datetime.strptime(name.removeprefix("outbox_"), "%Y%m%d").date()  # noqa: DTZ007  # a day has no zone
+            # a day has no zone
+            yield datetime.strptime(name.removeprefix("outbox_"), "%Y%m%d").date()  # noqa: DTZ007

@@ -10,7 +10,8 @@ from chassis import telemetry
 from chassis.blame import LATER, TROUBLE, blame
 
 PROBE_S = 5.0
-# A database that has not answered for so long counts as away. The probe itself goes on until the engine gives it up.
+# A database that has not answered for so long counts as away. The probe itself goes on until the
+# engine gives it up.
 ANSWER_S = 2.0
 
 _TAKES_WRITES = select(~func.pg_is_in_recovery())
@@ -18,7 +19,9 @@ _TAKES_WRITES = select(~func.pg_is_in_recovery())
 
 async def run(engine: AsyncEngine) -> NoReturn:
     """Asks until it is cancelled."""
-    up = telemetry.reading("database_up", "Whether the database answers and takes writes (1) or not (0)")
+    up = telemetry.reading(
+        "database_up", "Whether the database answers and takes writes (1) or not (0)"
+    )
     while True:
         late = asyncio.get_running_loop().call_later(ANSWER_S, up.set, 0.0)
         try:

@@ -1,8 +1,8 @@
 """Server reflection over the contracts as they were written: with comments, and with every symbol.
 
-Replaces grpcio-reflection's servicer, which answers from the running process's descriptors: these have
-lost their comments, its look-up does not find methods, and a file that nothing imports is unknown to it.
-The messages are the standard ones; source: grpc/reflection/v1alpha/reflection.proto.
+Replaces grpcio-reflection's servicer, which answers from the running process's descriptors: these
+have lost their comments, its look-up does not find methods, and a file that nothing imports is
+unknown to it. The messages are the standard ones; source: grpc/reflection/v1alpha/reflection.proto.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -29,7 +29,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 from ordermesh.options.v1 import options_pb2
 
-# Built by `make generate` beside the generated code: every contract and what it imports, with comments.
+# Built by `make generate` beside the generated code: every contract and what it imports, with
+# comments.
 IMAGE: Final = Path(options_pb2.__file__).parents[3] / "contracts.binpb"
 
 
@@ -56,7 +57,9 @@ class Reflection:
                 self._extensions.setdefault(of, {})[extension.number] = name
 
     def _add_running(self, service: str, files: dict[str, FileDescriptorProto]) -> None:
-        """Adds the file that declares the service, and what it imports, from the process's descriptors."""
+        """Adds the file that declares the service, and what it imports, from the process's
+        descriptors.
+        """
         waiting = [descriptor_pool.Default().FindFileContainingSymbol(service)]
         while waiting:
             running = waiting.pop()
@@ -70,7 +73,9 @@ class Reflection:
         requests: AsyncIterator[ServerReflectionRequest],
         context: grpc.aio.ServicerContext[ServerReflectionRequest, ServerReflectionResponse],
     ) -> AsyncIterator[ServerReflectionResponse]:
-        """Answers each request of the stream. A failed look-up is an answer, and the stream goes on."""
+        """Answers each request of the stream. A failed look-up is an answer, and the stream goes
+        on.
+        """
         async for request in requests:
             response = self._answer(request)
             response.valid_host = request.host
@@ -81,7 +86,9 @@ class Reflection:
         kind = request.WhichOneof("message_request")
         if kind == "list_services":
             found = [ServiceResponse(name=name) for name in self._services]
-            return ServerReflectionResponse(list_services_response=ListServiceResponse(service=found))
+            return ServerReflectionResponse(
+                list_services_response=ListServiceResponse(service=found)
+            )
         if kind == "all_extension_numbers_of_type":
             return self._extension_numbers(request.all_extension_numbers_of_type)
         if kind == "file_by_filename":
@@ -104,7 +111,9 @@ class Reflection:
         for each in wanted:
             wanted += [imported for imported in self._imports[each] if imported not in wanted]
         found = [self._bytes[each] for each in wanted]
-        return ServerReflectionResponse(file_descriptor_response=FileDescriptorResponse(file_descriptor_proto=found))
+        return ServerReflectionResponse(
+            file_descriptor_response=FileDescriptorResponse(file_descriptor_proto=found)
+        )
 
     def _extension_numbers(self, of: str) -> ServerReflectionResponse:
         if of not in self._symbols:
@@ -116,7 +125,9 @@ class Reflection:
 
 def _error(code: grpc.StatusCode, message: str) -> ServerReflectionResponse:
     number: int = code.value[0]
-    return ServerReflectionResponse(error_response=ErrorResponse(error_code=number, error_message=message))
+    return ServerReflectionResponse(
+        error_response=ErrorResponse(error_code=number, error_message=message)
+    )
 
 
 def _symbols(file: FileDescriptorProto) -> Iterator[str]:

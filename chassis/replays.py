@@ -1,9 +1,11 @@
 """What operators ask of failed events, once for each request.
 
-A replay's first transaction chooses the events, and keeps what it chose: a claim of the request itself, and for each event one of a
-step (`key:0`, `key:1`, ... in their order), whose target is the event and whose digest names the rest of it. Another claim, `key:done`,
-follows when all were handled. A repeat in between goes on with the same events; a later one handles none. No repeat takes others.
-A discard is one transaction; its claim `key:done` says in its digest how many rows it has discarded, and whether more match.
+A replay's first transaction chooses the events, and keeps what it chose: a claim of the request
+itself, and for each event one of a step (`key:0`, `key:1`, ... in their order), whose target is the
+event and whose digest names the rest of it. Another claim, `key:done`, follows when all were
+handled. A repeat in between goes on with the same events; a later one handles none. No repeat takes
+others. A discard is one transaction; its claim `key:done` says in its digest how many rows it has
+discarded, and whether more match.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -52,13 +54,17 @@ class Discarded:
 
 
 class Replays:
-    """The requests of one service's operators about its failed events. Each method raises Deferred where the database is away."""
+    """The requests of one service's operators about its failed events. Each method raises
+    Deferred where the database is away.
+    """
 
     def __init__(self, database: Database, failed: FailedEvents) -> None:
         self._database, self._claims, self._failed = database, database.claims, failed
 
     async def one(self, request: Keyed, wanted: Wanted) -> Chosen:
-        """The one event that a request names. Raises as `only` does, and Invalid REQUEST_ID_REUSED."""
+        """The one event that a request names. Raises as `only` does, and Invalid
+        REQUEST_ID_REUSED.
+        """
 
         async def choice(connection: AsyncConnection) -> Sequence[Name]:
             return [await self._only(connection, wanted)]
@@ -67,10 +73,14 @@ class Replays:
 
     async def some(self, request: Keyed, wanted: Wanted, most: int) -> Chosen:
         """The oldest events that are wanted: at most so many. Raises Invalid REQUEST_ID_REUSED."""
-        return await self._choose(request, lambda connection: self._failed.choose(connection, wanted, most), most)
+        return await self._choose(
+            request, lambda connection: self._failed.choose(connection, wanted, most), most
+        )
 
     async def only(self, wanted: Wanted) -> Name:
-        """The row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused FAILED_EVENT_AMBIGUOUS where it is several."""
+        """The row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused
+        FAILED_EVENT_AMBIGUOUS where it is several.
+        """
         with deferring():
             async with self._database.engine.connect() as connection:
                 return await self._only(connection, wanted)
@@ -96,7 +106,9 @@ class Replays:
             return name
 
     async def discard_all(self, request: Keyed, wanted: Wanted, most: int) -> Discarded:
-        """Discards the oldest events that are wanted, at most so many. Raises Invalid REQUEST_ID_REUSED."""
+        """Discards the oldest events that are wanted, at most so many. Raises Invalid
+        REQUEST_ID_REUSED.
+        """
         async with self._transaction(request) as (connection, first):
             done = f"{request.key}:done"
             if not first:
@@ -112,17 +124,23 @@ class Replays:
         async with self._transaction(request) as (connection, first):
             if first:
                 names = await choice(connection)
-                await self._claims.take(connection, [_step(request, n, name) for n, name in enumerate(names)])
+                await self._claims.take(
+                    connection, [_step(request, n, name) for n, name in enumerate(names)]
+                )
                 return Chosen(names)
             done = _done(request).key
             keys = [_step_key(request, n) for n in range(most)]
             found = await self._claims.find(connection, [*keys, done])
             steps = [found[key] for key in keys if key in found]
-            return Chosen([_named(words, event_id) for words, event_id in steps], handled=done in found)
+            return Chosen(
+                [_named(words, event_id) for words, event_id in steps], handled=done in found
+            )
 
     @asynccontextmanager
     async def _transaction(self, request: Keyed) -> AsyncIterator[tuple[AsyncConnection, bool]]:
-        """Claims the request, and tells whether it is the first of its key. Where it raises, nothing is claimed."""
+        """Claims the request, and tells whether it is the first of its key. Where it raises,
+        nothing is claimed.
+        """
         with deferring():
             async with self._database.engine.begin() as connection:
                 yield connection, await self._claims.first(connection, Claim.of(request))
@@ -135,8 +153,13 @@ class Replays:
                 raise not_found(str(wanted.consumer), wanted.event_id)
             case found:
                 digests = ", ".join(digest.hex() for *_, digest in found)
-                text = f"Different bodies came under event {wanted.event_id}. Name one by its digest: {digests}."
-                raise Refused("FAILED_EVENT_AMBIGUOUS", text, event_id=str(wanted.event_id), digests=digests)
+                text = (
+                    f"Different bodies came under event {wanted.event_id}. Name one by its digest:"
+                    f" {digests}."
+                )
+                raise Refused(
+                    "FAILED_EVENT_AMBIGUOUS", text, event_id=str(wanted.event_id), digests=digests
+                )
 
 
 def not_found(consumer: str, event_id: UUID | None) -> NotFound:

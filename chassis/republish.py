@@ -1,8 +1,10 @@
-"""An operator's look at the outbox: how it stands, and letting what was published wait again. All its SQL.
+"""An operator's look at the outbox: how it stands, and letting what was published wait again. All
+its SQL.
 
-A row that waits again is published by the relay under its old id, behind all that the stream has, in the order of its aggregate; its
-mark in the stream is then the new place, and the old copy stays where it is. So marks only grow: the comparison with the stream
-(chassis.rebuild) reads them as before. Consumers know the id, and change nothing.
+A row that waits again is published by the relay under its old id, behind all that the stream has,
+in the order of its aggregate; its mark in the stream is then the new place, and the old copy stays
+where it is. So marks only grow: the comparison with the stream (chassis.rebuild) reads them as
+before. Consumers know the id, and change nothing.
 """
 
 import asyncio
@@ -40,9 +42,11 @@ class RefusedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How an outbox stands: events that wait, the oldest of them, all that are kept, the highest place of one that was published.
+    """How an outbox stands: events that wait, the oldest of them, all that are kept, the highest
+    place of one that was published.
 
-    `refused` are the events that the stream refuses, the oldest first, REFUSED_SHOWN at most: their aggregates' events wait behind them.
+    `refused` are the events that the stream refuses, the oldest first, REFUSED_SHOWN at most: their
+    aggregates' events wait behind them.
     """
 
     waiting: int
@@ -67,23 +71,40 @@ class Events:
 class Republish:
     """The outbox of one service, as its operators see it.
 
-    All of it looks through what is kept, on connections of its own: the service's end a statement after 10 s, and hang up after 15 s
-    of silence, which is what a long statement is to them. It is one transaction and not batch after batch: so the claim stands exactly
-    when all of it is done, and what is killed half-way has done nothing, and may be asked for again.
+    All of it looks through what is kept, on connections of its own: the service's end a statement
+    after 10 s, and hang up after 15 s of silence, which is what a long statement is to them. It is
+    one transaction and not batch after batch: so the claim stands exactly when all of it is done,
+    and what is killed half-way has done nothing, and may be asked for again.
     """
 
     def __init__(self, database: Database) -> None:
-        self._claims, self._outbox, self._table = database.claims, database.outbox, database.outbox.table
-        url, limits = database.engine.url, {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S}
-        self._few = asyncio.Semaphore(AT_ONCE_MAX)  # who comes fifth waits, as long as his deadline lets him
+        self._claims, self._outbox, self._table = (
+            database.claims,
+            database.outbox,
+            database.outbox.table,
+        )
+        url, limits = (
+            database.engine.url,
+            {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S},
+        )
+        # who comes fifth waits, as long as his deadline lets him
+        self._few = asyncio.Semaphore(AT_ONCE_MAX)
         self._engine = connect(url, name="outbox operators", pool_size=0, **limits)
         t = self._table.c
-        # Asked for one by one each of them finds an index; together they would be read from the table, with their payloads.
+        # Asked for one by one each of them finds an index; together they would be read from the
+        # table, with their payloads.
         every, waits = select(func.count()).select_from(self._table), t.stream_seq.is_(None)
-        oldest, highest = select(func.min(t.create_time)).where(waits), select(func.coalesce(func.max(t.stream_seq), 0))
-        self._stats = select(*(query.scalar_subquery() for query in (every.where(waits), oldest, every, highest)))
+        oldest, highest = (
+            select(func.min(t.create_time)).where(waits),
+            select(func.coalesce(func.max(t.stream_seq), 0)),
+        )
+        self._stats = select(
+            *(query.scalar_subquery() for query in (every.where(waits), oldest, every, highest))
+        )
         size = func.length(t.payload)
-        refused = select(t.aggregate, t.event_id, t.type, size, t.refusal, t.create_time).where(t.refusal.is_not(None))
+        refused = select(t.aggregate, t.event_id, t.type, size, t.refusal, t.create_time).where(
+            t.refusal.is_not(None)
+        )
         self._refused = refused.order_by(t.id).limit(REFUSED_SHOWN)
 
     async def stats(self) -> Stats:
@@ -94,12 +115,15 @@ class Republish:
         return Stats(waiting, oldest, kept, highest, refused)
 
     async def count(self, events: Events) -> int:
-        """How many of the events were published, and would be again. Raises Deferred where the database is away."""
+        """How many of the events were published, and would be again. Raises Deferred where the
+        database is away.
+        """
         async with self._transaction() as connection:
             return await self._counted(connection, events, waiting=False)
 
     async def again(self, events: Events, command: Claim) -> int:
-        """Lets the events wait again that were published: all or none, and once for each command. Answers how many wait.
+        """Lets the events wait again that were published: all or none, and once for each command.
+        Answers how many wait.
 
         Raises Invalid REQUEST_ID_REUSED, Deferred where the database is away.
         """
@@ -117,7 +141,11 @@ class Republish:
                 yield connection
 
     def _unmark(self, events: Events) -> Update:
-        return update(self._table).values(stream_seq=None).where(*self._conditions(events), self._table.c.stream_seq.is_not(None))
+        return (
+            update(self._table)
+            .values(stream_seq=None)
+            .where(*self._conditions(events), self._table.c.stream_seq.is_not(None))
+        )
 
     async def _counted(self, connection: AsyncConnection, events: Events, *, waiting: bool) -> int:
         mark = self._table.c.stream_seq

@@ -1,7 +1,8 @@
-"""A gRPC server as every service runs it: interceptors in their order, health, reflection, channelz, and a drain that loses no call.
+"""A gRPC server as every service runs it: interceptors in their order, health, reflection,
+channelz, and a drain that loses no call.
 
-What lives here: the assembly, its start and its end. What happens around a single call is in chassis/interceptors.py, and what runs is
-known to chassis/in_flight.py.
+What lives here: the assembly, its start and its end. What happens around a single call is in
+chassis/interceptors.py, and what runs is known to chassis/in_flight.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Register = Callable[[grpc.aio.Server], None]
 # What a request or a response may have: what clients take where nothing else is configured.
 MESSAGE_BYTES_MAX: Final = 4 << 20
 STREAMS_PER_CONNECTION_MAX: Final = 1_000
-# Connections end now and then, so that clients look the name up again and find new replicas; calls get as long again.
+# Connections end now and then, so that clients look the name up again and find new replicas; calls
+# get as long again.
 CONNECTION_AGE_MS: Final = 600_000
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),  # else a second process silently shares the port
@@ -36,14 +38,16 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
     ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
     ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),
-    # Clients ping every 20 s (chassis/client.py), also while they call nothing; one that pings twice as often is still welcome.
+    # Clients ping every 20 s (chassis/client.py), also while they call nothing; one that pings
+    # twice as often is still welcome.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
-# How long a drain waits, once no call of ours runs, for the last answers to leave. What is open then is a standard service's stream: a
-# balancer that watches health, somebody at the reflection. It has heard NOT_SERVING, and would stay for the whole grace.
+# How long a drain waits, once no call of ours runs, for the last answers to leave. What is open
+# then is a standard service's stream: a balancer that watches health, somebody at the reflection.
+# It has heard NOT_SERVING, and would stay for the whole grace.
 LAST_ANSWERS_S: Final = 1.0
 # How long aborted handlers may take for their `finally` after gRPC has given them up.
 ABORTED_S: Final = 2.0
@@ -62,10 +66,12 @@ class Limits:
 
 
 class Server:
-    """A gRPC server on `address` (host:port; port 0: any free one, which `port` tells once it has started).
+    """A gRPC server on `address` (host:port; port 0: any free one, which `port` tells once it has
+    started).
 
-    `services` puts each servicer in, with the generated function: `partial(add_OrderServiceServicer_to_server, OrderService(...))`.
-    As a context manager it starts on entering and drains on leaving. `channelz` shows every connection to whoever asks: the
+    `services` puts each servicer in, with the generated function:
+    `partial(add_OrderServiceServicer_to_server, OrderService(...))`. As a context manager it starts
+    on entering and drains on leaving. `channelz` shows every connection to whoever asks: the
     settings allow it on loopback alone.
     """
 
@@ -101,7 +107,9 @@ class Server:
         self.names = tuple(registry.names)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflect:
-            _add_reflection(self._server, (*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME))
+            _add_reflection(
+                self._server, (*self.names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            )
         if channelz:
             _add_channelz(self._server)
 
@@ -110,23 +118,33 @@ class Server:
         try:
             self.port = self._server.add_insecure_port(self.address)
         except RuntimeError as error:
-            raise OSError(f"LISTEN_ADDRESS {self.address} cannot be listened on: another process has it, or it is not ours") from error
+            raise OSError(
+                f"LISTEN_ADDRESS {self.address} cannot be listened on: another process has it, or"
+                " it is not ours"
+            ) from error
         for name in ("", *self.names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
-        _log.info("serving", listening=f"{self.address.rpartition(':')[0]}:{self.port}", services=list(self.names))
+        _log.info(
+            "serving",
+            listening=f"{self.address.rpartition(':')[0]}:{self.port}",
+            services=list(self.names),
+        )
 
     async def drain(self) -> None:
         """End without losing a call; at most the limits' drain delay and grace.
 
-        NOT_SERVING; a moment, in which balancers take note and calls are still answered; no new calls, and streams end; what is
-        running gets the grace to finish. Nobody waits for streams of the standard services: they end with the last of our calls.
+        NOT_SERVING; a moment, in which balancers take note and calls are still answered; no new
+        calls, and streams end; what is running gets the grace to finish. Nobody waits for streams
+        of the standard services: they end with the last of our calls.
         """
         _log.info("draining", grace_s=self.limits.drain_grace_s)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self.limits.drain_delay_s)
         stopping = asyncio.create_task(self._server.stop(self.limits.drain_grace_s))
-        await asyncio.sleep(0)  # stop() has begun: a stream's reader that comes back at once does not find this server again
+        # stop() has begun: a stream's reader that comes back at once does not find this server
+        # again
+        await asyncio.sleep(0)
         self._in_flight.end_streams()
         through = asyncio.create_task(self._in_flight.idle(LAST_ANSWERS_S))
         await asyncio.wait([stopping, through], return_when=asyncio.FIRST_COMPLETED)
@@ -143,14 +161,22 @@ class Server:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.drain()
 
 
 def configured(config: ServiceConfig, services: Iterable[Register]) -> Server:
     """The server that a service's settings ask for."""
     limits = Limits(
-        calls_max=config.calls_max, streams_max=config.streams_max, drain_delay_s=config.drain_delay_s, drain_grace_s=config.drain_grace_s
+        calls_max=config.calls_max,
+        streams_max=config.streams_max,
+        drain_delay_s=config.drain_delay_s,
+        drain_grace_s=config.drain_grace_s,
     )
     return Server(
         config.listen_address,
@@ -172,15 +198,19 @@ class _Registry:
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
         self.names.append(service_name)
         self._server.add_registered_method_handlers(service_name, method_handlers)
 
 
 def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
-    """Reflection under both its names: Python has only the messages of v1alpha, newer tools ask for v1; they are the same.
+    """Reflection under both its names: Python has only the messages of v1alpha, newer tools ask for
+    v1; they are the same.
 
-    The v1 name itself is not listed: there is no descriptor of it, and tools that look it up would stumble.
+    The v1 name itself is not listed: there is no descriptor of it, and tools that look it up would
+    stumble.
     """
     handler = grpc.stream_stream_rpc_method_handler(
         Reflection(names).ServerReflectionInfo,
@@ -189,7 +219,10 @@ def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
     )
     services = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
     server.add_generic_rpc_handlers(
-        tuple(grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in services)
+        tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+            for name in services
+        )
     )
 
 

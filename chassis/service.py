@@ -1,14 +1,17 @@
-"""What every service stands on, put together in one place: database, broker, relay, inbox, housekeeping, server; ended in reverse order.
+"""What every service stands on, put together in one place: database, broker, relay, inbox,
+housekeeping, server; ended in reverse order.
 
-What lives here: the order of starting and ending, the same for all five. What differs stands in each service's app.py:
+What lives here: the order of starting and ending, the same for all five. What differs stands in
+each service's app.py:
 
     @asynccontextmanager
     async def running(config: Config) -> AsyncIterator[Supervisor]:
         async with founded(config, tables, stream_name="ORDERS", encode=wire.event) as ground:
-            warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
-            operations = Operations(ground.database, warehouse)
+            channel = await ground.channel(config.warehouse_address, Breaker("warehouse"))
+            operations = Operations(ground.database, Warehouse(channel))
             ground.tasks.start("watches", operations.watches.run())
-            await ground.open([partial(add_OrderServiceServicer_to_server, OrderService(operations))], Consumers(operations).handlers)
+            service = partial(add_OrderServiceServicer_to_server, OrderService(operations))
+            await ground.open([service], Consumers(operations).handlers)
             yield ground.tasks
 """
 
@@ -21,7 +24,10 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from ordermesh.ops.v1.ops_service_pb2_grpc import add_FailedEventServiceServicer_to_server, add_OutboxServiceServicer_to_server
+from ordermesh.ops.v1.ops_service_pb2_grpc import (
+    add_FailedEventServiceServicer_to_server,
+    add_OutboxServiceServicer_to_server,
+)
 from sqlalchemy import Table
 
 from chassis import client, partitions, probe, process, stream
@@ -72,20 +78,39 @@ class Ground:
     channels: AsyncExitStack
 
     async def channel(self, address: str, breaker: Breaker) -> grpc.aio.Channel:
-        """A channel to a peer, every call behind its breaker; closed at the end, after the tasks: what is in hand may still call."""
+        """A channel to a peer, every call behind its breaker; closed at the end, after the
+        tasks: what is in hand may still call.
+        """
         return await self.channels.enter_async_context(client.connect(address, breaker=breaker))
 
-    async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:
-        """Hears events and answers calls from now on, its operators' too: the last thing at the start, the first to end."""
-        inbox = Inbox(self.broker, self.database.engine, self.tables.failed_events, service=self.config.service, handlers=handlers)
+    async def open(
+        self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]
+    ) -> None:
+        """Hears events and answers calls from now on, its operators' too: the last thing at the
+        start, the first to end.
+        """
+        inbox = Inbox(
+            self.broker,
+            self.database.engine,
+            self.tables.failed_events,
+            service=self.config.service,
+            handlers=handlers,
+        )
         self.database.on_change = inbox.changed
-        advisories = Advisories(self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers)
+        advisories = Advisories(
+            self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers
+        )
         self.tasks.start("inbox", inbox.run())
         self.tasks.start("advisories", advisories.run())
-        unmatched = UnmatchedEvents(self.database, self.broker, self.stream_name, self.config.service)
+        unmatched = UnmatchedEvents(
+            self.database, self.broker, self.stream_name, self.config.service
+        )
         outbox = OutboxService(Republish(self.database), unmatched, self.stream_name)
         operators = (
-            partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox, self.database, self.tables.stored_versions)),
+            partial(
+                add_FailedEventServiceServicer_to_server,
+                FailedEventService(inbox, self.database, self.tables.stored_versions),
+            ),
             partial(add_OutboxServiceServicer_to_server, outbox),
         )
         await self.stack.enter_async_context(configured(self.config, (*services, *operators)))
@@ -97,31 +122,49 @@ class Ground:
 
 @asynccontextmanager
 async def founded(
-    config: ServiceConfig, tables: Tables, *, stream_name: str, encode: Callable[[Any], OutgoingEvent]
+    config: ServiceConfig,
+    tables: Tables,
+    *,
+    stream_name: str,
+    encode: Callable[[Any], OutgoingEvent],
 ) -> AsyncIterator[Ground]:
-    """The ground of a service that publishes on the stream `stream_name`. The database need not be there yet, nor the broker."""
+    """The ground of a service that publishes on the stream `stream_name`. The database need not
+    be there yet, nor the broker.
+    """
     async with AsyncExitStack() as stack:
         url = config.database_url.get_secret_value()
         engine = connect(url, name=config.service, pool_size=config.database_pool_size)
         stack.push_async_callback(engine.dispose)
         limits = stream.Limits(max_bytes=config.stream_bytes_max, replicas=config.stream_replicas)
-        broker = await stream.connect(config.nats_url.get_secret_value(), name=config.service, limits=limits)
+        broker = await stream.connect(
+            config.nats_url.get_secret_value(), name=config.service, limits=limits
+        )
         stack.push_async_callback(broker.close)
         database = Database(engine, tables.claims, Outbox(tables.outbox, encode=encode))
-        relay = Relay(database, broker, positions=tables.stream_positions, stream=stream_name, source=config.service)
+        relay = Relay(
+            database,
+            broker,
+            positions=tables.stream_positions,
+            stream=stream_name,
+            source=config.service,
+        )
         stack.push_async_callback(relay.drain)
         channels = await stack.enter_async_context(AsyncExitStack())
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
         tasks.start("database probe", probe.run(engine))
         ground = Ground(config, tables, database, broker, stream_name, tasks, stack, channels)
-        ground.work(HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions")
+        ground.work(
+            HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions"
+        )
         ground.work(HOUSEKEEPING_S, lambda: database.claims.sweep(engine), "claims")
         yield ground
 
 
 def main(config: type[Config], running: Callable[[Config], Any]) -> NoReturn:
-    """What `python -m <name>_svc` does: serves; with the argument `migrate`, brings its database up to date and ends."""
+    """What `python -m <name>_svc` does: serves; with the argument `migrate`, brings its database
+    up to date and ends.
+    """
     arguments, settings = sys.argv[1:], load(config)
     match arguments:
         case []:

@@ -1,7 +1,8 @@
 """A PostgreSQL connection that gives a silent server up.
 
-The server bounds its statements itself, and the kernel notices a network that is gone. Neither helps where the other side still takes
-bytes and never answers: a server that is frozen, a middlebox that has forgotten the connection. Then we hang up ourselves.
+The server bounds its statements itself, and the kernel notices a network that is gone. Neither
+helps where the other side still takes bytes and never answers: a server that is frozen, a middlebox
+that has forgotten the connection. Then we hang up ourselves.
 """
 
 import asyncio
@@ -15,12 +16,15 @@ from psycopg import AsyncConnection
 
 
 class Patience(AsyncConnection[Any]):
-    """Hangs up where the server has not answered for `silence_s`: whoever waits gets the error of a connection that was lost."""
+    """Hangs up where the server has not answered for `silence_s`: whoever waits gets the error
+    of a connection that was lost.
+    """
 
     silence_s = 15.0
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
-        # Not a timeout of asyncio's: it cancels, and psycopg then waits ten seconds more for the server's word.
+        # Not a timeout of asyncio's: it cancels, and psycopg then waits ten seconds more for the
+        # server's word.
         timer = asyncio.get_running_loop().call_later(self.silence_s, _hang_up, self.pgconn.socket)
         try:
             return await super().wait(*args, **kwargs)
@@ -36,7 +40,8 @@ def opener(silence_s: float) -> Callable[..., Awaitable[Patience]]:
         try:
             connection = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # psycopg, cancelled itself, leaves the server in the middle of the greeting until our garbage is collected.
+            # psycopg, cancelled itself, leaves the server in the middle of the greeting until our
+            # garbage is collected.
             opening.add_done_callback(_close)
             raise
         connection.silence_s = silence_s
@@ -52,5 +57,6 @@ def _close(opening: asyncio.Future[Patience]) -> None:
 
 def _hang_up(number: int) -> None:
     """Ends the connection under the file descriptor, which stays its owner's to close."""
-    with suppress(OSError), socket.socket(fileno=os.dup(number)) as ours:  # it may have ended in this moment
+    # it may have ended in this moment
+    with suppress(OSError), socket.socket(fileno=os.dup(number)) as ours:
         ours.shutdown(socket.SHUT_RDWR)

@@ -24,9 +24,11 @@ class StoredVersions:
     def __init__(self, database: Database, stored: Sequence[StoredVersion]) -> None:
         self._database, self._stored = database, stored
 
-    async def set(self, request: Keyed, order_id: UUID, fulfillment_id: UUID | None, version: int) -> int:
-        """Stores this version of an order, or of one of its fulfilments; answers with the one that stands
-        then. A repeat of the request changes nothing.
+    async def set(
+        self, request: Keyed, order_id: UUID, fulfillment_id: UUID | None, version: int
+    ) -> int:
+        """Stores this version of an order, or of one of its fulfilments; answers with the one that
+        stands then. A repeat of the request changes nothing.
 
         Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.
         """
@@ -40,16 +42,34 @@ class StoredVersions:
                     which = [stored.order_id == order_id, stored.version.is_not(None)]
                     if stored.fulfillment_id is not None:
                         which.append(stored.fulfillment_id == fulfillment_id)
-                    found += (await connection.execute(select(stored.version).where(*which).with_for_update())).scalars()
+                    found += (
+                        await connection.execute(
+                            select(stored.version).where(*which).with_for_update()
+                        )
+                    ).scalars()
                     if first:
-                        await connection.execute(update(stored.version.table).where(*which).values({stored.version: version}))
+                        await connection.execute(
+                            update(stored.version.table)
+                            .where(*which)
+                            .values({stored.version: version})
+                        )
                 if not found:
                     raise _not_found(order_id, fulfillment_id)
         if first:
-            log.warning("stored version set", order_id=str(order_id), before=max(found), version=version)
+            log.warning(
+                "stored version set", order_id=str(order_id), before=max(found), version=version
+            )
         return version if first else max(found)
 
 
 def _not_found(order_id: UUID, fulfillment_id: UUID | None) -> NotFound:
-    record = f"fulfilment {fulfillment_id} of order {order_id}" if fulfillment_id else f"order {order_id}"
-    return NotFound("STORED_VERSION_NOT_FOUND", f"This service stores no version of {record}.", order_id=str(order_id))
+    record = (
+        f"fulfilment {fulfillment_id} of order {order_id}"
+        if fulfillment_id
+        else f"order {order_id}"
+    )
+    return NotFound(
+        "STORED_VERSION_NOT_FOUND",
+        f"This service stores no version of {record}.",
+        order_id=str(order_id),
+    )

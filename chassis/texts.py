@@ -1,4 +1,5 @@
-"""Texts of a message: which cannot be stored, and which have one form only. Pure, but for the message that is brought into it.
+"""Texts of a message: which cannot be stored, and which have one form only. Pure, but for the
+message that is brought into it.
 
 PostgreSQL's text holds every character but NUL, and no contract has a use for that.
 """
@@ -15,8 +16,8 @@ from ordermesh.options.v1 import rules_pb2
 
 
 def normalize_codes(message: Message) -> None:
-    """Brings each SKU and warehouse id of the message (fields with the rule `code`) into Unicode's form
-    NFC, in place: the same name typed in two ways is one.
+    """Brings each SKU and warehouse id of the message (fields with the rule `code`) into
+    Unicode's form NFC, in place: the same name typed in two ways is one.
     """
     owner: Any = message
     for name, repeated in _codes(message.DESCRIPTOR).items():
@@ -43,13 +44,22 @@ def _codes(of: Descriptor) -> Mapping[str, bool]:
 
 @cache
 def _with_codes(of: Descriptor) -> Mapping[str, bool]:
-    """The fields of a message whose messages hold codes at any depth, and whether each is repeated."""
-    return {field.name: field.is_repeated for field in of.fields if field.message_type and _holds_codes(field.message_type)}
+    """The fields of a message whose messages hold codes at any depth, and whether each is
+    repeated.
+    """
+    return {
+        field.name: field.is_repeated
+        for field in of.fields
+        if field.message_type and _holds_codes(field.message_type)
+    }
 
 
 @cache
 def _holds_codes(of: Descriptor) -> bool:
-    return any(_is_code(field) or (field.message_type and _holds_codes(field.message_type)) for field in of.fields)
+    return any(
+        _is_code(field) or (field.message_type and _holds_codes(field.message_type))
+        for field in of.fields
+    )
 
 
 def _is_code(field: FieldDescriptor) -> bool:

@@ -1,7 +1,8 @@
 """Opaque tokens: a few values in a text that a client gives back as it got it. Pure.
 
-What lives here: the encoding alone. What a token stands for is known to chassis/paging.py (pages of a
-list) and chassis/convert.py (watches). A token's length is bounded by its kinds: see `characters_max`.
+What lives here: the encoding alone. What a token stands for is known to chassis/paging.py (pages of
+a list) and chassis/convert.py (watches). A token's length is bounded by its kinds: see
+`characters_max`.
 """
 
 import base64
@@ -47,7 +48,9 @@ def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
 def characters_max(*kinds: Kind) -> int:
     """How long a token of such values is at most."""
     texts = sum(_LENGTH_BYTES + TEXT_BYTES_MAX for kind in kinds if kind is str)
-    others = sum(_UUID_BYTES if kind is UUID else _NUMBER_BYTES for kind in kinds if kind is not str)
+    others = sum(
+        _UUID_BYTES if kind is UUID else _NUMBER_BYTES for kind in kinds if kind is not str
+    )
     return -(-(texts + others) * 4 // 3)
 
 
@@ -75,7 +78,9 @@ def _number(value: int) -> bytes:
 
 def _raw(token: str) -> bytes:
     try:
-        return base64.b64decode(token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        return base64.b64decode(
+            token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
+        )
     except binascii.Error as error:
         raise ValueError("the token is not base64") from error
 

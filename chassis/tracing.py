@@ -1,7 +1,9 @@
-"""Spans around RPCs, on both sides: OpenTelemetry's own gRPC interceptors, with what they leave out put right.
+"""Spans around RPCs, on both sides: OpenTelemetry's own gRPC interceptors, with what they leave out
+put right.
 
-What lives here: a subclass for each interceptor that we use, saying what it puts right, and the two functions that the server and
-the client call. Exception texts stay out of spans: they may quote data.
+What lives here: a subclass for each interceptor that we use, saying what it puts right, and the two
+functions that the server and the client call. Exception texts stay out of spans: they may quote
+data.
 """
 
 from __future__ import annotations
@@ -13,21 +15,31 @@ from typing import Any, Final
 
 import grpc
 from opentelemetry import trace
-from opentelemetry.instrumentation.grpc._aio_client import UnaryStreamAioClientInterceptor, UnaryUnaryAioClientInterceptor
+from opentelemetry.instrumentation.grpc._aio_client import (
+    UnaryStreamAioClientInterceptor,
+    UnaryUnaryAioClientInterceptor,
+)
 from opentelemetry.instrumentation.grpc._aio_server import OpenTelemetryAioServerInterceptor
 
 from chassis import telemetry
 
 _SCOPE: Final = "ordermesh.grpc"
 _LAST_MOMENTS_S: Final = 0.05
-# By OpenTelemetry's convention these are a server's faults, and its span is an error; for a client every code but OK is one.
-_SERVER_FAULTS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+# By OpenTelemetry's convention these are a server's faults, and its span is an error; for a client
+# every code but OK is one.
+_SERVER_FAULTS: Final = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
 
 
 def server_interceptor() -> grpc.aio.ServerInterceptor:
-    """The outermost interceptor of a server. The standard services (health, reflection, channelz) are left out."""
+    """The outermost interceptor of a server. The standard services (health, reflection,
+    channelz) are left out.
+    """
     make: Any = _ServerTrace  # its base is untyped
-    interceptor: grpc.aio.ServerInterceptor = make(trace.get_tracer(_SCOPE), lambda details: not details.method.startswith("/grpc."))
+    interceptor: grpc.aio.ServerInterceptor = make(
+        trace.get_tracer(_SCOPE), lambda details: not details.method.startswith("/grpc.")
+    )
     return interceptor
 
 
@@ -40,25 +52,35 @@ def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
 def code_of_cancelled(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
     """Why gRPC cancelled a handler: its deadline has passed, or its caller went away.
 
-    The caller's own timer mostly comes first, by the time that the call was on its way: the last moments count as the deadline.
+    The caller's own timer mostly comes first, by the time that the call was on its way: the last
+    moments count as the deadline.
     """
     left: float | None = context.time_remaining()
-    return grpc.StatusCode.DEADLINE_EXCEEDED if left is not None and left < _LAST_MOMENTS_S else grpc.StatusCode.CANCELLED
+    return (
+        grpc.StatusCode.DEADLINE_EXCEEDED
+        if left is not None and left < _LAST_MOMENTS_S
+        else grpc.StatusCode.CANCELLED
+    )
 
 
 class _ServerTrace(OpenTelemetryAioServerInterceptor):
-    """Gives the span the status that the call ended with (it stays at OK when a call is cancelled or raises), and closes a stream's
-    generator in the task that opened it: left to the garbage collector, it is closed in a context where the span is not current.
+    """Gives the span the status that the call ended with (it stays at OK when a call is
+    cancelled or raises), and closes a stream's generator in the task that opened it: left to the
+    garbage collector, it is closed in a context where the span is not current.
     """
 
-    def _intercept_aio_server_unary(self, behavior: Callable[..., Any], handler_call_details: grpc.HandlerCallDetails) -> Any:
+    def _intercept_aio_server_unary(
+        self, behavior: Callable[..., Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             with self._span(handler_call_details.method, context):
                 return await behavior(request, context)
 
         return unary
 
-    def _intercept_aio_server_stream(self, behavior: Callable[..., Any], handler_call_details: grpc.HandlerCallDetails) -> Any:
+    def _intercept_aio_server_stream(
+        self, behavior: Callable[..., Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
         async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             with self._span(handler_call_details.method, context):
                 async with aclosing(behavior(request, context)) as responses:
@@ -69,13 +91,19 @@ class _ServerTrace(OpenTelemetryAioServerInterceptor):
 
     @contextmanager
     def _span(self, path: str, context: Any) -> Iterator[None]:
-        """The span of one call, a child of its caller's. The context's code is None until somebody sets it."""
+        """The span of one call, a child of its caller's. The context's code is None until
+        somebody sets it.
+        """
         service, method = path.lstrip("/").split("/", 1)
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         with (
             self._set_remote_context(context),
             self._tracer.start_as_current_span(
-                path, kind=trace.SpanKind.SERVER, attributes=attributes, record_exception=False, set_status_on_exception=False
+                path,
+                kind=trace.SpanKind.SERVER,
+                attributes=attributes,
+                record_exception=False,
+                set_status_on_exception=False,
             ) as span,
         ):
             try:
@@ -91,9 +119,13 @@ class _ServerTrace(OpenTelemetryAioServerInterceptor):
 
 
 class _UnaryTrace(UnaryUnaryAioClientInterceptor):
-    """Hands a cancellation on to the call (else the server works on until the deadline), and ends the span whatever happens."""
+    """Hands a cancellation on to the call (else the server works on until the deadline), and
+    ends the span whatever happens.
+    """
 
-    async def _wrap_unary_response(self, continuation: Callable[[], Awaitable[Any]], span: trace.Span) -> Any:
+    async def _wrap_unary_response(
+        self, continuation: Callable[[], Awaitable[Any]], span: trace.Span
+    ) -> Any:
         call = None
         with _ending(span):
             try:
@@ -107,13 +139,19 @@ class _UnaryTrace(UnaryUnaryAioClientInterceptor):
 
 
 class _StreamTrace(UnaryStreamAioClientInterceptor):
-    """Ends the span also of a stream that was refused before it began, cancelled, or left before its end; hands that on to the call."""
+    """Ends the span also of a stream that was refused before it began, cancelled, or left before
+    its end; hands that on to the call.
+    """
 
-    async def intercept_unary_stream(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: Any, request: Any
+    ) -> Any:
         start: Callable[..., Any] = self._start_interceptor_span
         with start(client_call_details.method) as span:
             try:
-                call = await continuation(self.propagate_trace_in_details(client_call_details), request)
+                call = await continuation(
+                    self.propagate_trace_in_details(client_call_details), request
+                )
             except BaseException:  # a cancellation too: nobody would end the span later
                 with _ending(span):
                     raise
@@ -126,12 +164,15 @@ class _StreamTrace(UnaryStreamAioClientInterceptor):
                     yield response
                 _mark(span, grpc.StatusCode.OK)
             finally:
-                call.cancel()  # gRPC by itself does not tell the server when the first response is still awaited
+                # gRPC by itself does not tell the server when the first response is still awaited
+                call.cancel()
 
 
 @contextmanager
 def _ending(span: trace.Span) -> Iterator[None]:
-    """Ends a client's span with what comes out of the block; a stream that its reader leaves counts as cancelled."""
+    """Ends a client's span with what comes out of the block; a stream that its reader leaves
+    counts as cancelled.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -148,7 +189,9 @@ def _ending(span: trace.Span) -> Iterator[None]:
 
 
 def _mark(span: trace.Span, code: grpc.StatusCode, faults: frozenset[str] | None = None) -> None:
-    """Writes the call's status into its span: an error for the codes in `faults`, or for every code but OK."""
+    """Writes the call's status into its span: an error for the codes in `faults`, or for every
+    code but OK.
+    """
     span.set_attribute("rpc.grpc.status_code", code.value[0])
     if code.name in faults if faults is not None else code is not grpc.StatusCode.OK:
         span.set_status(trace.Status(trace.StatusCode.ERROR, code.name))

@@ -1,7 +1,9 @@
-"""Turns on the event loop: of all the work that shares one `Turns`, a single step runs in an iteration of the loop.
+"""Turns on the event loop: of all the work that shares one `Turns`, a single step runs in an
+iteration of the loop.
 
-A step is what a coroutine does between two waits. Whatever else is ready, a call's next step above all, runs between any two
-steps of that work, however much of it there is; and where nothing else is ready, no time is lost.
+A step is what a coroutine does between two waits. Whatever else is ready, a call's next step above
+all, runs between any two steps of that work, however much of it there is; and where nothing else is
+ready, no time is lost.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """An operator's look at outbox and stream beside each other: events that only one of them has.
 
-Lost ones are published again by the relay (chassis.rebuild). Unknown ones tell that the database was
-restored to an older state; `adopt` stores them.
+Lost ones are published again by the relay (chassis.rebuild). Unknown ones tell that the database
+was restored to an older state; `adopt` stores them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """The lost and the unknown events of a page. `after` is the place that the next one begins after;
-    None: this was the last.
+    """The lost and the unknown events of a page. `after` is the place that the next one begins
+    after; None: this was the last.
     """
 
     lost: Sequence[Marked]
@@ -73,7 +73,9 @@ class UnmatchedEvents:
         sequences = self._table.metadata.tables[EVENT_SEQUENCES]
         count = upsert(sequences)
         highest = func.greatest(sequences.c.sequence, count.excluded.sequence)
-        self._count = count.on_conflict_do_update(index_elements=["aggregate"], set_={"sequence": highest})
+        self._count = count.on_conflict_do_update(
+            index_elements=["aggregate"], set_={"sequence": highest}
+        )
 
     async def page(self, after: int) -> Unmatched:
         """Compares what is marked, and what the stream has, behind a place: a part of it.
@@ -199,4 +201,6 @@ def _broker() -> Iterator[None]:
     try:
         yield
     except BROKER_ERRORS as error:
-        raise Deferred("DEPENDENCY_UNAVAILABLE", "The broker is away.", dependency="broker") from error
+        raise Deferred(
+            "DEPENDENCY_UNAVAILABLE", "The broker is away.", dependency="broker"
+        ) from error

@@ -1,7 +1,8 @@
 """Which fields of a message break the rules of its contract (`buf.validate`): of requests and of
 events alike. Pure.
 
-One rule stands in no contract, since it holds for every text: no NUL, which PostgreSQL cannot store.
+One rule stands in no contract, since it holds for every text: no NUL, which PostgreSQL cannot
+store.
 """
 
 from collections.abc import Sequence
@@ -22,12 +23,16 @@ def violations(message: Message, *, fail_fast: bool = False) -> list[Violation]:
 
     A message with many broken fields costs much more to describe whole than to refuse.
     """
-    found = [_violation(rule) for rule in _VALIDATOR.collect_violations(message, fail_fast=fail_fast)]
+    found = [
+        _violation(rule) for rule in _VALIDATOR.collect_violations(message, fail_fast=fail_fast)
+    ]
     if found and fail_fast:
         return found
     named = {violation.subject for violation in found}
     nul = [path for path in with_nul(message) if path not in named]
-    return found + [Violation(path, "must not hold the character NUL", "string.no_nul") for path in nul]
+    return found + [
+        Violation(path, "must not hold the character NUL", "string.no_nul") for path in nul
+    ]
 
 
 def summary(found: Sequence[Violation], what: str) -> str:

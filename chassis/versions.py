@@ -21,10 +21,13 @@ def check_jump(stored: int, stated: int, record: str) -> None:
         return
     if stored:
         text = (
-            f"{record} has version {stored} here, and {stated} was stated: that is more than {JUMP_MAX} above it. "
-            "Where the stated one is true, set the stored one with `omctl events set-version`, "
-            "then replay the event; else discard it."
+            f"{record} has version {stored} here, and {stated} was stated: that is more than"
+            f" {JUMP_MAX} above it. Where the stated one is true, set the stored one with `omctl"
+            " events set-version`, then replay the event; else discard it."
         )
     else:
-        text = f"{record} has no version here, and {stated} was stated: a first version is {FIRST_MAX} at most. Discard the event."
+        text = (
+            f"{record} has no version here, and {stated} was stated: a first version is {FIRST_MAX}"
+            " at most. Discard the event."
+        )
     raise Refused("VERSION_JUMP", text, stored=str(stored), stated=str(stated))

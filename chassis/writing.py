@@ -1,6 +1,8 @@
-"""Whether a write is under way where this runs: what may not happen inside one asks here, and fails at its first try, not at a deadlock.
+"""Whether a write is under way where this runs: what may not happen inside one asks here, and fails
+at its first try, not at a deadlock.
 
-What lives here: one context variable, known to chassis/database.py, which writes, and to chassis/client.py, which calls peers.
+What lives here: one context variable, known to chassis/database.py, which writes, and to
+chassis/client.py, which calls peers.
 """
 
 from collections.abc import Iterator

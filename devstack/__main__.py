@@ -61,7 +61,9 @@ class Screen:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Shows a failure as soon as it happens, and not when all else has been stopped. Raises Reported in its place."""
+        """Shows a failure as soon as it happens, and not when all else has been stopped. Raises
+        Reported in its place.
+        """
         try:
             yield
         except (DevstackError, OSError) as error:
@@ -70,22 +72,37 @@ class Screen:
             raise Reported(str(error)) from error
 
 
-def main(arguments: Sequence[str], *, program: Program = program, demo: Sequence[str] = DEMO) -> int:
+def main(
+    arguments: Sequence[str], *, program: Program = program, demo: Sequence[str] = DEMO
+) -> int:
     """Runs the stack; returns the exit code: 0 after Ctrl-C, 1 when something failed.
 
     `program` is what runs as a service, `demo` what is run once all serve.
     """
-    parser = argparse.ArgumentParser(prog="python -m devstack", description="Runs PostgreSQL, NATS and the five services on this machine.")
-    parser.add_argument("--no-demo", action="store_true", help="start everything, and leave the shop empty")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where data and logs go (.ordermesh)")
-    parser.add_argument("--clean", action="store_true", help="remove the data and the logs, wherever they are, and end")
+    parser = argparse.ArgumentParser(
+        prog="python -m devstack",
+        description="Runs PostgreSQL, NATS and the five services on this machine.",
+    )
+    parser.add_argument(
+        "--no-demo", action="store_true", help="start everything, and leave the shop empty"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="where data and logs go (.ordermesh)"
+    )
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="remove the data and the logs, wherever they are, and end",
+    )
     options = parser.parse_args(arguments)
     screen = Screen()
     try:
         if options.clean:
             _clean(options.folder.absolute())
             return 0
-        return asyncio.run(_run(screen, options.folder.absolute(), program, () if options.no_demo else demo))
+        return asyncio.run(
+            _run(screen, options.folder.absolute(), program, () if options.no_demo else demo)
+        )
     except Reported:
         return 1
     except (DevstackError, OSError) as error:
@@ -124,14 +141,19 @@ def _clean(folder: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path, *, up: str) -> Iterator[None]:
-    """Holds the folder against a second `make run`; where one is up already, whoever comes is told who has it, and to do `up`."""
+    """Holds the folder against a second `make run`; where one is up already, whoever comes is
+    told who has it, and to do `up`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "pid"
         pid = mark.read_text().strip() if mark.exists() else "unknown"
     except OSError as error:
         raise refused(f"The folder {folder} cannot be used.", error) from error
-    taken = f"`make run` is up already (process {pid}): {up}, with Ctrl-C in its terminal or `kill {pid}`."
+    taken = (
+        f"`make run` is up already (process {pid}): {up}, with Ctrl-C in its terminal or `kill"
+        f" {pid}`."
+    )
     held = lock.hold(folder / "lock", taken=taken)
     try:
         mark.write_text(f"{os.getpid()}\n")
@@ -142,7 +164,9 @@ def _alone(folder: Path, *, up: str) -> Iterator[None]:
 
 
 def _stop_on_signals(stack: Stack, screen: Screen) -> None:
-    """Lets the first Ctrl-C (or SIGTERM, or the end of the terminal) stop the stack in order, and the second one kill it."""
+    """Lets the first Ctrl-C (or SIGTERM, or the end of the terminal) stop the stack in order,
+    and the second one kill it.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     asked: list[int] = []
 
@@ -185,7 +209,9 @@ def _told(failed: Exception) -> str:
 async def _show(stack: Stack, demo: Sequence[str]) -> None:
     """Runs the demo on this terminal. Raises DevstackError when it fails."""
     command = tethered(demo, dies_with=signal.SIGTERM)
-    process = await asyncio.create_subprocess_exec(*command, env=os.environ | stack.environment, start_new_session=True)
+    process = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | stack.environment, start_new_session=True
+    )
     try:
         code = await process.wait()
     finally:
@@ -199,8 +225,9 @@ async def _show(stack: Stack, demo: Sequence[str]) -> None:
     if code != 0:
         stack.check()  # a part that has died is the cause
         raise DevstackError(
-            f"The demo failed (exit code {code}); what it printed stands above, the services' logs are in {_shown(stack.folder / 'logs')}. "
-            "`.venv/bin/python -m devstack --no-demo` starts everything without it."
+            f"The demo failed (exit code {code}); what it printed stands above, the services' logs"
+            f" are in {_shown(stack.folder / 'logs')}. `.venv/bin/python -m devstack --no-demo`"
+            " starts everything without it."
         )
 
 
@@ -211,18 +238,32 @@ def _directions(stack: Stack) -> Iterator[str]:
     for name in reversed(SERVICES):
         yield f"  {name:<12} {stack.addresses[name]:<18} metrics http://{stack.metrics_addresses[name]}/metrics"
     server = stack.postgres
-    yield f"  {'PostgreSQL':<12} " + (f"127.0.0.1:{server.port:<8} data in {_shown(server.data)}" if server else "yours (DATABASE_URL)")
+    yield f"  {'PostgreSQL':<12} " + (
+        f"127.0.0.1:{server.port:<8} data in {_shown(server.data)}"
+        if server
+        else "yours (DATABASE_URL)"
+    )
     yield f"  {'NATS':<12} " + (stack.nats_url if stack.nats else "yours (NATS_URL)")
     yield ""
     yield "Try:"
     programs, order = _shown(Path(sys.executable).parent), stack.addresses["order"]
-    elsewhere = [f"{name.upper()}_ADDRESS={stack.addresses[name]}" for name in SERVICES if not _at_default(stack, name)]
+    elsewhere = [
+        f"{name.upper()}_ADDRESS={stack.addresses[name]}"
+        for name in SERVICES
+        if not _at_default(stack, name)
+    ]
     yield "  " + " ".join([*elsewhere, f"{programs}/omctl --help"])
     yield f"  grpcurl -plaintext -max-time 5 -d '{{\"page_size\": 5}}' {order} {LIST_ORDERS}"
-    yield f"  {programs}/buf curl --timeout 5s --protocol grpc --http2-prior-knowledge -d '{{\"pageSize\": 5}}' http://{order}/{LIST_ORDERS}"
+    yield (
+        f"  {programs}/buf curl --timeout 5s --protocol grpc --http2-prior-knowledge -d"
+        f" '{{\"pageSize\": 5}}' http://{order}/{LIST_ORDERS}"
+    )
     if server is not None:
         psql = _shown(installed_programs() / "psql")
-        yield f"  PGPASSWORD=$(cat {_shown(server.password_file)}) {psql} -h 127.0.0.1 -p {server.port} -U postgres orders"
+        yield (
+            f"  PGPASSWORD=$(cat {_shown(server.password_file)}) {psql} -h 127.0.0.1 -p"
+            f" {server.port} -U postgres orders"
+        )
     yield ""
     yield f"Logs are in {_shown(stack.folder / 'logs')}. Ctrl-C stops everything."
 

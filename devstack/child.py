@@ -1,4 +1,6 @@
-"""One process of ours: started, watched, stopped; its output in a file. What it serves is not known here."""
+"""One process of ours: started, watched, stopped; its output in a file. What it serves is not
+known here.
+"""
 
 import os
 import signal
@@ -25,17 +27,26 @@ class Account:
     gid: int
 
 
-def tethered(command: Sequence[str | Path], *, account: Account | None = None, dies_with: signal.Signals = signal.SIGKILL) -> list[str]:
-    """The command line that runs `command`, as `account` (None: as we are), and lets it die with the thread that starts it."""
+def tethered(
+    command: Sequence[str | Path],
+    *,
+    account: Account | None = None,
+    dies_with: signal.Signals = signal.SIGKILL,
+) -> list[str]:
+    """The command line that runs `command`, as `account` (None: as we are), and lets it die with
+    the thread that starts it.
+    """
     as_user = account or Account(-1, -1)
     tie = [os.getpid(), int(dies_with), as_user.uid, as_user.gid]
     return [sys.executable, "-I", "-S", tether.__file__, *map(str, tie), *map(str, command)]
 
 
 class Child:
-    """A running process, in a session of its own (Ctrl-C does not reach it), that dies when its parent dies (Linux).
+    """A running process, in a session of its own (Ctrl-C does not reach it), that dies when its
+    parent dies (Linux).
 
-    To be exact, when the thread that started it ends: start children from a thread that lives as long as they do.
+    To be exact, when the thread that started it ends: start children from a thread that lives as
+    long as they do.
     """
 
     def __init__(
@@ -51,7 +62,8 @@ class Child:
     ) -> None:
         """Starts `command` in `folder`, with `environment` (None: ours) and the open files `keeps`.
 
-        `log` gets what it prints; `dies_with` is what it gets when we die. Raises DevstackError when it cannot be started.
+        `log` gets what it prints; `dies_with` is what it gets when we die. Raises DevstackError
+        when it cannot be started.
         """
         self.log = log
         self.wanted = True  # until somebody ends it, or waits for its end
@@ -89,21 +101,31 @@ class Child:
         return self.exit_code is None
 
     def check(self, what: str) -> None:
-        """Raises DevstackError with its last words when it has ended although nobody wanted that; `what` names it."""
+        """Raises DevstackError with its last words when it has ended although nobody wanted
+        that; `what` names it.
+        """
         code = self.exit_code
         if code is not None and self.wanted:
-            how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
+            how = (
+                f"was killed ({signal.Signals(-code).name})"
+                if code < 0
+                else f"ended (exit code {code})"
+            )
             raise failure(f"{what} {how}; its log is {self.log}.", self.output())
 
     def wait_until(self, ready: Callable[[], bool], what: str, *, timeout_s: float) -> None:
-        """Waits until `ready` answers true. Raises DevstackError when it ends instead, or `timeout_s` seconds are over."""
+        """Waits until `ready` answers true. Raises DevstackError when it ends instead, or
+        `timeout_s` seconds are over.
+        """
         deadline = time.monotonic() + timeout_s
         while not ready():
             self.check(what)
             if time.monotonic() > deadline:
                 output = self.output()
                 self.kill()
-                raise failure(f"{what} was not ready within {timeout_s:.0f} s; its log is {self.log}.", output)
+                raise failure(
+                    f"{what} was not ready within {timeout_s:.0f} s; its log is {self.log}.", output
+                )
             time.sleep(POLL_S)  # another process: nothing to wait on; the deadline bounds the loop
 
     def output(self) -> str:
@@ -126,7 +148,9 @@ class Child:
         self._process.send_signal(number)
 
     def stop(self, polite: signal.Signals = signal.SIGTERM, *, grace_s: float) -> int:
-        """Asks it to end, and kills it when it has not after `grace_s` seconds; returns its exit code."""
+        """Asks it to end, and kills it when it has not after `grace_s` seconds; returns its exit
+        code.
+        """
         self.wanted = False
         self.send(polite)
         self.send(signal.SIGCONT)  # a frozen process hears nothing else

@@ -1,4 +1,6 @@
-"""What `make run` leaves behind, removed: the folder, and what root's PostgreSQL keeps outside it. Whoever calls holds the folder."""
+"""What `make run` leaves behind, removed: the folder, and what root's PostgreSQL keeps outside
+it. Whoever calls holds the folder.
+"""
 
 import os
 import shutil
@@ -13,9 +15,14 @@ OURS = ("chaos", "lock", "logs", "nats", "pid", "postgres")
 
 
 def clean(folder: Path) -> None:
-    """Removes all data and logs of a stack in `folder`. Raises DevstackError where a server still uses them, or they are not ours alone."""
+    """Removes all data and logs of a stack in `folder`. Raises DevstackError where a server
+    still uses them, or they are not ours alone.
+    """
     if foreign := sorted(path.name for path in folder.iterdir() if not path.name.startswith(OURS)):
-        raise DevstackError(f"{folder} holds what no stack has put there ({', '.join(foreign[:3])}): nothing was removed.")
+        raise DevstackError(
+            f"{folder} holds what no stack has put there ({', '.join(foreign[:3])}): nothing was"
+            " removed."
+        )
     data = folder.absolute() / "postgres"
     outside = rooms.elsewhere(data)
     places = [folder]
@@ -34,4 +41,8 @@ def _need_unused(data: Path) -> None:
     """Waits for the server of a run that was killed: it still writes while it ends."""
     mark = data.with_name(data.name + ".lock")
     if mark.exists():
-        os.close(lock.hold(mark, wait_s=ORPHANS_GONE_S, taken=f"A server still uses {data}: stop it first."))
+        os.close(
+            lock.hold(
+                mark, wait_s=ORPHANS_GONE_S, taken=f"A server still uses {data}: stop it first."
+            )
+        )

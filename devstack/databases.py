@@ -1,4 +1,6 @@
-"""The databases of the services on one PostgreSQL server, made when they are missing. Their tables are the services' own."""
+"""The databases of the services on one PostgreSQL server, made when they are missing. Their
+tables are the services' own.
+"""
 
 from collections.abc import Mapping
 
@@ -13,33 +15,53 @@ CONNECT_TIMEOUT_S = 5
 
 
 def ensure(server: str, names: Mapping[str, str]) -> dict[str, str]:
-    """Creates the databases `names` (by service) that are missing on the server at the URL `server`; returns their URLs.
+    """Creates the databases `names` (by service) that are missing on the server at the URL
+    `server`; returns their URLs.
 
-    The URL may name any database, or one that does not exist yet: `postgres` is asked then. Raises DevstackError.
+    The URL may name any database, or one that does not exist yet: `postgres` is asked then. Raises
+    DevstackError.
     """
     try:
         url = make_url(server).set(drivername="postgresql+psycopg")
     except ArgumentError:
-        raise DevstackError("DATABASE_URL is no URL: write it like postgresql://user:password@host:5432/postgres.") from None
+        raise DevstackError(
+            "DATABASE_URL is no URL: write it like postgresql://user:password@host:5432/postgres."
+        ) from None
     missing: list[str] = []
     try:
         with _connect(url) as connection:
             present = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
             missing += [name for name in names.values() if name not in present]
             for name in missing:
-                connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name)))
+                connection.execute(
+                    sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(
+                        sql.Identifier(name)
+                    )
+                )
     except psycopg.errors.InsufficientPrivilege:
-        raise DevstackError(f"The user of DATABASE_URL may not create databases: create these for it: {' '.join(missing)}") from None
+        raise DevstackError(
+            "The user of DATABASE_URL may not create databases: create these for it:"
+            f" {' '.join(missing)}"
+        ) from None
     except psycopg.OperationalError as error:
-        raise DevstackError(f"The PostgreSQL server at {url.host}:{url.port or 5432} does not let us in: {str(error).strip()}") from None
-    return {service: url.set(database=name).render_as_string(hide_password=False) for service, name in names.items()}
+        raise DevstackError(
+            f"The PostgreSQL server at {url.host}:{url.port or 5432} does not let us in:"
+            f" {str(error).strip()}"
+        ) from None
+    return {
+        service: url.set(database=name).render_as_string(hide_password=False)
+        for service, name in names.items()
+    }
 
 
 def _connect(url: URL) -> psycopg.Connection[tuple[str, ...]]:
-    # A database that is missing gives an OperationalError without a code, as a server that is away does: so the sure one first.
+    # A database that is missing gives an OperationalError without a code, as a server that is away
+    # does: so the sure one first.
     errors: list[psycopg.OperationalError] = []
     for database in (url.database or "postgres", "postgres"):
-        target = url.set(drivername="postgresql", database=database).render_as_string(hide_password=False)
+        target = url.set(drivername="postgresql", database=database).render_as_string(
+            hide_password=False
+        )
         try:
             return psycopg.connect(target, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
         except psycopg.OperationalError as error:

@@ -1,38 +1,61 @@
-"""What goes wrong with servers on one machine, and the words that say what to do about it. No processes here."""
+"""What goes wrong with servers on one machine, and the words that say what to do about it. No
+processes here.
+"""
 
 import errno
 import re
 
 
 class DevstackError(Exception):
-    """Something on this machine keeps the stack from running; the message says what happened and what to do."""
+    """Something on this machine keeps the stack from running; the message says what happened and
+    what to do.
+    """
 
 
 class PortTaken(DevstackError):
     """The address that a server was to listen on is in use."""
 
 
-# What a server's last words mean, for the causes that a user can do something about. The first that matches wins.
+# What a server's last words mean, for the causes that a user can do something about. The first that
+# matches wins.
 CAUSES = (
     (
         re.compile(r"shared memory segment.*No space left on device"),
-        "Shared memory is full: give the container a larger /dev/shm (docker run --shm-size=256m), and try again.",
+        (
+            "Shared memory is full: give the container a larger /dev/shm (docker run"
+            " --shm-size=256m), and try again."
+        ),
     ),
     (
         re.compile(r"No space left on device|no space left on device"),
         "The disk is full: free some space, and start again; nothing is lost.",
     ),
-    (re.compile(r"Disk quota exceeded"), "Your disk quota is used up: free some space, and start again; nothing is lost."),
-    (re.compile(r"Read-only file system"), "The file system is read-only: choose a folder that can be written to."),
-    (re.compile(r"Cannot allocate memory"), "The machine has too little free memory: close something, and start again."),
-    (re.compile(r"Too many open files"), "The limit of open files is too low: raise it (ulimit -n 4096), and start again."),
+    (
+        re.compile(r"Disk quota exceeded"),
+        "Your disk quota is used up: free some space, and start again; nothing is lost.",
+    ),
+    (
+        re.compile(r"Read-only file system"),
+        "The file system is read-only: choose a folder that can be written to.",
+    ),
+    (
+        re.compile(r"Cannot allocate memory"),
+        "The machine has too little free memory: close something, and start again.",
+    ),
+    (
+        re.compile(r"Too many open files"),
+        "The limit of open files is too low: raise it (ulimit -n 4096), and start again.",
+    ),
     (
         re.compile(r'lock file "postmaster\.pid" already exists|pre-existing shared memory block'),
         "Another PostgreSQL runs on the same data folder: stop it first.",
     ),
     (
         re.compile(r"[Pp]ermission denied"),
-        "The data folder belongs to another user: give it back (chown -R), or remove it to start afresh.",
+        (
+            "The data folder belongs to another user: give it back (chown -R), or remove it to"
+            " start afresh."
+        ),
     ),
 )
 
@@ -45,7 +68,9 @@ def advice(output: str) -> str:
 
 
 def failure(what: str, output: str, *, lines: int = 15) -> DevstackError:
-    """`what` failed, and this is the output that says why: one error with the advice and the last lines."""
+    """`what` failed, and this is the output that says why: one error with the advice and the
+    last lines.
+    """
     tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-lines:])
     kind = PortTaken if ADDRESS_IN_USE.search(output) else DevstackError
     return kind("\n".join(part for part in (f"{what} {advice(output)}".strip(), tail) if part))

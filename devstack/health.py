@@ -11,7 +11,9 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 async def serving(address: str) -> bool:
-    """Whether the server at `address` (host:port) answers that it is SERVING; False where nobody answers in two seconds."""
+    """Whether the server at `address` (host:port) answers that it is SERVING; False where nobody
+    answers in two seconds.
+    """
     host, _, port = address.rpartition(":")
     try:
         # First without gRPC, whose channels wait ever longer between their attempts to connect.

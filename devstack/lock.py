@@ -1,4 +1,6 @@
-"""Locks on folders: who holds one may use it, and it ends with the last process that keeps it open."""
+"""Locks on folders: who holds one may use it, and it ends with the last process that keeps it
+open.
+"""
 
 import fcntl
 import os
@@ -11,10 +13,11 @@ POLL_S = 0.05
 
 
 def hold(path: Path, *, wait_s: float = 0.0, taken: str) -> int:
-    """Locks the file at `path`, waiting at most `wait_s` seconds for its holder, and returns it as an open file descriptor.
+    """Locks the file at `path`, waiting at most `wait_s` seconds for its holder, and returns it as
+    an open file descriptor.
 
-    A child that gets the descriptor holds the lock as well, so it can outlive us together with the child.
-    Raises DevstackError with the message `taken` when somebody else holds it.
+    A child that gets the descriptor holds the lock as well, so it can outlive us together with the
+    child. Raises DevstackError with the message `taken` when somebody else holds it.
     """
     deadline = time.monotonic() + wait_s
     try:

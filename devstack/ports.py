@@ -11,14 +11,18 @@ from pathlib import Path
 
 from devstack.errors import PortTaken
 
-# Below the range from which outgoing connections get theirs (32768 and up): a server that restarts finds its port still free.
+# Below the range from which outgoing connections get theirs (32768 and up): a server that restarts
+# finds its port still free.
 CHOSEN = range(20000, 32000)
 ATTEMPTS_MAX = 20
-# Processes that start together have neighbouring numbers; the fractions of their multiples of this one lie far apart.
+# Processes that start together have neighbouring numbers; the fractions of their multiples of this
+# one lie far apart.
 GOLDEN_RATIO = 0.618033988749895
 
 # Each process walks through all of them, from a place of its own, and gives each once.
-_walk = itertools.islice(itertools.cycle(CHOSEN), int(os.getpid() * GOLDEN_RATIO % 1 * len(CHOSEN)), None)
+_walk = itertools.islice(
+    itertools.cycle(CHOSEN), int(os.getpid() * GOLDEN_RATIO % 1 * len(CHOSEN)), None
+)
 
 
 def taken(port: int) -> bool:
@@ -35,14 +39,16 @@ def taken(port: int) -> bool:
 
 @cache
 def _claims() -> int:
-    """The file of which each port's byte is locked by the process that has chosen it. One for each user: nobody can lock another's."""
+    """The file of which each port's byte is locked by the process that has chosen it. One for
+    each user: nobody can lock another's.
+    """
     path = Path(tempfile.gettempdir()) / f"ordermesh-ports-{os.geteuid()}"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def claimed(port: int) -> bool:
-    """Whether the port is this process's now, until its end: while a server of its own is down there, nobody else who chooses like this
-    is given it.
+    """Whether the port is this process's now, until its end: while a server of its own is down
+    there, nobody else who chooses like this is given it.
     """
     claims = _claims()
     try:
@@ -53,16 +59,25 @@ def claimed(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that were free a moment ago; who does not choose here may take one meanwhile, see `on_free_port`."""
+    """Different ports of 127.0.0.1 that were free a moment ago; who does not choose here may
+    take one meanwhile, see `on_free_port`.
+    """
     candidates = itertools.islice(_walk, len(CHOSEN))
-    found = list(itertools.islice((port for port in candidates if claimed(port) and not taken(port)), count))
+    found = list(
+        itertools.islice((port for port in candidates if claimed(port) and not taken(port)), count)
+    )
     if len(found) < count:
-        raise PortTaken(f"No {count} ports between {CHOSEN.start} and {CHOSEN.stop} are free: stop something that listens.")
+        raise PortTaken(
+            f"No {count} ports between {CHOSEN.start} and {CHOSEN.stop} are free: stop something"
+            " that listens."
+        )
     return found
 
 
 def on_free_port(start: Callable[[int], None]) -> int:
-    """Calls `start` with free ports until one is not taken by somebody else first; returns the port."""
+    """Calls `start` with free ports until one is not taken by somebody else first; returns the
+    port.
+    """
     for _ in range(ATTEMPTS_MAX):
         [port] = free_ports(1)
         try:
@@ -70,4 +85,7 @@ def on_free_port(start: Callable[[int], None]) -> int:
         except PortTaken:
             continue
         return port
-    raise PortTaken(f"Ports were taken by others {ATTEMPTS_MAX} times in a row between being found free and being used: try again.")
+    raise PortTaken(
+        f"Ports were taken by others {ATTEMPTS_MAX} times in a row between being found free and"
+        " being used: try again."
+    )

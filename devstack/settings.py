@@ -1,4 +1,6 @@
-"""What `make run` reads from the environment: ports, and servers of the user's own. All faults are told at once."""
+"""What `make run` reads from the environment: ports, and servers of the user's own. All faults
+are told at once.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,8 +13,20 @@ from devstack.stack import SERVICES, Ports
 
 POSTGRES_PORT = 15432
 NATS_PORT = 14222
-SERVICE_PORTS = {"order": 15051, "warehouse": 15052, "fulfillment": 15053, "shipping": 15054, "payment": 15055}
-METRICS_PORTS = {"order": 15061, "warehouse": 15062, "fulfillment": 15063, "shipping": 15064, "payment": 15065}
+SERVICE_PORTS = {
+    "order": 15051,
+    "warehouse": 15052,
+    "fulfillment": 15053,
+    "shipping": 15054,
+    "payment": 15055,
+}
+METRICS_PORTS = {
+    "order": 15061,
+    "warehouse": 15062,
+    "fulfillment": 15063,
+    "shipping": 15064,
+    "payment": 15065,
+}
 NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 ENDING_S = 3.0  # how long the processes of a killed run may take to end
 POLL_S = 0.05
@@ -45,13 +59,22 @@ def read(environment: Mapping[str, str]) -> Settings:
         text = environment.get(variable) or str(default)
         if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
             return int(text)
-        faults.append(f"{variable}={text} is no port: give a number from 1 to 65535, or unset it for {default}.")
+        faults.append(
+            f"{variable}={text} is no port: give a number from 1 to 65535, or unset it for"
+            f" {default}."
+        )
         return default
 
     settings = Settings(
         Ports(
-            services={name: port(f"{name.upper()}_PORT", default) for name, default in SERVICE_PORTS.items()},
-            metrics={name: port(f"{name.upper()}_METRICS_PORT", default) for name, default in METRICS_PORTS.items()},
+            services={
+                name: port(f"{name.upper()}_PORT", default)
+                for name, default in SERVICE_PORTS.items()
+            },
+            metrics={
+                name: port(f"{name.upper()}_METRICS_PORT", default)
+                for name, default in METRICS_PORTS.items()
+            },
             postgres=port("POSTGRES_PORT", POSTGRES_PORT),
             nats=port("NATS_PORT", NATS_PORT),
         ),
@@ -61,16 +84,25 @@ def read(environment: Mapping[str, str]) -> Settings:
     variables: dict[int, list[str]] = {}
     for number, variable in settings.used_ports():
         variables.setdefault(number, []).append(variable)
-    faults += [f"{' and '.join(names)} are the same port, {number}." for number, names in variables.items() if len(names) > 1]
+    faults += [
+        f"{' and '.join(names)} are the same port, {number}."
+        for number, names in variables.items()
+        if len(names) > 1
+    ]
     if settings.nats_url and not all(map(_is_of_nats, settings.nats_url.split(","))):
-        faults.append("NATS_URL is no URL: write it like nats://user:password@host:4222, several with commas between.")
+        faults.append(
+            "NATS_URL is no URL: write it like nats://user:password@host:4222, several with commas"
+            " between."
+        )
     if faults:
         raise DevstackError("\n".join(faults))
     return settings
 
 
 def _is_of_nats(url: str) -> bool:
-    """Whether it names a server: without a scheme, `localhost:4222` would be a scheme and a path."""
+    """Whether it names a server: without a scheme, `localhost:4222` would be a scheme and a
+    path.
+    """
     try:
         parts = urlsplit(url.strip())
         return parts.scheme in NATS_SCHEMES and bool(parts.hostname) and parts.port != 0
@@ -81,11 +113,15 @@ def _is_of_nats(url: str) -> bool:
 def need_ports(settings: Settings) -> None:
     """Raises PortTaken with every port that is taken, and the variables that choose others."""
     deadline = time.monotonic() + ENDING_S
-    while busy := [(number, variable) for number, variable in settings.used_ports() if taken(number)]:
+    while busy := [
+        (number, variable) for number, variable in settings.used_ports() if taken(number)
+    ]:
         if time.monotonic() > deadline:
-            ports = "\n".join(f"    {number}    another one: {variable}=..." for number, variable in busy)
+            ports = "\n".join(
+                f"    {number}    another one: {variable}=..." for number, variable in busy
+            )
             raise PortTaken(
-                f"These ports of 127.0.0.1 are taken:\n{ports}\n"
-                "Stop what listens there (`ss -ltnp` shows it), or choose others in the environment."
+                f"These ports of 127.0.0.1 are taken:\n{ports}\nStop what listens there (`ss -ltnp`"
+                " shows it), or choose others in the environment."
             )
         time.sleep(POLL_S)  # a port announces nothing when it is free; the deadline bounds the loop

@@ -1,6 +1,7 @@
 """The whole on one machine: PostgreSQL, NATS and the five services, started and stopped together.
 
-What a server or a service is stands in the other modules; what a person sees of it stands in __main__.
+What a server or a service is stands in the other modules; what a person sees of it stands in
+__main__.
 """
 
 import asyncio
@@ -22,7 +23,8 @@ from devstack.ports import free_ports
 from devstack.postgres import Postgres
 from devstack.processes import Program, Service, program
 
-# In the order in which they start: whoever is called starts before its callers, and stops after them.
+# In the order in which they start: whoever is called starts before its callers, and stops after
+# them.
 SERVICES = ("warehouse", "payment", "shipping", "fulfillment", "order")
 DATABASES = {
     "warehouse": "warehouse",
@@ -39,7 +41,8 @@ NATS_PORT = 4222  # where a URL names none
 # Called with what is about to be done; the work is done inside the context manager that it returns.
 Step = Callable[[str], AbstractContextManager[object]]
 
-# Given a service's name and the environment that tells it where everything is, answers the one that it gets: tests put proxies between.
+# Given a service's name and the environment that tells it where everything is, answers the one that
+# it gets: tests put proxies between.
 Route = Callable[[str, Mapping[str, str]], Mapping[str, str]]
 
 
@@ -64,7 +67,9 @@ class Ports:
 
 
 class Stack:
-    """PostgreSQL, NATS and the five services: all run inside `async with`, and none after it, whatever its end."""
+    """PostgreSQL, NATS and the five services: all run inside `async with`, and none after it,
+    whatever its end.
+    """
 
     def __init__(
         self,
@@ -82,16 +87,24 @@ class Stack:
     ) -> None:
         """Data and logs go to `folder`.
 
-        `database_url` and `nats_url` name servers of the user's own, used in place of embedded ones; with a `database_prefix` before
-        the databases' names several stacks can share a PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for
-        the services beside what they need, `program` what runs as a service, `route` the way from each to whatever it needs.
+        `database_url` and `nats_url` name servers of the user's own, used in place of embedded
+        ones; with a `database_prefix` before the databases' names several stacks can share a
+        PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for the services
+        beside what they need, `program` what runs as a service, `route` the way from each to
+        whatever it needs.
         """
         wanted = ports or Ports()
         self.folder = folder.absolute()
         free = iter(free_ports(2 * len(SERVICES)))
-        self.addresses = {name: f"127.0.0.1:{wanted.services.get(name) or next(free)}" for name in SERVICES}
-        self.metrics_addresses = {name: f"127.0.0.1:{wanted.metrics.get(name) or next(free)}" for name in SERVICES}
-        self.postgres = None if database_url else Postgres(self.folder / "postgres", wanted.postgres, settings)
+        self.addresses = {
+            name: f"127.0.0.1:{wanted.services.get(name) or next(free)}" for name in SERVICES
+        }
+        self.metrics_addresses = {
+            name: f"127.0.0.1:{wanted.metrics.get(name) or next(free)}" for name in SERVICES
+        }
+        self.postgres = (
+            None if database_url else Postgres(self.folder / "postgres", wanted.postgres, settings)
+        )
         self.nats = None if nats_url else Nats(self.folder / "nats", wanted.nats)
         self.nats_url = nats_url or ""
         self.database_urls: dict[str, str] = {}
@@ -105,32 +118,48 @@ class Stack:
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
-        """Starts everything, and returns when all serve. Raises DevstackError, and then nothing runs any more."""
+        """Starts everything, and returns when all serve. Raises DevstackError, and then nothing
+        runs any more.
+        """
         try:
             await self._start()
-        except BaseException:  # an interrupted start leaves no process behind; the exception goes on
+        # an interrupted start leaves no process behind; the exception goes on
+        except BaseException:
             await self._cleanup.aclose()
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Stops everything in reverse order."""
         await self._cleanup.aclose()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where the services and the broker are, as clients are told: ORDER_ADDRESS and so on, NATS_URL."""
-        return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()} | {"NATS_URL": self.nats_url}
+        """Where the services and the broker are, as clients are told: ORDER_ADDRESS and so on,
+        NATS_URL.
+        """
+        return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()} | {
+            "NATS_URL": self.nats_url
+        }
 
     def check(self) -> None:
-        """Raises DevstackError when something has ended that nobody stopped, or a disk is all but full."""
+        """Raises DevstackError when something has ended that nobody stopped, or a disk is all
+        but full.
+        """
         self._need_disks()
         for part in (self.postgres, self.nats, *self.services.values()):
             if part is not None:
                 part.check()
 
     async def tend(self, work: Callable[[], None]) -> None:
-        """Does a server's blocking work, `stack.nats.start` say, where servers may be started again: see `_start`."""
+        """Does a server's blocking work, `stack.nats.start` say, where servers may be started
+        again: see `_start`.
+        """
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def watch(self) -> None:
@@ -146,15 +175,18 @@ class Stack:
                 part.kill()
 
     def _need_disks(self) -> None:
-        """The folder's, and that of PostgreSQL's data, which may live elsewhere (see devstack.rooms)."""
+        """The folder's, and that of PostgreSQL's data, which may live elsewhere (see
+        devstack.rooms).
+        """
         for folder in (self.folder, *([self.postgres.data] if self.postgres else [])):
             need_disk(folder)
 
     async def _start(self) -> None:
         self._need_disks()
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        # A child dies with the thread that started it, so the servers get one that lives as long as they do; and one alone, so that
-        # a stop comes after the start that was under way when somebody lost patience.
+        # A child dies with the thread that started it, so the servers get one that lives as long as
+        # they do; and one alone, so that a stop comes after the start that was under way when
+        # somebody lost patience.
         self._thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
         for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
             if server is not None:
@@ -167,11 +199,14 @@ class Stack:
             await _need_answer(self.nats_url)
         with self._step("databases"):
             server_url = self.postgres.url() if self.postgres else self._database_url
-            self.database_urls = await asyncio.to_thread(databases.ensure, server_url, self._databases)
+            self.database_urls = await asyncio.to_thread(
+                databases.ensure, server_url, self._databases
+            )
         self.services = {name: self._service(name) for name in SERVICES}
         with self._step("migrations"):
             await self._migrate()
-        # All are on their way before the first is waited for: importing takes each of them a second of processor time.
+        # All are on their way before the first is waited for: importing takes each of them a second
+        # of processor time.
         for service in self.services.values():
             self._cleanup.push_async_callback(service.stop)
             service.spawn()
@@ -187,7 +222,8 @@ class Stack:
                     group.create_task(service.migrate())
         except* DevstackError as failed:
             failures += failed.exceptions
-        if failures:  # raised here: before Python 3.11.4 `except*` raises a group, whatever is raised in it
+        # raised here: before Python 3.11.4 `except*` raises a group, whatever is raised in it
+        if failures:
             raise DevstackError("\n".join(map(str, failures)))
 
     def _service(self, name: str) -> Service:
@@ -200,7 +236,13 @@ class Stack:
             "METRICS_ADDRESS": self.metrics_addresses[name],
         }
         log = self.folder / "logs" / f"{name}.log"
-        return Service(name, self._program(name), address=self.addresses[name], environment=self._route(name, environment), log=log)
+        return Service(
+            name,
+            self._program(name),
+            address=self.addresses[name],
+            environment=self._route(name, environment),
+            log=log,
+        )
 
 
 async def beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
@@ -217,13 +259,16 @@ async def beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, Non
 
 
 def need_disk(folder: Path) -> None:
-    """Raises DevstackError when the disk of `folder` has less than 256 MiB to spare: servers fail in worse ways when it is full."""
+    """Raises DevstackError when the disk of `folder` has less than 256 MiB to spare: servers
+    fail in worse ways when it is full.
+    """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < FREE_BYTES_MIN:
         raise DevstackError(
-            f"The disk of {existing} is all but full ({free // 2**20} MiB free, {FREE_BYTES_MIN // 2**20} MiB needed): "
-            "free some space, and start again; nothing is lost."
+            f"The disk of {existing} is all but full ({free // 2**20} MiB free,"
+            f" {FREE_BYTES_MIN // 2**20} MiB needed): free some space, and start again; nothing is"
+            " lost."
         )
 
 
@@ -239,4 +284,7 @@ async def _need_answer(nats_url: str) -> None:
         writer.close()
         return
     places = ", ".join(f"{server.hostname}:{server.port or NATS_PORT}" for server in servers)
-    raise DevstackError(f"No NATS server answers at {places} (NATS_URL): start it, or unset NATS_URL to use an embedded one.")
+    raise DevstackError(
+        f"No NATS server answers at {places} (NATS_URL): start it, or unset NATS_URL to use an"
+        " embedded one."
+    )

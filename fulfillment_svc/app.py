@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import add_FulfillmentServiceServicer_to_server
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
+    add_FulfillmentServiceServicer_to_server,
+)
 
 from chassis.breaker import Breaker
 from chassis.process import Supervisor
@@ -24,9 +26,15 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
     async with founded(config, tables, stream_name="FULFILLMENTS", encode=wire.event) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         shipping = Shipping(await ground.channel(config.shipping_address, Breaker("shipping")))
-        inspection = InspectionPolicy(config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate)
-        operations = Operations(ground.database, warehouse, shipping, inspection, owed_batch=config.owed_stock_batch)
+        inspection = InspectionPolicy(
+            config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate
+        )
+        operations = Operations(
+            ground.database, warehouse, shipping, inspection, owed_batch=config.owed_stock_batch
+        )
         ground.work(config.owed_stock_interval_s, operations.commit_owed_stock, "owed stock")
-        services = [partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))]
+        services = [
+            partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
+        ]
         await ground.open(services, Consumers(operations).handlers)
         yield ground.tasks

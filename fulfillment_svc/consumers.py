@@ -5,7 +5,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
-from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated, ShipmentStatusChanged
+from ordermesh.shipping.events.v1.shipping_events_pb2 import (
+    DeliveryConfirmed,
+    ShipmentCreated,
+    ShipmentStatusChanged,
+)
 
 from chassis.decision import Outcome
 from chassis.delivery import Delivery

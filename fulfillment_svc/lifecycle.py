@@ -1,4 +1,5 @@
-"""What may become of a fulfilment: tables, and pure functions over them. Nothing else decides which status may follow which.
+"""What may become of a fulfilment: tables, and pure functions over them. Nothing else decides which
+status may follow which.
 
 1. A status changes only by a trigger, and only along TRIGGERS.
 2. News from outside (a shipment, a delivery) walks FORWARD one step at a time, and never backwards.
@@ -109,13 +110,16 @@ TRIGGERS: dict[Trigger, dict[Status, Status]] = {
     Trigger.CANCEL: dict.fromkeys(FORWARD[: FORWARD.index(Status.SHIPPED)], Status.CANCELLED),
 }
 MOVES: dict[Status, frozenset[Status]] = {
-    status: frozenset(moves[status] for moves in TRIGGERS.values() if status in moves) for status in Status
+    status: frozenset(moves[status] for moves in TRIGGERS.values() if status in moves)
+    for status in Status
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
 
 def way(here: Status, there: Status) -> tuple[Status, ...]:
-    """The steps forward from here to there, each along MOVES; none where it is there already, or beyond, or off the way."""
+    """The steps forward from here to there, each along MOVES; none where it is there already, or
+    beyond, or off the way.
+    """
     if here not in FORWARD or there not in FORWARD:
         return ()
     return FORWARD[FORWARD.index(here) + 1 : FORWARD.index(there) + 1]

@@ -1,4 +1,6 @@
-"""What the fulfilment service does: one method for each thing. The warehouse is asked before the write, for the whole set at once."""
+"""What the fulfilment service does: one method for each thing. The warehouse is asked before the
+write, for the whole set at once.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -49,7 +51,8 @@ from fulfillment_svc.model import (
 )
 from fulfillment_svc.peers import Shipping, Warehouse
 
-# As many orders as the warehouse takes in one call. More are planned with their stock owed, and the worker asks for them.
+# As many orders as the warehouse takes in one call. More are planned with their stock owed, and the
+# worker asks for them.
 CONFIRM_MAX: Final = 500
 FIRST: Final = UUID(int=0)
 
@@ -57,19 +60,38 @@ _log = structlog.get_logger(__name__)
 
 
 class Operations:
-    """The fulfilment service's doors lead here; from here to its peers, its decisions and its store."""
+    """The fulfilment service's doors lead here; from here to its peers, its decisions and its
+    store.
+    """
 
     def __init__(
-        self, database: Database, warehouse: Warehouse, shipping: Shipping, inspection: InspectionPolicy, *, owed_batch: int = 100
+        self,
+        database: Database,
+        warehouse: Warehouse,
+        shipping: Shipping,
+        inspection: InspectionPolicy,
+        *,
+        owed_batch: int = 100,
     ) -> None:
-        """`owed_batch`: about how many fulfilments at once the warehouse is asked again; CONFIRM_MAX at most."""
-        self.database, self.warehouse, self.shipping, self.inspection = database, warehouse, shipping, inspection
+        """`owed_batch`: about how many fulfilments at once the warehouse is asked again;
+        CONFIRM_MAX at most.
+        """
+        self.database, self.warehouse, self.shipping, self.inspection = (
+            database,
+            warehouse,
+            shipping,
+            inspection,
+        )
         self.owed_batch = min(owed_batch, CONFIRM_MAX)
         self._shipments = telemetry.counter(
-            "fulfillment_shipment_calls_total", "Shipments asked for at once, by what came of it", "outcome"
+            "fulfillment_shipment_calls_total",
+            "Shipments asked for at once, by what came of it",
+            "outcome",
         )
         self._owed = telemetry.reading(
-            "fulfillments_stock_owed", "In planning without committed stock, by the warehouse's answer", "answer"
+            "fulfillments_stock_owed",
+            "In planning without committed stock, by the warehouse's answer",
+            "answer",
         )
 
     async def follow_orders(
@@ -81,7 +103,9 @@ class Operations:
         A confirmed order gets one fulfilment for each of its warehouses.
         """
         news = [each.command for each in envelopes]
-        confirmed = [each for each in news if each.news is News.CONFIRMED and not each.stock_committed]
+        confirmed = [
+            each for each in news if each.news is News.CONFIRMED and not each.stock_committed
+        ]
         known = set[Work]()
         if confirmed:
             async with self.database.read() as connection:
@@ -101,7 +125,8 @@ class Operations:
         return [followed.get(each.key, Done(())) for each in envelopes]
 
     async def commit_owed_stock(self) -> None:
-        """Asks the warehouse again for all stock that is owed, in batches. Raises Deferred where it cannot be reached.
+        """Asks the warehouse again for all stock that is owed, in batches. Raises Deferred where it
+        cannot be reached.
 
         Several replicas may do it at once: the warehouse commits once, and the write settles once.
         """
@@ -113,7 +138,9 @@ class Operations:
             raise away
 
     async def _commit_owed_stock(self) -> tuple[Counter[str], Deferred | None]:
-        """How many fulfilments still wait, by the warehouse's answer; and why it was not asked to the end, if so. All are counted."""
+        """How many fulfilments still wait, by the warehouse's answer; and why it was not asked
+        to the end, if so. All are counted.
+        """
         after, left, away = FIRST, Counter[str](), None
         while page := await self._page_of_owed(after):
             request_id, after = uuid7(), page[-1].id
@@ -123,11 +150,16 @@ class Operations:
                     answers = await self._confirm(request_id, {each.work.of for each in page})
             except Deferred as deferred:
                 away = deferred
-            except Defect as defect:  # what the warehouse stumbles over keeps those that come after it from nothing
+            # what the warehouse stumbles over keeps those that come after it from nothing
+            except Defect as defect:
                 _log.error("the warehouse fails to say what became of owed stock", exc_info=defect)
             for outcome in await self._write(list(settling(page, answers, str(request_id)))):
                 if isinstance(outcome, Failure):
-                    _log.error("stock is committed, and not settled here yet", reason=outcome.reason, exc_info=outcome)
+                    _log.error(
+                        "stock is committed, and not settled here yet",
+                        reason=outcome.reason,
+                        exc_info=outcome,
+                    )
             left.update(answered(answers.get(each.work.of)) for each in page)
         return left, away
 
@@ -152,7 +184,11 @@ class Operations:
         if done:
             return await self.change(envelope)
         fulfillment, noted_before = await self._note_spoiled(envelope)
-        spoiling = [Spoiling(its.line_number, its.spoiled + its.unbooked, its.short) for its in fulfillment.lines if its.unbooked]
+        spoiling = [
+            Spoiling(its.line_number, its.spoiled + its.unbooked, its.short)
+            for its in fulfillment.lines
+            if its.unbooked
+        ]
         if spoiling and fulfillment.status is Status.PACKED:
             rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
             # What is booked there has to be written here, at any version of the fulfilment.
@@ -191,7 +227,9 @@ class Operations:
         async with self.database.read() as connection:
             found = await store.find_fulfillments(connection, [id])
         if id not in found:
-            raise NotFound("FULFILLMENT_NOT_FOUND", f"There is no fulfilment {id}.", fulfillment_id=str(id))
+            raise NotFound(
+                "FULFILLMENT_NOT_FOUND", f"There is no fulfilment {id}.", fulfillment_id=str(id)
+            )
         return found[id]
 
     async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Any], str]:
@@ -212,18 +250,27 @@ class Operations:
         return page.cut(rows, lambda step: (step.version,))
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
-        """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""
+        """Best effort: where it fails, shipping hears that the fulfilment is ready by its event,
+        and makes the shipment then.
+        """
         try:
             # Made ready again, with other packages, it is another version, and another request.
             request_id = uuid5(fulfillment.id, f"CreateShipment:{fulfillment.version}")
             await self.shipping.create_shipment(request_id, fulfillment)
         except Failure as failure:
             self._shipments.labels("later" if isinstance(failure, Deferred) else "refused").inc()
-            _log.warning("no shipment at once", fulfillment_id=str(fulfillment.id), reason=failure.reason, message=failure.message)
+            _log.warning(
+                "no shipment at once",
+                fulfillment_id=str(fulfillment.id),
+                reason=failure.reason,
+                message=failure.message,
+            )
         else:
             self._shipments.labels("done").inc()
 
-    async def _confirm(self, request_id: UUID, attempts: Collection[OrderAttempt]) -> dict[OrderAttempt, CommitAnswer]:
+    async def _confirm(
+        self, request_id: UUID, attempts: Collection[OrderAttempt]
+    ) -> dict[OrderAttempt, CommitAnswer]:
         """The warehouse's answers. An order lives in its last attempt, and is asked about once."""
         last = {each.order_id: each for each in sorted(attempts, key=attrgetter("attempt"))}
         asked = list(last.values())[:CONFIRM_MAX]
@@ -245,7 +292,12 @@ class Operations:
         """The command that the event means for the order's fulfilments."""
         shares = answer.shares if isinstance(answer, Committed) else news.shares
         picklists = tuple(
-            Picklist(uuid7(), at, lines, self.inspection.rule(Work(news.order_id, at, news.attempt), news.total, lines))
+            Picklist(
+                uuid7(),
+                at,
+                lines,
+                self.inspection.rule(Work(news.order_id, at, news.attempt), news.total, lines),
+            )
             for at, lines in sorted(shares.items())
         )
         about: dict[str, Any] = {
@@ -255,17 +307,30 @@ class Operations:
         }
         if news.news is News.ENDED:
             return End(**about, picklists=picklists)
-        units = (Allocation(at, line.line_number, line.quantity) for at, lines in news.shares.items() for line in lines)
+        units = (
+            Allocation(at, line.line_number, line.quantity)
+            for at, lines in news.shares.items()
+            for line in lines
+        )
         kept = Kept(news.attempt, news.version, tuple(sorted(units)))
         if news.news is News.CUT:
             return Cut(**about, kept=kept)
         committed = isinstance(answer, Committed) or news.stock_committed
-        return Plan(**about, picklists=picklists, stock_committed=committed, kept=None if news.stock_committed else kept)
+        return Plan(
+            **about,
+            picklists=picklists,
+            stock_committed=committed,
+            kept=None if news.stock_committed else kept,
+        )
 
 
 def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:
     """The order's fulfilments, where its news was followed."""
-    return outcome if isinstance(outcome, Failure) else Done(outcome.record.fulfillments, outcome.repeat)
+    return (
+        outcome
+        if isinstance(outcome, Failure)
+        else Done(outcome.record.fulfillments, outcome.repeat)
+    )
 
 
 def settling(

@@ -17,16 +17,22 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FulfillmentService(FulfillmentServiceServicer):
-    """ordermesh.fulfillment.v1.FulfillmentService: what each method does and answers stands in the contract."""
+    """ordermesh.fulfillment.v1.FulfillmentService: what each method does and answers stands in
+    the contract.
+    """
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    async def GetFulfillment(self, request: api.GetFulfillmentRequest, context: Context) -> api.GetFulfillmentResponse:
+    async def GetFulfillment(
+        self, request: api.GetFulfillmentRequest, context: Context
+    ) -> api.GetFulfillmentResponse:
         fulfillment = await self.operations.get_fulfillment(UUID(request.fulfillment_id))
         return api.GetFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def ListFulfillments(self, request: api.ListFulfillmentsRequest, context: Context) -> api.ListFulfillmentsResponse:
+    async def ListFulfillments(
+        self, request: api.ListFulfillmentsRequest, context: Context
+    ) -> api.ListFulfillmentsResponse:
         page = asked(request, partial(wire.fulfillment, view=request.view))
         fulfillments, token = await self.operations.list_fulfillments(wire.wanted(request), page)
         return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
@@ -42,30 +48,44 @@ class FulfillmentService(FulfillmentServiceServicer):
             next_page_token=token,
         )
 
-    async def StartPicking(self, request: api.StartPickingRequest, context: Context) -> api.StartPickingResponse:
+    async def StartPicking(
+        self, request: api.StartPickingRequest, context: Context
+    ) -> api.StartPickingResponse:
         fulfillment = await self.operations.change(wire.start_picking(request, keyed(request)))
         return api.StartPickingResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def ScanItem(self, request: api.ScanItemRequest, context: Context) -> api.ScanItemResponse:
+    async def ScanItem(
+        self, request: api.ScanItemRequest, context: Context
+    ) -> api.ScanItemResponse:
         fulfillment = await self.operations.change(wire.scan_items(request, keyed(request)))
         return api.ScanItemResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def CompletePicking(self, request: api.CompletePickingRequest, context: Context) -> api.CompletePickingResponse:
+    async def CompletePicking(
+        self, request: api.CompletePickingRequest, context: Context
+    ) -> api.CompletePickingResponse:
         fulfillment = await self.operations.change(wire.complete_picking(request, keyed(request)))
         return api.CompletePickingResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def StartPacking(self, request: api.StartPackingRequest, context: Context) -> api.StartPackingResponse:
+    async def StartPacking(
+        self, request: api.StartPackingRequest, context: Context
+    ) -> api.StartPackingResponse:
         fulfillment = await self.operations.change(wire.start_packing(request, keyed(request)))
         return api.StartPackingResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def PackFulfillment(self, request: api.PackFulfillmentRequest, context: Context) -> api.PackFulfillmentResponse:
+    async def PackFulfillment(
+        self, request: api.PackFulfillmentRequest, context: Context
+    ) -> api.PackFulfillmentResponse:
         fulfillment = await self.operations.change(wire.pack(request, keyed(request)))
         return api.PackFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def RecordInspection(self, request: api.RecordInspectionRequest, context: Context) -> api.RecordInspectionResponse:
+    async def RecordInspection(
+        self, request: api.RecordInspectionRequest, context: Context
+    ) -> api.RecordInspectionResponse:
         fulfillment = await self.operations.inspect(wire.record_inspection(request, keyed(request)))
         return api.RecordInspectionResponse(fulfillment=wire.fulfillment(fulfillment))
 
-    async def CancelFulfillment(self, request: api.CancelFulfillmentRequest, context: Context) -> api.CancelFulfillmentResponse:
+    async def CancelFulfillment(
+        self, request: api.CancelFulfillmentRequest, context: Context
+    ) -> api.CancelFulfillmentResponse:
         fulfillment = await self.operations.change(wire.give_up(request, keyed(request)))
         return api.CancelFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))

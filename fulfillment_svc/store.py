@@ -36,14 +36,25 @@ from fulfillment_svc.model import (
     VoidLabel,
     Work,
 )
-from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages, void_labels
+from fulfillment_svc.tables import (
+    fulfillments,
+    history,
+    items,
+    kept_units,
+    lines,
+    orders,
+    packages,
+    void_labels,
+)
 
 f = fulfillments.c
 FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT, VOID = (
-    tuple(table.c.keys()) for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
+    tuple(table.c.keys())
+    for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
 )
 WORK = ("order_id", "warehouse_id", "attempt")
-FIELDS = tuple(f"work.{name}" if name in WORK else name for name in FULFILLMENT)  # where a column's value is found in a fulfilment
+# where a column's value is found in a fulfilment
+FIELDS = tuple(f"work.{name}" if name in WORK else name for name in FULFILLMENT)
 CHANGING = (
     "id",
     "status",
@@ -64,7 +75,12 @@ PACKED = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETE
 read_by_id = select(fulfillments).where(among(f.id)).order_by(f.id)
 read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(among(f.id)).distinct()
-lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
+lock_orders = (
+    select(orders)
+    .where(among(orders.c.order_id))
+    .order_by(orders.c.order_id)
+    .with_for_update(key_share=True)
+)
 read_history = (
     select(history)
     .where(history.c.fulfillment_id == bindparam("of"))
@@ -82,32 +98,63 @@ read_owed = (
     .order_by(f.id)
     .limit(bindparam("most"))
 )
-read_lines = select(lines).where(among(lines.c.fulfillment_id)).order_by(lines.c.fulfillment_id, lines.c.line_number)
-read_packages = select(packages).where(among(packages.c.fulfillment_id)).order_by(packages.c.fulfillment_id, packages.c.number)
+read_lines = (
+    select(lines)
+    .where(among(lines.c.fulfillment_id))
+    .order_by(lines.c.fulfillment_id, lines.c.line_number)
+)
+read_packages = (
+    select(packages)
+    .where(among(packages.c.fulfillment_id))
+    .order_by(packages.c.fulfillment_id, packages.c.number)
+)
 read_items = (
-    select(items).where(among(items.c.fulfillment_id)).order_by(items.c.fulfillment_id, items.c.package_number, items.c.line_number)
+    select(items)
+    .where(among(items.c.fulfillment_id))
+    .order_by(items.c.fulfillment_id, items.c.package_number, items.c.line_number)
 )
 
-read_void = select(void_labels).where(among(void_labels.c.fulfillment_id)).order_by(*void_labels.primary_key)
+read_void = (
+    select(void_labels)
+    .where(among(void_labels.c.fulfillment_id))
+    .order_by(*void_labels.primary_key)
+)
 
-insert_fulfillments, insert_lines, insert_packages, insert_items, insert_history, insert_orders, insert_kept, insert_void = (
-    insert_rows(*table.c) for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
+(
+    insert_fulfillments,
+    insert_lines,
+    insert_packages,
+    insert_items,
+    insert_history,
+    insert_orders,
+    insert_kept,
+    insert_void,
+) = (
+    insert_rows(*table.c)
+    for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
 )
 note_orders = insert_orders.on_conflict_do_nothing()
 changed_orders = given(*orders.c)
 update_orders = (
-    update(orders).values({name: changed_orders.c[name] for name in ORDER[1:]}).where(orders.c.order_id == changed_orders.c.order_id)
+    update(orders)
+    .values({name: changed_orders.c[name] for name in ORDER[1:]})
+    .where(orders.c.order_id == changed_orders.c.order_id)
 )
 drop_kept = delete(kept_units).where(among(kept_units.c.order_id))
 changed_fulfillments = given(*(f[name] for name in CHANGING))
 update_fulfillments = (
-    update(fulfillments).values({name: changed_fulfillments.c[name] for name in CHANGING[1:]}).where(f.id == changed_fulfillments.c.id)
+    update(fulfillments)
+    .values({name: changed_fulfillments.c[name] for name in CHANGING[1:]})
+    .where(f.id == changed_fulfillments.c.id)
 )
 changed_lines = given(*(lines.c[name] for name in COUNTED))
 update_lines = (
     update(lines)
     .values({name: changed_lines.c[name] for name in COUNTS})
-    .where(lines.c.fulfillment_id == changed_lines.c.fulfillment_id, lines.c.line_number == changed_lines.c.line_number)
+    .where(
+        lines.c.fulfillment_id == changed_lines.c.fulfillment_id,
+        lines.c.line_number == changed_lines.c.line_number,
+    )
 )
 drop_lines = delete(lines).where(among(lines.c.fulfillment_id))
 drop_void = delete(void_labels).where(among(void_labels.c.fulfillment_id))
@@ -127,12 +174,18 @@ async def lock_jobs(
     of_fulfillments = (await connection.execute(read_orders, arrays(["id"], named))).scalars()
     wanted = arrays(["order_id"], [*named, *([id] for id in of_fulfillments)])
     rows = list(await connection.execute(lock_orders, wanted))
-    units, works = defaultdict[UUID, list[Allocation]](list), defaultdict[UUID, list[Fulfillment]](list)
+    units, works = (
+        defaultdict[UUID, list[Allocation]](list),
+        defaultdict[UUID, list[Fulfillment]](list),
+    )
     for each in await _whole(connection, read_by_order, wanted):
         works[each.work.order_id].append(each)
     if unknown := works.keys() - {row.order_id for row in rows}:
-        # The version before this one made them. Whoever is first writes the order down; then all find it, and wait for each other.
-        await connection.execute(note_orders, arrays(ORDER, [(id, 0, None, None) for id in sorted(unknown)]))
+        # The version before this one made them. Whoever is first writes the order down; then all
+        # find it, and wait for each other.
+        await connection.execute(
+            note_orders, arrays(ORDER, [(id, 0, None, None) for id in sorted(unknown)])
+        )
         return await lock_jobs(connection, envelopes, repeats)
     if any(row.kept_version for row in rows):
         for order_id, *unit in await connection.execute(read_kept, wanted):
@@ -146,42 +199,77 @@ async def lock_jobs(
 
 
 async def save_jobs(
-    connection: AsyncConnection, before: Mapping[UUID, Job], after: Mapping[UUID, Job], steps: Sequence[Transition]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Job],
+    after: Mapping[UUID, Job],
+    steps: Sequence[Transition],
 ) -> None:
     """Stores what changed; new orders sorted by their id, or two sets of rivals may deadlock."""
     now = {job.order_id: job for job in after.values()}
     await _save_orders(connection, before, [now[id] for id in sorted(now)])
     was = {each.id: each for id in now if id in before for each in before[id].fulfillments}
-    changed = {each.id: each for job in now.values() for each in job.fulfillments if each is not was.get(each.id)}
+    changed = {
+        each.id: each
+        for job in now.values()
+        for each in job.fulfillments
+        if each is not was.get(each.id)
+    }
     await save_fulfillments(connection, was, changed, steps)
 
 
 async def save_fulfillments(
-    connection: AsyncConnection, before: Mapping[UUID, Fulfillment], after: Mapping[UUID, Fulfillment], steps: Sequence[Transition]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Fulfillment],
+    after: Mapping[UUID, Fulfillment],
+    steps: Sequence[Transition],
 ) -> None:
     """Stores the fulfilments that changed, under the locks of their orders."""
-    created = sorted((each for id, each in after.items() if id not in before), key=attrgetter(*FIELDS[1:4]))
-    changed = sorted(((before[id], each) for id, each in after.items() if id in before), key=lambda pair: pair[1].id)
+    created = sorted(
+        (each for id, each in after.items() if id not in before), key=attrgetter(*FIELDS[1:4])
+    )
+    changed = sorted(
+        ((before[id], each) for id, each in after.items() if id in before),
+        key=lambda pair: pair[1].id,
+    )
     if created:
-        await connection.execute(insert_fulfillments, arrays(FULFILLMENT, [attrgetter(*FIELDS)(each) for each in created]))
+        await connection.execute(
+            insert_fulfillments,
+            arrays(FULFILLMENT, [attrgetter(*FIELDS)(each) for each in created]),
+        )
         await _insert_lines(connection, created)
     if changed:
-        await connection.execute(update_fulfillments, arrays_of(CHANGING, (each for _, each in changed)))
+        await connection.execute(
+            update_fulfillments, arrays_of(CHANGING, (each for _, each in changed))
+        )
         await _save_lines(connection, changed)
-        await _save_packages(connection, [(old, new) for old, new in changed if old.packages != new.packages])
-        await _save_void_labels(connection, [new for old, new in changed if old.void_labels != new.void_labels])
+        await _save_packages(
+            connection, [(old, new) for old, new in changed if old.packages != new.packages]
+        )
+        await _save_void_labels(
+            connection, [new for old, new in changed if old.void_labels != new.void_labels]
+        )
     if steps:
         await connection.execute(insert_history, arrays_of(STEP, steps))
 
 
-async def find_fulfillments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:
+async def find_fulfillments(
+    connection: AsyncConnection, ids: Collection[UUID]
+) -> dict[UUID, Fulfillment]:
     """The fulfilments as they stand, unlocked, by id; unknown ids are missing."""
-    return {each.id: each for each in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
+    return {
+        each.id: each
+        for each in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
+    }
 
 
 async def works_of(connection: AsyncConnection, orders: Collection[UUID]) -> set[Work]:
     """What there is for these orders, whatever its attempt and status."""
-    return {Work(*row) for row in await connection.execute(read_works, arrays(["order_id"], [[id] for id in orders]))}
+    return {
+        Work(*row)
+        for row in await connection.execute(
+            read_works, arrays(["order_id"], [[id] for id in orders])
+        )
+    }
 
 
 async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list[Fulfillment]:
@@ -189,9 +277,15 @@ async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list
     return await _whole(connection, read_owed, {"after": after, "most": most})
 
 
-async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: Page) -> list[Listed]:
-    """The page's fulfilments and one more where there are more, oldest first; packed items count as lines."""
-    conditions: list[ColumnElement[bool]] = [f.status.in_(wanted.statuses)] if wanted.statuses else []
+async def list_fulfillments(
+    connection: AsyncConnection, wanted: Filter, page: Page
+) -> list[Listed]:
+    """The page's fulfilments and one more where there are more, oldest first; packed items count
+    as lines.
+    """
+    conditions: list[ColumnElement[bool]] = (
+        [f.status.in_(wanted.statuses)] if wanted.statuses else []
+    )
     if wanted.order_id:
         conditions.append(f.order_id == wanted.order_id)
     if wanted.warehouse_id:
@@ -202,7 +296,12 @@ async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: P
         conditions.append(f.update_time < wanted.update_time_before)
     if page.after:
         conditions.append(f.id > page.after[0])
-    statement = select(f.id, count_lines + count_items).where(*conditions).order_by(f.id).limit(page.size + 1)
+    statement = (
+        select(f.id, count_lines + count_items)
+        .where(*conditions)
+        .order_by(f.id)
+        .limit(page.size + 1)
+    )
     return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
 
 
@@ -217,18 +316,29 @@ async def list_history(
     return [Transition(**row) for row in rows.mappings()]
 
 
-async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Fulfillment]:
+async def _whole(
+    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
+) -> list[Fulfillment]:
     """The fulfilments that the statement finds, in its order, each with its lines and packages."""
     rows = list(await connection.execute(statement, parameters))
     picklists: defaultdict[UUID, list[Line]] = defaultdict(list)
     if rows:
-        for id, *line in await connection.execute(read_lines, {"given_fulfillment_id": [row.id for row in rows]}):
+        for id, *line in await connection.execute(
+            read_lines, {"given_fulfillment_id": [row.id for row in rows]}
+        ):
             picklists[id].append(Line(*line))
     parcels = await _packages(connection, [row.id for row in rows if row.status in PACKED])
     void = await _void_labels(connection, [row.id for row in rows if row.released_version])
     return [
         Fulfillment(
-            row.id, Work(*row[1:4]), *(*row[4:], tuple(picklists[row.id]), tuple(parcels.get(row.id, ())), tuple(void.get(row.id, ())))
+            row.id,
+            Work(*row[1:4]),
+            *(
+                *row[4:],
+                tuple(picklists[row.id]),
+                tuple(parcels.get(row.id, ())),
+                tuple(void.get(row.id, ())),
+            ),
         )
         for row in rows
     ]
@@ -239,7 +349,9 @@ async def _packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, 
     if not ids:
         return {}
     contents: defaultdict[tuple[UUID, int], list[PackedItem]] = defaultdict(list)
-    for id, number, line_number, quantity in await connection.execute(read_items, {"given_fulfillment_id": ids}):
+    for id, number, line_number, quantity in await connection.execute(
+        read_items, {"given_fulfillment_id": ids}
+    ):
         contents[id, number].append(PackedItem(line_number, quantity))
     parcels: defaultdict[UUID, list[Package]] = defaultdict(list)
     for id, number, *size in await connection.execute(read_packages, {"given_fulfillment_id": ids}):
@@ -252,7 +364,9 @@ async def _void_labels(connection: AsyncConnection, ids: list[UUID]) -> dict[UUI
     if not ids:
         return {}
     units: defaultdict[tuple[UUID, UUID, bool], dict[int, int]] = defaultdict(dict)
-    for id, shipment_id, line_number, quantity, left in await connection.execute(read_void, {"given_fulfillment_id": ids}):
+    for id, shipment_id, line_number, quantity, left in await connection.execute(
+        read_void, {"given_fulfillment_id": ids}
+    ):
         units[id, shipment_id, left][line_number] = quantity
     labels: defaultdict[UUID, list[VoidLabel]] = defaultdict(list)
     for (id, shipment_id, left), held in units.items():
@@ -273,16 +387,23 @@ async def _save_void_labels(connection: AsyncConnection, changed: Sequence[Fulfi
     await connection.execute(insert_void, arrays(VOID, rows))
 
 
-async def _save_orders(connection: AsyncConnection, before: Mapping[UUID, Job], jobs: Sequence[Job]) -> None:
+async def _save_orders(
+    connection: AsyncConnection, before: Mapping[UUID, Job], jobs: Sequence[Job]
+) -> None:
     created = [job for job in jobs if job.order_id not in before]
     changed = [
-        job for job in jobs if (was := before.get(job.order_id)) and (was.closed_attempt, was.kept) != (job.closed_attempt, job.kept)
+        job
+        for job in jobs
+        if (was := before.get(job.order_id))
+        and (was.closed_attempt, was.kept) != (job.closed_attempt, job.kept)
     ]
     if created:
         await connection.execute(insert_orders, arrays(ORDER, [_order(job) for job in created]))
     if changed:
         await connection.execute(update_orders, arrays(ORDER, [_order(job) for job in changed]))
-        await connection.execute(drop_kept, arrays(["order_id"], [[job.order_id] for job in changed]))
+        await connection.execute(
+            drop_kept, arrays(["order_id"], [[job.order_id] for job in changed])
+        )
     kept = [
         (job.order_id, unit.warehouse_id, unit.line_number, unit.quantity)
         for job in (*created, *changed)
@@ -294,7 +415,12 @@ async def _save_orders(connection: AsyncConnection, before: Mapping[UUID, Job], 
 
 
 def _order(job: Job) -> tuple[Any, ...]:
-    return (job.order_id, job.closed_attempt, job.kept and job.kept.attempt, job.kept and job.kept.version)
+    return (
+        job.order_id,
+        job.closed_attempt,
+        job.kept and job.kept.attempt,
+        job.kept and job.kept.version,
+    )
 
 
 async def _insert_lines(connection: AsyncConnection, of: Sequence[Fulfillment]) -> None:
@@ -303,11 +429,15 @@ async def _insert_lines(connection: AsyncConnection, of: Sequence[Fulfillment]) 
         await connection.execute(insert_lines, arrays(LINE, rows))
 
 
-async def _save_lines(connection: AsyncConnection, changed: Sequence[tuple[Fulfillment, Fulfillment]]) -> None:
+async def _save_lines(
+    connection: AsyncConnection, changed: Sequence[tuple[Fulfillment, Fulfillment]]
+) -> None:
     """New counts of lines that stay; whole picklists where the lines themselves are others."""
     counted, replaced = [], []
     for old, new in changed:
-        if [(line.line_number, line.sku) for line in old.lines] == [(line.line_number, line.sku) for line in new.lines]:
+        if [(line.line_number, line.sku) for line in old.lines] == [
+            (line.line_number, line.sku) for line in new.lines
+        ]:
             counted += [
                 (new.id, line.line_number, *attrgetter(*COUNTS)(line))
                 for was, line in zip(old.lines, new.lines, strict=True)
@@ -318,17 +448,26 @@ async def _save_lines(connection: AsyncConnection, changed: Sequence[tuple[Fulfi
     if counted:
         await connection.execute(update_lines, arrays(COUNTED, counted))
     if replaced:
-        await connection.execute(drop_lines, arrays(["fulfillment_id"], [[each.id] for each in replaced]))
+        await connection.execute(
+            drop_lines, arrays(["fulfillment_id"], [[each.id] for each in replaced])
+        )
         await _insert_lines(connection, replaced)
 
 
-async def _save_packages(connection: AsyncConnection, repacked: Sequence[tuple[Fulfillment, Fulfillment]]) -> None:
+async def _save_packages(
+    connection: AsyncConnection, repacked: Sequence[tuple[Fulfillment, Fulfillment]]
+) -> None:
     """The packages as they now are, in the place of those that were."""
     if emptied := [[old.id] for old, _ in repacked if old.packages]:
         await connection.execute(drop_packages, arrays(["fulfillment_id"], emptied))
     parcels = [(new.id, parcel) for _, new in repacked for parcel in new.packages]
     if parcels:
-        rows = [(id, p.number, p.weight_grams, p.length_mm, p.width_mm, p.height_mm) for id, p in parcels]
+        rows = [
+            (id, p.number, p.weight_grams, p.length_mm, p.width_mm, p.height_mm)
+            for id, p in parcels
+        ]
         await connection.execute(insert_packages, arrays(PACKAGE, rows))
-        contents = [(id, p.number, item.line_number, item.quantity) for id, p in parcels for item in p.items]
+        contents = [
+            (id, p.number, item.line_number, item.quantity) for id, p in parcels for item in p.items
+        ]
         await connection.execute(insert_items, arrays(ITEM, contents))

@@ -1,4 +1,6 @@
-"""The tables of the fulfilment service. What must always hold stands here as a constraint; each index has its query in store.py."""
+"""The tables of the fulfilment service. What must always hold stands here as a constraint; each
+index has its query in store.py.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -33,12 +35,18 @@ stream_positions = chassis.stream_positions(metadata)
 
 status = enum(Status, "fulfillment_status", metadata)
 
-# What each write about an order's fulfilments locks, and what the order has told that outlasts an event.
+# What each write about an order's fulfilments locks, and what the order has told that outlasts an
+# event.
 orders = Table(
     "orders",
     metadata,
     Column("order_id", Uuid, primary_key=True),
-    Column("closed_attempt", Integer, CheckConstraint("closed_attempt >= 0", "closed_attempt"), nullable=False),
+    Column(
+        "closed_attempt",
+        Integer,
+        CheckConstraint("closed_attempt >= 0", "closed_attempt"),
+        nullable=False,
+    ),
     Column("kept_attempt", Integer),
     Column("kept_version", BigInteger),
     CheckConstraint("(kept_attempt is null) = (kept_version is null)", "kept"),
@@ -50,8 +58,15 @@ kept_units = Table(
     metadata,
     Column("order_id", Uuid, ForeignKey("orders.order_id")),
     Column("warehouse_id", Text),
-    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
-    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    Column(
+        "line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")
+    ),
+    Column(
+        "quantity",
+        Integer,
+        CheckConstraint("quantity between 1 and 1000000", "quantity"),
+        nullable=False,
+    ),
     PrimaryKeyConstraint("order_id", "warehouse_id", "line_number"),
 )
 
@@ -79,9 +94,18 @@ fulfillments = Table(
         server_default="0",
     ),
     UniqueConstraint("order_id", "warehouse_id", "attempt"),
-    CheckConstraint("stock_committed or status in ('pending', 'planning', 'cancelled')", "stock_committed_before_picking"),
-    CheckConstraint("shipment_id is not null or status not in ('shipped', 'completed')", "shipment_id_once_shipped"),
-    CheckConstraint("shipment_id is null or status in ('ready', 'shipped', 'completed')", "no_shipment_before_ready"),
+    CheckConstraint(
+        "stock_committed or status in ('pending', 'planning', 'cancelled')",
+        "stock_committed_before_picking",
+    ),
+    CheckConstraint(
+        "shipment_id is not null or status not in ('shipped', 'completed')",
+        "shipment_id_once_shipped",
+    ),
+    CheckConstraint(
+        "shipment_id is null or status in ('ready', 'shipped', 'completed')",
+        "no_shipment_before_ready",
+    ),
     CheckConstraint("withdraw_reason is null or status = 'ready'", "withdraw_reason_while_ready"),
 )
 Index(None, fulfillments.c.status, fulfillments.c.id)
@@ -90,21 +114,40 @@ Index(None, fulfillments.c.update_time)
 Index(
     "fulfillments_owed",
     fulfillments.c.id,
-    postgresql_where=and_(fulfillments.c.status == Status.PLANNING, not_(fulfillments.c.stock_committed)),
+    postgresql_where=and_(
+        fulfillments.c.status == Status.PLANNING, not_(fulfillments.c.stock_committed)
+    ),
 )
 
 lines = Table(
     "picklist_lines",
     metadata,
     Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
-    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
+    Column(
+        "line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")
+    ),
     Column("sku", Text, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity between 0 and 1000000", "quantity"), nullable=False),
+    Column(
+        "quantity",
+        Integer,
+        CheckConstraint("quantity between 0 and 1000000", "quantity"),
+        nullable=False,
+    ),
     Column("picked", Integer, nullable=False),
     Column("cut", Integer, CheckConstraint("cut >= 0", "cut"), nullable=False, server_default="0"),
-    Column("short", Integer, CheckConstraint("short >= 0", "short"), nullable=False, server_default="0"),
-    Column("spoiled", Integer, CheckConstraint("spoiled >= 0", "spoiled"), nullable=False, server_default="0"),
-    Column("found", Integer, CheckConstraint("found >= 0", "found"), nullable=False, server_default="0"),
+    Column(
+        "short", Integer, CheckConstraint("short >= 0", "short"), nullable=False, server_default="0"
+    ),
+    Column(
+        "spoiled",
+        Integer,
+        CheckConstraint("spoiled >= 0", "spoiled"),
+        nullable=False,
+        server_default="0",
+    ),
+    Column(
+        "found", Integer, CheckConstraint("found >= 0", "found"), nullable=False, server_default="0"
+    ),
     PrimaryKeyConstraint("fulfillment_id", "line_number"),
     CheckConstraint("picked between 0 and quantity", "picked"),
 )
@@ -114,7 +157,12 @@ packages = Table(
     metadata,
     Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
     Column("number", SmallInteger, CheckConstraint("number between 1 and 100", "number")),
-    Column("weight_grams", Integer, CheckConstraint("weight_grams >= 1", "weight_grams"), nullable=False),
+    Column(
+        "weight_grams",
+        Integer,
+        CheckConstraint("weight_grams >= 1", "weight_grams"),
+        nullable=False,
+    ),
     Column("length_mm", Integer, CheckConstraint("length_mm >= 1", "length_mm"), nullable=False),
     Column("width_mm", Integer, CheckConstraint("width_mm >= 1", "width_mm"), nullable=False),
     Column("height_mm", Integer, CheckConstraint("height_mm >= 1", "height_mm"), nullable=False),
@@ -129,11 +177,19 @@ items = Table(
     Column("line_number", SmallInteger),
     Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
     PrimaryKeyConstraint("fulfillment_id", "package_number", "line_number"),
-    ForeignKeyConstraint(["fulfillment_id", "package_number"], ["packages.fulfillment_id", "packages.number"], ondelete="CASCADE"),
-    ForeignKeyConstraint(["fulfillment_id", "line_number"], ["picklist_lines.fulfillment_id", "picklist_lines.line_number"]),
+    ForeignKeyConstraint(
+        ["fulfillment_id", "package_number"],
+        ["packages.fulfillment_id", "packages.number"],
+        ondelete="CASCADE",
+    ),
+    ForeignKeyConstraint(
+        ["fulfillment_id", "line_number"],
+        ["picklist_lines.fulfillment_id", "picklist_lines.line_number"],
+    ),
 )
 
-# What was in the parcels of labels that are void: units of it leave only by a contradiction of the carrier's.
+# What was in the parcels of labels that are void: units of it leave only by a contradiction of the
+# carrier's.
 void_labels = Table(
     "void_labels",
     metadata,
@@ -159,7 +215,8 @@ history = Table(
     Column("time", DateTime(timezone=True), nullable=False),
     Column("claimed_actor", Text),
     PrimaryKeyConstraint("fulfillment_id", "version"),
-    UniqueConstraint("fulfillment_id", "cause", "new"),  # one cause moves a fulfilment to a status once, for ever
+    # one cause moves a fulfilment to a status once, for ever
+    UniqueConstraint("fulfillment_id", "cause", "new"),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
 

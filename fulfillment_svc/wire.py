@@ -54,7 +54,13 @@ RULE = names(InspectionRule, "INSPECTION_RULE", fulfillment_pb2.InspectionRule.V
 NO_STATUS = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
 NO_RULE = fulfillment_pb2.INSPECTION_RULE_UNSPECIFIED
 # A parcel that stands there is in the warehouse, as far as shipping knows.
-HERE = frozenset({shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED, shipping_pb2.SHIPMENT_STATUS_PENDING, shipping_pb2.SHIPMENT_STATUS_CREATED})
+HERE = frozenset(
+    {
+        shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED,
+        shipping_pb2.SHIPMENT_STATUS_PENDING,
+        shipping_pb2.SHIPMENT_STATUS_CREATED,
+    }
+)
 
 
 class ChangeRequest(Protocol):
@@ -142,7 +148,9 @@ def _packed(package: fulfillment_pb2.Package) -> Package:
     for item in package.items:
         items[item.line_number] += item.quantity
     size = (package.weight_grams, package.length_mm, package.width_mm, package.height_mm)
-    return Package(0, *size, tuple(PackedItem(number, quantity) for number, quantity in sorted(items.items())))
+    return Package(
+        0, *size, tuple(PackedItem(number, quantity) for number, quantity in sorted(items.items()))
+    )
 
 
 # --- events of others
@@ -156,7 +164,10 @@ def order_news(
     news = News.OTHER
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         news = News.CONFIRMED
-    elif event.new_status == order_pb2.ORDER_STATUS_CANCELLED and event.old_status != order_pb2.ORDER_STATUS_PENDING:
+    elif (
+        event.new_status == order_pb2.ORDER_STATUS_CANCELLED
+        and event.old_status != order_pb2.ORDER_STATUS_PENDING
+    ):
         news = News.ENDED
     committed = event.stock_status == order_pb2.STOCK_STATUS_COMMITTED
     return _news(event, news, of, committed)
@@ -322,7 +333,10 @@ def _message(fact: StatusChanged | LinesChanged) -> Message:
 
 
 def _left(its: VoidLabel) -> fulfillment_events_pb2.LeftAfterVoid:
-    items = [fulfillment_pb2.PackedItem(line_number=number, quantity=quantity) for number, quantity in its.units.items()]
+    items = [
+        fulfillment_pb2.PackedItem(line_number=number, quantity=quantity)
+        for number, quantity in its.units.items()
+    ]
     return fulfillment_events_pb2.LeftAfterVoid(shipment_id=str(its.shipment_id), items=items)
 
 
@@ -345,5 +359,8 @@ def _package(its: Package) -> fulfillment_pb2.Package:
         length_mm=its.length_mm,
         width_mm=its.width_mm,
         height_mm=its.height_mm,
-        items=[fulfillment_pb2.PackedItem(line_number=item.line_number, quantity=item.quantity) for item in its.items],
+        items=[
+            fulfillment_pb2.PackedItem(line_number=item.line_number, quantity=item.quantity)
+            for item in its.items
+        ],
     )

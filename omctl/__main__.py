@@ -14,11 +14,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Orders, stock, money and events, from the command line.\n\n"
-    "The services are found by ORDER_ADDRESS (127.0.0.1:15051), WAREHOUSE_ADDRESS (127.0.0.1:15052), FULFILLMENT_ADDRESS (...:15053), "
-    "SHIPPING_ADDRESS (...:15054) and PAYMENT_ADDRESS (...:15055). ORDERMESH_ACTOR (staff:7f3a) is whom you act for: "
-    "the history of each change names it, as claimed. Tables are for people; with --json every command speaks ProtoJSON. "
-    "What goes wrong is one line on stderr.",
+    help=(
+        "Orders, stock, money and events, from the command line.\n\nThe services are found by"
+        " ORDER_ADDRESS (127.0.0.1:15051), WAREHOUSE_ADDRESS (127.0.0.1:15052), FULFILLMENT_ADDRESS"
+        " (...:15053), SHIPPING_ADDRESS (...:15054) and PAYMENT_ADDRESS (...:15055)."
+        " ORDERMESH_ACTOR (staff:7f3a) is whom you act for: the history of each change names it, as"
+        " claimed. Tables are for people; with --json every command speaks ProtoJSON. What goes"
+        " wrong is one line on stderr."
+    ),
     epilog=EXIT_CODES,
 )
 app.add_typer(orders.app, name="order")
@@ -28,6 +31,7 @@ app.add_typer(events.app, name="events")
 app.command(epilog=EXIT_CODES)(audit)
 
 if __name__ == "__main__":
-    # The libraries' lesser lines are not for people; an error's line shows nobody's data, and stands not among the output.
+    # The libraries' lesser lines are not for people; an error's line shows nobody's data, and
+    # stands not among the output.
     configure_log("omctl", "error", sys.stderr)
     app(prog_name="omctl")

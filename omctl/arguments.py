@@ -1,4 +1,6 @@
-"""What people type, as values: items, amounts, statuses, ids. Pure; what cannot be understood is a usage error that says what can."""
+"""What people type, as values: items, amounts, statuses, ids. Pure; what cannot be understood is
+a usage error that says what can.
+"""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -18,15 +20,22 @@ TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT
 
 
 def amount(text: str, currency: str) -> MoneyMessage:
-    """An amount such as 12.50, exactly. Raises typer.BadParameter where it has more digits than the currency, or is none."""
+    """An amount such as 12.50, exactly. Raises typer.BadParameter where it has more digits than
+    the currency, or is none.
+    """
     try:
         digits = minor_digits(currency)
     except MoneyError as error:
         raise typer.BadParameter(f"{error}.") from error
     whole, point, part = text.partition(".")
-    plain = all(each.isascii() and each.isdigit() for each in ((whole, part) if point else (whole,)))
+    plain = all(
+        each.isascii() and each.isdigit() for each in ((whole, part) if point else (whole,))
+    )
     if not plain or len(whole) > 12 or len(part) > digits:
-        raise typer.BadParameter(f"{text!r} is no amount in {currency}: write it as {'12.' + '5' * digits if digits else '12'}.")
+        raise typer.BadParameter(
+            f"{text!r} is no amount in {currency}: write it as"
+            f" {'12.' + '5' * digits if digits else '12'}."
+        )
     return to_message(Money(int(whole + part.ljust(digits, "0")), currency))
 
 
@@ -34,15 +43,21 @@ def order_item(text: str, currency: str) -> order_service_pb2.NewOrderItem:
     """SKU:QUANTITY:PRICE. The SKU may hold colons itself."""
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
-        raise typer.BadParameter(f"{text!r} is no item: write it as SKU:QUANTITY:PRICE, for example TEAPOT:2:18.95.")
-    return order_service_pb2.NewOrderItem(sku=parts[0], quantity=units(parts[1]), unit_price=amount(parts[2], currency))
+        raise typer.BadParameter(
+            f"{text!r} is no item: write it as SKU:QUANTITY:PRICE, for example TEAPOT:2:18.95."
+        )
+    return order_service_pb2.NewOrderItem(
+        sku=parts[0], quantity=units(parts[1]), unit_price=amount(parts[2], currency)
+    )
 
 
 def stock_item(text: str) -> inventory_service_pb2.ReceivedLine:
     """SKU:QUANTITY. The SKU may hold colons itself."""
     sku, _, quantity = text.rpartition(":")
     if not sku:
-        raise typer.BadParameter(f"{text!r} is no item: write it as SKU:QUANTITY, for example TEAPOT:100.")
+        raise typer.BadParameter(
+            f"{text!r} is no item: write it as SKU:QUANTITY, for example TEAPOT:100."
+        )
     return inventory_service_pb2.ReceivedLine(sku=sku, quantity=units(quantity))
 
 
@@ -50,7 +65,9 @@ def cancelled_line(text: str) -> order_service_pb2.CancelledLine:
     """LINE:QUANTITY."""
     number, colon, quantity = text.partition(":")
     if not colon:
-        raise typer.BadParameter(f"{text!r} is no line: write it as LINE:QUANTITY, for example 2:1.")
+        raise typer.BadParameter(
+            f"{text!r} is no line: write it as LINE:QUANTITY, for example 2:1."
+        )
     return order_service_pb2.CancelledLine(line_number=units(number), quantity=units(quantity))
 
 
@@ -87,7 +104,9 @@ def consumer(text: str) -> str:
     """A consumer's name, which begins with its service's: order-payments."""
     if text.partition("-")[0] not in SERVICES:
         known = f"{SERVICES[0]}-payments"
-        raise typer.BadParameter(f"{text!r} is no consumer: its name begins with its service's, as in {known}.")
+        raise typer.BadParameter(
+            f"{text!r} is no consumer: its name begins with its service's, as in {known}."
+        )
     return text
 
 

@@ -31,7 +31,9 @@ def settings() -> Settings:
 
 
 def run(address: str, work: Work, *, timeout_s: float | None = None) -> None:
-    """Does the work over a channel to `address`, in `timeout_s` seconds where given. Failures end the program, with a line and a code."""
+    """Does the work over a channel to `address`, in `timeout_s` seconds where given. Failures
+    end the program, with a line and a code.
+    """
     try:
         asyncio.run(_work(address, work, timeout_s))
     except Failure as failure:
@@ -51,9 +53,14 @@ class Answers(Generic[T]):
     addresses: Mapping[str, str]
 
     def end(self) -> None:
-        """Where a service has not answered, says so of each, and ends the program: what was found has been shown before."""
+        """Where a service has not answered, says so of each, and ends the program: what was
+        found has been shown before.
+        """
         for name, failure in self.failures.items():
-            typer.echo(f"omctl: {printable(f'{name}: {errors.line(failure, self.addresses[name])}')}", err=True)
+            typer.echo(
+                f"omctl: {printable(f'{name}: {errors.line(failure, self.addresses[name])}')}",
+                err=True,
+            )
         if codes := {errors.exit_code(failure) for failure in self.failures.values()}:
             raise typer.Exit(errors.FAILED if errors.FAILED in codes else max(codes))
 
@@ -76,7 +83,11 @@ def ask_each(addresses: Mapping[str, str], question: Question[T]) -> Answers[T]:
     except KeyboardInterrupt:
         raise typer.Exit(errors.INTERRUPTED) from None
     failures = {name: answer for name, answer in answers.items() if isinstance(answer, Failure)}
-    return Answers({name: answer for name, answer in answers.items() if not isinstance(answer, Failure)}, failures, addresses)
+    return Answers(
+        {name: answer for name, answer in answers.items() if not isinstance(answer, Failure)},
+        failures,
+        addresses,
+    )
 
 
 def fail(text: str, code: int) -> NoReturn:

@@ -11,11 +11,15 @@ SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
 class Settings(BaseSettings):
     """Addresses are host:port. A field's environment variable is its name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     order_address: str = Field(default="127.0.0.1:15051", description="the order service")
     warehouse_address: str = Field(default="127.0.0.1:15052", description="the warehouse service")
-    fulfillment_address: str = Field(default="127.0.0.1:15053", description="the fulfilment service")
+    fulfillment_address: str = Field(
+        default="127.0.0.1:15053", description="the fulfilment service"
+    )
     shipping_address: str = Field(default="127.0.0.1:15054", description="the shipping service")
     payment_address: str = Field(default="127.0.0.1:15055", description="the payment service")
 

@@ -1,4 +1,6 @@
-"""What went wrong, in one line: the reason, what exactly, and what to do next; and the exit code that scripts see. Pure."""
+"""What went wrong, in one line: the reason, what exactly, and what to do next; and the exit code
+that scripts see. Pure.
+"""
 
 from typing import Final
 
@@ -15,24 +17,35 @@ UNAVAILABLE: Final = 4
 INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = (
-    "Exit codes: 0 done; 1 refused, or failed; 2 not understood (the command line or the environment); "
-    "3 not found; 4 unavailable, or out of time: may be tried again; 130 interrupted."
+    "Exit codes: 0 done; 1 refused, or failed; 2 not understood (the command line or the"
+    " environment); 3 not found; 4 unavailable, or out of time: may be tried again; 130"
+    " interrupted."
 )
 
 # What an operator types next. For any other reason the contract's own next step is shown.
 NEXT: Final = {
     "INSUFFICIENT_STOCK": "see `omctl stock list`, or book what arrives with `omctl stock receive`",
-    "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
+    "REQUEST_ID_REUSED": (
+        "repeat exactly what this --request-id stood for, or leave it out for something new"
+    ),
     "ORDER_NOT_FOUND": "see `omctl order list`",
-    "FAILED_EVENT_NOT_FOUND": "see `omctl events failed`; one that came right by itself leaves no trace",
-    "LABEL_NOT_PRINTABLE": "install the extra `cjk` where the script is Chinese, Japanese or Korean",
+    "FAILED_EVENT_NOT_FOUND": (
+        "see `omctl events failed`; one that came right by itself leaves no trace"
+    ),
+    "LABEL_NOT_PRINTABLE": (
+        "install the extra `cjk` where the script is Chinese, Japanese or Korean"
+    ),
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
     "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and name one",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
-    "ORDER_NOT_CANCELLABLE": "return what has arrived, recall what is on its way, cancel the units that have not left",
+    "ORDER_NOT_CANCELLABLE": (
+        "return what has arrived, recall what is on its way, cancel the units that have not left"
+    ),
     "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
     "EVENT_UNREADABLE": "discard it with `omctl events discard`: no replay can help",
-    "VERSION_JUMP": "discard the event, or set the version with `omctl events set-version` and replay it",
+    "VERSION_JUMP": (
+        "discard the event, or set the version with `omctl events set-version` and replay it"
+    ),
     "STORED_VERSION_NOT_FOUND": "name another service, or the fulfilment",
     "DATABASE_NOT_READY": "migrate the service's database, with `python -m NAME_svc migrate`",
     "INTERNAL": "it is the service's own fault: look at its log",
@@ -52,7 +65,11 @@ def line(failure: Failure, address: str) -> str:
     said = str(failure).rstrip(".")
     parts = [f"{reason}: {said}" if said != failure.reason else reason]
     if failure.violations:
-        parts.append("; ".join(f"{violation.subject}: {violation.description}" for violation in failure.violations))
+        parts.append(
+            "; ".join(
+                f"{violation.subject}: {violation.description}" for violation in failure.violations
+            )
+        )
         total = int(failure.metadata.get("violations_total", "0"))
         if total > len(failure.violations):
             parts.append(f"and {total - len(failure.violations)} more")
@@ -62,7 +79,10 @@ def line(failure: Failure, address: str) -> str:
 
 def _next(failure: Failure, address: str) -> str:
     if isinstance(failure, Overloaded):
-        return f"try again in {failure.retry_after_s:g} s, with the same --request-id where there was one"
+        return (
+            f"try again in {failure.retry_after_s:g} s, with the same --request-id where there"
+            " was one"
+        )
     if isinstance(failure, Deferred):
         again = "try again, with the same --request-id where there was one"
         if "peer_reason" not in failure.metadata:
@@ -75,7 +95,9 @@ def _next(failure: Failure, address: str) -> str:
 
 
 def next_step(reason: str) -> str:
-    """The next step that the contract gives for a reason; empty for a reason that it does not have."""
+    """The next step that the contract gives for a reason; empty for a reason that it does not
+    have.
+    """
     value = ErrorReason.DESCRIPTOR.values_by_name.get(f"ERROR_REASON_{reason}")
     if value is None:
         return ""

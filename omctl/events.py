@@ -18,44 +18,96 @@ from omctl.errors import EXIT_CODES, FAILED
 from omctl.options import Json, Note, RequestId, Timeout, told
 
 if TYPE_CHECKING:  # they are types alone
-    from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub
+    from ordermesh.ops.v1.ops_service_pb2_grpc import (
+        FailedEventServiceAsyncStub,
+        OutboxServiceAsyncStub,
+    )
 
 PAGE = 200
 BATCH_MAX = 10_000
 
 app = typer.Typer(
-    no_args_is_help=True, help="See the events that services could not handle, and have events handled again.", epilog=EXIT_CODES
+    no_args_is_help=True,
+    help="See the events that services could not handle, and have events handled again.",
+    epilog=EXIT_CODES,
 )
 
 Services = Annotated[
     list[str] | None,
-    typer.Option("--service", parser=arguments.service, metavar="SERVICE", help="Only this service. Again for each; all five by default."),
+    typer.Option(
+        "--service",
+        parser=arguments.service,
+        metavar="SERVICE",
+        help="Only this service. Again for each; all five by default.",
+    ),
 ]
 State = Annotated[
     list[int] | None,
     typer.Option(
         parser=arguments.failed_state,
         metavar="STATE",
-        help="deferred, failed, replayed or discarded. Again for each; deferred and failed by default.",
+        help=(
+            "deferred, failed, replayed or discarded. Again for each; deferred and failed by"
+            " default."
+        ),
     ),
 ]
-Subject = Annotated[str | None, typer.Option(help="Only with this subject, e.g. payments.payment.confirmed.")]
-Type = Annotated[str | None, typer.Option("--type", help="Only of this type, e.g. ordermesh.payment.events.v1.PaymentConfirmed.")]
-Reason = Annotated[str | None, typer.Option(help="Only with this reason, e.g. ORDER_NOT_FOUND.")]
-OfConsumer = Annotated[str | None, typer.Option("--consumer", parser=arguments.consumer, metavar="CONSUMER", help="Only of this consumer.")]
-Aggregate = Annotated[str | None, typer.Option(help="Only about this record, e.g. an order's id.")]
-Since = Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Failed first at this time, or later.")]
-Before = Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Failed first before this time.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be concerned.")]
-Consumer = Annotated[str, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")]
-Event = Annotated[str, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")]
-AnyConsumer = Annotated[
-    str | None, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")
+Subject = Annotated[
+    str | None, typer.Option(help="Only with this subject, e.g. payments.payment.confirmed.")
 ]
-AnyEvent = Annotated[str | None, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")]
-Digest = Annotated[str | None, typer.Option(help="Which body, where two came under one event id: see `show`.")]
-All = Annotated[bool, typer.Option("--all", help="All that the filters leave, the oldest first, instead of one.")]
-Limit = Annotated[int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")]
+Type = Annotated[
+    str | None,
+    typer.Option(
+        "--type", help="Only of this type, e.g. ordermesh.payment.events.v1.PaymentConfirmed."
+    ),
+]
+Reason = Annotated[str | None, typer.Option(help="Only with this reason, e.g. ORDER_NOT_FOUND.")]
+OfConsumer = Annotated[
+    str | None,
+    typer.Option(
+        "--consumer", parser=arguments.consumer, metavar="CONSUMER", help="Only of this consumer."
+    ),
+]
+Aggregate = Annotated[str | None, typer.Option(help="Only about this record, e.g. an order's id.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(formats=arguments.TIME_FORMATS, help="Failed first at this time, or later."),
+]
+Before = Annotated[
+    datetime | None,
+    typer.Option(formats=arguments.TIME_FORMATS, help="Failed first before this time."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing; show what would be concerned.")
+]
+Consumer = Annotated[
+    str,
+    typer.Argument(
+        parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments."
+    ),
+]
+Event = Annotated[
+    str, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")
+]
+AnyConsumer = Annotated[
+    str | None,
+    typer.Argument(
+        parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments."
+    ),
+]
+AnyEvent = Annotated[
+    str | None, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")
+]
+Digest = Annotated[
+    str | None, typer.Option(help="Which body, where two came under one event id: see `show`.")
+]
+All = Annotated[
+    bool,
+    typer.Option("--all", help="All that the filters leave, the oldest first, instead of one."),
+]
+Limit = Annotated[
+    int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")
+]
 
 
 @app.command(epilog=EXIT_CODES)
@@ -73,18 +125,27 @@ def failed(
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Lists events that could not be handled, the oldest failure first. Filters that are given must all hold."""
+    """Lists events that could not be handled, the oldest failure first. Filters that are given
+    must all hold.
+    """
     wanted = _filter(state, consumer, subject, type_, reason, aggregate, since, before)
 
     async def work(channel: Channel) -> tuple[list[api.FailedEvent], bool]:
         found: list[api.FailedEvent] = []
-        method, request = _failed_events(channel).ListFailedEvents, api.ListFailedEventsRequest(filter=wanted)
-        async for page in pages(method, request, "failed_events", size=PAGE, limit=limit, timeout_s=timeout):
+        method, request = (
+            _failed_events(channel).ListFailedEvents,
+            api.ListFailedEventsRequest(filter=wanted),
+        )
+        async for page in pages(
+            method, request, "failed_events", size=PAGE, limit=limit, timeout_s=timeout
+        ):
             found += page
         return found, bool(request.page_token)
 
     answers = ask_each(_addresses(service, consumer), work)
-    every = sorted((event for found, _ in answers.found.values() for event in found), key=_oldest_first)
+    every = sorted(
+        (event for found, _ in answers.found.values() for event in found), key=_oldest_first
+    )
     shown = every[:limit] if limit else every
     _show(shown, json=json)
     if not json:
@@ -93,7 +154,13 @@ def failed(
 
 
 @app.command(epilog=EXIT_CODES)
-def show(consumer: Consumer, event: Event, digest: Digest = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+def show(
+    consumer: Consumer,
+    event: Event,
+    digest: Digest = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
     """Shows one failed event: what went wrong, and what it says."""
 
     async def work(channel: Channel) -> None:
@@ -131,10 +198,12 @@ def replay(
     json: Json = False,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Hands a failed event to its handler again, or all that match the filters. What had its effect has no second one.
+    """Hands a failed event to its handler again, or all that match the filters. What had its effect
+    has no second one.
 
-    Exit code 1 where one of them has failed again: it stays, with the new error. The request_id is printed on stderr before anything is
-    sent: the same command with --request-id tries the same events, and no others.
+    Exit code 1 where one of them has failed again: it stays, with the new error. The request_id is
+    printed on stderr before anything is sent: the same command with --request-id tries the same
+    events, and no others.
     """
     wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
     _one_or_all(consumer, event, all_, service, wanted)
@@ -142,19 +211,36 @@ def replay(
         if dry_run:
             _show_one(str(consumer), event, digest, json=json, timeout=timeout)
         else:
-            _replay_one(str(consumer), event, digest, note=note, request_id=request_id, json=json, timeout=timeout)
+            _replay_one(
+                str(consumer),
+                event,
+                digest,
+                note=note,
+                request_id=request_id,
+                json=json,
+                timeout=timeout,
+            )
         return
-    request = api.BatchReplayFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note)
+    request = api.BatchReplayFailedEventsRequest(
+        request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note
+    )
 
     async def work(channel: Channel) -> api.BatchReplayFailedEventsResponse:
-        return await ask(_failed_events(channel).BatchReplayFailedEvents, request, timeout_s=timeout)
+        return await ask(
+            _failed_events(channel).BatchReplayFailedEvents, request, timeout_s=timeout
+        )
 
     answers = ask_each(_addresses(service, of_consumer), work)
     found = answers.found.values()
-    _show(sorted((event for answer in found for event in answer.failed_events), key=_oldest_first), json=json)
+    _show(
+        sorted((event for answer in found for event in answer.failed_events), key=_oldest_first),
+        json=json,
+    )
     tried = sum(answer.tried_count for answer in found)
     replayed = sum(answer.replayed_count for answer in found)
-    typer.echo(f"{tried} would be tried." if dry_run else f"{replayed} of {tried} replayed.", err=True)
+    typer.echo(
+        f"{tried} would be tried." if dry_run else f"{replayed} of {tried} replayed.", err=True
+    )
     _tell_more(any(answer.more for answer in found))
     answers.end()
     if not dry_run and replayed < tried:
@@ -183,9 +269,11 @@ def discard(
     json: Json = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Gives a failed event up, or all that match the filters: none is delivered again. (`replay` can still bring them back.)
+    """Gives a failed event up, or all that match the filters: none is delivered again. (`replay`
+    can still bring them back.)
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id discards nothing more.
+    The request_id is printed on stderr before anything is sent: the same command with --request-id
+    discards nothing more.
     """
     wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
     _one_or_all(consumer, event, all_, service, wanted)
@@ -193,14 +281,29 @@ def discard(
         if dry_run:
             _show_one(str(consumer), event, digest, json=json, timeout=timeout)
         else:
-            _discard_one(str(consumer), event, digest, note=note, request_id=request_id, json=json, timeout=timeout)
+            _discard_one(
+                str(consumer),
+                event,
+                digest,
+                note=note,
+                request_id=request_id,
+                json=json,
+                timeout=timeout,
+            )
         return
     if not (service or wanted.ByteSize()):
-        raise typer.BadParameter("Say which with at least one filter: all failed events of all services would be given up.")
-    request = api.BatchDiscardFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note)
+        raise typer.BadParameter(
+            "Say which with at least one filter: all failed events of all services would be"
+            " given up."
+        )
+    request = api.BatchDiscardFailedEventsRequest(
+        request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note
+    )
 
     async def work(channel: Channel) -> api.BatchDiscardFailedEventsResponse:
-        return await ask(_failed_events(channel).BatchDiscardFailedEvents, request, timeout_s=timeout)
+        return await ask(
+            _failed_events(channel).BatchDiscardFailedEvents, request, timeout_s=timeout
+        )
 
     answers = ask_each(_addresses(service, of_consumer), work)
     for name, answer in answers.found.items() if json else ():
@@ -216,23 +319,42 @@ def discard(
 
 @app.command("set-version", epilog=EXIT_CODES)
 def set_version(
-    service: Annotated[str, typer.Argument(parser=arguments.service, metavar="SERVICE", help="The service that stores the version.")],
-    order: Annotated[str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="The order's id.")],
-    version: Annotated[int, typer.Argument(min=1, help="The version: events above it count from then on.")],
+    service: Annotated[
+        str,
+        typer.Argument(
+            parser=arguments.service, metavar="SERVICE", help="The service that stores the version."
+        ),
+    ],
+    order: Annotated[
+        str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="The order's id.")
+    ],
+    version: Annotated[
+        int, typer.Argument(min=1, help="The version: events above it count from then on.")
+    ],
     fulfillment: Annotated[
-        str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="Of this fulfilment of the order, not of the order itself.")
+        str | None,
+        typer.Option(
+            parser=arguments.uuid,
+            metavar="UUID",
+            help="Of this fulfilment of the order, not of the order itself.",
+        ),
     ] = None,
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Sets the version that a service has stored of an order, or of a fulfilment: where it is too high, true events are skipped.
+    """Sets the version that a service has stored of an order, or of a fulfilment: where it is too
+    high, true events are skipped.
 
     The request_id is printed on stderr before anything is sent.
     """
     request = api.SetStoredVersionRequest(
-        request_id=told(request_id), order_id=order, fulfillment_id=fulfillment, version=version, note=note
+        request_id=told(request_id),
+        order_id=order,
+        fulfillment_id=fulfillment,
+        version=version,
+        note=note,
     )
 
     async def work(channel: Channel) -> None:
@@ -249,19 +371,32 @@ def set_version(
 def republish(
     service: Services = None,
     aggregate: Annotated[
-        str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="The events of this record, or all that concern this order.")
+        str | None,
+        typer.Option(
+            parser=arguments.uuid,
+            metavar="UUID",
+            help="The events of this record, or all that concern this order.",
+        ),
     ] = None,
-    since: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events of this time, or later.")] = None,
-    before: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events before this time.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=arguments.TIME_FORMATS, help="Events of this time, or later."),
+    ] = None,
+    before: Annotated[
+        datetime | None,
+        typer.Option(formats=arguments.TIME_FORMATS, help="Events before this time."),
+    ] = None,
     dry_run: DryRun = False,
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 60.0,
 ) -> None:
-    """Publishes events again, by record, by time or by both. They keep their ids: who has had them changes nothing.
+    """Publishes events again, by record, by time or by both. They keep their ids: who has had them
+    changes nothing.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id publishes nothing once more.
+    The request_id is printed on stderr before anything is sent: the same command with --request-id
+    publishes nothing once more.
     """
     if aggregate is None and since is None:
         raise typer.BadParameter("Say which events: --aggregate, or --since.")
@@ -286,8 +421,11 @@ def republish(
 
 
 @app.command(epilog=EXIT_CODES)
-def adopt(service: Services = None, note: Note = None, json: Json = False, timeout: Timeout = 60.0) -> None:
-    """Stores the events that a service's stream has and its outbox does not: its database was restored.
+def adopt(
+    service: Services = None, note: Note = None, json: Json = False, timeout: Timeout = 60.0
+) -> None:
+    """Stores the events that a service's stream has and its outbox does not: its database was
+    restored.
 
     It changes no order, payment or other record. Repeated, it stores nothing twice.
     """
@@ -321,10 +459,14 @@ def adopt(service: Services = None, note: Note = None, json: Json = False, timeo
 
 @app.command(epilog=EXIT_CODES)
 def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0) -> None:
-    """Shows how each service's publishing stands: what waits, since when, how far its stream is, and what the stream refuses."""
+    """Shows how each service's publishing stands: what waits, since when, how far its stream is,
+    and what the stream refuses.
+    """
 
     async def work(channel: Channel) -> api.GetOutboxStatsResponse:
-        return await ask(_outbox(channel).GetOutboxStats, api.GetOutboxStatsRequest(), timeout_s=timeout)
+        return await ask(
+            _outbox(channel).GetOutboxStats, api.GetOutboxStatsRequest(), timeout_s=timeout
+        )
 
     answers = ask_each(_addresses(service), work)
     for name, answer in answers.found.items() if json else ():
@@ -336,10 +478,18 @@ def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0)
     answers.end()
 
 
-def _one_or_all(consumer: str | None, event: str | None, all_: bool, services: Sequence[str] | None, wanted: api.FailedEventFilter) -> None:
+def _one_or_all(
+    consumer: str | None,
+    event: str | None,
+    all_: bool,
+    services: Sequence[str] | None,
+    wanted: api.FailedEventFilter,
+) -> None:
     """Raises BadParameter unless one event is named, or all of a filter."""
     if all_ == (event is not None) or (all_ and consumer):
-        raise typer.BadParameter("Name one event by CONSUMER and EVENT, or give --all, with filters.")
+        raise typer.BadParameter(
+            "Name one event by CONSUMER and EVENT, or give --all, with filters."
+        )
     if not all_ and (services or wanted.ByteSize()):
         raise typer.BadParameter("Filters go with --all.")
 
@@ -357,24 +507,47 @@ def _show_one(consumer: str, event: str, digest: str | None, *, json: bool, time
 
 
 def _replay_one(
-    consumer: str, event: str, digest: str | None, *, note: str | None, request_id: str | None, json: bool, timeout: float
+    consumer: str,
+    event: str,
+    digest: str | None,
+    *,
+    note: str | None,
+    request_id: str | None,
+    json: bool,
+    timeout: float,
 ) -> None:
-    request = api.ReplayFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note)
+    request = api.ReplayFailedEventRequest(
+        request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note
+    )
 
     async def work(channel: Channel) -> None:
-        found = (await ask(_failed_events(channel).ReplayFailedEvent, request, timeout_s=timeout)).failed_event
+        found = (
+            await ask(_failed_events(channel).ReplayFailedEvent, request, timeout_s=timeout)
+        ).failed_event
         _show([found], json=json)
         if found.state != api.FAILED_EVENT_STATE_REPLAYED:
-            typer.echo(f"omctl: It has failed again: {output.printable(found.error or found.reason)}", err=True)
+            typer.echo(
+                f"omctl: It has failed again: {output.printable(found.error or found.reason)}",
+                err=True,
+            )
             raise typer.Exit(FAILED)
 
     run(_address(consumer), work)
 
 
 def _discard_one(
-    consumer: str, event: str, digest: str | None, *, note: str | None, request_id: str | None, json: bool, timeout: float
+    consumer: str,
+    event: str,
+    digest: str | None,
+    *,
+    note: str | None,
+    request_id: str | None,
+    json: bool,
+    timeout: float,
 ) -> None:
-    request = api.DiscardFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note)
+    request = api.DiscardFailedEventRequest(
+        request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note
+    )
 
     async def work(channel: Channel) -> None:
         answer = await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)
@@ -383,9 +556,13 @@ def _discard_one(
     run(_address(consumer), work)
 
 
-async def _get(channel: Channel, consumer: str, event: str, digest: str | None, timeout_s: float) -> api.FailedEvent:
+async def _get(
+    channel: Channel, consumer: str, event: str, digest: str | None, timeout_s: float
+) -> api.FailedEvent:
     request = api.GetFailedEventRequest(consumer=consumer, event_id=event, digest=digest)
-    return (await ask(_failed_events(channel).GetFailedEvent, request, timeout_s=timeout_s)).failed_event
+    return (
+        await ask(_failed_events(channel).GetFailedEvent, request, timeout_s=timeout_s)
+    ).failed_event
 
 
 def _filter(
@@ -424,7 +601,11 @@ def _oldest_first(event: api.FailedEvent) -> tuple[int, str, str]:
 def _addresses(services: Sequence[str] | None, consumer: str | None = None) -> Mapping[str, str]:
     """Where to ask: the services that were named, or the one whose consumer it is, or all."""
     wanted = set(services or ()) or ({_service(consumer)} if consumer else None)
-    return {name: address for name, address in settings().addresses.items() if wanted is None or name in wanted}
+    return {
+        name: address
+        for name, address in settings().addresses.items()
+        if wanted is None or name in wanted
+    }
 
 
 def _address(consumer: str) -> str:

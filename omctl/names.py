@@ -5,7 +5,9 @@ from typing import Any
 
 
 def name_of(enum: Any, value: int) -> str:
-    """The value's name without its enum's prefix, in lower case: "in_transit"; the number itself where it is newer than this program."""
+    """The value's name without its enum's prefix, in lower case: "in_transit"; the number itself
+    where it is newer than this program.
+    """
     known = enum.DESCRIPTOR.values_by_number.get(value)
     return known.name.removeprefix(_prefix(enum)).lower() if known else str(value)
 

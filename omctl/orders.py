@@ -27,30 +27,54 @@ if TYPE_CHECKING:  # it is a type alone
 ENDS = frozenset({"delivered", "cancelled", "refunded", "failed"})
 PAGE = 100
 
-app = typer.Typer(no_args_is_help=True, help="Place orders, look at them, and undo them.", epilog=EXIT_CODES)
+app = typer.Typer(
+    no_args_is_help=True, help="Place orders, look at them, and undo them.", epilog=EXIT_CODES
+)
 
 Which = Annotated[str, typer.Argument(metavar="ORDER", help="Its id, or its number (OM-...).")]
-Reason = Annotated[str | None, typer.Option(metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST where not given.")]
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST where not given."
+    ),
+]
 
 
 @app.command(epilog=EXIT_CODES)
 def create(
-    item: Annotated[list[str], typer.Option(metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Again for each line.")],
+    item: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Again for each line."
+        ),
+    ],
     currency: Annotated[str, typer.Option(help="ISO 4217, e.g. GBP.")],
     name: Annotated[str, typer.Option(help="Who receives it: the full name.")],
     country: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2, e.g. GB.")],
-    address_line: Annotated[list[str], typer.Option(help="Street and house. Again for up to four lines.")],
+    address_line: Annotated[
+        list[str], typer.Option(help="Street and house. Again for up to four lines.")
+    ],
     locality: Annotated[str, typer.Option(help="City.")] = "",
     postal_code: Annotated[str, typer.Option()] = "",
     administrative_area: Annotated[str, typer.Option(help="State, county or province.")] = "",
     email: Annotated[str, typer.Option()] = "",
     phone: Annotated[str, typer.Option()] = "",
-    customer_id: Annotated[str | None, typer.Option(help="The storefront's name for the customer.")] = None,
-    external_reference: Annotated[str | None, typer.Option(help="The storefront's number for the order.")] = None,
+    customer_id: Annotated[
+        str | None, typer.Option(help="The storefront's name for the customer.")
+    ] = None,
+    external_reference: Annotated[
+        str | None, typer.Option(help="The storefront's number for the order.")
+    ] = None,
     unique_reference: Annotated[
-        bool, typer.Option("--unique-reference", help="Refuse where another order of the customer's holds this number alone.")
+        bool,
+        typer.Option(
+            "--unique-reference",
+            help="Refuse where another order of the customer's holds this number alone.",
+        ),
     ] = False,
-    discount: Annotated[str | None, typer.Option(metavar="AMOUNT", help="Off the whole order.")] = None,
+    discount: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Off the whole order.")
+    ] = None,
     tax: Annotated[str | None, typer.Option(metavar="AMOUNT", help="On the whole order.")] = None,
     shipping: Annotated[str | None, typer.Option(metavar="AMOUNT")] = None,
     request_id: RequestId = None,
@@ -59,8 +83,8 @@ def create(
 ) -> None:
     """Places an order: reserves its stock, and leaves it pending for its payment.
 
-    The request_id is printed on stderr before anything is sent: where the answer is lost, the same command with --request-id gets the
-    same order, and never a second one.
+    The request_id is printed on stderr before anything is sent: where the answer is lost, the same
+    command with --request-id gets the same order, and never a second one.
     """
     currency = currency.upper()
     request = order_service_pb2.CreateOrderRequest(
@@ -103,12 +127,21 @@ def get(order: Which, json: Json = False, timeout: Timeout = 10.0) -> None:
 
 @app.command("list", epilog=EXIT_CODES)
 def list_(
-    status: Annotated[list[int] | None, typer.Option(parser=arguments.status, metavar="STATUS", help="Only these. Again for each.")] = None,
-    stock_status: Annotated[int | None, typer.Option(parser=arguments.stock_status, metavar="STATUS", help="E.g. owed.")] = None,
+    status: Annotated[
+        list[int] | None,
+        typer.Option(parser=arguments.status, metavar="STATUS", help="Only these. Again for each."),
+    ] = None,
+    stock_status: Annotated[
+        int | None, typer.Option(parser=arguments.stock_status, metavar="STATUS", help="E.g. owed.")
+    ] = None,
     customer_id: Annotated[str | None, typer.Option()] = None,
     external_reference: Annotated[str | None, typer.Option()] = None,
-    since: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed then or later.")] = None,
-    before: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed before.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed then or later.")
+    ] = None,
+    before: Annotated[
+        datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed before.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
     json: Json = False,
     timeout: Timeout = 10.0,
@@ -125,7 +158,9 @@ def list_(
 
     async def work(channel: Channel) -> None:
         found: list[order_pb2.Order] = []
-        async for page in pages(_stub(channel).ListOrders, request, "orders", size=PAGE, limit=limit, timeout_s=timeout):
+        async for page in pages(
+            _stub(channel).ListOrders, request, "orders", size=PAGE, limit=limit, timeout_s=timeout
+        ):
             found += page
             for each in page if json else ():
                 output.line(each)
@@ -154,13 +189,27 @@ def watch(
     order: Which,
     until: Annotated[
         int | None,
-        typer.Option(parser=arguments.status, metavar="STATUS", help="Wait for this status; exit code 1 when the order ends elsewhere."),
+        typer.Option(
+            parser=arguments.status,
+            metavar="STATUS",
+            help="Wait for this status; exit code 1 when the order ends elsewhere.",
+        ),
     ] = None,
     json: Json = False,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds to watch at most; exit code 4 when they are over.")] = None,
-    patience: Annotated[float, typer.Option(min=1, help="Seconds without any answer from the service, before it counts as away.")] = 60.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds to watch at most; exit code 4 when they are over."),
+    ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds without any answer from the service, before it counts as away."
+        ),
+    ] = 60.0,
 ) -> None:
-    """Shows what has happened to an order, then what happens, until it is delivered, cancelled, refunded or failed."""
+    """Shows what has happened to an order, then what happens, until it is delivered, cancelled,
+    refunded or failed.
+    """
     awaited = None if until is None else arguments.order_status_name(until)
     ends = ENDS - {"delivered"} if awaited == "refunded" else ENDS
 
@@ -183,13 +232,22 @@ def watch(
 
 @app.command(epilog=EXIT_CODES)
 def cancel(
-    order: Which, reason: Reason = None, note: Note = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0
+    order: Which,
+    reason: Reason = None,
+    note: Note = None,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
 ) -> None:
-    """Cancels an order that nothing of was delivered: stock and money go back by themselves, and parcels on their way are recalled."""
+    """Cancels an order that nothing of was delivered: stock and money go back by themselves, and
+    parcels on their way are recalled.
+    """
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.CancelOrderRequest(request_id=told(request_id), order_id=found.order_id, reason=reason, note=note)
+        request = order_service_pb2.CancelOrderRequest(
+            request_id=told(request_id), order_id=found.order_id, reason=reason, note=note
+        )
         _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
@@ -200,7 +258,8 @@ def undo(
     order: Annotated[str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="Its id.")],
     timeout: Timeout = 15.0,
 ) -> None:
-    """Takes back what the services do for an order that the order service has lost by a restoration.
+    """Takes back what the services do for an order that the order service has lost by a
+    restoration.
 
     Work on it is cancelled, parcels are recalled, money and stock go back. An order that exists is
     refused: cancel it. Repeated, nothing is done twice. Exit code 1 where a service refuses a step.
@@ -216,7 +275,10 @@ def undo(
 
 async def _undo(addresses: Mapping[str, str], order_id: str, timeout_s: float) -> bool:
     async with AsyncExitStack() as stack:
-        channels = {name: await stack.enter_async_context(connected(address)) for name, address in addresses.items()}
+        channels = {
+            name: await stack.enter_async_context(connected(address))
+            for name, address in addresses.items()
+        }
         undo = Undo(channels, order_id, timeout_s)
         if await undo.exists():
             fail(f"The order exists. Next: `omctl order cancel {order_id}`.", FAILED)
@@ -228,33 +290,56 @@ async def _undo(addresses: Mapping[str, str], order_id: str, timeout_s: float) -
 @app.command("cancel-items", epilog=EXIT_CODES)
 def cancel_items(
     order: Which,
-    item: Annotated[list[str], typer.Option(metavar="LINE:QUANTITY", help="How many more units of a line, e.g. 2:1. Again for each line.")],
+    item: Annotated[
+        list[str],
+        typer.Option(
+            metavar="LINE:QUANTITY",
+            help="How many more units of a line, e.g. 2:1. Again for each line.",
+        ),
+    ],
     reason: Reason = None,
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
 ) -> None:
-    """Cancels some units that are not with a carrier yet, all lines or none; the last unit cancels the order."""
+    """Cancels some units that are not with a carrier yet, all lines or none; the last unit
+    cancels the order.
+    """
     lines = [arguments.cancelled_line(each) for each in item]
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
         request = order_service_pb2.CancelOrderItemsRequest(
-            request_id=told(request_id), order_id=found.order_id, lines=lines, reason=reason, note=note
+            request_id=told(request_id),
+            order_id=found.order_id,
+            lines=lines,
+            reason=reason,
+            note=note,
         )
-        _show((await ask(_stub(channel).CancelOrderItems, request, timeout_s=timeout)).order, json=json)
+        _show(
+            (await ask(_stub(channel).CancelOrderItems, request, timeout_s=timeout)).order,
+            json=json,
+        )
 
     run(settings().order_address, work)
 
 
 @app.command(epilog=EXIT_CODES)
-def retry(order: Which, note: Note = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+def retry(
+    order: Which,
+    note: Note = None,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
     """Tries a failed order again: its stock is reserved anew, and it waits for its payment."""
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.RetryOrderRequest(request_id=told(request_id), order_id=found.order_id, note=note)
+        request = order_service_pb2.RetryOrderRequest(
+            request_id=told(request_id), order_id=found.order_id, note=note
+        )
         _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
@@ -277,7 +362,9 @@ async def _find(orders: "OrderServiceAsyncStub", which: str, timeout_s: float) -
     return found[0]
 
 
-async def _lives_on(orders: "OrderServiceAsyncStub", order_id: str, change: order_pb2.OrderTransition) -> bool:
+async def _lives_on(
+    orders: "OrderServiceAsyncStub", order_id: str, change: order_pb2.OrderTransition
+) -> bool:
     """Whether the order went on after this change, which is only read up on."""
     now = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
     return now.version > change.order_version

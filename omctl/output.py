@@ -1,4 +1,6 @@
-"""How answers are shown: tables with lines and colours on a terminal, aligned text in a pipe, ProtoJSON for scripts."""
+"""How answers are shown: tables with lines and colours on a terminal, aligned text in a pipe,
+ProtoJSON for scripts.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,9 @@ WIDTH_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text below their headings. `right`: the columns whose figures stand to the right, by number."""
+    """Rows of text below their headings. `right`: the columns whose figures stand to the right,
+    by number.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -39,10 +43,13 @@ def show(table: Table, screen: Console) -> None:
         return
     drawn = RichTable(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(table.headings):
-        drawn.add_column(heading, justify="right" if number in table.right else "left", no_wrap=True)
+        drawn.add_column(
+            heading, justify="right" if number in table.right else "left", no_wrap=True
+        )
     for row in table.rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
-    # As wide as it is: a terminal that is narrower folds lines, and not what is to be copied from them.
+    # As wide as it is: a terminal that is narrower folds lines, and not what is to be copied from
+    # them.
     drawn.width = Measurement.get(screen, screen.options.update(max_width=WIDTH_MAX), drawn).maximum
     screen.print(drawn, soft_wrap=True)
 
@@ -60,7 +67,8 @@ def aligned(table: Table) -> Iterator[str]:
     for row in rows:
         blanks = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
         cells = (
-            blank + cell if number in table.right else cell + blank for number, (cell, blank) in enumerate(zip(row, blanks, strict=True))
+            blank + cell if number in table.right else cell + blank
+            for number, (cell, blank) in enumerate(zip(row, blanks, strict=True))
         )
         yield "  ".join(cells).rstrip()
 
@@ -81,7 +89,9 @@ def line(message: Message, **beside: str) -> None:
 
 
 def proto_json(message: Message) -> dict[str, Any]:
-    """The message as ProtoJSON says, zeros and empty lists included, so that scripts find their fields."""
+    """The message as ProtoJSON says, zeros and empty lists included, so that scripts find their
+    fields.
+    """
     return MessageToDict(message, always_print_fields_with_no_presence=True)
 
 

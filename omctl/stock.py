@@ -18,13 +18,20 @@ if TYPE_CHECKING:  # it is a type alone
 
 PAGE = 1_000
 
-app = typer.Typer(no_args_is_help=True, help="Book goods that arrive, correct counts, and see what is there.", epilog=EXIT_CODES)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Book goods that arrive, correct counts, and see what is there.",
+    epilog=EXIT_CODES,
+)
 
 
 @app.command(epilog=EXIT_CODES)
 def receive(
     warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
-    item: Annotated[list[str], typer.Option(metavar="SKU:QUANTITY", help="What, e.g. TEAPOT:100. Again for each SKU.")],
+    item: Annotated[
+        list[str],
+        typer.Option(metavar="SKU:QUANTITY", help="What, e.g. TEAPOT:100. Again for each SKU."),
+    ],
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
@@ -32,10 +39,13 @@ def receive(
 ) -> None:
     """Books goods that arrived, all lines or none.
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id books nothing twice.
+    The request_id is printed on stderr before anything is sent: the same command with --request-id
+    books nothing twice.
     """
     lines = [arguments.stock_item(each) for each in item]
-    request = inventory_service_pb2.ReceiveStockRequest(request_id=told(request_id), warehouse_id=warehouse, lines=lines, note=note)
+    request = inventory_service_pb2.ReceiveStockRequest(
+        request_id=told(request_id), warehouse_id=warehouse, lines=lines, note=note
+    )
 
     async def work(channel: Channel) -> None:
         answer = await ask(_stub(channel).ReceiveStock, request, timeout_s=timeout)
@@ -51,7 +61,10 @@ def receive(
 def adjust(
     warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
     sku: Annotated[str, typer.Argument(help="What, e.g. TEAPOT.")],
-    delta: Annotated[int, typer.Option(help="How many more units there are than AVAILABLE says; negative: fewer.")],
+    delta: Annotated[
+        int,
+        typer.Option(help="How many more units there are than AVAILABLE says; negative: fewer."),
+    ],
     note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
@@ -93,7 +106,14 @@ def list_(
 
     async def work(channel: Channel) -> None:
         found: list[warehouse_pb2.StockLevel] = []
-        async for page in pages(_stub(channel).ListStockLevels, request, "stock_levels", size=PAGE, limit=limit, timeout_s=timeout):
+        async for page in pages(
+            _stub(channel).ListStockLevels,
+            request,
+            "stock_levels",
+            size=PAGE,
+            limit=limit,
+            timeout_s=timeout,
+        ):
             found += page
             for each in page if json else ():
                 output.line(each)

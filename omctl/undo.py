@@ -1,6 +1,8 @@
-"""`omctl order undo`: takes back what the other services do for an order that the order service lacks.
+"""`omctl order undo`: takes back what the other services do for an order that the order service
+lacks.
 
-Its database was restored to an older state. Each step is an RPC that a person could make one by one.
+Its database was restored to an older state. Each step is an RPC that a person could make one by
+one.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -29,7 +31,8 @@ NOTE = "the order service has no such order"
 
 
 class Undo:
-    """One order, over channels to the five services by name. `steps` says what was done, line by line.
+    """One order, over channels to the five services by name. `steps` says what was done, line by
+    line.
 
     A repeat goes on where the last run ended: each request's id is made of what it asks.
     """
@@ -123,7 +126,9 @@ class Undo:
         for attempt in sorted(held):
             release = reservation_service_pb2.ReleaseReservationRequest(
                 request_id=self._id("reservation", self._order_id, attempt),
-                order_attempt=reservation_service_pb2.OrderAttempt(order_id=self._order_id, attempt=attempt),
+                order_attempt=reservation_service_pb2.OrderAttempt(
+                    order_id=self._order_id, attempt=attempt
+                ),
             )
             call = ask(self._reservations.ReleaseReservation, release, timeout_s=self._timeout_s)
             yield await self._done(f"reservation of attempt {attempt}: released", call)
@@ -131,8 +136,9 @@ class Undo:
             units = sum(line.committed for line in each.lines)
             if units and (each.warehouse_id, each.attempt) not in self._worked_on:
                 yield (
-                    f"reservation {each.reservation_id}: {units} units stay committed, for no "
-                    "fulfilment works on them. `omctl audit` names the counts that make them available"
+                    f"reservation {each.reservation_id}: {units} units stay committed, for no"
+                    " fulfilment works on them. `omctl audit` names the counts that make them"
+                    " available"
                 )
 
     async def _done(self, what: str, call: Awaitable[Any]) -> str:

@@ -34,7 +34,10 @@ def orders(found: Sequence[order_pb2.Order]) -> Table:
 def facts(order: order_pb2.Order) -> Iterator[str]:
     """What there is to know of an order but its lines."""
     yield f"order      {order.order_number} ({order.order_id})"
-    yield f"status     {_status(order.status)}: {order.status_reason}; version {order.version}, attempt {order.attempt}"
+    yield (
+        f"status     {_status(order.status)}: {order.status_reason}; version {order.version},"
+        f" attempt {order.attempt}"
+    )
     yield (
         f"also       payment {name_of(order_pb2.PaymentStatus, order.payment_status)}, "
         f"goods {name_of(order_pb2.FulfillmentProgress, order.fulfillment_progress)}, "
@@ -42,15 +45,24 @@ def facts(order: order_pb2.Order) -> Iterator[str]:
         f"returns {name_of(order_pb2.ReturnProgress, order.return_progress)}"
     )
     yield f"customer   {order.customer_id or '-'}, reference {order.external_reference or '-'}"
-    cancelled = f" - {money(order.cancelled_amount)} cancelled" if order.HasField("cancelled_amount") else ""
+    cancelled = (
+        f" - {money(order.cancelled_amount)} cancelled"
+        if order.HasField("cancelled_amount")
+        else ""
+    )
     yield (
-        f"total      {money(order.total_amount)} = {money(order.subtotal_amount)} - {money(order.discount_amount)} discount "
-        f"+ {money(order.tax_amount)} tax + {money(order.shipping_amount)} shipping{cancelled}; {money(order.refunded_amount)} refunded"
+        f"total      {money(order.total_amount)} = {money(order.subtotal_amount)} -"
+        f" {money(order.discount_amount)} discount + {money(order.tax_amount)} tax +"
+        f" {money(order.shipping_amount)} shipping{cancelled}; {money(order.refunded_amount)}"
+        " refunded"
     )
     expires = f", expires {time(order.expire_time)}" if order.HasField("expire_time") else ""
     yield f"placed     {time(order.create_time)}, changed {time(order.update_time)}{expires}"
     for late in order.late_events:
-        yield f"late       {time(late.occur_time)} {late.reason} (by {late.actor}): came after the order's end"
+        yield (
+            f"late       {time(late.occur_time)} {late.reason} (by {late.actor}): came after the"
+            " order's end"
+        )
 
 
 def items(order: order_pb2.Order) -> Table:
@@ -62,7 +74,11 @@ def items(order: order_pb2.Order) -> Table:
             str(item.quantity - item.cancelled_quantity),
             money(item.unit_price),
             money(item.total_amount),
-            ", ".join(f"{allocation.quantity} from {allocation.warehouse_id}" for allocation in item.allocations) or "-",
+            ", ".join(
+                f"{allocation.quantity} from {allocation.warehouse_id}"
+                for allocation in item.allocations
+            )
+            or "-",
         )
         for item in order.items
     ]
@@ -98,7 +114,12 @@ def payments(found: Sequence[payment_pb2.Payment]) -> Table:
     headings = ("PAYMENT", "ATTEMPT", "STATUS", "AMOUNT", "CAPTURED", "REFUNDED", "PENDING")
     amounts = ("amount", "captured_amount", "refunded_amount", "refund_pending_amount")
     rows = [
-        (p.payment_id, str(p.attempt), name_of(payment_pb2.PaymentStatus, p.status), *(money(getattr(p, name)) for name in amounts))
+        (
+            p.payment_id,
+            str(p.attempt),
+            name_of(payment_pb2.PaymentStatus, p.status),
+            *(money(getattr(p, name)) for name in amounts),
+        )
         for p in found
     ]
     return Table(headings, rows, frozenset(range(3, 7)))
@@ -106,7 +127,18 @@ def payments(found: Sequence[payment_pb2.Payment]) -> Table:
 
 def contradictions(found: Sequence[payment_pb2.Payment]) -> Table:
     """A line for each report in which a processor contradicts what it said before."""
-    headings = ("PAYMENT", "CONTRADICTION", "KIND", "OPERATION", "SAID", "SAYS", "REPORT", "SHA-256", "SINCE", "RESOLVED")
+    headings = (
+        "PAYMENT",
+        "CONTRADICTION",
+        "KIND",
+        "OPERATION",
+        "SAID",
+        "SAYS",
+        "REPORT",
+        "SHA-256",
+        "SINCE",
+        "RESOLVED",
+    )
     rows = [
         (
             payment.payment_id,
@@ -131,7 +163,14 @@ def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
     """A line a SKU and warehouse."""
     headings = ("WAREHOUSE", "SKU", "SELLABLE", "AVAILABLE", "RESERVED", "COMMITTED", "DAMAGED")
     rows = [
-        (level.warehouse_id, level.sku, *map(str, (level.sellable, level.available, level.reserved, level.committed, level.damaged)))
+        (
+            level.warehouse_id,
+            level.sku,
+            *map(
+                str,
+                (level.sellable, level.available, level.reserved, level.committed, level.damaged),
+            ),
+        )
         for level in levels
     ]
     return Table(headings, rows, frozenset(range(2, 7)))
@@ -156,7 +195,11 @@ def failed_events(found: Sequence[ops_service_pb2.FailedEvent]) -> Table:
         )
         for event in found
     ]
-    return Table(("CONSUMER", "EVENT", "STATE", "SUBJECT", "ABOUT", "REASON", "TRIES", "FAILED FIRST"), rows, frozenset({6}))
+    return Table(
+        ("CONSUMER", "EVENT", "STATE", "SUBJECT", "ABOUT", "REASON", "TRIES", "FAILED FIRST"),
+        rows,
+        frozenset({6}),
+    )
 
 
 def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
@@ -164,12 +207,20 @@ def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
     yield f"event      {event.event_id} at {event.consumer}"
     yield f"state      {_failed_state(event.state)}: {event.reason}; tried {event.attempts} times"
     if event.HasField("next_try_time"):
-        yield f"next try   {time(event.next_try_time)}, or when the record that it waits for changes"
+        yield (
+            f"next try   {time(event.next_try_time)}, or when the record that it waits for changes"
+        )
     yield f"error      {event.error or '-'}"
     yield f"says       {event.type} on {event.subject}, about {event.aggregate_id or '-'}"
-    yield f"published  {time(event.event_time)}, failed first {time(event.first_fail_time)}, changed {time(event.update_time)}"
+    yield (
+        f"published  {time(event.event_time)}, failed first {time(event.first_fail_time)}, changed"
+        f" {time(event.update_time)}"
+    )
     yield f"digest     {event.digest or '-'}"
-    yield f"payload    {len(event.payload)} bytes{'' if event.payload_json else ', which this service cannot read'}"
+    yield (
+        f"payload    {len(event.payload)}"
+        f" bytes{'' if event.payload_json else ', which this service cannot read'}"
+    )
 
 
 def outboxes(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Table:
@@ -179,13 +230,19 @@ def outboxes(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Tab
             name,
             stats.stream,
             str(stats.waiting_count),
-            time(stats.oldest_waiting_time)[:SECONDS] if stats.HasField("oldest_waiting_time") else "-",
+            time(stats.oldest_waiting_time)[:SECONDS]
+            if stats.HasField("oldest_waiting_time")
+            else "-",
             str(stats.kept_count),
             str(stats.highest_stream_seq),
         )
         for name, stats in found.items()
     ]
-    return Table(("SERVICE", "STREAM", "WAITING", "OLDEST", "KEPT", "PUBLISHED UP TO"), rows, frozenset({2, 4, 5}))
+    return Table(
+        ("SERVICE", "STREAM", "WAITING", "OLDEST", "KEPT", "PUBLISHED UP TO"),
+        rows,
+        frozenset({2, 4, 5}),
+    )
 
 
 def refused_events(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Table | None:
@@ -209,7 +266,11 @@ def refused_events(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) 
 
 def republished(found: Mapping[str, ops_service_pb2.RepublishEventsResponse]) -> Table:
     """A line a service."""
-    return Table(("SERVICE", "EVENTS"), [(name, str(answer.event_count)) for name, answer in found.items()], frozenset({1}))
+    return Table(
+        ("SERVICE", "EVENTS"),
+        [(name, str(answer.event_count)) for name, answer in found.items()],
+        frozenset({1}),
+    )
 
 
 def _failed_state(value: int) -> str:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # it is a type alone
 PAGE = 1_000
 
 
-async def timeline(orders: "OrderServiceAsyncStub", order_id: str, patience_s: float) -> AsyncGenerator[order_pb2.OrderTransition, None]:
+async def timeline(
+    orders: "OrderServiceAsyncStub", order_id: str, patience_s: float
+) -> AsyncGenerator[order_pb2.OrderTransition, None]:
     """The order's transitions, each once and in order: those that were, then each as it happens.
 
     Ends when WatchOrder does. Raises a Failure: a refusal, or Deferred when the service has not
@@ -39,6 +41,8 @@ async def transitions(
 ) -> AsyncGenerator[order_pb2.OrderTransition, None]:
     """What has happened to the order so far, oldest first."""
     request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id)
-    async for page in pages(orders.ListOrderTransitions, request, "transitions", size=PAGE, timeout_s=timeout_s):
+    async for page in pages(
+        orders.ListOrderTransitions, request, "transitions", size=PAGE, timeout_s=timeout_s
+    ):
         for transition in page:
             yield transition

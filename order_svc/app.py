@@ -31,7 +31,10 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         ground.work(OWED_EVERY_S, operations.count_owed, "owed stock")
         services = [
             partial(add_OrderServiceServicer_to_server, OrderService(operations)),
-            partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(ground.database))),
+            partial(
+                add_ReturnServiceServicer_to_server,
+                ReturnService(ReturnOperations(ground.database)),
+            ),
         ]
         await ground.open(services, Consumers(operations).handlers)
         yield ground.tasks

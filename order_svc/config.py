@@ -14,6 +14,18 @@ class Config(ServiceConfig):
 
     listen_address: str = "127.0.0.1:15051"
     metrics_address: str = "127.0.0.1:15061"
-    warehouse_address: str = Field(default="127.0.0.1:15052", description="host:port of the warehouse service")
-    watch_heartbeat_s: float = Field(default=15.0, gt=0, le=300, description="seconds after which a silent watch says that it lives")
-    expiry_sweep_s: float = Field(default=1.0, gt=0, le=60, description="seconds between looks for orders that nobody paid in time")
+    warehouse_address: str = Field(
+        default="127.0.0.1:15052", description="host:port of the warehouse service"
+    )
+    watch_heartbeat_s: float = Field(
+        default=15.0,
+        gt=0,
+        le=300,
+        description="seconds after which a silent watch says that it lives",
+    )
+    expiry_sweep_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=60,
+        description="seconds between looks for orders that nobody paid in time",
+    )

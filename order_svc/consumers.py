@@ -4,9 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed
-from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated, ShipmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    PaymentFailed,
+    RefundCompleted,
+    RefundFailed,
+)
+from ordermesh.shipping.events.v1.shipping_events_pb2 import (
+    DeliveryConfirmed,
+    ShipmentCreated,
+    ShipmentStatusChanged,
+)
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 
 from chassis.decision import Outcome
@@ -41,29 +53,60 @@ class Consumers:
         }
 
     async def payment_confirmed(self, deliveries: Sequence[Delivery[PaymentConfirmed]]) -> Outcomes:
-        return await self.operations.confirm_payments([wire.confirm_payment(d.message, d.keyed, d.cause) for d in deliveries])
+        return await self.operations.confirm_payments(
+            [wire.confirm_payment(d.message, d.keyed, d.cause) for d in deliveries]
+        )
 
     async def payment_failed(self, deliveries: Sequence[Delivery[PaymentFailed]]) -> Outcomes:
-        return await self.operations.fail_payments([wire.fail_payment(d.message, d.keyed, d.cause) for d in deliveries])
+        return await self.operations.fail_payments(
+            [wire.fail_payment(d.message, d.keyed, d.cause) for d in deliveries]
+        )
 
-    async def refund_settled(self, deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]]) -> Outcomes:
-        return await self.operations.note([wire.note_refund(d.message, d.keyed, d.cause) for d in deliveries])
+    async def refund_settled(
+        self, deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]]
+    ) -> Outcomes:
+        return await self.operations.note(
+            [wire.note_refund(d.message, d.keyed, d.cause) for d in deliveries]
+        )
 
-    async def fulfillment_status_changed(self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Outcomes:
-        return await self.operations.note([wire.note_fulfillment(d.message, d.keyed, d.cause) for d in deliveries])
+    async def fulfillment_status_changed(
+        self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
+    ) -> Outcomes:
+        return await self.operations.note(
+            [wire.note_fulfillment(d.message, d.keyed, d.cause) for d in deliveries]
+        )
 
-    async def fulfillment_lines_changed(self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]) -> Outcomes:
-        return await self.operations.note([wire.note_lines(d.message, d.keyed, d.cause) for d in deliveries])
+    async def fulfillment_lines_changed(
+        self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
+    ) -> Outcomes:
+        return await self.operations.note(
+            [wire.note_lines(d.message, d.keyed, d.cause) for d in deliveries]
+        )
 
     async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Outcomes:
-        return await self.operations.note([wire.note_shipment(d.message.shipment, d.keyed, d.cause) for d in deliveries])
+        return await self.operations.note(
+            [wire.note_shipment(d.message.shipment, d.keyed, d.cause) for d in deliveries]
+        )
 
-    async def shipment_status_changed(self, deliveries: Sequence[Delivery[ShipmentStatusChanged]]) -> Outcomes:
-        return await self.operations.note([wire.note_shipment_end(d.message, d.keyed, d.cause) for d in deliveries])
+    async def shipment_status_changed(
+        self, deliveries: Sequence[Delivery[ShipmentStatusChanged]]
+    ) -> Outcomes:
+        return await self.operations.note(
+            [wire.note_shipment_end(d.message, d.keyed, d.cause) for d in deliveries]
+        )
 
-    async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Outcomes:
-        commands = [wire.note_shipment(d.message.shipment, d.keyed, d.cause, d.message.deliver_time) for d in deliveries]
+    async def delivery_confirmed(
+        self, deliveries: Sequence[Delivery[DeliveryConfirmed]]
+    ) -> Outcomes:
+        commands = [
+            wire.note_shipment(d.message.shipment, d.keyed, d.cause, d.message.deliver_time)
+            for d in deliveries
+        ]
         return await self.operations.note(commands)
 
-    async def reservation_status_changed(self, deliveries: Sequence[Delivery[ReservationStatusChanged]]) -> Outcomes:
-        return await self.operations.note_reservations([wire.note_reservation(d.message, d.keyed, d.cause) for d in deliveries])
+    async def reservation_status_changed(
+        self, deliveries: Sequence[Delivery[ReservationStatusChanged]]
+    ) -> Outcomes:
+        return await self.operations.note_reservations(
+            [wire.note_reservation(d.message, d.keyed, d.cause) for d in deliveries]
+        )

@@ -1,4 +1,5 @@
-"""Which status may follow which: tables, and pure functions over them. Nothing else decides what an order may become.
+"""Which status may follow which: tables, and pure functions over them. Nothing else decides what an
+order may become.
 
 1. A status changes only along MOVES.
 2. Forward events walk RANK one step at a time, and never backwards.
@@ -33,7 +34,10 @@ MOVES: dict[Status, frozenset[Status]] = {
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 RANK = {
-    status: rank for rank, status in enumerate((Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED), 1)
+    status: rank
+    for rank, status in enumerate(
+        (Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED), 1
+    )
 }
 
 
@@ -137,7 +141,8 @@ class End(StrEnum):
     VOIDED = "voided"  # recalled before the carrier had it
 
 
-# What one fulfilment's work makes of the order; over several of them see `status_of`. Delivery is the carrier's to tell.
+# What one fulfilment's work makes of the order; over several of them see `status_of`. Delivery is
+# the carrier's to tell.
 WORK_MEANS: dict[Work, Status | None] = {
     Work.EXPECTED: Status.CONFIRMED,
     Work.PENDING: Status.CONFIRMED,
@@ -154,16 +159,20 @@ WORK_MEANS: dict[Work, Status | None] = {
 
 
 def way(here: Status, there: Status) -> tuple[Status, ...]:
-    """The steps forward from here to there, each along MOVES; none where the order is there already, or beyond, or off the way."""
+    """The steps forward from here to there, each along MOVES; none where the order is there
+    already, or beyond, or off the way.
+    """
     if here not in RANK or there not in RANK:
         return ()
     return tuple(status for status, rank in RANK.items() if RANK[here] < rank <= RANK[there])
 
 
 def standing(work: Work, *, shipped: bool, delivered: bool, ended: bool = False) -> Status | None:
-    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in whichever order.
+    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in
+    whichever order.
 
-    None: it does not live on: its work was cancelled, or its parcel has ended elsewhere than with the customer.
+    None: it does not live on: its work was cancelled, or its parcel has ended elsewhere than with
+    the customer.
     """
     means = None if ended else WORK_MEANS[work]
     if means is None or delivered:
@@ -172,7 +181,8 @@ def standing(work: Work, *, shipped: bool, delivered: bool, ended: bool = False)
 
 
 def status_of(standings: Iterable[Status | None]) -> Status | None:
-    """What all its parts make of an order: processing once the first has started, shipped or delivered once every live one is.
+    """What all its parts make of an order: processing once the first has started, shipped or
+    delivered once every live one is.
 
     None where no part lives.
     """
@@ -215,18 +225,26 @@ class ReturnStatus(StrEnum):
 
 
 RETURN_MOVES: dict[ReturnStatus, frozenset[ReturnStatus]] = {
-    ReturnStatus.REQUESTED: frozenset({ReturnStatus.APPROVED, ReturnStatus.REJECTED, ReturnStatus.CANCELLED}),
-    ReturnStatus.APPROVED: frozenset({ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}),
+    ReturnStatus.REQUESTED: frozenset(
+        {ReturnStatus.APPROVED, ReturnStatus.REJECTED, ReturnStatus.CANCELLED}
+    ),
+    ReturnStatus.APPROVED: frozenset(
+        {ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}
+    ),
     ReturnStatus.REJECTED: frozenset(),
     ReturnStatus.IN_TRANSIT: frozenset({ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}),
-    ReturnStatus.RECEIVED: frozenset({ReturnStatus.RECEIVED, ReturnStatus.INSPECTED}),  # received again: more units
+    # received again: more units
+    ReturnStatus.RECEIVED: frozenset({ReturnStatus.RECEIVED, ReturnStatus.INSPECTED}),
     ReturnStatus.INSPECTED: frozenset({ReturnStatus.REFUNDED, ReturnStatus.CLOSED}),
     ReturnStatus.REFUNDED: frozenset({ReturnStatus.CLOSED}),
     ReturnStatus.CLOSED: frozenset(),
     ReturnStatus.CANCELLED: frozenset(),
 }
-# Where a return's units are still to come, or to be looked at: it is under way, and holds what was announced.
-RETURNING = frozenset({ReturnStatus.REQUESTED, ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED})
+# Where a return's units are still to come, or to be looked at: it is under way, and holds what was
+# announced.
+RETURNING = frozenset(
+    {ReturnStatus.REQUESTED, ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED}
+)
 
 
 # Of an ended order: what an event, or a person, still has to close.
@@ -286,8 +304,10 @@ class ReturnKind(StrEnum):
     """Why there is a return."""
 
     CUSTOMER = "customer"  # the customer sends goods back, and is refunded
-    RECALL = "recall"  # goods that had left for what was cancelled; their money went back with the cancellation
-    WITHOUT_GOODS = "without_goods"  # a refund of goods that do not come back: inspected from the start
+    # goods that had left for what was cancelled; their money went back with the cancellation
+    RECALL = "recall"
+    # a refund of goods that do not come back: inspected from the start
+    WITHOUT_GOODS = "without_goods"
 
 
 class Disposition(StrEnum):

@@ -25,25 +25,48 @@ class Warehouse:
         self._stub = ReservationServiceStub(channel)
 
     async def reserve(
-        self, request_id: UUID, order_id: UUID, attempt: int, wanted: Sequence[Wanted], ttl: timedelta
+        self,
+        request_id: UUID,
+        order_id: UUID,
+        attempt: int,
+        wanted: Sequence[Wanted],
+        ttl: timedelta,
     ) -> tuple[UUID, Allocations]:
-        """Sets an attempt's units aside. Answers with the order's id, that of an earlier try if there was one, and where the units are.
+        """Sets an attempt's units aside. Answers with the order's id, that of an earlier try if
+        there was one, and where the units are.
 
         Raises the warehouse's refusal (INSUFFICIENT_STOCK), or Deferred where it cannot be reached.
         """
-        lines = [api.ReserveLine(line_number=number, sku=sku, quantity=quantity) for number, sku, quantity in wanted]
+        lines = [
+            api.ReserveLine(line_number=number, sku=sku, quantity=quantity)
+            for number, sku, quantity in wanted
+        ]
         life = Duration()
         life.FromTimedelta(ttl)
-        request = api.ReserveStockRequest(request_id=str(request_id), order_id=str(order_id), attempt=attempt, lines=lines, ttl=life)
+        request = api.ReserveStockRequest(
+            request_id=str(request_id),
+            order_id=str(order_id),
+            attempt=attempt,
+            lines=lines,
+            ttl=life,
+        )
         response = await ask(self._stub.ReserveStock, request)
         return UUID(response.order_id), wire.allocations(response.reservations)
 
-    async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:
-        """Commits the stock of many orders' attempts in one call. Who is missing in the answer is owed: the warehouse was not reached, or
-        has failed by a defect, which says nothing of the stock.
+    async def confirm(
+        self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
+    ) -> dict[UUID, CommitAnswer]:
+        """Commits the stock of many orders' attempts in one call. Who is missing in the answer
+        is owed: the warehouse was not reached, or has failed by a defect, which says nothing of
+        the stock.
         """
-        entries = [api.OrderAttempt(order_id=str(order_id), attempt=attempt) for order_id, attempt in attempts]
-        request = api.BatchConfirmReservationsRequest(request_id=str(request_id), order_attempts=entries)
+        entries = [
+            api.OrderAttempt(order_id=str(order_id), attempt=attempt)
+            for order_id, attempt in attempts
+        ]
+        request = api.BatchConfirmReservationsRequest(
+            request_id=str(request_id), order_attempts=entries
+        )
         try:
             response = await ask(self._stub.BatchConfirmReservations, request)
         except (Deferred, Defect):
@@ -56,14 +79,27 @@ class Warehouse:
         return {UUID(result.order_id): _answer(result) for result in response.results}
 
     async def release(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> set[UUID]:
-        """Gives up what many orders' attempts have reserved, in one call. Answers with those that may be tried again.
+        """Gives up what many orders' attempts have reserved, in one call. Answers with those that
+        may be tried again.
 
-        Raises Deferred where the warehouse cannot be reached. What it does not know, or has closed, holds nothing.
+        Raises Deferred where the warehouse cannot be reached. What it does not know, or has closed,
+        holds nothing.
         """
-        entries = [api.OrderAttempt(order_id=str(order_id), attempt=attempt) for order_id, attempt in attempts]
-        request = api.BatchReleaseReservationsRequest(request_id=str(request_id), order_attempts=entries, view=VIEW_SUMMARY)
-        response = await ask(self._stub.BatchReleaseReservations, request, timeout_s=RELEASE_TIMEOUT_S)
-        return {UUID(result.order_id) for result in response.results if result.HasField("failure") and result.failure.retryable}
+        entries = [
+            api.OrderAttempt(order_id=str(order_id), attempt=attempt)
+            for order_id, attempt in attempts
+        ]
+        request = api.BatchReleaseReservationsRequest(
+            request_id=str(request_id), order_attempts=entries, view=VIEW_SUMMARY
+        )
+        response = await ask(
+            self._stub.BatchReleaseReservations, request, timeout_s=RELEASE_TIMEOUT_S
+        )
+        return {
+            UUID(result.order_id)
+            for result in response.results
+            if result.HasField("failure") and result.failure.retryable
+        }
 
 
 def _answer(result: api.ReservationResult) -> CommitAnswer:

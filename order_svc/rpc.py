@@ -28,68 +28,102 @@ class OrderService(OrderServiceServicer):
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    async def CreateOrder(self, request: api.CreateOrderRequest, context: Context) -> api.CreateOrderResponse:
-        order = await self.operations.create_order(keyed(request), UUID(request.request_id), wire.checkout(request))
+    async def CreateOrder(
+        self, request: api.CreateOrderRequest, context: Context
+    ) -> api.CreateOrderResponse:
+        order = await self.operations.create_order(
+            keyed(request), UUID(request.request_id), wire.checkout(request)
+        )
         return api.CreateOrderResponse(order=wire.order(order))
 
-    async def GetOrder(self, request: api.GetOrderRequest, context: Context) -> api.GetOrderResponse:
+    async def GetOrder(
+        self, request: api.GetOrderRequest, context: Context
+    ) -> api.GetOrderResponse:
         [order] = await self.operations.get_orders([UUID(request.order_id)])
         return api.GetOrderResponse(order=wire.order(order, request.view))
 
-    async def BatchGetOrders(self, request: api.BatchGetOrdersRequest, context: Context) -> api.BatchGetOrdersResponse:
+    async def BatchGetOrders(
+        self, request: api.BatchGetOrdersRequest, context: Context
+    ) -> api.BatchGetOrdersResponse:
         ids = [UUID(id) for id in request.order_ids]
         page = batch(ids, partial(wire.order, view=request.view))
-        orders = await self.operations.batch_get_orders(ids, page, allow_missing=request.allow_missing)
+        orders = await self.operations.batch_get_orders(
+            ids, page, allow_missing=request.allow_missing
+        )
         return api.BatchGetOrdersResponse(orders=orders)
 
-    async def ListOrders(self, request: api.ListOrdersRequest, context: Context) -> api.ListOrdersResponse:
+    async def ListOrders(
+        self, request: api.ListOrdersRequest, context: Context
+    ) -> api.ListOrdersResponse:
         page = asked(request, partial(wire.order, view=request.view))
         orders, token = await self.operations.list_orders(wire.order_filter(request), page)
         return api.ListOrdersResponse(orders=orders, next_page_token=token)
 
-    async def CancelOrder(self, request: api.CancelOrderRequest, context: Context) -> api.CancelOrderResponse:
+    async def CancelOrder(
+        self, request: api.CancelOrderRequest, context: Context
+    ) -> api.CancelOrderResponse:
         order = await self.operations.cancel(wire.cancel_order(request, keyed(request)))
         return api.CancelOrderResponse(order=wire.order(order))
 
-    async def CancelOrderItems(self, request: api.CancelOrderItemsRequest, context: Context) -> api.CancelOrderItemsResponse:
+    async def CancelOrderItems(
+        self, request: api.CancelOrderItemsRequest, context: Context
+    ) -> api.CancelOrderItemsResponse:
         order = await self.operations.cancel(wire.cancel_items(request, keyed(request)))
         return api.CancelOrderItemsResponse(order=wire.order(order))
 
-    async def RetryOrder(self, request: api.RetryOrderRequest, context: Context) -> api.RetryOrderResponse:
+    async def RetryOrder(
+        self, request: api.RetryOrderRequest, context: Context
+    ) -> api.RetryOrderResponse:
         order = await self.operations.retry_order(wire.retry_order(request, keyed(request)))
         return api.RetryOrderResponse(order=wire.order(order))
 
-    async def WatchOrder(self, request: api.WatchOrderRequest, context: Context) -> AsyncIterator[api.WatchOrderResponse]:
+    async def WatchOrder(
+        self, request: api.WatchOrderRequest, context: Context
+    ) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
-        async with aclosing(self.operations.watch_order(order_id, resumed(request.resume_token, order_id))) as updates:
+        async with aclosing(
+            self.operations.watch_order(order_id, resumed(request.resume_token, order_id))
+        ) as updates:
             async for update, version in updates:
                 yield wire.watched(order_id, update, version)
 
-    async def ListOrderTransitions(self, request: api.ListOrderTransitionsRequest, context: Context) -> api.ListOrderTransitionsResponse:
+    async def ListOrderTransitions(
+        self, request: api.ListOrderTransitionsRequest, context: Context
+    ) -> api.ListOrderTransitionsResponse:
         page = asked(request, wire.transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.order_id), page)
         return api.ListOrderTransitionsResponse(transitions=transitions, next_page_token=token)
 
-    async def GetOrderRecipient(self, request: api.GetOrderRecipientRequest, context: Context) -> api.GetOrderRecipientResponse:
+    async def GetOrderRecipient(
+        self, request: api.GetOrderRecipientRequest, context: Context
+    ) -> api.GetOrderRecipientResponse:
         recipient = await self.operations.get_recipient(UUID(request.order_id))
         return api.GetOrderRecipientResponse(recipient=wire.recipient(recipient))
 
 
 class ReturnService(ReturnServiceServicer):
-    """ordermesh.order.v1.ReturnService: what each method does and answers stands in the contract."""
+    """ordermesh.order.v1.ReturnService: what each method does and answers stands in the
+    contract.
+    """
 
     def __init__(self, operations: ReturnOperations) -> None:
         self.operations = operations
 
-    async def CreateReturn(self, request: returns.CreateReturnRequest, context: Context) -> returns.CreateReturnResponse:
+    async def CreateReturn(
+        self, request: returns.CreateReturnRequest, context: Context
+    ) -> returns.CreateReturnResponse:
         rma = await self.operations.change(wire.create_return(request, keyed(request)))
         return returns.CreateReturnResponse(order_return=wire.order_return(rma))
 
-    async def GetReturn(self, request: returns.GetReturnRequest, context: Context) -> returns.GetReturnResponse:
+    async def GetReturn(
+        self, request: returns.GetReturnRequest, context: Context
+    ) -> returns.GetReturnResponse:
         rma = await self.operations.get_return(UUID(request.return_id))
         return returns.GetReturnResponse(order_return=wire.order_return(rma))
 
-    async def ListReturns(self, request: returns.ListReturnsRequest, context: Context) -> returns.ListReturnsResponse:
+    async def ListReturns(
+        self, request: returns.ListReturnsRequest, context: Context
+    ) -> returns.ListReturnsResponse:
         page = asked(request, partial(wire.order_return, view=request.view), datetime, UUID)
         rmas, token = await self.operations.list_returns(wire.return_filter(request), page)
         return returns.ListReturnsResponse(returns=rmas, next_page_token=token)
@@ -101,30 +135,54 @@ class ReturnService(ReturnServiceServicer):
         transitions, token = await self.operations.list_transitions(UUID(request.return_id), page)
         return returns.ListReturnTransitionsResponse(transitions=transitions, next_page_token=token)
 
-    async def ApproveReturn(self, request: returns.ApproveReturnRequest, context: Context) -> returns.ApproveReturnResponse:
-        rma = await self.operations.change(wire.approve_return(request, keyed(request), await self._order_of(request.return_id)))
+    async def ApproveReturn(
+        self, request: returns.ApproveReturnRequest, context: Context
+    ) -> returns.ApproveReturnResponse:
+        rma = await self.operations.change(
+            wire.approve_return(request, keyed(request), await self._order_of(request.return_id))
+        )
         return returns.ApproveReturnResponse(order_return=wire.order_return(rma))
 
-    async def RejectReturn(self, request: returns.RejectReturnRequest, context: Context) -> returns.RejectReturnResponse:
-        rma = await self.operations.change(wire.reject_return(request, keyed(request), await self._order_of(request.return_id)))
+    async def RejectReturn(
+        self, request: returns.RejectReturnRequest, context: Context
+    ) -> returns.RejectReturnResponse:
+        rma = await self.operations.change(
+            wire.reject_return(request, keyed(request), await self._order_of(request.return_id))
+        )
         return returns.RejectReturnResponse(order_return=wire.order_return(rma))
 
     async def MarkReturnInTransit(
         self, request: returns.MarkReturnInTransitRequest, context: Context
     ) -> returns.MarkReturnInTransitResponse:
-        command = wire.mark_return_in_transit(request, keyed(request), await self._order_of(request.return_id))
-        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(await self.operations.change(command)))
+        command = wire.mark_return_in_transit(
+            request, keyed(request), await self._order_of(request.return_id)
+        )
+        return returns.MarkReturnInTransitResponse(
+            order_return=wire.order_return(await self.operations.change(command))
+        )
 
-    async def ReceiveReturn(self, request: returns.ReceiveReturnRequest, context: Context) -> returns.ReceiveReturnResponse:
-        rma = await self.operations.change(wire.receive_return(request, keyed(request), await self._order_of(request.return_id)))
+    async def ReceiveReturn(
+        self, request: returns.ReceiveReturnRequest, context: Context
+    ) -> returns.ReceiveReturnResponse:
+        rma = await self.operations.change(
+            wire.receive_return(request, keyed(request), await self._order_of(request.return_id))
+        )
         return returns.ReceiveReturnResponse(order_return=wire.order_return(rma))
 
-    async def InspectReturn(self, request: returns.InspectReturnRequest, context: Context) -> returns.InspectReturnResponse:
-        rma = await self.operations.change(wire.inspect_return(request, keyed(request), await self._order_of(request.return_id)))
+    async def InspectReturn(
+        self, request: returns.InspectReturnRequest, context: Context
+    ) -> returns.InspectReturnResponse:
+        rma = await self.operations.change(
+            wire.inspect_return(request, keyed(request), await self._order_of(request.return_id))
+        )
         return returns.InspectReturnResponse(order_return=wire.order_return(rma))
 
-    async def CancelReturn(self, request: returns.CancelReturnRequest, context: Context) -> returns.CancelReturnResponse:
-        rma = await self.operations.change(wire.cancel_return(request, keyed(request), await self._order_of(request.return_id)))
+    async def CancelReturn(
+        self, request: returns.CancelReturnRequest, context: Context
+    ) -> returns.CancelReturnResponse:
+        rma = await self.operations.change(
+            wire.cancel_return(request, keyed(request), await self._order_of(request.return_id))
+        )
         return returns.CancelReturnResponse(order_return=wire.order_return(rma))
 
     async def _order_of(self, return_id: str) -> UUID:

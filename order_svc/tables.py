@@ -1,4 +1,6 @@
-"""The tables of the order service. What must always hold stands here as a constraint; each index has its query in store.py."""
+"""The tables of the order service. What must always hold stands here as a constraint; each index
+has its query in store.py.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -24,7 +26,17 @@ from sqlalchemy.sql.naming import conv
 
 from chassis import tables as chassis
 from chassis.tables import StoredVersion, enum
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.lifecycle import (
+    End,
+    PaymentStatus,
+    Progress,
+    ReturnKind,
+    ReturnProgress,
+    ReturnStatus,
+    Status,
+    StockStatus,
+    Work,
+)
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -55,21 +67,31 @@ orders = Table(
     Column("progress", enum(Progress, "fulfillment_progress", metadata), nullable=False),
     Column("stock", enum(StockStatus, "stock_status", metadata), nullable=False),
     Column("returns", enum(ReturnProgress, "return_progress", metadata), nullable=False),
-    Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
+    Column(
+        "currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False
+    ),
     Column("shipping", BigInteger, CheckConstraint("shipping >= 0", "shipping"), nullable=False),
     Column("captured", BigInteger, nullable=False, server_default="0"),
     Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
-    Column("has_returns", Boolean, nullable=False, server_default=false()),  # who loads the order need not look for returns otherwise
+    # who loads the order need not look for returns otherwise
+    Column("has_returns", Boolean, nullable=False, server_default=false()),
     Column("unique_external_reference", Boolean, nullable=False, server_default=false()),
-    CheckConstraint("(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"),
+    CheckConstraint(
+        "(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"
+    ),
     CheckConstraint("captured >= refunded", "captured"),
 )
 Index(None, orders.c.status, orders.c.id)
 Index(None, orders.c.customer_id, orders.c.id, postgresql_where=orders.c.customer_id.is_not(None))
-Index(None, orders.c.external_reference, orders.c.id, postgresql_where=orders.c.external_reference.is_not(None))
+Index(
+    None,
+    orders.c.external_reference,
+    orders.c.id,
+    postgresql_where=orders.c.external_reference.is_not(None),
+)
 Index(
     "orders_unique_external_reference",
     orders.c.customer_id,
@@ -88,9 +110,16 @@ lines = Table(
     Column("order_id", Uuid, ForeignKey("orders.id")),
     Column("number", SmallInteger, CheckConstraint("number between 1 and 500", "number")),
     Column("sku", Text, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    Column(
+        "quantity",
+        Integer,
+        CheckConstraint("quantity between 1 and 1000000", "quantity"),
+        nullable=False,
+    ),
     Column("cancelled", Integer, nullable=False),
-    Column("unit_price", BigInteger, CheckConstraint("unit_price >= 0", "unit_price"), nullable=False),
+    Column(
+        "unit_price", BigInteger, CheckConstraint("unit_price >= 0", "unit_price"), nullable=False
+    ),
     Column("discount", BigInteger, nullable=False),
     Column("tax", BigInteger, CheckConstraint("tax >= 0", "tax"), nullable=False),
     PrimaryKeyConstraint("order_id", "number"),
@@ -108,7 +137,9 @@ allocations = Table(
     Column("quantity", Integer, CheckConstraint("quantity >= 0", "quantity"), nullable=False),
     Column("shipped", Integer, CheckConstraint("shipped >= 0", "shipped")),
     PrimaryKeyConstraint("order_id", "line_number", "warehouse_id"),
-    ForeignKeyConstraint(["order_id", "line_number"], ["order_lines.order_id", "order_lines.number"]),
+    ForeignKeyConstraint(
+        ["order_id", "line_number"], ["order_lines.order_id", "order_lines.number"]
+    ),
 )
 
 parts = Table(
@@ -151,8 +182,11 @@ history = Table(
     Column("claimed_actor", Text),
     Column("note", Text),
     PrimaryKeyConstraint("order_id", "version"),
-    # One cause moves an order from a status to another, or cancels units of it there, once for ever.
-    UniqueConstraint("order_id", "cause", "old", "new", name=conv("history_order_id_cause_old_new_key")),
+    # One cause moves an order from a status to another, or cancels units of it there, once for
+    # ever.
+    UniqueConstraint(
+        "order_id", "cause", "old", "new", name=conv("history_order_id_cause_old_new_key")
+    ),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
 
@@ -197,7 +231,8 @@ returns = Table(
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
-    UniqueConstraint("id", "order_id", name=conv("returns_id_order_id_key")),  # for the lines: a return is of lines of its order
+    # for the lines: a return is of lines of its order
+    UniqueConstraint("id", "order_id", name=conv("returns_id_order_id_key")),
     CheckConstraint("kind <> 'recall' or refunded = 0", "recall_without_refund"),
 )
 Index("returns_create_time_id", returns.c.create_time, returns.c.id)
@@ -215,7 +250,9 @@ return_lines = Table(
     Column("received", Integer, CheckConstraint("received >= 0", "received"), nullable=False),
     Column("passed", Integer, CheckConstraint("passed >= 0", "passed"), nullable=False),
     Column("failed", Integer, CheckConstraint("failed >= 0", "failed"), nullable=False),
-    Column("written_off", Integer, CheckConstraint("written_off >= 0", "written_off"), nullable=False),
+    Column(
+        "written_off", Integer, CheckConstraint("written_off >= 0", "written_off"), nullable=False
+    ),
     Column("unrefunded", Integer, nullable=False),
     Column("refund", BigInteger, CheckConstraint("refund >= 0", "refund"), nullable=False),
     PrimaryKeyConstraint("return_id", "number"),
@@ -239,7 +276,8 @@ return_history = Table(
     Column("claimed_actor", Text),
     Column("note", Text),
     PrimaryKeyConstraint("return_id", "version"),
-    UniqueConstraint("return_id", "cause", "new"),  # one cause moves a return to a status once, for ever
+    # one cause moves a return to a status once, for ever
+    UniqueConstraint("return_id", "cause", "new"),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
 

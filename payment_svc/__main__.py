@@ -1,4 +1,6 @@
-"""`python -m payment_svc` serves; `python -m payment_svc migrate` brings its database up to date."""
+"""`python -m payment_svc` serves; `python -m payment_svc migrate` brings its database up to
+date.
+"""
 
 from chassis.service import main
 from payment_svc.app import running

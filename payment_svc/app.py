@@ -29,9 +29,13 @@ MEASURE_EVERY_S = 5.0
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The payment service, until the block is left."""
     async with AsyncExitStack() as stack:
-        memory = connect(config.database_url.get_secret_value(), name=sandbox.NAME, pool_size=SANDBOX_CONNECTIONS)
+        memory = connect(
+            config.database_url.get_secret_value(), name=sandbox.NAME, pool_size=SANDBOX_CONNECTIONS
+        )
         stack.push_async_callback(memory.dispose)
-        ground = await stack.enter_async_context(founded(config, tables, stream_name="PAYMENTS", encode=wire.event))
+        ground = await stack.enter_async_context(
+            founded(config, tables, stream_name="PAYMENTS", encode=wire.event)
+        )
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
         processor = sandbox.Sandbox(Ledger(memory), key)
@@ -48,7 +52,11 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         ground.work(config.settle_every_s, operations.settle_due, "settlement")
         ground.work(COMPENSATE_PAUSE_S, operations.compensate, "compensation")
         ground.work(MEASURE_EVERY_S, operations.measure, "measurements")
-        ground.work(SANDBOX_EVERY_S, lambda: processor.work(partial(operations.ingest_webhook, sandbox.NAME)), "sandbox")
+        ground.work(
+            SANDBOX_EVERY_S,
+            lambda: processor.work(partial(operations.ingest_webhook, sandbox.NAME)),
+            "sandbox",
+        )
         services = [partial(add_PaymentServiceServicer_to_server, PaymentService(operations))]
         await ground.open(services, Consumers(operations).handlers)
         yield ground.tasks

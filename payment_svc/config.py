@@ -7,7 +7,8 @@ from pydantic import Field, SecretStr, field_validator
 
 from chassis.config import ServiceConfig
 
-# As Standard Webhooks has it: the base64 of 24 bytes or more. providers/webhooks.py makes the key of it.
+# As Standard Webhooks has it: the base64 of 24 bytes or more. providers/webhooks.py makes the key
+# of it.
 WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
@@ -18,15 +19,30 @@ class Config(ServiceConfig):
 
     listen_address: str = "127.0.0.1:15055"
     metrics_address: str = "127.0.0.1:15065"
-    order_address: str = Field(default="127.0.0.1:15051", description="host:port of the order service")
-    processor_timeout_s: float = Field(default=8.0, gt=0, le=60, description="seconds that a processor's answer is waited for")
-    settle_after_s: float = Field(
-        default=10.0, ge=0.1, le=600, description="seconds after which an operation without an answer is first asked about again"
+    order_address: str = Field(
+        default="127.0.0.1:15051", description="host:port of the order service"
     )
-    settle_every_s: float = Field(default=1.0, ge=0.05, le=60, description="seconds between two looks for operations to be settled")
+    processor_timeout_s: float = Field(
+        default=8.0, gt=0, le=60, description="seconds that a processor's answer is waited for"
+    )
+    settle_after_s: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=600,
+        description="seconds after which an operation without an answer is first asked about again",
+    )
+    settle_every_s: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=60,
+        description="seconds between two looks for operations to be settled",
+    )
     sandbox_webhook_secret: SecretStr | None = Field(
         default=None,
-        description="what the sandbox's webhooks are signed with: whsec_ and base64; if unset, only the sandbox itself can send any",
+        description=(
+            "what the sandbox's webhooks are signed with: whsec_ and base64; if unset, only the"
+            " sandbox itself can send any"
+        ),
     )
 
     @field_validator("sandbox_webhook_secret")

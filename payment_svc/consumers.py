@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 from uuid_utils.compat import uuid7
 
 from chassis.decision import Outcome

@@ -1,9 +1,10 @@
-"""Which status may follow which, of payments and of what is asked of processors: tables, and pure functions over them.
+"""Which status may follow which, of payments and of what is asked of processors: tables, and pure
+functions over them.
 
-1. A payment's status changes only along MOVES, an operation's outcome only along OUTCOME_MOVES. A further refund in part leaves it
-   partially_refunded.
-2. An attempt of an order has one payment in a status of ONE_PER_ATTEMPT at most: what was charged is charged once, and what is told of
-   the attempt (confirmed, failed) is told once.
+1. A payment's status changes only along MOVES, an operation's outcome only along OUTCOME_MOVES. A
+  further refund in part leaves it partially_refunded.
+2. An attempt of an order has one payment in a status of ONE_PER_ATTEMPT at most: what was charged
+  is charged once, and what is told of the attempt (confirmed, failed) is told once.
 """
 
 from enum import StrEnum
@@ -35,8 +36,11 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.NOT_REQUIRED: frozenset(),
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
-# A change to one of these is an event of its own. Refunds and payments of nothing have events that say more.
-PUBLISHED_STATUSES = frozenset({Status.AUTHORIZED, Status.CAPTURED, Status.DECLINED, Status.FAILED, Status.VOIDED})
+# A change to one of these is an event of its own. Refunds and payments of nothing have events that
+# say more.
+PUBLISHED_STATUSES = frozenset(
+    {Status.AUTHORIZED, Status.CAPTURED, Status.DECLINED, Status.FAILED, Status.VOIDED}
+)
 ONE_PER_ATTEMPT = frozenset(Status) - {Status.DECLINED, Status.VOIDED}
 # Money of the customer's is with us, or was: what was captured is more than zero exactly in these.
 CHARGED = frozenset({Status.CAPTURED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
@@ -69,7 +73,8 @@ OUTCOME_MOVES: dict[Outcome, frozenset[Outcome]] = {
 }
 OPEN = frozenset(outcome for outcome, moves in OUTCOME_MOVES.items() if moves)
 
-# What a payment becomes when that which was asked for it succeeds. A refund's success means `after_refund`.
+# What a payment becomes when that which was asked for it succeeds. A refund's success means
+# `after_refund`.
 SUCCESS_MEANS: dict[Kind, Status] = {
     Kind.AUTHORIZE: Status.AUTHORIZED,
     Kind.CHARGE: Status.CAPTURED,
@@ -115,7 +120,8 @@ class OrderStatus(StrEnum):
     CANCELLED = "cancelled"
     REFUNDED = "refunded"
     FAILED = "failed"
-    UNKNOWN = "unknown"  # one that came to the contract after this service was built: nothing is charged for it
+    # one that came to the contract after this service was built: nothing is charged for it
+    UNKNOWN = "unknown"
 
 
 class Reason(StrEnum):
@@ -170,7 +176,8 @@ STATUS_REASON: dict[Status, Reason] = {
 }
 
 
-# An order in one of these costs nothing, whatever its total says: all that was taken for it goes back.
+# An order in one of these costs nothing, whatever its total says: all that was taken for it goes
+# back.
 DEAD = frozenset({OrderStatus.CANCELLED, OrderStatus.FAILED})
 
 

@@ -1,8 +1,9 @@
 """What the payment service does: one method for each thing.
 
-A processor is asked between two writes, the intent and the result, while no transaction is held; its key is the operation's id, so that
-asking again, by whomever, charges and refunds nothing twice. What is asked and not answered is settled by `settle_due`; what a write has
-requested by itself, to give money back, is due from the start, and `compensate` asks for it right after.
+A processor is asked between two writes, the intent and the result, while no transaction is held;
+its key is the operation's id, so that asking again, by whomever, charges and refunds nothing twice.
+What is asked and not answered is settled by `settle_due`; what a write has requested by itself, to
+give money back, is due from the start, and `compensate` asks for it right after.
 """
 
 import asyncio
@@ -62,13 +63,15 @@ from payment_svc.model import (
 from payment_svc.peers import Orders
 from payment_svc.providers.port import Authorization, Processor
 
-# A request that the processor has never heard of is abandoned at the third time of asking: it may be on its way for a while.
+# A request that the processor has never heard of is abandoned at the third time of asking: it may
+# be on its way for a while.
 ASKS_BEFORE_ABANDONING = 3
 ASK_AFTER_MAX_S = 600.0
 DUE_MAX = 50
 # How long `compensate` waits for something to do before it looks by itself.
 COMPENSATE_EVERY_S = 30.0
-# How long the order service is waited for, and the part of the caller's time that this may take: without the answer the copy decides.
+# How long the order service is waited for, and the part of the caller's time that this may take:
+# without the answer the copy decides.
 ORDER_TIMEOUT_S, ORDER_SHARE = 2.0, 0.25
 # What is kept of the caller's time for writing down that the answer was lost.
 MARGIN_S = 0.5
@@ -79,10 +82,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Operations:
-    """The payment service's doors lead here; from here to its peers, processors, decisions and store.
+    """The payment service's doors lead here; from here to its peers, processors, decisions and
+    store.
 
-    `processors` by name; new payments go to `processor`. An answer is waited for `answer_timeout_s`; an operation that is still open
-    `settle_after_s` after it was asked for is asked about again, ever more slowly.
+    `processors` by name; new payments go to `processor`. An answer is waited for
+    `answer_timeout_s`; an operation that is still open `settle_after_s` after it was asked for is
+    asked about again, ever more slowly.
     """
 
     def __init__(
@@ -95,13 +100,26 @@ class Operations:
         answer_timeout_s: float = 8.0,
         settle_after_s: float = 10.0,
     ) -> None:
-        self.database, self.orders, self.processors, self.processor = database, orders, processors, processor
+        self.database, self.orders, self.processors, self.processor = (
+            database,
+            orders,
+            processors,
+            processor,
+        )
         self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
         self._requested = asyncio.Event()  # something is due that a write has requested by itself
-        self._refunds = telemetry.counter("payment_refunds_total", "Refunds that were settled", "cause", "outcome")
-        self._refunds_open = telemetry.reading("payment_refunds_open", "Refunds that wait for the processor's answer")
-        self._refund_age = telemetry.reading("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
-        self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
+        self._refunds = telemetry.counter(
+            "payment_refunds_total", "Refunds that were settled", "cause", "outcome"
+        )
+        self._refunds_open = telemetry.reading(
+            "payment_refunds_open", "Refunds that wait for the processor's answer"
+        )
+        self._refund_age = telemetry.reading(
+            "payment_refunds_open_seconds", "How long the oldest of them has been waiting"
+        )
+        self._answers = telemetry.counter(
+            "processor_answers_total", "What processors answered", "processor", "kind", "answer"
+        )
         self._copies = telemetry.counter(
             "payment_order_copies_total",
             "Charges and captures that were decided on this service's copy of the order",
@@ -202,11 +220,17 @@ class Operations:
         """Refunds what accepted returns are worth."""
         return await self._write(envelopes)
 
-    async def ingest_webhook(self, processor: str, body: bytes, headers: Mapping[str, str]) -> Payment:
+    async def ingest_webhook(
+        self, processor: str, body: bytes, headers: Mapping[str, str]
+    ) -> Payment:
         """What a processor reports of an operation; what is known already changes nothing."""
         if processor not in self.processors:
-            violation = Violation("processor", f"must be one of {', '.join(sorted(self.processors))}")
-            raise Invalid("VALIDATION_FAILED", f"There is no processor {processor}.", violations=[violation])
+            violation = Violation(
+                "processor", f"must be one of {', '.join(sorted(self.processors))}"
+            )
+            raise Invalid(
+                "VALIDATION_FAILED", f"There is no processor {processor}.", violations=[violation]
+            )
         report = self.processors[processor].report(body, headers, datetime.now(UTC))
         async with self.database.read() as connection:
             order_id = await store.order_of_operation(connection, report.operation_id)
@@ -256,16 +280,25 @@ class Operations:
         async with self.database.read() as connection:
             payment = await store.find_payment(connection, payment_id)
         if payment is None:
-            raise NotFound("PAYMENT_NOT_FOUND", f"There is no payment {payment_id}.", payment_id=str(payment_id))
+            raise NotFound(
+                "PAYMENT_NOT_FOUND",
+                f"There is no payment {payment_id}.",
+                payment_id=str(payment_id),
+            )
         return payment
 
     async def list_payments(self, wanted: PaymentFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            return page.cut(await store.list_payments(connection, wanted, page), lambda payment: (payment.id,))
+            return page.cut(
+                await store.list_payments(connection, wanted, page), lambda payment: (payment.id,)
+            )
 
     async def list_refunds(self, wanted: RefundFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            return page.cut(await store.list_refunds(connection, wanted, page), lambda refund: (refund.request_time, refund.id))
+            return page.cut(
+                await store.list_refunds(connection, wanted, page),
+                lambda refund: (refund.request_time, refund.id),
+            )
 
     async def list_transitions(self, payment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
         """A page of the payment's history, oldest first.
@@ -278,7 +311,9 @@ class Operations:
         return page.cut(rows, lambda row: (row[0].version,))
 
     async def settle_due(self) -> None:
-        """Asks processors about what has been open for too long. Of several replicas one asks; what it cannot settle comes due again."""
+        """Asks processors about what has been open for too long. Of several replicas one asks;
+        what it cannot settle comes due again.
+        """
         async with self.database.read() as connection:
             due = await store.due_operations(connection, DUE_MAX)
         envelopes = [self._ask_again(order_id, id, asks + 1) for order_id, id, asks in due]
@@ -302,8 +337,9 @@ class Operations:
                 raise result
 
     async def compensate(self) -> None:
-        """Waits until a write has requested by itself that money goes back, and asks for it. Nobody waits for this: what it cannot do
-        now is due, and `settle_due` does it."""
+        """Waits until a write has requested by itself that money goes back, and asks for it.
+        Nobody waits for this: what it cannot do now is due, and `settle_due` does it.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COMPENSATE_EVERY_S):
                 await self._requested.wait()
@@ -346,19 +382,33 @@ class Operations:
             payment = await self._ask(payment, operation, question, envelope.cause)
         return verdict(payment, operation.id)
 
-    async def _ask(self, payment: Payment, operation: Operation, question: Awaitable[Answer], cause: str) -> Payment:
-        """Waits for the processor's answer and writes it down. Raises Deferred where there is none: it was lost, or not even asked for."""
+    async def _ask(
+        self, payment: Payment, operation: Operation, question: Awaitable[Answer], cause: str
+    ) -> Payment:
+        """Waits for the processor's answer and writes it down. Raises Deferred where there is
+        none: it was lost, or not even asked for.
+        """
         left = deadline.remaining()
-        patience_s = self.answer_timeout_s if left is None else min(self.answer_timeout_s, max(left - MARGIN_S, 0.1))
+        patience_s = (
+            self.answer_timeout_s
+            if left is None
+            else min(self.answer_timeout_s, max(left - MARGIN_S, 0.1))
+        )
         try:
             async with asyncio.timeout(patience_s):
                 answer = await question
         except TimeoutError:
             self._count(payment, operation, "lost")
-            payment = one(unwrap((await self._write([lost(payment, operation, cause)]))[0]).payments, payment.id)
+            payment = one(
+                unwrap((await self._write([lost(payment, operation, cause)]))[0]).payments,
+                payment.id,
+            )
             if one(payment.operations, operation.id).outcome not in OPEN:
                 return payment  # a webhook has told meanwhile
-            text = "The processor has not answered in time. What it did is being found out; the same request_id asks again."
+            text = (
+                "The processor has not answered in time. What it did is being found out; the same"
+                " request_id asks again."
+            )
             raise Deferred("PAYMENT_OUTCOME_UNKNOWN", text, payment_id=str(payment.id)) from None
         except Deferred:
             self._count(payment, operation, "unavailable")
@@ -378,7 +428,8 @@ class Operations:
         None: there is no answer yet, and the processor is asked again at the `ask_time`.
         """
         processor = self.processors[payment.processor]
-        lookup = operation.kind in (Kind.AUTHORIZE, Kind.CHARGE)  # all else needs no token: just ask for it again, with its key
+        # all else needs no token: just ask for it again, with its key
+        lookup = operation.kind in (Kind.AUTHORIZE, Kind.CHARGE)
         try:
             async with asyncio.timeout(self.answer_timeout_s):
                 answer: Answer | None
@@ -390,7 +441,11 @@ class Operations:
                         answer = await processor.abandon(operation.id)
         except TimeoutError:
             self._count(payment, operation, "lost")
-            return None if lookup or operation.outcome is OperationOutcome.UNKNOWN else lost(payment, operation, cause_of(operation))
+            return (
+                None
+                if lookup or operation.outcome is OperationOutcome.UNKNOWN
+                else lost(payment, operation, cause_of(operation))
+            )
         except Deferred:
             self._count(payment, operation, "unavailable")
             return None
@@ -400,7 +455,11 @@ class Operations:
 
     def _request(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
         """Asks the processor for what needs no token: the same key each time."""
-        processor, authorization, charge = self.processors[payment.processor], payment.authorization, payment.charge
+        processor, authorization, charge = (
+            self.processors[payment.processor],
+            payment.authorization,
+            payment.charge,
+        )
         crash.point(f"{operation.kind}.requested")
         if operation.kind is Kind.REFUND:
             assert charge, "only what was captured is ever refunded"
@@ -444,14 +503,20 @@ class Operations:
         return await (self._order_now(order_id) if account else self.orders.get(order_id))
 
     async def _order_now(self, order_id: UUID) -> Order | None:
-        """What the order service answers now; None where it is out of reach, and the account's copy of the order must do."""
+        """What the order service answers now; None where it is out of reach, and the account's
+        copy of the order must do.
+        """
         left = deadline.remaining()
         timeout_s = ORDER_TIMEOUT_S if left is None else min(ORDER_TIMEOUT_S, left * ORDER_SHARE)
         try:
             return await self.orders.get(order_id, timeout_s)
         except Deferred as away:
             self._copies.inc()
-            _log.warning("an order is paid by this service's copy of it", order_id=str(order_id), reason=away.reason)
+            _log.warning(
+                "an order is paid by this service's copy of it",
+                order_id=str(order_id),
+                reason=away.reason,
+            )
             return None
 
     async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Account]]:
@@ -494,8 +559,14 @@ class Operations:
 
 
 def by_itself(its: Operation) -> bool:
-    """Whether an operation was requested by no caller (it was due at once), and nobody has asked the processor yet."""
-    return its.outcome is OperationOutcome.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and its.ask_time == its.request_time
+    """Whether an operation was requested by no caller (it was due at once), and nobody has asked
+    the processor yet.
+    """
+    return (
+        its.outcome is OperationOutcome.REQUESTED
+        and its.cause in (Cause.ORDER, Cause.RETURN)
+        and its.ask_time == its.request_time
+    )
 
 
 def cause_of(its: Operation) -> str:
@@ -549,10 +620,19 @@ def refunded(payment: Payment, operation_id: UUID) -> Refund:
     refund = payment.refund(one(payment.operations, operation_id))
     if refund.failure_code is None:
         return refund
-    text = f"The processor refuses the refund: {refund.failure_code}. The money is still owed; another refund may be tried."
+    text = (
+        f"The processor refuses the refund: {refund.failure_code}. The money is still owed; another"
+        " refund may be tried."
+    )
     if refund.failure_code == NOTHING_REFUNDABLE:
         text = "Nothing is left to refund: the return is closed without a refund."
-    raise Refused("REFUND_FAILED", text, failure_code=refund.failure_code, refund_id=str(refund.id), payment_id=str(payment.id))
+    raise Refused(
+        "REFUND_FAILED",
+        text,
+        failure_code=refund.failure_code,
+        refund_id=str(refund.id),
+        payment_id=str(payment.id),
+    )
 
 
 def verdict(payment: Payment, operation_id: UUID) -> Payment:
@@ -563,12 +643,24 @@ def verdict(payment: Payment, operation_id: UUID) -> Payment:
         return payment  # a void is done as well where the authorisation had expired
     if code == METHOD_INVALID:
         violation = Violation("payment_method_token", "must be a token that the processor knows")
-        raise Invalid("PAYMENT_METHOD_INVALID", "The processor does not know this payment-method token.", violations=[violation])
+        raise Invalid(
+            "PAYMENT_METHOD_INVALID",
+            "The processor does not know this payment-method token.",
+            violations=[violation],
+        )
     retryable = payment.status is not Status.FAILED
     text = f"The payment was declined: {code}." + (" Another try may be made." if retryable else "")
     if code == AUTHORIZATION_EXPIRED:
-        text = "The authorisation has expired and is voided. Make another payment with CreatePayment."
-    raise Refused("PAYMENT_DECLINED", text, decline_code=code, retryable=str(retryable).lower(), payment_id=str(payment.id))
+        text = (
+            "The authorisation has expired and is voided. Make another payment with CreatePayment."
+        )
+    raise Refused(
+        "PAYMENT_DECLINED",
+        text,
+        decline_code=code,
+        retryable=str(retryable).lower(),
+        payment_id=str(payment.id),
+    )
 
 
 def asked_for(account: Account, operation_id: UUID | None) -> Payment:

@@ -23,8 +23,8 @@ Answer = asyncio.Future[Order]
 class Orders:
     """The order service.
 
-    One call at a time is under way. Orders that are asked for meanwhile go together in the next call, so that each answer is of a
-    moment after its question.
+    One call at a time is under way. Orders that are asked for meanwhile go together in the next
+    call, so that each answer is of a moment after its question.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -35,7 +35,8 @@ class Orders:
     async def get(self, order_id: UUID, timeout_s: float = TIMEOUT_S) -> Order:
         """What the order costs now.
 
-        Raises NotFound ORDER_NOT_FOUND, or Deferred where the service cannot be reached, or has not answered after `timeout_s`.
+        Raises NotFound ORDER_NOT_FOUND, or Deferred where the service cannot be reached, or has not
+        answered after `timeout_s`.
         """
         answer = self._waiting.get(order_id)
         if answer is None:
@@ -71,10 +72,14 @@ class Orders:
             self._asking = None
 
     async def _ask(self, order_ids: Sequence[UUID]) -> dict[UUID, Order | Failure]:
-        """What comes of each. A set is answered whole or not at all: without those that there are not it is asked for again."""
+        """What comes of each. A set is answered whole or not at all: without those that there
+        are not it is asked for again.
+        """
         answers: dict[UUID, Order | Failure] = {}
         while left := [order_id for order_id in order_ids if order_id not in answers]:
-            request = api.BatchGetOrdersRequest(order_ids=map(str, left), view=view_pb2.VIEW_SUMMARY)
+            request = api.BatchGetOrdersRequest(
+                order_ids=map(str, left), view=view_pb2.VIEW_SUMMARY
+            )
             try:
                 response = await ask(self._stub.BatchGetOrders, request, timeout_s=TIMEOUT_S)
             except Failure as failure:
@@ -90,7 +95,9 @@ def _missing(failure: Failure) -> set[UUID]:
     """The orders that the answer names as unknown; none where it is another failure."""
     if not isinstance(failure, NotFound):
         return set()
-    return {UUID(order_id) for order_id in failure.metadata.get("order_id", "").split(", ") if order_id}
+    return {
+        UUID(order_id) for order_id in failure.metadata.get("order_id", "").split(", ") if order_id
+    }
 
 
 def _not_found(order_id: UUID) -> NotFound:

@@ -17,7 +17,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PaymentService(PaymentServiceServicer):
-    """ordermesh.payment.v1.PaymentService: what each method does and answers stands in the contract."""
+    """ordermesh.payment.v1.PaymentService: what each method does and answers stands in the
+    contract.
+    """
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
@@ -68,11 +70,15 @@ class PaymentService(PaymentServiceServicer):
         payment = await self.operations.resolve_contradiction(envelope)
         return api.ResolveContradictionResponse(payment=wire.payment(payment))
 
-    async def GetPayment(self, request: api.GetPaymentRequest, context: Context) -> api.GetPaymentResponse:
+    async def GetPayment(
+        self, request: api.GetPaymentRequest, context: Context
+    ) -> api.GetPaymentResponse:
         payment = await self.operations.get_payment(UUID(request.payment_id))
         return api.GetPaymentResponse(payment=wire.payment(payment))
 
-    async def ListPayments(self, request: api.ListPaymentsRequest, context: Context) -> api.ListPaymentsResponse:
+    async def ListPayments(
+        self, request: api.ListPaymentsRequest, context: Context
+    ) -> api.ListPaymentsResponse:
         page = asked(request, wire.payment)
         payments, token = await self.operations.list_payments(wire.payment_filter(request), page)
         return api.ListPaymentsResponse(payments=payments, next_page_token=token)
@@ -84,11 +90,17 @@ class PaymentService(PaymentServiceServicer):
         transitions, token = await self.operations.list_transitions(UUID(request.payment_id), page)
         return api.ListPaymentTransitionsResponse(transitions=transitions, next_page_token=token)
 
-    async def ListRefunds(self, request: api.ListRefundsRequest, context: Context) -> api.ListRefundsResponse:
+    async def ListRefunds(
+        self, request: api.ListRefundsRequest, context: Context
+    ) -> api.ListRefundsResponse:
         page = asked(request, wire.refund, datetime, UUID)
         refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)
         return api.ListRefundsResponse(refunds=refunds, next_page_token=token)
 
-    async def IngestProviderWebhook(self, request: api.IngestProviderWebhookRequest, context: Context) -> api.IngestProviderWebhookResponse:
-        payment = await self.operations.ingest_webhook(request.processor, request.body, request.headers)
+    async def IngestProviderWebhook(
+        self, request: api.IngestProviderWebhookRequest, context: Context
+    ) -> api.IngestProviderWebhookResponse:
+        payment = await self.operations.ingest_webhook(
+            request.processor, request.body, request.headers
+        )
         return api.IngestProviderWebhookResponse(payment=wire.payment(payment))

@@ -37,24 +37,46 @@ from payment_svc.model import (
     Refund,
     RefundFilter,
 )
-from payment_svc.tables import accounts, contradictions, history, operations, payments, refund_update_time
+from payment_svc.tables import (
+    accounts,
+    contradictions,
+    history,
+    operations,
+    payments,
+    refund_update_time,
+)
 
 ACCOUNT, PAYMENT, OPERATION, CHANGE, CONTRADICTION = (
     tuple(table.c.keys()) for table in (accounts, payments, operations, history, contradictions)
 )
 
-lock_accounts_by_id = select(accounts).where(among(accounts.c.order_id)).order_by(accounts.c.order_id).with_for_update(key_share=True)
+lock_accounts_by_id = (
+    select(accounts)
+    .where(among(accounts.c.order_id))
+    .order_by(accounts.c.order_id)
+    .with_for_update(key_share=True)
+)
 read_accounts = select(accounts).where(among(accounts.c.order_id))
 read_payments = select(payments).where(among(payments.c.order_id)).order_by(payments.c.id)
 # A row for each contradiction of an operation, or one where there is none.
 read_operations = (
-    select(operations, *(c.label(f"contradiction_{c.name}") for c in contradictions.c if c.name != "operation_id"))
+    select(
+        operations,
+        *(c.label(f"contradiction_{c.name}") for c in contradictions.c if c.name != "operation_id"),
+    )
     .outerjoin(contradictions)
     .where(among(operations.c.payment_id))
-    .order_by(operations.c.request_time, operations.c.id, contradictions.c.report_time, contradictions.c.id)
+    .order_by(
+        operations.c.request_time,
+        operations.c.id,
+        contradictions.c.report_time,
+        contradictions.c.id,
+    )
 )
 read_payment = select(payments).where(payments.c.id == bindparam("payment_id"))
-read_order_of_operation = select(payments.c.order_id).join(operations).where(operations.c.id == bindparam("operation_id"))
+read_order_of_operation = (
+    select(payments.c.order_id).join(operations).where(operations.c.id == bindparam("operation_id"))
+)
 read_due = (
     select(payments.c.order_id, operations.c.id, operations.c.asks)
     .join(operations)
@@ -78,23 +100,36 @@ read_history = (
     .limit(bindparam("most"))
 )
 read_open_refunds = select(
-    func.count(), func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(operations.c.request_time)), 0)
+    func.count(),
+    func.coalesce(
+        func.extract("epoch", func.clock_timestamp() - func.min(operations.c.request_time)), 0
+    ),
 ).where(operations.c.ask_time.is_not(None), operations.c.kind == Kind.REFUND)
-count_open_contradictions = select(func.count()).select_from(contradictions).where(contradictions.c.resolve_time.is_(None))
+count_open_contradictions = (
+    select(func.count()).select_from(contradictions).where(contradictions.c.resolve_time.is_(None))
+)
 
 
 def upsert(table: Table) -> Insert:
     """Rows to come, new ones or in the place of those of the same primary key."""
     new = insert(table).from_select(list(table.c), select(*given(*table.c).c))
-    changing = {column.name: new.excluded[column.name] for column in table.c if not column.primary_key}
+    changing = {
+        column.name: new.excluded[column.name] for column in table.c if not column.primary_key
+    }
     return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=changing)
 
 
 # An account that is new to two writes at once must fail in one of them: no upsert here.
 insert_accounts, insert_history = insert_rows(*accounts.c), insert_rows(*history.c)
 changed = given(*accounts.c)
-update_accounts = update(accounts).values({n: changed.c[n] for n in ACCOUNT[1:]}).where(accounts.c.order_id == changed.c.order_id)
-save_payments, save_operations, save_contradictions = (upsert(table) for table in (payments, operations, contradictions))
+update_accounts = (
+    update(accounts)
+    .values({n: changed.c[n] for n in ACCOUNT[1:]})
+    .where(accounts.c.order_id == changed.c.order_id)
+)
+save_payments, save_operations, save_contradictions = (
+    upsert(table) for table in (payments, operations, contradictions)
+)
 
 
 async def lock_accounts(
@@ -112,20 +147,27 @@ async def lock_accounts(
 
 
 async def save_accounts(
-    connection: AsyncConnection, before: Mapping[UUID, Account], after: Mapping[UUID, Account], changes: Sequence[Change]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Account],
+    after: Mapping[UUID, Account],
+    changes: Sequence[Change],
 ) -> None:
     """Stores what changed; new accounts sorted, or two sets of rivals may deadlock."""
     ordered = [after[order_id] for order_id in sorted(after)]
     if created := [a.order for a in ordered if a.order.id not in before]:
         await connection.execute(insert_accounts, arrays(ACCOUNT, list(map(_order_row, created))))
-    if heard := [a.order for a in ordered if a.order.id in before and a.order is not before[a.order.id].order]:
+    if heard := [
+        a.order for a in ordered if a.order.id in before and a.order is not before[a.order.id].order
+    ]:
         await connection.execute(update_accounts, arrays(ACCOUNT, list(map(_order_row, heard))))
     known = {id(p) for account in before.values() for p in account.payments}
     if moved := [p for account in ordered for p in account.payments if id(p) not in known]:
         await connection.execute(save_payments, arrays_of(PAYMENT, moved))
     asked = {id(o) for account in before.values() for p in account.payments for o in p.operations}
     if settled := [(p.id, o) for p in moved for o in p.operations if id(o) not in asked]:
-        await connection.execute(save_operations, arrays(OPERATION, [_operation_row(*row) for row in settled]))
+        await connection.execute(
+            save_operations, arrays(OPERATION, [_operation_row(*row) for row in settled])
+        )
         if said := [_contradiction_row(o.id, c) for _, o in settled for c in o.contradictions]:
             await connection.execute(save_contradictions, arrays(CONTRADICTION, said))
     if changes:
@@ -144,17 +186,28 @@ async def find_payment(connection: AsyncConnection, payment_id: UUID) -> Payment
 
 
 async def order_of_operation(connection: AsyncConnection, operation_id: UUID) -> UUID | None:
-    return (await connection.execute(read_order_of_operation, {"operation_id": operation_id})).scalar_one_or_none()
+    return (
+        await connection.execute(read_order_of_operation, {"operation_id": operation_id})
+    ).scalar_one_or_none()
 
 
 async def due_operations(connection: AsyncConnection, most: int) -> list[tuple[UUID, UUID, int]]:
-    """What the settling worker has to ask about: the order, the operation, how often it has asked. The longest due come first."""
-    return [(order_id, id, asks) for order_id, id, asks in await connection.execute(read_due, {"most": most})]
+    """What the settling worker has to ask about: the order, the operation, how often it has
+    asked. The longest due come first.
+    """
+    return [
+        (order_id, id, asks)
+        for order_id, id, asks in await connection.execute(read_due, {"most": most})
+    ]
 
 
-async def list_payments(connection: AsyncConnection, wanted: PaymentFilter, page: Page) -> list[Payment]:
+async def list_payments(
+    connection: AsyncConnection, wanted: PaymentFilter, page: Page
+) -> list[Payment]:
     """The page's payments and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = [payments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    conditions: list[ColumnElement[bool]] = (
+        [payments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    )
     conditions += _updated(payments.c.update_time, wanted)
     if wanted.order_id:
         conditions.append(payments.c.order_id == wanted.order_id)
@@ -162,12 +215,18 @@ async def list_payments(connection: AsyncConnection, wanted: PaymentFilter, page
         conditions.append(payments.c.create_time >= wanted.create_time_from)
     if page.after:
         conditions.append(payments.c.id < page.after[0])
-    statement = select(payments).where(*conditions).order_by(payments.c.id.desc()).limit(page.size + 1)
+    statement = (
+        select(payments).where(*conditions).order_by(payments.c.id.desc()).limit(page.size + 1)
+    )
     return await _whole_payments(connection, statement, {})
 
 
-async def list_refunds(connection: AsyncConnection, wanted: RefundFilter, page: Page) -> list[Refund]:
-    """The page's refunds and one more where there are more, newest first. A place in the list is (request_time, id)."""
+async def list_refunds(
+    connection: AsyncConnection, wanted: RefundFilter, page: Page
+) -> list[Refund]:
+    """The page's refunds and one more where there are more, newest first. A place in the list is
+    (request_time, id).
+    """
     outcomes = [outcome for outcome, status in REFUND_STATUS.items() if status in wanted.statuses]
     conditions: list[ColumnElement[bool]] = [operations.c.outcome.in_(outcomes)] if outcomes else []
     conditions += _updated(refund_update_time, wanted)
@@ -177,10 +236,15 @@ async def list_refunds(connection: AsyncConnection, wanted: RefundFilter, page: 
         conditions.append(operations.c.payment_id == wanted.payment_id)
     if page.after:
         conditions.append(tuple_(operations.c.request_time, operations.c.id) < tuple_(*page.after))
-    return [Refund(*row) for row in await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))]
+    return [
+        Refund(*row)
+        for row in await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))
+    ]
 
 
-async def list_history(connection: AsyncConnection, payment_id: UUID, page: Page) -> list[tuple[Change, Kind | None]]:
+async def list_history(
+    connection: AsyncConnection, payment_id: UUID, page: Page
+) -> list[tuple[Change, Kind | None]]:
     """The page's rows of history and one more where there are more, oldest first.
 
     Each comes with its operation's kind.
@@ -192,7 +256,9 @@ async def list_history(connection: AsyncConnection, payment_id: UUID, page: Page
 
 
 async def open_refunds(connection: AsyncConnection) -> tuple[int, float]:
-    """How many refunds wait for the processor's answer, and the age of the oldest in seconds (0 where there is none)."""
+    """How many refunds wait for the processor's answer, and the age of the oldest in seconds (0
+    where there is none).
+    """
     count, age_s = (await connection.execute(read_open_refunds)).one()
     return count, float(age_s)
 
@@ -202,7 +268,9 @@ async def open_contradictions(connection: AsyncConnection) -> int:
     return int((await connection.execute(count_open_contradictions)).scalar_one())
 
 
-async def _whole_accounts(connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]) -> list[Account]:
+async def _whole_accounts(
+    connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]
+) -> list[Account]:
     """The accounts that the statement finds, with all that is in them."""
     ids = {"given_order_id": list(order_ids)}
     found = list(await connection.execute(statement, ids))
@@ -210,27 +278,42 @@ async def _whole_accounts(connection: AsyncConnection, statement: Select[Any], o
     for payment in await _whole_payments(connection, read_payments, ids) if found else []:
         of_order[payment.order_id].append(payment)
     return [
-        Account(Order(row.order_id, row.version, row.attempt, row.status, Money(row.total, row.currency)), tuple(of_order[row.order_id]))
+        Account(
+            Order(
+                row.order_id, row.version, row.attempt, row.status, Money(row.total, row.currency)
+            ),
+            tuple(of_order[row.order_id]),
+        )
         for row in found
     ]
 
 
-async def _whole_payments(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Payment]:
-    """The payments that the statement finds, in its order, each with its operations, oldest first."""
+async def _whole_payments(
+    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
+) -> list[Payment]:
+    """The payments that the statement finds, in its order, each with its operations, oldest
+    first.
+    """
     rows = list(await connection.execute(statement, parameters))
     if not rows:
         return []
     of_payment: defaultdict[UUID, dict[UUID, Operation]] = defaultdict(dict)
-    for row in await connection.execute(read_operations, {"given_payment_id": [row.id for row in rows]}):
+    for row in await connection.execute(
+        read_operations, {"given_payment_id": [row.id for row in rows]}
+    ):
         id, payment_id, *rest = row[: len(OPERATION)]
         its = of_payment[payment_id].get(id) or Operation(id, *rest)
         if row.contradiction_id:
-            its = replace(its, contradictions=(*its.contradictions, Contradiction(*row[len(OPERATION) :])))
+            its = replace(
+                its, contradictions=(*its.contradictions, Contradiction(*row[len(OPERATION) :]))
+            )
         of_payment[payment_id][id] = its
     return [Payment(*(*row, tuple(of_payment[row.id].values()))) for row in rows]
 
 
-def _updated(update_time: ColumnElement[Any], wanted: PaymentFilter | RefundFilter) -> list[ColumnElement[bool]]:
+def _updated(
+    update_time: ColumnElement[Any], wanted: PaymentFilter | RefundFilter
+) -> list[ColumnElement[bool]]:
     """What the filter says of when a record last changed."""
     conditions: list[ColumnElement[bool]] = []
     if wanted.update_time_from:

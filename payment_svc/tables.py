@@ -1,6 +1,8 @@
-"""The tables of the payment service. What must always hold stands here as a constraint; each index has its query in store.py.
+"""The tables of the payment service. What must always hold stands here as a constraint; each index
+has its query in store.py.
 
-The sandbox processor's memory is not here: it stands for a system that is not ours (providers/sandbox_ledger.py).
+The sandbox processor's memory is not here: it stands for a system that is not ours
+(providers/sandbox_ledger.py).
 """
 
 from sqlalchemy import (
@@ -22,7 +24,17 @@ from sqlalchemy import (
 
 from chassis import tables as chassis
 from chassis.tables import StoredVersion, enum
-from payment_svc.lifecycle import BACK, CHARGED, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import (
+    BACK,
+    CHARGED,
+    ONE_PER_ATTEMPT,
+    OPEN,
+    Cause,
+    Kind,
+    OrderStatus,
+    Outcome,
+    Status,
+)
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -47,8 +59,13 @@ accounts = Table(
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("status", enum(OrderStatus, "order_status", metadata), nullable=False),
     Column("total", BigInteger, CheckConstraint("total >= 0", "total"), nullable=False),
-    Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
-    comment="What may be charged for each order. The lock of its row guards its payments and operations too.",
+    Column(
+        "currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False
+    ),
+    comment=(
+        "What may be charged for each order. The lock of its row guards its payments and operations"
+        " too."
+    ),
 )
 
 payments = Table(
@@ -60,12 +77,15 @@ payments = Table(
     Column("try_number", Integer, CheckConstraint("try_number >= 1", "try_number"), nullable=False),
     Column("order_version", BigInteger, CheckConstraint("order_version >= 1", "order_version")),
     Column("status", status, nullable=False),
-    Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
+    Column(
+        "currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False
+    ),
     Column("amount", BigInteger, nullable=False),
     Column("authorized", BigInteger, nullable=False),
     Column("captured", BigInteger, nullable=False),
     Column("refunded", BigInteger, nullable=False),
-    Column("refund_pending", BigInteger, nullable=False, server_default="0"),  # a replica of the release before writes none
+    # a replica of the release before writes none
+    Column("refund_pending", BigInteger, nullable=False, server_default="0"),
     Column("processor", Text, nullable=False),
     Column("decline_code", Text),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
@@ -74,12 +94,17 @@ payments = Table(
     UniqueConstraint("order_id", "attempt", "try_number"),
     CheckConstraint("authorized between 0 and amount", "authorized"),
     CheckConstraint("captured between 0 and authorized", "captured"),
-    CheckConstraint("refunded >= 0 and refund_pending >= 0 and refunded + refund_pending <= captured", "refunded"),
+    CheckConstraint(
+        "refunded >= 0 and refund_pending >= 0 and refunded + refund_pending <= captured",
+        "refunded",
+    ),
     CheckConstraint(f"(status in ({quoted(CHARGED)})) = (captured > 0)", "charged"),
     CheckConstraint("status <> 'authorized' or authorized > 0", "set_aside"),
     CheckConstraint("status <> 'refunded' or refunded = captured", "all_refunded"),
     CheckConstraint("(status = 'not_required') = (amount = 0)", "not_required"),
-    CheckConstraint("(status in ('declined', 'failed')) = (decline_code is not null)", "decline_code"),
+    CheckConstraint(
+        "(status in ('declined', 'failed')) = (decline_code is not null)", "decline_code"
+    ),
 )
 Index(
     "payments_one_per_attempt",
@@ -111,14 +136,25 @@ operations = Table(
     Column("cause_id", Text),
     UniqueConstraint("kind", "reference"),  # one thing that a processor did is never booked twice
     UniqueConstraint("payment_id", "kind", "cause", "cause_id"),  # no cause gives money back twice
-    # Zero is the refund of a return of which nothing is left to refund: it has failed before anybody was asked.
-    CheckConstraint("amount > 0 or (amount = 0 and kind = 'refund' and outcome = 'failed')", "amount"),
-    CheckConstraint(f"(kind in ({quoted(BACK)})) = (cause is not null) and (cause is null) = (cause_id is null)", "cause"),
-    CheckConstraint(f"(outcome in ({quoted(OPEN)})) = (ask_time is not null)", "asked_for_while_open"),
+    # Zero is the refund of a return of which nothing is left to refund: it has failed before
+    # anybody was asked.
+    CheckConstraint(
+        "amount > 0 or (amount = 0 and kind = 'refund' and outcome = 'failed')", "amount"
+    ),
+    CheckConstraint(
+        f"(kind in ({quoted(BACK)})) = (cause is not null) and (cause is null) = (cause_id is"
+        " null)",
+        "cause",
+    ),
+    CheckConstraint(
+        f"(outcome in ({quoted(OPEN)})) = (ask_time is not null)", "asked_for_while_open"
+    ),
     CheckConstraint("(ask_time is null) = (settle_time is not null)", "settled"),
     CheckConstraint("(outcome = 'failed') = (failure_code is not null)", "failure_code"),
     CheckConstraint("outcome <> 'succeeded' or reference is not null", "reference"),
-    comment="What was asked of processors. Rows are never removed, and a settled outcome never changes.",
+    comment=(
+        "What was asked of processors. Rows are never removed, and a settled outcome never changes."
+    ),
 )
 Index(None, operations.c.payment_id)
 Index(None, operations.c.ask_time, postgresql_where=operations.c.ask_time.is_not(None))
@@ -128,10 +164,19 @@ Index(
     unique=True,
     postgresql_where=operations.c.ask_time.is_not(None) & (operations.c.kind != Kind.REFUND),
 )
-Index("operations_refunds", operations.c.request_time, operations.c.id, postgresql_where=operations.c.kind == Kind.REFUND)
+Index(
+    "operations_refunds",
+    operations.c.request_time,
+    operations.c.id,
+    postgresql_where=operations.c.kind == Kind.REFUND,
+)
 # When a refund last changed (model.records.Refund.update_time).
 refund_update_time = func.coalesce(operations.c.settle_time, operations.c.request_time)
-Index("operations_refunds_update_time", refund_update_time, postgresql_where=operations.c.kind == Kind.REFUND)
+Index(
+    "operations_refunds_update_time",
+    refund_update_time,
+    postgresql_where=operations.c.kind == Kind.REFUND,
+)
 
 contradictions = Table(
     "contradictions",

@@ -1,4 +1,6 @@
-"""Protobuf to model and back, and facts to events. Pure. A payment-method token is never in what is made here."""
+"""Protobuf to model and back, and facts to events. Pure. A payment-method token is never in what
+is made here.
+"""
 
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -15,7 +17,15 @@ from chassis.envelope import Envelope, EventSource
 from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
 from chassis.outgoing import OutgoingEvent
-from payment_svc.lifecycle import REFUND_STATUS, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
+from payment_svc.lifecycle import (
+    REFUND_STATUS,
+    Cause,
+    Kind,
+    OrderStatus,
+    Outcome,
+    RefundStatus,
+    Status,
+)
 from payment_svc.model import (
     CaptureRequest,
     Change,
@@ -49,7 +59,9 @@ REFUND = names(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Value)
 REFUND_OF = {value: status for status, value in REFUND.items()}
 STATUS_OF = {value: status for status, value in STATUS.items()}
 KNOWN = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
-ORDER_STATUS_OF = {order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status for status in KNOWN}
+ORDER_STATUS_OF = {
+    order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status for status in KNOWN
+}
 
 
 class ChangeRequest(Protocol):
@@ -120,11 +132,17 @@ def expected(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> M
 
     Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency.
     """
-    return money(request.expected_amount, "expected_amount") if request.HasField("expected_amount") else None
+    return (
+        money(request.expected_amount, "expected_amount")
+        if request.HasField("expected_amount")
+        else None
+    )
 
 
 def to_refund(request: api.RefundPaymentRequest) -> Money | None:
-    """How much is to go back; None: all. Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency."""
+    """How much is to go back; None: all. Raises Invalid VALIDATION_FAILED for a fraction of a
+    minor unit or no currency.
+    """
     return money(request.amount, "amount") if request.HasField("amount") else None
 
 
@@ -155,15 +173,31 @@ OrderEvent = order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCa
 
 
 def order_of_event(event: OrderEvent) -> Order:
-    """The order as it stands after the event: both kinds count in one sequence of versions, and tell what the order costs now."""
+    """The order as it stands after the event: both kinds count in one sequence of versions, and
+    tell what the order costs now.
+    """
     total = money(event.total_amount, "total_amount")
-    told = event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
-    return Order(UUID(event.order_id), event.order_version, event.attempt, ORDER_STATUS_OF.get(told, OrderStatus.UNKNOWN), total)
+    told = (
+        event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
+    )
+    return Order(
+        UUID(event.order_id),
+        event.order_version,
+        event.attempt,
+        ORDER_STATUS_OF.get(told, OrderStatus.UNKNOWN),
+        total,
+    )
 
 
 def order_of_answer(its: order_pb2.Order) -> Order:
     total = money(its.total_amount, "total_amount")
-    return Order(UUID(its.order_id), its.version, its.attempt, ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN), total)
+    return Order(
+        UUID(its.order_id),
+        its.version,
+        its.attempt,
+        ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN),
+        total,
+    )
 
 
 def note_order(event: OrderEvent, of: EventSource, payment_id: UUID) -> Envelope[NoteOrder]:

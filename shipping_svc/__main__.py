@@ -1,4 +1,6 @@
-"""`python -m shipping_svc` serves; `python -m shipping_svc migrate` brings its database up to date."""
+"""`python -m shipping_svc` serves; `python -m shipping_svc migrate` brings its database up to
+date.
+"""
 
 from chassis.service import main
 from shipping_svc.app import running

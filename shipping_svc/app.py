@@ -27,9 +27,15 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             async with ground.database.read() as connection:
                 return await store.is_reported(connection, sandbox.NAME, tracking_number)
 
-        # Open for a short while only: who waits for a label is tried again later by itself, and a probe costs nobody anything.
+        # Open for a short while only: who waits for a label is tried again later by itself, and a
+        # probe costs nobody anything.
         orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
-        patience = Patience(config.label_timeout_s, config.labels_at_once_max, config.label_patience_s, config.watch_heartbeat_s)
+        patience = Patience(
+            config.label_timeout_s,
+            config.labels_at_once_max,
+            config.label_patience_s,
+            config.watch_heartbeat_s,
+        )
         operations = Operations(ground.database, orders, sandbox.SandboxCarrier(reported), patience)
         ground.tasks.start("watches", operations.watches.run())
         ground.work(config.label_sweep_s, operations.buy_waiting_labels, "labels")

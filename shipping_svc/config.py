@@ -14,13 +14,36 @@ class Config(ServiceConfig):
 
     listen_address: str = "127.0.0.1:15054"
     metrics_address: str = "127.0.0.1:15064"
-    order_address: str = Field(default="127.0.0.1:15051", description="host:port of the order service")
-    label_timeout_s: float = Field(default=5.0, gt=0, le=60, description="seconds that the purchase or the recall of a label may take")
-    labels_at_once_max: int = Field(default=16, ge=1, le=1_000, description="labels that are bought or recalled at the same time")
+    order_address: str = Field(
+        default="127.0.0.1:15051", description="host:port of the order service"
+    )
+    label_timeout_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="seconds that the purchase or the recall of a label may take",
+    )
+    labels_at_once_max: int = Field(
+        default=16,
+        ge=1,
+        le=1_000,
+        description="labels that are bought or recalled at the same time",
+    )
     label_patience_s: float = Field(
-        default=10.0, gt=0, le=3_600, description="seconds after which a purchase or a recall that told nothing is tried again"
+        default=10.0,
+        gt=0,
+        le=3_600,
+        description="seconds after which a purchase or a recall that told nothing is tried again",
     )
     label_sweep_s: float = Field(
-        default=1.0, gt=0, le=60, description="seconds between looks for labels that are still to be bought or recalled"
+        default=1.0,
+        gt=0,
+        le=60,
+        description="seconds between looks for labels that are still to be bought or recalled",
     )
-    watch_heartbeat_s: float = Field(default=15.0, gt=0, le=300, description="seconds after which a silent watch says that it lives")
+    watch_heartbeat_s: float = Field(
+        default=15.0,
+        gt=0,
+        le=300,
+        description="seconds after which a silent watch says that it lives",
+    )

@@ -1,11 +1,13 @@
-"""What may become of a shipment: tables, and pure functions over them. Nothing else decides which status may follow which.
+"""What may become of a shipment: tables, and pure functions over them. Nothing else decides which
+status may follow which.
 
-1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered that nobody has seen on its way: the jumps
-   are moves like any other, and no step is made up in between.
-2. Reports arrive in any order. A shipment stands where the furthest of them says, so their order changes nothing; only of several
-   ends (lost, and found and delivered after all) the one that was heard first stays.
-3. A recall is a wish and no status: the carrier says whether the label is void, or reports where the parcels came to rest. Those that
-   it delivers after all are delivered.
+1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered that nobody
+  has seen on its way: the jumps are moves like any other, and no step is made up in between.
+2. Reports arrive in any order. A shipment stands where the furthest of them says, so their order
+  changes nothing; only of several ends (lost, and found and delivered after all) the one that was
+  heard first stays.
+3. A recall is a wish and no status: the carrier says whether the label is void, or reports where
+  the parcels came to rest. Those that it delivers after all are delivered.
 """
 
 from datetime import datetime
@@ -23,7 +25,8 @@ class Status(StrEnum):
     DELIVERED = "delivered"  # received
     LOST = "lost"  # the carrier cannot find them
     RETURNED_TO_SENDER = "returned_to_sender"  # the carrier brought them back
-    FAILED = "failed"  # no label will be bought: the carrier refused, the order died first, or it was recalled before
+    # no label will be bought: the carrier refused, the order died first, or it was recalled before
+    FAILED = "failed"
     VOIDED = "voided"  # recalled before the carrier had them: they have never left
 
 
@@ -49,7 +52,10 @@ _ENDS = frozenset({Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER})
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.CREATED, Status.FAILED}),
-    Status.CREATED: frozenset({Status.IN_TRANSIT, Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED, Status.VOIDED}) | _ENDS,
+    Status.CREATED: frozenset(
+        {Status.IN_TRANSIT, Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED, Status.VOIDED}
+    )
+    | _ENDS,
     Status.IN_TRANSIT: frozenset({Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED}) | _ENDS,
     Status.OUT_FOR_DELIVERY: frozenset({Status.DELIVERY_FAILED}) | _ENDS,
     Status.DELIVERY_FAILED: frozenset({Status.OUT_FOR_DELIVERY}) | _ENDS,
@@ -61,7 +67,8 @@ MOVES: dict[Status, frozenset[Status]] = {
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
-# The carrier has the parcels, or was to have them: there is a label and a tracking number from here on.
+# The carrier has the parcels, or was to have them: there is a label and a tracking number from here
+# on.
 LABELLED = frozenset(MOVES) - {Status.PENDING, Status.FAILED}
 
 # The carrier may report of it. Among these its tracking number is no other's.
@@ -83,12 +90,17 @@ _PLACE = {status: place for place, status in enumerate(STAGE)}
 
 
 def further(here: Status, here_time: datetime | None, there: Status, there_time: datetime) -> bool:
-    """Whether a report of `there` tells of a further place than the shipment's; the times are the carrier's, of the two reports.
+    """Whether a report of `there` tells of a further place than the shipment's; the times are the
+    carrier's, of the two reports.
 
-    A later stage is further; within a stage (a second try at the door) the later report is, and delivery_failed where both are of one
-    moment. Everything is further than a shipment of which nothing was reported (`here_time` is None); nothing is than an end, or than
-    one without a label.
+    A later stage is further; within a stage (a second try at the door) the later report is, and
+    delivery_failed where both are of one moment. Everything is further than a shipment of which
+    nothing was reported (`here_time` is None); nothing is than an end, or than one without a label.
     """
     if here not in LABELLED or here in TERMINAL:
         return False
-    return here_time is None or (STAGE[there], there_time, _PLACE[there]) > (STAGE[here], here_time, _PLACE[here])
+    return here_time is None or (STAGE[there], there_time, _PLACE[there]) > (
+        STAGE[here],
+        here_time,
+        _PLACE[here],
+    )

@@ -1,4 +1,6 @@
-"""The nouns: the shipment and its parts, what may be asked of it, what is told of it; pure rules about them."""
+"""The nouns: the shipment and its parts, what may be asked of it, what is told of it; pure rules
+about them.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +23,9 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Recipient:
-    """Who receives the order. It goes to the carrier and onto the label, and is stored nowhere else; no log line can show it."""
+    """Who receives the order. It goes to the carrier and onto the label, and is stored nowhere
+    else; no log line can show it.
+    """
 
     name: str
     address_lines: tuple[str, ...]
@@ -37,7 +41,9 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Label:
-    """What the carrier sold: its name for the shipment, and the document to print, which shows a name and an address."""
+    """What the carrier sold: its name for the shipment, and the document to print, which shows a
+    name and an address.
+    """
 
     tracking_number: str
     content: bytes
@@ -57,9 +63,11 @@ class Recalled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where.
+    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order,
+    from where.
 
-    `fulfillment_version`: the fulfilment's when it became ready with these parcels; 0: not known, and older than any other.
+    `fulfillment_version`: the fulfilment's when it became ready with these parcels; 0: not known,
+    and older than any other.
     """
 
     order_id: UUID
@@ -72,7 +80,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One thing that the carrier reported; `carrier_event_id` is its own id of it, `occur_time` by its own clock."""
+    """One thing that the carrier reported; `carrier_event_id` is its own id of it, `occur_time`
+    by its own clock.
+    """
 
     carrier_event_id: str
     status: Status
@@ -84,12 +94,14 @@ class Report:
 class Shipment:
     """The parcels of one fulfilment, in a carrier's hands.
 
-    `report_time` is when, by the carrier's clock, the parcels were where the status says; None while nothing was reported.
-    `recall_time` is when we wanted them back; None where we did not, or where there was no label yet.
-    `withdraw_version` is the fulfilment's version at which it wanted its parcels back before they leave; None where it did not.
-    `contradict_time` is when the carrier reported the parcels of a label that it had confirmed as void; None where it has not.
-    `known_reports` are the ids of those reports that are recorded already, among those that the present write is about.
-    `rivals` are other live shipments of the carrier by tracking number, for the numbers that the present write is about.
+    `report_time` is when, by the carrier's clock, the parcels were where the status says; None
+    while nothing was reported. `recall_time` is when we wanted them back; None where we did not, or
+    where there was no label yet. `withdraw_version` is the fulfilment's version at which it wanted
+    its parcels back before they leave; None where it did not. `contradict_time` is when the carrier
+    reported the parcels of a label that it had confirmed as void; None where it has not.
+    `known_reports` are the ids of those reports that are recorded already, among those that the
+    present write is about. `rivals` are other live shipments of the carrier by tracking number, for
+    the numbers that the present write is about.
     """
 
     id: UUID
@@ -109,7 +121,8 @@ class Shipment:
     deliver_time: datetime | None
     recall_time: datetime | None = None
     fulfillment_version: int = 0  # the one whose parcels these are
-    purchase: int = 0  # how often they were packed anew before a label was bought: each time another purchase
+    # how often they were packed anew before a label was bought: each time another purchase
+    purchase: int = 0
     withdraw_version: int | None = None
     contradict_time: datetime | None = None
     parcels: tuple[Parcel, ...] = ()
@@ -117,14 +130,22 @@ class Shipment:
     rivals: Mapping[str, UUID] = field(default_factory=dict)
 
     def followed_by(self, wanted: Wanted) -> bool:
-        """Whether what is wanted is another shipment: this one was withdrawn, will not leave, and its fulfilment was ready again."""
+        """Whether what is wanted is another shipment: this one was withdrawn, will not leave,
+        and its fulfilment was ready again.
+        """
         over = self.status in (Status.FAILED, Status.VOIDED)
-        return over and self.withdraw_version is not None and wanted.fulfillment_version > self.withdraw_version
+        return (
+            over
+            and self.withdraw_version is not None
+            and wanted.fulfillment_version > self.withdraw_version
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Somebody wants something shipped: by a call, or by an event. It becomes a command once it has an id and a carrier."""
+    """Somebody wants something shipped: by a call, or by an event. It becomes a command once it
+    has an id and a carrier.
+    """
 
     key: str
     digest: bytes
@@ -137,7 +158,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class DeadOrder:
-    """An order that was cancelled or failed: nothing is shipped for this attempt of it, or for an earlier one."""
+    """An order that was cancelled or failed: nothing is shipped for this attempt of it, or for
+    an earlier one.
+    """
 
     order_id: UUID
     attempt: int
@@ -202,10 +225,12 @@ class TrackingEvent:
 
 @dataclass(frozen=True, slots=True)
 class RecallOpened:
-    """A row beside the history: the carrier is to be asked to take back what it has sold by this purchase, and calls so.
+    """A row beside the history: the carrier is to be asked to take back what it has sold by this
+    purchase, and calls so.
 
-    `tracking_number`: None where we have not heard of any sale. There may have been one all the same.
-    `bring_back`: where it is too late for the label to be void, the parcels are to come back; else they go on to their recipient.
+    `tracking_number`: None where we have not heard of any sale. There may have been one all the
+    same. `bring_back`: where it is too late for the label to be void, the parcels are to come back;
+    else they go on to their recipient.
     """
 
     shipment_id: UUID
@@ -217,7 +242,9 @@ class RecallOpened:
 
 @dataclass(frozen=True, slots=True)
 class RecallClosed:
-    """That row goes: the carrier has answered, or the parcels have come to rest before it did. Not if a sale was heard of since."""
+    """That row goes: the carrier has answered, or the parcels have come to rest before it did.
+    Not if a sale was heard of since.
+    """
 
     shipment_id: UUID
     purchase: int
@@ -276,7 +303,8 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskForShipment(Command):
-    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes, unless it has one already.
+    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes, unless it
+    has one already.
 
     `stored_version` is the fulfilment's highest version that its earlier shipments state (0: it has
     none).
@@ -297,7 +325,9 @@ class KeepLabel(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Command):
-    """There will be no label: the carrier refuses (`carrier_code`) this `purchase`, or (None) order or fulfilment is dead."""
+    """There will be no label: the carrier refuses (`carrier_code`) this `purchase`, or (None)
+    order or fulfilment is dead.
+    """
 
     reason: Reason
     carrier_code: str | None = None
@@ -313,7 +343,9 @@ class RecordReport(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Command):
-    """Somebody wants the parcels back. `expected_version` is the one that he looked at; None: whatever it is."""
+    """Somebody wants the parcels back. `expected_version` is the one that he looked at; None:
+    whatever it is.
+    """
 
     expected_version: int | None
 
@@ -334,14 +366,18 @@ class Withdraw(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRecall(Command):
-    """The carrier has answered the recall of what it has sold by this purchase, and calls so, as far as we had heard."""
+    """The carrier has answered the recall of what it has sold by this purchase, and calls so, as
+    far as we had heard.
+    """
 
     answer: Recalled
     purchase: int
     tracking_number: str | None
 
 
-ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | Withdraw | KeepRecall
+ShipmentCommand = (
+    AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | Withdraw | KeepRecall
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

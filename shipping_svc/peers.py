@@ -23,16 +23,26 @@ class Orders:
         self._stub = OrderServiceStub(channel)
 
     async def recipient(self, order_id: UUID) -> Recipient:
-        """Who receives the order. Raises NotFound ORDER_NOT_FOUND, or Deferred where the order service cannot be reached."""
+        """Who receives the order. Raises NotFound ORDER_NOT_FOUND, or Deferred where the order
+        service cannot be reached.
+        """
         request = api.GetOrderRecipientRequest(order_id=str(order_id))
-        return wire.recipient((await ask(self._stub.GetOrderRecipient, request, timeout_s=TIMEOUT_S)).recipient)
+        return wire.recipient(
+            (await ask(self._stub.GetOrderRecipient, request, timeout_s=TIMEOUT_S)).recipient
+        )
 
     async def existing(self, order_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the orders that there are. Raises Deferred where the order service cannot be reached."""
+        """Those of the orders that there are. Raises Deferred where the order service cannot be
+        reached.
+        """
         found: set[UUID] = set()
         wanted = sorted(map(str, order_ids))
         for start in range(0, len(wanted), BATCH_MAX):
-            request = api.BatchGetOrdersRequest(order_ids=wanted[start : start + BATCH_MAX], view=view_pb2.VIEW_SUMMARY, allow_missing=True)
+            request = api.BatchGetOrdersRequest(
+                order_ids=wanted[start : start + BATCH_MAX],
+                view=view_pb2.VIEW_SUMMARY,
+                allow_missing=True,
+            )
             answer = await ask(self._stub.BatchGetOrders, request, timeout_s=TIMEOUT_S)
             found.update(UUID(order.order_id) for order in answer.orders)
         return found

@@ -19,32 +19,46 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ShippingService(ShippingServiceServicer):
-    """ordermesh.shipping.v1.ShippingService: what each method does and answers stands in the contract."""
+    """ordermesh.shipping.v1.ShippingService: what each method does and answers stands in the
+    contract.
+    """
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    async def CreateShipment(self, request: api.CreateShipmentRequest, context: Context) -> api.CreateShipmentResponse:
+    async def CreateShipment(
+        self, request: api.CreateShipmentRequest, context: Context
+    ) -> api.CreateShipmentResponse:
         shipment = await self.operations.create_shipment(wire.ask(request, keyed(request)))
         return api.CreateShipmentResponse(shipment=wire.shipment(shipment))
 
-    async def GetShipment(self, request: api.GetShipmentRequest, context: Context) -> api.GetShipmentResponse:
+    async def GetShipment(
+        self, request: api.GetShipmentRequest, context: Context
+    ) -> api.GetShipmentResponse:
         shipment = await self.operations.get_shipment(UUID(request.shipment_id))
         return api.GetShipmentResponse(shipment=wire.shipment(shipment))
 
-    async def ListShipments(self, request: api.ListShipmentsRequest, context: Context) -> api.ListShipmentsResponse:
+    async def ListShipments(
+        self, request: api.ListShipmentsRequest, context: Context
+    ) -> api.ListShipmentsResponse:
         page = asked(request, wire.shipment)
         shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), page)
         return api.ListShipmentsResponse(shipments=shipments, next_page_token=token)
 
-    async def CancelShipment(self, request: api.CancelShipmentRequest, context: Context) -> api.CancelShipmentResponse:
+    async def CancelShipment(
+        self, request: api.CancelShipmentRequest, context: Context
+    ) -> api.CancelShipmentResponse:
         shipment = await self.operations.cancel_shipment(wire.cancel(request, keyed(request)))
         return api.CancelShipmentResponse(shipment=wire.shipment(shipment))
 
-    async def GetLabel(self, request: api.GetLabelRequest, context: Context) -> api.GetLabelResponse:
+    async def GetLabel(
+        self, request: api.GetLabelRequest, context: Context
+    ) -> api.GetLabelResponse:
         return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
 
-    async def ListTrackingEvents(self, request: api.ListTrackingEventsRequest, context: Context) -> api.ListTrackingEventsResponse:
+    async def ListTrackingEvents(
+        self, request: api.ListTrackingEventsRequest, context: Context
+    ) -> api.ListTrackingEventsResponse:
         page = asked(request, lambda row: wire.tracking_event(*row), int)
         events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), page)
         return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
@@ -56,11 +70,17 @@ class ShippingService(ShippingServiceServicer):
         transitions, token = await self.operations.list_transitions(UUID(request.shipment_id), page)
         return api.ListShipmentTransitionsResponse(transitions=transitions, next_page_token=token)
 
-    async def RecordTrackingEvent(self, request: api.RecordTrackingEventRequest, context: Context) -> api.RecordTrackingEventResponse:
-        shipment = await self.operations.record_report(keyed(request), request.carrier, request.tracking_number, wire.report(request))
+    async def RecordTrackingEvent(
+        self, request: api.RecordTrackingEventRequest, context: Context
+    ) -> api.RecordTrackingEventResponse:
+        shipment = await self.operations.record_report(
+            keyed(request), request.carrier, request.tracking_number, wire.report(request)
+        )
         return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))
 
-    async def WatchShipment(self, request: api.WatchShipmentRequest, context: Context) -> AsyncIterator[api.WatchShipmentResponse]:
+    async def WatchShipment(
+        self, request: api.WatchShipmentRequest, context: Context
+    ) -> AsyncIterator[api.WatchShipmentResponse]:
         shipment_id = UUID(request.shipment_id)
         after = resumed(request.resume_token, shipment_id) or 0
         async with aclosing(self.operations.watch_shipment(shipment_id, after)) as updates:

@@ -84,7 +84,9 @@ CHANGING = (
     "contradict_time",
 )
 GONE = tuple(dead_fulfillments.c.keys())
-PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
+PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (
+    tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders)
+)
 TRACKING = (
     "shipment_id",
     "carrier_event_id",
@@ -104,14 +106,24 @@ all_shipments = select(shipments).order_by(shipments.c.id)
 read_by_id = all_shipments.where(among(shipments.c.id))
 stated_version = func.greatest(shipments.c.fulfillment_version, shipments.c.withdraw_version)
 highest_version = func.max(stated_version).label("highest")
-highest_versions = select(shipments.c.fulfillment_id, highest_version).group_by(shipments.c.fulfillment_id)
+highest_versions = select(shipments.c.fulfillment_id, highest_version).group_by(
+    shipments.c.fulfillment_id
+)
 read_fulfillments = highest_versions.where(among(shipments.c.fulfillment_id))
 lock_by_id = read_by_id.with_for_update(key_share=True)
-lock_by_fulfillment = all_shipments.where(or_(among(shipments.c.id), among(shipments.c.fulfillment_id))).with_for_update(key_share=True)
-named_so = and_(shipments.c.carrier == bindparam("carrier"), shipments.c.tracking_number == bindparam("tracking_number"))
+lock_by_fulfillment = all_shipments.where(
+    or_(among(shipments.c.id), among(shipments.c.fulfillment_id))
+).with_for_update(key_share=True)
+named_so = and_(
+    shipments.c.carrier == bindparam("carrier"),
+    shipments.c.tracking_number == bindparam("tracking_number"),
+)
 recorded_before = (
     select(tracking_events.c.sequence)
-    .where(tracking_events.c.shipment_id == shipments.c.id, tracking_events.c.carrier_event_id == bindparam("carrier_event_id"))
+    .where(
+        tracking_events.c.shipment_id == shipments.c.id,
+        tracking_events.c.carrier_event_id == bindparam("carrier_event_id"),
+    )
     .exists()
 )
 read_reported = (
@@ -125,12 +137,19 @@ read_rivals = (
     select(shipments.c.carrier, shipments.c.tracking_number, shipments.c.id)
     .join(
         asked_numbers,
-        and_(shipments.c.carrier == asked_numbers.c.carrier, shipments.c.tracking_number == asked_numbers.c.tracking_number),
+        and_(
+            shipments.c.carrier == asked_numbers.c.carrier,
+            shipments.c.tracking_number == asked_numbers.c.tracking_number,
+        ),
     )
     .where(shipments.c.status.in_(LIVE))
 )
 read_versions = select(shipments.c.id, shipments.c.version).where(among(shipments.c.id))
-read_parcels = select(parcels).where(among(parcels.c.shipment_id)).order_by(parcels.c.shipment_id, parcels.c.number)
+read_parcels = (
+    select(parcels)
+    .where(among(parcels.c.shipment_id))
+    .order_by(parcels.c.shipment_id, parcels.c.number)
+)
 read_label = (
     select(shipments.c.tracking_number, labels.c.content, labels.c.content_type)
     .join_from(shipments, labels)
@@ -141,20 +160,31 @@ read_living = (
     .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
     .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
-an_open_recall = tuple(recall_tries.c[name] for name in ("shipment_id", "purchase", "tracking_number", "open_time", "bring_back"))
-read_recalls = select(*an_open_recall).where(among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None))
-read_is_reported = select(exists().where(named_so, shipments.c.status.in_(LIVE), shipments.c.report_time.is_not(None)))
+an_open_recall = tuple(
+    recall_tries.c[name]
+    for name in ("shipment_id", "purchase", "tracking_number", "open_time", "bring_back")
+)
+read_recalls = select(*an_open_recall).where(
+    among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None)
+)
+read_is_reported = select(
+    exists().where(named_so, shipments.c.status.in_(LIVE), shipments.c.report_time.is_not(None))
+)
 
 asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
 read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id).join(
     asked_reports,
     and_(
-        tracking_events.c.shipment_id == asked_reports.c.shipment_id, tracking_events.c.carrier_event_id == asked_reports.c.carrier_event_id
+        tracking_events.c.shipment_id == asked_reports.c.shipment_id,
+        tracking_events.c.carrier_event_id == asked_reports.c.carrier_event_id,
     ),
 )
 read_tracking = (
     select(*(tracking_events.c[name] for name in (*TRACKING, "sequence")))
-    .where(tracking_events.c.shipment_id == bindparam("shipment_id"), tracking_events.c.sequence > bindparam("after"))
+    .where(
+        tracking_events.c.shipment_id == bindparam("shipment_id"),
+        tracking_events.c.sequence > bindparam("after"),
+    )
     .order_by(tracking_events.c.sequence)
     .limit(bindparam("most"))
 )
@@ -169,15 +199,22 @@ read_history = (
 insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = (
     insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, history)
 )
-new_recalls = upsert(recall_tries).from_select(list(recall_tries.c), select(*given(*recall_tries.c).c))
+new_recalls = upsert(recall_tries).from_select(
+    list(recall_tries.c), select(*given(*recall_tries.c).c)
+)
 open_recalls_anew = new_recalls.on_conflict_do_update(
     index_elements=list(recall_tries.primary_key),
-    set_={name: new_recalls.excluded[name] for name in ("tracking_number", "tries", "try_time", "bring_back")},
+    set_={
+        name: new_recalls.excluded[name]
+        for name in ("tracking_number", "tries", "try_time", "bring_back")
+    },
 )
 insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
 changed_shipments = given(*(shipments.c[name] for name in CHANGING))
 update_shipments = (
-    update(shipments).values({n: changed_shipments.c[n] for n in CHANGING[1:]}).where(shipments.c.id == changed_shipments.c.id)
+    update(shipments)
+    .values({n: changed_shipments.c[n] for n in CHANGING[1:]})
+    .where(shipments.c.id == changed_shipments.c.id)
 )
 drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
@@ -190,8 +227,13 @@ close_recalls = delete(recall_tries).where(
 
 
 def _begin(tries: Table) -> Update:
-    """A try that has told nothing is given up after a pause that doubles with each: then the next one may begin."""
-    pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
+    """A try that has told nothing is given up after a pause that doubles with each: then the
+    next one may begin.
+    """
+    pause_s = func.least(
+        bindparam("patience_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)),
+        LONGEST_PAUSE_S,
+    )
     pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
     due = (
         select(*tries.primary_key)
@@ -200,19 +242,26 @@ def _begin(tries: Table) -> Update:
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
     )
-    return update(tries).values(tries=tries.c.tries + 1, try_time=func.clock_timestamp()).where(tuple_(*tries.primary_key).in_(due))
+    return (
+        update(tries)
+        .values(tries=tries.c.tries + 1, try_time=func.clock_timestamp())
+        .where(tuple_(*tries.primary_key).in_(due))
+    )
 
 
 begin_tries = _begin(label_tries).returning(label_tries.c.shipment_id)
 begin_recalls = _begin(recall_tries).returning(*an_open_recall)
 
-read_waiting = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))).select_from(
-    label_tries.join(shipments)
+read_waiting = select(
+    func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))
+).select_from(label_tries.join(shipments))
+read_open_recalls = select(
+    func.count(), func.extract("epoch", func.clock_timestamp() - func.min(recall_tries.c.open_time))
 )
-read_open_recalls = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(recall_tries.c.open_time)))
 
 read_orders = union(
-    select(shipments.c.order_id).where(among(shipments.c.order_id)), select(dead_orders.c.order_id).where(among(dead_orders.c.order_id))
+    select(shipments.c.order_id).where(among(shipments.c.order_id)),
+    select(dead_orders.c.order_id).where(among(dead_orders.c.order_id)),
 )
 read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
 lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
@@ -221,68 +270,122 @@ changed_dead = given(*dead_orders.c)
 read_gone = select(dead_fulfillments).where(among(dead_fulfillments.c.fulfillment_id))
 lock_gone = read_gone.order_by(dead_fulfillments.c.fulfillment_id).with_for_update(key_share=True)
 insert_gone = insert_rows(*dead_fulfillments.c)
-update_dead = update(dead_orders).values({n: changed_dead.c[n] for n in DEAD[1:]}).where(dead_orders.c.order_id == changed_dead.c.order_id)
+update_dead = (
+    update(dead_orders)
+    .values({n: changed_dead.c[n] for n in DEAD[1:]})
+    .where(dead_orders.c.order_id == changed_dead.c.order_id)
+)
 
 
 async def lock_shipments(
     connection: AsyncConnection, commands: Sequence[ShipmentCommand], repeats: Collection[UUID]
 ) -> dict[UUID, Shipment]:
-    """The shipments that the commands are about, by id; an ask's also by the id that it proposed for its fulfilment's, unless that is to be
-    another one.
+    """The shipments that the commands are about, by id; an ask's also by the id that it proposed
+    for its fulfilment's, unless that is to be another one.
     """
     parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
     asked = [(c.wanted.fulfillment_id, c.target) for c in commands if isinstance(c, AskForShipment)]
     if asked:
         parameters |= arrays(["fulfillment_id"], asked)
-    found = {s.id: s for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)}
-    if reports := [(c.target, c.report.carrier_event_id) for c in commands if isinstance(c, RecordReport)]:
+    found = {
+        s.id: s
+        for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)
+    }
+    if reports := [
+        (c.target, c.report.carrier_event_id) for c in commands if isinstance(c, RecordReport)
+    ]:
         await _mark_known(connection, found, reports)
-    if sold := [(c.target, c.label.tracking_number) for c in commands if isinstance(c, KeepLabel) and c.target in found]:
+    if sold := [
+        (c.target, c.label.tracking_number)
+        for c in commands
+        if isinstance(c, KeepLabel) and c.target in found
+    ]:
         await _mark_rivals(connection, found, sold)
-    last = {s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))}
-    wanted = [(c.target, last.get(c.wanted.fulfillment_id), c.wanted) for c in commands if isinstance(c, AskForShipment)]
-    return found | {target: its for target, its, what in wanted if its and not its.followed_by(what)}
+    last = {
+        s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))
+    }
+    wanted = [
+        (c.target, last.get(c.wanted.fulfillment_id), c.wanted)
+        for c in commands
+        if isinstance(c, AskForShipment)
+    ]
+    return found | {
+        target: its for target, its, what in wanted if its and not its.followed_by(what)
+    }
 
 
 async def save_shipments(
-    connection: AsyncConnection, before: Mapping[UUID, Shipment], after: Mapping[UUID, Shipment], rows: Sequence[Row]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Shipment],
+    after: Mapping[UUID, Shipment],
+    rows: Sequence[Row],
 ) -> None:
-    """Stores what changed; new shipments sorted by their natural key, or two sets of rivals may deadlock."""
-    created = sorted((s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id"))
+    """Stores what changed; new shipments sorted by their natural key, or two sets of rivals may
+    deadlock.
+    """
+    created = sorted(
+        (s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id")
+    )
     changed = [s for id, s in after.items() if id in before]
-    settled = [[s.id] for id, s in after.items() if id in before and before[id].status is Status.PENDING is not s.status]
+    settled = [
+        [s.id]
+        for id, s in after.items()
+        if id in before and before[id].status is Status.PENDING is not s.status
+    ]
     if created:
         await connection.execute(insert_shipments, arrays_of(SHIPMENT, created))
-        await connection.execute(insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created]))
+        await connection.execute(
+            insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created])
+        )
     if changed:
         await connection.execute(update_shipments, arrays_of(CHANGING, changed))
-    await _save_parcels(connection, created, [s for s in changed if s.parcels != before[s.id].parcels])
+    await _save_parcels(
+        connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
+    )
     if settled:
         await connection.execute(settle_labels, arrays(["shipment_id"], settled))
     await _save_rows(connection, rows)
 
 
-async def find_shipments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Shipment]:
+async def find_shipments(
+    connection: AsyncConnection, ids: Collection[UUID]
+) -> dict[UUID, Shipment]:
     """The shipments as they stand, unlocked, by id; unknown ids are missing."""
-    return {s.id: s for s in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
+    return {
+        s.id: s for s in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
+    }
 
 
-async def find_fulfillments(connection: AsyncConnection, fulfillment_ids: Collection[UUID]) -> dict[UUID, int]:
+async def find_fulfillments(
+    connection: AsyncConnection, fulfillment_ids: Collection[UUID]
+) -> dict[UUID, int]:
     """Those of the fulfilments that have a shipment, with the highest version that one states."""
-    found = await connection.execute(read_fulfillments, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
+    found = await connection.execute(
+        read_fulfillments, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids])
+    )
     return {row.fulfillment_id: row.highest for row in found}
 
 
 async def find_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:
     """Those of the orders that have a shipment, or are known to be dead."""
-    return set((await connection.execute(read_orders, arrays(["order_id"], [[id] for id in order_ids]))).scalars())
+    return set(
+        (
+            await connection.execute(read_orders, arrays(["order_id"], [[id] for id in order_ids]))
+        ).scalars()
+    )
 
 
-async def find_reported(connection: AsyncConnection, carrier: str, tracking_number: str, carrier_event_id: str) -> UUID | None:
-    """The shipment that the carrier means by this number: the one that has recorded this report before, else the live one, else the
-    latest.
+async def find_reported(
+    connection: AsyncConnection, carrier: str, tracking_number: str, carrier_event_id: str
+) -> UUID | None:
+    """The shipment that the carrier means by this number: the one that has recorded this report
+    before, else the live one, else the latest.
     """
-    named = {"carrier": carrier, "tracking_number": tracking_number, "carrier_event_id": carrier_event_id}
+    named = {
+        "carrier": carrier,
+        "tracking_number": tracking_number,
+        "carrier_event_id": carrier_event_id,
+    }
     return (await connection.execute(read_reported, named)).scalar_one_or_none()
 
 
@@ -292,10 +395,18 @@ async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[U
     return {row.id: row.version for row in rows}
 
 
-async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, page: Page) -> list[Shipment]:
+async def list_shipments(
+    connection: AsyncConnection, wanted: ShipmentFilter, page: Page
+) -> list[Shipment]:
     """The page's shipments and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = [shipments.c.status.in_(wanted.statuses)] if wanted.statuses else []
-    equal = {"order_id": wanted.order_id, "carrier": wanted.carrier, "tracking_number": wanted.tracking_number}
+    conditions: list[ColumnElement[bool]] = (
+        [shipments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    )
+    equal = {
+        "order_id": wanted.order_id,
+        "carrier": wanted.carrier,
+        "tracking_number": wanted.tracking_number,
+    }
     conditions += [shipments.c[name] == value for name, value in equal.items() if value is not None]
     if wanted.update_time_from:
         conditions.append(shipments.c.update_time >= wanted.update_time_from)
@@ -303,7 +414,11 @@ async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, pa
         conditions.append(shipments.c.update_time < wanted.update_time_before)
     if page.after:
         conditions.append(shipments.c.id < page.after[0])
-    return await _whole(connection, select(shipments).where(*conditions).order_by(shipments.c.id.desc()).limit(page.size + 1), {})
+    return await _whole(
+        connection,
+        select(shipments).where(*conditions).order_by(shipments.c.id.desc()).limit(page.size + 1),
+        {},
+    )
 
 
 async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
@@ -312,14 +427,22 @@ async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | 
     return Label(*row) if row else None
 
 
-async def list_tracking_events(connection: AsyncConnection, shipment_id: UUID, page: Page) -> list[TrackingEvent]:
-    """The page's tracking events and one more where there are more, in the order in which they were recorded."""
+async def list_tracking_events(
+    connection: AsyncConnection, shipment_id: UUID, page: Page
+) -> list[TrackingEvent]:
+    """The page's tracking events and one more where there are more, in the order in which they
+    were recorded.
+    """
     after = page.after[0] if page.after else 0
-    rows = await connection.execute(read_tracking, {"shipment_id": shipment_id, "after": after, "most": page.size + 1})
+    rows = await connection.execute(
+        read_tracking, {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
+    )
     return [_tracking_event(row) for row in rows]
 
 
-async def list_history(connection: AsyncConnection, shipment_id: UUID, page: Page) -> list[Transition]:
+async def list_history(
+    connection: AsyncConnection, shipment_id: UUID, page: Page
+) -> list[Transition]:
     """The page's rows of history and one more where there are more, oldest first."""
     after = page.after[0] if page.after else 0
     asked = {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
@@ -327,12 +450,15 @@ async def list_history(connection: AsyncConnection, shipment_id: UUID, page: Pag
 
 
 async def begin_tries_due(connection: AsyncConnection, patience_s: float, most: int) -> list[UUID]:
-    """Takes on shipments whose label is still to be bought and whose last try has told nothing for too long, longest first.
+    """Takes on shipments whose label is still to be bought and whose last try has told nothing for
+    too long, longest first.
 
-    Too long is `patience_s` after the first try, twice that after the second, and so on up to LONGEST_PAUSE_S. Who takes one on has it for
-    as long: several replicas step over each other's.
+    Too long is `patience_s` after the first try, twice that after the second, and so on up to
+    LONGEST_PAUSE_S. Who takes one on has it for as long: several replicas step over each other's.
     """
-    return list((await connection.execute(begin_tries, {"patience_s": patience_s, "most": most})).scalars())
+    return list(
+        (await connection.execute(begin_tries, {"patience_s": patience_s, "most": most})).scalars()
+    )
 
 
 async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
@@ -342,53 +468,90 @@ async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
 
 
 async def find_living(
-    connection: AsyncConnection, *, order_ids: Collection[UUID] = (), fulfillment_ids: Collection[UUID] = ()
+    connection: AsyncConnection,
+    *,
+    order_ids: Collection[UUID] = (),
+    fulfillment_ids: Collection[UUID] = (),
 ) -> Sequence[Any]:
-    """The shipments of these orders and fulfilments that are neither at their end nor recalled: id, order_id, attempt, fulfillment_id."""
+    """The shipments of these orders and fulfilments that are neither at their end nor recalled:
+    id, order_id, attempt, fulfillment_id.
+    """
     wanted = {"given_order_id": list(order_ids), "given_fulfillment_id": list(fulfillment_ids)}
     return (await connection.execute(read_living, wanted)).all()
 
 
-async def find_recalls(connection: AsyncConnection, shipment_ids: Collection[UUID]) -> list[RecallOpened]:
-    """What the carrier is still to be asked to take back of these shipments, and calls by a tracking number.
+async def find_recalls(
+    connection: AsyncConnection, shipment_ids: Collection[UUID]
+) -> list[RecallOpened]:
+    """What the carrier is still to be asked to take back of these shipments, and calls by a
+    tracking number.
 
-    What it may have sold unheard of is asked for once it is due: the purchase may still be on its way.
+    What it may have sold unheard of is asked for once it is due: the purchase may still be on its
+    way.
     """
-    found = await connection.execute(read_recalls, arrays(["shipment_id"], [[id] for id in shipment_ids]))
+    found = await connection.execute(
+        read_recalls, arrays(["shipment_id"], [[id] for id in shipment_ids])
+    )
     return [RecallOpened(*row) for row in found]
 
 
-async def begin_recalls_due(connection: AsyncConnection, patience_s: float, most: int) -> list[RecallOpened]:
-    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does labels."""
+async def begin_recalls_due(
+    connection: AsyncConnection, patience_s: float, most: int
+) -> list[RecallOpened]:
+    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does
+    labels.
+    """
     found = await connection.execute(begin_recalls, {"patience_s": patience_s, "most": most})
     return [RecallOpened(*row) for row in found]
 
 
 async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
-    """How many recalls the carrier has not answered, and for how many seconds the oldest of them has been open."""
+    """How many recalls the carrier has not answered, and for how many seconds the oldest of them
+    has been open.
+    """
     count, oldest_s = (await connection.execute(read_open_recalls)).one()
     return count, float(oldest_s or 0)
 
 
 async def is_reported(connection: AsyncConnection, carrier: str, tracking_number: str) -> bool:
     """Whether the carrier has reported anything of the live shipment that it calls so."""
-    return bool((await connection.execute(read_is_reported, {"carrier": carrier, "tracking_number": tracking_number})).scalar_one())
+    return bool(
+        (
+            await connection.execute(
+                read_is_reported, {"carrier": carrier, "tracking_number": tracking_number}
+            )
+        ).scalar_one()
+    )
 
 
-async def find_graves(connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]) -> Graves:
+async def find_graves(
+    connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]
+) -> Graves:
     """Those of the orders that have died, with their last death, and those of the fulfilments."""
     orders = await connection.execute(read_dead, arrays(["order_id"], [[id] for id in order_ids]))
-    fulfillments = await connection.execute(read_gone, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
+    fulfillments = await connection.execute(
+        read_gone, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids])
+    )
     return Graves(_dead(orders), {row.fulfillment_id for row in fulfillments})
 
 
-async def lock_dead_orders(connection: AsyncConnection, commands: Sequence[BuryOrder], repeats: Collection[UUID]) -> dict[UUID, DeadOrder]:
+async def lock_dead_orders(
+    connection: AsyncConnection, commands: Sequence[BuryOrder], repeats: Collection[UUID]
+) -> dict[UUID, DeadOrder]:
     """Those of the orders that have died before, by id."""
-    return _dead(await connection.execute(lock_dead, arrays(["order_id"], [[id] for id in {*repeats, *(c.target for c in commands)}])))
+    return _dead(
+        await connection.execute(
+            lock_dead,
+            arrays(["order_id"], [[id] for id in {*repeats, *(c.target for c in commands)}]),
+        )
+    )
 
 
 async def save_dead_orders(
-    connection: AsyncConnection, before: Mapping[UUID, DeadOrder], after: Mapping[UUID, DeadOrder], rows: Sequence[None]
+    connection: AsyncConnection,
+    before: Mapping[UUID, DeadOrder],
+    after: Mapping[UUID, DeadOrder],
+    rows: Sequence[None],
 ) -> None:
     """Stores each order's last death."""
     died = sorted(after.values(), key=attrgetter("order_id"))
@@ -405,49 +568,82 @@ async def lock_dead_fulfillments(
 ) -> dict[UUID, DeadFulfillment]:
     """Those of the fulfilments that are known to be cancelled, by id."""
     ids = arrays(["fulfillment_id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
-    return {row.fulfillment_id: DeadFulfillment(*row) for row in await connection.execute(lock_gone, ids)}
+    return {
+        row.fulfillment_id: DeadFulfillment(*row)
+        for row in await connection.execute(lock_gone, ids)
+    }
 
 
 async def save_dead_fulfillments(
-    connection: AsyncConnection, before: Mapping[UUID, DeadFulfillment], after: Mapping[UUID, DeadFulfillment], rows: Sequence[None]
+    connection: AsyncConnection,
+    before: Mapping[UUID, DeadFulfillment],
+    after: Mapping[UUID, DeadFulfillment],
+    rows: Sequence[None],
 ) -> None:
     """Stores those that are new."""
-    if gone := sorted((its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")):
+    if gone := sorted(
+        (its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")
+    ):
         await connection.execute(insert_gone, arrays_of(GONE, gone))
 
 
-async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Shipment]:
+async def _whole(
+    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
+) -> list[Shipment]:
     """The shipments that the statement finds, in its order, each with its parcels."""
     rows = list(await connection.execute(statement, parameters))
     packed: defaultdict[UUID, list[Parcel]] = defaultdict(list)
     if rows:
-        for shipment_id, _, *parcel in await connection.execute(read_parcels, {"given_shipment_id": [row.id for row in rows]}):
+        for shipment_id, _, *parcel in await connection.execute(
+            read_parcels, {"given_shipment_id": [row.id for row in rows]}
+        ):
             packed[shipment_id].append(Parcel(*parcel))
     return [Shipment(*(*row, tuple(packed[row.id]))) for row in rows]
 
 
-async def _save_parcels(connection: AsyncConnection, created: Sequence[Shipment], repacked: Sequence[Shipment]) -> None:
+async def _save_parcels(
+    connection: AsyncConnection, created: Sequence[Shipment], repacked: Sequence[Shipment]
+) -> None:
     """The parcels of new shipments, and others in the place of those that were packed anew."""
     if repacked:
         await connection.execute(drop_parcels, arrays(["shipment_id"], [[s.id] for s in repacked]))
-    packed = [(s.id, number, *PARCEL_OF(parcel)) for s in (*created, *repacked) for number, parcel in enumerate(s.parcels, 1)]
+    packed = [
+        (s.id, number, *PARCEL_OF(parcel))
+        for s in (*created, *repacked)
+        for number, parcel in enumerate(s.parcels, 1)
+    ]
     if packed:
         await connection.execute(insert_parcels, arrays(PARCEL, packed))
 
 
-async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]) -> None:
-    """Tells the shipments (which are locked by now) which of these reports they have recorded already."""
+async def _mark_known(
+    connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]
+) -> None:
+    """Tells the shipments (which are locked by now) which of these reports they have recorded
+    already.
+    """
     known: defaultdict[UUID, set[str]] = defaultdict(set)
-    for shipment_id, carrier_event_id in await connection.execute(read_known_reports, arrays(["shipment_id", "carrier_event_id"], reports)):
+    for shipment_id, carrier_event_id in await connection.execute(
+        read_known_reports, arrays(["shipment_id", "carrier_event_id"], reports)
+    ):
         known[shipment_id].add(carrier_event_id)
     for shipment_id, carrier_event_ids in known.items():
         found[shipment_id] = replace(found[shipment_id], known_reports=frozenset(carrier_event_ids))
 
 
-async def _mark_rivals(connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]) -> None:
-    """Tells the shipments which other live shipments of their carrier have the tracking numbers that were sold for them."""
-    asked = arrays(["carrier", "tracking_number"], [(found[target].carrier, number) for target, number in sold])
-    live = {(row.carrier, row.tracking_number): row.id for row in await connection.execute(read_rivals, asked)}
+async def _mark_rivals(
+    connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]
+) -> None:
+    """Tells the shipments which other live shipments of their carrier have the tracking numbers
+    that were sold for them.
+    """
+    asked = arrays(
+        ["carrier", "tracking_number"], [(found[target].carrier, number) for target, number in sold]
+    )
+    live = {
+        (row.carrier, row.tracking_number): row.id
+        for row in await connection.execute(read_rivals, asked)
+    }
     for target, number in sold:
         other = live.get((found[target].carrier, number))
         if other not in (None, target):
@@ -459,13 +655,27 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     if steps := [row for row in rows if isinstance(row, Transition)]:
         await connection.execute(insert_history, arrays_of(STEP, steps))
     if bought := [row for row in rows if isinstance(row, KeptLabel)]:
-        await connection.execute(insert_labels, arrays(LABEL, [(r.shipment_id, r.label.content, r.label.content_type) for r in bought]))
+        await connection.execute(
+            insert_labels,
+            arrays(LABEL, [(r.shipment_id, r.label.content, r.label.content_type) for r in bought]),
+        )
     if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
         recorded = [(row.shipment_id, *REPORT_OF(row.report), *RECORDED_OF(row)) for row in heard]
         await connection.execute(insert_tracking, arrays(TRACKING, recorded))
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
-        last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time, row.bring_back) for row in opened}
-        await connection.execute(open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()]))
+        last = {
+            (row.shipment_id, row.purchase): (
+                row.tracking_number,
+                row.time,
+                1,
+                row.time,
+                row.bring_back,
+            )
+            for row in opened
+        }
+        await connection.execute(
+            open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()])
+        )
     if closed := [row for row in rows if isinstance(row, RecallClosed)]:
         await connection.execute(close_recalls, arrays_of(CLOSED, closed))
 

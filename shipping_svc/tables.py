@@ -1,4 +1,6 @@
-"""The tables of the shipping service. What must always hold stands here as a constraint; each index has its query in store.py."""
+"""The tables of the shipping service. What must always hold stands here as a constraint; each
+index has its query in store.py.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -57,18 +59,40 @@ shipments = Table(
         nullable=False,
         server_default="0",
     ),
-    Column("purchase", Integer, CheckConstraint("purchase >= 0", "purchase"), nullable=False, server_default="0"),
-    Column("withdraw_version", BigInteger, CheckConstraint("withdraw_version >= 1", "withdraw_version")),
+    Column(
+        "purchase",
+        Integer,
+        CheckConstraint("purchase >= 0", "purchase"),
+        nullable=False,
+        server_default="0",
+    ),
+    Column(
+        "withdraw_version", BigInteger, CheckConstraint("withdraw_version >= 1", "withdraw_version")
+    ),
     Column("contradict_time", DateTime(timezone=True)),
-    CheckConstraint("(tracking_number is null) = (status in ('pending', 'failed'))", "tracking_number_with_label"),
-    CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed', 'voided'))", "report_time_with_report"),
-    CheckConstraint("(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"),
+    CheckConstraint(
+        "(tracking_number is null) = (status in ('pending', 'failed'))",
+        "tracking_number_with_label",
+    ),
+    CheckConstraint(
+        "(report_time is null) = (status in ('pending', 'created', 'failed', 'voided'))",
+        "report_time_with_report",
+    ),
+    CheckConstraint(
+        "(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"
+    ),
     CheckConstraint("carrier_code is null or status = 'failed'", "carrier_code_with_refusal"),
-    CheckConstraint("recall_time is null or status not in ('pending', 'failed')", "recall_time_with_label"),
-    CheckConstraint("recall_time is not null or withdraw_version is not null or status <> 'voided'", "void_wanted"),
+    CheckConstraint(
+        "recall_time is null or status not in ('pending', 'failed')", "recall_time_with_label"
+    ),
+    CheckConstraint(
+        "recall_time is not null or withdraw_version is not null or status <> 'voided'",
+        "void_wanted",
+    ),
     CheckConstraint("contradict_time is null or status = 'voided'", "contradict_time_with_void"),
 )
-# A fulfilment has one shipment at a time: what was withdrawn and has not left is followed by another.
+# A fulfilment has one shipment at a time: what was withdrawn and has not left is followed by
+# another.
 Index(
     "shipments_standing_fulfillment_key",
     shipments.c.fulfillment_id,
@@ -94,10 +118,30 @@ parcels = Table(
     metadata,
     Column("shipment_id", Uuid, ForeignKey("shipments.id")),
     Column("number", SmallInteger, CheckConstraint("number between 1 and 100", "number")),
-    Column("weight_grams", Integer, CheckConstraint("weight_grams between 1 and 1000000", "weight"), nullable=False),
-    Column("length_mm", Integer, CheckConstraint("length_mm between 1 and 10000", "length"), nullable=False),
-    Column("width_mm", Integer, CheckConstraint("width_mm between 1 and 10000", "width"), nullable=False),
-    Column("height_mm", Integer, CheckConstraint("height_mm between 1 and 10000", "height"), nullable=False),
+    Column(
+        "weight_grams",
+        Integer,
+        CheckConstraint("weight_grams between 1 and 1000000", "weight"),
+        nullable=False,
+    ),
+    Column(
+        "length_mm",
+        Integer,
+        CheckConstraint("length_mm between 1 and 10000", "length"),
+        nullable=False,
+    ),
+    Column(
+        "width_mm",
+        Integer,
+        CheckConstraint("width_mm between 1 and 10000", "width"),
+        nullable=False,
+    ),
+    Column(
+        "height_mm",
+        Integer,
+        CheckConstraint("height_mm between 1 and 10000", "height"),
+        nullable=False,
+    ),
     PrimaryKeyConstraint("shipment_id", "number"),
 )
 
@@ -105,7 +149,12 @@ labels = Table(
     "labels",
     metadata,
     Column("shipment_id", Uuid, ForeignKey("shipments.id"), primary_key=True),
-    Column("content", LargeBinary, CheckConstraint("octet_length(content) between 1 and 5242880", "content"), nullable=False),
+    Column(
+        "content",
+        LargeBinary,
+        CheckConstraint("octet_length(content) between 1 and 5242880", "content"),
+        nullable=False,
+    ),
     Column("content_type", Text, nullable=False),
     comment="Labels show names and addresses: the only place in this database that does.",
 )
@@ -116,7 +165,10 @@ label_tries = Table(
     Column("shipment_id", Uuid, ForeignKey("shipments.id"), primary_key=True),
     Column("tries", Integer, CheckConstraint("tries >= 1", "tries"), nullable=False),
     Column("try_time", DateTime(timezone=True), nullable=False),
-    comment="Shipments whose label is still to be bought: how often that was begun, and when last. The row goes when it is settled.",
+    comment=(
+        "Shipments whose label is still to be bought: how often that was begun, and when last. The"
+        " row goes when it is settled."
+    ),
 )
 Index(None, label_tries.c.try_time)
 
@@ -131,7 +183,10 @@ recall_tries = Table(
     Column("try_time", DateTime(timezone=True), nullable=False),
     Column("bring_back", Boolean, nullable=False, server_default="true"),
     PrimaryKeyConstraint("shipment_id", "purchase"),
-    comment="Labels that the carrier is to be asked to take back: how often that was begun, and when last. The row goes when it answers.",
+    comment=(
+        "Labels that the carrier is to be asked to take back: how often that was begun, and when"
+        " last. The row goes when it answers."
+    ),
 )
 Index(None, recall_tries.c.try_time)
 
@@ -149,7 +204,8 @@ history = Table(
     Column("claimed_actor", Text),
     Column("note", Text),
     PrimaryKeyConstraint("shipment_id", "version"),
-    UniqueConstraint("shipment_id", "cause", "new"),  # one cause moves a shipment to a status once, for ever
+    # one cause moves a shipment to a status once, for ever
+    UniqueConstraint("shipment_id", "cause", "new"),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
 
@@ -165,7 +221,8 @@ tracking_events = Table(
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
     Column("claimed_actor", Text),
     Column("note", Text),
-    PrimaryKeyConstraint("shipment_id", "carrier_event_id"),  # the same report twice is one, for ever
+    # the same report twice is one, for ever
+    PrimaryKeyConstraint("shipment_id", "carrier_event_id"),
     CheckConstraint("status not in ('pending', 'created', 'failed', 'voided')", "status"),
 )
 Index(None, tracking_events.c.shipment_id, tracking_events.c.sequence)
@@ -175,7 +232,12 @@ dead_orders = Table(
     metadata,
     Column("order_id", Uuid, primary_key=True),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
-    Column("status", Text, CheckConstraint("status in ('cancelled', 'failed')", "status"), nullable=False),
+    Column(
+        "status",
+        Text,
+        CheckConstraint("status in ('cancelled', 'failed')", "status"),
+        nullable=False,
+    ),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("dead_time", DateTime(timezone=True), nullable=False),
 )
@@ -191,5 +253,7 @@ dead_fulfillments = Table(
 # What `omctl events set-version` can set.
 stored_versions = (
     StoredVersion(dead_orders.c.version, dead_orders.c.order_id),
-    StoredVersion(shipments.c.fulfillment_version, shipments.c.order_id, shipments.c.fulfillment_id),
+    StoredVersion(
+        shipments.c.fulfillment_version, shipments.c.order_id, shipments.c.fulfillment_id
+    ),
 )

@@ -6,7 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
@@ -14,7 +17,15 @@ from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
-from chassis.convert import given, invalid, moment, names, resume_token, timestamp, timestamp_or_none
+from chassis.convert import (
+    given,
+    invalid,
+    moment,
+    names,
+    resume_token,
+    timestamp,
+    timestamp_or_none,
+)
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from shipping_svc.lifecycle import Status
@@ -47,7 +58,12 @@ DEATHS = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_
 
 def ask(request: api.CreateShipmentRequest, of: Keyed) -> Ask:
     parcels = _parcels(request.parcels)
-    about = (UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id)
+    about = (
+        UUID(request.order_id),
+        request.attempt,
+        UUID(request.fulfillment_id),
+        request.warehouse_id,
+    )
     wanted = Wanted(*about, parcels, request.fulfillment_version)
     said = (of.claimed_actor, of.note)
     return Ask(of.key, of.digest, "shipping", request.request_id, wanted, *said)
@@ -82,11 +98,15 @@ def report(request: api.RecordTrackingEventRequest) -> Report:
 # --- events and answers of others
 
 # The statuses of a fulfilment that shipping acts on.
-FOLLOWED = frozenset({fulfillment_pb2.FULFILLMENT_STATUS_READY, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED})
+FOLLOWED = frozenset(
+    {fulfillment_pb2.FULFILLMENT_STATUS_READY, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED}
+)
 
 
 def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
-    """What is to be shipped; None where the fulfilment is not ready: then there is nothing to do."""
+    """What is to be shipped; None where the fulfilment is not ready: then there is nothing to
+    do.
+    """
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_READY:
         return None
     its = event.fulfillment
@@ -103,15 +123,21 @@ def withdrawn(event: FulfillmentLinesChanged, of: Keyed, cause: str) -> Ask | No
     if not its.HasField("withdraw_reason"):
         return None
     about = (UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id)
-    return Ask(of.key, of.digest, "fulfillment", cause, Wanted(*about, _parcels(its.packages), its.version))
+    return Ask(
+        of.key, of.digest, "fulfillment", cause, Wanted(*about, _parcels(its.packages), its.version)
+    )
 
 
-def bury_fulfillment(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> BuryFulfillment | None:
+def bury_fulfillment(
+    event: FulfillmentStatusChanged, of: Keyed, cause: str
+) -> BuryFulfillment | None:
     """The fulfilment's death; None where it lives."""
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
         return None
     its = event.fulfillment
-    return BuryFulfillment(of.key, of.digest, UUID(its.fulfillment_id), "fulfillment", cause, version=its.version)
+    return BuryFulfillment(
+        of.key, of.digest, UUID(its.fulfillment_id), "fulfillment", cause, version=its.version
+    )
 
 
 def bury(event: OrderStatusChanged, of: Keyed, cause: str) -> BuryOrder | None:
@@ -120,12 +146,29 @@ def bury(event: OrderStatusChanged, of: Keyed, cause: str) -> BuryOrder | None:
     if status is None:
         return None
     target = UUID(event.order_id)
-    return BuryOrder(of.key, of.digest, target, "order", cause, attempt=event.attempt, status=status, version=event.order_version)
+    return BuryOrder(
+        of.key,
+        of.digest,
+        target,
+        "order",
+        cause,
+        attempt=event.attempt,
+        status=status,
+        version=event.order_version,
+    )
 
 
 def recipient(its: order_pb2.Recipient) -> Recipient:
     lines = tuple(its.address_lines)
-    return Recipient(its.name, lines, its.locality, its.administrative_area, its.postal_code, its.country_code, its.phone)
+    return Recipient(
+        its.name,
+        lines,
+        its.locality,
+        its.administrative_area,
+        its.postal_code,
+        its.country_code,
+        its.phone,
+    )
 
 
 # --- answers and events of ours
@@ -144,7 +187,12 @@ def shipment(its: Shipment) -> shipping_pb2.Shipment:
         carrier_code=its.carrier_code,
         tracking_number=its.tracking_number,
         parcels=[
-            shipping_pb2.Parcel(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
+            shipping_pb2.Parcel(
+                weight_grams=p.weight_grams,
+                length_mm=p.length_mm,
+                width_mm=p.width_mm,
+                height_mm=p.height_mm,
+            )
             for p in its.parcels
         ],
         version=its.version,
@@ -191,8 +239,12 @@ def label(its: Label) -> api.GetLabelResponse:
     return api.GetLabelResponse(content=its.content, content_type=its.content_type)
 
 
-def watched(shipment_id: UUID, update: Shipment | datetime, version: int) -> api.WatchShipmentResponse:
-    """What a watch sends: the shipment, or (a time) a heartbeat; `version` is what was sent of it last."""
+def watched(
+    shipment_id: UUID, update: Shipment | datetime, version: int
+) -> api.WatchShipmentResponse:
+    """What a watch sends: the shipment, or (a time) a heartbeat; `version` is what was sent of
+    it last.
+    """
     response = api.WatchShipmentResponse(resume_token=resume_token(shipment_id, version))
     match update:
         case Shipment():
@@ -231,5 +283,7 @@ def _message(fact: Fact) -> Message:
             return shipping_events_pb2.DeliveryConfirmed(**common, deliver_time=deliver_time)
 
 
-def _parcels(messages: Iterable[shipping_pb2.Parcel | fulfillment_pb2.Package]) -> tuple[Parcel, ...]:
+def _parcels(
+    messages: Iterable[shipping_pb2.Parcel | fulfillment_pb2.Package],
+) -> tuple[Parcel, ...]:
     return tuple(Parcel(m.weight_grams, m.length_mm, m.width_mm, m.height_mm) for m in messages)

@@ -1,1 +1,3 @@
-"""The world outside: shoppers, card holders, pickers, carriers. A client like any other: public RPCs and events only."""
+"""The world outside: shoppers, card holders, pickers, carriers. A client like any other: public
+RPCs and events only.
+"""

@@ -1,4 +1,6 @@
-"""What the services themselves have booked for orders: units and money, to be held against what was asked for."""
+"""What the services themselves have booked for orders: units and money, to be held against what
+was asked for.
+"""
 
 import asyncio
 import operator
@@ -52,17 +54,32 @@ async def books(services: Services, order_ids: Sequence[str], concurrency: int) 
 
 
 async def _books_of(services: Services, order_id: str) -> Books:
-    order = (await _ask(services, services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
-    payments = await _ask(services, services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))
+    order = (
+        await _ask(
+            services, services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id)
+        )
+    ).order
+    payments = await _ask(
+        services,
+        services.payments.ListPayments,
+        payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+    )
     units = sum(item.quantity for item in order.items)
     returned = sum(item.returned_quantity for item in order.items)
     return Books(
         ordered_units=units,
-        shipped_units=await _moved(services, order_id, warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP, units if order.status in ARRIVED else 0),
+        shipped_units=await _moved(
+            services,
+            order_id,
+            warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP,
+            units if order.status in ARRIVED else 0,
+        ),
         ordered=from_message(order.total_amount).minor,
         captured=sum(from_message(payment.captured_amount).minor for payment in payments.payments),
         returned_units=returned,
-        restocked_units=await _moved(services, order_id, warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK, returned),
+        restocked_units=await _moved(
+            services, order_id, warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK, returned
+        ),
         worth=sum(worth(item.unit_shares, item.returned_quantity) for item in order.items),
         refunded=sum(from_message(payment.refunded_amount).minor for payment in payments.payments),
     )
@@ -77,8 +94,15 @@ def worth(shares: Iterable[order_pb2.UnitShare], units: int) -> int:
     return total
 
 
-async def _moved(services: Services, order_id: str, kind: warehouse_pb2.StockMovementKind.ValueType, expected: int) -> int:
-    """Units that the stock ledger has moved for the order. The warehouse may hear of it later than the customer: it is waited for."""
+async def _moved(
+    services: Services,
+    order_id: str,
+    kind: warehouse_pb2.StockMovementKind.ValueType,
+    expected: int,
+) -> int:
+    """Units that the stock ledger has moved for the order. The warehouse may hear of it later
+    than the customer: it is waited for.
+    """
     deadline = time.monotonic() + PATIENCE_S
     while True:
         moved = await _moved_now(services, order_id, kind)
@@ -87,8 +111,12 @@ async def _moved(services: Services, order_id: str, kind: warehouse_pb2.StockMov
         await asyncio.sleep(LOOK_S)
 
 
-async def _moved_now(services: Services, order_id: str, kind: warehouse_pb2.StockMovementKind.ValueType) -> int:
-    request = inventory_service_pb2.ListStockMovementsRequest(order_id=order_id, kinds=[kind], page_size=PAGE)
+async def _moved_now(
+    services: Services, order_id: str, kind: warehouse_pb2.StockMovementKind.ValueType
+) -> int:
+    request = inventory_service_pb2.ListStockMovementsRequest(
+        order_id=order_id, kinds=[kind], page_size=PAGE
+    )
     units = 0
     while True:
         page = await _ask(services, services.inventory.ListStockMovements, request)

@@ -1,6 +1,7 @@
 """Countries as invoices name them, and their ISO 3166-1 codes."""
 
-# What stands for a country that is not in the table: reserved by ISO for its users, and taken to mean "unknown".
+# What stands for a country that is not in the table: reserved by ISO for its users, and taken to
+# mean "unknown".
 UNKNOWN = "ZZ"
 
 _CODES = {
@@ -47,5 +48,7 @@ _CODES = {
 
 
 def code_of(country: str) -> str:
-    """The ISO 3166-1 alpha-2 code, whatever the case; UNKNOWN where the name is not in the table."""
+    """The ISO 3166-1 alpha-2 code, whatever the case; UNKNOWN where the name is not in the
+    table.
+    """
     return _CODES.get(country.strip().casefold(), UNKNOWN)

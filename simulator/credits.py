@@ -1,7 +1,8 @@
-"""Credit notes: which units of which invoices come back, as far as the file has what they credit; and why not, row by row. Pure.
+"""Credit notes: which units of which invoices come back, as far as the file has what they credit;
+and why not, row by row. Pure.
 
-A note does not say what it credits. It is taken to give back what its customer bought before at the same price: of the latest invoice
-first, and of no unit twice.
+A note does not say what it credits. It is taken to give back what its customer bought before at the
+same price: of the latest invoice first, and of no unit twice.
 """
 
 import hashlib
@@ -12,17 +13,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from simulator.invoices import DISCOUNT, FEES, POSTAGE, Invoice, Left, Row, Unusable, price_of, quantity_of, time_of
+from simulator.invoices import (
+    DISCOUNT,
+    FEES,
+    POSTAGE,
+    Invoice,
+    Left,
+    Row,
+    Unusable,
+    price_of,
+    quantity_of,
+    time_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What one note gives back of one invoice; `lines`: units by the invoice's line numbers, which begin at 1."""
+    """What one note gives back of one invoice; `lines`: units by the invoice's line numbers,
+    which begin at 1.
+    """
 
     note: str
     invoice: Invoice
     lines: tuple[tuple[int, int], ...]
-    rows: int = 0  # how many rows of the file are in it; one that is in several is counted in the first
+    # how many rows of the file are in it; one that is in several is counted in the first
+    rows: int = 0
 
     @property
     def units(self) -> int:
@@ -35,8 +50,13 @@ class Credit:
         return sum(units * self.invoice.goods[line - 1].price for line, units in self.lines)
 
     def key(self, label: str = "") -> UUID:
-        """What its requests derive their ids from: the same for the same credit in whichever file, and another with another label."""
-        return uuid5(self.invoice.key(label), hashlib.sha256(json.dumps([self.note, *self.lines]).encode()).hexdigest())
+        """What its requests derive their ids from: the same for the same credit in whichever
+        file, and another with another label.
+        """
+        return uuid5(
+            self.invoice.key(label),
+            hashlib.sha256(json.dumps([self.note, *self.lines]).encode()).hexdigest(),
+        )
 
 
 class _Bought:
@@ -60,7 +80,11 @@ class _Bought:
             raise Unusable("a credit without a customer")
         if not list(self._lines(row, time)):
             raise Unusable("no earlier invoice of its customer in the file has it")
-        fitting = [(invoice, line, left) for invoice, line, cost, left in self._lines(row, time) if cost == price]
+        fitting = [
+            (invoice, line, left)
+            for invoice, line, cost, left in self._lines(row, time)
+            if cost == price
+        ]
         if not fitting:
             raise Unusable("no earlier invoice of its customer in the file has it at this price")
         if units > sum(left for *_, left in fitting):
@@ -74,7 +98,9 @@ class _Bought:
         return taken
 
     def _lines(self, row: Row, time: datetime) -> Iterator[tuple[Invoice, int, int, int]]:
-        """Invoice, line, price and units left of what its customer had bought of the row's goods by then, the latest first."""
+        """Invoice, line, price and units left of what its customer had bought of the row's goods
+        by then, the latest first.
+        """
         for invoice in self._of[row.buyer]:
             for line, good in enumerate(invoice.goods, 1):
                 if good.sku == row.sku and invoice.time <= time:
@@ -82,7 +108,9 @@ class _Bought:
 
 
 def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit], list[Left]]:
-    """What the rows of credit notes give back of these invoices, and the rows that give nothing back, each with its reason."""
+    """What the rows of credit notes give back of these invoices, and the rows that give nothing
+    back, each with its reason.
+    """
     bought, left = _Bought(invoices), list[Left]()
     lines: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     counted: Counter[tuple[str, str]] = Counter()
@@ -96,7 +124,10 @@ def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit
         for invoice, line, units in taken:
             lines[row.invoice, invoice.number][line] += units
         counted[row.invoice, taken[0][0].number] += 1
-    found = [Credit(note, credited[number], tuple(sorted(units.items())), counted[note, number]) for (note, number), units in lines.items()]
+    found = [
+        Credit(note, credited[number], tuple(sorted(units.items())), counted[note, number])
+        for (note, number), units in lines.items()
+    ]
     return found, left
 
 

@@ -34,15 +34,24 @@ async def demo(services: Services, world: World, say: Say, patience_s: float) ->
     key = uuid4()
     try:
         await _stock(services, key, say, patience_s)
-        order = (await services.ask(services.orders.CreateOrder, checkout(key), patience_s=patience_s)).order
+        order = (
+            await services.ask(services.orders.CreateOrder, checkout(key), patience_s=patience_s)
+        ).order
     except Failure as failure:
         say(f"The order could not be placed: {reason(failure)}: {failure}")
         return False
-    say(f"order {order.order_number} ({order.order_id}): {_contents(order)}, {from_message(order.total_amount)}")
+    say(
+        f"order {order.order_number} ({order.order_id}): {_contents(order)},"
+        f" {from_message(order.total_amount)}"
+    )
     followed = world.follow(order)
     try:
         last = await _walk(services, order, key, say, patience_s)
-        order = (await services.ask(services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id))).order
+        order = (
+            await services.ask(
+                services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id)
+            )
+        ).order
     except (TimeoutError, Failure) as error:
         trouble = f"{reason(error)}: {error}" if isinstance(error, Failure) else followed.trouble
         say(f"Not delivered: {await why_stuck(services, order.order_id, trouble)}")
@@ -51,7 +60,10 @@ async def demo(services: Services, world: World, say: Say, patience_s: float) ->
         say(f"parcel from {parcel.warehouse_id}: tracking number {parcel.tracking_number}")
     delivered = last.new_status == order_pb2.ORDER_STATUS_DELIVERED
     seconds = (_time(last.occur_time) - _time(order.create_time)).total_seconds()
-    say(f"{name_of(order_pb2.OrderStatus, last.new_status).capitalize()} {seconds:.1f} s after checkout.")
+    say(
+        f"{name_of(order_pb2.OrderStatus, last.new_status).capitalize()} {seconds:.1f} s after"
+        " checkout."
+    )
     return delivered
 
 
@@ -61,21 +73,32 @@ def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
         request_id=requests.request_id(key, "CreateOrder"),
         customer_id="demo",
         items=[
-            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=requests.pence(price))
+            order_service_pb2.NewOrderItem(
+                sku=sku, quantity=quantity, unit_price=requests.pence(price)
+            )
             for sku, (quantity, price) in BASKET.items()
         ],
         shipping_amount=requests.pence(SHIPPING),
         recipient=order_pb2.Recipient(
-            name="Ada Lovelace", address_lines=["12 St James's Square"], locality="London", postal_code="SW1Y 4JH", country_code="GB"
+            name="Ada Lovelace",
+            address_lines=["12 St James's Square"],
+            locality="London",
+            postal_code="SW1Y 4JH",
+            country_code="GB",
         ),
     )
 
 
 async def _stock(services: Services, key: UUID, say: Say, patience_s: float) -> None:
     """Books stock of what there is too little of."""
-    wanted = [inventory_service_pb2.WantedLine(sku=sku, quantity=quantity) for sku, (quantity, _) in BASKET.items()]
+    wanted = [
+        inventory_service_pb2.WantedLine(sku=sku, quantity=quantity)
+        for sku, (quantity, _) in BASKET.items()
+    ]
     request = inventory_service_pb2.CheckAvailabilityRequest(lines=wanted)
-    answer = await services.ask(services.inventory.CheckAvailability, request, patience_s=patience_s)
+    answer = await services.ask(
+        services.inventory.CheckAvailability, request, patience_s=patience_s
+    )
     for entry in answer.skus:
         if entry.sellable >= entry.asked:
             continue
@@ -89,9 +112,17 @@ async def _stock(services: Services, key: UUID, say: Say, patience_s: float) -> 
         say(f"stock {STOCK} × {entry.sku} arrive in {warehouse}")
 
 
-async def _walk(services: Services, order: order_pb2.Order, key: UUID, say: Say, patience_s: float) -> order_pb2.OrderTransition:
-    """Pays, and prints the timeline meanwhile; returns the last transition. Raises TimeoutError, or the Failure of either."""
-    paying = asyncio.create_task(services.ask(services.payments.CreatePayment, requests.payment(order, key), patience_s=patience_s))
+async def _walk(
+    services: Services, order: order_pb2.Order, key: UUID, say: Say, patience_s: float
+) -> order_pb2.OrderTransition:
+    """Pays, and prints the timeline meanwhile; returns the last transition. Raises TimeoutError,
+    or the Failure of either.
+    """
+    paying = asyncio.create_task(
+        services.ask(
+            services.payments.CreatePayment, requests.payment(order, key), patience_s=patience_s
+        )
+    )
     telling = asyncio.create_task(_print_timeline(services, order, say, patience_s))
     try:
         async with asyncio.timeout(patience_s):
@@ -104,12 +135,17 @@ async def _walk(services: Services, order: order_pb2.Order, key: UUID, say: Say,
         telling.cancel()
 
 
-async def _print_timeline(services: Services, order: order_pb2.Order, say: Say, patience_s: float) -> order_pb2.OrderTransition:
+async def _print_timeline(
+    services: Services, order: order_pb2.Order, say: Say, patience_s: float
+) -> order_pb2.OrderTransition:
     """Prints the order's transitions up to its end; returns the last."""
     async with aclosing(timeline(services.orders, order.order_id, patience_s)) as transitions:
         async for transition in transitions:
             status = name_of(order_pb2.OrderStatus, transition.new_status)
-            say(f"{_time(transition.occur_time):%H:%M:%S.%f}"[:12] + f"  {status:<10}  {transition.reason}")
+            say(
+                f"{_time(transition.occur_time):%H:%M:%S.%f}"[:12]
+                + f"  {status:<10}  {transition.reason}"
+            )
             if transition.new_status in ENDS:
                 return transition
     raise AssertionError("a watch ends after one of ENDS")

@@ -1,4 +1,6 @@
-"""Why an order goes no further: which step is stuck, and what to look at. Asks the services what they know of it."""
+"""Why an order goes no further: which step is stuck, and what to look at. Asks the services what
+they know of it.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,18 +17,36 @@ from simulator.services import Services
 
 LOOK_S = 5.0
 PAID = frozenset({payment_pb2.PAYMENT_STATUS_CAPTURED, payment_pb2.PAYMENT_STATUS_NOT_REQUIRED})
-WITH_CARRIER = frozenset({fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED})
+WITH_CARRIER = frozenset(
+    {fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED}
+)
 
 
 async def why_stuck(services: Services, order_id: str, trouble: str = "") -> str:
     """One or two sentences. `trouble` is the last failure that those who work for the order met."""
     try:
-        order = (await _ask(services, services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
-        payments = await _ask(services, services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))
-        works = await _ask(
-            services, services.fulfillments.ListFulfillments, fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id)
+        order = (
+            await _ask(
+                services,
+                services.orders.GetOrder,
+                order_service_pb2.GetOrderRequest(order_id=order_id),
+            )
+        ).order
+        payments = await _ask(
+            services,
+            services.payments.ListPayments,
+            payment_service_pb2.ListPaymentsRequest(order_id=order_id),
         )
-        shipments = await _ask(services, services.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(order_id=order_id))
+        works = await _ask(
+            services,
+            services.fulfillments.ListFulfillments,
+            fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id),
+        )
+        shipments = await _ask(
+            services,
+            services.shipping.ListShipments,
+            shipping_service_pb2.ListShipmentsRequest(order_id=order_id),
+        )
     except Failure as failure:
         return f"it cannot be looked into: {failure}"
     found = diagnosis(order, payments.payments, works.fulfillments, shipments.shipments)
@@ -64,26 +84,42 @@ def _unshipped(works: Sequence[fulfillment_pb2.Fulfillment]) -> str:
     for work in works:
         where = f"the fulfilment in {work.warehouse_id}"
         if work.status == fulfillment_pb2.FULFILLMENT_STATUS_PLANNING and not work.stock_committed:
-            return f"{where} waits for its stock to be committed: {_look('warehouse', 'fulfillment')}"
+            return (
+                f"{where} waits for its stock to be committed: {_look('warehouse', 'fulfillment')}"
+            )
         if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY:
-            return f"{where} is packed and waits for its shipment: {_look('shipping', 'fulfillment')}"
+            return (
+                f"{where} is packed and waits for its shipment: {_look('shipping', 'fulfillment')}"
+            )
         if work.status not in WITH_CARRIER:
             status = name_of(fulfillment_pb2.FulfillmentStatus, work.status)
             return f"{where} is {status} and goes no further: {_look('fulfillment')}"
-    return f"every fulfilment is with its carrier, and the order has not heard of it: {_look('shipping', 'order')}"
+    return (
+        "every fulfilment is with its carrier, and the order has not heard of it:"
+        f" {_look('shipping', 'order')}"
+    )
 
 
 def _undelivered(shipments: Sequence[shipping_pb2.Shipment]) -> str:
     for shipment in shipments:
         if shipment.status != shipping_pb2.SHIPMENT_STATUS_DELIVERED:
             status = name_of(shipping_pb2.ShipmentStatus, shipment.status)
-            return f"the shipment from {shipment.warehouse_id} is {status} and goes no further: {_look('shipping')}"
-    return f"every shipment is delivered, and the order has not heard of it: {_look('shipping', 'order')}"
+            return (
+                f"the shipment from {shipment.warehouse_id} is {status} and goes no further:"
+                f" {_look('shipping')}"
+            )
+    return (
+        "every shipment is delivered, and the order has not heard of it:"
+        f" {_look('shipping', 'order')}"
+    )
 
 
 def _look(*services: str) -> str:
     logs = " and ".join(f".ordermesh/logs/{service}.log" for service in services)
-    return f"look at the log and the failed events of {' and '.join(services)} (`make run` keeps {logs})"
+    return (
+        f"look at the log and the failed events of {' and '.join(services)} (`make run` keeps"
+        f" {logs})"
+    )
 
 
 async def _ask(services: Services, method: Any, request: Message) -> Any:

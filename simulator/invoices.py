@@ -1,7 +1,9 @@
-"""A shop's invoices, made of the rows of a file: what can be ordered again, and row by row what cannot, and why. Pure.
+"""A shop's invoices, made of the rows of a file: what can be ordered again, and row by row what
+cannot, and why. Pure.
 
-Postage and discounts stand among the goods; they become the order's shipping and discount. Amounts are pounds in the file and pence
-here. The file as a whole is ledger.py's, the credit notes are credits.py's.
+Postage and discounts stand among the goods; they become the order's shipping and discount. Amounts
+are pounds in the file and pence here. The file as a whole is ledger.py's, the credit notes are
+credits.py's.
 """
 
 import hashlib
@@ -27,11 +29,19 @@ POSTAGE: Final = frozenset({"POST", "DOT", "C2"})  # postage, the carrier's char
 DISCOUNT: Final = "D"
 FEES: Final = frozenset({"AMAZONFEE", "BANK CHARGES", "B", "CRUK"})  # the shop's own book-keeping
 
-# General categories of Unicode: control, format (but for joiners in the middle, which no edition has), surrogate, line, paragraph.
+# General categories of Unicode: control, format (but for joiners in the middle, which no edition
+# has), surrogate, line, paragraph.
 UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 # With strokes the month stands first: so does the data set's own edition.
-TIME_FORMATS: Final = ("%d-%m-%y %H:%M", "%d-%m-%Y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%m/%d/%Y %H:%M", "%m/%d/%y %H:%M")
+TIME_FORMATS: Final = (
+    "%d-%m-%y %H:%M",
+    "%d-%m-%Y %H:%M",
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%d %H:%M",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%y %H:%M",
+)
 
 _WHOLE: Final = re.compile(r"-?[0-9]{1,12}")
 _DECIMAL: Final = re.compile(r"-?(?:[0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})")
@@ -45,7 +55,9 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the file as it stands there; `line` is its line in the file, the header being line 1."""
+    """A row of the file as it stands there; `line` is its line in the file, the header being
+    line 1.
+    """
 
     line: int
     invoice: str
@@ -110,7 +122,9 @@ class Discount:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """What can be ordered. `postage` and `discount` are pence, both of zero or more; no customer: a guest."""
+    """What can be ordered. `postage` and `discount` are pence, both of zero or more; no
+    customer: a guest.
+    """
 
     number: str
     time: datetime
@@ -133,14 +147,20 @@ class Invoice:
         return sum(good.amount for good in self.goods) + self.postage - self.discount
 
     def key(self, label: str = "") -> UUID:
-        """What its requests derive their ids from: the same for the same invoice in whichever file, and another with another label."""
+        """What its requests derive their ids from: the same for the same invoice in whichever
+        file, and another with another label.
+        """
         content = [label, self.number, self.customer, self.country, self.postage, self.discount]
-        text = json.dumps([*content, *([good.sku, good.quantity, good.price] for good in self.goods)])
+        text = json.dumps(
+            [*content, *([good.sku, good.quantity, good.price] for good in self.goods)]
+        )
         return uuid5(_NAMESPACE, hashlib.sha256(text.encode()).hexdigest())
 
 
 def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]]:
-    """The order that the rows of one invoice make, if they make one, and the rows that are no part of it."""
+    """The order that the rows of one invoice make, if they make one, and the rows that are no
+    part of it.
+    """
     left: list[Left] = []
     used: list[tuple[Row, Good | Postage | Discount]] = []
     for row in rows:
@@ -149,11 +169,17 @@ def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]
         except Unusable as fault:
             left.append(Left(row, str(fault)))
     if _of(used, Discount) > _of(used, Good):
-        left += [Left(row, "a discount of more than the goods cost") for row, entry in used if isinstance(entry, Discount)]
+        left += [
+            Left(row, "a discount of more than the goods cost")
+            for row, entry in used
+            if isinstance(entry, Discount)
+        ]
         used = [(row, entry) for row, entry in used if not isinstance(entry, Discount)]
     goods = tuple(entry for _, entry in used if isinstance(entry, Good))
     if not 0 < len(goods) <= LINES_MAX:
-        reason = f"an invoice of more than {LINES_MAX} lines" if goods else "an invoice without goods"
+        reason = (
+            f"an invoice of more than {LINES_MAX} lines" if goods else "an invoice without goods"
+        )
         return None, left + [Left(row, reason) for row, _ in used]
     invoice = Invoice(
         number=number,
@@ -169,7 +195,9 @@ def invoice_of(number: str, rows: list[Row]) -> tuple[Invoice | None, list[Left]
     return invoice, left
 
 
-def _of(used: list[tuple[Row, Good | Postage | Discount]], kind: type[Good | Postage | Discount]) -> int:
+def _of(
+    used: list[tuple[Row, Good | Postage | Discount]], kind: type[Good | Postage | Discount]
+) -> int:
     """What the rows of one kind amount to, in pence."""
     return sum(entry.amount for _, entry in used if isinstance(entry, kind))
 
@@ -200,7 +228,9 @@ def _entry(row: Row) -> Good | Postage | Discount:
 
 
 def quantity_of(row: Row) -> int:
-    """Units, negative where they are given back. Raises Unusable, for names that are too long too."""
+    """Units, negative where they are given back. Raises Unusable, for names that are too long
+    too.
+    """
     if max(len(row.invoice), len(row.sku), len(row.customer)) > NAME_LENGTH_MAX:
         raise Unusable(f"a number or code of more than {NAME_LENGTH_MAX} characters")
     if not all(map(_printable, (row.invoice, row.sku, row.customer, row.country))):
@@ -230,14 +260,17 @@ def time_of(row: Row) -> datetime:
     """Of the shop's clock. Raises Unusable."""
     for form in TIME_FORMATS:
         try:
-            return datetime.strptime(row.time, form)  # noqa: DTZ007  the file says no zone, and none is made up
+            # the file says no zone, and none is made up
+            return datetime.strptime(row.time, form)  # noqa: DTZ007
         except ValueError:
             continue
     raise Unusable("a date that cannot be read")
 
 
 def _printable(text: str) -> bool:
-    """Whether it has no control or format characters: one in a name would have the whole invoice refused."""
+    """Whether it has no control or format characters: one in a name would have the whole invoice
+    refused.
+    """
     return not any(unicodedata.category(character) in UNPRINTABLE for character in text)
 
 

@@ -1,8 +1,9 @@
-"""A file of invoices, read from CSV: what can be ordered, what comes back of that, and what is left. Pure but for `read`.
+"""A file of invoices, read from CSV: what can be ordered, what comes back of that, and what is
+left. Pure but for `read`.
 
-The format is that of the Online Retail data set: one row a line, InvoiceNo, StockCode, Description, Quantity, InvoiceDate
-(day-month-year), UnitPrice, CustomerID, Country, between commas, semicolons or tabs. A number that begins with C is a credit note's,
-and its quantities are negative.
+The format is that of the Online Retail data set: one row a line, InvoiceNo, StockCode, Description,
+Quantity, InvoiceDate (day-month-year), UnitPrice, CustomerID, Country, between commas, semicolons
+or tabs. A number that begins with C is a credit note's, and its quantities are negative.
 """
 
 import csv
@@ -37,7 +38,9 @@ class FileFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What a file holds: every row of it stands in an invoice, in a credit, or is left, with its reason."""
+    """What a file holds: every row of it stands in an invoice, in a credit, or is left, with its
+    reason.
+    """
 
     invoices: tuple[Invoice, ...]
     left: tuple[Left, ...]
@@ -59,7 +62,8 @@ def read(path: Path) -> Ledger:
 
 
 def parse(text: str) -> Ledger:
-    """The invoices in a CSV text, in the order of their first rows, and what its credit notes give back of them.
+    """The invoices in a CSV text, in the order of their first rows, and what its credit notes give
+    back of them.
 
     Raises FileFault where it has not the columns of invoices.
     """
@@ -81,12 +85,19 @@ def parse(text: str) -> Ledger:
         if invoice:
             invoices.append(invoice)
     credited, unmatched = match(notes, invoices)
-    return Ledger(tuple(invoices), tuple(sorted([*left, *unmatched], key=lambda entry: entry.row.line)), len(rows), tuple(credited))
+    return Ledger(
+        tuple(invoices),
+        tuple(sorted([*left, *unmatched], key=lambda entry: entry.row.line)),
+        len(rows),
+        tuple(credited),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """How the header says that rows are to be read: the delimiter, how many fields there are, and in which place each column stands."""
+    """How the header says that rows are to be read: the delimiter, how many fields there are,
+    and in which place each column stands.
+    """
 
     delimiter: str
     width: int
@@ -94,7 +105,10 @@ class _Columns:
 
     def row(self, line: int, fields: Sequence[str]) -> Row:
         """The row that ends on that line."""
-        values = {name: fields[place].strip() if place < len(fields) else "" for name, place in self.places.items()}
+        values = {
+            name: fields[place].strip() if place < len(fields) else ""
+            for name, place in self.places.items()
+        }
         if self.delimiter == ";":  # then a comma stands before the pence
             values["price"] = values["price"].replace(",", ".", 1)
         return Row(line, **values)
@@ -105,12 +119,16 @@ class _Columns:
         return fields
 
     def whole(self, fields: Sequence[str]) -> bool:
-        """Whether there are no more fields than the header has: delimiters at the end are no fields."""
+        """Whether there are no more fields than the header has: delimiters at the end are no
+        fields.
+        """
         return not any(field.strip() for field in fields[self.width :])
 
 
 def _rows(text: str) -> Iterator[Row | Left]:
-    """Every row of the file, read or left with its reason: each line that is not blank is in one. Raises FileFault for the header."""
+    """Every row of the file, read or left with its reason: each line that is not blank is in
+    one. Raises FileFault for the header.
+    """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     columns = _columns(lines[0])
     place = 1
@@ -124,8 +142,8 @@ def _rows(text: str) -> Iterator[Row | Left]:
 def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row | Left | None]:
     """How many lines the row at this place has, and the row; None where it is blank.
 
-    A field in quotes may go on over LINES_OF_ROW_MAX lines. A quote that is not closed there, or closed by another row's, costs its own
-    line and no other.
+    A field in quotes may go on over LINES_OF_ROW_MAX lines. A quote that is not closed there, or
+    closed by another row's, costs its own line and no other.
     """
     fault = ""
     for count in range(1, 1 + min(LINES_OF_ROW_MAX, len(lines) - place)):
@@ -148,13 +166,30 @@ def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row 
 
 
 def _columns(header: str) -> _Columns:
-    """The columns of the file, by the first delimiter that yields them all. Raises FileFault where none does."""
+    """The columns of the file, by the first delimiter that yields them all. Raises FileFault
+    where none does.
+    """
     faults = []
     for delimiter, name in DELIMITERS.items():
         names = [each.strip().strip('"') for each in header.split(delimiter)]
-        places = {column: next((names.index(each) for each in known if each in names), None) for column, known in COLUMNS.items()}
+        places = {
+            column: next((names.index(each) for each in known if each in names), None)
+            for column, known in COLUMNS.items()
+        }
         missing = [COLUMNS[column][0] for column, place in places.items() if place is None]
         if not missing:
-            return _Columns(delimiter, len(names), {column: place for column, place in places.items() if place is not None})
-        faults.append((len(missing), f"These are not invoices: the first line, split at {name}, names no column {', '.join(missing)}."))
+            return _Columns(
+                delimiter,
+                len(names),
+                {column: place for column, place in places.items() if place is not None},
+            )
+        faults.append(
+            (
+                len(missing),
+                (
+                    f"These are not invoices: the first line, split at {name}, names no column"
+                    f" {', '.join(missing)}."
+                ),
+            )
+        )
     raise FileFault(f"{min(faults)[1]} Fields may stand between commas, semicolons or tabs.")

@@ -1,4 +1,6 @@
-"""`load`: orders at a steady rate, whoever waits (open loop), each through its whole lifetime, and what they met with."""
+"""`load`: orders at a steady rate, whoever waits (open loop), each through its whole lifetime,
+and what they met with.
+"""
 
 import asyncio
 import math
@@ -35,18 +37,29 @@ class Load:
 
     @property
     def healthy(self) -> bool:
-        """Every order was delivered. Stock and money are there for all, so that a refusal or a cancellation is the services' own."""
+        """Every order was delivered. Stock and money are there for all, so that a refusal or a
+        cancellation is the services' own.
+        """
         return all(purchase.outcome == DELIVERED for purchase in self.purchases)
 
 
-async def load(services: Services, shoppers: Shoppers, *, rate: float, duration_s: float, tell: Callable[[str], None]) -> Load:
-    """Sends `rate` orders a second for `duration_s`, and waits for the end of each, as long as shoppers have patience.
+async def load(
+    services: Services,
+    shoppers: Shoppers,
+    *,
+    rate: float,
+    duration_s: float,
+    tell: Callable[[str], None],
+) -> Load:
+    """Sends `rate` orders a second for `duration_s`, and waits for the end of each, as long as
+    shoppers have patience.
 
-    An order's times count from when it was due, so that a sender that cannot keep up hides nothing. Raises a Failure where the stock
-    for it cannot be booked.
+    An order's times count from when it was due, so that a sender that cannot keep up hides nothing.
+    Raises a Failure where the stock for it cannot be booked.
     """
     count, run = max(1, round(rate * duration_s)), uuid4()
-    stock = dict.fromkeys(SKUS, count * LINES_MAX * UNITS_MAX)  # enough, should all of them want the same
+    # enough, should all of them want the same
+    stock = dict.fromkeys(SKUS, count * LINES_MAX * UNITS_MAX)
     for receipt in requests.receipts(stock, run):
         await services.ask(services.inventory.ReceiveStock, receipt, patience_s=shoppers.patience_s)
     services.troubles.clear()
@@ -60,7 +73,10 @@ async def load(services: Services, shoppers: Shoppers, *, rate: float, duration_
         if number and number % max(1, round(rate)) == 0:
             tell(f"{number} of {count} sent, {sum(task.done() for task in buying)} through")
     sent = time.monotonic() - began
-    tell(f"{count} sent in {sent:.1f} s; waiting for {sum(not task.done() for task in buying)} that are under way")
+    tell(
+        f"{count} sent in {sent:.1f} s; waiting for {sum(not task.done() for task in buying)} that"
+        " are under way"
+    )
     return Load(tuple(await asyncio.gather(*buying)), services.troubles, sent)
 
 
@@ -72,14 +88,21 @@ def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
         request_id=requests.request_id(key, "CreateOrder"),
         customer_id="load",
         items=[
-            order_service_pb2.NewOrderItem(sku=sku, quantity=chance.randint(1, UNITS_MAX), unit_price=requests.pence(PRICE)) for sku in skus
+            order_service_pb2.NewOrderItem(
+                sku=sku, quantity=chance.randint(1, UNITS_MAX), unit_price=requests.pence(PRICE)
+            )
+            for sku in skus
         ],
-        recipient=order_pb2.Recipient(name="Customer of load", address_lines=["1 High Street"], country_code="GB"),
+        recipient=order_pb2.Recipient(
+            name="Customer of load", address_lines=["1 High Street"], country_code="GB"
+        ),
     )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` per cent of the values do not exceed (nearest rank). Not of an empty sequence."""
+    """The smallest value that at least `percent` per cent of the values do not exceed (nearest
+    rank). Not of an empty sequence.
+    """
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
@@ -87,8 +110,10 @@ def report(run: Load) -> Iterator[str]:
     """What a run says at its end. Pure."""
     outcomes = Counter(purchase.outcome for purchase in run.purchases)
     count = len(run.purchases)
-    yield f"{count} orders sent in {run.seconds:.1f} s ({count / max(run.seconds, 1e-9):.1f} a second): " + ", ".join(
-        f"{number} {outcome}" for outcome, number in outcomes.most_common()
+    yield (
+        f"{count} orders sent in {run.seconds:.1f} s ({count / max(run.seconds, 1e-9):.1f} a"
+        " second): "
+        + ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
     )
     yield f"{'seconds':<22}" + "".join(f"{f'p{percent}':>9}" for percent in PERCENTILES)
     measures = {
@@ -98,7 +123,10 @@ def report(run: Load) -> Iterator[str]:
     }
     for name, taken in measures.items():
         seconds = [each for each in taken if each is not None]
-        figures = (f"{percentile(seconds, percent):>9.3f}" if seconds else f"{'-':>9}" for percent in PERCENTILES)
+        figures = (
+            f"{percentile(seconds, percent):>9.3f}" if seconds else f"{'-':>9}"
+            for percent in PERCENTILES
+        )
         yield f"{name:<22}" + "".join(figures)
     if run.troubles:
         yield "failed calls, by method and reason (what may be a moment's trouble was tried again):"
@@ -106,6 +134,9 @@ def report(run: Load) -> Iterator[str]:
             yield f"  {number:>6} × {trouble}"
     unhappy = [purchase for purchase in run.purchases if purchase.outcome != DELIVERED]
     for purchase in unhappy[:SHOWN_MAX]:
-        yield f"  {purchase.outcome}: {purchase.order.order_id if purchase.order else 'no order'}: {purchase.why}"
+        yield (
+            f"  {purchase.outcome}: {purchase.order.order_id if purchase.order else 'no order'}:"
+            f" {purchase.why}"
+        )
     if len(unhappy) > SHOWN_MAX:
         yield f"  and {len(unhappy) - SHOWN_MAX} more"

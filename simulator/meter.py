@@ -17,15 +17,27 @@ class Meter:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total, self._done = console, total, 0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self._bar = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self._task = self._bar.add_task("replaying", total=total)
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bar.stop()
 
     def walked(self, walked: Walked) -> None:
@@ -43,4 +55,7 @@ def line(walked: Walked, done: int, total: int) -> str:
     width = len(str(total))
     amount = str(Money(invoice.total, CURRENCY))
     back = "".join(f", {each.credit.units} units back: {each.outcome}" for each in walked.returned)
-    return f"{done:>{width}}/{total}  {invoice.number:<8} {invoice.units:>6} units {amount:>14}  {purchase.outcome}{back}"
+    return (
+        f"{done:>{width}}/{total}  {invoice.number:<8} {invoice.units:>6} units {amount:>14} "
+        f" {purchase.outcome}{back}"
+    )

@@ -1,4 +1,6 @@
-"""`replay`: every invoice of a file walks through its whole lifetime, and what its credit notes give back comes back."""
+"""`replay`: every invoice of a file walks through its whole lifetime, and what its credit notes
+give back comes back.
+"""
 
 import asyncio
 import time
@@ -33,7 +35,9 @@ class Walked:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A file that was replayed: what came of each invoice, and what the services have in their books for them all."""
+    """A file that was replayed: what came of each invoice, and what the services have in their
+    books for them all.
+    """
 
     ledger: Ledger
     walked: tuple[Walked, ...]
@@ -42,11 +46,18 @@ class Replay:
 
 
 async def replay(
-    services: Services, shoppers: Shoppers, ledger: Ledger, *, label: str, concurrency: int, tell: Callable[[Walked], None]
+    services: Services,
+    shoppers: Shoppers,
+    ledger: Ledger,
+    *,
+    label: str,
+    concurrency: int,
+    tell: Callable[[Walked], None],
 ) -> Replay:
     """Walks every invoice, `concurrency` of them at once, and says of each when it is through.
 
-    The same file again (with the same label) finds the same orders. Raises a Failure where the books cannot be asked for at the end.
+    The same file again (with the same label) finds the same orders. Raises a Failure where the
+    books cannot be asked for at the end.
     """
     began, turns = time.monotonic(), asyncio.Semaphore(concurrency)
 
@@ -58,7 +69,9 @@ async def replay(
         async with turns:
             walked = Walked(invoice, await _buy(services, shoppers, invoice, label))
             if credited := credits_of[invoice.number]:
-                walked = replace(walked, returned=await _give_back(services, shoppers, walked, credited, label))
+                walked = replace(
+                    walked, returned=await _give_back(services, shoppers, walked, credited, label)
+                )
         tell(walked)
         return walked
 
@@ -75,14 +88,21 @@ async def _give_back(
     order = walked.purchase.order
     if not walked.arrived or not order:
         return tuple(Returned(credit, REFUSED, "its order did not arrive") for credit in credited)
-    return tuple([await give_back(services, credit, order, label=label, patience_s=shoppers.patience_s) for credit in credited])
+    return tuple(
+        [
+            await give_back(services, credit, order, label=label, patience_s=shoppers.patience_s)
+            for credit in credited
+        ]
+    )
 
 
 async def _buy(services: Services, shoppers: Shoppers, invoice: Invoice, label: str) -> Purchase:
     """Brings the stock that the invoice needs, and buys it."""
     try:
         for receipt in requests.stock_for(invoice, label):
-            await services.ask(services.inventory.ReceiveStock, receipt, patience_s=shoppers.patience_s)
+            await services.ask(
+                services.inventory.ReceiveStock, receipt, patience_s=shoppers.patience_s
+            )
     except Failure as failure:
         return Purchase(REFUSED, f"its stock could not be booked: {reason(failure)}: {failure}")
     return await shoppers.buy(requests.checkout(invoice, label), invoice.key(label))

@@ -1,4 +1,6 @@
-"""What a replay says at its end: row by row what was left out, one by one what did not arrive or come back, and a summary. Pure."""
+"""What a replay says at its end: row by row what was left out, one by one what did not arrive or
+come back, and a summary. Pure.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,21 +12,37 @@ from simulator.returns import CLOSED, Returned
 
 
 def complete(replay: Replay) -> bool:
-    """Every order has arrived, every credit came back, and the services' books agree with the file to the unit and to the penny."""
+    """Every order has arrived, every credit came back, and the services' books agree with the
+    file to the unit and to the penny.
+    """
     return _through(replay) and _agree(replay)
 
 
 def _through(replay: Replay) -> bool:
     """Every order has arrived, and every credit came back."""
-    return all(walked.arrived and all(each.outcome == CLOSED for each in walked.returned) for walked in replay.walked)
+    return all(
+        walked.arrived and all(each.outcome == CLOSED for each in walked.returned)
+        for walked in replay.walked
+    )
 
 
 def _agree(replay: Replay) -> bool:
-    """What was bought, and what came back. A credit of a discounted invoice is refunded with what was paid for its units."""
+    """What was bought, and what came back. A credit of a discounted invoice is refunded with
+    what was paid for its units.
+    """
     units, money, books = _units(replay), _money(replay), replay.books
-    bought = (books.ordered_units, books.shipped_units, books.ordered, books.captured) == (units, units, money, money)
+    bought = (books.ordered_units, books.shipped_units, books.ordered, books.captured) == (
+        units,
+        units,
+        money,
+        money,
+    )
     credited, amount = _credited(replay)
-    back = (books.returned_units, books.restocked_units, books.refunded) == (credited, credited, books.worth)
+    back = (books.returned_units, books.restocked_units, books.refunded) == (
+        credited,
+        credited,
+        books.worth,
+    )
     discounted = any(credit.invoice.discount for credit in replay.ledger.credits)
     return bought and back and (books.worth <= amount if discounted else books.worth == amount)
 
@@ -38,7 +56,12 @@ def lines(replay: Replay) -> Iterator[str]:
     if failed:
         yield "Not delivered:"
         yield from map(not_delivered, failed)
-    kept = [returned for walked in replay.walked for returned in walked.returned if returned.outcome != CLOSED]
+    kept = [
+        returned
+        for walked in replay.walked
+        for returned in walked.returned
+        if returned.outcome != CLOSED
+    ]
     if kept:
         yield "Not returned:"
         yield from map(not_returned, kept)
@@ -48,11 +71,16 @@ def lines(replay: Replay) -> Iterator[str]:
 def left_out(left: Left) -> str:
     """A row of the file that is in no order and no return, and why."""
     row = left.row
-    return f"  line {row.line:>6}  {row.invoice:<10} {row.sku:<12} {row.quantity:>7} x {row.price:<8} {left.reason}"
+    return (
+        f"  line {row.line:>6}  {row.invoice:<10} {row.sku:<12} {row.quantity:>7} x {row.price:<8}"
+        f" {left.reason}"
+    )
 
 
 def not_delivered(walked: Walked) -> str:
-    """An order that did not arrive, and why. One that ended in an earlier replay stays so, however often the file is replayed."""
+    """An order that did not arrive, and why. One that ended in an earlier replay stays so,
+    however often the file is replayed.
+    """
     purchase = walked.purchase
     number = f" {purchase.order.order_number} ({purchase.order.order_id})" if purchase.order else ""
     why = f": {purchase.why}" if purchase.why else ""
@@ -63,7 +91,10 @@ def not_delivered(walked: Walked) -> str:
 def not_returned(returned: Returned) -> str:
     """A credit that did not come back, and why."""
     credit = returned.credit
-    return f"  credit note {credit.note} of invoice {credit.invoice.number}: {returned.outcome}: {returned.why}"
+    return (
+        f"  credit note {credit.note} of invoice {credit.invoice.number}: {returned.outcome}:"
+        f" {returned.why}"
+    )
 
 
 def summary(replay: Replay) -> Iterator[str]:
@@ -74,16 +105,30 @@ def summary(replay: Replay) -> Iterator[str]:
     yield f"{arrived} of {len(replay.walked)} orders delivered in {replay.seconds:.1f} s"
     yield f"  orders   {_counted(outcomes)}"
     if found := sum(walked.purchase.found for walked in replay.walked):
-        yield f"  again    {found} of them were there from an earlier replay, and nothing was ordered twice (--again LABEL orders anew)"
+        yield (
+            f"  again    {found} of them were there from an earlier replay, and nothing was ordered"
+            " twice (--again LABEL orders anew)"
+        )
     in_orders = f"{sum(invoice.rows for invoice in ledger.invoices):,} in orders"
-    in_returns = f", {sum(credit.rows for credit in ledger.credits):,} in returns" if ledger.credits else ""
+    in_returns = (
+        f", {sum(credit.rows for credit in ledger.credits):,} in returns" if ledger.credits else ""
+    )
     reasons = Counter(left.reason for left in ledger.left)
     why = "".join(f"; {count:,} {reason}" for reason, count in reasons.most_common())
-    yield f"  rows     {ledger.rows:,} in the file: {in_orders}{in_returns}, {len(ledger.left):,} left out{why}"
+    yield (
+        f"  rows     {ledger.rows:,} in the file: {in_orders}{in_returns}, {len(ledger.left):,}"
+        f" left out{why}"
+    )
     postage = sum(invoice.postage_units for invoice in ledger.invoices)
     paid_as = f" (and {postage:,} of postage, as shipping)" if postage else ""
-    yield f"  units    {_units(replay):,} in the file's orders{paid_as}: {books.ordered_units:,} ordered, {books.shipped_units:,} shipped"
-    yield f"  money    {_told(_money(replay))} in the file's orders: {_told(books.ordered)} ordered, {_told(books.captured)} captured"
+    yield (
+        f"  units    {_units(replay):,} in the file's orders{paid_as}: {books.ordered_units:,}"
+        f" ordered, {books.shipped_units:,} shipped"
+    )
+    yield (
+        f"  money    {_told(_money(replay))} in the file's orders: {_told(books.ordered)} ordered,"
+        f" {_told(books.captured)} captured"
+    )
     if ledger.credits:
         yield from _returns(replay)
     if _through(replay) and not _agree(replay):
@@ -95,9 +140,19 @@ def _returns(replay: Replay) -> Iterator[str]:
     books, (units, amount) = replay.books, _credited(replay)
     outcomes = Counter(returned.outcome for walked in replay.walked for returned in walked.returned)
     yield f"  returns  {_counted(outcomes)}"
-    yield f"  units    {units:,} in the file's credits: {books.returned_units:,} returned, {books.restocked_units:,} restocked"
-    unpaid = f" ({_told(amount - books.worth)} of it was never paid, by discounts)" if amount > books.worth else ""
-    yield f"  money    {_told(amount)} in the file's credits{unpaid}: {_told(books.refunded)} refunded"
+    yield (
+        f"  units    {units:,} in the file's credits: {books.returned_units:,} returned,"
+        f" {books.restocked_units:,} restocked"
+    )
+    unpaid = (
+        f" ({_told(amount - books.worth)} of it was never paid, by discounts)"
+        if amount > books.worth
+        else ""
+    )
+    yield (
+        f"  money    {_told(amount)} in the file's credits{unpaid}: {_told(books.refunded)}"
+        " refunded"
+    )
 
 
 def _counted(outcomes: Counter[str]) -> str:
@@ -106,7 +161,9 @@ def _counted(outcomes: Counter[str]) -> str:
 
 def _credited(replay: Replay) -> tuple[int, int]:
     """Units and pence of the credits."""
-    return sum(credit.units for credit in replay.ledger.credits), sum(credit.amount for credit in replay.ledger.credits)
+    return sum(credit.units for credit in replay.ledger.credits), sum(
+        credit.amount for credit in replay.ledger.credits
+    )
 
 
 def _units(replay: Replay) -> int:

@@ -1,4 +1,6 @@
-"""What shoppers and the shop's staff ask for, as requests. Pure: the same words for the same thing, so that a repeat is a repeat."""
+"""What shoppers and the shop's staff ask for, as requests. Pure: the same words for the same
+thing, so that a repeat is a repeat.
+"""
 
 import zlib
 from collections import Counter
@@ -20,7 +22,9 @@ WAREHOUSES: Final = ("london-1", "leeds-1")
 
 
 def request_id(key: UUID, step: str) -> str:
-    """The request_id of a step in what `key` stands for: the same whenever, and by whomever, the step is taken."""
+    """The request_id of a step in what `key` stands for: the same whenever, and by whomever, the
+    step is taken.
+    """
     return str(uuid5(key, step))
 
 
@@ -30,7 +34,9 @@ def pence(amount: int) -> MoneyMessage:
 
 
 def home(sku: str) -> str:
-    """The warehouse that keeps the SKU: always the same, two thirds of all in the first, so that many baskets need both."""
+    """The warehouse that keeps the SKU: always the same, two thirds of all in the first, so that
+    many baskets need both.
+    """
     return WAREHOUSES[0] if zlib.crc32(sku.encode()) % 3 else WAREHOUSES[1]
 
 
@@ -42,17 +48,25 @@ def checkout(invoice: Invoice, label: str = "") -> order_service_pb2.CreateOrder
         customer_id=invoice.customer,
         external_reference=invoice.number,
         items=[
-            order_service_pb2.NewOrderItem(sku=good.sku, quantity=good.quantity, unit_price=pence(good.price)) for good in invoice.goods
+            order_service_pb2.NewOrderItem(
+                sku=good.sku, quantity=good.quantity, unit_price=pence(good.price)
+            )
+            for good in invoice.goods
         ],
         discount_amount=pence(invoice.discount) if invoice.discount else None,
         shipping_amount=pence(invoice.postage) if invoice.postage else None,
         recipient=order_pb2.Recipient(
-            name=name, address_lines=["1 High Street"], locality=invoice.country[:100], country_code=code_of(invoice.country)
+            name=name,
+            address_lines=["1 High Street"],
+            locality=invoice.country[:100],
+            country_code=code_of(invoice.country),
         ),
     )
 
 
-def payment(order: order_pb2.Order, key: UUID, token: str = TOKEN) -> payment_service_pb2.CreatePaymentRequest:
+def payment(
+    order: order_pb2.Order, key: UUID, token: str = TOKEN
+) -> payment_service_pb2.CreatePaymentRequest:
     """The whole order's payment."""
     return payment_service_pb2.CreatePaymentRequest(
         request_id=request_id(key, "CreatePayment"),
@@ -63,23 +77,31 @@ def payment(order: order_pb2.Order, key: UUID, token: str = TOKEN) -> payment_se
 
 
 def stock_for(invoice: Invoice, label: str = "") -> list[inventory_service_pb2.ReceiveStockRequest]:
-    """Receipts of exactly what the invoice needs, one a warehouse: each invoice brings its own stock, and brings it once."""
+    """Receipts of exactly what the invoice needs, one a warehouse: each invoice brings its own
+    stock, and brings it once.
+    """
     needed: Counter[str] = Counter()
     for good in invoice.goods:
         needed[good.sku] += good.quantity
     return receipts(needed, invoice.key(label))
 
 
-def receipts(needed: Mapping[str, int], key: UUID) -> list[inventory_service_pb2.ReceiveStockRequest]:
+def receipts(
+    needed: Mapping[str, int], key: UUID
+) -> list[inventory_service_pb2.ReceiveStockRequest]:
     """Receipts of units of up to 500 SKUs, one for each of the warehouses that keep them."""
     return [
         inventory_service_pb2.ReceiveStockRequest(
-            request_id=request_id(key, f"ReceiveStock:{warehouse}"), warehouse_id=warehouse, lines=_lines(skus, needed)
+            request_id=request_id(key, f"ReceiveStock:{warehouse}"),
+            warehouse_id=warehouse,
+            lines=_lines(skus, needed),
         )
         for warehouse in WAREHOUSES
         if (skus := [sku for sku in needed if home(sku) == warehouse])
     ]
 
 
-def _lines(skus: Iterable[str], needed: Mapping[str, int]) -> list[inventory_service_pb2.ReceivedLine]:
+def _lines(
+    skus: Iterable[str], needed: Mapping[str, int]
+) -> list[inventory_service_pb2.ReceivedLine]:
     return [inventory_service_pb2.ReceivedLine(sku=sku, quantity=needed[sku]) for sku in skus]

@@ -1,4 +1,6 @@
-"""Goods that come back: what is done with a return next (pure), and a credit note's goods given back, from request to refund."""
+"""Goods that come back: what is done with a return next (pure), and a credit note's goods given
+back, from request to refund.
+"""
 
 import asyncio
 import time
@@ -27,14 +29,22 @@ AT_DESK: Final = (
     return_pb2.RETURN_STATUS_RECEIVED,
 )
 # Nothing more is to be expected of a return that stands there.
-ENDS: Final = frozenset({return_pb2.RETURN_STATUS_CLOSED, return_pb2.RETURN_STATUS_REJECTED, return_pb2.RETURN_STATUS_CANCELLED})
+ENDS: Final = frozenset(
+    {
+        return_pb2.RETURN_STATUS_CLOSED,
+        return_pb2.RETURN_STATUS_REJECTED,
+        return_pb2.RETURN_STATUS_CANCELLED,
+    }
+)
 
 Step = api.ApproveReturnRequest | api.ReceiveReturnRequest | api.InspectReturnRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """How the return of a credit went. `outcome` is its last status (closed, say), or REFUSED or STUCK; `why` explains it."""
+    """How the return of a credit went. `outcome` is its last status (closed, say), or REFUSED or
+    STUCK; `why` explains it.
+    """
 
     credit: Credit
     outcome: str
@@ -42,10 +52,12 @@ class Returned:
 
 
 def next_step(its: return_pb2.Return) -> Step | None:
-    """What is to be done with the goods now; None where nothing is: they have been looked at, or do not come.
+    """What is to be done with the goods now; None where nothing is: they have been looked at, or do
+    not come.
 
-    Everything may come, all that was announced arrives, and all that has arrived is good. The request_id is made of the return and its
-    version: two who take the same step at once take it once.
+    Everything may come, all that was announced arrives, and all that has arrived is good. The
+    request_id is made of the return and its version: two who take the same step at once take it
+    once.
     """
     id = request_id(UUID(its.return_id), f"{its.status}@{its.version}")
     match its.status:
@@ -53,12 +65,16 @@ def next_step(its: return_pb2.Return) -> Step | None:
             return api.ApproveReturnRequest(request_id=id, return_id=its.return_id)
         case return_pb2.RETURN_STATUS_APPROVED | return_pb2.RETURN_STATUS_IN_TRANSIT:
             arrived = [
-                api.ReceivedReturnLine(line_number=line.line_number, quantity=line.announced_quantity)
+                api.ReceivedReturnLine(
+                    line_number=line.line_number, quantity=line.announced_quantity
+                )
                 for line in its.lines
                 if line.announced_quantity
             ]
             where = home(its.lines[0].sku)
-            return api.ReceiveReturnRequest(request_id=id, return_id=its.return_id, warehouse_id=where, lines=arrived)
+            return api.ReceiveReturnRequest(
+                request_id=id, return_id=its.return_id, warehouse_id=where, lines=arrived
+            )
         case return_pb2.RETURN_STATUS_RECEIVED:
             looked_at = [
                 api.InspectedReturnLine(line_number=line.line_number, passed_quantity=units)
@@ -73,23 +89,40 @@ def announced(credit: Credit, order: order_pb2.Order, label: str = "") -> api.Cr
     """The return that a credit asks for, of the order that its invoice became."""
     lines = [api.NewReturnLine(line_number=line, quantity=units) for line, units in credit.lines]
     return api.CreateReturnRequest(
-        request_id=request_id(credit.key(label), "CreateReturn"), order_id=order.order_id, lines=lines, reason="CREDIT_NOTE"
+        request_id=request_id(credit.key(label), "CreateReturn"),
+        order_id=order.order_id,
+        lines=lines,
+        reason="CREDIT_NOTE",
     )
 
 
-async def give_back(services: Services, credit: Credit, order: order_pb2.Order, *, label: str, patience_s: float) -> Returned:
-    """Walks the return of a credit to its end; one that ended in an earlier replay is found. Raises nothing but bugs."""
+async def give_back(
+    services: Services, credit: Credit, order: order_pb2.Order, *, label: str, patience_s: float
+) -> Returned:
+    """Walks the return of a credit to its end; one that ended in an earlier replay is found.
+    Raises nothing but bugs.
+    """
     deadline = time.monotonic() + patience_s
     try:
         request = announced(credit, order, label)
-        its = (await services.ask(services.returns.CreateReturn, request, patience_s=patience_s)).order_return
+        its = (
+            await services.ask(services.returns.CreateReturn, request, patience_s=patience_s)
+        ).order_return
         while its.status not in ENDS:
             if time.monotonic() > deadline:
-                return Returned(credit, STUCK, f"the return is {_name(its)} ({its.status_reason}), and goes no further")
+                return Returned(
+                    credit,
+                    STUCK,
+                    f"the return is {_name(its)} ({its.status_reason}), and goes no further",
+                )
             its = await _on(services, its, patience_s)
     except Failure as failure:
         return Returned(credit, REFUSED, f"{reason(failure)}: {failure}")
-    return Returned(credit, _name(its), "" if its.status == return_pb2.RETURN_STATUS_CLOSED else its.status_reason)
+    return Returned(
+        credit,
+        _name(its),
+        "" if its.status == return_pb2.RETURN_STATUS_CLOSED else its.status_reason,
+    )
 
 
 async def take_back(services: Services, its: return_pb2.Return) -> None:
@@ -105,7 +138,9 @@ async def _on(services: Services, its: return_pb2.Return, patience_s: float) -> 
         request = api.GetReturnRequest(return_id=its.return_id)
         answer = await services.ask(services.returns.GetReturn, request, patience_s=patience_s)
     else:
-        answer = await services.ask(getattr(services.returns, verb(step)), step, patience_s=patience_s)
+        answer = await services.ask(
+            getattr(services.returns, verb(step)), step, patience_s=patience_s
+        )
     found: return_pb2.Return = answer.order_return
     return found
 

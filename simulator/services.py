@@ -1,4 +1,6 @@
-"""The five services as the world outside calls them, with the patience of people: what may be a moment's trouble is asked again."""
+"""The five services as the world outside calls them, with the patience of people: what may be a
+moment's trouble is asked again.
+"""
 
 import asyncio
 import time
@@ -34,9 +36,18 @@ class Unreachable(Exception):
 
 
 class Services:
-    """Stubs of the services, and every failure that they answered with, counted: `troubles["CreateOrder OVERLOADED"]`."""
+    """Stubs of the services, and every failure that they answered with, counted:
+    `troubles["CreateOrder OVERLOADED"]`.
+    """
 
-    def __init__(self, order: Channel, warehouse: Channel, fulfillment: Channel, shipping: Channel, payment: Channel) -> None:
+    def __init__(
+        self,
+        order: Channel,
+        warehouse: Channel,
+        fulfillment: Channel,
+        shipping: Channel,
+        payment: Channel,
+    ) -> None:
         self.orders = OrderServiceStub(order)
         self.returns = ReturnServiceStub(order)
         self.inventory = InventoryServiceStub(warehouse)
@@ -45,15 +56,27 @@ class Services:
         self.payments = PaymentServiceStub(payment)
         self.troubles: Counter[str] = Counter()
 
-    async def ask(self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = TIMEOUT_S) -> Any:
-        """The method's answer. What is Deferred is asked again, as it was, for `patience_s` seconds. Raises a Failure."""
+    async def ask(
+        self,
+        method: Any,
+        request: Message,
+        *,
+        patience_s: float = 0.0,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
+        """The method's answer. What is Deferred is asked again, as it was, for `patience_s`
+        seconds. Raises a Failure.
+        """
         deadline = time.monotonic() + patience_s
         while True:
             try:
                 return await ask(method, request, timeout_s=timeout_s)
             except Failure as failure:
                 self.troubles[f"{verb(request)} {reason(failure)}"] += 1
-                if not isinstance(failure, Deferred) or time.monotonic() + failure.retry_after_s >= deadline:
+                if (
+                    not isinstance(failure, Deferred)
+                    or time.monotonic() + failure.retry_after_s >= deadline
+                ):
                     raise
                 await asyncio.sleep(max(failure.retry_after_s, AGAIN_S))
 
@@ -79,7 +102,12 @@ async def connected(settings: Settings) -> AsyncIterator[Services]:
         "payment": settings.payment_address,
     }
     async with AsyncExitStack() as channels:
-        services = Services(*[await channels.enter_async_context(connect(address)) for address in addresses.values()])
+        services = Services(
+            *[
+                await channels.enter_async_context(connect(address))
+                for address in addresses.values()
+            ]
+        )
         await _probe(services, addresses)
         yield services
 
@@ -88,17 +116,34 @@ async def _probe(services: Services, addresses: dict[str, str]) -> None:
     """Asks each service for something small."""
     probes: dict[str, tuple[Any, Message]] = {
         "order": (services.orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1)),
-        "warehouse": (services.inventory.ListStockLevels, inventory_service_pb2.ListStockLevelsRequest(page_size=1)),
-        "fulfillment": (services.fulfillments.ListFulfillments, fulfillment_service_pb2.ListFulfillmentsRequest(page_size=1)),
-        "shipping": (services.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(page_size=1)),
-        "payment": (services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(page_size=1)),
+        "warehouse": (
+            services.inventory.ListStockLevels,
+            inventory_service_pb2.ListStockLevelsRequest(page_size=1),
+        ),
+        "fulfillment": (
+            services.fulfillments.ListFulfillments,
+            fulfillment_service_pb2.ListFulfillmentsRequest(page_size=1),
+        ),
+        "shipping": (
+            services.shipping.ListShipments,
+            shipping_service_pb2.ListShipmentsRequest(page_size=1),
+        ),
+        "payment": (
+            services.payments.ListPayments,
+            payment_service_pb2.ListPaymentsRequest(page_size=1),
+        ),
     }
-    answers = await asyncio.gather(*(_answers(method, request) for method, request in probes.values()))
+    answers = await asyncio.gather(
+        *(_answers(method, request) for method, request in probes.values())
+    )
     silent = [name for name, answered in zip(probes, answers, strict=True) if not answered]
     if silent:
         lines = [f"  {name:<12} at {addresses[name]} ({name.upper()}_ADDRESS)" for name in silent]
         told = "\n".join(lines)
-        raise Unreachable(f"No answer from\n{told}\nStart everything with `make run`, or say in the environment where it is.")
+        raise Unreachable(
+            f"No answer from\n{told}\nStart everything with `make run`, or say in the environment"
+            " where it is."
+        )
 
 
 async def _answers(method: Any, request: Message) -> bool:

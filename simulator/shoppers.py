@@ -1,4 +1,6 @@
-"""Shoppers: each places an order, pays for it, and waits for the parcel, with a patience that ends."""
+"""Shoppers: each places an order, pays for it, and waits for the parcel, with a patience that
+ends.
+"""
 
 import asyncio
 import time
@@ -34,9 +36,11 @@ REFUSED: Final = "refused"
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """How it went. `outcome` is the order's last status (delivered, cancelled ...), or one of LOST, STUCK and REFUSED; `why` explains it.
+    """How it went. `outcome` is the order's last status (delivered, cancelled ...), or one of LOST,
+    STUCK and REFUSED; `why` explains it.
 
-    Seconds count from `began`; None: it did not come to that. `found`: the order had ended before it was asked for again.
+    Seconds count from `began`; None: it did not come to that. `found`: the order had ended before
+    it was asked for again.
     """
 
     outcome: str
@@ -49,15 +53,21 @@ class Purchase:
 
 
 class Shoppers:
-    """All of them; `patience_s` is how long one waits for an answer, and then again for each order from its placing to its end."""
+    """All of them; `patience_s` is how long one waits for an answer, and then again for each
+    order from its placing to its end.
+    """
 
     def __init__(self, services: Services, world: World, patience_s: float) -> None:
         self.services, self.world, self.patience_s = services, world, patience_s
 
-    async def buy(self, checkout: order_service_pb2.CreateOrderRequest, key: UUID, began: float | None = None) -> Purchase:
-        """Walks one order through its life. Raises nothing but bugs: what goes wrong stands in the answer.
+    async def buy(
+        self, checkout: order_service_pb2.CreateOrderRequest, key: UUID, began: float | None = None
+    ) -> Purchase:
+        """Walks one order through its life. Raises nothing but bugs: what goes wrong stands in the
+        answer.
 
-        `key` stands for this purchase; `began` is when the shopper wanted it, in monotonic seconds (now, where unset).
+        `key` stands for this purchase; `began` is when the shopper wanted it, in monotonic seconds
+        (now, where unset).
         """
         start = time.monotonic() if began is None else began
         try:
@@ -65,25 +75,40 @@ class Shoppers:
         except Failure as failure:
             return Purchase(REFUSED, f"{reason(failure)}: {failure}")
         placed = Purchase(
-            name_of(order_pb2.OrderStatus, order.status), order=order, found=order.status in ENDS, created_s=time.monotonic() - start
+            name_of(order_pb2.OrderStatus, order.status),
+            order=order,
+            found=order.status in ENDS,
+            created_s=time.monotonic() - start,
         )
         followed = self.world.follow(order)
         try:
-            if order.status == order_pb2.ORDER_STATUS_PENDING and (order.total_amount.units or order.total_amount.nanos):
+            if order.status == order_pb2.ORDER_STATUS_PENDING and (
+                order.total_amount.units or order.total_amount.nanos
+            ):
                 await self._pay(order, key)
             async with asyncio.timeout(self.patience_s):
                 await followed.ended.wait()
         except Failure as failure:
             return replace(placed, outcome=STUCK, why=f"not paid: {reason(failure)}: {failure}")
         except TimeoutError:
-            return replace(placed, outcome=STUCK, why=await why_stuck(self.services, order.order_id, followed.trouble))
+            return replace(
+                placed,
+                outcome=STUCK,
+                why=await why_stuck(self.services, order.order_id, followed.trouble),
+            )
         ended = _ended(placed, followed, start)
-        return ended if ended.outcome in (LOST, *ARRIVED) else replace(ended, why=await self._why(order.order_id))
+        return (
+            ended
+            if ended.outcome in (LOST, *ARRIVED)
+            else replace(ended, why=await self._why(order.order_id))
+        )
 
     async def _why(self, order_id: str) -> str:
         """Why an order ended before it arrived, as the order itself says."""
         try:
-            answer = await self._ask(self.services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))
+            answer = await self._ask(
+                self.services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id)
+            )
         except Failure as failure:
             return f"it cannot be asked why: {reason(failure)}: {failure}"
         return str(answer.order.status_reason)
@@ -103,7 +128,11 @@ class Shoppers:
 
 def _ended(placed: Purchase, followed: Followed, start: float) -> Purchase:
     if followed.lost:
-        return replace(placed, outcome=LOST, why="it was placed, and the order service does not know it any more")
+        return replace(
+            placed,
+            outcome=LOST,
+            why="it was placed, and the order service does not know it any more",
+        )
     heard = followed.times
     delivered = heard.get(order_pb2.ORDER_STATUS_DELIVERED)
     # Where the news of a step did not come, the news of a later one tells of it.

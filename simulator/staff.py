@@ -1,7 +1,7 @@
 """What pickers, packers, inspectors and carriers do next, by what they see. Pure.
 
-Each step's request_id is made of what stands there and its version: two who take the same step at once take it once, and a repeat is
-a repeat.
+Each step's request_id is made of what stands there and its version: two who take the same step at
+once take it once, and a repeat is a repeat.
 """
 
 from typing import Final
@@ -24,8 +24,14 @@ AT_WORK: Final = (
 )
 # What a carrier reports of a parcel that stands there, and where it was.
 REPORTS: Final = {
-    shipping_pb2.SHIPMENT_STATUS_CREATED: (shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT, "sorting centre"),
-    shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT: (shipping_pb2.SHIPMENT_STATUS_OUT_FOR_DELIVERY, "local depot"),
+    shipping_pb2.SHIPMENT_STATUS_CREATED: (
+        shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT,
+        "sorting centre",
+    ),
+    shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT: (
+        shipping_pb2.SHIPMENT_STATUS_OUT_FOR_DELIVERY,
+        "local depot",
+    ),
     shipping_pb2.SHIPMENT_STATUS_OUT_FOR_DELIVERY: (shipping_pb2.SHIPMENT_STATUS_DELIVERED, ""),
     shipping_pb2.SHIPMENT_STATUS_DELIVERY_FAILED: (shipping_pb2.SHIPMENT_STATUS_DELIVERED, ""),
 }
@@ -47,27 +53,43 @@ Step = (
 
 
 def next_step(work: fulfillment_pb2.Fulfillment) -> Step | None:
-    """What is to be done with the goods now; None where nothing is, or not yet (the stock is not committed)."""
+    """What is to be done with the goods now; None where nothing is, or not yet (the stock is not
+    committed).
+    """
     match work.status:
         case fulfillment_pb2.FULFILLMENT_STATUS_PLANNING if work.stock_committed:
-            return api.StartPickingRequest(request_id=_id(work, "StartPicking"), fulfillment_id=work.fulfillment_id)
+            return api.StartPickingRequest(
+                request_id=_id(work, "StartPicking"), fulfillment_id=work.fulfillment_id
+            )
         case fulfillment_pb2.FULFILLMENT_STATUS_PICKING:
             return _scan(work)
         case fulfillment_pb2.FULFILLMENT_STATUS_PICKED:
-            return api.StartPackingRequest(request_id=_id(work, "StartPacking"), fulfillment_id=work.fulfillment_id)
+            return api.StartPackingRequest(
+                request_id=_id(work, "StartPacking"), fulfillment_id=work.fulfillment_id
+            )
         case fulfillment_pb2.FULFILLMENT_STATUS_PACKING:
             return api.PackFulfillmentRequest(
-                request_id=_id(work, "PackFulfillment"), fulfillment_id=work.fulfillment_id, packages=[_parcel(work)]
+                request_id=_id(work, "PackFulfillment"),
+                fulfillment_id=work.fulfillment_id,
+                packages=[_parcel(work)],
             )
         case fulfillment_pb2.FULFILLMENT_STATUS_PACKED if work.inspection_required:
-            return api.RecordInspectionRequest(request_id=_id(work, "RecordInspection"), fulfillment_id=work.fulfillment_id, passed=True)
+            return api.RecordInspectionRequest(
+                request_id=_id(work, "RecordInspection"),
+                fulfillment_id=work.fulfillment_id,
+                passed=True,
+            )
     return None
 
 
-def next_report(shipment: shipping_pb2.Shipment) -> shipping_service_pb2.RecordTrackingEventRequest | None:
-    """What the carrier reports next; None where the parcel has come to rest, or is not with the carrier.
+def next_report(
+    shipment: shipping_pb2.Shipment,
+) -> shipping_service_pb2.RecordTrackingEventRequest | None:
+    """What the carrier reports next; None where the parcel has come to rest, or is not with the
+    carrier.
 
-    A parcel that is wanted back is brought back; one that was not fetched yet is not fetched any more.
+    A parcel that is wanted back is brought back; one that was not fetched yet is not fetched any
+    more.
     """
     if shipment.status not in REPORTS:
         return None
@@ -100,8 +122,12 @@ def _scan(work: fulfillment_pb2.Fulfillment) -> api.ScanItemRequest | api.Comple
         if line.quantity > line.picked_quantity
     ]
     if not scans:
-        return api.CompletePickingRequest(request_id=_id(work, "CompletePicking"), fulfillment_id=work.fulfillment_id)
-    return api.ScanItemRequest(request_id=_id(work, "ScanItem"), fulfillment_id=work.fulfillment_id, scans=scans)
+        return api.CompletePickingRequest(
+            request_id=_id(work, "CompletePicking"), fulfillment_id=work.fulfillment_id
+        )
+    return api.ScanItemRequest(
+        request_id=_id(work, "ScanItem"), fulfillment_id=work.fulfillment_id, scans=scans
+    )
 
 
 def _parcel(work: fulfillment_pb2.Fulfillment) -> fulfillment_pb2.Package:
@@ -114,5 +140,9 @@ def _parcel(work: fulfillment_pb2.Fulfillment) -> fulfillment_pb2.Package:
     ]
     grams = BOX_GRAMS + UNIT_GRAMS * sum(item.quantity for item in items)
     return fulfillment_pb2.Package(
-        weight_grams=min(grams, PARCEL_GRAMS_MAX), length_mm=length, width_mm=width, height_mm=height, items=items
+        weight_grams=min(grams, PARCEL_GRAMS_MAX),
+        length_mm=length,
+        width_mm=width,
+        height_mm=height,
+        items=items,
     )

@@ -1,7 +1,8 @@
-"""What goes on in the background: events are heard, pickers and carriers work, and whoever waits for an order is told.
+"""What goes on in the background: events are heard, pickers and carriers work, and whoever waits
+for an order is told.
 
-Events make it quick, and looking makes it sure: what no event tells of within seconds is looked up, so that a lost event strands
-nothing. Every step may be taken twice (see staff.py).
+Events make it quick, and looking makes it sure: what no event tells of within seconds is looked up,
+so that a lost event strands nothing. Every step may be taken twice (see staff.py).
 """
 
 import asyncio
@@ -42,7 +43,9 @@ LOOK_MAX: Final = 100  # orders that are asked for at once
 
 @dataclass(slots=True)
 class Followed:
-    """An order that somebody waits for, as last heard of; `times`: when each status was heard of, in monotonic seconds of this process."""
+    """An order that somebody waits for, as last heard of; `times`: when each status was heard
+    of, in monotonic seconds of this process.
+    """
 
     order_id: str
     status: int = order_pb2.ORDER_STATUS_UNSPECIFIED
@@ -69,10 +72,22 @@ class Followed:
 
 
 class World:
-    """Pickers, carriers, and those who wait. `everybody`: work for all orders there are, and not only for those that are followed."""
+    """Pickers, carriers, and those who wait. `everybody`: work for all orders there are, and not
+    only for those that are followed.
+    """
 
-    def __init__(self, services: Services, *, everybody: bool = False, look_s: float = 1.0, silent_s: float = 2.0, hands: int = 32) -> None:
-        """Looks every `look_s` seconds for what has not been heard of for `silent_s`; `hands` work at once."""
+    def __init__(
+        self,
+        services: Services,
+        *,
+        everybody: bool = False,
+        look_s: float = 1.0,
+        silent_s: float = 2.0,
+        hands: int = 32,
+    ) -> None:
+        """Looks every `look_s` seconds for what has not been heard of for `silent_s`; `hands`
+        work at once.
+        """
         self.services, self.everybody = services, everybody
         self._look_s, self._silent_s = look_s, silent_s
         self._hands = asyncio.Semaphore(hands)
@@ -113,9 +128,13 @@ class World:
         if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_PLANNING:
             self._take_up(event.fulfillment)
 
-    def _hear_shipment(self, event: shipping_events_pb2.ShipmentCreated | shipping_events_pb2.ShipmentStatusChanged) -> None:
+    def _hear_shipment(
+        self, event: shipping_events_pb2.ShipmentCreated | shipping_events_pb2.ShipmentStatusChanged
+    ) -> None:
         # Of the changes only a recall is news: the others are what the carrier itself has reported.
-        if isinstance(event, shipping_events_pb2.ShipmentCreated) or event.shipment.HasField("recall_time"):
+        if isinstance(event, shipping_events_pb2.ShipmentCreated) or event.shipment.HasField(
+            "recall_time"
+        ):
             self._carry(event.shipment)
 
     # --- what is done
@@ -151,12 +170,18 @@ class World:
 
     async def _report(self, shipment: shipping_pb2.Shipment) -> None:
         while (report := next_report(shipment)) is not None:
-            shipment = (await self.services.ask(self.services.shipping.RecordTrackingEvent, report)).shipment
+            shipment = (
+                await self.services.ask(self.services.shipping.RecordTrackingEvent, report)
+            ).shipment
 
     async def _fetch_back(self, its: return_pb2.Return) -> None:
-        """Takes back what nobody has asked to return: goods of cancelled orders and units, once all parcels have come to rest."""
+        """Takes back what nobody has asked to return: goods of cancelled orders and units, once
+        all parcels have come to rest.
+        """
         listed = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=its.order_id)
-        shipments = (await self.services.ask(self.services.shipping.ListShipments, listed)).shipments
+        shipments = (
+            await self.services.ask(self.services.shipping.ListShipments, listed)
+        ).shipments
         if not any(shipment.status in REPORTS for shipment in shipments):
             await take_back(self.services, its)
 
@@ -167,7 +192,11 @@ class World:
             await asyncio.sleep(self._look_s)
             # Where nothing can be heard, all are silent.
             silent_s = self._silent_s if broker.answers else 0.0
-            silent = [each for each in self._followed.values() if time.monotonic() - each.heard >= silent_s]
+            silent = [
+                each
+                for each in self._followed.values()
+                if time.monotonic() - each.heard >= silent_s
+            ]
             work_of = [None] if self.everybody else [each.order_id for each in silent]
             looks = [*map(self._look_for_work, work_of), *map(self._look_at, batched(silent))]
             # A look that fails is counted by Services, and the next one comes soon.
@@ -177,9 +206,16 @@ class World:
 
     async def _look_at(self, silent: Sequence[Followed]) -> None:
         """How far these orders are."""
-        request = order_service_pb2.BatchGetOrdersRequest(order_ids=[each.order_id for each in silent], view=VIEW_SUMMARY)
+        request = order_service_pb2.BatchGetOrdersRequest(
+            order_ids=[each.order_id for each in silent], view=VIEW_SUMMARY
+        )
         try:
-            found = {order.order_id: order for order in (await self.services.ask(self.services.orders.BatchGetOrders, request)).orders}
+            found = {
+                order.order_id: order
+                for order in (
+                    await self.services.ask(self.services.orders.BatchGetOrders, request)
+                ).orders
+            }
         except NotFound:
             if len(silent) > 1:
                 for each in silent:  # all or none: one by one, then
@@ -194,14 +230,26 @@ class World:
                 self._followed.pop(each.order_id, None)
 
     async def _look_for_work(self, order_id: str | None) -> None:
-        """What waits for hands, of one order or of all. One page is enough: what is done leaves it, and the next look comes soon."""
-        waiting = fulfillment_service_pb2.ListFulfillmentsRequest(page_size=PAGE, order_id=order_id, statuses=AT_WORK)
-        for work in (await self.services.ask(self.services.fulfillments.ListFulfillments, waiting)).fulfillments:
+        """What waits for hands, of one order or of all. One page is enough: what is done leaves
+        it, and the next look comes soon.
+        """
+        waiting = fulfillment_service_pb2.ListFulfillmentsRequest(
+            page_size=PAGE, order_id=order_id, statuses=AT_WORK
+        )
+        for work in (
+            await self.services.ask(self.services.fulfillments.ListFulfillments, waiting)
+        ).fulfillments:
             self._take_up(work)
-        under_way = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=order_id, statuses=list(REPORTS))
-        for shipment in (await self.services.ask(self.services.shipping.ListShipments, under_way)).shipments:
+        under_way = shipping_service_pb2.ListShipmentsRequest(
+            page_size=PAGE, order_id=order_id, statuses=list(REPORTS)
+        )
+        for shipment in (
+            await self.services.ask(self.services.shipping.ListShipments, under_way)
+        ).shipments:
             self._carry(shipment)
-        coming = return_service_pb2.ListReturnsRequest(page_size=PAGE, order_id=order_id, statuses=AT_DESK)
+        coming = return_service_pb2.ListReturnsRequest(
+            page_size=PAGE, order_id=order_id, statuses=AT_DESK
+        )
         for its in (await self.services.ask(self.services.returns.ListReturns, coming)).returns:
             if its.kind == return_pb2.RETURN_KIND_RECALL:
                 self._start(its.return_id, its.order_id, partial(self._fetch_back, its))

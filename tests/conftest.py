@@ -1,6 +1,8 @@
-"""One PostgreSQL and one NATS server for a whole run of the tests, also where pytest-xdist spreads it over processes.
+"""One PostgreSQL and one NATS server for a whole run of the tests, also where pytest-xdist spreads
+it over processes.
 
-Each test gets a database and an account of the broker of its own, so that tests do not meet. No test doubles here.
+Each test gets a database and an account of the broker of its own, so that tests do not meet. No
+test doubles here.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,10 +16,18 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 from chassis.migration import migrate
 from devstack.nats import Nats
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
-from tests.support import Accounts, Databases, Eventually, FreshDatabase, eventually, reachable_folder
+from tests.support import (
+    Accounts,
+    Databases,
+    Eventually,
+    FreshDatabase,
+    eventually,
+    reachable_folder,
+)
 
-# How long an example takes is the machine's affair: speed is measured in benchmarks, and no test fails by it. And each run tries the same
-# examples: what fails today has been changed today. Others are looked for by `make explore` (docs/decisions/0028).
+# How long an example takes is the machine's affair: speed is measured in benchmarks, and no test
+# fails by it. And each run tries the same examples: what fails today has been changed today. Others
+# are looked for by `make explore` (docs/decisions/0028).
 settings.register_profile("ordermesh", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("ordermesh")
@@ -42,18 +52,24 @@ class Servers:
     def addresses(self, process: int) -> dict[str, Any]:
         """What one process of the run needs to know, in words that xdist can carry."""
         mine = range(process * ACCOUNTS_PER_PROCESS, (process + 1) * ACCOUNTS_PER_PROCESS)
-        return {"postgres": self.postgres.url(), "nats": [self.nats.account_url(number) for number in mine]}
+        return {
+            "postgres": self.postgres.url(),
+            "nats": [self.nats.account_url(number) for number in mine],
+        }
 
 
 def _servers(config: pytest.Config, processes: int = 1) -> Servers:
-    """The servers of this run, started at the first call: a run of tests that need none starts none."""
+    """The servers of this run, started at the first call: a run of tests that need none starts
+    none.
+    """
     if SERVERS not in config.stash:
         config.stash[SERVERS] = Servers(processes)
         config.add_cleanup(config.stash[SERVERS].stop)
     return config.stash[SERVERS]
 
 
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist calls it, in the process that leads, for each worker before it starts
+# pytest-xdist calls it, in the process that leads, for each worker before it starts
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tells a worker where the servers are."""
     number = int(node.gateway.id.removeprefix("gw"))
@@ -62,7 +78,8 @@ def pytest_configure_node(node: Any) -> None:
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # a base without types
-    """All system tests go to one process of a run that is spread over several: a second stack would only slow down the first.
+    """All system tests go to one process of a run that is spread over several: a second stack would
+    only slow down the first.
 
     They come first, as the largest group. The other processes do the rest meanwhile, test by test.
     Not by xdist's own marks for groups: with pytest 9.2 they have no effect (pytest-xdist #1386).
@@ -80,14 +97,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
 
 @pytest.fixture(scope="session")
 def addresses(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Where the servers are: from the process that leads the run, or started here where there is but one."""
+    """Where the servers are: from the process that leads the run, or started here where there is
+    but one.
+    """
     handed_over: dict[str, Any] | None = getattr(request.config, "workerinput", {}).get("servers")
     return handed_over or _servers(request.config).addresses(0)
 
 
 @pytest.fixture(scope="session")
 def postgres(addresses: dict[str, Any]) -> str:
-    """The SQLAlchemy URL of the run's PostgreSQL server, its database `postgres`, as a superuser."""
+    """The SQLAlchemy URL of the run's PostgreSQL server, its database `postgres`, as a
+    superuser.
+    """
     return str(addresses["postgres"])
 
 
@@ -101,7 +122,9 @@ def databases(postgres: str) -> Iterator[Databases]:
 
 @pytest.fixture
 def fresh_database(databases: Databases) -> Iterator[FreshDatabase]:
-    """A function that creates a database, empty or a copy of a template, and returns its URL. All go after the test."""
+    """A function that creates a database, empty or a copy of a template, and returns its URL.
+    All go after the test.
+    """
     created: list[str] = []
 
     def create(template: str | None = None) -> str:
@@ -123,8 +146,12 @@ def templates(databases: Databases) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def migrated_database(databases: Databases, templates: dict[str, str], fresh_database: FreshDatabase) -> Callable[[str], str]:
-    """A function that gives the URL of a database with the tables of a service ("order_svc"), this test's alone."""
+def migrated_database(
+    databases: Databases, templates: dict[str, str], fresh_database: FreshDatabase
+) -> Callable[[str], str]:
+    """A function that gives the URL of a database with the tables of a service ("order_svc"),
+    this test's alone.
+    """
 
     def create(service: str) -> str:
         if service not in templates:

@@ -1,4 +1,6 @@
-"""A TCP proxy that can hold, delay, freeze, cut or rob what goes through it, for tests of connections that fail as real ones do."""
+"""A TCP proxy that can hold, delay, freeze, cut or rob what goes through it, for tests of
+connections that fail as real ones do.
+"""
 
 import asyncio
 import contextlib
@@ -12,7 +14,9 @@ BOTH = frozenset({ASKED, ANSWERED})
 
 @dataclass(slots=True)
 class Struck:
-    """What the proxy did to bytes that were on their way, in portions as they arrived; and to connections."""
+    """What the proxy did to bytes that were on their way, in portions as they arrived; and to
+    connections.
+    """
 
     held: int = 0
     delayed: int = 0
@@ -22,13 +26,16 @@ class Struck:
 
 
 class Proxy:
-    """Forwards connections from `port` on 127.0.0.1 to another port there; `target` may be told later than it serves."""
+    """Forwards connections from `port` on 127.0.0.1 to another port there; `target` may be told
+    later than it serves.
+    """
 
     def __init__(self, target: int = 0) -> None:
         self.target, self.port, self.accepted = target, 0, 0
         self.struck = Struck()
         self.delay_s = 0.0  # each portion is that late, in its turn
-        self.losing: frozenset[str] = frozenset()  # whatever goes these ways is lost, and its connection reset
+        # whatever goes these ways is lost, and its connection reset
+        self.losing: frozenset[str] = frozenset()
         self._flows, self._over = asyncio.Event(), asyncio.Event()
         self._flows.set()
         self._frozen: set[asyncio.StreamWriter] = set()
@@ -41,7 +48,9 @@ class Proxy:
         return len(self._writers) // 2
 
     def freeze(self) -> None:
-        """The connections of now fall silent, for good: nothing is forwarded and nothing is closed. New ones work."""
+        """The connections of now fall silent, for good: nothing is forwarded and nothing is
+        closed. New ones work.
+        """
         self._frozen |= self._writers
 
     def stop(self) -> None:
@@ -89,12 +98,21 @@ class Proxy:
         pair = {writer, far_writer}
         self._writers |= pair
         try:
-            await asyncio.gather(self._forward(ASKED, reader, far_writer, writer), self._forward(ANSWERED, far_reader, writer, far_writer))
+            await asyncio.gather(
+                self._forward(ASKED, reader, far_writer, writer),
+                self._forward(ANSWERED, far_reader, writer, far_writer),
+            )
         finally:
             self._writers -= pair
             self._frozen -= pair
 
-    async def _forward(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self,
+        way: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        back: asyncio.StreamWriter,
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if not await self._passes(way, writer):

@@ -1,4 +1,6 @@
-"""What fixtures and tests share: databases, accounts of the broker, servers, metrics, and waiting. No tests here."""
+"""What fixtures and tests share: databases, accounts of the broker, servers, metrics, and
+waiting. No tests here.
+"""
 
 import asyncio
 import inspect
@@ -31,22 +33,35 @@ QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
 
 
 def _memory() -> Path | None:
-    """A folder in memory, if the machine has one with room: every test has a database made, which costs files more than anything else."""
+    """A folder in memory, if the machine has one with room: every test has a database made,
+    which costs files more than anything else.
+    """
     try:
         found = os.statvfs(MEMORY)
     except OSError:
         return None
-    programs_run = not found.f_flag & os.ST_NOEXEC  # PostgreSQL's may have to be copied beside its data
-    return MEMORY if programs_run and os.access(MEMORY, os.W_OK) and found.f_bavail * found.f_frsize >= ROOM_BYTES_MIN else None
+    # PostgreSQL's may have to be copied beside its data
+    programs_run = not found.f_flag & os.ST_NOEXEC
+    return (
+        MEMORY
+        if programs_run
+        and os.access(MEMORY, os.W_OK)
+        and found.f_bavail * found.f_frsize >= ROOM_BYTES_MIN
+        else None
+    )
 
 
 @contextmanager
 def reachable_folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder whose path is open to everybody, removed at the end: in memory where there is room, or where TMPDIR says.
+    """A temporary folder whose path is open to everybody, removed at the end: in memory where there
+    is room, or where TMPDIR says.
 
-    pytest's own is closed to all but its user, and where root runs the tests PostgreSQL runs as somebody else.
+    pytest's own is closed to all but its user, and where root runs the tests PostgreSQL runs as
+    somebody else.
     """
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=None if "TMPDIR" in os.environ else _memory()))
+    folder = Path(
+        tempfile.mkdtemp(prefix=prefix, dir=None if "TMPDIR" in os.environ else _memory())
+    )
     folder.chmod(0o711)
     try:
         yield folder
@@ -60,18 +75,31 @@ class Databases:
     def __init__(self, url: str) -> None:
         """`url` is the SQLAlchemy URL of the server's own database `postgres`."""
         self._server = make_url(url)
-        self._connection = psycopg.connect(self._server.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+        self._connection = psycopg.connect(
+            self._server.set(drivername="postgresql").render_as_string(hide_password=False),
+            autocommit=True,
+        )
 
     def create(self, template: str | None = None) -> str:
-        """Creates a database, empty or a copy of `template` (a name or a URL; nobody may be connected to it); returns its URL."""
+        """Creates a database, empty or a copy of `template` (a name or a URL; nobody may be
+        connected to it); returns its URL.
+        """
         name = f"test_{uuid.uuid4().hex}"
         source = "template0" if template is None else self._name(template)
-        self._connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source)))
+        self._connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(source)
+            )
+        )
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, database: str) -> None:
         """Drops a database (a name or a URL), whoever is connected to it."""
-        self._connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self._name(database))))
+        self._connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                sql.Identifier(self._name(database))
+            )
+        )
 
     def close(self) -> None:
         """Closes the connection that the rest is done over."""
@@ -89,7 +117,9 @@ class FreshDatabase(Protocol):
 
 
 class Accounts:
-    """Accounts of the run's NATS server, handed out in turn. Streams of one are not seen in another."""
+    """Accounts of the run's NATS server, handed out in turn. Streams of one are not seen in
+    another.
+    """
 
     def __init__(self, urls: list[str]) -> None:
         """`urls` are the addresses of the accounts that this process may use."""
@@ -98,7 +128,10 @@ class Accounts:
     async def take(self) -> str:
         """The address of an account without streams: the one that was used longest ago, emptied."""
         if not self._free:
-            raise RuntimeError("every account of the broker is in use: give some back, or raise ACCOUNTS_PER_PROCESS")
+            raise RuntimeError(
+                "every account of the broker is in use: give some back, or raise"
+                " ACCOUNTS_PER_PROCESS"
+            )
         url = self._free.pop(0)
         await self._empty(url)
         return url
@@ -122,16 +155,23 @@ class Accounts:
 
 @asynccontextmanager
 async def channel_of(*services: Register, breaker: Breaker | None = None) -> AsyncIterator[Channel]:
-    """A channel of ours to a server of ours: `services` are contracts' `add_..._to_server`, each with its servicer."""
-    async with Server("127.0.0.1:0", services, limits=QUICK) as server, connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+    """A channel of ours to a server of ours: `services` are contracts' `add_..._to_server`, each
+    with its servicer.
+    """
+    async with (
+        Server("127.0.0.1:0", services, limits=QUICK) as server,
+        connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel,
+    ):
         yield channel
 
 
 @asynccontextmanager
 async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
-    """Something that runs until it is cancelled runs meanwhile. Raises AssertionError where it has ended by anything else.
+    """Something that runs until it is cancelled runs meanwhile. Raises AssertionError where it has
+    ended by anything else.
 
-    It is told until it hears: nats-py swallows a cancellation now and then, and so does a process end its tasks (chassis.process).
+    It is told until it hears: nats-py swallows a cancellation now and then, and so does a process
+    end its tasks (chassis.process).
     """
     task = asyncio.create_task(work)
     try:
@@ -156,21 +196,28 @@ def measured(name: str, **labels: str) -> float:
 class Eventually(Protocol):
     """Waits until `condition` holds and returns what it answered; see `eventually`."""
 
-    async def __call__(self, condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any: ...
+    async def __call__(
+        self, condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = ""
+    ) -> Any: ...
 
 
-async def eventually(condition: Callable[[], Awaitable[Any] | Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
-    """Calls `condition` (a function or a coroutine function) until its answer is true, and returns that.
+async def eventually(
+    condition: Callable[[], Awaitable[Any] | Any], *, timeout_s: float = 10.0, what: str = ""
+) -> Any:
+    """Calls `condition` (a function or a coroutine function) until its answer is true, and returns
+    that.
 
-    A condition may also assert: an AssertionError means "not yet", and its message is shown when the time is over.
-    Other exceptions end the wait at once. Raises AssertionError after `timeout_s` seconds, saying what was waited for (`what`)
-    and how things stood last.
+    A condition may also assert: an AssertionError means "not yet", and its message is shown when
+    the time is over. Other exceptions end the wait at once. Raises AssertionError after `timeout_s`
+    seconds, saying what was waited for (`what`) and how things stood last.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         last: object
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(deadline - time.monotonic(), POLL_S)):
+            async with asyncio.timeout_at(
+                asyncio.get_running_loop().time() + max(deadline - time.monotonic(), POLL_S)
+            ):
                 last = condition()
                 if inspect.isawaitable(last):
                     last = await last
@@ -181,7 +228,9 @@ async def eventually(condition: Callable[[], Awaitable[Any] | Any], *, timeout_s
         except TimeoutError:
             last = "the condition itself did not answer in time"
         if time.monotonic() >= deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what or _source(condition)}; last seen: {last!r}")
+            raise AssertionError(
+                f"not within {timeout_s} s: {what or _source(condition)}; last seen: {last!r}"
+            )
         await asyncio.sleep(POLL_S)
 
 

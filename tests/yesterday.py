@@ -16,10 +16,14 @@ Fill = Callable[[Connection], object]
 
 @contextmanager
 def upgraded(url: str, service: str, fill: Fill, *, since: str = "0001") -> Iterator[Engine]:
-    """An empty database gets the tables of revision `since`, is filled, and gets all later revisions; then it is the caller's."""
+    """An empty database gets the tables of revision `since`, is filled, and gets all later
+    revisions; then it is the caller's.
+    """
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     config = Config()
-    config.set_main_option("script_location", str(Path(import_module(f"{service}.migrations").__path__[0])))
+    config.set_main_option(
+        "script_location", str(Path(import_module(f"{service}.migrations").__path__[0]))
+    )
     try:
         with engine.connect() as connection:
             config.attributes["connection"] = connection

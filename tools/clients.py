@@ -1,8 +1,10 @@
-"""`make clients`: a Python wheel with the contracts' messages and stubs, for projects that call the services.
+"""`make clients`: a Python wheel with the contracts' messages and stubs, for projects that call the
+services.
 
-It needs protobuf and grpcio, from the versions that its code was generated for; googleapis-common-protos,
-for google.type.Money and the error details; and grpcio-status, which reads those details from a failed call.
-The same contracts make the same bytes; no network is needed.
+It needs protobuf and grpcio, from the versions that its code was generated for;
+googleapis-common-protos, for google.type.Money and the error details; and grpcio-status, which
+reads those details from a failed call. The same contracts make the same bytes; no network is
+needed.
 """
 
 import argparse
@@ -24,7 +26,9 @@ GRPC_VERSION = re.compile(r"^GRPC_GENERATED_VERSION = '([^']+)'", re.MULTILINE)
 # Generated code runs under its own major version of protobuf and under the next one: protobuf's
 # cross-version runtime guarantee. tests/system/test_client_wheel.py runs it under both ends.
 PROTOBUF_MAJORS = 2
-PROTOBUF_VERSION = re.compile(r"ValidateProtobufRuntimeVersion\(\s*_runtime_version\.Domain\.PUBLIC,\s*(\d+),\s*(\d+),\s*(\d+)")
+PROTOBUF_VERSION = re.compile(
+    r"ValidateProtobufRuntimeVersion\(\s*_runtime_version\.Domain\.PUBLIC,\s*(\d+),\s*(\d+),\s*(\d+)"
+)
 
 PYPROJECT = """\
 [build-system]
@@ -34,7 +38,7 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "{name}"
 version = "{version}"
-description = "Messages and gRPC stubs of ordermesh: orders, stock, fulfilment, shipping, payment, and their events"
+description = "Messages and gRPC stubs of ordermesh, and the messages of its events"
 readme = "README.md"
 requires-python = "{python}"
 dependencies = [
@@ -55,8 +59,8 @@ packages = {packages}
 README = """\
 # ordermesh-client
 
-Messages and gRPC stubs of ordermesh. Every call needs a deadline (`timeout`); what changes something takes a `request_id`, the same on
-each retry.
+Messages and gRPC stubs of ordermesh. Every call needs a deadline (`timeout`). A call that changes
+something takes a `request_id`, the same on each retry.
 
 ```python
 import grpc
@@ -64,21 +68,40 @@ from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 
 with grpc.insecure_channel("127.0.0.1:15051") as channel:
-    for order in OrderServiceStub(channel).ListOrders(ListOrdersRequest(page_size=5), timeout=5).orders:
+    service = OrderServiceStub(channel)
+    for order in service.ListOrders(ListOrdersRequest(page_size=5), timeout=5).orders:
         print(order.order_number, order.status)
 ```
 """
 
 
 def build(output: Path) -> Path:
-    """Builds the wheel into `output`; returns its path. Raises CalledProcessError when a tool fails."""
+    """Builds the wheel into `output`; returns its path. Raises CalledProcessError when a tool
+    fails.
+    """
     with tempfile.TemporaryDirectory(prefix="ordermesh-client-") as folder:
         project = Path(folder)
-        _run(ROOT / ".venv/bin/buf", "generate", "--template", ROOT / "buf.gen.clients.yaml", "--output", project)
+        _run(
+            ROOT / ".venv/bin/buf",
+            "generate",
+            "--template",
+            ROOT / "buf.gen.clients.yaml",
+            "--output",
+            project,
+        )
         packages = list(_packages(project / "src"))
         (project / "pyproject.toml").write_text(_pyproject(project / "src", packages))
         (project / "README.md").write_text(README)
-        _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", project / "dist", project)
+        _run(
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            project / "dist",
+            project,
+        )
         [wheel] = (project / "dist").iterdir()
         output.mkdir(parents=True, exist_ok=True)
         return Path(shutil.move(wheel, output / wheel.name))
@@ -87,14 +110,18 @@ def build(output: Path) -> Path:
 def _run(*command: str | Path) -> None:
     """Runs a tool, and says what it said where it fails."""
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
-    told = subprocess.run(command, cwd=ROOT, env=environment, umask=0o022, capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        command, cwd=ROOT, env=environment, umask=0o022, capture_output=True, text=True, check=False
+    )
     if told.returncode != 0:
         sys.stderr.write(told.stdout + told.stderr)
         told.check_returncode()
 
 
 def _packages(source: Path) -> Iterator[str]:
-    """The packages below `source`, each made one by an __init__.py; the first is marked as typed, and all below it with it."""
+    """The packages below `source`, each made one by an __init__.py; the first is marked as
+    typed, and all below it with it.
+    """
     (source / "ordermesh" / "py.typed").touch()
     for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
         name = ".".join(folder.relative_to(source).parts)
@@ -103,10 +130,20 @@ def _packages(source: Path) -> Iterator[str]:
 
 
 def _pyproject(source: Path, packages: list[str]) -> str:
-    """The wheel's own project file. Its bounds are what the generated code itself asks for when it is imported."""
+    """The wheel's own project file. Its bounds are what the generated code itself asks for when
+    it is imported.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    grpc = {found for path in source.rglob("*_pb2_grpc.py") for found in GRPC_VERSION.findall(path.read_text())}
-    protobuf = {found for path in source.rglob("*_pb2.py") for found in PROTOBUF_VERSION.findall(path.read_text())}
+    grpc = {
+        found
+        for path in source.rglob("*_pb2_grpc.py")
+        for found in GRPC_VERSION.findall(path.read_text())
+    }
+    protobuf = {
+        found
+        for path in source.rglob("*_pb2.py")
+        for found in PROTOBUF_VERSION.findall(path.read_text())
+    }
     [[grpc_version], [protobuf_version]] = [grpc, protobuf]
     return PYPROJECT.format(
         name=NAME,
@@ -120,7 +157,9 @@ def _pyproject(source: Path, packages: list[str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="tools/clients.py", description="Builds the Python client wheel.")
+    parser = argparse.ArgumentParser(
+        prog="tools/clients.py", description="Builds the Python client wheel."
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where it goes (dist)")
     print(build(parser.parse_args(arguments).output))
     return 0

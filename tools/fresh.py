@@ -1,7 +1,9 @@
-"""Is what was generated what would be generated now? Compares, changes nothing, and says which command mends a difference.
+"""Is what was generated what would be generated now? Compares, changes nothing, and says which
+command mends a difference.
 
-gen/ against proto/; requirements.lock against pyproject.toml: every requirement pinned within its bounds, every package that
-these need pinned too, and nothing pinned that nobody needs. Needs no network.
+gen/ against proto/; requirements.lock against pyproject.toml: every requirement pinned within its
+bounds, every package that these need pinned too, and nothing pinned that nobody needs. Needs no
+network.
 """
 
 import filecmp
@@ -24,12 +26,16 @@ PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILINE
 
 
 def generated_differences(ours: Path = ROOT / "gen") -> Iterator[str]:
-    """Files of gen/ that differ from what `make generate` writes, are missing, or are of no use any more."""
+    """Files of gen/ that differ from what `make generate` writes, are missing, or are of no use
+    any more.
+    """
     with tempfile.TemporaryDirectory() as folder:
         buf = ROOT / ".venv/bin/buf"
         subprocess.run([buf, "generate", "--output", folder], cwd=ROOT, check=True)
         image = Path(folder, "gen", IMAGE)
-        subprocess.run([buf, "build", "--as-file-descriptor-set", "--output", image], cwd=ROOT, check=True)
+        subprocess.run(
+            [buf, "build", "--as-file-descriptor-set", "--output", image], cwd=ROOT, check=True
+        )
         yield from differences(Path(folder, "gen"), ours)
 
 
@@ -38,7 +44,9 @@ def differences(fresh: Path, ours: Path) -> Iterator[str]:
     for path in sorted(_files(fresh) | _files(ours)):
         if not (fresh / path).exists():
             yield f"gen/{path} comes from no contract"
-        elif not (ours / path).exists() or not filecmp.cmp(fresh / path, ours / path, shallow=False):
+        elif not (ours / path).exists() or not filecmp.cmp(
+            fresh / path, ours / path, shallow=False
+        ):
             yield f"gen/{path} is not what its contract makes of it"
 
 
@@ -50,26 +58,40 @@ def _files(folder: Path) -> set[Path]:
 def lock_differences() -> Iterator[str]:
     """What requirements.lock has otherwise than pyproject.toml asks for."""
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    stated = {each["name"]: each["requires-dist"] for each in ours["tool"]["uv"]["dependency-metadata"]}
+    stated = {
+        each["name"]: each["requires-dist"] for each in ours["tool"]["uv"]["dependency-metadata"]
+    }
     return unlocked(ours["project"], (ROOT / "requirements.lock").read_text(), stated)
 
 
-def unlocked(project: Mapping[str, Any], lock: str, stated: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """What a lock lacks, has out of bounds, or has too much, for the requirements of a `project` table.
+def unlocked(
+    project: Mapping[str, Any], lock: str, stated: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """What a lock lacks, has out of bounds, or has too much, for the requirements of a `project`
+    table.
 
-    `stated` are packages whose own requirements pyproject.toml replaces, as the lock's resolver does.
+    `stated` are packages whose own requirements pyproject.toml replaces, as the lock's resolver
+    does.
     """
-    pins = {canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall(lock)}
-    waiting = [Requirement(r) for r in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    pins = {
+        canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall(lock)
+    }
+    waiting = [
+        Requirement(r) for r in (*project["dependencies"], *project["optional-dependencies"]["dev"])
+    ]
     needed: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
-        name, key = canonicalize_name(requirement.name), (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        name, key = (
+            canonicalize_name(requirement.name),
+            (canonicalize_name(requirement.name), frozenset(requirement.extras)),
+        )
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         known = key in needed
         needed.add(key)
-        if name in pins and not requirement.specifier.contains(pins[name][0], prereleases=True):  # each that needs it has its own bounds
+        # each that needs it has its own bounds
+        if name in pins and not requirement.specifier.contains(pins[name][0], prereleases=True):
             yield f"{name} is pinned to {pins[name][0]}, and {requirement} is needed"
         elif name not in pins and not known:
             yield f"{requirement} is needed and not pinned"
@@ -77,7 +99,8 @@ def unlocked(project: Mapping[str, Any], lock: str, stated: Mapping[str, Sequenc
             waiting += _needs(requirement, stated)
     names = {name for name, _ in needed}
     for name, (_, marker) in pins.items():
-        if name not in names and not marker:  # what a marker holds back here may be needed on another system
+        # what a marker holds back here may be needed on another system
+        if name not in names and not marker:
             yield f"{name} is pinned, and nobody needs it"
 
 
@@ -88,7 +111,9 @@ def _needs(requirement: Requirement, stated: Mapping[str, Sequence[str]]) -> Ite
     except PackageNotFoundError:
         return  # pinned for another system
     for each in map(Requirement, declared):
-        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)):
+        if each.marker is None or any(
+            each.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)
+        ):
             each.marker = None
             yield each
 

@@ -1,10 +1,12 @@
-"""Draws what README.md and docs/ show of the code, between their marks: pictures of statuses and services, and tables.
+"""Draws what README.md and docs/ show of the code, between their marks: pictures of statuses and
+services, and tables.
 
     <!-- drawn: order-statuses -->
     ... replaced by what DRAWINGS["order-statuses"] draws from the code as it stands
     <!-- end -->
 
-`python tools/pictures.py` draws them all again. That none is stale is a test's to say: tests/unit/test_docs.py.
+`python tools/pictures.py` draws them all again. That none is stale is a test's to say:
+tests/unit/test_docs.py.
 """
 
 import ast
@@ -42,13 +44,16 @@ def pages() -> list[Path]:
 
 
 def drawn(text: str) -> str:
-    """The text with everything between its marks drawn from the code. Raises KeyError where nobody can draw what a mark names."""
+    """The text with everything between its marks drawn from the code. Raises KeyError where
+    nobody can draw what a mark names.
+    """
     return MARK.sub(lambda mark: f"{mark[1]}{DRAWINGS[mark['name']]()}\n{mark[3]}", text)
 
 
 # --- what may become of what
 
-# Where records begin beside the first status of their table, and which: their decisions do so, and the tables of moves do not say it.
+# Where records begin beside the first status of their table, and which: their decisions do so, and
+# the tables of moves do not say it.
 BEGINNINGS = {
     ("order", "RETURN_MOVES"): {"approved": "a recall", "inspected": "a refund without goods"},
     ("fulfillment", "MOVES"): {"cancelled": "its order is dead"},
@@ -60,7 +65,11 @@ def statuses(service: str, table: str = "MOVES") -> str:
     moves = getattr(import_module(f"{service}_svc.lifecycle"), table)
     reached = frozenset[Any]().union(*moves.values())
     lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {here}" for place, here in enumerate(moves) if place == 0 or here not in reached]
+    lines += [
+        f"    [*] --> {here}"
+        for place, here in enumerate(moves)
+        if place == 0 or here not in reached
+    ]
     also = BEGINNINGS.get((service, table), {})
     lines += [f"    [*] --> {here}: {also[here]}" for here in moves if here in also]
     for here, theres in moves.items():
@@ -74,7 +83,11 @@ def status_table(service: str) -> str:
     lifecycle = import_module(f"{service}_svc.lifecycle")
     meanings = _comments(lifecycle, "Status")
     rows = [
-        [status, meanings[status.name], ", ".join(there for there in lifecycle.MOVES if there in theres) or "nothing: terminal"]
+        [
+            status,
+            meanings[status.name],
+            ", ".join(there for there in lifecycle.MOVES if there in theres) or "nothing: terminal",
+        ]
         for status, theres in lifecycle.MOVES.items()
     ]
     return _table(["status", "meaning", "may go to"], rows)
@@ -100,17 +113,33 @@ class Event(NamedTuple):
 
 
 def architecture() -> str:
-    """Who calls whom (from the settings: each peer has an address) and who hears whose events (from the consumers)."""
-    lines = ["flowchart LR", "    clients([storefront, staff, carriers]) -->|gRPC| services", "    subgraph services", "    direction TB"]
-    lines += [f'    {service}["{service}<br/>database {DATABASES[service]}"]' for service in SERVICES]
+    """Who calls whom (from the settings: each peer has an address) and who hears whose events
+    (from the consumers).
+    """
+    lines = [
+        "flowchart LR",
+        "    clients([storefront, staff, carriers]) -->|gRPC| services",
+        "    subgraph services",
+        "    direction TB",
+    ]
+    lines += [
+        f'    {service}["{service}<br/>database {DATABASES[service]}"]' for service in SERVICES
+    ]
     lines += ["    end", '    subgraph broker["NATS JetStream"]', "    direction TB"]
     lines += [f"    {stream}[({stream})]" for stream in STREAMS]
     lines += ["    end"]
     lines += [f"    {service} -->|gRPC| {peer}" for service in SERVICES for peer in _peers(service)]
     publishers = {_stream(event.subject): event.publisher for event in events()}
     lines += [f"    {publishers[stream]} ==> {stream}" for stream in STREAMS]
-    heard = {(_stream(subject_of(kind)), service) for service in SERVICES for kind in hears(service)}
-    lines += [f"    {stream} -.-> {service}" for stream in STREAMS for service in SERVICES if (stream, service) in heard]
+    heard = {
+        (_stream(subject_of(kind)), service) for service in SERVICES for kind in hears(service)
+    }
+    lines += [
+        f"    {stream} -.-> {service}"
+        for stream in STREAMS
+        for service in SERVICES
+        if (stream, service) in heard
+    ]
     return _mermaid(lines)
 
 
@@ -119,7 +148,9 @@ def _peers(service: str) -> list[str]:
 
 
 def _stream(subject: str) -> str:
-    return next(name for name, subjects in STREAMS.items() if subjects == f"{subject.partition('.')[0]}.>")
+    return next(
+        name for name, subjects in STREAMS.items() if subjects == f"{subject.partition('.')[0]}.>"
+    )
 
 
 def hears(service: str) -> list[type[Message]]:
@@ -129,7 +160,8 @@ def hears(service: str) -> list[type[Message]]:
 
 
 EVENT = re.compile(
-    r"(?P<comment>(?:// .*\n)+)message (?P<name>\w+) \{\n\s*option \(ordermesh\.options\.v1\.event\) = \{subject: \"(?P<subject>[^\"]+)\"\}"
+    r"(?P<comment>(?:// .*\n)+)message (?P<name>\w+) \{\n\s*option"
+    r" \(ordermesh\.options\.v1\.event\) = \{subject: \"(?P<subject>[^\"]+)\"\}"
 )
 
 
@@ -139,15 +171,26 @@ def events() -> Iterator[Event]:
         text = (ROOT / f"proto/ordermesh/{service}/events/v1/{service}_events.proto").read_text()
         for found in EVENT.finditer(text):
             when = " ".join(line.removeprefix("// ") for line in found["comment"].splitlines())
-            yield Event(found["subject"], f"ordermesh.{service}.events.v1.{found['name']}", service, when)
+            yield Event(
+                found["subject"], f"ordermesh.{service}.events.v1.{found['name']}", service, when
+            )
 
 
 def event_table() -> str:
     """Every event: where it is published, what it says, who hears it."""
     rows = []
     for event in events():
-        listeners = [s for s in SERVICES if event.message in {kind.DESCRIPTOR.full_name for kind in hears(s)}]
-        rows.append([f"`{event.subject}`", f"`{event.message.removeprefix('ordermesh.')}`", event.when, ", ".join(listeners) or "clients"])
+        listeners = [
+            s for s in SERVICES if event.message in {kind.DESCRIPTOR.full_name for kind in hears(s)}
+        ]
+        rows.append(
+            [
+                f"`{event.subject}`",
+                f"`{event.message.removeprefix('ordermesh.')}`",
+                event.when,
+                ", ".join(listeners) or "clients",
+            ]
+        )
     return _table(["subject", "message, in `ordermesh`", "when", "heard by"], rows)
 
 
@@ -162,7 +205,11 @@ def config(service: str) -> type[ServiceConfig]:
 
 def settings(service: str) -> str:
     """What one service is told beside what all are."""
-    own = {name: field for name, field in config(service).model_fields.items() if name not in ServiceConfig.model_fields}
+    own = {
+        name: field
+        for name, field in config(service).model_fields.items()
+        if name not in ServiceConfig.model_fields
+    }
     return _settings(own)
 
 
@@ -172,7 +219,10 @@ def common_settings() -> str:
 
 
 def _settings(fields: dict[str, FieldInfo]) -> str:
-    rows = [[f"`{name.upper()}`", _default(field), field.description or ""] for name, field in fields.items()]
+    rows = [
+        [f"`{name.upper()}`", _default(field), field.description or ""]
+        for name, field in fields.items()
+    ]
     return _table(["variable", "default", "what it is"], rows)
 
 
@@ -188,10 +238,18 @@ def _default(field: FieldInfo) -> str:
 def ports() -> str:
     """Where the local stack listens, and the variables that move it."""
     rows = [
-        [name, f"127.0.0.1:{port}", f"127.0.0.1:{METRICS_PORTS[name]}", f"`{name.upper()}_PORT`, `{name.upper()}_METRICS_PORT`"]
+        [
+            name,
+            f"127.0.0.1:{port}",
+            f"127.0.0.1:{METRICS_PORTS[name]}",
+            f"`{name.upper()}_PORT`, `{name.upper()}_METRICS_PORT`",
+        ]
         for name, port in SERVICE_PORTS.items()
     ]
-    rows += [["PostgreSQL", f"127.0.0.1:{POSTGRES_PORT}", "", "`POSTGRES_PORT`"], ["NATS", f"127.0.0.1:{NATS_PORT}", "", "`NATS_PORT`"]]
+    rows += [
+        ["PostgreSQL", f"127.0.0.1:{POSTGRES_PORT}", "", "`POSTGRES_PORT`"],
+        ["NATS", f"127.0.0.1:{NATS_PORT}", "", "`NATS_PORT`"],
+    ]
     return _table(["", "address", "metrics", "moved by"], rows)
 
 
@@ -220,12 +278,21 @@ def _metrics(tree: ast.Module) -> Iterator[Metric]:
             for node in ast.walk(function)
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
             for name in node.targets
-            if isinstance(name, ast.Name) and all(isinstance(each, ast.Constant) for each in node.value.elts)
+            if isinstance(name, ast.Name)
+            and all(isinstance(each, ast.Constant) for each in node.value.elts)
         }
         for node in ast.walk(function):
             match node:
-                case ast.Call(func=ast.Attribute(value=ast.Name(id="telemetry"), attr=kind), args=[name, what, *labels]) if kind in KINDS:
-                    yield Metric(ast.literal_eval(name), KINDS[kind], tuple(_labels(labels, known)), ast.literal_eval(what))
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="telemetry"), attr=kind),
+                    args=[name, what, *labels],
+                ) if kind in KINDS:
+                    yield Metric(
+                        ast.literal_eval(name),
+                        KINDS[kind],
+                        tuple(_labels(labels, known)),
+                        ast.literal_eval(what),
+                    )
 
 
 KINDS = {"counter": "counter", "gauge": "gauge", "reading": "gauge", "histogram": "histogram"}
@@ -241,13 +308,18 @@ def _labels(arguments: Sequence[ast.expr], known: dict[str, tuple[str, ...]]) ->
 
 def metric_table() -> str:
     """The metrics that a service may show at its metrics address."""
-    rows = [[f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.what] for m in metrics()]
+    rows = [
+        [f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.what]
+        for m in metrics()
+    ]
     return _table(["metric", "kind", "labels", "what it is"], rows)
 
 
 def tokens() -> str:
     """What the sandbox processor does with each payment-method token."""
-    return _table(["token", "what happens"], [[f"`{token.name}`", token.does] for token in TOKENS.values()])
+    return _table(
+        ["token", "what happens"], [[f"`{token.name}`", token.does] for token in TOKENS.values()]
+    )
 
 
 # --- why calls fail
@@ -278,7 +350,9 @@ def reasons() -> Iterator[Reason]:
 
 
 def reason_table() -> str:
-    """Every error reason: its status code, what it means, the keys of its metadata, an example, the next step."""
+    """Every error reason: its status code, what it means, the keys of its metadata, an example,
+    the next step.
+    """
     rows = [
         [
             f"`{reason.name}`",
@@ -302,7 +376,9 @@ def _mermaid(lines: Sequence[str]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells
+    )
 
 
 DRAWINGS: dict[str, Callable[[], str]] = {

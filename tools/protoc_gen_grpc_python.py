@@ -1,7 +1,8 @@
 """A protoc plugin for `buf generate`: the stubs of each file that has a service, and their types.
 
 The grpc_python generator is built into grpcio-tools and has no plugin of its own. mypy-protobuf's
-plugin also writes types for files without a service, for which there is no module; it gets none of them.
+plugin also writes types for files without a service, for which there is no module; it gets none of
+them.
 """
 
 import subprocess
@@ -24,7 +25,9 @@ def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerat
     requested = set(request.file_to_generate)
     wanted = sorted(f.name for f in request.proto_file if f.service and f.name in requested)
     if not wanted:
-        return plugin_pb2.CodeGeneratorResponse(supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL)
+        return plugin_pb2.CodeGeneratorResponse(
+            supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
+        )
     request.file_to_generate[:] = wanted
     response = _types(request)
     with tempfile.TemporaryDirectory() as folder:

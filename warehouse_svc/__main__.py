@@ -1,4 +1,6 @@
-"""`python -m warehouse_svc` serves; `python -m warehouse_svc migrate` brings its database up to date."""
+"""`python -m warehouse_svc` serves; `python -m warehouse_svc migrate` brings its database up to
+date.
+"""
 
 from chassis.service import main
 from warehouse_svc.app import running

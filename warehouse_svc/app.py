@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import add_InventoryServiceServicer_to_server
-from ordermesh.warehouse.v1.reservation_service_pb2_grpc import add_ReservationServiceServicer_to_server
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
+    add_ReservationServiceServicer_to_server,
+)
 
 from chassis.process import Supervisor
 from chassis.service import founded

@@ -14,4 +14,9 @@ class Config(ServiceConfig):
 
     listen_address: str = "127.0.0.1:15052"
     metrics_address: str = "127.0.0.1:15062"
-    expiry_sweep_s: float = Field(default=5.0, gt=0, le=300, description="seconds between two looks for reservations past their time")
+    expiry_sweep_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=300,
+        description="seconds between two looks for reservations past their time",
+    )

@@ -4,8 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 
 from chassis.decision import Outcome
 from chassis.delivery import Delivery
@@ -31,13 +38,19 @@ class Consumers:
             FulfillmentLinesChanged: self.fulfillment_changed,
         }
 
-    async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[Any]]:
+    async def order_status_changed(
+        self, deliveries: Sequence[Delivery[OrderStatusChanged]]
+    ) -> Sequence[Outcome[Any]]:
         return await self._write([wire.order_changed(d.message, d.keyed) for d in deliveries])
 
-    async def order_items_cancelled(self, deliveries: Sequence[Delivery[OrderItemsCancelled]]) -> Sequence[Outcome[Any]]:
+    async def order_items_cancelled(
+        self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
+    ) -> Sequence[Outcome[Any]]:
         return await self._write([wire.items_cancelled(d.message, d.keyed) for d in deliveries])
 
-    async def return_status_changed(self, deliveries: Sequence[Delivery[ReturnStatusChanged]]) -> Sequence[Outcome[Any]]:
+    async def return_status_changed(
+        self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
+    ) -> Sequence[Outcome[Any]]:
         return await self._write([wire.return_changed(d.message, d.keyed) for d in deliveries])
 
     async def fulfillment_changed(
@@ -46,4 +59,5 @@ class Consumers:
         return await self._write([wire.work_changed(d.message, d.keyed) for d in deliveries])
 
     async def _write(self, commands: Sequence[StockCommand | None]) -> Sequence[Outcome[Any]]:
-        return await carry_out(commands, self.operations.write)  # type: ignore[arg-type]  # mypy joins the union to Command
+        # mypy joins the union to Command
+        return await carry_out(commands, self.operations.write)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
-"""What each stock movement does, and which status of a reservation may follow which: tables, and pure functions over them.
+"""What each stock movement does, and which status of a reservation may follow which: tables, and
+pure functions over them.
 
-1. A balance changes only by a movement, as EFFECTS says; units of a reservation move only as UNITS says.
+1. A balance changes only by a movement, as EFFECTS says; units of a reservation move only as UNITS
+  says.
 2. A reservation's status is what its units make of it (`status_of`), and changes only along MOVES.
 """
 
@@ -14,7 +16,8 @@ class Status(StrEnum):
     ACTIVE = "active"  # units are set aside for a time
     CONFIRMED = "confirmed"  # units are committed
     RELEASED = "released"  # units were given up before they were committed
-    EXPIRED = "expired"  # its time was over before it was confirmed; a new reservation may take its place
+    # its time was over before it was confirmed; a new reservation may take its place
+    EXPIRED = "expired"
     CLOSED = "closed"  # each unit has shipped, returned to the shelf or been written off
 
 
@@ -66,7 +69,9 @@ class MovementKind(StrEnum):
 
 
 class Effect(NamedTuple):
-    """What a movement of one unit does to each balance. `reserved` marks units of `available`; the others sum to zero."""
+    """What a movement of one unit does to each balance. `reserved` marks units of `available`;
+    the others sum to zero.
+    """
 
     available: int = 0
     reserved: int = 0
@@ -77,7 +82,8 @@ class Effect(NamedTuple):
 
 EFFECTS: dict[MovementKind, Effect] = {
     MovementKind.RECEIVE: Effect(available=+1, outside=-1),
-    MovementKind.ADJUST: Effect(available=+1, outside=-1),  # the one movement whose quantity may be below zero
+    # the one movement whose quantity may be below zero
+    MovementKind.ADJUST: Effect(available=+1, outside=-1),
     MovementKind.RESERVE: Effect(reserved=+1),
     MovementKind.CONFIRM: Effect(available=-1, reserved=-1, committed=+1),
     MovementKind.RELEASE: Effect(reserved=-1),
@@ -115,8 +121,12 @@ UNITS: dict[MovementKind, tuple[Bucket, Bucket]] = {
     MovementKind.SPOIL_COMMITTED: (Bucket.COMMITTED, Bucket.WRITTEN_OFF),
 }
 
-# Where two movements put units into one bucket, one of them has a counter of its own, which is a part of the bucket's.
-COUNTERS: dict[MovementKind, str] = {MovementKind.EXPIRE: "expired", MovementKind.SPOIL_COMMITTED: "spoiled"}
+# Where two movements put units into one bucket, one of them has a counter of its own, which is a
+# part of the bucket's.
+COUNTERS: dict[MovementKind, str] = {
+    MovementKind.EXPIRE: "expired",
+    MovementKind.SPOIL_COMMITTED: "spoiled",
+}
 
 
 def allowed(here: Status, there: Status) -> bool:
@@ -124,8 +134,12 @@ def allowed(here: Status, there: Status) -> bool:
     return here is there or there in MOVES[here]
 
 
-def status_of(*, reserved: int, committed: int, released: int, expired: int, quantity: int) -> Status:
-    """What a reservation's units make of it, summed over its lines. `expired` units are those of the `released` whose time was over."""
+def status_of(
+    *, reserved: int, committed: int, released: int, expired: int, quantity: int
+) -> Status:
+    """What a reservation's units make of it, summed over its lines. `expired` units are those of
+    the `released` whose time was over.
+    """
     if reserved:
         return Status.ACTIVE
     if committed:

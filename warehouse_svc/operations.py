@@ -56,8 +56,8 @@ class Operations:
         return view.stock[command.warehouse_id, command.sku]
 
     async def book_return(self, command: BookReturn) -> StockLevel | None:
-        """Books units of one line of a return, and answers with the level where they were to go. None: they were booked in another
-        warehouse before, and this one has never had any.
+        """Books units of one line of a return, and answers with the level where they were to go.
+        None: they were booked in another warehouse before, and this one has never had any.
         """
         view = unwrap((await self.write([command]))[0])
         [number] = command.restocked.keys() | command.damaged.keys()
@@ -79,17 +79,25 @@ class Operations:
 
     async def list_stock_levels(self, wanted: LevelFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            return page.cut(await store.list_levels(connection, wanted, page), lambda level: (level.warehouse_id, level.sku))
+            return page.cut(
+                await store.list_levels(connection, wanted, page),
+                lambda level: (level.warehouse_id, level.sku),
+            )
 
-    async def list_stock_movements(self, wanted: MovementFilter, page: Page) -> tuple[Sequence[Any], str]:
+    async def list_stock_movements(
+        self, wanted: MovementFilter, page: Page
+    ) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            return page.cut(await store.list_movements(connection, wanted, page), lambda movement: (movement.id,))
+            return page.cut(
+                await store.list_movements(connection, wanted, page),
+                lambda movement: (movement.id,),
+            )
 
     # --- reservations
 
     async def reserve_stock(self, command: ReserveStock) -> Holding:
-        """Sets the lines aside. A repeat is answered with what the first try holds: whoever asks so late has its time before him too, and
-        what has expired is made anew.
+        """Sets the lines aside. A repeat is answered with what the first try holds: whoever asks
+        so late has its time before him too, and what has expired is made anew.
         """
         [outcome] = await self.write([command])
         holding = _holding(unwrap(outcome))
@@ -101,7 +109,8 @@ class Operations:
         if not decisions.due_for_renewal(standing, command.ttl, now):
             return holding
         # Rivals that have seen the same end of its time renew it once.
-        key = f"{command.key}:{standing[0].generation}:{max(r.expire_time for r in standing).isoformat()}"
+        latest = max(r.expire_time for r in standing)
+        key = f"{command.key}:{standing[0].generation}:{latest.isoformat()}"
         renewal = RenewReservations(
             key,
             command.digest,
@@ -116,7 +125,8 @@ class Operations:
     async def move_reservations(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
         """Confirms or releases for many orders: each all or none, whatever becomes of the others.
 
-        Raises what concerns the call as a whole: its request_id was used before for something else, or nothing can be done just now.
+        Raises what concerns the call as a whole: its request_id was used before for something else,
+        or nothing can be done just now.
         """
         outcomes = await self.write(commands)
         reused = [o for o in outcomes if isinstance(o, Failure) and o.reason == "REQUEST_ID_REUSED"]
@@ -126,48 +136,69 @@ class Operations:
         return outcomes
 
     async def check_answer(self, orders: Sequence[UUID]) -> None:
-        """Raises Refused ANSWER_TOO_LARGE where the reservations of so many orders may not fit into an answer. Each order counts with
-        the most that it can become: all of its lines in WAREHOUSES_MAX warehouses. One order always fits.
+        """Raises Refused ANSWER_TOO_LARGE where the reservations of so many orders may not fit
+        into an answer. Each order counts with the most that it can become: all of its lines in
+        WAREHOUSES_MAX warehouses. One order always fits.
         """
         async with self.database.read() as connection:
             lines = await store.line_bytes_of(connection, orders)
-        most = (decisions.WAREHOUSES_MAX * (RESERVATION_BYTES + lines.get(order, 0)) for order in orders)
+        most = (
+            decisions.WAREHOUSES_MAX * (RESERVATION_BYTES + lines.get(order, 0)) for order in orders
+        )
         fitting = sum(so_far <= ANSWER_BYTES_MAX for so_far in accumulate(most))
         if fitting < len(orders):
-            raise too_large(fitting, len(orders), f"{fitting} orders at once, or with view VIEW_SUMMARY")
+            raise too_large(
+                fitting, len(orders), f"{fitting} orders at once, or with view VIEW_SUMMARY"
+            )
 
     async def replace_spoiled(self, command: ReplaceSpoiled) -> Reservation:
-        """Books units as damaged and commits others in their place; the reservation then says what there is to pick."""
+        """Books units as damaged and commits others in their place; the reservation then says
+        what there is to pick.
+        """
         holding = _holding(unwrap((await self.write([command]))[0]))
-        [reservation] = [r for r in holding.of(command.attempt) if r.warehouse_id == command.warehouse_id]
+        [reservation] = [
+            r for r in holding.of(command.attempt) if r.warehouse_id == command.warehouse_id
+        ]
         return reservation
 
     async def get_reservation(self, id: UUID) -> Reservation:
         async with self.database.read() as connection:
             reservation = (await store.find_reservations(connection, [id])).get(id)
         if reservation is None:
-            raise NotFound("RESERVATION_NOT_FOUND", f"There is no reservation {id}.", reservation_id=str(id))
+            raise NotFound(
+                "RESERVATION_NOT_FOUND", f"There is no reservation {id}.", reservation_id=str(id)
+            )
         return reservation
 
-    async def list_reservations(self, wanted: ReservationFilter, page: Page) -> tuple[Sequence[Any], str]:
+    async def list_reservations(
+        self, wanted: ReservationFilter, page: Page
+    ) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             found = await store.list_reservations(connection, wanted, page)
             return await page.fill(found, partial(store.find_reservations, connection))
 
     async def expire_reservations(self) -> int:
-        """Takes back all that is reserved past its time, batch by batch; answers how many orders had such.
+        """Takes back all that is reserved past its time, batch by batch; answers how many orders
+        had such.
 
-        An order whose turn fails keeps none behind it waiting: what came between is raised at the end, and its next turn is the next call.
+        An order whose turn fails keeps none behind it waiting: what came between is raised at the
+        end, and its next turn is the next call.
         """
         expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.lapsed(connection, last, EXPIRY_BATCH)
-            # What is past its time is found in the reservations, not in a claim: so a key that never comes again.
+            # What is past its time is found in the reservations, not in a claim: so a key that
+            # never comes again.
             orders = dict.fromkeys(reservation.order_id for reservation in chosen)
-            commands = [ExpireReservations(f"warehouse.expiry:{uuid7()}", b"", order_id) for order_id in orders]
+            commands = [
+                ExpireReservations(f"warehouse.expiry:{uuid7()}", b"", order_id)
+                for order_id in orders
+            ]
             outcomes = await self.write(commands)
-            expired += sum(isinstance(outcome, Done) and not outcome.skipped for outcome in outcomes)
+            expired += sum(
+                isinstance(outcome, Done) and not outcome.skipped for outcome in outcomes
+            )
             failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
             if len(chosen) < EXPIRY_BATCH:
                 break
@@ -177,8 +208,12 @@ class Operations:
         return expired
 
     async def write(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
-        """What the warehouse is asked or told, over one picture of stock; each command is answered by itself."""
-        return await self.database.write(commands, load=store.lock_stock, decide=decisions.decide, save=store.save_stock)
+        """What the warehouse is asked or told, over one picture of stock; each command is
+        answered by itself.
+        """
+        return await self.database.write(
+            commands, load=store.lock_stock, decide=decisions.decide, save=store.save_stock
+        )
 
 
 def _holding(view: View) -> Holding:

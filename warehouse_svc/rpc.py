@@ -21,35 +21,51 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class InventoryService(InventoryServiceServicer):
-    """ordermesh.warehouse.v1.InventoryService: what each method does and answers stands in the contract."""
+    """ordermesh.warehouse.v1.InventoryService: what each method does and answers stands in the
+    contract.
+    """
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    async def ReceiveStock(self, request: inventory.ReceiveStockRequest, context: Context) -> inventory.ReceiveStockResponse:
+    async def ReceiveStock(
+        self, request: inventory.ReceiveStockRequest, context: Context
+    ) -> inventory.ReceiveStockResponse:
         levels = await self.operations.receive_stock(wire.receive_stock(request, keyed(request)))
         return inventory.ReceiveStockResponse(stock_levels=map(wire.stock_level, levels))
 
-    async def AdjustStock(self, request: inventory.AdjustStockRequest, context: Context) -> inventory.AdjustStockResponse:
+    async def AdjustStock(
+        self, request: inventory.AdjustStockRequest, context: Context
+    ) -> inventory.AdjustStockResponse:
         level = await self.operations.adjust_stock(wire.adjust_stock(request, keyed(request)))
         return inventory.AdjustStockResponse(stock_level=wire.stock_level(level))
 
-    async def RestockItem(self, request: inventory.RestockItemRequest, context: Context) -> inventory.RestockItemResponse:
+    async def RestockItem(
+        self, request: inventory.RestockItemRequest, context: Context
+    ) -> inventory.RestockItemResponse:
         level = await self.operations.book_return(wire.restock_item(request, keyed(request)))
         return inventory.RestockItemResponse(stock_level=wire.stock_level(level) if level else None)
 
-    async def MarkDamaged(self, request: inventory.MarkDamagedRequest, context: Context) -> inventory.MarkDamagedResponse:
+    async def MarkDamaged(
+        self, request: inventory.MarkDamagedRequest, context: Context
+    ) -> inventory.MarkDamagedResponse:
         level = await self.operations.book_return(wire.mark_damaged(request, keyed(request)))
         return inventory.MarkDamagedResponse(stock_level=wire.stock_level(level) if level else None)
 
-    async def CheckAvailability(self, request: inventory.CheckAvailabilityRequest, context: Context) -> inventory.CheckAvailabilityResponse:
+    async def CheckAvailability(
+        self, request: inventory.CheckAvailabilityRequest, context: Context
+    ) -> inventory.CheckAvailabilityResponse:
         return wire.availability(await self.operations.check_availability(wire.asked(request)))
 
-    async def GetStockLevel(self, request: inventory.GetStockLevelRequest, context: Context) -> inventory.GetStockLevelResponse:
+    async def GetStockLevel(
+        self, request: inventory.GetStockLevelRequest, context: Context
+    ) -> inventory.GetStockLevelResponse:
         level = await self.operations.get_stock_level((request.warehouse_id, request.sku))
         return inventory.GetStockLevelResponse(stock_level=wire.stock_level(level))
 
-    async def ListStockLevels(self, request: inventory.ListStockLevelsRequest, context: Context) -> inventory.ListStockLevelsResponse:
+    async def ListStockLevels(
+        self, request: inventory.ListStockLevelsRequest, context: Context
+    ) -> inventory.ListStockLevelsResponse:
         page = asked(request, wire.stock_level, str, str)
         levels, token = await self.operations.list_stock_levels(wire.level_filter(request), page)
         return inventory.ListStockLevelsResponse(stock_levels=levels, next_page_token=token)
@@ -58,17 +74,25 @@ class InventoryService(InventoryServiceServicer):
         self, request: inventory.ListStockMovementsRequest, context: Context
     ) -> inventory.ListStockMovementsResponse:
         page = asked(request, wire.movement)
-        movements, token = await self.operations.list_stock_movements(wire.movement_filter(request), page)
-        return inventory.ListStockMovementsResponse(stock_movements=movements, next_page_token=token)
+        movements, token = await self.operations.list_stock_movements(
+            wire.movement_filter(request), page
+        )
+        return inventory.ListStockMovementsResponse(
+            stock_movements=movements, next_page_token=token
+        )
 
 
 class ReservationService(ReservationServiceServicer):
-    """ordermesh.warehouse.v1.ReservationService: what each method does and answers stands in the contract."""
+    """ordermesh.warehouse.v1.ReservationService: what each method does and answers stands in the
+    contract.
+    """
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    async def ReserveStock(self, request: reserving.ReserveStockRequest, context: Context) -> reserving.ReserveStockResponse:
+    async def ReserveStock(
+        self, request: reserving.ReserveStockRequest, context: Context
+    ) -> reserving.ReserveStockResponse:
         command = wire.reserve_stock(request, keyed(request, leave_out=["order_id"]))
         return wire.reserved(await self.operations.reserve_stock(command), command.attempt)
 
@@ -77,14 +101,18 @@ class ReservationService(ReservationServiceServicer):
     ) -> reserving.ConfirmReservationResponse:
         its = request.order_attempt
         [outcome] = await self.operations.move_reservations([wire.confirm(its, keyed(request))])
-        return reserving.ConfirmReservationResponse(reservations=wire.standing(unwrap(outcome), its.attempt))
+        return reserving.ConfirmReservationResponse(
+            reservations=wire.standing(unwrap(outcome), its.attempt)
+        )
 
     async def BatchConfirmReservations(
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
         of, each = keyed(request), request.order_attempts
         await self._check_answer(request)
-        outcomes = await self.operations.move_reservations([wire.confirm(its, of, f":{its.order_id}") for its in each])
+        outcomes = await self.operations.move_reservations(
+            [wire.confirm(its, of, f":{its.order_id}") for its in each]
+        )
         results = map(partial(wire.result, view=request.view), each, outcomes)
         return reserving.BatchConfirmReservationsResponse(results=results)
 
@@ -92,34 +120,56 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.ReleaseReservationRequest, context: Context
     ) -> reserving.ReleaseReservationResponse:
         its = request.order_attempt
-        [outcome] = await self.operations.move_reservations([wire.release(its, keyed(request), lines=request.lines)])
-        return reserving.ReleaseReservationResponse(reservations=wire.standing(unwrap(outcome), its.attempt))
+        [outcome] = await self.operations.move_reservations(
+            [wire.release(its, keyed(request), lines=request.lines)]
+        )
+        return reserving.ReleaseReservationResponse(
+            reservations=wire.standing(unwrap(outcome), its.attempt)
+        )
 
     async def BatchReleaseReservations(
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
         of, each = keyed(request), request.order_attempts
         await self._check_answer(request)
-        outcomes = await self.operations.move_reservations([wire.release(its, of, f":{its.order_id}") for its in each])
+        outcomes = await self.operations.move_reservations(
+            [wire.release(its, of, f":{its.order_id}") for its in each]
+        )
         results = map(partial(wire.result, view=request.view), each, outcomes)
         return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(
         self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
     ) -> reserving.ReplaceSpoiledUnitsResponse:
-        reservation = await self.operations.replace_spoiled(wire.replace_spoiled(request, keyed(request)))
+        reservation = await self.operations.replace_spoiled(
+            wire.replace_spoiled(request, keyed(request))
+        )
         return reserving.ReplaceSpoiledUnitsResponse(reservation=wire.reservation(reservation))
 
-    async def GetReservation(self, request: reserving.GetReservationRequest, context: Context) -> reserving.GetReservationResponse:
+    async def GetReservation(
+        self, request: reserving.GetReservationRequest, context: Context
+    ) -> reserving.GetReservationResponse:
         reservation = await self.operations.get_reservation(UUID(request.reservation_id))
         return reserving.GetReservationResponse(reservation=wire.reservation(reservation))
 
-    async def ListReservations(self, request: reserving.ListReservationsRequest, context: Context) -> reserving.ListReservationsResponse:
+    async def ListReservations(
+        self, request: reserving.ListReservationsRequest, context: Context
+    ) -> reserving.ListReservationsResponse:
         page = asked(request, partial(wire.reservation, view=request.view))
-        reservations, token = await self.operations.list_reservations(wire.reservation_filter(request), page)
+        reservations, token = await self.operations.list_reservations(
+            wire.reservation_filter(request), page
+        )
         return reserving.ListReservationsResponse(reservations=reservations, next_page_token=token)
 
-    async def _check_answer(self, request: reserving.BatchConfirmReservationsRequest | reserving.BatchReleaseReservationsRequest) -> None:
-        """Raises Refused ANSWER_TOO_LARGE before anything is done; without lines every answer is small enough."""
+    async def _check_answer(
+        self,
+        request: reserving.BatchConfirmReservationsRequest
+        | reserving.BatchReleaseReservationsRequest,
+    ) -> None:
+        """Raises Refused ANSWER_TOO_LARGE before anything is done; without lines every answer is
+        small enough.
+        """
         if request.view != VIEW_SUMMARY:
-            await self.operations.check_answer([UUID(each.order_id) for each in request.order_attempts])
+            await self.operations.check_answer(
+                [UUID(each.order_id) for each in request.order_attempts]
+            )

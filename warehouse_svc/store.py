@@ -45,9 +45,20 @@ from warehouse_svc.model import (
     View,
     level_id,
 )
-from warehouse_svc.tables import holdings, movements, order_lines, reservation_lines, reservations, stock_levels
+from warehouse_svc.tables import (
+    holdings,
+    movements,
+    order_lines,
+    reservation_lines,
+    reservations,
+    stock_levels,
+)
 
-LEVEL, BOOKED, HOLDING = tuple(stock_levels.c.keys()), tuple(movements.c.keys()), tuple(holdings.c.keys())
+LEVEL, BOOKED, HOLDING = (
+    tuple(stock_levels.c.keys()),
+    tuple(movements.c.keys()),
+    tuple(holdings.c.keys()),
+)
 RESERVATION, LINE = tuple(reservations.c.keys()), tuple(f.name for f in fields(ReservationLine))
 CHANGING = ("id", "status", "version", "expire_time", "update_time")
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
@@ -55,17 +66,44 @@ UNITS = ("quantity", *Bucket, "expired", "spoiled")
 BACK = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
 
 levels = stock_levels.c
-lock_holdings = select(holdings).where(among(holdings.c.order_id)).order_by(holdings.c.order_id).with_for_update(key_share=True)
-lock_levels = select(stock_levels).where(or_(among(levels.id), among(levels.sku))).order_by(levels.id).with_for_update(key_share=True)
-booked_for = (movements.c.source_id, movements.c.order_id, movements.c.line_number, movements.c.kind)
+lock_holdings = (
+    select(holdings)
+    .where(among(holdings.c.order_id))
+    .order_by(holdings.c.order_id)
+    .with_for_update(key_share=True)
+)
+lock_levels = (
+    select(stock_levels)
+    .where(or_(among(levels.id), among(levels.sku)))
+    .order_by(levels.id)
+    .with_for_update(key_share=True)
+)
+booked_for = (
+    movements.c.source_id,
+    movements.c.order_id,
+    movements.c.line_number,
+    movements.c.kind,
+)
 read_booked = (
-    select(*booked_for, cast(func.sum(movements.c.quantity), BigInteger)).where(among(movements.c.source_id)).group_by(*booked_for)
+    select(*booked_for, cast(func.sum(movements.c.quantity), BigInteger))
+    .where(among(movements.c.source_id))
+    .group_by(*booked_for)
 )
 read_levels = select(stock_levels).where(among(levels.id))
-read_sellable = select(levels.sku, func.sum(levels.available - levels.reserved)).where(among(levels.sku)).group_by(levels.sku)
-read_reservations = select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
+read_sellable = (
+    select(levels.sku, func.sum(levels.available - levels.reserved))
+    .where(among(levels.sku))
+    .group_by(levels.sku)
+)
+read_reservations = (
+    select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
+)
 read_by_id = select(reservations).where(among(reservations.c.id))
-count_lines = select(func.count()).where(reservation_lines.c.reservation_id == reservations.c.id).scalar_subquery()
+count_lines = (
+    select(func.count())
+    .where(reservation_lines.c.reservation_id == reservations.c.id)
+    .scalar_subquery()
+)
 read_lines = (
     select(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
     .where(among(reservation_lines.c.reservation_id))
@@ -77,18 +115,26 @@ LINE_BYTES = 80
 lines_of_orders = (
     select(reservations.c.order_id, reservation_lines.c.number, reservation_lines.c.sku)
     .distinct()
-    .join_from(reservation_lines, reservations, reservations.c.id == reservation_lines.c.reservation_id)
+    .join_from(
+        reservation_lines, reservations, reservations.c.id == reservation_lines.c.reservation_id
+    )
     .where(among(reservations.c.order_id))
     .subquery()
 )
-read_line_bytes = select(lines_of_orders.c.order_id, func.sum(func.octet_length(lines_of_orders.c.sku) + LINE_BYTES)).group_by(
-    lines_of_orders.c.order_id
-)
-read_back = select(order_lines.c.order_id, order_lines.c.line_number, order_lines.c.restocked, order_lines.c.damaged).where(
-    among(order_lines.c.order_id)
-)
+read_line_bytes = select(
+    lines_of_orders.c.order_id, func.sum(func.octet_length(lines_of_orders.c.sku) + LINE_BYTES)
+).group_by(lines_of_orders.c.order_id)
+read_back = select(
+    order_lines.c.order_id,
+    order_lines.c.line_number,
+    order_lines.c.restocked,
+    order_lines.c.damaged,
+).where(among(order_lines.c.order_id))
 read_movements = select(
-    *(levels[f.name] if f.name in ("warehouse_id", "sku") else movements.c[f.name] for f in fields(Movement))
+    *(
+        levels[f.name] if f.name in ("warehouse_id", "sku") else movements.c[f.name]
+        for f in fields(Movement)
+    )
 ).join_from(movements, stock_levels, levels.id == movements.c.level_id)
 read_clock = select(func.clock_timestamp())
 by_time = (reservations.c.expire_time, reservations.c.id)
@@ -98,7 +144,8 @@ choose_lapsed = (
     .where(
         reservations.c.status == Status.ACTIVE,
         reservations.c.expire_time <= func.clock_timestamp(),
-        tuple_(*by_time) > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in by_time)),
+        tuple_(*by_time)
+        > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in by_time)),
     )
     .order_by(*by_time)
     .limit(bindparam("most"))
@@ -122,10 +169,18 @@ REACH: Mapping[type, frozenset[Status]] = {
 insert_holdings, insert_levels, insert_movements, insert_reservations = (
     insert_rows(*table.c) for table in (holdings, stock_levels, movements, reservations)
 )
-insert_lines = insert_rows(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
-insert_order_lines = insert_rows(order_lines.c.order_id, order_lines.c.line_number, order_lines.c.sku, *(order_lines.c[n] for n in BACK))
+insert_lines = insert_rows(
+    reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE)
+)
+insert_order_lines = insert_rows(
+    order_lines.c.order_id,
+    order_lines.c.line_number,
+    order_lines.c.sku,
+    *(order_lines.c[n] for n in BACK),
+)
 save_order_lines = insert_order_lines.on_conflict_do_update(
-    index_elements=["order_id", "line_number"], set_={name: insert_order_lines.excluded[name] for name in BACK}
+    index_elements=["order_id", "line_number"],
+    set_={name: insert_order_lines.excluded[name] for name in BACK},
 )
 changed_holdings = given(*holdings.c)
 update_holdings = (
@@ -151,29 +206,45 @@ update_lines = (
 moved = given(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
 update_levels = (
     update(stock_levels)
-    .values({name: levels[name] + moved.c[name] for name in BALANCES} | {"update_time": moved.c.update_time})
+    .values(
+        {name: levels[name] + moved.c[name] for name in BALANCES}
+        | {"update_time": moved.c.update_time}
+    )
     .where(levels.id == moved.c.id)
 )
 
 # --- load
 
 
-async def lock_stock(connection: AsyncConnection, commands: Sequence[StockCommand], repeats: Collection[UUID]) -> Picture:
-    """What the commands share: what is held for their orders, then the stock that they may move, both locked in the order of ids."""
+async def lock_stock(
+    connection: AsyncConnection, commands: Sequence[StockCommand], repeats: Collection[UUID]
+) -> Picture:
+    """What the commands share: what is held for their orders, then the stock that they may move,
+    both locked in the order of ids.
+    """
     requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
     sources = requests | {c.source for c in commands if isinstance(c, BookReturn)}
     sources |= {c.left.source for c in commands if isinstance(c, FollowWork) and c.left}
     held = await _lock_holdings(connection, {*repeats, *(c.target for c in commands)} - requests)
     wanted = _places_and_skus(commands, held)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
-    return Picture((StockLevel(*row) for row in rows), held.values(), requests, await _booked(connection, sources))
+    return Picture(
+        (StockLevel(*row) for row in rows),
+        held.values(),
+        requests,
+        await _booked(connection, sources),
+    )
 
 
 async def _booked(connection: AsyncConnection, sources: Collection[UUID]) -> dict[UUID, Booked]:
     """What the ledger has for each source, read once what its writers lock is locked."""
-    of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = defaultdict(dict)
+    of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = (
+        defaultdict(dict)
+    )
     for source, order_id, number, kind, units in (
-        await connection.execute(read_booked, arrays(["source_id"], [[id] for id in sources])) if sources else ()
+        await connection.execute(read_booked, arrays(["source_id"], [[id] for id in sources]))
+        if sources
+        else ()
     ):
         of_source[source][order_id, number, kind] = units
     return dict(of_source)
@@ -186,18 +257,24 @@ async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> 
     return await _with_reservations(connection, [Holding(*row) for row in rows])
 
 
-def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holding]) -> dict[str, list[Any]]:
-    """The places whose units the commands may move, and the SKUs that they may look for in every warehouse.
+def _places_and_skus(
+    commands: Sequence[StockCommand], held: Mapping[UUID, Holding]
+) -> dict[str, list[Any]]:
+    """The places whose units the commands may move, and the SKUs that they may look for in every
+    warehouse.
 
-    Whatever a set moves, it has locked: a reservation that changes within the set was in the reach of the command that changed it.
-    (No set both takes reservations back and confirms them: what takes back is a worker, and its sets are its own.)
+    Whatever a set moves, it has locked: a reservation that changes within the set was in the reach
+    of the command that changed it. (No set both takes reservations back and confirms them: what
+    takes back is a worker, and its sets are its own.)
     """
     places: set[Place] = set()
     skus: set[str] = set()
     for command in commands:
         standing = held[command.target].reservations if command.target in held else ()
         reach = REACH.get(type(command), frozenset())
-        places.update((r.warehouse_id, line.sku) for r in standing if r.status in reach for line in r.lines)
+        places.update(
+            (r.warehouse_id, line.sku) for r in standing if r.status in reach for line in r.lines
+        )
         match command:
             case ReceiveStock():
                 places.update((command.warehouse_id, sku) for sku in command.quantities)
@@ -205,41 +282,74 @@ def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holdi
                 places.add((command.warehouse_id, command.sku))
             case BookReturn():
                 wanted = command.restocked.keys() | command.damaged.keys()
-                places.update((command.warehouse_id, line.sku) for r in standing for line in r.lines if line.number in wanted)
+                places.update(
+                    (command.warehouse_id, line.sku)
+                    for r in standing
+                    for line in r.lines
+                    if line.number in wanted
+                )
             case FollowWork(left=left) if left:
                 here = [r for r in standing if r.warehouse_id == command.warehouse_id]
-                places.update((r.warehouse_id, line.sku) for r in here for line in r.lines if line.number in left.units)
+                places.update(
+                    (r.warehouse_id, line.sku)
+                    for r in here
+                    for line in r.lines
+                    if line.number in left.units
+                )
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():
                 # What is past its time and still active can be had again where it is.
-                lost = [r for r in standing if r.attempt == command.attempt and r.status is Status.EXPIRED]
+                lost = [
+                    r
+                    for r in standing
+                    if r.attempt == command.attempt and r.status is Status.EXPIRED
+                ]
                 skus.update(line.sku for r in lost for line in r.lines)
-    return arrays(["id"], [[level_id(place)] for place in places]) | arrays(["sku"], [[sku] for sku in skus])
+    return arrays(["id"], [[level_id(place)] for place in places]) | arrays(
+        ["sku"], [[sku] for sku in skus]
+    )
 
 
 # --- save
 
 
 async def save_stock(
-    connection: AsyncConnection, before: Mapping[UUID, View], after: Mapping[UUID, View], booked: Sequence[Movement]
+    connection: AsyncConnection,
+    before: Mapping[UUID, View],
+    after: Mapping[UUID, View],
+    booked: Sequence[Movement],
 ) -> None:
-    """Stores what is held, the ledger's new rows, and their sums over the balances: these are never set, only moved."""
+    """Stores what is held, the ledger's new rows, and their sums over the balances: these are
+    never set, only moved.
+    """
     old = {id: view.holding for id, view in before.items() if view.holding}
     new = {id: view.holding for id, view in after.items() if view.holding}
     await _save_holdings(connection, old, new)
     reserved = {r.id: r for holding in old.values() for r in holding.reservations}
-    changed = [r for holding in new.values() for r in holding.reservations if r is not reserved.get(r.id)]
-    await _update_reservations(connection, reserved, [r for r in changed if r.id in reserved])  # first: a new one may replace them
+    changed = [
+        r for holding in new.values() for r in holding.reservations if r is not reserved.get(r.id)
+    ]
+    # first: a new one may replace them
+    await _update_reservations(connection, reserved, [r for r in changed if r.id in reserved])
     await _insert_reservations(connection, [r for r in changed if r.id not in reserved])
     await _save_order_lines(connection, old, new)
     if booked:
         await _move_balances(connection, booked)
-        await connection.execute(insert_movements, arrays(BOOKED, [[getattr(row, name) for name in BOOKED] for row in booked]))
+        await connection.execute(
+            insert_movements,
+            arrays(BOOKED, [[getattr(row, name) for name in BOOKED] for row in booked]),
+        )
 
 
-async def _save_holdings(connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]) -> None:
-    rows = {id: (id, holding.closed_attempt, holding.version) for id, holding in sorted(new.items()) if holding is not old.get(id)}
+async def _save_holdings(
+    connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]
+) -> None:
+    rows = {
+        id: (id, holding.closed_attempt, holding.version)
+        for id, holding in sorted(new.items())
+        if holding is not old.get(id)
+    }
     if made := [row for id, row in rows.items() if id not in old]:
         await connection.execute(insert_holdings, arrays(HOLDING, made))
     if kept := [row for id, row in rows.items() if id in old]:
@@ -254,16 +364,25 @@ async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reser
     await connection.execute(insert_lines, arrays(("reservation_id", *LINE), lines))
 
 
-async def _update_reservations(connection: AsyncConnection, old: Mapping[UUID, Reservation], changed: Sequence[Reservation]) -> None:
+async def _update_reservations(
+    connection: AsyncConnection, old: Mapping[UUID, Reservation], changed: Sequence[Reservation]
+) -> None:
     if not changed:
         return
     await connection.execute(update_reservations, arrays_of(CHANGING, changed))
-    lines = [(r.id, line) for r in changed for line, was in zip(r.lines, old[r.id].lines, strict=True) if line != was]
+    lines = [
+        (r.id, line)
+        for r in changed
+        for line, was in zip(r.lines, old[r.id].lines, strict=True)
+        if line != was
+    ]
     rows = [(id, line.number, *attrgetter(*UNITS)(line)) for id, line in lines]
     await connection.execute(update_lines, arrays(("reservation_id", "number", *UNITS), rows))
 
 
-async def _save_order_lines(connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]) -> None:
+async def _save_order_lines(
+    connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]
+) -> None:
     """What has left, and what came back, where that has changed."""
     moved = [
         (id, line.number, line.sku, *attrgetter(*BACK)(line))
@@ -274,33 +393,47 @@ async def _save_order_lines(connection: AsyncConnection, old: Mapping[UUID, Hold
         if line.shipped and line != was.get(line.number)
     ]
     if moved:
-        await connection.execute(save_order_lines, arrays(("order_id", "line_number", "sku", *BACK), moved))
+        await connection.execute(
+            save_order_lines, arrays(("order_id", "line_number", "sku", *BACK), moved)
+        )
 
 
 async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]) -> None:
-    """Adds the rows up, level by level. A row that made its level's first version makes the level."""
+    """Adds the rows up, level by level. A row that made its level's first version makes the
+    level.
+    """
     sums: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
     last = {row.level_id: row for row in booked}
     for row in booked:
-        sums[row.level_id].update({name: getattr(row, name) for name in BALANCES[:-1]} | {"version": 1})
+        sums[row.level_id].update(
+            {name: getattr(row, name) for name in BALANCES[:-1]} | {"version": 1}
+        )
     made = {row.level_id for row in booked if row.level_version == 1}
     totals = {id: (*(sums[id][name] for name in BALANCES), last[id].time) for id in sorted(sums)}
     if moves := [(id, *total) for id, total in totals.items() if id not in made]:
         await connection.execute(update_levels, arrays(("id", *BALANCES, "update_time"), moves))
-    if new := [(id, last[id].warehouse_id, last[id].sku, *total) for id, total in totals.items() if id in made]:
+    if new := [
+        (id, last[id].warehouse_id, last[id].sku, *total)
+        for id, total in totals.items()
+        if id in made
+    ]:
         await connection.execute(insert_levels, arrays(LEVEL, new))
 
 
 # --- read
 
 
-async def find_reservations(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Reservation]:
+async def find_reservations(
+    connection: AsyncConnection, ids: Collection[UUID]
+) -> dict[UUID, Reservation]:
     """The reservations as they stand, unlocked, by id; unknown ids are missing."""
     rows = await connection.execute(read_by_id, arrays(["id"], [[id] for id in ids]))
     return {r.id: r for r in await _with_lines(connection, [Reservation(*row) for row in rows])}
 
 
-async def list_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[Listed]:
+async def list_reservations(
+    connection: AsyncConnection, wanted: ReservationFilter, page: Page
+) -> list[Listed]:
     """Newest first, one more than the page where there are more."""
     r = reservations.c
     query = select(r.id, count_lines).order_by(r.id.desc()).limit(page.size + 1)
@@ -320,7 +453,9 @@ async def list_reservations(connection: AsyncConnection, wanted: ReservationFilt
 
 
 async def line_bytes_of(connection: AsyncConnection, orders: Collection[UUID]) -> dict[UUID, int]:
-    """How many bytes the lines of the orders' reservations have in an answer at most; orders without any are missing."""
+    """How many bytes the lines of the orders' reservations have in an answer at most; orders
+    without any are missing.
+    """
     rows = await connection.execute(read_line_bytes, arrays(["order_id"], [[id] for id in orders]))
     return {order_id: int(size) for order_id, size in rows}
 
@@ -330,7 +465,9 @@ async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | 
     return StockLevel(*row) if row else None
 
 
-async def list_levels(connection: AsyncConnection, wanted: LevelFilter, page: Page) -> list[StockLevel]:
+async def list_levels(
+    connection: AsyncConnection, wanted: LevelFilter, page: Page
+) -> list[StockLevel]:
     """By warehouse and SKU, one more than the page where there are more."""
     query = select(stock_levels).order_by(levels.warehouse_id, levels.sku).limit(page.size + 1)
     if wanted.warehouse_id:
@@ -346,7 +483,9 @@ async def list_levels(connection: AsyncConnection, wanted: LevelFilter, page: Pa
     return [StockLevel(*row) for row in await connection.execute(query)]
 
 
-async def list_movements(connection: AsyncConnection, wanted: MovementFilter, page: Page) -> list[Movement]:
+async def list_movements(
+    connection: AsyncConnection, wanted: MovementFilter, page: Page
+) -> list[Movement]:
     """Oldest first, one more than the page where there are more."""
     query = _filtered(read_movements, wanted)
     if page.after:
@@ -356,7 +495,9 @@ async def list_movements(connection: AsyncConnection, wanted: MovementFilter, pa
 
 
 async def sellable(connection: AsyncConnection, skus: Collection[str]) -> dict[str, int]:
-    """What checkouts can still get, over all warehouses; an SKU that never was anywhere is left out."""
+    """What checkouts can still get, over all warehouses; an SKU that never was anywhere is left
+    out.
+    """
     rows = await connection.execute(read_sellable, arrays(["sku"], [[sku] for sku in skus]))
     return {sku: int(units) for sku, units in rows}
 
@@ -368,12 +509,15 @@ async def clock(connection: AsyncConnection) -> datetime:
 
 
 async def lapsed(connection: AsyncConnection, after: Lapsed | None, most: int) -> list[Lapsed]:
-    """What is active past its time and comes after that, the longest past first. What is just being written is left out.
+    """What is active past its time and comes after that, the longest past first. What is just being
+    written is left out.
 
     There may be more as long as as many come as were asked for; several may be of one order.
     """
     time, id = (after.expire_time, after.id) if after else (EVER, UUID(int=0))
-    rows = await connection.execute(choose_lapsed, {"after_expire_time": time, "after_id": id, "most": most})
+    rows = await connection.execute(
+        choose_lapsed, {"after_expire_time": time, "after_id": id, "most": most}
+    )
     return [Lapsed(*row) for row in rows]
 
 
@@ -392,16 +536,25 @@ def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
     return query.where(m.time >= wanted.time_from) if wanted.time_from else query
 
 
-async def _with_reservations(connection: AsyncConnection, found: Sequence[Holding]) -> dict[UUID, Holding]:
+async def _with_reservations(
+    connection: AsyncConnection, found: Sequence[Holding]
+) -> dict[UUID, Holding]:
     if not found:
         return {}
-    rows = await connection.execute(read_reservations, arrays(["order_id"], [[h.order_id] for h in found]))
+    rows = await connection.execute(
+        read_reservations, arrays(["order_id"], [[h.order_id] for h in found])
+    )
     of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
     for reservation in await _with_lines(connection, [Reservation(*row) for row in rows]):
         of_order[reservation.order_id].append(reservation)
     left = {id for id, its in of_order.items() if _has_left(its)}
     back = await _back(connection, left)
-    return {h.order_id: replace(h, reservations=tuple(of_order[h.order_id]), back=back.get(h.order_id, {})) for h in found}
+    return {
+        h.order_id: replace(
+            h, reservations=tuple(of_order[h.order_id]), back=back.get(h.order_id, {})
+        )
+        for h in found
+    }
 
 
 def _has_left(held: Sequence[Reservation]) -> bool:
@@ -412,12 +565,18 @@ def _has_left(held: Sequence[Reservation]) -> bool:
 async def _back(connection: AsyncConnection, left: Collection[UUID]) -> dict[UUID, dict[int, Back]]:
     """What came back by returns, of orders of which anything has left."""
     of_order: defaultdict[UUID, dict[int, Back]] = defaultdict(dict)
-    for order_id, number, *units in await connection.execute(read_back, arrays(["order_id"], [[id] for id in left])) if left else ():
+    for order_id, number, *units in (
+        await connection.execute(read_back, arrays(["order_id"], [[id] for id in left]))
+        if left
+        else ()
+    ):
         of_order[order_id][number] = Back(*units)
     return dict(of_order)
 
 
-async def _with_lines(connection: AsyncConnection, found: Sequence[Reservation]) -> list[Reservation]:
+async def _with_lines(
+    connection: AsyncConnection, found: Sequence[Reservation]
+) -> list[Reservation]:
     if not found:
         return []
     rows = await connection.execute(read_lines, arrays(["reservation_id"], [[r.id] for r in found]))

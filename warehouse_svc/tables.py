@@ -1,4 +1,6 @@
-"""The tables of the warehouse. What must always hold stands here as a constraint; each index has its query in store.py."""
+"""The tables of the warehouse. What must always hold stands here as a constraint; each index has
+its query in store.py.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -31,7 +33,10 @@ stream_positions = chassis.stream_positions(metadata)
 def effect(kind: MovementKind) -> str:
     """When a row is of this kind, what its balances say."""
     if kind is MovementKind.ADJUST:
-        return f"when '{kind}' then abs(available) = quantity and (reserved, committed, damaged) = (0, 0, 0)"
+        return (
+            f"when '{kind}' then abs(available) = quantity and (reserved, committed, damaged) = (0,"
+            " 0, 0)"
+        )
     changes = ", ".join({1: "quantity", 0: "0", -1: "-quantity"}[unit] for unit in EFFECTS[kind])
     return f"when '{kind}' then (available, reserved, committed, damaged, outside) = ({changes})"
 
@@ -83,18 +88,32 @@ movements = Table(
     CheckConstraint(f"case kind {' '.join(map(effect, MovementKind))} end", "effect"),
     CheckConstraint("(order_id is null) = (line_number is null)", "order_line"),
     UniqueConstraint(
-        "source_id", "line_number", "kind", "level_id", "cumulative", name="movements_business_key", postgresql_nulls_not_distinct=True
+        "source_id",
+        "line_number",
+        "kind",
+        "level_id",
+        "cumulative",
+        name="movements_business_key",
+        postgresql_nulls_not_distinct=True,
     ),
 )
 Index(None, movements.c.level_id, movements.c.id)
-Index(None, movements.c.order_id, movements.c.id, postgresql_where=movements.c.order_id.is_not(None))
+Index(
+    None, movements.c.order_id, movements.c.id, postgresql_where=movements.c.order_id.is_not(None)
+)
 
-# One row for each order of which something is, was, or never will be held: what a write about an order locks.
+# One row for each order of which something is, was, or never will be held: what a write about an
+# order locks.
 holdings = Table(
     "holdings",
     metadata,
     Column("order_id", Uuid, primary_key=True),
-    Column("closed_attempt", Integer, CheckConstraint("closed_attempt >= 0", "closed_attempt"), nullable=False),
+    Column(
+        "closed_attempt",
+        Integer,
+        CheckConstraint("closed_attempt >= 0", "closed_attempt"),
+        nullable=False,
+    ),
     Column("version", BigInteger, CheckConstraint("version >= 1", "version"), nullable=False),
 )
 
@@ -134,20 +153,42 @@ reservation_lines = Table(
     Column("reservation_id", Uuid, ForeignKey("reservations.id")),
     Column("number", SmallInteger, CheckConstraint("number between 1 and 500", "number")),
     Column("sku", Text, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
-    *(Column(bucket, Integer, CheckConstraint(f"{bucket} >= 0", bucket), nullable=False) for bucket in Bucket),
-    Column("expired", Integer, CheckConstraint("expired between 0 and released", "expired"), nullable=False),
-    Column("spoiled", Integer, CheckConstraint("spoiled between 0 and written_off", "spoiled"), nullable=False, server_default="0"),
+    Column(
+        "quantity",
+        Integer,
+        CheckConstraint("quantity between 1 and 1000000", "quantity"),
+        nullable=False,
+    ),
+    *(
+        Column(bucket, Integer, CheckConstraint(f"{bucket} >= 0", bucket), nullable=False)
+        for bucket in Bucket
+    ),
+    Column(
+        "expired",
+        Integer,
+        CheckConstraint("expired between 0 and released", "expired"),
+        nullable=False,
+    ),
+    Column(
+        "spoiled",
+        Integer,
+        CheckConstraint("spoiled between 0 and written_off", "spoiled"),
+        nullable=False,
+        server_default="0",
+    ),
     PrimaryKeyConstraint("reservation_id", "number"),
     CheckConstraint(f"{' + '.join(Bucket)} = quantity", "units"),
 )
 
-# One row for each line of an order of which units have left, over all its attempts and warehouses: no more of it comes back.
+# One row for each line of an order of which units have left, over all its attempts and warehouses:
+# no more of it comes back.
 order_lines = Table(
     "order_lines",
     metadata,
     Column("order_id", Uuid, ForeignKey("holdings.order_id")),
-    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
+    Column(
+        "line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")
+    ),
     Column("sku", Text, nullable=False),
     Column("shipped", Integer, CheckConstraint("shipped >= 1", "shipped"), nullable=False),
     Column("restocked", Integer, CheckConstraint("restocked >= 0", "restocked"), nullable=False),

@@ -132,7 +132,12 @@ def confirm(its: reserving.OrderAttempt, of: Keyed, step: str = "") -> ConfirmRe
     return ConfirmReservations(**_about(of, its.order_id, step=step), attempt=its.attempt)
 
 
-def release(its: reserving.OrderAttempt, of: Keyed, step: str = "", lines: Sequence[reserving.ReleaseLine] = ()) -> ReleaseReservations:
+def release(
+    its: reserving.OrderAttempt,
+    of: Keyed,
+    step: str = "",
+    lines: Sequence[reserving.ReleaseLine] = (),
+) -> ReleaseReservations:
     released = {line.line_number: line.released_quantity for line in lines}
     about = _about(of, its.order_id, step=step)
     return ReleaseReservations(**about, attempt=its.attempt, released=released)
@@ -143,7 +148,10 @@ def replace_spoiled(request: reserving.ReplaceSpoiledUnitsRequest, of: Keyed) ->
         **_about(of, request.order_attempt.order_id),
         attempt=request.order_attempt.attempt,
         warehouse_id=request.warehouse_id,
-        lines=tuple(SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity) for line in request.lines),
+        lines=tuple(
+            SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity)
+            for line in request.lines
+        ),
     )
 
 
@@ -172,13 +180,15 @@ def _about(of: Keyed, target: str, *, actor: str = "warehouse", step: str = "") 
 # --- events of others
 
 
-def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> ConfirmReservations | KeepUnits | EndAttempt | None:
+def order_changed(
+    event: order_events_pb2.OrderStatusChanged, of: Keyed
+) -> ConfirmReservations | KeepUnits | EndAttempt | None:
     """What an order's new status asks of its stock; None: nothing."""
     about = _about(of, event.order_id, actor="order")
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
-            # By whatever committed it, which may have known nothing of units that were cancelled shortly before. No fulfilment will
-            # speak of those.
+            # By whatever committed it, which may have known nothing of units that were cancelled
+            # shortly before. No fulfilment will speak of those.
             return _keep(event, of, while_pending=True)
         return ConfirmReservations(**about, attempt=event.attempt, by_event=True)
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
@@ -192,30 +202,46 @@ def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed) -> K
 
 
 def _keep(
-    event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled, of: Keyed, *, while_pending: bool
+    event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
+    of: Keyed,
+    *,
+    while_pending: bool,
 ) -> KeepUnits:
     """Of each line, the units that stay, where they are."""
-    kept = {(UUID(its.reservation_id), item.line_number): its.quantity for item in event.items for its in item.allocations}
+    kept = {
+        (UUID(its.reservation_id), item.line_number): its.quantity
+        for item in event.items
+        for its in item.allocations
+    }
     about = _about(of, event.order_id, actor="order")
     return KeepUnits(**about, attempt=event.attempt, kept=kept, while_pending=while_pending)
 
 
 def work_changed(
-    event: fulfillment_events_pb2.FulfillmentStatusChanged | fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed
+    event: fulfillment_events_pb2.FulfillmentStatusChanged
+    | fulfillment_events_pb2.FulfillmentLinesChanged,
+    of: Keyed,
 ) -> FollowWork | EndAttempt | None:
     """What a fulfilment's picklist says of units; None: nothing that is not known.
 
-    Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever warehouses have its units.
-    One that is completed has shipped, also where that is still unheard. One that is cancelled has no units left, whatever its lines say
-    (they once said what it had). A picklist is final once its stock is committed; an empty one was never the work of this warehouse.
+    Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever
+    warehouses have its units. One that is completed has shipped, also where that is still unheard.
+    One that is cancelled has no units left, whatever its lines say (they once said what it had). A
+    picklist is final once its stock is committed; an empty one was never the work of this
+    warehouse.
     """
     its = event.fulfillment
     about = _about(of, its.order_id, actor="fulfillment")
     if event.attempt_unworked:
         return EndAttempt(**about, attempt=its.attempt, while_pending=True, by_order=False)
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
-    shipped = its.status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED)
-    lost = any(line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist)
+    shipped = its.status in (
+        fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
+        fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED,
+    )
+    lost = any(
+        line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist
+    )
     left = _left(event)
     if not its.picklist or not (cancelled or shipped or left or (lost and its.stock_committed)):
         return None
@@ -224,7 +250,12 @@ def work_changed(
         attempt=its.attempt,
         warehouse_id=its.warehouse_id,
         lines=tuple(
-            WorkLine(line.line_number, 0 if cancelled else line.quantity, line.short_quantity, line.spoiled_quantity)
+            WorkLine(
+                line.line_number,
+                0 if cancelled else line.quantity,
+                line.short_quantity,
+                line.spoiled_quantity,
+            )
             for line in its.picklist
         ),
         shipped=shipped,
@@ -232,11 +263,18 @@ def work_changed(
     )
 
 
-def _left(event: fulfillment_events_pb2.FulfillmentStatusChanged | fulfillment_events_pb2.FulfillmentLinesChanged) -> LeftAfterVoid | None:
-    if not isinstance(event, fulfillment_events_pb2.FulfillmentLinesChanged) or not event.HasField("left_after_void"):
+def _left(
+    event: fulfillment_events_pb2.FulfillmentStatusChanged
+    | fulfillment_events_pb2.FulfillmentLinesChanged,
+) -> LeftAfterVoid | None:
+    if not isinstance(event, fulfillment_events_pb2.FulfillmentLinesChanged) or not event.HasField(
+        "left_after_void"
+    ):
         return None
     its = event.left_after_void
-    return LeftAfterVoid(UUID(its.shipment_id), {item.line_number: item.quantity for item in its.items})
+    return LeftAfterVoid(
+        UUID(its.shipment_id), {item.line_number: item.quantity for item in its.items}
+    )
 
 
 def return_changed(event: order_events_pb2.ReturnStatusChanged, of: Keyed) -> BookReturn | None:
@@ -261,7 +299,10 @@ def return_changed(event: order_events_pb2.ReturnStatusChanged, of: Keyed) -> Bo
 def availability(skus: Sequence[Availability]) -> inventory.CheckAvailabilityResponse:
     return inventory.CheckAvailabilityResponse(
         available=all(sku.sellable >= sku.asked for sku in skus),
-        skus=[inventory.SkuAvailability(sku=sku.sku, asked=sku.asked, sellable=sku.sellable) for sku in skus],
+        skus=[
+            inventory.SkuAvailability(sku=sku.sku, asked=sku.asked, sellable=sku.sellable)
+            for sku in skus
+        ],
     )
 
 
@@ -312,7 +353,9 @@ def _moved(its: Movement) -> warehouse_pb2.StockMovement:
     )
 
 
-def reservation(its: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL) -> warehouse_pb2.Reservation:
+def reservation(
+    its: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
+) -> warehouse_pb2.Reservation:
     return warehouse_pb2.Reservation(
         reservation_id=str(its.id),
         order_id=str(its.order_id),
@@ -329,32 +372,46 @@ def reservation(its: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_
 
 
 def reserved(its: Holding, attempt: int) -> reserving.ReserveStockResponse:
-    return reserving.ReserveStockResponse(order_id=str(its.order_id), reservations=map(reservation, its.of(attempt)))
+    return reserving.ReserveStockResponse(
+        order_id=str(its.order_id), reservations=map(reservation, its.of(attempt))
+    )
 
 
-def standing(stock: View, attempt: int, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL) -> list[warehouse_pb2.Reservation]:
+def standing(
+    stock: View, attempt: int, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
+) -> list[warehouse_pb2.Reservation]:
     """What stands for the attempt of the order that a command was about."""
     return [reservation(r, view) for r in stock.holding.of(attempt)] if stock.holding else []
 
 
-def result(its: reserving.OrderAttempt, outcome: Outcome[View], view: view_pb2.View.ValueType) -> reserving.ReservationResult:
+def result(
+    its: reserving.OrderAttempt, outcome: Outcome[View], view: view_pb2.View.ValueType
+) -> reserving.ReservationResult:
     """What came of one order of a batch."""
     if isinstance(outcome, Failure):
         retryable = isinstance(outcome, Deferred)
-        failure = reserving.ReservationFailure(reason=outcome.reason, message=outcome.message, retryable=retryable)
+        failure = reserving.ReservationFailure(
+            reason=outcome.reason, message=outcome.message, retryable=retryable
+        )
         return reserving.ReservationResult(order_id=its.order_id, failure=failure)
-    return reserving.ReservationResult(order_id=its.order_id, reservations=standing(outcome.record, its.attempt, view))
+    return reserving.ReservationResult(
+        order_id=its.order_id, reservations=standing(outcome.record, its.attempt, view)
+    )
 
 
 # --- events of ours
 
 
 def event(fact: StockChanged | ReservationChanged) -> OutgoingEvent:
-    """The event that tells of a fact: of a stock level, or of all that is held for an order, whose versions count together."""
+    """The event that tells of a fact: of a stock level, or of all that is held for an order,
+    whose versions count together.
+    """
     match fact:
         case StockChanged():
             level_id, message = fact.level.id, _stock_changed(fact)
-            return OutgoingEvent(aggregate=level_id, order_id=fact.movement.order_id, message=message)
+            return OutgoingEvent(
+                aggregate=level_id, order_id=fact.movement.order_id, message=message
+            )
         case ReservationChanged():
             order_id, told = fact.reservation.order_id, _reservation_changed(fact)
             return OutgoingEvent(aggregate=order_id, order_id=order_id, message=told)
@@ -373,7 +430,9 @@ def _stock_changed(fact: StockChanged) -> warehouse_events_pb2.StockChanged:
 def _reservation_changed(fact: ReservationChanged) -> warehouse_events_pb2.ReservationStatusChanged:
     return warehouse_events_pb2.ReservationStatusChanged(
         reservation=reservation(fact.reservation),
-        old_status=STATUS[fact.old_status] if fact.old_status else warehouse_pb2.RESERVATION_STATUS_UNSPECIFIED,
+        old_status=STATUS[fact.old_status]
+        if fact.old_status
+        else warehouse_pb2.RESERVATION_STATUS_UNSPECIFIED,
         confirm_refused_reason=fact.refused,
         occur_time=timestamp(fact.time),
         attempt_reservations=map(reservation, fact.standing),

@@ -1,4 +1,6 @@
-"""FailedEventService: an operator lists, reads, replays and discards what a service's consumers could not handle."""
+"""FailedEventService: an operator lists, reads, replays and discards what a service's consumers
+could not handle.
+"""
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,13 +34,23 @@ SHOWN = 100
 
 
 class FailedEventService(FailedEventServiceServicer):
-    """ordermesh.ops.v1.FailedEventService over one service's inbox: what each method does and answers stands in the contract."""
+    """ordermesh.ops.v1.FailedEventService over one service's inbox: what each method does and
+    answers stands in the contract.
+    """
 
-    def __init__(self, inbox: Inbox, database: Database, stored: Sequence[StoredVersion] = ()) -> None:
-        self._inbox, self._failed, self._replays = inbox, inbox.failed, Replays(database, inbox.failed)
+    def __init__(
+        self, inbox: Inbox, database: Database, stored: Sequence[StoredVersion] = ()
+    ) -> None:
+        self._inbox, self._failed, self._replays = (
+            inbox,
+            inbox.failed,
+            Replays(database, inbox.failed),
+        )
         self._versions = StoredVersions(database, stored)
 
-    async def ListFailedEvents(self, request: api.ListFailedEventsRequest, context: Context) -> api.ListFailedEventsResponse:
+    async def ListFailedEvents(
+        self, request: api.ListFailedEventsRequest, context: Context
+    ) -> api.ListFailedEventsResponse:
         page = asked(request, wire.failed_event, datetime, str, UUID, str)
         if page.after and not wire.is_digest(page.after[-1]):
             raise refused()
@@ -47,11 +59,15 @@ class FailedEventService(FailedEventServiceServicer):
         events, token = page.cut(rows, attrgetter("place"))
         return api.ListFailedEventsResponse(failed_events=events, next_page_token=token)
 
-    async def GetFailedEvent(self, request: api.GetFailedEventRequest, context: Context) -> api.GetFailedEventResponse:
+    async def GetFailedEvent(
+        self, request: api.GetFailedEventRequest, context: Context
+    ) -> api.GetFailedEventResponse:
         entry = await self._entry(await self._replays.only(wire.named(request)))
         return api.GetFailedEventResponse(failed_event=wire.with_payload(entry, self._inbox.kinds))
 
-    async def ReplayFailedEvent(self, request: api.ReplayFailedEventRequest, context: Context) -> api.ReplayFailedEventResponse:
+    async def ReplayFailedEvent(
+        self, request: api.ReplayFailedEventRequest, context: Context
+    ) -> api.ReplayFailedEventResponse:
         key = keyed(request)
         chosen = await self._replays.one(key, wire.named(request))
         [now] = [event async for event in self._handled(chosen, frozenset(FailedState))]
@@ -64,9 +80,12 @@ class FailedEventService(FailedEventServiceServicer):
         limit, wanted = request.limit or LIMIT, wire.wanted(request.filter)
         if request.dry_run:
             would, count = await self._would(wanted, limit)
-            return api.BatchReplayFailedEventsResponse(failed_events=would, tried_count=min(count, limit), more=count > limit)
+            return api.BatchReplayFailedEventsResponse(
+                failed_events=would, tried_count=min(count, limit), more=count > limit
+            )
         key = keyed(request)
-        chosen = await self._replays.some(key, wanted, limit + 1)  # the one too many stays: it tells a repeat too that there were more
+        # the one too many stays: it tells a repeat too that there were more
+        chosen = await self._replays.some(key, wanted, limit + 1)
         names = chosen.names[:limit]
         stay, replayed = list[api.FailedEvent](), 0
         async for event in self._handled(Chosen(names, chosen.handled), wanted.states):
@@ -76,12 +95,19 @@ class FailedEventService(FailedEventServiceServicer):
                 stay.append(event)
         await self._replays.over(key)
         return api.BatchReplayFailedEventsResponse(
-            failed_events=stay, replayed_count=replayed, tried_count=len(names), more=len(chosen.names) > limit
+            failed_events=stay,
+            replayed_count=replayed,
+            tried_count=len(names),
+            more=len(chosen.names) > limit,
         )
 
-    async def DiscardFailedEvent(self, request: api.DiscardFailedEventRequest, context: Context) -> api.DiscardFailedEventResponse:
+    async def DiscardFailedEvent(
+        self, request: api.DiscardFailedEventRequest, context: Context
+    ) -> api.DiscardFailedEventResponse:
         name = await self._replays.discard(keyed(request), wire.named(request))
-        return api.DiscardFailedEventResponse(failed_event=wire.failed_event(await self._entry(name)))
+        return api.DiscardFailedEventResponse(
+            failed_event=wire.failed_event(await self._entry(name))
+        )
 
     async def BatchDiscardFailedEvents(
         self, request: api.BatchDiscardFailedEventsRequest, context: Context
@@ -90,19 +116,33 @@ class FailedEventService(FailedEventServiceServicer):
         wanted = replace(wanted, states=[state for state in wanted.states if state in OPEN])
         if request.dry_run:
             would, count = await self._would(wanted, limit)
-            return api.BatchDiscardFailedEventsResponse(failed_events=would, discarded_count=min(count, limit), more=count > limit)
+            return api.BatchDiscardFailedEventsResponse(
+                failed_events=would, discarded_count=min(count, limit), more=count > limit
+            )
         discarded = await self._replays.discard_all(keyed(request), wanted, limit)
-        return api.BatchDiscardFailedEventsResponse(discarded_count=discarded.count, more=discarded.more)
+        return api.BatchDiscardFailedEventsResponse(
+            discarded_count=discarded.count, more=discarded.more
+        )
 
     async def _would(self, wanted: Wanted, limit: int) -> tuple[list[api.FailedEvent], int]:
-        """The first of the events that a batch would concern, and how many they are: one more than `limit` at most."""
+        """The first of the events that a batch would concern, and how many they are: one more
+        than `limit` at most.
+        """
         with deferring():
             rows = await self._failed.page(wanted, None, min(limit, SHOWN))
-        return [wire.failed_event(row) for row in rows], await self._replays.count(wanted, limit + 1)
+        return [wire.failed_event(row) for row in rows], await self._replays.count(
+            wanted, limit + 1
+        )
 
-    async def SetStoredVersion(self, request: api.SetStoredVersionRequest, context: Context) -> api.SetStoredVersionResponse:
-        fulfillment_id = UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
-        stored = await self._versions.set(keyed(request), UUID(request.order_id), fulfillment_id, request.version)
+    async def SetStoredVersion(
+        self, request: api.SetStoredVersionRequest, context: Context
+    ) -> api.SetStoredVersionResponse:
+        fulfillment_id = (
+            UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
+        )
+        stored = await self._versions.set(
+            keyed(request), UUID(request.order_id), fulfillment_id, request.version
+        )
         return api.SetStoredVersionResponse(stored_version=stored)
 
     async def _entry(self, name: Name) -> Entry:
@@ -114,16 +154,24 @@ class FailedEventService(FailedEventServiceServicer):
         with deferring():
             return await self._failed.entries(names)
 
-    async def _handled(self, chosen: Chosen, states: Collection[FailedState]) -> AsyncIterator[api.FailedEvent]:
+    async def _handled(
+        self, chosen: Chosen, states: Collection[FailedState]
+    ) -> AsyncIterator[api.FailedEvent]:
         """Replays them where that was not done, in their order; gives them as they stand then."""
         for names in batches(chosen.names):
             for event in await self._batch(names, () if chosen.handled else states):
                 yield event
 
-    async def _batch(self, names: Sequence[Name], states: Collection[FailedState]) -> list[api.FailedEvent]:
-        """Replays those that stand in one of `states`: a repeat may come when others have settled some."""
+    async def _batch(
+        self, names: Sequence[Name], states: Collection[FailedState]
+    ) -> list[api.FailedEvent]:
+        """Replays those that stand in one of `states`: a repeat may come when others have
+        settled some.
+        """
         before = await self._entries(names)
-        if tried := [name for name in names if name in before and before[name].event.state in states]:
+        if tried := [
+            name for name in names if name in before and before[name].event.state in states
+        ]:
             with deferring():
                 await self._inbox.replay(tried)
         now = await self._entries(names)

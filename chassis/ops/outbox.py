@@ -1,4 +1,6 @@
-"""OutboxService: an operator sees how a service's publishing stands, and has events published again."""
+"""OutboxService: an operator sees how a service's publishing stands, and has events published
+again.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -21,13 +23,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class OutboxService(OutboxServiceServicer):
-    """ordermesh.ops.v1.OutboxService over one service's outbox: what each method does and answers stands in the contract."""
+    """ordermesh.ops.v1.OutboxService over one service's outbox: what each method does and
+    answers stands in the contract.
+    """
 
     def __init__(self, republish: Republish, unmatched: UnmatchedEvents, stream: str) -> None:
         """`stream` is the stream that the service publishes on."""
         self._republish, self._unmatched, self._stream = republish, unmatched, stream
 
-    async def GetOutboxStats(self, request: api.GetOutboxStatsRequest, context: Context) -> api.GetOutboxStatsResponse:
+    async def GetOutboxStats(
+        self, request: api.GetOutboxStatsRequest, context: Context
+    ) -> api.GetOutboxStatsResponse:
         stats = await self._republish.stats()
         return api.GetOutboxStatsResponse(
             stream=self._stream,
@@ -48,7 +54,9 @@ class OutboxService(OutboxServiceServicer):
             ],
         )
 
-    async def RepublishEvents(self, request: api.RepublishEventsRequest, context: Context) -> api.RepublishEventsResponse:
+    async def RepublishEvents(
+        self, request: api.RepublishEventsRequest, context: Context
+    ) -> api.RepublishEventsResponse:
         aggregate = given(request, "aggregate_id")
         events = Events(
             aggregate=UUID(aggregate) if aggregate else None,
@@ -57,10 +65,14 @@ class OutboxService(OutboxServiceServicer):
         )
         if request.dry_run:
             return api.RepublishEventsResponse(event_count=await self._republish.count(events))
-        number = await self._republish.again(events, Claim.of(keyed(request), events.aggregate or NOBODY))
+        number = await self._republish.again(
+            events, Claim.of(keyed(request), events.aggregate or NOBODY)
+        )
         return api.RepublishEventsResponse(event_count=number)
 
-    async def ListUnmatchedEvents(self, request: api.ListUnmatchedEventsRequest, context: Context) -> api.ListUnmatchedEventsResponse:
+    async def ListUnmatchedEvents(
+        self, request: api.ListUnmatchedEventsRequest, context: Context
+    ) -> api.ListUnmatchedEventsResponse:
         page = asked(request, _unknown, int)
         found = await self._unmatched.page(page.after[0] if page.after else 0)
         events = [_lost(row) for row in found.lost] + [_unknown(entry) for entry in found.unknown]
@@ -72,7 +84,9 @@ class OutboxService(OutboxServiceServicer):
         token = page.token((after,)) if after else ""
         return api.ListUnmatchedEventsResponse(unmatched_events=events, next_page_token=token)
 
-    async def AdoptEvents(self, request: api.AdoptEventsRequest, context: Context) -> api.AdoptEventsResponse:
+    async def AdoptEvents(
+        self, request: api.AdoptEventsRequest, context: Context
+    ) -> api.AdoptEventsResponse:
         command = Claim.of(keyed(request))
         adopted = await self._unmatched.adopt(command, request.after_stream_seq)
         return api.AdoptEventsResponse(

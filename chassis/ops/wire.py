@@ -26,7 +26,9 @@ Named = api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFa
 
 
 def wanted(message: api.FailedEventFilter) -> Wanted:
-    """What a request's `filter` asks for; an empty one: all that are open. Raises Invalid for a time that is none."""
+    """What a request's `filter` asks for; an empty one: all that are open. Raises Invalid for a
+    time that is none.
+    """
     return Wanted(
         states=frozenset(STATES_BY_VALUE[value] for value in message.states) or OPEN,
         consumer=given(message, "consumer"),
@@ -70,7 +72,9 @@ def failed_event(entry: Entry) -> api.FailedEvent:
 
 
 def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.FailedEvent:
-    """A row with its payload, as JSON too where its type is one of `kinds`, it can be read, and the answer takes it."""
+    """A row with its payload, as JSON too where its type is one of `kinds`, it can be read, and
+    the answer takes it.
+    """
     message = failed_event(entry)
     message.payload = entry.event.payload
     text = _json(entry, kinds)
@@ -82,15 +86,18 @@ def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.Failed
 def as_replayed(name: Name, now: Entry | None, before: Entry | None) -> api.FailedEvent:
     """An event that was replayed, as it stands now.
 
-    Where its row is gone it had its effect, and its consumer forgot it: it was handled at the same time. Then the row says the rest that
-    was there `before`; a repeat that comes too late even for that knows the event by its name alone.
+    Where its row is gone it had its effect, and its consumer forgot it: it was handled at the same
+    time. Then the row says the rest that was there `before`; a repeat that comes too late even for
+    that knows the event by its name alone.
     """
     if entry := now or before:
         replayed = replace(entry.event, state=FailedState.REPLAYED)
         return failed_event(now or replace(entry, event=replayed, next_try_time=None))
     consumer, event_id, digest = name
     state = api.FAILED_EVENT_STATE_REPLAYED
-    return api.FailedEvent(consumer=consumer, event_id=str(event_id), digest=digest.hex(), state=state)
+    return api.FailedEvent(
+        consumer=consumer, event_id=str(event_id), digest=digest.hex(), state=state
+    )
 
 
 def is_digest(text: str) -> bool:

@@ -1,4 +1,6 @@
-"""How a fulfilment leaves: with a shipment, or given up; and how it stays, where shipping says that nothing of it leaves."""
+"""How a fulfilment leaves: with a shipment, or given up; and how it stays, where shipping says
+that nothing of it leaves.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -30,8 +32,9 @@ REASONS = {Status.SHIPPED: Reason.SHIPMENT_CREATED, Status.COMPLETED: Reason.DEL
 
 
 def give_up(fulfillment: Fulfillment, command: GiveUp, context: Context) -> DecidedOne:
-    """The staff cannot do it: its units go back to the shelf. Not while they are owed: they may be committed elsewhere by now, and this
-    work is the one that still asks for them, so that nobody else would ever work on them.
+    """The staff cannot do it: its units go back to the shelf. Not while they are owed: they may
+    be committed elsewhere by now, and this work is the one that still asks for them, so that
+    nobody else would ever work on them.
     """
     move(fulfillment, Trigger.CANCEL)
     committed(fulfillment)
@@ -62,7 +65,11 @@ def arrive(
     if released(fulfillment, command):
         return Decision(fulfillment)
     if before(fulfillment.status, Status.READY):
-        raise Deferred("EVENT_AHEAD", f"the fulfilment is {fulfillment.status}: its shipment waits for ready", status=fulfillment.status)
+        raise Deferred(
+            "EVENT_AHEAD",
+            f"the fulfilment is {fulfillment.status}: its shipment waits for ready",
+            status=fulfillment.status,
+        )
     if not (path := way(fulfillment.status, there)):
         return Decision(fulfillment)
     carried = replace(fulfillment, shipment_id=command.shipment_id)
@@ -91,7 +98,9 @@ def emptied_label(fulfillment: Fulfillment, command: Release) -> tuple[VoidLabel
 
 def left_after_void(fulfillment: Fulfillment, command: Release, context: Context) -> DecidedOne:
     """The parcels of a void label have left all the same: told once, with what they held."""
-    label = next((each for each in fulfillment.void_labels if each.shipment_id == command.shipment_id), None)
+    label = next(
+        (each for each in fulfillment.void_labels if each.shipment_id == command.shipment_id), None
+    )
     if not command.left or label is None or label.left:
         return Decision(fulfillment)
     gone = replace(label, left=True)

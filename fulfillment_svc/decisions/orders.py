@@ -1,7 +1,9 @@
-"""What the order makes of all its fulfilments. Each decision sees the whole job, so that it is right in whatever order the news comes.
+"""What the order makes of all its fulfilments. Each decision sees the whole job, so that it is
+right in whatever order the news comes.
 
-While stock is owed its fulfilments wait for it: units that the order lost meanwhile are cut when the stock is settled, for only then
-it is known which units there are. What was never committed is not told as cut.
+While stock is owed its fulfilments wait for it: units that the order lost meanwhile are cut when
+the stock is settled, for only then it is known which units there are. What was never committed is
+not told as cut.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,7 +52,9 @@ from fulfillment_svc.model import (
 
 
 def plan(job: Job, command: Plan, context: Context) -> Decided:
-    """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to be here."""
+    """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to
+    be here.
+    """
     if command.attempt <= job.closed_attempt:
         return unworked(bury(job, command, command.picklists, context), command)
     told = job.keeping(command.kept) if command.kept else job
@@ -59,7 +63,8 @@ def plan(job: Job, command: Plan, context: Context) -> Decided:
 
 
 def settle(job: Job, command: Settle, context: Context) -> Decided:
-    """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and nothing to give back.
+    """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and
+    nothing to give back.
 
     What moves to another warehouse takes the rule of its inspection along.
     """
@@ -72,7 +77,11 @@ def settle(job: Job, command: Settle, context: Context) -> Decided:
     picklists = [replace(each, inspection_rule=rule) for each in command.picklists]
     done = place(job, command, picklists, True, context)
     here = {picklist.warehouse_id for picklist in command.picklists}
-    idle = [each for each in done.record.of(command.attempt) if owed(each) and each.work.warehouse_id not in here]
+    idle = [
+        each
+        for each in done.record.of(command.attempt)
+        if owed(each) and each.work.warehouse_id not in here
+    ]
     path = [(Status.CANCELLED, Reason.STOCK_COMMITTED_ELSEWHERE)]
     gone = each_of(done.record, idle, lambda its: walk(replace(its, lines=()), path, context))
     return trim(after(done, gone), command, context)
@@ -85,7 +94,9 @@ def place(
     stock_committed: bool,
     context: Context,
 ) -> Decided:
-    """A fulfilment where there is none; one that was owed its stock has it. Any other stands, above all a cancelled one."""
+    """A fulfilment where there is none; one that was owed its stock has it. Any other stands,
+    above all a cancelled one.
+    """
 
     def placed(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
         if fulfillment is None:
@@ -100,33 +111,49 @@ def place(
             return walk(new, [confirmed, built], context)
         if not stock_committed or not owed(fulfillment):
             return Decision(fulfillment)
-        # No status changes, so nothing is told. The lines are what was committed here: an expired reservation is made anew, and may differ.
-        settled = replace(fulfillment, stock_committed=True, lines=picklist.lines, inspection_rule=inspected(fulfillment, picklist))
+        # No status changes, so nothing is told. The lines are what was committed here: an expired
+        # reservation is made anew, and may differ.
+        settled = replace(
+            fulfillment,
+            stock_committed=True,
+            lines=picklist.lines,
+            inspection_rule=inspected(fulfillment, picklist),
+        )
         return Decision(next_version(settled, context))
 
     return each_picklist(job, command, picklists, placed)
 
 
 def inspected(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | None:
-    """The rule for what was committed here: the picklist's too, where there is more than was planned, for that was planned elsewhere."""
+    """The rule for what was committed here: the picklist's too, where there is more than was
+    planned, for that was planned elsewhere.
+    """
     planned = {line.line_number: line.quantity for line in fulfillment.lines}
     more = any(line.quantity > planned.get(line.line_number, 0) for line in picklist.lines)
     return fulfillment.inspection_rule or (picklist.inspection_rule if more else None)
 
 
 def cut(job: Job, command: Cut, context: Context) -> Decided:
-    """Units that the order lost leave the picklists; for what is not planned yet it is remembered. Older news than known is skipped."""
+    """Units that the order lost leave the picklists; for what is not planned yet it is
+    remembered. Older news than known is skipped.
+    """
     told = job.keeping(command.kept)
     return Decision(job) if told is job else trim(Decision(told), command, context)
 
 
 def end(job: Job, command: End, context: Context) -> Decided:
-    """Nothing that has not left goes on, and nothing of the attempt begins any more. What is ready waits for shipping: it may have left."""
+    """Nothing that has not left goes on, and nothing of the attempt begins any more. What is
+    ready waits for shipping: it may have left.
+    """
     closed = replace(job, closed_attempt=max(job.closed_attempt, command.attempt))
     stopping = [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]]
     why = WithdrawReason.ORDER_CANCELLED
     stops = each_of(closed, stopping, lambda its: stopped(its, why, context))
-    unplanned = [picklist for picklist in command.picklists if not job.at(picklist.warehouse_id, command.attempt)]
+    unplanned = [
+        picklist
+        for picklist in command.picklists
+        if not job.at(picklist.warehouse_id, command.attempt)
+    ]
     ended = after(stops, bury(stops.record, command, unplanned, context))
     if not ended.facts and job.closed_attempt < command.attempt:
         ended = after(ended, repeated(ended.record, command, context))
@@ -134,8 +161,8 @@ def end(job: Job, command: End, context: Context) -> Decided:
 
 
 def repeated(job: Job, command: OfOrder, context: Context) -> Decided:
-    """All of the attempt was given up before its stock was known, as it could be by the version before this one: that it is dead is told
-    all the same, by the first of its works.
+    """All of the attempt was given up before its stock was known, as it could be by the version
+    before this one: that it is dead is told all the same, by the first of its works.
     """
     its = job.of(command.attempt)
     if not its or any(each.stock_committed for each in its):
@@ -145,19 +172,25 @@ def repeated(job: Job, command: OfOrder, context: Context) -> Decided:
 
 
 def unworked(done: Decided, command: OfOrder) -> Decided:
-    """What is told of a dead attempt, with the remark that nobody ever worked on it, where its stock was never known to be committed.
+    """What is told of a dead attempt, with the remark that nobody ever worked on it, where its
+    stock was never known to be committed.
 
-    It may have been, in a warehouse of which nobody here has heard: then this alone brings it back to the shelf. It stays true, for in a
-    dead attempt no work begins.
+    It may have been, in a warehouse of which nobody here has heard: then this alone brings it back
+    to the shelf. It stays true, for in a dead attempt no work begins.
     """
     if any(each.stock_committed for each in done.record.of(command.attempt)):
         return done
-    facts = [replace(fact, unworked=True) for fact in done.facts if isinstance(fact, StatusChanged | LinesChanged)]
+    facts = [
+        replace(fact, unworked=True)
+        for fact in done.facts
+        if isinstance(fact, StatusChanged | LinesChanged)
+    ]
     return Decision(done.record, done.history, facts)
 
 
 def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], context: Context) -> Decided:
-    """Of what was planned for a dead attempt, a cancelled fulfilment tells the units: the warehouse has them back by it.
+    """Of what was planned for a dead attempt, a cancelled fulfilment tells the units: the warehouse
+    has them back by it.
 
     One that was made before it was known how many there are takes the rest over now.
     """
@@ -166,7 +199,11 @@ def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], context: Con
         if fulfillment is None:
             new = replace(_new(picklist, command, context), lines=picklist.lines)
             return cancelled(new, Reason.ORDER_CANCELLED, context)
-        if fulfillment.status is not Status.CANCELLED or fulfillment.stock_committed or not fulfillment.lines:
+        if (
+            fulfillment.status is not Status.CANCELLED
+            or fulfillment.stock_committed
+            or not fulfillment.lines
+        ):
             return Decision(fulfillment)
         lines = _together(fulfillment.lines, picklist.lines)
         if lines == fulfillment.lines:
@@ -183,8 +220,9 @@ def owed(fulfillment: Fulfillment) -> bool:
 
 
 def trim(done: Decided, command: OfOrder, context: Context) -> Decided:
-    """What was done, and then without the units that the order has lost. A cut that meets a shipment comes too late; of what is ready
-    nothing leaves the picklist before shipping has said that the parcels are still here.
+    """What was done, and then without the units that the order has lost. A cut that meets a
+    shipment comes too late; of what is ready nothing leaves the picklist before shipping has
+    said that the parcels are still here.
     """
     job = done.record
 
@@ -196,11 +234,20 @@ def trim(done: Decided, command: OfOrder, context: Context) -> Decided:
             return withdrawn(fulfillment, WithdrawReason.UNITS_CUT, context)
         return unpacked(fulfillment, lines, context)
 
-    return after(done, each_of(job, [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]], trimmed))
+    return after(
+        done,
+        each_of(
+            job,
+            [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]],
+            trimmed,
+        ),
+    )
 
 
 def kept_lines(job: Job, fulfillment: Fulfillment) -> tuple[Line, ...]:
-    """The picklist without the units that the order has lost; as it is, while stock of the attempt is owed."""
+    """The picklist without the units that the order has lost; as it is, while stock of the
+    attempt is owed.
+    """
     its = job.of(fulfillment.work.attempt)
     if not job.kept or job.kept.attempt != fulfillment.work.attempt or any(map(owed, its)):
         return fulfillment.lines
@@ -257,7 +304,10 @@ def _released(
 
 
 def each_picklist(
-    job: Job, command: OfOrder, picklists: Iterable[Picklist], verb: Callable[[Fulfillment | None, Picklist], DecidedOne]
+    job: Job,
+    command: OfOrder,
+    picklists: Iterable[Picklist],
+    verb: Callable[[Fulfillment | None, Picklist], DecidedOne],
 ) -> Decided:
     """The verb on what stands for each picklist."""
     done: Decided = Decision(job)
@@ -267,7 +317,9 @@ def each_picklist(
     return done
 
 
-def each_of(job: Job, fulfillments: Iterable[Fulfillment], verb: Callable[[Fulfillment], DecidedOne]) -> Decided:
+def each_of(
+    job: Job, fulfillments: Iterable[Fulfillment], verb: Callable[[Fulfillment], DecidedOne]
+) -> Decided:
     """The verb on each of the fulfilments."""
     done: Decided = Decision(job)
     for each in fulfillments:
@@ -309,5 +361,7 @@ def _together(stands: tuple[Line, ...], planned: tuple[Line, ...]) -> tuple[Line
     lines = {line.line_number: line for line in stands}
     for line in planned:
         known = lines.get(line.line_number, replace(line, quantity=0))
-        lines[line.line_number] = replace(known, cut=known.cut + max(0, line.quantity - known.planned))
+        lines[line.line_number] = replace(
+            known, cut=known.cut + max(0, line.quantity - known.planned)
+        )
     return tuple(lines[number] for number in sorted(lines))

@@ -31,7 +31,9 @@ def start_picking(fulfillment: Fulfillment, command: StartPicking, context: Cont
 
 
 def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -> DecidedOne:
-    """Counts all scans in, or none. The status stays: only each PUBLISHED_EACH-th version is published."""
+    """Counts all scans in, or none. The status stays: only each PUBLISHED_EACH-th version is
+    published.
+    """
     if fulfillment.status is not Status.PICKING:
         raise wrong_status(fulfillment, "units are scanned while it is picked")
     lines = fulfillment.lines
@@ -58,7 +60,13 @@ def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:
         raise Refused(
             "QUANTITY_EXCEEDS_PICKLIST",
             f"{scan.sku}: {wanted} asked for, {picked} picked, and {scan.quantity} more scanned",
-            violations=[Violation(scan.sku, f"{wanted - picked} more can be scanned, not {scan.quantity}", "QUANTITY")],
+            violations=[
+                Violation(
+                    scan.sku,
+                    f"{wanted - picked} more can be scanned, not {scan.quantity}",
+                    "QUANTITY",
+                )
+            ],
             sku=scan.sku,
             quantity=str(wanted),
             picked=str(picked),
@@ -71,20 +79,40 @@ def complete_picking(
     command: CompletePicking,
     context: Context,
 ) -> DecidedOne:
-    """picking -> picked, once every line is scanned or closed short; cancelled where no unit was found."""
+    """picking -> picked, once every line is scanned or closed short; cancelled where no unit was
+    found.
+    """
     status = move(fulfillment, Trigger.COMPLETE_PICKING)
     short = command.short_line_numbers
     if strange := sorted(short - {line.line_number for line in fulfillment.lines}):
-        violations = [Violation("short_line_numbers", f"must be on the picklist: {number} is not") for number in strange]
-        raise Invalid("VALIDATION_FAILED", f"{len(strange)} of the short lines are not on the picklist", violations=violations)
-    lines = tuple(line.closed_short() if line.line_number in short else line for line in fulfillment.lines)
+        violations = [
+            Violation("short_line_numbers", f"must be on the picklist: {number} is not")
+            for number in strange
+        ]
+        raise Invalid(
+            "VALIDATION_FAILED",
+            f"{len(strange)} of the short lines are not on the picklist",
+            violations=violations,
+        )
+    lines = tuple(
+        line.closed_short() if line.line_number in short else line for line in fulfillment.lines
+    )
     still_open = [
-        Violation(f"line {line.line_number}", f"{line.sku}: {line.picked} of {line.quantity} picked", "LINE_OPEN")
+        Violation(
+            f"line {line.line_number}",
+            f"{line.sku}: {line.picked} of {line.quantity} picked",
+            "LINE_OPEN",
+        )
         for line in lines
         if line.open
     ]
     if still_open:
-        raise Refused("PICKING_INCOMPLETE", f"{len(still_open)} lines are still open", violations=still_open, lines=str(len(still_open)))
+        raise Refused(
+            "PICKING_INCOMPLETE",
+            f"{len(still_open)} lines are still open",
+            violations=still_open,
+            lines=str(len(still_open)),
+        )
     path = [(status, Reason.PICKING_COMPLETED)]
     if lines == fulfillment.lines:
         return walk(fulfillment, path, context)

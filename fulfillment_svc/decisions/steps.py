@@ -33,7 +33,8 @@ def walk(
     path: Sequence[Step],
     context: Context,
 ) -> DecidedOne:
-    """Along the path: for each step a version, a row of history, and a fact with the fulfilment as of that step.
+    """Along the path: for each step a version, a row of history, and a fact with the fulfilment as
+    of that step.
 
     A fulfilment of version 0 is not there yet: its first step is its creation.
     """
@@ -111,7 +112,9 @@ def lessened(
     *,
     path: Sequence[Step] = (),
 ) -> DecidedOne:
-    """With fewer units on its picklist: told as a change of its own, and then along the path. With none left it is cancelled."""
+    """With fewer units on its picklist: told as a change of its own, and then along the path.
+    With none left it is cancelled.
+    """
     if not any(line.quantity for line in lines):
         return walk(
             replace(fulfillment, lines=lines, packages=()),
@@ -130,7 +133,9 @@ def cancelled(
     context: Context,
 ) -> DecidedOne:
     """Ended, its units back on the shelf."""
-    emptied = replace(fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines))
+    emptied = replace(
+        fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines)
+    )
     return walk(emptied, [(Status.CANCELLED, reason)], context)
 
 
@@ -152,8 +157,9 @@ def withdrawn(
     *,
     told_as: Reason = Reason.WITHDRAWN,
 ) -> DecidedOne:
-    """Wanted back from the way out. It may have a label, and the carrier may have its parcels: so its units stay where they are until
-    shipping says which. Shipping is asked once; later only the reason can grow.
+    """Wanted back from the way out. It may have a label, and the carrier may have its parcels:
+    so its units stay where they are until shipping says which. Shipping is asked once; later
+    only the reason can grow.
     """
     asked = fulfillment.withdraw_reason
     if asked and (asked is why or why is not WithdrawReason.WORK_CANCELLED):
@@ -187,19 +193,31 @@ def expect(fulfillment: Fulfillment, request: Request) -> None:
 
 
 def move(fulfillment: Fulfillment, trigger: Trigger) -> Status:
-    """Where the trigger leads from here. Raises Refused ILLEGAL_TRANSITION where it leads nowhere."""
+    """Where the trigger leads from here. Raises Refused ILLEGAL_TRANSITION where it leads
+    nowhere.
+    """
     there = TRIGGERS[trigger].get(fulfillment.status)
     if there is None:
-        raise wrong_status(fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}")
+        raise wrong_status(
+            fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}"
+        )
     return there
 
 
 def committed(fulfillment: Fulfillment) -> None:
     """Raises Refused STOCK_NOT_COMMITTED where it is not known yet which units it works on."""
     if not fulfillment.stock_committed:
-        raise Refused("STOCK_NOT_COMMITTED", "the warehouse has not committed the stock yet", fulfillment_id=str(fulfillment.id))
+        raise Refused(
+            "STOCK_NOT_COMMITTED",
+            "the warehouse has not committed the stock yet",
+            fulfillment_id=str(fulfillment.id),
+        )
 
 
 def wrong_status(fulfillment: Fulfillment, why: str) -> Refused:
     """The refusal of what is done in another status."""
-    return illegal(f"the fulfilment is {fulfillment.status}; {why}", fulfillment.status, MOVES[fulfillment.status])
+    return illegal(
+        f"the fulfilment is {fulfillment.status}; {why}",
+        fulfillment.status,
+        MOVES[fulfillment.status],
+    )

@@ -1,6 +1,8 @@
-"""The nouns: fulfilments and jobs, what may be asked of them, what is told of them. Pure rules, no I/O.
+"""The nouns: fulfilments and jobs, what may be asked of them, what is told of them. Pure rules, no
+I/O.
 
-records.py     a fulfilment with its picklist and packages, the job that it is a part of, its history and facts
+records.py     a fulfilment with its picklist and packages, the job that it is a part of, its
+               history and facts
 commands.py    what may be asked of it, or heard of its order and its stock
 inspection.py  whose packages are inspected
 """

@@ -48,7 +48,9 @@ class OrderNews:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The stock is the order's for good, and lies where `shares` says: not always where it was reserved at first."""
+    """The stock is the order's for good, and lies where `shares` says: not always where it was
+    reserved at first.
+    """
 
     shares: Shares
 
@@ -90,7 +92,8 @@ class OfOrder:
 class Plan(OfOrder):
     """The order is confirmed: a fulfilment for each picklist.
 
-    kept  what the order says that it needs, where its stock was still owed: more may be committed for it than that, if it has lost units
+    kept  what the order says that it needs, where its stock was still owed: more may be committed
+    for it than that, if it has lost units
           and the warehouse has not heard so. None: the picklists are what it says.
     """
 
@@ -101,7 +104,9 @@ class Plan(OfOrder):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle(OfOrder):
-    """The stock that was owed is committed, and lies where the picklists say: other warehouses that waited for it have nothing to do."""
+    """The stock that was owed is committed, and lies where the picklists say: other warehouses
+    that waited for it have nothing to do.
+    """
 
     picklists: tuple[Picklist, ...]
 
@@ -115,7 +120,9 @@ class Cut(OfOrder):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End(OfOrder):
-    """The order is dead. The picklists are its warehouses': where nothing was planned yet, a cancelled fulfilment tells of the units."""
+    """The order is dead. The picklists are its warehouses': where nothing was planned yet, a
+    cancelled fulfilment tells of the units.
+    """
 
     picklists: tuple[Picklist, ...]
 
@@ -145,7 +152,8 @@ class Complete(OfShipment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(OfShipment):
-    """It was withdrawn, and its shipment will not leave: there is no label, or (`label_void`) the carrier has voided it.
+    """It was withdrawn, and its shipment will not leave: there is no label, or (`label_void`) the
+    carrier has voided it.
 
     `left`: the carrier has reported the parcels all the same, after it had confirmed the void.
     """
@@ -215,7 +223,8 @@ class RecordInspection(Request):
     """What the inspector found.
 
     spoiled   units found damaged, by line number
-    rebooked  what the warehouse answered about all lines with such units; none where it was not asked
+    rebooked  what the warehouse answered about all lines with such units; none where it was not
+              asked
     """
 
     passed: bool

@@ -11,11 +11,13 @@ from fulfillment_svc.model.records import Line, Work
 
 @dataclass(frozen=True, slots=True)
 class InspectionPolicy:
-    """Which packages are inspected before they leave. The first rule that holds is the one that is told.
+    """Which packages are inspected before they leave. The first rule that holds is the one that is
+    told.
 
     order_values  by currency, in minor units: orders of this total or more
     skus          picklists with one of these
-    sample_rate   the share of all fulfilments, 0 to 1; which ones follows from the work alone, so that a repeat decides alike
+    sample_rate   the share of all fulfilments, 0 to 1; which ones follows from the work alone, so
+                  that a repeat decides alike
     """
 
     order_values: Mapping[str, int] = field(default_factory=dict)

@@ -1,4 +1,6 @@
-"""A fulfilment with its picklist and packages, the job that it is a part of, its history, and what is told of it. Pure rules."""
+"""A fulfilment with its picklist and packages, the job that it is a part of, its history, and
+what is told of it. Pure rules.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,7 +13,9 @@ from fulfillment_svc.lifecycle import InspectionRule, Reason, Status, WithdrawRe
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Units of one order line to be picked in this warehouse: 0 <= picked <= quantity. What left the picklist is counted by why."""
+    """Units of one order line to be picked in this warehouse: 0 <= picked <= quantity. What left
+    the picklist is counted by why.
+    """
 
     line_number: int
     sku: str
@@ -20,7 +24,8 @@ class Line:
     cut: int = 0  # cancelled, and back on the shelf
     short: int = 0  # not found
     spoiled: int = 0  # found damaged, whether or not others came in their place
-    found: int = 0  # found damaged in all: a target, and what is beyond `spoiled` the warehouse is still to book
+    # found damaged in all: a target, and what is beyond `spoiled` the warehouse is still to book
+    found: int = 0
 
     @property
     def open(self) -> int:
@@ -29,22 +34,36 @@ class Line:
 
     @property
     def unbooked(self) -> int:
-        """Units to be picked that are found damaged, and are still to be booked, or the answer to be written here."""
+        """Units to be picked that are found damaged, and are still to be booked, or the answer
+        to be written here.
+        """
         return max(0, min(self.found - self.spoiled, self.quantity))
 
     @property
     def planned(self) -> int:
-        """Units that were ever to be picked, those that came in the place of spoiled ones included."""
+        """Units that were ever to be picked, those that came in the place of spoiled ones
+        included.
+        """
         return self.quantity + self.cut + self.short + self.spoiled
 
     def cut_to(self, target: int) -> "Line":
-        """The line with `target` units at most; scanned ones beyond go back to the shelf as well."""
+        """The line with `target` units at most; scanned ones beyond go back to the shelf as
+        well.
+        """
         left = min(self.quantity, target)
         found = min(self.found, self.spoiled + left)
-        return replace(self, quantity=left, picked=min(self.picked, left), cut=self.cut + self.quantity - left, found=found)
+        return replace(
+            self,
+            quantity=left,
+            picked=min(self.picked, left),
+            cut=self.cut + self.quantity - left,
+            found=found,
+        )
 
     def with_found(self, units: int) -> "Line":
-        """The line with so many units of those to be picked found damaged, or more, where somebody has found more."""
+        """The line with so many units of those to be picked found damaged, or more, where
+        somebody has found more.
+        """
         return replace(self, found=max(self.found, self.spoiled + units))
 
     def closed_short(self) -> "Line":
@@ -52,15 +71,22 @@ class Line:
         return replace(self, quantity=self.picked, short=self.short + self.open)
 
     def rebooked(self, stock: "Rebooked") -> "Line":
-        """The line as the warehouse's books now have it. No more is to be picked than is committed there; all that was neither short nor
-        spoiled and is not to be picked goes back to the shelf, or is there: so each unit is accounted for, whatever became of the line
+        """The line as the warehouse's books now have it. No more is to be picked than is
+        committed there; all that was neither short nor spoiled and is not to be picked goes back
+        to the shelf, or is there: so each unit is accounted for, whatever became of the line
         since the warehouse was asked. An answer that is older than what is known says nothing.
         """
         if stock.spoiled < self.spoiled:
             return self
         quantity = min(self.quantity, stock.committed)
         cut = max(0, stock.units - stock.spoiled - self.short - quantity)
-        return replace(self, quantity=quantity, picked=min(self.picked, quantity), cut=cut, spoiled=stock.spoiled)
+        return replace(
+            self,
+            quantity=quantity,
+            picked=min(self.picked, quantity),
+            cut=cut,
+            spoiled=stock.spoiled,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +100,8 @@ class Spoiling:
 
 @dataclass(frozen=True, slots=True)
 class Rebooked:
-    """What the warehouse holds for a line after spoiled units were booked and replaced as far as there were others.
+    """What the warehouse holds for a line after spoiled units were booked and replaced as far as
+    there were others.
 
     units      ever committed for it here, replacements included
     committed  still
@@ -97,7 +124,9 @@ class PackedItem:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A parcel; `number` is 0 until the service has given it one, from 1. Each line stands in it once."""
+    """A parcel; `number` is 0 until the service has given it one, from 1. Each line stands in it
+    once.
+    """
 
     number: int
     weight_grams: int
@@ -117,7 +146,9 @@ class OrderAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one warehouse is to do for one attempt of an order: together these three name it (a natural key)."""
+    """What one warehouse is to do for one attempt of an order: together these three name it (a
+    natural key).
+    """
 
     order_id: UUID
     warehouse_id: str
@@ -131,7 +162,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class VoidLabel:
-    """What a shipment carried whose label is void: units by line. `left`: the carrier has reported it all the same."""
+    """What a shipment carried whose label is void: units by line. `left`: the carrier has
+    reported it all the same.
+    """
 
     shipment_id: UUID
     units: Mapping[int, int]
@@ -146,9 +179,10 @@ Shares = Mapping[str, tuple[Line, ...]]
 class Fulfillment:
     """The work of one warehouse for one attempt of an order, as it stands.
 
-    withdraw_reason   set while it is ready and waits for shipping: is the label void, or does the carrier have the parcels? All its
-                      units stay committed until then
-    released_version  its version when shipping last said that a label is void; shipments of versions before are void
+    withdraw_reason   set while it is ready and waits for shipping: is the label void, or does the
+                      carrier have the parcels? All its units stay committed until then
+    released_version  its version when shipping last said that a label is void; shipments of
+                      versions before are void
     void_labels       what was in the parcels of those that had a label
     """
 
@@ -180,7 +214,9 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The units of an order that stay, as it told. `version` is the order's: a greater one is newer."""
+    """The units of an order that stay, as it told. `version` is the order's: a greater one is
+    newer.
+    """
 
     attempt: int
     version: int
@@ -189,9 +225,11 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that is done for one order, and what it has told that outlasts an event: the record of every write.
+    """All that is done for one order, and what it has told that outlasts an event: the record of
+    every write.
 
-    Under its lock nothing of the order is planned, cut or ended beside one another, in whatever order the news of it comes.
+    Under its lock nothing of the order is planned, cut or ended beside one another, in whatever
+    order the news of it comes.
 
     closed_attempt  this attempt and those before it are dead; 0: none is
     kept            None: the order needs what was planned for it
@@ -208,7 +246,9 @@ class Job:
 
     def at(self, warehouse_id: str, attempt: int) -> Fulfillment | None:
         """What a warehouse does for an attempt."""
-        return next((each for each in self.of(attempt) if each.work.warehouse_id == warehouse_id), None)
+        return next(
+            (each for each in self.of(attempt) if each.work.warehouse_id == warehouse_id), None
+        )
 
     def find(self, id: UUID) -> Fulfillment | None:
         """The fulfilment of this id."""
@@ -221,16 +261,23 @@ class Job:
     def having(self, fulfillment: Fulfillment) -> "Job":
         """The job with this fulfilment, in the place of what stood there."""
         others = tuple(each for each in self.fulfillments if each.id != fulfillment.id)
-        return replace(self, fulfillments=tuple(sorted((*others, fulfillment), key=lambda each: each.id)))
+        return replace(
+            self, fulfillments=tuple(sorted((*others, fulfillment), key=lambda each: each.id))
+        )
 
 
 def staying(kept: Kept, fulfillments: Iterable[Fulfillment]) -> Counter[tuple[str, int]]:
     """How many units stay of each line in each warehouse: what the order says.
 
-    Where it counts on more units in a warehouse than were planned there, their stock was committed elsewhere, and the order has not heard
-    of that yet: those units stay where the line's units lie in fact.
+    Where it counts on more units in a warehouse than were planned there, their stock was committed
+    elsewhere, and the order has not heard of that yet: those units stay where the line's units lie
+    in fact.
     """
-    planned = {(each.work.warehouse_id, line.line_number): line.planned for each in fulfillments for line in each.lines}
+    planned = {
+        (each.work.warehouse_id, line.line_number): line.planned
+        for each in fulfillments
+        for line in each.lines
+    }
     stay, moved = Counter[tuple[str, int]](), Counter[int]()
     for unit in kept.units:
         stay[unit.warehouse_id, unit.line_number] += unit.quantity
@@ -263,8 +310,8 @@ class Transition:
 class StatusChanged:
     """A fact for the world: the fulfilment as it stood right after the change.
 
-    `actor`, `cause` and `claimed_actor`: see Transition.
-    `unworked`: its attempt is dead, and nobody here ever knew where the stock was committed: nothing of it is worked on anywhere.
+    `actor`, `cause` and `claimed_actor`: see Transition. `unworked`: its attempt is dead, and
+    nobody here ever knew where the stock was committed: nothing of it is worked on anywhere.
     """
 
     fulfillment: Fulfillment
@@ -278,8 +325,9 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class LinesChanged:
-    """A fact for the world: units left the picklist, and the work goes on. The fulfilment as it stood right after; `unworked`: see
-    StatusChanged. `left`: what left the warehouse by a label that was void.
+    """A fact for the world: units left the picklist, and the work goes on. The fulfilment as it
+    stood right after; `unworked`: see StatusChanged. `left`: what left the warehouse by a label
+    that was void.
     """
 
     fulfillment: Fulfillment

@@ -1,4 +1,5 @@
-"""Is every unit and every penny where it belongs, and does everything go on? Facts of all services, compared.
+"""Is every unit and every penny where it belongs, and does everything go on? Facts of all services,
+compared.
 
 facts.py        what the services say, over their public methods
 difference.py   what a check is, and what it finds
@@ -68,7 +69,9 @@ CHECKS: Final[Sequence[Check]] = (
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an audit has found. `gaps` are what one of its readings lacked, `facts` the last reading."""
+    """What an audit has found. `gaps` are what one of its readings lacked, `facts` the last
+    reading.
+    """
 
     found: Sequence[Difference]
     gaps: Sequence[Gap]
@@ -89,7 +92,8 @@ def differences(facts: Facts, patience: timedelta = PATIENCE) -> list[Difference
 def unchecked(gaps: Sequence[Gap]) -> list[str]:
     """The rules that could not be checked without these facts, sorted.
 
-    A rule that is checked service by service is named with the services that it was not checked for.
+    A rule that is checked service by service is named with the services that it was not checked
+    for.
     """
     missing = {gap.field for gap in gaps}
     left_out: set[str] = set()
@@ -111,8 +115,9 @@ async def persisting(
 ) -> Audit:
     """What differs in each of several readings, `settle_s` apart.
 
-    The services go on meanwhile, and an event takes its time from one to the next: what is on its way differs for a moment, and never
-    in the same words for long. Where the first reading finds nothing, it is the only one.
+    The services go on meanwhile, and an event takes its time from one to the next: what is on its
+    way differs for a moment, and never in the same words for long. Where the first reading finds
+    nothing, it is the only one.
     """
     facts = await witnesses.read()
     left, gaps = differences(facts, patience), {(gap.service, gap.field): gap for gap in facts.gaps}

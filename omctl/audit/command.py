@@ -20,7 +20,9 @@ from omctl.output import printable
 def audit(
     settle: Annotated[
         float,
-        typer.Option(min=0, help="Seconds between two readings: what is on its way differs for a moment."),
+        typer.Option(
+            min=0, help="Seconds between two readings: what is on its way differs for a moment."
+        ),
     ] = 5.0,
     readings: Annotated[
         int,
@@ -28,17 +30,22 @@ def audit(
     ] = 3,
     patience: Annotated[
         float,
-        typer.Option(min=0, help="Seconds after which what should go on by itself counts as stuck."),
+        typer.Option(
+            min=0, help="Seconds after which what should go on by itself counts as stuck."
+        ),
     ] = PATIENCE.total_seconds(),
     json: Annotated[
         bool,
         typer.Option(
             "--json",
-            help="A JSON document on a line for each difference, and for each service that is away.",
+            help=(
+                "A JSON document on a line for each difference, and for each service that is away."
+            ),
         ),
     ] = False,
 ) -> None:
-    """Checks that every unit and every penny is where it belongs, and that nothing is stuck; on a live system, changing nothing.
+    """Checks that every unit and every penny is where it belongs, and that nothing is stuck; on a
+    live system, changing nothing.
 
     Each difference names what it is about, and the command that repairs it, or shows more. Exit
     code 1 where there is one. Where a service does not answer, all that the others' answers show is
@@ -71,7 +78,9 @@ async def _audit(
     patience: timedelta,
 ) -> Audit:
     async with witnesses(addresses) as all_of_them:
-        return await persisting(all_of_them, settle_s=settle_s, readings=readings, patience=patience)
+        return await persisting(
+            all_of_them, settle_s=settle_s, readings=readings, patience=patience
+        )
 
 
 def _incomplete(gaps: Sequence[Gap], addresses: Mapping[str, str]) -> Sequence[Difference]:
@@ -93,6 +102,7 @@ def _show(done: Audit) -> None:
         output.show(output.Table(("CHECK", "ABOUT", "WHAT DIFFERS", "NEXT"), rows), Console())
     facts = done.facts
     typer.echo(
-        f"{len(done.found)} differences over {len(facts.orders)} orders, {len(facts.returns)} returns, {len(facts.levels)} stock levels, "
-        f"{len(facts.movements)} movements, {len(facts.payments)} payments and {len(facts.refunds)} refunds."
+        f"{len(done.found)} differences over {len(facts.orders)} orders, {len(facts.returns)}"
+        f" returns, {len(facts.levels)} stock levels, {len(facts.movements)} movements,"
+        f" {len(facts.payments)} payments and {len(facts.refunds)} refunds."
     )

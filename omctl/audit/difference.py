@@ -25,8 +25,9 @@ AT_WORK = frozenset(
 
 @dataclass(frozen=True, slots=True, order=True)
 class Difference:
-    """Two facts that contradict each other, or one that should not be. `check` names the rule, `subject` what it is about by its ids,
-    `text` what exactly, and `repair` the command that mends it, or shows what is wrong: as a shell takes it.
+    """Two facts that contradict each other, or one that should not be. `check` names the rule,
+    `subject` what it is about by its ids, `text` what exactly, and `repair` the command that
+    mends it, or shows what is wrong: as a shell takes it.
     """
 
     check: str

@@ -1,6 +1,8 @@
-"""What the five services say at about one time: the facts that an audit compares. Read over public methods, page by page.
+"""What the five services say at about one time: the facts that an audit compares. Read over public
+methods, page by page.
 
-Nothing stops the world meanwhile, so that two facts of one reading may be of different moments: see `omctl.audit.persisting`.
+Nothing stops the world meanwhile, so that two facts of one reading may be of different moments: see
+`omctl.audit.persisting`.
 """
 
 import asyncio
@@ -68,10 +70,14 @@ class Facts:
 
     @cached_property
     def restored(self) -> frozenset[str]:
-        """The services whose database was restored to an older state, as far as it is not repaired."""
+        """The services whose database was restored to an older state, as far as it is not
+        repaired.
+        """
         unknown = ops_service_pb2.UNMATCHED_KIND_UNKNOWN
         by_service = self.unmatched.items()
-        return frozenset(name for name, events in by_service if any(event.kind == unknown for event in events))
+        return frozenset(
+            name for name, events in by_service if any(event.kind == unknown for event in events)
+        )
 
     @cached_property
     def returns_of(self) -> Mapping[str, Sequence[return_pb2.Return]]:
@@ -164,12 +170,24 @@ class Witnesses:
         """What they say now. What a service does not give is in `gaps`."""
         names, lists = list(self._channels), list(self._lists())
         async with asyncio.TaskGroup() as group:
-            listed = [group.create_task(_given(each.service, each.field, each.records())) for each in lists]
-            failed = [group.create_task(_given(name, "failed", self._failed(name))) for name in names]
-            outboxes = [group.create_task(_given(name, "outboxes", self._outbox(name))) for name in names]
-            unmatched = [group.create_task(_given(name, "unmatched", self._unmatched(name))) for name in names]
+            listed = [
+                group.create_task(_given(each.service, each.field, each.records()))
+                for each in lists
+            ]
+            failed = [
+                group.create_task(_given(name, "failed", self._failed(name))) for name in names
+            ]
+            outboxes = [
+                group.create_task(_given(name, "outboxes", self._outbox(name))) for name in names
+            ]
+            unmatched = [
+                group.create_task(_given(name, "unmatched", self._unmatched(name)))
+                for name in names
+            ]
         answers = [task.result() for task in (*listed, *failed, *outboxes, *unmatched)]
-        found = {each.field: _or_empty(task.result()) for each, task in zip(lists, listed, strict=True)}
+        found = {
+            each.field: _or_empty(task.result()) for each, task in zip(lists, listed, strict=True)
+        }
         found["orders"] = {order.order_id: order for order in found["orders"]}
         return Facts(
             time=datetime.now(UTC),
@@ -208,7 +226,9 @@ class Witnesses:
         yield _List("payment", "payments", self._payments.ListPayments, payments)
         yield _List("payment", "refunds", self._payments.ListRefunds, refunds)
         fulfillments = fulfillment_service_pb2.ListFulfillmentsRequest()
-        yield _List("fulfillment", "fulfillments", self._fulfillments.ListFulfillments, fulfillments)
+        yield _List(
+            "fulfillment", "fulfillments", self._fulfillments.ListFulfillments, fulfillments
+        )
         yield _List(
             "shipping",
             "shipments",
@@ -233,7 +253,12 @@ class Witnesses:
 async def witnesses(addresses: Mapping[str, str]) -> AsyncIterator[Witnesses]:
     """The services at these addresses, by name."""
     async with AsyncExitStack() as stack:
-        yield Witnesses({name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()})
+        yield Witnesses(
+            {
+                name: await stack.enter_async_context(connect(address))
+                for name, address in addresses.items()
+            }
+        )
 
 
 async def _given(service: str, field: str, facts: Awaitable[T]) -> T | Gap:
@@ -255,7 +280,11 @@ def _without_gaps(answers: Iterable[tuple[str, asyncio.Task[T | Gap]]]) -> dict[
 
 async def _all(method: Any, request: Any, field: str) -> list[Any]:
     """Every page of a List method."""
-    return [record async for page in pages(method, request, field, size=PAGE, timeout_s=TIMEOUT_S) for record in page]
+    return [
+        record
+        async for page in pages(method, request, field, size=PAGE, timeout_s=TIMEOUT_S)
+        for record in page
+    ]
 
 
 def _by_order(records: Sequence[Any]) -> dict[str, list[Any]]:

@@ -33,12 +33,21 @@ DELIVERED = shipping_pb2.SHIPMENT_STATUS_DELIVERED
 
 @check("payments", "refunds", rules=("payment.ceiling", "payment.refunds"))
 def payments(facts: Facts, _patience: timedelta) -> Differences:
-    """refunded + pending <= captured <= authorized <= amount, and the refunds are what the payment says."""
+    """refunded + pending <= captured <= authorized <= amount, and the refunds are what the
+    payment says.
+    """
     for payment in facts.payments:
         subject = f"payment {payment.payment_id} of order {payment.order_id}"
         repair = f"omctl order get {payment.order_id}"
-        captured, refunded, pending = map(minor, (payment.captured_amount, payment.refunded_amount, payment.refund_pending_amount))
-        if not refunded + pending <= captured <= minor(payment.authorized_amount) <= minor(payment.amount):
+        captured, refunded, pending = map(
+            minor, (payment.captured_amount, payment.refunded_amount, payment.refund_pending_amount)
+        )
+        if (
+            not refunded + pending
+            <= captured
+            <= minor(payment.authorized_amount)
+            <= minor(payment.amount)
+        ):
             yield Difference(
                 "payment.ceiling",
                 subject,
@@ -50,7 +59,9 @@ def payments(facts: Facts, _patience: timedelta) -> Differences:
             ("pending", pending, PENDING),
         ):
             if (found := _refunds(facts, payment, status)) != told:
-                yield Difference("payment.refunds", subject, f"{name} is {told}, its refunds say {found}", repair)
+                yield Difference(
+                    "payment.refunds", subject, f"{name} is {told}, its refunds say {found}", repair
+                )
 
 
 @check("payments", rules=("payment.contradicted",))
@@ -108,18 +119,29 @@ def kept_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
                 left = minor(payment.captured_amount) - minor(payment.refunded_amount)
                 if left:
                     text = f"{left} minor units are kept for a dead attempt ({payment.attempt})"
-                    yield Difference("money.dead", f"order {order_id}", text, _give_back(facts, payment))
+                    yield Difference(
+                        "money.dead", f"order {order_id}", text, _give_back(facts, payment)
+                    )
         yield from _authorised_for_nobody(order, all_of_order)
 
 
 @check("orders", "payments", "refunds", rules=("money.unpaid", "money.owed", "money.told"))
 def owed(facts: Facts, _patience: timedelta) -> Differences:
-    """A living order that is paid keeps what it costs, and gave back the rest; and the order says so."""
+    """A living order that is paid keeps what it costs, and gave back the rest; and the order
+    says so.
+    """
     for order in facts.orders.values():
-        if order.status not in AT_WORK | ARRIVED or order.payment_status == order_pb2.PAYMENT_STATUS_NOT_REQUIRED:
+        if (
+            order.status not in AT_WORK | ARRIVED
+            or order.payment_status == order_pb2.PAYMENT_STATUS_NOT_REQUIRED
+        ):
             continue
         payment = next(
-            (p for p in facts.payments_of.get(order.order_id, ()) if p.attempt == order.attempt and minor(p.captured_amount)),
+            (
+                p
+                for p in facts.payments_of.get(order.order_id, ())
+                if p.attempt == order.attempt and minor(p.captured_amount)
+            ),
             None,
         )
         subject = f"order {order.order_id}"
@@ -133,10 +155,18 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
             continue
         captured, costs = minor(payment.captured_amount), minor(order.total_amount)
         because_of_order, refused = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
-        # Goodwill may have taken what a cancellation would have given back: then nothing is left to give.
-        exhausted = minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
-        if captured - because_of_order != costs and not (exhausted and captured - because_of_order > costs):
-            text = f"costs {costs}, and {captured} − {because_of_order} minor units were captured and given back"
+        # Goodwill may have taken what a cancellation would have given back: then nothing is left to
+        # give.
+        exhausted = (
+            minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
+        )
+        if captured - because_of_order != costs and not (
+            exhausted and captured - because_of_order > costs
+        ):
+            text = (
+                f"costs {costs}, and {captured} − {because_of_order} minor units were captured and"
+                " given back"
+            )
             yield Difference(
                 "money.owed",
                 subject,
@@ -144,7 +174,10 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
                 _settle(payment, captured - because_of_order - costs, refused),
             )
         if minor(order.refunded_amount) != minor(payment.refunded_amount):
-            text = f"says {minor(order.refunded_amount)} refunded, its payment {minor(payment.refunded_amount)}"
+            text = (
+                f"says {minor(order.refunded_amount)} refunded, its payment"
+                f" {minor(payment.refunded_amount)}"
+            )
             yield Difference("money.told", subject, text, republish("payment", order.order_id))
 
 
@@ -154,29 +187,42 @@ def returns(facts: Facts, _patience: timedelta) -> Differences:
     given: dict[str, int] = {}
     for refund in facts.refunds:
         if refund.cause == payment_pb2.REFUND_CAUSE_RETURN and refund.status == COMPLETED:
-            return_id = refund.return_id or refund.cause_id  # a payment service of the release before tells no return_id
+            # a payment service of the release before tells no return_id
+            return_id = refund.return_id or refund.cause_id
             given[return_id] = given.get(return_id, 0) + minor(refund.amount)
     for each in facts.returns:
         subject = f"return {each.return_id} of order {each.order_id}"
         got = given.get(each.return_id, 0)
         if got != minor(each.refunded_amount) or got > minor(each.refund_amount):
-            text = f"worth {minor(each.refund_amount)}, says {minor(each.refunded_amount)} refunded, payments say {got}"
+            text = (
+                f"worth {minor(each.refund_amount)}, says {minor(each.refunded_amount)} refunded,"
+                f" payments say {got}"
+            )
             yield Difference("return.money", subject, text, republish("payment", each.order_id))
 
 
 @check("orders", "payments", "refunds", rules=("return.twice",))
 def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
-    """What goes back of an order that lives, for what it costs less and for its returns, is together no more than its units cost."""
+    """What goes back of an order that lives, for what it costs less and for its returns, is
+    together no more than its units cost.
+    """
     for order in facts.orders.values():
         for payment in facts.payments_of.get(order.order_id, ()):
             if order.status in DEAD or payment.attempt != order.attempt:
                 continue  # nothing of it is kept: charged_once sees to that
             refunds = facts.refunds_of.get(payment.payment_id, ())
             because_of_order, _ = _because_of_order(refunds)
-            returned = sum(minor(r.amount) for r in refunds if r.cause == payment_pb2.REFUND_CAUSE_RETURN and r.status != FAILED)
+            returned = sum(
+                minor(r.amount)
+                for r in refunds
+                if r.cause == payment_pb2.REFUND_CAUSE_RETURN and r.status != FAILED
+            )
             units = max(minor(payment.captured_amount) - minor(order.shipping_amount), 0)
             if because_of_order + returned > units:
-                text = f"its units cost {units}; {because_of_order} minor units went back for what it costs less, {returned} for returns"
+                text = (
+                    f"its units cost {units}; {because_of_order} minor units went back for what it"
+                    f" costs less, {returned} for returns"
+                )
                 yield Difference(
                     "return.twice",
                     f"order {order.order_id}",
@@ -186,7 +232,9 @@ def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
 
 
 def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
-    """How money that is kept for nobody goes back: payment does it by itself once it knows; what a processor has refused is asked anew."""
+    """How money that is kept for nobody goes back: payment does it by itself once it knows; what
+    a processor has refused is asked anew.
+    """
     if any(refund.status == FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
         return _by_hand(payment)
     return republish("order", payment.order_id)
@@ -201,7 +249,9 @@ def kept(payment: payment_pb2.Payment) -> int:
 
 
 def _settle(payment: payment_pb2.Payment, kept: int, refused: int) -> str:
-    """How so much goes back that a living order does not cost: by itself; by hand, and no more, what the processor has refused of it."""
+    """How so much goes back that a living order does not cost: by itself; by hand, and no more,
+    what the processor has refused of it.
+    """
     if kept < 0:
         return f"omctl order get {payment.order_id}"
     if by_hand := min(kept, refused):
@@ -211,18 +261,30 @@ def _settle(payment: payment_pb2.Payment, kept: int, refused: int) -> str:
 
 
 def _by_hand(payment: payment_pb2.Payment) -> str:
-    """The command that gives money back, of the payment as it was read: pasted after more has happened to it, it gives nothing."""
+    """The command that gives money back, of the payment as it was read: pasted after more has
+    happened to it, it gives nothing.
+    """
     return f"omctl payment refund {payment.payment_id} --expected-version {payment.version}"
 
 
 def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> tuple[int, int]:
-    """What was given back because the order costs less: by itself, and by hand as far as the processor had refused it. And what it has
-    refused that nobody has given since.
+    """What was given back because the order costs less: by itself, and by hand as far as the
+    processor had refused it. And what it has refused that nobody has given since.
     """
-    asked = [refund for refund in refunds if refund.cause in (payment_pb2.REFUND_CAUSE_ORDER, payment_pb2.REFUND_CAUSE_REQUEST)]
+    asked = [
+        refund
+        for refund in refunds
+        if refund.cause in (payment_pb2.REFUND_CAUSE_ORDER, payment_pb2.REFUND_CAUSE_REQUEST)
+    ]
     asked.sort(key=lambda refund: refund.create_time.ToNanoseconds())
-    requests = [(refund.create_time.ToNanoseconds(), place, False) for place, refund in enumerate(asked)]
-    refusals = [(refund.settle_time.ToNanoseconds(), place, True) for place, refund in enumerate(asked) if refund.status == FAILED]
+    requests = [
+        (refund.create_time.ToNanoseconds(), place, False) for place, refund in enumerate(asked)
+    ]
+    refusals = [
+        (refund.settle_time.ToNanoseconds(), place, True)
+        for place, refund in enumerate(asked)
+        if refund.status == FAILED
+    ]
     refused, counts = 0, dict.fromkeys(range(len(asked)), 0)
     for _, place, is_refusal in sorted([*requests, *refusals]):
         amount = minor(asked[place].amount)
@@ -231,17 +293,27 @@ def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> tuple[int, int]:
         else:
             repaired = min(amount, refused)
             refused -= repaired
-            counts[place] = amount if asked[place].cause == payment_pb2.REFUND_CAUSE_ORDER else repaired
+            counts[place] = (
+                amount if asked[place].cause == payment_pb2.REFUND_CAUSE_ORDER else repaired
+            )
     return sum(counts.values()), refused
 
 
 def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:
-    return sum(minor(refund.amount) for refund in facts.refunds_of.get(payment.payment_id, ()) if refund.status == status)
+    return sum(
+        minor(refund.amount)
+        for refund in facts.refunds_of.get(payment.payment_id, ())
+        if refund.status == status
+    )
 
 
-def _authorised_for_nobody(order: order_pb2.Order, its: Sequence[payment_pb2.Payment]) -> Differences:
+def _authorised_for_nobody(
+    order: order_pb2.Order, its: Sequence[payment_pb2.Payment]
+) -> Differences:
     for payment in its:
-        if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (order.status in DEAD or payment.attempt != order.attempt):
+        if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (
+            order.status in DEAD or payment.attempt != order.attempt
+        ):
             text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
             yield Difference(
                 "money.authorised",
@@ -254,7 +326,11 @@ def _authorised_for_nobody(order: order_pb2.Order, its: Sequence[payment_pb2.Pay
 def _void_declined(payment: payment_pb2.Payment) -> str:
     """What the processor answered to the last void, where it declined it."""
     voids = [o for o in payment.operations if o.kind == payment_pb2.PAYMENT_OPERATION_KIND_VOID]
-    return f"; its last void was declined: {voids[-1].failure_code}" if voids and voids[-1].failure_code else ""
+    return (
+        f"; its last void was declined: {voids[-1].failure_code}"
+        if voids and voids[-1].failure_code
+        else ""
+    )
 
 
 def _outcome(value: int) -> str:

@@ -33,7 +33,9 @@ AT_REST = frozenset(
         shipping_pb2.SHIPMENT_STATUS_FAILED,
     }
 )
-OPEN_OPERATIONS = frozenset({payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED, payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN})
+OPEN_OPERATIONS = frozenset(
+    {payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED, payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN}
+)
 
 
 @check(
@@ -42,7 +44,9 @@ OPEN_OPERATIONS = frozenset({payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED, pa
     rules=("fulfillment.unknown", "fulfillment.status", "fulfillment.order", "fulfillment.dead"),
 )
 def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
-    """Order and fulfilment tell the same of each warehouse's work; and nobody works for a dead order."""
+    """Order and fulfilment tell the same of each warehouse's work; and nobody works for a dead
+    order.
+    """
     works = {work.fulfillment_id: work for work in facts.fulfillments}
     for order in facts.orders.values():
         for part in order.fulfillments:
@@ -91,7 +95,9 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
     rules=("shipment.order", "shipment.dead", "shipment.status", "shipment.unknown"),
 )
 def shipments(facts: Facts, _patience: timedelta) -> Differences:
-    """Parcels of dead orders are recalled; a delivered order's parcels are delivered; and each is one that the order knows."""
+    """Parcels of dead orders are recalled; a delivered order's parcels are delivered; and each
+    is one that the order knows.
+    """
     for shipment in facts.shipments:
         order = facts.orders.get(shipment.order_id)
         subject = f"shipment {shipment.shipment_id} of order {shipment.order_id}"
@@ -102,7 +108,11 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
                 text = f"{status}, not recalled, and there is no such order"
                 yield Difference("shipment.order", subject, text, undo(shipment.order_id))
             continue
-        if order.status in DEAD and shipment.status not in AT_REST and not shipment.HasField("recall_time"):
+        if (
+            order.status in DEAD
+            and shipment.status not in AT_REST
+            and not shipment.HasField("recall_time")
+        ):
             yield Difference(
                 "shipment.dead",
                 subject,
@@ -110,11 +120,22 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
                 republish("order", order.order_id),
             )
         if order.status == order_pb2.ORDER_STATUS_DELIVERED and shipment.status not in AT_REST:
-            yield Difference("shipment.status", subject, f"{status}, and its order is delivered", repair)
+            yield Difference(
+                "shipment.status", subject, f"{status}, and its order is delivered", repair
+            )
         known = {part.shipment_id for part in order.fulfillments}
-        void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED and shipment.HasField("withdraw_version")
-        if shipment.tracking_number and order.status not in DEAD and shipment.shipment_id not in known and not void:
-            yield Difference("shipment.unknown", subject, f"{status}, and its order knows nothing of it", repair)
+        void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED and shipment.HasField(
+            "withdraw_version"
+        )
+        if (
+            shipment.tracking_number
+            and order.status not in DEAD
+            and shipment.shipment_id not in known
+            and not void
+        ):
+            yield Difference(
+                "shipment.unknown", subject, f"{status}, and its order knows nothing of it", repair
+            )
 
 
 @check("orders", rules=("stuck.expiry", "stuck.stock", "stuck.fulfillment"))
@@ -123,9 +144,15 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
     now = facts.time
     for order in facts.orders.values():
         subject, get = f"order {order.order_id}", _get(order.order_id)
-        if order.status == order_pb2.ORDER_STATUS_PENDING and older(order.expire_time, now, patience):
+        if order.status == order_pb2.ORDER_STATUS_PENDING and older(
+            order.expire_time, now, patience
+        ):
             yield Difference("stuck.expiry", subject, "pending past its time", get)
-        if order.stock_status == order_pb2.STOCK_STATUS_OWED and order.status in AT_WORK and older(order.update_time, now, patience):
+        if (
+            order.stock_status == order_pb2.STOCK_STATUS_OWED
+            and order.status in AT_WORK
+            and older(order.update_time, now, patience)
+        ):
             yield Difference(
                 "stuck.stock",
                 subject,
@@ -133,7 +160,10 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
                 republish("warehouse", order.order_id),
             )
         waiting = [
-            part for part in order.fulfillments if part.status == order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED and order.status in AT_WORK
+            part
+            for part in order.fulfillments
+            if part.status == order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED
+            and order.status in AT_WORK
         ]
         if waiting and older(order.update_time, now, patience):
             yield Difference(
@@ -151,17 +181,24 @@ def stuck_withdrawals(facts: Facts, patience: timedelta) -> Differences:
         if work.HasField("withdraw_reason") and older(work.update_time, facts.time, patience):
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
             text = f"withdrawn ({work.withdraw_reason}), and its label is neither void nor used"
-            yield Difference("stuck.withdrawal", subject, text, republish("fulfillment", work.fulfillment_id))
+            yield Difference(
+                "stuck.withdrawal", subject, text, republish("fulfillment", work.fulfillment_id)
+            )
 
 
 @check("fulfillments", "shipments", rules=("stuck.shipment",))
 def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
     """A fulfilment that is ready has a carrier."""
     failed = {
-        s.fulfillment_id for s in facts.shipments if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED and not s.HasField("withdraw_version")
+        s.fulfillment_id
+        for s in facts.shipments
+        if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED and not s.HasField("withdraw_version")
     }
     for work in facts.fulfillments:
-        if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY and work.fulfillment_id in failed:
+        if (
+            work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY
+            and work.fulfillment_id in failed
+        ):
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
             repair = f"omctl order cancel {work.order_id}"
             yield Difference(
@@ -176,7 +213,9 @@ def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
 def stuck_labels(facts: Facts, patience: timedelta) -> Differences:
     """A label is bought within `patience`."""
     for shipment in facts.shipments:
-        if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(shipment.update_time, facts.time, patience):
+        if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(
+            shipment.update_time, facts.time, patience
+        ):
             yield Difference(
                 "stuck.label",
                 f"shipment {shipment.shipment_id}",
@@ -190,7 +229,9 @@ def stuck_payments(facts: Facts, patience: timedelta) -> Differences:
     """What a processor was asked for is settled within `patience`."""
     for payment in facts.payments:
         for operation in payment.operations:
-            if operation.outcome in OPEN_OPERATIONS and older(operation.request_time, facts.time, patience):
+            if operation.outcome in OPEN_OPERATIONS and older(
+                operation.request_time, facts.time, patience
+            ):
                 kind = name_of(payment_pb2.PaymentOperationKind, operation.kind)
                 subject = f"payment {payment.payment_id} of order {payment.order_id}"
                 yield Difference(
@@ -255,16 +296,22 @@ def refused_events(facts: Facts, _patience: timedelta) -> Differences:
         for refused in outbox.refused_events:
             subject = f"aggregate {refused.aggregate_id} in the outbox of {service}"
             text = (
-                f"its events wait behind {refused.type} {refused.event_id} of {refused.payload_bytes} bytes, "
-                f"which {outbox.stream} refuses: {refused.refusal}"
+                f"its events wait behind {refused.type} {refused.event_id} of"
+                f" {refused.payload_bytes} bytes, which {outbox.stream} refuses: {refused.refusal}"
             )
-            yield Difference("event.refused", subject, text, f"omctl events stats --service {service}")
+            yield Difference(
+                "event.refused", subject, text, f"omctl events stats --service {service}"
+            )
 
 
 def _refund(facts: Facts, its: return_pb2.Return) -> str:
-    """How a return goes on: by itself once payment is told again; by another try, where the processor has refused its refund."""
+    """How a return goes on: by itself once payment is told again; by another try, where the
+    processor has refused its refund.
+    """
     of_order = facts.payments_of.get(its.order_id, ())
-    payment = next((p for p in of_order if p.attempt == its.attempt and minor(p.captured_amount)), None)
+    payment = next(
+        (p for p in of_order if p.attempt == its.attempt and minor(p.captured_amount)), None
+    )
     if payment is None or its.status_reason != "REFUND_FAILED":
         return republish("order", its.return_id)
     return f"omctl payment refund {payment.payment_id} --return {its.return_id}"
@@ -274,7 +321,8 @@ def _is_hopeless(event: ops_service_pb2.FailedEvent) -> bool:
     """Whether every replay ends the same: the event cannot be read, its id had its effect with
     another body, or the order service itself lacks its order.
 
-    Shipping asks the order service; other services' ORDER_NOT_FOUND is about what they were told yet.
+    Shipping asks the order service; other services' ORDER_NOT_FOUND is about what they were told
+    yet.
     """
     if event.reason in ("EVENT_UNREADABLE", "EVENT_ID_REUSED"):
         return True

@@ -1,4 +1,6 @@
-"""Every unit: the ledger against the balances, the balances against the reservations, the reservations against the orders. Pure."""
+"""Every unit: the ledger against the balances, the balances against the reservations, the
+reservations against the orders. Pure.
+"""
 
 from collections import Counter
 from collections.abc import Collection
@@ -36,7 +38,9 @@ BALANCES = ("available", "reserved", "committed", "damaged")
 
 @check("levels", "movements", rules=("stock.ledger", "stock.conservation", "stock.negative"))
 def ledger(facts: Facts, _patience: timedelta) -> Differences:
-    """Each balance is the sum of its movements, and what is here and what is outside sum to zero."""
+    """Each balance is the sum of its movements, and what is here and what is outside sum to
+    zero.
+    """
     sums: dict[tuple[str, str], Counter[str]] = {}
     for movement in facts.movements:
         changes = {name: getattr(movement, f"{name}_delta") for name in (*BALANCES, "outside")}
@@ -54,7 +58,9 @@ def ledger(facts: Facts, _patience: timedelta) -> Differences:
                     repair,
                 )
         if gap := booked["available"] + booked["committed"] + booked["damaged"] + booked["outside"]:
-            yield Difference("stock.conservation", subject, f"movements make or lose {gap} units", repair)
+            yield Difference(
+                "stock.conservation", subject, f"movements make or lose {gap} units", repair
+            )
         if (
             min(
                 level.available,
@@ -122,7 +128,9 @@ def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
         if reservation.order_id in facts.orders or not older(since, facts.time, patience):
             continue
         has_work = _work_of(facts, reservation) is not None
-        undone = _held(reservation) if has_work else sum(line.reserved for line in reservation.lines)
+        undone = (
+            _held(reservation) if has_work else sum(line.reserved for line in reservation.lines)
+        )
         if undone:
             text = f"{undone} units for an order that there is not"
             repair = undo(reservation.order_id)
@@ -134,8 +142,8 @@ def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
 def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str]) -> Differences:
     """The committed lines of a reservation without a fulfilment that no count has made available.
 
-    The count's request_id is made of the reservation and the line: so a second count under it changes
-    nothing, and the ledger says that it was made.
+    The count's request_id is made of the reservation and the line: so a second count under it
+    changes nothing, and the ledger says that it was made.
     """
     for line in reservation.lines:
         name = f"reservation:{reservation.reservation_id}:{line.line_number}"
@@ -144,9 +152,10 @@ def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str])
             continue
         place = f"{quote(reservation.warehouse_id)} {quote(line.sku)}"
         text = (
-            f"line {line.line_number}: {line.committed} units of {line.sku} are committed in "
-            f"{reservation.warehouse_id} for an order that there is not, and no fulfilment works on "
-            "them. No call takes the commit back: see that they are there, then make them available"
+            f"line {line.line_number}: {line.committed} units of {line.sku} are committed in"
+            f" {reservation.warehouse_id} for an order that there is not, and no fulfilment works"
+            " on them. No call takes the commit back: see that they are there, then make them"
+            " available"
         )
         repair = f"omctl stock adjust {place} --delta {line.committed} --request-id {request_id}"
         yield Difference("reservation.order", _subject(reservation), text, repair)
@@ -159,9 +168,16 @@ def held_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
         if _withdrawn(facts, reservation.order_id, reservation.attempt, reservation.warehouse_id):
             continue  # until shipping has said whether they leave
         order, units_held = facts.orders.get(reservation.order_id), _held(reservation)
-        if order and units_held and (order.status in DEAD | ARRIVED or order.attempt != reservation.attempt):
+        if (
+            order
+            and units_held
+            and (order.status in DEAD | ARRIVED or order.attempt != reservation.attempt)
+        ):
             status = order_pb2.OrderStatus.Name(order.status)
-            text = f"{units_held} units for attempt {reservation.attempt}; the order is {status} at attempt {order.attempt}"
+            text = (
+                f"{units_held} units for attempt {reservation.attempt}; the order is {status} at"
+                f" attempt {order.attempt}"
+            )
             repair = republish("fulfillment", _work_of(facts, reservation) or reservation.order_id)
             yield Difference("reservation.dead", _subject(reservation), text, repair)
 
@@ -173,7 +189,10 @@ def lines(facts: Facts, _patience: timedelta) -> Differences:
         for item in order.items:
             live = units(item)
             if order.status not in DEAD and live + item.cancelled_quantity != item.quantity:
-                text = f"line {item.line_number}: {item.quantity} ordered, {live} stay and {item.cancelled_quantity} are cancelled"
+                text = (
+                    f"line {item.line_number}: {item.quantity} ordered, {live} stay and"
+                    f" {item.cancelled_quantity} are cancelled"
+                )
                 yield Difference(
                     "order.units",
                     f"order {order.order_id}",
@@ -194,15 +213,22 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
                 line.line_number,
                 reservation.warehouse_id,
             )
-            there.setdefault(key, Counter()).update(reserved=line.reserved, committed=line.committed, shipped=line.shipped)
+            there.setdefault(key, Counter()).update(
+                reserved=line.reserved, committed=line.committed, shipped=line.shipped
+            )
     for order in facts.orders.values():
         for item in order.items:
             for place in item.allocations:
-                held = there.get((order.order_id, order.attempt, item.line_number, place.warehouse_id), Counter())
+                held = there.get(
+                    (order.order_id, order.attempt, item.line_number, place.warehouse_id), Counter()
+                )
                 if _withdrawn(facts, order.order_id, order.attempt, place.warehouse_id):
                     continue  # cut units are committed until shipping has said whether they leave
                 if fault := _unheld(order, place.quantity, held):
-                    text = f"line {item.line_number}: {place.quantity} units from {place.warehouse_id}, {fault}"
+                    text = (
+                        f"line {item.line_number}: {place.quantity} units from"
+                        f" {place.warehouse_id}, {fault}"
+                    )
                     repair = republish("warehouse", order.order_id)
                     yield Difference("order.stock", f"order {order.order_id}", text, repair)
 
@@ -223,7 +249,9 @@ def returned(facts: Facts, _patience: timedelta) -> Differences:
                 if (found := booked.pop((each.return_id, its.line_number, kind), 0)) != told:
                     subject = f"return {each.return_id} of order {each.order_id}"
                     text = f"line {its.line_number}: {told} units {what}, {found} booked"
-                    yield Difference("return.stock", subject, text, republish("order", each.return_id))
+                    yield Difference(
+                        "return.stock", subject, text, republish("order", each.return_id)
+                    )
     yield from _of_no_return(facts, {source for source, _, _ in booked})
 
 
@@ -258,27 +286,44 @@ def came_back(facts: Facts, _patience: timedelta) -> Differences:
             shipped[line] += movement.quantity
     for (order_id, number), quantity in back.items():
         if quantity > shipped[order_id, number]:
-            text = f"line {number}: {quantity} units came back, {shipped[order_id, number]} were shipped"
-            yield Difference("return.shipped", f"order {order_id}", text, f"omctl order get {order_id}")
+            text = (
+                f"line {number}: {quantity} units came back, {shipped[order_id, number]} were"
+                " shipped"
+            )
+            yield Difference(
+                "return.shipped", f"order {order_id}", text, f"omctl order get {order_id}"
+            )
 
 
 @check("orders", "returns", "movements", "shipments", rules=("return.recall",))
 def recalled(facts: Facts, _patience: timedelta) -> Differences:
-    """Goods that left, and that nobody wants any more, are to come back: all of a dead order's, and those that were cut too late.
+    """Goods that left, and that nobody wants any more, are to come back: all of a dead order's, and
+    those that were cut too late.
 
     Of parcels that were lost, or that came to their customers all the same, nothing is waited for.
     """
     gone: dict[str, Counter[tuple[int, str]]] = {}
     for movement in facts.movements:
         if movement.kind == SHIP:
-            gone.setdefault(movement.order_id, Counter())[movement.line_number, movement.warehouse_id] += movement.quantity
+            gone.setdefault(movement.order_id, Counter())[
+                movement.line_number, movement.warehouse_id
+            ] += movement.quantity
     for order_id, shipped in gone.items():
         order = facts.orders.get(order_id)
         if order is None:
             continue
         dead = order.status in DEAD
-        over = {s.warehouse_id for s in facts.shipments_of.get(order_id, ()) if s.status in (LOST, DELIVERED if dead else LOST)}
-        wanted = {(item.line_number, a.warehouse_id): a.quantity for item in order.items for a in item.allocations if not dead}
+        over = {
+            s.warehouse_id
+            for s in facts.shipments_of.get(order_id, ())
+            if s.status in (LOST, DELIVERED if dead else LOST)
+        }
+        wanted = {
+            (item.line_number, a.warehouse_id): a.quantity
+            for item in order.items
+            for a in item.allocations
+            if not dead
+        }
         announced: Counter[int] = Counter()
         for each in facts.returns_of.get(order_id, ()):
             if each.kind == return_pb2.RETURN_KIND_RECALL:
@@ -289,12 +334,19 @@ def recalled(facts: Facts, _patience: timedelta) -> Differences:
                 back[number] += max(0, units_gone - wanted.get((number, warehouse_id), 0))
         for number, units_wanted_back in back.items():
             if units_wanted_back > announced[number]:
-                text = f"line {number}: {units_wanted_back} units left that nobody wants, {announced[number]} are recalled"
-                yield Difference("return.recall", f"order {order_id}", text, f"omctl order get {order_id}")
+                text = (
+                    f"line {number}: {units_wanted_back} units left that nobody wants,"
+                    f" {announced[number]} are recalled"
+                )
+                yield Difference(
+                    "return.recall", f"order {order_id}", text, f"omctl order get {order_id}"
+                )
 
 
 def _shown(level: warehouse_pb2.StockLevel) -> str:
-    """The command that shows a stock level. It is pasted into a shell, and the names of warehouses and SKUs may hold anything."""
+    """The command that shows a stock level. It is pasted into a shell, and the names of
+    warehouses and SKUs may hold anything.
+    """
     return f"omctl stock list --warehouse {quote(level.warehouse_id)} --sku {quote(level.sku)}"
 
 
@@ -311,24 +363,41 @@ def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
     """Why the warehouse does not stand for these units as the order thinks; empty where it does."""
     if order.status == order_pb2.ORDER_STATUS_PENDING:
         # What was reserved may have been committed already: the payment is on its way then.
-        return "" if held["reserved"] + held["committed"] == wanted else f"{held['reserved']} reserved"
+        return (
+            "" if held["reserved"] + held["committed"] == wanted else f"{held['reserved']} reserved"
+        )
     if order.status in AT_WORK | ARRIVED and order.stock_status != order_pb2.STOCK_STATUS_OWED:
-        # More may have left than the order wants: a cut that came too late. That they come back is another check's.
+        # More may have left than the order wants: a cut that came too late. That they come back is
+        # another check's.
         still_here = max(wanted - held["shipped"], 0)
-        return "" if held["committed"] == still_here else f"{held['committed']} committed and {held['shipped']} shipped"
+        return (
+            ""
+            if held["committed"] == still_here
+            else f"{held['committed']} committed and {held['shipped']} shipped"
+        )
     return ""
 
 
 def _withdrawn(facts: Facts, order_id: str, attempt: int, warehouse_id: str) -> bool:
-    """Whether the warehouse's work for the attempt is wanted back from its way out, and all its units stay committed meanwhile."""
+    """Whether the warehouse's work for the attempt is wanted back from its way out, and all its
+    units stay committed meanwhile.
+    """
     works = facts.fulfillments_of.get(order_id, ())
-    return any(w.HasField("withdraw_reason") for w in works if (w.warehouse_id, w.attempt) == (warehouse_id, attempt))
+    return any(
+        w.HasField("withdraw_reason")
+        for w in works
+        if (w.warehouse_id, w.attempt) == (warehouse_id, attempt)
+    )
 
 
 def _work_of(facts: Facts, reservation: warehouse_pb2.Reservation) -> str | None:
     """The fulfilment whose word would free the reservation."""
     works = facts.fulfillments_of.get(reservation.order_id, ())
     return next(
-        (w.fulfillment_id for w in works if (w.warehouse_id, w.attempt) == (reservation.warehouse_id, reservation.attempt)),
+        (
+            w.fulfillment_id
+            for w in works
+            if (w.warehouse_id, w.attempt) == (reservation.warehouse_id, reservation.attempt)
+        ),
         None,
     )

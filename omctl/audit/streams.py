@@ -1,4 +1,6 @@
-"""Every event: does the stream have what the outbox has, and the outbox what the stream has? Pure."""
+"""Every event: does the stream have what the outbox has, and the outbox what the stream has?
+Pure.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +15,9 @@ from omctl.audit.facts import Facts
 
 @check("unmatched", rules=("database.restored",), by_service=True)
 def restored_databases(facts: Facts, _patience: timedelta) -> Differences:
-    """No stream has events that its outbox does not have. Its rule's name sorts before all others."""
+    """No stream has events that its outbox does not have. Its rule's name sorts before all
+    others.
+    """
     for service, unmatched in facts.unmatched.items():
         unknown = [each for each in unmatched if each.kind == ops.UNMATCHED_KIND_UNKNOWN]
         if not unknown:

@@ -1,4 +1,5 @@
-"""The verbs: what an order becomes when something is asked of it or told to it. Pure: no I/O, no clock, no chance.
+"""The verbs: what an order becomes when something is asked of it or told to it. Pure: no I/O, no
+clock, no chance.
 
 placing.py      a checkout becomes an order
 paying.py       the outcome of its payment, and money that goes back
@@ -42,11 +43,15 @@ __all__ = ["PAYMENT_WINDOW", "Decided", "check", "check_retry", "decide"]
 
 
 def decide(order: Order | None, command: AnyCommand, now: datetime) -> Decided:
-    """What becomes of the order; raises a Failure where nothing may. The same record back: the command is skipped."""
+    """What becomes of the order; raises a Failure where nothing may. The same record back: the
+    command is skipped.
+    """
     if isinstance(command, PlaceOrder):
         return placing.place(order, command, now)
     if order is None:
-        raise NotFound("ORDER_NOT_FOUND", f"There is no order {command.target}.", order_id=str(command.target))
+        raise NotFound(
+            "ORDER_NOT_FOUND", f"There is no order {command.target}.", order_id=str(command.target)
+        )
     decided = _decide(order, command, now)
     if decided.record is order:
         return decided
@@ -54,7 +59,9 @@ def decide(order: Order | None, command: AnyCommand, now: datetime) -> Decided:
     return replace(decided, record=returning.axes(decided.record))
 
 
-def _decide(order: Order, command: ExpireOrder | Asked | Told | ReturnCommand, now: datetime) -> Decided:
+def _decide(
+    order: Order, command: ExpireOrder | Asked | Told | ReturnCommand, now: datetime
+) -> Decided:
     if isinstance(command, OfReturn):
         return returning.decide(order, command, now)
     match command:

@@ -6,7 +6,17 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Violation, illegal
 from order_svc.decisions.placing import PAYMENT_WINDOW
-from order_svc.decisions.steps import Decided, allocated, end, expected, fewer, has_left, reallocated, steps, take
+from order_svc.decisions.steps import (
+    Decided,
+    allocated,
+    end,
+    expected,
+    fewer,
+    has_left,
+    reallocated,
+    steps,
+    take,
+)
 from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Reason, Status, StockStatus
 from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, RetryOrder
 
@@ -24,22 +34,33 @@ def cancel(order: Order, command: CancelOrder, now: datetime) -> Decided:
 
 
 def cancel_items(order: Order, command: CancelItems, now: datetime) -> Decided:
-    """Some units that are not with a carrier, all lines or none; those that were sourced last first."""
+    """Some units that are not with a carrier, all lines or none; those that were sourced last
+    first.
+    """
     expected(order, command)
     alive(order)
     if order.status not in CUTTABLE:
         raise not_cancellable(order, instead(order), **recallable(order))
     gone = frozenset(part.warehouse_id for part in order.parts if has_left(part))
-    here = {line.number: sum(a.quantity for a in line.allocations if a.warehouse_id not in gone) for line in order.lines}
+    here = {
+        line.number: sum(a.quantity for a in line.allocations if a.warehouse_id not in gone)
+        for line in order.lines
+    }
     violations = [
         Violation(f"line {number}", f"asked {units}, left {here.get(number, 0)}", "UNITS")
         for number, units in command.units.items()
         if units > here.get(number, 0)
     ]
     if violations:
-        raise Refused("ITEMS_NOT_CANCELLABLE", "Fewer units of these lines can be cancelled.", violations=violations)
+        raise Refused(
+            "ITEMS_NOT_CANCELLABLE",
+            "Fewer units of these lines can be cancelled.",
+            violations=violations,
+        )
     lines = tuple(
-        reallocated(line, fewer(line.allocations, command.units[line.number], gone)) if line.number in command.units else line
+        reallocated(line, fewer(line.allocations, command.units[line.number], gone))
+        if line.number in command.units
+        else line
         for line in order.lines
     )
     return take(order, lines, command.reason, command, now)
@@ -55,7 +76,9 @@ def expire(order: Order, command: ExpireOrder, now: datetime) -> Decided:
 
 
 def retry(order: Order, command: RetryOrder, now: datetime) -> Decided:
-    """A failed order is pending again, with what was reserved for its next attempt. Money and work of the one before are its own."""
+    """A failed order is pending again, with what was reserved for its next attempt. Money and
+    work of the one before are its own.
+    """
     check_retry(order, command)
     if command.attempt != order.attempt + 1 or command.allocations is None:
         raise Deferred("CONTENTION", "The order has changed meanwhile.")
@@ -78,12 +101,21 @@ def check_retry(order: Order, command: RetryOrder) -> None:
     """Refuses to try an order again that has not failed, before any stock is reserved for it."""
     expected(order, command)
     if order.status is not Status.FAILED:
-        raise illegal(f"An order that is {order.status} is not tried again.", order.status, MOVES[order.status])
+        raise illegal(
+            f"An order that is {order.status} is not tried again.",
+            order.status,
+            MOVES[order.status],
+        )
 
 
 def alive(order: Order) -> None:
     if order.status is Status.CANCELLED:
-        raise Refused("ORDER_ALREADY_CANCELLED", "The order was cancelled before.", status=order.status, cancel_reason=order.reason)
+        raise Refused(
+            "ORDER_ALREADY_CANCELLED",
+            "The order was cancelled before.",
+            status=order.status,
+            cancel_reason=order.reason,
+        )
 
 
 def cancellable(order: Order) -> bool:
@@ -102,7 +134,9 @@ def instead(order: Order) -> str:
         advice.append("Return the delivered units with CreateReturn.")
     if Status.SHIPPED in standings:
         advice.append("Recall the parcels that are on their way with CancelShipment.")
-    if order.status in CUTTABLE and any(part.standing and not has_left(part) for part in order.parts):
+    if order.status in CUTTABLE and any(
+        part.standing and not has_left(part) for part in order.parts
+    ):
         advice.append("Cancel the units that have not left with CancelOrderItems.")
     if cancellable(order):
         advice.append("Cancel the whole order with CancelOrder.")
@@ -111,7 +145,11 @@ def instead(order: Order) -> str:
 
 def recallable(order: Order) -> dict[str, str]:
     """The shipments that are on their way, for programs."""
-    ids = [str(part.shipment_id) for part in order.parts if part.standing is Status.SHIPPED and part.shipment_id]
+    ids = [
+        str(part.shipment_id)
+        for part in order.parts
+        if part.standing is Status.SHIPPED and part.shipment_id
+    ]
     return {"shipment_ids": ", ".join(ids)} if ids else {}
 
 

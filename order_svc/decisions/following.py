@@ -1,7 +1,8 @@
-"""An order follows what fulfilment, shipping and the warehouse tell, in whichever order it hears of it.
+"""An order follows what fulfilment, shipping and the warehouse tell, in whichever order it hears of
+it.
 
-Units join by minimum: an order never has more units in a warehouse than the fulfilment there works on, so that any order and any
-repetition of what is told ends the same.
+Units join by minimum: an order never has more units in a warehouse than the fulfilment there works
+on, so that any order and any repetition of what is told ends the same.
 """
 
 from dataclasses import replace
@@ -12,8 +13,31 @@ from chassis.errors import Deferred, Refused
 from chassis.versions import check_jump
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
-from order_svc.decisions.steps import Decided, allocated, emptied, end, late, reallocated, serving, steps, take, then
-from order_svc.lifecycle import MOVES, RANK, End, Reason, ReturnReason, Status, StockStatus, Work, progress_of, status_of, way
+from order_svc.decisions.steps import (
+    Decided,
+    allocated,
+    emptied,
+    end,
+    late,
+    reallocated,
+    serving,
+    steps,
+    take,
+    then,
+)
+from order_svc.lifecycle import (
+    MOVES,
+    RANK,
+    End,
+    Reason,
+    ReturnReason,
+    Status,
+    StockStatus,
+    Work,
+    progress_of,
+    status_of,
+    way,
+)
 from order_svc.model import (
     Allocation,
     Allocations,
@@ -29,7 +53,11 @@ from order_svc.model import (
 
 # A fulfilment that ends so has lost no units: others do its work.
 ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
-ENDED = {End.LOST: Reason.PARCEL_LOST, End.RETURNED: Reason.PARCEL_RETURNED, End.VOIDED: Reason.PARCEL_VOIDED}
+ENDED = {
+    End.LOST: Reason.PARCEL_LOST,
+    End.RETURNED: Reason.PARCEL_RETURNED,
+    End.VOIDED: Reason.PARCEL_VOIDED,
+}
 
 
 def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> Decided:
@@ -43,7 +71,9 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
     if command.work is None or command.version <= part.version:
         return Decision(order)
     stage = Reason[f"FULFILLMENT_{command.work.name}"]
-    heard = replace(part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work)
+    heard = replace(
+        part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work
+    )
     lines = tuple(worked_on(line, command) for line in order.lines)
     if command.work is not Work.CANCELLED and lines != order.lines:
         check_placed(order)
@@ -53,17 +83,27 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
 
 
 def further(part: Part, heard: Part) -> bool:
-    """Whether the work, or the goods, are further than they were. Of a dead order that is news; that they were stopped is not."""
-    return heard.standing is not None and (part.standing is None or RANK[heard.standing] > RANK[part.standing])
+    """Whether the work, or the goods, are further than they were. Of a dead order that is news;
+    that they were stopped is not.
+    """
+    return heard.standing is not None and (
+        part.standing is None or RANK[heard.standing] > RANK[part.standing]
+    )
 
 
 def noted(order: Order, followed: Decided, reason: str, command: Command, now: datetime) -> Decided:
     """What was decided; where the order had ended before, it stands among its late events."""
-    return followed if MOVES[order.status] else then(followed, late(followed.record, reason, command, now))
+    return (
+        followed
+        if MOVES[order.status]
+        else then(followed, late(followed.record, reason, command, now))
+    )
 
 
 def worked_on(line: Line, command: NoteFulfillment) -> Line:
-    """The line with no more units in that warehouse than the fulfilment works on; and what has left it, where it has."""
+    """The line with no more units in that warehouse than the fulfilment works on; and what has
+    left it, where it has.
+    """
     units = 0 if command.work is Work.CANCELLED else command.units.get(line.number)
     left = command.work in (Work.SHIPPED, Work.COMPLETED)
     final = command.committed or left or command.work is Work.CANCELLED
@@ -73,7 +113,11 @@ def worked_on(line: Line, command: NoteFulfillment) -> Line:
     def joined(its: Allocation) -> Allocation:
         if its.warehouse_id != command.warehouse_id:
             return its
-        return replace(its, quantity=min(its.quantity, units), shipped=max(units, its.shipped or 0) if left else its.shipped)
+        return replace(
+            its,
+            quantity=min(its.quantity, units),
+            shipped=max(units, its.shipped or 0) if left else its.shipped,
+        )
 
     return reallocated(line, [joined(allocation) for allocation in line.allocations])
 
@@ -136,21 +180,34 @@ def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> 
         ended=command.ended,
     )
     none = [
-        (line, [replace(a, quantity=0) if a.warehouse_id == part.warehouse_id else a for a in line.allocations]) for line in order.lines
+        (
+            line,
+            [
+                replace(a, quantity=0) if a.warehouse_id == part.warehouse_id else a
+                for a in line.allocations
+            ],
+        )
+        for line in order.lines
     ]
     lines = tuple(reallocated(line, allocations) for line, allocations in none)
     reason = ENDED[command.ended]
-    return noted(order, follow(order, heard, lines, (reason, reason), command, now), reason, command, now)
+    return noted(
+        order, follow(order, heard, lines, (reason, reason), command, now), reason, command, now
+    )
 
 
 def note_reservation(order: Order, command: NoteReservation, now: datetime) -> Decided:
-    """Settles an owed commit: the warehouse has committed after all, or says no for good. Of a dead order: its units are back.
+    """Settles an owed commit: the warehouse has committed after all, or says no for good. Of a dead
+    order: its units are back.
 
-    Of a pending order it is only remembered: the answer that should have told it may be lost by the time that the payment is confirmed.
+    Of a pending order it is only remembered: the answer that should have told it may be lost by the
+    time that the payment is confirmed.
     """
     if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
         return Decision(replace(order, stock=StockStatus.RELEASED, update_time=now))
-    if not MOVES[order.status] or (order.status is not Status.PENDING and order.stock is not StockStatus.OWED):
+    if not MOVES[order.status] or (
+        order.status is not Status.PENDING and order.stock is not StockStatus.OWED
+    ):
         return Decision(order)
     if command.refused and order.stock is StockStatus.OWED:
         return end(order, Reason.STOCK_UNAVAILABLE, command, now)
@@ -162,8 +219,9 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
 
 
 def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
-    """The lines, with where the warehouse has committed their units. Deferred where it tells of fewer than the order needs: some have come
-    back to the shelf since, and the word of the commit, or of whoever brought them back, is still on its way.
+    """The lines, with where the warehouse has committed their units. Deferred where it tells of
+    fewer than the order needs: some have come back to the shelf since, and the word of the
+    commit, or of whoever brought them back, is still on its way.
     """
     try:
         return allocated(order.lines, allocations)
@@ -172,42 +230,68 @@ def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
 
 
 def part_of(order: Order, warehouse_id: str) -> Part | None:
-    """The order's part in that warehouse. Deferred where there is none yet: the event is ahead of the payment's.
+    """The order's part in that warehouse. Deferred where there is none yet: the event is ahead of
+    the payment's.
 
     None: the order has ended, and there never will be.
     """
     if order.status is Status.PENDING:
-        raise Deferred("PAYMENT_OUTSTANDING", "The order is not paid yet: this event waits for the payment's.", order_id=str(order.id))
+        raise Deferred(
+            "PAYMENT_OUTSTANDING",
+            "The order is not paid yet: this event waits for the payment's.",
+            order_id=str(order.id),
+        )
     for part in order.parts:
         if part.warehouse_id == warehouse_id:
             return part
     if not MOVES[order.status]:
         return None
-    raise Deferred("EVENT_AHEAD", f"The order knows of no work in {warehouse_id} yet.", order_id=str(order.id))
+    raise Deferred(
+        "EVENT_AHEAD", f"The order knows of no work in {warehouse_id} yet.", order_id=str(order.id)
+    )
 
 
 def nothing_there(order: Order, command: NoteFulfillment) -> bool:
-    """Whether the order knows where its stock is, and has none in that warehouse: units that it had lost before were committed there, and
-    their work comes to nothing. Where they leave all the same that is no news to be skipped.
+    """Whether the order knows where its stock is, and has none in that warehouse: units that it
+    had lost before were committed there, and their work comes to nothing. Where they leave all
+    the same that is no news to be skipped.
     """
     placed = order.stock not in (StockStatus.RESERVED, StockStatus.OWED)
     left = command.work in (Work.SHIPPED, Work.COMPLETED)
-    return placed and not left and all(part.warehouse_id != command.warehouse_id for part in order.parts)
+    return (
+        placed
+        and not left
+        and all(part.warehouse_id != command.warehouse_id for part in order.parts)
+    )
 
 
 def check_placed(order: Order) -> None:
-    """Defers what is about units as long as the order does not know where its stock was committed: it may be elsewhere."""
+    """Defers what is about units as long as the order does not know where its stock was
+    committed: it may be elsewhere.
+    """
     if order.stock is StockStatus.OWED and MOVES[order.status]:
-        raise Deferred("EVENT_AHEAD", "Where the stock was committed is not known yet.", order_id=str(order.id))
+        raise Deferred(
+            "EVENT_AHEAD", "Where the stock was committed is not known yet.", order_id=str(order.id)
+        )
 
 
-def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[str, str], command: Command, now: datetime) -> Decided:
+def follow(
+    order: Order,
+    heard: Part,
+    lines: tuple[Line, ...],
+    reasons: tuple[str, str],
+    command: Command,
+    now: datetime,
+) -> Decided:
     """The order with what was heard of one part of it, and with the lines that this leaves.
 
-    First the units that it cost are cancelled (for the first reason); then it walks every step on the way to what all its parts make
-    of it (for the second). One that has ended moves no more and tells nothing; it knows what left, and a refunded one what stays.
+    First the units that it cost are cancelled (for the first reason); then it walks every step on
+    the way to what all its parts make of it (for the second). One that has ended moves no more and
+    tells nothing; it knows what left, and a refunded one what stays.
     """
-    parts = tuple(heard if part.warehouse_id == heard.warehouse_id else part for part in order.parts)
+    parts = tuple(
+        heard if part.warehouse_id == heard.warehouse_id else part for part in order.parts
+    )
     if (parts, lines) == (order.parts, order.lines):
         return Decision(order)
     if order.status is Status.CANCELLED:
@@ -225,30 +309,43 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
     there = status_of(standings)
     if there in (Status.SHIPPED, Status.DELIVERED) and here.stock is not StockStatus.RETURNED:
         here = replace(here, stock=StockStatus.DEDUCTED)
-    walked = then(taken, steps(here, way(here.status, there or here.status), reasons[1], command, now))
-    return then(walked, steps(walked.record, refunding(walked.record), Reason.REFUND_COMPLETED, command, now))
+    walked = then(
+        taken, steps(here, way(here.status, there or here.status), reasons[1], command, now)
+    )
+    return then(
+        walked,
+        steps(walked.record, refunding(walked.record), Reason.REFUND_COMPLETED, command, now),
+    )
 
 
 def as_shipped(old: Line, new: Line) -> Line:
     """The old line, with what the new one knows to have left the warehouses."""
     shipped = {allocation.warehouse_id: allocation.shipped for allocation in new.allocations}
-    return replace(old, allocations=tuple(replace(a, shipped=shipped[a.warehouse_id]) for a in old.allocations))
+    return replace(
+        old, allocations=tuple(replace(a, shipped=shipped[a.warehouse_id]) for a in old.allocations)
+    )
 
 
 def recalls(decided: Decided, command: Command, now: datetime) -> Decided:
-    """With the returns of what has left though it is not wanted any more; of a lost parcel nothing is waited for."""
+    """With the returns of what has left though it is not wanted any more; of a lost parcel
+    nothing is waited for.
+    """
     for part in decided.record.parts:
         if part.ended is End.LOST:
-            lost = returning.call_off(decided.record, part.warehouse_id, ReturnReason.PARCEL_LOST, command, now)
+            lost = returning.call_off(
+                decided.record, part.warehouse_id, ReturnReason.PARCEL_LOST, command, now
+            )
             decided = then(decided, lost)
         elif units := unwanted(decided.record, part):
-            decided = then(decided, returning.recall(decided.record, part.warehouse_id, units, command, now))
+            decided = then(
+                decided, returning.recall(decided.record, part.warehouse_id, units, command, now)
+            )
     return decided
 
 
 def unwanted(order: Order, part: Part) -> dict[int, int]:
-    """Units by line that left that warehouse and are to come back: all of a dead order's, else those that were cut too late, or whose
-    parcel came back.
+    """Units by line that left that warehouse and are to come back: all of a dead order's, else
+    those that were cut too late, or whose parcel came back.
     """
     units = {}
     for line in order.lines:

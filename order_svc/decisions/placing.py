@@ -13,7 +13,9 @@ PAYMENT_WINDOW = timedelta(minutes=30)
 
 
 def check(checkout: Checkout) -> None:
-    """Refuses what no price can be made of, before any stock is reserved for it: Invalid VALIDATION_FAILED, each bad field by name."""
+    """Refuses what no price can be made of, before any stock is reserved for it: Invalid
+    VALIDATION_FAILED, each bad field by name.
+    """
     violations = [
         Violation(f"items[{index}].discount_amount", "must be at most unit_price × quantity")
         for index, line in enumerate(checkout.lines)
@@ -22,13 +24,33 @@ def check(checkout: Checkout) -> None:
     subtotal = sum(line.unit_price * line.quantity for line in checkout.lines)
     cost = subtotal - sum(line.discount for line in checkout.lines)
     if not violations and checkout.discount > cost:
-        violations.append(Violation("discount_amount", "must be at most what the lines cost after their own discounts"))
-    total = cost - checkout.discount + sum(line.tax for line in checkout.lines) + checkout.tax + checkout.shipping
+        violations.append(
+            Violation(
+                "discount_amount", "must be at most what the lines cost after their own discounts"
+            )
+        )
+    total = (
+        cost
+        - checkout.discount
+        + sum(line.tax for line in checkout.lines)
+        + checkout.tax
+        + checkout.shipping
+    )
     most = UNITS_MAX * 10 ** minor_digits(checkout.currency)
     if subtotal > most:
-        violations.append(Violation("items", f"must cost 0 to {UNITS_MAX} {checkout.currency} together, before discounts"))
+        violations.append(
+            Violation(
+                "items",
+                f"must cost 0 to {UNITS_MAX} {checkout.currency} together, before discounts",
+            )
+        )
     elif total > most:
-        violations.append(Violation("items", f"must cost 0 to {UNITS_MAX} {checkout.currency} together, with tax and shipping"))
+        violations.append(
+            Violation(
+                "items",
+                f"must cost 0 to {UNITS_MAX} {checkout.currency} together, with tax and shipping",
+            )
+        )
     if violations:
         raise Invalid("VALIDATION_FAILED", "The amounts do not add up.", violations=violations)
 

@@ -1,7 +1,8 @@
-"""Returns: units of an order on their way back, each accepted once, and what they are refunded with.
+"""Returns: units of an order on their way back, each accepted once, and what they are refunded
+with.
 
-An order's returns are decided under its lock, one after the other: what one of them holds, no other can have. Money and goods are told of
-in the return's own events.
+An order's returns are decided under its lock, one after the other: what one of them holds, no other
+can have. Money and goods are told of in the return's own events.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +63,10 @@ def create(order: Order, command: CreateReturn, now: datetime) -> Decided:
         return Decision(order)  # made by an earlier try whose claim is gone by now
     expected(order, command)
     returnable(order, command.lines)
-    lines = [ReturnLine(number, sku_of(order, number), quantity) for number, quantity in sorted(command.lines.items())]
+    lines = [
+        ReturnLine(number, sku_of(order, number), quantity)
+        for number, quantity in sorted(command.lines.items())
+    ]
     rma = new(order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, now)
     return walk(order, rma, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], command, now)
 
@@ -73,7 +77,10 @@ def refund_without_goods(order: Order, command: RefundWithoutGoods, now: datetim
         return Decision(order)
     expected(order, command)
     returnable(order, {number: quantity for number, (quantity, _) in command.lines.items()})
-    lines = [_disposed(number, sku_of(order, number), *wanted) for number, wanted in sorted(command.lines.items())]
+    lines = [
+        _disposed(number, sku_of(order, number), *wanted)
+        for number, wanted in sorted(command.lines.items())
+    ]
     rma = new(order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, now)
     rma = priced(order, replace(rma, warehouse_id=command.warehouse_id))
     return walk(order, rma, _inspected(rma, ReturnReason.REFUND_WITHOUT_GOODS), command, now)
@@ -83,24 +90,46 @@ def receive(order: Order, command: ReceiveReturn, now: datetime) -> Decided:
     """More units have arrived: as many as the customer can have sent, whatever was announced."""
     rma = asked_of(order, command, ReturnStatus.RECEIVED)
     if rma.warehouse_id not in (None, command.warehouse_id):
-        rule = Violation("warehouse_id", f"must be {rma.warehouse_id}: a return arrives at one warehouse")
-        raise Invalid("VALIDATION_FAILED", "The return has begun to arrive elsewhere.", violations=[rule])
-    arrived = {number: rma.line(number).received + quantity for number, quantity in command.lines.items()}
-    exceeding(((number, n, most(order, rma, number)) for number, n in arrived.items()), "RETURN_EXCEEDS_DELIVERED", "can have been sent")
+        rule = Violation(
+            "warehouse_id", f"must be {rma.warehouse_id}: a return arrives at one warehouse"
+        )
+        raise Invalid(
+            "VALIDATION_FAILED", "The return has begun to arrive elsewhere.", violations=[rule]
+        )
+    arrived = {
+        number: rma.line(number).received + quantity for number, quantity in command.lines.items()
+    }
+    exceeding(
+        ((number, n, most(order, rma, number)) for number, n in arrived.items()),
+        "RETURN_EXCEEDS_DELIVERED",
+        "can have been sent",
+    )
     lines = {line.number: line for line in rma.lines}
     for number, received in arrived.items():
-        lines[number] = replace(lines.get(number) or ReturnLine(number, sku_of(order, number), 0), received=received)
-    rma = replace(rma, warehouse_id=command.warehouse_id, lines=tuple(lines[number] for number in sorted(lines)))
+        lines[number] = replace(
+            lines.get(number) or ReturnLine(number, sku_of(order, number), 0), received=received
+        )
+    rma = replace(
+        rma,
+        warehouse_id=command.warehouse_id,
+        lines=tuple(lines[number] for number in sorted(lines)),
+    )
     return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now)
 
 
 def inspect(order: Order, command: InspectReturn, now: datetime) -> Decided:
-    """Units that arrived were looked at: each is accepted once. The last of them makes the return inspected."""
+    """Units that arrived were looked at: each is accepted once. The last of them makes the
+    return inspected.
+    """
     rma = asked_of(order, command, ReturnStatus.INSPECTED)
     looked_at = [(rma.line(number), found) for number, found in command.lines.items()]
     exceeding(
         (
-            (number, rma.line(number).inspected + found.passed + found.failed, rma.line(number).received)
+            (
+                number,
+                rma.line(number).inspected + found.passed + found.failed,
+                rma.line(number).received,
+            )
             for number, found in command.lines.items()
         ),
         "INSPECTION_EXCEEDS_RECEIPT",
@@ -117,60 +146,95 @@ def inspect(order: Order, command: InspectReturn, now: datetime) -> Decided:
     }
     rma = priced(order, replace(rma, lines=tuple(lines[number] for number in sorted(lines))))
     if any(line.inspected < line.received for line in rma.lines):
-        return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now)
+        return walk(
+            order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now
+        )
     return walk(order, rma, _inspected(rma, ReturnReason.RETURN_INSPECTED), command, now)
 
 
-def refunded(order: Order, return_id: UUID, amount: int, command: Command, now: datetime) -> Decided:
-    """The money of a return went back: refunded, and with that closed. Heard again, or of no return of ours, it changes nothing."""
+def refunded(
+    order: Order, return_id: UUID, amount: int, command: Command, now: datetime
+) -> Decided:
+    """The money of a return went back: refunded, and with that closed. Heard again, or of no
+    return of ours, it changes nothing.
+    """
     rma = return_of(order, return_id)
     if rma is None or rma.status is not ReturnStatus.INSPECTED:
         return Decision(order)
-    path = [(ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED), (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED)]
+    path = [
+        (ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED),
+        (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED),
+    ]
     return walk(order, replace(rma, refunded=amount), path, command, now)
 
 
-def refund_failed(order: Order, return_id: UUID, failure_code: str, command: Command, now: datetime) -> Decided:
-    """The money of a return did not go back: closed where nothing is left to refund, else it stays inspected and says why."""
+def refund_failed(
+    order: Order, return_id: UUID, failure_code: str, command: Command, now: datetime
+) -> Decided:
+    """The money of a return did not go back: closed where nothing is left to refund, else it
+    stays inspected and says why.
+    """
     rma = return_of(order, return_id)
     if rma is None or rma.status is not ReturnStatus.INSPECTED:
         return Decision(order)
     if failure_code == "nothing_refundable":
-        return walk(order, rma, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], command, now)
+        return walk(
+            order, rma, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], command, now
+        )
     if rma.status_reason == ReturnReason.REFUND_FAILED:
         return Decision(order)
     return walk(order, rma, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], command, now)
 
 
-def recall(order: Order, warehouse_id: str, units: Mapping[int, int], command: Command, now: datetime) -> Decided:
-    """Goods that left a warehouse for what was cancelled come back, by an approved return without a refund.
+def recall(
+    order: Order, warehouse_id: str, units: Mapping[int, int], command: Command, now: datetime
+) -> Decided:
+    """Goods that left a warehouse for what was cancelled come back, by an approved return without a
+    refund.
 
-    `units`, by line: all that are to come back of what this warehouse sent for the order's attempt, those that earlier recalls have
-    announced included. So a repeat makes no second return, and a recall that grows makes one of the rest.
+    `units`, by line: all that are to come back of what this warehouse sent for the order's attempt,
+    those that earlier recalls have announced included. So a repeat makes no second return, and a
+    recall that grows makes one of the rest.
     """
     earlier = recalled(order, warehouse_id)
     announced: dict[int, int] = {}
     for line in (line for rma in earlier for line in rma.lines):
         announced[line.number] = announced.get(line.number, 0) + line.announced
-    rest = {number: n - announced.get(number, 0) for number, n in sorted(units.items()) if n > announced.get(number, 0)}
+    rest = {
+        number: n - announced.get(number, 0)
+        for number, n in sorted(units.items())
+        if n > announced.get(number, 0)
+    }
     if not rest:
         return Decision(order)
-    lines = [ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()]
-    rma = new(order, recall_id(order, warehouse_id, len(earlier)), ReturnKind.RECALL, "RECALL", lines, now)
+    lines = [
+        ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()
+    ]
+    rma = new(
+        order, recall_id(order, warehouse_id, len(earlier)), ReturnKind.RECALL, "RECALL", lines, now
+    )
     return walk(order, rma, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], command, now)
 
 
-def call_off(order: Order, warehouse_id: str, reason: str, command: Command, now: datetime) -> Decided:
-    """What this warehouse sent will not come back: recalls that nobody has seen on their way are cancelled."""
+def call_off(
+    order: Order, warehouse_id: str, reason: str, command: Command, now: datetime
+) -> Decided:
+    """What this warehouse sent will not come back: recalls that nobody has seen on their way are
+    cancelled.
+    """
     done: Decided = Decision(order)
     for rma in recalled(order, warehouse_id):
         if rma.status is ReturnStatus.APPROVED:
-            done = then(done, walk(done.record, rma, [(ReturnStatus.CANCELLED, reason)], command, now))
+            done = then(
+                done, walk(done.record, rma, [(ReturnStatus.CANCELLED, reason)], command, now)
+            )
     return done
 
 
 def recalled(order: Order, warehouse_id: str) -> list[Return]:
-    """The recalls from that warehouse in the order's attempt, oldest first, whatever became of them."""
+    """The recalls from that warehouse in the order's attempt, oldest first, whatever became of
+    them.
+    """
     found: list[Return] = []
     while rma := return_of(order, recall_id(order, warehouse_id, len(found))):
         found.append(rma)
@@ -190,14 +254,28 @@ def return_of(order: Order, return_id: UUID) -> Return | None:
 
 
 def asked_of(order: Order, command: OfReturn, to: ReturnStatus) -> Return:
-    """The return that the command names, at the version that it expects, and where it may move so."""
+    """The return that the command names, at the version that it expects, and where it may move
+    so.
+    """
     rma = return_of(order, command.return_id)
     if rma is None:
-        raise NotFound("RETURN_NOT_FOUND", f"There is no return {command.return_id}.", return_id=str(command.return_id))
+        raise NotFound(
+            "RETURN_NOT_FOUND",
+            f"There is no return {command.return_id}.",
+            return_id=str(command.return_id),
+        )
     if command.expected_version not in (None, rma.version):
-        raise Stale(message=f"The return has version {rma.version}.", expected=str(command.expected_version), actual=str(rma.version))
+        raise Stale(
+            message=f"The return has version {rma.version}.",
+            expected=str(command.expected_version),
+            actual=str(rma.version),
+        )
     if to not in RETURN_MOVES[rma.status]:
-        raise illegal(f"A return that is {rma.status} cannot become {to}.", rma.status, RETURN_MOVES[rma.status])
+        raise illegal(
+            f"A return that is {rma.status} cannot become {to}.",
+            rma.status,
+            RETURN_MOVES[rma.status],
+        )
     return rma
 
 
@@ -208,54 +286,85 @@ def returnable(order: Order, units: Mapping[int, int]) -> None:
     travel. The parcels of a cancelled order come back by its recalls.
     """
     if order.status is Status.CANCELLED:
-        text = "The order is cancelled: goods that had left come back by its recalls, which ListReturns shows."
+        text = (
+            "The order is cancelled: goods that had left come back by its recalls, which"
+            " ListReturns shows."
+        )
         raise Refused("ORDER_NOT_RETURNABLE", text, status=order.status)
     if not any(part.standing is Status.DELIVERED for part in order.parts):
-        text = f"The order is {order.status}, and nothing of it was delivered: cancel it, or units of it."
+        text = (
+            f"The order is {order.status}, and nothing of it was delivered: cancel it, or units"
+            " of it."
+        )
         raise Refused("ORDER_NOT_RETURNABLE", text, status=order.status)
-    exceeding(((number, n, left(order, number)) for number, n in units.items()), "RETURN_EXCEEDS_DELIVERED", "can be returned")
+    exceeding(
+        ((number, n, left(order, number)) for number, n in units.items()),
+        "RETURN_EXCEEDS_DELIVERED",
+        "can be returned",
+    )
 
 
 def left(order: Order, number: int, besides: UUID | None = None) -> int:
     """Units of the line that the customer has and no return holds, the one named left out.
 
-    A delivery can be known before the fulfilment's report of what its parcel holds: units that the picker
-    did not find are not in it. Deferred EVENT_AHEAD until that report.
+    A delivery can be known before the fulfilment's report of what its parcel holds: units that the
+    picker did not find are not in it. Deferred EVENT_AHEAD until that report.
     """
     line = order.line(number)
     if line is None:
         return 0
     delivered = [part for part in order.parts if part.standing is Status.DELIVERED]
-    if unknown := [part.warehouse_id for part in delivered if part.work not in (Work.SHIPPED, Work.COMPLETED)]:
+    if unknown := [
+        part.warehouse_id for part in delivered if part.work not in (Work.SHIPPED, Work.COMPLETED)
+    ]:
         text = f"What the parcel from {', '.join(unknown)} holds is not reported yet. Try again."
         raise Deferred("EVENT_AHEAD", text, order_id=str(order.id))
     warehouses = {part.warehouse_id for part in delivered}
-    units = sum(min(its.quantity, its.shipped or 0) for its in line.allocations if its.warehouse_id in warehouses)
+    units = sum(
+        min(its.quantity, its.shipped or 0)
+        for its in line.allocations
+        if its.warehouse_id in warehouses
+    )
     holding = (rma for rma in order.rmas if rma.kind is not ReturnKind.RECALL and rma.id != besides)
     return max(0, min(units, line.staying) - sum(rma.held(number) for rma in holding))
 
 
 def most(order: Order, rma: Return, number: int) -> int:
-    """How many units of the line can arrive in this return: recalled ones as many as left, a customer's as many as he has."""
-    return rma.line(number).announced if rma.kind is ReturnKind.RECALL else left(order, number, besides=rma.id)
+    """How many units of the line can arrive in this return: recalled ones as many as left, a
+    customer's as many as he has.
+    """
+    return (
+        rma.line(number).announced
+        if rma.kind is ReturnKind.RECALL
+        else left(order, number, besides=rma.id)
+    )
 
 
 def exceeding(counts: Iterable[tuple[int, int, int]], reason: str, can: str) -> None:
-    """Refuses lines (number, units, how many there can be) of which there are more than that, each by its number."""
-    violations = [Violation(f"line {number}", f"{n} units, and {most} {can}", "UNITS") for number, n, most in counts if n > most]
+    """Refuses lines (number, units, how many there can be) of which there are more than that,
+    each by its number.
+    """
+    violations = [
+        Violation(f"line {number}", f"{n} units, and {most} {can}", "UNITS")
+        for number, n, most in counts
+        if n > most
+    ]
     if violations:
         raise Refused(reason, "There are fewer units of these lines.", violations=violations)
 
 
 def priced(order: Order, rma: Return) -> Return:
-    """The return with what its accepted units are refunded with: what all returned units of a line cost, less what is refunded already.
+    """The return with what its accepted units are refunded with: what all returned units of a line
+    cost, less what is refunded already.
 
     Units leave a line from its first share on. What was published as cancelled stays as it is, so a
     line's refunds and cancellations add up to what its cancelled and refunded units cost.
     """
     if rma.kind is ReturnKind.RECALL:
         return rma
-    others = [other for other in order.rmas if other.id != rma.id and other.kind is not ReturnKind.RECALL]
+    others = [
+        other for other in order.rmas if other.id != rma.id and other.kind is not ReturnKind.RECALL
+    ]
     lines = []
     for line in rma.lines:
         units = line.refundable + sum(other.line(line.number).refundable for other in others)
@@ -268,7 +377,14 @@ def priced(order: Order, rma: Return) -> Return:
     return replace(rma, lines=tuple(lines))
 
 
-def new(order: Order, return_id: UUID, kind: ReturnKind, reason: str, lines: Sequence[ReturnLine], now: datetime) -> Return:
+def new(
+    order: Order,
+    return_id: UUID,
+    kind: ReturnKind,
+    reason: str,
+    lines: Sequence[ReturnLine],
+    now: datetime,
+) -> Return:
     """A return that has no version yet."""
     status = ReturnStatus.REQUESTED  # until its first step
     return Return(
@@ -290,13 +406,23 @@ def new(order: Order, return_id: UUID, kind: ReturnKind, reason: str, lines: Seq
     )
 
 
-def walk(order: Order, rma: Return, path: Sequence[tuple[ReturnStatus, str]], command: Command, now: datetime) -> Decided:
-    """The order with the return as it stands after these steps: one version, one row of history and one fact for each."""
+def walk(
+    order: Order,
+    rma: Return,
+    path: Sequence[tuple[ReturnStatus, str]],
+    command: Command,
+    now: datetime,
+) -> Decided:
+    """The order with the return as it stands after these steps: one version, one row of history
+    and one fact for each.
+    """
     history: list[ReturnStep] = []
     facts = []
     for status, reason in path:
         old = rma.status if rma.version else None
-        rma = replace(rma, status=status, status_reason=reason, version=rma.version + 1, update_time=now)
+        rma = replace(
+            rma, status=status, status_reason=reason, version=rma.version + 1, update_time=now
+        )
         step = ReturnStep(
             return_id=rma.id,
             version=rma.version,
@@ -316,7 +442,9 @@ def walk(order: Order, rma: Return, path: Sequence[tuple[ReturnStatus, str]], co
 
 
 def axes(order: Order) -> Order:
-    """The order with what its returns make of its axes: how much came back of all that left, and where its stock is."""
+    """The order with what its returns make of its axes: how much came back of all that left, and
+    where its stock is.
+    """
     if not order.rmas:
         return order
     came = sum(line.passed + line.failed for rma in order.rmas for line in rma.lines)
@@ -350,12 +478,17 @@ def sku_of(order: Order, number: int) -> str:
 
 def _disposed(number: int, sku: str, quantity: int, disposition: Disposition) -> ReturnLine:
     """A line of a refund without goods: announced, received and accepted at once."""
-    passed, failed, none = (quantity if disposition is one else 0 for one in (Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE))
+    passed, failed, none = (
+        quantity if disposition is one else 0
+        for one in (Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE)
+    )
     return ReturnLine(number, sku, quantity, quantity, passed, failed, none)
 
 
 def _inspected(rma: Return, reason: str) -> list[tuple[ReturnStatus, str]]:
-    """Inspected; and closed with it where there is nothing to refund, for nobody would tell of it."""
+    """Inspected; and closed with it where there is nothing to refund, for nobody would tell of
+    it.
+    """
     inspected = (ReturnStatus.INSPECTED, reason)
     if rma.refund:
         return [inspected]

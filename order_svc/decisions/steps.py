@@ -1,4 +1,6 @@
-"""What all decisions share: a step of an order's life with its history and its fact, units that are cancelled, its end, and its axes."""
+"""What all decisions share: a step of an order's life with its history and its fact, units that
+are cancelled, its end, and its axes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,10 +33,16 @@ Decided = Decision[Order, Row]
 def expected(order: Order, command: Asked | CreateReturn | RefundWithoutGoods) -> None:
     """Refuses what was asked in view of another version."""
     if command.expected_version not in (None, order.version):
-        raise Stale(message=f"The order has version {order.version}.", expected=str(command.expected_version), actual=str(order.version))
+        raise Stale(
+            message=f"The order has version {order.version}.",
+            expected=str(command.expected_version),
+            actual=str(order.version),
+        )
 
 
-def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command, now: datetime) -> Decided:
+def steps(
+    order: Order, path: tuple[Status, ...], reason: str, command: Command, now: datetime
+) -> Decided:
     """One row of history, one version and one fact for each step of the path."""
     history, facts = [], []
     for new in path:
@@ -47,8 +55,11 @@ def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command,
     return Decision(order, history, facts)
 
 
-def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, now: datetime) -> Decided:
-    """The order with these lines, of which units were cancelled: one row, one version and one fact. Its last unit ends it.
+def take(
+    order: Order, lines: tuple[Line, ...], reason: str, command: Command, now: datetime
+) -> Decided:
+    """The order with these lines, of which units were cancelled: one row, one version and one fact.
+    Its last unit ends it.
 
     One that was delivered before stays what it is, and its shipping stays owed.
     """
@@ -65,9 +76,17 @@ def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, n
 
 
 def end(order: Order, reason: str, command: Command, now: datetime) -> Decided:
-    """The order is cancelled. Its lines stay as they were; what had left is seen to by whoever recalls it."""
+    """The order is cancelled. Its lines stay as they were; what had left is seen to by whoever
+    recalls it.
+    """
     payment = PaymentStatus.CANCELLED if order.payment is PaymentStatus.PENDING else order.payment
-    return steps(emptied(replace(order, payment=payment, expire_time=None)), (Status.CANCELLED,), reason, command, now)
+    return steps(
+        emptied(replace(order, payment=payment, expire_time=None)),
+        (Status.CANCELLED,),
+        reason,
+        command,
+        now,
+    )
 
 
 def then(first: Decided, second: Decided) -> Decided:
@@ -78,10 +97,14 @@ def then(first: Decided, second: Decided) -> Decided:
 def late(order: Order, reason: str, command: Command, now: datetime) -> Decided:
     """Something was told of an order that has ended: it is noted, and moves nothing."""
     event = LateEvent(order.id, command.cause, reason, command.actor, now)
-    return Decision(replace(order, late=(*order.late, event)[:LATE_SHOWN], update_time=now), [event])
+    return Decision(
+        replace(order, late=(*order.late, event)[:LATE_SHOWN], update_time=now), [event]
+    )
 
 
-def _stepped(order: Order, old: Status | None, new: Status, reason: str, command: Command, now: datetime) -> tuple[Order, Transition]:
+def _stepped(
+    order: Order, old: Status | None, new: Status, reason: str, command: Command, now: datetime
+) -> tuple[Order, Transition]:
     order = replace(order, status=new, reason=reason, version=order.version + 1, update_time=now)
     step = Transition(
         order_id=order.id,
@@ -108,25 +131,39 @@ def payment_of(order: Order) -> PaymentStatus:
         return order.payment
     if not order.refunded:
         return PaymentStatus.COMPLETED
-    return PaymentStatus.REFUNDED if order.refunded >= order.captured else PaymentStatus.PARTIALLY_REFUNDED
+    return (
+        PaymentStatus.REFUNDED
+        if order.refunded >= order.captured
+        else PaymentStatus.PARTIALLY_REFUNDED
+    )
 
 
 def emptied(order: Order) -> Order:
-    """An order of which nothing stays, with what its parts make of its axes: what did not leave a warehouse comes back.
+    """An order of which nothing stays, with what its parts make of its axes: what did not leave a
+    warehouse comes back.
 
-    What is committed is back when fulfilment, or the warehouse, says so; what is not is free at once.
+    What is committed is back when fulfilment, or the warehouse, says so; what is not is free at
+    once.
     """
     left = [part for part in order.parts if has_left(part)]
     stock = order.stock
     if left and stock is not StockStatus.RETURNED:
         stock = StockStatus.DEDUCTED
-    elif stock in (StockStatus.RESERVED, StockStatus.OWED) or (not left and all(part.work is Work.CANCELLED for part in order.parts)):
+    elif stock in (StockStatus.RESERVED, StockStatus.OWED) or (
+        not left and all(part.work is Work.CANCELLED for part in order.parts)
+    ):
         stock = StockStatus.RELEASED
-    return replace(order, stock=stock, progress=progress_of(part.standing if part in left else None for part in order.parts))
+    return replace(
+        order,
+        stock=stock,
+        progress=progress_of(part.standing if part in left else None for part in order.parts),
+    )
 
 
 def has_left(part: Part) -> bool:
-    """Whether its goods are with a carrier, or were. A label for work that was cancelled carries nothing."""
+    """Whether its goods are with a carrier, or were. A label for work that was cancelled carries
+    nothing.
+    """
     shipped = part.shipment_id is not None and part.work is not Work.CANCELLED
     return shipped or part.work in (Work.SHIPPED, Work.COMPLETED)
 
@@ -135,17 +172,24 @@ def has_left(part: Part) -> bool:
 
 
 def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, ...]:
-    """The lines, with where their units come from. Refused where the warehouse serves less than was asked for.
+    """The lines, with where their units come from. Refused where the warehouse serves less than was
+    asked for.
 
-    Of units that were cancelled meanwhile it need not have heard: they are left out. What stays is where the order knows it, and the rest
-    in the first of the warehouses that have more than it knows: fulfilment, which cuts the picklists, goes by the same rule.
+    Of units that were cancelled meanwhile it need not have heard: they are left out. What stays is
+    where the order knows it, and the rest in the first of the warehouses that have more than it
+    knows: fulfilment, which cuts the picklists, goes by the same rule.
     """
     placed = []
     for line in lines:
-        several = sorted(allocations.get(line.number, ()), key=lambda allocation: allocation.warehouse_id)
+        several = sorted(
+            allocations.get(line.number, ()), key=lambda allocation: allocation.warehouse_id
+        )
         served = sum(allocation.quantity for allocation in several)
         if served < line.staying:
-            raise Refused("RESERVATION_CLOSED", f"The warehouse serves {served} of {line.staying} units of line {line.number}.")
+            raise Refused(
+                "RESERVATION_CLOSED",
+                f"The warehouse serves {served} of {line.staying} units of line {line.number}.",
+            )
         known = {allocation.warehouse_id: allocation.quantity for allocation in line.allocations}
         stay = [min(its.quantity, known.get(its.warehouse_id, 0)) for its in several]
         left, kept = line.staying - sum(stay), []
@@ -157,8 +201,12 @@ def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, 
     return tuple(placed)
 
 
-def fewer(allocations: Sequence[Allocation], units: int, kept: frozenset[str] = frozenset()) -> list[Allocation]:
-    """The allocations without so many units, those of the last first; of the warehouses that are `kept`, none."""
+def fewer(
+    allocations: Sequence[Allocation], units: int, kept: frozenset[str] = frozenset()
+) -> list[Allocation]:
+    """The allocations without so many units, those of the last first; of the warehouses that are
+    `kept`, none.
+    """
     less = []
     for allocation in reversed(allocations):
         taken = 0 if allocation.warehouse_id in kept else min(units, allocation.quantity)
@@ -169,16 +217,27 @@ def fewer(allocations: Sequence[Allocation], units: int, kept: frozenset[str] = 
 
 def reallocated(line: Line, allocations: Sequence[Allocation]) -> Line:
     """The line with fewer units allocated: the difference is cancelled."""
-    units = sum(allocation.quantity for allocation in line.allocations) - sum(allocation.quantity for allocation in allocations)
+    units = sum(allocation.quantity for allocation in line.allocations) - sum(
+        allocation.quantity for allocation in allocations
+    )
     return replace(line, allocations=tuple(allocations), cancelled=line.cancelled + units)
 
 
 def serving(order: Order) -> tuple[Part, ...]:
-    """The order's parts, now that it is known where its units are: one for each warehouse that serves it, first. What was heard of another
-    is withdrawn, and not forgotten: it is stored. Its work, if there is any, is cancelled, and says so itself.
+    """The order's parts, now that it is known where its units are: one for each warehouse that
+    serves it, first. What was heard of another is withdrawn, and not forgotten: it is stored.
+    Its work, if there is any, is cancelled, and says so itself.
     """
     heard = {part.warehouse_id: part for part in order.parts}
-    at = sorted({its.warehouse_id for line in order.lines for its in line.allocations if its.quantity})
-    its = [heard.pop(warehouse_id) if warehouse_id in heard else Part(warehouse_id, order.attempt) for warehouse_id in at]
-    rest = [replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part for part in heard.values()]
+    at = sorted(
+        {its.warehouse_id for line in order.lines for its in line.allocations if its.quantity}
+    )
+    its = [
+        heard.pop(warehouse_id) if warehouse_id in heard else Part(warehouse_id, order.attempt)
+        for warehouse_id in at
+    ]
+    rest = [
+        replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part
+        for part in heard.values()
+    ]
     return (*its, *rest)

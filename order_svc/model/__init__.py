@@ -1,8 +1,10 @@
 """The nouns: the order and its parts, what may be asked of it, what is told of it; pure rules.
 
-order.py      the order, what its units cost, its history, its facts; checkout.py: what it is made of
+order.py      the order, what its units cost, its history, its facts; checkout.py: what it is made
+              of
 commands.py   what may be asked of it, or told to it
-returns.py    its returns (RMAs), their history and facts; return_commands.py: what may be asked of them
+returns.py    its returns (RMAs), their history and facts; return_commands.py: what may be asked of
+              them
 """
 
 from order_svc.model.checkout import Checkout, WantedLine, number_of, priced

@@ -23,7 +23,9 @@ class WantedLine:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What the storefront asks for. `discount` and `tax` are the order's own, beside the lines'; minor units of `currency`."""
+    """What the storefront asks for. `discount` and `tax` are the order's own, beside the lines';
+    minor units of `currency`.
+    """
 
     currency: str
     lines: tuple[WantedLine, ...]
@@ -37,17 +39,31 @@ class Checkout:
 
 
 def priced(checkout: Checkout) -> tuple[Line, ...]:
-    """The lines with their parts of the order's discount and tax, in proportion to what they cost: together exactly the order's."""
+    """The lines with their parts of the order's discount and tax, in proportion to what they
+    cost: together exactly the order's.
+    """
     costs = [line.unit_price * line.quantity - line.discount for line in checkout.lines]
     discounts, taxes = split(checkout.discount, costs), split(checkout.tax, costs)
     return tuple(
-        Line(number, line.sku, line.quantity, 0, line.unit_price, line.discount + discount, line.tax + tax)
-        for number, (line, discount, tax) in enumerate(zip(checkout.lines, discounts, taxes, strict=True), 1)
+        Line(
+            number,
+            line.sku,
+            line.quantity,
+            0,
+            line.unit_price,
+            line.discount + discount,
+            line.tax + tax,
+        )
+        for number, (line, discount, tax) in enumerate(
+            zip(checkout.lines, discounts, taxes, strict=True), 1
+        )
     )
 
 
 def number_of(order_id: UUID) -> str:
-    """An order's number for people, from its id (UUIDv7): its milliseconds since 2025 and 30 of its random bits. It sorts by time."""
+    """An order's number for people, from its id (UUIDv7): its milliseconds since 2025 and 30 of
+    its random bits. It sorts by time.
+    """
     since_2025 = (order_id.int >> 80) - MILLISECONDS_TO_2025
     bits = since_2025 << 30 | order_id.int & (1 << 30) - 1
     letters = "".join(CROCKFORD[bits >> shift & 31] for shift in range(70, -1, -5))

@@ -13,7 +13,9 @@ from order_svc.model.order import Allocations
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The warehouse has committed the order's stock, and says where it is (an expired reservation is replaced by a new one)."""
+    """The warehouse has committed the order's stock, and says where it is (an expired
+    reservation is replaced by a new one).
+    """
 
     allocations: Allocations
 
@@ -79,7 +81,8 @@ class FailPayment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteRefund(Command):
-    """Money of an attempt went back, or did not: `captured` and `refunded` are its payment's, so far.
+    """Money of an attempt went back, or did not: `captured` and `refunded` are its payment's, so
+    far.
 
     return_id      the return that it was for; None where it was for something else
     amount         this refund's, in minor units of the same currency
@@ -113,7 +116,9 @@ class CancelItems(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOrder(Command):
-    """A failed order is to be tried again, with the stock that was reserved for that attempt; None: nothing was reserved."""
+    """A failed order is to be tried again, with the stock that was reserved for that attempt;
+    None: nothing was reserved.
+    """
 
     attempt: int
     allocations: Allocations | None
@@ -132,7 +137,8 @@ class NoteFulfillment(Command):
     work        None: a status that we do not know (yet): no change
     reason      why it stands there, or why units left its picklist
     units       those that it works on, by line: 0 where none stays
-    committed   its stock is committed, and the units are final but for those that leave the picklist
+    committed   its stock is committed, and the units are final but for those that leave the
+                picklist
     """
 
     attempt: int
@@ -164,9 +170,9 @@ class NoteShipment(Command):
 class NoteShipmentEnd(Command):
     """Shipping tells how a parcel ended that did not reach its customer; None: it has not ended so.
 
-    `withdrawn`: its label is void, for its fulfilment is unpacked and packed anew; its units go on with another shipment.
-    `withdraw_version`: of a void or failed shipment, the version at which its fulfilment withdrew
-    it; 0: none.
+    `withdrawn`: its label is void, for its fulfilment is unpacked and packed anew; its units go on
+    with another shipment. `withdraw_version`: of a void or failed shipment, the version at which
+    its fulfilment withdrew it; 0: none.
     """
 
     attempt: int
@@ -180,9 +186,11 @@ class NoteShipmentEnd(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteReservation(Command):
-    """The warehouse tells what is committed for an attempt (nothing yet: no allocations), or that the commit is refused for good.
+    """The warehouse tells what is committed for an attempt (nothing yet: no allocations), or that
+    the commit is refused for good.
 
-    `freed`: nothing of the attempt is reserved or committed any more, and nothing of it has shipped.
+    `freed`: nothing of the attempt is reserved or committed any more, and nothing of it has
+    shipped.
     """
 
     attempt: int
@@ -192,7 +200,15 @@ class NoteReservation(Command):
 
 
 # What is told of one attempt of an order, and means nothing to another one.
-Told = ConfirmPayment | FailPayment | NoteRefund | NoteFulfillment | NoteShipment | NoteShipmentEnd | NoteReservation
+Told = (
+    ConfirmPayment
+    | FailPayment
+    | NoteRefund
+    | NoteFulfillment
+    | NoteShipment
+    | NoteShipmentEnd
+    | NoteReservation
+)
 # What is asked of an order, and refused where it may not be.
 Asked = CancelOrder | CancelItems | RetryOrder
 OrderCommand = PlaceOrder | ExpireOrder | Asked | Told

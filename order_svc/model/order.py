@@ -7,7 +7,18 @@ from itertools import pairwise
 from uuid import UUID
 
 from chassis.money import Money
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, Status, StockStatus, Work, closed, standing
+from order_svc.lifecycle import (
+    End,
+    PaymentStatus,
+    Progress,
+    ReturnKind,
+    ReturnProgress,
+    Status,
+    StockStatus,
+    Work,
+    closed,
+    standing,
+)
 from order_svc.model.returns import Return, ReturnStep
 
 LATE_SHOWN = 100
@@ -29,7 +40,9 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Some units of a line that cost the same: `amount` is price − discount + tax of each, in minor units."""
+    """Some units of a line that cost the same: `amount` is price − discount + tax of each, in
+    minor units.
+    """
 
     quantity: int
     amount: int
@@ -39,9 +52,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Units of a line that one warehouse serves: those that stay. None stay where all were cancelled.
+    """Units of a line that one warehouse serves: those that stay. None stay where all were
+    cancelled.
 
-    `shipped`: units that left that warehouse, as fulfilment has told; None before. More than stay: a cut came too late.
+    `shipped`: units that left that warehouse, as fulfilment has told; None before. More than stay:
+    a cut came too late.
     """
 
     warehouse_id: str
@@ -52,7 +67,8 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of an order. `discount` and `tax` are the whole line's, with its part of the order's, and never change; minor units.
+    """A line of an order. `discount` and `tax` are the whole line's, with its part of the order's,
+    and never change; minor units.
 
     Units are numbered, in the order of `shares`. Units leave the line from the first one on, in the
     order in which they are cancelled or refunded as returned.
@@ -77,13 +93,20 @@ class Line:
 
     @property
     def shares(self) -> tuple[Share, ...]:
-        """What each unit costs, the first units first: they add up to the total, whatever units are cancelled or returned later."""
-        (discount, discounts_more), (tax, taxes_more) = divmod(self.discount, self.quantity), divmod(self.tax, self.quantity)
+        """What each unit costs, the first units first: they add up to the total, whatever units
+        are cancelled or returned later.
+        """
+        (discount, discounts_more), (tax, taxes_more) = (
+            divmod(self.discount, self.quantity),
+            divmod(self.tax, self.quantity),
+        )
         bounds = sorted({0, discounts_more, taxes_more, self.quantity})
         shares = []
         for start, end in pairwise(bounds):
             of_discount, of_tax = discount + (start < discounts_more), tax + (start < taxes_more)
-            shares.append(Share(end - start, self.unit_price - of_discount + of_tax, of_discount, of_tax))
+            shares.append(
+                Share(end - start, self.unit_price - of_discount + of_tax, of_discount, of_tax)
+            )
         return tuple(shares)
 
     @property
@@ -103,11 +126,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the order has last heard of one warehouse that serves it: from fulfilment (version and work) and from shipping.
+    """What the order has last heard of one warehouse that serves it: from fulfilment (version and
+    work) and from shipping.
 
-    `ended`: the parcel did not reach its customer.
-    `withdraw_version`: shipments of this version of the fulfilment, and of earlier ones, are void
-    or failed; 0: none is.
+    `ended`: the parcel did not reach its customer. `withdraw_version`: shipments of this version of
+    the fulfilment, and of earlier ones, are void or failed; 0: none is.
     """
 
     warehouse_id: str
@@ -133,7 +156,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LateEvent:
-    """What was told of an order after its end, and would have moved it; `cause` is the event's id."""
+    """What was told of an order after its end, and would have moved it; `cause` is the event's
+    id.
+    """
 
     order_id: UUID
     cause: str
@@ -144,9 +169,11 @@ class LateEvent:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the request that placed it.
+    """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the
+    request that placed it.
 
-    `captured` and `refunded` are this attempt's; `late` are the first LATE_SHOWN that were told after its end.
+    `captured` and `refunded` are this attempt's; `late` are the first LATE_SHOWN that were told
+    after its end.
     """
 
     id: UUID
@@ -174,7 +201,8 @@ class Order:
     parts: tuple[Part, ...] = ()
     rmas: tuple[Return, ...] = ()
     late: tuple[LateEvent, ...] = ()
-    recipient: Recipient | None = None  # only of an order that is being placed: it is stored apart, and loaded for nobody but its door
+    # only of an order that is being placed: it is stored apart, and loaded for nobody but its door
+    recipient: Recipient | None = None
 
     @property
     def placed_total(self) -> int:
@@ -183,7 +211,8 @@ class Order:
 
     @property
     def cancelled_amount(self) -> int:
-        """What the units cost that were cancelled one by one: what all cancelled and refunded units of a line cost, less its refunds.
+        """What the units cost that were cancelled one by one: what all cancelled and refunded units
+        of a line cost, less its refunds.
 
         So a line whose units were partly returned before others were cancelled gives back exactly
         what it costs. Units may be refunded as returned, and turn out afterwards never to have
@@ -195,7 +224,11 @@ class Order:
         """What the line's units cost that were cancelled one by one. No return changes it."""
         if not line.cancelled:
             return 0
-        refundable = sum(rma.line(line.number).refundable for rma in self.rmas if rma.kind is not ReturnKind.RECALL)
+        refundable = sum(
+            rma.line(line.number).refundable
+            for rma in self.rmas
+            if rma.kind is not ReturnKind.RECALL
+        )
         gone = min(line.cancelled + refundable, line.quantity)
         return max(0, line.worth(gone) - self.refunded_of(line.number))
 
@@ -214,7 +247,9 @@ class Order:
 
     @property
     def has_returns(self) -> bool:
-        """There is a return of it, whatever became of that: who loads the order need not look for returns otherwise."""
+        """There is a return of it, whatever became of that: who loads the order need not look
+        for returns otherwise.
+        """
         return bool(self.rmas)
 
     def line(self, number: int) -> Line | None:
@@ -222,7 +257,12 @@ class Order:
 
     def returned(self, number: int) -> int:
         """Units of the line that came back and were inspected, whatever the inspector said."""
-        return sum(line.passed + line.failed for rma in self.rmas for line in rma.lines if line.number == number)
+        return sum(
+            line.passed + line.failed
+            for rma in self.rmas
+            for line in rma.lines
+            if line.number == number
+        )
 
     def refunded_of(self, number: int) -> int:
         """What the accepted units of the line are refunded with, over all its returns."""
@@ -234,7 +274,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A row of history: a step of an order's life, or (`old` is `new`) units of it that were cancelled.
+    """A row of history: a step of an order's life, or (`old` is `new`) units of it that were
+    cancelled.
 
     `cause` is the causing event's id, or the call's request_id. `claimed_actor` and `note` are the
     call's, and None for an event.
@@ -267,7 +308,9 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class ItemsCancelled:
-    """The fact that is told of units that were cancelled: the row of history, and the order as it stood after it."""
+    """The fact that is told of units that were cancelled: the row of history, and the order as
+    it stood after it.
+    """
 
     order: Order
     step: Transition

@@ -1,4 +1,6 @@
-"""What may be asked of an order's returns. Their target is the order: returns are decided under its lock."""
+"""What may be asked of an order's returns. Their target is the order: returns are decided under
+its lock.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from order_svc.model.commands import Command, OrderCommand
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfReturn(Command):
-    """What is asked of one return; `expected_version` is the return's, or the order's where the return is still to be made."""
+    """What is asked of one return; `expected_version` is the return's, or the order's where the
+    return is still to be made.
+    """
 
     return_id: UUID
     expected_version: int | None = None
@@ -26,7 +30,9 @@ class CreateReturn(OfReturn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundWithoutGoods(OfReturn):
-    """Units by line are refunded without coming back; what happens to stock happens at `warehouse_id`."""
+    """Units by line are refunded without coming back; what happens to stock happens at
+    `warehouse_id`.
+    """
 
     lines: Mapping[int, tuple[int, Disposition]]
     reason: str = ""

@@ -1,4 +1,6 @@
-"""Returns (RMAs): units of an order on their way back, their history, and the fact that is told of each change."""
+"""Returns (RMAs): units of an order on their way back, their history, and the fact that is told
+of each change.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +12,9 @@ from order_svc.lifecycle import RETURNING, ReturnKind, ReturnStatus
 
 @dataclass(frozen=True, slots=True)
 class ReturnLine:
-    """Units of one order line in a return, each count cumulative. `refund`: what the accepted ones are refunded with, in minor units."""
+    """Units of one order line in a return, each count cumulative. `refund`: what the accepted
+    ones are refunded with, in minor units.
+    """
 
     number: int
     sku: str
@@ -35,7 +39,9 @@ class ReturnLine:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """A return as it stands. Amounts are minor units of `currency`, the order's. `warehouse_id`: where the goods have arrived."""
+    """A return as it stands. Amounts are minor units of `currency`, the order's. `warehouse_id`:
+    where the goods have arrived.
+    """
 
     id: UUID
     order_id: UUID
@@ -64,7 +70,9 @@ class Return:
         return self.status in RETURNING
 
     def held(self, number: int) -> int:
-        """Units of the order's line that no other return may have: what is announced or has arrived, later what was accepted."""
+        """Units of the order's line that no other return may have: what is announced or has
+        arrived, later what was accepted.
+        """
         if self.status in (ReturnStatus.REJECTED, ReturnStatus.CANCELLED):
             return 0
         line = self.line(number)
@@ -72,7 +80,9 @@ class Return:
 
     def line(self, number: int) -> ReturnLine:
         """Its units of the order's line; none where it has none."""
-        return next((line for line in self.lines if line.number == number), ReturnLine(number, "", 0))
+        return next(
+            (line for line in self.lines if line.number == number), ReturnLine(number, "", 0)
+        )
 
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)
@@ -99,7 +109,9 @@ class ReturnStep:
 
 @dataclass(frozen=True, slots=True)
 class ReturnChanged:
-    """The fact that is told of each version of a return: the step, and the return as it stood after it."""
+    """The fact that is told of each version of a return: the step, and the return as it stood
+    after it.
+    """
 
     rma: Return
     step: ReturnStep

@@ -1,4 +1,6 @@
-"""Orders: placed, paid, cancelled, tried again, expired; what is heard of them; lists and watches."""
+"""Orders: placed, paid, cancelled, tried again, expired; what is heard of them; lists and
+watches.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -42,7 +44,8 @@ from order_svc.model import (
 from order_svc.operations.releasing import Releasing
 from order_svc.peers import Warehouse
 
-# The reservation outlives the order's 30 minutes by a grace, so that the order decides first. Reserved again by a repeat it does so too.
+# The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
+# Reserved again by a repeat it does so too.
 RESERVATION_TTL = decisions.PAYMENT_WINDOW + timedelta(minutes=5)
 HISTORY_BATCH = 1000
 EXPIRY_BATCH = 100
@@ -52,18 +55,26 @@ ANSWERS = {Committed: "confirmed", Owed: "owed", Unavailable: "refused"}
 class Operations:
     """The order service's doors lead here; from here to its peers, its decisions and its store."""
 
-    def __init__(self, database: Database, warehouse: Warehouse, *, heartbeat_s: float = 15.0) -> None:
+    def __init__(
+        self, database: Database, warehouse: Warehouse, *, heartbeat_s: float = 15.0
+    ) -> None:
         self.database, self.warehouse, self.heartbeat_s = database, warehouse, heartbeat_s
         self.watches = Watches(self._update_times)
         self.releasing = Releasing(warehouse)
         self._confirmed = telemetry.counter(
-            "order_stock_confirmations_total", "Orders whose stock was confirmed, is owed, or was refused", "answer"
+            "order_stock_confirmations_total",
+            "Orders whose stock was confirmed, is owed, or was refused",
+            "answer",
         )
-        self._owed = telemetry.reading("orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet")
+        self._owed = telemetry.reading(
+            "orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet"
+        )
         self._expired = telemetry.counter("orders_expired_total", "Orders that nobody paid in time")
 
     async def create_order(self, of: Keyed, request_id: UUID, checkout: Checkout) -> Order:
-        """Reserves the checkout's stock, then stores the order. A repeat goes on where a try that crashed halfway has stopped."""
+        """Reserves the checkout's stock, then stores the order. A repeat goes on where a try
+        that crashed halfway has stopped.
+        """
         decisions.check(checkout)
         async with self.database.read() as connection:
             known = await store.order_of_checkout(connection, of.key)
@@ -81,43 +92,65 @@ class Operations:
             allocations={},
         )
         if not known:
-            wanted = [(number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)]
-            order_id, allocations = await self.warehouse.reserve(request_id, command.target, 1, wanted, RESERVATION_TTL)
+            wanted = [
+                (number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)
+            ]
+            order_id, allocations = await self.warehouse.reserve(
+                request_id, command.target, 1, wanted, RESERVATION_TTL
+            )
             crash.point("order.reserved")
             command = replace(command, target=order_id, allocations=allocations)
         [outcome] = await self._write([command])
         if isinstance(outcome, Failure):
             try:
-                await self._check_reference(checkout, command.target)  # a rival has placed its order meanwhile
+                # a rival has placed its order meanwhile
+                await self._check_reference(checkout, command.target)
             except Exists:
                 await self.releasing.release([(command.target, 1)])
                 raise
         return unwrap(outcome)
 
     async def _check_reference(self, of: Checkout | Order, own: UUID | None) -> None:
-        """Raises Exists EXTERNAL_REFERENCE_TAKEN where the order is to have its external reference alone, and another one holds it."""
+        """Raises Exists EXTERNAL_REFERENCE_TAKEN where the order is to have its external
+        reference alone, and another one holds it.
+        """
         if not of.unique_external_reference or of.external_reference is None:
             return
         async with self.database.read() as connection:
-            holder = await store.holder_of_reference(connection, of.customer_id, of.external_reference)
+            holder = await store.holder_of_reference(
+                connection, of.customer_id, of.external_reference
+            )
         if holder not in (None, own):
-            text = f"Order {holder} has the external_reference {of.external_reference!r}, and is to have it alone."
+            text = (
+                f"Order {holder} has the external_reference {of.external_reference!r}, and is to"
+                " have it alone."
+            )
             raise Exists("EXTERNAL_REFERENCE_TAKEN", text, order_id=str(holder))
 
-    async def confirm_payments(self, commands: Sequence[ConfirmPayment]) -> Sequence[Outcome[Order]]:
-        """Commits the stock of all orders that wait for these payments, in one call, and confirms them."""
+    async def confirm_payments(
+        self, commands: Sequence[ConfirmPayment]
+    ) -> Sequence[Outcome[Order]]:
+        """Commits the stock of all orders that wait for these payments, in one call, and
+        confirms them.
+        """
         orders = await self._found([c.target for c in commands])
         waiting = {
             (c.target, c.attempt)
             for c in commands
-            if (order := orders.get(c.target)) and order.status is Status.PENDING and order.attempt == c.attempt
+            if (order := orders.get(c.target))
+            and order.status is Status.PENDING
+            and order.attempt == c.attempt
         }
         answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
         crash.point("order.committed")
         asked = [replace(c, stock=answers.get(c.target, Owed())) for c in commands]
         outcomes = await self._write(asked)
         for command, outcome in zip(asked, outcomes, strict=True):
-            if (command.target, command.attempt) in waiting and isinstance(outcome, Done) and not outcome.repeat:
+            if (
+                (command.target, command.attempt) in waiting
+                and isinstance(outcome, Done)
+                and not outcome.repeat
+            ):
                 self._confirmed.labels(ANSWERS[type(command.stock)]).inc()
         return outcomes
 
@@ -127,14 +160,25 @@ class Operations:
         await self.release(outcomes)
         return outcomes
 
-    async def note_reservations(self, commands: Sequence[NoteReservation]) -> Sequence[Outcome[Any]]:
-        """What the warehouse tells of reservations. A checkout that nobody has completed expires there, and is nothing to us."""
+    async def note_reservations(
+        self, commands: Sequence[NoteReservation]
+    ) -> Sequence[Outcome[Any]]:
+        """What the warehouse tells of reservations. A checkout that nobody has completed expires
+        there, and is nothing to us.
+        """
         known = await self._found([c.target for c in commands])
         meant = [c for c in commands if c.target in known or c.allocations or c.refused]
-        outcomes: dict[str, Outcome[Any]] = dict(zip((c.key for c in meant), await self._write(meant), strict=True))
+        outcomes: dict[str, Outcome[Any]] = dict(
+            zip((c.key for c in meant), await self._write(meant), strict=True)
+        )
         for command in meant:
             outcome = outcomes[command.key]
-            if command.refused and isinstance(outcome, Done) and not outcome.repeat and outcome.record.reason == Reason.STOCK_UNAVAILABLE:
+            if (
+                command.refused
+                and isinstance(outcome, Done)
+                and not outcome.repeat
+                and outcome.record.reason == Reason.STOCK_UNAVAILABLE
+            ):
                 self._confirmed.labels(ANSWERS[Unavailable]).inc()
         return [outcomes.get(command.key, Done(None)) for command in commands]
 
@@ -143,16 +187,20 @@ class Operations:
         return await self._write(commands)
 
     async def cancel(self, command: CancelOrder | CancelItems) -> Order:
-        """Decides first; then gives up the stock of an order that has ended by it. What that cannot reach fails nothing."""
+        """Decides first; then gives up the stock of an order that has ended by it. What that
+        cannot reach fails nothing.
+        """
         [outcome] = await self._write([command])
         crash.point("order.cancelled")
         await self.release([outcome])
         return unwrap(outcome)
 
     async def retry_order(self, command: RetryOrder) -> Order:
-        """Reserves a failed order's stock anew, then makes it pending again. Every try of the same attempt meets the same reservation.
+        """Reserves a failed order's stock anew, then makes it pending again. Every try of the same
+        attempt meets the same reservation.
 
-        What was done before reserves nothing: the order may have failed once more since, and this is not who tries it again.
+        What was done before reserves nothing: the order may have failed once more since, and this
+        is not who tries it again.
         """
         async with self.database.read() as connection:
             repeat = await self.database.was_done(connection, command.key)
@@ -161,7 +209,9 @@ class Operations:
             decisions.check_retry(order, command)
             await self._check_reference(order, order.id)
             attempt = order.attempt + 1
-            command = replace(command, attempt=attempt, allocations=await self._reserve_again(order, attempt))
+            command = replace(
+                command, attempt=attempt, allocations=await self._reserve_again(order, attempt)
+            )
         [outcome] = await self._write([command])
         if isinstance(outcome, Failure):
             await self._check_reference(order, order.id)
@@ -170,23 +220,33 @@ class Operations:
     async def _reserve_again(self, order: Order, attempt: int) -> Allocations:
         wanted = [(line.number, line.sku, line.staying) for line in order.lines if line.staying]
         request_id = uuid5(order.id, f"retry:{attempt}")
-        _, allocations = await self.warehouse.reserve(request_id, order.id, attempt, wanted, RESERVATION_TTL)
+        _, allocations = await self.warehouse.reserve(
+            request_id, order.id, attempt, wanted, RESERVATION_TTL
+        )
         crash.point("order.reserved")
         return allocations
 
     async def expire_orders(self) -> int:
-        """Ends the orders that nobody paid in time, batch by batch; replicas share them. Answers how many were ended here.
+        """Ends the orders that nobody paid in time, batch by batch; replicas share them. Answers
+        how many were ended here.
 
-        Who is chosen may be paid, or ended by another replica, before it is written: that is decided then, under its lock. An order whose
-        turn fails keeps none behind it waiting: what came between is raised at the end, and its next turn is the next call.
+        Who is chosen may be paid, or ended by another replica, before it is written: that is
+        decided then, under its lock. An order whose turn fails keeps none behind it waiting: what
+        came between is raised at the end, and its next turn is the next call.
         """
         expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.expired(connection, last, EXPIRY_BATCH)
-            # That it is time is found in the order, not in a claim: so a key that never comes again.
+            # That it is time is found in the order, not in a claim: so a key that never comes
+            # again.
             keys = [f"order.expiry:{uuid7()}" for _ in chosen]
-            outcomes = await self._write([ExpireOrder(key, b"", id, "order", key) for key, (_, id) in zip(keys, chosen, strict=True)])
+            outcomes = await self._write(
+                [
+                    ExpireOrder(key, b"", id, "order", key)
+                    for key, (_, id) in zip(keys, chosen, strict=True)
+                ]
+            )
             ended = [o for o in outcomes if isinstance(o, Done) and not o.skipped]
             await self.release(ended)
             self._expired.inc(len(ended))
@@ -213,15 +273,19 @@ class Operations:
         await self.releasing.release([(order.id, order.attempt) for order in ended])
 
     async def get_orders(self, ids: Sequence[UUID]) -> list[Order]:
-        """All of them or none. Raises NotFound ORDER_NOT_FOUND that names those that there are not."""
+        """All of them or none. Raises NotFound ORDER_NOT_FOUND that names those that there are
+        not.
+        """
         found = await self._found(ids)
         if missing := [str(id) for id in ids if id not in found]:
             raise _missing(missing)
         return [found[id] for id in ids]
 
-    async def batch_get_orders(self, ids: Sequence[UUID], page: Page, *, allow_missing: bool) -> Sequence[Any]:
-        """All of them, encoded, or none; with `allow_missing` those that there are. Raises NotFound as `get_orders` does, and Refused where
-        an answer does not take them all.
+    async def batch_get_orders(
+        self, ids: Sequence[UUID], page: Page, *, allow_missing: bool
+    ) -> Sequence[Any]:
+        """All of them, encoded, or none; with `allow_missing` those that there are. Raises
+        NotFound as `get_orders` does, and Refused where an answer does not take them all.
         """
         async with self.database.read() as connection:
             lines = await store.count_lines_of(connection, ids)
@@ -231,7 +295,9 @@ class Operations:
             found = [Listed((id,), lines[id]) for id in ids if id in lines]
             orders, more = await page.fill(found, partial(store.find_orders, connection))
         if more:
-            raise too_large(len(orders), len(ids), f"{len(orders)} orders at once, or with view VIEW_SUMMARY")
+            raise too_large(
+                len(orders), len(ids), f"{len(orders)} orders at once, or with view VIEW_SUMMARY"
+            )
         return orders
 
     async def list_orders(self, wanted: OrderFilter, page: Page) -> tuple[Sequence[Any], str]:
@@ -242,17 +308,23 @@ class Operations:
     async def list_transitions(self, order_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
         await self.get_orders([order_id])
         async with self.database.read() as connection:
-            rows = await store.list_history(connection, order_id, page.after[0] if page.after else 0, page.size + 1)
+            rows = await store.list_history(
+                connection, order_id, page.after[0] if page.after else 0, page.size + 1
+            )
         return page.cut(rows, lambda step: (step.version,))
 
     async def get_recipient(self, order_id: UUID) -> Recipient:
         async with self.database.read() as connection:
             recipient = await store.find_recipient(connection, order_id)
         if recipient is None:
-            raise NotFound("ORDER_NOT_FOUND", f"There is no order {order_id}.", order_id=str(order_id))
+            raise NotFound(
+                "ORDER_NOT_FOUND", f"There is no order {order_id}.", order_id=str(order_id)
+            )
         return recipient
 
-    async def watch_order(self, order_id: UUID, after: int | None) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
+    async def watch_order(
+        self, order_id: UUID, after: int | None
+    ) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
         """The order (where `after` is None), then each step after that version; the time when
         nothing happens. Each with the version. It ends once the order is closed, see
         order_svc.lifecycle.closed.
@@ -262,7 +334,10 @@ class Operations:
             if after is None:
                 yield order, order.version
             elif after > order.version:
-                raise OutOfRange("WATCH_TOKEN_EXPIRED", "The resume_token is not of this order's life. Watch again without it.")
+                raise OutOfRange(
+                    "WATCH_TOKEN_EXPIRED",
+                    "The resume_token is not of this order's life. Watch again without it.",
+                )
             version, status = order.version if after is None else after, order.status
             while True:
                 changed.clear()
@@ -290,7 +365,9 @@ class Operations:
             return await store.update_times(connection, ids)
 
     async def _write(self, commands: Sequence[OrderCommand]) -> list[Outcome[Order]]:
-        outcomes = await self.database.write(commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders)
+        outcomes = await self.database.write(
+            commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders
+        )
         self.watches.wake()
         return outcomes
 

@@ -1,4 +1,6 @@
-"""Stock of orders that have ended is given up at once, where the warehouse can be reached; where not, it hears of their end by event."""
+"""Stock of orders that have ended is given up at once, where the warehouse can be reached; where
+not, it hears of their end by event.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,16 +20,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Releasing:
-    """Three attempts for each set of orders, fewer where the caller's time is over. What still fails is counted, and fails nobody's
-    cancellation.
+    """Three attempts for each set of orders, fewer where the caller's time is over. What still
+    fails is counted, and fails nobody's cancellation.
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self._failures = telemetry.counter("order_release_failures_total", "Orders whose stock was not released at once")
+        self._failures = telemetry.counter(
+            "order_release_failures_total", "Orders whose stock was not released at once"
+        )
 
     async def release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
-        """Gives up what these attempts of orders have reserved, in one call for all (of 500 at most)."""
+        """Gives up what these attempts of orders have reserved, in one call for all (of 500 at
+        most).
+        """
         for start in range(0, len(attempts), ORDERS_MAX):
             await self._release(attempts[start : start + ORDERS_MAX])
 
@@ -45,10 +51,13 @@ class Releasing:
             self._failures.inc(len(left))
             _log.warning("stock not released", orders=len(left), first=str(left[0][0]))
 
-    async def _try(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+    async def _try(
+        self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
+    ) -> list[tuple[UUID, int]]:
         """Those that are still to be released."""
         try:
             again = await self._warehouse.release(request_id, attempts)
-        except Failure:  # whatever it is: the order has ended, and the warehouse hears of that by event
+        # whatever it is: the order has ended, and the warehouse hears of that by event
+        except Failure:
             return list(attempts)
         return [attempt for attempt in attempts if attempt[0] in again]

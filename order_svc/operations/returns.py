@@ -1,4 +1,6 @@
-"""What the order service does about returns. They are written with their orders, under these orders' locks."""
+"""What the order service does about returns. They are written with their orders, under these
+orders' locks.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +16,9 @@ from order_svc.model import Return, ReturnCommand, ReturnFilter
 
 
 class ReturnOperations:
-    """The doors of returns lead here; from here to decisions and store. Nobody else is asked: goods and money follow by event."""
+    """The doors of returns lead here; from here to decisions and store. Nobody else is asked:
+    goods and money follow by event.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -29,7 +33,9 @@ class ReturnOperations:
 
     async def change(self, command: ReturnCommand) -> Return:
         """Makes a return, or moves it on; a repeat answers with it as it stands."""
-        [outcome] = await self.database.write([command], load=store.lock_orders, decide=decisions.decide, save=store.save_orders)
+        [outcome] = await self.database.write(
+            [command], load=store.lock_orders, decide=decisions.decide, save=store.save_orders
+        )
         return next(rma for rma in unwrap(outcome).rmas if rma.id == command.return_id)
 
     async def get_return(self, return_id: UUID) -> Return:
@@ -54,4 +60,6 @@ class ReturnOperations:
 
 
 def _missing(return_id: UUID) -> NotFound:
-    return NotFound("RETURN_NOT_FOUND", f"There is no return {return_id}.", return_id=str(return_id))
+    return NotFound(
+        "RETURN_NOT_FOUND", f"There is no return {return_id}.", return_id=str(return_id)
+    )

@@ -47,10 +47,20 @@ from order_svc.model import (
     Transition,
 )
 from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.tables import GIVEN_UP, allocations, history, late_events, lines, orders, parts, recipients
+from order_svc.tables import (
+    GIVEN_UP,
+    allocations,
+    history,
+    late_events,
+    lines,
+    orders,
+    parts,
+    recipients,
+)
 
 ORDER = tuple(orders.c.keys())
-OF_ORDER = tuple(name for name in ORDER if name != "has_returns")  # what the record keeps as it is stored
+# what the record keeps as it is stored
+OF_ORDER = tuple(name for name in ORDER if name != "has_returns")
 CHANGING = (
     "id",
     "status",
@@ -67,7 +77,9 @@ CHANGING = (
     "update_time",
     "expire_time",
 )
-LINE, ALLOCATION, PART, STEP, LATE = (tuple(table.c.keys()) for table in (lines, allocations, parts, history, late_events))
+LINE, ALLOCATION, PART, STEP, LATE = (
+    tuple(table.c.keys()) for table in (lines, allocations, parts, history, late_events)
+)
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(among(orders.c.id))
@@ -81,22 +93,35 @@ read_holder = select(orders.c.id).where(
     orders.c.external_reference == bindparam("external_reference"),
 )
 microseconds = cast(extract("epoch", orders.c.update_time) * 1_000_000, BigInteger)
-read_update_times = select(orders.c.id, microseconds.label("microseconds")).where(among(orders.c.id))
+read_update_times = select(orders.c.id, microseconds.label("microseconds")).where(
+    among(orders.c.id)
+)
 count_lines = select(func.count()).where(lines.c.order_id == orders.c.id).scalar_subquery()
 read_line_counts = select(orders.c.id, count_lines.label("lines")).where(among(orders.c.id))
 read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
-read_allocations = select(allocations).where(among(allocations.c.order_id)).order_by(allocations.c.order_id, allocations.c.warehouse_id)
+read_allocations = (
+    select(allocations)
+    .where(among(allocations.c.order_id))
+    .order_by(allocations.c.order_id, allocations.c.warehouse_id)
+)
 read_parts = (
     select(parts)
     .join(orders, and_(orders.c.id == parts.c.order_id, orders.c.attempt == parts.c.attempt))
     .where(among(parts.c.order_id))
     .order_by(parts.c.order_id, parts.c.warehouse_id)
 )
-read_late = select(late_events).where(among(late_events.c.order_id)).order_by(late_events.c.time, late_events.c.cause)
+read_late = (
+    select(late_events)
+    .where(among(late_events.c.order_id))
+    .order_by(late_events.c.time, late_events.c.cause)
+)
 read_recipient = select(recipients).where(recipients.c.order_id == bindparam("order_id"))
 read_history = (
     select(history)
-    .where(history.c.order_id == bindparam("order_id"), history.c.version > bindparam("after", type_=BigInteger))
+    .where(
+        history.c.order_id == bindparam("order_id"),
+        history.c.version > bindparam("after", type_=BigInteger),
+    )
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )
@@ -106,7 +131,8 @@ choose_expired = (
     .where(
         orders.c.status == Status.PENDING,
         orders.c.expire_time <= func.clock_timestamp(),
-        tuple_(*by_time) > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in by_time)),
+        tuple_(*by_time)
+        > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in by_time)),
     )
     .order_by(*by_time)
     .limit(bindparam("most"))
@@ -115,31 +141,48 @@ choose_expired = (
 EVER = datetime.min.replace(tzinfo=UTC)
 count_owed = select(func.count()).where(orders.c.stock == StockStatus.OWED)
 
-insert_orders, insert_lines, insert_allocations, insert_history = (insert_rows(*t.c) for t in (orders, lines, allocations, history))
+insert_orders, insert_lines, insert_allocations, insert_history = (
+    insert_rows(*t.c) for t in (orders, lines, allocations, history)
+)
 changed_orders = given(*(orders.c[name] for name in CHANGING))
-update_orders = update(orders).values({n: changed_orders.c[n] for n in CHANGING[1:]}).where(orders.c.id == changed_orders.c.id)
+update_orders = (
+    update(orders)
+    .values({n: changed_orders.c[n] for n in CHANGING[1:]})
+    .where(orders.c.id == changed_orders.c.id)
+)
 changed_lines = given(lines.c.order_id, lines.c.number, lines.c.cancelled)
 update_lines = (
     update(lines)
     .values(cancelled=changed_lines.c.cancelled)
     .where(lines.c.order_id == changed_lines.c.order_id, lines.c.number == changed_lines.c.number)
 )
-new_late = upsert(late_events).from_select(list(late_events.c), select(*given(*late_events.c).c)).on_conflict_do_nothing()
+new_late = (
+    upsert(late_events)
+    .from_select(list(late_events.c), select(*given(*late_events.c).c))
+    .on_conflict_do_nothing()
+)
 drop_allocations = delete(allocations).where(among(allocations.c.order_id))
 new_parts = upsert(parts).from_select(list(parts.c), select(*given(*parts.c).c))
 save_parts = new_parts.on_conflict_do_update(
-    index_elements=list(parts.primary_key), set_={name: new_parts.excluded[name] for name in PART if name not in parts.primary_key}
+    index_elements=list(parts.primary_key),
+    set_={name: new_parts.excluded[name] for name in PART if name not in parts.primary_key},
 )
 
 
-async def lock_orders(connection: AsyncConnection, commands: Sequence[AnyCommand], repeats: Collection[UUID]) -> dict[UUID, Order]:
-    """The orders that the commands are about, by id; a checkout's also by the order that it already became."""
+async def lock_orders(
+    connection: AsyncConnection, commands: Sequence[AnyCommand], repeats: Collection[UUID]
+) -> dict[UUID, Order]:
+    """The orders that the commands are about, by id; a checkout's also by the order that it
+    already became.
+    """
     parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
     placing = {c.key: c.target for c in commands if isinstance(c, PlaceOrder)}
     if placing:
         parameters |= arrays(["checkout"], [[checkout] for checkout in placing])
     found = await _whole(connection, lock_by_checkout if placing else lock_by_id, parameters)
-    return {o.id: o for o in found} | {placing[o.checkout]: o for o in found if o.checkout in placing}
+    return {o.id: o for o in found} | {
+        placing[o.checkout]: o for o in found if o.checkout in placing
+    }
 
 
 async def save_orders(
@@ -148,27 +191,48 @@ async def save_orders(
     after: Mapping[UUID, Order],
     steps: Sequence[Row],
 ) -> None:
-    """Stores what changed; new orders sorted by their natural key, or two sets of rivals may deadlock."""
+    """Stores what changed; new orders sorted by their natural key, or two sets of rivals may
+    deadlock.
+    """
     created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
     changed = [o for id, o in after.items() if id in before]
     if created:
         await connection.execute(insert_orders, arrays_of(ORDER, created))
-        await connection.execute(insert_lines, arrays(LINE, [(o.id, *attrgetter(*LINE[1:])(line)) for o in created for line in o.lines]))
-        await connection.execute(insert(recipients), [{"order_id": o.id, **asdict(o.recipient)} for o in created if o.recipient])
+        await connection.execute(
+            insert_lines,
+            arrays(
+                LINE, [(o.id, *attrgetter(*LINE[1:])(line)) for o in created for line in o.lines]
+            ),
+        )
+        await connection.execute(
+            insert(recipients),
+            [{"order_id": o.id, **asdict(o.recipient)} for o in created if o.recipient],
+        )
     if changed:
         await connection.execute(update_orders, arrays_of(CHANGING, changed))
     moved = [o for o in changed if o.lines != before[o.id].lines]
-    cut = [(o.id, new.number, new.cancelled) for o in moved for old, new in _lines(before[o.id], o) if new.cancelled != old.cancelled]
+    cut = [
+        (o.id, new.number, new.cancelled)
+        for o in moved
+        for old, new in _lines(before[o.id], o)
+        if new.cancelled != old.cancelled
+    ]
     if cut:
         await connection.execute(update_lines, arrays(("order_id", "number", "cancelled"), cut))
     await _save_allocations(connection, created, moved)
-    if rows := [(o.id, *attrgetter(*PART[1:])(part)) for o in sorted(after.values(), key=attrgetter("id")) for part in o.parts]:
+    if rows := [
+        (o.id, *attrgetter(*PART[1:])(part))
+        for o in sorted(after.values(), key=attrgetter("id"))
+        for part in o.parts
+    ]:
         await connection.execute(save_parts, arrays(PART, rows))
     if own := [step for step in steps if isinstance(step, Transition)]:
         await connection.execute(insert_history, arrays_of(STEP, own))
     if late := [step for step in steps if isinstance(step, LateEvent)]:
         await connection.execute(new_late, arrays_of(LATE, late))
-    await save_returns_of(connection, before, after, [step for step in steps if isinstance(step, ReturnStep)])
+    await save_returns_of(
+        connection, before, after, [step for step in steps if isinstance(step, ReturnStep)]
+    )
 
 
 async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
@@ -176,15 +240,21 @@ async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID 
     return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
 
 
-async def holder_of_reference(connection: AsyncConnection, customer_id: str | None, external_reference: str) -> UUID | None:
-    """The order that holds this reference alone, of the customer's that are neither cancelled nor failed."""
+async def holder_of_reference(
+    connection: AsyncConnection, customer_id: str | None, external_reference: str
+) -> UUID | None:
+    """The order that holds this reference alone, of the customer's that are neither cancelled
+    nor failed.
+    """
     wanted = {"customer_id": customer_id, "external_reference": external_reference}
     return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
 
 
 async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:
     """The orders as they stand, unlocked, by id; unknown ids are missing."""
-    return {o.id: o for o in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
+    return {
+        o.id: o for o in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
+    }
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
@@ -197,7 +267,9 @@ async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> di
 
 async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[Listed]:
     """The page's orders and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = [orders.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    conditions: list[ColumnElement[bool]] = (
+        [orders.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    )
     equal = {
         "customer_id": wanted.customer_id,
         "external_reference": wanted.external_reference,
@@ -215,7 +287,12 @@ async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Pa
         conditions.append(orders.c.update_time < wanted.update_time_before)
     if page.after:
         conditions.append(orders.c.id < page.after[0])
-    statement = select(orders.c.id, count_lines).where(*conditions).order_by(orders.c.id.desc()).limit(page.size + 1)
+    statement = (
+        select(orders.c.id, count_lines)
+        .where(*conditions)
+        .order_by(orders.c.id.desc())
+        .limit(page.size + 1)
+    )
     return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
 
 
@@ -225,18 +302,29 @@ async def count_lines_of(connection: AsyncConnection, ids: Collection[UUID]) -> 
     return {row.id: row.lines for row in rows}
 
 
-async def list_history(connection: AsyncConnection, order_id: UUID, after: int, most: int) -> list[Transition]:
+async def list_history(
+    connection: AsyncConnection, order_id: UUID, after: int, most: int
+) -> list[Transition]:
     """The order's steps that came after that version, oldest first."""
-    rows = await connection.execute(read_history, {"order_id": order_id, "after": after, "most": most})
+    rows = await connection.execute(
+        read_history, {"order_id": order_id, "after": after, "most": most}
+    )
     return [Transition(*row) for row in rows]
 
 
-async def expired(connection: AsyncConnection, after: tuple[datetime, UUID] | None, most: int) -> list[tuple[datetime, UUID]]:
-    """Orders whose time to pay is over, and since when, those after the given one, the longest over first. Those that are just being
-    written, or chosen, are left out.
+async def expired(
+    connection: AsyncConnection, after: tuple[datetime, UUID] | None, most: int
+) -> list[tuple[datetime, UUID]]:
+    """Orders whose time to pay is over, and since when, those after the given one, the longest
+    over first. Those that are just being written, or chosen, are left out.
     """
     time, id = after or (EVER, UUID(int=0))
-    return [(time, id) for time, id in await connection.execute(choose_expired, {"after_expire_time": time, "after_id": id, "most": most})]
+    return [
+        (time, id)
+        for time, id in await connection.execute(
+            choose_expired, {"after_expire_time": time, "after_id": id, "most": most}
+        )
+    ]
 
 
 async def owed(connection: AsyncConnection) -> int:
@@ -249,34 +337,54 @@ async def find_recipient(connection: AsyncConnection, order_id: UUID) -> Recipie
     return Recipient(row.name, tuple(row.address_lines), *row[3:]) if row else None
 
 
-async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Order]:
-    """The orders that the statement finds, in its order, each with its lines, allocations and parts."""
+async def _whole(
+    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
+) -> list[Order]:
+    """The orders that the statement finds, in its order, each with its lines, allocations and
+    parts.
+    """
     rows = list(await connection.execute(statement, parameters))
     if not rows:
         return []
     ids = {"given_order_id": [row.id for row in rows]}
     of_line: defaultdict[tuple[UUID, int], list[Allocation]] = defaultdict(list)
     for a in await connection.execute(read_allocations, ids):
-        of_line[a.order_id, a.line_number].append(Allocation(a.warehouse_id, a.reservation_id, a.quantity, a.shipped))
+        of_line[a.order_id, a.line_number].append(
+            Allocation(a.warehouse_id, a.reservation_id, a.quantity, a.shipped)
+        )
     of_order: defaultdict[UUID, list[Line]] = defaultdict(list)
     for line in await connection.execute(read_lines, ids):
-        of_order[line.order_id].append(Line(*(*line[1:], tuple(of_line[line.order_id, line.number]))))
+        of_order[line.order_id].append(
+            Line(*(*line[1:], tuple(of_line[line.order_id, line.number])))
+        )
     at: defaultdict[UUID, list[Part]] = defaultdict(list)
     for order_id, attempt, warehouse_id, *rest in await connection.execute(read_parts, ids):
         at[order_id].append(Part(warehouse_id, attempt, *rest))
     late: defaultdict[UUID, list[LateEvent]] = defaultdict(list)
     if ended := [row.id for row in rows if row.status in TERMINAL]:
-        for event in await connection.execute(read_late, arrays(["order_id"], [[id] for id in ended])):
+        for event in await connection.execute(
+            read_late, arrays(["order_id"], [[id] for id in ended])
+        ):
             late[event.order_id].append(LateEvent(*event))
     rmas = await returns_of(connection, [row.id for row in rows if row.has_returns])
     fields = attrgetter(*OF_ORDER)
     return [
-        Order(*(*fields(row), tuple(of_order[row.id]), tuple(at[row.id]), rmas.get(row.id, ()), tuple(late[row.id][:LATE_SHOWN])))
+        Order(
+            *(
+                *fields(row),
+                tuple(of_order[row.id]),
+                tuple(at[row.id]),
+                rmas.get(row.id, ()),
+                tuple(late[row.id][:LATE_SHOWN]),
+            )
+        )
         for row in rows
     ]
 
 
-async def _save_allocations(connection: AsyncConnection, created: Sequence[Order], moved: Sequence[Order]) -> None:
+async def _save_allocations(
+    connection: AsyncConnection, created: Sequence[Order], moved: Sequence[Order]
+) -> None:
     """Where the units come from: of a new order, and of one whose reservations were made anew."""
     if moved:
         await connection.execute(drop_allocations, arrays(["order_id"], [[o.id] for o in moved]))

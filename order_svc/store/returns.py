@@ -1,4 +1,6 @@
-"""The SQL of returns, for sets, over one connection. They are written with their orders, under these orders' locks."""
+"""The SQL of returns, for sets, over one connection. They are written with their orders, under
+these orders' locks.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -6,7 +8,17 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, func, literal, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,57 +33,97 @@ CHANGING = ("status", "status_reason", "warehouse_id", "refunded", "version", "u
 COUNTS = ("announced", "received", "passed", "failed", "written_off", "unrefunded", "refund")
 
 read = select(
-    returns.c.id, returns.c.order_id, orders.c.number, orders.c.currency, *(c for c in returns.c if c.name not in ("id", "order_id"))
+    returns.c.id,
+    returns.c.order_id,
+    orders.c.number,
+    orders.c.currency,
+    *(c for c in returns.c if c.name not in ("id", "order_id")),
 ).join(orders, orders.c.id == returns.c.order_id)
 read_by_id = read.where(among(returns.c.id))
 read_by_order = read.where(among(returns.c.order_id)).order_by(returns.c.create_time, returns.c.id)
 read_order_id = select(returns.c.order_id).where(returns.c.id == bindparam("return_id"))
 count_lines = select(func.count()).where(return_lines.c.return_id == returns.c.id).scalar_subquery()
 read_lines = (
-    select(return_lines.c.return_id, return_lines.c.number, lines.c.sku, *(return_lines.c[name] for name in COUNTS))
-    .join(lines, and_(lines.c.order_id == return_lines.c.order_id, lines.c.number == return_lines.c.number))
+    select(
+        return_lines.c.return_id,
+        return_lines.c.number,
+        lines.c.sku,
+        *(return_lines.c[name] for name in COUNTS),
+    )
+    .join(
+        lines,
+        and_(lines.c.order_id == return_lines.c.order_id, lines.c.number == return_lines.c.number),
+    )
     .where(among(return_lines.c.return_id))
     .order_by(return_lines.c.return_id, return_lines.c.number)
 )
 insert_steps = insert_rows(*return_history.c)
 read_steps = (
     select(return_history)
-    .where(return_history.c.return_id == bindparam("return_id"), return_history.c.version > bindparam("after", type_=BigInteger))
+    .where(
+        return_history.c.return_id == bindparam("return_id"),
+        return_history.c.version > bindparam("after", type_=BigInteger),
+    )
     .order_by(return_history.c.version)
     .limit(bindparam("most"))
 )
 
 
 def _saving(new: Insert, names: Sequence[str], changing: Sequence[str]) -> Insert:
-    return new.on_conflict_do_update(index_elements=names, set_={name: new.excluded[name] for name in changing})
+    return new.on_conflict_do_update(
+        index_elements=names, set_={name: new.excluded[name] for name in changing}
+    )
 
 
-save_returns = _saving(upsert(returns).from_select(list(returns.c), select(*given(*returns.c).c)), ["id"], CHANGING)
+save_returns = _saving(
+    upsert(returns).from_select(list(returns.c), select(*given(*returns.c).c)), ["id"], CHANGING
+)
 save_lines = _saving(
-    upsert(return_lines).from_select(list(return_lines.c), select(*given(*return_lines.c).c)), ["return_id", "number"], COUNTS
+    upsert(return_lines).from_select(list(return_lines.c), select(*given(*return_lines.c).c)),
+    ["return_id", "number"],
+    COUNTS,
 )
 
 
-async def returns_of(connection: AsyncConnection, order_ids: Collection[UUID]) -> dict[UUID, tuple[Return, ...]]:
+async def returns_of(
+    connection: AsyncConnection, order_ids: Collection[UUID]
+) -> dict[UUID, tuple[Return, ...]]:
     """The returns of these orders, by order, oldest first."""
     found: defaultdict[UUID, tuple[Return, ...]] = defaultdict(tuple)
-    for rma in await _whole(connection, read_by_order, arrays(["order_id"], [[id] for id in order_ids])) if order_ids else []:
+    for rma in (
+        await _whole(connection, read_by_order, arrays(["order_id"], [[id] for id in order_ids]))
+        if order_ids
+        else []
+    ):
         found[rma.order_id] += (rma,)
     return found
 
 
 async def save_returns_of(
-    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[ReturnStep]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Order],
+    after: Mapping[UUID, Order],
+    steps: Sequence[ReturnStep],
 ) -> None:
     """Stores the returns that changed with their orders, and their history."""
     if not steps:
         return
     known = {rma.id: rma.version for order in before.values() for rma in order.rmas}
-    changed = {rma.id: rma for order in after.values() for rma in order.rmas if known.get(rma.id) != rma.version}
+    changed = {
+        rma.id: rma
+        for order in after.values()
+        for rma in order.rmas
+        if known.get(rma.id) != rma.version
+    }
     several = [changed[id] for id in sorted(changed)]
     await connection.execute(save_returns, arrays_of(RETURN, several))
     counts = attrgetter("number", *COUNTS)
-    await connection.execute(save_lines, arrays(LINE, [(rma.id, rma.order_id, *counts(line)) for rma in several for line in rma.lines]))
+    await connection.execute(
+        save_lines,
+        arrays(
+            LINE, [(rma.id, rma.order_id, *counts(line)) for rma in several for line in rma.lines]
+        ),
+    )
     await connection.execute(insert_steps, arrays_of(STEP, steps))
 
 
@@ -82,12 +134,19 @@ async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID 
 
 async def find_returns(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Return]:
     """The returns as they stand, by id; unknown ids are missing."""
-    return {rma.id: rma for rma in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
+    return {
+        rma.id: rma
+        for rma in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
+    }
 
 
-async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[Listed]:
+async def list_returns(
+    connection: AsyncConnection, wanted: ReturnFilter, page: Page
+) -> list[Listed]:
     """The page's returns and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = [returns.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    conditions: list[ColumnElement[bool]] = (
+        [returns.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    )
     if wanted.order_id:
         conditions.append(returns.c.order_id == wanted.order_id)
     if wanted.create_time_from:
@@ -100,24 +159,39 @@ async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: 
         conditions.append(returns.c.update_time < wanted.update_time_before)
     if page.after:
         time, id = page.after
-        conditions.append(tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id)))
+        conditions.append(
+            tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id))
+        )
     place = (returns.c.create_time, returns.c.id)
-    statement = select(*place, count_lines).where(*conditions).order_by(*(column.desc() for column in place)).limit(page.size + 1)
+    statement = (
+        select(*place, count_lines)
+        .where(*conditions)
+        .order_by(*(column.desc() for column in place))
+        .limit(page.size + 1)
+    )
     return [Listed((time, id), lines) for time, id, lines in await connection.execute(statement)]
 
 
-async def list_return_history(connection: AsyncConnection, return_id: UUID, after: int, most: int) -> list[ReturnStep]:
+async def list_return_history(
+    connection: AsyncConnection, return_id: UUID, after: int, most: int
+) -> list[ReturnStep]:
     """The return's steps that came after that version, oldest first."""
-    rows = await connection.execute(read_steps, {"return_id": return_id, "after": after, "most": most})
+    rows = await connection.execute(
+        read_steps, {"return_id": return_id, "after": after, "most": most}
+    )
     return [ReturnStep(*row) for row in rows]
 
 
-async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Return]:
+async def _whole(
+    connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
+) -> list[Return]:
     """The returns that the statement finds, in its order, each with its lines."""
     rows = list(await connection.execute(statement, parameters))
     if not rows:
         return []
     of_return: defaultdict[UUID, list[ReturnLine]] = defaultdict(list)
-    for return_id, *counts in await connection.execute(read_lines, arrays(["return_id"], [[row.id] for row in rows])):
+    for return_id, *counts in await connection.execute(
+        read_lines, arrays(["return_id"], [[row.id] for row in rows])
+    ):
         of_return[return_id].append(ReturnLine(*counts))
     return [Return(*(*row, tuple(of_return[row.id]))) for row in rows]

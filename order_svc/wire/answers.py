@@ -73,8 +73,12 @@ def recipient(its: Recipient) -> order_pb2.Recipient:
     )
 
 
-def watched(order_id: UUID, update: Order | Transition | datetime, version: int) -> order_service_pb2.WatchOrderResponse:
-    """What a watch sends: the order as it stands, a step, or (a time) a heartbeat; `version` is where it stands now."""
+def watched(
+    order_id: UUID, update: Order | Transition | datetime, version: int
+) -> order_service_pb2.WatchOrderResponse:
+    """What a watch sends: the order as it stands, a step, or (a time) a heartbeat; `version` is
+    where it stands now.
+    """
     response = order_service_pb2.WatchOrderResponse(resume_token=resume_token(order_id, version))
     match update:
         case Order():
@@ -97,7 +101,9 @@ def _item(its: Order, line: Line) -> order_pb2.OrderItem:
         tax_amount=to_message(its.money(line.tax)),
         total_amount=to_message(its.money(line.total)),
         unit_shares=[_share(its, share) for share in line.shares],
-        allocations=[_allocation(allocation) for allocation in line.allocations if allocation.quantity],
+        allocations=[
+            _allocation(allocation) for allocation in line.allocations if allocation.quantity
+        ],
         returned_quantity=its.returned(line.number),
     )
 
@@ -112,11 +118,15 @@ def _share(its: Order, share: Share) -> order_pb2.UnitShare:
 
 
 def _allocation(its: Allocation) -> order_pb2.Allocation:
-    return order_pb2.Allocation(warehouse_id=its.warehouse_id, reservation_id=str(its.reservation_id), quantity=its.quantity)
+    return order_pb2.Allocation(
+        warehouse_id=its.warehouse_id, reservation_id=str(its.reservation_id), quantity=its.quantity
+    )
 
 
 def _late(its: LateEvent) -> order_pb2.LateEvent:
-    return order_pb2.LateEvent(reason=its.reason, actor=its.actor, cause_id=its.cause, occur_time=timestamp(its.time))
+    return order_pb2.LateEvent(
+        reason=its.reason, actor=its.actor, cause_id=its.cause, occur_time=timestamp(its.time)
+    )
 
 
 def _part(its: Part) -> order_pb2.OrderFulfillment:

@@ -34,19 +34,34 @@ from order_svc.wire.names import END_OF, WORK_OF
 WITHOUT_PARCEL = (shipping_pb2.SHIPMENT_STATUS_VOIDED, shipping_pb2.SHIPMENT_STATUS_FAILED)
 
 
-def confirm_payment(event: payment_events_pb2.PaymentConfirmed, of: Keyed, cause: str) -> ConfirmPayment:
+def confirm_payment(
+    event: payment_events_pb2.PaymentConfirmed, of: Keyed, cause: str
+) -> ConfirmPayment:
     captured = money(event.captured_amount, "captured_amount")
     target = UUID(event.order_id)
     return ConfirmPayment(
-        of.key, of.digest, target, "payment", cause, attempt=event.attempt, captured=captured, not_required=event.not_required
+        of.key,
+        of.digest,
+        target,
+        "payment",
+        cause,
+        attempt=event.attempt,
+        captured=captured,
+        not_required=event.not_required,
     )
 
 
 def fail_payment(event: payment_events_pb2.PaymentFailed, of: Keyed, cause: str) -> FailPayment:
-    return FailPayment(of.key, of.digest, UUID(event.order_id), "payment", cause, attempt=event.attempt)
+    return FailPayment(
+        of.key, of.digest, UUID(event.order_id), "payment", cause, attempt=event.attempt
+    )
 
 
-def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed, of: Keyed, cause: str) -> NoteRefund:
+def note_refund(
+    event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed,
+    of: Keyed,
+    cause: str,
+) -> NoteRefund:
     its = event.refund
     return NoteRefund(
         of.key,
@@ -59,23 +74,31 @@ def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.R
         refunded=money(event.refunded_amount, "refunded_amount"),
         return_id=_returned(its) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
         amount=money(its.amount, "refund.amount").minor,
-        failure_code=its.failure_code or "unknown" if isinstance(event, payment_events_pb2.RefundFailed) else None,
+        failure_code=its.failure_code or "unknown"
+        if isinstance(event, payment_events_pb2.RefundFailed)
+        else None,
     )
 
 
 def _returned(its: payment_pb2.Refund) -> UUID:
-    """The return that the refund is for; events of releases before, when a return had one refund, name it as their cause alone."""
+    """The return that the refund is for; events of releases before, when a return had one
+    refund, name it as their cause alone.
+    """
     try:
         return UUID(its.return_id or its.cause_id)
     except ValueError:
         raise invalid("refund.return_id", "must be set where the cause is a return") from None
 
 
-def note_fulfillment(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str) -> NoteFulfillment:
+def note_fulfillment(
+    event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str
+) -> NoteFulfillment:
     return _note_work(event.fulfillment, event.new_status, event.reason, of, cause)
 
 
-def note_lines(event: fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed, cause: str) -> NoteFulfillment:
+def note_lines(
+    event: fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed, cause: str
+) -> NoteFulfillment:
     return _note_work(event.fulfillment, event.fulfillment.status, event.reason, of, cause)
 
 
@@ -103,7 +126,9 @@ def _note_work(
     )
 
 
-def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, deliver_time: Timestamp | None = None) -> NoteShipment:
+def note_shipment(
+    shipment: shipping_pb2.Shipment, of: Keyed, cause: str, deliver_time: Timestamp | None = None
+) -> NoteShipment:
     return NoteShipment(
         of.key,
         of.digest,
@@ -119,7 +144,9 @@ def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, delive
     )
 
 
-def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keyed, cause: str) -> NoteShipmentEnd:
+def note_shipment_end(
+    event: shipping_events_pb2.ShipmentStatusChanged, of: Keyed, cause: str
+) -> NoteShipmentEnd:
     its = event.shipment
     void = event.new_status == shipping_pb2.SHIPMENT_STATUS_VOIDED
     withdrawn = void and its.HasField("withdraw_version") and not its.HasField("recall_time")
@@ -140,19 +167,29 @@ def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keye
 
 
 def _ended(status: shipping_pb2.ShipmentStatus.ValueType, reason: str) -> End | None:
-    """How the parcel ended, if it did. One that was recalled before it had a label is void; where a carrier refuses it, or its order or
-    its work is dead, nothing more follows from that.
+    """How the parcel ended, if it did. One that was recalled before it had a label is void;
+    where a carrier refuses it, or its order or its work is dead, nothing more follows from that.
     """
     if status == shipping_pb2.SHIPMENT_STATUS_FAILED and reason == "RECALLED":
         return End.VOIDED
     return END_OF.get(status)
 
 
-def note_reservation(event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str) -> NoteReservation:
+def note_reservation(
+    event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str
+) -> NoteReservation:
     its = event.reservation
-    committed = [r for r in event.attempt_reservations if r.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED]
+    committed = [
+        r
+        for r in event.attempt_reservations
+        if r.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED
+    ]
     refused = given(event, "confirm_refused_reason")
-    freed = all(not (line.reserved or line.committed or line.shipped) for r in event.attempt_reservations for line in r.lines)
+    freed = all(
+        not (line.reserved or line.committed or line.shipped)
+        for r in event.attempt_reservations
+        for line in r.lines
+    )
     return NoteReservation(
         of.key,
         of.digest,
@@ -172,5 +209,7 @@ def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocation
     for its in reservations:
         for line in its.lines:
             if units := line.quantity - line.released:
-                at[line.line_number].append(Allocation(its.warehouse_id, UUID(its.reservation_id), units))
+                at[line.line_number].append(
+                    Allocation(its.warehouse_id, UUID(its.reservation_id), units)
+                )
     return at

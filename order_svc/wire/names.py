@@ -5,7 +5,15 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.convert import names
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work
+from order_svc.lifecycle import (
+    End,
+    PaymentStatus,
+    Progress,
+    ReturnProgress,
+    Status,
+    StockStatus,
+    Work,
+)
 
 STATUS = names(Status, "ORDER_STATUS", order_pb2.OrderStatus.Value)
 PAYMENT = names(PaymentStatus, "PAYMENT_STATUS", order_pb2.PaymentStatus.Value)
@@ -15,7 +23,11 @@ RETURNS = names(ReturnProgress, "RETURN_PROGRESS", order_pb2.ReturnProgress.Valu
 WORK = names(Work, "ORDER_FULFILLMENT_STATUS", order_pb2.OrderFulfillmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
 STOCK_OF = {value: stock for stock, value in STOCK.items()}
-WORK_OF = {fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{w.name}"): w for w in Work if w is not Work.EXPECTED}
+WORK_OF = {
+    fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{w.name}"): w
+    for w in Work
+    if w is not Work.EXPECTED
+}
 END_OF = {
     shipping_pb2.SHIPMENT_STATUS_LOST: End.LOST,
     shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER: End.RETURNED,

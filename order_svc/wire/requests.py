@@ -10,15 +10,23 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from chassis.convert import given, invalid, money
 from chassis.idempotency import Keyed
 from order_svc.lifecycle import Reason
-from order_svc.model import CancelItems, CancelOrder, Checkout, OrderFilter, Recipient, RetryOrder, WantedLine
+from order_svc.model import (
+    CancelItems,
+    CancelOrder,
+    Checkout,
+    OrderFilter,
+    Recipient,
+    RetryOrder,
+    WantedLine,
+)
 from order_svc.wire.names import STATUS_OF, STOCK_OF
 
 AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
 
 
 def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
-    """Raises Invalid VALIDATION_FAILED for an amount that is not in the checkout's one currency, or has a fraction of its minor unit, and
-    for a unique external reference that is none.
+    """Raises Invalid VALIDATION_FAILED for an amount that is not in the checkout's one currency,
+    or has a fraction of its minor unit, and for a unique external reference that is none.
     """
     currency = request.items[0].unit_price.currency_code
     if request.unique_external_reference and not request.HasField("external_reference"):
@@ -28,7 +36,9 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
         return money(getattr(of, name), path + name, currency).minor if of.HasField(name) else 0
 
     lines = tuple(
-        WantedLine(item.sku, item.quantity, *(minor(item, name, f"items[{index}].") for name in AMOUNTS))
+        WantedLine(
+            item.sku, item.quantity, *(minor(item, name, f"items[{index}].") for name in AMOUNTS)
+        )
         for index, item in enumerate(request.items)
     )
     return Checkout(
@@ -58,13 +68,19 @@ def asked_of(of: Keyed, order_id: UUID, cause: str) -> dict[str, Any]:
 
 
 def cancel_order(request: order_service_pb2.CancelOrderRequest, of: Keyed) -> CancelOrder:
-    reason, version = given(request, "reason") or Reason.CUSTOMER_REQUEST, given(request, "expected_version")
+    reason, version = (
+        given(request, "reason") or Reason.CUSTOMER_REQUEST,
+        given(request, "expected_version"),
+    )
     asked = asked_of(of, UUID(request.order_id), request.request_id)
     return CancelOrder(**asked, reason=reason, expected_version=version)
 
 
 def cancel_items(request: order_service_pb2.CancelOrderItemsRequest, of: Keyed) -> CancelItems:
-    reason, version = given(request, "reason") or Reason.CUSTOMER_REQUEST, given(request, "expected_version")
+    reason, version = (
+        given(request, "reason") or Reason.CUSTOMER_REQUEST,
+        given(request, "expected_version"),
+    )
     units = {line.line_number: line.quantity for line in request.lines}
     asked = asked_of(of, UUID(request.order_id), request.request_id)
     return CancelItems(**asked, units=units, reason=reason, expected_version=version)
@@ -92,7 +108,9 @@ def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
 
 
 def _recipient(its: order_pb2.Recipient) -> Recipient:
-    """Names and places are stored composed (NFC): a letter and its accent may come as two characters, which labels cannot print."""
+    """Names and places are stored composed (NFC): a letter and its accent may come as two
+    characters, which labels cannot print.
+    """
     return Recipient(
         name=_composed(its.name),
         address_lines=tuple(map(_composed, its.address_lines)),

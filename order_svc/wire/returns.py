@@ -37,8 +37,12 @@ DISPOSITION_OF = {value: disposition for disposition, value in DISPOSITION.items
 # --- requests
 
 
-def create_return(request: return_service_pb2.CreateReturnRequest, of: Keyed) -> CreateReturn | RefundWithoutGoods:
-    """The return's id is made of the order's and the request's key: a repeat, however late, names the same return."""
+def create_return(
+    request: return_service_pb2.CreateReturnRequest, of: Keyed
+) -> CreateReturn | RefundWithoutGoods:
+    """The return's id is made of the order's and the request's key: a repeat, however late,
+    names the same return.
+    """
     order_id = UUID(request.order_id)
     base: Mapping[str, Any] = {
         **asked_of(of, order_id, of.key),
@@ -47,35 +51,69 @@ def create_return(request: return_service_pb2.CreateReturnRequest, of: Keyed) ->
         "expected_version": given(request, "expected_version"),
     }
     if not request.without_goods:
-        return CreateReturn(**base, lines={line.line_number: line.quantity for line in request.lines})
-    disposed = {line.line_number: (line.quantity, DISPOSITION_OF[line.disposition]) for line in request.lines}
+        return CreateReturn(
+            **base, lines={line.line_number: line.quantity for line in request.lines}
+        )
+    disposed = {
+        line.line_number: (line.quantity, DISPOSITION_OF[line.disposition])
+        for line in request.lines
+    }
     return RefundWithoutGoods(**base, lines=disposed, warehouse_id=given(request, "warehouse_id"))
 
 
-def approve_return(request: return_service_pb2.ApproveReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.APPROVED, reason=ReturnReason.RETURN_APPROVED)
+def approve_return(
+    request: return_service_pb2.ApproveReturnRequest, of: Keyed, order_id: UUID
+) -> MoveReturn:
+    return MoveReturn(
+        **_asked(request, of, order_id),
+        to=ReturnStatus.APPROVED,
+        reason=ReturnReason.RETURN_APPROVED,
+    )
 
 
-def reject_return(request: return_service_pb2.RejectReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
+def reject_return(
+    request: return_service_pb2.RejectReturnRequest, of: Keyed, order_id: UUID
+) -> MoveReturn:
     reason = given(request, "reason") or ReturnReason.RETURN_REJECTED
     return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.REJECTED, reason=reason)
 
 
-def mark_return_in_transit(request: return_service_pb2.MarkReturnInTransitRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.IN_TRANSIT, reason=ReturnReason.RETURN_IN_TRANSIT)
+def mark_return_in_transit(
+    request: return_service_pb2.MarkReturnInTransitRequest, of: Keyed, order_id: UUID
+) -> MoveReturn:
+    return MoveReturn(
+        **_asked(request, of, order_id),
+        to=ReturnStatus.IN_TRANSIT,
+        reason=ReturnReason.RETURN_IN_TRANSIT,
+    )
 
 
-def cancel_return(request: return_service_pb2.CancelReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.CANCELLED, reason=ReturnReason.RETURN_CANCELLED)
+def cancel_return(
+    request: return_service_pb2.CancelReturnRequest, of: Keyed, order_id: UUID
+) -> MoveReturn:
+    return MoveReturn(
+        **_asked(request, of, order_id),
+        to=ReturnStatus.CANCELLED,
+        reason=ReturnReason.RETURN_CANCELLED,
+    )
 
 
-def receive_return(request: return_service_pb2.ReceiveReturnRequest, of: Keyed, order_id: UUID) -> ReceiveReturn:
+def receive_return(
+    request: return_service_pb2.ReceiveReturnRequest, of: Keyed, order_id: UUID
+) -> ReceiveReturn:
     arrived = {line.line_number: line.quantity for line in request.lines}
-    return ReceiveReturn(**_asked(request, of, order_id), warehouse_id=request.warehouse_id, lines=arrived)
+    return ReceiveReturn(
+        **_asked(request, of, order_id), warehouse_id=request.warehouse_id, lines=arrived
+    )
 
 
-def inspect_return(request: return_service_pb2.InspectReturnRequest, of: Keyed, order_id: UUID) -> InspectReturn:
-    found = {its.line_number: Findings(its.passed_quantity, its.failed_quantity, its.unrefunded_quantity) for its in request.lines}
+def inspect_return(
+    request: return_service_pb2.InspectReturnRequest, of: Keyed, order_id: UUID
+) -> InspectReturn:
+    found = {
+        its.line_number: Findings(its.passed_quantity, its.failed_quantity, its.unrefunded_quantity)
+        for its in request.lines
+    }
     return InspectReturn(**_asked(request, of, order_id), lines=found)
 
 
@@ -162,7 +200,9 @@ def _line(its: ReturnLine) -> return_pb2.ReturnLine:
 
 
 def _asked(request: Any, of: Keyed, order_id: UUID) -> dict[str, Any]:
-    """What each request about a return says; `cause` is the key, for two methods may be called with the same request_id."""
+    """What each request about a return says; `cause` is the key, for two methods may be called
+    with the same request_id.
+    """
     return {
         **asked_of(of, order_id, of.key),
         "return_id": UUID(request.return_id),

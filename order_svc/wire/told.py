@@ -68,10 +68,17 @@ def _event_line(its: Order, line: Line) -> order_events_pb2.OrderLine:
         quantity=line.quantity,
         cancelled_quantity=line.cancelled,
         unit_shares=[
-            order_events_pb2.LineUnitShare(quantity=share.quantity, amount=to_message(its.money(share.amount))) for share in line.shares
+            order_events_pb2.LineUnitShare(
+                quantity=share.quantity, amount=to_message(its.money(share.amount))
+            )
+            for share in line.shares
         ],
         allocations=[
-            order_events_pb2.LineAllocation(warehouse_id=a.warehouse_id, reservation_id=str(a.reservation_id), quantity=a.quantity)
+            order_events_pb2.LineAllocation(
+                warehouse_id=a.warehouse_id,
+                reservation_id=str(a.reservation_id),
+                quantity=a.quantity,
+            )
             for a in line.allocations
             if a.quantity
         ],

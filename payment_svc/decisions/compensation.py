@@ -1,10 +1,13 @@
-"""Money that the order does not cost goes back by itself: evaluated after every command, in its decision. Pure.
+"""Money that the order does not cost goes back by itself: evaluated after every command, in its
+decision. Pure.
 
-Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets the other here. What is open is settled
-first: a charge, an authorisation or a capture whose outcome nobody knows comes by again when it is known. Of what was captured the order
-keeps what it costs (`Account.due`); refunds of another cause (a return, a request) give away money of the rest, never of the ceiling twice.
-What the processor has refused to give back counts as repaid by later refunds by request: whoever repairs it by hand must not see it given
-twice. What they give beyond that is a favour like any other.
+Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets
+the other here. What is open is settled first: a charge, an authorisation or a capture whose outcome
+nobody knows comes by again when it is known. Of what was captured the order keeps what it costs
+(`Account.due`); refunds of another cause (a return, a request) give away money of the rest, never
+of the ceiling twice. What the processor has refused to give back counts as repaid by later refunds
+by request: whoever repairs it by hand must not see it given twice. What they give beyond that is a
+favour like any other.
 """
 
 from chassis.decision import Decision
@@ -49,10 +52,18 @@ def owed(account: Account, payment: Payment, context: Context) -> Operation | No
 
 
 def given_back(payment: Payment) -> int:
-    """What went back, or is on its way, because the order costs less: by itself; and by hand, as far as the processor had refused it."""
-    refunds = [o for o in payment.operations if o.kind is Kind.REFUND and o.cause is not Cause.RETURN]
+    """What went back, or is on its way, because the order costs less: by itself; and by hand, as
+    far as the processor had refused it.
+    """
+    refunds = [
+        o for o in payment.operations if o.kind is Kind.REFUND and o.cause is not Cause.RETURN
+    ]
     requests = [(o.request_time, place, False) for place, o in enumerate(refunds)]
-    refusals = [(o.settle_time, place, True) for place, o in enumerate(refunds) if o.outcome is Outcome.FAILED and o.settle_time]
+    refusals = [
+        (o.settle_time, place, True)
+        for place, o in enumerate(refunds)
+        if o.outcome is Outcome.FAILED and o.settle_time
+    ]
     refused, counts = 0, dict.fromkeys(range(len(refunds)), 0)
     for _, place, is_refusal in sorted([*requests, *refusals]):
         amount = refunds[place].amount
@@ -66,12 +77,18 @@ def given_back(payment: Payment) -> int:
 
 
 def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:
-    """The name of what is asked for by this version of the order; None where the processor has refused it: it is not asked in a circle.
+    """The name of what is asked for by this version of the order; None where the processor has
+    refused it: it is not asked in a circle.
 
-    A version has a second one where money comes free that another refund had held, and that refund then failed.
+    A version has a second one where money comes free that another refund had held, and that refund
+    then failed.
     """
     first = f"version:{version}"
-    before = [o for o in _by_order(payment, kind) if o.cause_id == first or f"{o.cause_id}".startswith(f"{first}:")]
+    before = [
+        o
+        for o in _by_order(payment, kind)
+        if o.cause_id == first or f"{o.cause_id}".startswith(f"{first}:")
+    ]
     if any(o.outcome is Outcome.FAILED for o in before):
         return None
     return f"{first}:{len(before) + 1}" if before else first

@@ -1,4 +1,6 @@
-"""What a processor says against what it said before: kept as evidence until an operator resolves it. Pure."""
+"""What a processor says against what it said before: kept as evidence until an operator resolves
+it. Pure.
+"""
 
 from dataclasses import replace
 from uuid import uuid5

@@ -50,15 +50,25 @@ def create(account: Account | None, command: CreatePayment, context: Context) ->
 
 
 def check_payable(account: Account, command: CreatePayment) -> None:
-    """Refuses what the order does not wait for: a second payment, one for a dead order, another amount than its total."""
+    """Refuses what the order does not wait for: a second payment, one for a dead order, another
+    amount than its total.
+    """
     order, live = account.order, account.live
     if live and live.status is not Status.FAILED:
-        raise Exists("PAYMENT_ALREADY_EXISTS", "This attempt of the order has a live payment.", payment_id=str(live.id))
+        raise Exists(
+            "PAYMENT_ALREADY_EXISTS",
+            "This attempt of the order has a live payment.",
+            payment_id=str(live.id),
+        )
     if live:
         text = "Payment for this attempt of the order has finally failed."
         raise Refused("ORDER_NOT_PAYABLE", text, status=order.status, payment_id=str(live.id))
     if order.status is not OrderStatus.PENDING:
-        raise Refused("ORDER_NOT_PAYABLE", f"The order is {order.status} and waits for no payment.", status=order.status)
+        raise Refused(
+            "ORDER_NOT_PAYABLE",
+            f"The order is {order.status} and waits for no payment.",
+            status=order.status,
+        )
     if command.expected and command.expected != order.total:
         text = f"The order costs {order.total}, and {command.expected} was expected."
         raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(order.total))

@@ -1,4 +1,6 @@
-"""Refunds that somebody asks for, and those of accepted returns. Together with all others never more than was captured. Pure."""
+"""Refunds that somebody asks for, and those of accepted returns. Together with all others never
+more than was captured. Pure.
+"""
 
 from dataclasses import replace
 
@@ -63,17 +65,31 @@ def again(
     first refund would, and the return is closed.
     """
     tries = refunds_of(payment, return_id)
-    if not tries or any(o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in tries):
+    if not tries or any(
+        o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in tries
+    ):
         status = (tries[-1].failure_code or tries[-1].outcome) if tries else "none"
-        text = f"The processor must have refused the last refund of return {return_id}: it is {status}."
+        text = (
+            f"The processor must have refused the last refund of return {return_id}: it is"
+            f" {status}."
+        )
         raise illegal(text, status, payment_id=str(payment.id))
     worth = max(o.amount for o in tries)
     if command.amount and command.amount.minor != worth:
-        text = f"The return is refunded with {payment.money(worth)}, and {command.amount} was asked for."
-        raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(payment.money(worth)), payment_id=str(payment.id))
+        text = (
+            f"The return is refunded with {payment.money(worth)}, and {command.amount} was asked"
+            " for."
+        )
+        raise Refused(
+            "PAYMENT_AMOUNT_MISMATCH",
+            text,
+            expected=str(payment.money(worth)),
+            payment_id=str(payment.id),
+        )
     amount = min(worth, payment.refundable)
     if amount < worth and (command.amount or payment.refund_pending):
-        raise exceeding(payment)  # more than is left, by name; or what is on its way may come free yet
+        # more than is left, by name; or what is on its way may come free yet
+        raise exceeding(payment)
     requested = request(command.operation, Kind.REFUND, amount, context)
     cause_id = f"{return_id}:{len(tries) + 1}"
     operation = replace(requested, cause=Cause.RETURN, cause_id=cause_id)
@@ -90,7 +106,11 @@ def of_return(account: Account | None, command: RefundReturn, context: Context) 
         text = f"No payment for attempt {command.attempt} of order {context.target} is known."
         raise NotFound("PAYMENT_NOT_FOUND", text, order_id=str(context.target))
     if payment.status in (Status.PENDING, Status.AUTHORIZED):
-        raise Deferred("EVENT_AHEAD", "The return's order is not paid yet, as far as is known here.", payment_id=str(payment.id))
+        raise Deferred(
+            "EVENT_AHEAD",
+            "The return's order is not paid yet, as far as is known here.",
+            payment_id=str(payment.id),
+        )
     if refunds_of(payment, command.return_id):
         return Decision(account)
     if command.amount.currency != payment.currency:
@@ -123,8 +143,14 @@ def begun(
 
 
 def refunds_of(payment: Payment, return_id: str) -> list[Operation]:
-    """The return's refunds, oldest first: the first is named as the return is, each further try with its number."""
-    return [o for o in payment.operations if o.cause is Cause.RETURN and o.cause_id and o.cause_id.partition(":")[0] == return_id]
+    """The return's refunds, oldest first: the first is named as the return is, each further try
+    with its number.
+    """
+    return [
+        o
+        for o in payment.operations
+        if o.cause is Cause.RETURN and o.cause_id and o.cause_id.partition(":")[0] == return_id
+    ]
 
 
 def exceeding(payment: Payment) -> Refused:
@@ -135,4 +161,6 @@ def exceeding(payment: Payment) -> Refused:
 
 def foreign(payment: Payment) -> Refused:
     text = f"The payment is in {payment.currency}, and another currency was asked for."
-    return Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=payment.currency, payment_id=str(payment.id))
+    return Refused(
+        "PAYMENT_AMOUNT_MISMATCH", text, expected=payment.currency, payment_id=str(payment.id)
+    )

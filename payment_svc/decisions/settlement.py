@@ -211,10 +211,14 @@ def expire(
 
 
 def is_final(account: Account, payment: Payment, answer: Declined) -> bool:
-    """Whether no other try may follow for the payment's attempt: its code says so, or it is the third that a card has declined."""
+    """Whether no other try may follow for the payment's attempt: its code says so, or it is the
+    third that a card has declined.
+    """
     if answer.code in UNCOUNTED:
         return False
-    before = [p for p in account.payments if p.attempt == payment.attempt and p.status is Status.DECLINED]
+    before = [
+        p for p in account.payments if p.attempt == payment.attempt and p.status is Status.DECLINED
+    ]
     return answer.final or sum(p.decline_code not in UNCOUNTED for p in before) + 1 >= DECLINES_MAX
 
 

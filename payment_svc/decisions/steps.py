@@ -165,14 +165,19 @@ def with_operation(payment: Payment, operation: Operation) -> Payment:
     """The payment, with the operation in the place of what it was before, or as its newest."""
     if payment.operation(operation.id) is None:
         return replace(payment, operations=(*payment.operations, operation))
-    return replace(payment, operations=tuple(operation if o.id == operation.id else o for o in payment.operations))
+    return replace(
+        payment,
+        operations=tuple(operation if o.id == operation.id else o for o in payment.operations),
+    )
 
 
 def put(account: Account, payment: Payment) -> Account:
     """The account, with the payment in the place of what it was before, or as its newest."""
     if account.payment(payment.id) is None:
         return replace(account, payments=(*account.payments, payment))
-    return replace(account, payments=tuple(payment if p.id == payment.id else p for p in account.payments))
+    return replace(
+        account, payments=tuple(payment if p.id == payment.id else p for p in account.payments)
+    )
 
 
 def cannot_become(payment: Payment, there: Status) -> Refused:

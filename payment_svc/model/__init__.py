@@ -1,4 +1,5 @@
-"""The nouns: the account of an order, its payments and what was asked of processors for them; commands, answers, facts; pure rules.
+"""The nouns: the account of an order, its payments and what was asked of processors for them;
+commands, answers, facts; pure rules.
 
 records.py   the account, its payments and operations, their history and facts
 commands.py  the requests of callers, and the commands

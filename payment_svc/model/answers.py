@@ -5,13 +5,15 @@ import json
 from dataclasses import dataclass
 from uuid import UUID
 
-# Why a try came to nothing without anybody having looked at the card: such tries do not count towards the last one.
-NOT_PROCESSED = "not_processed"  # the processor never had the request, and will not take it any more
+# Why a try came to nothing without anybody having looked at the card: such tries do not count
+# towards the last one. the processor never had the request, and will not take it any more
+NOT_PROCESSED = "not_processed"
 METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
 UNCOUNTED = frozenset({NOT_PROCESSED, METHOD_INVALID})
 # An authorisation has expired at the processor: it can be neither captured nor voided any more.
 AUTHORIZATION_EXPIRED = "authorization_expired"
-NOTHING_REFUNDABLE = "nothing_refundable"  # a return is worth money, and none of it is left: no processor was asked
+# a return is worth money, and none of it is left: no processor was asked
+NOTHING_REFUNDABLE = "nothing_refundable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,9 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """Not done, and it never will be: `code` says why. `final`: no other try for this order's attempt may follow."""
+    """Not done, and it never will be: `code` says why. `final`: no other try for this order's
+    attempt may follow.
+    """
 
     code: str
     final: bool = False
@@ -50,7 +54,9 @@ class Report:
 
     @property
     def digest(self) -> bytes:
-        """A hash of what it says, however the processor writes it: a report that comes again is a repeat."""
+        """A hash of what it says, however the processor writes it: a report that comes again is
+        a repeat.
+        """
         return digest_of(self.operation_id, self.answer)
 
 

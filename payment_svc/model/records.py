@@ -1,7 +1,9 @@
-"""The account of an order, its payments and what was asked of processors for them, their history and facts.
+"""The account of an order, its payments and what was asked of processors for them, their history
+and facts.
 
-The account is the record of every write: what may be charged for one order, and all that was tried to charge it. No card data is here,
-and no payment-method token: a token passes through an operation to the processor, and is stored nowhere.
+The account is the record of every write: what may be charged for one order, and all that was tried
+to charge it. No card data is here, and no payment-method token: a token passes through an operation
+to the processor, and is stored nowhere.
 """
 
 from dataclasses import dataclass
@@ -9,12 +11,23 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.money import Money
-from payment_svc.lifecycle import DEAD, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import (
+    DEAD,
+    ONE_PER_ATTEMPT,
+    OPEN,
+    Cause,
+    Kind,
+    OrderStatus,
+    Outcome,
+    Status,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What may be charged, as last heard from the order service: of a version, of the order's current attempt."""
+    """What may be charged, as last heard from the order service: of a version, of the order's
+    current attempt.
+    """
 
     id: UUID
     version: int
@@ -25,11 +38,13 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """What a processor said of a settled operation, against what it had said before: evidence, of which nothing is booked.
+    """What a processor said of a settled operation, against what it had said before: evidence, of
+    which nothing is booked.
 
-    `outcome`, `reference` and `failure_code` are what it says now. `report_id` is the webhook's event id, or the operation's id
-    where a call was answered so; `payload_digest` is the SHA-256 of the webhook's body, or of the answer.
-    An operator resolves it, with a note of what was found at the processor.
+    `outcome`, `reference` and `failure_code` are what it says now. `report_id` is the webhook's
+    event id, or the operation's id where a call was answered so; `payload_digest` is the SHA-256 of
+    the webhook's body, or of the answer. An operator resolves it, with a note of what was found at
+    the processor.
     """
 
     id: UUID
@@ -45,11 +60,13 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing asked of a processor, with `id` as its idempotency key; `amount` in minor units of the payment's currency.
+    """One thing asked of a processor, with `id` as its idempotency key; `amount` in minor units of
+    the payment's currency.
 
-    `requested_by` is the key of the command that asked, unique for ever. `ask_time` is when the settling worker asks next (None: it is
-    settled), `asks` how often it has. What gives money back has a `cause`, and is asked once for each `cause_id`: "version:7" of the
-    order, a return's id (its second try: with ":2"), or a request_id.
+    `requested_by` is the key of the command that asked, unique for ever. `ask_time` is when the
+    settling worker asks next (None: it is settled), `asks` how often it has. What gives money back
+    has a `cause`, and is asked once for each `cause_id`: "version:7" of the order, a return's id
+    (its second try: with ":2"), or a request_id.
     """
 
     id: UUID
@@ -73,7 +90,9 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """An operation that gives captured money back, as it is told; `amount` in minor units of `currency`."""
+    """An operation that gives captured money back, as it is told; `amount` in minor units of
+    `currency`.
+    """
 
     id: UUID
     payment_id: UUID
@@ -98,8 +117,9 @@ class Refund:
 class Payment:
     """One try to pay one attempt of an order.
 
-    Amounts are minor units of `currency`; refunded + refund_pending (asked for, not yet answered) <= captured <= authorized <= amount.
-    `order_version` is the order's version whose total was charged, or captured last (None: made by a release before that stored it).
+    Amounts are minor units of `currency`; refunded + refund_pending (asked for, not yet answered)
+    <= captured <= authorized <= amount. `order_version` is the order's version whose total was
+    charged, or captured last (None: made by a release before that stored it).
     """
 
     id: UUID
@@ -133,8 +153,12 @@ class Payment:
 
     @property
     def open_operation(self) -> Operation | None:
-        """What is asked of the processor beside refunds, and not yet settled; there is one at most."""
-        return next((o for o in self.operations if o.outcome in OPEN and o.kind is not Kind.REFUND), None)
+        """What is asked of the processor beside refunds, and not yet settled; there is one at
+        most.
+        """
+        return next(
+            (o for o in self.operations if o.outcome in OPEN and o.kind is not Kind.REFUND), None
+        )
 
     @property
     def refundable(self) -> int:
@@ -152,7 +176,14 @@ class Payment:
         return self._reference(Kind.CHARGE, Kind.CAPTURE)
 
     def _reference(self, *kinds: Kind) -> str | None:
-        return next((o.reference for o in self.operations if o.kind in kinds and o.outcome is Outcome.SUCCEEDED), None)
+        return next(
+            (
+                o.reference
+                for o in self.operations
+                if o.kind in kinds and o.outcome is Outcome.SUCCEEDED
+            ),
+            None,
+        )
 
     def refund(self, its: Operation) -> Refund:
         """One of its operations, as a refund is told. `its` gives captured money back."""
@@ -202,10 +233,14 @@ class Account:
 
     def live_of(self, attempt: int) -> Payment | None:
         """The one payment that stands for that attempt of the order, where there is one."""
-        return next((p for p in self.payments if p.attempt == attempt and p.status in ONE_PER_ATTEMPT), None)
+        return next(
+            (p for p in self.payments if p.attempt == attempt and p.status in ONE_PER_ATTEMPT), None
+        )
 
     def due(self, payment: Payment) -> int:
-        """How much of the payment's money the order costs: nothing where it is dead, or where the payment is of another attempt."""
+        """How much of the payment's money the order costs: nothing where it is dead, or where
+        the payment is of another attempt.
+        """
         wanted = payment.attempt == self.order.attempt and self.order.status not in DEAD
         return self.order.total.minor if wanted else 0
 
@@ -216,8 +251,8 @@ class Change:
 
     It is of the payment's status, or of one operation's outcome.
 
-    `claimed_actor` and `note` are those of the request that made it; None where none did, or where it
-    gave none.
+    `claimed_actor` and `note` are those of the request that made it; None where none did, or where
+    it gave none.
     """
 
     payment_id: UUID
@@ -264,7 +299,9 @@ class RefundSettled:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The payment went to a status that is not a refund's: as the row of history says. The payment as the decision left it."""
+    """The payment went to a status that is not a refund's: as the row of history says. The
+    payment as the decision left it.
+    """
 
     payment: Payment
     change: Change

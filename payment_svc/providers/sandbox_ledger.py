@@ -1,7 +1,8 @@
 """The memory of the sandbox processor: its tables and all its SQL, in a schema of its own.
 
-The sandbox stands for a system that is not ours. That its memory lies in the payment service's database is for convenience: nothing of the
-service reads or writes it, it has connections and transactions of its own, and it outlives the service's processes as a processor would.
+The sandbox stands for a system that is not ours. That its memory lies in the payment service's
+database is for convenience: nothing of the service reads or writes it, it has connections and
+transactions of its own, and it outlives the service's processes as a processor would.
 """
 
 import hashlib
@@ -56,7 +57,10 @@ calls = Table(
     metadata,
     Column("key", Uuid, primary_key=True),
     Column("calls", Integer, nullable=False),
-    comment="How often each key was sent: what a token does to the first request with a key depends on it.",
+    comment=(
+        "How often each key was sent: what a token does to the first request with a key depends"
+        " on it."
+    ),
 )
 
 KINDS = "kind in ('authorize', 'charge', 'capture', 'void', 'refund', 'abandoned')"
@@ -65,14 +69,26 @@ operations = Table(
     metadata,
     Column("key", Uuid, primary_key=True),
     Column("kind", Text, CheckConstraint(KINDS, "kind"), nullable=False),
-    Column("state", Text, CheckConstraint("state in ('pending', 'succeeded', 'declined')", "state"), nullable=False),
-    Column("request", LargeBinary),  # a hash of what was asked for; none where the key was abandoned before it came
+    Column(
+        "state",
+        Text,
+        CheckConstraint("state in ('pending', 'succeeded', 'declined')", "state"),
+        nullable=False,
+    ),
+    # a hash of what was asked for; none where the key was abandoned before it came
+    Column("request", LargeBinary),
     Column("token", Text),
     Column("amount", BigInteger, nullable=False),
     Column("code", Text),  # why it is declined, or will be
     Column("final", Boolean, nullable=False),
-    Column("parent", Uuid, ForeignKey("sandbox.operations.key")),  # whose money it takes or gives back
-    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    # whose money it takes or gives back
+    Column("parent", Uuid, ForeignKey("sandbox.operations.key")),
+    Column(
+        "create_time",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.clock_timestamp(),
+    ),
     Column("due_time", DateTime(timezone=True)),
     CheckConstraint("(state = 'pending') = (due_time is not null)", "due_while_pending"),
 )
@@ -84,7 +100,9 @@ webhooks = Table(
     metadata,
     Column("key", Uuid, ForeignKey(operations.c.key), primary_key=True),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("due_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column(
+        "due_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()
+    ),
     Column("deliver_time", DateTime(timezone=True)),
 )
 Index(None, webhooks.c.due_time, postgresql_where=webhooks.c.deliver_time.is_(None))
@@ -114,15 +132,21 @@ COLUMNS = tuple(operations.c[name] for name in Entry.__slots__)
 now = func.clock_timestamp()
 
 count_call = (
-    insert(calls).values(key=bindparam("key"), calls=1).on_conflict_do_update(index_elements=["key"], set_={"calls": calls.c.calls + 1})
+    insert(calls)
+    .values(key=bindparam("key"), calls=1)
+    .on_conflict_do_update(index_elements=["key"], set_={"calls": calls.c.calls + 1})
 ).returning(calls.c.calls)
 find = select(*COLUMNS).where(operations.c.key == bindparam("sought"))
 lock = select(operations.c.amount).where(operations.c.key == bindparam("sought")).with_for_update()
 used = select(func.coalesce(func.sum(operations.c.amount), 0)).where(
-    operations.c.parent == bindparam("of"), operations.c.key != bindparam("but"), operations.c.state != "declined"
+    operations.c.parent == bindparam("of"),
+    operations.c.key != bindparam("but"),
+    operations.c.state != "declined",
 )
 refused = select(operations.c.key).where(
-    operations.c.parent == bindparam("of"), operations.c.key != bindparam("but"), operations.c.state == "declined"
+    operations.c.parent == bindparam("of"),
+    operations.c.key != bindparam("but"),
+    operations.c.state == "declined",
 )
 settle_due = (
     update(operations)
@@ -130,16 +154,27 @@ settle_due = (
     .values(state=case((operations.c.code.is_(None), "succeeded"), else_="declined"), due_time=None)
     .returning(operations.c.key)
 )
-waiting = select(webhooks.c.key).where(webhooks.c.deliver_time.is_(None), webhooks.c.due_time <= now)
+waiting = select(webhooks.c.key).where(
+    webhooks.c.deliver_time.is_(None), webhooks.c.due_time <= now
+)
 pause_s = bindparam("lease_s", type_=Double) * (webhooks.c.attempts + 1)
 take_webhooks = (
     update(webhooks)
-    .where(webhooks.c.key.in_(waiting.order_by(webhooks.c.due_time).limit(100).with_for_update(skip_locked=True)))
+    .where(
+        webhooks.c.key.in_(
+            waiting.order_by(webhooks.c.due_time).limit(100).with_for_update(skip_locked=True)
+        )
+    )
     .where(operations.c.key == webhooks.c.key)
-    .values(attempts=webhooks.c.attempts + 1, due_time=now + func.make_interval(0, 0, 0, 0, 0, 0, pause_s))
+    .values(
+        attempts=webhooks.c.attempts + 1,
+        due_time=now + func.make_interval(0, 0, 0, 0, 0, 0, pause_s),
+    )
     .returning(*COLUMNS)
 )
-mark_delivered = update(webhooks).where(webhooks.c.key == bindparam("delivered")).values(deliver_time=now)
+mark_delivered = (
+    update(webhooks).where(webhooks.c.key == bindparam("delivered")).values(deliver_time=now)
+)
 
 
 class Ledger:
@@ -150,7 +185,9 @@ class Ledger:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction. Where the memory is out of reach the processor is silent, TimeoutError: what it has done nobody knows."""
+        """A transaction. Where the memory is out of reach the processor is silent, TimeoutError:
+        what it has done nobody knows.
+        """
         try:
             async with self.engine.begin() as connection:
                 yield connection
@@ -170,17 +207,23 @@ class Ledger:
     async def declined(self, parent: UUID, *, besides: UUID) -> bool:
         """Whether anything else that was asked about the parent's money was declined."""
         async with self._open() as connection:
-            return (await connection.execute(refused, {"of": parent, "but": besides})).first() is not None
+            return (
+                await connection.execute(refused, {"of": parent, "but": besides})
+            ).first() is not None
 
     async def record(self, entry: Entry, late: timedelta | None = None) -> Entry:
-        """What the key stands for: the entry, or the one that was there before. `late`: it is pending for that long.
+        """What the key stands for: the entry, or the one that was there before. `late`: it is
+        pending for that long.
 
-        What would take or give back more of its parent than there is left is declined, with the code OVERDRAWN.
+        What would take or give back more of its parent than there is left is declined, with the
+        code OVERDRAWN.
         """
         async with self._open() as connection:
             if entry.parent:
                 there = (await connection.execute(lock, {"sought": entry.parent})).scalar_one()
-                taken = (await connection.execute(used, {"of": entry.parent, "but": entry.key})).scalar_one()
+                taken = (
+                    await connection.execute(used, {"of": entry.parent, "but": entry.key})
+                ).scalar_one()
                 if taken + entry.amount > there:
                     entry = replace(entry, state="declined", code=OVERDRAWN)
             values: dict[str, Any] = {name: getattr(entry, name) for name in Entry.__slots__}
@@ -201,9 +244,13 @@ class Ledger:
                 await connection.execute(insert(webhooks), [{"key": key} for key in settled])
 
     async def take_webhooks(self, lease_s: float) -> Sequence[Entry]:
-        """Webhooks to be delivered now; nobody else takes them before the lease is over (longer with each attempt)."""
+        """Webhooks to be delivered now; nobody else takes them before the lease is over (longer
+        with each attempt).
+        """
         async with self._open() as connection:
-            return [Entry(*row) for row in await connection.execute(take_webhooks, {"lease_s": lease_s})]
+            return [
+                Entry(*row) for row in await connection.execute(take_webhooks, {"lease_s": lease_s})
+            ]
 
     async def delivered(self, key: UUID) -> None:
         async with self._open() as connection:

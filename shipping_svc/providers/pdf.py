@@ -1,8 +1,9 @@
 """A PDF of a few lines of text a page: enough for a label of the sandbox.
 
-Text in Latin-1 is set in Helvetica, which every reader has. Other text is set in fonts that the document embeds, by script: Noto Sans
-for Latin, Greek and Cyrillic, WenQuanYi Micro Hei for Chinese, Japanese and Korean, which the extra `cjk` installs.
-Scripts that need shaping, or run from the right, are not set: `unprintable_scripts` names them before anything is printed.
+Text in Latin-1 is set in Helvetica, which every reader has. Other text is set in fonts that the
+document embeds, by script: Noto Sans for Latin, Greek and Cyrillic, WenQuanYi Micro Hei for
+Chinese, Japanese and Korean, which the extra `cjk` installs. Scripts that need shaping, or run from
+the right, are not set: `unprintable_scripts` names them before anything is printed.
 """
 
 import importlib.util
@@ -26,7 +27,9 @@ MADE = datetime(2026, 1, 1, tzinfo=UTC)  # the same lines are the same document,
 
 @dataclass(frozen=True, slots=True)
 class Font:
-    """A font of an installed package, and the code points that it serves: those of scripts that need no shaping."""
+    """A font of an installed package, and the code points that it serves: those of scripts that
+    need no shaping.
+    """
 
     name: str
     package: str
@@ -69,14 +72,24 @@ FONTS = (
 
 
 def unprintable_scripts(lines: Sequence[str]) -> list[str]:
-    """The scripts of the characters that no installed font can print, sorted; none where all can be printed."""
+    """The scripts of the characters that no installed font can print, sorted; none where all can
+    be printed.
+    """
     characters = set("".join(map(_printed, lines)))
-    lacking = {each for each in characters if not _is_latin1(each) and not any(each in _served(font) for font in FONTS)}
-    return sorted({unicodedata.name(each, "UNKNOWN").split()[0].partition("-")[0] for each in lacking})
+    lacking = {
+        each
+        for each in characters
+        if not _is_latin1(each) and not any(each in _served(font) for font in FONTS)
+    }
+    return sorted(
+        {unicodedata.name(each, "UNKNOWN").split()[0].partition("-")[0] for each in lacking}
+    )
 
 
 def document(pages: Sequence[Sequence[str]]) -> bytes:
-    """A PDF with one page for each sequence of lines; long lines are wrapped. All of it must be printable."""
+    """A PDF with one page for each sequence of lines; long lines are wrapped. All of it must be
+    printable.
+    """
     shown = [[_printed(line) for line in lines] for lines in pages]
     characters = set("".join(line for lines in shown for line in lines))
     pdf = FPDF(unit="pt", format=(WIDTH, HEIGHT))
@@ -99,8 +112,8 @@ def document(pages: Sequence[Sequence[str]]) -> bytes:
 def _draw(pdf: FPDF, font: str, lines: Sequence[str]) -> None:
     """A page with its lines from the top down.
 
-    The first line should be in the first font: fpdf2 sets the font of a page with the first text that is in it, and text of
-    fallback fonts alone before that leaves the page without one.
+    The first line should be in the first font: fpdf2 sets the font of a page with the first text
+    that is in it, and text of fallback fonts alone before that leaves the page without one.
     """
     pdf.add_page()
     for size in SIZES:
@@ -108,7 +121,9 @@ def _draw(pdf: FPDF, font: str, lines: Sequence[str]) -> None:
         if sum(_wrapped(pdf, line) for line in lines) * size * LEADING <= HEIGHT - 2 * MARGIN:
             break
     for line in lines:
-        pdf.multi_cell(0, pdf.font_size_pt * LEADING, line, align="L", new_x="LMARGIN", new_y="NEXT")
+        pdf.multi_cell(
+            0, pdf.font_size_pt * LEADING, line, align="L", new_x="LMARGIN", new_y="NEXT"
+        )
 
 
 def _wrapped(pdf: FPDF, line: str) -> int:
@@ -119,9 +134,13 @@ def _wrapped(pdf: FPDF, line: str) -> int:
 
 
 def _printed(line: str) -> str:
-    """The line as it is printed: accents composed, blanks for control characters, without formatting characters, which show nothing."""
+    """The line as it is printed: accents composed, blanks for control characters, without
+    formatting characters, which show nothing.
+    """
     kinds = ((each, unicodedata.category(each)) for each in unicodedata.normalize("NFC", line))
-    return "".join(" " if kind in ("Cc", "Zl", "Zp", "Zs") else each for each, kind in kinds if kind != "Cf")
+    return "".join(
+        " " if kind in ("Cc", "Zl", "Zp", "Zs") else each for each, kind in kinds if kind != "Cf"
+    )
 
 
 def _is_latin1(character: str) -> bool:
@@ -135,4 +154,6 @@ def _served(font: Font) -> frozenset[str]:
         return frozenset()
     with TTFont(font.path, fontNumber=0, lazy=True) as file:
         known = file.getBestCmap()
-    return frozenset(chr(code) for code in known if any(first <= code <= last for first, last in font.ranges))
+    return frozenset(
+        chr(code) for code in known if any(first <= code <= last for first, last in font.ranges)
+    )

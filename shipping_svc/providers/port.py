@@ -1,4 +1,6 @@
-"""What shipping needs of a carrier. An adapter translates; it decides nothing and remembers nothing that matters."""
+"""What shipping needs of a carrier. An adapter translates; it decides nothing and remembers
+nothing that matters.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,28 +9,39 @@ from shipping_svc.model import Label, Parcel, Recalled, Recipient
 
 
 class Carrier(Protocol):
-    """A carrier that sells labels, and takes them back. `name` is what shipments, metrics and refusals call it."""
+    """A carrier that sells labels, and takes them back. `name` is what shipments, metrics and
+    refusals call it.
+    """
 
     @property
     def name(self) -> str: ...
 
-    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
-        """One label for all the parcels. The same key again is the same purchase: it answers with the same label and costs nothing more.
+    async def buy_label(
+        self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
+    ) -> Label:
+        """One label for all the parcels. The same key again is the same purchase: it answers with
+        the same label and costs nothing more.
 
-        Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not take them, now or ever;
-        LABEL_NOT_PRINTABLE (carrier_code: the scripts) before the purchase where the label cannot show the recipient; and
-        Deferred DEPENDENCY_UNAVAILABLE where it cannot be asked just now. A caller that hears neither, nor a label, in time knows
-        nothing, and asks again under the same key.
+        Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not
+        take them, now or ever; LABEL_NOT_PRINTABLE (carrier_code: the scripts) before the purchase
+        where the label cannot show the recipient; and Deferred DEPENDENCY_UNAVAILABLE where it
+        cannot be asked just now. A caller that hears neither, nor a label, in time knows nothing,
+        and asks again under the same key.
         """
         ...
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
-        """Asks for the label to be void. Where the carrier has had the parcels it is too late for that: it brings them back where it still
-        can, and reports how that ended (RETURNING); without `bring_back` it takes them on to their recipient (TOO_LATE).
+    async def recall(
+        self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
+    ) -> Recalled:
+        """Asks for the label to be void. Where the carrier has had the parcels it is too late for
+        that: it brings them back where it still can, and reports how that ended (RETURNING);
+        without `bring_back` it takes them on to their recipient (TOO_LATE).
 
-        `purchase` is the key under which the label was bought. Without a tracking number nobody has heard whether it was: what was sold
-        under that key is void then, and paid back; nothing is sold under it any more; and where nothing was, it is VOIDED as well.
-        The same key again is the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier cannot be asked just now; it
-        never refuses: what it cannot stop any more is Recalled.RETURNING as well, and is then reported as delivered.
+        `purchase` is the key under which the label was bought. Without a tracking number nobody has
+        heard whether it was: what was sold under that key is void then, and paid back; nothing is
+        sold under it any more; and where nothing was, it is VOIDED as well. The same key again is
+        the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier cannot be asked
+        just now; it never refuses: what it cannot stop any more is Recalled.RETURNING as well, and
+        is then reported as delivered.
         """
         ...

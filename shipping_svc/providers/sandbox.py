@@ -1,16 +1,16 @@
-"""The built-in carrier: it ships nothing, and behaves as told by where the parcels go, so that every path can be walked by hand.
+"""The built-in carrier: it ships nothing, and behaves as told by where the parcels go, so that
+every path can be walked by hand.
 
-| recipient | what the carrier does |
-| --- | --- |
-| country_code AQ | refuses: CARRIER_REFUSED, carrier_code DESTINATION_NOT_SERVED |
-| postal_code SANDBOX-REFUSE | refuses: CARRIER_REFUSED, carrier_code ADDRESS_INVALID |
-| postal_code SANDBOX-SLOW | sells, but takes SLOW_S: longer than anybody waits |
-| postal_code SANDBOX-DOWN | cannot be reached, ever |
-| postal_code SANDBOX-DOWN-ONCE | cannot be reached at the first call for a shipment; after that it sells |
-| any other | sells at once; what its label cannot print it refuses: LABEL_NOT_PRINTABLE |
+| recipient | what the carrier does | | --- | --- | | country_code AQ | refuses: CARRIER_REFUSED,
+carrier_code DESTINATION_NOT_SERVED | | postal_code SANDBOX-REFUSE | refuses: CARRIER_REFUSED,
+carrier_code ADDRESS_INVALID | | postal_code SANDBOX-SLOW | sells, but takes SLOW_S: longer than
+anybody waits | | postal_code SANDBOX-DOWN | cannot be reached, ever | | postal_code
+SANDBOX-DOWN-ONCE | cannot be reached at the first call for a shipment; after that it sells | | any
+other | sells at once; what its label cannot print it refuses: LABEL_NOT_PRINTABLE |
 
-The label is made of the key alone, so the same key is the same label by construction, also after a restart. A label is void when it is
-recalled before anything was reported of it; afterwards the parcels are brought back, or not, by whoever plays the carrier and reports.
+The label is made of the key alone, so the same key is the same label by construction, also after a
+restart. A label is void when it is recalled before anything was reported of it; afterwards the
+parcels are brought back, or not, by whoever plays the carrier and reports.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ SLOW_S: Final = 30.0
 
 
 class SandboxCarrier:
-    """See the table above. It has no scanners: `reported` says whether anything was reported of a tracking number.
+    """See the table above. It has no scanners: `reported` says whether anything was reported of a
+    tracking number.
 
     `slow_s` is how long a slow sale takes.
     """
@@ -40,7 +41,9 @@ class SandboxCarrier:
     def name(self) -> str:
         return NAME
 
-    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
+    async def buy_label(
+        self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
+    ) -> Label:
         """Sells a PDF label, one page a parcel; its tracking number is SBX and 16 digits."""
         if recipient.country_code == "AQ":
             raise _refused("DESTINATION_NOT_SERVED")
@@ -61,8 +64,12 @@ class SandboxCarrier:
         # Setting type takes up to half a second of CPU time: calls are served meanwhile.
         return Label(number, await asyncio.to_thread(pdf.document, pages), "application/pdf")
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
-        """The same answer to every key: what was reported decides. Of a label that nobody has heard of nothing ever is."""
+    async def recall(
+        self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
+    ) -> Recalled:
+        """The same answer to every key: what was reported decides. Of a label that nobody has
+        heard of nothing ever is.
+        """
         if not await self._reported(tracking_number or number_of(purchase)):
             return Recalled.VOIDED
         return Recalled.RETURNING if bring_back else Recalled.TOO_LATE
@@ -73,9 +80,19 @@ def number_of(purchase: str) -> str:
     return f"SBX{int.from_bytes(hashlib.sha256(purchase.encode()).digest()) % 10**16:016}"
 
 
-def _pages(number: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> list[list[str]]:
-    to = [recipient.name, *recipient.address_lines, f"{recipient.postal_code} {recipient.locality}".strip()]
-    to += [line for line in (recipient.administrative_area, recipient.country_code, recipient.phone) if line]
+def _pages(
+    number: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
+) -> list[list[str]]:
+    to = [
+        recipient.name,
+        *recipient.address_lines,
+        f"{recipient.postal_code} {recipient.locality}".strip(),
+    ]
+    to += [
+        line
+        for line in (recipient.administrative_area, recipient.country_code, recipient.phone)
+        if line
+    ]
     return [
         [
             "SANDBOX CARRIER: not a valid postage",
@@ -92,7 +109,12 @@ def _pages(number: str, parcels: Sequence[Parcel], recipient: Recipient, warehou
 
 
 def _refused(carrier_code: str) -> Refused:
-    return Refused("CARRIER_REFUSED", f"The sandbox carrier refuses: {carrier_code}.", carrier=NAME, carrier_code=carrier_code)
+    return Refused(
+        "CARRIER_REFUSED",
+        f"The sandbox carrier refuses: {carrier_code}.",
+        carrier=NAME,
+        carrier_code=carrier_code,
+    )
 
 
 def _not_printable(scripts: Sequence[str]) -> Refused:

@@ -1,4 +1,5 @@
-"""`make chaos`: orders under faults. What must hold afterwards is asked of the services themselves (omctl.audit).
+"""`make chaos`: orders under faults. What must hold afterwards is asked of the services themselves
+(omctl.audit).
 
 plan.py      which fault strikes when: pure, all from a seed
 intents.py   what each shopper means to do: pure, all from the same seed
@@ -12,7 +13,8 @@ quiet.py     whether everything has come to rest
 verdict.py   what must be true then, beside the audit
 report.py    what is said and kept of a run
 run.py       a run, from the first process to the verdict
-service.py   what runs as a service: the same, with a payment window of seconds, and with a defect where one is asked for
+service.py   what runs as a service: the same, with a payment window of seconds, and with a defect
+             where one is asked for
 bugs.py      defects that a run must find, and the run that finds each
 prove.py     proves the checker: plants one after the other
 """

@@ -1,4 +1,6 @@
-"""`python -m tests.chaos`: one run, seeded from SEED (a random seed where it is unset), DURATION seconds long; `make chaos` calls it."""
+"""`python -m tests.chaos`: one run, seeded from SEED (a random seed where it is unset), DURATION
+seconds long; `make chaos` calls it.
+"""
 
 import asyncio
 import os
@@ -21,11 +23,19 @@ def main() -> int:
     """What a person at a terminal sees; exit code 1 where anything differs."""
     try:
         seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
-        duration_s, rate = float(os.environ.get("DURATION") or 60), float(os.environ.get("RATE") or 3)
+        duration_s, rate = (
+            float(os.environ.get("DURATION") or 60),
+            float(os.environ.get("RATE") or 3),
+        )
     except ValueError as error:
-        sys.stderr.write(f"SEED, DURATION (seconds) and RATE (orders a second) are numbers: {error}\n")
+        sys.stderr.write(
+            f"SEED, DURATION (seconds) and RATE (orders a second) are numbers: {error}\n"
+        )
         return USAGE
-    _say(f"seed {seed}: {duration_s:.0f} s of faults; again with: make chaos SEED={seed} DURATION={duration_s:.0f} RATE={rate:g}")
+    _say(
+        f"seed {seed}: {duration_s:.0f} s of faults; again with: make chaos SEED={seed}"
+        f" DURATION={duration_s:.0f} RATE={rate:g}"
+    )
     kept = KEPT / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
     kept.mkdir(parents=True)
     with reachable_folder("ordermesh-chaos-") as folder:

@@ -1,6 +1,8 @@
-"""Defects that a run must find: each breaks one promise of a service in its process, as a careless change of the code might.
+"""Defects that a run must find: each breaks one promise of a service in its process, as a careless
+change of the code might.
 
-They are planted by tests/chaos/service.py alone. `python -m tests.chaos.prove` shows that each is caught.
+They are planted by tests/chaos/service.py alone. `python -m tests.chaos.prove` shows that each is
+caught.
 """
 
 import importlib
@@ -30,7 +32,9 @@ PLAIN: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A defect: the promise that it breaks, how it is planted in which services, and the run that finds it."""
+    """A defect: the promise that it breaks, how it is planted in which services, and the run
+    that finds it.
+    """
 
     promise: str
     services: Sequence[str]
@@ -102,23 +106,46 @@ def _releases_twice() -> None:
 
     def again(view: Any, command: Any, now: Any) -> Any:
         books = reservations.Books(view, command, now)
-        gone = [(r, line) for r in (view.holding.reservations if view.holding else ()) for line in r.lines if line.released]
+        gone = [
+            (r, line)
+            for r in (view.holding.reservations if view.holding else ())
+            for line in r.lines
+            if line.released
+        ]
         for reservation, line in gone:
             place, cumulative = (reservation.warehouse_id, line.sku), line.released + line.quantity
             books._touched[reservation.id].add(kinds.RELEASE)
-            books._book(place, kinds.RELEASE, line.released, reservation.id, reservation.order_id, line.number, cumulative)
-        return books.decision(command.target, closed_attempt=command.attempt) if gone else end(view, command, now)
+            books._book(
+                place,
+                kinds.RELEASE,
+                line.released,
+                reservation.id,
+                reservation.order_id,
+                line.number,
+                cumulative,
+            )
+        return (
+            books.decision(command.target, closed_attempt=command.attempt)
+            if gone
+            else end(view, command, now)
+        )
 
     end = _replace(reservations, "end", again)
 
 
 def _restocks_twice() -> None:
     returns = _module("warehouse_svc.decisions.returns")
-    book: Any = _replace(returns, "book", lambda view, command, now: book(view, replace(command, source=uuid4()), now))
+    book: Any = _replace(
+        returns,
+        "book",
+        lambda view, command, now: book(view, replace(command, source=uuid4()), now),
+    )
 
 
 def _refunds_without_ceiling() -> None:
-    _replace(_module("payment_svc.model").Payment, "refundable", property(lambda self: self.captured))
+    _replace(
+        _module("payment_svc.model").Payment, "refundable", property(lambda self: self.captured)
+    )
 
 
 def _refunds_twice() -> None:
@@ -129,7 +156,9 @@ def _refunds_twice() -> None:
 
 def _charges_with_a_new_key() -> None:
     operations = _module("payment_svc.operations")
-    authorization: Any = _replace(operations, "Authorization", lambda _key, *others: authorization(uuid4(), *others))
+    authorization: Any = _replace(
+        operations, "Authorization", lambda _key, *others: authorization(uuid4(), *others)
+    )
 
 
 def _never_puts_back() -> None:
@@ -146,14 +175,24 @@ def _revives_the_dead() -> None:
     statuses = _module("order_svc.lifecycle").Status
 
     def revives(order: Any, command: Any, now: Any) -> Any:
-        return confirm(replace(order, status=statuses.PENDING) if order.status is statuses.CANCELLED else order, command, now)
+        return confirm(
+            replace(order, status=statuses.PENDING)
+            if order.status is statuses.CANCELLED
+            else order,
+            command,
+            now,
+        )
 
     confirm = _replace(_module("order_svc.decisions.paying"), "confirm", revives)
 
 
 def _believes_old_news() -> None:
     def gullible(order: Any, command: Any, now: Any) -> Any:
-        return note(replace(order, parts=tuple(replace(part, version=0) for part in order.parts)), command, now)
+        return note(
+            replace(order, parts=tuple(replace(part, version=0) for part in order.parts)),
+            command,
+            now,
+        )
 
     note = _replace(_module("order_svc.decisions.following"), "note_fulfillment", gullible)
 
@@ -190,23 +229,59 @@ BUGS: Final[Mapping[str, Bug]] = {
         ((5.0, 4.0, Kind.KILL, "nats"), (14.0, 4.0, Kind.KILL, "nats")),
         20.0,
     ),
-    "no_dedup": Bug("a repeat has no effect", EVERY_SERVICE, _takes_repeats_for_new, {"again": True, "turn": Turn.CANCEL, "turn_s": 1.0}),
-    "release_twice": Bug("reserved units are given up once", ["warehouse"], _releases_twice, {"turn": Turn.CANCEL, "turn_s": 0.1}),
-    "release_never": Bug("what a dead order has reserved is free", ["warehouse"], _never_releases, {"cards": ("tok_declined_stolen",)}),
-    "restock_twice": Bug("a unit that comes back is booked once", ["warehouse"], _restocks_twice, {"afterwards": Afterwards.RETURN_SOME}),
+    "no_dedup": Bug(
+        "a repeat has no effect",
+        EVERY_SERVICE,
+        _takes_repeats_for_new,
+        {"again": True, "turn": Turn.CANCEL, "turn_s": 1.0},
+    ),
+    "release_twice": Bug(
+        "reserved units are given up once",
+        ["warehouse"],
+        _releases_twice,
+        {"turn": Turn.CANCEL, "turn_s": 0.1},
+    ),
+    "release_never": Bug(
+        "what a dead order has reserved is free",
+        ["warehouse"],
+        _never_releases,
+        {"cards": ("tok_declined_stolen",)},
+    ),
+    "restock_twice": Bug(
+        "a unit that comes back is booked once",
+        ["warehouse"],
+        _restocks_twice,
+        {"afterwards": Afterwards.RETURN_SOME},
+    ),
     "refund_without_ceiling": Bug(
         "no more is refunded than was captured",
         ["payment"],
         _refunds_without_ceiling,
         {"afterwards": Afterwards.REFUND_MEETS_RETURN},
     ),
-    "refund_twice": Bug("a cause is refunded once", ["payment"], _refunds_twice, {"turn": Turn.CANCEL_ITEMS, "turn_s": 2.0}),
-    "charge_with_new_key": Bug("a charge is never repeated", ["payment"], _charges_with_a_new_key, {"cards": ("tok_timeout_charged",)}),
+    "refund_twice": Bug(
+        "a cause is refunded once",
+        ["payment"],
+        _refunds_twice,
+        {"turn": Turn.CANCEL_ITEMS, "turn_s": 2.0},
+    ),
+    "charge_with_new_key": Bug(
+        "a charge is never repeated",
+        ["payment"],
+        _charges_with_a_new_key,
+        {"cards": ("tok_timeout_charged",)},
+    ),
     "never_uncommitted": Bug(
-        "units of a dead order are back on the shelf", ["warehouse"], _never_puts_back, {"turn": Turn.CANCEL, "turn_s": 3.0}
+        "units of a dead order are back on the shelf",
+        ["warehouse"],
+        _never_puts_back,
+        {"turn": Turn.CANCEL, "turn_s": 3.0},
     ),
     "revived": Bug(
-        "an order that has ended stays so", ["order"], _revives_the_dead, {"turn": Turn.CANCEL, "turn_s": 0.5, "cards": ("tok_ok_late",)}
+        "an order that has ended stays so",
+        ["order"],
+        _revives_the_dead,
+        {"turn": Turn.CANCEL, "turn_s": 0.5, "cards": ("tok_ok_late",)},
     ),
     "old_news": Bug(
         "news that is behind changes nothing",

@@ -1,6 +1,8 @@
-"""Calls as clients make them under faults: the same request, with the same request_id, until it is answered.
+"""Calls as clients make them under faults: the same request, with the same request_id, until it is
+answered.
 
-What a client may rely on is noted here: an answer that breaks it is a fault of the services, whatever went wrong around them.
+What a client may rely on is noted here: an answer that breaks it is a fault of the services,
+whatever went wrong around them.
 """
 
 import asyncio
@@ -36,10 +38,15 @@ class GaveUp(Exception):
 
 
 class Calls:
-    """The services' methods, and all that was answered beside successes: `troubles["CreateOrder OVERLOADED"]`."""
+    """The services' methods, and all that was answered beside successes: `troubles["CreateOrder
+    OVERLOADED"]`.
+    """
 
     def __init__(self, channels: Mapping[str, Channel]) -> None:
-        self.orders, self.returns = OrderServiceStub(channels["order"]), ReturnServiceStub(channels["order"])
+        self.orders, self.returns = (
+            OrderServiceStub(channels["order"]),
+            ReturnServiceStub(channels["order"]),
+        )
         self.inventory = InventoryServiceStub(channels["warehouse"])
         self.fulfillments = FulfillmentServiceStub(channels["fulfillment"])
         self.shipping = ShippingServiceStub(channels["shipping"])
@@ -49,18 +56,29 @@ class Calls:
         self.answered = 0
         self.calm_since = float("inf")  # monotonic: when the last fault was over
 
-    async def ask(self, method: Any, request: Message, *, again: bool = False, patience_s: float = float("inf")) -> Any:
-        """The method's answer; with `again` it is asked for once more, and must be about the same thing.
+    async def ask(
+        self,
+        method: Any,
+        request: Message,
+        *,
+        again: bool = False,
+        patience_s: float = float("inf"),
+    ) -> Any:
+        """The method's answer; with `again` it is asked for once more, and must be about the same
+        thing.
 
-        Raises the Failure that it was refused with; GaveUp where there is no answer within `patience_s`, or (and that is a fault)
-        long after the last fault. What was done then nobody knows.
+        Raises the Failure that it was refused with; GaveUp where there is no answer within
+        `patience_s`, or (and that is a fault) long after the last fault. What was done then nobody
+        knows.
         """
         answer = await self._until_answered(method, request, patience_s)
         if again:
             await self._repeat(method, request, answer)
         return answer
 
-    async def _until_answered(self, method: Any, request: Message, patience_s: float = float("inf")) -> Any:
+    async def _until_answered(
+        self, method: Any, request: Message, patience_s: float = float("inf")
+    ) -> Any:
         name, defects, began = verb(request), 0, time.monotonic()
         for attempt in count():
             try:
@@ -80,8 +98,11 @@ class Calls:
             if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
                 self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
                 raise GaveUp(name)
-            # Ever more slowly, and never all at once: else those who wait keep down what has just come back.
-            await asyncio.sleep(min(AGAIN_MIN_S * 2.0 ** min(attempt, 10), AGAIN_MAX_S) * random.uniform(0.5, 1.0))
+            # Ever more slowly, and never all at once: else those who wait keep down what has just
+            # come back.
+            await asyncio.sleep(
+                min(AGAIN_MIN_S * 2.0 ** min(attempt, 10), AGAIN_MAX_S) * random.uniform(0.5, 1.0)
+            )
         raise AssertionError("there is always another attempt")
 
     async def _repeat(self, method: Any, request: Message, answer: Any) -> None:
@@ -113,7 +134,9 @@ def verb(request: Message) -> str:
 
 def why(failure: Failure) -> str:
     """The reason that the service itself gave, and the code where it gave none."""
-    return failure.metadata.get("peer_reason") or failure.metadata.get("peer_code") or failure.reason
+    return (
+        failure.metadata.get("peer_reason") or failure.metadata.get("peer_code") or failure.reason
+    )
 
 
 def identity(answer: Any) -> str:
@@ -128,4 +151,9 @@ def identity(answer: Any) -> str:
 async def calling(addresses: Mapping[str, str]) -> AsyncIterator[Calls]:
     """The services at their addresses."""
     async with AsyncExitStack() as stack:
-        yield Calls({name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()})
+        yield Calls(
+            {
+                name: await stack.enter_async_context(connect(address))
+                for name, address in addresses.items()
+            }
+        )

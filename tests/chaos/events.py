@@ -1,4 +1,6 @@
-"""The broker's side: when each service last told something, and how to lose, repeat and shuffle what the broker keeps."""
+"""The broker's side: when each service last told something, and how to lose, repeat and shuffle
+what the broker keeps.
+"""
 
 import asyncio
 import random
@@ -28,11 +30,14 @@ GIVE_UP_S: Final = 20.0
 
 
 class Events:
-    """A connection of the harness's own, on no road that is tormented; it comes back by itself where the broker was away."""
+    """A connection of the harness's own, on no road that is tormented; it comes back by itself
+    where the broker was away.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.heard: dict[str, float] = dict.fromkeys(STREAMS, float("-inf"))  # monotonic, of the last event on each stream
+        # monotonic, of the last event on each stream
+        self.heard: dict[str, float] = dict.fromkeys(STREAMS, float("-inf"))
 
     @property
     def streams(self) -> JetStreamContext:
@@ -40,9 +45,12 @@ class Events:
         return self._client.jetstream(timeout=ASK_S)
 
     async def progress(self, streams: Iterable[str], since: float) -> float:
-        """Waits until something new was told on each of these streams; answers how long after `since` (monotonic) the last was."""
+        """Waits until something new was told on each of these streams; answers how long after
+        `since` (monotonic) the last was.
+        """
         names = list(streams)
-        while any(self.heard[name] <= since for name in names):  # noqa: ASYNC110  many wait for many things, and none is an Event
+        # many wait for many things, and none is an Event
+        while any(self.heard[name] <= since for name in names):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         return max(self.heard[name] for name in names) - since
 
@@ -59,7 +67,10 @@ class Events:
         total = 0
         for name in STREAMS:
             if await self._info(name):
-                total += sum((c.num_pending or 0) + (c.num_ack_pending or 0) for c in await self.streams.consumers_info(name))
+                total += sum(
+                    (c.num_pending or 0) + (c.num_ack_pending or 0)
+                    for c in await self.streams.consumers_info(name)
+                )
         return total
 
     async def told(self, stream: str) -> AsyncIterator[Msg]:
@@ -67,7 +78,11 @@ class Events:
         info = await self._info(stream)
         if info is None or not info.state.messages:
             return
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, inactive_threshold=GIVE_UP_S)
+        config = ConsumerConfig(
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.ALL,
+            inactive_threshold=GIVE_UP_S,
+        )
         subscription = await self.streams.pull_subscribe("", stream=stream, config=config)
         try:
             left = info.state.messages
@@ -100,7 +115,8 @@ class Events:
     async def shuffle(self, stream: str, chance: random.Random) -> int:
         """Publishes some of what the stream holds once more, in any order; answers how many.
 
-        With an identifier of its own for the broker, which would refuse the repeat, and the event's own for those who hear it.
+        With an identifier of its own for the broker, which would refuse the repeat, and the event's
+        own for those who hear it.
         """
         info = await self._info(stream)
         if info is None or not info.state.messages:
@@ -112,13 +128,22 @@ class Events:
                 found = await self.streams.get_msg(stream, place)
             except NotFoundError:
                 continue
-            headers = dict(found.headers or {}) | {"Nats-Msg-Id": str(uuid.UUID(int=chance.getrandbits(128), version=4))}
-            await self.streams.publish(found.subject or "", found.data or b"", stream=stream, headers=headers, timeout=ASK_S)
+            headers = dict(found.headers or {}) | {
+                "Nats-Msg-Id": str(uuid.UUID(int=chance.getrandbits(128), version=4))
+            }
+            await self.streams.publish(
+                found.subject or "",
+                found.data or b"",
+                stream=stream,
+                headers=headers,
+                timeout=ASK_S,
+            )
             sent += 1
         return sent
 
     async def steal(self, stream: str, chance: random.Random, lasts_s: float) -> int:
-        """Takes what comes to one of its consumers, as a replica would, and gives each back some seconds later; answers how many.
+        """Takes what comes to one of its consumers, as a replica would, and gives each back some
+        seconds later; answers how many.
 
         So events arrive for the first time in another order than they were told in.
         """
@@ -143,7 +168,9 @@ class Events:
         return taken
 
     async def _info(self, stream: str) -> StreamInfo | None:
-        """What the broker says of a stream; None where there is none. Patient: it may be on its way back."""
+        """What the broker says of a stream; None where there is none. Patient: it may be on its
+        way back.
+        """
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
@@ -168,7 +195,13 @@ async def listening(url: str) -> AsyncIterator[Events]:
         """It comes and goes: that is the point."""
 
     client = await nats.connect(
-        url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, ping_interval=2, connect_timeout=1, error_cb=quietly, pending_size=0
+        url,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.1,
+        ping_interval=2,
+        connect_timeout=1,
+        error_cb=quietly,
+        pending_size=0,
     )
     try:
         events = Events(client)

@@ -1,4 +1,6 @@
-"""Each kind of fault, done to a running stack, and the evidence that it struck: what happened, and not what was meant."""
+"""Each kind of fault, done to a running stack, and the evidence that it struck: what happened,
+and not what was meant.
+"""
 
 import asyncio
 import os
@@ -29,7 +31,9 @@ SILENT_S: Final = 20.0  # how long it may take until somebody uses a connection 
 
 @dataclass(slots=True)
 class Strike:
-    """What became of a fault. `evidence` is empty where nothing happened; `recovered_s` counts from its end to the next progress."""
+    """What became of a fault. `evidence` is empty where nothing happened; `recovered_s` counts
+    from its end to the next progress.
+    """
 
     fault: Fault
     began: float
@@ -40,18 +44,23 @@ class Strike:
 
 
 class Faults:
-    """Strikes a stack. Faults at the same process wait for each other; all others may be at work at once."""
+    """Strikes a stack. Faults at the same process wait for each other; all others may be at work
+    at once.
+    """
 
     def __init__(self, stack: Stack, roads: Roads, events: Events, seed: int) -> None:
         self.strikes: list[Strike] = []
-        self.unclean: list[str] = []  # processes that were asked to end, and did not do so in an orderly way
+        # processes that were asked to end, and did not do so in an orderly way
+        self.unclean: list[str] = []
         self._stack, self._roads, self._events = stack, roads, events
         self._chance = random.Random(f"details of {seed}")
         self._turns: dict[str, asyncio.Lock] = {}
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Sequence[Fault], began: float) -> None:
-        """Strikes as planned, times counted from `began` (monotonic); all is over at the return, and what was stopped goes on again."""
+        """Strikes as planned, times counted from `began` (monotonic); all is over at the return,
+        and what was stopped goes on again.
+        """
         async with asyncio.TaskGroup() as group:
             for fault in plan:
                 await asyncio.sleep(max(0.0, began + fault.at_s - time.monotonic()))
@@ -85,7 +94,9 @@ class Faults:
             task.add_done_callback(self._recoveries.discard)
 
     async def _recover(self, strike: Strike) -> None:
-        strike.recovered_s = await self._events.progress(_streams_of(strike.fault.target), strike.ended)
+        strike.recovered_s = await self._events.progress(
+            _streams_of(strike.fault.target), strike.ended
+        )
 
     async def _do(self, fault: Fault) -> str:
         target, lasts_s = fault.target, fault.lasts_s
@@ -95,11 +106,17 @@ class Faults:
             case Kind.DELETE_STREAM:
                 return _counted(await self._events.delete_stream(target), "events lost")
             case Kind.FORGET:
-                return _counted(await self._events.forget(target, self._chance), "events come again")
+                return _counted(
+                    await self._events.forget(target, self._chance), "events come again"
+                )
             case Kind.SHUFFLE:
-                return _counted(await self._events.shuffle(target, self._chance), "events again, shuffled")
+                return _counted(
+                    await self._events.shuffle(target, self._chance), "events again, shuffled"
+                )
             case Kind.STEAL:
-                return _counted(await self._events.steal(target, self._chance, lasts_s), "events late")
+                return _counted(
+                    await self._events.steal(target, self._chance, lasts_s), "events late"
+                )
         async with self._turn(target):
             match fault.kind:
                 case Kind.KILL:
@@ -128,7 +145,8 @@ class Faults:
 
     async def _freeze(self, child: Child, lasts_s: float) -> str:
         child.send(signal.SIGSTOP)
-        family = {child.pid, *descendants(child.pid)}  # PostgreSQL works in children; nobody has more of them while it is stopped
+        # PostgreSQL works in children; nobody has more of them while it is stopped
+        family = {child.pid, *descendants(child.pid)}
         _signal(family, signal.SIGSTOP)
         try:
             await asyncio.sleep(lasts_s)
@@ -145,7 +163,9 @@ class Faults:
             await self._stack.tend(self._server(target).stop)
         code = child.exit_code
         if target in self._stack.services and code != 0:
-            self.unclean.append(f"{target} (process {child.pid}) was asked to end, and ended with {code}")
+            self.unclean.append(
+                f"{target} (process {child.pid}) was asked to end, and ended with {code}"
+            )
         await asyncio.sleep(lasts_s)
         await self._start(target)
         return f"process {child.pid} ended with {code}"
@@ -247,7 +267,9 @@ class Faults:
 
 
 def _streams_of(target: str) -> Sequence[str]:
-    """Where progress is looked for after a fault: with the service that it met, or with all of them."""
+    """Where progress is looked for after a fault: with the service that it met, or with all of
+    them.
+    """
     service = target.partition(">")[0]
     if service in STREAMS:
         return (STREAMS[service],)
@@ -261,7 +283,13 @@ def _counted(count: int, what: str, enough: int | None = None) -> str:
 
 def _counts(proxy: Proxy) -> dict[str, int]:
     struck = proxy.struck
-    return {"held": struck.held, "delayed": struck.delayed, "lost": struck.lost, "stranded": struck.stranded, "cut": struck.cut}
+    return {
+        "held": struck.held,
+        "delayed": struck.delayed,
+        "lost": struck.lost,
+        "stranded": struck.stranded,
+        "cut": struck.cut,
+    }
 
 
 def _signal(pids: set[int], number: signal.Signals) -> None:
@@ -283,5 +311,6 @@ def _state(pid: int) -> str:
 async def _until(condition: Callable[[], bool], timeout_s: float) -> None:
     """Waits until the condition holds, or the time is over."""
     deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110  a proxy's count sets no asyncio.Event
+    # a proxy's count sets no asyncio.Event
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.02)

@@ -1,4 +1,6 @@
-"""What each shopper means to do, and how the world deals with each order: baskets, cards, second thoughts. Pure, all from a seed."""
+"""What each shopper means to do, and how the world deals with each order: baskets, cards, second
+thoughts. Pure, all from a seed.
+"""
 
 import random
 from collections.abc import Iterator
@@ -32,7 +34,8 @@ PRICES: Final = {
     "vase": 777,
 }
 
-# Cards as they are tried one after the other, and how often each row is met with. The sandbox's tokens say what the processor does.
+# Cards as they are tried one after the other, and how often each row is met with. The sandbox's
+# tokens say what the processor does.
 CARDS: Final = (
     (8, ("tok_ok",)),
     (2, ("tok_timeout_charged",)),
@@ -50,9 +53,12 @@ CARDS: Final = (
     (1, ("tok_refund_unavailable_once",)),
     (1, ("tok_void_timeout",)),
 )
-MANUAL: Final = frozenset({"tok_capture_timeout", "tok_void_timeout"})  # authorised first, captured by another call
-CHANGE_THEIR_MIND: Final = frozenset({"tok_declined_late"})  # pending first, then declined: a repeat is answered as it stands then
-NEVER_CAPTURED: Final = frozenset({"tok_void_timeout"})  # the order expires, and what was set aside is voided
+# authorised first, captured by another call
+MANUAL: Final = frozenset({"tok_capture_timeout", "tok_void_timeout"})
+# pending first, then declined: a repeat is answered as it stands then
+CHANGE_THEIR_MIND: Final = frozenset({"tok_declined_late"})
+# the order expires, and what was set aside is voided
+NEVER_CAPTURED: Final = frozenset({"tok_void_timeout"})
 
 
 class Turn(StrEnum):
@@ -96,7 +102,9 @@ class Afterwards(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One shopper. `again`: calls that were answered are made once more, as a lost answer would have it."""
+    """One shopper. `again`: calls that were answered are made once more, as a lost answer would
+    have it.
+    """
 
     number: int
     at_s: float

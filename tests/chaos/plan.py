@@ -64,7 +64,9 @@ LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault: `target` is a service, a server, a road ("payment>order", "order>nats") or a stream; `at_s` counts from the load's start."""
+    """A fault: `target` is a service, a server, a road ("payment>order", "order>nats") or a
+    stream; `at_s` counts from the load's start.
+    """
 
     number: int
     at_s: float
@@ -77,8 +79,12 @@ class Fault:
         return f"{self.at_s:6.1f} s  {self.kind} {self.target}{lasts}"
 
 
-def faults(seed: int, duration_s: float, roads: Sequence[str], kinds: Sequence[Kind] = tuple(Kind)) -> list[Fault]:
-    """The faults of a run. Every kind, and every target of a kind, comes as often as any other, within one."""
+def faults(
+    seed: int, duration_s: float, roads: Sequence[str], kinds: Sequence[Kind] = tuple(Kind)
+) -> list[Fault]:
+    """The faults of a run. Every kind, and every target of a kind, comes as often as any other,
+    within one.
+    """
     chance = random.Random(f"faults of {seed}")
     what = _endless(chance, kinds)
     planned: list[Fault] = []
@@ -86,8 +92,14 @@ def faults(seed: int, duration_s: float, roads: Sequence[str], kinds: Sequence[K
     at_s = FIRST_S
     while at_s < duration_s:
         kind = next(what)
-        lasts_s = min(chance.uniform(*LASTS_S[kind]), max(0.1, duration_s - at_s)) if LASTS_S[kind][1] else 0.0
-        planned.append(Fault(len(planned) + 1, round(at_s, 2), round(lasts_s, 2), kind, next(whom[kind])))
+        lasts_s = (
+            min(chance.uniform(*LASTS_S[kind]), max(0.1, duration_s - at_s))
+            if LASTS_S[kind][1]
+            else 0.0
+        )
+        planned.append(
+            Fault(len(planned) + 1, round(at_s, 2), round(lasts_s, 2), kind, next(whom[kind]))
+        )
         at_s += chance.uniform(*EVERY_S)
     return planned
 

@@ -1,4 +1,6 @@
-"""`python -m tests.chaos.prove [bug ...]`: proves the checker: plants each defect of bugs.py, and shows what a short run finds of it."""
+"""`python -m tests.chaos.prove [bug ...]`: proves the checker: plants each defect of bugs.py,
+and shows what a short run finds of it.
+"""
 
 import asyncio
 import sys
@@ -20,14 +22,20 @@ async def caught(name: str) -> Report:
     """The run that is to find the defect."""
     bug = BUGS[name]
     with reachable_folder("ordermesh-bug-") as folder:
-        wanted = Wanted(SEED, bug.duration_s, bug.plan(), bug.intents(), environment={"CHAOS_BUG": name})
+        wanted = Wanted(
+            SEED, bug.duration_s, bug.plan(), bug.intents(), environment={"CHAOS_BUG": name}
+        )
         return await run(wanted, folder)
 
 
 def main(names: Sequence[str]) -> int:
-    """What a person at a terminal sees; exit code 1 where a defect was not found, or its run did not begin."""
+    """What a person at a terminal sees; exit code 1 where a defect was not found, or its run did
+    not begin.
+    """
     if unknown := set(names) - set(BUGS):
-        sys.stderr.write(f"no such defect: {', '.join(sorted(unknown))}; there are {', '.join(BUGS)}\n")
+        sys.stderr.write(
+            f"no such defect: {', '.join(sorted(unknown))}; there are {', '.join(BUGS)}\n"
+        )
         return USAGE
     code = CAUGHT
     for name in names or BUGS:
@@ -39,7 +47,9 @@ def main(names: Sequence[str]) -> int:
 
 
 def proved(name: str) -> tuple[bool, list[str]]:
-    """Whether the run noticed the defect, and what to say of it. Services that die of it do notice; those that never ran prove nothing."""
+    """Whether the run noticed the defect, and what to say of it. Services that die of it do
+    notice; those that never ran prove nothing.
+    """
     try:
         report = asyncio.run(caught(name))
     except NotStarted as error:
@@ -53,7 +63,10 @@ def told(name: str, report: Report) -> list[str]:
     """What was found, by check, and the first of it."""
     checks = Counter(each.check for each in report.differences)
     verdict = ", ".join(f"{count} × {check}" for check, count in checks.most_common()) or "MISSED"
-    first = [f"    {each.check}: {each.subject}: {each.text}"[:200] for each in report.differences[:SHOWN]]
+    first = [
+        f"    {each.check}: {each.subject}: {each.text}"[:200]
+        for each in report.differences[:SHOWN]
+    ]
     return [f"{name} ({BUGS[name].promise}): {verdict}", *first]
 
 

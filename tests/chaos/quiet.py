@@ -27,8 +27,9 @@ RESTING: Final = frozenset(
 OPERATIONS: Final = "payment operations"
 LOOK_S: Final = 1.0
 CALM_S: Final = 3.0  # nothing is under way, for so long
-# Something is under way, and nothing has changed, for so long. Deferred events come again within ten seconds; a processor that did not
-# answer is asked again ever more slowly, and waited for as long as there is time.
+# Something is under way, and nothing has changed, for so long. Deferred events come again within
+# ten seconds; a processor that did not answer is asked again ever more slowly, and waited for as
+# long as there is time.
 STILL_S: Final = 25.0
 
 
@@ -48,7 +49,8 @@ async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Qu
     while True:
         try:
             facts, waiting = await witnesses.tell(), await events.waiting()
-        except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:  # a group: several were asked at once
+        # a group: several were asked at once
+        except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
             before, under_way = (), (f"nobody answers: {error!r}",)
         else:
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
@@ -65,10 +67,16 @@ def _under_way(facts: Facts) -> Iterator[str]:
     """What should not stay as it is."""
     if moving := sum(order.status not in RESTING for order in facts.orders.values()):
         yield f"{moving} orders"
-    if open_ := sum(operation.outcome in OPEN_OPERATIONS for payment in facts.payments for operation in payment.operations):
+    if open_ := sum(
+        operation.outcome in OPEN_OPERATIONS
+        for payment in facts.payments
+        for operation in payment.operations
+    ):
         yield f"{open_} {OPERATIONS}"
     for service, failed in facts.failed.items():
-        if deferred := sum(event.state == ops_service_pb2.FAILED_EVENT_STATE_DEFERRED for event in failed):
+        if deferred := sum(
+            event.state == ops_service_pb2.FAILED_EVENT_STATE_DEFERRED for event in failed
+        ):
             yield f"{deferred} events deferred by {service}"
     for service, outbox in facts.outboxes.items():
         if outbox.waiting_count:
@@ -82,4 +90,6 @@ def _versions(facts: Facts) -> Iterator[object]:
     for kind in (facts.returns, facts.payments, facts.fulfillments, facts.shipments):
         yield [(each.version, each.status) for each in kind]
     yield len(facts.movements)
-    yield [[(event.event_id, event.attempts) for event in failed] for failed in facts.failed.values()]
+    yield [
+        [(event.event_id, event.attempts) for event in failed] for failed in facts.failed.values()
+    ]

@@ -1,4 +1,6 @@
-"""What is said of a run, and kept: the faults that struck, what became of the orders, how quickly all recovered, what differs. Pure."""
+"""What is said of a run, and kept: the faults that struck, what became of the orders, how
+quickly all recovered, what differs. Pure.
+"""
 
 import json
 import statistics
@@ -41,37 +43,71 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        yield f"seed {self.seed}: {len(self.stories)} shoppers in {self.duration_s:.0f} s, {self.answered} calls answered"
+        yield (
+            f"seed {self.seed}: {len(self.stories)} shoppers in {self.duration_s:.0f} s,"
+            f" {self.answered} calls answered"
+        )
         yield from self._faults()
         yield "orders:    " + _told(self.orders())
-        yield "payments:  " + _told(Counter(name_of(payment_pb2.PaymentStatus, each.status) for each in self.facts.payments))
-        yield "returns:   " + _told(Counter(name_of(return_pb2.ReturnStatus, each.status) for each in self.facts.returns))
+        yield "payments:  " + _told(
+            Counter(name_of(payment_pb2.PaymentStatus, each.status) for each in self.facts.payments)
+        )
+        yield "returns:   " + _told(
+            Counter(name_of(return_pb2.ReturnStatus, each.status) for each in self.facts.returns)
+        )
         yield f"refunds:   {len(self.facts.refunds)};  stock movements: {len(self.facts.movements)}"
-        yield "refusals:  " + _told(Counter(why for story in self.stories for why in story.refusals))
+        yield "refusals:  " + _told(
+            Counter(why for story in self.stories for why in story.refusals)
+        )
         yield "calls that were made again, or refused: " + _told(Counter(self.troubles))
-        yield f"quiet after {self.quiet.seconds:.1f} s" + (f", with {', '.join(self.quiet.under_way)}" if self.quiet.under_way else "")
-        yield f"{len(self.differences)} differences" if self.differences else "no difference: every unit and every penny is accounted for"
+        yield f"quiet after {self.quiet.seconds:.1f} s" + (
+            f", with {', '.join(self.quiet.under_way)}" if self.quiet.under_way else ""
+        )
+        yield (
+            f"{len(self.differences)} differences"
+            if self.differences
+            else "no difference: every unit and every penny is accounted for"
+        )
         for each in self.differences[:SHOWN_MAX]:
-            yield f"  {each.check}: {each.subject}: {each.text}" + (f"    {each.repair}" if each.repair else "")
+            yield f"  {each.check}: {each.subject}: {each.text}" + (
+                f"    {each.repair}" if each.repair else ""
+            )
         if len(self.differences) > SHOWN_MAX:
             yield f"  and {len(self.differences) - SHOWN_MAX} more"
 
     def _faults(self) -> Iterator[str]:
         struck = [strike for strike in self.strikes if strike.evidence]
         yield f"faults that struck: {len(struck)} of {len(self.strikes)} that were tried"
-        tried, hit = Counter(strike.fault.kind for strike in self.strikes), Counter(strike.fault.kind for strike in struck)
-        yield "  " + ", ".join(f"{kind} {hit[kind]}/{count}" for kind, count in sorted(tried.items()))
+        tried, hit = (
+            Counter(strike.fault.kind for strike in self.strikes),
+            Counter(strike.fault.kind for strike in struck),
+        )
+        yield "  " + ", ".join(
+            f"{kind} {hit[kind]}/{count}" for kind, count in sorted(tried.items())
+        )
         for strike in self.strikes:
-            recovered = f", progress {strike.recovered_s:.2f} s after" if strike.recovered_s is not None else ""
-            yield f"  {strike.fault}: {strike.evidence or strike.trouble or 'met nothing'}{recovered}"
+            recovered = (
+                f", progress {strike.recovered_s:.2f} s after"
+                if strike.recovered_s is not None
+                else ""
+            )
+            yield (
+                f"  {strike.fault}: {strike.evidence or strike.trouble or 'met nothing'}{recovered}"
+            )
         times = sorted(strike.recovered_s for strike in struck if strike.recovered_s is not None)
         if times:
             slowest = ", ".join(f"{seconds:.1f}" for seconds in times[-SLOWEST:])
-            yield f"progress after a fault's end: median {statistics.median(times):.2f} s, slowest {slowest} s"
+            yield (
+                f"progress after a fault's end: median {statistics.median(times):.2f} s, slowest"
+                f" {slowest} s"
+            )
 
     def orders(self) -> Counter[str]:
         """Orders by where they stand, and why."""
-        return Counter(f"{name_of(order_pb2.OrderStatus, each.status)} ({each.status_reason})" for each in self.facts.orders.values())
+        return Counter(
+            f"{name_of(order_pb2.OrderStatus, each.status)} ({each.status_reason})"
+            for each in self.facts.orders.values()
+        )
 
     def document(self) -> str:
         """For programs, as JSON."""
@@ -95,7 +131,10 @@ class Report:
             "quiet_s": self.quiet.seconds,
             "under_way": self.quiet.under_way,
             "troubles": self.troubles,
-            "differences": [{"check": d.check, "subject": d.subject, "text": d.text, "repair": d.repair} for d in self.differences],
+            "differences": [
+                {"check": d.check, "subject": d.subject, "text": d.text, "repair": d.repair}
+                for d in self.differences
+            ],
         }
         return json.dumps(document, indent=1, default=str)
 

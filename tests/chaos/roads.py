@@ -1,4 +1,6 @@
-"""A proxy on each road from a service to what it needs: its database, the broker, the services that it calls."""
+"""A proxy on each road from a service to what it needs: its database, the broker, the services
+that it calls.
+"""
 
 import importlib
 from collections.abc import AsyncIterator, Mapping
@@ -37,10 +39,14 @@ class Roads:
             if end == "postgres":
                 url = make_url(environment["DATABASE_URL"])
                 proxy.target = url.port or 5432
-                told["DATABASE_URL"] = url.set(port=proxy.port).render_as_string(hide_password=False)
+                told["DATABASE_URL"] = url.set(port=proxy.port).render_as_string(
+                    hide_password=False
+                )
             elif end == "nats":
                 proxy.target = urlsplit(environment["NATS_URL"]).port or 4222
-                told["NATS_URL"] = environment["NATS_URL"].replace(f":{proxy.target}", f":{proxy.port}")
+                told["NATS_URL"] = environment["NATS_URL"].replace(
+                    f":{proxy.target}", f":{proxy.port}"
+                )
             else:
                 proxy.target = int(environment[f"{end.upper()}_ADDRESS"].rpartition(":")[2])
                 told[f"{end.upper()}_ADDRESS"] = f"127.0.0.1:{proxy.port}"
@@ -51,4 +57,6 @@ class Roads:
 async def open_roads() -> AsyncIterator[Roads]:
     """Proxies on all roads; where they lead is told when the stack starts."""
     async with AsyncExitStack() as stack:
-        yield Roads({road: await stack.enter_async_context(Proxy().serving()) for road in known_roads()})
+        yield Roads(
+            {road: await stack.enter_async_context(Proxy().serving()) for road in known_roads()}
+        )

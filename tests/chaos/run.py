@@ -1,4 +1,6 @@
-"""A run: a stack of its own over tormented roads, shoppers and staff, faults; then quiet, and the verdict."""
+"""A run: a stack of its own over tormented roads, shoppers and staff, faults; then quiet, and
+the verdict.
+"""
 
 import asyncio
 import time
@@ -33,7 +35,8 @@ from tests.chaos.staff import Staff
 STORY_S: Final = 90.0  # how long after the last fault a shopper may still be waiting
 QUIET_S: Final = 120.0
 SETTLE_S: Final = 2.0
-# What goes on by itself does so within seconds, so that a run need not wait for it; packages are inspected often.
+# What goes on by itself does so within seconds, so that a run need not wait for it; packages are
+# inspected often.
 ENVIRONMENT: Final = {
     "DRAIN_DELAY_S": "0.1",
     "EXPIRY_SWEEP_S": "1",
@@ -51,7 +54,9 @@ class NotStarted(DevstackError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A run as it is asked for. `program` is what runs as a service, `environment` is for the services."""
+    """A run as it is asked for. `program` is what runs as a service, `environment` is for the
+    services.
+    """
 
     seed: int
     duration_s: float
@@ -63,11 +68,18 @@ class Wanted:
 
 def by_chance(seed: int, duration_s: float, rate: float) -> Wanted:
     """A run with faults and shoppers of every kind, `rate` shoppers a second."""
-    return Wanted(seed, duration_s, plan.faults(seed, duration_s, known_roads()), list(intents(seed, duration_s, rate)))
+    return Wanted(
+        seed,
+        duration_s,
+        plan.faults(seed, duration_s, known_roads()),
+        list(intents(seed, duration_s, rate)),
+    )
 
 
 async def run(wanted: Wanted, folder: Path) -> Report:
-    """All of it; the stack's logs stay in `folder`. Raises NotStarted; another DevstackError where the services do not live to its end."""
+    """All of it; the stack's logs stay in `folder`. Raises NotStarted; another DevstackError
+    where the services do not live to its end.
+    """
     async with open_roads() as roads:
         stack = Stack(
             folder,
@@ -76,9 +88,18 @@ async def run(wanted: Wanted, folder: Path) -> Report:
             program=wanted.program,
             route=roads.route,
         )
-        async with _up(stack), calling(stack.addresses) as calls, listening(stack.nats_url) as events, witnesses(stack.addresses) as told:
+        async with (
+            _up(stack),
+            calling(stack.addresses) as calls,
+            listening(stack.nats_url) as events,
+            witnesses(stack.addresses) as told,
+        ):
             await _stock(calls)
-            faults, lookout, known = Faults(stack, roads, events, wanted.seed), Lookout(calls), dict[str, Intent]()
+            faults, lookout, known = (
+                Faults(stack, roads, events, wanted.seed),
+                Lookout(calls),
+                dict[str, Intent](),
+            )
             async with _meanwhile(lookout.run(), Staff(calls, known).run()):
                 stories = await _torment(wanted, calls, faults, Shop(calls, lookout, known))
                 calm = await quiet(told, events, timeout_s=QUIET_S)
@@ -109,7 +130,9 @@ async def _up(stack: Stack) -> AsyncIterator[None]:
 
 
 async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:
-    """Shoppers and faults, until both are through; a shopper whose order goes no further is not waited for."""
+    """Shoppers and faults, until both are through; a shopper whose order goes no further is not
+    waited for.
+    """
     began = time.monotonic()
     for intent in wanted.shoppers:
         shop.expect(intent, began)
@@ -121,7 +144,12 @@ async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> 
 
 
 async def _judged(
-    stack: Stack, calls: Calls, faults: Faults, stories: Sequence[Story], told: Witnesses, events: Events
+    stack: Stack,
+    calls: Calls,
+    faults: Faults,
+    stories: Sequence[Story],
+    told: Witnesses,
+    events: Events,
 ) -> tuple[Sequence[Difference], Facts]:
     """What the audit finds, and what must be true beside it."""
     audit = await persisting(told, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
@@ -142,9 +170,13 @@ async def _judged(
 async def _stock(calls: Calls) -> None:
     for warehouse in sorted({place for places in STOCK.values() for place in places}):
         lines = [
-            inventory_service_pb2.ReceivedLine(sku=sku, quantity=places[warehouse]) for sku, places in STOCK.items() if warehouse in places
+            inventory_service_pb2.ReceivedLine(sku=sku, quantity=places[warehouse])
+            for sku, places in STOCK.items()
+            if warehouse in places
         ]
-        request = inventory_service_pb2.ReceiveStockRequest(request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=lines)
+        request = inventory_service_pb2.ReceiveStockRequest(
+            request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=lines
+        )
         await calls.ask(calls.inventory.ReceiveStock, request)
 
 

@@ -1,7 +1,9 @@
-"""`python -m tests.chaos.service order [migrate]`: runs a service as `python -m order_svc` does, made fit for a run of minutes.
+"""`python -m tests.chaos.service order [migrate]`: runs a service as `python -m order_svc` does,
+made fit for a run of minutes.
 
-An order that nobody pays expires within seconds, so that a run sees it happen. And where CHAOS_BUG names one, a defect is planted
-(tests/chaos/bugs.py). The services themselves know nothing of either.
+An order that nobody pays expires within seconds, so that a run sees it happen. And where CHAOS_BUG
+names one, a defect is planted (tests/chaos/bugs.py). The services themselves know nothing of
+either.
 """
 
 import os

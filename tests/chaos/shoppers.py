@@ -1,4 +1,6 @@
-"""Shoppers at work: each does what it means to (intents.py), by public methods alone, and remembers what it was promised."""
+"""Shoppers at work: each does what it means to (intents.py), by public methods alone, and
+remembers what it was promised.
+"""
 
 import asyncio
 import time
@@ -16,13 +18,23 @@ from chassis.errors import Exists, Failure, NotFound
 from chassis.money import Money as Amount
 from chassis.money import from_message, to_message
 from tests.chaos.calls import Calls, GaveUp, why
-from tests.chaos.intents import CHANGE_THEIR_MIND, MANUAL, NEVER_CAPTURED, PRICES, Afterwards, Intent, Turn
+from tests.chaos.intents import (
+    CHANGE_THEIR_MIND,
+    MANUAL,
+    NEVER_CAPTURED,
+    PRICES,
+    Afterwards,
+    Intent,
+    Turn,
+)
 
 LOOK_S: Final = 0.8
 BATCH: Final = 100
 PATIENCE_S: Final = 20.0
 CURRENCY: Final = "GBP"
-RECIPIENT: Final = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+RECIPIENT: Final = order_pb2.Recipient(
+    name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
+)
 ENDS: Final = frozenset(
     {
         order_pb2.ORDER_STATUS_DELIVERED,
@@ -35,7 +47,9 @@ ENDS: Final = frozenset(
 
 @dataclass(slots=True)
 class Story:
-    """What a shopper was answered. `refusals` are legitimate; what was promised is checked at the end of the run."""
+    """What a shopper was answered. `refusals` are legitimate; what was promised is checked at
+    the end of the run.
+    """
 
     intent: Intent
     order_id: str = ""
@@ -63,12 +77,16 @@ class Lookout:
             async with self._news:
                 self._news.notify_all()
 
-    async def until(self, order_id: str, condition: Callable[[order_pb2.Order], bool]) -> order_pb2.Order:
+    async def until(
+        self, order_id: str, condition: Callable[[order_pb2.Order], bool]
+    ) -> order_pb2.Order:
         """Waits until the order fulfils the condition."""
         self._waiting[order_id] = self._waiting.get(order_id, 0) + 1
         try:
             async with self._news:
-                await self._news.wait_for(lambda: order_id in self.orders and condition(self.orders[order_id]))
+                await self._news.wait_for(
+                    lambda: order_id in self.orders and condition(self.orders[order_id])
+                )
             return self.orders[order_id]
         finally:
             self._waiting[order_id] -= 1
@@ -95,24 +113,35 @@ class Shopper:
         self._key = uuid5(run, intent.name)
 
     async def live(self, known: dict[str, Intent]) -> None:
-        """All of it. Raises nothing but bugs of the harness: what is refused stands in the story."""
+        """All of it. Raises nothing but bugs of the harness: what is refused stands in the
+        story.
+        """
         await self._bravely(self._shop(known))
 
     async def _shop(self, known: dict[str, Intent]) -> None:
         items = [
-            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=_pence(PRICES[sku]))
+            order_service_pb2.NewOrderItem(
+                sku=sku, quantity=quantity, unit_price=_pence(PRICES[sku])
+            )
             for sku, quantity in self._intent.basket
         ]
         checkout = order_service_pb2.CreateOrderRequest(
             request_id=self._id("CreateOrder"),
             external_reference=self._intent.name,
             items=items,
-            discount_amount=_pence(self._intent.number % 7),  # so that units of a line cost different amounts
+            # so that units of a line cost different amounts
+            discount_amount=_pence(self._intent.number % 7),
             shipping_amount=_pence(399 * (self._intent.number % 2)),
             recipient=RECIPIENT,
         )
-        # Who is not served leaves. If the order was placed all the same, nobody pays for it, and it expires.
-        placed = await self._calls.ask(self._calls.orders.CreateOrder, checkout, again=self._intent.again, patience_s=PATIENCE_S)
+        # Who is not served leaves. If the order was placed all the same, nobody pays for it, and it
+        # expires.
+        placed = await self._calls.ask(
+            self._calls.orders.CreateOrder,
+            checkout,
+            again=self._intent.again,
+            patience_s=PATIENCE_S,
+        )
         order: order_pb2.Order = placed.order
         self.story.order_id = order.order_id
         known[order.order_id] = self._intent
@@ -149,7 +178,9 @@ class Shopper:
             )
             again = self._intent.again and card not in CHANGE_THEIR_MIND
             try:
-                payment = (await self._calls.ask(self._calls.payments.CreatePayment, request, again=again)).payment
+                payment = (
+                    await self._calls.ask(self._calls.payments.CreatePayment, request, again=again)
+                ).payment
             except Exists:
                 return
             except Failure as failure:
@@ -161,16 +192,29 @@ class Shopper:
 
     async def _capture(self, payment: payment_pb2.Payment, card: str) -> None:
         """By hand, where the card asks for it."""
-        if card in MANUAL - NEVER_CAPTURED and payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
-            request = payment_service_pb2.CapturePaymentRequest(request_id=self._id("CapturePayment"), payment_id=payment.payment_id)
-            payment = (await self._calls.ask(self._calls.payments.CapturePayment, request, again=self._intent.again)).payment
+        if (
+            card in MANUAL - NEVER_CAPTURED
+            and payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED
+        ):
+            request = payment_service_pb2.CapturePaymentRequest(
+                request_id=self._id("CapturePayment"), payment_id=payment.payment_id
+            )
+            payment = (
+                await self._calls.ask(
+                    self._calls.payments.CapturePayment, request, again=self._intent.again
+                )
+            ).payment
         self.story.captured = payment.status == payment_pb2.PAYMENT_STATUS_CAPTURED
 
     async def _retry(self, order: order_pb2.Order) -> order_pb2.Order:
-        request = order_service_pb2.RetryOrderRequest(request_id=self._id("RetryOrder"), order_id=order.order_id)
+        request = order_service_pb2.RetryOrderRequest(
+            request_id=self._id("RetryOrder"), order_id=order.order_id
+        )
         order = await self._order(self._calls.orders.RetryOrder, request)
         await self._pay(order)
-        return await self._lookout.until(order.order_id, lambda seen: seen.status in ENDS and seen.version > order.version)
+        return await self._lookout.until(
+            order.order_id, lambda seen: seen.status in ENDS and seen.version > order.version
+        )
 
     # --- second thoughts
 
@@ -179,7 +223,9 @@ class Shopper:
         if self._intent.turn in (Turn.CANCEL_ITEMS, Turn.BOTH):
             await self._bravely(self._cancel_items(order))
         if self._intent.turn in (Turn.CANCEL, Turn.BOTH):
-            request = order_service_pb2.CancelOrderRequest(request_id=self._id("CancelOrder"), order_id=order.order_id)
+            request = order_service_pb2.CancelOrderRequest(
+                request_id=self._id("CancelOrder"), order_id=order.order_id
+            )
             await self._order(self._calls.orders.CancelOrder, request)
             self.story.cancelled = True
         if self._intent.turn is Turn.GIVE_UP:
@@ -198,11 +244,17 @@ class Shopper:
     async def _give_up(self, order: order_pb2.Order) -> None:
         """The warehouse gives up the first work that there is for the order, if it still can."""
         listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order.order_id)
-        for work in (await self._calls.ask(self._calls.fulfillments.ListFulfillments, listed)).fulfillments[:1]:
+        for work in (
+            await self._calls.ask(self._calls.fulfillments.ListFulfillments, listed)
+        ).fulfillments[:1]:
             request = fulfillment_service_pb2.CancelFulfillmentRequest(
-                request_id=self._id("CancelFulfillment"), fulfillment_id=work.fulfillment_id, note="the roof is leaking"
+                request_id=self._id("CancelFulfillment"),
+                fulfillment_id=work.fulfillment_id,
+                note="the roof is leaking",
             )
-            await self._calls.ask(self._calls.fulfillments.CancelFulfillment, request, again=self._intent.again)
+            await self._calls.ask(
+                self._calls.fulfillments.CancelFulfillment, request, again=self._intent.again
+            )
 
     # --- after the delivery
 
@@ -214,8 +266,12 @@ class Shopper:
                 await self._return(order, whole=False)
             case Afterwards.CALL_OFF:
                 made = await self._return(order, whole=False)
-                request = return_service_pb2.CancelReturnRequest(request_id=self._id("CancelReturn"), return_id=made.return_id)
-                await self._calls.ask(self._calls.returns.CancelReturn, request, again=self._intent.again)
+                request = return_service_pb2.CancelReturnRequest(
+                    request_id=self._id("CancelReturn"), return_id=made.return_id
+                )
+                await self._calls.ask(
+                    self._calls.returns.CancelReturn, request, again=self._intent.again
+                )
             case Afterwards.WITHOUT_GOODS:
                 await self._return(order, whole=False, disposition=1 + self._intent.number % 3)
             case Afterwards.GOODWILL:
@@ -223,10 +279,19 @@ class Shopper:
             case Afterwards.REFUND_MEETS_RETURN:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._bravely(self._return(order, whole=True)))
-                    group.create_task(self._bravely(self._goodwill(order, from_message(order.total_amount).minor // 2)))
+                    group.create_task(
+                        self._bravely(
+                            self._goodwill(order, from_message(order.total_amount).minor // 2)
+                        )
+                    )
 
-    async def _return(self, order: order_pb2.Order, *, whole: bool, disposition: int = 0) -> return_pb2.Return:
-        kept = [(item.line_number, sum(place.quantity for place in item.allocations)) for item in order.items]
+    async def _return(
+        self, order: order_pb2.Order, *, whole: bool, disposition: int = 0
+    ) -> return_pb2.Return:
+        kept = [
+            (item.line_number, sum(place.quantity for place in item.allocations))
+            for item in order.items
+        ]
         lines = [
             return_service_pb2.NewReturnLine(
                 line_number=line,
@@ -244,7 +309,9 @@ class Shopper:
             without_goods=bool(disposition),
             warehouse_id="london" if disposition > 1 else None,
         )
-        answer = await self._calls.ask(self._calls.returns.CreateReturn, request, again=self._intent.again)
+        answer = await self._calls.ask(
+            self._calls.returns.CreateReturn, request, again=self._intent.again
+        )
         made: return_pb2.Return = answer.order_return
         self.story.return_ids.append(made.return_id)
         return made
@@ -252,17 +319,27 @@ class Shopper:
     async def _goodwill(self, order: order_pb2.Order, amount: int) -> None:
         listed = payment_service_pb2.ListPaymentsRequest(order_id=order.order_id)
         payments = (await self._calls.ask(self._calls.payments.ListPayments, listed)).payments
-        for payment in [each for each in payments if each.attempt == order.attempt and each.captured_amount.currency_code][:1]:
+        for payment in [
+            each
+            for each in payments
+            if each.attempt == order.attempt and each.captured_amount.currency_code
+        ][:1]:
             if amount:
                 request = payment_service_pb2.RefundPaymentRequest(
-                    request_id=self._id("RefundPayment"), payment_id=payment.payment_id, amount=_pence(amount)
+                    request_id=self._id("RefundPayment"),
+                    payment_id=payment.payment_id,
+                    amount=_pence(amount),
                 )
-                await self._calls.ask(self._calls.payments.RefundPayment, request, again=self._intent.again)
+                await self._calls.ask(
+                    self._calls.payments.RefundPayment, request, again=self._intent.again
+                )
 
     # --- words
 
     async def _order(self, method: Any, request: Any) -> order_pb2.Order:
-        order: order_pb2.Order = (await self._calls.ask(method, request, again=self._intent.again)).order
+        order: order_pb2.Order = (
+            await self._calls.ask(method, request, again=self._intent.again)
+        ).order
         return order
 
     def _id(self, step: str) -> str:
@@ -270,7 +347,9 @@ class Shopper:
 
 
 class Shop:
-    """All shoppers of a run. `known` gets the intent behind each order, for those who deal with its goods."""
+    """All shoppers of a run. `known` gets the intent behind each order, for those who deal with
+    its goods.
+    """
 
     def __init__(self, calls: Calls, lookout: Lookout, known: dict[str, Intent]) -> None:
         self._calls, self._lookout, self._known = calls, lookout, known
@@ -285,7 +364,9 @@ class Shop:
         self._lives.append(asyncio.create_task(self._live(shopper, began + intent.at_s)))
 
     async def close(self, patience_s: float) -> list[Story]:
-        """Waits until all have gone, and sends away who has not after `patience_s`; their stories."""
+        """Waits until all have gone, and sends away who has not after `patience_s`; their
+        stories.
+        """
         _, waiting = await asyncio.wait(self._lives, timeout=patience_s)
         for life in waiting:
             life.cancel()

@@ -1,7 +1,9 @@
-"""Pickers, carriers, and those who look at returns: they do what they see, until they are called off.
+"""Pickers, carriers, and those who look at returns: they do what they see, until they are called
+off.
 
-What happens to each order's goods stands in its shopper's intent; what is not of this run happens as a rule. Every step's request_id is
-made of what stands there and its version (as in simulator.staff): a repeat is a repeat.
+What happens to each order's goods stands in its shopper's intent; what is not of this run happens
+as a rule. Every step's request_id is made of what stands there and its version (as in
+simulator.staff): a repeat is a repeat.
 """
 
 import asyncio
@@ -22,7 +24,9 @@ from tests.chaos.intents import Afterwards, Intent, Picking, Travel
 LOOK_S: Final = 0.5
 HANDS: Final = 24
 PAGE: Final = 1000
-CAME_BACK: Final = frozenset({shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, shipping_pb2.SHIPMENT_STATUS_VOIDED})
+CAME_BACK: Final = frozenset(
+    {shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, shipping_pb2.SHIPMENT_STATUS_VOIDED}
+)
 OPEN_RETURNS: Final = (
     return_pb2.RETURN_STATUS_REQUESTED,
     return_pb2.RETURN_STATUS_APPROVED,
@@ -42,15 +46,30 @@ class Staff:
         """Works until it is cancelled."""
         calls = self._calls
         waiting = fulfillment_service_pb2.ListFulfillmentsRequest(page_size=PAGE, statuses=AT_WORK)
-        travelling = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, statuses=list(REPORTS))
+        travelling = shipping_service_pb2.ListShipmentsRequest(
+            page_size=PAGE, statuses=list(REPORTS)
+        )
         coming = return_service_pb2.ListReturnsRequest(page_size=PAGE, statuses=OPEN_RETURNS)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._look(group, calls.fulfillments.ListFulfillments, waiting, "fulfillment", self._pick))
-            group.create_task(self._look(group, calls.shipping.ListShipments, travelling, "shipment", self._carry))
-            group.create_task(self._look(group, calls.returns.ListReturns, coming, "return", self._take_back))
+            group.create_task(
+                self._look(
+                    group, calls.fulfillments.ListFulfillments, waiting, "fulfillment", self._pick
+                )
+            )
+            group.create_task(
+                self._look(group, calls.shipping.ListShipments, travelling, "shipment", self._carry)
+            )
+            group.create_task(
+                self._look(group, calls.returns.ListReturns, coming, "return", self._take_back)
+            )
 
     async def _look(
-        self, group: asyncio.TaskGroup, method: Any, request: Message, what: str, work: Callable[[Any], Awaitable[None]]
+        self,
+        group: asyncio.TaskGroup,
+        method: Any,
+        request: Message,
+        what: str,
+        work: Callable[[Any], Awaitable[None]],
     ) -> None:
         """Finds what waits for hands, again and again, and has it done."""
         while True:
@@ -91,7 +110,9 @@ class Staff:
                 report.status = ending
                 report.carrier_event_id = f"{shipment.shipment_id}:{ending}"
                 report.request_id = _id(shipment.shipment_id, f"{ending}@{shipment.version}")
-            shipment = (await self._calls.ask(self._calls.shipping.RecordTrackingEvent, report)).shipment
+            shipment = (
+                await self._calls.ask(self._calls.shipping.RecordTrackingEvent, report)
+            ).shipment
 
     # --- at the desk for returns
 
@@ -99,7 +120,11 @@ class Staff:
         intent = self._intents.get(its.order_id)
         if its.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(its.order_id):
             return
-        if intent and intent.afterwards is Afterwards.CALL_OFF and its.status == return_pb2.RETURN_STATUS_REQUESTED:
+        if (
+            intent
+            and intent.afterwards is Afterwards.CALL_OFF
+            and its.status == return_pb2.RETURN_STATUS_REQUESTED
+        ):
             return  # the customer is about to call it off
         while (step := _next_of_return(its, intent)) is not None:
             method = getattr(self._calls.returns, verb(step))
@@ -107,7 +132,9 @@ class Staff:
 
     async def _came_back(self, order_id: str) -> bool:
         listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
-        shipments: Sequence[shipping_pb2.Shipment] = (await self._calls.ask(self._calls.shipping.ListShipments, listed)).shipments
+        shipments: Sequence[shipping_pb2.Shipment] = (
+            await self._calls.ask(self._calls.shipping.ListShipments, listed)
+        ).shipments
         return all(each.status in CAME_BACK for each in shipments)
 
 
@@ -116,7 +143,11 @@ def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Messag
     if intent is None:
         return None
     short = any(line.short_quantity for line in work.picklist)
-    if work.status == fulfillment_pb2.FULFILLMENT_STATUS_PICKING and intent.picking is Picking.SHORT and not short:
+    if (
+        work.status == fulfillment_pb2.FULFILLMENT_STATUS_PICKING
+        and intent.picking is Picking.SHORT
+        and not short
+    ):
         return _short(work)
     spoiled = any(line.spoiled_quantity for line in work.picklist)
     if (
@@ -131,7 +162,9 @@ def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Messag
             fulfillment_id=work.fulfillment_id,
             passed=False,
             note="a dent",
-            spoiled=[fulfillment_service_pb2.SpoiledUnits(line_number=line.line_number, quantity=1)],
+            spoiled=[
+                fulfillment_service_pb2.SpoiledUnits(line_number=line.line_number, quantity=1)
+            ],
         )
     return None
 
@@ -142,11 +175,20 @@ def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
     if not open_lines:
         return None
     last = open_lines[-1]
-    missing = {line.line_number: line.quantity - line.picked_quantity - (line is last) for line in open_lines}
-    scans = [fulfillment_service_pb2.Scan(sku=line.sku, quantity=units) for line in open_lines if (units := missing[line.line_number])]
+    missing = {
+        line.line_number: line.quantity - line.picked_quantity - (line is last)
+        for line in open_lines
+    }
+    scans = [
+        fulfillment_service_pb2.Scan(sku=line.sku, quantity=units)
+        for line in open_lines
+        if (units := missing[line.line_number])
+    ]
     if scans:
         return fulfillment_service_pb2.ScanItemRequest(
-            request_id=_id(work.fulfillment_id, f"ScanItem@{work.version}"), fulfillment_id=work.fulfillment_id, scans=scans
+            request_id=_id(work.fulfillment_id, f"ScanItem@{work.version}"),
+            fulfillment_id=work.fulfillment_id,
+            scans=scans,
         )
     return fulfillment_service_pb2.CompletePickingRequest(
         request_id=_id(work.fulfillment_id, f"CompletePicking@{work.version}"),
@@ -155,7 +197,9 @@ def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
     )
 
 
-def _ending(shipment: shipping_pb2.Shipment, intent: Intent | None) -> shipping_pb2.ShipmentStatus.ValueType | None:
+def _ending(
+    shipment: shipping_pb2.Shipment, intent: Intent | None
+) -> shipping_pb2.ShipmentStatus.ValueType | None:
     """How the parcel ends otherwise than at its recipient's door; None: not now."""
     if shipment.status != shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT:
         return None
@@ -173,27 +217,45 @@ def _next_of_return(its: return_pb2.Return, intent: Intent | None) -> Message | 
     match its.status:
         case return_pb2.RETURN_STATUS_REQUESTED:
             if number % 10 == 9:
-                return return_service_pb2.RejectReturnRequest(request_id=_of(its, "reject"), return_id=its.return_id)
-            return return_service_pb2.ApproveReturnRequest(request_id=_of(its, "approve"), return_id=its.return_id)
+                return return_service_pb2.RejectReturnRequest(
+                    request_id=_of(its, "reject"), return_id=its.return_id
+                )
+            return return_service_pb2.ApproveReturnRequest(
+                request_id=_of(its, "approve"), return_id=its.return_id
+            )
         case return_pb2.RETURN_STATUS_APPROVED if number % 2:
-            return return_service_pb2.MarkReturnInTransitRequest(request_id=_of(its, "transit"), return_id=its.return_id)
+            return return_service_pb2.MarkReturnInTransitRequest(
+                request_id=_of(its, "transit"), return_id=its.return_id
+            )
         case return_pb2.RETURN_STATUS_APPROVED | return_pb2.RETURN_STATUS_IN_TRANSIT:
             arrived = [
-                return_service_pb2.ReceivedReturnLine(line_number=line.line_number, quantity=line.announced_quantity)
+                return_service_pb2.ReceivedReturnLine(
+                    line_number=line.line_number, quantity=line.announced_quantity
+                )
                 for line in its.lines
                 if line.announced_quantity
             ]
             return return_service_pb2.ReceiveReturnRequest(
-                request_id=_of(its, "receive"), return_id=its.return_id, warehouse_id=("london", "paris")[number % 2], lines=arrived
+                request_id=_of(its, "receive"),
+                return_id=its.return_id,
+                warehouse_id=("london", "paris")[number % 2],
+                lines=arrived,
             )
         case return_pb2.RETURN_STATUS_RECEIVED:
             looked_at = [_inspected(line, number) for line in its.lines if _unseen(line)]
-            return return_service_pb2.InspectReturnRequest(request_id=_of(its, "inspect"), return_id=its.return_id, lines=looked_at)
+            return return_service_pb2.InspectReturnRequest(
+                request_id=_of(its, "inspect"), return_id=its.return_id, lines=looked_at
+            )
     return None
 
 
 def _unseen(line: return_pb2.ReturnLine) -> int:
-    return line.received_quantity - line.passed_quantity - line.failed_quantity - line.written_off_quantity
+    return (
+        line.received_quantity
+        - line.passed_quantity
+        - line.failed_quantity
+        - line.written_off_quantity
+    )
 
 
 def _inspected(line: return_pb2.ReturnLine, number: int) -> return_service_pb2.InspectedReturnLine:

@@ -1,4 +1,6 @@
-"""What must be true at the end of a run, beside the audit: what clients were promised, what the processor has booked, legal histories."""
+"""What must be true at the end of a run, beside the audit: what clients were promised, what the
+processor has booked, legal histories.
+"""
 
 import asyncio
 from collections import Counter
@@ -34,9 +36,14 @@ MOVING = frozenset(
 
 
 def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
-    """What was answered is so: orders placed, charged, cancelled, returns made; and nobody has two orders."""
+    """What was answered is so: orders placed, charged, cancelled, returns made; and nobody has
+    two orders.
+    """
     placed = Counter(order.external_reference for order in facts.orders.values())
-    captured = {order_id: any(minor(p.captured_amount) for p in its) for order_id, its in facts.payments_of.items()}
+    captured = {
+        order_id: any(minor(p.captured_amount) for p in its)
+        for order_id, its in facts.payments_of.items()
+    }
     returns = {each.return_id for each in facts.returns}
     for story in stories:
         who = f"{story.intent.name} of order {story.order_id}"
@@ -51,13 +58,23 @@ def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
         if story.captured and not captured.get(story.order_id):
             yield _broken("captured", who, "the payment was captured, and is not there")
         if story.cancelled and order.status != order_pb2.ORDER_STATUS_CANCELLED:
-            yield _broken("cancelled", who, f"was cancelled, and is {name_of(order_pb2.OrderStatus, order.status)}")
+            yield _broken(
+                "cancelled",
+                who,
+                f"was cancelled, and is {name_of(order_pb2.OrderStatus, order.status)}",
+            )
         for item in order.items:
-            if item.cancelled_quantity < story.cancelled_units.get(item.line_number, 0) and order.status in RESTING - {
+            if item.cancelled_quantity < story.cancelled_units.get(
+                item.line_number, 0
+            ) and order.status in RESTING - {
                 order_pb2.ORDER_STATUS_CANCELLED,
                 order_pb2.ORDER_STATUS_FAILED,
             }:
-                yield _broken("cancelled units", who, f"line {item.line_number} has {item.cancelled_quantity} cancelled units")
+                yield _broken(
+                    "cancelled units",
+                    who,
+                    f"line {item.line_number} has {item.cancelled_quantity} cancelled units",
+                )
         for return_id in set(story.return_ids) - returns:
             yield _broken("return", who, f"return {return_id} was made, and is not there")
 
@@ -66,8 +83,16 @@ def resting(facts: Facts) -> Iterator[Difference]:
     """Each order is where it may stay, and no event is deferred any more."""
     for order in facts.orders.values():
         if order.status not in RESTING:
-            text = f"{name_of(order_pb2.OrderStatus, order.status)} ({order.status_reason}), and nothing goes on"
-            yield Difference("chaos.resting", f"order {order.order_id}", text, f"omctl order get {order.order_id}")
+            text = (
+                f"{name_of(order_pb2.OrderStatus, order.status)} ({order.status_reason}), and"
+                " nothing goes on"
+            )
+            yield Difference(
+                "chaos.resting",
+                f"order {order.order_id}",
+                text,
+                f"omctl order get {order.order_id}",
+            )
     for failed in facts.failed.values():
         for event in failed:
             if event.state == ops_service_pb2.FAILED_EVENT_STATE_DEFERRED:
@@ -82,33 +107,55 @@ async def histories(facts: Facts, calls: Calls) -> list[Difference]:
     turns = asyncio.Semaphore(16)
 
     async def of(order: order_pb2.Order) -> list[Difference]:
-        request = order_service_pb2.ListOrderTransitionsRequest(order_id=order.order_id, page_size=1000)
+        request = order_service_pb2.ListOrderTransitionsRequest(
+            order_id=order.order_id, page_size=1000
+        )
         try:
             async with turns:
                 steps = (await calls.ask(calls.orders.ListOrderTransitions, request)).transitions
         except (Failure, GaveUp) as error:
-            return [_broken("history", f"order {order.order_id}", f"its transitions are not told: {error!r}")]
+            return [
+                _broken(
+                    "history", f"order {order.order_id}", f"its transitions are not told: {error!r}"
+                )
+            ]
         return list(_history(order, steps))
 
-    return [found for each in await asyncio.gather(*map(of, facts.orders.values())) for found in each]
+    return [
+        found for each in await asyncio.gather(*map(of, facts.orders.values())) for found in each
+    ]
 
 
-def _history(order: order_pb2.Order, steps: Sequence[order_pb2.OrderTransition]) -> Iterator[Difference]:
+def _history(
+    order: order_pb2.Order, steps: Sequence[order_pb2.OrderTransition]
+) -> Iterator[Difference]:
     subject = f"order {order.order_id}"
     if [step.order_version for step in steps] != list(range(1, order.version + 1)):
-        yield _broken("history", subject, f"versions {[step.order_version for step in steps]} lead to {order.version}")
+        yield _broken(
+            "history",
+            subject,
+            f"versions {[step.order_version for step in steps]} lead to {order.version}",
+        )
     before = order_pb2.ORDER_STATUS_UNSPECIFIED
     for step in steps:
         if step.old_status != before:
-            yield _broken("history", subject, f"version {step.order_version} does not begin where the one before ended")
-        old, new = (name_of(order_pb2.OrderStatus, status) for status in (step.old_status, step.new_status))
+            yield _broken(
+                "history",
+                subject,
+                f"version {step.order_version} does not begin where the one before ended",
+            )
+        old, new = (
+            name_of(order_pb2.OrderStatus, status) for status in (step.old_status, step.new_status)
+        )
         if step.old_status and old != new and Status(new) not in MOVES[Status(old)]:
             yield _broken("history", subject, f"went from {old} to {new} ({step.reason})")
         before = step.new_status
 
 
 async def published(facts: Facts, events: Events) -> list[Difference]:
-    """Whatever was lost on the way, the stream has told of each version of each order in the end."""
+    """Whatever was lost on the way, the stream has told of each version of each order in the
+    end.
+    """
     kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
     told: dict[str, set[int]] = {}
     async for message in events.told("ORDERS"):
@@ -116,36 +163,55 @@ async def published(facts: Facts, events: Events) -> list[Difference]:
             event = kind.FromString(message.data)
             told.setdefault(event.order_id, set()).add(event.order_version)
     return [
-        _broken("published", f"order {order.order_id}", f"versions {sorted(missing)} of {order.version} are not on the stream")
+        _broken(
+            "published",
+            f"order {order.order_id}",
+            f"versions {sorted(missing)} of {order.version} are not on the stream",
+        )
         for order in facts.orders.values()
         if (missing := set(range(1, order.version + 1)) - told.get(order.order_id, set()))
     ]
 
 
 async def processor(facts: Facts, database_url: str) -> list[Difference]:
-    """The processor has moved exactly the money that payments know of, under the same references."""
+    """The processor has moved exactly the money that payments know of, under the same
+    references.
+    """
     engine = create_async_engine(database_url)
     columns = (operations.c.key, operations.c.kind, operations.c.amount)
     try:
         async with engine.connect() as connection:
-            rows = (await connection.execute(select(*columns).where(operations.c.state == "succeeded"))).all()
+            rows = (
+                await connection.execute(select(*columns).where(operations.c.state == "succeeded"))
+            ).all()
     finally:
         await engine.dispose()
     theirs = {f"sbx_{row.key.hex}": row.amount for row in rows if row.kind in MONEY_MOVED}
     ours: dict[str, int] = {}
     for payment in facts.payments:
         for operation in payment.operations:
-            if operation.outcome == SUCCEEDED and operation.kind in MOVING and operation.processor_reference:
+            if (
+                operation.outcome == SUCCEEDED
+                and operation.kind in MOVING
+                and operation.processor_reference
+            ):
                 ours[operation.processor_reference] = minor(operation.amount)
     return [
-        Difference("chaos.processor", f"reference {key}", f"the processor has {theirs.get(key)}, payments {ours.get(key)}", "")
+        Difference(
+            "chaos.processor",
+            f"reference {key}",
+            f"the processor has {theirs.get(key)}, payments {ours.get(key)}",
+            "",
+        )
         for key in sorted(theirs.keys() | ours.keys())
         if theirs.get(key) != ours.get(key)
     ]
 
 
 def faults(calls: Calls, unclean: Sequence[str]) -> Iterator[Difference]:
-    """What no client should ever be answered; and each service ends in an orderly way when it is asked to."""
+    """What no client should ever be answered; and each service ends in an orderly way when it is
+    asked to.
+    """
     for text in sorted(calls.faults):
         yield Difference("chaos.answer", "clients", text, "")
     for text in unclean:

@@ -14,8 +14,12 @@ SERVICES = sorted(path.parent.name for path in Path(__file__).parents[2].glob("*
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_the_migrations_make_what_the_tables_declare(service: str, fresh_database: FreshDatabase) -> None:
-    """After all migrations the database has exactly the metadata's tables, columns, types, indexes and constraints; twice is once."""
+def test_the_migrations_make_what_the_tables_declare(
+    service: str, fresh_database: FreshDatabase
+) -> None:
+    """After all migrations the database has exactly the metadata's tables, columns, types,
+    indexes and constraints; twice is once.
+    """
     url = fresh_database()
     migrate(url, service)
     migrate(url, service)
@@ -42,11 +46,21 @@ def test_migrations_at_once_wait_for_each_other(fresh_database: FreshDatabase) -
 
 
 def _rules(connection: Connection) -> set[tuple[str, ...]]:
-    """What Alembic does not compare: checks and keys, indexes with their conditions, the values of enums."""
+    """What Alembic does not compare: checks and keys, indexes with their conditions, the values
+    of enums.
+    """
     constraints = (
-        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 'public'::regnamespace"
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint"
+        " where connamespace = 'public'::regnamespace"
     )
     indexes = "select tablename, indexname, indexdef from pg_indexes where schemaname = 'public'"
-    enums = "select typname, enumsortorder::text, enumlabel from pg_enum join pg_type on pg_type.oid = enumtypid"
-    rows = {tuple(row) for query in (constraints, indexes, enums) for row in connection.execute(text(query))}
+    enums = (
+        "select typname, enumsortorder::text, enumlabel from pg_enum join pg_type on pg_type.oid ="
+        " enumtypid"
+    )
+    rows = {
+        tuple(row)
+        for query in (constraints, indexes, enums)
+        for row in connection.execute(text(query))
+    }
     return {row for row in rows if not row[0].startswith("alembic_version")}

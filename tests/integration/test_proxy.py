@@ -1,4 +1,6 @@
-"""The proxy that stands between processes in tests does what it says, and counts it: else no fault of a run would be believed."""
+"""The proxy that stands between processes in tests does what it says, and counts it: else no
+fault of a run would be believed.
+"""
 
 import asyncio
 import contextlib
@@ -69,7 +71,9 @@ async def test_what_is_held_arrives_later(proxy: Proxy, call: Call, eventually: 
 
 
 @pytest.mark.parametrize("ways", [frozenset({ASKED}), frozenset({ANSWERED}), BOTH])
-async def test_what_is_lost_takes_its_connection_with_it(proxy: Proxy, call: Call, ways: frozenset[str]) -> None:
+async def test_what_is_lost_takes_its_connection_with_it(
+    proxy: Proxy, call: Call, ways: frozenset[str]
+) -> None:
     """Whichever way is robbed, the caller sees a connection that ended; the next one works."""
     streams = await call()
     proxy.losing = ways
@@ -87,7 +91,9 @@ async def test_what_is_late_is_counted(proxy: Proxy, call: Call) -> None:
     assert proxy.struck.delayed == 2
 
 
-async def test_a_stranded_connection_stays_silent_and_a_new_one_works(proxy: Proxy, call: Call, eventually: Eventually) -> None:
+async def test_a_stranded_connection_stays_silent_and_a_new_one_works(
+    proxy: Proxy, call: Call, eventually: Eventually
+) -> None:
     """Half-open: neither answered nor ended."""
     streams = await call()
     proxy.freeze()

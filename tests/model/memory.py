@@ -1,7 +1,8 @@
-"""A service's database in memory: what chassis.database does, without SQL, over records that a Store keeps; with a place to crash at.
+"""A service's database in memory: what chassis.database does, without SQL, over records that a
+Store keeps; with a place to crash at.
 
-The services' own decisions, operations, doors and consumers run over it as they are; what is left out here (locks, constraints,
-claims' rows) has its tests on a real PostgreSQL.
+The services' own decisions, operations, doors and consumers run over it as they are; what is left
+out here (locks, constraints, claims' rows) has its tests on a real PostgreSQL.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,11 +21,15 @@ from chassis.outgoing import OutgoingEvent
 
 
 class Crash(BaseException):
-    """The process ends here. What was committed stays; what was in hand is gone. (No handler catches it: it is no Exception.)"""
+    """The process ends here. What was committed stays; what was in hand is gone. (No handler
+    catches it: it is no Exception.)
+    """
 
 
 class Memory:
-    """Stands in for a Database: claims, one write at a time, and facts that become messages when it commits."""
+    """Stands in for a Database: claims, one write at a time, and facts that become messages when
+    it commits.
+    """
 
     def __init__(
         self,
@@ -33,10 +38,13 @@ class Memory:
         publish: Callable[[UUID, Message], None],
         point: Callable[[str], None],
     ) -> None:
-        """`publish` is given each message with its aggregate's id, in the order of the facts; `point` raises Crash where one is planned."""
+        """`publish` is given each message with its aggregate's id, in the order of the facts;
+        `point` raises Crash where one is planned.
+        """
         self._encode, self._clock, self._publish, self._point = encode, clock, publish, point
         self.claims: dict[str, tuple[bytes, UUID]] = {}
-        self.engine = self  # whoever asks for a transaction of its own gets the same silent connection
+        # whoever asks for a transaction of its own gets the same silent connection
+        self.engine = self
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[None]:
@@ -49,21 +57,36 @@ class Memory:
         """As chassis.database.Database.was_done."""
         return key in self.claims
 
-    async def write(self, commands: Sequence[Any], *, load: Any, decide: Any, save: Any) -> list[Outcome[Any]]:
+    async def write(
+        self, commands: Sequence[Any], *, load: Any, decide: Any, save: Any
+    ) -> list[Outcome[Any]]:
         """As chassis.database.Database.write."""
         once = {c.key: c for c in reversed(commands)}
         ordered = [once[key] for key in dict.fromkeys(c.key for c in commands)]
         fresh = [c for c in ordered if c.key not in self.claims]
-        repeats = {c.key: (c.target, self.claims[c.key][1]) for c in ordered if c.key in self.claims and self.claims[c.key][0] == c.digest}
-        picture = await load(None, [c for c in ordered if c.key not in self.claims or c.key in repeats], {t for _, t in repeats.values()})
+        repeats = {
+            c.key: (c.target, self.claims[c.key][1])
+            for c in ordered
+            if c.key in self.claims and self.claims[c.key][0] == c.digest
+        }
+        picture = await load(
+            None,
+            [c for c in ordered if c.key not in self.claims or c.key in repeats],
+            {t for _, t in repeats.values()},
+        )
         folded = fold(picture, fresh, decide, self._clock())
         outcomes: dict[str, Outcome[Any]] = {c.key: Reused(c.key) for c in ordered}
-        outcomes |= {key: Done(picture[known if known in picture else proposed], repeat=True) for key, (proposed, known) in repeats.items()}
+        outcomes |= {
+            key: Done(picture[known if known in picture else proposed], repeat=True)
+            for key, (proposed, known) in repeats.items()
+        }
         if fresh:
             self._point("write")
             await self._commit(fresh, folded, save)
         outcomes |= folded.outcomes
-        return [outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands]
+        return [
+            outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands
+        ]
 
     async def _commit(self, fresh: Sequence[Any], folded: Any, save: Any) -> None:
         undone = set(folded.undone)
@@ -77,10 +100,14 @@ class Memory:
 
 
 class Wire:
-    """Stands in for a channel: a call runs the peer's own door at once; a planned fault loses the question, or the answer."""
+    """Stands in for a channel: a call runs the peer's own door at once; a planned fault loses
+    the question, or the answer.
+    """
 
     def __init__(self, point: Callable[[str], None], fault: Callable[[str], str]) -> None:
-        """`fault` says what becomes of a call to a method: "" (nothing), "question" or "answer" (it is lost)."""
+        """`fault` says what becomes of a call to a method: "" (nothing), "question" or "answer"
+        (it is lost).
+        """
         self._point, self._fault = point, fault
         self._doors: dict[str, Any] = {}
 

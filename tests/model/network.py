@@ -1,4 +1,6 @@
-"""The streams in memory: every message waits for each service that listens to it, in no order, until it is acknowledged."""
+"""The streams in memory: every message waits for each service that listens to it, in no order,
+until it is acknowledged.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +32,9 @@ class Waiting:
 
 
 class Network:
-    """Who listens to what, and what waits for whom; `failed` is what an operator would have to look at, with the reason."""
+    """Who listens to what, and what waits for whom; `failed` is what an operator would have to
+    look at, with the reason.
+    """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -50,12 +54,20 @@ class Network:
         event_id = UUID(int=self._published)
         for service, handlers in self._handlers.items():
             if type(message) in handlers:
-                waiting = Waiting(service, event_id, type(message), message.SerializeToString(deterministic=True), self._clock())
+                waiting = Waiting(
+                    service,
+                    event_id,
+                    type(message),
+                    message.SerializeToString(deterministic=True),
+                    self._clock(),
+                )
                 self.waiting.append(waiting)
                 self.history.append(waiting)
 
     async def deliver(self, waiting: Waiting, *, keep: bool = False) -> str:
-        """Hands a message to its service; what came of it. It waits on where it was deferred, or (`keep`) where its ack is lost."""
+        """Hands a message to its service; what came of it. It waits on where it was deferred, or
+        (`keep`) where its ack is lost.
+        """
         consumer = f"{waiting.service}-{stream_of(subject_of(waiting.kind)).lower()}"
         delivery: Delivery[Any] = Delivery(
             waiting.event_id,

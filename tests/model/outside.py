@@ -1,4 +1,6 @@
-"""The world outside: a bank and a carrier, in memory, as the ports of payment_svc and shipping_svc ask of them."""
+"""The world outside: a bank and a carrier, in memory, as the ports of payment_svc and
+shipping_svc ask of them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,9 @@ DECLINED = "tok_declined"
 
 
 class Bank:
-    """A card processor: idempotent on its keys; `lost` says whether this answer is lost after its effect."""
+    """A card processor: idempotent on its keys; `lost` says whether this answer is lost after
+    its effect.
+    """
 
     def __init__(self, lost: Callable[[], bool]) -> None:
         self._lost = lost
@@ -58,23 +62,36 @@ class Bank:
 
 
 class Carrier:
-    """A carrier that takes labels back until it has reported anything of a parcel; `lost`: whether this answer is, after its effect."""
+    """A carrier that takes labels back until it has reported anything of a parcel; `lost`:
+    whether this answer is, after its effect.
+    """
 
     name = "carrier"
 
     def __init__(self, reported: Callable[[str], bool], lost: Callable[[], bool]) -> None:
         self._reported, self._lost = reported, lost
-        self.bought: dict[str, tuple[Label, Sequence[Parcel]]] = {}  # by the key of the purchase: the label, and what it is for
+        # by the key of the purchase: the label, and what it is for
+        self.bought: dict[str, tuple[Label, Sequence[Parcel]]] = {}
         self.recalled: dict[str, Recalled] = {}  # by the key of the purchase
 
-    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
-        label, _ = self.bought.setdefault(key, (Label(f"T{len(self.bought) + 1}", b"label", "text/plain"), parcels))
+    async def buy_label(
+        self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
+    ) -> Label:
+        label, _ = self.bought.setdefault(
+            key, (Label(f"T{len(self.bought) + 1}", b"label", "text/plain"), parcels)
+        )
         if self._lost():
             raise TimeoutError
         return label
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
+    async def recall(
+        self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
+    ) -> Recalled:
         reported = tracking_number and self._reported(tracking_number)
         if self.recalled.get(purchase) is not Recalled.VOIDED:
-            self.recalled[purchase] = (Recalled.RETURNING if bring_back else Recalled.TOO_LATE) if reported else Recalled.VOIDED
+            self.recalled[purchase] = (
+                (Recalled.RETURNING if bring_back else Recalled.TOO_LATE)
+                if reported
+                else Recalled.VOIDED
+            )
         return self.recalled[purchase]

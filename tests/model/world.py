@@ -1,7 +1,8 @@
-"""The five services in one process: their own doors, consumers, operations, decisions and wire, over memory in the place of PostgreSQL,
-NATS and gRPC; and everybody who works with them.
+"""The five services in one process: their own doors, consumers, operations, decisions and wire,
+over memory in the place of PostgreSQL, NATS and gRPC; and everybody who works with them.
 
-A World is entered (`with World() as world`): meanwhile the services' operations find these stores. Faults are planned by `plan`.
+A World is entered (`with World() as world`): meanwhile the services' operations find these stores.
+Faults are planned by `plan`.
 """
 
 import asyncio
@@ -63,22 +64,36 @@ from tests.model.outside import Bank, Carrier
 from tests.model.stores import Accounts, Jobs, Orders, Parcels, Stock
 from warehouse_svc.lifecycle import MovementKind
 
-RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+RECIPIENT = order_pb2.Recipient(
+    name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
+)
 PRICE = Money(currency_code="GBP", units=2, nanos=500_000_000)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 INSPECTED = "lamp"  # packages with this SKU are inspected before they leave
 
 
 class World:
-    """All of it. Attributes are the stores, the network, the bank and the carrier; methods are what people do."""
+    """All of it. Attributes are the stores, the network, the bank and the carrier; methods are
+    what people do.
+    """
 
     def __init__(self) -> None:
         self.now = NOON
-        self.plan: list[str] = []  # faults to come, each of which strikes once: "crash", "question", "answer", "bank", "carrier"
+        # faults to come, each of which strikes once: "crash", "question", "answer", "bank",
+        # "carrier"
+        self.plan: list[str] = []
         self.struck: list[str] = []
         self.network = Network(self.clock)
-        self.stock, self.accounts, self.parcels = Stock(self.clock), Accounts(self.clock), Parcels(self.clock)
-        self._wire, self._loop, self._patches = Wire(self._point, self._fault), asyncio.new_event_loop(), ExitStack()
+        self.stock, self.accounts, self.parcels = (
+            Stock(self.clock),
+            Accounts(self.clock),
+            Parcels(self.clock),
+        )
+        self._wire, self._loop, self._patches = (
+            Wire(self._point, self._fault),
+            asyncio.new_event_loop(),
+            ExitStack(),
+        )
         self.bank = Bank(lambda: self._strikes("bank"))
         self.carrier = Carrier(self._is_reported, lambda: self._strikes("carrier"))
         self._ids = count(1)
@@ -88,7 +103,10 @@ class World:
 
     def _build(self) -> None:
         channel: Any = self._wire
-        memory = {name: Memory(wire.event, self.clock, self.network.publish, self._point) for name, wire in WIRES.items()}
+        memory = {
+            name: Memory(wire.event, self.clock, self.network.publish, self._point)
+            for name, wire in WIRES.items()
+        }
         self.orders = Orders(self.clock)
         self.jobs = Jobs()
         of: dict[str, Any] = dict(memory)
@@ -96,12 +114,21 @@ class World:
         returns = order_svc.operations.ReturnOperations(of["order"])
         warehouse = warehouse_svc.operations.Operations(of["warehouse"])
         bank: Any = self.bank
-        payment = payment_svc.operations.Operations(of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank")
-        warehouse_peer, shipping_peer = fulfillment_svc.peers.Warehouse(channel), fulfillment_svc.peers.Shipping(channel)
+        payment = payment_svc.operations.Operations(
+            of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank"
+        )
+        warehouse_peer, shipping_peer = (
+            fulfillment_svc.peers.Warehouse(channel),
+            fulfillment_svc.peers.Shipping(channel),
+        )
         policy = InspectionPolicy(skus=frozenset({INSPECTED}))
-        fulfillment = fulfillment_svc.operations.Operations(of["fulfillment"], warehouse_peer, shipping_peer, policy)
+        fulfillment = fulfillment_svc.operations.Operations(
+            of["fulfillment"], warehouse_peer, shipping_peer, policy
+        )
         carrier: Any = self.carrier
-        shipping = shipping_svc.operations.Operations(of["shipping"], shipping_svc.peers.Orders(channel), carrier)
+        shipping = shipping_svc.operations.Operations(
+            of["shipping"], shipping_svc.peers.Orders(channel), carrier
+        )
         self.workers = {
             "expire orders": order.expire_orders,
             "expire reservations": warehouse.expire_reservations,
@@ -113,18 +140,28 @@ class World:
         self.doors: dict[str, Any] = {
             "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(order),
             "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(returns),
-            "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(warehouse),
-            "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(warehouse),
+            "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(
+                warehouse
+            ),
+            "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
+                warehouse
+            ),
             "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
-            "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(fulfillment),
+            "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
+                fulfillment
+            ),
             "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(shipping),
         }
         for name, door in self.doors.items():
             self._wire.serve(name, door)
         self.network.listen("order", dict(order_svc.consumers.Consumers(order).handlers))
-        self.network.listen("warehouse", dict(warehouse_svc.consumers.Consumers(warehouse).handlers))
+        self.network.listen(
+            "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse).handlers)
+        )
         self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
-        self.network.listen("fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers))
+        self.network.listen(
+            "fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers)
+        )
         self.network.listen("shipping", dict(shipping_svc.consumers.Consumers(shipping).handlers))
 
     def __enter__(self) -> Self:
@@ -142,7 +179,9 @@ class World:
             if hasattr(module, "uuid7"):
                 self._patches.enter_context(patch.object(module, "uuid7", self.new_id))
         self._patches.enter_context(patch("chassis.crash.point", self._point))
-        self._patches.enter_context(patch.object(order_svc.operations.releasing, "BACK_OFF_S", (0.0, 0.0)))
+        self._patches.enter_context(
+            patch.object(order_svc.operations.releasing, "BACK_OFF_S", (0.0, 0.0))
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -175,7 +214,9 @@ class World:
         return next((fault for fault in ("question", "answer") if self._strikes(fault)), "")
 
     def run(self, work: Awaitable[Any]) -> Any:
-        """What comes of it: an answer, the Failure that it raised, or None where the process crashed on the way."""
+        """What comes of it: an answer, the Failure that it raised, or None where the process
+        crashed on the way.
+        """
 
         async def outcome() -> Any:
             try:
@@ -199,15 +240,29 @@ class World:
         return str(UUID(int=next(self._ids) | 4 << 76 | 0b10 << 62))
 
     def receive(self, warehouse_id: str, **quantities: int) -> Any:
-        lines = [inventory_service_pb2.ReceivedLine(sku=sku, quantity=quantity) for sku, quantity in quantities.items()]
-        return self.call(inventory_service_pb2.ReceiveStockRequest(request_id=self.request_id(), warehouse_id=warehouse_id, lines=lines))
+        lines = [
+            inventory_service_pb2.ReceivedLine(sku=sku, quantity=quantity)
+            for sku, quantity in quantities.items()
+        ]
+        return self.call(
+            inventory_service_pb2.ReceiveStockRequest(
+                request_id=self.request_id(), warehouse_id=warehouse_id, lines=lines
+            )
+        )
 
     def checkout(self, *lines: tuple[str, int]) -> order_service_pb2.CreateOrderRequest:
-        items = [order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=PRICE) for sku, quantity in lines]
-        return order_service_pb2.CreateOrderRequest(request_id=self.request_id(), items=items, recipient=RECIPIENT)
+        items = [
+            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=PRICE)
+            for sku, quantity in lines
+        ]
+        return order_service_pb2.CreateOrderRequest(
+            request_id=self.request_id(), items=items, recipient=RECIPIENT
+        )
 
     def payment(self, order_id: UUID, token: str) -> payment_service_pb2.CreatePaymentRequest:
-        return payment_service_pb2.CreatePaymentRequest(request_id=self.request_id(), order_id=str(order_id), payment_method_token=token)
+        return payment_service_pb2.CreatePaymentRequest(
+            request_id=self.request_id(), order_id=str(order_id), payment_method_token=token
+        )
 
     def step(self, fulfillment_id: UUID) -> Any:
         """The next step of whoever works on these goods."""
@@ -241,7 +296,9 @@ class World:
     # --- until nothing happens any more
 
     def come_to_rest(self) -> None:
-        """No more faults; every message arrives, every worker works, people finish what they have begun, and parcels come home."""
+        """No more faults; every message arrives, every worker works, people finish what they
+        have begun, and parcels come home.
+        """
         self.plan.clear()
         for _ in range(60):
             before = self.state()
@@ -258,11 +315,19 @@ class World:
             self._fill_shelves()
             if not self.network.waiting and self.state() == before:
                 return
-        raise AssertionError(f"it does not come to rest; waiting: {[str(each) for each in self.network.waiting]}")
+        raise AssertionError(
+            f"it does not come to rest; waiting: {[str(each) for each in self.network.waiting]}"
+        )
 
     def state(self) -> object:
         """All that there is, as far as it can change."""
-        stores = (self.orders.orders, self.stock.holdings, self.accounts.accounts, self.jobs.jobs, self.parcels.shipments)
+        stores = (
+            self.orders.orders,
+            self.stock.holdings,
+            self.accounts.accounts,
+            self.jobs.jobs,
+            self.parcels.shipments,
+        )
         return [dict(store) for store in stores], len(self.stock.ledger)
 
     def _carry(self) -> None:
@@ -271,27 +336,44 @@ class World:
                 self.report(its.id, "RETURNED_TO_SENDER" if its.recall_time else "DELIVERED")
 
     def _fill_shelves(self) -> None:
-        """An operator receives what a shelf was short of when a parcel left after its void, and has that event replayed."""
+        """An operator receives what a shelf was short of when a parcel left after its void, and
+        has that event replayed.
+        """
         for waiting, failure in list(self.network.failed):
             if failure.reason == "SHELF_SHORTAGE":
                 for short in failure.violations:
-                    self.receive(failure.metadata["warehouse_id"], **{short.subject: int(short.description.split()[0])})
+                    self.receive(
+                        failure.metadata["warehouse_id"],
+                        **{short.subject: int(short.description.split()[0])},
+                    )
                 self.network.failed.remove((waiting, failure))
                 self.network.waiting.append(waiting)
 
     def carried_off(self) -> Counter[tuple[str, str, int]]:
-        """What the carrier has had in its hands, by what it has reported: units by order, warehouse and line, as they were packed."""
+        """What the carrier has had in its hands, by what it has reported: units by order,
+        warehouse and line, as they were packed.
+        """
         packed: dict[tuple[str, int], Fulfillment] = {}
         for sent in self.network.history:
             if sent.kind is FulfillmentStatusChanged:
                 event = FulfillmentStatusChanged.FromString(sent.payload)
                 if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_READY:
-                    packed[event.fulfillment.fulfillment_id, event.fulfillment.version] = event.fulfillment
+                    packed[event.fulfillment.fulfillment_id, event.fulfillment.version] = (
+                        event.fulfillment
+                    )
         units: Counter[tuple[str, str, int]] = Counter()
         for id in {row.shipment_id for row in self.parcels.reports}:
             its = self.parcels.shipments[id]
-            ready = max(version for work, version in packed if work == str(its.fulfillment_id) and version <= its.fulfillment_version)
-            for item in (item for package in packed[str(its.fulfillment_id), ready].packages for item in package.items):
+            ready = max(
+                version
+                for work, version in packed
+                if work == str(its.fulfillment_id) and version <= its.fulfillment_version
+            )
+            for item in (
+                item
+                for package in packed[str(its.fulfillment_id), ready].packages
+                for item in package.items
+            ):
                 units[str(its.order_id), its.warehouse_id, item.line_number] += item.quantity
         return units
 
@@ -304,7 +386,9 @@ class World:
         return units
 
     def _take_back(self) -> None:
-        """What is to come back arrives, and is inspected: the first line's units are good, the others damaged."""
+        """What is to come back arrives, and is inspected: the first line's units are good, the
+        others damaged.
+        """
         for order in list(self.orders.orders.values()):
             for each in order.rmas:
                 its = order_svc.wire.order_return(each)
@@ -314,21 +398,47 @@ class World:
     def advance_return(self, its: return_pb2.Return) -> None:
         """One step of a return that is under way."""
         if its.status == return_pb2.RETURN_STATUS_REQUESTED:
-            self.call(return_service_pb2.ApproveReturnRequest(request_id=self.request_id(), return_id=its.return_id))
+            self.call(
+                return_service_pb2.ApproveReturnRequest(
+                    request_id=self.request_id(), return_id=its.return_id
+                )
+            )
         elif its.status == return_pb2.RETURN_STATUS_RECEIVED:
-            left = [(line.line_number, line.received_quantity - line.passed_quantity - line.failed_quantity) for line in its.lines]
+            left = [
+                (
+                    line.line_number,
+                    line.received_quantity - line.passed_quantity - line.failed_quantity,
+                )
+                for line in its.lines
+            ]
             lines = [
-                return_service_pb2.InspectedReturnLine(line_number=n, **{"passed_quantity" if n == 1 else "failed_quantity": units})
+                return_service_pb2.InspectedReturnLine(
+                    line_number=n, **{"passed_quantity" if n == 1 else "failed_quantity": units}
+                )
                 for n, units in left
                 if units
             ]
-            self.call(return_service_pb2.InspectReturnRequest(request_id=self.request_id(), return_id=its.return_id, lines=lines))
+            self.call(
+                return_service_pb2.InspectReturnRequest(
+                    request_id=self.request_id(), return_id=its.return_id, lines=lines
+                )
+            )
         else:
-            announced = [(line.line_number, line.announced_quantity) for line in its.lines if line.announced_quantity]
-            received = [return_service_pb2.ReceivedReturnLine(line_number=n, quantity=units) for n, units in announced]
+            announced = [
+                (line.line_number, line.announced_quantity)
+                for line in its.lines
+                if line.announced_quantity
+            ]
+            received = [
+                return_service_pb2.ReceivedReturnLine(line_number=n, quantity=units)
+                for n, units in announced
+            ]
             self.call(
                 return_service_pb2.ReceiveReturnRequest(
-                    request_id=self.request_id(), return_id=its.return_id, warehouse_id="london", lines=received
+                    request_id=self.request_id(),
+                    return_id=its.return_id,
+                    warehouse_id="london",
+                    lines=received,
                 )
             )
 
@@ -336,25 +446,52 @@ class World:
 
     def facts(self) -> Facts:
         """The same facts that `omctl audit` reads over the services' methods."""
-        orders = {str(order.id): order_svc.wire.order(order) for order in self.orders.orders.values()}
+        orders = {
+            str(order.id): order_svc.wire.order(order) for order in self.orders.orders.values()
+        }
         payments = [p for account in self.accounts.accounts.values() for p in account.payments]
         return Facts(
             time=self.now,
             orders=orders,
-            returns=[order_svc.wire.order_return(each) for order in self.orders.orders.values() for each in order.rmas],
+            returns=[
+                order_svc.wire.order_return(each)
+                for order in self.orders.orders.values()
+                for each in order.rmas
+            ],
             levels=[warehouse_svc.wire.stock_level(level) for level in self.stock.levels.values()],
             movements=[warehouse_svc.wire.movement(row) for row in self.stock.ledger],
-            reservations=[warehouse_svc.wire.reservation(r) for h in self.stock.holdings.values() for r in h.reservations],
+            reservations=[
+                warehouse_svc.wire.reservation(r)
+                for h in self.stock.holdings.values()
+                for r in h.reservations
+            ],
             payments=[payment_svc.wire.payment(p) for p in payments],
-            refunds=[payment_svc.wire.refund(p.refund(o)) for p in payments for o in p.operations if o.kind is Kind.REFUND],
-            fulfillments=[fulfillment_svc.wire.fulfillment(each) for each in self.jobs.works.values()],
-            shipments=[shipping_svc.wire.shipment(each) for each in self.parcels.shipments.values()],
-            failed={"all": [failed_event(waiting.service, failure) for waiting, failure in self.network.failed]},
+            refunds=[
+                payment_svc.wire.refund(p.refund(o))
+                for p in payments
+                for o in p.operations
+                if o.kind is Kind.REFUND
+            ],
+            fulfillments=[
+                fulfillment_svc.wire.fulfillment(each) for each in self.jobs.works.values()
+            ],
+            shipments=[
+                shipping_svc.wire.shipment(each) for each in self.parcels.shipments.values()
+            ],
+            failed={
+                "all": [
+                    failed_event(waiting.service, failure)
+                    for waiting, failure in self.network.failed
+                ]
+            },
             outboxes={},
         )
 
     def _is_reported(self, number: str) -> bool:
-        return any(self.parcels.shipments[row.shipment_id].tracking_number == number for row in self.parcels.reports)
+        return any(
+            self.parcels.shipments[row.shipment_id].tracking_number == number
+            for row in self.parcels.reports
+        )
 
 
 def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:

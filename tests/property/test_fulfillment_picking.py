@@ -1,4 +1,6 @@
-"""Picking under random scans: whatever is scanned, in whatever order and pieces, no line ever holds a unit too many."""
+"""Picking under random scans: whatever is scanned, in whatever order and pieces, no line ever
+holds a unit too many.
+"""
 
 from collections import Counter
 
@@ -13,14 +15,22 @@ from tests.unit.fulfillment.samples import decide_one as decide
 
 SKUS = st.sampled_from(["mug", "MUG", "Lamp, blue", "茶"])
 PICKLISTS = st.lists(st.tuples(SKUS, st.integers(1, 6)), min_size=1, max_size=6).map(
-    lambda rows: tuple(Line(number, sku, quantity) for number, (sku, quantity) in enumerate(rows, 1))
+    lambda rows: tuple(
+        Line(number, sku, quantity) for number, (sku, quantity) in enumerate(rows, 1)
+    )
 )
-REQUESTS = st.lists(st.lists(st.builds(Scan, SKUS, st.integers(1, 8)), min_size=1, max_size=4), max_size=12)
+REQUESTS = st.lists(
+    st.lists(st.builds(Scan, SKUS, st.integers(1, 8)), min_size=1, max_size=4), max_size=12
+)
 
 
 @given(PICKLISTS, REQUESTS)
-def test_nothing_is_ever_picked_beyond_the_picklist(lines: tuple[Line, ...], requests: list[list[Scan]]) -> None:
-    """A request is taken exactly when every SKU in it has so many units open, and then counts each unit once; a refused one counts none."""
+def test_nothing_is_ever_picked_beyond_the_picklist(
+    lines: tuple[Line, ...], requests: list[list[Scan]]
+) -> None:
+    """A request is taken exactly when every SKU in it has so many units open, and then counts
+    each unit once; a refused one counts none.
+    """
     fulfillment = standing(Status.PICKING, lines)
     wanted, picked = Counter[str](), Counter[str]()
     for line in lines:
@@ -43,9 +53,12 @@ def test_nothing_is_ever_picked_beyond_the_picklist(lines: tuple[Line, ...], req
 
 @given(PICKLISTS, st.randoms(use_true_random=False))
 def test_unit_by_unit_is_the_same_as_all_at_once(lines: tuple[Line, ...], random: object) -> None:
-    """The counts at the end do not depend on the order of the scans: every unit of the picklist, scanned singly in any order, closes it."""
+    """The counts at the end do not depend on the order of the scans: every unit of the picklist,
+    scanned singly in any order, closes it.
+    """
     units = [Scan(line.sku, 1) for line in lines for _ in range(line.quantity)]
-    random.shuffle(units)  # type: ignore[attr-defined]  # a random.Random, which hypothesis does not say
+    # a random.Random, which hypothesis does not say
+    random.shuffle(units)  # type: ignore[attr-defined]
     fulfillment = standing(Status.PICKING, lines)
     for unit in units:
         fulfillment = decide(fulfillment, envelope(ScanItems, scans=(unit,)), NOW).record

@@ -1,8 +1,10 @@
-"""The model: order, warehouse, payment, fulfilment and shipping together, by their own rules, under any sequence of what people do and
-what goes wrong: messages lost, doubled and shuffled, answers lost, processes that crash between any two steps.
+"""The model: order, warehouse, payment, fulfilment and shipping together, by their own rules, under
+any sequence of what people do and what goes wrong: messages lost, doubled and shuffled, answers
+lost, processes that crash between any two steps.
 
-Whatever has happened: nothing is oversold, no balance is negative, money given back never exceeds what was taken. And from wherever it has
-come to, everything comes to rest by itself: every order at an end, every unit and every penny where it belongs, as an audit sees it.
+Whatever has happened: nothing is oversold, no balance is negative, money given back never exceeds
+what was taken. And from wherever it has come to, everything comes to rest by itself: every order at
+an end, every unit and every penny where it belongs, as an audit sees it.
 """
 
 from collections import Counter
@@ -74,47 +76,78 @@ class Shop(RuleBasedStateMachine):
     @rule(n=which, really=seldom)
     def cancel(self, n: int, really: bool) -> None:
         if really:
-            self._ask(order_service_pb2.CancelOrderRequest(request_id=self.world.request_id(), order_id=str(self._order(n))))
+            self._ask(
+                order_service_pb2.CancelOrderRequest(
+                    request_id=self.world.request_id(), order_id=str(self._order(n))
+                )
+            )
 
     @precondition(lambda self: self.world.orders.orders)
     @rule(n=which, units=st.integers(1, 2))
     def cancel_items(self, n: int, units: int) -> None:
         line = order_service_pb2.CancelledLine(line_number=1, quantity=units)
-        self._ask(order_service_pb2.CancelOrderItemsRequest(request_id=self.world.request_id(), order_id=str(self._order(n)), lines=[line]))
+        self._ask(
+            order_service_pb2.CancelOrderItemsRequest(
+                request_id=self.world.request_id(), order_id=str(self._order(n)), lines=[line]
+            )
+        )
 
     @precondition(lambda self: self.world.orders.orders)
     @rule(n=which, really=seldom)
     def take_its_stock_away(self, n: int, really: bool) -> None:
-        """Somebody releases at the warehouse what the order counts on: where it is paid then, it fails."""
+        """Somebody releases at the warehouse what the order counts on: where it is paid then, it
+        fails.
+        """
         if really:
             attempt = reservation_service_pb2.OrderAttempt(order_id=str(self._order(n)), attempt=1)
-            self._ask(reservation_service_pb2.ReleaseReservationRequest(request_id=self.world.request_id(), order_attempt=attempt))
+            self._ask(
+                reservation_service_pb2.ReleaseReservationRequest(
+                    request_id=self.world.request_id(), order_attempt=attempt
+                )
+            )
 
-    @precondition(lambda self: any(order.status is Status.FAILED for order in self.world.orders.orders.values()))
+    @precondition(
+        lambda self: any(
+            order.status is Status.FAILED for order in self.world.orders.orders.values()
+        )
+    )
     @rule(n=which)
     def retry(self, n: int) -> None:
-        self._ask(order_service_pb2.RetryOrderRequest(request_id=self.world.request_id(), order_id=str(self._order(n))))
+        self._ask(
+            order_service_pb2.RetryOrderRequest(
+                request_id=self.world.request_id(), order_id=str(self._order(n))
+            )
+        )
 
     @precondition(lambda self: self.world.jobs.works)
     @rule(n=which)
     def work(self, n: int) -> None:
         self._sound(self.world.step(self._work(n)))
 
-    @precondition(lambda self: any(w.status is WorkStatus.PICKING for w in self.world.jobs.works.values()))
+    @precondition(
+        lambda self: any(w.status is WorkStatus.PICKING for w in self.world.jobs.works.values())
+    )
     @rule(n=which)
     def close_short(self, n: int) -> None:
         its = self.world.jobs.works[self._work(n)]
         request = fulfillment_service_pb2.CompletePickingRequest(
-            request_id=self.world.request_id(), fulfillment_id=str(its.id), short_line_numbers=[line.line_number for line in its.lines]
+            request_id=self.world.request_id(),
+            fulfillment_id=str(its.id),
+            short_line_numbers=[line.line_number for line in its.lines],
         )
         self._ask(request)
 
-    @precondition(lambda self: any(w.status is WorkStatus.PACKED for w in self.world.jobs.works.values()))
+    @precondition(
+        lambda self: any(w.status is WorkStatus.PACKED for w in self.world.jobs.works.values())
+    )
     @rule(n=which)
     def spoil(self, n: int) -> None:
         spoiled = [fulfillment_service_pb2.SpoiledUnits(line_number=1, quantity=1)]
         request = fulfillment_service_pb2.RecordInspectionRequest(
-            request_id=self.world.request_id(), fulfillment_id=str(self._work(n)), passed=False, spoiled=spoiled
+            request_id=self.world.request_id(),
+            fulfillment_id=str(self._work(n)),
+            passed=False,
+            spoiled=spoiled,
         )
         self._ask(request)
 
@@ -123,11 +156,18 @@ class Shop(RuleBasedStateMachine):
     def give_work_up(self, n: int, really: bool) -> None:
         if really:
             self._ask(
-                fulfillment_service_pb2.CancelFulfillmentRequest(request_id=self.world.request_id(), fulfillment_id=str(self._work(n)))
+                fulfillment_service_pb2.CancelFulfillmentRequest(
+                    request_id=self.world.request_id(), fulfillment_id=str(self._work(n))
+                )
             )
 
     @precondition(lambda self: self.world.parcels.shipments)
-    @rule(n=which, status=st.sampled_from(["IN_TRANSIT", "DELIVERED", "DELIVERED", "LOST", "RETURNED_TO_SENDER"]))
+    @rule(
+        n=which,
+        status=st.sampled_from(
+            ["IN_TRANSIT", "DELIVERED", "DELIVERED", "LOST", "RETURNED_TO_SENDER"]
+        ),
+    )
     def report(self, n: int, status: str) -> None:
         shipment = self._shipment(n)
         if self.world.parcels.shipments[shipment].tracking_number:
@@ -136,30 +176,55 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.world.parcels.shipments)
     @rule(n=which)
     def recall(self, n: int) -> None:
-        self._ask(shipping_service_pb2.CancelShipmentRequest(request_id=self.world.request_id(), shipment_id=str(self._shipment(n))))
+        self._ask(
+            shipping_service_pb2.CancelShipmentRequest(
+                request_id=self.world.request_id(), shipment_id=str(self._shipment(n))
+            )
+        )
 
-    @precondition(lambda self: any(order.status is Status.DELIVERED for order in self.world.orders.orders.values()))
+    @precondition(
+        lambda self: any(
+            order.status is Status.DELIVERED for order in self.world.orders.orders.values()
+        )
+    )
     @rule(n=which, units=st.integers(1, 2), without_goods=st.booleans())
     def send_back(self, n: int, units: int, without_goods: bool) -> None:
-        disposition = return_pb2.STOCK_DISPOSITION_NONE if without_goods else return_pb2.STOCK_DISPOSITION_UNSPECIFIED
-        line = return_service_pb2.NewReturnLine(line_number=1, quantity=units, disposition=disposition)
+        disposition = (
+            return_pb2.STOCK_DISPOSITION_NONE
+            if without_goods
+            else return_pb2.STOCK_DISPOSITION_UNSPECIFIED
+        )
+        line = return_service_pb2.NewReturnLine(
+            line_number=1, quantity=units, disposition=disposition
+        )
         request = return_service_pb2.CreateReturnRequest(
-            request_id=self.world.request_id(), order_id=str(self._order(n)), lines=[line], without_goods=without_goods
+            request_id=self.world.request_id(),
+            order_id=str(self._order(n)),
+            lines=[line],
+            without_goods=without_goods,
         )
         self._ask(request)
 
     @precondition(lambda self: any(order.rmas for order in self.world.orders.orders.values()))
     @rule(n=which)
     def advance_return(self, n: int) -> None:
-        returns = [order_svc.wire.order_return(each) for order in self.world.orders.orders.values() for each in order.rmas]
+        returns = [
+            order_svc.wire.order_return(each)
+            for order in self.world.orders.orders.values()
+            for each in order.rmas
+        ]
         its = returns[n % len(returns)]
         if its.status in COMING:
             self.world.advance_return(its)
 
-    @precondition(lambda self: any(account.payments for account in self.world.accounts.accounts.values()))
+    @precondition(
+        lambda self: any(account.payments for account in self.world.accounts.accounts.values())
+    )
     @rule(n=which, units=st.sampled_from([None, 1, 2]))
     def refund(self, n: int, units: int | None) -> None:
-        payments = [p for account in self.world.accounts.accounts.values() for p in account.payments]
+        payments = [
+            p for account in self.world.accounts.accounts.values() for p in account.payments
+        ]
         request = payment_service_pb2.RefundPaymentRequest(
             request_id=self.world.request_id(), payment_id=str(payments[n % len(payments)].id)
         )
@@ -191,7 +256,18 @@ class Shop(RuleBasedStateMachine):
             for id in list(self.world.jobs.works):
                 self._sound(self.world.step(id))
 
-    @rule(worker=st.sampled_from(["expire orders", "expire reservations", "settle", "commit owed stock", "buy labels", "recall"]))
+    @rule(
+        worker=st.sampled_from(
+            [
+                "expire orders",
+                "expire reservations",
+                "settle",
+                "commit owed stock",
+                "buy labels",
+                "recall",
+            ]
+        )
+    )
     def worker(self, worker: str) -> None:
         self._sound(self.world.work(worker))
 
@@ -199,9 +275,17 @@ class Shop(RuleBasedStateMachine):
     def time_passes(self, minutes: int) -> None:
         self.world.pass_time(timedelta(minutes=minutes))
 
-    @rule(faults=st.lists(st.sampled_from(["crash", "wait", "question", "answer", "bank", "carrier"]), min_size=1, max_size=3))
+    @rule(
+        faults=st.lists(
+            st.sampled_from(["crash", "wait", "question", "answer", "bank", "carrier"]),
+            min_size=1,
+            max_size=3,
+        )
+    )
     def trouble_ahead(self, faults: list[str]) -> None:
-        """What comes next is struck: a crash at the next point but one, an answer that is lost ..."""
+        """What comes next is struck: a crash at the next point but one, an answer that is lost
+        ...
+        """
         self.world.plan = faults
 
     # --- what always holds
@@ -216,7 +300,12 @@ class Shop(RuleBasedStateMachine):
     def money_goes_back_at_most_once(self) -> None:
         bank = self.world.bank
         assert all(bank.given[charge] <= bank.taken[charge] for charge in bank.given)
-        charged = [p for account in self.world.accounts.accounts.values() for p in account.payments if p.captured]
+        charged = [
+            p
+            for account in self.world.accounts.accounts.values()
+            for p in account.payments
+            if p.captured
+        ]
         assert len(charged) == len({(p.order_id, p.attempt) for p in charged})
         assert all(p.refunded + p.refund_pending <= p.captured for p in charged)
 
@@ -239,14 +328,25 @@ class Shop(RuleBasedStateMachine):
         statuses = {order.status for order in world.orders.orders.values()}
         assert statuses <= RESTING, statuses
         taken = sum(world.bank.taken.values()) - sum(world.bank.given.values())
-        kept = sum(p.captured - p.refunded for account in world.accounts.accounts.values() for p in account.payments)
+        kept = sum(
+            p.captured - p.refunded
+            for account in world.accounts.accounts.values()
+            for p in account.payments
+        )
         assert taken == kept, (taken, kept)
         carried, booked = world.carried_off(), world.booked_off()
         assert carried <= booked, (carried, booked)
-        labels = {its.tracking_number: its for its in world.parcels.shipments.values() if its.tracking_number}
+        labels = {
+            its.tracking_number: its
+            for its in world.parcels.shipments.values()
+            if its.tracking_number
+        }
         for purchase, (label, parcels) in world.carrier.bought.items():
             its = labels.get(label.tracking_number)
-            assert purchase in world.carrier.recalled or (its and its.parcels == parcels), (purchase, its)
+            assert purchase in world.carrier.recalled or (its and its.parcels == parcels), (
+                purchase,
+                its,
+            )
 
     # --- which one
 
@@ -273,8 +373,9 @@ TestShop.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_units_that_are_cancelled_after_their_reservation_has_expired_come_back() -> None:
-    """The payment is confirmed before the warehouse hears of the cancellation, and it commits what had expired, all of it: the order keeps
-    what it still wants of that, and the rest is on the shelf again. (Once found by chance.)
+    """The payment is confirmed before the warehouse hears of the cancellation, and it commits
+    what had expired, all of it: the order keeps what it still wants of that, and the rest is on
+    the shelf again. (Once found by chance.)
     """
     shop = Shop()
     shop.open(lamps=1, rounds=0)
@@ -287,11 +388,15 @@ def test_units_that_are_cancelled_after_their_reservation_has_expired_come_back(
 
 
 def _go_on_without(shop: Shop, *held_up: str) -> None:
-    """Everything is delivered and worked on but messages of these kinds, until nothing else happens."""
+    """Everything is delivered and worked on but messages of these kinds, until nothing else
+    happens.
+    """
     world = shop.world
     while True:
         before = world.state()
-        for waiting in [each for each in world.network.waiting if each.kind.DESCRIPTOR.name not in held_up]:
+        for waiting in [
+            each for each in world.network.waiting if each.kind.DESCRIPTOR.name not in held_up
+        ]:
             world.run(world.network.deliver(waiting))
         for id in list(world.jobs.works):
             world.step(id)
@@ -310,8 +415,9 @@ def _shop_with_label() -> Shop:
 
 
 def test_report_before_void_ships_all_units_of_label() -> None:
-    """A cut overtakes shipment.created, and the parcel is delivered before its label is void: all its units have shipped, the cut one is
-    recalled without a refund, and no unit is on a shelf that is with the customer.
+    """A cut overtakes shipment.created, and the parcel is delivered before its label is void:
+    all its units have shipped, the cut one is recalled without a refund, and no unit is on a
+    shelf that is with the customer.
     """
     shop = _shop_with_label()
     shop.cancel_items(n=0, units=1)
@@ -328,7 +434,9 @@ def test_report_before_void_ships_all_units_of_label() -> None:
 
 
 def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
-    """A cut overtakes shipment.created, and the carrier confirms the void: the rest is packed anew and goes by another label."""
+    """A cut overtakes shipment.created, and the carrier confirms the void: the rest is packed
+    anew and goes by another label.
+    """
     shop = _shop_with_label()
     shop.cancel_items(n=0, units=1)
     _go_on_without(shop, "ShipmentCreated")
@@ -342,8 +450,8 @@ def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
 
 
 def test_report_after_void_takes_units_off_shelf() -> None:
-    """The carrier reports a parcel whose label it has confirmed as void: what it held has left from the shelf, once, and what stays of the
-    order goes by another label.
+    """The carrier reports a parcel whose label it has confirmed as void: what it held has left
+    from the shelf, once, and what stays of the order goes by another label.
     """
     shop = _shop_with_label()
     shop.cancel_items(n=0, units=1)
@@ -353,13 +461,20 @@ def test_report_after_void_takes_units_off_shelf() -> None:
     shop.report(n=0, status="DELIVERED")
     _go_on_without(shop)
     assert shop.world.parcels.shipments[shop._shipment(0)].contradict_time
-    off = Counter({kind: sum(row.quantity for row in shop.world.stock.ledger if row.kind is kind) for kind in MovementKind})
+    off = Counter(
+        {
+            kind: sum(row.quantity for row in shop.world.stock.ledger if row.kind is kind)
+            for kind in MovementKind
+        }
+    )
     assert (off[MovementKind.SHIP_SHELF], off[MovementKind.SHIP]) == (3, 2)
     shop.teardown()
 
 
 def test_report_after_void_names_shortage_of_shelf() -> None:
-    """The shelf has not what left: the event fails with what is missing, and once that is received its replay books it."""
+    """The shelf has not what left: the event fails with what is missing, and once that is
+    received its replay books it.
+    """
     shop = _shop_with_label()
     shop.place(lamps=2, bulbs=1)
     shop.cancel_items(n=0, units=1)
@@ -369,8 +484,14 @@ def test_report_after_void_names_shortage_of_shelf() -> None:
     _go_on_without(shop)
     [(_, failure)] = shop.world.network.failed
     assert failure.reason == "SHELF_SHORTAGE"
-    assert [(short.subject, short.description) for short in failure.violations] == [("bulb", "1 left, 0 sellable")]
-    [found] = [each for each in differences(shop.world.facts(), timedelta(minutes=1)) if each.check == "event.failed"]
+    assert [(short.subject, short.description) for short in failure.violations] == [
+        ("bulb", "1 left, 0 sellable")
+    ]
+    [found] = [
+        each
+        for each in differences(shop.world.facts(), timedelta(minutes=1))
+        if each.check == "event.failed"
+    ]
     assert "bulb: 1 left, 0 sellable" in found.text
     assert found.repair.startswith("omctl events replay")
     shop.teardown()
@@ -379,15 +500,21 @@ def test_report_after_void_names_shortage_of_shelf() -> None:
 @pytest.mark.parametrize("reported", ["never", "before", "after"])
 @pytest.mark.parametrize("how", ["order", "work"])
 def test_withdrawn_work_ends_once_nothing_leaves(how: str, reported: str) -> None:
-    """The order, or the work alone, is cancelled while a label is bought: the units come back when the carrier confirms the void, ship
-    where it reports the parcels before, and leave from the shelf where it reports them after.
+    """The order, or the work alone, is cancelled while a label is bought: the units come back
+    when the carrier confirms the void, ship where it reports the parcels before, and leave from
+    the shelf where it reports them after.
     """
     shop = _shop_with_label()
     if how == "order":
         shop.cancel(n=0, really=True)
     else:
         shop.give_work_up(n=0, really=True)
-    _go_on_without(shop, "ShipmentCreated", "FulfillmentLinesChanged", "OrderStatusChanged" if reported == "before" else "")
+    _go_on_without(
+        shop,
+        "ShipmentCreated",
+        "FulfillmentLinesChanged",
+        "OrderStatusChanged" if reported == "before" else "",
+    )
     if reported == "before":
         shop.report(n=0, status="DELIVERED")
     _go_on_without(shop)
@@ -397,5 +524,7 @@ def test_withdrawn_work_ends_once_nothing_leaves(how: str, reported: str) -> Non
     [work] = shop.world.jobs.works.values()
     assert work.status is (WorkStatus.COMPLETED if reported == "before" else WorkStatus.CANCELLED)
     kind = {"never": None, "before": MovementKind.SHIP, "after": MovementKind.SHIP_SHELF}[reported]
-    assert {row.kind for row in shop.world.stock.ledger if row.outside > 0} == ({kind} if kind else set())
+    assert {row.kind for row in shop.world.stock.ledger if row.outside > 0} == (
+        {kind} if kind else set()
+    )
     shop.teardown()

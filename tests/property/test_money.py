@@ -1,4 +1,6 @@
-"""Money: amounts, their one conversion, and shares. For every currency of ISO 4217, and any amount."""
+"""Money: amounts, their one conversion, and shares. For every currency of ISO 4217, and any
+amount.
+"""
 
 from fractions import Fraction
 
@@ -18,7 +20,17 @@ amounts = st.builds(Money, minors, currencies)
 
 
 @pytest.mark.parametrize(
-    ("currency", "digits"), [("JPY", 0), ("KRW", 0), ("GBP", 2), ("EUR", 2), ("USD", 2), ("KWD", 3), ("BHD", 3), ("CLF", 4)]
+    ("currency", "digits"),
+    [
+        ("JPY", 0),
+        ("KRW", 0),
+        ("GBP", 2),
+        ("EUR", 2),
+        ("USD", 2),
+        ("KWD", 3),
+        ("BHD", 3),
+        ("CLF", 4),
+    ],
 )
 def test_the_digits_of_known_currencies(currency: str, digits: int) -> None:
     """A yen has no minor unit smaller than itself, a dinar has thousandths."""
@@ -34,19 +46,26 @@ def test_what_is_no_currency_is_refused(currency: str) -> None:
 
 @given(amounts)
 def test_there_and_back_is_exact(money: Money) -> None:
-    """What the contract says of an amount is that amount, to the last minor unit, of either sign."""
+    """What the contract says of an amount is that amount, to the last minor unit, of either
+    sign.
+    """
     message = to_message(money)
     assert from_message(message) == money
     assert message.units * message.nanos >= 0
     assert abs(message.nanos) < 10**9
-    assert Fraction(message.units) + Fraction(message.nanos, 10**9) == Fraction(money.minor, 10 ** minor_digits(money.currency))
+    assert Fraction(message.units) + Fraction(message.nanos, 10**9) == Fraction(
+        money.minor, 10 ** minor_digits(money.currency)
+    )
 
 
 @given(amounts)
 def test_it_is_read_as_people_write_it(money: Money) -> None:
     """Its text is the decimal amount with as many digits as the currency has, and the currency."""
     number, currency = str(money).split()
-    assert (Fraction(number), currency) == (Fraction(money.minor, 10 ** minor_digits(money.currency)), money.currency)
+    assert (Fraction(number), currency) == (
+        Fraction(money.minor, 10 ** minor_digits(money.currency)),
+        money.currency,
+    )
     assert len(number.partition(".")[2]) == minor_digits(money.currency)
 
 
@@ -64,14 +83,20 @@ def test_mixed_signs_are_refused(currency: str, units: int, nanos: int, swapped:
     """Minus one and a half is -1 and -500,000,000; anything else is a mistake of the sender's."""
     sign = -1 if swapped else 1
     with pytest.raises(MoneyError, match="sign"):
-        from_message(money_pb2.Money(currency_code=currency, units=sign * units, nanos=-sign * nanos))
+        from_message(
+            money_pb2.Money(currency_code=currency, units=sign * units, nanos=-sign * nanos)
+        )
 
 
 @given(currencies, st.integers(0, 10**12), st.integers(10**9, 2**31 - 1), st.sampled_from([1, -1]))
-def test_nanos_beyond_one_unit_are_refused(currency: str, units: int, nanos: int, sign: int) -> None:
+def test_nanos_beyond_one_unit_are_refused(
+    currency: str, units: int, nanos: int, sign: int
+) -> None:
     """A billion nanos are a unit, and are to be said so."""
     with pytest.raises(MoneyError, match="nanos"):
-        from_message(money_pb2.Money(currency_code=currency, units=sign * units, nanos=sign * nanos))
+        from_message(
+            money_pb2.Money(currency_code=currency, units=sign * units, nanos=sign * nanos)
+        )
 
 
 @given(minors, minors, currencies)
@@ -112,14 +137,20 @@ def test_shares_add_up_and_are_fair(total: int, parts: list[int]) -> None:
 def test_who_weighs_nothing_gets_nothing(total: int, parts: list[int]) -> None:
     """Where anybody weighs anything."""
     assume(sum(parts))
-    assert all(share == 0 for share, weight in zip(split(total, parts), parts, strict=True) if weight == 0)
+    assert all(
+        share == 0 for share, weight in zip(split(total, parts), parts, strict=True) if weight == 0
+    )
 
 
 @given(totals, weights)
 def test_more_weight_is_no_smaller_share(total: int, parts: list[int]) -> None:
-    """And of equals the first get the units that are left over: the same split always has the same shares."""
+    """And of equals the first get the units that are left over: the same split always has the
+    same shares.
+    """
     shares = split(total, parts)
-    ordered = sorted(zip(parts, shares, range(len(parts)), strict=True), key=lambda x: (-x[0], x[2]))
+    ordered = sorted(
+        zip(parts, shares, range(len(parts)), strict=True), key=lambda x: (-x[0], x[2])
+    )
     assert [share for _, share, _ in ordered] == sorted(shares, reverse=True)
 
 

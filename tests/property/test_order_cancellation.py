@@ -1,4 +1,6 @@
-"""Any sequence of what is asked of an order and told to it: units and money always add up, and nothing is priced anew."""
+"""Any sequence of what is asked of an order and told to it: units and money always add up, and
+nothing is priced anew.
+"""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -15,10 +17,29 @@ from fulfillment_svc.model import Line as PicklistLine
 from order_svc import decisions
 from order_svc.decisions.steps import allocated
 from order_svc.lifecycle import MOVES, End, ReturnKind, Status, Work
-from order_svc.model import Allocation, ItemsCancelled, Line, Order, OrderCommand, PlaceOrder, StatusChanged
+from order_svc.model import (
+    Allocation,
+    ItemsCancelled,
+    Line,
+    Order,
+    OrderCommand,
+    PlaceOrder,
+    StatusChanged,
+)
 from tests.property.test_order_prices import checkouts
 from tests.unit.fulfillment.samples import WORK, standing
-from tests.unit.order.samples import NOW, allocations, base, cancel, cancel_items, end, pay, refund, ship, work
+from tests.unit.order.samples import (
+    NOW,
+    allocations,
+    base,
+    cancel,
+    cancel_items,
+    end,
+    pay,
+    refund,
+    ship,
+    work,
+)
 
 WAREHOUSES = ("london", "paris", "oslo")
 RESERVATION = UUID(int=1)
@@ -50,8 +71,12 @@ def whole(order: Order) -> None:
 
 
 @given(placed(), st.data())
-def test_shares_add_up_whatever_units_are_cancelled_and_in_whichever_steps(order: Order, data: st.DataObject) -> None:
-    """Each cancellation lowers the total by exactly its units' frozen share; the shares never change; the last unit ends the order."""
+def test_shares_add_up_whatever_units_are_cancelled_and_in_whichever_steps(
+    order: Order, data: st.DataObject
+) -> None:
+    """Each cancellation lowers the total by exactly its units' frozen share; the shares never
+    change; the last unit ends the order.
+    """
     shares = [line.shares for line in order.lines]
     paid_back = 0
     while order.status is not Status.CANCELLED:
@@ -86,53 +111,102 @@ UNITS = st.dictionaries(st.sampled_from(WAREHOUSES), st.integers(1, 4), min_size
 
 
 @given(UNITS, UNITS)
-def test_order_and_fulfilment_keep_the_same_units(known: dict[str, int], committed: dict[str, int]) -> None:
-    """Whatever was committed anew of a line that has lost units, and wherever: both go by what the order knew, and end with the same."""
+def test_order_and_fulfilment_keep_the_same_units(
+    known: dict[str, int], committed: dict[str, int]
+) -> None:
+    """Whatever was committed anew of a line that has lost units, and wherever: both go by what
+    the order knew, and end with the same.
+    """
     assume(sum(committed.values()) >= sum(known.values()))
-    line = Line(1, "LAMP", sum(known.values()), 0, 100, 0, 0, tuple(Allocation(at, RESERVATION, n) for at, n in known.items()))
-    [placed_line] = allocated((line,), {1: [Allocation(at, RESERVATION, n) for at, n in committed.items()]})
+    line = Line(
+        1,
+        "LAMP",
+        sum(known.values()),
+        0,
+        100,
+        0,
+        0,
+        tuple(Allocation(at, RESERVATION, n) for at, n in known.items()),
+    )
+    [placed_line] = allocated(
+        (line,), {1: [Allocation(at, RESERVATION, n) for at, n in committed.items()]}
+    )
     kept = Kept(1, 1, tuple(KeptUnits(at, 1, n) for at, n in known.items()))
     works = [
-        replace(standing(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)), work=replace(WORK, warehouse_id=at))
+        replace(
+            standing(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)),
+            work=replace(WORK, warehouse_id=at),
+        )
         for at, n in committed.items()
     ]
     stay = staying(kept, works)
     trimmed = {at: min(n, stay[at, 1]) for at, n in committed.items()}
-    assert {its.warehouse_id: its.quantity for its in placed_line.allocations} == {at: n for at, n in trimmed.items() if n}
+    assert {its.warehouse_id: its.quantity for its in placed_line.allocations} == {
+        at: n for at, n in trimmed.items() if n
+    }
 
 
 @st.composite
 def commands(draw: st.DrawFn, order: Order, version: int) -> OrderCommand:
     """Something that may be asked of the order or told to it, possible or not."""
     where = draw(st.sampled_from(WAREHOUSES))
-    fulfillment, shipment = (uuid5(order.id, f"{what} {where}") for what in ("fulfillment", "shipment"))
+    fulfillment, shipment = (
+        uuid5(order.id, f"{what} {where}") for what in ("fulfillment", "shipment")
+    )
     line = draw(st.sampled_from(order.lines))
-    kinds = ["cancel", *["cancel items"] * 2, "pay", *["ship"] * 4, "end", *["refund"] * 2, *["work"] * 8]
+    kinds = [
+        "cancel",
+        *["cancel items"] * 2,
+        "pay",
+        *["ship"] * 4,
+        "end",
+        *["refund"] * 2,
+        *["work"] * 8,
+    ]
     match draw(st.sampled_from(kinds)):
         case "cancel":
             return cancel(order)
         case "cancel items":
             return cancel_items(order, {line.number: draw(st.integers(1, max(1, line.staying)))})
         case "pay":
-            return pay(order, captured=order.money(draw(st.sampled_from([order.total, order.placed_total]))))
+            return pay(
+                order,
+                captured=order.money(draw(st.sampled_from([order.total, order.placed_total]))),
+            )
         case "ship":
-            return replace(ship(order, where, draw(st.sampled_from([None, NOW]))), shipment_id=shipment)
+            return replace(
+                ship(order, where, draw(st.sampled_from([None, NOW]))), shipment_id=shipment
+            )
         case "end":
             return replace(end(order, where, draw(st.sampled_from(End))), shipment_id=shipment)
         case "refund":
             captured = order.placed_total
-            return refund(order, draw(st.sampled_from([0, captured // 2, captured])), captured=captured)
+            return refund(
+                order, draw(st.sampled_from([0, captured // 2, captured])), captured=captured
+            )
         case _:
             units = {line.number: draw(st.integers(0, line.quantity)) for line in order.lines}
             stage = draw(st.sampled_from([w for w in Work if w is not Work.EXPECTED]))
-            return work(order, where, stage, version, fulfillment_id=fulfillment, units=units, committed=True, reason="SHORT_PICK")
+            return work(
+                order,
+                where,
+                stage,
+                version,
+                fulfillment_id=fulfillment,
+                units=units,
+                committed=True,
+                reason="SHORT_PICK",
+            )
 
 
 @settings(deadline=None)
 @given(placed(), st.data())
-def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(order: Order, data: st.DataObject) -> None:
-    """Units, allocations and money agree after each step; versions rise by one with each event; statuses move along the table; what is
-    over stays over; what is recalled has left, and was not wanted.
+def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
+    order: Order, data: st.DataObject
+) -> None:
+    """Units, allocations and money agree after each step; versions rise by one with each event;
+    statuses move along the table; what is over stays over; what is recalled has left, and was
+    not wanted.
     """
     if data.draw(st.sampled_from([True, True, False])):
         order = decisions.decide(order, pay(order), NOW).record
@@ -143,10 +217,16 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(order: Order, dat
         except Failure:
             continue
         own = [fact for fact in decided.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
-        assert [fact.step.version for fact in own] == list(range(order.version + 1, decided.record.version + 1))
+        assert [fact.step.version for fact in own] == list(
+            range(order.version + 1, decided.record.version + 1)
+        )
         for fact in own:
             assert fact.step.old is not None
-            assert fact.step.new is fact.step.old if isinstance(fact, ItemsCancelled) else fact.step.new in MOVES[fact.step.old]
+            assert (
+                fact.step.new is fact.step.old
+                if isinstance(fact, ItemsCancelled)
+                else fact.step.new in MOVES[fact.step.old]
+            )
             assert fact.order.version == fact.step.version
         if not MOVES[order.status]:
             assert own == []
@@ -159,12 +239,18 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(order: Order, dat
 def recalled_units_have_left(order: Order) -> None:
     for line in order.lines:
         left = sum(allocation.shipped or 0 for allocation in line.allocations)
-        announced = sum(rma.line(line.number).announced for rma in order.rmas if rma.kind is ReturnKind.RECALL)
+        announced = sum(
+            rma.line(line.number).announced for rma in order.rmas if rma.kind is ReturnKind.RECALL
+        )
         assert announced <= left
 
 
 def is_told(command: OrderCommand) -> bool:
-    """Whether a second event with the same content changes nothing: what is asked is guarded by its request_id instead, and what comes
-    too late is noted each time.
+    """Whether a second event with the same content changes nothing: what is asked is guarded by
+    its request_id instead, and what comes too late is noted each time.
     """
-    return command.actor == "test" and type(command).__name__ in ("NoteFulfillment", "NoteShipmentEnd", "NoteRefund")
+    return command.actor == "test" and type(command).__name__ in (
+        "NoteFulfillment",
+        "NoteShipmentEnd",
+        "NoteRefund",
+    )

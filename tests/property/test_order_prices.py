@@ -14,23 +14,36 @@ def checkouts(draw: st.DrawFn) -> Checkout:
     lines = []
     for _ in range(draw(st.integers(1, 6))):
         quantity, price = draw(st.integers(1, 10**6)), draw(st.integers(0, 10**5))
-        lines.append(WantedLine("SKU", quantity, price, draw(st.integers(0, price * quantity)), draw(amounts)))
+        lines.append(
+            WantedLine(
+                "SKU", quantity, price, draw(st.integers(0, price * quantity)), draw(amounts)
+            )
+        )
     cost = sum(line.unit_price * line.quantity - line.discount for line in lines)
-    return checkout(*lines, discount=draw(st.integers(0, cost)), tax=draw(amounts), shipping=draw(amounts))
+    return checkout(
+        *lines, discount=draw(st.integers(0, cost)), tax=draw(amounts), shipping=draw(amounts)
+    )
 
 
 @given(checkouts())
 def test_lines_carry_the_whole_of_the_orders_discount_and_tax(of: Checkout) -> None:
-    """Over all lines, discounts and taxes are exactly the lines' own plus the order's, and no line costs less than nothing."""
+    """Over all lines, discounts and taxes are exactly the lines' own plus the order's, and no
+    line costs less than nothing.
+    """
     lines = priced(of)
-    assert sum(line.discount for line in lines) == sum(line.discount for line in of.lines) + of.discount
+    assert (
+        sum(line.discount for line in lines)
+        == sum(line.discount for line in of.lines) + of.discount
+    )
     assert sum(line.tax for line in lines) == sum(line.tax for line in of.lines) + of.tax
     assert all(0 <= line.discount <= line.subtotal for line in lines)
 
 
 @given(checkouts())
 def test_unit_shares_add_up_to_their_line(of: Checkout) -> None:
-    """The shares' quantities are the line's, their amounts its total; units differ by two minor units at most, none is below zero."""
+    """The shares' quantities are the line's, their amounts its total; units differ by two minor
+    units at most, none is below zero.
+    """
     for line in priced(of):
         assert sum(share.quantity for share in line.shares) == line.quantity
         assert sum(share.quantity * share.amount for share in line.shares) == line.total

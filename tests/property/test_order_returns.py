@@ -1,4 +1,6 @@
-"""Returns of one order, in any sequence: each unit is accepted once, and never more money is promised than the line costs."""
+"""Returns of one order, in any sequence: each unit is accepted once, and never more money is
+promised than the line costs.
+"""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -34,17 +36,24 @@ NEXT = {
     ReturnStatus.IN_TRANSIT: ["received"] * 4,
     ReturnStatus.RECEIVED: ["inspected"] * 4 + ["received"],
 }
-WANTED = st.builds(WantedLine, st.just("SKU"), QUANTITY, st.integers(0, 1000), st.just(0), st.integers(0, 1000))
+WANTED = st.builds(
+    WantedLine, st.just("SKU"), QUANTITY, st.integers(0, 1000), st.just(0), st.integers(0, 1000)
+)
 
 
 def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> Order:
     """An order of these lines that has come to its customer, but for some units."""
-    of = checkout(*lines, discount=min(discount, sum(line.unit_price * line.quantity for line in lines)))
+    of = checkout(
+        *lines, discount=min(discount, sum(line.unit_price * line.quantity for line in lines))
+    )
     order = placed(of, "london")
     for command in (pay(order), ship(order, "london", NOW), report(order, "london")):
         order = decisions.decide(order, command, NOW).record
     assert order.status is Status.DELIVERED
-    kept = [replace(line, cancelled=min(n, line.quantity)) for line, n in zip(order.lines, cancelled, strict=False)]
+    kept = [
+        replace(line, cancelled=min(n, line.quantity))
+        for line, n in zip(order.lines, cancelled, strict=False)
+    ]
     return replace(order, lines=tuple(kept))
 
 
@@ -54,15 +63,24 @@ def commands(draw: st.DrawFn, order: Order) -> AnyCommand:
     if not order.rmas or draw(st.integers(0, 3)) == 0:
         if draw(st.booleans()):
             return ask(order, draw(LINES))
-        return ask_money(order, {n: (units, draw(st.sampled_from(Disposition))) for n, units in draw(LINES).items()})
+        return ask_money(
+            order,
+            {n: (units, draw(st.sampled_from(Disposition))) for n, units in draw(LINES).items()},
+        )
     rma = draw(st.sampled_from(order.rmas))
     verb = draw(st.sampled_from([*NEXT.get(rma.status, ()), "cancelled", "received", "inspected"]))
     if verb == "received":
         return receive(rma, draw(LINES))
     if verb == "inspected":
-        here = {line.number: line.received - line.inspected for line in rma.lines}  # and now and then one more than that
-        found = {n: (draw(st.integers(0, units)), draw(st.integers(0, 1))) for n, units in here.items()}
-        return inspect(rma, {n: (*both, draw(st.integers(0, sum(both)))) for n, both in found.items() if sum(both)})
+        # and now and then one more than that
+        here = {line.number: line.received - line.inspected for line in rma.lines}
+        found = {
+            n: (draw(st.integers(0, units)), draw(st.integers(0, 1))) for n, units in here.items()
+        }
+        return inspect(
+            rma,
+            {n: (*both, draw(st.integers(0, sum(both)))) for n, both in found.items() if sum(both)},
+        )
     return move(rma, ReturnStatus(verb))
 
 
@@ -74,23 +92,33 @@ def holds(order: Order) -> None:
         assert sum(its.inspected for its in lines) <= line.quantity - line.cancelled
         assert sum(rma.held(line.number) for rma in given_back) <= line.quantity - line.cancelled
         assert sum(its.refund for its in lines) <= line.total - line.worth(line.cancelled)
-        assert sum(its.refund for its in lines) == line.worth(line.cancelled + sum(its.refundable for its in lines)) - line.worth(
-            line.cancelled
+        assert sum(its.refund for its in lines) == line.worth(
+            line.cancelled + sum(its.refundable for its in lines)
+        ) - line.worth(line.cancelled)
+        assert all(
+            its.inspected <= its.received and its.unrefunded <= its.passed + its.failed
+            for its in lines
         )
-        assert all(its.inspected <= its.received and its.unrefunded <= its.passed + its.failed for its in lines)
-    assert sum(order.returned(line.number) for line in order.lines) <= sum(line.quantity for line in order.lines)
+    assert sum(order.returned(line.number) for line in order.lines) <= sum(
+        line.quantity for line in order.lines
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.DataObject) -> None:
-    """Several returns at once, asked for, received, inspected, called off, refunded: all that must hold does, after each step.
+    """Several returns at once, asked for, received, inspected, called off, refunded: all that must
+    hold does, after each step.
 
-    A step that is made is along the table, and told by one fact. A return that is asked for again is not made again, and a refund that
-    is told again changes nothing.
+    A step that is made is along the table, and told by one fact. A return that is asked for again
+    is not made again, and a refund that is told again changes nothing.
     """
     lines = data.draw(st.lists(WANTED, min_size=1, max_size=3))
-    order = delivered(lines, data.draw(st.integers(0, 2000)), data.draw(st.lists(st.integers(0, 2), min_size=3, max_size=3)))
+    order = delivered(
+        lines,
+        data.draw(st.integers(0, 2000)),
+        data.draw(st.lists(st.integers(0, 2), min_size=3, max_size=3)),
+    )
     for _ in range(data.draw(st.integers(1, 25))):
         command = data.draw(commands(order))
         try:
@@ -107,22 +135,32 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
         for rma in order.rmas:
             if rma.status is ReturnStatus.INSPECTED and data.draw(st.booleans()):
                 order = returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record
-                assert returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record is order
+                assert (
+                    returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record is order
+                )
         holds(order)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
-    """Returns, and a warehouse that tells of fewer and fewer units though the order was delivered, in any sequence: the order's cost never
-    rises, and never falls below what its returns refund. So as returned and as cancelled its units are refunded with their price at most.
+    """Returns, and a warehouse that tells of fewer and fewer units though the order was
+    delivered, in any sequence: the order's cost never rises, and never falls below what its
+    returns refund. So as returned and as cancelled its units are refunded with their price at
+    most.
     """
-    order = delivered(data.draw(st.lists(WANTED, min_size=1, max_size=3)), data.draw(st.integers(0, 2000)), [0, 0, 0])
+    order = delivered(
+        data.draw(st.lists(WANTED, min_size=1, max_size=3)),
+        data.draw(st.integers(0, 2000)),
+        [0, 0, 0],
+    )
     units = {line.number: line.quantity for line in order.lines}
     for version in range(1, data.draw(st.integers(1, 20))):
         if data.draw(st.booleans()):
             units = {number: data.draw(st.integers(0, most)) for number, most in units.items()}
-            command: AnyCommand = work(order, "london", Work.COMPLETED, 9 + version, units=units, committed=True)
+            command: AnyCommand = work(
+                order, "london", Work.COMPLETED, 9 + version, units=units, committed=True
+            )
         else:
             command = data.draw(commands(order))
         before = order
@@ -135,10 +173,21 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.dictionaries(st.integers(1, 2), st.integers(0, 3), min_size=1), min_size=1, max_size=6))
-def test_recalls_announce_each_unit_once_whatever_is_told_how_often(told: list[dict[int, int]]) -> None:
-    """However often, and in whichever order, a warehouse's units are recalled: together they announce the most that was told, once."""
-    order = replace(delivered([WantedLine("A", 3, 10, 0, 0), WantedLine("B", 3, 10, 0, 0)], 0, [0, 0]), status=Status.CANCELLED)
+@given(
+    st.lists(
+        st.dictionaries(st.integers(1, 2), st.integers(0, 3), min_size=1), min_size=1, max_size=6
+    )
+)
+def test_recalls_announce_each_unit_once_whatever_is_told_how_often(
+    told: list[dict[int, int]],
+) -> None:
+    """However often, and in whichever order, a warehouse's units are recalled: together they
+    announce the most that was told, once.
+    """
+    order = replace(
+        delivered([WantedLine("A", 3, 10, 0, 0), WantedLine("B", 3, 10, 0, 0)], 0, [0, 0]),
+        status=Status.CANCELLED,
+    )
     for units in told:
         order = returning.recall(order, "london", units, cause(order), NOW).record
     most = {n: max(units.get(n, 0) for units in told) for n in (1, 2)}

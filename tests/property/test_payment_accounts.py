@@ -1,4 +1,6 @@
-"""An order's money under anything that may happen to it, in any order, repeated at will: nothing is charged or told twice."""
+"""An order's money under anything that may happen to it, in any order, repeated at will: nothing
+is charged or told twice.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +17,20 @@ from chassis.errors import Failure
 from chassis.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.settlement import DECLINES_MAX
-from payment_svc.lifecycle import BACK, CHARGED, DEAD, MOVES, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Reason, Status
+from payment_svc.lifecycle import (
+    BACK,
+    CHARGED,
+    DEAD,
+    MOVES,
+    ONE_PER_ATTEMPT,
+    OPEN,
+    Cause,
+    Kind,
+    OrderStatus,
+    Outcome,
+    Reason,
+    Status,
+)
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
@@ -59,15 +74,23 @@ from tests.unit.payment.samples import (
 ANSWERS: tuple[Answer, ...] = (
     Succeeded("ref"),
     Awaited("ref"),
-    *(Declined(code) for code in ("insufficient_funds", NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED)),
+    *(
+        Declined(code)
+        for code in ("insufficient_funds", NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED)
+    ),
     Declined("stolen_card", final=True),
 )
-operation_ids = st.one_of(st.builds(numbered, st.just(3), st.integers(1, 6)), st.builds(numbered, st.just(3), st.integers(201, 204)))
+operation_ids = st.one_of(
+    st.builds(numbered, st.just(3), st.integers(1, 6)),
+    st.builds(numbered, st.just(3), st.integers(201, 204)),
+)
 FREE = replace(TOTAL, minor=0)
 
 
 def orders_of(attempt: int, step: int) -> tuple[int, OrderStatus]:
-    """A life of an order: each attempt pending, then failed, and tried again; its version and status at each step."""
+    """A life of an order: each attempt pending, then failed, and tried again; its version and
+    status at each step.
+    """
     return 2 * attempt - 1 + step, (OrderStatus.PENDING, OrderStatus.FAILED)[step]
 
 
@@ -77,12 +100,20 @@ def commands(draw: st.DrawFn, total: Money) -> Envelope[Any]:
     attempt = draw(st.integers(1, 2))
     version, status = orders_of(attempt, draw(st.integers(0, 1)))
     known = order(version=version, attempt=attempt, status=status, total=total)
-    kind = draw(st.sampled_from(["note", "create", "create", "capture", "settle", "settle", "settle", "lose", "ask"]))
+    kind = draw(
+        st.sampled_from(
+            ["note", "create", "create", "capture", "settle", "settle", "settle", "lose", "ask"]
+        )
+    )
     match kind:
         case "note":
             return changed(note(number), order=known)
         case "create":
-            return create(number, order=draw(st.sampled_from([None, known])), manual_capture=draw(st.booleans()))
+            return create(
+                number,
+                order=draw(st.sampled_from([None, known])),
+                manual_capture=draw(st.booleans()),
+            )
         case "capture":
             return capture(draw(st.integers(1, 4)))
         case "settle":
@@ -95,20 +126,28 @@ def commands(draw: st.DrawFn, total: Money) -> Envelope[Any]:
 
 def own(answer: Answer, operation_id: UUID) -> Answer:
     """A processor gives each thing that it does a name of its own."""
-    return answer if isinstance(answer, Declined) else replace(answer, reference=f"ref-{operation_id}")
+    return (
+        answer if isinstance(answer, Declined) else replace(answer, reference=f"ref-{operation_id}")
+    )
 
 
-stories = st.sampled_from([TOTAL, TOTAL, FREE]).flatmap(lambda total: st.lists(commands(total), max_size=40))
+stories = st.sampled_from([TOTAL, TOTAL, FREE]).flatmap(
+    lambda total: st.lists(commands(total), max_size=40)
+)
 
 
 def run(told: list[Envelope[Any]]) -> tuple[Account | None, list[Change], list[Confirmed | Failed]]:
-    """What becomes of an account, with all that was written down and told on the way; what is refused changes nothing."""
+    """What becomes of an account, with all that was written down and told on the way; what is
+    refused changes nothing.
+    """
     account: Account | None = None
     history: list[Change] = []
     facts: list[Confirmed | Failed] = []
     for minute, command in enumerate(told):
         try:
-            decided = decide(account, placed(command, account, minute), NOON + timedelta(minutes=minute))
+            decided = decide(
+                account, placed(command, account, minute), NOON + timedelta(minutes=minute)
+            )
         except Failure:
             continue
         if decided.record is account:
@@ -121,7 +160,9 @@ def run(told: list[Envelope[Any]]) -> tuple[Account | None, list[Change], list[C
 
 
 def placed(command: Envelope[Any], account: Account | None, minute: int) -> Envelope[Any]:
-    """The command with what only its moment knows: an id that nobody else proposes, a payment that there is."""
+    """The command with what only its moment knows: an id that nobody else proposes, a payment
+    that there is.
+    """
     its = command.command
     if isinstance(its, (NoteOrder, CreatePayment)):
         return changed(command, payment_id=numbered(2, minute))
@@ -134,8 +175,10 @@ def placed(command: Envelope[Any], account: Account | None, minute: int) -> Enve
 @settings(max_examples=400, deadline=None)
 @given(stories)
 def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any]]) -> None:
-    """For each attempt at most one payment that counts and one event; money inside its bounds; each step along the table, in the history,
-    one version each; an operation settles once; the third decline is the last."""
+    """For each attempt at most one payment that counts and one event; money inside its bounds;
+    each step along the table, in the history, one version each; an operation settles once; the
+    third decline is the last.
+    """
     account, history, facts = run(told)
     if account is None:
         return
@@ -148,10 +191,20 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
     assert set(attempts) == {p.attempt for p in account.payments if p.status in final}
 
     for its in account.payments:
-        assert 0 <= its.refunded <= its.captured <= its.authorized <= its.amount == account.order.total.minor
+        assert (
+            0
+            <= its.refunded
+            <= its.captured
+            <= its.authorized
+            <= its.amount
+            == account.order.total.minor
+        )
         assert (its.captured > 0) == (its.status in CHARGED)
         assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
-        assert all((o.ask_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN) for o in its.operations)
+        assert all(
+            (o.ask_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN)
+            for o in its.operations
+        )
         steps = [change for change in history if change.payment_id == its.id]
         assert [change.version for change in steps] == list(range(1, its.version + 1))
         assert [change.old for change in steps] == [None, *(change.new for change in steps[:-1])]
@@ -159,10 +212,14 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
         assert steps[-1].new is its.status
 
     settled = Counter(
-        c.operation_id for c in history if c.outcome in (Outcome.SUCCEEDED, Outcome.FAILED) and c.reason != Reason.CONTRADICTED
+        c.operation_id
+        for c in history
+        if c.outcome in (Outcome.SUCCEEDED, Outcome.FAILED) and c.reason != Reason.CONTRADICTED
     )
     assert max(settled.values(), default=0) <= 1
-    declines = Counter(p.attempt for p in account.payments if p.decline_code and p.decline_code not in UNCOUNTED)
+    declines = Counter(
+        p.attempt for p in account.payments if p.decline_code and p.decline_code not in UNCOUNTED
+    )
     assert max(declines.values(), default=0) <= DECLINES_MAX
     asked_by = [o.requested_by for p in account.payments for o in p.operations]
     assert len(asked_by) == len(set(asked_by))
@@ -173,7 +230,9 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
 def test_everything_again_changes_nothing_that_is_charged_or_told(
     told: list[Envelope[Any]],
 ) -> None:
-    """The whole story delivered a second time, as after a lost claim table: no further money, and not one event more."""
+    """The whole story delivered a second time, as after a lost claim table: no further money,
+    and not one event more.
+    """
     once, _, facts = run(told)
     twice, _, facts_twice = run([*told, *told])
     if once is None or twice is None:
@@ -190,7 +249,9 @@ def test_everything_again_changes_nothing_that_is_charged_or_told(
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens; whom it is about is known when it does: the `which`th of what there is then."""
+    """Something that happens; whom it is about is known when it does: the `which`th of what
+    there is then.
+    """
 
     kind: str
     which: int = 0
@@ -201,7 +262,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
-    """An order's life, version by version, of which the account hears in any order, and all that happens to its money meanwhile."""
+    """An order's life, version by version, of which the account hears in any order, and all that
+    happens to its money meanwhile.
+    """
 
     life: tuple[Order, ...]
     steps: tuple[Step, ...]
@@ -209,32 +272,81 @@ class Story:
 
 @st.composite
 def lives(draw: st.DrawFn) -> tuple[Order, ...]:
-    """Placed; units cancelled (the total falls); paid and on its way; dead, or failed and tried again for what it costs by then."""
+    """Placed; units cancelled (the total falls); paid and on its way; dead, or failed and tried
+    again for what it costs by then.
+    """
     told, attempt, total = [order()], 1, TOTAL.minor
     for version in range(2, draw(st.integers(2, 7))):
-        status = draw(st.sampled_from([OrderStatus.PENDING, OrderStatus.CONFIRMED, OrderStatus.FAILED, OrderStatus.CANCELLED]))
+        status = draw(
+            st.sampled_from(
+                [
+                    OrderStatus.PENDING,
+                    OrderStatus.CONFIRMED,
+                    OrderStatus.FAILED,
+                    OrderStatus.CANCELLED,
+                ]
+            )
+        )
         total = draw(st.sampled_from([total, total, total - 250, total // 2]))
         attempt += told[-1].status is OrderStatus.FAILED
-        told.append(order(version=version, status=status, attempt=attempt, total=Money(max(total, 0), TOTAL.currency)))
+        told.append(
+            order(
+                version=version,
+                status=status,
+                attempt=attempt,
+                total=Money(max(total, 0), TOTAL.currency),
+            )
+        )
         if status is OrderStatus.CANCELLED:
             break
     return tuple(told)
 
 
-KINDS = ["note", "note", "create", "capture", "void", "refund", "return", "settle", "settle", "settle", "lose", "ask"]
+KINDS = [
+    "note",
+    "note",
+    "create",
+    "capture",
+    "void",
+    "refund",
+    "return",
+    "settle",
+    "settle",
+    "settle",
+    "lose",
+    "ask",
+]
 steps = st.builds(
     Step,
     kind=st.sampled_from(KINDS),
     which=st.integers(0, 8),
     minor=st.sampled_from([None, 1, 250, 1_000, 4_000, 4_250, 9_999]),
-    answer=st.sampled_from([Succeeded(""), Succeeded(""), Awaited(""), Declined("card_closed"), Declined(AUTHORIZATION_EXPIRED)]),
+    answer=st.sampled_from(
+        [
+            Succeeded(""),
+            Succeeded(""),
+            Awaited(""),
+            Declined("card_closed"),
+            Declined(AUTHORIZATION_EXPIRED),
+        ]
+    ),
     manual=st.booleans(),
 )
-# A payment that is made and captured stands at the start of most of them: without it there is no money to give back.
+# A payment that is made and captured stands at the start of most of them: without it there is no
+# money to give back.
 paid = [Step("note"), Step("create", 0), Step("settle", 0, answer=Succeeded(""))]
-held = [*paid, Step("refund", minor=1_000), Step("note", 8), Step("note", 7), Step("settle", 1, answer=Declined("card_closed"))]
+held = [
+    *paid,
+    Step("refund", minor=1_000),
+    Step("note", 8),
+    Step("note", 7),
+    Step("settle", 1, answer=Declined("card_closed")),
+]
 stories_of_refunds = st.builds(
-    lambda life, before, after: Story(life, (*before, *after)), lives(), st.sampled_from([paid, held, []]), st.lists(steps, max_size=30)
+    lambda life, before, after: Story(life, (*before, *after)),
+    lives(),
+    st.sampled_from([paid, held, []]),
+    st.lists(steps, max_size=30),
 )
 
 
@@ -242,7 +354,9 @@ class Told:
     """What became of an account, and was told of it, in a story."""
 
     def __init__(self, story: Story, *, stubborn: bool) -> None:
-        """`stubborn`: the processor may refuse also what the order's own state requires to go back."""
+        """`stubborn`: the processor may refuse also what the order's own state requires to go
+        back.
+        """
         self.story, self.stubborn = story, stubborn
         self.account: Account | None = None
         self.history: list[Change] = []
@@ -271,7 +385,9 @@ class Told:
             case "note":
                 return changed(note(number), order=known)
             case "create":
-                return create(number, order=known, manual_capture=step.manual, payment_id=numbered(2, number))
+                return create(
+                    number, order=known, manual_capture=step.manual, payment_id=numbered(2, number)
+                )
             case "return":
                 return returned(step.which, step.minor or 500, attempt=known.attempt)
         if self.account is None or not self.account.payments:
@@ -298,9 +414,13 @@ class Told:
         return own(answer, asked.id)
 
     def settle_everything(self) -> Account | None:
-        """The order's last word is heard, and every processor answers, with yes: until nothing is open any more."""
+        """The order's last word is heard, and every processor answers, with yes: until nothing
+        is open any more.
+        """
         self.do(changed(note(0), order=self.story.life[-1]))
-        while self.account and (left := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]):
+        while self.account and (
+            left := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]
+        ):
             self.do(settle(Succeeded(f"ref-{left[0].id}"), left[0].id))
         return self.account
 
@@ -321,14 +441,20 @@ def check_money(account: Account) -> None:
 
 
 def by_order(its: Payment, outcome: Outcome) -> int:
-    return sum(o.amount for o in its.operations if o.kind is Kind.REFUND and o.cause is Cause.ORDER and o.outcome is outcome)
+    return sum(
+        o.amount
+        for o in its.operations
+        if o.kind is Kind.REFUND and o.cause is Cause.ORDER and o.outcome is outcome
+    )
 
 
 @settings(max_examples=400, deadline=None)
 @given(stories_of_refunds)
 def test_what_the_order_does_not_cost_has_gone_back_in_the_end(story: Story) -> None:
-    """Whatever was heard in whichever order, lost, refused to others or asked for beside it: once all is settled a dead order, and an
-    attempt that was given up, keeps no money and no authorisation; a living one keeps what it costs at most."""
+    """Whatever was heard in whichever order, lost, refused to others or asked for beside it:
+    once all is settled a dead order, and an attempt that was given up, keeps no money and no
+    authorisation; a living one keeps what it costs at most.
+    """
     told = Told(story, stubborn=False)
     told.tell(story.steps)
     account = told.settle_everything()
@@ -344,8 +470,10 @@ def test_what_the_order_does_not_cost_has_gone_back_in_the_end(story: Story) -> 
 @settings(max_examples=400, deadline=None)
 @given(stories_of_refunds)
 def test_no_cause_gives_money_back_twice(story: Story) -> None:
-    """Also where the processor refuses anything, where the whole story comes again after the claims were swept, and where what failed is
-    never asked in a circle: each refund is told of once, with amounts that only rise."""
+    """Also where the processor refuses anything, where the whole story comes again after the
+    claims were swept, and where what failed is never asked in a circle: each refund is told of
+    once, with amounts that only rise.
+    """
     told = Told(story, stubborn=True)
     told.tell(story.steps)
     told.tell(story.steps)
@@ -366,7 +494,10 @@ def test_no_cause_gives_money_back_twice(story: Story) -> None:
 
 
 NEWS = (
-    *(note(version, version=version, total=Money(total, TOTAL.currency)) for version, total in ((2, 4_000), (3, 3_000))),
+    *(
+        note(version, version=version, total=Money(total, TOTAL.currency))
+        for version, total in ((2, 4_000), (3, 3_000))
+    ),
     note(4, version=4, status=OrderStatus.CANCELLED),
 )
 
@@ -374,11 +505,15 @@ NEWS = (
 @settings(max_examples=200, deadline=None)
 @given(st.permutations([*NEWS, *NEWS, settle(Succeeded("ref-1"))]))
 def test_news_and_money_in_any_order_end_the_same(arriving: list[Envelope[Any]]) -> None:
-    """Units cancelled, then all of it, while a charge is under way: each told twice, in every order, all goes back in the end."""
+    """Units cancelled, then all of it, while a charge is under way: each told twice, in every
+    order, all goes back in the end.
+    """
     told = Told(Story((order(version=4, status=OrderStatus.CANCELLED),), ()), stubborn=False)
     told.account = Account(order(), (payment(operations=(operation(),)),))
     for command in arriving:
         told.do(command)
     account = told.settle_everything()
     assert account
-    assert [(p.status, p.captured, p.refunded) for p in account.payments] == [(Status.REFUNDED, TOTAL.minor, TOTAL.minor)]
+    assert [(p.status, p.captured, p.refunded) for p in account.payments] == [
+        (Status.REFUNDED, TOTAL.minor, TOTAL.minor)
+    ]

@@ -18,7 +18,9 @@ UNDERWAY = st.sampled_from(sorted(REPORTABLE - set(ENDS)))
 MINUTES = st.integers(0, 5)
 # A few minutes and statuses, so that reports of one moment and repeats are common.
 reports = st.lists(st.builds(report, UNDERWAY, MINUTES), max_size=6)
-with_one_end = st.builds(lambda some, end, minute: [*some, report(end, minute)], reports, st.sampled_from(ENDS), MINUTES)
+with_one_end = st.builds(
+    lambda some, end, minute: [*some, report(end, minute)], reports, st.sampled_from(ENDS), MINUTES
+)
 
 
 def told(commands: Sequence[RecordReport]) -> tuple[Shipment, list[Row], list[object]]:
@@ -35,11 +37,19 @@ def told(commands: Sequence[RecordReport]) -> tuple[Shipment, list[Row], list[ob
 
 
 @given(st.data(), st.one_of(reports, with_one_end))
-def test_reports_in_every_order_end_in_the_same_shipment(data: st.DataObject, commands: list[RecordReport]) -> None:
-    """Status, delivery time and tracking list do not depend on the order of arrival, nor on repeats."""
+def test_reports_in_every_order_end_in_the_same_shipment(
+    data: st.DataObject, commands: list[RecordReport]
+) -> None:
+    """Status, delivery time and tracking list do not depend on the order of arrival, nor on
+    repeats.
+    """
     straight, straight_rows, _ = told(commands)
     shuffled, shuffled_rows, _ = told(data.draw(st.permutations(commands + commands[:2])))
-    assert (shuffled.status, shuffled.report_time, shuffled.deliver_time) == (straight.status, straight.report_time, straight.deliver_time)
+    assert (shuffled.status, shuffled.report_time, shuffled.deliver_time) == (
+        straight.status,
+        straight.report_time,
+        straight.deliver_time,
+    )
     assert tracking(shuffled_rows) == tracking(straight_rows)
 
 
@@ -54,14 +64,19 @@ def test_every_order_of_a_whole_life(end: Status) -> None:
         report("out_for_delivery", 5),
         report(end, 6),
     ]
-    ends = {(done.status, done.report_time, done.deliver_time) for done, _, _ in map(told, permutations(life))}
+    ends = {
+        (done.status, done.report_time, done.deliver_time)
+        for done, _, _ in map(told, permutations(life))
+    }
     assert len(ends) == 1
     assert next(iter(ends))[0] is end
 
 
 @given(st.lists(st.builds(report, st.sampled_from(sorted(REPORTABLE)), MINUTES), max_size=12))
 def test_history_is_a_walk_along_the_table(commands: list[RecordReport]) -> None:
-    """Versions rise by one with each step, each step is a move of the table and starts where the last one ended; an end is the end."""
+    """Versions rise by one with each step, each step is a move of the table and starts where the
+    last one ended; an end is the end.
+    """
     here, rows, facts = told(commands)
     steps = [row for row in rows if isinstance(row, Transition)]
     assert [row.version for row in steps] == list(range(3, 3 + len(steps)))
@@ -72,13 +87,17 @@ def test_history_is_a_walk_along_the_table(commands: list[RecordReport]) -> None
         before = row.new
     assert here.status is before
     assert all(row.new not in TERMINAL for row in steps[:-1])
-    assert [fact.step.old for fact in facts if isinstance(fact, StatusChanged)] == [row.old for row in steps]
+    assert [fact.step.old for fact in facts if isinstance(fact, StatusChanged)] == [
+        row.old for row in steps
+    ]
     assert (here.deliver_time is not None) == (here.status is Status.DELIVERED)
 
 
 @given(st.lists(st.builds(report, st.sampled_from(sorted(REPORTABLE)), MINUTES), max_size=12))
 def test_every_report_is_recorded_once(commands: list[RecordReport]) -> None:
-    """The tracking list has each of the carrier's ids exactly once, also of reports that came after the end."""
+    """The tracking list has each of the carrier's ids exactly once, also of reports that came
+    after the end.
+    """
     _, rows, _ = told(commands)
     heard = [row.report.carrier_event_id for row in rows if isinstance(row, TrackingEvent)]
     assert sorted(heard) == sorted({command.report.carrier_event_id for command in commands})

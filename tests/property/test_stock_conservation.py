@@ -1,4 +1,6 @@
-"""Conservation of stock: whatever is done, in whatever order and in whatever sets, no unit is lost, doubled or sold twice."""
+"""Conservation of stock: whatever is done, in whatever order and in whatever sets, no unit is
+lost, doubled or sold twice.
+"""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -30,10 +32,14 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc.model import KeepUnits, Reservation, StockCommand
 
-# Few names and small numbers, so that commands meet: orders that compete for little stock, and two that are further in their lives.
+# Few names and small numbers, so that commands meet: orders that compete for little stock, and two
+# that are further in their lives.
 SKUS, WAREHOUSES = ["tea", "cup"], ["london", "york"]
 orders = st.integers(1, 4).map(lambda number: UUID(int=number))
-young, old = st.sampled_from([UUID(int=1), UUID(int=2)]), st.sampled_from([UUID(int=1), UUID(int=3), UUID(int=3), UUID(int=4), UUID(int=4)])
+young, old = (
+    st.sampled_from([UUID(int=1), UUID(int=2)]),
+    st.sampled_from([UUID(int=1), UUID(int=3), UUID(int=3), UUID(int=4), UUID(int=4)]),
+)
 attempts = st.sampled_from([1, 1, 1, 1, 2])
 first = st.sampled_from([1, 1, 1, 1, 1, 1, 1, 2])
 warehouses, skus = st.sampled_from(WAREHOUSES), st.sampled_from(SKUS)
@@ -44,17 +50,27 @@ targets = st.dictionaries(st.sampled_from([1, 1, 2]), units, min_size=1)
 # An order's lines are of the same SKU in each of its attempts.
 LINES = ["tea", "cup", "tea"]
 reserving = st.builds(
-    lambda wanted, order, attempt: reserve(*zip(LINES, wanted, strict=False), order=order, attempt=attempt),
+    lambda wanted, order, attempt: reserve(
+        *zip(LINES, wanted, strict=False), order=order, attempt=attempt
+    ),
     st.lists(units, min_size=1, max_size=len(LINES)),
     orders,
     attempts,
 )
-confirming = st.builds(lambda order, attempt, by_event: confirm(order, attempt, by_event=by_event), orders, attempts, st.booleans())
-# Any picklist, with what was short and spoiled, whether or not it can be: the impossible is refused.
+confirming = st.builds(
+    lambda order, attempt, by_event: confirm(order, attempt, by_event=by_event),
+    orders,
+    attempts,
+    st.booleans(),
+)
+# Any picklist, with what was short and spoiled, whether or not it can be: the impossible is
+# refused.
 few = st.sampled_from([0, 0, 0, 1, 2])
 picklists = st.dictionaries(st.sampled_from([1, 1, 2]), st.tuples(some, few, few), min_size=1)
 working = st.builds(
-    lambda at, picklist, order, attempt, shipped: work(at, picklist, order, attempt, shipped=shipped),
+    lambda at, picklist, order, attempt, shipped: work(
+        at, picklist, order, attempt, shipped=shipped
+    ),
     mostly_london,
     picklists,
     old,
@@ -62,7 +78,9 @@ working = st.builds(
     st.booleans(),
 )
 replacing = st.builds(
-    lambda at, spoiled, order, attempt, short: replace_spoiled(at, spoiled, order, attempt, {1: short}),
+    lambda at, spoiled, order, attempt, short: replace_spoiled(
+        at, spoiled, order, attempt, {1: short}
+    ),
     mostly_london,
     targets,
     old,
@@ -71,7 +89,9 @@ replacing = st.builds(
 )
 back = st.dictionaries(st.sampled_from([1, 1, 2]), st.integers(1, 2), max_size=1)
 returning = st.builds(
-    lambda at, passed, failed, order, number: bring(at, passed, failed, order, UUID(int=70 + 10 * order.int + number)),
+    lambda at, passed, failed, order, number: bring(
+        at, passed, failed, order, UUID(int=70 + 10 * order.int + number)
+    ),
     st.sampled_from([*WAREHOUSES, "leeds"]),  # where nothing has ever been
     back,
     back,
@@ -81,13 +101,27 @@ returning = st.builds(
 
 
 def beginning() -> list[StockCommand]:
-    """Two orders that have reserved most of the stock, one from one warehouse, one from two; a third is sold, a fourth has left. In memory
-    their reservations' ids are the same each time.
+    """Two orders that have reserved most of the stock, one from one warehouse, one from two; a
+    third is sold, a fourth has left. In memory their reservations' ids are the same each time.
     """
     receipts = [receive("london", tea=10, cup=6), receive("york", tea=4, cup=3)]
-    baskets = {3: (("tea", 3), ("cup", 2)), 4: (("tea", 3), ("cup", 1)), 1: (("tea", 2), ("cup", 1)), 2: (("tea", 5),)}
-    reserving = [replace(reserve(*basket, order=UUID(int=n)), key=f"beginning:{n}") for n, basket in baskets.items()]
-    return [*receipts, *reserving, confirm(UUID(int=3)), confirm(UUID(int=4)), ship("london", {1: 3, 2: 1}, UUID(int=4))]
+    baskets = {
+        3: (("tea", 3), ("cup", 2)),
+        4: (("tea", 3), ("cup", 1)),
+        1: (("tea", 2), ("cup", 1)),
+        2: (("tea", 5),),
+    }
+    reserving = [
+        replace(reserve(*basket, order=UUID(int=n)), key=f"beginning:{n}")
+        for n, basket in baskets.items()
+    ]
+    return [
+        *receipts,
+        *reserving,
+        confirm(UUID(int=3)),
+        confirm(UUID(int=4)),
+        ship("london", {1: 3, 2: 1}, UUID(int=4)),
+    ]
 
 
 def begun() -> World:
@@ -97,7 +131,9 @@ def begun() -> World:
 
 
 def keeping(of: UUID, attempt: int, kept: dict[int, int], *, pending: bool) -> KeepUnits:
-    """Units of an order are cancelled; those that stay are allocated as the beginning reserved them."""
+    """Units of an order are cancelled; those that stay are allocated as the beginning reserved
+    them.
+    """
     return keep(kept, begun().holdings[of].of(attempt), of, attempt, while_pending=pending)
 
 
@@ -124,12 +160,22 @@ commands: st.SearchStrategy[StockCommand] = st.one_of(
     st.builds(renew, young, attempts),
     st.builds(release, st.one_of(st.just({}), targets), young, attempts),
     st.builds(expire, young),
-    st.builds(lambda order, attempt, pending: end(order, attempt, while_pending=pending), orders, attempts, st.booleans()),
+    st.builds(
+        lambda order, attempt, pending: end(order, attempt, while_pending=pending),
+        orders,
+        attempts,
+        st.booleans(),
+    ),
     st.builds(lambda warehouse, sku, n: receive(warehouse, **{sku: n}), warehouses, skus, units),
     st.builds(adjust, warehouses, skus, st.integers(-3, 3).filter(bool)),
 )
-# Sets of commands, and how many minutes pass after each: mostly none, else more than a reservation lasts.
-histories = st.lists(st.tuples(st.lists(commands, min_size=1, max_size=5), st.sampled_from([0, 0, 0, 31])), min_size=4, max_size=16)
+# Sets of commands, and how many minutes pass after each: mostly none, else more than a reservation
+# lasts.
+histories = st.lists(
+    st.tuples(st.lists(commands, min_size=1, max_size=5), st.sampled_from([0, 0, 0, 31])),
+    min_size=4,
+    max_size=16,
+)
 
 
 def run(world: World, history: Sequence[tuple[Sequence[StockCommand], int]]) -> None:
@@ -142,7 +188,9 @@ def run(world: World, history: Sequence[tuple[Sequence[StockCommand], int]]) -> 
 @settings(max_examples=200, deadline=None)
 @given(histories)
 def test_no_unit_is_lost_or_doubled(history: list[tuple[list[StockCommand], int]]) -> None:
-    """Balances are the sums of the ledger and of the reservations' units, none is below zero, and no movement is booked twice."""
+    """Balances are the sums of the ledger and of the reservations' units, none is below zero,
+    and no movement is booked twice.
+    """
     world = begun()
     for step in history:
         run(world, [step])
@@ -151,7 +199,9 @@ def test_no_unit_is_lost_or_doubled(history: list[tuple[list[StockCommand], int]
 
 @settings(max_examples=100, deadline=None)
 @given(histories)
-def test_any_cutting_into_sets_comes_to_the_same(history: list[tuple[list[StockCommand], int]]) -> None:
+def test_any_cutting_into_sets_comes_to_the_same(
+    history: list[tuple[list[StockCommand], int]],
+) -> None:
     """Commands folded over one picture end where the same commands end one at a time."""
     together = begun()
     alone = deepcopy(together)
@@ -164,8 +214,12 @@ def test_any_cutting_into_sets_comes_to_the_same(history: list[tuple[list[StockC
 
 @settings(max_examples=200, deadline=None)
 @given(histories, commands)
-def test_a_second_time_on_another_path_moves_nothing(history: list[tuple[list[StockCommand], int]], command: StockCommand) -> None:
-    """Effects are idempotent on their business keys: whichever of two paths comes second, it books not one row."""
+def test_a_second_time_on_another_path_moves_nothing(
+    history: list[tuple[list[StockCommand], int]], command: StockCommand
+) -> None:
+    """Effects are idempotent on their business keys: whichever of two paths comes second, it
+    books not one row.
+    """
     world = begun()
     run(world, history)
     [first] = world.try_all(command)
@@ -176,13 +230,19 @@ def test_a_second_time_on_another_path_moves_nothing(history: list[tuple[list[St
 
 
 def live(world: World) -> list[Reservation]:
-    return [r for holding in world.holdings.values() for attempt in (1, 2) for r in holding.of(attempt)]
+    return [
+        r for holding in world.holdings.values() for attempt in (1, 2) for r in holding.of(attempt)
+    ]
 
 
 @settings(max_examples=100, deadline=None)
 @given(histories)
-def test_when_every_order_is_over_nothing_is_held(history: list[tuple[list[StockCommand], int]]) -> None:
-    """Once each attempt is dead and each fulfilment has reported, no unit is reserved or committed."""
+def test_when_every_order_is_over_nothing_is_held(
+    history: list[tuple[list[StockCommand], int]],
+) -> None:
+    """Once each attempt is dead and each fulfilment has reported, no unit is reserved or
+    committed.
+    """
     world = begun()
     run(world, history)
     for order in list(world.holdings):

@@ -1,5 +1,6 @@
-"""Convergence of stock: an order loses units item by item, on the shelf and on the packing table, and perhaps dies. Whatever is told of it
-twice, late or in another order leaves the same units in the same places.
+"""Convergence of stock: an order loses units item by item, on the shelf and on the packing
+table, and perhaps dies. Whatever is told of it twice, late or in another order leaves the same
+units in the same places.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 
 from chassis.decision import Done
 from chassis.errors import Deferred
-from tests.unit.warehouse.world import ORDER, World, confirm, end, keep, receive, replace_spoiled, reserve, work
+from tests.unit.warehouse.world import (
+    ORDER,
+    World,
+    confirm,
+    end,
+    keep,
+    receive,
+    replace_spoiled,
+    reserve,
+    work,
+)
 from warehouse_svc.lifecycle import Bucket
 from warehouse_svc.model import FollowWork, StockCommand
 
@@ -22,7 +33,9 @@ again = map(str, count(1))
 
 @dataclass
 class Story:
-    """An order and its fulfilment as they are, and what is told of them, on its way to the warehouse. Calls are answered at once."""
+    """An order and its fulfilment as they are, and what is told of them, on its way to the
+    warehouse. Calls are answered at once.
+    """
 
     dice: Random
     wanted: dict[int, int]
@@ -31,8 +44,14 @@ class Story:
     waiting: list[StockCommand] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.quantity, self.short, self.spoiled = dict(self.wanted), dict.fromkeys(SKUS, 0), dict.fromkeys(SKUS, 0)
-        self.world.do(receive(HERE, **{sku: self.wanted[number] + self.spare for number, sku in SKUS.items()}))
+        self.quantity, self.short, self.spoiled = (
+            dict(self.wanted),
+            dict.fromkeys(SKUS, 0),
+            dict.fromkeys(SKUS, 0),
+        )
+        self.world.do(
+            receive(HERE, **{sku: self.wanted[number] + self.spare for number, sku in SKUS.items()})
+        )
         self.world.do(reserve(*((sku, self.wanted[number]) for number, sku in SKUS.items())))
 
     def tell(self, command: StockCommand) -> None:
@@ -51,7 +70,11 @@ class Story:
 
     def report(self, *, shipped: bool = False) -> FollowWork:
         """The picklist as it stands."""
-        return work(HERE, {n: (self.quantity[n], self.short[n], self.spoiled[n]) for n in SKUS}, shipped=shipped)
+        return work(
+            HERE,
+            {n: (self.quantity[n], self.short[n], self.spoiled[n]) for n in SKUS},
+            shipped=shipped,
+        )
 
     def cut(self, number: int, units: int) -> None:
         """Units of a line are cancelled, but never the last ones of the order."""
@@ -66,7 +89,11 @@ class Story:
         units = min(units, self.quantity[number])
         if how == "spoiled" and units:
             self.spoiled[number] += units
-            self.world.do(replace_spoiled(HERE, {number: self.spoiled[number]}, short={number: self.short[number]}))
+            self.world.do(
+                replace_spoiled(
+                    HERE, {number: self.spoiled[number]}, short={number: self.short[number]}
+                )
+            )
             [its] = [line for line in self.world.standing()[0].lines if line.number == number]
             self.quantity[number] = min(self.quantity[number], its.committed)
         else:
@@ -87,7 +114,12 @@ class Story:
 
 
 losses = st.lists(
-    st.tuples(st.sampled_from(["cut", "cut", "short", "spoiled"]), st.sampled_from(list(SKUS)), st.integers(1, 3)), max_size=5
+    st.tuples(
+        st.sampled_from(["cut", "cut", "short", "spoiled"]),
+        st.sampled_from(list(SKUS)),
+        st.integers(1, 3),
+    ),
+    max_size=5,
 )
 
 
@@ -110,9 +142,12 @@ def test_whatever_an_order_loses_its_stock_ends_the_same(
     lost: list[tuple[str, int, int]],
     ending: str,
 ) -> None:
-    """What is left on the picklist has shipped; what was not found is gone; what was spoiled is damaged; everything else is back."""
+    """What is left on the picklist has shipped; what was not found is gone; what was spoiled is
+    damaged; everything else is back.
+    """
     story = Story(dice, wanted, spare)
-    for number in SKUS:  # units cancelled while it was pending, and perhaps heard of after the commit
+    # units cancelled while it was pending, and perhaps heard of after the commit
+    for number in SKUS:
         story.cut(number, cancelled.get(number, 0))
         story.cancel_items(pending=True)
     if commit == "at once":
@@ -137,5 +172,12 @@ def test_whatever_an_order_loses_its_stock_ends_the_same(
     story.finish()
     for number, sku in SKUS.items():
         gone = story.quantity[number] + story.short[number] + story.spoiled[number]
-        assert story.world.balances(HERE, sku) == (wanted[number] + spare - gone, 0, 0, story.spoiled[number])
-    assert story.world.holdings[ORDER].reservations[0].total(Bucket.SHIPPED) == sum(story.quantity.values())
+        assert story.world.balances(HERE, sku) == (
+            wanted[number] + spare - gone,
+            0,
+            0,
+            story.spoiled[number],
+        )
+    assert story.world.holdings[ORDER].reservations[0].total(Bucket.SHIPPED) == sum(
+        story.quantity.values()
+    )

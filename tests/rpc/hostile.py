@@ -44,7 +44,11 @@ def requests(method: MethodDescriptor) -> Iterator[Hostile]:
             fillings += [("as many empties as there may be", counted, b"", limit)]
             fillings += [("as much garbage as there may be", counted, garbage(7), limit)]
         for what, fill, value, size in fillings:
-            yield Hostile(method, f"{method.full_name} {name} {what}", partial(within, path, fill, value, size))
+            yield Hostile(
+                method,
+                f"{method.full_name} {name} {what}",
+                partial(within, path, fill, value, size),
+            )
 
 
 def paths(message: Descriptor) -> Iterator[Path]:
@@ -56,7 +60,9 @@ def paths(message: Descriptor) -> Iterator[Path]:
             yield from ((field, *path) for path in paths(field.message_type))
 
 
-def within(path: Path, fill: Callable[[FieldDescriptor, bytes, int], bytes], value: bytes, size: int) -> bytes:
+def within(
+    path: Path, fill: Callable[[FieldDescriptor, bytes, int], bytes], value: bytes, size: int
+) -> bytes:
     """The request in which the path's last field is filled, once in each message around it."""
     encoded = fill(path[-1], value, size)
     for field in reversed(path[:-1]):

@@ -27,7 +27,9 @@ def contract() -> tuple[Any, Any]:
     protos = [HERE, ROOT / "third_party/protovalidate", Path(grpc_tools.__file__).parent / "_proto"]
     with tempfile.TemporaryDirectory(prefix="ordermesh-sample-") as folder:
         out = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
-        code = protoc.main(["protoc", *(f"-I{path}" for path in protos), *out, str(HERE / "sample.proto")])
+        code = protoc.main(
+            ["protoc", *(f"-I{path}" for path in protos), *out, str(HERE / "sample.proto")]
+        )
         assert code == 0, "sample.proto does not compile"
         sys.path.append(folder)
         try:
@@ -37,7 +39,9 @@ def contract() -> tuple[Any, Any]:
 
 
 class Sample:
-    """A servicer whose methods do what a test says; by default they answer emptily. Streams of requests come as a list."""
+    """A servicer whose methods do what a test says; by default they answer emptily. Streams of
+    requests come as a list.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
@@ -56,7 +60,9 @@ class Sample:
         self.behave, self.calls = behave, 0
 
     def hang(self) -> asyncio.Event:
-        """From now on each call waits until it is cancelled, which the event tells; calls are counted anew."""
+        """From now on each call waits until it is cancelled, which the event tells; calls are
+        counted anew.
+        """
         cancelled = asyncio.Event()
 
         async def behave() -> str:
@@ -106,7 +112,9 @@ class Sample:
 
 
 @asynccontextmanager
-async def serving(sample: Sample, address: str = "127.0.0.1:0", **options: Any) -> AsyncIterator[Server]:
+async def serving(
+    sample: Sample, address: str = "127.0.0.1:0", **options: Any
+) -> AsyncIterator[Server]:
     """A server of `sample`, drained quickly."""
     register = partial(contract()[1].add_SampleServiceServicer_to_server, sample)
     async with Server(address, [register], **({"limits": QUICK} | options)) as server:

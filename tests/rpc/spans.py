@@ -11,7 +11,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 @contextmanager
 def recorded() -> Iterator[InMemorySpanExporter]:
-    """Records every span that ends meanwhile. A process has one provider of tracers, which the first call sets and the others share."""
+    """Records every span that ends meanwhile. A process has one provider of tracers, which the
+    first call sets and the others share.
+    """
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider(shutdown_on_exit=False)
@@ -26,4 +28,8 @@ def recorded() -> Iterator[InMemorySpanExporter]:
 
 def named(exporter: InMemorySpanExporter, name: str, kind: trace.SpanKind) -> list[ReadableSpan]:
     """The spans of this name (its end will do) and kind."""
-    return [span for span in exporter.get_finished_spans() if span.name.endswith(name) and span.kind is kind]
+    return [
+        span
+        for span in exporter.get_finished_spans()
+        if span.name.endswith(name) and span.kind is kind
+    ]

@@ -1,4 +1,6 @@
-"""One valid event of each kind that the services publish, for the tests of what becomes of bad ones. No tests here."""
+"""One valid event of each kind that the services publish, for the tests of what becomes of bad
+ones. No tests here.
+"""
 
 from uuid import UUID
 
@@ -16,7 +18,9 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2 as warehouse_events
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-ORDER, RECORD, OTHER = (str(UUID(int=0x0190_0000_0000_7000_8000_0000_0000_0000 + number)) for number in (1, 2, 3))
+ORDER, RECORD, OTHER = (
+    str(UUID(int=0x0190_0000_0000_7000_8000_0000_0000_0000 + number)) for number in (1, 2, 3)
+)
 POUND = Money(currency_code="GBP", units=1)
 NOON = Timestamp(seconds=1_800_000_000)
 
@@ -27,11 +31,15 @@ def order_line() -> order_events.OrderLine:
         sku="TEA",
         quantity=2,
         unit_shares=[order_events.LineUnitShare(quantity=2, amount=POUND)],
-        allocations=[order_events.LineAllocation(warehouse_id="london", reservation_id=RECORD, quantity=2)],
+        allocations=[
+            order_events.LineAllocation(warehouse_id="london", reservation_id=RECORD, quantity=2)
+        ],
     )
 
 
-def fulfillment(status: fulfillment_pb2.FulfillmentStatus.ValueType, version: int = 2) -> fulfillment_pb2.Fulfillment:
+def fulfillment(
+    status: fulfillment_pb2.FulfillmentStatus.ValueType, version: int = 2
+) -> fulfillment_pb2.Fulfillment:
     return fulfillment_pb2.Fulfillment(
         fulfillment_id=RECORD,
         order_id=ORDER,
@@ -103,7 +111,9 @@ def valid() -> dict[type[Message], Message]:
         status=return_pb2.RETURN_STATUS_INSPECTED,
         kind=return_pb2.RETURN_KIND_CUSTOMER,
         warehouse_id="london",
-        lines=[return_pb2.ReturnLine(line_number=1, sku="TEA", received_quantity=1, passed_quantity=1)],
+        lines=[
+            return_pb2.ReturnLine(line_number=1, sku="TEA", received_quantity=1, passed_quantity=1)
+        ],
         refund_amount=POUND,
         version=4,
     )
@@ -127,19 +137,31 @@ def valid() -> dict[type[Message], Message]:
             order_version=2,
             items=[order_line()],
         ),
-        order_events.ReturnStatusChanged(order_return=returned, new_status=return_pb2.RETURN_STATUS_INSPECTED),
-        payment_events.PaymentConfirmed(payment_id=OTHER, order_id=ORDER, attempt=1, captured_amount=POUND, payment_version=3),
-        payment_events.PaymentFailed(payment_id=OTHER, order_id=ORDER, attempt=1, payment_version=3),
+        order_events.ReturnStatusChanged(
+            order_return=returned, new_status=return_pb2.RETURN_STATUS_INSPECTED
+        ),
+        payment_events.PaymentConfirmed(
+            payment_id=OTHER, order_id=ORDER, attempt=1, captured_amount=POUND, payment_version=3
+        ),
+        payment_events.PaymentFailed(
+            payment_id=OTHER, order_id=ORDER, attempt=1, payment_version=3
+        ),
         payment_events.RefundCompleted(refund=refund(), payment_version=4, **money),
         payment_events.RefundFailed(refund=refund(), payment_version=4, **money),
         fulfillment_events.FulfillmentStatusChanged(fulfillment=ready, new_status=ready.status),
         fulfillment_events.FulfillmentLinesChanged(fulfillment=ready),
         shipping_events.ShipmentCreated(shipment=shipment()),
-        shipping_events.ShipmentStatusChanged(shipment=shipment(), new_status=shipping_pb2.SHIPMENT_STATUS_LOST),
+        shipping_events.ShipmentStatusChanged(
+            shipment=shipment(), new_status=shipping_pb2.SHIPMENT_STATUS_LOST
+        ),
         shipping_events.DeliveryConfirmed(shipment=shipment(), deliver_time=NOON),
-        warehouse_events.ReservationStatusChanged(reservation=reservation(), attempt_reservations=[reservation()], holding_version=2),
+        warehouse_events.ReservationStatusChanged(
+            reservation=reservation(), attempt_reservations=[reservation()], holding_version=2
+        ),
         warehouse_events.StockChanged(
-            stock_level=warehouse_pb2.StockLevel(warehouse_id="london", sku="TEA", available=2, version=2),
+            stock_level=warehouse_pb2.StockLevel(
+                warehouse_id="london", sku="TEA", available=2, version=2
+            ),
             stock_movement=warehouse_pb2.StockMovement(
                 movement_id=RECORD,
                 warehouse_id="london",

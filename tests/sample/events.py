@@ -1,4 +1,6 @@
-"""The contract of the sample service, built without files: one event of each of two streams, marked by the contracts' own option."""
+"""The contract of the sample service, built without files: one event of each of two streams,
+marked by the contracts' own option.
+"""
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
@@ -17,14 +19,21 @@ SUBJECTS = {
 
 
 def _contract() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(name="tests/sample_events.proto", package=PACKAGE, syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="tests/sample_events.proto", package=PACKAGE, syntax="proto3"
+    )
     file.dependency.append(options_pb2.DESCRIPTOR.name)
     for name, subject in SUBJECTS.items():
         message = file.message_type.add(name=name)
         if subject:
             message.options.Extensions[options_pb2.event].subject = subject
         for number, (field, kind) in enumerate(FIELDS.items(), start=1):
-            message.field.add(name=field, number=number, type=kind, label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
+            message.field.add(
+                name=field,
+                number=number,
+                type=kind,
+                label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+            )
     return file
 
 

@@ -1,4 +1,6 @@
-"""Events for the sample's inbox in tests: published as the relay does, and handlers that remember what they were given."""
+"""Events for the sample's inbox in tests: published as the relay does, and handlers that
+remember what they were given.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -25,8 +27,12 @@ from tests.support import cancelled_at_end
 CONSUMER = "sample-orders"
 
 
-async def publish(broker: Broker, event: Message, event_id: UUID | None = None, **changed: str) -> UUID:
-    """Publishes an event, with the headers that it has from a relay unless others are given; its id."""
+async def publish(
+    broker: Broker, event: Message, event_id: UUID | None = None, **changed: str
+) -> UUID:
+    """Publishes an event, with the headers that it has from a relay unless others are given; its
+    id.
+    """
     event_id = event_id or uuid4()
     headers = {
         "Nats-Msg-Id": str(event_id),
@@ -42,9 +48,13 @@ async def publish(broker: Broker, event: Message, event_id: UUID | None = None, 
 
 
 class Handling:
-    """A handler that notes its sets, and does with each event what `outcome` says: by default it is done."""
+    """A handler that notes its sets, and does with each event what `outcome` says: by default it
+    is done.
+    """
 
-    def __init__(self, outcome: Callable[[Delivery[Any]], Outcome[Any]] = lambda _: Done(None)) -> None:
+    def __init__(
+        self, outcome: Callable[[Delivery[Any]], Outcome[Any]] = lambda _: Done(None)
+    ) -> None:
         self.outcome = outcome
         self.sets: list[list[Delivery[Any]]] = []
         self.settled: list[UUID] = []
@@ -52,7 +62,11 @@ class Handling:
     async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
         self.sets.append(list(deliveries))
         outcomes = [self.outcome(delivery) for delivery in deliveries]
-        self.settled += [d.event_id for d, outcome in zip(deliveries, outcomes, strict=True) if isinstance(outcome, Done)]
+        self.settled += [
+            d.event_id
+            for d, outcome in zip(deliveries, outcomes, strict=True)
+            if isinstance(outcome, Done)
+        ]
         return outcomes
 
     @property
@@ -63,10 +77,15 @@ class Handling:
 
 @asynccontextmanager
 async def consuming(
-    broker: Broker, engine: AsyncEngine, handlers: Mapping[type[Message], Handler[Any]], **settings: Any
+    broker: Broker,
+    engine: AsyncEngine,
+    handlers: Mapping[type[Message], Handler[Any]],
+    **settings: Any,
 ) -> AsyncIterator[Inbox]:
     """An inbox runs meanwhile."""
-    inbox = Inbox(broker, engine, store.failed_events, service="sample", handlers=handlers, **settings)
+    inbox = Inbox(
+        broker, engine, store.failed_events, service="sample", handlers=handlers, **settings
+    )
     async with cancelled_at_end(inbox.run()):
         yield inbox
 
@@ -74,7 +93,13 @@ async def consuming(
 async def failed(engine: AsyncEngine) -> list[Any]:
     """The rows of failed_events."""
     async with engine.connect() as connection:
-        return list((await connection.execute(select(store.failed_events).order_by(store.failed_events.c.first_time))).all())
+        return list(
+            (
+                await connection.execute(
+                    select(store.failed_events).order_by(store.failed_events.c.first_time)
+                )
+            ).all()
+        )
 
 
 async def states(engine: AsyncEngine) -> dict[UUID, str]:
@@ -88,7 +113,9 @@ async def names(engine: AsyncEngine, *event_ids: UUID) -> list[Name]:
     return [found[event_id] for event_id in event_ids]
 
 
-async def all_acknowledged(broker: Broker, consumer: str = CONSUMER, stream: str = "ORDERS") -> bool:
+async def all_acknowledged(
+    broker: Broker, consumer: str = CONSUMER, stream: str = "ORDERS"
+) -> bool:
     """Whether the consumer has nothing before it and nothing in hand."""
     try:
         info = await broker.streams.consumer_info(stream, consumer)
@@ -98,13 +125,21 @@ async def all_acknowledged(broker: Broker, consumer: str = CONSUMER, stream: str
 
 
 class Effects:
-    """A handler that has an effect in the database: each event that it is given becomes an order of that name, once."""
+    """A handler that has an effect in the database: each event that it is given becomes an order
+    of that name, once.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database, self.handled, self.keys = database, 0, set[str]()
 
     async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
-        outcomes = await write(self._database, *(create(key=d.key, digest=d.digest, reference=f"from {d.event_id}") for d in deliveries))
+        outcomes = await write(
+            self._database,
+            *(
+                create(key=d.key, digest=d.digest, reference=f"from {d.event_id}")
+                for d in deliveries
+            ),
+        )
         self.handled += len(deliveries)
         self.keys |= {d.key for d in deliveries}
         return outcomes
@@ -115,4 +150,6 @@ class Effects:
 
     async def number(self) -> int:
         """How many effects there have been."""
-        return await count(self._database.engine, store.orders, store.orders.c.reference.like("from %"))
+        return await count(
+            self._database.engine, store.orders, store.orders.c.reference.like("from %")
+        )

@@ -89,7 +89,9 @@ def decide(order: Order | None, command: OrderCommand, now: datetime) -> Decided
         raise Deferred("ORDER_NOT_FOUND")
     match command:
         case ConfirmPayment():
-            return steps(order, way(order.status, Status.CONFIRMED), command, "PAYMENT_CONFIRMED", now)
+            return steps(
+                order, way(order.status, Status.CONFIRMED), command, "PAYMENT_CONFIRMED", now
+            )
         case ShipmentCreated():
             if order.status is Status.PENDING:
                 raise Deferred("PAYMENT_OUTSTANDING")
@@ -103,10 +105,13 @@ def decide(order: Order | None, command: OrderCommand, now: datetime) -> Decided
 def create(order: Order | None, command: CreateOrder, now: datetime) -> Decided:
     """A new order, pending."""
     if order and command.new:
-        raise Exists("PAYMENT_ALREADY_EXISTS", order_id=str(order.id))  # of the published reasons, the nearest
+        # of the published reasons, the nearest
+        raise Exists("PAYMENT_ALREADY_EXISTS", order_id=str(order.id))
     if order:
         return Decision(order)
-    order = Order(command.target, command.reference, command.total, Status.PENDING, 1, now + PAYMENT_WINDOW)
+    order = Order(
+        command.target, command.reference, command.total, Status.PENDING, 1, now + PAYMENT_WINDOW
+    )
     step = Transition(order.id, 1, None, Status.PENDING, "CREATED", command.key, now)
     return Decision(order, [step], [step])
 
@@ -116,10 +121,14 @@ def way(here: Status, there: Status) -> tuple[Status, ...]:
     return FORWARD[FORWARD.index(here) + 1 : FORWARD.index(there) + 1] if here in FORWARD else ()
 
 
-def steps(order: Order, path: tuple[Status, ...], command: OrderCommand, reason: str, now: datetime) -> Decided:
+def steps(
+    order: Order, path: tuple[Status, ...], command: OrderCommand, reason: str, now: datetime
+) -> Decided:
     """The order at the end of the path; no path: the same order, a skip."""
     history = []
     for new in path:
-        history.append(Transition(order.id, order.version + 1, order.status, new, reason, command.key, now))
+        history.append(
+            Transition(order.id, order.version + 1, order.status, new, reason, command.key, now)
+        )
         order = replace(order, status=new, version=order.version + 1)
     return Decision(order, history, history)

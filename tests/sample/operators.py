@@ -48,7 +48,9 @@ class Config(ServiceConfig):
 
 
 class Paying:
-    """The sample's handler: an order is paid. While it is `broken` it has a bug, while it `waits` it defers."""
+    """The sample's handler: an order is paid. While it is `broken` it has a bug, while it
+    `waits` it defers.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database, self.broken, self.waits = database, False, False
@@ -60,7 +62,10 @@ class Paying:
             raise ZeroDivisionError("a bug")
         if self.waits:
             return [Deferred("PAYMENT_OUTSTANDING", "Not yet.")] * len(deliveries)
-        return await write(self.database, *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries))
+        return await write(
+            self.database,
+            *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries),
+        )
 
 
 class Sample:
@@ -76,7 +81,13 @@ class Sample:
     async def listed(self, **filters: Any) -> list[UUID]:
         """The events that a filter finds, over all pages of two."""
         request = api.ListFailedEventsRequest(filter=api.FailedEventFilter(**filters))
-        found = [event async for page in pages(self.failed_events.ListFailedEvents, request, "failed_events", size=2) for event in page]
+        found = [
+            event
+            async for page in pages(
+                self.failed_events.ListFailedEvents, request, "failed_events", size=2
+            )
+            for event in page
+        ]
         assert not any(event.payload or event.payload_json for event in found)
         return [UUID(event.event_id) for event in found]
 
@@ -86,30 +97,47 @@ class Sample:
         return answer.failed_event
 
     async def replay(self, event_id: UUID, consumer: str = CONSUMER) -> api.FailedEvent:
-        request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=str(event_id))
-        answer: api.ReplayFailedEventResponse = await ask(self.failed_events.ReplayFailedEvent, request)
+        request = api.ReplayFailedEventRequest(
+            request_id=str(uuid4()), consumer=consumer, event_id=str(event_id)
+        )
+        answer: api.ReplayFailedEventResponse = await ask(
+            self.failed_events.ReplayFailedEvent, request
+        )
         return answer.failed_event
 
     async def discard(self, event_id: UUID) -> api.FailedEvent:
-        request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id))
-        answer: api.DiscardFailedEventResponse = await ask(self.failed_events.DiscardFailedEvent, request)
+        request = api.DiscardFailedEventRequest(
+            request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id)
+        )
+        answer: api.DiscardFailedEventResponse = await ask(
+            self.failed_events.DiscardFailedEvent, request
+        )
         return answer.failed_event
 
-    async def replay_all(self, limit: int = 0, dry_run: bool = False, **filters: Any) -> api.BatchReplayFailedEventsResponse:
+    async def replay_all(
+        self, limit: int = 0, dry_run: bool = False, **filters: Any
+    ) -> api.BatchReplayFailedEventsResponse:
         request = api.BatchReplayFailedEventsRequest(
-            request_id=str(uuid4()), filter=api.FailedEventFilter(**filters), limit=limit, dry_run=dry_run
+            request_id=str(uuid4()),
+            filter=api.FailedEventFilter(**filters),
+            limit=limit,
+            dry_run=dry_run,
         )
         return await ask(self.failed_events.BatchReplayFailedEvents, request)
 
     async def fail(self, event: FailedEvent, minutes: int = 0) -> UUID:
-        """The event has failed, so many minutes after nine in the morning. A deferred one is not tried soon."""
+        """The event has failed, so many minutes after nine in the morning. A deferred one is not
+        tried soon.
+        """
         await self.table.record([event])
         t = store.failed_events.c
         times = {"first_time": MORNING + timedelta(minutes=minutes)}
         if event.state is FailedState.DEFERRED:
             times["next_try_time"] = datetime.now(UTC) + timedelta(hours=1)
         async with self.engine.begin() as connection:
-            await connection.execute(update(store.failed_events).where(t.event_id == event.event_id).values(times))
+            await connection.execute(
+                update(store.failed_events).where(t.event_id == event.event_id).values(times)
+            )
         return event.event_id
 
     async def are(self, expected: dict[UUID, str]) -> bool:
@@ -120,7 +148,9 @@ class Sample:
 async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
     """The sample service, at a port of its own."""
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = Config.model_validate({"database_url": sample_url, "nats_url": nats_url, "listen_address": address})
+    config = Config.model_validate(
+        {"database_url": sample_url, "nats_url": nats_url, "listen_address": address}
+    )
     async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
         paying = Paying(ground.database)
         await ground.open([], {SamplePaid: paying})
@@ -132,5 +162,21 @@ def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: An
     body = SamplePaid(order_id=order).SerializeToString()
     name, subject = SamplePaid.DESCRIPTOR.full_name, "payments.sample.paid"
     digest = digest_of(subject, name, body)
-    made = FailedEvent(CONSUMER, uuid4(), digest, state, "PAYMENTS", 7, subject, name, "", body, None, MORNING, "ORDER_NOT_FOUND", "", 1)
+    made = FailedEvent(
+        CONSUMER,
+        uuid4(),
+        digest,
+        state,
+        "PAYMENTS",
+        7,
+        subject,
+        name,
+        "",
+        body,
+        None,
+        MORNING,
+        "ORDER_NOT_FOUND",
+        "",
+        1,
+    )
     return replace(made, **fields)

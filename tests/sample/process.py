@@ -1,7 +1,9 @@
-"""The sample service as a process of its own, for tests that freeze or kill it: `python -m tests.sample.process DATABASE NATS`.
+"""The sample service as a process of its own, for tests that freeze or kill it: `python -m
+tests.sample.process DATABASE NATS`.
 
-With `orders N` behind it, it places N orders one after the other; with `pay N`, it places N and lets an event say of each that it is
-paid. An order's payment is an event of its own stream, of which the order id is all that matters.
+With `orders N` behind it, it places N orders one after the other; with `pay N`, it places N and
+lets an event say of each that it is paid. An order's payment is an event of its own stream, of
+which the order id is all that matters.
 """
 
 import asyncio
@@ -27,15 +29,30 @@ from tests.sample.writes import placed, write
 async def main(database_url: str, nats_url: str, what: str = "", number: str = "0") -> None:
     """Serves until it is killed; says "ready" when it has begun."""
     stream.ACK_WAIT_S = 1.0  # so that what a killed process had in hand comes again soon
-    database = Database(connect(database_url), store.claims, Outbox(store.outbox, encode=store.event))
+    database = Database(
+        connect(database_url), store.claims, Outbox(store.outbox, encode=store.event)
+    )
     broker = await stream.connect(nats_url, name="sample")
     await broker.ensure_streams()
 
     async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
-        return await write(database, *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries))
+        return await write(
+            database,
+            *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries),
+        )
 
-    relay = Relay(database, broker, positions=store.stream_positions, stream="ORDERS", source="sample", poll_s=0.1, session_timeout_s=1.0)
-    inbox = Inbox(broker, database.engine, store.failed_events, service="sample", handlers={SampleNoted: paid})
+    relay = Relay(
+        database,
+        broker,
+        positions=store.stream_positions,
+        stream="ORDERS",
+        source="sample",
+        poll_s=0.1,
+        session_timeout_s=1.0,
+    )
+    inbox = Inbox(
+        broker, database.engine, store.failed_events, service="sample", handlers={SampleNoted: paid}
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run())
         group.create_task(inbox.run())

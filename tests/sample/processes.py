@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def sample_process(database_url: str, nats_url: str, *rest: str, crash_at: str = "") -> Iterator[subprocess.Popen[str]]:
+def sample_process(
+    database_url: str, nats_url: str, *rest: str, crash_at: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     """The sample service, begun; whatever its state, it is gone afterwards."""
     command = [sys.executable, "-m", "tests.sample.process", database_url, nats_url, *rest]
     environment = os.environ | ({"CRASH_AT": crash_at} if crash_at else {})

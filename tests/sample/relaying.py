@@ -21,7 +21,9 @@ from tests.support import cancelled_at_end, measured
 
 def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
     """The sample's relay."""
-    return Relay(database, broker, positions=stream_positions, stream="ORDERS", source="sample", **settings)
+    return Relay(
+        database, broker, positions=stream_positions, stream="ORDERS", source="sample", **settings
+    )
 
 
 @asynccontextmanager
@@ -44,15 +46,23 @@ async def none_waits(engine: AsyncEngine) -> bool:
 
 
 async def rows_read(connection: AsyncConnection) -> int:
-    """How many rows of the outbox this transaction has read so far, from the table or by an index."""
-    counts = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_xact_user_tables where relname like 'outbox%'"
+    """How many rows of the outbox this transaction has read so far, from the table or by an
+    index.
+    """
+    counts = (
+        "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_xact_user_tables where"
+        " relname like 'outbox%'"
+    )
     return int((await connection.execute(text(counts))).scalar_one())
 
 
 async def published(broker: Broker) -> list[RawStreamMsg]:
     """All messages of the stream."""
     state = await broker.ensure_stream("ORDERS")
-    return [await broker.streams.get_msg("ORDERS", seq) for seq in range(state.first_seq, state.last_seq + 1)]
+    return [
+        await broker.streams.get_msg("ORDERS", seq)
+        for seq in range(state.first_seq, state.last_seq + 1)
+    ]
 
 
 async def versions(broker: Broker) -> dict[str, list[int]]:

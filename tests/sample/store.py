@@ -35,7 +35,9 @@ claims = tables.claims(metadata)
 outbox = tables.outbox(metadata)
 failed_events = tables.failed_events(metadata)
 stream_positions = tables.stream_positions(metadata)
-status = Enum(Status, name="order_status", values_callable=lambda statuses: [s.value for s in statuses])
+status = Enum(
+    Status, name="order_status", values_callable=lambda statuses: [s.value for s in statuses]
+)
 
 orders = Table(
     "orders",
@@ -63,7 +65,11 @@ history = Table(
 
 stored_versions = (tables.StoredVersion(orders.c.version, orders.c.id),)
 
-ORDER, CHANGING, STEP = tuple(orders.c.keys()), ("id", "status", "version", "deadline"), tuple(history.c.keys())
+ORDER, CHANGING, STEP = (
+    tuple(orders.c.keys()),
+    ("id", "status", "version", "deadline"),
+    tuple(history.c.keys()),
+)
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(among(orders.c.id))
@@ -71,11 +77,19 @@ lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.reference))
 insert_orders = insert_rows(*orders.c)
 insert_history = insert_rows(*history.c)
 changed_orders = given(*(orders.c[name] for name in CHANGING))
-update_orders = update(orders).values({n: changed_orders.c[n] for n in CHANGING[1:]}).where(orders.c.id == changed_orders.c.id)
+update_orders = (
+    update(orders)
+    .values({n: changed_orders.c[n] for n in CHANGING[1:]})
+    .where(orders.c.id == changed_orders.c.id)
+)
 
 
-async def lock_orders(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Collection[UUID]) -> dict[UUID, Order]:
-    """The orders that the commands are about, by id; a new checkout's also by the order that it already became."""
+async def lock_orders(
+    connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Collection[UUID]
+) -> dict[UUID, Order]:
+    """The orders that the commands are about, by id; a new checkout's also by the order that it
+    already became.
+    """
     parameters = arrays(["id"], [[id_] for id_ in [*repeats, *(c.target for c in commands)]])
     new = {c.reference: c.target for c in commands if isinstance(c, CreateOrder)}
     if new:
@@ -86,19 +100,34 @@ async def lock_orders(connection: AsyncConnection, commands: Sequence[OrderComma
 
 
 async def save_orders(
-    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[Transition]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Order],
+    after: Mapping[UUID, Order],
+    steps: Sequence[Transition],
 ) -> None:
     """Inserts what is new, updates what has changed, adds the history: a statement each."""
-    created = sorted((o for id_, o in after.items() if id_ not in before), key=attrgetter("reference"))  # or two sets may deadlock
+    # or two sets may deadlock
+    created = sorted(
+        (o for id_, o in after.items() if id_ not in before), key=attrgetter("reference")
+    )
     if created:
-        await connection.execute(insert_orders, arrays(ORDER, list(map(attrgetter(*ORDER), created))))
+        await connection.execute(
+            insert_orders, arrays(ORDER, list(map(attrgetter(*ORDER), created)))
+        )
     if changed := [o for id_, o in after.items() if id_ in before]:
-        await connection.execute(update_orders, arrays(CHANGING, list(map(attrgetter(*CHANGING), changed))))
+        await connection.execute(
+            update_orders, arrays(CHANGING, list(map(attrgetter(*CHANGING), changed)))
+        )
     await connection.execute(insert_history, arrays(STEP, list(map(attrgetter(*STEP), steps))))
 
 
 def event(fact: Transition) -> OutgoingEvent:
     """A fact as an event."""
-    fields: dict[str, Any] = {"order_id": str(fact.order_id), "version": fact.version, "old": fact.old or "", "new": fact.new}
+    fields: dict[str, Any] = {
+        "order_id": str(fact.order_id),
+        "version": fact.version,
+        "old": fact.old or "",
+        "new": fact.new,
+    }
     id = fact.order_id
     return OutgoingEvent(aggregate=id, order_id=id, message=SampleStatusChanged(**fields))

@@ -14,7 +14,9 @@ from tests.sample.model import CreateOrder, Order, OrderCommand, Status
 from tests.support import measured
 
 
-async def write(database: Database, *commands: OrderCommand, **functions: Any) -> list[Outcome[Order]]:
+async def write(
+    database: Database, *commands: OrderCommand, **functions: Any
+) -> list[Outcome[Order]]:
     """Writes the commands as one set, with the sample's functions unless others are given."""
     usual = {"load": store.lock_orders, "decide": model.decide, "save": store.save_orders}
     return await database.write(commands, **usual | functions)
@@ -27,7 +29,12 @@ def key() -> str:
 
 def create(total: int = 100, **fields: Any) -> CreateOrder:
     """A checkout of its own."""
-    values: dict[str, Any] = {"key": key(), "target": uuid4(), "reference": str(uuid4()), "total": total}
+    values: dict[str, Any] = {
+        "key": key(),
+        "target": uuid4(),
+        "reference": str(uuid4()),
+        "total": total,
+    }
     return CreateOrder(**(values | fields))
 
 
@@ -39,7 +46,9 @@ async def placed(database: Database, number: int = 1) -> list[UUID]:
 async def count(engine: AsyncEngine, table: Any, *where: Any) -> int:
     """How many rows there are."""
     async with engine.connect() as connection:
-        return (await connection.execute(select(func.count()).select_from(table).where(*where))).scalar_one()
+        return (
+            await connection.execute(select(func.count()).select_from(table).where(*where))
+        ).scalar_one()
 
 
 def status(outcome: Outcome[Order]) -> Status:
@@ -69,8 +78,13 @@ def retried(blame: str) -> float:
 
 
 async def someone_waits(engine: AsyncEngine, on: str = "Lock") -> bool:
-    """Whether a connection of this database waits for a lock, or for what `on` says (PgSleep is of the class Timeout)."""
-    query = text("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = :kind")
+    """Whether a connection of this database waits for a lock, or for what `on` says (PgSleep is
+    of the class Timeout).
+    """
+    query = text(
+        "select count(*) from pg_stat_activity where datname = current_database() and"
+        " wait_event_type = :kind"
+    )
     async with engine.connect() as connection:
         return bool((await connection.execute(query, {"kind": on})).scalar_one())
 

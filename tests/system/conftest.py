@@ -1,4 +1,6 @@
-"""The five services as processes, as people run them; on the PostgreSQL and the NATS of this run of the tests."""
+"""The five services as processes, as people run them; on the PostgreSQL and the NATS of this run
+of the tests.
+"""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -15,6 +17,8 @@ async def stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack]:
     nats_url = await nats_server.take()
     with reachable_folder("ordermesh-system-") as folder:
         prefix = f"system_{uuid.uuid4().hex[:8]}_"
-        async with Stack(folder, database_url=postgres, nats_url=nats_url, database_prefix=prefix) as stack:
+        async with Stack(
+            folder, database_url=postgres, nats_url=nats_url, database_prefix=prefix
+        ) as stack:
             yield stack
     nats_server.give_back(nats_url)

@@ -1,4 +1,6 @@
-"""A shop's counter over the five services: everybody's hands, moved one by one as a test says; and whether all is at peace afterwards."""
+"""A shop's counter over the five services: everybody's hands, moved one by one as a test says;
+and whether all is at peace afterwards.
+"""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -29,17 +31,27 @@ from simulator.staff import next_step
 from tests.support import eventually
 
 PATIENCE_S = 60.0
-RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+RECIPIENT = order_pb2.Recipient(
+    name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
+)
 PENNIES = 250  # a unit's price
 RECEIVED = 10
 WAREHOUSES = ("london", "paris")
 
-COMING = frozenset({return_pb2.RETURN_STATUS_REQUESTED, return_pb2.RETURN_STATUS_APPROVED, return_pb2.RETURN_STATUS_IN_TRANSIT})
+COMING = frozenset(
+    {
+        return_pb2.RETURN_STATUS_REQUESTED,
+        return_pb2.RETURN_STATUS_APPROVED,
+        return_pb2.RETURN_STATUS_IN_TRANSIT,
+    }
+)
 
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Inside `eventually`: a service that defers its answer is asked again, for that a machine is slow is not what is tested."""
+    """Inside `eventually`: a service that defers its answer is asked again, for that a machine
+    is slow is not what is tested.
+    """
     try:
         yield
     except Deferred as error:
@@ -52,29 +64,47 @@ def patient() -> Iterator[None]:
 
 @dataclass
 class Counter:
-    """A shop's counter: SKUs of its own, one in each of two warehouses, and the hands of everybody who works on its orders."""
+    """A shop's counter: SKUs of its own, one in each of two warehouses, and the hands of
+    everybody who works on its orders.
+    """
 
     channels: dict[str, Any]
-    skus: list[str] = field(default_factory=lambda: [f"{name}-{uuid.uuid4().hex[:8]}" for name in ("lamp", "bulb")])
+    skus: list[str] = field(
+        default_factory=lambda: [f"{name}-{uuid.uuid4().hex[:8]}" for name in ("lamp", "bulb")]
+    )
 
     def __post_init__(self) -> None:
-        self.orders, self.returns = OrderServiceStub(self.channels["order"]), ReturnServiceStub(self.channels["order"])
-        self.inventory, self.payments = InventoryServiceStub(self.channels["warehouse"]), PaymentServiceStub(self.channels["payment"])
+        self.orders, self.returns = (
+            OrderServiceStub(self.channels["order"]),
+            ReturnServiceStub(self.channels["order"]),
+        )
+        self.inventory, self.payments = (
+            InventoryServiceStub(self.channels["warehouse"]),
+            PaymentServiceStub(self.channels["payment"]),
+        )
         self.fulfillments = FulfillmentServiceStub(self.channels["fulfillment"])
         self.shipping = ShippingServiceStub(self.channels["shipping"])
 
     async def stock(self) -> None:
         for warehouse, sku in zip(WAREHOUSES, self.skus, strict=True):
             line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=RECEIVED)
-            request = inventory_service_pb2.ReceiveStockRequest(request_id=new(), warehouse_id=warehouse, lines=[line])
+            request = inventory_service_pb2.ReceiveStockRequest(
+                request_id=new(), warehouse_id=warehouse, lines=[line]
+            )
             await ask(self.inventory.ReceiveStock, request)
 
     async def place(self, *quantities: int) -> str:
         items = [
-            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=Money(currency_code="GBP", units=2, nanos=500_000_000))
+            order_service_pb2.NewOrderItem(
+                sku=sku,
+                quantity=quantity,
+                unit_price=Money(currency_code="GBP", units=2, nanos=500_000_000),
+            )
             for sku, quantity in zip(self.skus, quantities, strict=False)
         ]
-        request = order_service_pb2.CreateOrderRequest(request_id=new(), items=items, recipient=RECIPIENT)
+        request = order_service_pb2.CreateOrderRequest(
+            request_id=new(), items=items, recipient=RECIPIENT
+        )
         order: order_pb2.Order = (await ask(self.orders.CreateOrder, request)).order
         return order.order_id
 
@@ -87,13 +117,18 @@ class Counter:
 
     async def _pay(self, order_id: str, token: str, *, manual_capture: bool) -> payment_pb2.Payment:
         request = payment_service_pb2.CreatePaymentRequest(
-            request_id=new(), order_id=order_id, payment_method_token=token, manual_capture=manual_capture
+            request_id=new(),
+            order_id=order_id,
+            payment_method_token=token,
+            manual_capture=manual_capture,
         )
         payment: payment_pb2.Payment = (await ask(self.payments.CreatePayment, request)).payment
         return payment
 
     async def order(self, order_id: str) -> order_pb2.Order:
-        order: order_pb2.Order = (await ask(self.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
+        order: order_pb2.Order = (
+            await ask(self.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))
+        ).order
         return order
 
     async def cancel(self, order_id: str) -> order_pb2.Order:
@@ -102,8 +137,13 @@ class Counter:
         return order
 
     async def work_until(self, order_id: str, statuses: Sequence[str]) -> None:
-        """Everybody in the warehouses works on the order until each of its fulfilments stands at one of these statuses."""
-        wanted = {fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}") for status in statuses}
+        """Everybody in the warehouses works on the order until each of its fulfilments stands at
+        one of these statuses.
+        """
+        wanted = {
+            fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}")
+            for status in statuses
+        }
 
         async def there() -> bool:
             listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id)
@@ -111,17 +151,25 @@ class Counter:
                 works = (await ask(self.fulfillments.ListFulfillments, listed)).fulfillments
                 for work in works:
                     if work.status not in wanted and (step := next_step(work)):
-                        with suppress(Refused):  # its picklist has changed meanwhile: it is looked at again
+                        # its picklist has changed meanwhile: it is looked at again
+                        with suppress(Refused):
                             await ask(getattr(self.fulfillments, verb(step)), step)
             return bool(works) and all(work.status in wanted for work in works)
 
-        await eventually(there, timeout_s=PATIENCE_S, what=f"the goods of {order_id} are {statuses}")
+        await eventually(
+            there, timeout_s=PATIENCE_S, what=f"the goods of {order_id} are {statuses}"
+        )
 
     async def carry(self, order_id: str, status: str) -> None:
-        """The carrier reports this of every parcel of the order that has a label, void ones left out."""
+        """The carrier reports this of every parcel of the order that has a label, void ones left
+        out.
+        """
         reported = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
         for shipment in await self.shipments(order_id):
-            if not shipment.tracking_number or shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED:
+            if (
+                not shipment.tracking_number
+                or shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED
+            ):
                 continue
             request = shipping_service_pb2.RecordTrackingEventRequest(
                 request_id=new(),
@@ -136,57 +184,101 @@ class Counter:
     async def shipments(self, order_id: str) -> Sequence[shipping_pb2.Shipment]:
         """The order's shipments, newest first."""
         listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
-        shipments: Sequence[shipping_pb2.Shipment] = (await ask(self.shipping.ListShipments, listed)).shipments
+        shipments: Sequence[shipping_pb2.Shipment] = (
+            await ask(self.shipping.ListShipments, listed)
+        ).shipments
         return shipments
 
     async def becomes(self, order_id: str, status: str) -> order_pb2.Order:
         async def there() -> order_pb2.Order | None:
             with patient():
                 order = await self.order(order_id)
-            return order if order.status == order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}") else None
+            return (
+                order
+                if order.status == order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}")
+                else None
+            )
 
-        order: order_pb2.Order = await eventually(there, timeout_s=PATIENCE_S, what=f"{order_id} is {status}")
+        order: order_pb2.Order = await eventually(
+            there, timeout_s=PATIENCE_S, what=f"{order_id} is {status}"
+        )
         return order
 
     async def bring_back(self, order_id: str, warehouse_id: str = "london") -> None:
-        """Everything that is on its way back for the order arrives, passes inspection, and the return is closed."""
+        """Everything that is on its way back for the order arrives, passes inspection, and the
+        return is closed.
+        """
         listed = return_service_pb2.ListReturnsRequest(order_id=order_id)
         for each in (await ask(self.returns.ListReturns, listed)).returns:
             if each.status not in COMING | {return_pb2.RETURN_STATUS_RECEIVED}:
                 continue
             if each.status == return_pb2.RETURN_STATUS_REQUESTED:
-                await ask(self.returns.ApproveReturn, return_service_pb2.ApproveReturnRequest(request_id=new(), return_id=each.return_id))
-            lines = [(line.line_number, line.announced_quantity) for line in each.lines if line.announced_quantity]
-            received = [return_service_pb2.ReceivedReturnLine(line_number=n, quantity=units) for n, units in lines]
+                await ask(
+                    self.returns.ApproveReturn,
+                    return_service_pb2.ApproveReturnRequest(
+                        request_id=new(), return_id=each.return_id
+                    ),
+                )
+            lines = [
+                (line.line_number, line.announced_quantity)
+                for line in each.lines
+                if line.announced_quantity
+            ]
+            received = [
+                return_service_pb2.ReceivedReturnLine(line_number=n, quantity=units)
+                for n, units in lines
+            ]
             receive = return_service_pb2.ReceiveReturnRequest(
-                request_id=new(), return_id=each.return_id, warehouse_id=warehouse_id, lines=received
+                request_id=new(),
+                return_id=each.return_id,
+                warehouse_id=warehouse_id,
+                lines=received,
             )
             if each.status in COMING:  # else it had arrived when somebody was last interrupted here
                 await ask(self.returns.ReceiveReturn, receive)
-            inspected = [return_service_pb2.InspectedReturnLine(line_number=n, passed_quantity=units) for n, units in lines]
+            inspected = [
+                return_service_pb2.InspectedReturnLine(line_number=n, passed_quantity=units)
+                for n, units in lines
+            ]
             await ask(
                 self.returns.InspectReturn,
-                return_service_pb2.InspectReturnRequest(request_id=new(), return_id=each.return_id, lines=inspected),
+                return_service_pb2.InspectReturnRequest(
+                    request_id=new(), return_id=each.return_id, lines=inspected
+                ),
             )
 
     async def comes_home(self, order_id: str, *, available: Sequence[int], refunded: int) -> None:
-        """Whatever sets out for home arrives, as soon as the order hears of it (`bring_back`); then all is at peace (`at_peace`)."""
+        """Whatever sets out for home arrives, as soon as the order hears of it (`bring_back`);
+        then all is at peace (`at_peace`).
+        """
 
         async def home() -> bool:
             with patient():
                 await self.bring_back(order_id)
             return await self._peace(order_id, available, refunded)
 
-        await eventually(home, timeout_s=PATIENCE_S, what="everything is back, and the audit finds nothing")
+        await eventually(
+            home, timeout_s=PATIENCE_S, what="everything is back, and the audit finds nothing"
+        )
 
     async def at_peace(self, order_id: str, *, available: Sequence[int], refunded: int) -> None:
-        """The audit says nothing of the order and its SKUs; so many units of each are there, and so many pennies went back."""
-        await eventually(lambda: self._peace(order_id, available, refunded), timeout_s=PATIENCE_S, what="the audit finds nothing")
+        """The audit says nothing of the order and its SKUs; so many units of each are there, and
+        so many pennies went back.
+        """
+        await eventually(
+            lambda: self._peace(order_id, available, refunded),
+            timeout_s=PATIENCE_S,
+            what="the audit finds nothing",
+        )
 
     async def _peace(self, order_id: str, available: Sequence[int], refunded: int) -> bool:
         with patient():
             facts = await Witnesses(self.channels).tell()
-        mine = [d for d in differences(facts) if any(name in f"{d.subject} {d.text}" for name in (order_id, *self.skus))]
+        mine = [
+            d
+            for d in differences(facts)
+            if any(name in f"{d.subject} {d.text}" for name in (order_id, *self.skus))
+        ]
         assert not mine, mine
         shelves: dict[str, list[int]] = {sku: [0, 0, 0] for sku in self.skus}
         for level in facts.levels:
@@ -194,9 +286,14 @@ class Counter:
                 for place, units in enumerate((level.available, level.reserved, level.committed)):
                     shelves[level.sku][place] += units
         assert list(shelves.values()) == [[units, 0, 0] for units in available], shelves
-        given = sum(p.refunded_amount.units * 100 + p.refunded_amount.nanos // 10**7 for p in facts.payments_of.get(order_id, ()))
+        given = sum(
+            p.refunded_amount.units * 100 + p.refunded_amount.nanos // 10**7
+            for p in facts.payments_of.get(order_id, ())
+        )
         assert given == refunded, given
-        returns = [return_pb2.ReturnStatus.Name(each.status) for each in facts.returns_of.get(order_id, ())]
+        returns = [
+            return_pb2.ReturnStatus.Name(each.status) for each in facts.returns_of.get(order_id, ())
+        ]
         assert all(status == "RETURN_STATUS_CLOSED" for status in returns), returns
         return True
 
@@ -205,7 +302,12 @@ class Counter:
 async def open_counter(stack: Stack) -> AsyncIterator[Counter]:
     """A counter over the stack, its shelves filled."""
     async with AsyncExitStack() as channels:
-        counter = Counter({name: await channels.enter_async_context(connect(address)) for name, address in stack.addresses.items()})
+        counter = Counter(
+            {
+                name: await channels.enter_async_context(connect(address))
+                for name, address in stack.addresses.items()
+            }
+        )
         await counter.stock()
         yield counter
 

@@ -12,9 +12,13 @@ STRUCK_MIN = 8
 
 
 async def test_orders_under_faults_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Services, servers and connections fail and come back while people shop; then every unit and every penny is accounted for."""
+    """Services, servers and connections fail and come back while people shop; then every unit
+    and every penny is accounted for.
+    """
     with reachable_folder("ordermesh-chaos-") as folder:
         report = await run(by_chance(SEED, DURATION_S, RATE), folder)
     (tmp_path / "report.txt").write_text("\n".join(report.lines()))
     assert report.healthy, "\n".join(report.lines())
-    assert sum(bool(strike.evidence) for strike in report.strikes) >= STRUCK_MIN, "hardly a fault struck: this proves little"
+    assert sum(bool(strike.evidence) for strike in report.strikes) >= STRUCK_MIN, (
+        "hardly a fault struck: this proves little"
+    )

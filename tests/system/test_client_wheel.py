@@ -1,4 +1,6 @@
-"""The client wheel as somebody else has it: in a clean environment with nothing but what it declares."""
+"""The client wheel as somebody else has it: in a clean environment with nothing but what it
+declares.
+"""
 
 import ast
 import asyncio
@@ -25,8 +27,12 @@ SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
 
 
 def run(*command: str | Path, folder: Path | None = None) -> str:
-    """Runs a program to its end; what it printed. Raises AssertionError with all of it where it fails."""
-    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=300)
+    """Runs a program to its end; what it printed. Raises AssertionError with all of it where it
+    fails.
+    """
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, timeout=300
+    )
     assert told.returncode == 0, told.stdout + told.stderr
     return told.stdout
 
@@ -41,7 +47,11 @@ def needs(names: Sequence[str]) -> Iterator[str]:
             seen.add(name)
             yield name
             declared = map(Requirement, distribution(name).requires or ())
-            waiting += [each.name for each in declared if each.marker is None or each.marker.evaluate({"extra": ""})]
+            waiting += [
+                each.name
+                for each in declared
+                if each.marker is None or each.marker.evaluate({"extra": ""})
+            ]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["newest", "oldest"])
-def python(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(
+    request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The Python of a clean environment that has the wheel and what it declares.
 
     Newest: what .venv has, linked to. Oldest: what requirements-oldest.txt pins, installed.
@@ -92,19 +104,24 @@ def _metadata(wheel: Path) -> str:
 
 
 def test_the_wheel_holds_contracts_alone(wheel: Path) -> None:
-    """Messages, stubs, their types and the mark that they have some; nothing asks for validation rules, or for anything else of ours."""
+    """Messages, stubs, their types and the mark that they have some; nothing asks for validation
+    rules, or for anything else of ours.
+    """
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
         texts = {name: archive.read(name).decode() for name in names}
     assert {name.partition("/")[0] for name in names} == {"ordermesh"}
     assert "ordermesh/py.typed" in names
     modules = {name for name in names if name.endswith("_pb2.py")}
-    contracts = {path.stem for path in (clients.ROOT / "proto").rglob("*.proto")} - {"rules"}  # validation is the server's
+    # validation is the server's
+    contracts = {path.stem for path in (clients.ROOT / "proto").rglob("*.proto")} - {"rules"}
     assert {Path(name).name for name in modules} == {f"{name}_pb2.py" for name in contracts}
     types = {name for name in names if name.endswith(".pyi")}
     assert {f"{name}i" for name in modules} <= types
     assert {name.removesuffix("i") for name in types} <= set(names)
-    assert [name for name, text in texts.items() if "buf.validate" in text or "buf/validate" in text] == []
+    assert [
+        name for name, text in texts.items() if "buf.validate" in text or "buf/validate" in text
+    ] == []
 
 
 def test_the_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
@@ -113,29 +130,44 @@ def test_the_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> 
 
 
 def test_oldest_versions_are_the_declared_bounds(wheel: Path) -> None:
-    """requirements-oldest.txt pins the lower bound of each declared requirement, and protobuf 7 is in range."""
+    """requirements-oldest.txt pins the lower bound of each declared requirement, and protobuf 7
+    is in range.
+    """
     pins = dict(re.findall(r"^([a-z-]+)==(\S+)", OLDEST.read_text(), re.MULTILINE))
     declared = _declared(wheel)
     assert {f"{each.name}>={pins[each.name]}" for each in declared} == {
-        f"{each.name}>={bound.version}" for each in declared for bound in each.specifier if bound.operator == ">="
+        f"{each.name}>={bound.version}"
+        for each in declared
+        for bound in each.specifier
+        if bound.operator == ">="
     }
     [protobuf] = [each for each in declared if each.name == "protobuf"]
     assert protobuf.specifier.contains("7.36.2")
 
 
 def test_readme_pages_import_only_what_the_wheel_brings(python: Path) -> None:
-    """Each Python page of README.md imports in an environment with the wheel alone, NATS's client apart."""
+    """Each Python page of README.md imports in an environment with the wheel alone, NATS's
+    client apart.
+    """
     pages = [block.text for block in blocks() if block.language == "python"]
     assert len(pages) == 2
     for page in pages:
-        imports = [node for node in ast.parse(page).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        wanted = [line for line in map(ast.unparse, imports) if not re.match(r"(from|import) nats\b", line)]
+        imports = [
+            node for node in ast.parse(page).body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        wanted = [
+            line
+            for line in map(ast.unparse, imports)
+            if not re.match(r"(from|import) nats\b", line)
+        ]
         assert any("ordermesh" in line for line in wanted)
         run(python, "-I", "-c", "\n".join(wanted))
 
 
 def test_its_declared_needs_are_all_that_it_needs(python: Path) -> None:
-    """In an environment with what the wheel declares, and no more, all is satisfied, and every module can be imported."""
+    """In an environment with what the wheel declares, and no more, all is satisfied, and every
+    module can be imported.
+    """
     run(sys.executable, "-m", "pip", "--python", python, "check")
     everything = (
         "import importlib, pkgutil, ordermesh\n"
@@ -149,10 +181,22 @@ def test_its_declared_needs_are_all_that_it_needs(python: Path) -> None:
 
 def test_its_types_are_known(python: Path) -> None:
     """A type checker in that environment finds the wheel's types, and a wrong field wrong."""
-    checker = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python, "--ignore-missing-imports")
+    checker = (
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file=",
+        "--python-executable",
+        python,
+        "--ignore-missing-imports",
+    )
     folder = python.parents[1]
     run(*checker, PROGRAM, folder=folder)
-    (folder / "wrong.py").write_text("from ordermesh.order.v1.order_service_pb2 import GetOrderRequest\nGetOrderRequest(order_id=7)\n")
+    (folder / "wrong.py").write_text(
+        "from ordermesh.order.v1.order_service_pb2 import"
+        " GetOrderRequest\nGetOrderRequest(order_id=7)\n"
+    )
     with pytest.raises(AssertionError, match='incompatible type "int"'):
         run(*checker, "wrong.py", folder=folder)
 

@@ -1,4 +1,6 @@
-"""Whatever goes wrong with an order is undone, over all five services: stock, money, goods; and an audit finds nothing to say."""
+"""Whatever goes wrong with an order is undone, over all five services: stock, money, goods; and
+an audit finds nothing to say.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -19,7 +21,9 @@ async def counter(stack: Stack) -> AsyncIterator[Counter]:
 
 
 async def test_payment_failure_releases_and_cancels(counter: Counter) -> None:
-    """A card that is declined for good: the order is cancelled with the reason, its stock is free again, and nothing was charged."""
+    """A card that is declined for good: the order is cancelled with the reason, its stock is
+    free again, and nothing was charged.
+    """
     order_id = await counter.place(2, 1)
     with pytest.raises(Refused, match="declined"):
         await counter.pay(order_id, "tok_declined_stolen")
@@ -38,8 +42,12 @@ async def test_an_unpaid_order_is_cancelled(counter: Counter) -> None:
 
 
 @pytest.mark.parametrize("stage", ["PLANNING", "PICKING", "PICKED", "PACKING"])
-async def test_a_paid_order_is_cancelled_while_it_is_worked_on(counter: Counter, stage: str) -> None:
-    """Wherever its goods are in the warehouse, they go back to the shelf, and every penny to the customer, once."""
+async def test_a_paid_order_is_cancelled_while_it_is_worked_on(
+    counter: Counter, stage: str
+) -> None:
+    """Wherever its goods are in the warehouse, they go back to the shelf, and every penny to the
+    customer, once.
+    """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, [stage])
@@ -49,7 +57,9 @@ async def test_a_paid_order_is_cancelled_while_it_is_worked_on(counter: Counter,
 
 @pytest.mark.parametrize("on_its_way", [False, True])
 async def test_a_shipped_order_is_recalled(counter: Counter, on_its_way: bool) -> None:
-    """The money goes back at once; the goods come back by a return, inspected, with no second refund."""
+    """The money goes back at once; the goods come back by a return, inspected, with no second
+    refund.
+    """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["SHIPPED"])
@@ -63,12 +73,16 @@ async def test_a_shipped_order_is_recalled(counter: Counter, on_its_way: bool) -
 
 
 async def test_some_units_are_cancelled_and_the_others_delivered(counter: Counter) -> None:
-    """One unit is cut while it is picked: its share goes back, the others arrive, never re-priced."""
+    """One unit is cut while it is picked: its share goes back, the others arrive, never
+    re-priced.
+    """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["PICKING"])
     lines = [order_service_pb2.CancelledLine(line_number=1, quantity=1)]
-    request = order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines)
+    request = order_service_pb2.CancelOrderItemsRequest(
+        request_id=new(), order_id=order_id, lines=lines
+    )
     order = (await ask(counter.orders.CancelOrderItems, request)).order
     assert (order.total_amount.units, order.total_amount.nanos) == (5, 0)
     await counter.work_until(order_id, ["SHIPPED"])
@@ -79,7 +93,9 @@ async def test_some_units_are_cancelled_and_the_others_delivered(counter: Counte
 
 
 async def test_a_short_pick_is_refunded(counter: Counter) -> None:
-    """A unit that is not on the shelf is written off, cancelled and refunded; the rest is delivered."""
+    """A unit that is not on the shelf is written off, cancelled and refunded; the rest is
+    delivered.
+    """
     order_id = await counter.place(2)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["PICKING"])
@@ -91,7 +107,9 @@ async def test_a_short_pick_is_refunded(counter: Counter) -> None:
         scans=[fulfillment_service_pb2.Scan(sku=counter.skus[0], quantity=1)],
     )
     await ask(counter.fulfillments.ScanItem, scan)
-    short = fulfillment_service_pb2.CompletePickingRequest(request_id=new(), fulfillment_id=work.fulfillment_id, short_line_numbers=[1])
+    short = fulfillment_service_pb2.CompletePickingRequest(
+        request_id=new(), fulfillment_id=work.fulfillment_id, short_line_numbers=[1]
+    )
     await ask(counter.fulfillments.CompletePicking, short)
     await counter.work_until(order_id, ["SHIPPED"])
     await counter.becomes(order_id, "SHIPPED")
@@ -101,15 +119,23 @@ async def test_a_short_pick_is_refunded(counter: Counter) -> None:
 
 
 async def test_a_delivered_order_comes_back_whole(counter: Counter) -> None:
-    """All units return and pass: they are on the shelf again, the money is back, and the order is refunded."""
+    """All units return and pass: they are on the shelf again, the money is back, and the order
+    is refunded.
+    """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["SHIPPED"])
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
-    lines = [return_service_pb2.NewReturnLine(line_number=n, quantity=units) for n, units in ((1, 2), (2, 1))]
-    await ask(counter.returns.CreateReturn, return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines))
+    lines = [
+        return_service_pb2.NewReturnLine(line_number=n, quantity=units)
+        for n, units in ((1, 2), (2, 1))
+    ]
+    await ask(
+        counter.returns.CreateReturn,
+        return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines),
+    )
     await counter.bring_back(order_id)
     order = await counter.becomes(order_id, "REFUNDED")
     assert order.return_progress == order_pb2.RETURN_PROGRESS_FULL
@@ -118,7 +144,9 @@ async def test_a_delivered_order_comes_back_whole(counter: Counter) -> None:
 
 @pytest.mark.parametrize("end", ["LOST", "RETURNED_TO_SENDER"])
 async def test_parcels_that_do_not_arrive_are_refunded(counter: Counter, end: str) -> None:
-    """All parcels are lost, or come back: the units count as cancelled, and with the last one the order; what came back is inspected."""
+    """All parcels are lost, or come back: the units count as cancelled, and with the last one
+    the order; what came back is inspected.
+    """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["SHIPPED"])

@@ -1,4 +1,6 @@
-"""A service is killed at the worst moment, or ended while it works; nothing is lost and nothing is done twice."""
+"""A service is killed at the worst moment, or ended while it works; nothing is lost and nothing
+is done twice.
+"""
 
 import asyncio
 import signal
@@ -15,8 +17,9 @@ CRASH_TIMEOUT_S = 120.0
 ORDERS = 4
 EVERY_SERVICE = ("warehouse", "payment", "shipping", "fulfillment", "order")
 
-# Where which services are killed; what each point stands between, the callers of chassis.crash say. (The points between a service and
-# a processor or a carrier have tests of their own, in tests/integration/payment and tests/integration/shipping.)
+# Where which services are killed; what each point stands between, the callers of chassis.crash say.
+# (The points between a service and a processor or a carrier have tests of their own, in
+# tests/integration/payment and tests/integration/shipping.)
 POINTS = {
     "order.reserved": ("order",),  # the stock is reserved, the order not written
     "order.committed": ("order",),  # the stock is committed, the order not confirmed
@@ -27,7 +30,9 @@ POINTS = {
 
 
 async def armed(service: Service, point: str) -> None:
-    """The service is started anew, to be killed there: perhaps before it serves, by what comes again from the test before."""
+    """The service is started anew, to be killed there: perhaps before it serves, by what comes
+    again from the test before.
+    """
     await service.stop()
     service.spawn(CRASH_AT=point)
     with suppress(DevstackError):  # `dies_and_returns` sees how it ended
@@ -41,8 +46,12 @@ async def dies_and_returns(service: Service) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_services_killed_at_their_worst_moment_lose_and_double_nothing(stack: Stack, point: str) -> None:
-    """Orders are on their way when each service is killed at that point and starts again: all are delivered, the books agree."""
+async def test_services_killed_at_their_worst_moment_lose_and_double_nothing(
+    stack: Stack, point: str
+) -> None:
+    """Orders are on their way when each service is killed at that point and starts again: all
+    are delivered, the books agree.
+    """
     victims = [stack.services[name] for name in POINTS[point]]
     async with open_shop(stack) as shop:
         await shop.stock()
@@ -57,7 +66,9 @@ async def test_services_killed_at_their_worst_moment_lose_and_double_nothing(sta
 
 
 async def test_every_service_killed_at_once_loses_and_doubles_nothing(stack: Stack) -> None:
-    """All five are killed in the middle of it and start again in any order: all orders are delivered, the books agree."""
+    """All five are killed in the middle of it and start again in any order: all orders are
+    delivered, the books agree.
+    """
     async with open_shop(stack) as shop:
         await shop.stock()
         walks = [asyncio.create_task(shop.walk()) for _ in range(2 * ORDERS)]
@@ -69,7 +80,9 @@ async def test_every_service_killed_at_once_loses_and_doubles_nothing(stack: Sta
 
 
 async def test_services_that_are_ended_in_turn_lose_and_double_nothing(stack: Stack) -> None:
-    """Each gets a SIGTERM while orders are on their way, ends by itself, and starts again: all are delivered, the books agree."""
+    """Each gets a SIGTERM while orders are on their way, ends by itself, and starts again: all
+    are delivered, the books agree.
+    """
     async with open_shop(stack) as shop:
         await shop.stock()
         walks = []

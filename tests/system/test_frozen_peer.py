@@ -36,22 +36,36 @@ def checkout(sku: str) -> order_service_pb2.CreateOrderRequest:
 async def breaker_state(stack: Stack) -> float:
     """The order service's gauge of its breaker for the warehouse."""
     url = f"http://{stack.metrics_addresses['order']}/metrics"
-    page = (await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read())).decode()
+    page = (
+        await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read())
+    ).decode()
     samples = (s for family in text_string_to_metric_families(page) for s in family.samples)
-    [state] = [s.value for s in samples if s.name == "grpc_client_breaker_state" and s.labels == {"breaker": "warehouse"}]
+    [state] = [
+        s.value
+        for s in samples
+        if s.name == "grpc_client_breaker_state" and s.labels == {"breaker": "warehouse"}
+    ]
     return state
 
 
 async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Eventually) -> None:
-    """200 callers hang up on orders that wait for a frozen warehouse: the breaker opens, the next caller is refused without a call, the
-    gauge tells half-open although nobody calls, and the warehouse is found again.
+    """200 callers hang up on orders that wait for a frozen warehouse: the breaker opens, the
+    next caller is refused without a call, the gauge tells half-open although nobody calls, and
+    the warehouse is found again.
     """
     sku = f"lamp-{uuid.uuid4().hex[:8]}"
-    async with open_shop(stack) as shop, grpc.aio.insecure_channel(stack.addresses["order"]) as channel:
+    async with (
+        open_shop(stack) as shop,
+        grpc.aio.insecure_channel(stack.addresses["order"]) as channel,
+    ):
         shop.skus[0] = sku
         await shop.stock()
         orders: Any = OrderServiceStub(channel)
-        await eventually(lambda: _is_placed(orders, sku), timeout_s=60, what="the warehouse is asked, and answers")
+        await eventually(
+            lambda: _is_placed(orders, sku),
+            timeout_s=60,
+            what="the warehouse is asked, and answers",
+        )
         assert await breaker_state(stack) == CLOSED
         stack.services["warehouse"].freeze()
         try:
@@ -60,12 +74,20 @@ async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Even
             assert all(isinstance(each, grpc.aio.AioRpcError) for each in ended)
             assert await breaker_state(stack) == OPEN
             refused = await _refusal(orders, sku)
-            assert (refused.reason, refused.metadata["peer"]) == ("DEPENDENCY_UNAVAILABLE", "ordermesh.warehouse.v1.ReservationService")
-            assert refused.metadata["peer_reason"] == "DEPENDENCY_UNAVAILABLE"  # the breaker's own word: nobody was asked
-            await eventually(lambda: _is(stack, HALF_OPEN), timeout_s=60, what="the gauge tells half-open")
+            assert (refused.reason, refused.metadata["peer"]) == (
+                "DEPENDENCY_UNAVAILABLE",
+                "ordermesh.warehouse.v1.ReservationService",
+            )
+            # the breaker's own word: nobody was asked
+            assert refused.metadata["peer_reason"] == "DEPENDENCY_UNAVAILABLE"
+            await eventually(
+                lambda: _is(stack, HALF_OPEN), timeout_s=60, what="the gauge tells half-open"
+            )
         finally:
             stack.services["warehouse"].resume()
-        await eventually(lambda: _is_placed(orders, sku), timeout_s=60, what="the warehouse is found again")
+        await eventually(
+            lambda: _is_placed(orders, sku), timeout_s=60, what="the warehouse is found again"
+        )
         assert await breaker_state(stack) == CLOSED
 
 

@@ -14,7 +14,16 @@ from tests.support import Eventually
 from tests.system.walk import LIFE, open_shop
 
 RUN_TIMEOUT_S = 60.0
-RECIPIENT = ("--currency", "GBP", "--name", "Ada Lovelace", "--country", "GB", "--address-line", "12 St James's Square")
+RECIPIENT = (
+    "--currency",
+    "GBP",
+    "--name",
+    "Ada Lovelace",
+    "--country",
+    "GB",
+    "--address-line",
+    "12 St James's Square",
+)
 
 
 class Omctl:
@@ -27,11 +36,19 @@ class Omctl:
         """Starts a command."""
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "omctl", *arguments, env=self._environment, stdout=pipe, stderr=pipe
+            sys.executable,
+            "-m",
+            "omctl",
+            *arguments,
+            env=self._environment,
+            stdout=pipe,
+            stderr=pipe,
         )
 
     async def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Runs a command, which is to end with this exit code; what it printed: to stdout, or to stderr where it is to fail."""
+        """Runs a command, which is to end with this exit code; what it printed: to stdout, or to
+        stderr where it is to fail.
+        """
         process = await self.start(*arguments)
         async with asyncio.timeout(RUN_TIMEOUT_S):
             out, err = await process.communicate()
@@ -45,32 +62,63 @@ def omctl(stack: Stack) -> Omctl:
     return Omctl(stack)
 
 
-async def test_an_order_from_the_command_line(omctl: Omctl, stack: Stack, eventually: Eventually) -> None:
-    """Stock is booked, an order placed and found again by id and number; the same request_id places it once; a watch that was begun
-    before it is paid shows its life, and ends with its delivery.
+async def test_an_order_from_the_command_line(
+    omctl: Omctl, stack: Stack, eventually: Eventually
+) -> None:
+    """Stock is booked, an order placed and found again by id and number; the same request_id
+    places it once; a watch that was begun before it is paid shows its life, and ends with its
+    delivery.
     """
     sku, request_id = f"teapot: {uuid.uuid4()}", str(uuid.uuid4())
-    received = json.loads(await omctl("stock", "receive", "london-1", "--item", f"{sku}:5", "--json"))
+    received = json.loads(
+        await omctl("stock", "receive", "london-1", "--item", f"{sku}:5", "--json")
+    )
     assert received["stockLevels"][0]["sellable"] == "5"
-    create = ("order", "create", "--item", f"{sku}:2:18.95", "--shipping", "3.95", *RECIPIENT, "--request-id", request_id, "--json")
+    create = (
+        "order",
+        "create",
+        "--item",
+        f"{sku}:2:18.95",
+        "--shipping",
+        "3.95",
+        *RECIPIENT,
+        "--request-id",
+        request_id,
+        "--json",
+    )
     order = json.loads(await omctl(*create))
-    assert (order["status"], order["totalAmount"]["units"], order["totalAmount"]["nanos"]) == ("ORDER_STATUS_PENDING", "41", 850_000_000)
+    assert (order["status"], order["totalAmount"]["units"], order["totalAmount"]["nanos"]) == (
+        "ORDER_STATUS_PENDING",
+        "41",
+        850_000_000,
+    )
     assert json.loads(await omctl(*create)) == order
     assert order["orderNumber"] in await omctl("order", "get", order["orderId"])
     [level] = map(json.loads, (await omctl("stock", "list", "--sku", sku, "--json")).splitlines())
     assert (level["available"], level["reserved"], level["sellable"]) == ("5", "2", "3")
 
-    watching = await omctl.start("order", "watch", order["orderNumber"], "--json", "--timeout", str(RUN_TIMEOUT_S))
+    watching = await omctl.start(
+        "order", "watch", order["orderNumber"], "--json", "--timeout", str(RUN_TIMEOUT_S)
+    )
     assert watching.stdout is not None
     first = json.loads(await asyncio.wait_for(watching.stdout.readline(), RUN_TIMEOUT_S))
     async with open_shop(stack) as shop:
-        placed = order_pb2.Order(order_id=order["orderId"], total_amount=requests.pence(4185), version=1)
+        placed = order_pb2.Order(
+            order_id=order["orderId"], total_amount=requests.pence(4185), version=1
+        )
         followed = shop.world.follow(placed)
-        await shop.services.ask(shop.services.payments.CreatePayment, requests.payment(placed, uuid.UUID(request_id)))
-        await eventually(followed.ended.is_set, timeout_s=RUN_TIMEOUT_S, what="the order is delivered")
+        await shop.services.ask(
+            shop.services.payments.CreatePayment, requests.payment(placed, uuid.UUID(request_id))
+        )
+        await eventually(
+            followed.ended.is_set, timeout_s=RUN_TIMEOUT_S, what="the order is delivered"
+        )
     rest, _ = await asyncio.wait_for(watching.communicate(), RUN_TIMEOUT_S)
     steps = [first, *map(json.loads, rest.splitlines())]
-    assert (watching.returncode, [step["newStatus"].removeprefix("ORDER_STATUS_") for step in steps]) == (0, LIFE)
+    assert (
+        watching.returncode,
+        [step["newStatus"].removeprefix("ORDER_STATUS_") for step in steps],
+    ) == (0, LIFE)
     told = (await omctl("order", "timeline", order["orderId"])).splitlines()
     assert [line.split()[2].upper() for line in told] == LIFE
     listed = await omctl("order", "list", "--status", "delivered", "--limit", "0")
@@ -89,21 +137,44 @@ async def test_refusals_are_told(omctl: Omctl) -> None:
     assert "ORDER_NOT_FOUND" in await omctl("order", "watch", "OM-0", code=3)
 
 
-async def test_events_from_the_command_line(omctl: Omctl, stack: Stack, eventually: Eventually) -> None:
-    """Every service tells how its publishing stands; an order's events are published again, by all who have any, and change nothing."""
+async def test_events_from_the_command_line(
+    omctl: Omctl, stack: Stack, eventually: Eventually
+) -> None:
+    """Every service tells how its publishing stands; an order's events are published again, by
+    all who have any, and change nothing.
+    """
     sku, request_id = f"teapot: {uuid.uuid4()}", str(uuid.uuid4())
     await omctl("stock", "receive", "london-1", "--item", f"{sku}:5")
     create = ("order", "create", "--item", f"{sku}:2:18.95", *RECIPIENT, "--json")
     order = json.loads(await omctl(*create))
 
     async def published() -> bool:
-        stats = [json.loads(line) for line in (await omctl("events", "stats", "--json")).splitlines()]
-        assert [line["service"] for line in stats] == ["order", "warehouse", "fulfillment", "shipping", "payment"]
+        stats = [
+            json.loads(line) for line in (await omctl("events", "stats", "--json")).splitlines()
+        ]
+        assert [line["service"] for line in stats] == [
+            "order",
+            "warehouse",
+            "fulfillment",
+            "shipping",
+            "payment",
+        ]
         return not any(int(line["waitingCount"]) for line in stats)
 
     await eventually(published, timeout_s=RUN_TIMEOUT_S)
-    again = ("events", "republish", "--aggregate", order["orderId"], "--request-id", request_id, "--json")
-    counts = {line["service"]: line["eventCount"] for line in map(json.loads, (await omctl(*again)).splitlines())}
+    again = (
+        "events",
+        "republish",
+        "--aggregate",
+        order["orderId"],
+        "--request-id",
+        request_id,
+        "--json",
+    )
+    counts = {
+        line["service"]: line["eventCount"]
+        for line in map(json.loads, (await omctl(*again)).splitlines())
+    }
     assert counts["order"] == "1"
     assert counts["shipping"] == "0"
     await eventually(published, timeout_s=RUN_TIMEOUT_S)

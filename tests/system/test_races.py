@@ -1,4 +1,6 @@
-"""Each pair of things that can meet at one order, met: whoever comes first, stock and money end where they belong."""
+"""Each pair of things that can meet at one order, met: whoever comes first, stock and money end
+where they belong.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -20,7 +22,8 @@ from simulator.staff import next_step
 from tests.support import eventually
 from tests.system.counter import PATIENCE_S, PENNIES, Counter, new, open_counter
 
-# How much sooner one of the two begins, in seconds: their order is the scheduler's, and each of these is tried.
+# How much sooner one of the two begins, in seconds: their order is the scheduler's, and each of
+# these is tried.
 LEADS_S = (-0.05, -0.01, 0.0, 0.01, 0.05)
 
 
@@ -31,14 +34,18 @@ async def counter(stack: Stack) -> AsyncIterator[Counter]:
 
 
 async def meet(first: Awaitable[Any], second: Awaitable[Any], lead_s: float = 0.0) -> Sequence[Any]:
-    """Both at once, the first `lead_s` sooner (below zero: later); what each answered, or the Failure that it raised."""
+    """Both at once, the first `lead_s` sooner (below zero: later); what each answered, or the
+    Failure that it raised.
+    """
 
     async def after(pause_s: float, what: Awaitable[Any]) -> Any:
         if pause_s > 0:
             await asyncio.sleep(pause_s)
         return await what
 
-    answers = await asyncio.gather(after(-lead_s, first), after(lead_s, second), return_exceptions=True)
+    answers = await asyncio.gather(
+        after(-lead_s, first), after(lead_s, second), return_exceptions=True
+    )
     for answer in answers:
         if isinstance(answer, BaseException) and not isinstance(answer, Failure):
             raise answer
@@ -47,28 +54,44 @@ async def meet(first: Awaitable[Any], second: Awaitable[Any], lead_s: float = 0.
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancel_meets_payment(counter: Counter, lead_s: float) -> None:
-    """An order is cancelled and paid at once: it is cancelled, nothing is kept of the money, and nothing of the stock."""
+    """An order is cancelled and paid at once: it is cancelled, nothing is kept of the money, and
+    nothing of the stock.
+    """
     order_id = await counter.place(2, 1)
     await meet(counter.cancel(order_id), counter.pay(order_id), lead_s)
     await counter.becomes(order_id, "CANCELLED")
-    payments = (await ask(counter.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
-    captured = sum(p.captured_amount.units * 100 + p.captured_amount.nanos // 10**7 for p in payments)
+    payments = (
+        await ask(
+            counter.payments.ListPayments,
+            payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+        )
+    ).payments
+    captured = sum(
+        p.captured_amount.units * 100 + p.captured_amount.nanos // 10**7 for p in payments
+    )
     assert captured in (0, 3 * PENNIES)
     await counter.at_peace(order_id, available=(10, 10), refunded=captured)
 
 
 @pytest.mark.parametrize("manual", [False, True])
-async def test_payment_at_once_after_a_cut_takes_what_is_left(counter: Counter, manual: bool) -> None:
-    """CancelOrderItems is answered (the order costs 5.00 of 7.50), then CreatePayment or CapturePayment at once, five times: it
-    takes 5.00, and refunds nothing."""
+async def test_payment_at_once_after_a_cut_takes_what_is_left(
+    counter: Counter, manual: bool
+) -> None:
+    """CancelOrderItems is answered (the order costs 5.00 of 7.50), then CreatePayment or
+    CapturePayment at once, five times: it takes 5.00, and refunds nothing.
+    """
     for _ in range(5):
         order_id = await counter.place(2, 1)
         authorized = await counter.authorize(order_id) if manual else None
         lines = [order_service_pb2.CancelledLine(line_number=2, quantity=1)]
-        cut = order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines)
+        cut = order_service_pb2.CancelOrderItemsRequest(
+            request_id=new(), order_id=order_id, lines=lines
+        )
         left = (await ask(counter.orders.CancelOrderItems, cut)).order.total_amount
         if authorized:
-            capture = payment_service_pb2.CapturePaymentRequest(request_id=new(), payment_id=authorized.payment_id, expected_amount=left)
+            capture = payment_service_pb2.CapturePaymentRequest(
+                request_id=new(), payment_id=authorized.payment_id, expected_amount=left
+            )
             payment = (await ask(counter.payments.CapturePayment, capture)).payment
         else:
             payment = await counter.pay(order_id)
@@ -82,11 +105,15 @@ async def test_payment_at_once_after_a_cut_takes_what_is_left(counter: Counter, 
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
-    """The last parcel is packed while the order is cancelled: it stays in the warehouse, or is recalled; the money goes back once."""
+    """The last parcel is packed while the order is cancelled: it stays in the warehouse, or is
+    recalled; the money goes back once.
+    """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["PACKING"])
-    await meet(counter.cancel(order_id), counter.work_until(order_id, ["SHIPPED", "CANCELLED"]), lead_s)
+    await meet(
+        counter.cancel(order_id), counter.work_until(order_id, ["SHIPPED", "CANCELLED"]), lead_s
+    )
     await counter.becomes(order_id, "CANCELLED")
     await counter.work_until(order_id, ["SHIPPED", "CANCELLED"])
     await counter.comes_home(order_id, available=(10, 10), refunded=3 * PENNIES)
@@ -94,19 +121,26 @@ async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancelled_items_meet_the_pick(counter: Counter, lead_s: float) -> None:
-    """A unit is cancelled while the picklist is picked, packed and shipped: the customer pays for what is kept, and no unit is lost."""
+    """A unit is cancelled while the picklist is picked, packed and shipped: the customer pays
+    for what is kept, and no unit is lost.
+    """
     order_id = await counter.place(2)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["PICKING"])
     lines = [order_service_pb2.CancelledLine(line_number=1, quantity=1)]
-    cut = ask(counter.orders.CancelOrderItems, order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines))
+    cut = ask(
+        counter.orders.CancelOrderItems,
+        order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines),
+    )
     cancelled, _ = await meet(cut, counter.work_until(order_id, ["SHIPPED"]), lead_s)
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
     refused = isinstance(cancelled, Failure)
     # The unit comes back where it left in spite of the cut.
-    await counter.comes_home(order_id, available=(8 if refused else 9, 10), refunded=0 if refused else PENNIES)
+    await counter.comes_home(
+        order_id, available=(8 if refused else 9, 10), refunded=0 if refused else PENNIES
+    )
 
 
 async def test_two_cancels(counter: Counter) -> None:
@@ -120,30 +154,56 @@ async def test_two_cancels(counter: Counter) -> None:
 
 
 async def test_refund_meets_refund(counter: Counter) -> None:
-    """Two refunds of 5.00 of an order of 7.50 at once: one is done, the other exceeds what is left."""
+    """Two refunds of 5.00 of an order of 7.50 at once: one is done, the other exceeds what is
+    left.
+    """
     order_id = await counter.place(2, 1)
     await delivered(counter, order_id)
-    [payment] = (await ask(counter.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
+    [payment] = (
+        await ask(
+            counter.payments.ListPayments,
+            payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+        )
+    ).payments
 
     def refund() -> Awaitable[Any]:
         request = payment_service_pb2.RefundPaymentRequest(
-            request_id=new(), payment_id=payment.payment_id, amount=Money(currency_code="GBP", units=5)
+            request_id=new(),
+            payment_id=payment.payment_id,
+            amount=Money(currency_code="GBP", units=5),
         )
         return ask(counter.payments.RefundPayment, request)
 
     answers = await meet(refund(), refund())
-    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == ["REFUND_EXCEEDS_CAPTURE"]
+    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == [
+        "REFUND_EXCEEDS_CAPTURE"
+    ]
     await counter.at_peace(order_id, available=(8, 9), refunded=500)
 
 
 async def test_return_meets_refund(counter: Counter) -> None:
-    """All goods are inspected while all money is refunded by hand: it goes back once, and the return is closed all the same."""
+    """All goods are inspected while all money is refunded by hand: it goes back once, and the
+    return is closed all the same.
+    """
     order_id = await counter.place(2, 1)
     await delivered(counter, order_id)
-    [payment] = (await ask(counter.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
-    lines = [return_service_pb2.NewReturnLine(line_number=n, quantity=units) for n, units in ((1, 2), (2, 1))]
-    await ask(counter.returns.CreateReturn, return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines))
-    refund = payment_service_pb2.RefundPaymentRequest(request_id=new(), payment_id=payment.payment_id)
+    [payment] = (
+        await ask(
+            counter.payments.ListPayments,
+            payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+        )
+    ).payments
+    lines = [
+        return_service_pb2.NewReturnLine(line_number=n, quantity=units)
+        for n, units in ((1, 2), (2, 1))
+    ]
+    await ask(
+        counter.returns.CreateReturn,
+        return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines),
+    )
+    refund = payment_service_pb2.RefundPaymentRequest(
+        request_id=new(), payment_id=payment.payment_id
+    )
     await meet(counter.bring_back(order_id), ask(counter.payments.RefundPayment, refund))
     await counter.becomes(order_id, "REFUNDED")
     await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
@@ -156,28 +216,48 @@ async def test_two_returns_of_the_same_units(counter: Counter) -> None:
 
     def create() -> Awaitable[Any]:
         lines = [return_service_pb2.NewReturnLine(line_number=1, quantity=2)]
-        return ask(counter.returns.CreateReturn, return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines))
+        return ask(
+            counter.returns.CreateReturn,
+            return_service_pb2.CreateReturnRequest(
+                request_id=new(), order_id=order_id, lines=lines
+            ),
+        )
 
     answers = await meet(create(), create())
-    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == ["RETURN_EXCEEDS_DELIVERED"]
-    [made] = (await ask(counter.returns.ListReturns, return_service_pb2.ListReturnsRequest(order_id=order_id))).returns
+    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == [
+        "RETURN_EXCEEDS_DELIVERED"
+    ]
+    [made] = (
+        await ask(
+            counter.returns.ListReturns, return_service_pb2.ListReturnsRequest(order_id=order_id)
+        )
+    ).returns
     assert made.status == return_pb2.RETURN_STATUS_REQUESTED
 
 
 async def test_two_retries(counter: Counter) -> None:
-    """A failed order is tried again twice at once: it is pending once, with one reservation; paid then, it is delivered."""
+    """A failed order is tried again twice at once: it is pending once, with one reservation;
+    paid then, it is delivered.
+    """
     order_id = await counter.place(2, 1)
     attempt = reservation_service_pb2.OrderAttempt(order_id=order_id, attempt=1)
-    release = reservation_service_pb2.ReleaseReservationRequest(request_id=new(), order_attempt=attempt)
+    release = reservation_service_pb2.ReleaseReservationRequest(
+        request_id=new(), order_attempt=attempt
+    )
     await ask(ReservationServiceStub(counter.channels["warehouse"]).ReleaseReservation, release)
     await counter.pay(order_id)
     await counter.becomes(order_id, "FAILED")
 
     def retry() -> Awaitable[Any]:
-        return ask(counter.orders.RetryOrder, order_service_pb2.RetryOrderRequest(request_id=new(), order_id=order_id))
+        return ask(
+            counter.orders.RetryOrder,
+            order_service_pb2.RetryOrderRequest(request_id=new(), order_id=order_id),
+        )
 
     answers = await meet(retry(), retry())
-    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == ["ILLEGAL_TRANSITION"]
+    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == [
+        "ILLEGAL_TRANSITION"
+    ]
     order = await counter.becomes(order_id, "PENDING")
     assert (order.attempt, order.payment_status) == (2, order_pb2.PAYMENT_STATUS_PENDING)
     await delivered(counter, order_id)
@@ -194,10 +274,14 @@ async def delivered(counter: Counter, order_id: str) -> None:
 
 
 async def report_first_label(counter: Counter, order_id: str) -> None:
-    """The carrier reports the order's first parcel as delivered as soon as it has a label, whatever becomes of that meanwhile."""
+    """The carrier reports the order's first parcel as delivered as soon as it has a label,
+    whatever becomes of that meanwhile.
+    """
 
     async def labelled() -> shipping_pb2.Shipment | None:
-        return next((each for each in await counter.shipments(order_id) if each.tracking_number), None)
+        return next(
+            (each for each in await counter.shipments(order_id) if each.tracking_number), None
+        )
 
     shipment = await eventually(labelled, timeout_s=PATIENCE_S, what="a label is bought")
     report = shipping_service_pb2.RecordTrackingEventRequest(
@@ -213,9 +297,10 @@ async def report_first_label(counter: Counter, order_id: str) -> None:
 
 @pytest.mark.parametrize("round_", range(8))
 async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) -> None:
-    """A unit is cancelled while the parcel is packed, and whatever label there is, is reported as delivered at once: before the void, all
-    its units have left and the cut one is recalled; after it, they have left from the shelf. The order arrives, no fulfilment waits, and
-    the audit finds nothing.
+    """A unit is cancelled while the parcel is packed, and whatever label there is, is reported
+    as delivered at once: before the void, all its units have left and the cut one is recalled;
+    after it, they have left from the shelf. The order arrives, no fulfilment waits, and the
+    audit finds nothing.
     """
     order_id = await counter.place(3)
     await counter.pay(order_id)
@@ -223,7 +308,10 @@ async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) 
     listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id)
     [work] = (await ask(counter.fulfillments.ListFulfillments, listed)).fulfillments
     lines = [order_service_pb2.CancelledLine(line_number=1, quantity=1)]
-    cut = ask(counter.orders.CancelOrderItems, order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines))
+    cut = ask(
+        counter.orders.CancelOrderItems,
+        order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines),
+    )
     step = next_step(work)
     assert step
     pack = ask(counter.fulfillments.PackFulfillment, step)
@@ -238,7 +326,11 @@ async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) 
 
     await eventually(arrived, timeout_s=PATIENCE_S, what="the order is delivered")
     await counter.work_until(order_id, ["COMPLETED"])
-    contradicted = sum(each.HasField("contradict_time") for each in await counter.shipments(order_id))
+    contradicted = sum(
+        each.HasField("contradict_time") for each in await counter.shipments(order_id)
+    )
     refused = isinstance(cancelled, Failure)
     left = (3 if refused else 2) + 3 * contradicted
-    await counter.comes_home(order_id, available=(10 - left, 10), refunded=0 if refused else PENNIES)
+    await counter.comes_home(
+        order_id, available=(10 - left, 10), refunded=0 if refused else PENNIES
+    )

@@ -14,12 +14,18 @@ from tests.system.readme import HAS_GRPCURL, ROOT
 @pytest.fixture(scope="module")
 def environment() -> Mapping[str, str]:
     """The environment of a terminal, with grpcurl built."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
     subprocess.run(["make", "--silent", "build/grpcurl"], cwd=ROOT, env=kept, check=True)
     return kept
 
 
-@pytest.mark.skipif(not HAS_GRPCURL, reason="the pip package of grpcurl has a binary for Linux on x86-64 alone")
+@pytest.mark.skipif(
+    not HAS_GRPCURL, reason="the pip package of grpcurl has a binary for Linux on x86-64 alone"
+)
 @pytest.mark.parametrize(
     ("symbol", "shown"),
     [
@@ -28,7 +34,9 @@ def environment() -> Mapping[str, str]:
         ("ordermesh.order.v1.CreateOrderRequest", "request_id"),
     ],
 )
-async def test_grpcurl_describe_prints_the_comment(stack: Stack, environment: Mapping[str, str], symbol: str, shown: str) -> None:
+async def test_grpcurl_describe_prints_the_comment(
+    stack: Stack, environment: Mapping[str, str], symbol: str, shown: str
+) -> None:
     """`grpcurl describe` of a method, of the error reasons and of a message prints its comments."""
     told = await asyncio.to_thread(
         subprocess.run,

@@ -15,8 +15,9 @@ from devstack.stack import Stack
 from tests.system.walk import LIFE
 
 RUN_TIMEOUT_S = 240.0
-# Two warehouses, a SKU twice, postage, a discount; free of charge and without a customer; rows that cannot be used. What comes back: some
-# units of a discounted order, and in two notes all goods of another, postage excepted; of a third what nobody has bought.
+# Two warehouses, a SKU twice, postage, a discount; free of charge and without a customer; rows that
+# cannot be used. What comes back: some units of a discounted order, and in two notes all goods of
+# another, postage excepted; of a third what nobody has bought.
 INVOICES = """\
 InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 {0}1,85123A,WHITE HANGING HEART,6,01-12-10 8:26,2.55,17850,United Kingdom
@@ -55,7 +56,12 @@ def environment(stack: Stack) -> dict[str, str]:
 async def run(environment: Mapping[str, str], *arguments: str | Path) -> Told:
     """Runs `python -m` with these arguments to its end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(RUN_TIMEOUT_S):
         out, err = await process.communicate()
@@ -64,13 +70,16 @@ async def run(environment: Mapping[str, str], *arguments: str | Path) -> Told:
 
 async def orders_of(environment: Mapping[str, str], reference: str) -> list[dict[str, object]]:
     """The orders that an invoice became."""
-    told = await run(environment, "omctl", "order", "list", "--json", "--external-reference", reference)
+    told = await run(
+        environment, "omctl", "order", "list", "--json", "--external-reference", reference
+    )
     return [json.loads(line) for line in told.out.splitlines()]
 
 
 async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Path) -> None:
-    """Every invoice that can be ordered is delivered, what is credited of it comes back, to the unit and the penny, and every other row
-    is accounted for; again, nothing is ordered, booked or refunded twice; under a label everything is.
+    """Every invoice that can be ordered is delivered, what is credited of it comes back, to the
+    unit and the penny, and every other row is accounted for; again, nothing is ordered, booked
+    or refunded twice; under a label everything is.
     """
     file = tmp_path / "invoices.csv"
     before = await on_the_shelf(environment, "85123A")
@@ -78,23 +87,41 @@ async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Pa
     first = await run(environment, "simulator", "replay", file)
     assert first.code == 0, first.out + first.err
     lines = first.out.splitlines()
-    assert lines[0] == "3 invoices can be ordered (credits to be returned: 3); 2 of 13 rows cannot (listed at the end)"
+    assert (
+        lines[0]
+        == "3 invoices can be ordered (credits to be returned: 3); 2 of 13 rows cannot (listed at"
+        " the end)"
+    )
     assert sorted(line.split()[1] for line in lines[1:4]) == ["771", "772", "774"]
     assert lines[4:7] == [
         "Left out, row by row:",
-        "  line      8  C773       35004C            -1 x 4.65     no earlier invoice of its customer in the file has it",
-        "  line     14  774        22140             -5 x 0        a negative quantity outside a credit note",
+        (
+            "  line      8  C773       35004C            -1 x 4.65     no earlier invoice of its"
+            " customer in the file has it"
+        ),
+        (
+            "  line     14  774        22140             -5 x 0        a negative quantity outside"
+            " a credit note"
+        ),
     ]
     assert re.fullmatch(r"3 of 3 orders delivered in \d+\.\d s", lines[7])
     summary = [
         "  orders   3 delivered",
-        "  rows     13 in the file: 7 in orders, 4 in returns, 2 left out; 1 no earlier invoice of its customer in the file has it; "
-        "1 a negative quantity outside a credit note",
-        "  units    118 in the file's orders (and 3 of postage, as shipping): 118 ordered, 118 shipped",
+        (
+            "  rows     13 in the file: 7 in orders, 4 in returns, 2 left out; 1 no earlier invoice"
+            " of its customer in the file has it; 1 a negative quantity outside a credit note"
+        ),
+        (
+            "  units    118 in the file's orders (and 3 of postage, as shipping): 118 ordered, 118"
+            " shipped"
+        ),
         f"  money    {TOTAL} GBP in the file's orders: {TOTAL} GBP ordered, {TOTAL} GBP captured",
         "  returns  3 closed",
         "  units    51 in the file's credits: 51 returned, 51 restocked",
-        f"  money    49.68 GBP in the file's credits (0.24 GBP of it was never paid, by discounts): {REFUNDED} GBP refunded",
+        (
+            "  money    49.68 GBP in the file's credits (0.24 GBP of it was never paid, by"
+            f" discounts): {REFUNDED} GBP refunded"
+        ),
     ]
     assert lines[8:] == summary
     [placed] = await orders_of(environment, "771")
@@ -103,9 +130,12 @@ async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Pa
     assert again.code == 0, again.out + again.err
     assert again.out.splitlines()[-3:] == summary[-3:]
     assert again.out.splitlines()[-7:-6] == [
-        "  again    3 of them were there from an earlier replay, and nothing was ordered twice (--again LABEL orders anew)"
+        "  again    3 of them were there from an earlier replay, and nothing was ordered twice"
+        " (--again LABEL orders anew)"
     ]
-    assert [order["orderId"] for order in await orders_of(environment, "771")] == [placed["orderId"]]
+    assert [order["orderId"] for order in await orders_of(environment, "771")] == [
+        placed["orderId"]
+    ]
     assert await on_the_shelf(environment, "85123A") == before + 1
 
     anew = await run(environment, "simulator", "replay", file, "--again", "second")
@@ -118,11 +148,18 @@ async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Pa
     ("row", "rows"),
     [
         ("", "0 in the file: 0 in orders, 0 left out"),
-        ("775,BANK CHARGES,,1,01-12-10 8:26,5,,UK", "1 in the file: 0 in orders, 1 left out; 1 a fee of the shop's own, not goods"),
+        (
+            "775,BANK CHARGES,,1,01-12-10 8:26,5,,UK",
+            "1 in the file: 0 in orders, 1 left out; 1 a fee of the shop's own, not goods",
+        ),
     ],
 )
-async def test_file_without_orders_ends(environment: dict[str, str], tmp_path: Path, row: str, rows: str) -> None:
-    """A header alone, or rows of which none can be ordered: each row is accounted for, and the replay ends."""
+async def test_file_without_orders_ends(
+    environment: dict[str, str], tmp_path: Path, row: str, rows: str
+) -> None:
+    """A header alone, or rows of which none can be ordered: each row is accounted for, and the
+    replay ends.
+    """
     file = tmp_path / "invoices.csv"
     file.write_text(INVOICES.partition("\n")[0] + "\n" + row)
     told = await run(environment, "simulator", "replay", file)
@@ -134,12 +171,16 @@ async def on_the_shelf(environment: Mapping[str, str], sku: str) -> int:
     """Units that are available, wherever; nothing of it is reserved, on its way out, or damaged."""
     stock = await run(environment, "omctl", "stock", "list", "--json", "--sku", sku)
     levels = [json.loads(line) for line in stock.out.splitlines()]
-    assert {level[name] for level in levels for name in ("reserved", "committed", "damaged")} <= {"0"}
+    assert {level[name] for level in levels for name in ("reserved", "committed", "damaged")} <= {
+        "0"
+    }
     return sum(int(level["available"]) for level in levels)
 
 
 async def test_lost_events_strand_no_order(environment: dict[str, str], tmp_path: Path) -> None:
-    """Where no event can be heard, everything is delivered all the same: what no event tells of is looked up."""
+    """Where no event can be heard, everything is delivered all the same: what no event tells of
+    is looked up.
+    """
     file = tmp_path / "invoices.csv"
     file.write_text(INVOICES.format("78"))
     deaf = environment | {"NATS_URL": f"nats://127.0.0.1:{next(iter(free_ports(1)))}"}
@@ -149,13 +190,18 @@ async def test_lost_events_strand_no_order(environment: dict[str, str], tmp_path
 
 
 async def test_the_demo_shows_each_status_once(environment: dict[str, str]) -> None:
-    """One order walks to delivered, its timeline is printed as it happens, and its parcels are named."""
+    """One order walks to delivered, its timeline is printed as it happens, and its parcels are
+    named.
+    """
     told = await run(environment, "simulator", "demo")
     assert told.code == 0, told.out + told.err
     steps = re.findall(r"^\d\d:\d\d:\d\d\.\d{3}  (\w+) +([A-Z_]+)$", told.out, re.MULTILINE)
     assert [status.upper() for status, _ in steps] == LIFE
     assert [reason for _, reason in steps[:2]] == ["ORDER_PLACED", "PAYMENT_CONFIRMED"]
-    assert re.findall(r"^parcel from (\S+): tracking number SBX\d+$", told.out, re.MULTILINE) == ["leeds-1", "london-1"]
+    assert re.findall(r"^parcel from (\S+): tracking number SBX\d+$", told.out, re.MULTILINE) == [
+        "leeds-1",
+        "london-1",
+    ]
     assert re.search(r"^Delivered \d+\.\d s after checkout\.$", told.out, re.MULTILINE)
 
 
@@ -163,7 +209,9 @@ async def test_a_load_is_measured(environment: dict[str, str]) -> None:
     """Orders at a steady rate all end delivered, and their times are told."""
     told = await run(environment, "simulator", "load", "--rate", "3", "--duration", "2")
     assert told.code == 0, told.out + told.err
-    assert re.search(r"^6 orders sent in \d+\.\d s \(\d+\.\d a second\): 6 delivered$", told.out, re.MULTILINE)
+    assert re.search(
+        r"^6 orders sent in \d+\.\d s \(\d+\.\d a second\): 6 delivered$", told.out, re.MULTILINE
+    )
     for measure in ("create", "checkout to confirmed", "order to delivered"):
         assert re.search(rf"^{measure}( +\d+\.\d{{3}}){{3}}$", told.out, re.MULTILINE)
 
@@ -173,4 +221,6 @@ async def test_a_file_that_is_none_is_refused(environment: dict[str, str], tmp_p
     (tmp_path / "notes.txt").write_text("milk\n")
     told = await run(environment, "simulator", "replay", tmp_path / "notes.txt")
     assert told.code == 2
-    assert told.err.startswith("These are not invoices: the first line, split at commas, names no column InvoiceNo")
+    assert told.err.startswith(
+        "These are not invoices: the first line, split at commas, names no column InvoiceNo"
+    )

@@ -1,4 +1,6 @@
-"""The order service's database is restored to an older state: the audit says so, and its repairs repair."""
+"""The order service's database is restored to an older state: the audit says so, and its repairs
+repair.
+"""
 
 import asyncio
 import json
@@ -31,15 +33,21 @@ async def own_stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack
     nats_url = await nats_server.take()
     with reachable_folder("ordermesh-restored-") as folder:
         prefix = f"restored_{uuid.uuid4().hex[:8]}_"
-        async with Stack(folder, database_url=postgres, nats_url=nats_url, database_prefix=prefix) as stack:
+        async with Stack(
+            folder, database_url=postgres, nats_url=nats_url, database_prefix=prefix
+        ) as stack:
             yield stack
     nats_server.give_back(nats_url)
 
 
 async def order_paid(services: Services, sku: str) -> str:
     """An order of two lamps, paid; its id."""
-    item = order_service_pb2.NewOrderItem(sku=sku, quantity=2, unit_price=Money(currency_code="GBP", units=3))
-    request = order_service_pb2.CreateOrderRequest(request_id=str(uuid.uuid4()), items=[item], recipient=RECIPIENT)
+    item = order_service_pb2.NewOrderItem(
+        sku=sku, quantity=2, unit_price=Money(currency_code="GBP", units=3)
+    )
+    request = order_service_pb2.CreateOrderRequest(
+        request_id=str(uuid.uuid4()), items=[item], recipient=RECIPIENT
+    )
     order = (await services.ask(services.orders.CreateOrder, request, patience_s=PATIENCE_S)).order
     pay = payment_service_pb2.CreatePaymentRequest(
         request_id=str(uuid.uuid4()),
@@ -59,17 +67,23 @@ async def findings(omctl: Omctl) -> list[dict[str, str]]:
     return [json.loads(line) for line in out.decode().splitlines()]
 
 
-async def test_restored_order_database_is_repaired_by_the_audit(own_stack: Stack, databases: Databases) -> None:
-    """A backup of the order service's database; then an order, which is paid and being worked on; then
-    the backup comes back. The audit says that first, and once its commands were run, it finds nothing.
+async def test_restored_order_database_is_repaired_by_the_audit(
+    own_stack: Stack, databases: Databases
+) -> None:
+    """A backup of the order service's database; then an order, which is paid and being worked
+    on; then the backup comes back. The audit says that first, and once its commands were run, it
+    finds nothing.
     """
     stack, omctl = own_stack, Omctl(own_stack)
     orders = stack.services["order"]
     addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
     sku = f"lamp-{uuid.uuid4().hex[:8]}"
-    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]  # pydantic makes the secret
+    # pydantic makes the secret
+    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]
         line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=10)
-        receive = inventory_service_pb2.ReceiveStockRequest(request_id=str(uuid.uuid4()), warehouse_id="london", lines=[line])
+        receive = inventory_service_pb2.ReceiveStockRequest(
+            request_id=str(uuid.uuid4()), warehouse_id="london", lines=[line]
+        )
         await services.ask(services.inventory.ReceiveStock, receive, patience_s=PATIENCE_S)
         await orders.stop()
         url = stack.database_urls["order"]
@@ -80,7 +94,9 @@ async def test_restored_order_database_is_repaired_by_the_audit(own_stack: Stack
         async def working() -> bool:
             request = order_service_pb2.GetOrderRequest(order_id=lost)
             order = (await ask(services.orders.GetOrder, request, timeout_s=5)).order
-            return all(part.fulfillment_id for part in order.fulfillments) and bool(order.fulfillments)
+            return all(part.fulfillment_id for part in order.fulfillments) and bool(
+                order.fulfillments
+            )
 
         await eventually(working, timeout_s=PATIENCE_S)
         await orders.stop()
@@ -88,9 +104,14 @@ async def test_restored_order_database_is_repaired_by_the_audit(own_stack: Stack
         await orders.start()
 
         found = await findings(omctl)
-        assert (found[0]["check"], found[0]["repair"]) == ("database.restored", "omctl events adopt --service order")
+        assert (found[0]["check"], found[0]["repair"]) == (
+            "database.restored",
+            "omctl events adopt --service order",
+        )
         repairs = {each["check"]: each["repair"] for each in found}
-        assert repairs["payment.order"] == repairs["fulfillment.order"] == f"omctl order undo {lost}"
+        assert (
+            repairs["payment.order"] == repairs["fulfillment.order"] == f"omctl order undo {lost}"
+        )
 
         for _ in range(ROUNDS_MAX):  # a repair goes on by events, and shows what is next
             for repair in dict.fromkeys(each["repair"] for each in reversed(found)):
@@ -99,7 +120,11 @@ async def test_restored_order_database_is_repaired_by_the_audit(own_stack: Stack
                 break
         assert not found
         level = json.loads(await omctl("stock", "list", "--sku", sku, "--json"))
-        assert (level["available"], level.get("reserved", "0"), level.get("committed", "0")) == ("10", "0", "0")
+        assert (level["available"], level.get("reserved", "0"), level.get("committed", "0")) == (
+            "10",
+            "0",
+            "0",
+        )
 
 
 def replaced(databases: Databases, url: str, backup: str) -> None:
@@ -108,5 +133,9 @@ def replaced(databases: Databases, url: str, backup: str) -> None:
     databases.drop(url)
     server = create_engine(databases.create(), isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(text(f'alter database "{backup.rpartition("/")[2].partition("?")[0]}" rename to "{name}"'))
+        connection.execute(
+            text(
+                f'alter database "{backup.rpartition("/")[2].partition("?")[0]}" rename to "{name}"'
+            )
+        )
     server.dispose()

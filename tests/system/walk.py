@@ -1,4 +1,6 @@
-"""Orders walked through their whole life by the simulator's people, and the account of what became of their units and pennies."""
+"""Orders walked through their whole life by the simulator's people, and the account of what
+became of their units and pennies.
+"""
 
 import asyncio
 import uuid
@@ -21,11 +23,15 @@ from tests.support import eventually
 
 PATIENCE_S = 120.0
 LIFE = ["PENDING", "CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
-RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+RECIPIENT = order_pb2.Recipient(
+    name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
+)
 
 
 class Shop:
-    """A shop with SKUs of its own, one in each of two warehouses, and an account of them that nobody else disturbs."""
+    """A shop with SKUs of its own, one in each of two warehouses, and an account of them that
+    nobody else disturbs.
+    """
 
     def __init__(self, services: Services, world: World) -> None:
         self.services, self.world = services, world
@@ -36,20 +42,37 @@ class Shop:
         """A hundred of each, each in a warehouse of its own: every order needs both."""
         for warehouse, sku in zip(("london", "paris"), self.skus, strict=True):
             line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=self.received)
-            request = inventory_service_pb2.ReceiveStockRequest(request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=[line])
-            await self.services.ask(self.services.inventory.ReceiveStock, request, patience_s=PATIENCE_S)
+            request = inventory_service_pb2.ReceiveStockRequest(
+                request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=[line]
+            )
+            await self.services.ask(
+                self.services.inventory.ReceiveStock, request, patience_s=PATIENCE_S
+            )
 
     async def walk(self) -> str:
         """One order of two lamps and a bulb, from checkout to its end; returns its id."""
         items = [
-            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=Money(currency_code="GBP", units=3, nanos=330_000_000))
+            order_service_pb2.NewOrderItem(
+                sku=sku,
+                quantity=quantity,
+                unit_price=Money(currency_code="GBP", units=3, nanos=330_000_000),
+            )
             for sku, quantity in zip(self.skus, (2, 1), strict=True)
         ]
-        checkout = order_service_pb2.CreateOrderRequest(request_id=str(uuid.uuid4()), items=items, recipient=RECIPIENT)
-        order: order_pb2.Order = (await self.services.ask(self.services.orders.CreateOrder, checkout, patience_s=PATIENCE_S)).order
+        checkout = order_service_pb2.CreateOrderRequest(
+            request_id=str(uuid.uuid4()), items=items, recipient=RECIPIENT
+        )
+        order: order_pb2.Order = (
+            await self.services.ask(
+                self.services.orders.CreateOrder, checkout, patience_s=PATIENCE_S
+            )
+        ).order
         followed = self.world.follow(order)
         pay = payment_service_pb2.CreatePaymentRequest(
-            request_id=str(uuid.uuid4()), order_id=order.order_id, payment_method_token="tok_ok", expected_amount=order.total_amount
+            request_id=str(uuid.uuid4()),
+            order_id=order.order_id,
+            payment_method_token="tok_ok",
+            expected_amount=order.total_amount,
         )
         await self.services.ask(self.services.payments.CreatePayment, pay, patience_s=PATIENCE_S)
         async with asyncio.timeout(PATIENCE_S):
@@ -57,36 +80,66 @@ class Shop:
         return order.order_id
 
     async def account(self, order_ids: Sequence[str]) -> None:
-        """Every order is delivered, by each status once, in order; every unit and every penny comes to where it belongs, once.
+        """Every order is delivered, by each status once, in order; every unit and every penny comes
+        to where it belongs, once.
 
-        The warehouse may hear that goods were shipped after the order has heard that they were delivered: so the books are waited for.
+        The warehouse may hear that goods were shipped after the order has heard that they were
+        delivered: so the books are waited for.
         """
-        await eventually(lambda: self._agree(order_ids), timeout_s=PATIENCE_S, what="the books agree")
+        await eventually(
+            lambda: self._agree(order_ids), timeout_s=PATIENCE_S, what="the books agree"
+        )
 
     async def _agree(self, order_ids: Sequence[str]) -> bool:
         for order_id in order_ids:
             await self._account_of(order_id)
         for sku, quantity in zip(self.skus, (2, 1), strict=True):
             request = inventory_service_pb2.ListStockLevelsRequest(skus=[sku])
-            [level] = (await self.services.ask(self.services.inventory.ListStockLevels, request)).stock_levels
+            [level] = (
+                await self.services.ask(self.services.inventory.ListStockLevels, request)
+            ).stock_levels
             left = self.received - quantity * len(order_ids)
-            assert (level.available, level.reserved, level.committed, level.damaged) == (left, 0, 0, 0), sku
+            assert (level.available, level.reserved, level.committed, level.damaged) == (
+                left,
+                0,
+                0,
+                0,
+            ), sku
         return True
 
     async def _account_of(self, order_id: str) -> None:
         ask, services = self.services.ask, self.services
-        order = (await ask(services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
+        order = (
+            await ask(
+                services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id)
+            )
+        ).order
         listed = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id)
         steps = (await ask(services.orders.ListOrderTransitions, listed)).transitions
-        names = [order_pb2.OrderStatus.Name(step.new_status).removeprefix("ORDER_STATUS_") for step in steps]
+        names = [
+            order_pb2.OrderStatus.Name(step.new_status).removeprefix("ORDER_STATUS_")
+            for step in steps
+        ]
         assert names == LIFE
         assert [step.order_version for step in steps] == [1, 2, 3, 4, 5]
-        payments = (await ask(services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
+        payments = (
+            await ask(
+                services.payments.ListPayments,
+                payment_service_pb2.ListPaymentsRequest(order_id=order_id),
+            )
+        ).payments
         assert [(p.status, p.captured_amount, p.refunded_amount.units) for p in payments] == [
             (payment_pb2.PAYMENT_STATUS_CAPTURED, order.total_amount, 0)
         ]
-        shipments = (await ask(services.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(order_id=order_id))).shipments
-        assert [(s.status, s.warehouse_id) for s in sorted(shipments, key=lambda s: s.warehouse_id)] == [
+        shipments = (
+            await ask(
+                services.shipping.ListShipments,
+                shipping_service_pb2.ListShipmentsRequest(order_id=order_id),
+            )
+        ).shipments
+        assert [
+            (s.status, s.warehouse_id) for s in sorted(shipments, key=lambda s: s.warehouse_id)
+        ] == [
             (shipping_pb2.SHIPMENT_STATUS_DELIVERED, "london"),
             (shipping_pb2.SHIPMENT_STATUS_DELIVERED, "paris"),
         ]
@@ -99,14 +152,19 @@ class Shop:
             warehouse_pb2.STOCK_MOVEMENT_KIND_CONFIRM,
             warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP,
         )
-        assert movements == {(sku, kind): quantity for sku, quantity in zip(self.skus, (2, 1), strict=True) for kind in kinds}
+        assert movements == {
+            (sku, kind): quantity
+            for sku, quantity in zip(self.skus, (2, 1), strict=True)
+            for kind in kinds
+        }
 
 
 @asynccontextmanager
 async def open_shop(stack: Stack) -> AsyncIterator[Shop]:
     """A shop over the stack, its people at work."""
     addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
-    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]  # pydantic makes the secret
+    # pydantic makes the secret
+    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]
         broker = await connect(stack.nats_url, name="system-test")
         world = World(services, look_s=0.3, silent_s=0.5)
         working = asyncio.create_task(world.run(broker))

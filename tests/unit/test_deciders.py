@@ -93,7 +93,9 @@ def test_every_decider_has_a_command(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_decider_takes_its_own_command(service: str) -> None:
     """The annotation of the decider's command is the table's key: mypy does not compare the two."""
-    taken = {kind: get_type_hints(its)["command"] for kind, its in SERVICES[service].deciders.items()}
+    taken = {
+        kind: get_type_hints(its)["command"] for kind, its in SERVICES[service].deciders.items()
+    }
     assert taken == {kind: kind for kind in taken}
 
 

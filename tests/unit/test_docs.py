@@ -1,4 +1,6 @@
-"""README.md and docs/ tell of the code as it stands: what is drawn is fresh, what is linked is there, decisions are short."""
+"""README.md and docs/ tell of the code as it stands: what is drawn is fresh, what is linked is
+there, decisions are short.
+"""
 
 import re
 from pathlib import Path
@@ -17,7 +19,9 @@ LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 DECISION_LINES_MAX = 25
 
 
-@pytest.mark.parametrize("page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_drawings_are_fresh(page: Path) -> None:
     """Pictures and tables between marks are what `make pictures` would draw now."""
     text = page.read_text()
@@ -25,11 +29,19 @@ def test_drawings_are_fresh(page: Path) -> None:
 
 
 def test_every_drawing_is_shown_and_every_mark_is_whole() -> None:
-    """Each drawing that can be made stands on a page, and no mark has lost its end: neither would be noticed by the test above."""
+    """Each drawing that can be made stands on a page, and no mark has lost its end: neither
+    would be noticed by the test above.
+    """
     texts = [page.read_text() for page in pictures.pages()]
-    assert {mark["name"] for text in texts for mark in pictures.MARK.finditer(text)} == set(pictures.DRAWINGS)
+    assert {mark["name"] for text in texts for mark in pictures.MARK.finditer(text)} == set(
+        pictures.DRAWINGS
+    )
     for text in texts:
-        assert text.count("<!-- drawn:") == text.count("<!-- end -->") == len(pictures.MARK.findall(text))
+        assert (
+            text.count("<!-- drawn:")
+            == text.count("<!-- end -->")
+            == len(pictures.MARK.findall(text))
+        )
 
 
 def test_a_stale_drawing_is_noticed() -> None:
@@ -45,14 +57,20 @@ def test_a_stale_drawing_is_noticed() -> None:
 def test_every_event_of_the_contracts_is_in_the_table() -> None:
     """The table reads the contracts' text; the messages that are marked as events are the same."""
     told = {event.message: event.subject for event in pictures.events()}
-    heard = {kind.DESCRIPTOR.full_name: subject_of(kind) for service in pictures.SERVICES for kind in pictures.hears(service)}
+    heard = {
+        kind.DESCRIPTOR.full_name: subject_of(kind)
+        for service in pictures.SERVICES
+        for kind in pictures.hears(service)
+    }
     assert heard.items() <= told.items()
     texts = "".join(path.read_text() for path in (ROOT / "proto").rglob("*_events.proto"))
     assert len(told) == texts.count("option (ordermesh.options.v1.event)")
     assert {subject.partition(".")[0] + ".>" for subject in told.values()} == set(STREAMS.values())
 
 
-@pytest.mark.parametrize("page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link within the repository names a file that is there, and a heading that it has."""
     for file, heading in LINK.findall(page.read_text()):
@@ -60,24 +78,36 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{file} is not there"
         if heading:
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
-            assert heading in {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}, f"{file} has no #{heading}"
+            assert heading in {
+                re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings
+            }, f"{file} has no #{heading}"
 
 
 def test_the_map_of_the_chassis_is_whole() -> None:
-    """Each of its files and folders stands in the docstring of chassis/__init__.py, once, and no other."""
-    here = [f"{p.name}/" if p.is_dir() else p.name for p in (ROOT / "chassis").iterdir() if not p.name.startswith("__")]
+    """Each of its files and folders stands in the docstring of chassis/__init__.py, once, and no
+    other.
+    """
+    here = [
+        f"{p.name}/" if p.is_dir() else p.name
+        for p in (ROOT / "chassis").iterdir()
+        if not p.name.startswith("__")
+    ]
     assert sorted(re.findall(r"\b[a-z_]+(?:\.py\b|/)", str(chassis.__doc__))) == sorted(here)
 
 
 def test_every_crash_point_is_told() -> None:
     """docs/architecture.md lists the points at which a process can be killed, and no others."""
     code = "".join(
-        path.read_text() for house in ("chassis", *(f"{s}_svc" for s in pictures.SERVICES)) for path in (ROOT / house).rglob("*.py")
+        path.read_text()
+        for house in ("chassis", *(f"{s}_svc" for s in pictures.SERVICES))
+        for path in (ROOT / house).rglob("*.py")
     )
     named = set(re.findall(r'crash\.point\(f?"([^"]+)"\)', code))
     assert "{operation.kind}.requested" in named
     asked = {f"{kind}.requested" for kind in (Kind.CAPTURE, Kind.VOID, Kind.REFUND)}
-    table = (ROOT / "docs/architecture.md").read_text().partition("| point |")[2].partition("\n\n")[0]
+    table = (
+        (ROOT / "docs/architecture.md").read_text().partition("| point |")[2].partition("\n\n")[0]
+    )
     told = re.findall(r"`([a-z]+\.[a-z]+)`", table)
     assert sorted(told) == sorted(named - {"{operation.kind}.requested"} | asked)
 

@@ -1,6 +1,8 @@
-"""The rules of the house, held over the syntax trees: who may import whom, and the few habits that no linter knows.
+"""The rules of the house, held over the syntax trees: who may import whom, and the few habits that
+no linter knows.
 
-`architecture` in the docs says why; the tables below say what. Each rule is proved by a snippet that breaks it.
+`architecture` in the docs says why; the tables below say what. Each rule is proved by a snippet
+that breaks it.
 """
 
 import ast
@@ -16,7 +18,9 @@ from ordermesh.error.v1.error_reason_pb2 import ErrorReason
 from chassis import errors
 
 ROOT = Path(__file__).parents[2]
-SERVICES = frozenset({"order_svc", "warehouse_svc", "fulfillment_svc", "shipping_svc", "payment_svc"})
+SERVICES = frozenset(
+    {"order_svc", "warehouse_svc", "fulfillment_svc", "shipping_svc", "payment_svc"}
+)
 CLIENTS = frozenset({"omctl", "simulator", "bench", "devstack"})
 # The generated contracts, and Google's messages that they consist of.
 CONTRACTS = frozenset({"ordermesh", "buf", "google"})
@@ -25,8 +29,8 @@ ALL = frozenset({"*"})
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a room of a service may import beside itself and the standard library: rooms of its own service, parts of the chassis, and
-    packages of others.
+    """What a room of a service may import beside itself and the standard library: rooms of its
+    own service, parts of the chassis, and packages of others.
     """
 
     rooms: frozenset[str] = frozenset()
@@ -36,7 +40,14 @@ class Room:
     pure: bool = False
 
 
-def _room(rooms: str = "", chassis: str = "", packages: str = "", *, contracts: bool = False, pure: bool = False) -> Room:
+def _room(
+    rooms: str = "",
+    chassis: str = "",
+    packages: str = "",
+    *,
+    contracts: bool = False,
+    pure: bool = False,
+) -> Room:
     others = frozenset(packages.split()) | (CONTRACTS if contracts else frozenset())
     return Room(frozenset(rooms.split()), frozenset(chassis.split()), others, pure)
 
@@ -57,7 +68,9 @@ ROOMS = {
     "store": _room("lifecycle model tables", "envelope tables money paging", "sqlalchemy"),
     "peers": _room("model wire", "client errors", contracts=True),
     "providers": _room("model", "errors", "structlog"),
-    "operations": _room("lifecycle model decisions store peers providers", "*", "structlog uuid_utils"),
+    "operations": _room(
+        "lifecycle model decisions store peers providers", "*", "structlog uuid_utils"
+    ),
     "rpc": _room("wire model operations", "*", "structlog grpc", contracts=True),
     "consumers": _room("wire model operations", "*", "structlog uuid_utils", contracts=True),
     "workers": _room("wire model operations", "*", "structlog", contracts=True),
@@ -67,14 +80,31 @@ ROOMS = {
     "__main__": _room("app config", "*"),
     "__init__": _room(),
 }
-# What clients may know of the chassis: how to call, how to listen, how settings are read, how a log is kept clean, and the values that
-# both give and get.
-CLIENT_SIDE = frozenset({"actor", "client", "follow", "stream", "config", "telemetry", "errors", "money"})
+# What clients may know of the chassis: how to call, how to listen, how settings are read, how a log
+# is kept clean, and the values that both give and get.
+CLIENT_SIDE = frozenset(
+    {"actor", "client", "follow", "stream", "config", "telemetry", "errors", "money"}
+)
 # Modules and functions through which the world comes in.
 IMPURE = frozenset(
-    {"asyncio", "io", "os", "pathlib", "random", "secrets", "shutil", "socket", "subprocess", "tempfile", "threading", "time"}
+    {
+        "asyncio",
+        "io",
+        "os",
+        "pathlib",
+        "random",
+        "secrets",
+        "shutil",
+        "socket",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "time",
+    }
 )
-IMPURE_CALLS = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "uuid7", "open", "print", "input"})
+IMPURE_CALLS = frozenset(
+    {"now", "utcnow", "today", "uuid1", "uuid4", "uuid7", "open", "print", "input"}
+)
 
 
 # --- one file
@@ -88,7 +118,9 @@ def faults(path: PurePath, source: str) -> list[str]:
 
 
 def _imports(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The line and the full dotted name of everything that is imported, inside functions and for the type checker alone as well."""
+    """The line and the full dotted name of everything that is imported, inside functions and for
+    the type checker alone as well.
+    """
     package = path.parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -97,7 +129,11 @@ def _imports(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*above, *((node.module,) if node.module else ())))
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node) in ("import_module", "__import__")
+            and node.args
+        ):
             name = node.args[0]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 yield node.lineno, name.value
@@ -105,7 +141,13 @@ def _imports(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def _called(call: ast.Call) -> str:
     """The last part of the name of what is called."""
-    return call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
+    return (
+        call.func.attr
+        if isinstance(call.func, ast.Attribute)
+        else call.func.id
+        if isinstance(call.func, ast.Name)
+        else ""
+    )
 
 
 def _import_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -115,7 +157,11 @@ def _import_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]
         if house in SERVICES:
             fault = _service_fault(path, name)
         elif house == "chassis":
-            fault = f"the chassis knows no {name.partition('.')[0]}" if name.partition(".")[0] in SERVICES | CLIENTS | {"tests"} else None
+            fault = (
+                f"the chassis knows no {name.partition('.')[0]}"
+                if name.partition(".")[0] in SERVICES | CLIENTS | {"tests"}
+                else None
+            )
         elif house in CLIENTS:
             fault = _client_fault(house, name)
         if fault:
@@ -139,14 +185,20 @@ def _service_fault(path: PurePath, name: str) -> str | None:
     if top in SERVICES and top != house:
         return f"{house} imports another service, {top}"
     if top == house:
-        return None if part == room or {part, "*"} & rules.rooms else f"{room} may not import {name}"
+        return (
+            None if part == room or {part, "*"} & rules.rooms else f"{room} may not import {name}"
+        )
     if top == "chassis":
         return None if {part, "*"} & rules.chassis else f"{room} may not import {name}"
     if top in sys.stdlib_module_names:
         return f"{room} is pure, and {top} is the world" if rules.pure and top in IMPURE else None
     if room == "providers":
         # Each adapter may have the client library of what it adapts, a memory of its own included.
-        return f"{room} may not import {name}" if top in {"grpc", "nats", "opentelemetry"} | CONTRACTS | CLIENTS else None
+        return (
+            f"{room} may not import {name}"
+            if top in {"grpc", "nats", "opentelemetry"} | CONTRACTS | CLIENTS
+            else None
+        )
     return None if top in rules.packages else f"{room} may not import {name}"
 
 
@@ -175,11 +227,17 @@ def _impurities(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _failures() -> frozenset[str]:
-    return frozenset(name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.Failure))
+    return frozenset(
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.Failure)
+    )
 
 
 FAILURES = _failures()
-REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name)
+REASONS = frozenset(
+    name.removeprefix("ERROR_REASON_") for name in ErrorReason.DESCRIPTOR.values_by_name
+)
 
 
 def _habit_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -187,13 +245,31 @@ def _habit_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]
         yield 1, "the file does not say what lives in it"
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and node.type is None:
-            yield node.lineno, "a bare except also catches what must pass: cancellations, the interpreter's end"
-        elif isinstance(node, ast.Call) and _called(node) in FAILURES and node.args and path.parts[0] != "tests":
+            yield (
+                node.lineno,
+                "a bare except also catches what must pass: cancellations, the interpreter's end",
+            )
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node) in FAILURES
+            and node.args
+            and path.parts[0] != "tests"
+        ):
             reason = node.args[0]
-            if isinstance(reason, ast.Constant) and isinstance(reason.value, str) and reason.value not in REASONS:
+            if (
+                isinstance(reason, ast.Constant)
+                and isinstance(reason.value, str)
+                and reason.value not in REASONS
+            ):
                 yield node.lineno, f"{reason.value} is no ErrorReason"
         elif isinstance(node, ast.Attribute) and node.attr == "publish_async":
-            yield node.lineno, "publish_async does not wait for the broker's answer: what it lost, nobody would know"
+            yield (
+                node.lineno,
+                (
+                    "publish_async does not wait for the broker's answer: what it lost, nobody"
+                    " would know"
+                ),
+            )
         elif path.parts[0] == "tests" and _is_unexplained_test(node):
             yield node.lineno, f"{node.name} does not state the fact that it proves"
 
@@ -210,7 +286,9 @@ def _is_unexplained_test(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.Async
 
 def _files() -> list[PurePath]:
     houses = sorted(SERVICES | CLIENTS | {"chassis", "tests", "tools"})
-    return [file.relative_to(ROOT) for house in houses for file in sorted((ROOT / house).rglob("*.py"))]
+    return [
+        file.relative_to(ROOT) for house in houses for file in sorted((ROOT / house).rglob("*.py"))
+    ]
 
 
 @pytest.mark.parametrize("path", _files(), ids=str)
@@ -231,54 +309,182 @@ DOC = '"""What lives here."""\n'
 @pytest.mark.parametrize(
     ("path", "code", "fault"),
     [
-        ("order_svc/lifecycle.py", "from order_svc import model", "lifecycle may not import order_svc.model"),
+        (
+            "order_svc/lifecycle.py",
+            "from order_svc import model",
+            "lifecycle may not import order_svc.model",
+        ),
         ("order_svc/model.py", "import chassis.errors", "model may not import chassis.errors"),
-        ("order_svc/decisions.py", "from chassis import database", "decisions may not import chassis.database"),
-        ("order_svc/decisions.py", "from order_svc.store import lock_orders", "decisions may not import order_svc.store"),
-        ("order_svc/decisions/cancel.py", "from order_svc.wire import order", "decisions may not import order_svc.wire"),
-        ("order_svc/decisions/cancel.py", "from ..store import lock_orders", "decisions may not import order_svc.store"),
+        (
+            "order_svc/decisions.py",
+            "from chassis import database",
+            "decisions may not import chassis.database",
+        ),
+        (
+            "order_svc/decisions.py",
+            "from order_svc.store import lock_orders",
+            "decisions may not import order_svc.store",
+        ),
+        (
+            "order_svc/decisions/cancel.py",
+            "from order_svc.wire import order",
+            "decisions may not import order_svc.wire",
+        ),
+        (
+            "order_svc/decisions/cancel.py",
+            "from ..store import lock_orders",
+            "decisions may not import order_svc.store",
+        ),
         ("order_svc/decisions.py", "import time", "decisions is pure, and time is the world"),
         ("order_svc/decisions.py", "x = datetime.now(UTC)", "decisions is pure, and calls now()"),
         ("order_svc/model.py", "def f():\n    return uuid7()", "model is pure, and calls uuid7()"),
-        ("order_svc/wire.py", "from order_svc.operations import Operations", "wire may not import order_svc.operations"),
+        (
+            "order_svc/wire.py",
+            "from order_svc.operations import Operations",
+            "wire may not import order_svc.operations",
+        ),
         ("order_svc/wire.py", "import grpc", "wire may not import grpc"),
-        ("order_svc/tables.py", "from order_svc.model import Order", "tables may not import order_svc.model"),
-        ("order_svc/store.py", "from order_svc.wire import order", "store may not import order_svc.wire"),
-        ("order_svc/store.py", "from ordermesh.order.v1 import order_pb2", "store may not import ordermesh.order.v1.order_pb2"),
+        (
+            "order_svc/tables.py",
+            "from order_svc.model import Order",
+            "tables may not import order_svc.model",
+        ),
+        (
+            "order_svc/store.py",
+            "from order_svc.wire import order",
+            "store may not import order_svc.wire",
+        ),
+        (
+            "order_svc/store.py",
+            "from ordermesh.order.v1 import order_pb2",
+            "store may not import ordermesh.order.v1.order_pb2",
+        ),
         ("order_svc/peers.py", "import grpc.aio", "peers may not import grpc.aio"),
-        ("order_svc/peers.py", "from order_svc import store", "peers may not import order_svc.store"),
+        (
+            "order_svc/peers.py",
+            "from order_svc import store",
+            "peers may not import order_svc.store",
+        ),
         ("order_svc/operations.py", "import grpc", "operations may not import grpc"),
-        ("order_svc/operations.py", "from nats.aio.client import Client", "operations may not import nats.aio.client.Client"),
-        ("order_svc/operations.py", "from ordermesh.order.v1 import order_pb2", "operations may not import ordermesh.order.v1.order_pb2"),
-        ("order_svc/operations.py", "from order_svc import wire", "operations may not import order_svc.wire"),
-        ("order_svc/operations/returns.py", "from order_svc.rpc import X", "operations may not import order_svc.rpc.X"),
-        ("order_svc/operations.py", "if TYPE_CHECKING:\n    import grpc", "operations may not import grpc"),
+        (
+            "order_svc/operations.py",
+            "from nats.aio.client import Client",
+            "operations may not import nats.aio.client.Client",
+        ),
+        (
+            "order_svc/operations.py",
+            "from ordermesh.order.v1 import order_pb2",
+            "operations may not import ordermesh.order.v1.order_pb2",
+        ),
+        (
+            "order_svc/operations.py",
+            "from order_svc import wire",
+            "operations may not import order_svc.wire",
+        ),
+        (
+            "order_svc/operations/returns.py",
+            "from order_svc.rpc import X",
+            "operations may not import order_svc.rpc.X",
+        ),
+        (
+            "order_svc/operations.py",
+            "if TYPE_CHECKING:\n    import grpc",
+            "operations may not import grpc",
+        ),
         ("order_svc/operations.py", "def f():\n    import grpc", "operations may not import grpc"),
-        ("order_svc/operations.py", "importlib.import_module('grpc.aio')", "operations may not import grpc.aio"),
+        (
+            "order_svc/operations.py",
+            "importlib.import_module('grpc.aio')",
+            "operations may not import grpc.aio",
+        ),
         ("order_svc/rpc.py", "from order_svc import store", "rpc may not import order_svc.store"),
         ("order_svc/rpc.py", "import sqlalchemy", "rpc may not import sqlalchemy"),
-        ("order_svc/consumers.py", "from nats import errors", "consumers may not import nats.errors"),
+        (
+            "order_svc/consumers.py",
+            "from nats import errors",
+            "consumers may not import nats.errors",
+        ),
         ("order_svc/consumers.py", "import grpc", "consumers may not import grpc"),
-        ("order_svc/workers.py", "from order_svc.store import due", "workers may not import order_svc.store.due"),
-        ("order_svc/config.py", "from chassis import database", "config may not import chassis.database"),
-        ("order_svc/app.py", "from opentelemetry import trace", "app may not import opentelemetry.trace"),
-        ("order_svc/app.py", "from payment_svc import model", "order_svc imports another service, payment_svc"),
+        (
+            "order_svc/workers.py",
+            "from order_svc.store import due",
+            "workers may not import order_svc.store.due",
+        ),
+        (
+            "order_svc/config.py",
+            "from chassis import database",
+            "config may not import chassis.database",
+        ),
+        (
+            "order_svc/app.py",
+            "from opentelemetry import trace",
+            "app may not import opentelemetry.trace",
+        ),
+        (
+            "order_svc/app.py",
+            "from payment_svc import model",
+            "order_svc imports another service, payment_svc",
+        ),
         ("order_svc/helpers.py", "import json", "a service has no room called helpers"),
-        ("payment_svc/providers/card.py", "from payment_svc.store import X", "providers may not import payment_svc.store.X"),
-        ("payment_svc/providers/card.py", "from chassis.database import Database", "providers may not import chassis.database.Database"),
+        (
+            "payment_svc/providers/card.py",
+            "from payment_svc.store import X",
+            "providers may not import payment_svc.store.X",
+        ),
+        (
+            "payment_svc/providers/card.py",
+            "from chassis.database import Database",
+            "providers may not import chassis.database.Database",
+        ),
         ("chassis/database.py", "from order_svc import tables", "the chassis knows no order_svc"),
-        ("chassis/testing.py", "from tests.support import eventually", "the chassis knows no tests"),
-        ("omctl/__main__.py", "from order_svc.model import Order", "omctl is a client and imports a service, order_svc"),
+        (
+            "chassis/testing.py",
+            "from tests.support import eventually",
+            "the chassis knows no tests",
+        ),
+        (
+            "omctl/__main__.py",
+            "from order_svc.model import Order",
+            "omctl is a client and imports a service, order_svc",
+        ),
         ("omctl/watch.py", "import grpc", "only the chassis and the doors touch grpc"),
-        ("simulator/shoppers.py", "from chassis import database", "simulator is a client and may not import chassis.database"),
+        (
+            "simulator/shoppers.py",
+            "from chassis import database",
+            "simulator is a client and may not import chassis.database",
+        ),
         ("bench/writes.py", "import nats", "only the chassis and the doors touch nats"),
-        ("devstack/health.py", "from chassis.server import Server", "devstack is a client and may not import chassis.server.Server"),
+        (
+            "devstack/health.py",
+            "from chassis.server import Server",
+            "devstack is a client and may not import chassis.server.Server",
+        ),
         ("chassis/x.py", "try:\n    f()\nexcept:\n    raise", "a bare except"),
-        ("order_svc/decisions.py", "raise Refused('NO_SUCH_REASON', 'text')", "NO_SUCH_REASON is no ErrorReason"),
-        ("order_svc/decisions.py", "x = errors.Deferred('ERROR_REASON_INTERNAL')", "ERROR_REASON_INTERNAL is no ErrorReason"),
-        ("chassis/relay.py", "async def f(js):\n    await js.publish_async('orders.x', b'')", "publish_async does not wait"),
-        ("simulator/shoppers.py", "publish = broker.streams.publish_async", "publish_async does not wait"),
-        ("tests/unit/test_x.py", "async def test_x() -> None:\n    assert True", "test_x does not state the fact that it proves"),
+        (
+            "order_svc/decisions.py",
+            "raise Refused('NO_SUCH_REASON', 'text')",
+            "NO_SUCH_REASON is no ErrorReason",
+        ),
+        (
+            "order_svc/decisions.py",
+            "x = errors.Deferred('ERROR_REASON_INTERNAL')",
+            "ERROR_REASON_INTERNAL is no ErrorReason",
+        ),
+        (
+            "chassis/relay.py",
+            "async def f(js):\n    await js.publish_async('orders.x', b'')",
+            "publish_async does not wait",
+        ),
+        (
+            "simulator/shoppers.py",
+            "publish = broker.streams.publish_async",
+            "publish_async does not wait",
+        ),
+        (
+            "tests/unit/test_x.py",
+            "async def test_x() -> None:\n    assert True",
+            "test_x does not state the fact that it proves",
+        ),
     ],
 )
 def test_a_breach_is_noticed(path: str, code: str, fault: str) -> None:
@@ -290,7 +496,9 @@ def test_a_breach_is_noticed(path: str, code: str, fault: str) -> None:
 
 def test_a_file_without_a_word_is_noticed() -> None:
     """A file says what lives in it; an empty one need not."""
-    assert faults(PurePath("chassis/x.py"), "x = 1") == ["chassis/x.py:1: the file does not say what lives in it"]
+    assert faults(PurePath("chassis/x.py"), "x = 1") == [
+        "chassis/x.py:1: the file does not say what lives in it"
+    ]
     assert faults(PurePath("order_svc/__init__.py"), "") == []
 
 
@@ -298,19 +506,40 @@ def test_a_file_without_a_word_is_noticed() -> None:
     ("path", "code"),
     [
         ("order_svc/lifecycle.py", "from enum import StrEnum"),
-        ("order_svc/model.py", "from chassis.money import Money\nfrom order_svc.lifecycle import Status"),
-        ("order_svc/decisions/cancel.py", "from order_svc.decisions.create import f\nfrom chassis.errors import Refused"),
-        ("order_svc/decisions.py", "from chassis import errors\nraise errors.Refused('ILLEGAL_TRANSITION')"),
-        ("order_svc/wire.py", "from google.type import money_pb2\nfrom ordermesh.order.v1 import order_pb2"),
+        (
+            "order_svc/model.py",
+            "from chassis.money import Money\nfrom order_svc.lifecycle import Status",
+        ),
+        (
+            "order_svc/decisions/cancel.py",
+            "from order_svc.decisions.create import f\nfrom chassis.errors import Refused",
+        ),
+        (
+            "order_svc/decisions.py",
+            "from chassis import errors\nraise errors.Refused('ILLEGAL_TRANSITION')",
+        ),
+        (
+            "order_svc/wire.py",
+            "from google.type import money_pb2\nfrom ordermesh.order.v1 import order_pb2",
+        ),
         ("order_svc/store.py", "import sqlalchemy as sa\nfrom chassis.tables import given"),
         ("order_svc/peers.py", "from chassis.client import Channel, ask"),
-        ("order_svc/operations.py", "from chassis.database import Database\nfrom order_svc import decisions, store"),
+        (
+            "order_svc/operations.py",
+            "from chassis.database import Database\nfrom order_svc import decisions, store",
+        ),
         ("order_svc/rpc.py", "import grpc\nfrom order_svc import wire"),
-        ("order_svc/app.py", "from order_svc import consumers, rpc, store\nfrom chassis.server import configured"),
+        (
+            "order_svc/app.py",
+            "from order_svc import consumers, rpc, store\nfrom chassis.server import configured",
+        ),
         ("payment_svc/providers/card.py", "import stripe\nfrom payment_svc.providers import port"),
         ("chassis/client.py", "import grpc\nfrom ordermesh.error.v1 import error_reason_pb2"),
         ("chassis/stream.py", "async def f(js):\n    return await js.publish('orders.x', b'')"),
-        ("omctl/watch.py", "from chassis.client import ask, connect\nfrom ordermesh.order.v1 import order_pb2"),
+        (
+            "omctl/watch.py",
+            "from chassis.client import ask, connect\nfrom ordermesh.order.v1 import order_pb2",
+        ),
     ],
 )
 def test_what_is_allowed_is_not_noticed(path: str, code: str) -> None:

@@ -1,4 +1,6 @@
-"""The migrations of each service, as files: their order. What they do is tested in tests/integration/test_migrations.py."""
+"""The migrations of each service, as files: their order. What they do is tested in
+tests/integration/test_migrations.py.
+"""
 
 import re
 from pathlib import Path
@@ -11,9 +13,18 @@ SERVICES = sorted(path.parent.parent.name for path in ROOT.glob("*_svc/migration
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_migrations_form_one_line(service: str) -> None:
-    """Each service's migrations are numbered from 0001 without gaps, named by their number, and each follows the one before."""
+    """Each service's migrations are numbered from 0001 without gaps, named by their number, and
+    each follows the one before.
+    """
     files = sorted((ROOT / service / "migrations" / "versions").glob("*.py"))
-    revisions = [re.findall(r'^(?:down_)?revision(?:: [^=]*)? = (?:"(\d{4})"|None)', path.read_text(), re.MULTILINE) for path in files]
+    revisions = [
+        re.findall(
+            r'^(?:down_)?revision(?:: [^=]*)? = (?:"(\d{4})"|None)', path.read_text(), re.MULTILINE
+        )
+        for path in files
+    ]
     numbers = [f"{number:04}" for number in range(1, len(files) + 1)]
     assert [path.name[:4] for path in files] == numbers
-    assert revisions == [[number, before] for number, before in zip(numbers, ["", *numbers], strict=False)]
+    assert revisions == [
+        [number, before] for number, before in zip(numbers, ["", *numbers], strict=False)
+    ]

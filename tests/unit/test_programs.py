@@ -24,12 +24,23 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("command", [["omctl", "order", "list", "--json"], ["simulator", "demo"]], ids=lambda command: str(command[0]))
+@pytest.mark.parametrize(
+    "command",
+    [["omctl", "order", "list", "--json"], ["simulator", "demo"]],
+    ids=lambda command: str(command[0]),
+)
 def test_a_broken_program_shows_nobody_s_data(command: list[str]) -> None:
-    """Where a client itself is broken, people get the traceback without the values in it; log lines go to stderr, errors alone, with
-    private fields hidden. Scripts, which read stdout, get nothing.
+    """Where a client itself is broken, people get the traceback without the values in it; log
+    lines go to stderr, errors alone, with private fields hidden. Scripts, which read stdout, get
+    nothing.
     """
-    ended = subprocess.run([sys.executable, "-c", BROKEN, *command], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", BROKEN, *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 1
     assert "ValueError: broken twice" in ended.stderr
     assert '"recipient": "(hidden)"' in ended.stderr

@@ -1,8 +1,11 @@
-"""The verbs: what a command makes of stock and of what is held for an order. Pure: no I/O, no clock, no chance.
+"""The verbs: what a command makes of stock and of what is held for an order. Pure: no I/O, no
+clock, no chance.
 
 stock.py           receive, adjust
-reservations.py    reserve, renew, confirm, release, expire, units cancelled, and the end of an attempt
-work.py            what fulfilment reports: units shipped, back on the shelf, not found, spoiled; and spoiled ones replaced
+reservations.py    reserve, renew, confirm, release, expire, units cancelled, and the end of an
+                   attempt
+work.py            what fulfilment reports: units shipped, back on the shelf, not found, spoiled;
+                   and spoiled ones replaced
 returns.py         what returns bring back
 sourcing.py        which warehouses serve an order
 books.py           balances, units, ledger and facts, moved together
@@ -34,7 +37,9 @@ __all__ = ["WAREHOUSES_MAX", "Decided", "decide", "due_for_renewal"]
 
 
 def decide(view: View | None, command: StockCommand, now: datetime) -> Decided:
-    """What the command makes of what it sees; `now` is the database's clock. Raises the Failure where it is not done."""
+    """What the command makes of what it sees; `now` is the database's clock. Raises the Failure
+    where it is not done.
+    """
     view = view or View({})
     match command:
         case ReceiveStock():

@@ -1,6 +1,8 @@
-"""What one decision moves: balances, units of reservations, rows of the ledger and facts, that change together or not at all.
+"""What one decision moves: balances, units of reservations, rows of the ledger and facts, that
+change together or not at all.
 
-Nothing is decided here: whoever books has decided. A Books lives as long as one decision, and nobody else sees it.
+Nothing is decided here: whoever books has decided. A Books lives as long as one decision, and
+nobody else sees it.
 """
 
 from collections import defaultdict
@@ -43,8 +45,11 @@ from warehouse_svc.model import (
 
 Decided = Decision[View, Movement]
 
-# Of these the world hears what they made of the reservation. (Of what is reserved its caller knows, of what is shipped the carrier.)
-TOLD = frozenset({MovementKind.CONFIRM, MovementKind.RELEASE, MovementKind.EXPIRE, MovementKind.UNCOMMIT})
+# Of these the world hears what they made of the reservation. (Of what is reserved its caller knows,
+# of what is shipped the carrier.)
+TOLD = frozenset(
+    {MovementKind.CONFIRM, MovementKind.RELEASE, MovementKind.EXPIRE, MovementKind.UNCOMMIT}
+)
 
 
 # Why a reservation changes, by the command that moves its units.
@@ -81,7 +86,9 @@ class Books:
 
     def level(self, place: Place) -> StockLevel:
         """The stock level as the books have it; where there is none yet, an empty one."""
-        return self._stock.get(place) or StockLevel(level_id(place), *place, 0, 0, 0, 0, 0, self._now)
+        return self._stock.get(place) or StockLevel(
+            level_id(place), *place, 0, 0, 0, 0, 0, self._now
+        )
 
     def sellable(self) -> dict[str, dict[str, int]]:
         """What can still be promised, by warehouse and SKU."""
@@ -95,14 +102,19 @@ class Books:
         """Moves units that belong to no order. An adjustment's quantity may be below zero."""
         self._book(place, kind, quantity, source_id, None, None, abs(quantity))
 
-    def move_units(self, reservation: Reservation, number: int, kind: MovementKind, quantity: int) -> None:
-        """Moves units of a reservation's line. Refused STOCK_BELOW_RESERVED where the line has fewer."""
+    def move_units(
+        self, reservation: Reservation, number: int, kind: MovementKind, quantity: int
+    ) -> None:
+        """Moves units of a reservation's line. Refused STOCK_BELOW_RESERVED where the line has
+        fewer.
+        """
         lines = self._open(reservation)
         line = lines[number]
         if quantity > line.units(UNITS[kind][0]):
             raise Refused(
                 "STOCK_BELOW_RESERVED",
-                f"Line {number} of reservation {reservation.id} has {line.units(UNITS[kind][0])} {UNITS[kind][0]} units, not {quantity}.",
+                f"Line {number} of reservation {reservation.id} has {line.units(UNITS[kind][0])}"
+                f" {UNITS[kind][0]} units, not {quantity}.",
                 sku=line.sku,
                 line_number=str(number),
             )
@@ -116,21 +128,34 @@ class Books:
                 self.move_units(reservation, line.number, kind, units)
 
     def add_units(self, reservation: Reservation, number: int, quantity: int) -> None:
-        """Commits more units of a line than it had: those of the same warehouse, which the caller has seen to be sellable."""
+        """Commits more units of a line than it had: those of the same warehouse, which the
+        caller has seen to be sellable.
+        """
         lines = self._open(reservation)
         lines[number] = lines[number].enlarged(quantity)
         self._book_units(reservation, lines[number], MovementKind.RESERVE, quantity)
         self.move_units(reservation, number, MovementKind.CONFIRM, quantity)
 
-    def bring_back(self, line: OrderLine, place: Place, kind: MovementKind, quantity: int, source_id: UUID) -> None:
-        """Books units of an order's line that have come back by a return, and are good (restock) or not (mark damaged)."""
+    def bring_back(
+        self, line: OrderLine, place: Place, kind: MovementKind, quantity: int, source_id: UUID
+    ) -> None:
+        """Books units of an order's line that have come back by a return, and are good (restock)
+        or not (mark damaged).
+        """
         assert self._view.holding, "what comes back was held"
         order_id, back = self._view.holding.order_id, self._back.get(line.number, Back())
         restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
         self._back[line.number] = Back(back.restocked + restocked, back.damaged + damaged)
         self._book_for(source_id, order_id, line.number, place, kind, quantity)
 
-    def move_off(self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int, source_id: UUID) -> None:
+    def move_off(
+        self,
+        reservation: Reservation,
+        line: ReservationLine,
+        kind: MovementKind,
+        quantity: int,
+        source_id: UUID,
+    ) -> None:
         """Books units of an order's line that none of its reservations holds."""
         place = (reservation.warehouse_id, line.sku)
         self._book_for(source_id, reservation.order_id, line.number, place, kind, quantity)
@@ -138,18 +163,29 @@ class Books:
     def booked(self, source_id: UUID, number: int, kind: MovementKind) -> int:
         """How many units of the order's line the ledger has for the source."""
         of_source: Booked = self._booked.get(source_id, {})
-        return of_source.get((self._view.holding.order_id if self._view.holding else None, number, kind), 0)
+        return of_source.get(
+            (self._view.holding.order_id if self._view.holding else None, number, kind), 0
+        )
 
     def order_lines(self) -> Mapping[int, OrderLine]:
         """The order's lines as the books have them, by number."""
         return replace(self._view.holding, back=self._back).lines if self._view.holding else {}
 
-    def reserve(self, order: tuple[UUID, int, int], warehouse_id: str, lines: Sequence[WantedLine], expire_time: datetime) -> Reservation:
+    def reserve(
+        self,
+        order: tuple[UUID, int, int],
+        warehouse_id: str,
+        lines: Sequence[WantedLine],
+        expire_time: datetime,
+    ) -> Reservation:
         """Sets units aside in a new reservation for the order's id, attempt and generation."""
         made = derived_id(self._now, self._key, len(self._touched))
         now = self._now
         new = Reservation(made, *order, warehouse_id, Status.ACTIVE, 0, now, expire_time, now)
-        self._lines[new.id] = {line.number: ReservationLine(line.number, line.sku, line.quantity, line.quantity) for line in lines}
+        self._lines[new.id] = {
+            line.number: ReservationLine(line.number, line.sku, line.quantity, line.quantity)
+            for line in lines
+        }
         self._reservations[new.id] = new
         for line in self._lines[new.id].values():
             self._book_units(new, line, MovementKind.RESERVE, line.quantity)
@@ -158,10 +194,16 @@ class Books:
     def current(self, reservation: Reservation) -> Reservation:
         """The reservation as the books have it."""
         lines = self._lines.get(reservation.id)
-        return replace(self._reservations[reservation.id], lines=tuple(lines.values())) if lines else self._reservations[reservation.id]
+        return (
+            replace(self._reservations[reservation.id], lines=tuple(lines.values()))
+            if lines
+            else self._reservations[reservation.id]
+        )
 
     def decision(self, order_id: UUID | None = None, closed_attempt: int = 0) -> Decided:
-        """Closes the books over an order's holding, or over stock alone. Where nothing moved, nothing is decided."""
+        """Closes the books over an order's holding, or over stock alone. Where nothing moved,
+        nothing is decided.
+        """
         old = self._view.holding or (Holding(order_id) if order_id else None)
         closed = max(closed_attempt, old.closed_attempt) if old else 0
         if not self._movements and (old is None or closed == old.closed_attempt):
@@ -174,7 +216,9 @@ class Books:
         return Decision(View(self._stock, holding, self._booked), self._movements, self._facts)
 
     def _open(self, reservation: Reservation) -> dict[int, ReservationLine]:
-        return self._lines.setdefault(reservation.id, {line.number: line for line in reservation.lines})
+        return self._lines.setdefault(
+            reservation.id, {line.number: line for line in reservation.lines}
+        )
 
     def _closed(self, reservation: Reservation) -> Reservation:
         if reservation.id not in self._touched:
@@ -183,7 +227,9 @@ class Books:
         after = replace(self.current(reservation), version=version, update_time=self._now)
         after = replace(after, status=after.status_of_units)
         if not allowed(reservation.status, after.status):
-            raise AssertionError(f"a reservation cannot go from {reservation.status} to {after.status}")
+            raise AssertionError(
+                f"a reservation cannot go from {reservation.status} to {after.status}"
+            )
         return after
 
     def _tell(self, old: Holding, new: Holding) -> None:
@@ -203,18 +249,46 @@ class Books:
                 )
                 self._facts.append(changed)
 
-    def _book_for(self, source_id: UUID, order_id: UUID, number: int, place: Place, kind: MovementKind, quantity: int) -> None:
+    def _book_for(
+        self,
+        source_id: UUID,
+        order_id: UUID,
+        number: int,
+        place: Place,
+        kind: MovementKind,
+        quantity: int,
+    ) -> None:
         cumulative = self.booked(source_id, number, kind) + quantity
-        self._booked[source_id] = {**self._booked.get(source_id, {}), (order_id, number, kind): cumulative}
+        self._booked[source_id] = {
+            **self._booked.get(source_id, {}),
+            (order_id, number, kind): cumulative,
+        }
         self._book(place, kind, quantity, source_id, order_id, number, cumulative)
 
-    def _book_units(self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int) -> None:
+    def _book_units(
+        self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int
+    ) -> None:
         self._touched[reservation.id].add(kind)
         place = (reservation.warehouse_id, line.sku)
-        self._book(place, kind, quantity, reservation.id, reservation.order_id, line.number, line.cumulative(kind))
+        self._book(
+            place,
+            kind,
+            quantity,
+            reservation.id,
+            reservation.order_id,
+            line.number,
+            line.cumulative(kind),
+        )
 
     def _book(
-        self, place: Place, kind: MovementKind, n: int, source_id: UUID, order_id: UUID | None, number: int | None, cumulative: int
+        self,
+        place: Place,
+        kind: MovementKind,
+        n: int,
+        source_id: UUID,
+        order_id: UUID | None,
+        number: int | None,
+        cumulative: int,
     ) -> None:
         effect, old = EFFECTS[kind], self.level(place)
         new = StockLevel(
@@ -259,7 +333,9 @@ class Books:
 def _within_bounds(level: StockLevel) -> None:
     balances = (level.available, level.reserved, level.committed, level.damaged)
     if min(*balances, level.sellable) < 0:
-        text = f"{level.warehouse_id} has fewer units of {level.sku} than that, or has reserved them."
+        text = (
+            f"{level.warehouse_id} has fewer units of {level.sku} than that, or has reserved them."
+        )
         raise Refused("STOCK_BELOW_RESERVED", text, sku=level.sku, warehouse_id=level.warehouse_id)
     if max(balances) > BALANCE_MAX:
         text = f"{level.warehouse_id} cannot count more than {BALANCE_MAX} units of {level.sku}."

@@ -1,4 +1,6 @@
-"""What is done to reservations by checkouts, by the order's life and by the clock. All of an attempt's reservations move together."""
+"""What is done to reservations by checkouts, by the order's life and by the clock. All of an
+attempt's reservations move together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +26,8 @@ from warehouse_svc.model import (
     WantedLine,
 )
 
-# A repeat that finds more than this share of its time left changes nothing. What is left has to do for an order that is placed only now.
+# A repeat that finds more than this share of its time left changes nothing. What is left has to do
+# for an order that is placed only now.
 FRESH = 0.9
 # An order's events name each line at each of its warehouses, so this bounds their size, and with it
 # what the broker must take (chassis.stream.MESSAGE_BYTES_MAX).
@@ -38,8 +41,13 @@ def reserve(view: View, command: ReserveStock, now: datetime) -> Decided:
     standing = holding.of(command.attempt)
     refuse_dead(holding, command.attempt)
     if live := [r for r in standing if not r.lapsed(now)]:
-        text = f"Attempt {command.attempt} of order {command.target} has reservations of another request."
-        raise Refused("RESERVATION_CLOSED", text, order_id=str(command.target), status=live[0].status)
+        text = (
+            f"Attempt {command.attempt} of order {command.target} has reservations of another"
+            " request."
+        )
+        raise Refused(
+            "RESERVATION_CLOSED", text, order_id=str(command.target), status=live[0].status
+        )
     books = Books(view, command, now)
     for reservation in standing:
         books.move_all(reservation, MovementKind.EXPIRE)
@@ -48,10 +56,16 @@ def reserve(view: View, command: ReserveStock, now: datetime) -> Decided:
 
 
 def renew(view: View, command: RenewReservations, now: datetime) -> Decided:
-    """Makes anew what has expired, and prolongs what is still reserved; whatever else has become of the attempt stands."""
+    """Makes anew what has expired, and prolongs what is still reserved; whatever else has become
+    of the attempt stands.
+    """
     holding = view.holding
     standing = holding.of(command.attempt) if holding else ()
-    if not holding or command.attempt <= holding.closed_attempt or not due_for_renewal(standing, command.ttl, now):
+    if (
+        not holding
+        or command.attempt <= holding.closed_attempt
+        or not due_for_renewal(standing, command.ttl, now)
+    ):
         return Decision(view)
     if not all(r.lapsed(now) for r in standing):
         return prolonged(view, holding, standing, command, now)
@@ -64,7 +78,9 @@ def renew(view: View, command: RenewReservations, now: datetime) -> Decided:
 
 
 def due_for_renewal(standing: Sequence[Reservation], ttl: timedelta, now: datetime) -> bool:
-    """Whether a request for so much time, come again, finds too little of it left: its order decides first, and may be placed only now."""
+    """Whether a request for so much time, come again, finds too little of it left: its order
+    decides first, and may be placed only now.
+    """
     if not standing or all(r.lapsed(now) for r in standing):
         return bool(standing)
     return any(r.status is Status.ACTIVE and r.expire_time - now < ttl * FRESH for r in standing)
@@ -100,9 +116,11 @@ def prolonged(
 
 
 def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
-    """Commits all that the attempt has reserved, past its time as well; what has expired only if the units are still sellable.
+    """Commits all that the attempt has reserved, past its time as well; what has expired only if
+    the units are still sellable.
 
-    On the event path nobody waits for a refusal: it becomes a fact, unless the attempt is dead, which its order knows.
+    On the event path nobody waits for a refusal: it becomes a fact, unless the attempt is dead,
+    which its order knows.
     """
     if command.by_event and view.holding and command.attempt <= view.holding.closed_attempt:
         return Decision(view)
@@ -128,7 +146,9 @@ def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
         return Decision(replace(view, holding=told), facts=[fact])
 
 
-def commit(view: View, command: ConfirmReservations, standing: Sequence[Reservation], now: datetime) -> Decided:
+def commit(
+    view: View, command: ConfirmReservations, standing: Sequence[Reservation], now: datetime
+) -> Decided:
     """What `confirm` does, or the Refused that says why not."""
     assert view.holding
     refuse_dead(view.holding, command.attempt)
@@ -139,7 +159,9 @@ def commit(view: View, command: ConfirmReservations, standing: Sequence[Reservat
             books.move_all(reservation, MovementKind.CONFIRM)
     elif statuses == {Status.RELEASED}:
         text = f"The units of attempt {command.attempt} of order {command.target} were released."
-        raise Refused("RESERVATION_CLOSED", text, order_id=str(command.target), status=Status.RELEASED)
+        raise Refused(
+            "RESERVATION_CLOSED", text, order_id=str(command.target), status=Status.RELEASED
+        )
     elif Status.EXPIRED in statuses:
         for new in replaced(books, command, standing, now):
             books.move_all(new, MovementKind.CONFIRM)
@@ -147,7 +169,9 @@ def commit(view: View, command: ConfirmReservations, standing: Sequence[Reservat
 
 
 def release(view: View, command: ReleaseReservations, now: datetime) -> Decided:
-    """Gives up what is still reserved, of all lines or up to the given units of some. Committed units wait for fulfilment's report."""
+    """Gives up what is still reserved, of all lines or up to the given units of some. Committed
+    units wait for fulfilment's report.
+    """
     _, standing = held(view, command.attempt)
     books = Books(view, command, now)
     for reservation in standing if not command.released else ():
@@ -158,7 +182,9 @@ def release(view: View, command: ReleaseReservations, now: datetime) -> Decided:
 
 
 def release_line(books: Books, standing: Sequence[Reservation], number: int, target: int) -> None:
-    """Gives up units of one line until `target` are released, those first that were sourced last."""
+    """Gives up units of one line until `target` are released, those first that were sourced
+    last.
+    """
     parts = [(r, line) for r in reversed(standing) for line in r.lines if line.number == number]
     missing = target - sum(line.released for _, line in parts)
     if missing > sum(line.reserved + line.committed for _, line in parts):
@@ -180,11 +206,13 @@ def expire(view: View, command: ExpireReservations, now: datetime) -> Decided:
 
 
 def end(view: View, command: EndAttempt, now: datetime) -> Decided:
-    """The attempt is dead, and with it those before: nothing of them is confirmed from now on, and what they have reserved is free.
+    """The attempt is dead, and with it those before: nothing of them is confirmed from now on, and
+    what they have reserved is free.
 
-    Committed units come back at once where the attempt died while it was pending; else when fulfilment reports them. Of an order
-    of which nothing is held (yet) the death is remembered where the order itself told it. Raises NotFound RESERVATION_NOT_FOUND where
-    another service did: it may tell of an order that there is not.
+    Committed units come back at once where the attempt died while it was pending; else when
+    fulfilment reports them. Of an order of which nothing is held (yet) the death is remembered
+    where the order itself told it. Raises NotFound RESERVATION_NOT_FOUND where another service did:
+    it may tell of an order that there is not.
     """
     if not command.by_order and view.holding is None:
         raise unreserved(command.attempt)
@@ -198,11 +226,12 @@ def end(view: View, command: EndAttempt, now: datetime) -> Decided:
 
 
 def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
-    """The order gives up units that are not among the kept ones: of those that are still reserved, at once. Committed units wait for
-    fulfilment's report, unless the order was pending when they went: those it never puts on a picklist (the commit raced the
-    cancellation).
+    """The order gives up units that are not among the kept ones: of those that are still reserved,
+    at once. Committed units wait for fulfilment's report, unless the order was pending when they
+    went: those it never puts on a picklist (the commit raced the cancellation).
 
-    Where the order names another reservation than those that stand, it does not know yet where its units are, and nothing is concluded.
+    Where the order names another reservation than those that stand, it does not know yet where its
+    units are, and nothing is concluded.
     """
     _, standing = held(view, command.attempt)
     books = Books(view, command, now)
@@ -222,7 +251,9 @@ def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
 
 
 def held(view: View, attempt: int) -> tuple[Holding, tuple[Reservation, ...]]:
-    """The order's holding and what stands for the attempt. Raises NotFound RESERVATION_NOT_FOUND where nothing does."""
+    """The order's holding and what stands for the attempt. Raises NotFound RESERVATION_NOT_FOUND
+    where nothing does.
+    """
     if view.holding is None or not (standing := view.holding.of(attempt)):
         raise unreserved(attempt)
     return view.holding, standing
@@ -230,22 +261,37 @@ def held(view: View, attempt: int) -> tuple[Holding, tuple[Reservation, ...]]:
 
 def unreserved(attempt: int) -> NotFound:
     """The refusal of what needs a reservation, where there is none (yet)."""
-    return NotFound("RESERVATION_NOT_FOUND", f"Nothing was reserved for attempt {attempt} of this order.", attempt=str(attempt))
+    return NotFound(
+        "RESERVATION_NOT_FOUND",
+        f"Nothing was reserved for attempt {attempt} of this order.",
+        attempt=str(attempt),
+    )
 
 
 def refuse_dead(holding: Holding, attempt: int) -> None:
     """Refused RESERVATION_CLOSED for an attempt that is dead."""
     if attempt <= holding.closed_attempt:
         text = f"Attempt {attempt} of order {holding.order_id} is dead."
-        raise Refused("RESERVATION_CLOSED", text, order_id=str(holding.order_id), status="order_ended")
+        raise Refused(
+            "RESERVATION_CLOSED", text, order_id=str(holding.order_id), status="order_ended"
+        )
 
 
-def replaced(books: Books, command: ConfirmReservations, standing: Sequence[Reservation], now: datetime) -> list[Reservation]:
+def replaced(
+    books: Books, command: ConfirmReservations, standing: Sequence[Reservation], now: datetime
+) -> list[Reservation]:
     """New reservations for expired ones. Refused RESERVATION_EXPIRED where the units are sold."""
     lines = expired_units(standing)
     if short := shortages(lines, books.sellable()):
-        text = f"The reservations of attempt {command.attempt} have expired, and their units are sold."
-        raise Refused("RESERVATION_EXPIRED", text, violations=violations(short, "RESERVATION_EXPIRED"), **metadata(short))
+        text = (
+            f"The reservations of attempt {command.attempt} have expired, and their units are sold."
+        )
+        raise Refused(
+            "RESERVATION_EXPIRED",
+            text,
+            violations=violations(short, "RESERVATION_EXPIRED"),
+            **metadata(short),
+        )
     return set_aside(books, command, lines, standing, now)
 
 
@@ -256,14 +302,20 @@ def set_aside(
     before: Sequence[Reservation],
     expire_time: datetime,
 ) -> list[Reservation]:
-    """The next generation of reservations. Refused INSUFFICIENT_STOCK, with each SKU that is short, where there is not enough.
+    """The next generation of reservations. Refused INSUFFICIENT_STOCK, with each SKU that is short,
+    where there is not enough.
 
     Refused TOO_MANY_WAREHOUSES where the units lie in more than WAREHOUSES_MAX.
     """
     sellable = books.sellable()
     if short := shortages(lines, sellable):
         text = f"There is not enough stock of {len(short)} of {len(demand(lines))} SKUs."
-        raise Refused("INSUFFICIENT_STOCK", text, violations=violations(short, "INSUFFICIENT_STOCK"), **metadata(short))
+        raise Refused(
+            "INSUFFICIENT_STOCK",
+            text,
+            violations=violations(short, "INSUFFICIENT_STOCK"),
+            **metadata(short),
+        )
     of = (command.target, command.attempt, max((r.generation for r in before), default=0) + 1)
     by_warehouse = source(lines, sellable, [r.warehouse_id for r in before])
     if len(by_warehouse) > WAREHOUSES_MAX:
@@ -277,7 +329,10 @@ def set_aside(
             warehouses=str(len(by_warehouse)),
             warehouses_max=str(WAREHOUSES_MAX),
         )
-    return [books.reserve(of, warehouse_id, parts, expire_time) for warehouse_id, parts in by_warehouse.items()]
+    return [
+        books.reserve(of, warehouse_id, parts, expire_time)
+        for warehouse_id, parts in by_warehouse.items()
+    ]
 
 
 def expired_units(reservations: Sequence[Reservation]) -> list[WantedLine]:
@@ -285,7 +340,9 @@ def expired_units(reservations: Sequence[Reservation]) -> list[WantedLine]:
     units: dict[int, WantedLine] = {}
     for line in (line for r in reservations for line in r.lines if line.expired):
         known = units.get(line.number)
-        units[line.number] = WantedLine(line.number, line.sku, line.expired + (known.quantity if known else 0))
+        units[line.number] = WantedLine(
+            line.number, line.sku, line.expired + (known.quantity if known else 0)
+        )
     return [units[number] for number in sorted(units)]
 
 
@@ -294,8 +351,14 @@ def violations(short: Sequence[Shortage], kind: str) -> list[Violation]:
 
 
 def metadata(short: Sequence[Shortage]) -> dict[str, str]:
-    """The first shortages for programs: sku_1, asked_1, left_1 and so on; `shortages` says how many there are."""
+    """The first shortages for programs: sku_1, asked_1, left_1 and so on; `shortages` says how
+    many there are.
+    """
     named = {"shortages": str(len(short))}
     for number, shortage in enumerate(short[:SHORTAGES_IN_METADATA], 1):
-        named |= {f"sku_{number}": shortage.sku, f"asked_{number}": str(shortage.asked), f"left_{number}": str(shortage.left)}
+        named |= {
+            f"sku_{number}": shortage.sku,
+            f"asked_{number}": str(shortage.asked),
+            f"left_{number}": str(shortage.left),
+        }
     return named

@@ -1,4 +1,6 @@
-"""What returns bring back: units that passed inspection and units that failed. Targets, by return and order line."""
+"""What returns bring back: units that passed inspection and units that failed. Targets, by
+return and order line.
+"""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,15 +12,24 @@ from warehouse_svc.model import BookReturn, Holding, View
 
 
 def book(view: View, command: BookReturn, now: datetime) -> Decided:
-    """All lines or none. Whatever else is told of a return, in whichever warehouse, each unit of it is booked once.
+    """All lines or none. Whatever else is told of a return, in whichever warehouse, each unit of it
+    is booked once.
 
-    Deferred EVENT_AHEAD where more come back than have left so far, but more may yet be heard to have left; else refused.
+    Deferred EVENT_AHEAD where more come back than have left so far, but more may yet be heard to
+    have left; else refused.
     """
     if view.holding is None or not view.holding.reservations:
-        raise NotFound("RESERVATION_NOT_FOUND", f"Nothing was ever held for order {command.target}.", order_id=str(command.target))
+        raise NotFound(
+            "RESERVATION_NOT_FOUND",
+            f"Nothing was ever held for order {command.target}.",
+            order_id=str(command.target),
+        )
     refuse_strange(view, command)
     books = Books(view, command, now)
-    for kind, targets in ((MovementKind.RESTOCK, command.restocked), (MovementKind.MARK_DAMAGED, command.damaged)):
+    for kind, targets in (
+        (MovementKind.RESTOCK, command.restocked),
+        (MovementKind.MARK_DAMAGED, command.damaged),
+    ):
         for number, target in targets.items():
             units = target - books.booked(command.source, number, kind)
             if units <= 0:
@@ -31,25 +42,36 @@ def book(view: View, command: BookReturn, now: datetime) -> Decided:
 
 
 def exceeding(holding: Holding, source: UUID, number: int, shipped: int) -> Deferred | Refused:
-    """Why more units cannot come back: their leaving has not been heard of yet, or there are no more."""
-    text = f"Return {source} brings more units of line {number} of order {holding.order_id} than the {shipped} that have left."
+    """Why more units cannot come back: their leaving has not been heard of yet, or there are no
+    more.
+    """
+    text = (
+        f"Return {source} brings more units of line {number} of order {holding.order_id} than the"
+        f" {shipped} that have left."
+    )
     if may_leave(holding, number):
         return Deferred("EVENT_AHEAD", text, line_number=str(number), shipped=str(shipped))
     return Refused("RETURN_EXCEEDS_SHIPPED", text, line_number=str(number), shipped=str(shipped))
 
 
 def may_leave(holding: Holding, number: int) -> bool:
-    """Whether units of the order's line can still be heard to have left: those committed, and those that may yet be."""
+    """Whether units of the order's line can still be heard to have left: those committed, and
+    those that may yet be.
+    """
     for reservation in holding.reservations:
         for line in (line for line in reservation.lines if line.number == number):
             replaceable = line.expired if reservation in holding.of(reservation.attempt) else 0
-            if line.committed or (reservation.attempt > holding.closed_attempt and line.reserved + replaceable):
+            if line.committed or (
+                reservation.attempt > holding.closed_attempt and line.reserved + replaceable
+            ):
                 return True
     return False
 
 
 def refuse_strange(view: View, command: BookReturn) -> None:
-    """Invalid where nobody says in which warehouse the goods are; and where the source has booked units of another order, or a receipt."""
+    """Invalid where nobody says in which warehouse the goods are; and where the source has
+    booked units of another order, or a receipt.
+    """
     if not command.warehouse_id:
         raise invalid("warehouse_id", "is needed where units were inspected")
     if any(order_id != command.target for order_id, _, _ in view.booked.get(command.source, {})):

@@ -11,7 +11,9 @@ from warehouse_svc.model import AdjustStock, ReceiveStock, View
 
 
 def receive(view: View, command: ReceiveStock, now: datetime) -> Decided:
-    """All lines or none, once for each request. A SKU is in a warehouse from its first receipt on."""
+    """All lines or none, once for each request. A SKU is in a warehouse from its first receipt
+    on.
+    """
     if booked(view, command.target, MovementKind.RECEIVE):
         return Decision(view)
     books = Books(view, command, now)
@@ -28,7 +30,9 @@ def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
     level = view.stock.get(place)
     if level is None:
         text = f"{command.warehouse_id} has never had {command.sku}."
-        raise NotFound("STOCK_LEVEL_NOT_FOUND", text, sku=command.sku, warehouse_id=command.warehouse_id)
+        raise NotFound(
+            "STOCK_LEVEL_NOT_FOUND", text, sku=command.sku, warehouse_id=command.warehouse_id
+        )
     if command.expected_version not in (None, level.version):
         raise Stale(expected=str(command.expected_version), actual=str(level.version))
     books = Books(view, command, now)
@@ -37,5 +41,7 @@ def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
 
 
 def booked(view: View, request: UUID, kind: MovementKind) -> bool:
-    """Whether the ledger has rows of that request; a receipt and a count may have one id, for it belongs to the method."""
+    """Whether the ledger has rows of that request; a receipt and a count may have one id, for it
+    belongs to the method.
+    """
     return any(of_kind is kind for _, _, of_kind in view.booked.get(request, {}))

@@ -1,7 +1,9 @@
-"""What fulfilment reports of committed units: gone, back on the shelf, not found, damaged. Targets, so that a repeat moves nothing.
+"""What fulfilment reports of committed units: gone, back on the shelf, not found, damaged. Targets,
+so that a repeat moves nothing.
 
-A picklist only ever loses units (those that replace spoiled ones never stood beside them), so that whatever is committed beyond the
-smallest one heard of is back on the shelf: reports join in any order, and units that nobody ever put on a picklist come back as well.
+A picklist only ever loses units (those that replace spoiled ones never stood beside them), so that
+whatever is committed beyond the smallest one heard of is back on the shelf: reports join in any
+order, and units that nobody ever put on a picklist come back as well.
 """
 
 from datetime import datetime
@@ -11,15 +13,23 @@ from chassis.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.reservations import held
 from warehouse_svc.lifecycle import MovementKind, Status
-from warehouse_svc.model import FollowWork, LeftAfterVoid, ReplaceSpoiled, Reservation, ReservationLine, View
+from warehouse_svc.model import (
+    FollowWork,
+    LeftAfterVoid,
+    ReplaceSpoiled,
+    Reservation,
+    ReservationLine,
+    View,
+)
 
 LINE_MAX = 1_000_000  # units that a reservation's line may count
 UNCOMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})
 
 
 def follow(view: View, command: FollowWork, now: datetime) -> Decided:
-    """Deferred EVENT_AHEAD until the units are committed. Of units that were given up instead nothing can have left, and none need come
-    back: the attempt's death frees them, or has done so.
+    """Deferred EVENT_AHEAD until the units are committed. Of units that were given up instead
+    nothing can have left, and none need come back: the attempt's death frees them, or has done
+    so.
     """
     if not command.shipped and withdrawn(view, command):
         return Decision(view)
@@ -45,25 +55,34 @@ def follow(view: View, command: FollowWork, now: datetime) -> Decided:
 
 
 def ship_shelf(books: Books, reservation: Reservation, left: LeftAfterVoid) -> None:
-    """Books what left by a void label out of the shelf, all of it or none. Refused SHELF_SHORTAGE where less of it can be sold."""
+    """Books what left by a void label out of the shelf, all of it or none. Refused
+    SHELF_SHORTAGE where less of it can be sold.
+    """
     short: list[Violation] = []
     for number, units in left.units.items():
         line = line_of(books, reservation, number)
         place = (reservation.warehouse_id, line.sku)
         missing = units - books.booked(left.source, number, MovementKind.SHIP_SHELF)
         if missing > (sellable := books.level(place).sellable):
-            short.append(Violation(line.sku, f"{missing} left, {sellable} sellable", "SHELF_SHORTAGE"))
+            short.append(
+                Violation(line.sku, f"{missing} left, {sellable} sellable", "SHELF_SHORTAGE")
+            )
         elif missing > 0:
             books.move_off(reservation, line, MovementKind.SHIP_SHELF, missing, left.source)
     if short:
         named = ", ".join(f"{each.subject}: {each.description}" for each in short)
-        text = f"A parcel left {reservation.warehouse_id} after its label was void: {named}. Receive or free that stock, then replay."
+        text = (
+            f"A parcel left {reservation.warehouse_id} after its label was void: {named}. Receive"
+            " or free that stock, then replay."
+        )
         at = {"warehouse_id": reservation.warehouse_id, "shipment_id": str(left.source)}
         raise Refused("SHELF_SHORTAGE", text, violations=short, **at)
 
 
 def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decided:
-    """Books units as damaged, and commits as many others of the same warehouse as there are; none for an attempt that is dead."""
+    """Books units as damaged, and commits as many others of the same warehouse as there are;
+    none for an attempt that is dead.
+    """
     reservation = at(view, command)
     if reservation.status in UNCOMMITTED:
         raise uncommitted(view, reservation)
@@ -74,7 +93,11 @@ def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decid
         spoiled = reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)
         line = line_of(books, reservation, told.number)
         left = books.level((reservation.warehouse_id, line.sku)).sellable
-        units = min(spoiled, left, LINE_MAX - line.quantity) if command.attempt > view.holding.closed_attempt else 0
+        units = (
+            min(spoiled, left, LINE_MAX - line.quantity)
+            if command.attempt > view.holding.closed_attempt
+            else 0
+        )
         if units > 0:
             books.add_units(reservation, told.number, units)
     return books.decision()
@@ -84,34 +107,58 @@ def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decid
 
 
 def withdrawn(view: View, command: FollowWork) -> bool:
-    """Whether the attempt's units in that warehouse have expired, and all are committed elsewhere in their place."""
+    """Whether the attempt's units in that warehouse have expired, and all are committed
+    elsewhere in their place.
+    """
     holding, standing = held(view, command.attempt)
-    there = {reservation.warehouse_id for reservation in holding.reservations if reservation.attempt == command.attempt}
+    there = {
+        reservation.warehouse_id
+        for reservation in holding.reservations
+        if reservation.attempt == command.attempt
+    }
     here = {reservation.warehouse_id for reservation in standing}
-    settled = all(reservation.status not in (Status.ACTIVE, Status.EXPIRED) for reservation in standing)
+    settled = all(
+        reservation.status not in (Status.ACTIVE, Status.EXPIRED) for reservation in standing
+    )
     return settled and command.warehouse_id in there - here
 
 
 def at(view: View, command: FollowWork | ReplaceSpoiled) -> Reservation:
-    """The attempt's reservation in the warehouse. Raises NotFound RESERVATION_NOT_FOUND where there is none."""
+    """The attempt's reservation in the warehouse. Raises NotFound RESERVATION_NOT_FOUND where
+    there is none.
+    """
     for reservation in held(view, command.attempt)[1]:
         if reservation.warehouse_id == command.warehouse_id:
             return reservation
-    text = f"Attempt {command.attempt} of order {command.target} has no reservation in {command.warehouse_id}."
+    text = (
+        f"Attempt {command.attempt} of order {command.target} has no reservation in"
+        f" {command.warehouse_id}."
+    )
     raise NotFound("RESERVATION_NOT_FOUND", text, warehouse_id=command.warehouse_id)
 
 
 def uncommitted(view: View, reservation: Reservation) -> Deferred | Refused:
-    """Why units that are not committed cannot move: their commit is still to come, or never will."""
+    """Why units that are not committed cannot move: their commit is still to come, or never
+    will.
+    """
     assert view.holding
     if reservation.status is Status.RELEASED or reservation.attempt <= view.holding.closed_attempt:
         text = f"Reservation {reservation.id} was given up before it was committed."
-        return Refused("RESERVATION_CLOSED", text, reservation_id=str(reservation.id), status=reservation.status)
+        return Refused(
+            "RESERVATION_CLOSED",
+            text,
+            reservation_id=str(reservation.id),
+            status=reservation.status,
+        )
     text = f"The units of reservation {reservation.id} are not committed yet."
-    return Deferred("EVENT_AHEAD", text, reservation_id=str(reservation.id), status=reservation.status)
+    return Deferred(
+        "EVENT_AHEAD", text, reservation_id=str(reservation.id), status=reservation.status
+    )
 
 
-def reach(books: Books, reservation: Reservation, number: int, kind: MovementKind, target: int) -> int:
+def reach(
+    books: Books, reservation: Reservation, number: int, kind: MovementKind, target: int
+) -> int:
     """Moves units of a line until `target` have made this movement, and says how many that took.
 
     Refused STOCK_BELOW_RESERVED where the line has not so many.
@@ -125,9 +172,13 @@ def reach(books: Books, reservation: Reservation, number: int, kind: MovementKin
 
 
 def line_of(books: Books, reservation: Reservation, number: int) -> ReservationLine:
-    """The reservation's line as the books have it. Refused STOCK_BELOW_RESERVED where there is none."""
+    """The reservation's line as the books have it. Refused STOCK_BELOW_RESERVED where there is
+    none.
+    """
     for line in books.current(reservation).lines:
         if line.number == number:
             return line
     text = f"Reservation {reservation.id} has no line {number}."
-    raise Refused("STOCK_BELOW_RESERVED", text, reservation_id=str(reservation.id), line_number=str(number))
+    raise Refused(
+        "STOCK_BELOW_RESERVED", text, reservation_id=str(reservation.id), line_number=str(number)
+    )

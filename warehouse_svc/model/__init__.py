@@ -1,4 +1,5 @@
-"""The nouns: what lies on the shelves, what is held for orders, what may be asked, and the picture that the commands of one write share.
+"""The nouns: what lies on the shelves, what is held for orders, what may be asked, and the picture
+that the commands of one write share.
 
 stock.py      stock levels, and the ledger's rows
 held.py       reservations, their units, and what has left and come back

@@ -27,7 +27,9 @@ class Command:
 
     @property
     def cause(self) -> str:
-        """The request_id or the event's id that the key names: `<method or consumer>:<id>`, and `:<step>` where there are several."""
+        """The request_id or the event's id that the key names: `<method or consumer>:<id>`, and
+        `:<step>` where there are several.
+        """
         return self.key.partition(":")[2].partition(":")[0]
 
 
@@ -60,7 +62,9 @@ class ReserveStock(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewReservations(Command):
-    """The request that once reserved has come again: what is still reserved is so for `ttl` from now, what has expired is made anew."""
+    """The request that once reserved has come again: what is still reserved is so for `ttl` from
+    now, what has expired is made anew.
+    """
 
     attempt: int
     ttl: timedelta
@@ -68,7 +72,9 @@ class RenewReservations(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmReservations(Command):
-    """Commit what the attempt has reserved. `by_event`: nobody waits for the answer, so that a refusal for good is told to the world."""
+    """Commit what the attempt has reserved. `by_event`: nobody waits for the answer, so that a
+    refusal for good is told to the world.
+    """
 
     attempt: int
     by_event: bool = False
@@ -76,7 +82,9 @@ class ConfirmReservations(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseReservations(Command):
-    """Give up what the attempt still has reserved: by line number the units released so far, these included; empty: all of it."""
+    """Give up what the attempt still has reserved: by line number the units released so far,
+    these included; empty: all of it.
+    """
 
     attempt: int
     released: Mapping[int, int]
@@ -92,7 +100,8 @@ class EndAttempt(Command):
     """The order's attempt is dead.
 
     while_pending  no fulfilment will ever speak of its units
-    by_order       the order itself says so: then this is remembered of an order of which nothing is held, too
+    by_order       the order itself says so: then this is remembered of an order of which nothing is
+                   held, too
     """
 
     attempt: int
@@ -102,8 +111,9 @@ class EndAttempt(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepUnits(Command):
-    """What a living order keeps, by reservation and line number: it says so when units are cancelled, and when it is confirmed with its
-    stock committed. `while_pending`: of the units that went, no fulfilment will ever speak.
+    """What a living order keeps, by reservation and line number: it says so when units are
+    cancelled, and when it is confirmed with its stock committed. `while_pending`: of the units
+    that went, no fulfilment will ever speak.
     """
 
     attempt: int
@@ -113,8 +123,8 @@ class KeepUnits(Command):
 
 @dataclass(frozen=True, slots=True)
 class WorkLine:
-    """Units of an order line in one warehouse, as fulfilment tells: those that stay on its picklist, those not found so far, and those
-    found damaged so far.
+    """Units of an order line in one warehouse, as fulfilment tells: those that stay on its
+    picklist, those not found so far, and those found damaged so far.
     """
 
     number: int
@@ -125,8 +135,8 @@ class WorkLine:
 
 @dataclass(frozen=True, slots=True)
 class LeftAfterVoid:
-    """What left by a shipment, its `source`, whose label was void: units by line number. They were back on the shelf, or are still
-    committed for the parcel that replaces it.
+    """What left by a shipment, its `source`, whose label was void: units by line number. They
+    were back on the shelf, or are still committed for the parcel that replaces it.
     """
 
     source: UUID
@@ -135,8 +145,8 @@ class LeftAfterVoid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowWork(Command):
-    """One warehouse's picklist as it stands: whatever else is committed there is back on the shelf. `shipped`: its units have left.
-    `left`: others have left as well.
+    """One warehouse's picklist as it stands: whatever else is committed there is back on the
+    shelf. `shipped`: its units have left. `left`: others have left as well.
     """
 
     attempt: int
@@ -148,7 +158,9 @@ class FollowWork(Command):
 
 @dataclass(frozen=True, slots=True)
 class SpoiledLine:
-    """Units of an order line that were found damaged so far; and that were not found so far, of which the event may be on its way."""
+    """Units of an order line that were found damaged so far; and that were not found so far, of
+    which the event may be on its way.
+    """
 
     number: int
     spoiled: int
@@ -166,7 +178,9 @@ class ReplaceSpoiled(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookReturn(Command):
-    """Units of a return, its `source`, were inspected: by line number those that have passed so far, and those that have failed."""
+    """Units of a return, its `source`, were inspected: by line number those that have passed so
+    far, and those that have failed.
+    """
 
     source: UUID
     warehouse_id: str

@@ -1,4 +1,6 @@
-"""What is held for orders: reservations, their units, and what has left and come back. No decisions, no I/O, no clock."""
+"""What is held for orders: reservations, their units, and what has left and come back. No
+decisions, no I/O, no clock.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,9 +22,11 @@ class WantedLine:
 
 @dataclass(frozen=True, slots=True)
 class ReservationLine:
-    """Units of one order line in one warehouse: over all buckets `quantity`, which grows when spoiled units are replaced.
+    """Units of one order line in one warehouse: over all buckets `quantity`, which grows when
+    spoiled units are replaced.
 
-    `expired` are those of `released` whose time was over; `spoiled` those of `written_off` that were found damaged.
+    `expired` are those of `released` whose time was over; `spoiled` those of `written_off` that
+    were found damaged.
     """
 
     number: int
@@ -50,7 +54,10 @@ class ReservationLine:
     def moved(self, kind: MovementKind, quantity: int) -> "ReservationLine":
         """The line after the movement; the caller has seen to it that the units are there."""
         taken, put = UNITS[kind]
-        counts: dict[str, Any] = {str(taken): self.units(taken) - quantity, str(put): self.units(put) + quantity}
+        counts: dict[str, Any] = {
+            str(taken): self.units(taken) - quantity,
+            str(put): self.units(put) + quantity,
+        }
         if counter := COUNTERS.get(kind):
             counts[counter] = getattr(self, counter) + quantity
         return replace(self, **counts)
@@ -60,7 +67,9 @@ class ReservationLine:
         return replace(self, quantity=self.quantity + quantity, reserved=self.reserved + quantity)
 
     def cumulative(self, kind: MovementKind) -> int:
-        """How many units the kind of movement has moved so far, those that have moved on since included."""
+        """How many units the kind of movement has moved so far, those that have moved on since
+        included.
+        """
         if kind is MovementKind.RESERVE:
             return self.quantity
         if kind is MovementKind.CONFIRM:
@@ -69,12 +78,16 @@ class ReservationLine:
             count: int = getattr(self, counter)
             return count
         put = UNITS[kind][1]
-        return self.units(put) - sum(self.cumulative(other) for other in COUNTERS if UNITS[other][1] is put)
+        return self.units(put) - sum(
+            self.cumulative(other) for other in COUNTERS if UNITS[other][1] is put
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one warehouse holds for one attempt of an order. An expired one may be replaced by one of the next generation."""
+    """What one warehouse holds for one attempt of an order. An expired one may be replaced by
+    one of the next generation.
+    """
 
     id: UUID
     order_id: UUID
@@ -90,7 +103,9 @@ class Reservation:
 
     def lapsed(self, now: datetime) -> bool:
         """Whether it has expired, or would have if the worker had come by."""
-        return self.status is Status.EXPIRED or (self.status is Status.ACTIVE and self.expire_time <= now)
+        return self.status is Status.EXPIRED or (
+            self.status is Status.ACTIVE and self.expire_time <= now
+        )
 
     def total(self, bucket: Bucket) -> int:
         """How many units are in the bucket, over all lines."""
@@ -125,7 +140,9 @@ class Back(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
-    """What has left of an order's line, over all attempts and warehouses, and what of that came back by returns."""
+    """What has left of an order's line, over all attempts and warehouses, and what of that came
+    back by returns.
+    """
 
     number: int
     sku: str
@@ -141,8 +158,8 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """All that is held for one order, over its attempts and all warehouses; attempts up to `closed_attempt` are dead. And what is `back`
-    of it by returns, by line number.
+    """All that is held for one order, over its attempts and all warehouses; attempts up to
+    `closed_attempt` are dead. And what is `back` of it by returns, by line number.
     """
 
     order_id: UUID
@@ -152,7 +169,9 @@ class Holding:
     back: Mapping[int, Back] = field(default_factory=dict)
 
     def of(self, attempt: int) -> tuple[Reservation, ...]:
-        """The attempt's reservations as they stand: those of its last generation, one for each warehouse."""
+        """The attempt's reservations as they stand: those of its last generation, one for each
+        warehouse.
+        """
         last = max((r.generation for r in self.reservations if r.attempt == attempt), default=0)
         return tuple(r for r in self.reservations if r.attempt == attempt and r.generation == last)
 
@@ -161,7 +180,9 @@ class Holding:
         """The order's lines, by number, as far as anything was ever held for them."""
         lines: dict[int, OrderLine] = {}
         for its in (line for reservation in self.reservations for line in reservation.lines):
-            line = lines.get(its.number) or OrderLine(its.number, its.sku, 0, *self.back.get(its.number, Back()))
+            line = lines.get(its.number) or OrderLine(
+                its.number, its.sku, 0, *self.back.get(its.number, Back())
+            )
             lines[its.number] = replace(line, shipped=line.shipped + its.shipped)
         return lines
 

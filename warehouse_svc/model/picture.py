@@ -15,9 +15,11 @@ Booked = Mapping[tuple[UUID | None, int | None, MovementKind], int]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one decision sees: all the stock that the set has locked, and what is held for its order.
+    """What one decision sees: all the stock that the set has locked, and what is held for its
+    order.
 
-    `booked` are the units that already stand in the ledger for requests and returns of the set, by these sources.
+    `booked` are the units that already stand in the ledger for requests and returns of the set, by
+    these sources.
     """
 
     stock: Mapping[Place, StockLevel]
@@ -26,17 +28,27 @@ class View:
 
 
 class Picture(MutableMapping[UUID, View]):
-    """Views by command target, over one stock: whatever a decision leaves of it, the next decision finds, whichever its target.
+    """Views by command target, over one stock: whatever a decision leaves of it, the next decision
+    finds, whichever its target.
 
-    `get` answers with a view of the stock as it stands now; by index stands what a decision on that very target has left.
+    `get` answers with a view of the stock as it stands now; by index stands what a decision on that
+    very target has left.
     """
 
     def __init__(
-        self, levels: Iterable[StockLevel], holdings: Iterable[Holding], requests: Collection[UUID], booked: Mapping[UUID, Booked]
+        self,
+        levels: Iterable[StockLevel],
+        holdings: Iterable[Holding],
+        requests: Collection[UUID],
+        booked: Mapping[UUID, Booked],
     ) -> None:
-        self._stock: Mapping[Place, StockLevel] = {(level.warehouse_id, level.sku): level for level in levels}
+        self._stock: Mapping[Place, StockLevel] = {
+            (level.warehouse_id, level.sku): level for level in levels
+        }
         self._booked = booked
-        self._views = {holding.order_id: View(self._stock, holding, self._booked) for holding in holdings}
+        self._views = {
+            holding.order_id: View(self._stock, holding, self._booked) for holding in holdings
+        }
         self._views |= {request: View(self._stock, None, self._booked) for request in requests}
 
     def get(self, target: UUID, default: Any = None) -> View:
@@ -49,7 +61,8 @@ class Picture(MutableMapping[UUID, View]):
 
     def __setitem__(self, target: UUID, view: View) -> None:
         known = self._views.get(target)
-        if known is None or view.holding is not known.holding or view.stock is not self._stock:  # else it was a skip: nothing to save
+        # else it was a skip: nothing to save
+        if known is None or view.holding is not known.holding or view.stock is not self._stock:
             self._stock, self._booked, self._views[target] = view.stock, view.booked, view
 
     def __delitem__(self, target: UUID) -> None:

@@ -1,4 +1,6 @@
-"""What lies on the shelves: stock levels, the ledger's rows, and the ids of both. No decisions, no I/O, no clock."""
+"""What lies on the shelves: stock levels, the ledger's rows, and the ids of both. No decisions,
+no I/O, no clock.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,7 +9,8 @@ from uuid import UUID, uuid5
 
 from warehouse_svc.lifecycle import MovementKind
 
-LEVELS = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")  # the namespace that the ids of stock levels are made in
+# the namespace that the ids of stock levels are made in
+LEVELS = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
 BALANCE_MAX = 10**12  # units that any balance may count
 
 Place = tuple[str, str]  # warehouse_id, sku
@@ -19,7 +22,8 @@ def level_id(place: Place) -> UUID:
 
 
 def derived_id(now: datetime, key: str, number: int) -> UUID:
-    """A UUIDv7 for the `number`th thing (below 2**20) that the command `key` makes at `now`: the same whenever it is decided again.
+    """A UUIDv7 for the `number`th thing (below 2**20) that the command `key` makes at `now`: the
+    same whenever it is decided again.
 
     Ids of one command sort by number, and ids of all commands by time (to the millisecond).
     """
@@ -50,10 +54,12 @@ class StockLevel:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """A row of the ledger. `available` to `outside` are changes of balances; `level_version` is the version that it made.
+    """A row of the ledger. `available` to `outside` are changes of balances; `level_version` is the
+    version that it made.
 
-    Its business key: kind, source, stock level, line and `cumulative`, the units that this kind has moved there so far, these included.
-    The source is the reservation, the return, or the request that received or adjusted.
+    Its business key: kind, source, stock level, line and `cumulative`, the units that this kind has
+    moved there so far, these included. The source is the reservation, the return, or the request
+    that received or adjusted.
 
     `actor`, `claimed_actor`, `cause` and `note` are the command's. `actor` and `cause` are empty in
     rows of releases that did not store them.

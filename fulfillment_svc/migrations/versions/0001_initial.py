@@ -8,8 +8,10 @@ revision = "0001"
 down_revision = None
 
 TABLES = (
-    "CREATE TYPE fulfillment_status AS ENUM "
-    "('pending', 'planning', 'picking', 'picked', 'packing', 'packed', 'ready', 'shipped', 'completed', 'cancelled')",
+    (
+        "CREATE TYPE fulfillment_status AS ENUM ('pending', 'planning', 'picking', 'picked',"
+        " 'packing', 'packed', 'ready', 'shipped', 'completed', 'cancelled')"
+    ),
     "CREATE TYPE inspection_rule AS ENUM ('order_value', 'sku', 'sample')",
     """
     CREATE TABLE fulfillments (
@@ -31,7 +33,10 @@ TABLES = (
         CONSTRAINT fulfillments_shipment_id_once_shipped CHECK ((shipment_id is not null) = (status in ('shipped', 'completed')))
     )
     """,
-    "CREATE INDEX fulfillments_owed ON fulfillments (id) WHERE status = 'planning' AND NOT stock_committed",
+    (
+        "CREATE INDEX fulfillments_owed ON fulfillments (id) WHERE status = 'planning' AND NOT"
+        " stock_committed"
+    ),
     "CREATE INDEX fulfillments_status_id ON fulfillments (status, id)",
     "CREATE INDEX fulfillments_warehouse_id_id ON fulfillments (warehouse_id, id)",
     """

@@ -1,6 +1,7 @@
 """Orders as records of their own; units that leave a picklist, counted by why.
 
-The version before goes on meanwhile: it knows no order and counts nothing, so fulfilments refer to no order, and counts have a default.
+The version before goes on meanwhile: it knows no order and counts nothing, so fulfilments refer to
+no order, and counts have a default.
 """
 
 from alembic import op
@@ -45,7 +46,10 @@ STEPS = (
         ADD CONSTRAINT picklist_lines_quantity CHECK (quantity between 0 and 1000000)
     """,
     # What was cancelled keeps no unit and no package: its units went back to the shelf.
-    "DELETE FROM packages USING fulfillments f WHERE f.id = fulfillment_id AND f.status = 'cancelled'",
+    (
+        "DELETE FROM packages USING fulfillments f WHERE f.id = fulfillment_id AND f.status ="
+        " 'cancelled'"
+    ),
     """
     UPDATE picklist_lines SET cut = quantity, quantity = 0, picked = 0
     FROM fulfillments f WHERE f.id = fulfillment_id AND f.status = 'cancelled'

@@ -1,4 +1,5 @@
-"""A shipment can be known before its fulfilment has shipped: of one that a cut sent back from ready.
+"""A shipment can be known before its fulfilment has shipped: of one that a cut sent back from
+ready.
 
 The version before keeps to the narrower rule that goes.
 """

@@ -1,6 +1,8 @@
-"""A fulfilment that is ready is withdrawn before it is unpacked; what a void label's parcels held is remembered.
+"""A fulfilment that is ready is withdrawn before it is unpacked; what a void label's parcels held
+is remembered.
 
-A shipment is known only of what is ready or has left: what a cut has sent back to the bench has another one when it is ready again.
+A shipment is known only of what is ready or has left: what a cut has sent back to the bench has
+another one when it is ready again.
 """
 
 from alembic import op
@@ -9,7 +11,10 @@ revision = "0008"
 down_revision = "0007"
 
 STATEMENTS = (
-    "CREATE TYPE withdraw_reason AS ENUM ('UNITS_CUT', 'ORDER_CANCELLED', 'WORK_CANCELLED', 'INSPECTION_FAILED')",
+    (
+        "CREATE TYPE withdraw_reason AS ENUM ('UNITS_CUT', 'ORDER_CANCELLED', 'WORK_CANCELLED',"
+        " 'INSPECTION_FAILED')"
+    ),
     """
     UPDATE fulfillments SET shipment_id = NULL WHERE status NOT IN ('ready', 'shipped', 'completed')
     """,

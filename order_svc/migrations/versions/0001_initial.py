@@ -8,14 +8,27 @@ revision = "0001"
 down_revision = None
 
 TABLES = (
-    "CREATE TYPE order_status AS ENUM ('pending', 'confirmed', 'processing', 'shipped', 'delivered', 'cancelled', 'refunded', 'failed')",
-    "CREATE TYPE payment_status AS ENUM ('not_required', 'pending', 'completed', 'failed', 'cancelled', 'partially_refunded', 'refunded')",
-    "CREATE TYPE fulfillment_progress AS ENUM "
-    "('unfulfilled', 'partially_shipped', 'shipped', 'partially_delivered', 'delivered', 'cancelled')",
-    "CREATE TYPE stock_status AS ENUM ('reserved', 'committed', 'owed', 'deducted', 'released', 'returned')",
+    (
+        "CREATE TYPE order_status AS ENUM ('pending', 'confirmed', 'processing', 'shipped',"
+        " 'delivered', 'cancelled', 'refunded', 'failed')"
+    ),
+    (
+        "CREATE TYPE payment_status AS ENUM ('not_required', 'pending', 'completed', 'failed',"
+        " 'cancelled', 'partially_refunded', 'refunded')"
+    ),
+    (
+        "CREATE TYPE fulfillment_progress AS ENUM ('unfulfilled', 'partially_shipped', 'shipped',"
+        " 'partially_delivered', 'delivered', 'cancelled')"
+    ),
+    (
+        "CREATE TYPE stock_status AS ENUM ('reserved', 'committed', 'owed', 'deducted', 'released',"
+        " 'returned')"
+    ),
     "CREATE TYPE return_progress AS ENUM ('none', 'open', 'partial', 'full')",
-    "CREATE TYPE fulfillment_work AS ENUM "
-    "('expected', 'pending', 'planning', 'picking', 'picked', 'packing', 'packed', 'ready', 'shipped', 'completed', 'cancelled')",
+    (
+        "CREATE TYPE fulfillment_work AS ENUM ('expected', 'pending', 'planning', 'picking',"
+        " 'picked', 'packing', 'packed', 'ready', 'shipped', 'completed', 'cancelled')"
+    ),
     """
     CREATE TABLE orders (
         id UUID NOT NULL,
@@ -45,7 +58,10 @@ TABLES = (
     """,
     "CREATE INDEX orders_customer_id_id ON orders (customer_id, id) WHERE customer_id IS NOT NULL",
     "CREATE INDEX orders_expire_time ON orders (expire_time) WHERE status = 'pending'",
-    "CREATE INDEX orders_external_reference_id ON orders (external_reference, id) WHERE external_reference IS NOT NULL",
+    (
+        "CREATE INDEX orders_external_reference_id ON orders (external_reference, id) WHERE"
+        " external_reference IS NOT NULL"
+    ),
     "CREATE INDEX orders_owed ON orders (id) WHERE stock = 'owed'",
     "CREATE INDEX orders_status_id ON orders (status, id)",
     """

@@ -1,4 +1,6 @@
-"""What undoes things: cancelled units, money that goes back, parcels that end elsewhere, what is told of orders that have ended."""
+"""What undoes things: cancelled units, money that goes back, parcels that end elsewhere, what is
+told of orders that have ended.
+"""
 
 from alembic import op
 
@@ -15,7 +17,10 @@ STATEMENTS = (
     "ALTER TABLE orders ADD CONSTRAINT orders_captured CHECK (captured >= refunded)",
     "ALTER TABLE allocations DROP CONSTRAINT allocations_quantity",
     "ALTER TABLE allocations ADD CONSTRAINT allocations_quantity CHECK (quantity >= 0)",
-    "ALTER TABLE allocations ADD COLUMN shipped INTEGER CONSTRAINT allocations_shipped CHECK (shipped >= 0)",
+    (
+        "ALTER TABLE allocations ADD COLUMN shipped INTEGER CONSTRAINT allocations_shipped CHECK"
+        " (shipped >= 0)"
+    ),
     """
     UPDATE allocations SET shipped = quantity FROM parts, orders
     WHERE orders.id = allocations.order_id AND parts.order_id = orders.id AND parts.attempt = orders.attempt
@@ -23,8 +28,14 @@ STATEMENTS = (
     """,
     "CREATE TYPE shipment_end AS ENUM ('lost', 'returned', 'voided')",
     "ALTER TABLE parts ADD COLUMN ended shipment_end",
-    "ALTER TABLE parts ADD CONSTRAINT parts_ended CHECK (ended is null or (shipment_id is not null and deliver_time is null))",
-    'ALTER TABLE history ADD CONSTRAINT history_order_id_cause_old_new_key UNIQUE (order_id, cause, "old", "new")',
+    (
+        "ALTER TABLE parts ADD CONSTRAINT parts_ended CHECK (ended is null or (shipment_id is not"
+        " null and deliver_time is null))"
+    ),
+    (
+        "ALTER TABLE history ADD CONSTRAINT history_order_id_cause_old_new_key UNIQUE (order_id,"
+        ' cause, "old", "new")'
+    ),
     "ALTER TABLE history DROP CONSTRAINT history_order_id_cause_new_key",
     """
     CREATE TABLE late_events (

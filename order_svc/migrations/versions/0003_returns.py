@@ -8,8 +8,10 @@ down_revision = "0002"
 STATEMENTS = (
     "ALTER TABLE orders ADD COLUMN has_returns BOOLEAN NOT NULL DEFAULT false",
     "CREATE TYPE return_kind AS ENUM ('customer', 'recall', 'without_goods')",
-    "CREATE TYPE return_status AS ENUM "
-    "('requested', 'approved', 'rejected', 'in_transit', 'received', 'inspected', 'refunded', 'closed', 'cancelled')",
+    (
+        "CREATE TYPE return_status AS ENUM ('requested', 'approved', 'rejected', 'in_transit',"
+        " 'received', 'inspected', 'refunded', 'closed', 'cancelled')"
+    ),
     """
     CREATE TABLE returns (
         id UUID NOT NULL,

@@ -1,4 +1,6 @@
-"""Deferred events are parked in failed_events, and two bodies under one event id are two rows there."""
+"""Deferred events are parked in failed_events, and two bodies under one event id are two rows
+there.
+"""
 
 from chassis.migration import park_failed_events
 

@@ -1,4 +1,6 @@
-"""The payment service's first tables, and the memory of the sandbox processor, in a schema of its own."""
+"""The payment service's first tables, and the memory of the sandbox processor, in a schema of
+its own.
+"""
 
 from alembic import op
 
@@ -8,10 +10,14 @@ revision = "0001"
 down_revision = None
 
 TABLES = (
-    "CREATE TYPE order_status AS ENUM "
-    "('pending', 'confirmed', 'processing', 'shipped', 'delivered', 'cancelled', 'refunded', 'failed', 'unknown')",
-    "CREATE TYPE payment_status AS ENUM "
-    "('pending', 'authorized', 'captured', 'declined', 'failed', 'voided', 'partially_refunded', 'refunded', 'not_required')",
+    (
+        "CREATE TYPE order_status AS ENUM ('pending', 'confirmed', 'processing', 'shipped',"
+        " 'delivered', 'cancelled', 'refunded', 'failed', 'unknown')"
+    ),
+    (
+        "CREATE TYPE payment_status AS ENUM ('pending', 'authorized', 'captured', 'declined',"
+        " 'failed', 'voided', 'partially_refunded', 'refunded', 'not_required')"
+    ),
     "CREATE TYPE operation_kind AS ENUM ('authorize', 'charge', 'capture', 'void', 'refund')",
     "CREATE TYPE operation_outcome AS ENUM ('requested', 'unknown', 'succeeded', 'failed')",
     """
@@ -25,7 +31,10 @@ TABLES = (
         CONSTRAINT accounts_pkey PRIMARY KEY (order_id)
     )
     """,
-    "COMMENT ON TABLE accounts IS 'What may be charged for each order. The lock of its row guards its payments and operations too.'",
+    (
+        "COMMENT ON TABLE accounts IS 'What may be charged for each order. The lock of its row"
+        " guards its payments and operations too.'"
+    ),
     """
     CREATE TABLE payments (
         id UUID NOT NULL,
@@ -56,8 +65,11 @@ TABLES = (
         CONSTRAINT payments_order_id_fkey FOREIGN KEY(order_id) REFERENCES accounts (order_id)
     )
     """,
-    "CREATE UNIQUE INDEX payments_one_per_attempt ON payments (order_id, attempt) "
-    "WHERE status IN ('authorized', 'captured', 'failed', 'not_required', 'partially_refunded', 'pending', 'refunded')",
+    (
+        "CREATE UNIQUE INDEX payments_one_per_attempt ON payments (order_id, attempt) WHERE status"
+        " IN ('authorized', 'captured', 'failed', 'not_required', 'partially_refunded', 'pending',"
+        " 'refunded')"
+    ),
     "CREATE INDEX payments_order_id_id ON payments (order_id, id)",
     "CREATE INDEX payments_status_id ON payments (status, id)",
     """
@@ -85,9 +97,15 @@ TABLES = (
     )
     """,
     "CREATE INDEX operations_ask_time ON operations (ask_time) WHERE ask_time IS NOT NULL",
-    "CREATE UNIQUE INDEX operations_one_open_charge ON operations (payment_id) WHERE ask_time IS NOT NULL AND kind <> 'refund'",
+    (
+        "CREATE UNIQUE INDEX operations_one_open_charge ON operations (payment_id) WHERE ask_time"
+        " IS NOT NULL AND kind <> 'refund'"
+    ),
     "CREATE INDEX operations_payment_id ON operations (payment_id)",
-    "COMMENT ON TABLE operations IS 'What was asked of processors. Rows are never removed, and a settled outcome never changes.'",
+    (
+        "COMMENT ON TABLE operations IS 'What was asked of processors. Rows are never removed, and"
+        " a settled outcome never changes.'"
+    ),
     """
     CREATE TABLE history (
         payment_id UUID NOT NULL,
@@ -117,7 +135,10 @@ SANDBOX = (
         CONSTRAINT calls_pkey PRIMARY KEY (key)
     )
     """,
-    "COMMENT ON TABLE sandbox.calls IS 'How often each key was sent: what a token does to the first request with a key depends on it.'",
+    (
+        "COMMENT ON TABLE sandbox.calls IS 'How often each key was sent: what a token does to the"
+        " first request with a key depends on it.'"
+    ),
     """
     CREATE TABLE sandbox.operations (
         key UUID NOT NULL,

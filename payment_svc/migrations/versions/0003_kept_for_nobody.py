@@ -1,7 +1,8 @@
-"""Money that the version before kept for orders that were dead already, or for attempts that were over: it goes back.
+"""Money that the version before kept for orders that were dead already, or for attempts that were
+over: it goes back.
 
-Nobody will tell of these orders again, so that no decision comes by. The version before may still ask about what is open, and would give
-it up: so nothing is due before that version is gone.
+Nobody will tell of these orders again, so that no decision comes by. The version before may still
+ask about what is open, and would give it up: so nothing is due before that version is gone.
 """
 
 from alembic import op

@@ -26,7 +26,10 @@ STATEMENTS = (
         CONSTRAINT contradictions_operation_id_fkey FOREIGN KEY(operation_id) REFERENCES operations (id)
     )
     """,
-    "COMMENT ON TABLE contradictions IS 'What a processor said of a settled operation against what it had said before.'",
+    (
+        "COMMENT ON TABLE contradictions IS 'What a processor said of a settled operation against"
+        " what it had said before.'"
+    ),
     "CREATE INDEX contradictions_open ON contradictions (report_time) WHERE resolve_time IS NULL",
 )
 

@@ -7,4 +7,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE payments ADD COLUMN order_version BIGINT CONSTRAINT payments_order_version CHECK (order_version >= 1)")
+    op.execute(
+        "ALTER TABLE payments ADD COLUMN order_version BIGINT CONSTRAINT payments_order_version"
+        " CHECK (order_version >= 1)"
+    )

@@ -1,4 +1,6 @@
-"""Shipments, their parcels, labels, history and tracking, and the orders that nothing is shipped for."""
+"""Shipments, their parcels, labels, history and tracking, and the orders that nothing is shipped
+for.
+"""
 
 from alembic import op
 
@@ -56,7 +58,10 @@ TABLES = (
         content_type text NOT NULL
     )
     """,
-    "COMMENT ON TABLE labels IS 'Labels show names and addresses: the only place in this database that does.'",
+    (
+        "COMMENT ON TABLE labels IS 'Labels show names and addresses: the only place in this"
+        " database that does.'"
+    ),
     """
     CREATE TABLE label_tries (
         shipment_id uuid CONSTRAINT label_tries_pkey PRIMARY KEY CONSTRAINT label_tries_shipment_id_fkey REFERENCES shipments,

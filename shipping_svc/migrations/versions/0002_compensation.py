@@ -1,4 +1,6 @@
-"""Shipments are recalled: the status voided, when it was wanted back, what the carrier is to be asked; fulfilments that are cancelled."""
+"""Shipments are recalled: the status voided, when it was wanted back, what the carrier is to be
+asked; fulfilments that are cancelled.
+"""
 
 from alembic import op
 

@@ -1,4 +1,5 @@
-"""Which version of its fulfilment a shipment's parcels are of: one that is packed anew before its label is bought ships the new ones.
+"""Which version of its fulfilment a shipment's parcels are of: one that is packed anew before its
+label is bought ships the new ones.
 
 The version before stores shipments without it: these are older than any other.
 """

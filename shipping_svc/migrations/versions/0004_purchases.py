@@ -1,8 +1,10 @@
-"""Parcels that are packed anew before their label is bought are another purchase; and what may have been sold unheard of is recalled.
+"""Parcels that are packed anew before their label is bought are another purchase; and what may have
+been sold unheard of is recalled.
 
-The version before knew one purchase of each shipment, and forgot what it had not heard of: what waits after it was packed anew is another
-purchase from here on, and what may have been sold unheard of, for it or for a shipment that failed, is recalled. Its replicas cannot run
-beside this: they buy by the first purchase what is recalled by it.
+The version before knew one purchase of each shipment, and forgot what it had not heard of: what
+waits after it was packed anew is another purchase from here on, and what may have been sold unheard
+of, for it or for a shipment that failed, is recalled. Its replicas cannot run beside this: they buy
+by the first purchase what is recalled by it.
 """
 
 from alembic import op

@@ -1,4 +1,6 @@
-"""A tracking number is unique with its carrier, and among live shipments only: carriers reuse their numbers."""
+"""A tracking number is unique with its carrier, and among live shipments only: carriers reuse
+their numbers.
+"""
 
 from alembic import op
 

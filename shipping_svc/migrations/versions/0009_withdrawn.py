@@ -1,5 +1,5 @@
-"""A fulfilment withdraws its parcels: the label is voided, or they go on; afterwards it has another shipment. And the time of a report
-that contradicts a void.
+"""A fulfilment withdraws its parcels: the label is voided, or they go on; afterwards it has
+another shipment. And the time of a report that contradicts a void.
 """
 
 from alembic import op

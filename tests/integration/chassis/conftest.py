@@ -51,7 +51,9 @@ def database(engine: AsyncEngine) -> Database:
 
 @pytest.fixture
 async def listener(fresh_database: FreshDatabase, sample_template: str) -> AsyncIterator[Database]:
-    """The database of another service, which hears the sample's events; what it says itself nobody publishes."""
+    """The database of another service, which hears the sample's events; what it says itself
+    nobody publishes.
+    """
     engine = connect(fresh_database(sample_template), name="listener")
     yield Database(engine, store.claims, Outbox(store.outbox, encode=store.event))
     await engine.dispose()
@@ -59,7 +61,9 @@ async def listener(fresh_database: FreshDatabase, sample_template: str) -> Async
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """A connection to this test's account of the broker, quick to notice that it has fallen silent."""
+    """A connection to this test's account of the broker, quick to notice that it has fallen
+    silent.
+    """
     broker = await connect_broker(nats_url, name="sample", beat_s=0.1, silence_s=1.0)
     await broker.ensure_streams()
     yield broker
@@ -68,7 +72,9 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker recognises a repeat for half a second, and the relay tries again sooner than that."""
+    """The broker recognises a repeat for half a second, and the relay tries again sooner than
+    that.
+    """
     monkeypatch.setattr(stream, "DUPLICATE_WINDOW_S", 0.5)
     monkeypatch.setattr(relay, "FORGET_S", 0.2)
 

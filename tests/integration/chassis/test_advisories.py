@@ -18,7 +18,16 @@ from chassis.stream import ADVISORIES, BROKER_ERRORS, Broker
 from chassis.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleStatusChanged
-from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, names, publish, states
+from tests.sample.inbox import (
+    CONSUMER,
+    Handling,
+    all_acknowledged,
+    consuming,
+    failed,
+    names,
+    publish,
+    states,
+)
 from tests.support import Eventually, cancelled_at_end, measured
 
 SUBJECTS = ["orders.sample.status_changed"]
@@ -39,7 +48,12 @@ def given_up() -> float:
 @asynccontextmanager
 async def reading(broker: Broker, engine: AsyncEngine) -> AsyncIterator[None]:
     """The advisories of the sample's consumer are read meanwhile."""
-    advisories = Advisories(broker, FailedEvents(engine, store.failed_events), service="sample", consumers={CONSUMER: "ORDERS"})
+    advisories = Advisories(
+        broker,
+        FailedEvents(engine, store.failed_events),
+        service="sample",
+        consumers={CONSUMER: "ORDERS"},
+    )
     async with cancelled_at_end(advisories.run()):
         yield
 
@@ -64,11 +78,18 @@ async def _given_up(broker: Broker) -> int:
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_what_was_never_acknowledged_has_failed(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A consumer takes its events, and says nothing, until the server stops bringing them. Nobody listens: they are stored all the same."""
+async def test_what_was_never_acknowledged_has_failed(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A consumer takes its events, and says nothing, until the server stops bringing them.
+    Nobody listens: they are stored all the same.
+    """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
-    ids = [await publish(broker, SampleStatusChanged(version=n), ce_subject=f"order {n}") for n in range(3)]
+    ids = [
+        await publish(broker, SampleStatusChanged(version=n), ce_subject=f"order {n}")
+        for n in range(3)
+    ]
     await _take(broker, 6)
 
     async def all_given_up() -> bool:
@@ -83,7 +104,9 @@ async def test_what_was_never_acknowledged_has_failed(broker: Broker, engine: As
     async with reading(broker, engine):
         await eventually(lambda: _are(engine, dict.fromkeys(ids, "failed")))
     rows = {row.event_id: row for row in await failed(engine)}
-    assert [(rows[id_].aggregate, rows[id_].attempts, rows[id_].stream_seq) for id_ in ids] == [(f"order {n}", 2, n + 1) for n in range(3)]
+    assert [(rows[id_].aggregate, rows[id_].attempts, rows[id_].stream_seq) for id_ in ids] == [
+        (f"order {n}", 2, n + 1) for n in range(3)
+    ]
     assert SampleStatusChanged.FromString(rows[ids[2]].payload) == SampleStatusChanged(version=2)
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
@@ -96,8 +119,12 @@ async def _are(engine: AsyncEngine, expected: dict[UUID, str]) -> bool:
     return await states(engine) == expected
 
 
-async def test_what_somebody_terminates_has_failed(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Not by us: then it stands nowhere yet. The broker's word is taken whenever it is read, and read twice it changes nothing."""
+async def test_what_somebody_terminates_has_failed(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Not by us: then it stands nowhere yet. The broker's word is taken whenever it is read, and
+    read twice it changes nothing.
+    """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
     event_id = await publish(broker, SampleStatusChanged(version=1))
@@ -113,8 +140,12 @@ async def test_what_somebody_terminates_has_failed(broker: Broker, engine: Async
 
 
 @pytest.mark.parametrize("stands", ["deferred", "failed", "replayed", "discarded"])
-async def test_what_is_known_of_an_event_stays(broker: Broker, engine: AsyncEngine, eventually: Eventually, stands: str) -> None:
-    """A row of ours stays as it is: what failed keeps its reason, and what is parked is tried again without the broker."""
+async def test_what_is_known_of_an_event_stays(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, stands: str
+) -> None:
+    """A row of ours stays as it is: what failed keeps its reason, and what is parked is tried
+    again without the broker.
+    """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
     event_id, before = await publish(broker, SampleStatusChanged(version=1)), given_up()
@@ -130,8 +161,12 @@ async def test_what_is_known_of_an_event_stays(broker: Broker, engine: AsyncEngi
     assert given_up() == before  # only what is news is counted
 
 
-async def test_an_advisory_of_a_message_that_is_gone_does_no_harm(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """The stream was lost meanwhile, and another message has the place: that one was not given up. It is handled as all are."""
+async def test_an_advisory_of_a_message_that_is_gone_does_no_harm(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The stream was lost meanwhile, and another message has the place: that one was not given
+    up. It is handled as all are.
+    """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
     for seq in (1, 2):
@@ -155,7 +190,10 @@ async def _counts(broker: Broker, number: int) -> bool:
 
 def test_what_is_no_advisory_is_none() -> None:
     """Whatever else comes on the subject is passed over."""
-    words = b'{"timestamp":"2026-11-22T18:56:24.339405809Z","stream":"ORDERS","consumer":"c","stream_seq":2,"deliveries":5}'
+    words = (
+        b'{"timestamp":"2026-11-22T18:56:24.339405809Z","stream":"ORDERS",'
+        b'"consumer":"c","stream_seq":2,"deliveries":5}'
+    )
     found = understood(words)
     assert found
     assert (found.stream, found.consumer, found.seq, found.deliveries) == ("ORDERS", "c", 2, 5)

@@ -1,4 +1,6 @@
-"""A client over a real channel: deadlines handed down, safe calls tried again, failures come back as they were raised."""
+"""A client over a real channel: deadlines handed down, safe calls tried again, failures come
+back as they were raised.
+"""
 
 import asyncio
 import json
@@ -14,7 +16,18 @@ import pytest
 from chassis import actor, client, deadline
 from chassis.breaker import Breaker
 from chassis.client import ask, connect
-from chassis.errors import Defect, Deferred, Failure, Invalid, InvalidField, NotFound, OutOfTime, Overloaded, Refused, Violation
+from chassis.errors import (
+    Defect,
+    Deferred,
+    Failure,
+    Invalid,
+    InvalidField,
+    NotFound,
+    OutOfTime,
+    Overloaded,
+    Refused,
+    Violation,
+)
 from chassis.idempotency import Reused
 from chassis.server import Limits, Server
 from devstack.ports import free_ports
@@ -59,10 +72,15 @@ def _watch() -> Any:
     return contract()[0].WatchThingRequest(thing_id="1")
 
 
-@pytest.mark.parametrize(("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES])
-async def test_a_failure_survives_the_way(sample: Sample, stub: Any, failure: Failure, code: str) -> None:
-    """`ask` raises the failure that the peer raised: class, reason, message, metadata and violations. A deferral of the peer is a
-    dependency that is not available, with the peer's reason and retry time. A reused key is an Invalid: only its owner has the key.
+@pytest.mark.parametrize(
+    ("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES]
+)
+async def test_a_failure_survives_the_way(
+    sample: Sample, stub: Any, failure: Failure, code: str
+) -> None:
+    """`ask` raises the failure that the peer raised: class, reason, message, metadata and
+    violations. A deferral of the peer is a dependency that is not available, with the peer's
+    reason and retry time. A reused key is an Invalid: only its owner has the key.
     """
     sample.fail(failure)
     with pytest.raises(Failure) as caught:
@@ -82,7 +100,9 @@ async def test_a_failure_survives_the_way(sample: Sample, stub: Any, failure: Fa
 
 
 async def test_metadata_may_have_any_name(sample: Sample, stub: Any) -> None:
-    """A peer's metadata whose keys are the names of Failure's own parameters comes over like any other."""
+    """A peer's metadata whose keys are the names of Failure's own parameters comes over like any
+    other.
+    """
     failure = Refused("ILLEGAL_TRANSITION")
     failure.metadata = {"reason": "a", "message": "b", "violations": "c"}
     sample.fail(failure)
@@ -97,7 +117,10 @@ async def test_an_absent_peer_is_deferred() -> None:
         stub = contract()[1].SampleServiceStub(channel)
         with pytest.raises(Deferred) as caught:
             await ask(stub.KickThing, contract()[0].KickThingRequest())
-    assert (caught.value.reason, caught.value.metadata["peer_code"]) == ("DEPENDENCY_UNAVAILABLE", "UNAVAILABLE")
+    assert (caught.value.reason, caught.value.metadata["peer_code"]) == (
+        "DEPENDENCY_UNAVAILABLE",
+        "UNAVAILABLE",
+    )
 
 
 async def test_a_slow_peer_is_deferred(sample: Sample, stub: Any) -> None:
@@ -106,12 +129,17 @@ async def test_a_slow_peer_is_deferred(sample: Sample, stub: Any) -> None:
     cancelled = sample.hang()
     with pytest.raises(Deferred) as caught:
         await ask(stub.GetThing, _get(), timeout_s=0.5)
-    assert (caught.value.reason, caught.value.metadata["peer_code"]) == ("DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert (caught.value.reason, caught.value.metadata["peer_code"]) == (
+        "DEPENDENCY_UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+    )
     await asyncio.wait_for(cancelled.wait(), 5)
 
 
 async def test_an_unknown_method_is_deferred(server: Server) -> None:
-    """A peer of an older version, which lacks the method, is a moment's trouble: services restart in any order."""
+    """A peer of an older version, which lacks the method, is a moment's trouble: services
+    restart in any order.
+    """
     async with connect(f"127.0.0.1:{server.port}") as channel:
         method: Any = channel.unary_unary("/sample.v1.SampleService/NotYet")
         with pytest.raises(Deferred):
@@ -119,7 +147,9 @@ async def test_an_unknown_method_is_deferred(server: Server) -> None:
 
 
 async def test_an_answer_outside_the_contract_is_a_defect(stub: Any, sample: Sample) -> None:
-    """A refusal without our ErrorInfo is nothing that a peer of ours sends: a defect, with the error as its cause."""
+    """A refusal without our ErrorInfo is nothing that a peer of ours sends: a defect, with the
+    error as its cause.
+    """
 
     async def get(request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.NOT_FOUND, "who are you?")
@@ -132,8 +162,8 @@ async def test_an_answer_outside_the_contract_is_a_defect(stub: Any, sample: Sam
 
 
 async def test_a_cancelled_caller_cancels_the_call(sample: Sample, stub: Any) -> None:
-    """Whoever asks and is cancelled stays cancelled, and the peer's handler learns of it at once, unary or stream, through every
-    interceptor: the deadline is far away.
+    """Whoever asks and is cancelled stays cancelled, and the peer's handler learns of it at
+    once, unary or stream, through every interceptor: the deadline is far away.
     """
 
     async def watch() -> None:
@@ -151,7 +181,9 @@ async def test_a_cancelled_caller_cancels_the_call(sample: Sample, stub: Any) ->
 
 
 async def test_a_watch_is_ended_before_its_first_response(sample: Sample, stub: Any) -> None:
-    """A watch that is cancelled while its first response is still awaited ends for the peer at once, whoever still holds the call."""
+    """A watch that is cancelled while its first response is still awaited ends for the peer at
+    once, whoever still holds the call.
+    """
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
@@ -195,12 +227,15 @@ async def test_every_call_has_a_deadline(sample: Sample, stub: Any) -> None:
     async for _ in stub.WatchThing(_watch()):
         pass
     unsaid, bare, said, stream = left
-    assert (5 < unsaid < 10.2, 5 < bare < 10.2, 0 < said < 3.1) == (True, True, True), left  # gRPC rounds up on the way
+    # gRPC rounds up on the way
+    assert (5 < unsaid < 10.2, 5 < bare < 10.2, 0 < said < 3.1) == (True, True, True), left
     assert 3500 < stream < 3700
 
 
 async def test_a_call_has_no_more_time_than_its_caller(sample: Sample, stub: Any) -> None:
-    """Inside a call with 9 s left, a call out has a margin less than that, whatever it asks for; a shorter wish stands."""
+    """Inside a call with 9 s left, a call out has a margin less than that, whatever it asks for;
+    a shorter wish stands.
+    """
     left = await _left(sample)
     with deadline.within(9):
         await ask(stub.GetThing, _get())
@@ -214,7 +249,9 @@ async def test_a_call_has_no_more_time_than_its_caller(sample: Sample, stub: Any
 
 
 async def test_the_budget_goes_through_a_service(sample: Sample, stub: Any) -> None:
-    """What a service calls while it answers has less time than its own caller gave it: the budget crosses a real server."""
+    """What a service calls while it answers has less time than its own caller gave it: the
+    budget crosses a real server.
+    """
     inner = Sample()
     left = await _left(inner)
     async with serving(inner) as behind, connect(f"127.0.0.1:{behind.port}") as channel:
@@ -235,10 +272,17 @@ async def test_nobody_is_asked_without_time(sample: Sample, stub: Any) -> None:
     assert sample.calls == 0
 
 
-async def test_confirmations_have_five_seconds(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The warehouse's confirmations have 5 s at most, as the contract says; the table holds for any method in it."""
+async def test_confirmations_have_five_seconds(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warehouse's confirmations have 5 s at most, as the contract says; the table holds for
+    any method in it.
+    """
     service = "/ordermesh.warehouse.v1.ReservationService"
-    assert dict(client.TIMEOUTS_S) == {f"{service}/ConfirmReservation": 5.0, f"{service}/BatchConfirmReservations": 5.0}
+    assert dict(client.TIMEOUTS_S) == {
+        f"{service}/ConfirmReservation": 5.0,
+        f"{service}/BatchConfirmReservations": 5.0,
+    }
     monkeypatch.setattr(client, "TIMEOUTS_S", {"/sample.v1.SampleService/GetThing": 7.0})
     left = await _left(sample)
     async with serving(sample) as server, connect(f"127.0.0.1:{server.port}") as channel:
@@ -255,8 +299,12 @@ async def test_confirmations_have_five_seconds(sample: Sample, monkeypatch: pyte
         ("ReleaseReservation", "ReleaseReservationRequest", 1),
     ],
 )
-async def test_only_safe_calls_are_tried_again(sample: Sample, stub: Any, method: str, request_name: str, attempts: int) -> None:
-    """A peer that is UNAVAILABLE is asked again for reads and for what has a request_id, and not for the rest, nor for releases."""
+async def test_only_safe_calls_are_tried_again(
+    sample: Sample, stub: Any, method: str, request_name: str, attempts: int
+) -> None:
+    """A peer that is UNAVAILABLE is asked again for reads and for what has a request_id, and not
+    for the rest, nor for releases.
+    """
     sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
     request = getattr(contract()[0], request_name)()
     if method == "GetThing":
@@ -266,7 +314,9 @@ async def test_only_safe_calls_are_tried_again(sample: Sample, stub: Any, method
     assert sample.calls == attempts
 
 
-@pytest.mark.parametrize("failure", [Refused("ILLEGAL_TRANSITION"), Overloaded("OVERLOADED"), Defect(ValueError())])
+@pytest.mark.parametrize(
+    "failure", [Refused("ILLEGAL_TRANSITION"), Overloaded("OVERLOADED"), Defect(ValueError())]
+)
 async def test_only_unavailable_is_tried_again(sample: Sample, stub: Any, failure: Failure) -> None:
     """No other code than UNAVAILABLE is asked again."""
     sample.fail(failure)
@@ -288,11 +338,20 @@ async def test_a_retry_succeeds(sample: Sample, stub: Any) -> None:
 
 
 def test_the_config_of_the_published_services() -> None:
-    """The default service config names every read and every method with a request_id of the published contracts, and nothing else."""
+    """The default service config names every read and every method with a request_id of the
+    published contracts, and nothing else.
+    """
     config = client.service_config(client._published())
     (method_config,) = config["methodConfig"]
-    names = {f"{name['service'].rpartition('.')[2]}/{name['method']}" for name in method_config["name"]}
-    assert {"OrderService/CreateOrder", "OrderService/GetOrder", "OrderService/BatchGetOrders", "OrderService/ListOrders"} <= names
+    names = {
+        f"{name['service'].rpartition('.')[2]}/{name['method']}" for name in method_config["name"]
+    }
+    assert {
+        "OrderService/CreateOrder",
+        "OrderService/GetOrder",
+        "OrderService/BatchGetOrders",
+        "OrderService/ListOrders",
+    } <= names
     assert "ReservationService/ReserveStock" in names
     assert "ReservationService/BatchConfirmReservations" in names
     assert not [name for name in names if "Watch" in name or "Release" in name]
@@ -302,7 +361,9 @@ def test_the_config_of_the_published_services() -> None:
 
 
 async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
-    """After an outage the same channel finds the peer again at once, and not after gRPC's long back-off."""
+    """After an outage the same channel finds the peer again at once, and not after gRPC's long
+    back-off.
+    """
     address = f"127.0.0.1:{free_ports(1)[0]}"
     async with connect(address) as channel:
         stub = contract()[1].SampleServiceStub(channel)
@@ -321,8 +382,9 @@ async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
 
 
 async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server) -> None:
-    """With a breaker every call of the channel passes it, unary or stream: after failures in a row the peer is not asked any more, and
-    the caller gets DEPENDENCY_UNAVAILABLE with the time after which to try again; then one call closes it.
+    """With a breaker every call of the channel passes it, unary or stream: after failures in a
+    row the peer is not asked any more, and the caller gets DEPENDENCY_UNAVAILABLE with the time
+    after which to try again; then one call closes it.
     """
     now = 0.0
     breaker = Breaker("sample", failures_max=3, open_s=10.0, clock=lambda: now)
@@ -365,7 +427,9 @@ async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: 
 
 
 async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
-    """A request over its contract is refused, one over gRPC's own cap a defect, an answer over it too: none is an outage."""
+    """A request over its contract is refused, one over gRPC's own cap a defect, an answer over
+    it too: none is an outage.
+    """
     breaker = Breaker("sample", failures_max=3)
     pb = contract()[0]
 
@@ -386,9 +450,12 @@ async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server
     assert breaker.state == "closed"
 
 
-async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, server: Server) -> None:
-    """Half-open, a watch that has sent its first message closes the breaker while it goes on, and how it ends does not matter any more;
-    one that is cancelled before gives the probe's place back.
+async def test_a_stream_proves_the_peer_by_its_first_response(
+    sample: Sample, server: Server
+) -> None:
+    """Half-open, a watch that has sent its first message closes the breaker while it goes on,
+    and how it ends does not matter any more; one that is cancelled before gives the probe's
+    place back.
     """
     now = 0.0
     breaker = Breaker("sample", failures_max=1, open_s=10.0, clock=lambda: now)
@@ -413,7 +480,10 @@ async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, se
 
 async def test_streams_end_and_resume_over_a_drain(sample: Sample) -> None:
     """A reader of a stream on our channel gets the server's drain as UNAVAILABLE."""
-    async with serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=5)) as server, connect(f"127.0.0.1:{server.port}") as channel:
+    async with (
+        serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=5)) as server,
+        connect(f"127.0.0.1:{server.port}") as channel,
+    ):
         sample.hang()
         watch = contract()[1].SampleServiceStub(channel).WatchThing(_watch())
         assert (await watch.read()).text == "first"
@@ -424,23 +494,37 @@ async def test_streams_end_and_resume_over_a_drain(sample: Sample) -> None:
 
 
 async def test_calls_pass_to_a_server_of_todays_tools(sample: Sample, server: Server) -> None:
-    """A client without anything of ours is answered by the same server: nothing of the protocol is private."""
+    """A client without anything of ours is answered by the same server: nothing of the protocol
+    is private.
+    """
     async with plain_stub(server) as stub:
         await stub.GetThing(_get())
         assert [answer.text async for answer in stub.WatchThing(_watch())] == ["first", ""]
 
 
 def test_the_client_comes_without_the_server() -> None:
-    """Importing the client pulls in nothing of the server's side, so that command lines start fast."""
+    """Importing the client pulls in nothing of the server's side, so that command lines start
+    fast.
+    """
     code = "import sys, chassis.client; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
     assert "chassis.client" in modules
-    assert not {"chassis.server", "chassis.interceptors", "chassis.database", "protovalidate", "sqlalchemy"} & set(modules)
+    assert not {
+        "chassis.server",
+        "chassis.interceptors",
+        "chassis.database",
+        "protovalidate",
+        "sqlalchemy",
+    } & set(modules)
 
 
 @pytest.mark.parametrize("method", ["GetThing", "WatchThing"])
 async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: str) -> None:
-    """Calls and watches that are cancelled after the peer's time-out count as failures, though each deadline is far away."""
+    """Calls and watches that are cancelled after the peer's time-out count as failures, though
+    each deadline is far away.
+    """
 
     async def silent(request: Any, context: Any) -> Any:
         await sample.behave()
@@ -449,11 +533,16 @@ async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: 
     breaker = Breaker("sample", failures_max=3, timeout_s=0.3)
     sample.WatchThing = silent  # type: ignore[method-assign]  # not even its first response comes
     sample.hang()
-    async with serving(sample) as server, connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+    async with (
+        serving(sample) as server,
+        connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel,
+    ):
         ask_peer = getattr(contract()[1].SampleServiceStub(channel), method)
         request = getattr(contract()[0], f"{method}Request")(thing_id="1")
         calls = [ask_peer(request, timeout=30) for _ in range(3)]
-        waiting = [asyncio.ensure_future(call if method == "GetThing" else call.read()) for call in calls]
+        waiting = [
+            asyncio.ensure_future(call if method == "GetThing" else call.read()) for call in calls
+        ]
         await asyncio.wait(waiting, timeout=0.5)  # longer than the peer's time-out
         assert breaker.state == "closed"
         for call in waiting:
@@ -463,7 +552,9 @@ async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: 
 
 
 async def test_claimed_actor_is_handed_down(sample: Sample, stub: Any) -> None:
-    """A call made while another call is answered claims that call's actor; outside a call none is claimed."""
+    """A call made while another call is answered claims that call's actor; outside a call none
+    is claimed.
+    """
     seen: list[str | None] = []
 
     async def behave() -> str:

@@ -1,4 +1,6 @@
-"""A drain under somebody's eyes: streams of the standard services stay open for as long as their reader likes, and hold nobody up."""
+"""A drain under somebody's eyes: streams of the standard services stay open for as long as their
+reader likes, and hold nobody up.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +20,10 @@ from tests.support import eventually
 PATIENT = Limits(drain_delay_s=0.0, drain_grace_s=60.0)
 SOON_S = 20.0
 
-SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+SERVING, NOT_SERVING = (
+    health_pb2.HealthCheckResponse.SERVING,
+    health_pb2.HealthCheckResponse.NOT_SERVING,
+)
 
 
 @pytest.fixture
@@ -38,7 +43,9 @@ async def _watched(server: Server) -> AsyncIterator[Any]:
 
 
 async def test_a_watcher_does_not_hold_the_drain_up(sample: Sample) -> None:
-    """With a health watch open and no call of ours the drain ends long before its grace; the watcher has heard NOT_SERVING."""
+    """With a health watch open and no call of ours the drain ends long before its grace; the
+    watcher has heard NOT_SERVING.
+    """
     async with serving(sample, limits=PATIENT) as server, _watched(server) as watch:
         async with asyncio.timeout(SOON_S):
             await server.drain()
@@ -47,7 +54,10 @@ async def test_a_watcher_does_not_hold_the_drain_up(sample: Sample) -> None:
 
 async def test_an_open_reflection_does_not_hold_the_drain_up(sample: Sample) -> None:
     """The same for somebody who has asked for the contracts and keeps the stream open."""
-    async with serving(sample, limits=PATIENT) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with (
+        serving(sample, limits=PATIENT) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
         ask = channel.stream_stream(
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -60,7 +70,9 @@ async def test_an_open_reflection_does_not_hold_the_drain_up(sample: Sample) -> 
 
 
 async def test_under_a_watch_a_running_call_is_still_finished(sample: Sample) -> None:
-    """A call of ours that runs has its grace although somebody watches: the drain waits for it, and it is answered."""
+    """A call of ours that runs has its grace although somebody watches: the drain waits for it,
+    and it is answered.
+    """
     free = asyncio.Event()
 
     async def behave() -> str:
@@ -68,7 +80,11 @@ async def test_under_a_watch_a_running_call_is_still_finished(sample: Sample) ->
         return "done"
 
     sample.behave = behave
-    async with serving(sample, limits=PATIENT) as server, plain_stub(server) as stub, _watched(server) as watch:
+    async with (
+        serving(sample, limits=PATIENT) as server,
+        plain_stub(server) as stub,
+        _watched(server) as watch,
+    ):
         running = asyncio.ensure_future(stub.GetThing(contract()[0].GetThingRequest(thing_id="1")))
         await eventually(lambda: sample.calls == 1)
         drain = asyncio.create_task(server.drain())

@@ -1,4 +1,6 @@
-"""The number, the order and the cause of each event: stored with its row, and sent at each publication."""
+"""The number, the order and the cause of each event: stored with its row, and sent at each
+publication.
+"""
 
 import asyncio
 from itertools import groupby
@@ -24,42 +26,68 @@ from tests.sample.writes import create, key, kinds, placed, write
 from tests.support import Eventually, FreshDatabase
 from tests.yesterday import rows, upgraded
 
-ROW = "insert into outbox (shard, aggregate, event_id, subject, type, payload) select 0, '{}', gen_random_uuid(), 'orders.x', 'x', ''"
+ROW = (
+    "insert into outbox (shard, aggregate, event_id, subject, type, payload) select 0, '{}',"
+    " gen_random_uuid(), 'orders.x', 'x', ''"
+)
 
 
 async def numbers(engine: AsyncEngine) -> dict[UUID, list[int]]:
     """The sequences of each record's events, in the order of their rows."""
     async with engine.connect() as connection:
-        found = (await connection.execute(select(outbox.c.aggregate, outbox.c.sequence).order_by(outbox.c.id))).all()
+        found = (
+            await connection.execute(
+                select(outbox.c.aggregate, outbox.c.sequence).order_by(outbox.c.id)
+            )
+        ).all()
     by_record = sorted(found, key=attrgetter("aggregate"))  # stable: the order of the rows stays
-    return {record: [row.sequence for row in of_one] for record, of_one in groupby(by_record, key=attrgetter("aggregate"))}
+    return {
+        record: [row.sequence for row in of_one]
+        for record, of_one in groupby(by_record, key=attrgetter("aggregate"))
+    }
 
 
-async def test_events_of_a_record_are_numbered_without_a_gap(database: Database, engine: AsyncEngine) -> None:
-    """From 1, in the order of the rows: several in one write, refused commands and rolled back sets between them, and rivals at once."""
+async def test_events_of_a_record_are_numbered_without_a_gap(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """From 1, in the order of the rows: several in one write, refused commands and rolled back
+    sets between them, and rivals at once.
+    """
     ids = await placed(database, 5)
     await write(database, *(ShipmentCreated(key(), id) for id in ids))  # deferred: not paid yet
-    await asyncio.gather(*(write(database, *(ConfirmPayment(key(), id) for id in order)) for order in (ids, ids[::-1], ids[1:])))
+    await asyncio.gather(
+        *(
+            write(database, *(ConfirmPayment(key(), id) for id in order))
+            for order in (ids, ids[::-1], ids[1:])
+        )
+    )
 
     async def failing(connection: AsyncConnection, *rest: Any) -> None:
         await store.save_orders(connection, *rest)
         if any(step.reason == "SHIPMENT_CREATED" for step in rest[-1]):
             raise ZeroDivisionError
 
-    assert kinds(await write(database, ShipmentCreated(key(), ids[0]), CancelOrder(key(), ids[1]), save=failing)) == ["Defect", "Done"]
+    assert kinds(
+        await write(
+            database, ShipmentCreated(key(), ids[0]), CancelOrder(key(), ids[1]), save=failing
+        )
+    ) == ["Defect", "Done"]
     await write(database, *(ShipmentCreated(key(), id) for id in ids))
     assert await numbers(engine) == {id: [1, 2, 3] if id == ids[1] else [1, 2, 3, 4] for id in ids}
 
 
 async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) -> None:
-    """What was locked may hold several versioned records, as an order's account its payments: each has a sequence of its own, whose
-    order is that of the rows; and an operator who names the order has the events of all of them published again.
+    """What was locked may hold several versioned records, as an order's account its payments:
+    each has a sequence of its own, whose order is that of the rows; and an operator who names
+    the order has the events of all of them published again.
     """
     first, second = sorted([uuid4(), uuid4()])
 
     def encode(fact: Transition) -> OutgoingEvent:
         record = second if fact.new == "confirmed" else first
-        return OutgoingEvent(aggregate=record, order_id=fact.order_id, message=SampleNoted(order_id="x"))
+        return OutgoingEvent(
+            aggregate=record, order_id=fact.order_id, message=SampleNoted(order_id="x")
+        )
 
     database = Database(engine, store.claims, Outbox(store.outbox, encode=encode))
     [order] = await placed(database)
@@ -68,7 +96,9 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
     async with engine.begin() as connection:
         await connection.execute(update(outbox).values(stream_seq=1))
     republish = Republish(database)
-    assert [await republish.count(Events(aggregate=id)) for id in (first, second, order, uuid4())] == [3, 1, 4, 0]
+    assert [
+        await republish.count(Events(aggregate=id)) for id in (first, second, order, uuid4())
+    ] == [3, 1, 4, 0]
 
 
 async def test_each_publication_of_a_row_has_the_same_headers(
@@ -89,9 +119,12 @@ async def test_each_publication_of_a_row_has_the_same_headers(
     assert first == again
 
 
-async def test_cause_of_an_event_is_what_led_to_it(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A request's id, an event's id, or what a carrier calls its report, in characters that a header takes; nothing where nothing has a
-    name. A key that stands for its request is told as the request_id.
+async def test_cause_of_an_event_is_what_led_to_it(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A request's id, an event's id, or what a carrier calls its report, in characters that a
+    header takes; nothing where nothing has a name. A key that stands for its request is told as
+    the request_id.
     """
     request, event = str(uuid4()), str(uuid4())
     causes = {
@@ -106,15 +139,24 @@ async def test_cause_of_an_event_is_what_led_to_it(database: Database, broker: B
     async with running(relay(database, broker)):
         await eventually(lambda: none_waits(engine))
     messages = await published(broker)
-    assert {(message.headers or {}).get("ce-causationid") for message in messages} == set(causes.values())
+    assert {(message.headers or {}).get("ce-causationid") for message in messages} == set(
+        causes.values()
+    )
 
 
 def test_events_of_yesterday_are_numbered_by_their_aggregate(fresh_database: FreshDatabase) -> None:
-    """The migration numbers the rows that are kept, in their order, and later ones go on from there."""
+    """The migration numbers the rows that are kept, in their order, and later ones go on from
+    there.
+    """
     one, other = uuid4(), uuid4()
     fill = rows(*(ROW.format(id) for id in (one, other, one, one)))
-    with upgraded(fresh_database(), "order_svc", fill, since="0003") as engine, engine.connect() as connection:
-        stored = connection.execute(text("select aggregate, sequence from outbox order by id")).all()
+    with (
+        upgraded(fresh_database(), "order_svc", fill, since="0003") as engine,
+        engine.connect() as connection,
+    ):
+        stored = connection.execute(
+            text("select aggregate, sequence from outbox order by id")
+        ).all()
         assert [tuple(row) for row in stored] == [(one, 1), (other, 1), (one, 2), (one, 3)]
         counted = connection.execute(text("select aggregate, sequence from event_sequences")).all()
         assert {tuple(row) for row in counted} == {(one, 3), (other, 1)}

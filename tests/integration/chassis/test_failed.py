@@ -44,14 +44,21 @@ def table(engine: AsyncEngine) -> FailedEvents:
     ],
 )
 async def test_what_becomes_of_a_row(
-    table: FailedEvents, engine: AsyncEngine, stands: FailedState, old: bool, said: FailedState, becomes: FailedState
+    table: FailedEvents,
+    engine: AsyncEngine,
+    stands: FailedState,
+    old: bool,
+    said: FailedState,
+    becomes: FailedState,
 ) -> None:
     """Each word about an event, on each state in which it may stand."""
     first = event(stands)
     assert await table.record([first]) == {first.name: stands}
     if old:
         async with engine.begin() as connection:
-            await connection.execute(update(failed_events).values(first_time=failed_events.c.first_time - LIMIT))
+            await connection.execute(
+                update(failed_events).values(first_time=failed_events.c.first_time - LIMIT)
+            )
     [before] = await failed(engine)
     assert await table.record([replace(first, state=said, attempts=9)]) == {first.name: becomes}
     [row] = await failed(engine)
@@ -59,7 +66,9 @@ async def test_what_becomes_of_a_row(
     assert (row.first_time == before.first_time) is (stands is not REPLAYED)
 
 
-async def test_an_event_that_is_there_twice_has_one_row(table: FailedEvents, engine: AsyncEngine) -> None:
+async def test_an_event_that_is_there_twice_has_one_row(
+    table: FailedEvents, engine: AsyncEngine
+) -> None:
     """The same event may stand twice in one set: the statement takes it once."""
     one = event(DEFERRED)
     assert await table.record([one, one]) == {one.name: DEFERRED}
@@ -67,7 +76,9 @@ async def test_an_event_that_is_there_twice_has_one_row(table: FailedEvents, eng
 
 
 async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -> None:
-    """Two consumers may have trouble with the same event: what one says does not touch the other's row."""
+    """Two consumers may have trouble with the same event: what one says does not touch the
+    other's row.
+    """
     mine = event(FAILED)
     other = replace(mine, consumer="sample-payments")
     await table.record([mine])
@@ -75,7 +86,10 @@ async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -
     await table.resolve([mine.name])
     async with engine.connect() as connection:
         rows = await connection.execute(select(failed_events.c.consumer, failed_events.c.state))
-        assert {tuple(row) for row in rows} == {("sample-orders", REPLAYED), ("sample-payments", FAILED)}
+        assert {tuple(row) for row in rows} == {
+            ("sample-orders", REPLAYED),
+            ("sample-payments", FAILED),
+        }
     async with engine.begin() as connection:
         await table.discard(connection, mine.name)  # it is not open any more
     assert await table.states([mine.name, other.name]) == {mine.name: REPLAYED, other.name: FAILED}
@@ -85,7 +99,9 @@ async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -
 
 
 async def test_what_was_deferred_is_forgotten_and_what_failed_is_not(table: FailedEvents) -> None:
-    """An event that came right by itself leaves no row; one that an operator was shown stays, as replayed."""
+    """An event that came right by itself leaves no row; one that an operator was shown stays, as
+    replayed.
+    """
     later, given_up = event(DEFERRED), event(FAILED)
     await table.record([later, given_up])
     await table.resolve([later.name, given_up.name])

@@ -1,4 +1,6 @@
-"""Following what happens over real connections: streams that break off and go on, events heard as they are published."""
+"""Following what happens over real connections: streams that break off and go on, events heard
+as they are published.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +12,11 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, OrderServiceStub, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceServicer,
+    OrderServiceStub,
+    add_OrderServiceServicer_to_server,
+)
 
 from chassis import follow
 from chassis.client import connect
@@ -44,7 +50,9 @@ class Watched(OrderServiceServicer):
             if isinstance(step, Exception):
                 raise step
             transition = order_pb2.OrderTransition(order_version=step)
-            yield order_service_pb2.WatchOrderResponse(transition=transition, resume_token=str(step))
+            yield order_service_pb2.WatchOrderResponse(
+                transition=transition, resume_token=str(step)
+            )
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -53,7 +61,9 @@ class Watched(OrderServiceServicer):
 
 
 def watched(*scripts: list[int | Exception | None]) -> Any:
-    """A Watched. Its other methods, which the stubs call abstract, are the generated ones and answer UNIMPLEMENTED."""
+    """A Watched. Its other methods, which the stubs call abstract, are the generated ones and
+    answer UNIMPLEMENTED.
+    """
     kind: Any = Watched
     return kind(*scripts)
 
@@ -88,7 +98,9 @@ async def test_a_stream_comes_as_it_is_sent_and_is_cancelled_when_closed() -> No
 
 async def test_a_refused_stream_raises_the_failure() -> None:
     """What the server raised comes back as it was raised, also in the middle of a stream."""
-    async with stub(watched([1, NotFound("ORDER_NOT_FOUND", "There is none.", order_id="7")])) as orders:
+    async with stub(
+        watched([1, NotFound("ORDER_NOT_FOUND", "There is none.", order_id="7")])
+    ) as orders:
         with pytest.raises(NotFound, match="There is none") as caught:
             await versions(follow.responses(orders.WatchOrder, WATCH), 2)
     assert (caught.value.reason, caught.value.metadata) == ("ORDER_NOT_FOUND", {"order_id": "7"})
@@ -99,7 +111,12 @@ async def test_a_watch_goes_on_where_it_broke_off() -> None:
     draining = Deferred("DRAINING", "going")
     servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
     async with stub(servicer) as orders:
-        assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [1, 2, 3, 4]
+        assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [
+            1,
+            2,
+            3,
+            4,
+        ]
     assert servicer.tokens == ["", "2", "2", "3"]
     assert WATCH.resume_token == ""
 
@@ -125,14 +142,20 @@ async def test_a_watch_gives_up_when_nobody_answers() -> None:
     """Where nothing has come for its patience, the watch raises Deferred."""
     async with connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as channel:
         with pytest.raises(Deferred):
-            await versions(follow.watch(OrderServiceStub(channel).WatchOrder, WATCH, patience_s=0.3), 1)
+            await versions(
+                follow.watch(OrderServiceStub(channel).WatchOrder, WATCH, patience_s=0.3), 1
+            )
 
 
 @asynccontextmanager
 async def listening(broker: Broker) -> AsyncIterator[list[Any]]:
     """What is heard of the sample's events."""
     heard: list[Any] = []
-    listener = asyncio.create_task(follow.listen(broker, {SampleStatusChanged: heard.append, SamplePaid: heard.append}, renew_s=0.05))
+    listener = asyncio.create_task(
+        follow.listen(
+            broker, {SampleStatusChanged: heard.append, SamplePaid: heard.append}, renew_s=0.05
+        )
+    )
     try:
         yield heard
     finally:
@@ -147,12 +170,18 @@ def message(kind: type[Message]) -> Message:
     return kind.FromString(filled.SerializeToString())
 
 
-async def publish(broker: Broker, subject: str, payload: bytes, kind: type[Message] = SamplePaid) -> None:
+async def publish(
+    broker: Broker, subject: str, payload: bytes, kind: type[Message] = SamplePaid
+) -> None:
     """Publishes an event as the relay does."""
-    await broker.publish(subject, payload, {"ce-type": kind.DESCRIPTOR.full_name}, stream=stream_of(subject))
+    await broker.publish(
+        subject, payload, {"ce-type": kind.DESCRIPTOR.full_name}, stream=stream_of(subject)
+    )
 
 
-async def test_events_are_heard_as_they_are_published(broker: Broker, eventually: Eventually) -> None:
+async def test_events_are_heard_as_they_are_published(
+    broker: Broker, eventually: Eventually
+) -> None:
     """Each event comes to whom it is for, parsed; one that cannot be read, or whose type belongs to
     another subject, is passed over, and a subject not asked for is not heard.
     """
@@ -168,15 +197,26 @@ async def test_events_are_heard_as_they_are_published(broker: Broker, eventually
         heard.clear()
         await publish(broker, "payments.sample.refunded", paid.SerializeToString())
         await publish(broker, "orders.sample.status_changed", b"\xff\xff", SampleStatusChanged)
-        await publish(broker, "orders.sample.status_changed", message(SampleStatusChanged).SerializeToString(), SamplePaid)
-        await publish(broker, "orders.sample.status_changed", changed.SerializeToString(), SampleStatusChanged)
+        await publish(
+            broker,
+            "orders.sample.status_changed",
+            message(SampleStatusChanged).SerializeToString(),
+            SamplePaid,
+        )
+        await publish(
+            broker, "orders.sample.status_changed", changed.SerializeToString(), SampleStatusChanged
+        )
         await eventually(lambda: changed in heard)
     assert heard.count(changed) == 1
     assert {type(each) for each in heard} <= {SampleStatusChanged, SamplePaid}
 
 
-async def test_a_listener_hears_again_after_the_broker_was_away(own_nats: Nats, own_broker: Broker, eventually: Eventually) -> None:
-    """A listener outlives the broker's end, and hears what is published after its return, from whichever client then serves."""
+async def test_a_listener_hears_again_after_the_broker_was_away(
+    own_nats: Nats, own_broker: Broker, eventually: Eventually
+) -> None:
+    """A listener outlives the broker's end, and hears what is published after its return, from
+    whichever client then serves.
+    """
     payload = message(SamplePaid).SerializeToString()
     async with listening(own_broker) as heard:
 
@@ -199,7 +239,9 @@ async def test_a_listener_hears_again_after_the_broker_was_away(own_nats: Nats, 
         await eventually(is_heard_again, timeout_s=20)
 
 
-async def test_a_listener_may_start_before_the_broker(own_nats: Nats, eventually: Eventually) -> None:
+async def test_a_listener_may_start_before_the_broker(
+    own_nats: Nats, eventually: Eventually
+) -> None:
     """Where there is no broker yet, the listener waits for it."""
     own_nats.stop()
     broker = await connect_broker(own_nats.url, name="early", beat_s=0.1, silence_s=0.5)
@@ -210,7 +252,9 @@ async def test_a_listener_may_start_before_the_broker(own_nats: Nats, eventually
             await broker.ensure_streams()
 
             async def is_heard() -> bool:
-                await publish(broker, "payments.sample.paid", message(SamplePaid).SerializeToString())
+                await publish(
+                    broker, "payments.sample.paid", message(SamplePaid).SerializeToString()
+                )
                 return bool(heard)
 
             await eventually(is_heard)
@@ -219,7 +263,9 @@ async def test_a_listener_may_start_before_the_broker(own_nats: Nats, eventually
 
 
 class Swallowing:
-    """A client of nats-py as it is: where a flush is cancelled, it goes on as if nothing had been said."""
+    """A client of nats-py as it is: where a flush is cancelled, it goes on as if nothing had
+    been said.
+    """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -237,7 +283,9 @@ async def test_listener_ends_though_its_cancellation_was_swallowed() -> None:
     """A cancellation during a call of nats-py ends the listening all the same, at its next turn."""
     client = Swallowing()
     broker: Any = SimpleNamespace(generation=1, client=client)
-    listening = asyncio.create_task(follow.listen(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01))
+    listening = asyncio.create_task(
+        follow.listen(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
+    )
     await client.asked.wait()
     listening.cancel()
     await asyncio.wait([listening], timeout=10)

@@ -1,4 +1,6 @@
-"""The inbox: what becomes of an event, by what its handler makes of it. Connections that die: test_pull.py."""
+"""The inbox: what becomes of an event, by what its handler makes of it. Connections that die:
+test_pull.py.
+"""
 
 import asyncio
 import time
@@ -25,27 +27,55 @@ from chassis.tables import FailedState
 from tests.rpc.spans import recorded
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
-from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, names, publish, states
+from tests.sample.inbox import (
+    CONSUMER,
+    Handling,
+    all_acknowledged,
+    consuming,
+    failed,
+    names,
+    publish,
+    states,
+)
 from tests.support import Eventually, measured
 
 
-async def test_what_has_arrived_is_one_set(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A backlog goes to its handlers in batches, each handler gets its events of a batch at once, in order, and all are acknowledged."""
+async def test_what_has_arrived_is_one_set(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A backlog goes to its handlers in batches, each handler gets its events of a batch at
+    once, in order, and all are acknowledged.
+    """
     orders, notes = Handling(), Handling()
-    ids = [await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n)) for n in range(30)]
-    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, linger_s=2.0):
+    ids = [
+        await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n))
+        for n in range(30)
+    ]
+    async with consuming(
+        broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, linger_s=2.0
+    ):
         await eventually(lambda: len(orders.seen) + len(notes.seen) == 30)
         await eventually(lambda: all_acknowledged(broker))
-    assert [[d.message.version for d in s] for s in orders.sets] == [[n for n in range(30) if n % 3]]
-    assert [[d.message.version for d in s] for s in notes.sets] == [[n for n in range(30) if not n % 3]]
+    assert [[d.message.version for d in s] for s in orders.sets] == [
+        [n for n in range(30) if n % 3]
+    ]
+    assert [[d.message.version for d in s] for s in notes.sets] == [
+        [n for n in range(30) if not n % 3]
+    ]
     assert orders.seen + notes.seen == dict.fromkeys(ids, 1)
     assert await failed(engine) == []
 
 
-async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Its key is the consumer's and the event's, its digest that of its row, its time that of the publication."""
+async def test_a_delivery_says_all_that_a_command_needs(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Its key is the consumer's and the event's, its digest that of its row, its time that of
+    the publication.
+    """
     handling, time = Handling(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
-    event_id = await publish(broker, SampleStatusChanged(order_id="7", version=3), ce_time=time.isoformat())
+    event_id = await publish(
+        broker, SampleStatusChanged(order_id="7", version=3), ce_time=time.isoformat()
+    )
     await publish(broker, SampleStatusChanged(order_id="7", version=4))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: len(handling.seen) == 2)
@@ -58,8 +88,12 @@ async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: 
     assert first.digest != second.digest
 
 
-async def test_event_of_a_million_items_fails_and_the_next_is_handled(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """2 MB of empty items are EVENT_UNREADABLE by their bound, cost little time, and stop no inbox."""
+async def test_event_of_a_million_items_fails_and_the_next_is_handled(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """2 MB of empty items are EVENT_UNREADABLE by their bound, cost little time, and stop no
+    inbox.
+    """
     number = OrderStatusChanged.DESCRIPTOR.fields_by_name["items"].number
     garbage = OrderStatusChanged.FromString(bytes([number << 3 | 2, 0]) * 1_000_000)
     garbage_id = await publish(broker, garbage)
@@ -67,7 +101,10 @@ async def test_event_of_a_million_items_fails_and_the_next_is_handled(broker: Br
     good_id = await publish(broker, SampleStatusChanged(version=1))
     orders, samples = Handling(), Handling()
     began = time.process_time()
-    handlers: dict[type[Message], Handling] = {OrderStatusChanged: orders, SampleStatusChanged: samples}
+    handlers: dict[type[Message], Handling] = {
+        OrderStatusChanged: orders,
+        SampleStatusChanged: samples,
+    }
     async with consuming(broker, engine, handlers):
         await eventually(lambda: all_acknowledged(broker))
     assert time.process_time() - began < 1.0
@@ -97,7 +134,9 @@ async def test_event_that_breaks_our_rules_code_fails_alone(
     assert handling.settled == [good]
 
 
-async def test_an_event_is_handled_in_the_trace_that_it_came_with(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_an_event_is_handled_in_the_trace_that_it_came_with(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """What its handler does goes on with the trace in the event's header."""
     traces: list[str | None] = []
 
@@ -115,40 +154,63 @@ async def test_an_event_is_handled_in_the_trace_that_it_came_with(broker: Broker
     assert not inside.endswith(f"-{7:016x}-01")
 
 
-async def test_what_changed_nothing_is_counted_as_such(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A skip, a repeat and a change are three outcomes of the same counter, and all of them are acknowledged."""
+async def test_what_changed_nothing_is_counted_as_such(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A skip, a repeat and a change are three outcomes of the same counter, and all of them are
+    acknowledged.
+    """
     made = {1: Done("changed"), 2: Done("as it was", skipped=True), 3: Done("changed", repeat=True)}
     before = {outcome: _handled(outcome) for outcome in ("done", "skipped", "repeat")}
     for version in (1, 2, 2, 3):
         await publish(broker, SampleStatusChanged(version=version))
-    async with consuming(broker, engine, {SampleStatusChanged: Handling(lambda d: made[d.message.version])}):
-        await eventually(lambda: {o: _handled(o) - was for o, was in before.items()} == {"done": 1, "skipped": 2, "repeat": 1})
+    async with consuming(
+        broker, engine, {SampleStatusChanged: Handling(lambda d: made[d.message.version])}
+    ):
+        await eventually(
+            lambda: (
+                {o: _handled(o) - was for o, was in before.items()}
+                == {"done": 1, "skipped": 2, "repeat": 1}
+            )
+        )
         await eventually(lambda: all_acknowledged(broker))
 
 
 def _handled(outcome: str) -> float:
-    return measured("inbox_handled_total", consumer=CONSUMER, event="SampleStatusChanged", outcome=outcome)
+    return measured(
+        "inbox_handled_total", consumer=CONSUMER, event="SampleStatusChanged", outcome=outcome
+    )
 
 
-async def test_each_stream_has_its_consumer(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Handlers for two streams are two durable consumers, which ask for the subjects of these handlers and no others."""
+async def test_each_stream_has_its_consumer(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Handlers for two streams are two durable consumers, which ask for the subjects of these
+    handlers and no others.
+    """
     orders, payments = Handling(), Handling()
     await publish(broker, SampleNoted())
     await publish(broker, SampleStatusChanged())
     await publish(broker, SamplePaid())
-    async with consuming(broker, engine, {SampleStatusChanged: orders, SamplePaid: payments}) as inbox:
+    async with consuming(
+        broker, engine, {SampleStatusChanged: orders, SamplePaid: payments}
+    ) as inbox:
         await eventually(lambda: orders.sets and payments.sets)
         assert sorted(inbox.consumers) == ["sample-orders", "sample-payments"]
     config = (await broker.streams.consumer_info("ORDERS", "sample-orders")).config
     assert config.filter_subjects == ["orders.sample.status_changed"]
 
 
-async def test_replicas_share_a_consumer(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_replicas_share_a_consumer(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """Each event goes to one of them."""
     one, two = Handling(), Handling()
     async with AsyncExitStack() as stack:
         for handling in (one, two):
-            await stack.enter_async_context(consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=2))
+            await stack.enter_async_context(
+                consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=2)
+            )
         await eventually(lambda: _pulls(broker, 2))
         await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
         await eventually(lambda: len(one.seen + two.seen) == 100)
@@ -164,14 +226,25 @@ async def _pulls(broker: Broker, number: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("failure", [Deferred("DEPENDENCY_UNAVAILABLE"), Overloaded("OVERLOADED"), NotFound("ORDER_NOT_FOUND")])
-async def test_what_is_deferred_comes_again(broker: Broker, engine: AsyncEngine, eventually: Eventually, failure: Any) -> None:
-    """Not now, or what it is about is not here yet: the event comes later, is visible meanwhile, and leaves no trace in the end."""
+@pytest.mark.parametrize(
+    "failure",
+    [Deferred("DEPENDENCY_UNAVAILABLE"), Overloaded("OVERLOADED"), NotFound("ORDER_NOT_FOUND")],
+)
+async def test_what_is_deferred_comes_again(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, failure: Any
+) -> None:
+    """Not now, or what it is about is not here yet: the event comes later, is visible meanwhile,
+    and leaves no trace in the end.
+    """
     handling = Handling(lambda _: Done(None) if len(handling.sets) > 3 else failure)
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged())
         [row] = await eventually(lambda: failed(engine))  # it is there for a moment only
-        assert (row.state, row.reason, row.consumer) == (FailedState.DEFERRED, failure.reason, CONSUMER)
+        assert (row.state, row.reason, row.consumer) == (
+            FailedState.DEFERRED,
+            failure.reason,
+            CONSUMER,
+        )
         await eventually(lambda: handling.settled == [event_id])
         await eventually(lambda: _nothing_failed(engine))
         await eventually(lambda: all_acknowledged(broker))
@@ -183,10 +256,16 @@ async def _nothing_failed(engine: AsyncEngine) -> bool:
     return not await failed(engine)
 
 
-async def test_deferral_ends_by_time_and_not_by_count(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """It is counted from when this consumer first deferred the event, however often it came since; then the event has failed."""
+async def test_deferral_ends_by_time_and_not_by_count(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """It is counted from when this consumer first deferred the event, however often it came
+    since; then the event has failed.
+    """
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
-    async with consuming(broker, engine, {SampleStatusChanged: handling}, deferral_limit=timedelta(minutes=15)):
+    async with consuming(
+        broker, engine, {SampleStatusChanged: handling}, deferral_limit=timedelta(minutes=15)
+    ):
         event_id = await publish(broker, SampleStatusChanged(version=5))
         await eventually(lambda: handling.seen[event_id] > PARK_AT)
         assert await states(engine) == {event_id: "deferred"}
@@ -196,10 +275,15 @@ async def test_deferral_ends_by_time_and_not_by_count(broker: Broker, engine: As
         await eventually(lambda: _is(engine, event_id, "failed"))
         await eventually(lambda: all_acknowledged(broker))
         [row] = await failed(engine)
-        await eventually(lambda: handling.seen[event_id] == row.attempts)  # the row has failed before its last try
+        # the row has failed before its last try
+        await eventually(lambda: handling.seen[event_id] == row.attempts)
         assert (row.reason, row.error) == ("PAYMENT_OUTSTANDING", "Not paid yet.")
         assert SampleStatusChanged.FromString(row.payload) == SampleStatusChanged(version=5)
-        assert (row.stream, row.subject, row.type) == ("ORDERS", "orders.sample.status_changed", SampleStatusChanged.DESCRIPTOR.full_name)
+        assert (row.stream, row.subject, row.type) == (
+            "ORDERS",
+            "orders.sample.status_changed",
+            SampleStatusChanged.DESCRIPTOR.full_name,
+        )
 
 
 async def _is(engine: AsyncEngine, event_id: UUID, state: str) -> bool:
@@ -207,7 +291,8 @@ async def _is(engine: AsyncEngine, event_id: UUID, state: str) -> bool:
 
 
 def test_delays_grow_and_are_bounded() -> None:
-    """A tenth of a second first, then twice as long, spread so that what failed together does not come together.
+    """A tenth of a second first, then twice as long, spread so that what failed together does not
+    come together.
 
     More deliveries than PARK_AT never wait in the stream.
     """
@@ -220,7 +305,9 @@ def test_delays_grow_and_are_bounded() -> None:
 async def test_what_is_refused_has_failed_and_nothing_else(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, raised: bool
 ) -> None:
-    """The answer is no: the event is stored and never delivered again. Its neighbours have their effect, each once."""
+    """The answer is no: the event is stored and never delivered again. Its neighbours have their
+    effect, each once.
+    """
 
     def outcome(delivery: Any) -> Any:
         if delivery.message.version != 3:
@@ -239,8 +326,12 @@ async def test_what_is_refused_has_failed_and_nothing_else(
     assert (row.reason, row.error, row.attempts) == ("ILLEGAL_TRANSITION", "No.", 1)
 
 
-async def test_a_bug_condemns_the_event_that_brings_it_out(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """The handler raises for the set: it is asked for each event alone. One has failed, the others are done."""
+async def test_a_bug_condemns_the_event_that_brings_it_out(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The handler raises for the set: it is asked for each event alone. One has failed, the
+    others are done.
+    """
 
     def outcome(delivery: Any) -> Any:
         return Done(1 // (delivery.message.version - 3))
@@ -251,11 +342,16 @@ async def test_a_bug_condemns_the_event_that_brings_it_out(broker: Broker, engin
         await eventually(lambda: all_acknowledged(broker))
         await eventually(lambda: _is(engine, ids[3], "failed"))
     [row] = await failed(engine)
-    assert (row.reason, row.error) == ("INTERNAL", "ZeroDivisionError: integer division or modulo by zero")
+    assert (row.reason, row.error) == (
+        "INTERNAL",
+        "ZeroDivisionError: integer division or modulo by zero",
+    )
     assert set(handling.settled) == set(ids) - {ids[3]}
 
 
-async def test_a_handler_that_loses_outcomes_is_not_believed(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_handler_that_loses_outcomes_is_not_believed(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """Fewer outcomes than events: nobody knows whose they are."""
 
     async def forgetful(deliveries: Any) -> Any:
@@ -267,10 +363,19 @@ async def test_a_handler_that_loses_outcomes_is_not_believed(broker: Broker, eng
 
 
 @pytest.mark.parametrize(
-    "error", [Deferred("DEPENDENCY_UNAVAILABLE"), OperationalError("select 1", {}, Exception("gone")), ConnectionError()]
+    "error",
+    [
+        Deferred("DEPENDENCY_UNAVAILABLE"),
+        OperationalError("select 1", {}, Exception("gone")),
+        ConnectionError(),
+    ],
 )
-async def test_trouble_of_the_world_defers_the_set(broker: Broker, engine: AsyncEngine, eventually: Eventually, error: Exception) -> None:
-    """A peer or the database is away: the handler is not asked for each event alone, all come again, and none is condemned."""
+async def test_trouble_of_the_world_defers_the_set(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, error: Exception
+) -> None:
+    """A peer or the database is away: the handler is not asked for each event alone, all come
+    again, and none is condemned.
+    """
     calls = 0
     handling = Handling()
 
@@ -288,8 +393,12 @@ async def test_trouble_of_the_world_defers_the_set(broker: Broker, engine: Async
         await eventually(lambda: _nothing_failed(engine))
 
 
-async def test_what_cannot_be_read_has_failed(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """An unknown type, none, a body that is no message, no id, words that PostgreSQL cannot hold: each is stored, none stops others."""
+async def test_what_cannot_be_read_has_failed(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """An unknown type, none, a body that is no message, no id, words that PostgreSQL cannot
+    hold: each is stored, none stops others.
+    """
     handling = Handling()
     subject = "orders.sample.status_changed"
     name = SampleStatusChanged.DESCRIPTOR.full_name
@@ -313,12 +422,16 @@ async def test_what_cannot_be_read_has_failed(broker: Broker, engine: AsyncEngin
     assert sorted(row.stream_seq for row in rows) == [1, 2, 3, 4, 5]
 
 
-async def test_what_a_newer_version_hears_waits_for_it(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """In a rolling deployment the two share a consumer, and the older is given what it knows nothing of: it defers that, whatever the
-    type, and the newer takes it when it comes again.
+async def test_what_a_newer_version_hears_waits_for_it(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """In a rolling deployment the two share a consumer, and the older is given what it knows
+    nothing of: it defers that, whatever the type, and the newer takes it when it comes again.
     """
     older, newer = Handling(), Handling()
-    await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.noted", "orders.sample.status_changed"])
+    await broker.ensure_consumer(
+        "ORDERS", CONSUMER, ["orders.sample.noted", "orders.sample.status_changed"]
+    )
     async with consuming(broker, engine, {SampleStatusChanged: older}):
         event_id = await publish(broker, SampleNoted(version=7))
         await eventually(lambda: _is(engine, event_id, "deferred"))
@@ -332,8 +445,12 @@ async def test_what_a_newer_version_hears_waits_for_it(broker: Broker, engine: A
         await eventually(lambda: _nothing_failed(engine))
 
 
-async def test_nothing_is_given_up_before_it_stands_in_the_database(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """While failed_events cannot be written the events stay in hand: neither terminated nor lost; then they are stored."""
+async def test_nothing_is_given_up_before_it_stands_in_the_database(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """While failed_events cannot be written the events stay in hand: neither terminated nor
+    lost; then they are stored.
+    """
     calls = 0
 
     async def refuse(deliveries: Any) -> Any:
@@ -358,7 +475,9 @@ async def test_nothing_is_given_up_before_it_stands_in_the_database(broker: Brok
 async def test_a_failed_event_whose_end_was_not_heard_is_not_handled_again(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Stored, and the process died before it told the server: the event comes again, and is terminated as it is."""
+    """Stored, and the process died before it told the server: the event comes again, and is
+    terminated as it is.
+    """
     event_id = await publish(broker, SampleStatusChanged())
     await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.status_changed"])
     [raw] = await (await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")).fetch(1)
@@ -375,7 +494,9 @@ async def test_a_failed_event_whose_end_was_not_heard_is_not_handled_again(
 async def test_a_failed_event_that_is_published_again_gets_another_chance(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A stream that was lost brings all its events again: one that had failed may have its effect now, and counts as replayed."""
+    """A stream that was lost brings all its events again: one that had failed may have its
+    effect now, and counts as replayed.
+    """
     mended = False
     handling = Handling(lambda _: Done(None) if mended else Refused("ILLEGAL_TRANSITION"))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
@@ -388,10 +509,20 @@ async def test_a_failed_event_that_is_published_again_gets_another_chance(
         await eventually(lambda: _is(engine, event_id, "replayed"))
 
 
-async def test_a_replay_has_its_effect_once(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """An operator replays: while the fault lasts the event stays failed, with one attempt more; mended, it is replayed; twice is once."""
+async def test_a_replay_has_its_effect_once(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """An operator replays: while the fault lasts the event stays failed, with one attempt more;
+    mended, it is replayed; twice is once.
+    """
     mended = False
-    handling = Handling(lambda d: Done(None, repeat=d.event_id in handling.settled) if mended else Refused("ILLEGAL_TRANSITION", "Still."))
+    handling = Handling(
+        lambda d: (
+            Done(None, repeat=d.event_id in handling.settled)
+            if mended
+            else Refused("ILLEGAL_TRANSITION", "Still.")
+        )
+    )
     async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
         event_id = await publish(broker, SampleStatusChanged(version=9))
         await eventually(lambda: _is(engine, event_id, "failed"))
@@ -405,11 +536,17 @@ async def test_a_replay_has_its_effect_once(broker: Broker, engine: AsyncEngine,
         for repeat in (False, True):
             assert await inbox.replay([name]) == {name: Done(None, repeat=repeat)}
             assert await states(engine) == {event_id: "replayed"}
-    assert {(d.event_id, d.key, d.message.version) for s in handling.sets for d in s} == {(event_id, f"{CONSUMER}:{event_id}", 9)}
+    assert {(d.event_id, d.key, d.message.version) for s in handling.sets for d in s} == {
+        (event_id, f"{CONSUMER}:{event_id}", 9)
+    }
 
 
-async def test_a_discarded_event_stays_so(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """An operator decides against an event that is deferred: it comes once more at most, and is not tried for ever."""
+async def test_a_discarded_event_stays_so(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """An operator decides against an event that is deferred: it comes once more at most, and is
+    not tried for ever.
+    """
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
         event_id = await publish(broker, SampleStatusChanged())

@@ -1,7 +1,9 @@
-"""The database is the log of record: whatever becomes of the broker's store, a publisher and a listener end where they should.
+"""The database is the log of record: whatever becomes of the broker's store, a publisher and a
+listener end where they should.
 
-Each loss happens while orders are being placed and heard of. Afterwards, within half a minute and by themselves: the stream has every
-event of the outbox where it is marked, the listener's consumer has nothing before it, and each event has had its effect, once.
+Each loss happens while orders are being placed and heard of. Afterwards, within half a minute and
+by themselves: the stream has every event of the outbox where it is marked, the listener's consumer
+has nothing before it, and each event has had its effect, once.
 """
 
 import asyncio
@@ -42,7 +44,10 @@ class House:
     async def lives(self) -> AsyncIterator[None]:
         """Orders are placed, published and heard of meanwhile."""
         advisories = Advisories(
-            self.broker, FailedEvents(self.listener.engine, store.failed_events), service="sample", consumers={CONSUMER: "ORDERS"}
+            self.broker,
+            FailedEvents(self.listener.engine, store.failed_events),
+            service="sample",
+            consumers={CONSUMER: "ORDERS"},
         )
         async with (
             running(relay(self.database, self.broker)),
@@ -58,7 +63,9 @@ class House:
 
     async def is_whole(self) -> bool:
         """Whether everything is where it should be."""
-        assert await count(self.database.engine, outbox, outbox.c.stream_seq.is_(None)) == 0, "events wait"
+        assert await count(self.database.engine, outbox, outbox.c.stream_seq.is_(None)) == 0, (
+            "events wait"
+        )
         assert await self.effects.number() == self.number, "effects are missing"
         assert await all_acknowledged(self.broker), "the consumer has not done all"
         await self.broker.streams.stream_info(ADVISORIES)  # it is there again too
@@ -66,7 +73,9 @@ class House:
             marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
         for mark in marks:
             message = await self.broker.streams.get_msg("ORDERS", mark.stream_seq)
-            assert (message.headers or {})["ce-id"] == str(mark.event_id), "another event stands there"
+            assert (message.headers or {})["ce-id"] == str(mark.event_id), (
+                "another event stands there"
+            )
         return len(marks) == self.number
 
     async def recovers(self) -> None:
@@ -82,7 +91,9 @@ class House:
 
 
 @pytest.fixture
-async def house(short_window: None, own_nats: Nats, own_broker: Broker, database: Database, listener: Database) -> AsyncIterator[House]:
+async def house(
+    short_window: None, own_nats: Nats, own_broker: Broker, database: Database, listener: Database
+) -> AsyncIterator[House]:
     """A publisher and a listener, with ten orders behind them."""
     house = House(own_nats, own_broker, database, listener)
     async with house.lives():
@@ -127,7 +138,9 @@ async def roll_back(house: House, folder: Path) -> None:
 
 
 async def roll_back_messages_alone(house: House, folder: Path) -> None:
-    """The messages are of five orders ago, and what the consumers had acknowledged is of now: they are ahead of the stream."""
+    """The messages are of five orders ago, and what the consumers had acknowledged is of now:
+    they are ahead of the stream.
+    """
     await _copy(house, folder)
     await house.order(5)
     await _heard(house)
@@ -167,9 +180,20 @@ async def _heard(house: House) -> None:
 
 @pytest.mark.parametrize(
     "lose",
-    [delete_stream, delete_consumer, purge, delete_everything, wipe, roll_back, roll_back_messages_alone, roll_back_to_before_the_consumer],
+    [
+        delete_stream,
+        delete_consumer,
+        purge,
+        delete_everything,
+        wipe,
+        roll_back,
+        roll_back_messages_alone,
+        roll_back_to_before_the_consumer,
+    ],
 )
-async def test_what_the_broker_loses_comes_again(house: House, lose: Callable[[House, Path], Awaitable[None]], tmp_path: Path) -> None:
+async def test_what_the_broker_loses_comes_again(
+    house: House, lose: Callable[[House, Path], Awaitable[None]], tmp_path: Path
+) -> None:
     """Under load, and by themselves: see above. And what comes after is heard as before."""
     task = asyncio.create_task(_place_on(house, 20))
     await lose(house, tmp_path)
@@ -203,8 +227,12 @@ async def _is_there(broker: Broker) -> bool:
         return False
 
 
-async def test_nobody_was_there_when_it_was_lost(own_nats: Nats, own_broker: Broker, database: Database, listener: Database) -> None:
-    """The services were down: at their start they find out. A listener that starts first makes an empty stream, and waits."""
+async def test_nobody_was_there_when_it_was_lost(
+    own_nats: Nats, own_broker: Broker, database: Database, listener: Database
+) -> None:
+    """The services were down: at their start they find out. A listener that starts first makes
+    an empty stream, and waits.
+    """
     house = House(own_nats, own_broker, database, listener)
     async with house.lives():
         await house.order(10)

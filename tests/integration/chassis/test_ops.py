@@ -1,4 +1,6 @@
-"""What every service hosts for its operators, asked over a real server, on a real database and a real broker."""
+"""What every service hosts for its operators, asked over a real server, on a real database and a
+real broker.
+"""
 
 import asyncio
 import json
@@ -18,23 +20,41 @@ from chassis.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SamplePaid
 from tests.sample.inbox import all_acknowledged, publish, states
-from tests.sample.operators import CONSUMER, DEFERRED, DISCARDED, FAILED, MORNING, REPLAYED, Sample, event
+from tests.sample.operators import (
+    CONSUMER,
+    DEFERRED,
+    DISCARDED,
+    FAILED,
+    MORNING,
+    REPLAYED,
+    Sample,
+    event,
+)
 from tests.sample.relaying import none_waits
 from tests.sample.writes import count, placed
 from tests.support import Eventually
 
 
-async def test_a_poisoned_event_is_replayed_when_its_handler_is_mended(sample: Sample, eventually: Eventually) -> None:
-    """A bug: the event has failed, its neighbours too. Replayed while it lasts it stays, with the new error; mended, it has its effect;
+async def test_a_poisoned_event_is_replayed_when_its_handler_is_mended(
+    sample: Sample, eventually: Eventually
+) -> None:
+    """A bug: the event has failed, its neighbours too. Replayed while it lasts it stays, with the
+    new error; mended, it has its effect;
 
     replayed again, at once by two, and delivered once more by the broker, it has had it, once.
     """
     [order] = await placed(sample.ground.database)
     sample.paying.broken = True
-    event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order), version=3), ce_subject=str(order))
+    event_id = await publish(
+        sample.ground.broker, SamplePaid(order_id=str(order), version=3), ce_subject=str(order)
+    )
     await eventually(lambda: sample.are({event_id: "failed"}))
     failed_event = await sample.read(event_id)
-    assert (failed_event.state, failed_event.reason, failed_event.error) == (FAILED, "INTERNAL", "ZeroDivisionError: a bug")
+    assert (failed_event.state, failed_event.reason, failed_event.error) == (
+        FAILED,
+        "INTERNAL",
+        "ZeroDivisionError: a bug",
+    )
     assert json.loads(failed_event.payload_json) == {"orderId": str(order), "version": 3}
     assert SamplePaid.FromString(failed_event.payload) == SamplePaid(order_id=str(order), version=3)
     still = await sample.replay(event_id)
@@ -60,8 +80,12 @@ async def test_what_was_replayed_is_not_handled_again(sample: Sample) -> None:
     assert sample.paying.sets == [[event_id]]
 
 
-async def test_a_deferred_event_need_not_be_waited_for(sample: Sample, eventually: Eventually) -> None:
-    """An operator replays it before it comes again: the row stays, as replayed, and the delivery that follows changes nothing."""
+async def test_a_deferred_event_need_not_be_waited_for(
+    sample: Sample, eventually: Eventually
+) -> None:
+    """An operator replays it before it comes again: the row stays, as replayed, and the delivery
+    that follows changes nothing.
+    """
     [order] = await placed(sample.ground.database)
     sample.paying.waits = True
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order)))
@@ -76,18 +100,32 @@ async def test_a_deferred_event_need_not_be_waited_for(sample: Sample, eventuall
 
 
 async def test_operator_request_stores_actor_and_note(sample: Sample) -> None:
-    """The key of an operator's request has the actor that its call claimed and its note; without them it has neither."""
+    """The key of an operator's request has the actor that its call claimed and its note; without
+    them it has neither.
+    """
     first, second = await sample.fail(event()), await sample.fail(event())
-    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(first), note="forged")
-    await sample.failed_events.DiscardFailedEvent(request, timeout=5, metadata=[("ordermesh-actor", "staff:7f3a")])
+    request = api.DiscardFailedEventRequest(
+        request_id=str(uuid4()), consumer=CONSUMER, event_id=str(first), note="forged"
+    )
+    await sample.failed_events.DiscardFailedEvent(
+        request, timeout=5, metadata=[("ordermesh-actor", "staff:7f3a")]
+    )
     await sample.discard(second)
     async with sample.engine.connect() as connection:
-        rows = await connection.execute(select(store.claims.c.claimed_actor, store.claims.c.note).order_by(store.claims.c.claim_time))
+        rows = await connection.execute(
+            select(store.claims.c.claimed_actor, store.claims.c.note).order_by(
+                store.claims.c.claim_time
+            )
+        )
         assert [tuple(row) for row in rows] == [("staff:7f3a", "forged"), (None, None)]
 
 
-async def test_a_discarded_event_is_not_delivered_again(sample: Sample, eventually: Eventually) -> None:
-    """Given up while it is deferred: not when it comes again, nor when its stream was lost and brings it as new. Twice is once."""
+async def test_a_discarded_event_is_not_delivered_again(
+    sample: Sample, eventually: Eventually
+) -> None:
+    """Given up while it is deferred: not when it comes again, nor when its stream was lost and
+    brings it as new. Twice is once.
+    """
     [order] = await placed(sample.ground.database)
     broker = sample.ground.broker
     sample.paying.waits = True
@@ -105,26 +143,49 @@ async def test_a_discarded_event_is_not_delivered_again(sample: Sample, eventual
     await eventually(lambda: all_acknowledged(broker, CONSUMER, "PAYMENTS"))
     assert [id_ for s in sample.paying.sets[handled:] for id_ in s] == [other]
     assert await sample.are({event_id: "discarded"})
-    assert (await sample.replay(event_id)).state == REPLAYED  # unless an operator wants it after all
+    # unless an operator wants it after all
+    assert (await sample.replay(event_id)).state == REPLAYED
 
 
 async def test_filters_are_combined(sample: Sample) -> None:
-    """Each condition leaves out something, all together leave one; the oldest first, over all pages; by default what is open."""
-    one = await sample.fail(event(consumer="sample-orders", subject="a.b", reason="EVENT_AHEAD", aggregate="7"), minutes=5)
-    old = await sample.fail(event(consumer="sample-orders", subject="a.b", reason="EVENT_AHEAD", aggregate="7"), minutes=1)
+    """Each condition leaves out something, all together leave one; the oldest first, over all
+    pages; by default what is open.
+    """
+    one = await sample.fail(
+        event(consumer="sample-orders", subject="a.b", reason="EVENT_AHEAD", aggregate="7"),
+        minutes=5,
+    )
+    old = await sample.fail(
+        event(consumer="sample-orders", subject="a.b", reason="EVENT_AHEAD", aggregate="7"),
+        minutes=1,
+    )
     rest = [
-        await sample.fail(event(FailedState.DEFERRED, consumer="sample-orders", reason="EVENT_AHEAD", aggregate="8"), minutes=3),
+        await sample.fail(
+            event(
+                FailedState.DEFERRED, consumer="sample-orders", reason="EVENT_AHEAD", aggregate="8"
+            ),
+            minutes=3,
+        ),
         await sample.fail(event(subject="a.b", aggregate="7"), minutes=4),
         await sample.fail(event(FailedState.DEFERRED), minutes=2),
     ]
-    closed = [await sample.fail(event(FailedState.REPLAYED), 6), await sample.fail(event(FailedState.DISCARDED), 7)]
+    closed = [
+        await sample.fail(event(FailedState.REPLAYED), 6),
+        await sample.fail(event(FailedState.DISCARDED), 7),
+    ]
     assert await sample.listed() == [old, rest[2], rest[0], rest[1], one]
     assert await sample.listed(states=[DEFERRED]) == [rest[2], rest[0]]
     assert await sample.listed(states=[REPLAYED, DISCARDED]) == closed
     assert await sample.listed(consumer="sample-orders") == [old, rest[0], one]
     assert await sample.listed(subject="a.b") == [old, rest[1], one]
     assert await sample.listed(type="a.b") == []
-    assert await sample.listed(type=SamplePaid.DESCRIPTOR.full_name) == [old, rest[2], rest[0], rest[1], one]
+    assert await sample.listed(type=SamplePaid.DESCRIPTOR.full_name) == [
+        old,
+        rest[2],
+        rest[0],
+        rest[1],
+        one,
+    ]
     assert await sample.listed(reason="EVENT_AHEAD") == [old, rest[0], one]
     assert await sample.listed(aggregate_id="7") == [old, rest[1], one]
     five = timestamp(MORNING + timedelta(minutes=5))
@@ -132,17 +193,29 @@ async def test_filters_are_combined(sample: Sample) -> None:
     updated = (await sample.read(rest[1])).update_time
     assert rest[1] in await sample.listed(update_time_from=updated)
     assert rest[1] not in await sample.listed(update_time_before=updated)
-    assert await sample.listed(update_time_from=timestamp(datetime.now(UTC) + timedelta(days=1))) == []
+    assert (
+        await sample.listed(update_time_from=timestamp(datetime.now(UTC) + timedelta(days=1))) == []
+    )
     assert await sample.listed(first_fail_time_before=five) == [old, rest[2], rest[0], rest[1]]
-    every = {"consumer": "sample-orders", "subject": "a.b", "reason": "EVENT_AHEAD", "aggregate_id": "7"}
-    assert await sample.listed(states=[FAILED], first_fail_time_from=five, first_fail_time_before=Timestamp(seconds=2**33), **every) == [
-        one
-    ]
+    every = {
+        "consumer": "sample-orders",
+        "subject": "a.b",
+        "reason": "EVENT_AHEAD",
+        "aggregate_id": "7",
+    }
+    assert await sample.listed(
+        states=[FAILED],
+        first_fail_time_from=five,
+        first_fail_time_before=Timestamp(seconds=2**33),
+        **every,
+    ) == [one]
     assert await sample.listed(consumer="nobody") == []
 
 
 async def test_events_of_one_moment_are_all_listed(sample: Sample) -> None:
-    """Pages are cut by time, consumer and event: none is skipped and none shown twice where many failed at once."""
+    """Pages are cut by time, consumer and event: none is skipped and none shown twice where many
+    failed at once.
+    """
     ids = {await sample.fail(event(consumer=f"sample-{n % 3}")) for n in range(11)}
     found = await sample.listed()
     assert (len(found), set(found)) == (11, ids)
@@ -152,15 +225,21 @@ async def test_a_page_token_of_another_list_is_refused(sample: Sample) -> None:
     """A token is bound to its filter, and cannot be made up."""
     for _ in range(3):
         await sample.fail(event())
-    page = await ask(sample.failed_events.ListFailedEvents, api.ListFailedEventsRequest(page_size=1))
+    page = await ask(
+        sample.failed_events.ListFailedEvents, api.ListFailedEventsRequest(page_size=1)
+    )
     for token in (page.next_page_token, "x", "WyIiLCAiMjAyNi0xMS0yMiIsICJhIiwgImIiXQ=="):
-        wrong = api.ListFailedEventsRequest(page_token=token, filter=api.FailedEventFilter(reason="OTHER"))
+        wrong = api.ListFailedEventsRequest(
+            page_token=token, filter=api.FailedEventFilter(reason="OTHER")
+        )
         with pytest.raises(Invalid, match="page_token"):
             await ask(sample.failed_events.ListFailedEvents, wrong)
 
 
 async def test_many_are_replayed_the_oldest_first(sample: Sample) -> None:
-    """A dry run replays nothing and tells which; a limit leaves the youngest, and says so; what fails again stays, the others are done."""
+    """A dry run replays nothing and tells which; a limit leaves the youngest, and says so; what
+    fails again stays, the others are done.
+    """
     orders = await placed(sample.ground.database, 3)
     fine = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
     poison = await sample.fail(event(order=str(uuid4())), minutes=1)
@@ -168,7 +247,11 @@ async def test_many_are_replayed_the_oldest_first(sample: Sample) -> None:
     expected = await sample.listed()
     rows = await count(sample.engine, store.history)
     dry = await sample.replay_all(dry_run=True)
-    assert ([UUID(e.event_id) for e in dry.failed_events], dry.tried_count, dry.more) == (expected, 5, False)
+    assert ([UUID(e.event_id) for e in dry.failed_events], dry.tried_count, dry.more) == (
+        expected,
+        5,
+        False,
+    )
     assert sample.paying.sets == []
     some = await sample.replay_all(limit=2)
     assert (some.tried_count, some.more) == (2, True)
@@ -197,32 +280,44 @@ async def test_what_is_not_there_is_not_found(sample: Sample) -> None:
 
 
 async def test_a_payload_that_cannot_be_read_is_shown_as_it_is(sample: Sample) -> None:
-    """Its type is not known here, or it is no such message: then there is no JSON, and all the rest."""
+    """Its type is not known here, or it is no such message: then there is no JSON, and all the
+    rest.
+    """
     for made in (event(type="ordermesh.Unknown", payload=b"\xff"), event(payload=b"\xff\xff")):
         shown = await sample.read(await sample.fail(made))
         assert (shown.payload, shown.payload_json) == (made.payload, "")
 
 
 async def test_the_outbox_is_told(sample: Sample, eventually: Eventually) -> None:
-    """How many wait, since when, how many are kept, how far the stream is; and published again, once for each request."""
+    """How many wait, since when, how many are kept, how far the stream is; and published again,
+    once for each request.
+    """
     orders = await placed(sample.ground.database, 3)
     await eventually(lambda: none_waits(sample.engine))
     stats = await ask(sample.outbox.GetOutboxStats, api.GetOutboxStatsRequest())
-    assert stats == api.GetOutboxStatsResponse(stream="ORDERS", waiting_count=0, kept_count=3, highest_stream_seq=3)
-    request = api.RepublishEventsRequest(request_id=str(uuid4()), aggregate_id=str(orders[0]), dry_run=True)
+    assert stats == api.GetOutboxStatsResponse(
+        stream="ORDERS", waiting_count=0, kept_count=3, highest_stream_seq=3
+    )
+    request = api.RepublishEventsRequest(
+        request_id=str(uuid4()), aggregate_id=str(orders[0]), dry_run=True
+    )
     assert (await ask(sample.outbox.RepublishEvents, request)).event_count == 1
     request.dry_run = False
     assert (await ask(sample.outbox.RepublishEvents, request)).event_count == 1
     await eventually(lambda: none_waits(sample.engine))
     assert (await ask(sample.outbox.RepublishEvents, request)).event_count == 0
-    everything = api.RepublishEventsRequest(request_id=str(uuid4()), create_time_from=timestamp(MORNING - timedelta(days=999)))
+    everything = api.RepublishEventsRequest(
+        request_id=str(uuid4()), create_time_from=timestamp(MORNING - timedelta(days=999))
+    )
     assert (await ask(sample.outbox.RepublishEvents, everything)).event_count == 3
     await eventually(lambda: none_waits(sample.engine))
     everything.aggregate_id = str(orders[0])
     with pytest.raises(Invalid, match="request_id stands for another request"):
         await ask(sample.outbox.RepublishEvents, everything)
     with pytest.raises(Invalid, match="aggregate_id or create_time_from"):
-        await ask(sample.outbox.RepublishEvents, api.RepublishEventsRequest(request_id=str(uuid4())))
+        await ask(
+            sample.outbox.RepublishEvents, api.RepublishEventsRequest(request_id=str(uuid4()))
+        )
 
 
 async def test_stored_version_is_set_once_for_a_request(sample: Sample) -> None:
@@ -230,25 +325,35 @@ async def test_stored_version_is_set_once_for_a_request(sample: Sample) -> None:
     with what stands by then.
     """
     order, other = await placed(sample.ground.database, 2)
-    request = api.SetStoredVersionRequest(request_id=str(uuid4()), order_id=str(order), version=2**20)
+    request = api.SetStoredVersionRequest(
+        request_id=str(uuid4()), order_id=str(order), version=2**20
+    )
     assert (await ask(sample.failed_events.SetStoredVersion, request)).stored_version == 2**20
     lower = api.SetStoredVersionRequest(request_id=str(uuid4()), order_id=str(order), version=7)
     assert (await ask(sample.failed_events.SetStoredVersion, lower)).stored_version == 7
     assert (await ask(sample.failed_events.SetStoredVersion, request)).stored_version == 7
     async with sample.engine.connect() as connection:
-        stored = dict(map(tuple, await connection.execute(select(store.orders.c.id, store.orders.c.version))))
+        stored = dict(
+            map(tuple, await connection.execute(select(store.orders.c.id, store.orders.c.version)))
+        )
     assert stored == {order: 7, other: 1}
 
 
 async def test_version_that_is_not_stored_is_not_found(sample: Sample) -> None:
-    """An order of which nothing is stored, or a fulfilment where orders alone are, is told as that; the
-    request_id stays free.
+    """An order of which nothing is stored, or a fulfilment where orders alone are, is told as
+    that; the request_id stays free.
     """
     [order] = await placed(sample.ground.database)
     request_id = str(uuid4())
-    for fields in ({"order_id": str(uuid4())}, {"order_id": str(order), "fulfillment_id": str(uuid4())}):
+    for fields in (
+        {"order_id": str(uuid4())},
+        {"order_id": str(order), "fulfillment_id": str(uuid4())},
+    ):
         with pytest.raises(NotFound) as caught:
-            await ask(sample.failed_events.SetStoredVersion, api.SetStoredVersionRequest(request_id=request_id, version=1, **fields))
+            await ask(
+                sample.failed_events.SetStoredVersion,
+                api.SetStoredVersionRequest(request_id=request_id, version=1, **fields),
+            )
         assert caught.value.reason == "STORED_VERSION_NOT_FOUND"
     fine = api.SetStoredVersionRequest(request_id=request_id, order_id=str(order), version=3)
     assert (await ask(sample.failed_events.SetStoredVersion, fine)).stored_version == 3

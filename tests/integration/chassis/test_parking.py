@@ -1,4 +1,6 @@
-"""Parked events: acknowledged, stored as deferred, and tried again from failed_events in bounded, fair batches."""
+"""Parked events: acknowledged, stored as deferred, and tried again from failed_events in
+bounded, fair batches.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -48,8 +50,12 @@ async def parked(table: FailedEvents, number: int = 1, **fields: Any) -> list[Fa
     return events
 
 
-async def test_deferred_event_is_parked_and_acknowledged(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """After PARK_AT deliveries an event stands as deferred in failed_events, and the stream has nothing in hand."""
+async def test_deferred_event_is_parked_and_acknowledged(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """After PARK_AT deliveries an event stands as deferred in failed_events, and the stream has
+    nothing in hand.
+    """
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged(version=5))
@@ -62,8 +68,12 @@ async def test_deferred_event_is_parked_and_acknowledged(broker: Broker, engine:
         await eventually(lambda: handling.seen[event_id] > PARK_AT)
 
 
-async def test_parked_event_that_succeeds_leaves_no_row(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """It is tried from the database, whether or not a record has changed, and its row is deleted."""
+async def test_parked_event_that_succeeds_leaves_no_row(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """It is tried from the database, whether or not a record has changed, and its row is
+    deleted.
+    """
     waits = True
     handling = Handling(lambda _: Deferred("EVENT_AHEAD") if waits else Done(None))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
@@ -79,8 +89,12 @@ async def test_parked_event_that_succeeds_leaves_no_row(broker: Broker, engine: 
         await eventually(gone)
 
 
-async def test_changed_record_wakes_its_parked_events(sample: Sample, eventually: Eventually) -> None:
-    """An event about an order that is not there waits for that order; another order's change does not touch it."""
+async def test_changed_record_wakes_its_parked_events(
+    sample: Sample, eventually: Eventually
+) -> None:
+    """An event about an order that is not there waits for that order; another order's change
+    does not touch it.
+    """
     order, other = uuid4(), uuid4()
     await sample.ground.broker.ensure_streams()
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(order)))
@@ -112,7 +126,9 @@ async def test_changed_record_wakes_its_parked_events(sample: Sample, eventually
 async def test_next_try_is_as_far_away_as_the_first(
     table: FailedEvents, engine: AsyncEngine, age: timedelta, least: timedelta, most: timedelta
 ) -> None:
-    """An event waits as long as it has waited so far, between WAIT_MIN and WAIT_MAX, each spread by a fifth."""
+    """An event waits as long as it has waited so far, between WAIT_MIN and WAIT_MAX, each spread
+    by a fifth.
+    """
     await parked(table, 20)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - age, next_try_time=now)
@@ -126,7 +142,9 @@ async def test_next_try_is_as_far_away_as_the_first(
 
 
 async def test_last_try_is_when_the_time_is_up(table: FailedEvents, engine: AsyncEngine) -> None:
-    """A parked event is not failed before 15 minutes have passed, and its next try is no later than that."""
+    """A parked event is not failed before 15 minutes have passed, and its next try is no later
+    than that.
+    """
     await parked(table)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - 14.75 * MINUTES, next_try_time=now)
@@ -137,7 +155,9 @@ async def test_last_try_is_when_the_time_is_up(table: FailedEvents, engine: Asyn
 
 
 async def test_last_try_finds_the_event_failed(table: FailedEvents, engine: AsyncEngine) -> None:
-    """When its time is up an event counts as failed before its last try: should that end the process, it is the last."""
+    """When its time is up an event counts as failed before its last try: should that end the
+    process, it is the last.
+    """
     [first] = await parked(table)
     now = datetime.now(UTC)
     await changed(engine, first_time=now - 15 * MINUTES, next_try_time=now)
@@ -149,7 +169,9 @@ async def test_last_try_finds_the_event_failed(table: FailedEvents, engine: Asyn
 
 
 async def test_replicas_claim_different_events(table: FailedEvents, engine: AsyncEngine) -> None:
-    """Two replicas that ask at once share what is due, and neither waits for what the other has locked."""
+    """Two replicas that ask at once share what is due, and neither waits for what the other has
+    locked.
+    """
     await parked(table, 60)
     await changed(engine, next_try_time=datetime.now(UTC))
     async with engine.begin() as connection:
@@ -164,7 +186,9 @@ async def test_replicas_claim_different_events(table: FailedEvents, engine: Asyn
 
 
 async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncEngine) -> None:
-    """Of 20,000 due rows the first batches hold the one that was never tried from here, and the one due for longest."""
+    """Of 20,000 due rows the first batches hold the one that was never tried from here, and the
+    one due for longest.
+    """
     [fresh] = await parked(table)
     [old] = await parked(table)
     now = datetime.now(UTC)
@@ -177,8 +201,12 @@ async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncE
     assert old.event_id in {e.event_id for e in await table.claim_due(50, fewest_tries=False)}
 
 
-async def test_waiting_events_are_claimed_once_a_change(table: FailedEvents, engine: AsyncEngine) -> None:
-    """What waits for a changed record is taken whenever its next try is due, in batches, each event once."""
+async def test_waiting_events_are_claimed_once_a_change(
+    table: FailedEvents, engine: AsyncEngine
+) -> None:
+    """What waits for a changed record is taken whenever its next try is due, in batches, each
+    event once.
+    """
     record = uuid4()
     await parked(table, 30, waits_for=record)
     await parked(table, 5, waits_for=uuid4())
@@ -203,7 +231,9 @@ async def test_try_with_another_error_is_stored(sample: Sample, eventually: Even
     await eventually(lambda: says("PAYMENT_OUTSTANDING", PARK_AT))
 
 
-async def test_parked_event_that_is_refused_has_failed(sample: Sample, eventually: Eventually) -> None:
+async def test_parked_event_that_is_refused_has_failed(
+    sample: Sample, eventually: Eventually
+) -> None:
     """Its try has brought an answer that stays: it is not tried again."""
     await sample.ground.broker.ensure_streams()
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
@@ -214,8 +244,12 @@ async def test_parked_event_that_is_refused_has_failed(sample: Sample, eventuall
     assert (row.reason, row.next_try_time) == ("INTERNAL", None)
 
 
-async def test_message_of_a_parked_event_changes_no_row(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A stream that was lost brings a parked event again: it is tried, acknowledged, and keeps its first time."""
+async def test_message_of_a_parked_event_changes_no_row(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A stream that was lost brings a parked event again: it is tried, acknowledged, and keeps
+    its first time.
+    """
     handling = Handling(lambda _: Deferred("EVENT_AHEAD"))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged())

@@ -1,4 +1,6 @@
-"""The outbox's partitions: made ahead, dropped when old and all published, mended where a worker came late."""
+"""The outbox's partitions: made ahead, dropped when old and all published, mended where a worker
+came late.
+"""
 
 import asyncio
 import time
@@ -18,7 +20,9 @@ from tests.sample.writes import count, placed
 
 @pytest.fixture(autouse=True)
 def one_day() -> None:
-    """A test that would begin just before midnight (UTC) begins after it: it counts its days from one today."""
+    """A test that would begin just before midnight (UTC) begins after it: it counts its days
+    from one today.
+    """
     now = datetime.now(UTC)
     left_s = 86_400 - (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
     if left_s < 20:
@@ -31,10 +35,19 @@ def days_ago(days: int) -> datetime:
 
 async def appended(engine: AsyncEngine, when: datetime, seq: int | None) -> int:
     """The id of a row of the outbox as if it had been appended at that time."""
-    values = {"shard": 0, "aggregate": uuid4(), "event_id": uuid4(), "subject": "orders.x", "type": "x", "payload": b""}
+    values = {
+        "shard": 0,
+        "aggregate": uuid4(),
+        "event_id": uuid4(),
+        "subject": "orders.x",
+        "type": "x",
+        "payload": b"",
+    }
     values |= {"sequence": 1}
     async with engine.begin() as connection:
-        row = insert(outbox).values(**values, create_time=when, stream_seq=seq).returning(outbox.c.id)
+        row = (
+            insert(outbox).values(**values, create_time=when, stream_seq=seq).returning(outbox.c.id)
+        )
         created: int = (await connection.execute(row)).scalar_one()
         return created
 
@@ -61,17 +74,27 @@ async def test_partitions_are_made_ahead(engine: AsyncEngine, database: Database
 
 
 async def test_a_partition_is_like_the_outbox(engine: AsyncEngine) -> None:
-    """It has the same indexes, its rows are found through the outbox, and a bad shard is refused there too."""
+    """It has the same indexes, its rows are found through the outbox, and a bad shard is refused
+    there too.
+    """
     await maintain(engine, outbox)
     query = text("select count(*) from pg_indexes where tablename = :name")
     async with engine.connect() as connection:
-        indexes = [(await connection.execute(query, {"name": name})).scalar_one() for name in ("outbox", named(datetime.now(UTC)))]
+        indexes = [
+            (await connection.execute(query, {"name": name})).scalar_one()
+            for name in ("outbox", named(datetime.now(UTC)))
+        ]
     assert indexes[0] == indexes[1] == 5
 
 
 async def test_rows_of_a_late_day_are_moved(engine: AsyncEngine, database: Database) -> None:
-    """Rows that went to the default partition move to their day's, with their ids, and can still be marked."""
-    late, waiting = await appended(engine, days_ago(2), 5), await appended(engine, days_ago(1), None)
+    """Rows that went to the default partition move to their day's, with their ids, and can still
+    be marked.
+    """
+    late, waiting = (
+        await appended(engine, days_ago(2), 5),
+        await appended(engine, days_ago(1), None),
+    )
     await placed(database)
     assert set((await places(engine)).values()) == {"outbox_default"}
     assert {days_ago(2).date(), days_ago(1).date()} < set((await maintain(engine, outbox)).make)
@@ -84,11 +107,19 @@ async def test_rows_of_a_late_day_are_moved(engine: AsyncEngine, database: Datab
 
 
 async def test_old_partitions_go_when_all_is_published(engine: AsyncEngine) -> None:
-    """Published rows go a whole day at a time, once they are old enough; what still waits keeps its day, however old."""
-    old, waiting, young = await appended(engine, days_ago(16), 1), await appended(engine, days_ago(20), None), days_ago(14)
+    """Published rows go a whole day at a time, once they are old enough; what still waits keeps
+    its day, however old.
+    """
+    old, waiting, young = (
+        await appended(engine, days_ago(16), 1),
+        await appended(engine, days_ago(20), None),
+        days_ago(14),
+    )
     kept = await appended(engine, young, 2)
     await maintain(engine, outbox)
-    assert (await maintain(engine, outbox)).drop == (days_ago(16).date(),) or old not in await places(engine)
+    assert (await maintain(engine, outbox)).drop == (
+        days_ago(16).date(),
+    ) or old not in await places(engine)
     assert set(await places(engine)) == {waiting, kept}
     async with engine.begin() as connection:
         await connection.execute(update(outbox).where(outbox.c.id == waiting).values(stream_seq=3))
@@ -104,8 +135,12 @@ async def test_several_may_maintain_at_once(engine: AsyncEngine) -> None:
     assert len(made) == len(set(made)) == 5
 
 
-async def test_writes_go_on_while_partitions_are_made(engine: AsyncEngine, database: Database) -> None:
-    """A writer waits for some milliseconds and fails never, also when his rows' place changes meanwhile."""
+async def test_writes_go_on_while_partitions_are_made(
+    engine: AsyncEngine, database: Database
+) -> None:
+    """A writer waits for some milliseconds and fails never, also when his rows' place changes
+    meanwhile.
+    """
     writers = asyncio.gather(*(placed(database, 3) for _ in range(40)))
     await maintain(engine, outbox)
     await writers
@@ -115,7 +150,9 @@ async def test_writes_go_on_while_partitions_are_made(engine: AsyncEngine, datab
 
 
 async def test_a_long_writer_is_not_waited_for_long(engine: AsyncEngine, sample_url: str) -> None:
-    """Whoever waits for the lock stops all writes behind him: so he gives up after a second, and comes again later."""
+    """Whoever waits for the lock stops all writes behind him: so he gives up after a second, and
+    comes again later.
+    """
     patient = connect(sample_url, lock_timeout_s=30, statement_timeout_s=60)
     async with engine.connect() as writer:
         await writer.execute(select(func.count()).select_from(outbox))

@@ -1,4 +1,6 @@
-"""The same write over a picture that commands share: stock, locked and folded, saved as summed deltas."""
+"""The same write over a picture that commands share: stock, locked and folded, saved as summed
+deltas.
+"""
 
 import asyncio
 from collections import Counter
@@ -8,7 +10,18 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table, Text, Uuid, insert, select, update
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.database import Database
@@ -18,8 +31,19 @@ from chassis.tables import among, arrays, given, insert_rows
 from tests.sample.writes import retried
 
 metadata = MetaData()
-stock = Table("stock", metadata, Column("sku", Text, primary_key=True), Column("free", Integer, CheckConstraint("free >= 0")))
-reservations = Table("reservations", metadata, Column("id", Uuid, primary_key=True), Column("sku", Text), Column("quantity", Integer))
+stock = Table(
+    "stock",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("free", Integer, CheckConstraint("free >= 0")),
+)
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("sku", Text),
+    Column("quantity", Integer),
+)
 lock = select(stock).where(among(stock.c.sku)).order_by(stock.c.sku).with_for_update(key_share=True)
 read = select(reservations).where(among(reservations.c.id))
 insert_reservations = insert_rows(*reservations.c)
@@ -54,7 +78,8 @@ class Picture(MutableMapping[UUID, View]):
     def __getitem__(self, name: UUID) -> View:
         return self.held[name]
 
-    def get(self, name: UUID, default: object = None) -> View:  # a new reservation sees the stock too
+    # a new reservation sees the stock too
+    def get(self, name: UUID, default: object = None) -> View:
         return replace(self.held.get(name, View({})), free=self.free)
 
     def __setitem__(self, name: UUID, view: View) -> None:
@@ -70,7 +95,9 @@ class Picture(MutableMapping[UUID, View]):
         return len(self.held)
 
 
-async def load(connection: AsyncConnection, commands: Sequence[Reserve], repeats: Collection[UUID]) -> Picture:
+async def load(
+    connection: AsyncConnection, commands: Sequence[Reserve], repeats: Collection[UUID]
+) -> Picture:
     found = await connection.execute(read, arrays(["id"], [[name] for name in repeats]))
     held = {r.id: View({}, Reserve("", r.id, r.sku, r.quantity)) for r in found}
     rows = await connection.execute(lock, arrays(["sku"], [[c.sku] for c in commands]))
@@ -81,12 +108,22 @@ def decide(view: View | None, command: Reserve, now: datetime) -> Decision[View,
     assert view
     if view.free[command.sku] < command.quantity:
         raise Refused("INSUFFICIENT_STOCK", left=str(view.free[command.sku]))
-    return Decision(View({**view.free, command.sku: view.free[command.sku] - command.quantity}, command))
+    return Decision(
+        View({**view.free, command.sku: view.free[command.sku] - command.quantity}, command)
+    )
 
 
-async def save(connection: AsyncConnection, before: Mapping[UUID, View], after: Mapping[UUID, View], _: Sequence[int]) -> None:
+async def save(
+    connection: AsyncConnection,
+    before: Mapping[UUID, View],
+    after: Mapping[UUID, View],
+    _: Sequence[int],
+) -> None:
     made = [v.reservation for v in after.values() if v.reservation]
-    await connection.execute(insert_reservations, arrays(["id", "sku", "quantity"], [(r.target, r.sku, r.quantity) for r in made]))
+    await connection.execute(
+        insert_reservations,
+        arrays(["id", "sku", "quantity"], [(r.target, r.sku, r.quantity) for r in made]),
+    )
     summed: Counter[str] = Counter()
     for r in made:
         summed[r.sku] += r.quantity
@@ -104,22 +141,41 @@ async def shelf(engine: AsyncEngine) -> AsyncEngine:
 
 async def left(engine: AsyncEngine) -> list[int | None]:
     async with engine.connect() as connection:
-        return list((await connection.execute(select(stock.c.free).order_by(stock.c.sku))).scalars())
+        return list(
+            (await connection.execute(select(stock.c.free).order_by(stock.c.sku))).scalars()
+        )
 
 
 async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine) -> None:
-    """Twenty sets at once ask for more than there is: exactly what there is goes, and nobody deadlocks."""
+    """Twenty sets at once ask for more than there is: exactly what there is goes, and nobody
+    deadlocks.
+    """
     before = retried("race")
-    sets = [[Reserve(f"r:{s}:{i}", uuid4(), "abc"[(s + i) % 3], 1) for i in range(12)] for s in range(20)]
-    outcomes = [o for r in await asyncio.gather(*(database.write(s, load=load, decide=decide, save=save) for s in sets)) for o in r]
+    sets = [
+        [Reserve(f"r:{s}:{i}", uuid4(), "abc"[(s + i) % 3], 1) for i in range(12)]
+        for s in range(20)
+    ]
+    outcomes = [
+        o
+        for r in await asyncio.gather(
+            *(database.write(s, load=load, decide=decide, save=save) for s in sets)
+        )
+        for o in r
+    ]
     assert Counter(type(o).__name__ for o in outcomes) == {"Done": 150, "Refused": 90}
     assert await left(shelf) == [0, 0, 0]
     assert retried("race") == before
 
 
 async def test_commands_of_a_set_share_the_stock(database: Database, shelf: AsyncEngine) -> None:
-    """What one command of a set takes the next does not see, whatever their reservations; a repeat takes nothing again."""
-    commands = [Reserve("r:1", uuid4(), "a", 30), Reserve("r:2", uuid4(), "a", 30), Reserve("r:3", uuid4(), "a", 20)]
+    """What one command of a set takes the next does not see, whatever their reservations; a
+    repeat takes nothing again.
+    """
+    commands = [
+        Reserve("r:1", uuid4(), "a", 30),
+        Reserve("r:2", uuid4(), "a", 30),
+        Reserve("r:3", uuid4(), "a", 20),
+    ]
     first, second, third = await database.write(commands, load=load, decide=decide, save=save)
     assert [type(o).__name__ for o in (first, second, third)] == ["Done", "Refused", "Done"]
     assert isinstance(second, Refused)

@@ -1,4 +1,6 @@
-"""A service as a process: what it does on signals and on failures, seen from outside; and its parts, seen from inside."""
+"""A service as a process: what it does on signals and on failures, seen from outside; and its
+parts, seen from inside.
+"""
 
 import asyncio
 import json
@@ -100,7 +102,11 @@ def program(folder: Path, body: str, **environment: str) -> Iterator[Program]:
         "DRAIN_GRACE_S": "0",
     }
     process = subprocess.Popen(
-        [sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | settings | environment
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | settings | environment,
     )
     try:
         yield Program(process)
@@ -114,7 +120,9 @@ def program(folder: Path, body: str, **environment: str) -> Iterator[Program]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    """Told to end, it leaves its context from the inside out, ends its tasks in reverse order, and exits with 0; uvloop is its loop."""
+    """Told to end, it leaves its context from the inside out, ends its tasks in reverse order,
+    and exits with 0; uvloop is its loop.
+    """
     with program(tmp_path, PLAIN) as service:
         assert service.line() == "up uvloop"
         service.process.send_signal(number)
@@ -125,7 +133,9 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
 
 
 def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
-    """A start that waits for something (a database that is not there) does not have to be killed."""
+    """A start that waits for something (a database that is not there) does not have to be
+    killed.
+    """
     body = """
     @asynccontextmanager
     async def running(config):
@@ -145,10 +155,12 @@ def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
     assert (code, out) == (0, ["undone"])
 
 
-@pytest.mark.parametrize(("task", "cause"), [("failing()", "ValueError: broken"), ("returning()", None)])
+@pytest.mark.parametrize(
+    ("task", "cause"), [("failing()", "ValueError: broken"), ("returning()", None)]
+)
 def test_a_task_that_ends_ends_the_process(tmp_path: Path, task: str, cause: str | None) -> None:
-    """A background task that fails, or returns though it should not, ends the process in order and loudly: exit code 1, and the log
-    names the task and the error.
+    """A background task that fails, or returns though it should not, ends the process in order
+    and loudly: exit code 1, and the log names the task and the error.
     """
     body = PLAIN.replace('work("second")', task)
     with program(tmp_path, body) as service:
@@ -163,7 +175,9 @@ def test_a_task_that_ends_ends_the_process(tmp_path: Path, task: str, cause: str
 
 
 def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
-    """What cannot start exits with 1; an address that is taken is one plain sentence, without a traceback."""
+    """What cannot start exits with 1; an address that is taken is one plain sentence, without a
+    traceback.
+    """
     body = """
     @asynccontextmanager
     async def running(config):
@@ -190,15 +204,17 @@ def test_faulty_settings_end_it_with_2(tmp_path: Path) -> None:
 STUCK = {
     "a waiting end": "await asyncio.Event().wait()",
     "a stuck loop": "import time; time.sleep(60)",
-    "a stuck server of metrics": "import socketserver, time; socketserver.BaseServer.shutdown = lambda _: time.sleep(60)",
+    "a stuck server of metrics": (
+        "import socketserver, time; socketserver.BaseServer.shutdown = lambda _: time.sleep(60)"
+    ),
 }
 
 
 @pytest.mark.parametrize("stuck", STUCK.values(), ids=STUCK)
 @pytest.mark.parametrize("task", ['work("first")', "failing()"])
 def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str, task: str) -> None:
-    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck, or what ends after
-    it, and whether a signal or a failure began it.
+    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if
+    its event loop is stuck, or what ends after it, and whether a signal or a failure began it.
     """
     body = f"""
     @asynccontextmanager
@@ -270,7 +286,9 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 
 async def test_tasks_end_one_after_the_other() -> None:
-    """On leaving, the task that was started last is ended first, and wholly, before the one before it is told, however slow its end."""
+    """On leaving, the task that was started last is ended first, and wholly, before the one
+    before it is told, however slow its end.
+    """
     steps: list[str] = []
     slow_end_s = 0.02
 
@@ -313,14 +331,19 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPa
 
 
 async def test_whoever_waits_learns_of_the_first_failure() -> None:
-    """`ended` raises with the task's name and its error as the cause, also when the task failed before anybody waited."""
+    """`ended` raises with the task's name and its error as the cause, also when the task failed
+    before anybody waited.
+    """
 
     async def failing() -> None:
         raise ValueError("broken")
 
     async with Supervisor() as tasks:
         tasks.start("relay", failing())
-        await eventually(lambda: "relay" not in {task.get_name() for task in asyncio.all_tasks()}, what="the task is over")
+        await eventually(
+            lambda: "relay" not in {task.get_name() for task in asyncio.all_tasks()},
+            what="the task is over",
+        )
         with pytest.raises(TaskEnded, match="relay") as caught:
             await tasks.ended()
     assert str(caught.value.__cause__) == "broken"
@@ -331,8 +354,8 @@ def _turns(outcome: str) -> float:
 
 
 async def test_a_worker_outlives_what_goes_wrong() -> None:
-    """A turn that is deferred and one with a defect are counted and logged, the defect with an error id and its error, and the next
-    turn comes all the same.
+    """A turn that is deferred and one with a defect are counted and logged, the defect with an
+    error id and its error, and the next turn comes all the same.
     """
     before = {outcome: _turns(outcome) for outcome in ("done", "deferred", "failed")}
     turns = iter([None, Deferred("CONTENTION", "busy"), ValueError("broken"), None, None])
@@ -350,7 +373,11 @@ async def test_a_worker_outlives_what_goes_wrong() -> None:
         async with Supervisor() as tasks:
             tasks.start("sample", every(0.01, action, "sample"))
             await asyncio.wait_for(ended.wait(), 5)
-    assert {outcome: _turns(outcome) - count for outcome, count in before.items()} == {"done": 3, "deferred": 1, "failed": 1}
+    assert {outcome: _turns(outcome) - count for outcome, count in before.items()} == {
+        "done": 3,
+        "deferred": 1,
+        "failed": 1,
+    }
     deferred, failed = (line for line in log if line["event"].startswith("worker"))
     assert (deferred["log_level"], deferred["reason"]) == ("warning", "CONTENTION")
     assert (failed["log_level"], str(failed["exc_info"])) == ("error", "broken")
@@ -360,15 +387,27 @@ async def test_a_worker_outlives_what_goes_wrong() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "failures", "rest"),
-    [(1.0, 0, 1), (1.0, 1, 2), (1.0, 5, 32), (1.0, 6, 60), (1.0, 5_000, 60), (300.0, 0, 300), (300.0, 3, 300)],
+    [
+        (1.0, 0, 1),
+        (1.0, 1, 2),
+        (1.0, 5, 32),
+        (1.0, 6, 60),
+        (1.0, 5_000, 60),
+        (300.0, 0, 300),
+        (300.0, 3, 300),
+    ],
 )
 def test_a_worker_with_a_defect_slows_down(seconds: float, failures: int, rest: float) -> None:
-    """Defects in a row are tried again ever more slowly, once a minute at last, and never faster than the worker's pace."""
+    """Defects in a row are tried again ever more slowly, once a minute at last, and never faster
+    than the worker's pace.
+    """
     assert process._pause(seconds, failures) == rest
 
 
 async def test_a_worker_regains_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A success ends the row of failures; what is only deferred is no failure, nor is a database that is away."""
+    """A success ends the row of failures; what is only deferred is no failure, nor is a database
+    that is away.
+    """
     rows: list[int] = []
 
     def pause(_seconds: float, failures: int) -> float:

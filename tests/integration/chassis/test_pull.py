@@ -1,4 +1,6 @@
-"""An inbox whose broker, stream, consumer or connection goes away, and one that is slow, is ended, or is killed."""
+"""An inbox whose broker, stream, consumer or connection goes away, and one that is slow, is
+ended, or is killed.
+"""
 
 import asyncio
 import signal
@@ -22,7 +24,16 @@ from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.sample import store
 from tests.sample.events import SampleStatusChanged
-from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, names, publish, states
+from tests.sample.inbox import (
+    CONSUMER,
+    Handling,
+    all_acknowledged,
+    consuming,
+    failed,
+    names,
+    publish,
+    states,
+)
 from tests.sample.processes import sample_process
 from tests.sample.store import history
 from tests.sample.writes import count
@@ -33,13 +44,19 @@ SUBJECTS = ["orders.sample.status_changed"]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server waits a second for an acknowledgement, and not thirty: what a dead connection has swallowed comes again soon."""
+    """The server waits a second for an acknowledgement, and not thirty: what a dead connection
+    has swallowed comes again soon.
+    """
     monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
     monkeypatch.setattr(inboxes, "TICK_S", 0.3)
 
 
-async def test_an_event_is_handled_as_soon_as_it_arrives(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """One at a time, and after a pause longer than a heartbeat: nobody waits for a full batch or for the end of a request."""
+async def test_an_event_is_handled_as_soon_as_it_arrives(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """One at a time, and after a pause longer than a heartbeat: nobody waits for a full batch or
+    for the end of a request.
+    """
     handling = Handling()
     took: list[float] = []
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
@@ -53,18 +70,24 @@ async def test_an_event_is_handled_as_soon_as_it_arrives(broker: Broker, engine:
     assert sorted(took)[len(took) // 2] < 0.4  # a heartbeat's time is 0.5 s, a request's 30 s
 
 
-async def test_a_batch_may_linger(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_batch_may_linger(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """A set that is not full waits a little for more, if so told: fewer and larger sets."""
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=0.3):
         await eventually(lambda: all_acknowledged(broker))
-        await asyncio.gather(*(publish(broker, SampleStatusChanged(version=number)) for number in range(10)))
+        await asyncio.gather(
+            *(publish(broker, SampleStatusChanged(version=number)) for number in range(10))
+        )
         await eventually(lambda: len(handling.seen) == 10)
     assert len(handling.sets) <= 3
 
 
 async def test_more_is_asked_for_before_the_last_has_come(broker: Broker) -> None:
-    """When half of what was asked for has come, a whole batch is owed again: sets neither dwindle to what was left, nor outgrow it."""
+    """When half of what was asked for has come, a whole batch is owed again: sets neither
+    dwindle to what was left, nor outgrow it.
+    """
     pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS, batch_size_max=10, linger_s=0.5)
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(9)))
     first = await pull.next()
@@ -76,7 +99,9 @@ async def test_more_is_asked_for_before_the_last_has_come(broker: Broker) -> Non
     await pull.close()
 
 
-async def test_a_batch_is_bounded(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_batch_is_bounded(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """A handler never gets more than a batch, however much waits."""
     handling = Handling()
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
@@ -92,7 +117,9 @@ async def test_a_batch_is_bounded(broker: Broker, engine: AsyncEngine, eventuall
 async def test_a_broker_that_comes_back_is_heard(
     own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, killed: bool
 ) -> None:
-    """Stopped or killed, and started again: the first event is here long before a request would end (30 s), and none is lost."""
+    """Stopped or killed, and started again: the first event is here long before a request would
+    end (30 s), and none is lost.
+    """
     handling = Handling()
     async with consuming(own_broker, engine, {SampleStatusChanged: handling}):
         first = await publish(own_broker, SampleStatusChanged(version=1))
@@ -106,8 +133,12 @@ async def test_a_broker_that_comes_back_is_heard(
         await eventually(lambda: all_acknowledged(own_broker))
 
 
-async def test_a_deleted_consumer_is_declared_again(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """The new one begins at the first message: every event comes again, under the same key, and nothing after it is missed."""
+async def test_a_deleted_consumer_is_declared_again(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The new one begins at the first message: every event comes again, under the same key, and
+    nothing after it is missed.
+    """
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         first = await publish(broker, SampleStatusChanged(version=1))
@@ -119,7 +150,9 @@ async def test_a_deleted_consumer_is_declared_again(broker: Broker, engine: Asyn
     assert handling.seen == {first: 2, second: 1}
 
 
-async def test_a_deleted_stream_is_made_again(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_deleted_stream_is_made_again(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """With its consumer: whoever publishes there is heard."""
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
@@ -132,7 +165,9 @@ async def test_a_deleted_stream_is_made_again(broker: Broker, engine: AsyncEngin
 
 
 async def test_a_stream_is_its_publisher_s_to_correct(nats_url: str, broker: Broker) -> None:
-    """A consumer with other limits than the publisher's leaves the stream as it is: the two would change it for ever."""
+    """A consumer with other limits than the publisher's leaves the stream as it is: the two
+    would change it for ever.
+    """
     listener = await connect(nats_url, name="listener", limits=Limits(max_bytes=2**20))
     pull = Pull(listener, "ORDERS", CONSUMER, SUBJECTS)
     await publish(broker, SampleStatusChanged(version=1))
@@ -147,16 +182,21 @@ async def test_a_stream_is_its_publisher_s_to_correct(nats_url: str, broker: Bro
 async def test_a_dead_connection_is_replaced(
     own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, cut: bool
 ) -> None:
-    """Frozen without a word, or reset: the inbox goes on over another one. What the dead one had in hand comes again."""
+    """Frozen without a word, or reset: the inbox goes on over another one. What the dead one had
+    in hand comes again.
+    """
     handling = Handling()
     async with Proxy(own_nats.port).serving() as proxy:
-        broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5)
+        broker = await connect(
+            f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5
+        )
         async with consuming(broker, engine, {SampleStatusChanged: handling}):
             await publish(own_broker, SampleStatusChanged(version=1))
             await eventually(lambda: handling.settled)
             proxy.cut() if cut else proxy.freeze()
             second = await publish(own_broker, SampleStatusChanged(version=2))
-            await eventually(lambda: second in handling.settled, timeout_s=30)  # that it goes on is what is promised, not how soon
+            # that it goes on is what is promised, not how soon
+            await eventually(lambda: second in handling.settled, timeout_s=30)
         await broker.close()
 
 
@@ -164,8 +204,11 @@ async def test_a_dead_connection_is_replaced(
 async def test_what_is_in_hand_is_not_given_to_others(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A handler may take longer than the server waits: it hears that the events are being worked on, and those behind them as well."""
-    monkeypatch.setattr(streams, "ACK_WAIT_S", 2.0)  # ticks that come late on a slow machine are not ticks that fail
+    """A handler may take longer than the server waits: it hears that the events are being worked
+    on, and those behind them as well.
+    """
+    # ticks that come late on a slow machine are not ticks that fail
+    monkeypatch.setattr(streams, "ACK_WAIT_S", 2.0)
     go, handling, other = asyncio.Event(), Handling(), Handling()
 
     async def slow(deliveries: Any) -> Any:
@@ -183,9 +226,14 @@ async def test_what_is_in_hand_is_not_given_to_others(
     assert set((handling.seen + other.seen).values()) == {1}
 
 
-async def test_a_request_is_given_its_time(broker: Broker, eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is owed before anything was asked for: the first heartbeats are waited for, and the connection is not begun anew."""
-    monkeypatch.setattr(pulls, "SILENCE_S", 4.0)  # a machine that halts for a while has missed no heartbeat
+async def test_a_request_is_given_its_time(
+    broker: Broker, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is owed before anything was asked for: the first heartbeats are waited for, and
+    the connection is not begun anew.
+    """
+    # a machine that halts for a while has missed no heartbeat
+    monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
     pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS)
     waiting = asyncio.create_task(pull.next())
     await eventually(lambda: pull._outstanding)
@@ -198,10 +246,15 @@ async def test_a_request_is_given_its_time(broker: Broker, eventually: Eventuall
     await pull.close()
 
 
-async def test_a_request_that_ends_is_followed_by_another(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server lets a request go after its time, and says so: the next one takes its place, and nothing is begun anew."""
+async def test_a_request_that_ends_is_followed_by_another(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lets a request go after its time, and says so: the next one takes its place,
+    and nothing is begun anew.
+    """
     monkeypatch.setattr(pulls, "EXPIRES_S", 1.2)
-    monkeypatch.setattr(pulls, "SILENCE_S", 4.0)  # a machine that halts for a while has missed no heartbeat
+    # a machine that halts for a while has missed no heartbeat
+    monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
     pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS)
     await publish(broker, SampleStatusChanged(version=1))
     await pull.next()
@@ -250,8 +303,12 @@ async def delivered(broker: Broker, times: int) -> None:
     await subscription.unsubscribe()
 
 
-async def test_what_may_have_ended_its_consumer_goes_alone(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Delivered some times, and never answered: one of the set may be deadly. Each goes alone, so that the others live."""
+async def test_what_may_have_ended_its_consumer_goes_alone(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Delivered some times, and never answered: one of the set may be deadly. Each goes alone,
+    so that the others live.
+    """
     for number in range(3):
         await publish(broker, SampleStatusChanged(version=number))
     await delivered(broker, SUSPECT)
@@ -261,22 +318,33 @@ async def test_what_may_have_ended_its_consumer_goes_alone(broker: Broker, engin
     assert [len(s) for s in handling.sets] == [1, 1, 1]
 
 
-async def test_what_is_deferred_stays_together(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_what_is_deferred_stays_together(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """Delivered often because it was deferred: that is no reason to be suspected."""
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
     later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: later}):
-        await eventually(lambda: min(later.seen[event_id] for event_id in ids) > SUSPECT + 1, timeout_s=15)
-    async with engine.begin() as connection:  # all three are parked by now, and each has a next-try time of its own
-        await connection.execute(update(store.failed_events).values(next_try_time=func.clock_timestamp()))
+        await eventually(
+            lambda: min(later.seen[event_id] for event_id in ids) > SUSPECT + 1, timeout_s=15
+        )
+    # all three are parked by now, and each has a next-try time of its own
+    async with engine.begin() as connection:
+        await connection.execute(
+            update(store.failed_events).values(next_try_time=func.clock_timestamp())
+        )
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: set(handling.settled) == set(ids), timeout_s=15)
     assert [len(s) for s in handling.sets] == [3]
 
 
-async def test_what_ends_its_consumer_again_and_again_is_given_up(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Before it is handled once more it stands in failed_events: should the process end again, the event is terminated the next time."""
+async def test_what_ends_its_consumer_again_and_again_is_given_up(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Before it is handled once more it stands in failed_events: should the process end again,
+    the event is terminated the next time.
+    """
     event_id = await publish(broker, SampleStatusChanged())
     await delivered(broker, HOPELESS)
     seen: list[dict[Any, str]] = []
@@ -302,12 +370,17 @@ async def test_what_ends_its_consumer_again_and_again_is_given_up(broker: Broker
 async def test_a_crash_between_effect_and_acknowledgement(
     sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Killed there, the event comes again to the next process, which finds its claim: one effect, and the acknowledgement."""
+    """Killed there, the event comes again to the next process, which finds its claim: one
+    effect, and the acknowledgement.
+    """
     with sample_process(sample_url, nats_url, "pay", "3", crash_at="inbox.handled") as crashing:
         assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
     assert await count(engine, history, history.c.new == "confirmed") >= 1
     with sample_process(sample_url, nats_url):
         await eventually(lambda: all_acknowledged(broker), timeout_s=20)
     told = await broker.streams.stream_info("ORDERS", subjects_filter="orders.sample.noted")
-    assert await count(engine, history, history.c.new == "confirmed") == (told.state.subjects or {})["orders.sample.noted"]
+    assert (
+        await count(engine, history, history.c.new == "confirmed")
+        == (told.state.subjects or {})["orders.sample.noted"]
+    )
     assert await failed(engine) == []

@@ -1,4 +1,6 @@
-"""A stream that was lost or rolled back: what the outbox has is published again, from there, and nothing else."""
+"""A stream that was lost or rolled back: what the outbox has is published again, from there, and
+nothing else.
+"""
 
 import asyncio
 import contextlib
@@ -22,7 +24,17 @@ from chassis.rebuild import Rebuild
 from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from chassis.tables import SHARDS
 from devstack.nats import Nats
-from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
+from tests.sample.relaying import (
+    none_waits,
+    published,
+    relay,
+    republished,
+    rows_read,
+    running,
+    shipped,
+    versions,
+    waiting,
+)
 from tests.sample.store import outbox, stream_positions
 from tests.sample.writes import placed
 from tests.support import Eventually, measured
@@ -30,7 +42,9 @@ from tests.support import Eventually, measured
 
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay does not look at the stream while it runs: only the answers to what it publishes tell."""
+    """The relay does not look at the stream while it runs: only the answers to what it publishes
+    tell.
+    """
     monkeypatch.setattr(rebuild, "CHECK_S", 3600.0)
 
 
@@ -40,9 +54,15 @@ async def told(broker: Broker) -> dict[str, list[int]]:
 
 
 async def test_a_deleted_stream_is_published_again(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody publishes, and the stream goes: at its next look the relay makes it again, with all that it had."""
+    """Nobody publishes, and the stream goes: at its next look the relay makes it again, with all
+    that it had.
+    """
     monkeypatch.setattr(rebuild, "CHECK_S", 0.1)
     async with running(relay(database, broker, poll_s=0.1)):
         ids = await placed(database, 10)
@@ -61,8 +81,12 @@ async def _has(broker: Broker, number: int) -> bool:
 
 
 @pytest.mark.usefixtures("unwatched")
-async def test_the_stream_s_answer_tells_of_a_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """What comes new must stand behind all that is marked; it stands before: so that is gone, and is published again."""
+async def test_the_stream_s_answer_tells_of_a_loss(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """What comes new must stand behind all that is marked; it stands before: so that is gone,
+    and is published again.
+    """
     async with running(relay(database, broker)):
         ids = await placed(database, 10)
         await eventually(lambda: none_waits(engine))
@@ -77,7 +101,9 @@ async def test_the_stream_s_answer_tells_of_a_loss(database: Database, broker: B
 
 
 @pytest.mark.usefixtures("unwatched")
-async def test_a_missing_stream_is_made(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_missing_stream_is_made(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """Publishing finds no stream: it is made, as declared, and everything goes there."""
     async with running(relay(database, broker)):
         await placed(database, 3)
@@ -89,9 +115,16 @@ async def test_a_missing_stream_is_made(database: Database, broker: Broker, engi
 
 
 async def test_a_stream_that_was_rolled_back_is_published_from_there(
-    database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, tmp_path: Path
+    database: Database,
+    own_nats: Nats,
+    own_broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    tmp_path: Path,
 ) -> None:
-    """The server comes back with an older copy of its disk: what came after is published again, what stood before is not."""
+    """The server comes back with an older copy of its disk: what came after is published again,
+    what stood before is not.
+    """
     async with running(relay(database, own_broker)):
         ids = await placed(database, 5)
         await eventually(lambda: none_waits(engine))
@@ -110,18 +143,28 @@ async def test_a_stream_that_was_rolled_back_is_published_from_there(
     assert {order: sorted(said) for order, said in (await versions(own_broker)).items()} == {
         str(order): [1] if order in later else [1, 2, 3, 4] for order in [*ids, *later]
     }
-    assert [m.headers and m.headers["ce-subject"] for m in await published(own_broker)][:5] == [str(o) for o in await _in_order(engine, 5)]
+    assert [m.headers and m.headers["ce-subject"] for m in await published(own_broker)][:5] == [
+        str(o) for o in await _in_order(engine, 5)
+    ]
 
 
 async def _in_order(engine: AsyncEngine, number: int) -> list[str]:
     async with engine.connect() as connection:
-        return list((await connection.execute(select(outbox.c.aggregate).order_by(outbox.c.stream_seq).limit(number))).scalars())
+        return list(
+            (
+                await connection.execute(
+                    select(outbox.c.aggregate).order_by(outbox.c.stream_seq).limit(number)
+                )
+            ).scalars()
+        )
 
 
 async def test_who_published_after_a_loss_and_died_hides_nothing(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The new stream has some events where the outbox has others: both are compared, event by event, down to where they agree."""
+    """The new stream has some events where the outbox has others: both are compared, event by
+    event, down to where they agree.
+    """
     async with running(relay(database, broker)):
         await placed(database, 6)
         await eventually(lambda: none_waits(engine))
@@ -138,9 +181,15 @@ async def test_who_published_after_a_loss_and_died_hides_nothing(
 
 
 async def test_what_still_agrees_is_left_alone(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An event that is in the stream where it is marked is not published again, whatever became of those after it."""
+    """An event that is in the stream where it is marked is not published again, whatever became
+    of those after it.
+    """
     monkeypatch.setattr(rebuild, "PAGE", 2)
     async with running(relay(database, broker)):
         await placed(database, 8)
@@ -152,7 +201,9 @@ async def test_what_still_agrees_is_left_alone(
     for row in rows[:2]:  # so far it is as it was
         await broker.publish(row.subject, row.payload, headers(row, "sample"), stream="ORDERS")
     for number in range(5):
-        await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS")
+        await broker.publish(
+            "orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS"
+        )
     before = republished()
     async with running(relay(database, broker)):
         await eventually(lambda: _has(broker, 13))
@@ -170,19 +221,27 @@ async def test_a_new_stream_that_has_grown_beyond_the_old_one_is_noticed(
     await broker.streams.delete_stream("ORDERS")
     await broker.ensure_streams()
     for number in range(8):
-        await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS")
+        await broker.publish(
+            "orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS"
+        )
     async with running(relay(database, broker)):
         await eventually(lambda: _has(broker, 11))
         await eventually(lambda: none_waits(engine))
 
 
-async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A stream lets go of its oldest messages: that is no loss, also where it is empty in the end."""
+async def test_what_has_grown_old_is_not_lost(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A stream lets go of its oldest messages: that is no loss, also where it is empty in the
+    end.
+    """
     async with running(relay(database, broker)):
         await placed(database, 5)
         await eventually(lambda: none_waits(engine))
     async with engine.begin() as connection:
-        await connection.execute(update(outbox).values(create_time=outbox.c.create_time - timedelta(seconds=MAX_AGE_S)))
+        await connection.execute(
+            update(outbox).values(create_time=outbox.c.create_time - timedelta(seconds=MAX_AGE_S))
+        )
     await broker.streams.purge_stream("ORDERS")
     await relay(database, broker).drain()
     before = republished()
@@ -198,8 +257,9 @@ async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker
 async def test_what_was_purged_is_published_again(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, kept: int
 ) -> None:
-    """All messages are taken out, or all but the last: they are too young to have gone by themselves. The broker takes their ids for
-    repeats until its window has passed: then they are there again, under the same ids.
+    """All messages are taken out, or all but the last: they are too young to have gone by
+    themselves. The broker takes their ids for repeats until its window has passed: then they are
+    there again, under the same ids.
     """
     async with running(relay(database, broker)):
         await placed(database, 5)
@@ -219,10 +279,15 @@ async def test_what_was_purged_is_published_again(
 
 @pytest.mark.usefixtures("short_window")
 async def test_what_is_lost_later_is_noticed_too(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A relay compares only what is new, page by page, and all where the stream is another. Purged once and again, deleted in between,
-    with all that is there already compared: each time everything is published again, in order.
+    """A relay compares only what is new, page by page, and all where the stream is another.
+    Purged once and again, deleted in between, with all that is there already compared: each time
+    everything is published again, in order.
     """
     monkeypatch.setattr(rebuild, "CHECK_S", 0.05)
     monkeypatch.setattr(rebuild, "PAGE", 3)
@@ -231,7 +296,12 @@ async def test_what_is_lost_later_is_noticed_too(
         ids = await placed(database, 5)
         await shipped(database, ids)
         await eventually(lambda: none_waits(engine))
-        for lose in (broker.streams.purge_stream, broker.streams.purge_stream, broker.streams.delete_stream, broker.streams.purge_stream):
+        for lose in (
+            broker.streams.purge_stream,
+            broker.streams.purge_stream,
+            broker.streams.delete_stream,
+            broker.streams.purge_stream,
+        ):
             await lose("ORDERS")
             await eventually(lambda: _has(broker, 20))
             await eventually(lambda: none_waits(engine))
@@ -241,15 +311,19 @@ async def test_what_is_lost_later_is_noticed_too(
 async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
     database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day's events have grown old, more than can be read in the time of a statement: no look reads more than a page of them, none is
-    read again, and what was purged behind them is found in the end.
+    """A day's events have grown old, more than can be read in the time of a statement: no look
+    reads more than a page of them, none is read again, and what was purged behind them is found
+    in the end.
     """
     monkeypatch.setattr(rebuild, "PAGE", 500)
     number = 20_000
     await _old(engine, number)
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
     assert (await broker.ensure_stream("ORDERS")).first_seq == number + 1
-    looks, shards = Rebuild(outbox, stream_positions, broker, "ORDERS", "sample"), frozenset(range(SHARDS))
+    looks, shards = (
+        Rebuild(outbox, stream_positions, broker, "ORDERS", "sample"),
+        frozenset(range(SHARDS)),
+    )
     before = republished()
     async with engine.connect() as connection:
         while not looks.whole:
@@ -266,12 +340,14 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
 
 
 async def _old(engine: AsyncEngine, number: int) -> None:
-    """So many rows that were published and have grown old, and one that was published after them and is young."""
+    """So many rows that were published and have grown old, and one that was published after them
+    and is young.
+    """
     rows = (
-        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type, payload, stream_seq) "
-        "select clock_timestamp() - "
-        f"case when i < {number} then interval '14 days' else interval '1 hour' end, i % 16, gen_random_uuid(), "
-        f"gen_random_uuid(), 1, 'orders.x', 'x', '', i from generate_series(1, {number}) i"
+        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
+        f" payload, stream_seq) select clock_timestamp() - case when i < {number} then interval '14"
+        " days' else interval '1 hour' end, i % 16, gen_random_uuid(), gen_random_uuid(), 1,"
+        f" 'orders.x', 'x', '', i from generate_series(1, {number}) i"
     )
     async with engine.begin() as connection:
         await connection.execute(text(rows))
@@ -279,9 +355,15 @@ async def _old(engine: AsyncEngine, number: int) -> None:
 
 
 @pytest.mark.usefixtures("short_window")
-async def test_a_gap_is_filled(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Messages are gone from the middle, as a damaged disk may lose them; the ends stand. What is missing is published again, once."""
-    await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": "a stranger's"}, stream="ORDERS")
+async def test_a_gap_is_filled(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Messages are gone from the middle, as a damaged disk may lose them; the ends stand. What
+    is missing is published again, once.
+    """
+    await broker.publish(
+        "orders.sample.noted", b"", {"Nats-Msg-Id": "a stranger's"}, stream="ORDERS"
+    )
     async with running(relay(database, broker)):
         await placed(database, 6)
         await eventually(lambda: none_waits(engine))
@@ -296,7 +378,10 @@ async def test_a_gap_is_filled(database: Database, broker: Broker, engine: Async
     assert republished() - before == 4
     async with engine.connect() as connection:
         marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
-    stands = {str(row.event_id): (await broker.streams.get_msg("ORDERS", row.stream_seq)).headers for row in marks}
+    stands = {
+        str(row.event_id): (await broker.streams.get_msg("ORDERS", row.stream_seq)).headers
+        for row in marks
+    }
     assert ids <= set(stands)
     assert all(headers and headers["ce-id"] == event_id for event_id, headers in stands.items())
 
@@ -306,7 +391,9 @@ async def _event_ids(engine: AsyncEngine) -> set[str]:
         return set(map(str, (await connection.execute(select(outbox.c.event_id))).scalars()))
 
 
-async def test_two_relays_rebuild_one_stream(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_two_relays_rebuild_one_stream(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """Both notice, both mend: in the end everything stands in the stream, once for each event."""
     async with running(relay(database, broker, poll_s=0.05), relay(database, broker, poll_s=0.05)):
         ids = await placed(database, 30)
@@ -321,9 +408,9 @@ async def test_two_relays_rebuild_one_stream(database: Database, broker: Broker,
 async def test_new_events_do_not_wait_for_a_rebuild(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The stream has lost 1,500 events. What is new meanwhile is published behind some hundred of them,
-    behind those of its own aggregate in any case; and no more than LOST_RATE a second are published
-    again, which a gauge shows.
+    """The stream has lost 1,500 events. What is new meanwhile is published behind some hundred
+    of them, behind those of its own aggregate in any case; and no more than LOST_RATE a second
+    are published again, which a gauge shows.
     """
     number = 1500
     async with running(relay(database, broker, poll_s=0.05)):
@@ -345,7 +432,9 @@ async def test_new_events_do_not_wait_for_a_rebuild(
         await eventually(lambda: _has(broker, number + 4), timeout_s=60)
         await eventually(lambda: none_waits(engine))
         took_s = time.monotonic() - began
-        await eventually(lambda: REGISTRY.get_sample_value("outbox_comparison_left", {"stream": "ORDERS"}) == 0)
+        await eventually(
+            lambda: REGISTRY.get_sample_value("outbox_comparison_left", {"stream": "ORDERS"}) == 0
+        )
     assert took_s >= (number - 3 * rebuild.LOST_MAX) / rebuild.LOST_RATE
     assert (await versions(broker))[str(old[-1])] == [1, 2, 3, 4]
     assert republished() - before == number
@@ -400,7 +489,9 @@ async def _hot(engine: AsyncEngine, number: int) -> UUID:
 
 async def _rows(engine: AsyncEngine, aggregates: list[UUID]) -> Sequence[Row[tuple[object, ...]]]:
     async with engine.connect() as connection:
-        return (await connection.execute(select(outbox).where(outbox.c.aggregate.in_(aggregates)))).all()
+        return (
+            await connection.execute(select(outbox).where(outbox.c.aggregate.in_(aggregates)))
+        ).all()
 
 
 async def _marked(engine: AsyncEngine, aggregates: list[UUID]) -> bool:

@@ -1,4 +1,6 @@
-"""The relay: everything that was committed is published, in each aggregate's order, whoever fails. Losses: test_rebuild.py."""
+"""The relay: everything that was committed is published, in each aggregate's order, whoever
+fails. Losses: test_rebuild.py.
+"""
 
 import asyncio
 import random
@@ -27,20 +29,33 @@ from chassis.stream import MESSAGE_BYTES_MAX, Broker
 from chassis.stream import connect as connect_broker
 from chassis.tables import SHARDS
 from devstack.nats import Nats
-from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
+from tests.sample.relaying import (
+    none_waits,
+    published,
+    relay,
+    republished,
+    rows_read,
+    running,
+    shipped,
+    versions,
+    waiting,
+)
 from tests.sample.store import outbox
 from tests.sample.writes import count, placed
 from tests.support import Eventually, measured
 
 GONE = text(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sample relay' and datname = current_database()"
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sample relay'"
+    " and datname = current_database()"
 )
 
 
 async def test_an_event_is_published_with_its_attributes(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Headers say what it is, which event, of which aggregate, when, and within which trace; the row says where it stands."""
+    """Headers say what it is, which event, of which aggregate, when, and within which trace; the
+    row says where it stands.
+    """
     with trace.use_span(TracerProvider().get_tracer("test").start_span("checkout")):
         traceparent = telemetry.traceparent()
         [order] = await placed(database)
@@ -49,7 +64,11 @@ async def test_an_event_is_published_with_its_attributes(
     async with engine.connect() as connection:
         row = (await connection.execute(select(outbox))).one()
     [message] = await published(broker)
-    assert (message.subject, message.data, row.stream_seq) == ("orders.sample.status_changed", row.payload, 1)
+    assert (message.subject, message.data, row.stream_seq) == (
+        "orders.sample.status_changed",
+        row.payload,
+        1,
+    )
     assert message.headers
     assert {k: v for k, v in message.headers.items() if k != "Nats-Expected-Stream"} == {
         "Nats-Msg-Id": str(row.event_id),
@@ -70,7 +89,9 @@ async def test_an_event_is_published_with_its_attributes(
     assert datetime.fromisoformat(message.headers["ce-time"]) == row.create_time
 
 
-async def test_a_commit_wakes_the_relay(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_commit_wakes_the_relay(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """It does not wait for its next look, which is a minute away."""
     async with running(relay(database, broker, poll_s=60, session_timeout_s=120)):
         for _ in range(3):
@@ -93,7 +114,9 @@ async def test_what_nobody_told_of_is_found_by_looking(
 async def test_each_aggregate_is_published_in_order(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Whatever batches they fall into, an order's events stand in the stream in the order of its versions, each once."""
+    """Whatever batches they fall into, an order's events stand in the stream in the order of its
+    versions, each once.
+    """
     async with running(relay(database, broker, batch_size_max=7)):
         ids = await placed(database, 30)
         await asyncio.gather(*(shipped(database, ids[n::5]) for n in range(5)))
@@ -104,7 +127,9 @@ async def test_each_aggregate_is_published_in_order(
     assert sorted(seqs) == list(range(1, 121))
 
 
-async def test_aggregates_are_published_at_once(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_aggregates_are_published_at_once(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """One slow answer holds up its own aggregate alone."""
     ids = await placed(database, 3)
     plain, stuck, flying = broker.publish, asyncio.Event(), Counter[str]()
@@ -116,7 +141,8 @@ async def test_aggregates_are_published_at_once(database: Database, broker: Brok
         return await plain(subject, payload, headers, **rest)
 
     await shipped(database, ids)
-    broker.publish = slow  # type: ignore[method-assign]  # the one seam between the relay and the network
+    # the one seam between the relay and the network
+    broker.publish = slow  # type: ignore[method-assign]
     async with running(relay(database, broker)):
         await eventually(lambda: flying == {str(ids[0]): 4, str(ids[1]): 1, str(ids[2]): 4})
         stuck.set()
@@ -124,10 +150,15 @@ async def test_aggregates_are_published_at_once(database: Database, broker: Brok
 
 
 async def test_a_refused_event_stops_its_own_aggregate(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the stream will never take waits, and what follows it too; the others go on, however many such there are. A metric, and the
-    outbox's state as operators see it, name each aggregate that waits so, and why, until it waits no more.
+    """What the stream will never take waits, and what follows it too; the others go on, however
+    many such there are. A metric, and the outbox's state as operators see it, name each
+    aggregate that waits so, and why, until it waits no more.
     """
     monkeypatch.setattr(relaying, "MEASURE_S", 0.05)
     poisoned, fine = [uuid4() for _ in range(5)], await placed(database, 4)
@@ -153,10 +184,16 @@ async def test_a_refused_event_stops_its_own_aggregate(
         assert await waiting(engine) == 10
         await eventually(lambda: _blocked() == {str(p) for p in poisoned})
         refused = (await republish.stats()).refused
-        assert [(its.aggregate, its.size, its.type) for its in refused] == [(p, MESSAGE_BYTES_MAX, "x") for p in poisoned]
-        assert {its.refusal for its in refused} == {"MaxPayloadError: nats: maximum payload exceeded"}
+        assert [(its.aggregate, its.size, its.type) for its in refused] == [
+            (p, MESSAGE_BYTES_MAX, "x") for p in poisoned
+        ]
+        assert {its.refusal for its in refused} == {
+            "MaxPayloadError: nats: maximum payload exceeded"
+        }
         async with engine.begin() as connection:
-            await connection.execute(update(outbox).where(outbox.c.aggregate == poisoned[0]).values(payload=b"mended"))
+            await connection.execute(
+                update(outbox).where(outbox.c.aggregate == poisoned[0]).values(payload=b"mended")
+            )
         await eventually(lambda: _all_published(engine, poisoned[:1]))
         assert await waiting(engine) == 8
         await eventually(lambda: _blocked() == {str(p) for p in poisoned[1:]})
@@ -165,16 +202,30 @@ async def test_a_refused_event_stops_its_own_aggregate(
 
 def _blocked() -> set[str]:
     """The aggregates that the gauge of blocked ones names."""
-    samples = [sample for metric in REGISTRY.collect() if metric.name == "outbox_blocked_seconds" for sample in metric.samples]
+    samples = [
+        sample
+        for metric in REGISTRY.collect()
+        if metric.name == "outbox_blocked_seconds"
+        for sample in metric.samples
+    ]
     return {sample.labels["aggregate"] for sample in samples}
 
 
 async def _all_published(engine: AsyncEngine, aggregates: list[UUID]) -> bool:
-    return await count(engine, outbox, outbox.c.aggregate.in_(aggregates), outbox.c.stream_seq.is_(None)) == 0
+    return (
+        await count(
+            engine, outbox, outbox.c.aggregate.in_(aggregates), outbox.c.stream_seq.is_(None)
+        )
+        == 0
+    )
 
 
-async def test_a_failed_publication_ends_its_chain(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Nothing of an aggregate is published before what went before it: however often the broker fails, the order holds."""
+async def test_a_failed_publication_ends_its_chain(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Nothing of an aggregate is published before what went before it: however often the broker
+    fails, the order holds.
+    """
     plain, dice = broker.publish, random.Random(7)
 
     async def flaky(*arguments: Any, **rest: Any) -> Any:
@@ -185,7 +236,8 @@ async def test_a_failed_publication_ends_its_chain(database: Database, broker: B
             raise TimeoutError  # the stream has it, and nobody knows
         return ack
 
-    broker.publish = flaky  # type: ignore[method-assign]  # the one seam between the relay and the network
+    # the one seam between the relay and the network
+    broker.publish = flaky  # type: ignore[method-assign]
     ids = await placed(database, 5)
     await shipped(database, ids)
     async with running(relay(database, broker)):
@@ -194,9 +246,15 @@ async def test_a_failed_publication_ends_its_chain(database: Database, broker: B
 
 
 async def test_events_wait_while_the_broker_is_down(
-    database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    own_nats: Nats,
+    own_broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
 ) -> None:
-    """Orders are taken all the same; when the broker is back the backlog goes out, in order, and soon."""
+    """Orders are taken all the same; when the broker is back the backlog goes out, in order, and
+    soon.
+    """
     async with running(relay(database, own_broker)):
         ids = await placed(database, 5)
         await eventually(lambda: none_waits(engine))
@@ -208,7 +266,9 @@ async def test_events_wait_while_the_broker_is_down(
     assert await versions(own_broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
-async def test_a_lost_session_is_begun_anew(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_lost_session_is_begun_anew(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """The database ends the relay's connection: it takes another, its shards with it."""
     async with running(relay(database, broker)):
         await placed(database)
@@ -219,14 +279,18 @@ async def test_a_lost_session_is_begun_anew(database: Database, broker: Broker, 
         await eventually(lambda: none_waits(engine))
 
 
-async def test_a_drain_publishes_what_still_waits(database: Database, broker: Broker, engine: AsyncEngine) -> None:
+async def test_a_drain_publishes_what_still_waits(
+    database: Database, broker: Broker, engine: AsyncEngine
+) -> None:
     """At the end of a process: nothing is left for the next one, if there is time."""
     await shipped(database, await placed(database, 20))
     await relay(database, broker, batch_size_max=16).drain()
     assert await waiting(engine) == 0
 
 
-async def test_a_drain_leaves_to_others_what_is_theirs(database: Database, broker: Broker, engine: AsyncEngine, sample_url: str) -> None:
+async def test_a_drain_leaves_to_others_what_is_theirs(
+    database: Database, broker: Broker, engine: AsyncEngine, sample_url: str
+) -> None:
     """A shard that another replica owns is not published by the one that ends."""
     async with connect(sample_url, pool_size=0).connect() as other:
         shards = Shards(other)
@@ -237,7 +301,9 @@ async def test_a_drain_leaves_to_others_what_is_theirs(database: Database, broke
         assert await waiting(engine) == 5
 
 
-async def test_a_drain_is_bounded(database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine) -> None:
+async def test_a_drain_is_bounded(
+    database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine
+) -> None:
     """With no broker it gives up in time, and the events wait."""
     await placed(database, 5)
     own_nats.kill()
@@ -250,8 +316,9 @@ async def test_a_drain_is_bounded(database: Database, own_nats: Nats, own_broker
 async def test_a_drain_ends_also_where_nobody_hears_that_it_should(
     database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """nats-py swallows a cancellation now and then: the time is looked at as well. Here it does so while a drain, which has found its
-    stream lost, asks what is left of it: what is to be published again waits for the next process.
+    """nats-py swallows a cancellation now and then: the time is looked at as well. Here it does
+    so while a drain, which has found its stream lost, asks what is left of it: what is to be
+    published again waits for the next process.
     """
     swallowed = 0
 
@@ -268,7 +335,9 @@ async def test_a_drain_ends_also_where_nobody_hears_that_it_should(
     assert await waiting(engine) == 0
     await broker.streams.delete_stream("ORDERS")
     await broker.ensure_streams()
-    await broker.publish("orders.sample.status_changed", b"", {"Nats-Msg-Id": "another"}, stream="ORDERS")
+    await broker.publish(
+        "orders.sample.status_changed", b"", {"Nats-Msg-Id": "another"}, stream="ORDERS"
+    )
     await placed(database)
     monkeypatch.setattr(JetStreamContext, "get_msg", deaf)
     async with asyncio.timeout(20):
@@ -291,7 +360,11 @@ async def test_a_broker_of_nobody_is_no_reason_to_stop(
 
 
 async def test_an_idle_relay_rests(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was appended wakes it once, and not for ever."""
     idle, rounds = relay(database, broker, poll_s=0.1), 0
@@ -313,9 +386,15 @@ async def test_an_idle_relay_rests(
 
 
 async def test_measuring_leaves_time_for_publishing(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What waits is measured now and then, counted from the end of the last time: where that takes long, events go out in between."""
+    """What waits is measured now and then, counted from the end of the last time: where that
+    takes long, events go out in between.
+    """
     monkeypatch.setattr(relaying, "MEASURE_S", 0.2)
     slow, times = relay(database, broker, poll_s=0.01), list[tuple[float, float]]()
     plain = slow._measure
@@ -340,9 +419,10 @@ async def test_a_long_backlog_is_measured_by_its_beginning(
     """No more is read of what waits than the metric's text promises, and the oldest is among it."""
     monkeypatch.setattr(relaying, "COUNTED_MAX", 50)
     rows = (
-        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type, payload, stream_seq) "
-        f"select clock_timestamp() - interval '2 hours' + i * interval '1 ms', i % {SHARDS}, gen_random_uuid(), "
-        "gen_random_uuid(), 1, 'orders.x', 'x', '', case when i % 2 = 0 then i end from generate_series(1, 20000) i"
+        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
+        " payload, stream_seq) select clock_timestamp() - interval '2 hours' + i * interval '1"
+        f" ms', i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), 1, 'orders.x', 'x', '', case"
+        " when i % 2 = 0 then i end from generate_series(1, 20000) i"
     )
     async with engine.connect() as connection:
         await connection.execute(text(rows))
@@ -358,27 +438,37 @@ def _gauge(name: str) -> float:
     return measured(name, stream="ORDERS")
 
 
-async def test_a_repeat_s_place_is_no_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Published before and not marked: the stream tells the old place, which is behind others, and nothing else goes again."""
+async def test_a_repeat_s_place_is_no_loss(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Published before and not marked: the stream tells the old place, which is behind others,
+    and nothing else goes again.
+    """
 
     async with running(relay(database, broker, poll_s=0.1)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
         before = republished()
         async with engine.begin() as connection:
-            await connection.execute(update(outbox).where(outbox.c.stream_seq == 1).values(stream_seq=None))
+            await connection.execute(
+                update(outbox).where(outbox.c.stream_seq == 1).values(stream_seq=None)
+            )
         await eventually(lambda: none_waits(engine))
     assert republished() == before
     assert len(await published(broker)) == 3
 
 
-async def test_a_backlog_is_read_without_sorting_it(database: Database, broker: Broker, engine: AsyncEngine) -> None:
-    """However much waits, and however much is published: the next batch comes off one index in its order."""
+async def test_a_backlog_is_read_without_sorting_it(
+    database: Database, broker: Broker, engine: AsyncEngine
+) -> None:
+    """However much waits, and however much is published: the next batch comes off one index in
+    its order.
+    """
     number = 20_000
     rows = (
-        "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload, stream_seq) "
-        f"select i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), 1, 'orders.x', 'x', '', "
-        f"case when i % 2 = 0 then i end from generate_series(1, {number}) i"
+        "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload,"
+        f" stream_seq) select i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), 1, 'orders.x',"
+        f" 'x', '', case when i % 2 = 0 then i end from generate_series(1, {number}) i"
     )
     query = relay(database, broker)._read.compile(dialect=engine.dialect)
     async with engine.connect() as connection:

@@ -1,4 +1,6 @@
-"""Several relays: each shard has one owner, shares are even, and a crash or a freeze of one loses nothing."""
+"""Several relays: each shard has one owner, shares are even, and a crash or a freeze of one
+loses nothing.
+"""
 
 import asyncio
 import signal
@@ -37,8 +39,12 @@ async def are(engine: AsyncEngine, *expected: int) -> bool:
     return await shares(engine) == list(expected)
 
 
-async def test_replicas_share_the_shards_evenly(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Who comes gets a share, given up by those who have more; who goes leaves his to the others. Order holds, nothing goes twice."""
+async def test_replicas_share_the_shards_evenly(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Who comes gets a share, given up by those who have more; who goes leaves his to the
+    others. Order holds, nothing goes twice.
+    """
     relays = [relay(database, broker, poll_s=0.05) for _ in range(3)]
     plain, sent = broker.publish, Counter[str]()
 
@@ -46,7 +52,8 @@ async def test_replicas_share_the_shards_evenly(database: Database, broker: Brok
         sent[headers["ce-id"]] += 1
         return await plain(subject, payload, headers, **rest)
 
-    broker.publish = counted  # type: ignore[method-assign]  # the one seam between the relay and the network
+    # the one seam between the relay and the network
+    broker.publish = counted  # type: ignore[method-assign]
 
     ids = await placed(database, 20)
     async with running(relays[0]):
@@ -64,7 +71,9 @@ async def test_replicas_share_the_shards_evenly(database: Database, broker: Brok
 
 
 async def test_a_shard_has_one_owner(sample_url: str) -> None:
-    """Whatever the others do meanwhile, nobody owns what another one does; there may be more replicas than shards."""
+    """Whatever the others do meanwhile, nobody owns what another one does; there may be more
+    replicas than shards.
+    """
     connections = [await connect(sample_url, pool_size=0).connect() for _ in range(18)]
     shards = [Shards(connection) for connection in connections]
     for number, newcomer in enumerate(shards, start=1):
@@ -81,9 +90,16 @@ async def test_a_shard_has_one_owner(sample_url: str) -> None:
 
 
 async def test_a_frozen_owner_loses_its_shards(
-    database: Database, sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    sample_url: str,
+    nats_url: str,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
 ) -> None:
-    """The database has not heard of it for as long as a session may be silent (here 1 s): others take over; awake, it does no harm."""
+    """The database has not heard of it for as long as a session may be silent (here 1 s): others
+    take over; awake, it does no harm.
+    """
     with sample_process(sample_url, nats_url) as frozen:
         await eventually(lambda: are(engine, 16))
         began = time.monotonic()
@@ -99,19 +115,33 @@ async def test_a_frozen_owner_loses_its_shards(
     assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
-async def test_nobody_is_silent_for_15_seconds_and_keeps_his_shards(database: Database, broker: Broker) -> None:
-    """The test above has a session of 1 s; a relay as services run it has one that the database ends before 15 s of silence."""
+async def test_nobody_is_silent_for_15_seconds_and_keeps_his_shards(
+    database: Database, broker: Broker
+) -> None:
+    """The test above has a session of 1 s; a relay as services run it has one that the database
+    ends before 15 s of silence.
+    """
     async with relay(database, broker)._session() as (connection, _):
-        silence = "select setting::int from pg_settings where name = 'idle_session_timeout' and unit = 'ms'"
+        silence = (
+            "select setting::int from pg_settings where name = 'idle_session_timeout' and unit ="
+            " 'ms'"
+        )
         timeout_ms = (await connection.execute(text(silence))).scalar_one()
     assert 0 < timeout_ms < 15_000  # 0 would be for ever
 
 
 @pytest.mark.parametrize("point", ["database.committed:3", "outbox.published:2"])
 async def test_a_crash_loses_nothing(
-    sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually, point: str
+    sample_url: str,
+    nats_url: str,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    point: str,
 ) -> None:
-    """Killed between commit and publishing, or between publishing and marking: the next one goes on, and nothing stands twice."""
+    """Killed between commit and publishing, or between publishing and marking: the next one goes
+    on, and nothing stands twice.
+    """
     with sample_process(sample_url, nats_url, "orders", "20", crash_at=point) as crashing:
         assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
     left = await waiting(engine)
@@ -123,10 +153,16 @@ async def test_a_crash_loses_nothing(
     assert [v for said in (await versions(broker)).values() for v in said] == [1] * orders
 
 
-async def test_what_one_appends_another_finds_soon(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A commit wakes the relay of its own process, and the shard may be another's: among others a relay looks often."""
+async def test_what_one_appends_another_finds_soon(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A commit wakes the relay of its own process, and the shard may be another's: among others
+    a relay looks often.
+    """
     elsewhere = Database(engine, claims, Outbox(outbox, encode=event))
-    relays = [relay(each, broker, poll_s=0.1, session_timeout_s=120) for each in (database, elsewhere)]
+    relays = [
+        relay(each, broker, poll_s=0.1, session_timeout_s=120) for each in (database, elsewhere)
+    ]
     async with running(*relays):
         await eventually(lambda: are(engine, 8, 8))
         for each in relays:

@@ -1,4 +1,6 @@
-"""Operators' requests that come again: a lost answer, a crash on the way, two at once. Each has one effect, and no other events."""
+"""Operators' requests that come again: a lost answer, a crash on the way, two at once. Each has
+one effect, and no other events.
+"""
 
 import asyncio
 from typing import Any
@@ -21,9 +23,11 @@ REFUSED = api.FailedEventFilter(reason="ILLEGAL_TRANSITION")
 
 
 async def test_batch_discard_takes_a_filter_in_one_call(sample: Sample) -> None:
-    """3,001 events go in one call, the oldest first up to the limit; those of another reason, and those replayed, stay.
+    """3,001 events go in one call, the oldest first up to the limit; those of another reason, and
+    those replayed, stay.
 
-    A dry run counts them. A repeat of the request answers the same, and takes none that has come since.
+    A dry run counts them. A repeat of the request answers the same, and takes none that has come
+    since.
     """
     refused = [event(reason="ILLEGAL_TRANSITION") for _ in range(3_000)]
     await sample.table.record(refused)
@@ -31,12 +35,21 @@ async def test_batch_discard_takes_a_filter_in_one_call(sample: Sample) -> None:
     done = await sample.fail(event(FailedState.REPLAYED, reason="ILLEGAL_TRANSITION"), minutes=1)
     other = await sample.fail(event(), minutes=2)
     call = sample.failed_events.BatchDiscardFailedEvents
-    dry = await ask(call, api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=10_000, dry_run=True))
+    dry = await ask(
+        call,
+        api.BatchDiscardFailedEventsRequest(
+            request_id=str(uuid4()), filter=REFUSED, limit=10_000, dry_run=True
+        ),
+    )
     assert (dry.discarded_count, dry.more, len(dry.failed_events)) == (3_001, False, 100)
-    some = await ask(call, api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=1))
+    some = await ask(
+        call, api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=1)
+    )
     assert (some.discarded_count, some.more) == (1, True)
     assert (await sample.read(deferred)).state == DISCARDED  # the oldest
-    request = api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=10_000)
+    request = api.BatchDiscardFailedEventsRequest(
+        request_id=str(uuid4()), filter=REFUSED, limit=10_000
+    )
     answer = await ask(call, request)
     assert (answer.discarded_count, answer.more) == (3_000, False)
     new = await sample.fail(event(reason="ILLEGAL_TRANSITION"), minutes=3)
@@ -46,17 +59,25 @@ async def test_batch_discard_takes_a_filter_in_one_call(sample: Sample) -> None:
 
 
 async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
-    """The answer was lost, the same request comes again: it tells how the events of the first now stand, and handles none."""
+    """The answer was lost, the same request comes again: it tells how the events of the first
+    now stand, and handles none.
+    """
     orders = await placed(sample.ground.database, 3)
-    first, second, third = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
+    first, second, third = [
+        await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)
+    ]
     poison = await sample.fail(event(order=str(uuid4())), minutes=-1)
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=2)
     answers = [await ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(3)]
     for answer in answers:
-        assert [(UUID(e.event_id), e.state, e.attempts) for e in answer.failed_events] == [(poison, FAILED, 2)]
+        assert [(UUID(e.event_id), e.state, e.attempts) for e in answer.failed_events] == [
+            (poison, FAILED, 2)
+        ]
         assert (answer.tried_count, answer.replayed_count, answer.more) == (2, 1, True)
     assert {id_ for s in sample.paying.sets for id_ in s} == {poison, first}
-    assert await sample.are({poison: "failed", first: "replayed", second: "failed", third: "failed"})
+    assert await sample.are(
+        {poison: "failed", first: "replayed", second: "failed", third: "failed"}
+    )
 
 
 async def test_a_repeat_of_a_request_that_found_nothing_finds_nothing(sample: Sample) -> None:
@@ -68,8 +89,11 @@ async def test_a_repeat_of_a_request_that_found_nothing_finds_nothing(sample: Sa
     assert sample.paying.sets == []
 
 
-async def test_a_replay_that_was_killed_goes_on_with_the_same_events(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends when its events are chosen and none is handled: a repeat goes on with those, and takes no older one that has come since.
+async def test_a_replay_that_was_killed_goes_on_with_the_same_events(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends when its events are chosen and none is handled: a repeat goes on with those, and
+    takes no older one that has come since.
 
     One that was discarded meanwhile is let alone; one whose row is gone had its effect.
     """
@@ -88,7 +112,9 @@ async def test_a_replay_that_was_killed_goes_on_with_the_same_events(sample: Sam
     assert (await sample.discard(ids[0])).state == DISCARDED
     assert (await sample.replay(ids[1])).state == REPLAYED
     async with sample.engine.begin() as connection:
-        await connection.execute(delete(store.failed_events).where(store.failed_events.c.event_id == ids[2]))
+        await connection.execute(
+            delete(store.failed_events).where(store.failed_events.c.event_id == ids[2])
+        )
     rows = await count(sample.engine, store.history)
     for _ in range(2):
         answer = await ask(sample.failed_events.BatchReplayFailedEvents, request)
@@ -101,34 +127,58 @@ async def test_a_replay_that_was_killed_goes_on_with_the_same_events(sample: Sam
 
 
 async def test_a_repeated_replay_is_not_tried_again(sample: Sample) -> None:
-    """The event failed again, and the answer was lost: the repeat tells how it stands. Another request is another attempt."""
+    """The event failed again, and the answer was lost: the repeat tells how it stands. Another
+    request is another attempt.
+    """
     event_id = await sample.fail(event(order=str(uuid4())))
-    request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id))
+    request = api.ReplayFailedEventRequest(
+        request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id)
+    )
     for _ in range(2):
-        assert (await ask(sample.failed_events.ReplayFailedEvent, request)).failed_event.attempts == 2
+        assert (
+            await ask(sample.failed_events.ReplayFailedEvent, request)
+        ).failed_event.attempts == 2
     assert (await sample.replay(event_id)).attempts == 3
 
 
 async def test_a_repeated_discard_gives_up_nothing_new(sample: Sample) -> None:
-    """Discarded, replayed after all, and failed anew for another reason: the old request's repeat lets it stand."""
+    """Discarded, replayed after all, and failed anew for another reason: the old request's
+    repeat lets it stand.
+    """
     [order] = await placed(sample.ground.database)
     made = event(order=str(order))
-    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(await sample.fail(made)))
-    assert (await ask(sample.failed_events.DiscardFailedEvent, request)).failed_event.state == DISCARDED
+    request = api.DiscardFailedEventRequest(
+        request_id=str(uuid4()), consumer=CONSUMER, event_id=str(await sample.fail(made))
+    )
+    assert (
+        await ask(sample.failed_events.DiscardFailedEvent, request)
+    ).failed_event.state == DISCARDED
     assert (await sample.replay(made.event_id)).state == REPLAYED
     await sample.fail(made)
-    assert (await ask(sample.failed_events.DiscardFailedEvent, request)).failed_event.state == FAILED
+    assert (
+        await ask(sample.failed_events.DiscardFailedEvent, request)
+    ).failed_event.state == FAILED
     assert await sample.are({made.event_id: "failed"})
 
 
 async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
     """With another body it is refused, and nothing is done."""
     one, other = await sample.fail(event()), await sample.fail(event(), minutes=1)
-    calls, replay, discard = sample.failed_events, api.ReplayFailedEventRequest, api.DiscardFailedEventRequest
+    calls, replay, discard = (
+        sample.failed_events,
+        api.ReplayFailedEventRequest,
+        api.DiscardFailedEventRequest,
+    )
     names = [{"consumer": CONSUMER, "event_id": str(event_id)} for event_id in (one, other)]
     cases: list[tuple[Any, Any, Any]] = [
-        (calls.BatchReplayFailedEvents, *(api.BatchReplayFailedEventsRequest(limit=limit) for limit in (1, 2))),
-        (calls.BatchDiscardFailedEvents, *(api.BatchDiscardFailedEventsRequest(filter=REFUSED, limit=limit) for limit in (1, 2))),
+        (
+            calls.BatchReplayFailedEvents,
+            *(api.BatchReplayFailedEventsRequest(limit=limit) for limit in (1, 2)),
+        ),
+        (
+            calls.BatchDiscardFailedEvents,
+            *(api.BatchDiscardFailedEventsRequest(filter=REFUSED, limit=limit) for limit in (1, 2)),
+        ),
         (calls.ReplayFailedEvent, *(replay(**name) for name in names)),
         (calls.DiscardFailedEvent, *(discard(**name) for name in names)),
     ]
@@ -144,14 +194,25 @@ async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
 async def test_a_request_that_was_refused_has_not_used_its_id_up(sample: Sample) -> None:
     """There is no such event: the same request is done when it has come."""
     replayed, discarded = event(order=str((await placed(sample.ground.database))[0])), event()
-    replay = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(replayed.event_id))
-    discard = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(discarded.event_id))
-    for method, request in ((sample.failed_events.ReplayFailedEvent, replay), (sample.failed_events.DiscardFailedEvent, discard)):
+    replay = api.ReplayFailedEventRequest(
+        request_id=str(uuid4()), consumer=CONSUMER, event_id=str(replayed.event_id)
+    )
+    discard = api.DiscardFailedEventRequest(
+        request_id=str(uuid4()), consumer=CONSUMER, event_id=str(discarded.event_id)
+    )
+    for method, request in (
+        (sample.failed_events.ReplayFailedEvent, replay),
+        (sample.failed_events.DiscardFailedEvent, discard),
+    ):
         with pytest.raises(NotFound):
             await ask(method, request)
     await sample.table.record([replayed, discarded])
-    assert (await ask(sample.failed_events.ReplayFailedEvent, replay)).failed_event.state == REPLAYED
-    assert (await ask(sample.failed_events.DiscardFailedEvent, discard)).failed_event.state == DISCARDED
+    assert (
+        await ask(sample.failed_events.ReplayFailedEvent, replay)
+    ).failed_event.state == REPLAYED
+    assert (
+        await ask(sample.failed_events.DiscardFailedEvent, discard)
+    ).failed_event.state == DISCARDED
 
 
 async def test_two_at_once_choose_the_same(sample: Sample) -> None:
@@ -160,7 +221,9 @@ async def test_two_at_once_choose_the_same(sample: Sample) -> None:
     ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
     rows = await count(sample.engine, store.history)
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=3)
-    answers = await asyncio.gather(*(ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(4)))
+    answers = await asyncio.gather(
+        *(ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(4))
+    )
     assert [(answer.tried_count, answer.replayed_count) for answer in answers] == [(3, 3)] * 4
     assert await sample.listed(states=[REPLAYED]) == ids[:3]
     assert await count(sample.engine, store.history) == rows + 3

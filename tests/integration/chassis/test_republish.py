@@ -1,4 +1,6 @@
-"""Published events are published again because an operator wants it: in order, under their ids, without a second effect."""
+"""Published events are published again because an operator wants it: in order, under their ids,
+without a second effect.
+"""
 
 import asyncio
 import shutil
@@ -24,13 +26,24 @@ from chassis.stream import Broker
 from devstack.nats import Nats
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import Effects, all_acknowledged, consuming, failed
-from tests.sample.relaying import none_waits, published, relay, republished, running, shipped, waiting
+from tests.sample.relaying import (
+    none_waits,
+    published,
+    relay,
+    republished,
+    running,
+    shipped,
+    waiting,
+)
 from tests.sample.store import claims, outbox
 from tests.sample.writes import count, placed, someone_waits
 from tests.support import Eventually
 
 # Of this database alone: the server serves other tests at the same time.
-GONE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'outbox operators' and datname = current_database()"
+GONE = (
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'outbox"
+    " operators' and datname = current_database()"
+)
 
 
 def command(target: UUID = NOBODY) -> Claim:
@@ -39,7 +52,9 @@ def command(target: UUID = NOBODY) -> Claim:
 
 @pytest.fixture
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
-    """The stream remembers ids for a tenth of a second, and not for two minutes; what is given waits until it has forgotten all."""
+    """The stream remembers ids for a tenth of a second, and not for two minutes; what is given
+    waits until it has forgotten all.
+    """
     monkeypatch.setattr(streams, "DUPLICATE_WINDOW_S", 0.1)
     return partial(asyncio.sleep, 0.5)  # time itself is what has to pass
 
@@ -55,9 +70,15 @@ async def told(broker: Broker, order: UUID) -> list[tuple[str, int]]:
 
 
 async def test_an_aggregate_s_events_are_published_again_in_order(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, forgotten: Callable[[], Awaitable[None]]
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    forgotten: Callable[[], Awaitable[None]],
 ) -> None:
-    """All of one order, under the same ids, in the same order, behind what the stream has; nobody else's. Nothing looks lost then."""
+    """All of one order, under the same ids, in the same order, behind what the stream has;
+    nobody else's. Nothing looks lost then.
+    """
     async with running(relay(database, broker)):
         one, other = await placed(database, 2)
         await shipped(database, [one, other])
@@ -78,13 +99,17 @@ async def test_an_aggregate_s_events_are_published_again_in_order(
     assert (await broker.ensure_stream("ORDERS")).last_seq == 13
 
 
-async def test_the_times_are_those_of_the_outbox(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_the_times_are_those_of_the_outbox(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """From a time on, before another, of one aggregate or of all: what is given must all hold."""
     async with running(relay(database, broker)):
         one, other = await placed(database, 2)
         await eventually(lambda: none_waits(engine))
         async with engine.connect() as connection:
-            between: datetime = (await connection.execute(text("select clock_timestamp()"))).scalar_one()
+            between: datetime = (
+                await connection.execute(text("select clock_timestamp()"))
+            ).scalar_one()
         await shipped(database, [one])
         await eventually(lambda: none_waits(engine))
     counting = Republish(database).count
@@ -92,11 +117,20 @@ async def test_the_times_are_those_of_the_outbox(database: Database, broker: Bro
     assert await counting(Events(before=between)) == 2
     assert await counting(Events(aggregate=one, before=between)) == 1
     assert await counting(Events(aggregate=other, since=between)) == 0
-    assert await counting(Events(since=between - timedelta(hours=1), before=between + timedelta(hours=1))) == 5
+    assert (
+        await counting(
+            Events(since=between - timedelta(hours=1), before=between + timedelta(hours=1))
+        )
+        == 5
+    )
 
 
-async def test_what_is_asked_twice_is_done_once(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """The same request again, its answer having been lost: it tells how many still wait. Another one under its id is refused."""
+async def test_what_is_asked_twice_is_done_once(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The same request again, its answer having been lost: it tells how many still wait. Another
+    one under its id is refused.
+    """
     republish, same = Republish(database), command()
     async with running(relay(database, broker)):
         [order] = await placed(database)
@@ -113,7 +147,10 @@ async def test_what_is_asked_twice_is_done_once(database: Database, broker: Brok
 
 
 SLOW = (
-    """create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return null; end $$""",
+    """
+    create function slow() returns trigger language plpgsql
+    as $$ begin perform pg_sleep(0.5); return null; end $$
+    """,
     """create trigger slow after update on outbox for each statement execute function slow()""",
 )
 
@@ -129,19 +166,30 @@ async def hasty(database: Database, sample_url: str) -> AsyncIterator[Database]:
 async def test_it_may_take_longer_than_the_service_waits(
     database: Database, hasty: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The service's connections hang up after a tenth of a second, and end a statement then: to publish much again takes longer."""
+    """The service's connections hang up after a tenth of a second, and end a statement then: to
+    publish much again takes longer.
+    """
     async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
     async with engine.begin() as connection:
         for statement in SLOW:
             await connection.execute(text(statement))
-    assert await Republish(hasty).again(Events(since=datetime.now(UTC) - timedelta(hours=1)), command()) == 3
+    assert (
+        await Republish(hasty).again(
+            Events(since=datetime.now(UTC) - timedelta(hours=1)), command()
+        )
+        == 3
+    )
     assert await waiting(engine) == 3
 
 
-async def test_to_look_may_take_longer_too(hasty: Database, database: Database, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Numbers over all that is kept come late, and come, where the service's own statements would have been ended long ago."""
+async def test_to_look_may_take_longer_too(
+    hasty: Database, database: Database, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Numbers over all that is kept come late, and come, where the service's own statements
+    would have been ended long ago.
+    """
     await placed(database, 3)
     answers: list[Any] = []
     for look in (Republish(hasty).stats, partial(Republish(hasty).count, Events())):
@@ -149,7 +197,8 @@ async def test_to_look_may_take_longer_too(hasty: Database, database: Database, 
             await connection.execute(text("lock table outbox in access exclusive mode"))
             looking = asyncio.create_task(look())
             await eventually(lambda: someone_waits(engine))
-            await connection.execute(text("select pg_sleep(0.3)"))  # time itself is what has to pass
+            # time itself is what has to pass
+            await connection.execute(text("select pg_sleep(0.3)"))
         answers.append(await looking)
     stats, number = answers
     assert (stats.waiting, stats.kept, stats.highest, number) == (3, 3, 0, 0)
@@ -158,8 +207,14 @@ async def test_to_look_may_take_longer_too(hasty: Database, database: Database, 
 async def test_what_is_killed_half_way_is_asked_for_again(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A connection that is lost in the middle leaves nothing done and nothing claimed; the same request does all of it, once."""
-    republish, same, all_ = Republish(database), command(), Events(since=datetime.now(UTC) - timedelta(hours=1))
+    """A connection that is lost in the middle leaves nothing done and nothing claimed; the same
+    request does all of it, once.
+    """
+    republish, same, all_ = (
+        Republish(database),
+        command(),
+        Events(since=datetime.now(UTC) - timedelta(hours=1)),
+    )
     async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
@@ -182,7 +237,9 @@ async def test_what_is_killed_half_way_is_asked_for_again(
 async def test_an_old_partition_stays_until_its_events_are_published(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Events of a day that has had its time wait again: the day is not dropped before they are published, and then it is."""
+    """Events of a day that has had its time wait again: the day is not dropped before they are
+    published, and then it is.
+    """
     async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
@@ -205,14 +262,24 @@ async def test_no_effect_is_repeated(
     eventually: Eventually,
     forgotten: Callable[[], Awaitable[None]],
 ) -> None:
-    """Everything is published again, beyond the stream's own memory, and again: whoever had it answers with what it has done."""
+    """Everything is published again, beyond the stream's own memory, and again: whoever had it
+    answers with what it has done.
+    """
     effects = Effects(listener)
-    async with running(relay(database, broker)), consuming(broker, listener.engine, {SampleStatusChanged: effects}):
+    async with (
+        running(relay(database, broker)),
+        consuming(broker, listener.engine, {SampleStatusChanged: effects}),
+    ):
         await shipped(database, await placed(database, 5))
         await eventually(lambda: effects.handled == 20)
         for times in (2, 3):
             await forgotten()
-            assert await Republish(database).again(Events(since=datetime.now(UTC) - timedelta(hours=1)), command()) == 20
+            assert (
+                await Republish(database).again(
+                    Events(since=datetime.now(UTC) - timedelta(hours=1)), command()
+                )
+                == 20
+            )
             await eventually(partial(effects.has_handled, 20 * times))
         await eventually(lambda: all_acknowledged(broker))
     assert len(effects.keys) == 20
@@ -230,7 +297,9 @@ async def test_a_rollback_after_a_republication_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Republished rows have new marks, beyond those of younger events. The disk is rolled back to before: every event is there again."""
+    """Republished rows have new marks, beyond those of younger events. The disk is rolled back
+    to before: every event is there again.
+    """
     monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
         [one] = await placed(database)
@@ -250,7 +319,9 @@ async def test_a_rollback_after_a_republication_loses_nothing(
         own_nats.start()
         await eventually(lambda: _stand(own_broker, engine, 7), timeout_s=25)
     for order in (one, *later):
-        assert len({event_id for event_id, _ in await told(own_broker, order)}) == (4 if order == one else 1)
+        assert len({event_id for event_id, _ in await told(own_broker, order)}) == (
+            4 if order == one else 1
+        )
 
 
 async def _stand(broker: Broker, engine: AsyncEngine, number: int) -> bool:

@@ -41,7 +41,10 @@ from tests.support import eventually
 VIOLATION = Violation("SKU-1", "asked 3, left 1", "STOCK")
 # Every kind of failure, and the code that a client gets for it.
 FAILURES: list[tuple[Failure, str]] = [
-    (Refused("INSUFFICIENT_STOCK", "not enough", violations=[VIOLATION], sku="SKU-1"), "FAILED_PRECONDITION"),
+    (
+        Refused("INSUFFICIENT_STOCK", "not enough", violations=[VIOLATION], sku="SKU-1"),
+        "FAILED_PRECONDITION",
+    ),
     (Invalid("VALIDATION_FAILED", "bad", violations=[VIOLATION]), "INVALID_ARGUMENT"),
     (Reused("/sample.v1.SampleService/DoThing:1"), "INVALID_ARGUMENT"),
     (InvalidField("VALIDATION_FAILED", "bad", violations=[VIOLATION]), "INVALID_ARGUMENT"),
@@ -61,7 +64,9 @@ __all__ = ["plain_tracebacks"]  # a fixture of this module
 
 
 def _kinds() -> set[type[Failure]]:
-    """Failure's subclasses, all the way down; those of the chassis: what a client makes of them is its own."""
+    """Failure's subclasses, all the way down; those of the chassis: what a client makes of them
+    is its own.
+    """
     found, open_ = set(), [Failure]
     while open_:
         kinds = open_.pop().__subclasses__()
@@ -136,10 +141,15 @@ async def test_table_of_failures_is_whole() -> None:
 
 
 @EVERY_WAY
-@pytest.mark.parametrize(("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES])
-async def test_each_failure_is_its_status(sample: Sample, stub: Any, call: Any, failure: Failure, code: str) -> None:
-    """Whatever a handler raises of our tree, and whether it streams or not, the client gets its code and one ErrorInfo of our domain
-    with reason and metadata, BadRequest for a wrong request, PreconditionFailure for other violations, RetryInfo for what is deferred.
+@pytest.mark.parametrize(
+    ("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES]
+)
+async def test_each_failure_is_its_status(
+    sample: Sample, stub: Any, call: Any, failure: Failure, code: str
+) -> None:
+    """Whatever a handler raises of our tree, and whether it streams or not, the client gets its
+    code and one ErrorInfo of our domain with reason and metadata, BadRequest for a wrong
+    request, PreconditionFailure for other violations, RetryInfo for what is deferred.
     """
     sample.fail(failure)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -154,18 +164,31 @@ async def test_each_failure_is_its_status(sample: Sample, stub: Any, call: Any, 
         assert dict(info.metadata) == failure.metadata
     if failure.violations and isinstance(failure, Invalid):
         (field,) = details.pop("BadRequest").field_violations
-        assert (field.field, field.description, field.reason) == ("SKU-1", "asked 3, left 1", "STOCK")
+        assert (field.field, field.description, field.reason) == (
+            "SKU-1",
+            "asked 3, left 1",
+            "STOCK",
+        )
     elif failure.violations:
         (broken,) = details.pop("PreconditionFailure").violations
-        assert (broken.subject, broken.description, broken.type) == ("SKU-1", "asked 3, left 1", "STOCK")
+        assert (broken.subject, broken.description, broken.type) == (
+            "SKU-1",
+            "asked 3, left 1",
+            "STOCK",
+        )
     if isinstance(failure, Deferred):
-        assert details.pop("RetryInfo").retry_delay.ToTimedelta().total_seconds() == failure.retry_after_s
+        assert (
+            details.pop("RetryInfo").retry_delay.ToTimedelta().total_seconds()
+            == failure.retry_after_s
+        )
     assert not details
 
 
 @EVERY_WAY
 async def test_nobody_sees_an_exceptions_text(sample: Sample, stub: Any, call: Any) -> None:
-    """An exception that is no failure of ours is INTERNAL with an error id; its text is in the log beside that id and nowhere else."""
+    """An exception that is no failure of ours is INTERNAL with an error id; its text is in the
+    log beside that id and nowhere else.
+    """
     sample.fail(ValueError("customer Jane Doe"))
     with capture_logs() as log, pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(stub)
@@ -179,7 +202,9 @@ async def test_nobody_sees_an_exceptions_text(sample: Sample, stub: Any, call: A
 
 
 async def test_what_is_no_message_is_refused(server: Server) -> None:
-    """Bytes that are not the method's request are INVALID_ARGUMENT, and not gRPC's UNKNOWN with a parser's text."""
+    """Bytes that are not the method's request are INVALID_ARGUMENT, and not gRPC's UNKNOWN with
+    a parser's text.
+    """
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _raw(channel.unary_unary("/sample.v1.SampleService/GetThing"))(b"\xff\xff\xff")
@@ -188,7 +213,9 @@ async def test_what_is_no_message_is_refused(server: Server) -> None:
 
 
 async def test_a_wrong_answer_is_a_defect(sample: Sample) -> None:
-    """A handler that answers with what is no message is our defect: INTERNAL, and no Python in the message."""
+    """A handler that answers with what is no message is our defect: INTERNAL, and no Python in
+    the message.
+    """
 
     async def get(request: Any, context: Any) -> Any:
         return "just a text"
@@ -203,39 +230,64 @@ async def test_a_wrong_answer_is_a_defect(sample: Sample) -> None:
 
 
 async def test_each_bad_field_is_named(stub: Any) -> None:
-    """A request that breaks several bounds is refused once, with every field's path as one would write it, and its bound."""
+    """A request that breaks several bounds is refused once, with every field's path as one would
+    write it, and its bound.
+    """
     pb, _ = contract()
-    request = pb.GetThingRequest(parts=[pb.Part(name="ok", quantity=1), pb.Part(name="much too long")], places={"top": pb.Part(name="a")})
+    request = pb.GetThingRequest(
+        parts=[pb.Part(name="ok", quantity=1), pb.Part(name="much too long")],
+        places={"top": pb.Part(name="a")},
+    )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetThing(request, timeout=5)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     details = _details(caught.value)
     assert details["ErrorInfo"].reason == "VALIDATION_FAILED"
-    told = {violation.field: violation.description for violation in details["BadRequest"].field_violations}
+    told = {
+        violation.field: violation.description
+        for violation in details["BadRequest"].field_violations
+    }
     assert set(told) == {"thing_id", "parts[1].name", "parts[1].quantity", "places['top'].quantity"}
     assert "8" in told["parts[1].name"]
 
 
 @pytest.mark.parametrize("streams_answers", [False, True])
-async def test_each_message_of_a_request_stream_is_validated(sample: Sample, stub: Any, streams_answers: bool) -> None:
-    """The second message of a stream of requests that breaks its bound ends the call, with the field's name."""
+async def test_each_message_of_a_request_stream_is_validated(
+    sample: Sample, stub: Any, streams_answers: bool
+) -> None:
+    """The second message of a stream of requests that breaks its bound ends the call, with the
+    field's name.
+    """
     pb, _ = contract()
     if streams_answers:
-        call = stub.EchoThings([pb.EchoThingsRequest(thing_id="1"), pb.EchoThingsRequest()], timeout=5)
+        call = stub.EchoThings(
+            [pb.EchoThingsRequest(thing_id="1"), pb.EchoThingsRequest()], timeout=5
+        )
         assert await call.read()
         ended = call.read()
     else:
-        ended = stub.CollectThings([pb.CollectThingsRequest(thing_id="1"), pb.CollectThingsRequest()], timeout=5)
+        ended = stub.CollectThings(
+            [pb.CollectThingsRequest(thing_id="1"), pb.CollectThingsRequest()], timeout=5
+        )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ended
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert [violation.field for violation in _details(caught.value)["BadRequest"].field_violations] == ["thing_id"]
+    assert [
+        violation.field for violation in _details(caught.value)["BadRequest"].field_violations
+    ] == ["thing_id"]
 
 
 async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) -> None:
-    """With 500 violations the client still gets the status, of which it takes 8 KiB: as many as fit, and how many there are."""
-    violations = [Violation(f"Größe {number:03} \N{SNOWMAN}", "asked 1000, left 0", "INSUFFICIENT_STOCK") for number in range(500)]
-    sample.fail(Refused("INSUFFICIENT_STOCK", "not enough of " + "\N{SNOWMAN}" * 400, violations=violations))
+    """With 500 violations the client still gets the status, of which it takes 8 KiB: as many as
+    fit, and how many there are.
+    """
+    violations = [
+        Violation(f"Größe {number:03} \N{SNOWMAN}", "asked 1000, left 0", "INSUFFICIENT_STOCK")
+        for number in range(500)
+    ]
+    sample.fail(
+        Refused("INSUFFICIENT_STOCK", "not enough of " + "\N{SNOWMAN}" * 400, violations=violations)
+    )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _unary(stub)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -245,10 +297,15 @@ async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) 
 
 
 async def test_strict_deadlines(sample: Sample) -> None:
-    """A strict server refuses a call without a deadline, a stream too, and answers one that has it."""
+    """A strict server refuses a call without a deadline, a stream too, and answers one that has
+    it.
+    """
     async with serving(sample, strict_deadlines=True) as server, plain_stub(server) as stub:
         pb, _ = contract()
-        for call in (stub.GetThing(pb.GetThingRequest(thing_id="1")), stub.WatchThing(pb.WatchThingRequest(thing_id="1")).read()):
+        for call in (
+            stub.GetThing(pb.GetThingRequest(thing_id="1")),
+            stub.WatchThing(pb.WatchThingRequest(thing_id="1")).read(),
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -258,7 +315,9 @@ async def test_strict_deadlines(sample: Sample) -> None:
 
 
 async def test_the_callers_time_is_known_inside(sample: Sample, stub: Any) -> None:
-    """A handler sees what is left of its caller's deadline, in a stream as well; and a default when the caller named none."""
+    """A handler sees what is left of its caller's deadline, in a stream as well; and a default
+    when the caller named none.
+    """
     left: list[float | None] = []
 
     async def behave() -> str:
@@ -277,8 +336,12 @@ async def test_the_callers_time_is_known_inside(sample: Sample, stub: Any) -> No
     assert 29 < left[2] <= 30
 
 
-async def test_a_call_without_deadline_ends_all_the_same(sample: Sample, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call whose client named no deadline is ended after the server's own, as DEADLINE_EXCEEDED, and its handler with it."""
+async def test_a_call_without_deadline_ends_all_the_same(
+    sample: Sample, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call whose client named no deadline is ended after the server's own, as
+    DEADLINE_EXCEEDED, and its handler with it.
+    """
     monkeypatch.setattr("chassis.interceptors.DEFAULT_DEADLINE_S", 0.1)
     ended = asyncio.Event()
 
@@ -299,8 +362,8 @@ async def test_a_call_without_deadline_ends_all_the_same(sample: Sample, stub: A
 
 @pytest.mark.parametrize("call", [_unary, _stream])
 async def test_admission(sample: Sample, call: Any) -> None:
-    """The call over the limit is refused at once with RetryInfo, and admitted when another has ended; streams and unary calls do not
-    take each other's places.
+    """The call over the limit is refused at once with RetryInfo, and admitted when another has
+    ended; streams and unary calls do not take each other's places.
     """
     limits = Limits(calls_max=2, streams_max=2, drain_delay_s=0, drain_grace_s=2)
     free = asyncio.Event()
@@ -327,7 +390,9 @@ async def test_admission(sample: Sample, call: Any) -> None:
 
 
 async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
-    """A client that goes away frees its place: the handler is cancelled, and the next call is admitted."""
+    """A client that goes away frees its place: the handler is cancelled, and the next call is
+    admitted.
+    """
     limits = Limits(calls_max=1, streams_max=1, drain_delay_s=0, drain_grace_s=2)
     cancelled = asyncio.Event()
 
@@ -352,8 +417,8 @@ async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
 
 
 async def test_a_stream_that_nobody_reads_is_closed_in_its_own_task(sample: Sample) -> None:
-    """A watch whose reader has stopped reading, and then goes away, is closed where it runs and not by the garbage collector, in whose
-    hands its context would be another.
+    """A watch whose reader has stopped reading, and then goes away, is closed where it runs and
+    not by the garbage collector, in whose hands its context would be another.
     """
     tasks: list[asyncio.Task[Any] | None] = []
     closed = asyncio.Event()
@@ -368,7 +433,8 @@ async def test_a_stream_that_nobody_reads_is_closed_in_its_own_task(sample: Samp
             tasks.append(asyncio.current_task())
             closed.set()
 
-    sample.WatchThing = watch  # type: ignore[method-assign]  # more than a client takes without reading
+    # more than a client takes without reading
+    sample.WatchThing = watch  # type: ignore[method-assign]
     async with serving(sample) as server, plain_stub(server) as stub:
         call = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
         await call.read()
@@ -392,14 +458,20 @@ async def _no_longer(count: Callable[[], int]) -> None:
 
 
 async def test_a_taken_port_is_said_plainly(server: Server, sample: Sample) -> None:
-    """A second server on the address does not share it silently: it fails, and names the address and its variable."""
-    with pytest.raises(OSError, match=f"LISTEN_ADDRESS 127.0.0.1:{server.port} cannot be listened on"):
+    """A second server on the address does not share it silently: it fails, and names the address
+    and its variable.
+    """
+    with pytest.raises(
+        OSError, match=f"LISTEN_ADDRESS 127.0.0.1:{server.port} cannot be listened on"
+    ):
         async with serving(sample, f"127.0.0.1:{server.port}"):
             pass
 
 
 async def test_health_and_reflection(server: Server) -> None:
-    """Health tells of the whole and of each service, to callers without a deadline too; reflection answers under both its names."""
+    """Health tells of the whole and of each service, to callers without a deadline too;
+    reflection answers under both its names.
+    """
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         for name in ("", "sample.v1.SampleService"):
@@ -413,18 +485,29 @@ async def test_health_and_reflection(server: Server) -> None:
             )
             requests = [
                 reflection_pb2.ServerReflectionRequest(list_services=""),
-                reflection_pb2.ServerReflectionRequest(file_containing_symbol="sample.v1.SampleService"),
+                reflection_pb2.ServerReflectionRequest(
+                    file_containing_symbol="sample.v1.SampleService"
+                ),
             ]
             names, file = [answer async for answer in ask(iter(requests))]
             listed = {service.name for service in names.list_services_response.service}
-            assert listed == {"sample.v1.SampleService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+            assert listed == {
+                "sample.v1.SampleService",
+                "grpc.health.v1.Health",
+                "grpc.reflection.v1alpha.ServerReflection",
+            }
             assert file.file_descriptor_response.file_descriptor_proto
 
 
 async def test_reflection_can_be_switched_off(sample: Sample) -> None:
     """With reflection off nobody is told the contracts."""
-    async with serving(sample, reflect=False) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        ask = _raw(channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"))
+    async with (
+        serving(sample, reflect=False) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        ask = _raw(
+            channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask(iter([b""])).read()
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -434,13 +517,20 @@ async def test_channelz_tells_of_servers(sample: Sample) -> None:
     """With channelz on, a client is told about the process's servers."""
     from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 
-    async with serving(sample, channelz=True) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        answer = await channelz_pb2_grpc.ChannelzStub(channel).GetServers(channelz_pb2.GetServersRequest())
+    async with (
+        serving(sample, channelz=True) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        answer = await channelz_pb2_grpc.ChannelzStub(channel).GetServers(
+            channelz_pb2.GetServersRequest()
+        )
     assert answer.server
 
 
 async def test_a_drain_loses_no_call(sample: Sample) -> None:
-    """While a server drains, health says NOT_SERVING, calls are still answered for the delay, and one that is running is finished."""
+    """While a server drains, health says NOT_SERVING, calls are still answered for the delay,
+    and one that is running is finished.
+    """
     limits = Limits(drain_delay_s=1.5, drain_grace_s=5)
     free = asyncio.Event()
 
@@ -452,9 +542,12 @@ async def test_a_drain_loses_no_call(sample: Sample) -> None:
     async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
-            running = asyncio.ensure_future(stub.GetThing(contract()[0].GetThingRequest(thing_id="1")))
+            running = asyncio.ensure_future(
+                stub.GetThing(contract()[0].GetThingRequest(thing_id="1"))
+            )
             await eventually(lambda: sample.calls == 1)
-            await health.Check(health_pb2.HealthCheckRequest())  # connected: the delay is for the calls alone
+            # connected: the delay is for the calls alone
+            await health.Check(health_pb2.HealthCheckRequest())
             drain = asyncio.create_task(server.drain())
             await asyncio.sleep(0)
             for name in ("", "sample.v1.SampleService"):
@@ -471,7 +564,9 @@ async def test_a_drain_loses_no_call(sample: Sample) -> None:
 
 
 async def test_a_drain_ends_streams_at_once(sample: Sample) -> None:
-    """A watch that is open when the drain begins ends as UNAVAILABLE, DRAINING, long before the grace; its handler is closed."""
+    """A watch that is open when the drain begins ends as UNAVAILABLE, DRAINING, long before the
+    grace; its handler is closed.
+    """
     closed = asyncio.Event()
 
     async def behave() -> str:
@@ -482,7 +577,10 @@ async def test_a_drain_ends_streams_at_once(sample: Sample) -> None:
         return ""
 
     sample.behave = behave
-    async with serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=30)) as server, plain_stub(server) as stub:
+    async with (
+        serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=30)) as server,
+        plain_stub(server) as stub,
+    ):
         watch = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
         assert (await watch.read()).text == "first"
         await eventually(lambda: sample.calls == 1)
@@ -496,7 +594,9 @@ async def test_a_drain_ends_streams_at_once(sample: Sample) -> None:
 
 
 async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) -> None:
-    """A call that outlives the grace is aborted, and the drain returns only when its handler's `finally` is through."""
+    """A call that outlives the grace is aborted, and the drain returns only when its handler's
+    `finally` is through.
+    """
     steps: list[str] = []
 
     async def behave() -> str:
@@ -508,7 +608,10 @@ async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) ->
         return ""
 
     sample.behave = behave
-    async with serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=0.1)) as server, plain_stub(server) as stub:
+    async with (
+        serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=0.1)) as server,
+        plain_stub(server) as stub,
+    ):
         running = asyncio.create_task(_unary(stub))
         await eventually(lambda: sample.calls == 1)
         await server.drain()
@@ -519,7 +622,9 @@ async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) ->
 
 
 async def test_claimed_actor_reaches_the_handler(sample: Sample) -> None:
-    """A handler reads the call's own claimed actor, from the metadata ordermesh-actor; a call without one has none."""
+    """A handler reads the call's own claimed actor, from the metadata ordermesh-actor; a call
+    without one has none.
+    """
     seen: list[str | None] = []
 
     async def behave() -> str:
@@ -529,23 +634,41 @@ async def test_claimed_actor_reaches_the_handler(sample: Sample) -> None:
     sample.behave = behave
     async with serving(sample) as server, plain_stub(server) as stub:
         request = contract()[0].GetThingRequest(thing_id="1")
-        for metadata in ([("ordermesh-actor", "staff:7f3a")], [], [("ordermesh-actor", "customer:A-b_c.9")]):
+        for metadata in (
+            [("ordermesh-actor", "staff:7f3a")],
+            [],
+            [("ordermesh-actor", "customer:A-b_c.9")],
+        ):
             await stub.GetThing(request, timeout=5, metadata=metadata)
     assert seen == ["staff:7f3a", None, "customer:A-b_c.9"]
 
 
 @pytest.mark.parametrize(
     "values",
-    [["anna"], ["admin:anna"], ["staff:"], ["staff:" + "a" * 65], ["staff:anna b"], ["staff:a@b.de"], ["staff:a", "staff:b"]],
+    [
+        ["anna"],
+        ["admin:anna"],
+        ["staff:"],
+        ["staff:" + "a" * 65],
+        ["staff:anna b"],
+        ["staff:a@b.de"],
+        ["staff:a", "staff:b"],
+    ],
 )
 async def test_malformed_actor_is_refused(sample: Sample, values: list[str]) -> None:
-    """A claimed actor that breaks the pattern, or is given twice, is VALIDATION_FAILED and names the metadata key; no handler runs."""
+    """A claimed actor that breaks the pattern, or is given twice, is VALIDATION_FAILED and names
+    the metadata key; no handler runs.
+    """
     async with serving(sample) as server, plain_stub(server) as stub:
         metadata = [("ordermesh-actor", value) for value in values]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"), timeout=5, metadata=metadata)
+            await stub.GetThing(
+                contract()[0].GetThingRequest(thing_id="1"), timeout=5, metadata=metadata
+            )
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     details = _details(caught.value)
     assert details["ErrorInfo"].reason == "VALIDATION_FAILED"
-    assert [violation.field for violation in details["BadRequest"].field_violations] == ["ordermesh-actor"]
+    assert [violation.field for violation in details["BadRequest"].field_violations] == [
+        "ordermesh-actor"
+    ]
     assert sample.calls == 0

@@ -36,21 +36,39 @@ class Config(ServiceConfig):
     metrics_address: str = "127.0.0.1:0"
 
 
-async def test_a_stream_has_its_publisher_s_limits(sample_url: str, nats_url: str, eventually: Eventually) -> None:
-    """A service creates its stream as large as its settings say, and asks for as many copies. (The test's broker has only itself.)"""
+async def test_a_stream_has_its_publisher_s_limits(
+    sample_url: str, nats_url: str, eventually: Eventually
+) -> None:
+    """A service creates its stream as large as its settings say, and asks for as many copies.
+    (The test's broker has only itself.)
+    """
     settings = {"database_url": sample_url, "nats_url": nats_url}
     listener = await connect(nats_url, name="listener")
-    async with founded(Config.model_validate(settings | {"stream_replicas": 3}), store, stream_name="ORDERS", encode=store.event) as ground:
+    async with founded(
+        Config.model_validate(settings | {"stream_replicas": 3}),
+        store,
+        stream_name="ORDERS",
+        encode=store.event,
+    ) as ground:
         assert ground.broker.limits == Limits(replicas=3)
-    async with founded(Config.model_validate(settings | {"stream_bytes_max": 2**21}), store, stream_name="ORDERS", encode=store.event):
+    async with founded(
+        Config.model_validate(settings | {"stream_bytes_max": 2**21}),
+        store,
+        stream_name="ORDERS",
+        encode=store.event,
+    ):
         await eventually(lambda: _exists(listener))
     config = (await listener.streams.stream_info("ORDERS")).config
     assert (config.max_bytes, config.num_replicas) == (2**21, 1)
     await listener.close()
 
 
-async def test_tasks_end_before_the_channels_that_they_call_over(sample_url: str, nats_url: str, eventually: Eventually) -> None:
-    """At the end a task that is in the middle of something can still call: a closed channel would be taken for a defect of its event."""
+async def test_tasks_end_before_the_channels_that_they_call_over(
+    sample_url: str, nats_url: str, eventually: Eventually
+) -> None:
+    """At the end a task that is in the middle of something can still call: a closed channel
+    would be taken for a defect of its event.
+    """
     settings = {"database_url": sample_url, "nats_url": nats_url}
     states: list[grpc.ChannelConnectivity] = []
 
@@ -60,7 +78,9 @@ async def test_tasks_end_before_the_channels_that_they_call_over(sample_url: str
         finally:
             states.append(channel.get_state())
 
-    async with founded(Config.model_validate(settings), store, stream_name="ORDERS", encode=store.event) as ground:
+    async with founded(
+        Config.model_validate(settings), store, stream_name="ORDERS", encode=store.event
+    ) as ground:
         channel = await ground.channel("127.0.0.1:1", Breaker("peer"))
         ground.tasks.start("working", working(channel))
         await asyncio.sleep(0)  # it begins
@@ -68,19 +88,35 @@ async def test_tasks_end_before_the_channels_that_they_call_over(sample_url: str
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
-async def test_a_service_keeps_its_house(sample_url: str, nats_url: str, engine: AsyncEngine, eventually: Eventually) -> None:
-    """From its start on: the outbox has a partition for each of the coming days, and claims that nothing can come to again are gone."""
+async def test_a_service_keeps_its_house(
+    sample_url: str, nats_url: str, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """From its start on: the outbox has a partition for each of the coming days, and claims that
+    nothing can come to again are gone.
+    """
     async with engine.begin() as connection:
-        await connection.execute(insert(store.claims).values(key="old", digest=b"", target=NOBODY, claim_time=datetime.now(UTC) - 2 * KEPT))
+        await connection.execute(
+            insert(store.claims).values(
+                key="old", digest=b"", target=NOBODY, claim_time=datetime.now(UTC) - 2 * KEPT
+            )
+        )
 
     async def is_kept() -> bool:
         async with engine.connect() as connection:
-            days = await connection.execute(text("select count(*) from pg_inherits where inhparent = 'outbox'::regclass"))
-            return days.scalar_one() > 1 and (await connection.execute(select(store.claims))).first() is None
+            days = await connection.execute(
+                text("select count(*) from pg_inherits where inhparent = 'outbox'::regclass")
+            )
+            return (
+                days.scalar_one() > 1
+                and (await connection.execute(select(store.claims))).first() is None
+            )
 
     assert not await is_kept()
     async with founded(
-        Config.model_validate({"database_url": sample_url, "nats_url": nats_url}), store, stream_name="ORDERS", encode=store.event
+        Config.model_validate({"database_url": sample_url, "nats_url": nats_url}),
+        store,
+        stream_name="ORDERS",
+        encode=store.event,
     ):
         await eventually(is_kept)
 
@@ -93,12 +129,20 @@ async def _exists(broker: Broker) -> bool:
     return True
 
 
-GAUGES = ("outbox_waiting", "outbox_oldest_waiting_seconds", "outbox_comparison_left", "outbox_unknown_events", "failed_events")
+GAUGES = (
+    "outbox_waiting",
+    "outbox_oldest_waiting_seconds",
+    "outbox_comparison_left",
+    "outbox_unknown_events",
+    "failed_events",
+)
 
 
 @pytest.fixture
 def no_readings() -> None:
-    """No gauge has a value: services of other tests in this process ended without dropping theirs."""
+    """No gauge has a value: services of other tests in this process ended without dropping
+    theirs.
+    """
     for collector in REGISTRY._collector_to_names:
         if isinstance(collector, telemetry._Readings):
             collector.values.clear()
@@ -107,9 +151,15 @@ def no_readings() -> None:
 @pytest.mark.usefixtures("no_readings")
 @pytest.mark.parametrize("frozen", [False, True], ids=["cut", "frozen"])
 async def test_database_away_takes_its_gauges_along(
-    sample_url: str, nats_url: str, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, frozen: bool
+    sample_url: str,
+    nats_url: str,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    frozen: bool,
 ) -> None:
-    """While the database is away, `database_up` is 0 and what is read from it has no value; back again, all are there."""
+    """While the database is away, `database_up` is 0 and what is read from it has no value; back
+    again, all are there.
+    """
     for module, name in ((relay, "MEASURE_S"), (inbox, "SURVEY_S"), (probe, "PROBE_S")):
         monkeypatch.setattr(module, name, 0.1)
     url = make_url(sample_url)
@@ -120,7 +170,9 @@ async def test_database_away_takes_its_gauges_along(
             await ground.open([], {SampleNoted: _nothing})
 
             async def all_are_read() -> bool:
-                return _value("database_up") == 1 and all(_value(name) is not None for name in GAUGES)
+                return _value("database_up") == 1 and all(
+                    _value(name) is not None for name in GAUGES
+                )
 
             async def none_is_read() -> bool:
                 return _value("database_up") == 0 and all(_value(name) is None for name in GAUGES)
@@ -135,7 +187,10 @@ async def test_database_away_takes_its_gauges_along(
             with pytest.raises(Deferred) as caught:
                 async with ground.database.read() as connection:
                     await connection.execute(select(store.claims))
-            assert (caught.value.reason, caught.value.metadata["peer"]) == ("DEPENDENCY_UNAVAILABLE", "database")
+            assert (caught.value.reason, caught.value.metadata["peer"]) == (
+                "DEPENDENCY_UNAVAILABLE",
+                "database",
+            )
             proxy.target = target
             proxy.go()
             await eventually(all_are_read, timeout_s=60, what="all gauges are read again")
@@ -145,7 +200,9 @@ async def test_database_away_takes_its_gauges_along(
 async def test_broker_away_takes_its_gauges_along(
     sample_url: str, own_nats: Nats, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the broker is away, `broker_connected` is 0 and what is read from it has no value; the database's gauges stay."""
+    """While the broker is away, `broker_connected` is 0 and what is read from it has no value;
+    the database's gauges stay.
+    """
     monkeypatch.setattr(pull, "MEASURE_S", 0.1)
     monkeypatch.setattr(relay, "MEASURE_S", 0.1)
     config = Config.model_validate({"database_url": sample_url, "nats_url": own_nats.url})
@@ -153,13 +210,21 @@ async def test_broker_away_takes_its_gauges_along(
         await ground.open([], {SampleNoted: _nothing})
 
         async def all_are_read() -> bool:
-            return _value("broker_connected") == 1 and None not in (_value("inbox_pending"), _value("broker_max_payload_bytes"))
+            return _value("broker_connected") == 1 and None not in (
+                _value("inbox_pending"),
+                _value("broker_max_payload_bytes"),
+            )
 
         async def none_is_read() -> bool:
-            gone = [_value(name) is None for name in ("inbox_pending", "broker_max_payload_bytes", "outbox_unknown_events")]
+            gone = [
+                _value(name) is None
+                for name in ("inbox_pending", "broker_max_payload_bytes", "outbox_unknown_events")
+            ]
             return _value("broker_connected") == 0 and all(gone)
 
-        await eventually(all_are_read, timeout_s=30, what="all gauges are read, though no event arrives")
+        await eventually(
+            all_are_read, timeout_s=30, what="all gauges are read, though no event arrives"
+        )
         own_nats.kill()
         await eventually(none_is_read, timeout_s=30, what="no gauge is left")
         assert _value("outbox_waiting") == 0
@@ -173,4 +238,7 @@ async def _nothing(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[None
 
 def _value(name: str) -> float | None:
     """What the page says of a gauge, whatever its labels; None where it says nothing."""
-    return next((s.value for family in REGISTRY.collect() if family.name == name for s in family.samples), None)
+    return next(
+        (s.value for family in REGISTRY.collect() if family.name == name for s in family.samples),
+        None,
+    )

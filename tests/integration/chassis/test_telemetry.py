@@ -1,4 +1,6 @@
-"""What a process tells about its calls: spans from end to end with their status, metrics by code, and where they can be read."""
+"""What a process tells about its calls: spans from end to end with their status, metrics by
+code, and where they can be read.
+"""
 
 import asyncio
 import gc
@@ -66,11 +68,15 @@ async def _unary(stub: Any, timeout_s: float = 5) -> None:
 
 
 async def _stream(stub: Any, timeout_s: float = 5) -> None:
-    async for _ in stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"), timeout=timeout_s):
+    async for _ in stub.WatchThing(
+        contract()[0].WatchThingRequest(thing_id="1"), timeout=timeout_s
+    ):
         pass
 
 
-BOTH_WAYS = pytest.mark.parametrize(("call", "name"), [(_unary, "GetThing"), (_stream, "WatchThing")])
+BOTH_WAYS = pytest.mark.parametrize(
+    ("call", "name"), [(_unary, "GetThing"), (_stream, "WatchThing")]
+)
 
 
 async def _pair(spans: InMemorySpanExporter, name: str) -> tuple[ReadableSpan, ReadableSpan]:
@@ -92,9 +98,16 @@ def _outcome(span: ReadableSpan) -> tuple[int, StatusCode]:
 
 
 @BOTH_WAYS
-async def test_a_trace_goes_from_end_to_end(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
-    """Client, server, and what the server calls in turn are one trace, each span the child of the one before."""
-    async with serving(Sample()) as behind, connect(f"127.0.0.1:{behind.port}", services=()) as channel:
+async def test_a_trace_goes_from_end_to_end(
+    sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str
+) -> None:
+    """Client, server, and what the server calls in turn are one trace, each span the child of
+    the one before.
+    """
+    async with (
+        serving(Sample()) as behind,
+        connect(f"127.0.0.1:{behind.port}", services=()) as channel,
+    ):
         peer = contract()[1].SampleServiceStub(channel)
 
         async def behave() -> str:
@@ -123,9 +136,18 @@ async def test_a_trace_goes_from_end_to_end(sample: Sample, stub: Any, spans: In
     ],
 )
 async def test_spans_have_the_calls_status(
-    sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str, error: Exception, code: int, server_status: StatusCode
+    sample: Sample,
+    stub: Any,
+    spans: InMemorySpanExporter,
+    call: Any,
+    name: str,
+    error: Exception,
+    code: int,
+    server_status: StatusCode,
 ) -> None:
-    """Both spans carry the code that the client got. A refusal is no error of the server's; a defect is, and its text is in no span."""
+    """Both spans carry the code that the client got. A refusal is no error of the server's; a
+    defect is, and its text is in no span.
+    """
     sample.fail(error)
     with pytest.raises(grpc.aio.AioRpcError):
         await call(stub)
@@ -136,7 +158,9 @@ async def test_spans_have_the_calls_status(
 
 
 @BOTH_WAYS
-async def test_a_cancelled_call_ends_both_spans(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
+async def test_a_cancelled_call_ends_both_spans(
+    sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str
+) -> None:
     """When the caller goes away the server is told at once, and both spans end as CANCELLED."""
     cancelled = sample.hang()
     task = asyncio.create_task(call(stub, 60))
@@ -154,8 +178,12 @@ async def test_a_cancelled_call_ends_both_spans(sample: Sample, stub: Any, spans
 async def test_tracing_alone_lets_a_cancellation_through(
     sample: Sample, server: Server, spans: InMemorySpanExporter, call: Any, name: str
 ) -> None:
-    """Also without our other interceptors a cancelled caller is known to the server at once, and both spans end."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", interceptors=tracing.client_interceptors()) as channel:
+    """Also without our other interceptors a cancelled caller is known to the server at once, and
+    both spans end.
+    """
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{server.port}", interceptors=tracing.client_interceptors()
+    ) as channel:
         cancelled = sample.hang()
         task = asyncio.create_task(call(contract()[1].SampleServiceStub(channel), 60))
         await eventually(lambda: sample.calls == 1)
@@ -168,7 +196,9 @@ async def test_tracing_alone_lets_a_cancellation_through(
 
 
 @BOTH_WAYS
-async def test_a_late_call_is_one_in_its_spans(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
+async def test_a_late_call_is_one_in_its_spans(
+    sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str
+) -> None:
     """A call that ran out of time is DEADLINE_EXCEEDED in both spans."""
     sample.hang()
     with pytest.raises(grpc.aio.AioRpcError):
@@ -178,8 +208,12 @@ async def test_a_late_call_is_one_in_its_spans(sample: Sample, stub: Any, spans:
     assert _outcome(server) == (4, StatusCode.ERROR)
 
 
-async def test_a_stream_that_is_left_ends_its_span(sample: Sample, stub: Any, spans: InMemorySpanExporter) -> None:
-    """A reader that cancels a watch after its first message leaves no span open, on neither side."""
+async def test_a_stream_that_is_left_ends_its_span(
+    sample: Sample, stub: Any, spans: InMemorySpanExporter
+) -> None:
+    """A reader that cancels a watch after its first message leaves no span open, on neither
+    side.
+    """
     sample.hang()
     watch = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
     await watch.read()
@@ -192,15 +226,19 @@ async def test_a_stream_that_is_left_ends_its_span(sample: Sample, stub: Any, sp
 
 
 async def test_the_consumers_span(spans: InMemorySpanExporter) -> None:
-    """One event's handling is a child of its trace; a batch's is a root with a link to each; without any trace it is a root alone.
-    An error is in the span's status by its type, not its text.
+    """One event's handling is a child of its trace; a batch's is a root with a link to each;
+    without any trace it is a root alone. An error is in the span's status by its type, not its
+    text.
     """
     parents = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2)]
     with telemetry.consuming("orders.order.status_changed", parents[:1]):
         inside = telemetry.traceparent()
     with telemetry.consuming("orders.order.status_changed", parents):
         pass
-    with pytest.raises(ValueError, match="Jane"), telemetry.consuming("orders.order.status_changed", [None]):
+    with (
+        pytest.raises(ValueError, match="Jane"),
+        telemetry.consuming("orders.order.status_changed", [None]),
+    ):
         raise ValueError("Jane")
     one, batch, none = named(spans, "process orders.order.status_changed", SpanKind.CONSUMER)
     assert one.parent is not None
@@ -217,20 +255,32 @@ async def test_the_consumers_span(spans: InMemorySpanExporter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "name", "kind", "sent"), [(_unary, "GetThing", "unary", (1, 0)), (_stream, "WatchThing", "server_stream", (2, 1))]
+    ("call", "name", "kind", "sent"),
+    [(_unary, "GetThing", "unary", (1, 0)), (_stream, "WatchThing", "server_stream", (2, 1))],
 )
-async def test_calls_are_counted_by_code(sample: Sample, stub: Any, call: Any, name: str, kind: str, sent: tuple[int, int]) -> None:
-    """Started, handled by code, time and messages of each call are counted on both sides, and only once."""
+async def test_calls_are_counted_by_code(
+    sample: Sample, stub: Any, call: Any, name: str, kind: str, sent: tuple[int, int]
+) -> None:
+    """Started, handled by code, time and messages of each call are counted on both sides, and
+    only once.
+    """
     which = {"grpc_type": kind, "grpc_service": "sample.v1.SampleService", "grpc_method": name}
     counted = [
         *[(f"grpc_{side}_started_total", which) for side in ("server", "client")],
         *[(f"grpc_{side}_handling_seconds_count", which) for side in ("server", "client")],
-        *[(f"grpc_{side}_handled_total", which | {"grpc_code": code}) for side in ("server", "client") for code in ("OK", "INTERNAL")],
+        *[
+            (f"grpc_{side}_handled_total", which | {"grpc_code": code})
+            for side in ("server", "client")
+            for code in ("OK", "INTERNAL")
+        ],
         *[(f"grpc_server_msg_{way}_total", which) for way in ("received", "sent")],
     ]
 
     def since(before: Sequence[float]) -> list[float]:
-        return [measured(name, **labels) - early for (name, labels), early in zip(counted, before, strict=True)]
+        return [
+            measured(name, **labels) - early
+            for (name, labels), early in zip(counted, before, strict=True)
+        ]
 
     before, expected = since([0.0] * len(counted)), [2, 2, 2, 2, 1, 1, 1, 1, 2, sum(sent)]
     await call(stub)
@@ -238,17 +288,27 @@ async def test_calls_are_counted_by_code(sample: Sample, stub: Any, call: Any, n
     with pytest.raises(grpc.aio.AioRpcError):
         await call(stub)
     # The caller may have its status before the server has counted it.
-    await eventually(lambda: all(now >= enough for now, enough in zip(since(before), expected, strict=True)))
+    await eventually(
+        lambda: all(now >= enough for now, enough in zip(since(before), expected, strict=True))
+    )
     assert since(before) == expected
 
 
 @BOTH_WAYS
 @pytest.mark.parametrize(("late", "code"), [(True, "DEADLINE_EXCEEDED"), (False, "CANCELLED")])
-async def test_unfinished_calls_are_counted(sample: Sample, stub: Any, call: Any, name: str, late: bool, code: str) -> None:
+async def test_unfinished_calls_are_counted(
+    sample: Sample, stub: Any, call: Any, name: str, late: bool, code: str
+) -> None:
     """Calls that ran out of time and calls whose caller went away are told apart, on both sides."""
     kind = "unary" if call is _unary else "server_stream"
-    which = {"grpc_type": kind, "grpc_service": "sample.v1.SampleService", "grpc_method": name, "grpc_code": code}
-    gc.collect()  # streams that other tests have left are counted now, and not while this one counts
+    which = {
+        "grpc_type": kind,
+        "grpc_service": "sample.v1.SampleService",
+        "grpc_method": name,
+        "grpc_code": code,
+    }
+    # streams that other tests have left are counted now, and not while this one counts
+    gc.collect()
     before = [measured(f"grpc_{side}_handled_total", **which) for side in ("server", "client")]
     sample.hang()
     task = asyncio.create_task(call(stub, 0.2 if late else 60))
@@ -258,14 +318,18 @@ async def test_unfinished_calls_are_counted(sample: Sample, stub: Any, call: Any
     await asyncio.gather(task, return_exceptions=True)
 
     def one_more() -> bool:
-        assert [measured(f"grpc_{side}_handled_total", **which) for side in ("server", "client")] == [early + 1 for early in before]
+        assert [
+            measured(f"grpc_{side}_handled_total", **which) for side in ("server", "client")
+        ] == [early + 1 for early in before]
         return True
 
     await eventually(one_more)
 
 
 def test_metrics_are_served_and_stop() -> None:
-    """The process's metrics can be read at their address, and not any more afterwards; a taken address is said plainly."""
+    """The process's metrics can be read at their address, and not any more afterwards; a taken
+    address is said plainly.
+    """
     telemetry.counter("sample_things_total", "Things", "colour").labels("red").inc(3)
     with telemetry.serve_metrics("127.0.0.1:0") as port:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -281,12 +345,17 @@ def test_metrics_are_served_and_stop() -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
 
 
-def test_who_says_nothing_keeps_nobody_from_the_metrics(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """A client that connects and is silent: others are answered meanwhile, he is left after a while, without a word in the log, and one
-    who is silent at the end does not hold it up.
+def test_who_says_nothing_keeps_nobody_from_the_metrics(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A client that connects and is silent: others are answered meanwhile, he is left after a
+    while, without a word in the log, and one who is silent at the end does not hold it up.
     """
     monkeypatch.setattr(telemetry._Scrape, "timeout", 1.0)
-    with telemetry.serve_metrics("127.0.0.1:0") as port, socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
+    with (
+        telemetry.serve_metrics("127.0.0.1:0") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as silent,
+    ):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert answer.status == 200
         assert silent.recv(1) == b"", "the server has hung up"
@@ -314,13 +383,20 @@ print(*sorted(sys.modules))
 
 def _spans(**environment: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", SPANS], capture_output=True, text=True, timeout=60, check=True, env=os.environ | environment
+        [sys.executable, "-c", SPANS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=os.environ | environment,
     )
     return done.stdout.splitlines()
 
 
 def test_nothing_is_exported_unless_asked() -> None:
-    """Without the standard variable spans have ids and no exporter is even loaded; a caller's trace can still be handed on."""
+    """Without the standard variable spans have ids and no exporter is even loaded; a caller's
+    trace can still be handed on.
+    """
     first, _, modules = _spans()
     recording, valid, parent = first.split()
     assert (recording, valid) == ("False", "True")
@@ -341,21 +417,28 @@ async def test_spans_are_exported_where_the_environment_says() -> None:
             return trace_service_pb2.ExportTraceServiceResponse()
 
     collector = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), collector)  # type: ignore[no-untyped-call]  # generated without types
+    # generated without types
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), collector)  # type: ignore[no-untyped-call]
     port = collector.add_insecure_port("127.0.0.1:0")
     await collector.start()
     try:
-        first, *_ = await asyncio.to_thread(_spans, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
+        first, *_ = await asyncio.to_thread(
+            _spans, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}"
+        )
     finally:
         await collector.stop(None)
     assert first.startswith("True True")
     (resource,) = arrived[0].resource_spans
-    names = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
+    names = {
+        attribute.key: attribute.value.string_value for attribute in resource.resource.attributes
+    }
     assert names["service.name"] == "ordermesh-sample"
     assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["s"]
 
 
 def test_an_absent_collector_does_not_hold_up_the_end() -> None:
     """With nobody at the endpoint the process ends all the same, after a bounded wait."""
-    _, seconds, _ = _spans(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_EXPORTER_OTLP_TIMEOUT="30")
+    _, seconds, _ = _spans(
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_EXPORTER_OTLP_TIMEOUT="30"
+    )
     assert float(seconds) < telemetry.FLUSH_S + 10  # what is loaded on the way included

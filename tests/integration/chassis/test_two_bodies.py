@@ -1,4 +1,6 @@
-"""Two bodies under one event id: each has its own row and its own outcome, and one effect is all that the id ever has."""
+"""Two bodies under one event id: each has its own row and its own outcome, and one effect is all
+that the id ever has.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -46,7 +48,9 @@ async def _confirmed(engine: AsyncEngine) -> set[UUID]:
 async def test_second_body_after_an_effect_is_not_applied(
     broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually, together: bool
 ) -> None:
-    """Whether it comes in the same set or later, it is a failed row EVENT_ID_REUSED, and changes nothing."""
+    """Whether it comes in the same set or later, it is a failed row EVENT_ID_REUSED, and changes
+    nothing.
+    """
     genuine, other = await placed(database, 2)
     event_id, paying = uuid4(), Paying(database)
     first, second = (SamplePaid(order_id=str(order)) for order in (genuine, other))
@@ -62,7 +66,9 @@ async def test_second_body_after_an_effect_is_not_applied(
     assert await _confirmed(engine) == {genuine}
 
 
-async def test_one_body_of_two_types_is_reused(broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_one_body_of_two_types_is_reused(
+    broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """The same bytes under one id with another type are another event: EVENT_ID_REUSED."""
     [order] = await placed(database)
     event_id, paying = uuid4(), Paying(database)
@@ -77,11 +83,15 @@ async def test_one_body_of_two_types_is_reused(broker: Broker, database: Databas
     assert paying.sets == [[event_id], [event_id]]
 
 
-async def test_two_bodies_that_fail_are_two_rows(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_two_bodies_that_fail_are_two_rows(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """Neither hides the other, although they came in one set."""
     event_id = uuid4()
     for version in (1, 2):
-        await publish(broker, SampleStatusChanged(version=version), event_id, Nats_Msg_Id=str(uuid4()))
+        await publish(
+            broker, SampleStatusChanged(version=version), event_id, Nats_Msg_Id=str(uuid4())
+        )
     handling = Handling(lambda _: Refused("ILLEGAL_TRANSITION", "No."))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: all_acknowledged(broker))
@@ -91,8 +101,12 @@ async def test_two_bodies_that_fail_are_two_rows(broker: Broker, engine: AsyncEn
     assert {row.payload for row in rows} == bodies
 
 
-async def test_failed_body_does_not_end_the_genuine_one(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """A forged body under its id has failed: the genuine event is deferred, comes again, and has its effect."""
+async def test_failed_body_does_not_end_the_genuine_one(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A forged body under its id has failed: the genuine event is deferred, comes again, and has
+    its effect.
+    """
     event_id = uuid4()
 
     def outcome(delivery: Delivery[Any]) -> Outcome[Any]:
@@ -102,24 +116,32 @@ async def test_failed_body_does_not_end_the_genuine_one(broker: Broker, engine: 
 
     handling = Handling(outcome)
     for version in (FORGED, 2):
-        await publish(broker, SampleStatusChanged(version=version), event_id, Nats_Msg_Id=str(uuid4()))
+        await publish(
+            broker, SampleStatusChanged(version=version), event_id, Nats_Msg_Id=str(uuid4())
+        )
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: handling.settled == [event_id])
 
         async def only_the_forged_one_is_left() -> bool:
             rows = [(row.state, row.payload) for row in await failed(engine)]
-            return rows == [(FailedState.FAILED, SampleStatusChanged(version=FORGED).SerializeToString())]
+            return rows == [
+                (FailedState.FAILED, SampleStatusChanged(version=FORGED).SerializeToString())
+            ]
 
         await eventually(only_the_forged_one_is_left)
 
 
 async def test_operators_name_one_body_by_its_digest(sample: Sample) -> None:
-    """Without it the call is refused with both digests and changes nothing; with it one row is concerned."""
+    """Without it the call is refused with both digests and changes nothing; with it one row is
+    concerned.
+    """
     [order] = await placed(sample.ground.database)
     event_id = uuid4()
     made = [event(order=str(order)), event(order=str(uuid4()))]
     for its in made:
-        await sample.table.record([replace(its, event_id=event_id, digest=digest_of(its.subject, its.type, its.payload))])
+        await sample.table.record(
+            [replace(its, event_id=event_id, digest=digest_of(its.subject, its.type, its.payload))]
+        )
     genuine, other = (digest_of(its.subject, its.type, its.payload).hex() for its in made)
     for call in (sample.read, sample.replay, sample.discard):
         with pytest.raises(Refused) as refused:
@@ -129,9 +151,13 @@ async def test_operators_name_one_body_by_its_digest(sample: Sample) -> None:
     assert sample.paying.sets == []
     fields = {"consumer": CONSUMER, "event_id": str(event_id)}
     replay = api.ReplayFailedEventRequest(request_id=str(uuid4()), digest=genuine, **fields)
-    assert (await ask(sample.failed_events.ReplayFailedEvent, replay)).failed_event.state == REPLAYED
+    assert (
+        await ask(sample.failed_events.ReplayFailedEvent, replay)
+    ).failed_event.state == REPLAYED
     discard = api.DiscardFailedEventRequest(request_id=str(uuid4()), digest=other, **fields)
-    assert (await ask(sample.failed_events.DiscardFailedEvent, discard)).failed_event.state == DISCARDED
+    assert (
+        await ask(sample.failed_events.DiscardFailedEvent, discard)
+    ).failed_event.state == DISCARDED
     for digest, state in ((genuine, REPLAYED), (other, DISCARDED)):
         get = api.GetFailedEventRequest(digest=digest, **fields)
         found = (await ask(sample.failed_events.GetFailedEvent, get)).failed_event

@@ -1,4 +1,6 @@
-"""Events that outbox and stream do not both have: what was lost, and what a restored database lacks."""
+"""Events that outbox and stream do not both have: what was lost, and what a restored database
+lacks.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -38,9 +40,10 @@ async def test_restored_database_is_told_until_it_is_adopted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Ten orders, a backup, three more of them shipped: the service comes back with the backup. Its log
-    and a gauge tell of the three events that only the stream has, of each process anew, and nothing is
-    published twice. Adopted, the outbox has them as they were, and the gauge is 0.
+    """Ten orders, a backup, three more of them shipped: the service comes back with the backup.
+    Its log and a gauge tell of the three events that only the stream has, of each process anew,
+    and nothing is published twice. Adopted, the outbox has them as they were, and the gauge is
+    0.
     """
     monkeypatch.setattr(rebuild, "CHECK_S", 0.2)
     engine = connect(sample_url, name="sample")
@@ -109,8 +112,9 @@ async def test_old_and_foreign_messages_are_no_restoration(
 
 
 async def test_operators_list_and_adopt_events(sample: Sample, eventually: Eventually) -> None:
-    """A row whose mark is wrong below what was compared is listed as lost; one that the outbox lacks as
-    unknown, until it is adopted. However small the pages, each is listed once, in order.
+    """A row whose mark is wrong below what was compared is listed as lost; one that the outbox
+    lacks as unknown, until it is adopted. However small the pages, each is listed once, in
+    order.
     """
     await placed(sample.ground.database, 6)
     await eventually(lambda: none_waits(sample.engine))

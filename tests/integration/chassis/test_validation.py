@@ -1,4 +1,6 @@
-"""What the validation of a request costs: every field of every method, filled to the limits of contract and transport."""
+"""What the validation of a request costs: every field of every method, filled to the limits of
+contract and transport.
+"""
 
 import asyncio
 import re
@@ -24,7 +26,8 @@ from tests.support import QUICK
 from tests.unit.contracts import rules
 
 CPU_S = 0.020
-# On a busy machine the same work takes more CPU time than on an idle one: the cores' caches are shared.
+# On a busy machine the same work takes more CPU time than on an idle one: the cores' caches are
+# shared.
 MARGIN = 2.5
 TRIES = 5
 MEMORY_BYTES = 100 << 20
@@ -38,7 +41,11 @@ GET_ORDER = "/ordermesh.order.v1.OrderService/GetOrder"
 
 
 def of_order_service(name: str) -> MethodDescriptor:
-    [found] = [method for method in METHODS if method.full_name == f"ordermesh.order.v1.OrderService.{name}"]
+    [found] = [
+        method
+        for method in METHODS
+        if method.full_name == f"ordermesh.order.v1.OrderService.{name}"
+    ]
     return found
 
 
@@ -53,13 +60,22 @@ def bounded_memory() -> Iterator[None]:
 
 def memory(name: str) -> int:
     """Bytes, by the kernel's name for them."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")]
+    [line] = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{name}:")
+    ]
     return int(line.split()[1]) << 10
 
 
 def validating(method: MethodDescriptor) -> Callable[[bytes], str]:
-    """The server's validation of the method's requests: what it finds wrong, empty where nothing."""
-    validation, its = Validation(), Method(method.containing_service.full_name, method.name, "unary")
+    """The server's validation of the method's requests: what it finds wrong, empty where
+    nothing.
+    """
+    validation, its = (
+        Validation(),
+        Method(method.containing_service.full_name, method.name, "unary"),
+    )
     parse = GetMessageClass(method.input_type).FromString
     handler: Any = SimpleNamespace(request_deserializer=parse, response_serializer=None)
     validation.codec(its, handler)
@@ -75,7 +91,9 @@ def validating(method: MethodDescriptor) -> Callable[[bytes], str]:
 
 
 def cpu_s(validate: Callable[[bytes], str], data: bytes) -> float:
-    """The CPU time that the validation takes: the least of a few tries, as soon as one is in bounds."""
+    """The CPU time that the validation takes: the least of a few tries, as soon as one is in
+    bounds.
+    """
     least = float("inf")
     for _ in range(TRIES):
         start = time.process_time()
@@ -86,9 +104,13 @@ def cpu_s(validate: Callable[[bytes], str], data: bytes) -> float:
     return least
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name.removeprefix("ordermesh."))
+@pytest.mark.parametrize(
+    "method", METHODS, ids=lambda method: method.full_name.removeprefix("ordermesh.")
+)
 def test_validation_of_any_filling_is_cheap(method: MethodDescriptor) -> None:
-    """20 ms of CPU and 100 MiB at most, whatever fills the request; beyond the limits a bound is named, unless it is no message."""
+    """20 ms of CPU and 100 MiB at most, whatever fills the request; beyond the limits a bound is
+    named, unless it is no message.
+    """
     validate = validating(method)
     with bounded_memory():
         for request in hostile.requests(method):
@@ -101,12 +123,24 @@ def test_validation_of_any_filling_is_cheap(method: MethodDescriptor) -> None:
 def test_the_sweep_covers_fields_of_every_kind() -> None:
     """The test above fills lists, maps, texts and bytes: it would also pass on nothing."""
     names = {request.name.split()[1] for method in METHODS for request in hostile.requests(method)}
-    assert {"items", "items.sku", "headers", "headers.value", "body", "filter.states", "packages.items"} <= names
+    assert {
+        "items",
+        "items.sku",
+        "headers",
+        "headers.value",
+        "body",
+        "filter.states",
+        "packages.items",
+    } <= names
 
 
 @pytest.mark.parametrize(
     ("method", "field", "count"),
-    [("CreateOrder", "items", 20_000), ("CreateOrder", "items", 1_000_000), ("CancelOrderItems", "lines", 300_000)],
+    [
+        ("CreateOrder", "items", 20_000),
+        ("CreateOrder", "items", 1_000_000),
+        ("CancelOrderItems", "lines", 300_000),
+    ],
 )
 def test_empty_lines_are_refused_by_their_number(method: str, field: str, count: int) -> None:
     """20,000 empty items once blocked a service for 20 s, 300,000 lines ended in INTERNAL."""
@@ -155,15 +189,22 @@ async def code(channel: grpc.aio.Channel, request: hostile.Hostile) -> str:
 
 
 async def test_hostile_requests_stop_nobody_else() -> None:
-    """Each is refused with a code of the contract, in bounded memory, and another caller is served between."""
-    services = {method.containing_service.full_name: method.containing_service for method in METHODS}
+    """Each is refused with a code of the contract, in bounded memory, and another caller is
+    served between.
+    """
+    services = {
+        method.containing_service.full_name: method.containing_service for method in METHODS
+    }
     requests = [request for method in METHODS for request in hostile.requests(method)]
     honest = GetOrderRequest(order_id="0" * 8 + "-0000-0000-0000-" + "0" * 12).SerializeToString()
     codes: Counter[str] = Counter()
     served = 0
     async with Server("127.0.0.1:0", map(answering, services.values()), limits=QUICK) as server:
         address = f"127.0.0.1:{server.port}"
-        async with grpc.aio.insecure_channel(address) as attacker, grpc.aio.insecure_channel(address) as other:
+        async with (
+            grpc.aio.insecure_channel(address) as attacker,
+            grpc.aio.insecure_channel(address) as other,
+        ):
             get_order: Any = other.unary_unary(GET_ORDER)
 
             async def attack() -> None:

@@ -1,4 +1,6 @@
-"""The rules of a write: what is claimed, decided, saved and answered, and in which order. Faults: test_write_faults.py."""
+"""The rules of a write: what is claimed, decided, saved and answered, and in which order.
+Faults: test_write_faults.py.
+"""
 
 import asyncio
 import random
@@ -22,9 +24,28 @@ from chassis.decision import Decision, Done, unwrap
 from chassis.errors import Defect, Failure
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
-from tests.sample.model import CancelOrder, ConfirmPayment, Order, OrderCommand, ShipmentCreated, Status
+from tests.sample.model import (
+    CancelOrder,
+    ConfirmPayment,
+    Order,
+    OrderCommand,
+    ShipmentCreated,
+    Status,
+)
 from tests.sample.store import claims, history, orders, outbox
-from tests.sample.writes import Recorder, count, create, key, kinds, placed, reason, repeats, someone_waits, status, write
+from tests.sample.writes import (
+    Recorder,
+    count,
+    create,
+    key,
+    kinds,
+    placed,
+    reason,
+    repeats,
+    someone_waits,
+    status,
+    write,
+)
 from tests.support import Eventually
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -32,25 +53,51 @@ SERIALIZABLE = "default_transaction_isolation = serializable"
 
 
 async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -> None:
-    """Each command sees the record that its predecessor left; the row is saved once, history and events all, in order, in one shard."""
+    """Each command sees the record that its predecessor left; the row is saved once, history and
+    events all, in order, in one shard.
+    """
     [order] = await placed(database)
-    assert reason((await write(database, ShipmentCreated(key(), order)))[0]) == "PAYMENT_OUTSTANDING"
-    outcomes = await write(database, ConfirmPayment(key(), order), ShipmentCreated(key(), order), ConfirmPayment(key(), order))
-    assert [status(o) for o in outcomes] == ["confirmed", "shipped", "shipped"]  # the last was skipped
+    assert (
+        reason((await write(database, ShipmentCreated(key(), order)))[0]) == "PAYMENT_OUTSTANDING"
+    )
+    outcomes = await write(
+        database,
+        ConfirmPayment(key(), order),
+        ShipmentCreated(key(), order),
+        ConfirmPayment(key(), order),
+    )
+    # the last was skipped
+    assert [status(o) for o in outcomes] == ["confirmed", "shipped", "shipped"]
     async with engine.connect() as connection:
-        steps = (await connection.execute(select(history.c.version, history.c.new).order_by(history.c.version))).all()
+        steps = (
+            await connection.execute(
+                select(history.c.version, history.c.new).order_by(history.c.version)
+            )
+        ).all()
         rows = (await connection.execute(select(outbox).order_by(outbox.c.id))).all()
-        assert (await connection.execute(select(orders.c.status, orders.c.version))).one() == ("shipped", 4)
-    assert [tuple(s) for s in steps] == [(1, "pending"), (2, "confirmed"), (3, "processing"), (4, "shipped")]
+        assert (await connection.execute(select(orders.c.status, orders.c.version))).one() == (
+            "shipped",
+            4,
+        )
+    assert [tuple(s) for s in steps] == [
+        (1, "pending"),
+        (2, "confirmed"),
+        (3, "processing"),
+        (4, "shipped"),
+    ]
     events: list[Any] = [SampleStatusChanged.FromString(row.payload) for row in rows]
     assert [(e.order_id, e.version, e.new) for e in events] == [(str(order), *s) for s in steps]
     assert len({row.shard for row in rows}) == 1
     assert len({row.event_id for row in rows}) == 4
-    assert {(row.subject, row.type) for row in rows} == {("orders.sample.status_changed", "ordermesh.sample.events.v1.SampleStatusChanged")}
+    assert {(row.subject, row.type) for row in rows} == {
+        ("orders.sample.status_changed", "ordermesh.sample.events.v1.SampleStatusChanged")
+    }
 
 
 async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngine) -> None:
-    """A hundred commands are seven statements: claim, lock in the order of ids, clock, rows, history, outbox, commit."""
+    """A hundred commands are seven statements: claim, lock in the order of ids, clock, rows,
+    history, outbox, commit.
+    """
     ids = await placed(database, 100)
     recorder = Recorder(engine)
     await write(database, *(ConfirmPayment(key(), order) for order in ids))
@@ -64,8 +111,12 @@ async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngi
     assert "INSERT INTO outbox" in events
 
 
-async def test_a_set_of_any_size_is_the_same_statements(database: Database, engine: AsyncEngine) -> None:
-    """Statements are built once and bound to arrays: none depends on how many commands there are."""
+async def test_a_set_of_any_size_is_the_same_statements(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """Statements are built once and bound to arrays: none depends on how many commands there
+    are.
+    """
     recorder, told = Recorder(engine), []
     for size in (2, 50):
         ids = await placed(database, size)
@@ -76,7 +127,9 @@ async def test_a_set_of_any_size_is_the_same_statements(database: Database, engi
 
 
 async def test_there_is_no_write_inside_a_write(database: Database) -> None:
-    """It would wait for itself, one day: whoever tries hears so at once. Others write meanwhile, and he may write afterwards."""
+    """It would wait for itself, one day: whoever tries hears so at once. Others write meanwhile,
+    and he may write afterwards.
+    """
 
     async def save(connection: Any, *rest: Any) -> None:
         await write(database, create())
@@ -84,12 +137,23 @@ async def test_there_is_no_write_inside_a_write(database: Database) -> None:
     [outcome] = await write(database, create(), save=save)
     assert isinstance(outcome, Defect)
     assert str(outcome.__cause__) == "no write inside a write"
-    assert kinds([o for r in await asyncio.gather(*(write(database, create()) for _ in range(3))) for o in r]) == ["Done"] * 3
+    assert (
+        kinds(
+            [
+                o
+                for r in await asyncio.gather(*(write(database, create()) for _ in range(3)))
+                for o in r
+            ]
+        )
+        == ["Done"] * 3
+    )
 
 
 @pytest.mark.parametrize("place", ["load", "decide", "save"])
 async def test_nothing_remote_happens_inside_a_write(database: Database, place: str) -> None:
-    """A peer that is asked while rows may be locked is not called: whoever tries is told so at once, wherever in the write he does it."""
+    """A peer that is asked while rows may be locked is not called: whoever tries is told so at
+    once, wherever in the write he does it.
+    """
     called = AsyncMock()
 
     async def asking(*arguments: Any) -> Any:
@@ -100,7 +164,9 @@ async def test_nothing_remote_happens_inside_a_write(database: Database, place: 
         asking(*arguments).send(None)
 
     usual: Any = {"load": store.lock_orders, "save": store.save_orders}.get(place)
-    [outcome] = await write(database, create(), **{place: asking_at_once if place == "decide" else asking})
+    [outcome] = await write(
+        database, create(), **{place: asking_at_once if place == "decide" else asking}
+    )
     assert isinstance(outcome, Defect)
     assert str(outcome.__cause__) == "no call of a peer inside a write"
     called.assert_not_called()
@@ -110,7 +176,9 @@ async def test_nothing_remote_happens_inside_a_write(database: Database, place: 
 
 
 async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) -> None:
-    """Whatever the order of the commands, their keys are claimed in one order: so rival sets wait, and do not deadlock."""
+    """Whatever the order of the commands, their keys are claimed in one order: so rival sets
+    wait, and do not deadlock.
+    """
     claimed: list[str] = []
     names = [f"{name}:{uuid4()}" for name in "dacb"]
 
@@ -124,10 +192,16 @@ async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) 
 
 
 @pytest.mark.parametrize("after_a_read", [False, True])
-async def test_a_write_is_read_committed(database: Database, engine: AsyncEngine, sample_url: str, after_a_read: bool) -> None:
-    """Whatever the server prefers, a set that waited sees what its rival has committed; a read hands its connection back as it was."""
+async def test_a_write_is_read_committed(
+    database: Database, engine: AsyncEngine, sample_url: str, after_a_read: bool
+) -> None:
+    """Whatever the server prefers, a set that waited sees what its rival has committed; a read
+    hands its connection back as it was.
+    """
     async with engine.begin() as connection:
-        await connection.execute(text(f"alter role current_user in database {engine.url.database} set {SERIALIZABLE}"))
+        await connection.execute(
+            text(f"alter role current_user in database {engine.url.database} set {SERIALIZABLE}")
+        )
     fresh = connect(sample_url, pool_size=1)
     seen: list[str] = []
 
@@ -144,20 +218,29 @@ async def test_a_write_is_read_committed(database: Database, engine: AsyncEngine
     await fresh.dispose()
 
 
-async def test_a_repeat_is_answered_with_the_record_as_it_stands(database: Database, engine: AsyncEngine) -> None:
-    """A repeat changes nothing, and gives the record that its key once made, whatever it proposes now and whatever came since."""
+async def test_a_repeat_is_answered_with_the_record_as_it_stands(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """A repeat changes nothing, and gives the record that its key once made, whatever it
+    proposes now and whatever came since.
+    """
     first = create()
     await write(database, first)
     await write(database, ConfirmPayment(key(), first.target))
-    [again] = await write(database, create(key=first.key, reference=first.reference))  # proposes another id
+    # proposes another id
+    [again] = await write(database, create(key=first.key, reference=first.reference))
     assert isinstance(again, Done)
     assert again.repeat
     assert (again.record.id, again.record.status) == (first.target, Status.CONFIRMED)
     assert await count(engine, orders) == 1
 
 
-async def test_a_record_found_by_its_natural_key_answers_repeats_too(database: Database, engine: AsyncEngine) -> None:
-    """A claim keeps the id that was proposed; where the record has another one, a repeat still finds it."""
+async def test_a_record_found_by_its_natural_key_answers_repeats_too(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """A claim keeps the id that was proposed; where the record has another one, a repeat still
+    finds it.
+    """
     first = create(reference="cart-7")
     second = create(reference="cart-7", new=False)  # the other path to the same thing: it skips
     await write(database, first)
@@ -167,16 +250,25 @@ async def test_a_record_found_by_its_natural_key_answers_repeats_too(database: D
     assert await count(engine, claims) == 2
 
 
-async def test_a_record_with_two_names_is_one_record(database: Database, engine: AsyncEngine) -> None:
-    """Found by its natural key, a record stands under the proposed id and its own: what one name changes the other sees."""
+async def test_a_record_with_two_names_is_one_record(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """Found by its natural key, a record stands under the proposed id and its own: what one name
+    changes the other sees.
+    """
     first = create(reference="cart-7")
     await write(database, first)
     also = create(reference="cart-7", new=False)
-    outcomes = await write(database, also, ConfirmPayment(key(), also.target), ShipmentCreated(key(), first.target))
+    outcomes = await write(
+        database, also, ConfirmPayment(key(), also.target), ShipmentCreated(key(), first.target)
+    )
     assert [status(o) for o in outcomes] == ["pending", "confirmed", "shipped"]
     assert {unwrap(o).id for o in outcomes} == {first.target}
     async with engine.connect() as connection:
-        assert (await connection.execute(select(orders.c.status, orders.c.version))).one() == ("shipped", 4)
+        assert (await connection.execute(select(orders.c.status, orders.c.version))).one() == (
+            "shipped",
+            4,
+        )
 
 
 async def test_another_body_is_refused(database: Database) -> None:
@@ -184,16 +276,28 @@ async def test_another_body_is_refused(database: Database) -> None:
     first = create(digest=b"one")
     other = create(key=first.key, digest=b"other")
     assert kinds(await write(database, first, other, first)) == ["Done", "Reused", "Done"]
-    assert kinds(await write(database, again := create(digest=b"one"), create(key=again.key, digest=b"two"))) == ["Done", "Reused"]
+    assert kinds(
+        await write(database, again := create(digest=b"one"), create(key=again.key, digest=b"two"))
+    ) == ["Done", "Reused"]
     [outcome] = await write(database, other)
     assert reason(outcome) == "REQUEST_ID_REUSED"
 
 
 async def test_refused_and_deferred_leave_no_claim(database: Database, engine: AsyncEngine) -> None:
-    """A claim exists exactly when its effect is committed, a skip included; what was not done may be tried again."""
+    """A claim exists exactly when its effect is committed, a skip included; what was not done
+    may be tried again.
+    """
     [order, other] = await placed(database, 2)
-    cancel, twice, unknown = CancelOrder(key(), order), CancelOrder(key(), order), ConfirmPayment(key(), uuid4())
-    early, pay, skip = ShipmentCreated(key(), other), ConfirmPayment(key(), other), ConfirmPayment(key(), other)
+    cancel, twice, unknown = (
+        CancelOrder(key(), order),
+        CancelOrder(key(), order),
+        ConfirmPayment(key(), uuid4()),
+    )
+    early, pay, skip = (
+        ShipmentCreated(key(), other),
+        ConfirmPayment(key(), other),
+        ConfirmPayment(key(), other),
+    )
     outcomes = await write(database, cancel, twice, early, unknown, pay, skip)
     assert kinds(outcomes) == ["Done", "Refused", "Deferred", "Deferred", "Done", "Done"]
     assert await count(engine, claims, claims.c.key.in_([twice.key, early.key, unknown.key])) == 0
@@ -201,7 +305,9 @@ async def test_refused_and_deferred_leave_no_claim(database: Database, engine: A
     assert status((await write(database, early))[0]) == "shipped"  # its time has come
 
 
-async def test_nothing_is_committed_where_nothing_was_done(database: Database, engine: AsyncEngine) -> None:
+async def test_nothing_is_committed_where_nothing_was_done(
+    database: Database, engine: AsyncEngine
+) -> None:
     """A set of refusals and repeats ends in a rollback."""
     [order] = await placed(database)
     cancel = CancelOrder(key(), order)
@@ -215,7 +321,9 @@ async def test_nothing_is_committed_where_nothing_was_done(database: Database, e
 async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
     database: Database, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Two sets with the same key, the first of which does not do it: the second waits, and then tries for itself."""
+    """Two sets with the same key, the first of which does not do it: the second waits, and then
+    tries for itself.
+    """
     [order, other] = await placed(database, 2)
     early, waited, calls = ShipmentCreated(key(), order), asyncio.Event(), Counter[str]()
 
@@ -227,7 +335,9 @@ async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
         calls[command.key] += 1
         return model.decide(order, command, now)
 
-    first = asyncio.create_task(write(database, early, ConfirmPayment(key(), other), save=save, decide=decide))
+    first = asyncio.create_task(
+        write(database, early, ConfirmPayment(key(), other), save=save, decide=decide)
+    )
     await eventually(lambda: calls[early.key] == 1)
     second = asyncio.create_task(write(database, early, decide=decide))
     await eventually(lambda: someone_waits(engine))
@@ -261,11 +371,18 @@ async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
         assert (await connection.execute(query)).scalar_one() > released
 
 
-async def test_a_claim_swept_between_two_statements_is_a_race(database: Database, engine: AsyncEngine, sample_url: str) -> None:
-    """Claiming tells that a claim was there, reading finds it gone: the set is tried again, and the command is decided."""
+async def test_a_claim_swept_between_two_statements_is_a_race(
+    database: Database, engine: AsyncEngine, sample_url: str
+) -> None:
+    """Claiming tells that a claim was there, reading finds it gone: the set is tried again, and
+    the command is decided.
+    """
     first = create()
     await write(database, first)
-    sweeper = psycopg.connect(make_url(sample_url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+    sweeper = psycopg.connect(
+        make_url(sample_url).set(drivername="postgresql").render_as_string(hide_password=False),
+        autocommit=True,
+    )
 
     def sweep(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         if statement.startswith("SELECT claims.key"):
@@ -279,17 +396,23 @@ async def test_a_claim_swept_between_two_statements_is_a_race(database: Database
     assert await count(engine, claims) == 1
 
 
-async def test_old_claims_are_swept_in_bounded_batches(database: Database, engine: AsyncEngine) -> None:
+async def test_old_claims_are_swept_in_bounded_batches(
+    database: Database, engine: AsyncEngine
+) -> None:
     """Claims older than asked go, in transactions of so many rows at most; younger ones stay."""
     await placed(database, 12)
     young = create()
     async with engine.begin() as connection:
-        await connection.execute(text("update claims set claim_time = clock_timestamp() - interval '40 days'"))
+        await connection.execute(
+            text("update claims set claim_time = clock_timestamp() - interval '40 days'")
+        )
     await write(database, young)
     recorder = Recorder(engine)
     assert await Claims(claims).sweep(engine, timedelta(days=30), batch_size_max=5) == 12
     assert recorder.statements.count("COMMIT") == 3
-    assert await count(engine, claims) == await count(engine, claims, claims.c.key == young.key) == 1
+    assert (
+        await count(engine, claims) == await count(engine, claims, claims.c.key == young.key) == 1
+    )
 
 
 async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEngine) -> None:
@@ -300,13 +423,20 @@ async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEn
         assert await Claims(claims).sweep(engine, timedelta(0)) == 2
 
 
-async def test_history_is_saved_where_the_record_stays_as_it_is(database: Database, engine: AsyncEngine) -> None:
-    """What happened to a record is told although nothing became of it: a late event on a cancelled order's timeline."""
+async def test_history_is_saved_where_the_record_stays_as_it_is(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """What happened to a record is told although nothing became of it: a late event on a
+    cancelled order's timeline.
+    """
     [order] = await placed(database)
 
     def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
         assert order
-        return Decision(order, [model.Transition(order.id, 9, order.status, order.status, "NOTED", command.key, now)])
+        return Decision(
+            order,
+            [model.Transition(order.id, 9, order.status, order.status, "NOTED", command.key, now)],
+        )
 
     assert kinds(await write(database, ConfirmPayment(key(), order), decide=decide)) == ["Done"]
     assert await count(engine, history, history.c.reason == "NOTED") == 1
@@ -323,10 +453,16 @@ async def test_the_relay_is_woken_after_a_commit_that_appended(database: Databas
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_any_cutting_into_sets_gives_the_same_history(database: Database, engine: AsyncEngine, seed: int) -> None:
+async def test_any_cutting_into_sets_gives_the_same_history(
+    database: Database, engine: AsyncEngine, seed: int
+) -> None:
     """One at a time, or in sets of any size: the same commands make the same history."""
     dice, ids = random.Random(seed), await placed(database, 3)
-    makers: list[Callable[[str, UUID], OrderCommand]] = [ConfirmPayment, CancelOrder, ShipmentCreated]
+    makers: list[Callable[[str, UUID], OrderCommand]] = [
+        ConfirmPayment,
+        CancelOrder,
+        ShipmentCreated,
+    ]
     commands = [dice.choice(makers)(key(), dice.choice(ids)) for _ in range(12)]
     commands += dice.sample(commands, 3)
     expected: dict[UUID, list[Status]] = {order: [] for order in ids}
@@ -349,5 +485,9 @@ async def test_any_cutting_into_sets_gives_the_same_history(database: Database, 
         rest = rest[size:]
     for target in ids:
         async with engine.connect() as connection:
-            query = select(history.c.new).where(history.c.order_id == target, history.c.version > 1).order_by(history.c.version)
+            query = (
+                select(history.c.new)
+                .where(history.c.order_id == target, history.c.version > 1)
+                .order_by(history.c.version)
+            )
             assert list((await connection.execute(query)).scalars()) == expected[target]

@@ -1,4 +1,6 @@
-"""What a write does when something is wrong: with a command, with our code, with the schema, with the database, with the caller."""
+"""What a write does when something is wrong: with a command, with our code, with the schema,
+with the database, with the caller.
+"""
 
 import asyncio
 from collections import Counter
@@ -23,7 +25,19 @@ from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status, Transition
 from tests.sample.store import claims, history, orders
-from tests.sample.writes import Recorder, count, create, key, kinds, placed, reason, retried, someone_waits, status, write
+from tests.sample.writes import (
+    Recorder,
+    count,
+    create,
+    key,
+    kinds,
+    placed,
+    reason,
+    retried,
+    someone_waits,
+    status,
+    write,
+)
 from tests.support import Eventually
 
 GONE = "select pg_terminate_backend(pg_backend_pid())"
@@ -32,7 +46,9 @@ GONE = "select pg_terminate_backend(pg_backend_pid())"
 @pytest.mark.parametrize("code", ["40001", "40P01"])
 @pytest.mark.parametrize("times", [2, 100])
 async def test_races_retry_the_set_bounded(database: Database, code: str, times: int) -> None:
-    """A serialization failure or a deadlock retries the whole set, a few times; if it does not end, the set is deferred."""
+    """A serialization failure or a deadlock retries the whole set, a few times; if it does not
+    end, the set is deferred.
+    """
     ids, before = await placed(database, 3), retried("race")
     tries = 0
 
@@ -40,7 +56,9 @@ async def test_races_retry_the_set_bounded(database: Database, code: str, times:
         nonlocal tries
         tries += 1
         if tries <= times:
-            await connection.execute(text(f"do $$ begin raise exception using errcode = '{code}'; end $$"))
+            await connection.execute(
+                text(f"do $$ begin raise exception using errcode = '{code}'; end $$")
+            )
         return await store.lock_orders(connection, *rest)
 
     outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
@@ -53,14 +71,22 @@ async def test_races_retry_the_set_bounded(database: Database, code: str, times:
         assert (tries, retried("race") - before) == (TRIES, TRIES)
 
 
-async def test_a_natural_key_that_stays_taken_goes_one_by_one(database: Database, engine: AsyncEngine) -> None:
-    """Where two of a set make the same new record, the retries cannot help: one by one, the second finds the first."""
-    outcomes = await write(database, create(reference="cart-7"), create(), create(reference="cart-7"))
+async def test_a_natural_key_that_stays_taken_goes_one_by_one(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """Where two of a set make the same new record, the retries cannot help: one by one, the
+    second finds the first.
+    """
+    outcomes = await write(
+        database, create(reference="cart-7"), create(), create(reference="cart-7")
+    )
     assert kinds(outcomes) == ["Done", "Done", "Exists"]
     assert await count(engine, orders) == 2
 
 
-async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(database: Database, engine: AsyncEngine) -> None:
+async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(
+    database: Database, engine: AsyncEngine
+) -> None:
     """Alone, and still taken: nobody races, our own code does not look for what it must find."""
 
     async def blind(*_: Any) -> dict[Any, Order]:
@@ -72,26 +98,49 @@ async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(database:
     assert await count(engine, claims) == 1
 
 
-async def test_data_that_the_schema_rejects_fails_its_own_command(database: Database, engine: AsyncEngine) -> None:
-    """A constraint, a number out of range, a text that PostgreSQL cannot hold: the others of the set are done."""
-    outcomes = await write(database, create(), create(total=-1), create(total=2**70), create(reference="nul\0"), create())
+async def test_data_that_the_schema_rejects_fails_its_own_command(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """A constraint, a number out of range, a text that PostgreSQL cannot hold: the others of the
+    set are done.
+    """
+    outcomes = await write(
+        database,
+        create(),
+        create(total=-1),
+        create(total=2**70),
+        create(reference="nul\0"),
+        create(),
+    )
     assert kinds(outcomes) == ["Done", "Defect", "Defect", "Defect", "Done"]
     assert await count(engine, claims) == 2
     assert await count(engine, orders) == 2
 
 
-async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(database: Database, engine: AsyncEngine) -> None:
+async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(
+    database: Database, engine: AsyncEngine
+) -> None:
     """An exception raised by our own trigger is a constraint like any other."""
     async with engine.begin() as connection:
         body = "begin if new.total = 13 then raise exception ''unlucky''; end if; return new; end"
-        await connection.execute(text(f"create function guard() returns trigger language plpgsql as '{body}'"))
-        await connection.execute(text("create trigger guard before insert on orders for each row execute function guard()"))
+        await connection.execute(
+            text(f"create function guard() returns trigger language plpgsql as '{body}'")
+        )
+        await connection.execute(
+            text(
+                "create trigger guard before insert on orders for each row execute function guard()"
+            )
+        )
     assert kinds(await write(database, create(), create(total=13))) == ["Done", "Defect"]
 
 
 @pytest.mark.parametrize("where", ["decide", "load", "save"])
-async def test_an_unexpected_exception_fails_its_own_command(database: Database, where: str) -> None:
-    """A bug that one command brings out concerns that command alone, and leaves no claim: once it is mended, a repeat succeeds."""
+async def test_an_unexpected_exception_fails_its_own_command(
+    database: Database, where: str
+) -> None:
+    """A bug that one command brings out concerns that command alone, and leaves no claim: once
+    it is mended, a repeat succeeds.
+    """
     ids = await placed(database, 3)
     decided: Counter[str] = Counter()
 
@@ -101,7 +150,9 @@ async def test_an_unexpected_exception_fails_its_own_command(database: Database,
             raise ZeroDivisionError
         return model.decide(order, command, now)
 
-    async def load(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any) -> Any:
+    async def load(
+        connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any
+    ) -> Any:
         if where == "load" and ids[1] in {c.target for c in commands}:
             raise ZeroDivisionError
         return await store.lock_orders(connection, commands, repeats)
@@ -121,8 +172,12 @@ async def test_an_unexpected_exception_fails_its_own_command(database: Database,
     assert status((await write(database, commands[1]))[0]) == "confirmed"
 
 
-async def test_a_repeat_whose_record_is_gone_is_a_defect(database: Database, engine: AsyncEngine) -> None:
-    """Records are never deleted; should one be, a repeat does not make it again, and its neighbours do not suffer."""
+async def test_a_repeat_whose_record_is_gone_is_a_defect(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """Records are never deleted; should one be, a repeat does not make it again, and its
+    neighbours do not suffer.
+    """
     first = create()
     await write(database, first)
     async with engine.begin() as connection:
@@ -131,7 +186,9 @@ async def test_a_repeat_whose_record_is_gone_is_a_defect(database: Database, eng
     assert kinds(await write(database, first, create())) == ["Defect", "Done"]
 
 
-async def test_a_lost_connection_defers_all_and_condemns_none(database: Database, sample_url: str) -> None:
+async def test_a_lost_connection_defers_all_and_condemns_none(
+    database: Database, sample_url: str
+) -> None:
     """Whatever the set, it is nobody's fault; with the same keys all of it is done later."""
     ids = await placed(database, 3)
 
@@ -140,7 +197,9 @@ async def test_a_lost_connection_defers_all_and_condemns_none(database: Database
         await connection.execute(text(GONE))
 
     commands = [ConfirmPayment(key(), order) for order in ids]
-    assert [reason(o) for o in await write(database, *commands, save=cut)] == ["DEPENDENCY_UNAVAILABLE"] * 3
+    assert [reason(o) for o in await write(database, *commands, save=cut)] == [
+        "DEPENDENCY_UNAVAILABLE"
+    ] * 3
     assert [status(o) for o in await write(database, *commands)] == ["confirmed"] * 3
     nowhere = connect("postgresql://nobody@127.0.0.1:1/nothing")
     gone = Database(nowhere, claims, database.outbox)
@@ -148,7 +207,9 @@ async def test_a_lost_connection_defers_all_and_condemns_none(database: Database
 
 
 async def test_a_connection_lost_while_the_culprit_is_sought(database: Database) -> None:
-    """One by one, and the connection goes: who is done is done, the others are deferred, and nobody knocks at a closed door."""
+    """One by one, and the connection goes: who is done is done, the others are deferred, and
+    nobody knocks at a closed door.
+    """
     ids, loads = await placed(database, 4), 0
 
     async def unlucky(connection: AsyncConnection, *rest: Any) -> Any:
@@ -176,7 +237,9 @@ async def test_no_free_connection_defers(sample_url: str, database: Database) ->
 
 
 async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> None:
-    """A lock that is not released and a statement that does not end defer the set: the limits stand on every connection."""
+    """A lock that is not released and a statement that does not end defer the set: the limits
+    stand on every connection.
+    """
     [order] = await placed(database)
     hasty = connect(sample_url, lock_timeout_s=0.1, statement_timeout_s=0.2)
     limited = Database(hasty, claims, database.outbox)
@@ -186,8 +249,14 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
 
     async with database.engine.connect() as holder:
         await holder.execute(text("select * from orders for update"))
-        assert reason((await write(limited, ConfirmPayment(key(), order)))[0]) == "DEPENDENCY_UNAVAILABLE"
-    assert reason((await write(limited, ConfirmPayment(key(), order), load=slow))[0]) == "DEPENDENCY_UNAVAILABLE"
+        assert (
+            reason((await write(limited, ConfirmPayment(key(), order)))[0])
+            == "DEPENDENCY_UNAVAILABLE"
+        )
+    assert (
+        reason((await write(limited, ConfirmPayment(key(), order), load=slow))[0])
+        == "DEPENDENCY_UNAVAILABLE"
+    )
     async with database.engine.connect() as connection:
         limit = await connection.execute(text("show idle_in_transaction_session_timeout"))
         assert limit.scalar_one() == "15s"
@@ -195,12 +264,17 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
 
 
 @pytest.mark.parametrize("answer", ["of a statement", "of the commit"])
-async def test_a_connection_that_falls_silent_is_given_up(sample_url: str, database: Database, answer: str) -> None:
-    """The other side takes what we say and never answers: no limit of the server's helps, and the set is deferred; done, once, later."""
+async def test_a_connection_that_falls_silent_is_given_up(
+    sample_url: str, database: Database, answer: str
+) -> None:
+    """The other side takes what we say and never answers: no limit of the server's helps, and
+    the set is deferred; done, once, later.
+    """
     [order] = await placed(database)
     command = ConfirmPayment(key(), order)
     async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
-        through = connect(make_url(sample_url).set(port=proxy.port), silence_s=2.0)  # healthy statements of a slow machine are not silent
+        # healthy statements of a slow machine are not silent
+        through = connect(make_url(sample_url).set(port=proxy.port), silence_s=2.0)
 
         async def stranded(connection: AsyncConnection, *rest: Any) -> None:
             if answer == "of the commit":
@@ -214,19 +288,27 @@ async def test_a_connection_that_falls_silent_is_given_up(sample_url: str, datab
         assert reason(lost[0]) == "DEPENDENCY_UNAVAILABLE"
         assert proxy.struck.stranded == 1
         proxy.cut()  # now the server knows it too, and lets go of what the transaction held
-        assert status((await write(Database(through, claims, database.outbox), command))[0]) == "confirmed", "the next connection serves"
+        assert (
+            status((await write(Database(through, claims, database.outbox), command))[0])
+            == "confirmed"
+        ), "the next connection serves"
         await through.dispose()
 
 
-async def test_a_connection_that_nobody_waits_for_any_more_is_closed(sample_url: str, eventually: Eventually) -> None:
-    """Cancelled while it is opened, it is opened and closed: the server does not wait a minute for the rest of a greeting."""
+async def test_a_connection_that_nobody_waits_for_any_more_is_closed(
+    sample_url: str, eventually: Eventually
+) -> None:
+    """Cancelled while it is opened, it is opened and closed: the server does not wait a minute
+    for the rest of a greeting.
+    """
     async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
         through = connect(make_url(sample_url).set(port=proxy.port))
         proxy.stop()
         opening = asyncio.create_task(through.connect().start())
         await eventually(lambda: proxy.struck.held)
         opening.cancel()
-        with pytest.raises(asyncio.CancelledError) as _:  # whoever keeps the error keeps the frames, and what psycopg has in them
+        # whoever keeps the error keeps the frames, and what psycopg has in them
+        with pytest.raises(asyncio.CancelledError) as _:
             await opening
         assert proxy.open == 1
         proxy.go()
@@ -234,12 +316,18 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_closed(sample_url:
         await through.dispose()
 
 
-async def test_a_connection_that_comes_back_after_the_end_is_closed(sample_url: str, engine: AsyncEngine, eventually: Eventually) -> None:
-    """An engine is disposed of while somebody reads: his connection ends when he gives it back, and so do those of before a second end."""
+async def test_a_connection_that_comes_back_after_the_end_is_closed(
+    sample_url: str, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """An engine is disposed of while somebody reads: his connection ends when he gives it back,
+    and so do those of before a second end.
+    """
 
     async def are_open(count: int) -> bool:
         async with engine.connect() as connection:
-            found = await connection.execute(text("select count(*) from pg_stat_activity where application_name = 'late'"))
+            found = await connection.execute(
+                text("select count(*) from pg_stat_activity where application_name = 'late'")
+            )
             return bool(found.scalar_one() == count)
 
     late = connect(sample_url, name="late")
@@ -257,7 +345,9 @@ async def test_a_missing_migration_condemns_none(database: Database) -> None:
     """What does not fit the schema is deferred, alone: a replica may be ahead of its migration."""
     ids = await placed(database, 2)
 
-    async def ahead(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any) -> Any:
+    async def ahead(
+        connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any
+    ) -> Any:
         if ids[1] in {c.target for c in commands}:
             await connection.execute(text("select a_column_of_tomorrow from orders"))
         return await store.lock_orders(connection, commands, repeats)
@@ -267,8 +357,12 @@ async def test_a_missing_migration_condemns_none(database: Database) -> None:
     assert reason(outcomes[1]) == "DATABASE_NOT_READY"
 
 
-async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(sample_url: str, database: Database, engine: AsyncEngine) -> None:
-    """A statement prepared before a migration may fail after it for as long as its connection lives: so it ends at the first failure."""
+async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(
+    sample_url: str, database: Database, engine: AsyncEngine
+) -> None:
+    """A statement prepared before a migration may fail after it for as long as its connection
+    lives: so it ends at the first failure.
+    """
     narrow = connect(sample_url, pool_size=1)
     one = Database(narrow, claims, database.outbox)
 
@@ -291,9 +385,12 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(sample_u
     await narrow.dispose()
 
 
-async def test_connections_to_a_standby_are_thrown_away(sample_url: str, database: Database) -> None:
-    """After a failover the pool's connections lead to a server that takes no writes, and live on: the first write that is refused is
-    deferred and ends them all, whoever made it, and the next one goes elsewhere.
+async def test_connections_to_a_standby_are_thrown_away(
+    sample_url: str, database: Database
+) -> None:
+    """After a failover the pool's connections lead to a server that takes no writes, and live
+    on: the first write that is refused is deferred and ends them all, whoever made it, and the
+    next one goes elsewhere.
     """
     stale = connect(sample_url, pool_size=2)
     one = Database(stale, claims, database.outbox)
@@ -316,14 +413,23 @@ async def test_connections_to_a_standby_are_thrown_away(sample_url: str, databas
 
 
 SLOW_COMMIT = (
-    "create function slow() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(1); return null; end'",
-    "create constraint trigger slow after insert on orders deferrable initially deferred for each row execute function slow()",
+    (
+        "create function slow() returns trigger language plpgsql as 'begin perform"
+        " pg_advisory_xact_lock(1); return null; end'"
+    ),
+    (
+        "create constraint trigger slow after insert on orders deferrable initially deferred for"
+        " each row execute function slow()"
+    ),
 )
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
-async def test_a_commit_is_shielded_from_cancellation(database: Database, engine: AsyncEngine, eventually: Eventually, when: str) -> None:
-    """A caller who gives up before the commit has done nothing; during it the commit ends, as if he had given up after it.
+async def test_a_commit_is_shielded_from_cancellation(
+    database: Database, engine: AsyncEngine, eventually: Eventually, when: str
+) -> None:
+    """A caller who gives up before the commit has done nothing; during it the commit ends, as if he
+    had given up after it.
 
     The connection is back in the pool either way, and a repeat finds out what happened.
     """
@@ -343,21 +449,25 @@ async def test_a_commit_is_shielded_from_cancellation(database: Database, engine
         await eventually(lambda: someone_waits(engine))
         for _ in range(2):
             task.cancel()
-            # Before the commit it ends by itself, however slow the machine; during it one can only look for a while.
+            # Before the commit it ends by itself, however slow the machine; during it one can only
+            # look for a while.
             await asyncio.wait([task], timeout=10.0 if when == "before" else 0.05)
         assert task.done() == (when == "before")
         await holder.rollback()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await count(engine, orders) == (when == "during")
-    assert database.outbox.appended.is_set() == (when == "during")  # the relay hears of it all the same
+    # the relay hears of it all the same
+    assert database.outbox.appended.is_set() == (when == "during")
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # it is a QueuePool
     [again] = await write(database, command)
     assert isinstance(again, Done)
     assert again.repeat is (when == "during")
 
 
-async def test_a_commit_that_fails_while_it_is_cancelled(database: Database, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_a_commit_that_fails_while_it_is_cancelled(
+    database: Database, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """The cancellation goes on, with the failure as its cause; nothing is left unlooked at."""
     async with engine.begin() as connection:
         for statement in SLOW_COMMIT:
@@ -367,22 +477,31 @@ async def test_a_commit_that_fails_while_it_is_cancelled(database: Database, eng
         task = asyncio.create_task(write(database, create()))
         await eventually(lambda: someone_waits(engine))
         task.cancel()
-        others = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        others = (
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname ="
+            " current_database() and pid <> pg_backend_pid()"
+        )
         await holder.execute(text(others))
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await task
     assert cancelled.value.__cause__ is not None
 
 
-async def test_a_reader_sees_one_moment_and_changes_nothing(database: Database, engine: AsyncEngine) -> None:
-    """What a read sees does not move while it reads, and a write through it is refused by the database: a defect of ours, which no
-    later try would mend.
+async def test_a_reader_sees_one_moment_and_changes_nothing(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """What a read sees does not move while it reads, and a write through it is refused by the
+    database: a defect of ours, which no later try would mend.
     """
     await placed(database, 2)
     async with database.read() as connection:
         seen = (await connection.execute(text("select count(*) from orders"))).scalar_one()
         await placed(database)
-        assert (await connection.execute(text("select count(*) from orders"))).scalar_one() == seen == 2
+        assert (
+            (await connection.execute(text("select count(*) from orders"))).scalar_one()
+            == seen
+            == 2
+        )
     with pytest.raises(Defect) as caught:
         async with database.read() as connection:
             await connection.execute(text("delete from history"))
@@ -393,7 +512,9 @@ async def test_a_reader_sees_one_moment_and_changes_nothing(database: Database, 
 
 
 async def test_a_reader_hears_why_the_database_is_away(database: Database) -> None:
-    """A read answers with Deferred where the database is at fault; what the reader raises himself goes through."""
+    """A read answers with Deferred where the database is at fault; what the reader raises
+    himself goes through.
+    """
     gone = Database(connect("postgresql://nobody@127.0.0.1:1/nothing"), claims, database.outbox)
     with pytest.raises(Deferred) as away:
         async with gone.read():
@@ -412,7 +533,9 @@ async def test_a_reader_hears_why_the_database_is_away(database: Database) -> No
 
 
 async def test_a_race_that_the_service_itself_sees(database: Database) -> None:
-    """`load` and `save` may say that another transaction was in the way: then the set is tried again."""
+    """`load` and `save` may say that another transaction was in the way: then the set is tried
+    again.
+    """
     tries = 0
 
     async def save(connection: AsyncConnection, *rest: Any) -> None:
@@ -436,12 +559,18 @@ async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: Asy
 
     assert kinds(await write(database, create(), save=save)) == ["Defect"]
     assert "COMMIT" not in recorder.statements
-    assert [await count(engine, table) for table in (orders, claims, history, store.outbox)] == [0, 0, 0, 0]
+    assert [await count(engine, table) for table in (orders, claims, history, store.outbox)] == [
+        0,
+        0,
+        0,
+        0,
+    ]
 
 
 async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngine) -> None:
-    """A change whose event no broker would take is never committed: its command fails as a defect, the others of its set are done, and
-    the outbox has no row that would hold back its aggregate.
+    """A change whose event no broker would take is never committed: its command fails as a
+    defect, the others of its set are done, and the outbox has no row that would hold back its
+    aggregate.
     """
 
     def fat(fact: Transition) -> OutgoingEvent:
@@ -450,11 +579,24 @@ async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngin
         return OutgoingEvent(aggregate=id, order_id=id, message=message)
 
     first, second, third = create(), create(), create()
-    around = len(SampleStatusChanged(order_id=str(first.target), new="x" * EVENT_BYTES_MAX).SerializeToString()) - EVENT_BYTES_MAX
-    sizes = {first.target: 1, second.target: EVENT_BYTES_MAX - around + 1, third.target: EVENT_BYTES_MAX - around}
+    around = (
+        len(
+            SampleStatusChanged(
+                order_id=str(first.target), new="x" * EVENT_BYTES_MAX
+            ).SerializeToString()
+        )
+        - EVENT_BYTES_MAX
+    )
+    sizes = {
+        first.target: 1,
+        second.target: EVENT_BYTES_MAX - around + 1,
+        third.target: EVENT_BYTES_MAX - around,
+    }
     database = Database(engine, claims, Outbox(store.outbox, encode=fat))
     outcomes = await write(database, first, second, third)
     assert kinds(outcomes) == ["Done", "Defect", "Done"]
     assert isinstance(outcomes[1], Defect)
-    assert f"{EVENT_BYTES_MAX + 1} bytes, and an event may have {EVENT_BYTES_MAX}" in str(outcomes[1].__cause__)
+    assert f"{EVENT_BYTES_MAX + 1} bytes, and an event may have {EVENT_BYTES_MAX}" in str(
+        outcomes[1].__cause__
+    )
     assert await count(engine, orders) == await count(engine, store.outbox) == 2

@@ -1,4 +1,6 @@
-"""Many writers at once: each key has one effect, new records do not become twins, and nobody deadlocks."""
+"""Many writers at once: each key has one effect, new records do not become twins, and nobody
+deadlocks.
+"""
 
 import asyncio
 import random
@@ -24,7 +26,9 @@ class Together:
     def __init__(self, parties: int) -> None:
         self.barrier, self.loads = asyncio.Barrier(parties), 0
 
-    async def __call__(self, connection: AsyncConnection, commands: Sequence[CreateOrder], repeats: Any) -> Any:
+    async def __call__(
+        self, connection: AsyncConnection, commands: Sequence[CreateOrder], repeats: Any
+    ) -> Any:
         found = await store.lock_orders(connection, commands, repeats)
         self.loads += 1
         if self.loads <= self.barrier.parties:
@@ -33,10 +37,14 @@ class Together:
 
 
 async def test_a_natural_key_race_ends_in_a_retry(database: Database, engine: AsyncEngine) -> None:
-    """Five create the same order under different keys, and all have seen that it is not there: one does, the others find it."""
+    """Five create the same order under different keys, and all have seen that it is not there:
+    one does, the others find it.
+    """
     together = Together(5)
     rivals = [create(reference="cart-7") for _ in range(5)]
-    outcomes = [o for [o] in await asyncio.gather(*(write(database, c, load=together) for c in rivals))]
+    outcomes = [
+        o for [o] in await asyncio.gather(*(write(database, c, load=together) for c in rivals))
+    ]
     assert sorted(type(o).__name__ for o in outcomes) == ["Done"] + ["Exists"] * 4
     assert [await count(engine, orders), await count(engine, claims)] == [1, 1]
     assert together.loads >= 9
@@ -52,25 +60,49 @@ async def test_fifty_writers_with_one_key(database: Database, engine: AsyncEngin
     assert [await count(engine, t) for t in (orders, claims, history, outbox)] == [1, 1, 1, 1]
 
 
-async def test_rival_sets_of_new_orders_do_not_deadlock(database: Database, engine: AsyncEngine) -> None:
-    """New rows are inserted sorted by their natural key: sets that make the same orders in any order wait for each other."""
+async def test_rival_sets_of_new_orders_do_not_deadlock(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """New rows are inserted sorted by their natural key: sets that make the same orders in any
+    order wait for each other.
+    """
     before, carts, together = retried("race"), [f"cart-{i}" for i in range(30)], Together(6)
     async with engine.begin() as connection:  # each row takes a while, so that the sets meet
         body = "begin perform pg_sleep(0.003); return new; end"
-        await connection.execute(text(f"create function slow() returns trigger language plpgsql as '{body}'"))
-        await connection.execute(text("create trigger slow before insert on orders for each row execute function slow()"))
+        await connection.execute(
+            text(f"create function slow() returns trigger language plpgsql as '{body}'")
+        )
+        await connection.execute(
+            text("create trigger slow before insert on orders for each row execute function slow()")
+        )
     sets = [[create(reference=r) for r in random.sample(carts, 30)] for _ in range(6)]
-    outcomes = [o for r in await asyncio.gather(*(write(database, *s, load=together) for s in sets)) for o in r]
+    outcomes = [
+        o
+        for r in await asyncio.gather(*(write(database, *s, load=together) for s in sets))
+        for o in r
+    ]
     assert Counter(type(o).__name__ for o in outcomes) == {"Done": 30, "Exists": 150}
     assert retried("race") == before
 
 
-async def test_overlapping_sets_in_random_order_do_not_deadlock(database: Database, engine: AsyncEngine) -> None:
-    """Sets that share keys and records, each in an order of its own: claims and locks are taken in one order by all."""
+async def test_overlapping_sets_in_random_order_do_not_deadlock(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """Sets that share keys and records, each in an order of its own: claims and locks are taken
+    in one order by all.
+    """
     ids, before = await placed(database, 30), retried("race")
     shared: list[OrderCommand] = [ConfirmPayment(key(), order) for order in ids]
-    sets = [random.sample([*shared, *(ShipmentCreated(key(), order) for order in ids)], 40) for _ in range(20)]
+    sets = [
+        random.sample([*shared, *(ShipmentCreated(key(), order) for order in ids)], 40)
+        for _ in range(20)
+    ]
     results = await asyncio.gather(*(write(database, *s) for s in sets))
-    assert not [o for r in results for o in r if isinstance(o, Failure) and o.reason != "PAYMENT_OUTSTANDING"]
+    assert not [
+        o
+        for r in results
+        for o in r
+        if isinstance(o, Failure) and o.reason != "PAYMENT_OUTSTANDING"
+    ]
     assert retried("race") == before
     assert await count(engine, history, history.c.new == Status.CONFIRMED) <= 30

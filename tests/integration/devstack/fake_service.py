@@ -1,7 +1,8 @@
-"""A stand-in for a service: it migrates, serves health, and misbehaves when told. Run as `fake_service.py NAME [migrate]`.
+"""A stand-in for a service: it migrates, serves health, and misbehaves when told. Run as
+`fake_service.py NAME [migrate]`.
 
-FAULT in its environment may say `NAME:migration`, `NAME:start`, `NAME:silent` or `NAME:deaf` (to SIGTERM), several with commas between;
-its database holds a row for each migration.
+FAULT in its environment may say `NAME:migration`, `NAME:start`, `NAME:silent` or `NAME:deaf` (to
+SIGTERM), several with commas between; its database holds a row for each migration.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ import sys
 
 def migrate() -> None:
     """Leaves a mark in the service's database."""
-    import psycopg  # here and below, where it is needed: half of the time that a stand-in takes is that of imports
+    # here and below, where it is needed: half of the time that a stand-in takes is that of imports
+    import psycopg
 
     with psycopg.connect(os.environ["DATABASE_URL"].replace("+psycopg", "")) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS migrations (time timestamptz DEFAULT now())")
@@ -31,14 +33,17 @@ async def serve(*, deaf: bool) -> None:
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, (lambda: None) if deaf else stopped.set)
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, (lambda: None) if deaf else stopped.set
+    )
     await stopped.wait()
     await server.stop(0)
 
 
 def main(name: str, *action: str) -> None:
     """Does what the command line says, or the fault."""
-    print(f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True)  # noqa: T201  its log is what tests look at
+    # its log is what tests look at
+    print(f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True)  # noqa: T201
     faults = dict(each.split(":") for each in os.environ.get("FAULT", "").split(",") if each)
     fault = faults.get(name)
     if action == ("migrate",):

@@ -1,6 +1,8 @@
-"""Starts servers of its own in the folder given, as whoever runs it. Run as a program by tests, who cannot change their user.
+"""Starts servers of its own in the folder given, as whoever runs it. Run as a program by tests, who
+cannot change their user.
 
-`own_servers.py FOLDER restart` writes, restarts and reads; `own_servers.py FOLDER hold` prints process ids and waits to be killed.
+`own_servers.py FOLDER restart` writes, restarts and reads; `own_servers.py FOLDER hold` prints
+process ids and waits to be killed.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""What /proc says about processes: which there are below one, for tests that prove that nothing is left, and what they were given."""
+"""What /proc says about processes: which there are below one, for tests that prove that nothing
+is left, and what they were given.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What somebody sees who types `make run`: it comes up, says how to reach it, and ends with one clear message."""
+"""What somebody sees who types `make run`: it comes up, says how to reach it, and ends with one
+clear message.
+"""
 
 import os
 import re
@@ -28,9 +30,13 @@ Run = Callable[..., Child]
 @pytest.fixture
 def environment() -> dict[str, str]:
     """An environment in which every port is free."""
-    variables = [f"{name.upper()}_PORT" for name in SERVICE_PORTS] + [f"{name.upper()}_METRICS_PORT" for name in METRICS_PORTS]
+    variables = [f"{name.upper()}_PORT" for name in SERVICE_PORTS] + [
+        f"{name.upper()}_METRICS_PORT" for name in METRICS_PORTS
+    ]
     variables += ["POSTGRES_PORT", "NATS_PORT"]
-    chosen = {name: str(port) for name, port in zip(variables, free_ports(len(variables)), strict=True)}
+    chosen = {
+        name: str(port) for name, port in zip(variables, free_ports(len(variables)), strict=True)
+    }
     unset = {"DATABASE_URL", "NATS_URL"}
     return {name: value for name, value in os.environ.items() if name not in unset} | chosen
 
@@ -41,8 +47,22 @@ def run(folder: Path, environment: dict[str, str]) -> Iterator[Run]:
     started: list[Child] = []
 
     def start(*arguments: str, demo: int = 0, **more: str) -> Child:
-        command: list[str | Path] = [sys.executable, FAKE_RUN, str(demo), "--folder", folder / "stack", *arguments]
-        started.append(Child(command, log=folder / f"run-{len(started)}.log", environment=environment | more, folder=folder))
+        command: list[str | Path] = [
+            sys.executable,
+            FAKE_RUN,
+            str(demo),
+            "--folder",
+            folder / "stack",
+            *arguments,
+        ]
+        started.append(
+            Child(
+                command,
+                log=folder / f"run-{len(started)}.log",
+                environment=environment | more,
+                folder=folder,
+            )
+        )
         return started[-1]
 
     yield start
@@ -56,12 +76,26 @@ async def ended(child: Child, eventually: Eventually) -> int:
     return child.wait()
 
 
-async def test_it_comes_up_and_ctrl_c_ends_it(run: Run, environment: dict[str, str], eventually: Eventually) -> None:
-    """Each step, the demo and the addresses are shown; a second one is told who is up; Ctrl-C leaves nothing, and says all is well."""
+async def test_it_comes_up_and_ctrl_c_ends_it(
+    run: Run, environment: dict[str, str], eventually: Eventually
+) -> None:
+    """Each step, the demo and the addresses are shown; a second one is told who is up; Ctrl-C
+    leaves nothing, and says all is well.
+    """
     first = run()
     await eventually(lambda: UP in first.output(), timeout_s=60, what="the stack is up")
     order = f"127.0.0.1:{environment['ORDER_PORT']}"
-    steps = ["PostgreSQL", "NATS", "databases", "migrations", "warehouse", "payment", "shipping", "fulfillment", "order"]
+    steps = [
+        "PostgreSQL",
+        "NATS",
+        "databases",
+        "migrations",
+        "warehouse",
+        "payment",
+        "shipping",
+        "fulfillment",
+        "order",
+    ]
     assert re.findall(r"^  (\S+) +ready in \d+\.\d s$", first.output(), re.MULTILINE) == steps
     assert first.output().index(f"the demo asks {order}") < first.output().index("ordermesh is up:")
     assert f"{order} ordermesh.order.v1.OrderService/ListOrders" in first.output()
@@ -86,9 +120,12 @@ async def test_it_comes_up_and_ctrl_c_ends_it(run: Run, environment: dict[str, s
     assert not alive(processes)
 
 
-async def test_a_service_that_dies_later_ends_it(run: Run, folder: Path, eventually: Eventually) -> None:
-    """The message names the service, its log and its last words, and comes while the others still run: one of them does not end at once.
-    Then everything is stopped, and the exit code says so.
+async def test_a_service_that_dies_later_ends_it(
+    run: Run, folder: Path, eventually: Eventually
+) -> None:
+    """The message names the service, its log and its last words, and comes while the others
+    still run: one of them does not end at once. Then everything is stopped, and the exit code
+    says so.
     """
     up = run("--no-demo", FAULT="order:deaf")
     await eventually(lambda: UP in up.output(), timeout_s=60, what="the stack is up")
@@ -96,7 +133,9 @@ async def test_a_service_that_dies_later_ends_it(run: Run, folder: Path, eventua
     processes = descendants(up.pid)
     [shipping], [order] = (fakes(processes, name) for name in ("shipping", "order"))
     os.kill(shipping, signal.SIGKILL)
-    told = f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log."
+    told = (
+        f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log."
+    )
     await eventually(lambda: told in up.output(), timeout_s=60, what="the death is reported")
     await eventually(lambda: up.output().rstrip().endswith("Stopping everything ..."))
     assert alive({order}), "the report came after the end of everything"
@@ -121,8 +160,12 @@ async def test_a_failed_demo_ends_it(run: Run, eventually: Eventually) -> None:
     assert "ordermesh is up" not in failed.output()
 
 
-async def test_it_does_not_start_where_it_cannot(run: Run, folder: Path, eventually: Eventually) -> None:
-    """Taken ports, senseless settings, a folder that is a file: one message, no traceback, exit code 1, nothing begun."""
+async def test_it_does_not_start_where_it_cannot(
+    run: Run, folder: Path, eventually: Eventually
+) -> None:
+    """Taken ports, senseless settings, a folder that is a file: one message, no traceback, exit
+    code 1, nothing begun.
+    """
     (folder / "file").write_text("not a folder")
     said = []
     for failed in (
@@ -140,9 +183,15 @@ async def test_it_does_not_start_where_it_cannot(run: Run, folder: Path, eventua
 
 
 async def test_an_interrupted_start_ends_quickly(run: Run, eventually: Eventually) -> None:
-    """Ctrl-C during the start stops what was started; the exit code is that of an interrupted program."""
+    """Ctrl-C during the start stops what was started; the exit code is that of an interrupted
+    program.
+    """
     starting = run("--no-demo", FAULT="order:silent")
-    await eventually(lambda: "fulfillment" in starting.output(), timeout_s=60, what="all but the last service are ready")
+    await eventually(
+        lambda: "fulfillment" in starting.output(),
+        timeout_s=60,
+        what="all but the last service are ready",
+    )
     processes = descendants(starting.pid)
     starting.send(signal.SIGTERM)
     assert await ended(starting, eventually) == 130
@@ -150,8 +199,12 @@ async def test_an_interrupted_start_ends_quickly(run: Run, eventually: Eventuall
     assert "Traceback" not in starting.output()
 
 
-async def test_clean_removes_all_data_wherever_they_are(run: Run, folder: Path, eventually: Eventually) -> None:
-    """What runs is left alone, and whoever cleans is told how to stop it; then nothing is left, nor what root's server keeps elsewhere."""
+async def test_clean_removes_all_data_wherever_they_are(
+    run: Run, folder: Path, eventually: Eventually
+) -> None:
+    """What runs is left alone, and whoever cleans is told how to stop it; then nothing is left,
+    nor what root's server keeps elsewhere.
+    """
     private = folder / "private"
     private.mkdir(mode=0o700)
     place = str(private / "stack")
@@ -162,7 +215,10 @@ async def test_clean_removes_all_data_wherever_they_are(run: Run, folder: Path, 
 
     early = run("--clean", "--folder", place)
     assert await ended(early, eventually) == 1
-    told = f"`make run` is up already (process {up.pid}): stop it first, with Ctrl-C in its terminal or `kill {up.pid}`."
+    told = (
+        f"`make run` is up already (process {up.pid}): stop it first, with Ctrl-C in its terminal"
+        f" or `kill {up.pid}`."
+    )
     assert early.output().strip() == told
     assert up.running
     up.kill()  # its servers still end while they are waited for
@@ -175,8 +231,12 @@ async def test_clean_removes_all_data_wherever_they_are(run: Run, folder: Path, 
     assert again.output() == ""
 
 
-async def test_clean_leaves_what_is_somebody_else_s(run: Run, folder: Path, eventually: Eventually, tmp_path: Path) -> None:
-    """A name where everybody may write proves nothing: a link there is not followed, and what it leads to stays."""
+async def test_clean_leaves_what_is_somebody_else_s(
+    run: Run, folder: Path, eventually: Eventually, tmp_path: Path
+) -> None:
+    """A name where everybody may write proves nothing: a link there is not followed, and what it
+    leads to stays.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root's servers keep anything there")
     (tmp_path / "thesis.txt").write_text("years of work")
@@ -190,7 +250,9 @@ async def test_clean_leaves_what_is_somebody_else_s(run: Run, folder: Path, even
         outside.unlink()
 
 
-async def test_clean_refuses_a_folder_with_other_things_in_it(run: Run, folder: Path, eventually: Eventually) -> None:
+async def test_clean_refuses_a_folder_with_other_things_in_it(
+    run: Run, folder: Path, eventually: Eventually
+) -> None:
     """Somebody's home, given by mistake: nothing of it goes."""
     thesis = folder / "stack" / "thesis.txt"
     thesis.parent.mkdir(exist_ok=True)
@@ -203,5 +265,7 @@ async def test_clean_refuses_a_folder_with_other_things_in_it(run: Run, folder: 
 
 def test_make_clean_cleans() -> None:
     """`make clean` removes what is elsewhere too, where there is a Python to do so."""
-    planned = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    planned = subprocess.run(
+        ["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert ".venv/bin/python -m devstack --clean" in planned

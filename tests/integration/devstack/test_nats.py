@@ -1,4 +1,6 @@
-"""The embedded NATS server keeps its streams, keeps its accounts apart, and says clearly why it does not start."""
+"""The embedded NATS server keeps its streams, keeps its accounts apart, and says clearly why it
+does not start.
+"""
 
 import asyncio
 import os
@@ -44,7 +46,9 @@ async def publish(url: str) -> None:
 
 
 async def test_messages_survive_stops_and_kills(server: Nats) -> None:
-    """What was acknowledged is there after an orderly stop and after a kill, under the same address."""
+    """What was acknowledged is there after an orderly stop and after a kill, under the same
+    address.
+    """
     url = server.account_url(0)
     for count, end in ((1, server.stop), (2, server.kill)):
         await publish(url)
@@ -55,7 +59,9 @@ async def test_messages_survive_stops_and_kills(server: Nats) -> None:
 
 
 async def test_accounts_do_not_see_each_other(server: Nats) -> None:
-    """A stream of one account is unknown in the other, which may have one of the same name and subjects."""
+    """A stream of one account is unknown in the other, which may have one of the same name and
+    subjects.
+    """
     await publish(server.account_url(0))
     await publish(server.account_url(0))
     await publish(server.account_url(1))
@@ -64,7 +70,9 @@ async def test_accounts_do_not_see_each_other(server: Nats) -> None:
 
 
 async def test_an_account_wants_its_password(server: Nats) -> None:
-    """Nobody gets in without one; passwords are in no log, and in a file that its owner alone can read."""
+    """Nobody gets in without one; passwords are in no log, and in a file that its owner alone
+    can read.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"CONNECT {}\r\nPING\r\n")
     assert b"Authorization Violation" in await reader.read()
@@ -78,7 +86,9 @@ async def test_an_account_wants_its_password(server: Nats) -> None:
 
 
 async def test_without_accounts_anybody_on_this_machine_connects(folder: Path) -> None:
-    """The plain address is enough for a server without accounts, and streams are written to disk at once."""
+    """The plain address is enough for a server without accounts, and streams are written to disk
+    at once.
+    """
     server = Nats(folder / "nats")
     server.start()
     await publish(server.url)
@@ -98,8 +108,12 @@ def test_a_taken_port_is_told(folder: Path) -> None:
     server.stop()
 
 
-async def test_a_second_server_on_the_same_store_is_refused(server: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NATS itself would let two servers spoil one store; the second one is refused, and the first serves on."""
+async def test_a_second_server_on_the_same_store_is_refused(
+    server: Nats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS itself would let two servers spoil one store; the second one is refused, and the
+    first serves on.
+    """
     monkeypatch.setattr("devstack.nats.ORPHAN_GONE_S", 0.0)
     with pytest.raises(DevstackError, match="Another NATS server uses"):
         Nats(server.store).start()

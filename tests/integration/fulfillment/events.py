@@ -79,7 +79,9 @@ def items(order_id: UUID, places: Places) -> list[order_events_pb2.OrderLine]:
         for number, sku, units in lines:
             item = found.setdefault(number, order_events_pb2.OrderLine(line_number=number, sku=sku))
             item.quantity += units
-            item.allocations.add(warehouse_id=at, reservation_id=str(uuid5(order_id, at)), quantity=units)
+            item.allocations.add(
+                warehouse_id=at, reservation_id=str(uuid5(order_id, at)), quantity=units
+            )
     return list(found.values())
 
 

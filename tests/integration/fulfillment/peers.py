@@ -1,4 +1,6 @@
-"""The fulfilment service's peers as it sees them: gRPC servers whose answers a test sets, and that can be away. No tests here."""
+"""The fulfilment service's peers as it sees them: gRPC servers whose answers a test sets, and
+that can be away. No tests here.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,10 +11,16 @@ from uuid import uuid4
 import grpc
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as shipping_api
-from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServicer, add_ShippingServiceServicer_to_server
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import (
+    ShippingServiceServicer,
+    add_ShippingServiceServicer_to_server,
+)
 from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
 from ordermesh.warehouse.v1 import warehouse_pb2
-from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
+    ReservationServiceServicer,
+    add_ReservationServiceServicer_to_server,
+)
 
 from chassis.errors import Deferred, Failure
 from chassis.server import Server
@@ -22,19 +30,24 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FakeWarehouse(ReservationServiceServicer):
-    """Commits what `shares` says of an order, by warehouse: (line, sku, units). What is in `refused` is refused; all else is unknown."""
+    """Commits what `shares` says of an order, by warehouse: (line, sku, units). What is in
+    `refused` is refused; all else is unknown.
+    """
 
     def __init__(self) -> None:
         self.shares: Mapping[str, Mapping[str, Sequence[tuple[int, str, int]]]] = {}
         self.refused: Mapping[str, warehouse_api.ReservationFailure] = {}
         self.asked: list[list[str]] = []  # the orders of each call
-        self.held: dict[int, int] = {}  # by line, units that were committed at first, for those that are found spoiled
-        self.others: dict[int, int] = {}  # by line, units that can come in the place of spoiled ones
+        # by line, units that were committed at first, for those that are found spoiled
+        self.held: dict[int, int] = {}
+        # by line, units that can come in the place of spoiled ones
+        self.others: dict[int, int] = {}
         self.spoiled: dict[int, int] = {}
         self.replaced: dict[int, int] = {}
         self.replacing: list[warehouse_api.ReplaceSpoiledUnitsRequest] = []
         self.lost = ""  # "question" or "answer": what is lost when it is to replace units
-        self.meanwhile: Callable[[], Awaitable[object]] | None = None  # what happens while it is asked
+        # what happens while it is asked
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
 
     async def BatchConfirmReservations(
         self, request: warehouse_api.BatchConfirmReservationsRequest, context: Context
@@ -42,7 +55,9 @@ class FakeWarehouse(ReservationServiceServicer):
         self.asked.append([each.order_id for each in request.order_attempts])
         if self.meanwhile:
             await self.meanwhile()
-        return warehouse_api.BatchConfirmReservationsResponse(results=[self._result(each) for each in request.order_attempts])
+        return warehouse_api.BatchConfirmReservationsResponse(
+            results=[self._result(each) for each in request.order_attempts]
+        )
 
     async def ReplaceSpoiledUnits(
         self, request: warehouse_api.ReplaceSpoiledUnitsRequest, context: Context
@@ -50,9 +65,14 @@ class FakeWarehouse(ReservationServiceServicer):
         self.replacing.append(request)
         if self.lost == "question":
             raise Deferred("DRAINING", "lost on the way")
-        reservation = _reservation(request.order_attempt, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED)
+        reservation = _reservation(
+            request.order_attempt, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED
+        )
         for line in request.lines:
-            number, more = line.line_number, max(0, line.spoiled_quantity - self.spoiled.get(line.line_number, 0))
+            number, more = (
+                line.line_number,
+                max(0, line.spoiled_quantity - self.spoiled.get(line.line_number, 0)),
+            )
             self.spoiled[number] = self.spoiled.get(number, 0) + more
             found = min(more, self.others.get(number, 0))
             self.others[number] = self.others.get(number, 0) - found
@@ -74,8 +94,12 @@ class FakeWarehouse(ReservationServiceServicer):
 
     def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
         if of.order_id not in self.shares:
-            unknown = warehouse_api.ReservationFailure(reason="RESERVATION_NOT_FOUND", retryable=False)
-            return warehouse_api.ReservationResult(order_id=of.order_id, failure=self.refused.get(of.order_id, unknown))
+            unknown = warehouse_api.ReservationFailure(
+                reason="RESERVATION_NOT_FOUND", retryable=False
+            )
+            return warehouse_api.ReservationResult(
+                order_id=of.order_id, failure=self.refused.get(of.order_id, unknown)
+            )
         # As after an expiry and a release: not everything that was reserved is committed.
         expired = _reservation(of, "NOWHERE", warehouse_pb2.RESERVATION_STATUS_EXPIRED)
         expired.lines.add(line_number=1, sku="mug", quantity=9, released=9)
@@ -83,15 +107,23 @@ class FakeWarehouse(ReservationServiceServicer):
         for at, lines in self.shares[of.order_id].items():
             reservations.append(_reservation(of, at, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
             for number, sku, units in lines:
-                reservations[-1].lines.add(line_number=number, sku=sku, quantity=units + 1, released=1, committed=units)
+                reservations[-1].lines.add(
+                    line_number=number, sku=sku, quantity=units + 1, released=1, committed=units
+                )
         return warehouse_api.ReservationResult(order_id=of.order_id, reservations=reservations)
 
 
 def _reservation(
-    of: warehouse_api.OrderAttempt, warehouse_id: str, status: "warehouse_pb2.ReservationStatus.ValueType"
+    of: warehouse_api.OrderAttempt,
+    warehouse_id: str,
+    status: "warehouse_pb2.ReservationStatus.ValueType",
 ) -> warehouse_pb2.Reservation:
     return warehouse_pb2.Reservation(
-        reservation_id=str(uuid4()), order_id=of.order_id, attempt=of.attempt, warehouse_id=warehouse_id, status=status
+        reservation_id=str(uuid4()),
+        order_id=of.order_id,
+        attempt=of.attempt,
+        warehouse_id=warehouse_id,
+        status=status,
     )
 
 
@@ -102,11 +134,15 @@ class FakeShipping(ShippingServiceServicer):
         self.failure: Failure | None = None
         self.requests: list[shipping_api.CreateShipmentRequest] = []
 
-    async def CreateShipment(self, request: shipping_api.CreateShipmentRequest, context: Context) -> shipping_api.CreateShipmentResponse:
+    async def CreateShipment(
+        self, request: shipping_api.CreateShipmentRequest, context: Context
+    ) -> shipping_api.CreateShipmentResponse:
         self.requests.append(request)
         if self.failure:
             raise self.failure
-        shipment = shipping_pb2.Shipment(shipment_id=str(uuid4()), fulfillment_id=request.fulfillment_id)
+        shipment = shipping_pb2.Shipment(
+            shipment_id=str(uuid4()), fulfillment_id=request.fulfillment_id
+        )
         return shipping_api.CreateShipmentResponse(shipment=shipment)
 
 

@@ -11,7 +11,10 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from chassis.client import ask
 
 if TYPE_CHECKING:
-    from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceAsyncStub as AsyncStub  # only the stubs know it
+    # only the stubs know it
+    from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
+        FulfillmentServiceAsyncStub as AsyncStub,
+    )
 
 Fulfillments: TypeAlias = "AsyncStub"
 
@@ -25,24 +28,44 @@ def asking(kind: type[R], fulfillment_id: str, **fields: Any) -> R:
 
 def package(*items: tuple[int, int], weight_grams: int = 1200) -> fulfillment_pb2.Package:
     """A parcel of (line, units)."""
-    contents = [fulfillment_pb2.PackedItem(line_number=number, quantity=units) for number, units in items]
-    return fulfillment_pb2.Package(weight_grams=weight_grams, length_mm=300, width_mm=200, height_mm=100, items=contents)
+    contents = [
+        fulfillment_pb2.PackedItem(line_number=number, quantity=units) for number, units in items
+    ]
+    return fulfillment_pb2.Package(
+        weight_grams=weight_grams, length_mm=300, width_mm=200, height_mm=100, items=contents
+    )
 
 
-async def pick(service: Fulfillments, fulfillment: fulfillment_pb2.Fulfillment) -> fulfillment_pb2.Fulfillment:
+async def pick(
+    service: Fulfillments, fulfillment: fulfillment_pb2.Fulfillment
+) -> fulfillment_pb2.Fulfillment:
     """From planning to picked, by its picklist."""
     its = fulfillment.fulfillment_id
     await ask(service.StartPicking, asking(api.StartPickingRequest, its))
-    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in fulfillment.picklist if line.quantity]
+    scans = [
+        api.Scan(sku=line.sku, quantity=line.quantity)
+        for line in fulfillment.picklist
+        if line.quantity
+    ]
     await ask(service.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
     return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its))).fulfillment
 
 
 async def pack(
-    service: Fulfillments, picked: fulfillment_pb2.Fulfillment, packages: Sequence[fulfillment_pb2.Package] = ()
+    service: Fulfillments,
+    picked: fulfillment_pb2.Fulfillment,
+    packages: Sequence[fulfillment_pb2.Package] = (),
 ) -> fulfillment_pb2.Fulfillment:
-    """From picked to packed, everything in one parcel unless `packages` say otherwise; where nobody inspects, to ready."""
+    """From picked to packed, everything in one parcel unless `packages` say otherwise; where
+    nobody inspects, to ready.
+    """
     its = picked.fulfillment_id
     await ask(service.StartPacking, asking(api.StartPackingRequest, its))
-    parcels = packages or [package(*((line.line_number, line.quantity) for line in picked.picklist if line.quantity))]
-    return (await ask(service.PackFulfillment, asking(api.PackFulfillmentRequest, its, packages=parcels))).fulfillment
+    parcels = packages or [
+        package(*((line.line_number, line.quantity) for line in picked.picklist if line.quantity))
+    ]
+    return (
+        await ask(
+            service.PackFulfillment, asking(api.PackFulfillmentRequest, its, packages=parcels)
+        )
+    ).fulfillment

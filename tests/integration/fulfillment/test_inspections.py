@@ -1,4 +1,6 @@
-"""Inspectors find units damaged: booked once, and replaced as far as there are others, whoever crashes, repeats, or comes between."""
+"""Inspectors find units damaged: booked once, and replaced as far as there are others, whoever
+crashes, repeats, or comes between.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,10 +32,18 @@ from tests.support import Eventually
 from tests.unit.fulfillment.samples import changed, envelope
 
 
-async def packed(operations: Operations, stock: FakeWarehouse, *, mugs: int = 3, others: int = 0) -> Fulfillment:
-    """A fulfilment whose packages wait for their inspector; the warehouse has so many other mugs."""
+async def packed(
+    operations: Operations, stock: FakeWarehouse, *, mugs: int = 3, others: int = 0
+) -> Fulfillment:
+    """A fulfilment whose packages wait for their inspector; the warehouse has so many other
+    mugs.
+    """
     stock.held, stock.others = {1: mugs, 2: 1}, {1: others}
-    return await worked(operations, await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=DEAR), Status.PACKED)
+    return await worked(
+        operations,
+        await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=DEAR),
+        Status.PACKED,
+    )
 
 
 def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> Envelope[RecordInspection]:
@@ -50,9 +60,15 @@ def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> Envelope[Re
 
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
 async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...]
+    operations: Operations,
+    engine: AsyncEngine,
+    stock: FakeWarehouse,
+    others: int,
+    left: tuple[int, ...],
 ) -> None:
-    """The warehouse is told how many are spoiled in all; the picking starts over with what there is then, once."""
+    """The warehouse is told how many are spoiled in all; the picking starts over with what there
+    is then, once.
+    """
     its = await packed(operations, stock, others=others)
     asked = inspection(its)
     found = await operations.inspect(asked)
@@ -69,26 +85,48 @@ async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
     assert await operations.inspect(asked) == again  # packed anew: the old request is no news of it
     second = await operations.inspect(inspection(again))
     assert [line.spoiled for line in second.lines] == [2, 0]
-    assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [1, 2]
+    assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [
+        1,
+        2,
+    ]
 
 
-async def test_spoiled_units_over_the_wire(fulfillments: Fulfillments, operations: Operations, stock: FakeWarehouse) -> None:
-    """The request names lines and units; packages with spoiled units cannot pass, and no more units spoil than there are."""
+async def test_spoiled_units_over_the_wire(
+    fulfillments: Fulfillments, operations: Operations, stock: FakeWarehouse
+) -> None:
+    """The request names lines and units; packages with spoiled units cannot pass, and no more
+    units spoil than there are.
+    """
     its = await packed(operations, stock)
 
     async def refused(**fields: Any) -> Failure:
         with pytest.raises(Failure) as caught:
-            await ask(fulfillments.RecordInspection, asking(api.RecordInspectionRequest, str(its.id), **fields))
+            await ask(
+                fulfillments.RecordInspection,
+                asking(api.RecordInspectionRequest, str(its.id), **fields),
+            )
         return caught.value
 
     spoiled = [api.SpoiledUnits(line_number=1, quantity=1)]
     assert isinstance(await refused(passed=True, spoiled=spoiled), Invalid)
-    assert (await refused(spoiled=[api.SpoiledUnits(line_number=1, quantity=4)])).reason == "QUANTITY_EXCEEDS_PICKLIST"
+    assert (
+        await refused(spoiled=[api.SpoiledUnits(line_number=1, quantity=4)])
+    ).reason == "QUANTITY_EXCEEDS_PICKLIST"
     assert (await refused(spoiled=spoiled, expected_version=1)).reason == "VERSION_MISMATCH"
     assert stock.replacing == []
-    request = asking(api.RecordInspectionRequest, str(its.id), spoiled=spoiled, note="cracked", expected_version=its.version)
+    request = asking(
+        api.RecordInspectionRequest,
+        str(its.id),
+        spoiled=spoiled,
+        note="cracked",
+        expected_version=its.version,
+    )
     found = (await ask(fulfillments.RecordInspection, request)).fulfillment
-    assert (found.status, found.picklist[0].quantity, found.picklist[0].spoiled_quantity) == (pb.FULFILLMENT_STATUS_PICKING, 2, 1)
+    assert (found.status, found.picklist[0].quantity, found.picklist[0].spoiled_quantity) == (
+        pb.FULFILLMENT_STATUS_PICKING,
+        2,
+        1,
+    )
     assert (await pick_again(fulfillments, found)).status == pb.FULFILLMENT_STATUS_PICKED
 
 
@@ -96,7 +134,9 @@ async def pick_again(service: Fulfillments, its: pb.Fulfillment) -> pb.Fulfillme
     """From picking to picked."""
     scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
     await ask(service.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
-    return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment
+    return (
+        await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))
+    ).fulfillment
 
 
 def passing(its: Fulfillment) -> Envelope[RecordInspection]:
@@ -115,10 +155,17 @@ NEXT: dict[str, Callable[[Fulfillment], Envelope[RecordInspection]]] = {
 @pytest.mark.parametrize("what", ["repeated", *NEXT])
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
 async def test_an_inspection_that_broke_off_is_ended_by_the_next(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...], what: str, booked: bool
+    operations: Operations,
+    engine: AsyncEngine,
+    stock: FakeWarehouse,
+    others: int,
+    left: tuple[int, ...],
+    what: str,
+    booked: bool,
 ) -> None:
-    """The warehouse was asked, and its answer is lost, or the question was: the repeat, or whoever inspects next, whatever he finds, has
-    the units booked once and everything packed anew with what there is; then it passes.
+    """The warehouse was asked, and its answer is lost, or the question was: the repeat, or
+    whoever inspects next, whatever he finds, has the units booked once and everything packed
+    anew with what there is; then it passes.
     """
     its = await packed(operations, stock, others=others)
     asked = inspection(its)
@@ -137,8 +184,12 @@ async def test_an_inspection_that_broke_off_is_ended_by_the_next(
     assert (await operations.inspect(passing(again))).status is Status.READY
 
 
-async def test_an_inspections_request_id_stands_for_one_finding(operations: Operations, stock: FakeWarehouse) -> None:
-    """The id of an inspection that is done, with spoiled units or with others, is refused before the warehouse is asked."""
+async def test_an_inspections_request_id_stands_for_one_finding(
+    operations: Operations, stock: FakeWarehouse
+) -> None:
+    """The id of an inspection that is done, with spoiled units or with others, is refused before
+    the warehouse is asked.
+    """
     its = await packed(operations, stock)
     plain = changed(inspection(its), spoiled={})
     await operations.inspect(plain)
@@ -172,8 +223,8 @@ async def test_found_units_are_stored_under_the_step_spoiled(
 async def test_without_the_warehouse_nothing_spoils(
     operations: Operations, stock: FakeWarehouse, warehouse_peer: Peer, eventually: Eventually
 ) -> None:
-    """It cannot be asked what comes in their place: not now, and nothing else passes or fails meanwhile; packages without spoiled units
-    need no warehouse.
+    """It cannot be asked what comes in their place: not now, and nothing else passes or fails
+    meanwhile; packages without spoiled units need no warehouse.
     """
     its = await packed(operations, stock)
     await warehouse_peer.down()
@@ -196,7 +247,9 @@ async def test_without_the_warehouse_nothing_spoils(
 Meanwhile = Callable[[Operations, Fulfillment], Any]
 MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
     "a cut": (
-        lambda o, f: o.follow_orders([lost(f.work.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]),
+        lambda o, f: o.follow_orders(
+            [lost(f.work.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]
+        ),
         {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
     "a death": (
@@ -218,8 +271,9 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
 async def test_what_happens_while_the_warehouse_is_asked(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, what: str
 ) -> None:
-    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all the same, and each unit has its place. (A
-    unit that is cut in that moment is the spoiled one.)
+    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all
+    the same, and each unit has its place. (A unit that is cut in that moment is the spoiled
+    one.)
     """
     its = await packed(operations, stock)
     happens, left = MEANWHILE[what]
@@ -232,4 +286,7 @@ async def test_what_happens_while_the_warehouse_is_asked(
     await operations.inspect(inspection(its))
     assert await units(engine) == left
     last = (await told(engine))[-1].fulfillment.picklist
-    assert [(line.quantity, line.cut_quantity, line.short_quantity, line.spoiled_quantity) for line in last] == left["DOVER"][1]
+    assert [
+        (line.quantity, line.cut_quantity, line.short_quantity, line.spoiled_quantity)
+        for line in last
+    ] == left["DOVER"][1]

@@ -1,4 +1,6 @@
-"""Orders that lose units, and staff who do not find them, on a real database: in every order, twice, and at once."""
+"""Orders that lose units, and staff who do not find them, on a real database: in every order,
+twice, and at once.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +33,16 @@ from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped, voided
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
-from tests.integration.fulfillment.working import DEAR, Units, packing, planned, reasons, told, units, worked
+from tests.integration.fulfillment.working import (
+    DEAR,
+    Units,
+    packing,
+    planned,
+    reasons,
+    told,
+    units,
+    worked,
+)
 from tests.unit.fulfillment.samples import changed, envelope
 
 # 3 mugs of DOVER and 2 of LEEDS; then a unit of DOVER is cancelled, then all of LEEDS.
@@ -54,14 +65,22 @@ NEWS: dict[str, Callable[[UUID], Envelope[OrderNews]]] = {
 async def test_cuts_twice_and_in_every_order_leave_the_same_tables(
     operations: Operations, engine: AsyncEngine, order_id: UUID, names: tuple[str, ...]
 ) -> None:
-    """Whichever is heard first, and how often, also together: what stays is picked, the rest is cut and told, once."""
+    """Whichever is heard first, and how often, also together: what stays is picked, the rest is
+    cut and told, once.
+    """
     for name in (*names, *names):
         [outcome] = await operations.follow_orders([NEWS[name](order_id)])
         assert isinstance(outcome, Done)
-    left: Units = {"DOVER": (Status.PLANNING, [(2, 1, 0, 0), (1, 0, 0, 0)]), "LEEDS": (Status.CANCELLED, [(0, 2, 0, 0)])}
+    left: Units = {
+        "DOVER": (Status.PLANNING, [(2, 1, 0, 0), (1, 0, 0, 0)]),
+        "LEEDS": (Status.CANCELLED, [(0, 2, 0, 0)]),
+    }
     assert await units(engine) == left
     last = {each.fulfillment.warehouse_id: each.fulfillment for each in await told(engine)}
-    assert {at: [(line.quantity, line.cut_quantity) for line in its.picklist] for at, its in last.items()} == {
+    assert {
+        at: [(line.quantity, line.cut_quantity) for line in its.picklist]
+        for at, its in last.items()
+    } == {
         "DOVER": [(2, 1), (1, 0)],
         "LEEDS": [(0, 2)],
     }
@@ -74,7 +93,9 @@ async def test_cuts_twice_and_in_every_order_leave_the_same_tables(
 async def test_a_death_meets_cuts_in_every_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, names: tuple[str, ...]
 ) -> None:
-    """Nothing lives, and each unit that was committed is told as cut: so the warehouse has them all back."""
+    """Nothing lives, and each unit that was committed is told as cut: so the warehouse has them
+    all back.
+    """
     for name in (*names, names[0]):
         [outcome] = await operations.follow_orders([NEWS[name](order_id)])
         assert isinstance(outcome, Done)
@@ -83,26 +104,41 @@ async def test_a_death_meets_cuts_in_every_order(
         "LEEDS": (Status.CANCELLED, [(0, 2, 0, 0)]),
     }
     last = {each.fulfillment.warehouse_id: each.fulfillment for each in await told(engine)}
-    assert {at: [line.cut_quantity for line in its.picklist] for at, its in last.items()} == {"DOVER": [3, 1], "LEEDS": [2]}
+    assert {at: [line.cut_quantity for line in its.picklist] for at, its in last.items()} == {
+        "DOVER": [3, 1],
+        "LEEDS": [2],
+    }
 
 
 @pytest.mark.parametrize("until", [Status.PACKED, Status.READY])
-async def test_a_cut_opens_the_packages(operations: Operations, engine: AsyncEngine, until: Status) -> None:
-    """packed and ready go back to packing: told as lines and then as the status; the packer packs what stays. What is ready waits for the
-    void of its label, with all its units.
+async def test_a_cut_opens_the_packages(
+    operations: Operations, engine: AsyncEngine, until: Status
+) -> None:
+    """packed and ready go back to packing: told as lines and then as the status; the packer
+    packs what stays. What is ready waits for the void of its label, with all its units.
     """
     total = DEAR if until is Status.PACKED else Money(10_00, "GBP")
-    its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}, total=total), until)
+    its = await worked(
+        operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}, total=total), until
+    )
     await operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 2)]})])
     if until is Status.READY:
         waiting = await operations.get_fulfillment(its.id)
-        assert (waiting.status, waiting.lines, waiting.withdraw_reason) == (Status.READY, its.lines, WithdrawReason.UNITS_CUT)
+        assert (waiting.status, waiting.lines, waiting.withdraw_reason) == (
+            Status.READY,
+            its.lines,
+            WithdrawReason.UNITS_CUT,
+        )
         assert reasons(await told(engine))[-1] == ("LinesChanged", its.version + 1, "WITHDRAWN")
         [outcome] = await operations.note([voided(its.id)])
         assert isinstance(outcome, Done)
         its = waiting
     cut = await operations.get_fulfillment(its.id)
-    assert (cut.status, cut.packages, [(line.quantity, line.picked, line.cut) for line in cut.lines]) == (Status.PACKING, (), [(2, 2, 1)])
+    assert (
+        cut.status,
+        cut.packages,
+        [(line.quantity, line.picked, line.cut) for line in cut.lines],
+    ) == (Status.PACKING, (), [(2, 2, 1)])
     assert reasons(await told(engine))[-2:] == [
         ("LinesChanged", its.version + 1, "UNITS_CUT"),
         ("StatusChanged", its.version + 2, "UNITS_CUT"),
@@ -114,9 +150,12 @@ MUGS: Places = {"DOVER": [(1, "mug", 3)]}
 FEWER: Places = {"DOVER": [(1, "mug", 2)]}
 
 
-async def test_label_that_meets_a_cut_waits_for_its_void(operations: Operations, engine: AsyncEngine) -> None:
-    """Its label is bought while a unit is cut: the shipment is remembered, and nothing ships by it. Void, it is forgotten: news of it that
-    comes late changes nothing; what the void label's parcels held is told where they have left all the same, once.
+async def test_label_that_meets_a_cut_waits_for_its_void(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Its label is bought while a unit is cut: the shipment is remembered, and nothing ships by
+    it. Void, it is forgotten: news of it that comes late changes nothing; what the void label's
+    parcels held is told where they have left all the same, once.
     """
     its = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.follow_orders([lost(its.work.order_id, FEWER)])
@@ -138,16 +177,25 @@ async def test_label_that_meets_a_cut_waits_for_its_void(operations: Operations,
     for outcome in await operations.note([late, gone, replace(gone, key="gone again")]):
         assert isinstance(outcome, Done)
     after = await operations.get_fulfillment(its.id)
-    assert (after.status, after.void_labels) == (Status.PACKING, (replace(opened.void_labels[0], left=True),))
-    assert [reason for _, _, reason in reasons(await told(engine, its.id))].count("LEFT_AFTER_VOID") == 1
+    assert (after.status, after.void_labels) == (
+        Status.PACKING,
+        (replace(opened.void_labels[0], left=True),),
+    )
+    assert [reason for _, _, reason in reasons(await told(engine, its.id))].count(
+        "LEFT_AFTER_VOID"
+    ) == 1
     ready = await operations.change(packing(after))
     another = changed(shipped(its.id), shipment_id=uuid4(), fulfillment_version=ready.version)
     [outcome] = await operations.note([replace(another, key="next")])
     assert (await operations.get_fulfillment(its.id)).status is Status.SHIPPED
 
 
-async def test_withdrawn_parcels_that_left_ship_all_units(operations: Operations, engine: AsyncEngine) -> None:
-    """The carrier has the parcels before the void: the fulfilment has shipped with the cut unit, and the cut comes too late."""
+async def test_withdrawn_parcels_that_left_ship_all_units(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """The carrier has the parcels before the void: the fulfilment has shipped with the cut unit,
+    and the cut comes too late.
+    """
     its = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.follow_orders([lost(its.work.order_id, FEWER)])
     await operations.note([changed(shipped(its.id), left=True)])
@@ -155,8 +203,12 @@ async def test_withdrawn_parcels_that_left_ship_all_units(operations: Operations
     assert (await operations.get_fulfillment(its.id)).withdraw_reason is None
 
 
-async def test_what_is_packed_anew_is_asked_for_anew(operations: Operations, carriage: FakeShipping) -> None:
-    """Ready, cut and ready again, with other parcels: a request of its own, of a greater version, and the same one when it is repeated."""
+async def test_what_is_packed_anew_is_asked_for_anew(
+    operations: Operations, carriage: FakeShipping
+) -> None:
+    """Ready, cut and ready again, with other parcels: a request of its own, of a greater
+    version, and the same one when it is repeated.
+    """
     its = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.follow_orders([lost(its.work.order_id, FEWER)])
     await operations.note([voided(its.id)])
@@ -166,22 +218,34 @@ async def test_what_is_packed_anew_is_asked_for_anew(operations: Operations, car
     first, second, repeated = carriage.requests
     assert second == repeated
     assert first.request_id != second.request_id
-    assert first.fulfillment_version < second.fulfillment_version == (await operations.get_fulfillment(its.id)).version
+    assert (
+        first.fulfillment_version
+        < second.fulfillment_version
+        == (await operations.get_fulfillment(its.id)).version
+    )
 
 
-async def test_a_cut_that_meets_shipped_is_ignored(operations: Operations, engine: AsyncEngine) -> None:
+async def test_a_cut_that_meets_shipped_is_ignored(
+    operations: Operations, engine: AsyncEngine
+) -> None:
     """What has left has left: the order sees by itself that too much is on its way."""
-    its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.READY)
+    its = await worked(
+        operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.READY
+    )
     await operations.note([shipped(its.id)])
     before = len(await told(engine))
-    [outcome] = await operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 1)]})])
+    [outcome] = await operations.follow_orders(
+        [lost(its.work.order_id, {"DOVER": [(1, "mug", 1)]})]
+    )
     assert isinstance(outcome, Done)
     assert await units(engine) == {"DOVER": (Status.SHIPPED, [(3, 0, 0, 0)])}
     assert len(await told(engine)) == before
 
 
 async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine) -> None:
-    """Five scanners and two cuts at once, again and again: a scan is counted or refused, and never beyond what stays."""
+    """Five scanners and two cuts at once, again and again: a scan is counted or refused, and
+    never beyond what stays.
+    """
     for _ in range(6):
         new = await planned(operations, {"DOVER": [(1, "mug", 5)]})
         its = await operations.change(envelope(StartPicking, target=new.id))
@@ -189,11 +253,22 @@ async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine)
         scanned = [envelope(ScanItems, target=its.id, scans=scan) for _ in range(5)]
         scans = [operations.change(each) for each in scanned]
         cuts = [
-            operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", stays)]}, version=v)]) for stays, v in [(3, 4), (4, 3)]
+            operations.follow_orders(
+                [lost(its.work.order_id, {"DOVER": [(1, "mug", stays)]}, version=v)]
+            )
+            for stays, v in [(3, 4), (4, 3)]
         ]
         outcomes = await asyncio.gather(*scans[:3], *cuts, *scans[3:], return_exceptions=True)
-        assert all(each.reason == "QUANTITY_EXCEEDS_PICKLIST" for each in outcomes if isinstance(each, Failure))
-        assert not [each for each in outcomes if isinstance(each, Exception) and not isinstance(each, Refused)]
+        assert all(
+            each.reason == "QUANTITY_EXCEEDS_PICKLIST"
+            for each in outcomes
+            if isinstance(each, Failure)
+        )
+        assert not [
+            each
+            for each in outcomes
+            if isinstance(each, Exception) and not isinstance(each, Refused)
+        ]
         [line] = (await operations.get_fulfillment(its.id)).lines
         assert (line.quantity, line.picked, line.cut) == (3, 3, 2)
         last = (await told(engine, its.id))[-1].fulfillment.picklist[0]
@@ -201,22 +276,35 @@ async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine)
 
 
 async def test_a_cut_meets_the_packer(operations: Operations) -> None:
-    """Packing and a cut at once: packed first, it is withdrawn, and opened again; cut first, the packages do not hold what is to be
-    packed.
+    """Packing and a cut at once: packed first, it is withdrawn, and opened again; cut first, the
+    packages do not hold what is to be packed.
     """
     won = set()
     for n in range(10):
-        its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING)
-        race = [operations.change(packing(its)), operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 2)]})])]
+        its = await worked(
+            operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING
+        )
+        race = [
+            operations.change(packing(its)),
+            operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 2)]})]),
+        ]
         outcomes = await asyncio.gather(*(race if n % 2 else race[::-1]), return_exceptions=True)
         refused = [each for each in outcomes if isinstance(each, BaseException)]
-        assert all(isinstance(each, Refused) and each.reason == "PACKAGES_INCOMPLETE" for each in refused)
+        assert all(
+            isinstance(each, Refused) and each.reason == "PACKAGES_INCOMPLETE" for each in refused
+        )
         won.add(bool(refused))
         if not refused:
-            assert (await operations.get_fulfillment(its.id)).withdraw_reason is WithdrawReason.UNITS_CUT
+            assert (
+                await operations.get_fulfillment(its.id)
+            ).withdraw_reason is WithdrawReason.UNITS_CUT
             await operations.note([voided(its.id)])
         cut = await operations.get_fulfillment(its.id)
-        assert (cut.status, cut.packages, [(line.quantity, line.picked, line.cut) for line in cut.lines]) == (
+        assert (
+            cut.status,
+            cut.packages,
+            [(line.quantity, line.picked, line.cut) for line in cut.lines],
+        ) == (
             Status.PACKING,
             (),
             [(2, 2, 1)],
@@ -224,29 +312,44 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
     assert won
 
 
-async def test_a_death_meets_what_becomes_ready(operations: Operations, engine: AsyncEngine) -> None:
-    """The last package is closed as the order dies: whoever is first, nothing is ready once its label is void, and its units are told as
-    cut once.
+async def test_a_death_meets_what_becomes_ready(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """The last package is closed as the order dies: whoever is first, nothing is ready once its
+    label is void, and its units are told as cut once.
     """
     for n in range(10):
-        its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING)
-        race = [operations.change(packing(its)), operations.follow_orders([cancelled(its.work.order_id, {"DOVER": [(1, "mug", 3)]})])]
+        its = await worked(
+            operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING
+        )
+        race = [
+            operations.change(packing(its)),
+            operations.follow_orders([cancelled(its.work.order_id, {"DOVER": [(1, "mug", 3)]})]),
+        ]
         outcomes = await asyncio.gather(*(race if n % 2 else race[::-1]), return_exceptions=True)
         refused = [each for each in outcomes if isinstance(each, BaseException)]
-        assert all(isinstance(each, Refused) and each.reason == "ILLEGAL_TRANSITION" for each in refused)
+        assert all(
+            isinstance(each, Refused) and each.reason == "ILLEGAL_TRANSITION" for each in refused
+        )
         if not refused:
-            assert (await operations.get_fulfillment(its.id)).withdraw_reason is WithdrawReason.ORDER_CANCELLED
+            assert (
+                await operations.get_fulfillment(its.id)
+            ).withdraw_reason is WithdrawReason.ORDER_CANCELLED
             await operations.note([voided(its.id)])
         dead = await operations.get_fulfillment(its.id)
-        assert (dead.status, [(line.quantity, line.cut) for line in dead.lines]) == (Status.CANCELLED, [(0, 3)])
+        assert (dead.status, [(line.quantity, line.cut) for line in dead.lines]) == (
+            Status.CANCELLED,
+            [(0, 3)],
+        )
         assert [each.fulfillment.version for each in await told(engine, its.id)][-1] == dead.version
 
 
 async def test_stock_that_moves_while_the_order_dies_goes_back(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """The worker asks for owed stock, the order dies meanwhile, and the answer names a warehouse that nobody knew of: the gate is shut
-    there as well, and its units are told as cut."""
+    """The worker asks for owed stock, the order dies meanwhile, and the answer names a warehouse
+    that nobody knew of: the gate is shut there as well, and its units are told as cut.
+    """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
     await operations.follow_orders([confirmed(order_id, owed=True)])
     stock.shares = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
@@ -264,58 +367,108 @@ async def test_stock_that_moves_while_the_order_dies_goes_back(
 # --- what the staff find
 
 
-async def test_a_line_is_closed_short(fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine) -> None:
-    """Over the wire: what is not found leaves the picklist; a repeat of the request is one; nothing found cancels the work."""
+async def test_a_line_is_closed_short(
+    fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Over the wire: what is not found leaves the picklist; a repeat of the request is one;
+    nothing found cancels the work.
+    """
     its = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(its.id)))
-    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=2)]))
+    await ask(
+        fulfillments.ScanItem,
+        asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=2)]),
+    )
     closing = asking(api.CompletePickingRequest, str(its.id), short_line_numbers=[1, 2])
     picked = (await ask(fulfillments.CompletePicking, closing)).fulfillment
     assert picked.status == pb.FULFILLMENT_STATUS_PICKED
-    assert [(line.quantity, line.picked_quantity, line.short_quantity) for line in picked.picklist] == [(2, 2, 1), (0, 0, 1)]
+    assert [
+        (line.quantity, line.picked_quantity, line.short_quantity) for line in picked.picklist
+    ] == [(2, 2, 1), (0, 0, 1)]
     assert (await ask(fulfillments.CompletePicking, closing)).fulfillment == picked
-    assert reasons(await told(engine))[-2:] == [("LinesChanged", 5, "SHORT_PICK"), ("StatusChanged", 6, "PICKING_COMPLETED")]
+    assert reasons(await told(engine))[-2:] == [
+        ("LinesChanged", 5, "SHORT_PICK"),
+        ("StatusChanged", 6, "PICKING_COMPLETED"),
+    ]
     assert (await pack(fulfillments, picked)).status == pb.FULFILLMENT_STATUS_READY
 
     other = await planned(operations, {"DOVER": [(1, "mug", 3)]})
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(other.id)))
-    none = await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, str(other.id), short_line_numbers=[1]))
+    none = await ask(
+        fulfillments.CompletePicking,
+        asking(api.CompletePickingRequest, str(other.id), short_line_numbers=[1]),
+    )
     assert none.fulfillment.status == pb.FULFILLMENT_STATUS_CANCELLED
     assert reasons(await told(engine, other.id))[-1] == ("StatusChanged", 4, "NO_UNITS_LEFT")
 
 
-async def test_ready_work_given_up_asks_for_no_shipment(fulfillments: Fulfillments, operations: Operations, carriage: FakeShipping) -> None:
-    """Giving up a ready fulfilment withdraws it, and buys no label that the withdrawal would void."""
+async def test_ready_work_given_up_asks_for_no_shipment(
+    fulfillments: Fulfillments, operations: Operations, carriage: FakeShipping
+) -> None:
+    """Giving up a ready fulfilment withdraws it, and buys no label that the withdrawal would
+    void.
+    """
     its = await planned(operations, {"DOVER": [(1, "mug", 1)]})
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(its.id)))
-    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=1)]))
-    picked = (await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, str(its.id)))).fulfillment
+    await ask(
+        fulfillments.ScanItem,
+        asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=1)]),
+    )
+    picked = (
+        await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, str(its.id)))
+    ).fulfillment
     await pack(fulfillments, picked)
     before = len(carriage.requests)
-    gone = (await ask(fulfillments.CancelFulfillment, asking(api.CancelFulfillmentRequest, str(its.id)))).fulfillment
+    gone = (
+        await ask(fulfillments.CancelFulfillment, asking(api.CancelFulfillmentRequest, str(its.id)))
+    ).fulfillment
     assert (gone.status, gone.withdraw_reason) == (pb.FULFILLMENT_STATUS_READY, "WORK_CANCELLED")
     assert len(carriage.requests) == before
 
 
-async def test_work_is_given_up(fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine) -> None:
-    """Over the wire: cancelled with who and why; a repeat is a success, a second request is refused."""
+async def test_work_is_given_up(
+    fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Over the wire: cancelled with who and why; a repeat is a success, a second request is
+    refused.
+    """
     its = await planned(operations, {"DOVER": [(1, "mug", 3)]})
-    giving_up = asking(api.CancelFulfillmentRequest, str(its.id), note="the hall is flooded", expected_version=2)
+    giving_up = asking(
+        api.CancelFulfillmentRequest, str(its.id), note="the hall is flooded", expected_version=2
+    )
     gone = (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment
-    assert (gone.status, gone.picklist[0].quantity, gone.picklist[0].cut_quantity) == (pb.FULFILLMENT_STATUS_CANCELLED, 0, 3)
+    assert (gone.status, gone.picklist[0].quantity, gone.picklist[0].cut_quantity) == (
+        pb.FULFILLMENT_STATUS_CANCELLED,
+        0,
+        3,
+    )
     assert (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment == gone
     with pytest.raises(Refused) as caught:
         await ask(fulfillments.CancelFulfillment, asking(api.CancelFulfillmentRequest, str(its.id)))
     assert caught.value.reason == "ILLEGAL_TRANSITION"
     assert reasons(await told(engine))[-1] == ("StatusChanged", 3, "WORK_CANCELLED")
     async with engine.connect() as connection:
-        row = (await connection.execute(select(tables.history).where(tables.history.c.new == Status.CANCELLED))).one()
-        assert (row.actor, row.note, row.reason) == ("staff", "the hall is flooded", "WORK_CANCELLED")
+        row = (
+            await connection.execute(
+                select(tables.history).where(tables.history.c.new == Status.CANCELLED)
+            )
+        ).one()
+        assert (row.actor, row.note, row.reason) == (
+            "staff",
+            "the hall is flooded",
+            "WORK_CANCELLED",
+        )
 
 
 async def test_pick_goes_on_after_a_cut(fulfillments: Fulfillments, operations: Operations) -> None:
     """A line of which nothing stays needs no scan and no package."""
     its = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
     await operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 3)]})])
-    work = (await ask(fulfillments.GetFulfillment, api.GetFulfillmentRequest(fulfillment_id=str(its.id)))).fulfillment
-    assert (await pack(fulfillments, await pick(fulfillments, work))).status == pb.FULFILLMENT_STATUS_READY
+    work = (
+        await ask(
+            fulfillments.GetFulfillment, api.GetFulfillmentRequest(fulfillment_id=str(its.id))
+        )
+    ).fulfillment
+    assert (
+        await pack(fulfillments, await pick(fulfillments, work))
+    ).status == pb.FULFILLMENT_STATUS_READY

@@ -1,4 +1,6 @@
-"""What becomes of the order's events on a real database: one fulfilment for each warehouse, once, with its stock made sure of."""
+"""What becomes of the order's events on a real database: one fulfilment for each warehouse,
+once, with its stock made sure of.
+"""
 
 import asyncio
 from itertools import permutations
@@ -19,7 +21,14 @@ from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import Fulfillment, Line, OrderNews, StartPicking
 from fulfillment_svc.operations import Operations
-from tests.integration.fulfillment.events import ONE_PLACE, TWO_PLACES, cancelled, confirmed, heard, order_changed
+from tests.integration.fulfillment.events import (
+    ONE_PLACE,
+    TWO_PLACES,
+    cancelled,
+    confirmed,
+    heard,
+    order_changed,
+)
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.support import eventually, measured
 from tests.unit.fulfillment.samples import envelope
@@ -29,37 +38,54 @@ async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
     """Every fulfilment, by its warehouse."""
     async with engine.connect() as connection:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
-        return {each.work.warehouse_id: each for each in (await store.find_fulfillments(connection, ids)).values()}
+        return {
+            each.work.warehouse_id: each
+            for each in (await store.find_fulfillments(connection, ids)).values()
+        }
 
 
 async def told(engine: AsyncEngine) -> list[FulfillmentStatusChanged]:
     """The events that wait to be published, oldest first."""
     async with engine.connect() as connection:
-        payloads = (await connection.execute(select(tables.outbox.c.payload).order_by(tables.outbox.c.id))).scalars()
+        payloads = (
+            await connection.execute(select(tables.outbox.c.payload).order_by(tables.outbox.c.id))
+        ).scalars()
         return [FulfillmentStatusChanged.FromString(payload) for payload in payloads]
 
 
-async def test_one_fulfilment_for_each_warehouse(operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse) -> None:
-    """An order of two warehouses becomes two fulfilments in planning, each with its part of the lines; committed stock is not asked for."""
+async def test_one_fulfilment_for_each_warehouse(
+    operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
+) -> None:
+    """An order of two warehouses becomes two fulfilments in planning, each with its part of the
+    lines; committed stock is not asked for.
+    """
     [outcome] = await operations.follow_orders([confirmed(order_id, TWO_PLACES)])
     assert len(unwrap(outcome)) == 2
     found = await all_of(engine)
     assert found["DOVER"].lines == (Line(1, "mug", 2),)
     assert found["LEEDS"].lines == (Line(1, "mug", 1), Line(2, "Lamp, blue", 1))
-    assert {(each.status, each.stock_committed, each.version) for each in found.values()} == {(Status.PLANNING, True, 2)}
+    assert {(each.status, each.stock_committed, each.version) for each in found.values()} == {
+        (Status.PLANNING, True, 2)
+    }
     assert stock.asked == []
 
 
-async def test_each_step_is_told_with_the_fulfilment_as_of_it(operations: Operations, engine: AsyncEngine, order_id: UUID) -> None:
+async def test_each_step_is_told_with_the_fulfilment_as_of_it(
+    operations: Operations, engine: AsyncEngine, order_id: UUID
+) -> None:
     """pending, then planning: two events in the order of their versions."""
     await operations.follow_orders([confirmed(order_id)])
     events = await told(engine)
-    assert [(e.fulfillment.version, e.fulfillment.status, e.old_status, e.new_status) for e in events] == [(1, 1, 0, 1), (2, 2, 1, 2)]
+    assert [
+        (e.fulfillment.version, e.fulfillment.status, e.old_status, e.new_status) for e in events
+    ] == [(1, 1, 0, 1), (2, 2, 1, 2)]
     assert {e.fulfillment.order_id for e in events} == {str(order_id)}
     assert [line.quantity for line in events[0].fulfillment.picklist] == [2, 1]
 
 
-async def test_an_event_twice_is_one(operations: Operations, engine: AsyncEngine, order_id: UUID) -> None:
+async def test_an_event_twice_is_one(
+    operations: Operations, engine: AsyncEngine, order_id: UUID
+) -> None:
     """Twice in a set, and again later: the same fulfilments, nothing told twice."""
     event = confirmed(order_id, TWO_PLACES)
     first = await operations.follow_orders([event, event])
@@ -69,26 +95,49 @@ async def test_an_event_twice_is_one(operations: Operations, engine: AsyncEngine
 
 
 async def test_rival_replicas_make_no_twins(operations: Operations, engine: AsyncEngine) -> None:
-    """Many sets at once over the same orders, by different events: one fulfilment for each work, and nobody is turned away."""
+    """Many sets at once over the same orders, by different events: one fulfilment for each work,
+    and nobody is turned away.
+    """
     orders = [uuid4() for _ in range(5)]
-    sets = [[heard(order_changed(id, TWO_PLACES, total=Money(n, "GBP"))) for id in orders] for n in range(6)]
-    outcomes = await asyncio.gather(*(operations.follow_orders(news if n % 2 else news[::-1]) for n, news in enumerate(sets)))
+    sets = [
+        [heard(order_changed(id, TWO_PLACES, total=Money(n, "GBP"))) for id in orders]
+        for n in range(6)
+    ]
+    outcomes = await asyncio.gather(
+        *(operations.follow_orders(news if n % 2 else news[::-1]) for n, news in enumerate(sets))
+    )
     assert all(isinstance(outcome, Done) for several in outcomes for outcome in several)
     async with engine.connect() as connection:
-        assert (await connection.execute(select(func.count()).select_from(tables.fulfillments))).scalar_one() == 10
+        assert (
+            await connection.execute(select(func.count()).select_from(tables.fulfillments))
+        ).scalar_one() == 10
 
 
-async def test_other_news_of_orders_is_nothing_to_us(operations: Operations, engine: AsyncEngine, order_id: UUID) -> None:
-    """Every status but confirmed, and cancelled after that, makes nothing; nor does an order that dies unpaid."""
-    pending, confirmed_status, dead = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONFIRMED, order_pb2.ORDER_STATUS_CANCELLED
-    others = [status for status in order_pb2.OrderStatus.values() if status not in (0, confirmed_status, dead)]
+async def test_other_news_of_orders_is_nothing_to_us(
+    operations: Operations, engine: AsyncEngine, order_id: UUID
+) -> None:
+    """Every status but confirmed, and cancelled after that, makes nothing; nor does an order
+    that dies unpaid.
+    """
+    pending, confirmed_status, dead = (
+        order_pb2.ORDER_STATUS_PENDING,
+        order_pb2.ORDER_STATUS_CONFIRMED,
+        order_pb2.ORDER_STATUS_CANCELLED,
+    )
+    others = [
+        status
+        for status in order_pb2.OrderStatus.values()
+        if status not in (0, confirmed_status, dead)
+    ]
     news = [heard(order_changed(order_id, new=s, old=confirmed_status)) for s in others]
     news.append(heard(order_changed(order_id, new=dead, old=pending)))
     assert [unwrap(outcome) for outcome in await operations.follow_orders(news)] == [()] * len(news)
     assert await all_of(engine) == {}
 
 
-async def test_inspection_is_decided_with_the_plan(operations: Operations, engine: AsyncEngine, order_id: UUID) -> None:
+async def test_inspection_is_decided_with_the_plan(
+    operations: Operations, engine: AsyncEngine, order_id: UUID
+) -> None:
     """A dear order's fulfilment says that it will be inspected, and why."""
     await operations.follow_orders([confirmed(order_id, total=Money(1000_00, "GBP"))])
     assert (await all_of(engine))["DOVER"].inspection_rule is InspectionRule.ORDER_VALUE
@@ -102,16 +151,24 @@ async def test_inspection_is_decided_with_the_plan(operations: Operations, engin
 async def test_owed_stock_is_committed_while_planning(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """An owed order's stock is asked for in one call for the set; of committed orders nobody asks."""
+    """An owed order's stock is asked for in one call for the set; of committed orders nobody
+    asks.
+    """
     other, third = uuid4(), uuid4()
     stock.shares = {str(id): ONE_PLACE for id in (order_id, other)}
-    await operations.follow_orders([confirmed(order_id, owed=True), confirmed(other, owed=True), confirmed(third)])
+    await operations.follow_orders(
+        [confirmed(order_id, owed=True), confirmed(other, owed=True), confirmed(third)]
+    )
     assert [set(asked) for asked in stock.asked] == [{str(order_id), str(other)}]
     async with engine.connect() as connection:
-        assert set((await connection.execute(select(tables.fulfillments.c.stock_committed))).scalars()) == {True}
+        assert set(
+            (await connection.execute(select(tables.fulfillments.c.stock_committed))).scalars()
+        ) == {True}
 
 
-async def test_a_repeat_asks_nobody(operations: Operations, order_id: UUID, stock: FakeWarehouse) -> None:
+async def test_a_repeat_asks_nobody(
+    operations: Operations, order_id: UUID, stock: FakeWarehouse
+) -> None:
     """What is planned already is not asked for again when its event comes again."""
     stock.shares = {str(order_id): ONE_PLACE}
     for _ in range(2):
@@ -122,7 +179,9 @@ async def test_a_repeat_asks_nobody(operations: Operations, order_id: UUID, stoc
 async def test_a_warehouse_that_is_away_only_delays(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """Planned with the stock owed, visible and not to be picked; asked again in batches, past those that are refused, until it is there."""
+    """Planned with the stock owed, visible and not to be picked; asked again in batches, past
+    those that are refused, until it is there.
+    """
     orders = [uuid4() for _ in range(5)]
     await warehouse_peer.down()
     outcomes = await operations.follow_orders([confirmed(id, owed=True) for id in orders])
@@ -133,7 +192,8 @@ async def test_a_warehouse_that_is_away_only_delays(
         await operations.change(envelope(StartPicking, target=waiting.id))
     with pytest.raises(Deferred):
         await operations.commit_owed_stock()
-    assert measured("fulfillments_stock_owed", answer="later") == len(orders)  # it is counted all the same
+    # it is counted all the same
+    assert measured("fulfillments_stock_owed", answer="later") == len(orders)
 
     stock.shares = {str(id): ONE_PLACE for id in orders[2:]}
     stock.refused = {
@@ -163,12 +223,16 @@ async def test_replicas_settle_owed_stock_once(
 ) -> None:
     """Two workers at once commit and settle the same work: one version each, no failure."""
     orders = [uuid4() for _ in range(4)]
-    stock.refused = {str(id): ReservationFailure(reason="CONTENTION", retryable=True) for id in orders}
+    stock.refused = {
+        str(id): ReservationFailure(reason="CONTENTION", retryable=True) for id in orders
+    }
     await operations.follow_orders([confirmed(id, owed=True) for id in orders])
     stock.shares = {str(id): ONE_PLACE for id in orders}
     await asyncio.gather(*(operations.commit_owed_stock() for _ in range(3)))
     async with engine.connect() as connection:
-        rows = await connection.execute(select(tables.fulfillments.c.stock_committed, tables.fulfillments.c.version))
+        rows = await connection.execute(
+            select(tables.fulfillments.c.stock_committed, tables.fulfillments.c.version)
+        )
         assert [tuple(row) for row in rows] == [(True, 3)] * 4
 
 
@@ -190,15 +254,31 @@ async def test_owed_stock_is_settled_under_the_key_of_its_attempt(
 async def test_stock_that_was_committed_elsewhere_moves_the_work(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """An expired reservation was made anew in other warehouses: the work follows it, and the old one ends without units."""
+    """An expired reservation was made anew in other warehouses: the work follows it, and the old
+    one ends without units.
+    """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
     dear = Money(5000_00, "GBP")
-    await operations.follow_orders([confirmed(order_id, {"DOVER": [(1, "mug", 3)], "LEEDS": [(2, "cup", 1)]}, owed=True, total=dear)])
-    stock.shares = {str(order_id): {"LEEDS": [(1, "mug", 1), (2, "cup", 1)], "YORK": [(1, "mug", 2)]}}
+    await operations.follow_orders(
+        [
+            confirmed(
+                order_id,
+                {"DOVER": [(1, "mug", 3)], "LEEDS": [(2, "cup", 1)]},
+                owed=True,
+                total=dear,
+            )
+        ]
+    )
+    stock.shares = {
+        str(order_id): {"LEEDS": [(1, "mug", 1), (2, "cup", 1)], "YORK": [(1, "mug", 2)]}
+    }
     await operations.commit_owed_stock()
     found = await all_of(engine)
     assert (found["DOVER"].status, found["DOVER"].lines) == (Status.CANCELLED, ())
-    assert (found["LEEDS"].status, found["LEEDS"].lines) == (Status.PLANNING, (Line(1, "mug", 1), Line(2, "cup", 1)))
+    assert (found["LEEDS"].status, found["LEEDS"].lines) == (
+        Status.PLANNING,
+        (Line(1, "mug", 1), Line(2, "cup", 1)),
+    )
     assert (found["YORK"].status, found["YORK"].lines) == (Status.PLANNING, (Line(1, "mug", 2),))
     assert found["YORK"].inspection_rule is InspectionRule.ORDER_VALUE
     assert found["YORK"].order_number == found["LEEDS"].order_number
@@ -209,7 +289,9 @@ async def test_stock_that_was_committed_elsewhere_moves_the_work(
 async def test_stock_that_moved_before_planning_is_planned_where_it_is(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """Where the warehouse answers at once, the picklists follow its answer and not the older event."""
+    """Where the warehouse answers at once, the picklists follow its answer and not the older
+    event.
+    """
     stock.shares = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
     await operations.follow_orders([confirmed(order_id, owed=True)])
     assert list(await all_of(engine)) == ["YORK"]
@@ -219,7 +301,9 @@ async def test_stock_that_moved_before_planning_is_planned_where_it_is(
 async def test_a_dead_order_has_no_live_work_in_any_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, order: object
 ) -> None:
-    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that tell their units as cut, once."""
+    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that tell their
+    units as cut, once.
+    """
     assert isinstance(order, tuple)
     for tell in (*order, *order):
         await operations.follow_orders([tell(order_id, TWO_PLACES)])
@@ -229,8 +313,12 @@ async def test_a_dead_order_has_no_live_work_in_any_order(
     assert {line.quantity for e in last for line in e.fulfillment.picklist} == {0}
 
 
-async def test_birth_and_death_in_one_set_are_one_record(operations: Operations, engine: AsyncEngine, order_id: UUID) -> None:
-    """What confirms and what cancels an order can arrive together: they are about one record, and no second write is needed to see it."""
+async def test_birth_and_death_in_one_set_are_one_record(
+    operations: Operations, engine: AsyncEngine, order_id: UUID
+) -> None:
+    """What confirms and what cancels an order can arrive together: they are about one record,
+    and no second write is needed to see it.
+    """
     taken = measured("write_retries_total", blame="taken")
     born, dead = await operations.follow_orders([confirmed(order_id), cancelled(order_id)])
     assert [each.id for each in unwrap(born)] == [each.id for each in unwrap(dead)]
@@ -238,17 +326,26 @@ async def test_birth_and_death_in_one_set_are_one_record(operations: Operations,
     assert measured("write_retries_total", blame="taken") == taken
 
 
-async def test_a_dead_order_ends_work_that_moved(operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse) -> None:
-    """Cancellation reaches every warehouse that works for the order, also one that the order does not know of yet."""
+async def test_a_dead_order_ends_work_that_moved(
+    operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
+) -> None:
+    """Cancellation reaches every warehouse that works for the order, also one that the order
+    does not know of yet.
+    """
     stock.shares = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
     await operations.follow_orders([confirmed(order_id, owed=True)])
     await operations.follow_orders([cancelled(order_id)])
     found = await all_of(engine)
-    assert {at: each.status for at, each in found.items()} == {"YORK": Status.CANCELLED, "DOVER": Status.CANCELLED}
+    assert {at: each.status for at, each in found.items()} == {
+        "YORK": Status.CANCELLED,
+        "DOVER": Status.CANCELLED,
+    }
     assert [line.cut for line in found["YORK"].lines] == [2, 1]
 
 
 def test_news_says_what_it_is_about(order_id: UUID) -> None:
-    """Units of a line that one warehouse serves from two reservations are one line of its picklist."""
+    """Units of a line that one warehouse serves from two reservations are one line of its
+    picklist.
+    """
     news: OrderNews = confirmed(order_id, {"DOVER": [(1, "mug", 2), (1, "mug", 1)]}).command
     assert news.shares == {"DOVER": (Line(1, "mug", 3),)}

@@ -26,14 +26,22 @@ MUGS: Places = {"DOVER": [(1, "mug", 2), (2, "Lamp, blue", 1), (4, "mug", 3)]}
 async def planned(operations: Operations, fulfillments: Fulfillments) -> pb.Fulfillment:
     """A fulfilment in planning, as its picker finds it."""
     await operations.follow_orders([confirmed(uuid4(), MUGS)])
-    response = await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_PLANNING]))
+    response = await ask(
+        fulfillments.ListFulfillments,
+        api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_PLANNING]),
+    )
     return response.fulfillments[0]
 
 
-async def test_a_fulfilment_is_walked_by_hand(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
+async def test_a_fulfilment_is_walked_by_hand(
+    fulfillments: Fulfillments, planned: pb.Fulfillment
+) -> None:
     """From planning to ready over the wire; every answer shows the fulfilment as it stands then."""
     assert planned.stock_committed
-    assert [(line.line_number, line.sku, line.quantity, line.picked_quantity) for line in planned.picklist] == [
+    assert [
+        (line.line_number, line.sku, line.quantity, line.picked_quantity)
+        for line in planned.picklist
+    ] == [
         (1, "mug", 2, 0),
         (2, "Lamp, blue", 1, 0),
         (4, "mug", 3, 0),
@@ -41,9 +49,14 @@ async def test_a_fulfilment_is_walked_by_hand(fulfillments: Fulfillments, planne
     picked = await pick(fulfillments, planned)
     assert picked.status == pb.FULFILLMENT_STATUS_PICKED
     assert [line.picked_quantity for line in picked.picklist] == [2, 1, 3]
-    ready = await pack(fulfillments, picked, [package((1, 1), (1, 1), (2, 1)), package((4, 3), weight_grams=900)])
+    ready = await pack(
+        fulfillments, picked, [package((1, 1), (1, 1), (2, 1)), package((4, 3), weight_grams=900)]
+    )
     assert ready.status == pb.FULFILLMENT_STATUS_READY
-    assert [(p.package_number, p.weight_grams, [(i.line_number, i.quantity) for i in p.items]) for p in ready.packages] == [
+    assert [
+        (p.package_number, p.weight_grams, [(i.line_number, i.quantity) for i in p.items])
+        for p in ready.packages
+    ] == [
         (1, 1200, [(1, 2), (2, 1)]),
         (2, 900, [(4, 3)]),
     ]
@@ -52,14 +65,19 @@ async def test_a_fulfilment_is_walked_by_hand(fulfillments: Fulfillments, planne
     assert not ready.HasField("shipment_id")
     assert ready.version == 8
     assert ready.create_time.ToDatetime() <= ready.update_time.ToDatetime()
-    read = await ask(fulfillments.GetFulfillment, api.GetFulfillmentRequest(fulfillment_id=planned.fulfillment_id))
+    read = await ask(
+        fulfillments.GetFulfillment,
+        api.GetFulfillmentRequest(fulfillment_id=planned.fulfillment_id),
+    )
     assert read.fulfillment == ready
 
 
 async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Operations) -> None:
     """A dear order's packages are inspected: fail and start over, pass and be ready."""
     await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
-    [fulfillment] = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
+    [fulfillment] = (
+        await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
+    ).fulfillments
     assert (
         fulfillment.inspection_required,
         fulfillment.inspection_rule,
@@ -69,20 +87,30 @@ async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Ope
     its = fulfillment.fulfillment_id
     failing = asking(api.RecordInspectionRequest, its, passed=False, note="cracked")
     failed = (await ask(fulfillments.RecordInspection, failing)).fulfillment
-    assert (failed.status, len(failed.packages), failed.picklist[0].picked_quantity) == (pb.FULFILLMENT_STATUS_PICKING, 0, 0)
+    assert (failed.status, len(failed.packages), failed.picklist[0].picked_quantity) == (
+        pb.FULFILLMENT_STATUS_PICKING,
+        0,
+        0,
+    )
     scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in failed.picklist]
     await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
     picked = await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its))
     await pack(fulfillments, picked.fulfillment)
-    passed = await ask(fulfillments.RecordInspection, asking(api.RecordInspectionRequest, its, passed=True))
+    passed = await ask(
+        fulfillments.RecordInspection, asking(api.RecordInspectionRequest, its, passed=True)
+    )
     assert passed.fulfillment.status == pb.FULFILLMENT_STATUS_READY
 
 
 async def test_a_request_twice_is_one(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
-    """A repeat answers with the fulfilment as it now stands; the same request_id with another body is refused."""
+    """A repeat answers with the fulfilment as it now stands; the same request_id with another
+    body is refused.
+    """
     start = asking(api.StartPickingRequest, planned.fulfillment_id)
     first = (await ask(fulfillments.StartPicking, start)).fulfillment
-    scan = asking(api.ScanItemRequest, planned.fulfillment_id, scans=[api.Scan(sku="mug", quantity=1)])
+    scan = asking(
+        api.ScanItemRequest, planned.fulfillment_id, scans=[api.Scan(sku="mug", quantity=1)]
+    )
     scanned = (await ask(fulfillments.ScanItem, scan)).fulfillment
     assert (first.version, scanned.version) == (3, 4)
     assert (await ask(fulfillments.StartPicking, start)).fulfillment == scanned
@@ -93,39 +121,78 @@ async def test_a_request_twice_is_one(fulfillments: Fulfillments, planned: pb.Fu
     assert caught.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_two_methods_with_one_request_id_are_two_requests(fulfillments: Fulfillments, operations: Operations) -> None:
-    """The picking begins, and begins again after an inspection that was asked for with the same request_id: both stand in the history."""
+async def test_two_methods_with_one_request_id_are_two_requests(
+    fulfillments: Fulfillments, operations: Operations
+) -> None:
+    """The picking begins, and begins again after an inspection that was asked for with the same
+    request_id: both stand in the history.
+    """
     await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
     [its] = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
     start = asking(api.StartPickingRequest, its.fulfillment_id)
     await ask(fulfillments.StartPicking, start)
     scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
     await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
-    await pack(fulfillments, (await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment)
-    failing = asking(api.RecordInspectionRequest, its.fulfillment_id, request_id=start.request_id, passed=False, note="cracked")
+    await pack(
+        fulfillments,
+        (
+            await ask(
+                fulfillments.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id)
+            )
+        ).fulfillment,
+    )
+    failing = asking(
+        api.RecordInspectionRequest,
+        its.fulfillment_id,
+        request_id=start.request_id,
+        passed=False,
+        note="cracked",
+    )
     failed = (await ask(fulfillments.RecordInspection, failing)).fulfillment
     assert failed.status == pb.FULFILLMENT_STATUS_PICKING
     assert (await ask(fulfillments.StartPicking, start)).fulfillment == failed
 
 
-async def test_two_pickers_over_the_wire(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
+async def test_two_pickers_over_the_wire(
+    fulfillments: Fulfillments, planned: pb.Fulfillment
+) -> None:
     """One of them gets the picklist; the other learns where it stands and what is allowed."""
     starts = [asking(api.StartPickingRequest, planned.fulfillment_id) for _ in range(2)]
-    answers = await asyncio.gather(*(ask(fulfillments.StartPicking, start) for start in starts), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(ask(fulfillments.StartPicking, start) for start in starts), return_exceptions=True
+    )
     [lost] = [answer for answer in answers if isinstance(answer, Refused)]
-    assert (lost.reason, lost.metadata) == ("ILLEGAL_TRANSITION", {"status": "picking", "allowed": "cancelled, picked"})
+    assert (lost.reason, lost.metadata) == (
+        "ILLEGAL_TRANSITION",
+        {"status": "picking", "allowed": "cancelled, picked"},
+    )
 
 
-async def test_a_stale_version_over_the_wire(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
+async def test_a_stale_version_over_the_wire(
+    fulfillments: Fulfillments, planned: pb.Fulfillment
+) -> None:
     """expected_version is held against the fulfilment's, and both are told."""
     with pytest.raises(Stale) as caught:
-        await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, planned.fulfillment_id, expected_version=1))
-    assert (caught.value.reason, caught.value.metadata) == ("VERSION_MISMATCH", {"expected": "1", "actual": "2"})
-    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, planned.fulfillment_id, expected_version=2))
+        await ask(
+            fulfillments.StartPicking,
+            asking(api.StartPickingRequest, planned.fulfillment_id, expected_version=1),
+        )
+    assert (caught.value.reason, caught.value.metadata) == (
+        "VERSION_MISMATCH",
+        {"expected": "1", "actual": "2"},
+    )
+    await ask(
+        fulfillments.StartPicking,
+        asking(api.StartPickingRequest, planned.fulfillment_id, expected_version=2),
+    )
 
 
-async def test_refusals_help_their_reader(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
-    """Wrong scans, open lines and wrong packages: each reason with what it concerns, and nothing counted."""
+async def test_refusals_help_their_reader(
+    fulfillments: Fulfillments, planned: pb.Fulfillment
+) -> None:
+    """Wrong scans, open lines and wrong packages: each reason with what it concerns, and nothing
+    counted.
+    """
     its = planned.fulfillment_id
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, its))
 
@@ -139,11 +206,17 @@ async def test_refusals_help_their_reader(fulfillments: Fulfillments, planned: p
         return await refused(fulfillments.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
 
     wrong = await scanned("cup", 1)
-    assert (type(wrong), wrong.reason, wrong.metadata) == (Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "cup"})
+    assert (type(wrong), wrong.reason, wrong.metadata) == (
+        Invalid,
+        "SKU_NOT_ON_PICKLIST",
+        {"sku": "cup"},
+    )
     much = await scanned("Lamp, blue", 2)
     assert (type(much), much.reason) == (Refused, "QUANTITY_EXCEEDS_PICKLIST")
     assert much.metadata == {"sku": "Lamp, blue", "quantity": "1", "picked": "0"}
-    still_open = await refused(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its))
+    still_open = await refused(
+        fulfillments.CompletePicking, asking(api.CompletePickingRequest, its)
+    )
     assert still_open.reason == "PICKING_INCOMPLETE"
     assert [(v.subject, v.description) for v in still_open.violations] == [
         ("line 1", "mug: 0 of 2 picked"),
@@ -152,23 +225,46 @@ async def test_refusals_help_their_reader(fulfillments: Fulfillments, planned: p
     ]
     await ask(
         fulfillments.ScanItem,
-        asking(api.ScanItemRequest, its, scans=[api.Scan(sku=line.sku, quantity=line.quantity) for line in planned.picklist]),
+        asking(
+            api.ScanItemRequest,
+            its,
+            scans=[api.Scan(sku=line.sku, quantity=line.quantity) for line in planned.picklist],
+        ),
     )
     await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its))
     await ask(fulfillments.StartPacking, asking(api.StartPackingRequest, its))
     packing = asking(api.PackFulfillmentRequest, its, packages=[package((1, 2), (2, 1), (4, 2))])
     misfit = await refused(fulfillments.PackFulfillment, packing)
-    assert (misfit.reason, [v.description for v in misfit.violations]) == ("PACKAGES_INCOMPLETE", ["3 picked, 2 packed"])
-    inspection = await refused(fulfillments.RecordInspection, asking(api.RecordInspectionRequest, its, passed=True))
+    assert (misfit.reason, [v.description for v in misfit.violations]) == (
+        "PACKAGES_INCOMPLETE",
+        ["3 picked, 2 packed"],
+    )
+    inspection = await refused(
+        fulfillments.RecordInspection, asking(api.RecordInspectionRequest, its, passed=True)
+    )
     assert inspection.reason == "INSPECTION_NOT_REQUIRED"
 
 
 @pytest.mark.parametrize(
-    "method", ["StartPicking", "ScanItem", "CompletePicking", "StartPacking", "PackFulfillment", "RecordInspection", "CancelFulfillment"]
+    "method",
+    [
+        "StartPicking",
+        "ScanItem",
+        "CompletePicking",
+        "StartPacking",
+        "PackFulfillment",
+        "RecordInspection",
+        "CancelFulfillment",
+    ],
 )
 async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method: str) -> None:
-    """Every method that changes something says FULFILLMENT_NOT_FOUND of an unknown id, and so does reading."""
-    extra: dict[str, Any] = {"ScanItem": {"scans": [api.Scan(sku="mug", quantity=1)]}, "PackFulfillment": {"packages": [package((1, 1))]}}
+    """Every method that changes something says FULFILLMENT_NOT_FOUND of an unknown id, and so
+    does reading.
+    """
+    extra: dict[str, Any] = {
+        "ScanItem": {"scans": [api.Scan(sku="mug", quantity=1)]},
+        "PackFulfillment": {"packages": [package((1, 1))]},
+    }
     unknown = str(uuid4())
     request = asking(getattr(api, f"{method}Request"), unknown, **extra.get(method, {}))
     for call in (
@@ -181,7 +277,10 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
     ):
         with pytest.raises(NotFound) as caught:
             await ask(*call)
-        assert (caught.value.reason, caught.value.metadata) == ("FULFILLMENT_NOT_FOUND", {"fulfillment_id": unknown})
+        assert (caught.value.reason, caught.value.metadata) == (
+            "FULFILLMENT_NOT_FOUND",
+            {"fulfillment_id": unknown},
+        )
 
 
 @pytest.mark.parametrize(
@@ -189,57 +288,118 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
     [
         ("GetFulfillment", api.GetFulfillmentRequest(fulfillment_id="1"), "fulfillment_id"),
         ("StartPicking", api.StartPickingRequest(fulfillment_id=str(uuid4())), "request_id"),
-        ("StartPicking", asking(api.StartPickingRequest, str(uuid4()), expected_version=0), "expected_version"),
+        (
+            "StartPicking",
+            asking(api.StartPickingRequest, str(uuid4()), expected_version=0),
+            "expected_version",
+        ),
         ("ScanItem", asking(api.ScanItemRequest, str(uuid4())), "scans"),
-        ("ScanItem", asking(api.ScanItemRequest, str(uuid4()), scans=[api.Scan(sku="mug")]), "scans[0].quantity"),
-        ("PackFulfillment", asking(api.PackFulfillmentRequest, str(uuid4()), packages=[package()]), "packages[0].items"),
+        (
+            "ScanItem",
+            asking(api.ScanItemRequest, str(uuid4()), scans=[api.Scan(sku="mug")]),
+            "scans[0].quantity",
+        ),
+        (
+            "PackFulfillment",
+            asking(api.PackFulfillmentRequest, str(uuid4()), packages=[package()]),
+            "packages[0].items",
+        ),
         (
             "PackFulfillment",
             asking(api.PackFulfillmentRequest, str(uuid4()), packages=[package((0, 1))]),
             "packages[0].items[0].line_number",
         ),
-        ("CancelFulfillment", asking(api.CancelFulfillmentRequest, str(uuid4()), note="x" * 501), "note"),
+        (
+            "CancelFulfillment",
+            asking(api.CancelFulfillmentRequest, str(uuid4()), note="x" * 501),
+            "note",
+        ),
         ("CancelFulfillment", asking(api.CancelFulfillmentRequest, str(uuid4()), note=""), "note"),
-        ("CompletePicking", asking(api.CompletePickingRequest, str(uuid4()), short_line_numbers=[1, 1]), "short_line_numbers"),
+        (
+            "CompletePicking",
+            asking(api.CompletePickingRequest, str(uuid4()), short_line_numbers=[1, 1]),
+            "short_line_numbers",
+        ),
         (
             "RecordInspection",
-            asking(api.RecordInspectionRequest, str(uuid4()), spoiled=[api.SpoiledUnits(line_number=1)]),
+            asking(
+                api.RecordInspectionRequest, str(uuid4()), spoiled=[api.SpoiledUnits(line_number=1)]
+            ),
             "spoiled[0].quantity",
         ),
         ("ListFulfillments", api.ListFulfillmentsRequest(page_size=1001), "page_size"),
-        ("ListFulfillments", api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_UNSPECIFIED]), "statuses[0]"),
+        (
+            "ListFulfillments",
+            api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_UNSPECIFIED]),
+            "statuses[0]",
+        ),
     ],
 )
-async def test_bad_fields_are_named(fulfillments: Fulfillments, method: str, request_: object, field: str) -> None:
-    """What breaks the contract's bounds never reaches the service, and the answer names the field."""
+async def test_bad_fields_are_named(
+    fulfillments: Fulfillments, method: str, request_: object, field: str
+) -> None:
+    """What breaks the contract's bounds never reaches the service, and the answer names the
+    field.
+    """
     with pytest.raises(Invalid) as caught:
         await ask(getattr(fulfillments, method), request_)
-    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("VALIDATION_FAILED", [field])
+    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == (
+        "VALIDATION_FAILED",
+        [field],
+    )
 
 
-@pytest.mark.parametrize(("page_size", "fitting", "sizes"), [(2, 5, [2, 2, 1]), (1000, 2, [2, 2, 1]), (1000, 1, [1] * 5)])
+@pytest.mark.parametrize(
+    ("page_size", "fitting", "sizes"), [(2, 5, [2, 2, 1]), (1000, 2, [2, 2, 1]), (1000, 1, [1] * 5)]
+)
 async def test_lists_go_page_by_page(
-    fulfillments: Fulfillments, operations: Operations, monkeypatch: pytest.MonkeyPatch, page_size: int, fitting: int, sizes: list[int]
+    fulfillments: Fulfillments,
+    operations: Operations,
+    monkeypatch: pytest.MonkeyPatch,
+    page_size: int,
+    fitting: int,
+    sizes: list[int],
 ) -> None:
-    """Oldest first, in pages whose token belongs to their filter and that are no larger than a client takes; all once."""
+    """Oldest first, in pages whose token belongs to their filter and that are no larger than a
+    client takes; all once.
+    """
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
         await operations.follow_orders([confirmed(order_id)])
     dover = api.ListFulfillmentsRequest(warehouse_id="DOVER")
     whole = (await ask(fulfillments.ListFulfillments, dover)).fulfillments
     with monkeypatch.context() as patch:
-        patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(*[max(whole, key=lambda its: its.ByteSize())] * fitting))
+        patch.setattr(
+            paging,
+            "ANSWER_BYTES_MAX",
+            room_for(*[max(whole, key=lambda its: its.ByteSize())] * fitting),
+        )
         found = [
-            [each.order_id for each in page] async for page in pages(fulfillments.ListFulfillments, dover, "fulfillments", size=page_size)
+            [each.order_id for each in page]
+            async for page in pages(
+                fulfillments.ListFulfillments, dover, "fulfillments", size=page_size
+            )
         ]
     assert [id for page in found for id in page] == [str(order_id) for order_id in orders]
     assert list(map(len, found)) == sizes
-    summary = await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(warehouse_id="DOVER", view=VIEW_SUMMARY))
-    assert [(each.order_id, len(each.picklist)) for each in summary.fulfillments] == [(each.order_id, 0) for each in whole]
-    token = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(warehouse_id="DOVER", page_size=1))).next_page_token
+    summary = await ask(
+        fulfillments.ListFulfillments,
+        api.ListFulfillmentsRequest(warehouse_id="DOVER", view=VIEW_SUMMARY),
+    )
+    assert [(each.order_id, len(each.picklist)) for each in summary.fulfillments] == [
+        (each.order_id, 0) for each in whole
+    ]
+    token = (
+        await ask(
+            fulfillments.ListFulfillments,
+            api.ListFulfillmentsRequest(warehouse_id="DOVER", page_size=1),
+        )
+    ).next_page_token
     request = api.ListFulfillmentsRequest(warehouse_id="LEEDS", page_token=token)
     with pytest.raises(Invalid) as caught:
         await ask(fulfillments.ListFulfillments, request)
     assert caught.value.reason == "PAGE_TOKEN_INVALID"
-    one = await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(order_id=str(orders[3])))
+    one = await ask(
+        fulfillments.ListFulfillments, api.ListFulfillmentsRequest(order_id=str(orders[3]))
+    )
     assert [each.order_id for each in one.fulfillments] == [str(orders[3])]

@@ -1,4 +1,6 @@
-"""The whole service in this process: its server, its inbox, its relay and its worker, on real PostgreSQL and NATS."""
+"""The whole service in this process: its server, its inbox, its relay and its worker, on real
+PostgreSQL and NATS.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -6,7 +8,10 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
@@ -56,7 +61,9 @@ async def fulfillments(
 
 
 async def publish(broker: Broker, aggregate: UUID, event: Message, *, times: int = 2) -> None:
-    """Publishes an event so that the broker takes each repeat for a new message: only the consumer can know it by its id."""
+    """Publishes an event so that the broker takes each repeat for a new message: only the
+    consumer can know it by its id.
+    """
     event_id = uuid5(aggregate, event.DESCRIPTOR.full_name)
     for _ in range(times):
         headers = {
@@ -81,20 +88,31 @@ async def only(service: Fulfillments, order_id: UUID) -> pb.Fulfillment:
     """The order's one fulfilment, once there is one."""
 
     async def there() -> list[pb.Fulfillment]:
-        return list((await ask(service.ListFulfillments, api.ListFulfillmentsRequest(order_id=str(order_id)))).fulfillments)
+        return list(
+            (
+                await ask(
+                    service.ListFulfillments, api.ListFulfillmentsRequest(order_id=str(order_id))
+                )
+            ).fulfillments
+        )
 
     [found] = await eventually(there)
     assert isinstance(found, pb.Fulfillment)
     return found
 
 
-async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker, order_id: UUID) -> None:
-    """From the order's confirmation to its delivery, every event told twice and the delivery's ahead of its time: each status is told once,
-    in order, with the fulfilment as it stood then."""
+async def test_an_order_is_fulfilled(
+    fulfillments: Fulfillments, broker: Broker, order_id: UUID
+) -> None:
+    """From the order's confirmation to its delivery, every event told twice and the delivery's
+    ahead of its time: each status is told once, in order, with the fulfilment as it stood then.
+    """
     await publish(broker, order_id, order_changed(order_id))
     planned = await only(fulfillments, order_id)
     parcel = shipment(UUID(planned.fulfillment_id))
-    await publish(broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel, deliver_time=NOON))
+    await publish(
+        broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel, deliver_time=NOON)
+    )
     ready = await pack(fulfillments, await pick(fulfillments, planned))
     assert ready.status == pb.FULFILLMENT_STATUS_READY
     await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
@@ -106,18 +124,28 @@ async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker,
     events = await told(broker)
     assert [event.new_status for event in events] == list(range(1, 10))
     assert [event.old_status for event in events] == list(range(9))
-    assert [event.fulfillment.version for event in events] == [1, 2, 3, 5, 6, 7, 8, 9, 10]  # the scans were the fourth change
+    # the scans were the fourth change
+    assert [event.fulfillment.version for event in events] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
     assert [event.fulfillment.status for event in events] == list(range(1, 10))
     assert [len(event.fulfillment.packages) for event in events] == [0] * 5 + [1] * 4
-    assert [event.fulfillment.shipment_id for event in events] == [""] * 7 + [parcel.shipment_id] * 2
+    assert [event.fulfillment.shipment_id for event in events] == [""] * 7 + [
+        parcel.shipment_id
+    ] * 2
     ended = await only(fulfillments, order_id)
     assert ended.status == pb.FULFILLMENT_STATUS_COMPLETED
 
 
-async def test_what_an_order_loses_is_cut(fulfillments: Fulfillments, broker: Broker, order_id: UUID) -> None:
-    """Units are cancelled, and that is heard before the confirmation, every event twice: the picklist stands without them, and the stream
-    tells of the cut after the planning."""
-    await publish(broker, order_id, items_cancelled(order_id, {"DOVER": [(1, "mug", 1), (2, "Lamp, blue", 1)]}))
+async def test_what_an_order_loses_is_cut(
+    fulfillments: Fulfillments, broker: Broker, order_id: UUID
+) -> None:
+    """Units are cancelled, and that is heard before the confirmation, every event twice: the
+    picklist stands without them, and the stream tells of the cut after the planning.
+    """
+    await publish(
+        broker,
+        order_id,
+        items_cancelled(order_id, {"DOVER": [(1, "mug", 1), (2, "Lamp, blue", 1)]}),
+    )
     await publish(broker, order_id, order_changed(order_id))
     planned = await only(fulfillments, order_id)
     assert [(line.quantity, line.cut_quantity) for line in planned.picklist] == [(1, 1), (1, 0)]
@@ -134,9 +162,15 @@ async def test_what_an_order_loses_is_cut(fulfillments: Fulfillments, broker: Br
 
 
 async def test_owed_stock_is_settled_by_the_worker(
-    fulfillments: Fulfillments, broker: Broker, order_id: UUID, stock: FakeWarehouse, warehouse_peer: Peer
+    fulfillments: Fulfillments,
+    broker: Broker,
+    order_id: UUID,
+    stock: FakeWarehouse,
+    warehouse_peer: Peer,
 ) -> None:
-    """The warehouse is away when the order is confirmed: picking waits, and can begin soon after it is back, without anybody's doing."""
+    """The warehouse is away when the order is confirmed: picking waits, and can begin soon after
+    it is back, without anybody's doing.
+    """
     await warehouse_peer.down()
     stock.shares = {str(order_id): ONE_PLACE}
     await publish(broker, order_id, order_changed(order_id, stock=order_pb2.STOCK_STATUS_OWED))
@@ -151,5 +185,8 @@ async def test_owed_stock_is_settled_by_the_worker(
     async def committed() -> bool:
         return (await only(fulfillments, order_id)).stock_committed
 
-    await eventually(committed, timeout_s=30)  # the breaker lets its probe through ten seconds after it opened
-    assert (await ask(fulfillments.StartPicking, start)).fulfillment.status == pb.FULFILLMENT_STATUS_PICKING
+    # the breaker lets its probe through ten seconds after it opened
+    await eventually(committed, timeout_s=30)
+    assert (
+        await ask(fulfillments.StartPicking, start)
+    ).fulfillment.status == pb.FULFILLMENT_STATUS_PICKING

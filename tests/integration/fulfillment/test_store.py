@@ -48,12 +48,17 @@ BIRTH = Transition(
 
 
 async def saved(
-    engine: AsyncEngine, *records: Fulfillment, before: tuple[Fulfillment, ...] = (), steps: tuple[Transition, ...] = ()
+    engine: AsyncEngine,
+    *records: Fulfillment,
+    before: tuple[Fulfillment, ...] = (),
+    steps: tuple[Transition, ...] = (),
 ) -> None:
     """Stores the records in the place of those before."""
     async with engine.begin() as connection:
         known = insert(orders).on_conflict_do_nothing()
-        await connection.execute(known, [{"order_id": each.work.order_id, "closed_attempt": 0} for each in records])
+        await connection.execute(
+            known, [{"order_id": each.work.order_id, "closed_attempt": 0} for each in records]
+        )
         was, now = {each.id: each for each in before}, {each.id: each for each in records}
         await store.save_fulfillments(connection, was, now, steps)
 
@@ -78,7 +83,9 @@ async def test_what_is_stored_comes_back(engine: AsyncEngine, status: Status) ->
 
 
 async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> None:
-    """After a failed inspection the tables hold no package and no scan; then others can come in their place."""
+    """After a failed inspection the tables hold no package and no scan; then others can come in
+    their place.
+    """
     new = standing(Status.PLANNING)
     packed = replace(standing(Status.PACKED), packages=TWO_PACKAGES)
     emptied = standing(Status.PICKING)
@@ -91,7 +98,9 @@ async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> Non
 
 
 async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
-    """Other lines take the place of the old ones: what was committed late can lie otherwise than it was reserved."""
+    """Other lines take the place of the old ones: what was committed late can lie otherwise than
+    it was reserved.
+    """
     new = standing(Status.PLANNING)
     for lines_now in [(Line(1, "mug", 1), Line(9, "cup", 2)), ()]:
         moved = replace(new, lines=lines_now)
@@ -102,8 +111,13 @@ async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
 
 
 async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngine) -> None:
-    """News of the order, a command about a fulfilment, a repeat: each finds the one record with everything in it, under every id."""
-    new, other = standing(Status.PLANNING), replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, warehouse_id="LEEDS"))
+    """News of the order, a command about a fulfilment, a repeat: each finds the one record with
+    everything in it, under every id.
+    """
+    new, other = (
+        standing(Status.PLANNING),
+        replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, warehouse_id="LEEDS")),
+    )
     stranger = replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, order_id=uuid4()))
     await saved(engine, new, other, stranger)
     asked: list[tuple[list[Envelope[Any]], set[UUID]]] = [
@@ -124,7 +138,9 @@ async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngi
 
 
 async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> None:
-    """It knew no orders: whoever comes first writes the order down, and rivals wait for each other from then on."""
+    """It knew no orders: whoever comes first writes the order down, and rivals wait for each
+    other from then on.
+    """
     await saved(engine, standing(Status.PLANNING))
     async with engine.begin() as connection:
         await connection.execute(delete(orders))
@@ -135,10 +151,19 @@ async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> No
 
 
 async def test_what_an_order_told_comes_back(engine: AsyncEngine) -> None:
-    """The units that stay, the dead attempts: as they were saved last, and nothing of what they replaced."""
+    """The units that stay, the dead attempts: as they were saved last, and nothing of what they
+    replaced.
+    """
     new = Job(WORK.order_id)
     for now in [
-        replace(new, kept=Kept(1, 3, (Allocation("DOVER", 1, 2), Allocation("LEEDS", 1, 1), Allocation("LEEDS", 2, 1)))),
+        replace(
+            new,
+            kept=Kept(
+                1,
+                3,
+                (Allocation("DOVER", 1, 2), Allocation("LEEDS", 1, 1), Allocation("LEEDS", 2, 1)),
+            ),
+        ),
         replace(new, kept=Kept(1, 5, (Allocation("LEEDS", 2, 1),)), closed_attempt=1),
         replace(new, kept=Kept(2, 9, ()), closed_attempt=1),
     ]:
@@ -149,31 +174,63 @@ async def test_what_an_order_told_comes_back(engine: AsyncEngine) -> None:
             assert await store.lock_jobs(connection, [plan()], set()) == {WORK.order_id: now}
 
 
-@pytest.mark.parametrize("twin", [replace(standing(Status.PLANNING), id=uuid4()), replace(standing(Status.PLANNING), order_number="OM-2")])
+@pytest.mark.parametrize(
+    "twin",
+    [
+        replace(standing(Status.PLANNING), id=uuid4()),
+        replace(standing(Status.PLANNING), order_number="OM-2"),
+    ],
+)
 async def test_work_exists_once(engine: AsyncEngine, twin: Fulfillment) -> None:
-    """Neither a second fulfilment for the same order, warehouse and attempt, nor a second one of an id."""
+    """Neither a second fulfilment for the same order, warehouse and attempt, nor a second one of
+    an id.
+    """
     await saved(engine, standing(Status.PLANNING))
-    with pytest.raises(IntegrityError, match=r"fulfillments_(order_id_warehouse_id_attempt_key|pkey)"):
+    with pytest.raises(
+        IntegrityError, match=r"fulfillments_(order_id_warehouse_id_attempt_key|pkey)"
+    ):
         await saved(engine, twin)
-    await saved(engine, replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2)))
+    await saved(
+        engine, replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2))
+    )
 
 
 BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
-    "too many picked": ("picklist_lines_picked", lambda: update(lines).values(picked=lines.c.quantity + 1)),
+    "too many picked": (
+        "picklist_lines_picked",
+        lambda: update(lines).values(picked=lines.c.quantity + 1),
+    ),
     "less than none picked": ("picklist_lines_picked", lambda: update(lines).values(picked=-1)),
-    "less than nothing to pick": ("picklist_lines_picked", lambda: update(lines).values(quantity=-1, picked=0)),
-    "too much to pick": ("picklist_lines_quantity", lambda: update(lines).values(quantity=1_000_001)),
+    "less than nothing to pick": (
+        "picklist_lines_picked",
+        lambda: update(lines).values(quantity=-1, picked=0),
+    ),
+    "too much to pick": (
+        "picklist_lines_quantity",
+        lambda: update(lines).values(quantity=1_000_001),
+    ),
     "less than none cut": ("picklist_lines_cut", lambda: update(lines).values(cut=-1)),
     "less than none short": ("picklist_lines_short", lambda: update(lines).values(short=-1)),
     "less than none spoiled": ("picklist_lines_spoiled", lambda: update(lines).values(spoiled=-1)),
-    "less than none found damaged": ("picklist_lines_found", lambda: update(lines).values(found=-1)),
+    "less than none found damaged": (
+        "picklist_lines_found",
+        lambda: update(lines).values(found=-1),
+    ),
     "units that stay of no version": ("orders_kept", lambda: update(orders).values(kept_attempt=1)),
     "no unit stays": (
         "kept_units_quantity",
-        lambda: insert(kept_units).values(order_id=WORK.order_id, warehouse_id="DOVER", line_number=1, quantity=0),
+        lambda: insert(kept_units).values(
+            order_id=WORK.order_id, warehouse_id="DOVER", line_number=1, quantity=0
+        ),
     ),
-    "picked before committed": ("stock_committed_before_picking", lambda: update(fulfillments).values(stock_committed=False)),
-    "shipped without shipment": ("shipment_id_once_shipped", lambda: update(fulfillments).values(status=Status.SHIPPED)),
+    "picked before committed": (
+        "stock_committed_before_picking",
+        lambda: update(fulfillments).values(stock_committed=False),
+    ),
+    "shipped without shipment": (
+        "shipment_id_once_shipped",
+        lambda: update(fulfillments).values(status=Status.SHIPPED),
+    ),
     "shipment before ready": (
         "no_shipment_before_ready",
         lambda: update(fulfillments).values(status=Status.PLANNING, shipment_id=SHIPMENT),
@@ -184,7 +241,10 @@ BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
         "packed_items_fulfillment_id_line_number_fkey",
         lambda: update(items).where(items.c.line_number == 2).values(line_number=3),
     ),
-    "a weightless package": ("packages_weight_grams", lambda: update(packages).values(weight_grams=0)),
+    "a weightless package": (
+        "packages_weight_grams",
+        lambda: update(packages).values(weight_grams=0),
+    ),
     "packed lines lost": ("packed_items_fulfillment_id_line_number_fkey", lambda: delete(lines)),
 }
 
@@ -198,7 +258,8 @@ async def test_the_database_holds_the_invariants(engine: AsyncEngine, what: str)
     await saved(engine, standing(Status.READY), before=(ready,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
-            await connection.execute(statement())  # type: ignore[call-overload]  # an Executable, whichever
+            # an Executable, whichever
+            await connection.execute(statement())  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -209,16 +270,22 @@ async def test_the_database_holds_the_invariants(engine: AsyncEngine, what: str)
         ("history_creation", replace(BIRTH, version=2, cause="event-2")),
     ],
 )
-async def test_history_tells_each_step_once(engine: AsyncEngine, constraint: str, second: Transition) -> None:
+async def test_history_tells_each_step_once(
+    engine: AsyncEngine, constraint: str, second: Transition
+) -> None:
     """One row for a version, one step to a status for a cause, and one creation."""
     await saved(engine, standing(Status.PLANNING), steps=(BIRTH,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
-            await connection.execute(insert(history), [{name: getattr(second, name) for name in store.STEP}])
+            await connection.execute(
+                insert(history), [{name: getattr(second, name) for name in store.STEP}]
+            )
 
 
 async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
-    """By order, warehouse and statuses, each alone and together; page by page, the first made first."""
+    """By order, warehouse and statuses, each alone and together; page by page, the first made
+    first.
+    """
     made = [
         replace(
             standing(Status.PICKING if n % 2 else Status.PLANNING),
@@ -230,23 +297,36 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     await saved(engine, *reversed(made))
     picking, dover = frozenset({Status.PICKING}), "W1"
 
-    async def listed(wanted: Filter, size: int = 100, after: Fulfillment | None = None) -> list[Fulfillment]:
+    async def listed(
+        wanted: Filter, size: int = 100, after: Fulfillment | None = None
+    ) -> list[Fulfillment]:
         async with engine.connect() as connection:
-            found = await store.list_fulfillments(connection, wanted, Page(size, (after.id,) if after else None, 0, wire.fulfillment))
+            found = await store.list_fulfillments(
+                connection, wanted, Page(size, (after.id,) if after else None, 0, wire.fulfillment)
+            )
             by_id = await store.find_fulfillments(connection, [its.place[0] for its in found])
         whole = [by_id[its.place[0]] for its in found]
-        assert [its.lines for its in found] == [len(each.lines) + sum(len(p.items) for p in each.packages) for each in whole]
+        assert [its.lines for its in found] == [
+            len(each.lines) + sum(len(p.items) for p in each.packages) for each in whole
+        ]
         return whole
 
     assert await listed(Filter()) == made
     assert await listed(Filter(order_id=UUID(int=1))) == made[6:]
     assert await listed(Filter(warehouse_id=dover)) == made[1::3]
     assert await listed(Filter(statuses=picking)) == made[1::2]
-    assert await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0))) == made[1:6:3]
+    assert (
+        await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0)))
+        == made[1:6:3]
+    )
     assert await listed(Filter(), size=4) == made[:5]
     assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
-    unpacked = replace(standing(Status.PLANNING), id=uuid7(), work=replace(WORK, order_id=UUID(int=9)))
-    packed = replace(standing(Status.PACKED), id=unpacked.id, work=unpacked.work, packages=TWO_PACKAGES)
+    unpacked = replace(
+        standing(Status.PLANNING), id=uuid7(), work=replace(WORK, order_id=UUID(int=9))
+    )
+    packed = replace(
+        standing(Status.PACKED), id=unpacked.id, work=unpacked.work, packages=TWO_PACKAGES
+    )
     await saved(engine, unpacked)
     await saved(engine, packed, before=(unpacked,))
     assert await listed(Filter(order_id=UUID(int=9))) == [packed]
@@ -255,9 +335,17 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
 async def test_owed_work_is_read_in_batches(engine: AsyncEngine) -> None:
     """Only what is in planning without committed stock, by id, from a place on."""
     made = [
-        replace(standing(Status.PLANNING), id=uuid7(), work=replace(WORK, order_id=uuid4()), stock_committed=n % 3 == 0) for n in range(6)
+        replace(
+            standing(Status.PLANNING),
+            id=uuid7(),
+            work=replace(WORK, order_id=uuid4()),
+            stock_committed=n % 3 == 0,
+        )
+        for n in range(6)
     ]
-    await saved(engine, *made, replace(standing(Status.CANCELLED), id=uuid7(), stock_committed=False))
+    await saved(
+        engine, *made, replace(standing(Status.CANCELLED), id=uuid7(), stock_committed=False)
+    )
     owed = [each for each in made if not each.stock_committed]
     async with engine.connect() as connection:
         assert await store.find_owed(connection, UUID(int=0), 3) == owed[:3]
@@ -266,7 +354,14 @@ async def test_owed_work_is_read_in_batches(engine: AsyncEngine) -> None:
 
 async def test_a_set_is_read_by_the_same_few_statements(engine: AsyncEngine) -> None:
     """Works of orders are told whatever their attempt and status; unknown orders have none."""
-    await saved(engine, standing(Status.CANCELLED), replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2)))
+    await saved(
+        engine,
+        standing(Status.CANCELLED),
+        replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2)),
+    )
     async with engine.connect() as connection:
-        assert await store.works_of(connection, [WORK.order_id, uuid4()]) == {WORK, replace(WORK, attempt=2)}
+        assert await store.works_of(connection, [WORK.order_id, uuid4()]) == {
+            WORK,
+            replace(WORK, attempt=2),
+        }
         assert await store.works_of(connection, []) == set()

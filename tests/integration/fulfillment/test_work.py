@@ -1,4 +1,6 @@
-"""Pickers, packers, inspectors and news of shipments on a real database: each step once, whoever else is at it."""
+"""Pickers, packers, inspectors and news of shipments on a real database: each step once, whoever
+else is at it.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -68,12 +70,18 @@ async def packed(operations: Operations, **order: Any) -> Fulfillment:
 async def statuses(engine: AsyncEngine, id: UUID) -> list[Status]:
     """Its history."""
     async with engine.connect() as connection:
-        rows = await connection.execute(select(tables.history.c.new).where(tables.history.c.fulfillment_id == id).order_by("version"))
+        rows = await connection.execute(
+            select(tables.history.c.new)
+            .where(tables.history.c.fulfillment_id == id)
+            .order_by("version")
+        )
         return list(rows.scalars())
 
 
 async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngine) -> None:
-    """Each step is stored with its row of history, and what is read afterwards is what the last step answered."""
+    """Each step is stored with its row of history, and what is read afterwards is what the last
+    step answered.
+    """
     fulfillment = await packed(operations)
     assert fulfillment.status is Status.READY
     assert await operations.get_fulfillment(fulfillment.id) == fulfillment
@@ -90,20 +98,28 @@ async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngin
 
 
 async def test_two_pickers_take_one_picklist(operations: Operations) -> None:
-    """Of rivals with requests of their own one wins, and the others hear where it stands; the same request twice is one success."""
+    """Of rivals with requests of their own one wins, and the others hear where it stands; the
+    same request twice is one success.
+    """
     fulfillment = await planned(operations)
     mine = envelope(StartPicking, target=fulfillment.id)
     rivals = [mine, mine, *(envelope(StartPicking, target=fulfillment.id) for _ in range(4))]
-    outcomes = await asyncio.gather(*(operations.change(each) for each in rivals), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(operations.change(each) for each in rivals), return_exceptions=True
+    )
     won = [each for each in outcomes if isinstance(each, Fulfillment)]
     lost = [each for each in outcomes if isinstance(each, Refused)]
     assert (len(won), len(lost)) in [(2, 4), (1, 5)]
     assert isinstance(outcomes[0], Fulfillment) == isinstance(outcomes[1], Fulfillment)
-    assert {(each.reason, each.metadata["status"]) for each in lost} == {("ILLEGAL_TRANSITION", "picking")}
+    assert {(each.reason, each.metadata["status"]) for each in lost} == {
+        ("ILLEGAL_TRANSITION", "picking")
+    }
 
 
 async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
-    """The same request_id again answers with the fulfilment as it now stands; with other scans it is refused."""
+    """The same request_id again answers with the fulfilment as it now stands; with other scans
+    it is refused.
+    """
     fulfillment = await planned(operations)
     await operations.change(envelope(StartPicking, target=fulfillment.id))
     scan = envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),), digest=b"1")
@@ -119,13 +135,27 @@ async def test_scanners_at_once_never_pick_too_much(operations: Operations) -> N
     fulfillment = await planned(operations, places={"DOVER": [(1, "mug", 10)]})
     await operations.change(envelope(StartPicking, target=fulfillment.id))
     scans = [envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)) for _ in range(20)]
-    outcomes = await asyncio.gather(*(operations.change(scan) for scan in scans), return_exceptions=True)
-    assert sum(isinstance(each, Refused) and each.reason == "QUANTITY_EXCEEDS_PICKLIST" for each in outcomes) == 10
-    assert [line.picked for line in (await operations.get_fulfillment(fulfillment.id)).lines] == [10]
+    outcomes = await asyncio.gather(
+        *(operations.change(scan) for scan in scans), return_exceptions=True
+    )
+    assert (
+        sum(
+            isinstance(each, Refused) and each.reason == "QUANTITY_EXCEEDS_PICKLIST"
+            for each in outcomes
+        )
+        == 10
+    )
+    assert [line.picked for line in (await operations.get_fulfillment(fulfillment.id)).lines] == [
+        10
+    ]
 
 
-async def test_what_is_ready_is_handed_over_at_once(operations: Operations, carriage: FakeShipping) -> None:
-    """Shipping is asked for a shipment with a parcel for each package; a repeat of the packing asks by the same request_id."""
+async def test_what_is_ready_is_handed_over_at_once(
+    operations: Operations, carriage: FakeShipping
+) -> None:
+    """Shipping is asked for a shipment with a parcel for each package; a repeat of the packing
+    asks by the same request_id.
+    """
     fulfillment = await planned(operations)
     *before, pack = steps(fulfillment)
     for step in before:
@@ -135,11 +165,18 @@ async def test_what_is_ready_is_handed_over_at_once(operations: Operations, carr
     await operations.change(pack)
     first, second = carriage.requests
     assert first == second
-    assert (first.fulfillment_id, first.order_id, first.attempt) == (str(fulfillment.id), str(fulfillment.work.order_id), 1)
+    assert (first.fulfillment_id, first.order_id, first.attempt) == (
+        str(fulfillment.id),
+        str(fulfillment.work.order_id),
+        1,
+    )
     assert [parcel.weight_grams for parcel in first.parcels] == [1200]
 
 
-@pytest.mark.parametrize("failure", [Refused("CARRIER_REFUSED"), Deferred("DEPENDENCY_UNAVAILABLE"), NotFound("ORDER_NOT_FOUND")])
+@pytest.mark.parametrize(
+    "failure",
+    [Refused("CARRIER_REFUSED"), Deferred("DEPENDENCY_UNAVAILABLE"), NotFound("ORDER_NOT_FOUND")],
+)
 async def test_a_shipping_that_fails_only_delays(
     operations: Operations, carriage: FakeShipping, failure: Refused | Deferred | NotFound
 ) -> None:
@@ -148,19 +185,29 @@ async def test_a_shipping_that_fails_only_delays(
     assert (await packed(operations)).status is Status.READY
 
 
-async def test_a_shipping_that_is_away_only_delays(operations: Operations, shipping_peer: Peer) -> None:
+async def test_a_shipping_that_is_away_only_delays(
+    operations: Operations, shipping_peer: Peer
+) -> None:
     """Nobody there to be asked: the fulfilment is ready all the same."""
     await shipping_peer.down()
     assert (await packed(operations)).status is Status.READY
 
 
-async def test_inspection_stands_between_packed_and_ready(operations: Operations, carriage: FakeShipping, engine: AsyncEngine) -> None:
-    """A dear order's packages wait for the inspector; a failure starts the picking over, a pass hands over what was packed then."""
+async def test_inspection_stands_between_packed_and_ready(
+    operations: Operations, carriage: FakeShipping, engine: AsyncEngine
+) -> None:
+    """A dear order's packages wait for the inspector; a failure starts the picking over, a pass
+    hands over what was packed then.
+    """
     fulfillment = await packed(operations, total=DEAR)
     assert fulfillment.status is Status.PACKED
     failure = envelope(RecordInspection, target=fulfillment.id, passed=False, note="cracked")
     failed = await operations.change(failure)
-    assert (failed.status, failed.packages, {line.picked for line in failed.lines}) == (Status.PICKING, (), {0})
+    assert (failed.status, failed.packages, {line.picked for line in failed.lines}) == (
+        Status.PICKING,
+        (),
+        {0},
+    )
     for step in steps(failed)[1:]:
         await operations.change(step)
     assert carriage.requests == []
@@ -174,10 +221,16 @@ NEWS = [shipped, completed]
 
 
 @pytest.mark.parametrize(
-    "order", list(dict.fromkeys(permutations([*NEWS, *NEWS]))), ids=lambda order: "-".join(each.__name__ for each in order)
+    "order",
+    list(dict.fromkeys(permutations([*NEWS, *NEWS]))),
+    ids=lambda order: "-".join(each.__name__ for each in order),
 )
-async def test_news_twice_and_in_every_order_leaves_the_same_tables(operations: Operations, engine: AsyncEngine, order: Any) -> None:
-    """Shipped and completed, once each, in this order, with the shipment: whatever was heard first, and how often."""
+async def test_news_twice_and_in_every_order_leaves_the_same_tables(
+    operations: Operations, engine: AsyncEngine, order: Any
+) -> None:
+    """Shipped and completed, once each, in this order, with the shipment: whatever was heard
+    first, and how often.
+    """
     fulfillment = await packed(operations)
     for news in order:
         [outcome] = await operations.note([news(fulfillment.id)])
@@ -192,7 +245,9 @@ async def test_news_twice_and_in_every_order_leaves_the_same_tables(operations: 
 
 
 async def test_news_that_is_ahead_waits(operations: Operations) -> None:
-    """Before ready there can be no shipment: the event is deferred, leaves nothing behind, and succeeds later. So for what is unknown."""
+    """Before ready there can be no shipment: the event is deferred, leaves nothing behind, and
+    succeeds later. So for what is unknown.
+    """
     fulfillment = await planned(operations)
     ahead, unknown = await operations.note([shipped(fulfillment.id), completed(uuid4())])
     assert isinstance(ahead, Deferred)
@@ -205,12 +260,30 @@ async def test_news_that_is_ahead_waits(operations: Operations) -> None:
 
 
 async def test_a_set_of_news_is_one_write_with_an_answer_each(operations: Operations) -> None:
-    """Many fulfilments' news together: each has its own outcome, and one that is ahead keeps nobody back."""
+    """Many fulfilments' news together: each has its own outcome, and one that is ahead keeps
+    nobody back.
+    """
     ready = [await packed(operations) for _ in range(3)]
     behind = await planned(operations)
-    outcomes = await operations.note([*(shipped(each.id) for each in ready), shipped(behind.id), *(completed(each.id) for each in ready)])
-    assert [isinstance(outcome, Done) for outcome in outcomes] == [True, True, True, False, True, True, True]
-    assert {(await operations.get_fulfillment(each.id)).status for each in ready} == {Status.COMPLETED}
+    outcomes = await operations.note(
+        [
+            *(shipped(each.id) for each in ready),
+            shipped(behind.id),
+            *(completed(each.id) for each in ready),
+        ]
+    )
+    assert [isinstance(outcome, Done) for outcome in outcomes] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert {(await operations.get_fulfillment(each.id)).status for each in ready} == {
+        Status.COMPLETED
+    }
 
 
 async def test_what_is_not_there_is_not_found(operations: Operations) -> None:

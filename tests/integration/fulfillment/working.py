@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -34,29 +37,48 @@ Units = dict[str, tuple[Status, list[tuple[int, int, int, int]]]]
 
 
 async def units(engine: AsyncEngine) -> Units:
-    """Of every warehouse's fulfilment its status, and of its lines what is left, cut, short and spoiled."""
+    """Of every warehouse's fulfilment its status, and of its lines what is left, cut, short and
+    spoiled.
+    """
     async with engine.connect() as connection:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
         return {
-            each.work.warehouse_id: (each.status, [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines])
+            each.work.warehouse_id: (
+                each.status,
+                [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines],
+            )
             for each in (await store.find_fulfillments(connection, ids)).values()
         }
 
 
-async def told(engine: AsyncEngine, id: UUID | None = None) -> list[FulfillmentStatusChanged | FulfillmentLinesChanged]:
+async def told(
+    engine: AsyncEngine, id: UUID | None = None
+) -> list[FulfillmentStatusChanged | FulfillmentLinesChanged]:
     """The events that wait to be published, oldest first: of all fulfilments, or of one."""
     kinds: dict[str, type[FulfillmentStatusChanged | FulfillmentLinesChanged]] = {
-        kind.DESCRIPTOR.full_name: kind for kind in (FulfillmentStatusChanged, FulfillmentLinesChanged)
+        kind.DESCRIPTOR.full_name: kind
+        for kind in (FulfillmentStatusChanged, FulfillmentLinesChanged)
     }
     outbox = tables.outbox.c
     async with engine.connect() as connection:
-        rows = await connection.execute(select(outbox.type, outbox.payload, outbox.aggregate).order_by(outbox.id))
-        return [kinds[kind].FromString(payload) for kind, payload, aggregate in rows if id in (None, aggregate)]
+        rows = await connection.execute(
+            select(outbox.type, outbox.payload, outbox.aggregate).order_by(outbox.id)
+        )
+        return [
+            kinds[kind].FromString(payload)
+            for kind, payload, aggregate in rows
+            if id in (None, aggregate)
+        ]
 
 
-def reasons(events: list[FulfillmentStatusChanged | FulfillmentLinesChanged]) -> list[tuple[str, int, str]]:
+def reasons(
+    events: list[FulfillmentStatusChanged | FulfillmentLinesChanged],
+) -> list[tuple[str, int, str]]:
     """What each event says: the kind, the version, why."""
-    return [(type(each).__name__.removeprefix("Fulfillment"), each.fulfillment.version, each.reason) for each in events]
+    return [
+        (type(each).__name__.removeprefix("Fulfillment"), each.fulfillment.version, each.reason)
+        for each in events
+    ]
 
 
 async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:

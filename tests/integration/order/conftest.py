@@ -1,4 +1,6 @@
-"""An order service in this process: its real server and its real PostgreSQL. The warehouse is a stand-in at the edge of the process."""
+"""An order service in this process: its real server and its real PostgreSQL. The warehouse is a
+stand-in at the edge of the process.
+"""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +9,14 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub, add_OrderServiceServicer_to_server
-from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub, add_ReturnServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceStub,
+    add_OrderServiceServicer_to_server,
+)
+from ordermesh.order.v1.return_service_pb2_grpc import (
+    ReturnServiceStub,
+    add_ReturnServiceServicer_to_server,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database, connect
@@ -25,7 +33,9 @@ from tests.support import channel_of
 
 @dataclass
 class FakeWarehouse(Warehouse):
-    """Has everything, line by line from the warehouses in turn; remembers by request; can be told to refuse or to be away."""
+    """Has everything, line by line from the warehouses in turn; remembers by request; can be
+    told to refuse or to be away.
+    """
 
     serving: tuple[str, ...] = ("london",)
     refuses: Failure | None = None
@@ -37,7 +47,12 @@ class FakeWarehouse(Warehouse):
     asked_to_release: list[list[tuple[UUID, int]]] = field(default_factory=list)
 
     async def reserve(
-        self, request_id: UUID, order_id: UUID, attempt: int, wanted: Sequence[Wanted], ttl: timedelta
+        self,
+        request_id: UUID,
+        order_id: UUID,
+        attempt: int,
+        wanted: Sequence[Wanted],
+        ttl: timedelta,
     ) -> tuple[UUID, Allocations]:
         self.ttls.append(ttl)
         if self.refuses:
@@ -47,11 +62,16 @@ class FakeWarehouse(Warehouse):
         if request_id not in self.reserved:
             held = [(warehouse_id, uuid4()) for warehouse_id in self.serving]
             lines = enumerate(wanted)
-            at = {number: (Allocation(*held[n % len(held)], quantity),) for n, (number, _, quantity) in lines}
+            at = {
+                number: (Allocation(*held[n % len(held)], quantity),)
+                for n, (number, _, quantity) in lines
+            }
             self.reserved[request_id] = order_id, at
         return self.reserved[request_id]
 
-    async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:
+    async def confirm(
+        self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
+    ) -> dict[UUID, CommitAnswer]:
         self.asked_to_confirm.append(list(attempts))
         if self.away:
             return {}
@@ -90,12 +110,16 @@ async def operations(database: Database, warehouse: FakeWarehouse) -> Operations
 @pytest.fixture
 async def orders(operations: Operations) -> AsyncIterator[Orders]:
     """A client of the running server."""
-    async with channel_of(partial(add_OrderServiceServicer_to_server, OrderService(operations))) as channel:
+    async with channel_of(
+        partial(add_OrderServiceServicer_to_server, OrderService(operations))
+    ) as channel:
         yield OrderServiceStub(channel)
 
 
 @pytest.fixture
 async def returns(database: Database) -> AsyncIterator[Returns]:
     """A client of the running server."""
-    async with channel_of(partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))) as channel:
+    async with channel_of(
+        partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))
+    ) as channel:
         yield ReturnServiceStub(channel)

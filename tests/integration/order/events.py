@@ -8,12 +8,23 @@ from uuid import uuid4
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    PaymentFailed,
+    RefundCompleted,
+)
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1.payment_pb2 import Refund
-from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated, ShipmentStatusChanged
+from ordermesh.shipping.events.v1.shipping_events_pb2 import (
+    DeliveryConfirmed,
+    ShipmentCreated,
+    ShipmentStatusChanged,
+)
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1.shipping_pb2 import Shipment
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
@@ -28,7 +39,9 @@ WORK = fulfillment_pb2.FulfillmentStatus
 
 
 def delivery(message: Message) -> Delivery[Message]:
-    """The message as the order service's consumer gets it; the same message is another event each time."""
+    """The message as the order service's consumer gets it; the same message is another event
+    each time.
+    """
     event_id = uuid4()
     digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
     return Delivery(event_id, f"order-test:{event_id}", digest, message, datetime.now(UTC))
@@ -37,12 +50,22 @@ def delivery(message: Message) -> Delivery[Message]:
 def paid(order: Order) -> PaymentConfirmed:
     captured = to_message(order.money(order.total))
     return PaymentConfirmed(
-        payment_id=str(uuid4()), order_id=str(order.id), attempt=order.attempt, captured_amount=captured, payment_version=3
+        payment_id=str(uuid4()),
+        order_id=str(order.id),
+        attempt=order.attempt,
+        captured_amount=captured,
+        payment_version=3,
     )
 
 
 def not_paid(order: Order) -> PaymentFailed:
-    return PaymentFailed(payment_id=str(uuid4()), order_id=str(order.id), attempt=1, decline_code="stolen_card", payment_version=3)
+    return PaymentFailed(
+        payment_id=str(uuid4()),
+        order_id=str(order.id),
+        attempt=1,
+        decline_code="stolen_card",
+        payment_version=3,
+    )
 
 
 def working(
@@ -53,7 +76,12 @@ def working(
     return [
         FulfillmentStatusChanged(
             fulfillment=fulfillment_pb2.Fulfillment(
-                fulfillment_id=fulfillment_id, order_id=str(order.id), attempt=1, warehouse_id=warehouse_id, status=status, version=version
+                fulfillment_id=fulfillment_id,
+                order_id=str(order.id),
+                attempt=1,
+                warehouse_id=warehouse_id,
+                status=status,
+                version=version,
             ),
             new_status=status,
         )
@@ -61,7 +89,9 @@ def working(
     ]
 
 
-def left(order: Order, warehouse_id: str, units: Mapping[int, int], version: int = 5) -> list[FulfillmentStatusChanged]:
+def left(
+    order: Order, warehouse_id: str, units: Mapping[int, int], version: int = 5
+) -> list[FulfillmentStatusChanged]:
     """A fulfilment has shipped these units."""
     its = fulfillment_pb2.Fulfillment(
         fulfillment_id=str(uuid4()),
@@ -71,15 +101,22 @@ def left(order: Order, warehouse_id: str, units: Mapping[int, int], version: int
         status=fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
         version=version,
         stock_committed=True,
-        picklist=[fulfillment_pb2.PicklistLine(line_number=number, quantity=quantity) for number, quantity in units.items()],
+        picklist=[
+            fulfillment_pb2.PicklistLine(line_number=number, quantity=quantity)
+            for number, quantity in units.items()
+        ],
     )
     done = fulfillment_pb2.Fulfillment()
     done.CopyFrom(its)
     done.status, done.version = fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED, version + 1
-    return [FulfillmentStatusChanged(fulfillment=each, new_status=each.status) for each in (its, done)]
+    return [
+        FulfillmentStatusChanged(fulfillment=each, new_status=each.status) for each in (its, done)
+    ]
 
 
-def shipped_and_delivered(order: Order, warehouse_id: str) -> tuple[ShipmentCreated, DeliveryConfirmed]:
+def shipped_and_delivered(
+    order: Order, warehouse_id: str
+) -> tuple[ShipmentCreated, DeliveryConfirmed]:
     shipment = Shipment(
         shipment_id=str(uuid4()),
         order_id=str(order.id),
@@ -92,7 +129,9 @@ def shipped_and_delivered(order: Order, warehouse_id: str) -> tuple[ShipmentCrea
     )
     time = Timestamp()
     time.FromDatetime(DELIVERED)
-    return ShipmentCreated(shipment=shipment), DeliveryConfirmed(shipment=shipment, deliver_time=time)
+    return ShipmentCreated(shipment=shipment), DeliveryConfirmed(
+        shipment=shipment, deliver_time=time
+    )
 
 
 def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
@@ -112,16 +151,26 @@ def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
                     generation=1,
                 ),
             )
-            reservation.lines.append(warehouse_pb2.ReservationLine(line_number=line.number, sku=line.sku, quantity=at.quantity))
+            reservation.lines.append(
+                warehouse_pb2.ReservationLine(
+                    line_number=line.number, sku=line.sku, quantity=at.quantity
+                )
+            )
     old_status = warehouse_pb2.RESERVATION_STATUS_ACTIVE
     return ReservationStatusChanged(
-        reservation=held[warehouse_id], old_status=old_status, attempt_reservations=held.values(), holding_version=2
+        reservation=held[warehouse_id],
+        old_status=old_status,
+        attempt_reservations=held.values(),
+        holding_version=2,
     )
 
 
 def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
     """So much of the order's payment went back, so far."""
-    values: dict[str, Any] = {"cause": payment_pb2.REFUND_CAUSE_REQUEST, "status": payment_pb2.REFUND_STATUS_COMPLETED}
+    values: dict[str, Any] = {
+        "cause": payment_pb2.REFUND_CAUSE_REQUEST,
+        "status": payment_pb2.REFUND_STATUS_COMPLETED,
+    }
     refund = Refund(
         refund_id=str(uuid4()),
         payment_id=str(uuid4()),
@@ -130,27 +179,39 @@ def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
         amount=to_message(order.money(minor)),
         **(values | fields),
     )
-    captured, sum_so_far = to_message(order.money(order.placed_total)), to_message(order.money(minor))
-    return RefundCompleted(refund=refund, captured_amount=captured, refunded_amount=sum_so_far, payment_version=4)
+    captured, sum_so_far = (
+        to_message(order.money(order.placed_total)),
+        to_message(order.money(minor)),
+    )
+    return RefundCompleted(
+        refund=refund, captured_amount=captured, refunded_amount=sum_so_far, payment_version=4
+    )
 
 
-def worked_on(event: FulfillmentStatusChanged, units: Mapping[int, int]) -> FulfillmentStatusChanged:
+def worked_on(
+    event: FulfillmentStatusChanged, units: Mapping[int, int]
+) -> FulfillmentStatusChanged:
     """The same, with its stock committed, and with the units that it works on."""
     told = FulfillmentStatusChanged()
     told.CopyFrom(event)
     told.fulfillment.stock_committed = True
     told.fulfillment.picklist.extend(
-        fulfillment_pb2.PicklistLine(line_number=n, sku="LAMP", quantity=quantity) for n, quantity in units.items()
+        fulfillment_pb2.PicklistLine(line_number=n, sku="LAMP", quantity=quantity)
+        for n, quantity in units.items()
     )
     return told
 
 
-def fewer_lines(of: FulfillmentStatusChanged, version: int, units: Mapping[int, int], reason: str) -> FulfillmentLinesChanged:
+def fewer_lines(
+    of: FulfillmentStatusChanged, version: int, units: Mapping[int, int], reason: str
+) -> FulfillmentLinesChanged:
     """The same fulfilment later, with fewer units."""
     its = worked_on(of, units).fulfillment
     its.version = version
     return FulfillmentLinesChanged(fulfillment=its, reason=reason)
 
 
-def parcel_ended(shipment: Shipment, status: shipping_pb2.ShipmentStatus.ValueType) -> ShipmentStatusChanged:
+def parcel_ended(
+    shipment: Shipment, status: shipping_pb2.ShipmentStatus.ValueType
+) -> ShipmentStatusChanged:
     return ShipmentStatusChanged(shipment=shipment, new_status=status)

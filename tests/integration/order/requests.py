@@ -11,22 +11,37 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from order_svc.model import Order
 
 if TYPE_CHECKING:
-    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub  # only the stubs know them
+    # only the stubs know them
+    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub
     from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceAsyncStub as AsyncReturns
 
 Orders: TypeAlias = "AsyncStub"
 Returns: TypeAlias = "AsyncReturns"
 RECIPIENT = order_pb2.Recipient(
-    name="Ada Example", address_lines=["1 Test Street"], locality="London", postal_code="N1 1AA", country_code="GB"
+    name="Ada Example",
+    address_lines=["1 Test Street"],
+    locality="London",
+    postal_code="N1 1AA",
+    country_code="GB",
 )
 
 
-def item(sku: str = "LAMP", quantity: int = 1, price: int = 10, **fields: Any) -> order_service_pb2.NewOrderItem:
-    return order_service_pb2.NewOrderItem(**({"sku": sku, "quantity": quantity, "unit_price": pounds(price)} | fields))
+def item(
+    sku: str = "LAMP", quantity: int = 1, price: int = 10, **fields: Any
+) -> order_service_pb2.NewOrderItem:
+    return order_service_pb2.NewOrderItem(
+        **({"sku": sku, "quantity": quantity, "unit_price": pounds(price)} | fields)
+    )
 
 
-def create_order(*items: order_service_pb2.NewOrderItem, **fields: Any) -> order_service_pb2.CreateOrderRequest:
-    values: dict[str, Any] = {"request_id": str(uuid4()), "items": items or [item()], "recipient": RECIPIENT}
+def create_order(
+    *items: order_service_pb2.NewOrderItem, **fields: Any
+) -> order_service_pb2.CreateOrderRequest:
+    values: dict[str, Any] = {
+        "request_id": str(uuid4()),
+        "items": items or [item()],
+        "recipient": RECIPIENT,
+    }
     return order_service_pb2.CreateOrderRequest(**(values | fields))
 
 
@@ -38,4 +53,9 @@ async def overdue(engine: AsyncEngine, *several: Order) -> None:
     """Their time to pay is over."""
     ids = ", ".join(f"'{order.id}'" for order in several)
     async with engine.begin() as connection:
-        await connection.execute(text(f"update orders set expire_time = clock_timestamp() - interval '1 second' where id in ({ids})"))
+        await connection.execute(
+            text(
+                "update orders set expire_time = clock_timestamp() - interval '1 second' where id"
+                f" in ({ids})"
+            )
+        )

@@ -6,7 +6,11 @@ from uuid import uuid4
 
 import pytest
 from google.protobuf.message import Message
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 from ordermesh.order.v1 import order_service_pb2
 from ordermesh.order.v1 import return_service_pb2 as api
 from sqlalchemy import select
@@ -21,16 +25,35 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import Orders, Returns, create_order
 from tests.integration.order.test_cancelling import cancel, cancel_items, failed, retry
 from tests.integration.order.test_events import place
-from tests.integration.order.test_returns import about, approved, delivered, inspection, made, money, receipt, wanted
+from tests.integration.order.test_returns import (
+    about,
+    approved,
+    delivered,
+    inspection,
+    made,
+    money,
+    receipt,
+    wanted,
+)
 
 ACTOR, NOTE = "staff:7f3a", "The customer called: müßig."
-KINDS: dict[str, Any] = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled, ReturnStatusChanged)}
+KINDS: dict[str, Any] = {
+    kind.DESCRIPTOR.full_name: kind
+    for kind in (OrderStatusChanged, OrderItemsCancelled, ReturnStatusChanged)
+}
 
 
 class World:
     """Orders and returns, each in the state that a method changes."""
 
-    def __init__(self, orders: Orders, returns: Returns, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        returns: Returns,
+        operations: Operations,
+        warehouse: FakeWarehouse,
+        engine: AsyncEngine,
+    ) -> None:
         self.orders, self.returns, self.operations = orders, returns, operations
         self.warehouse, self.engine = warehouse, engine
 
@@ -51,13 +74,24 @@ class World:
 
     async def events(self) -> list[Any]:
         """All events, in their order."""
-        statement = select(tables.outbox.c.type, tables.outbox.c.payload).order_by(tables.outbox.c.id)
+        statement = select(tables.outbox.c.type, tables.outbox.c.payload).order_by(
+            tables.outbox.c.id
+        )
         async with self.engine.connect() as connection:
-            return [KINDS[kind].FromString(payload) for kind, payload in await connection.execute(statement)]
+            return [
+                KINDS[kind].FromString(payload)
+                for kind, payload in await connection.execute(statement)
+            ]
 
 
 @pytest.fixture
-def world(orders: Orders, returns: Returns, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine) -> World:
+def world(
+    orders: Orders,
+    returns: Returns,
+    operations: Operations,
+    warehouse: FakeWarehouse,
+    engine: AsyncEngine,
+) -> World:
     return World(orders, returns, operations, warehouse, engine)
 
 
@@ -82,11 +116,15 @@ async def refund_without_goods(its: World) -> Message:
 
 
 async def approve_return(its: World) -> Message:
-    return api.ApproveReturnRequest(**about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1})))
+    return api.ApproveReturnRequest(
+        **about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1}))
+    )
 
 
 async def reject_return(its: World) -> Message:
-    return api.RejectReturnRequest(**about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1})))
+    return api.RejectReturnRequest(
+        **about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1}))
+    )
 
 
 async def mark_return_in_transit(its: World) -> Message:
@@ -95,7 +133,9 @@ async def mark_return_in_transit(its: World) -> Message:
 
 
 async def receive_return(its: World) -> Message:
-    return receipt(await approved(its.returns, await delivered(its.orders, its.operations), {1: 1}), {1: 1})
+    return receipt(
+        await approved(its.returns, await delivered(its.orders, its.operations), {1: 1}), {1: 1}
+    )
 
 
 async def inspect_return(its: World) -> Message:
@@ -105,7 +145,9 @@ async def inspect_return(its: World) -> Message:
 
 
 async def cancel_return(its: World) -> Message:
-    return api.CancelReturnRequest(**about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1})))
+    return api.CancelReturnRequest(
+        **about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1}))
+    )
 
 
 async def place_order(its: World) -> Message:
@@ -134,8 +176,12 @@ def optional(row: Any, name: str) -> Any:
     return getattr(row, name) if row.HasField(name) else None
 
 
-@pytest.mark.parametrize(("prepare", "reasons"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", ""))
-async def test_mutation_records_its_actor_and_note(world: World, prepare: Prepare, reasons: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("prepare", "reasons"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", "")
+)
+async def test_mutation_records_its_actor_and_note(
+    world: World, prepare: Prepare, reasons: list[str]
+) -> None:
     """The rows of a call have its actor, its note and its request_id; its events the same but for
     the note, which no event holds. Rows of other calls and of events have neither. A repeat of the
     call by another actor changes nothing.
@@ -146,28 +192,46 @@ async def test_mutation_records_its_actor_and_note(world: World, prepare: Prepar
     answer = await world.call(request, ACTOR)
     history, events = await world.history(answer), (await world.events())[before:]
     rows = [row for row in history if row.cause_id == request.request_id]
-    told = [(row.reason, row.actor, optional(row, "claimed_actor"), optional(row, "note")) for row in rows]
+    told = [
+        (row.reason, row.actor, optional(row, "claimed_actor"), optional(row, "note"))
+        for row in rows
+    ]
     assert told == [(reason, "order", ACTOR, NOTE) for reason in reasons]
-    published = [(event.reason, event.actor, optional(event, "claimed_actor"), event.cause_id) for event in events]
+    published = [
+        (event.reason, event.actor, optional(event, "claimed_actor"), event.cause_id)
+        for event in events
+    ]
     assert published == [(reason, "order", ACTOR, request.request_id) for reason in reasons]
-    assert not [event for event in await world.events() if NOTE.encode() in event.SerializeToString()]
+    assert not [
+        event for event in await world.events() if NOTE.encode() in event.SerializeToString()
+    ]
     others = [row for row in history if row not in rows]
-    assert {(optional(row, "claimed_actor"), optional(row, "note")) for row in others} <= {(None, None)}
+    assert {(optional(row, "claimed_actor"), optional(row, "note")) for row in others} <= {
+        (None, None)
+    }
 
     assert await world.call(request, "customer:another") == answer
     assert await world.history(answer) == history
     assert (await world.events())[before:] == events
 
 
-@pytest.mark.parametrize(("prepare", "reasons"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", ""))
-async def test_mutation_without_actor_and_note_has_neither(world: World, prepare: Prepare, reasons: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("prepare", "reasons"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", "")
+)
+async def test_mutation_without_actor_and_note_has_neither(
+    world: World, prepare: Prepare, reasons: list[str]
+) -> None:
     """Both are optional: the call's rows and events have no claimed actor, and the rows no note."""
     request: Any = await prepare(world)
     before = len(await world.events())
     answer = await world.call(request, None)
     rows = [row for row in await world.history(answer) if row.cause_id == request.request_id]
-    assert [(row.reason, optional(row, "claimed_actor"), optional(row, "note")) for row in rows] == [(r, None, None) for r in reasons]
-    assert [optional(event, "claimed_actor") for event in (await world.events())[before:]] == [None] * len(reasons)
+    assert [
+        (row.reason, optional(row, "claimed_actor"), optional(row, "note")) for row in rows
+    ] == [(r, None, None) for r in reasons]
+    assert [optional(event, "claimed_actor") for event in (await world.events())[before:]] == [
+        None
+    ] * len(reasons)
 
 
 async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
@@ -180,7 +244,9 @@ async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
     second = await ask(world.returns.ListReturnTransitions, request)
     assert [len(first.transitions), len(second.transitions), second.next_page_token] == [2, 1, ""]
     rows = [*first.transitions, *second.transitions]
-    assert [(row.return_id, row.return_version, row.old_status, row.new_status) for row in rows] == [
+    assert [
+        (row.return_id, row.return_version, row.old_status, row.new_status) for row in rows
+    ] == [
         (rma.return_id, 1, 0, 1),
         (rma.return_id, 2, 1, 2),
         (rma.return_id, 3, 2, 4),
@@ -191,5 +257,8 @@ async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
 async def test_transitions_of_an_unknown_return_are_not_found(world: World) -> None:
     """RETURN_NOT_FOUND, and not an empty list."""
     with pytest.raises(NotFound) as refused:
-        await ask(world.returns.ListReturnTransitions, api.ListReturnTransitionsRequest(return_id=str(uuid4())))
+        await ask(
+            world.returns.ListReturnTransitions,
+            api.ListReturnTransitionsRequest(return_id=str(uuid4())),
+        )
     assert refused.value.reason == "RETURN_NOT_FOUND"

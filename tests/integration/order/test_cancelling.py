@@ -28,16 +28,25 @@ from tests.support import measured
 
 
 def cancel(order: Order, **fields: Any) -> api.CancelOrderRequest:
-    return api.CancelOrderRequest(**({"request_id": str(uuid4()), "order_id": str(order.id)} | fields))
+    return api.CancelOrderRequest(
+        **({"request_id": str(uuid4()), "order_id": str(order.id)} | fields)
+    )
 
 
 def cancel_items(order: Order, units: dict[int, int], **fields: Any) -> api.CancelOrderItemsRequest:
-    lines = [api.CancelledLine(line_number=number, quantity=quantity) for number, quantity in units.items()]
-    return api.CancelOrderItemsRequest(**({"request_id": str(uuid4()), "order_id": str(order.id), "lines": lines} | fields))
+    lines = [
+        api.CancelledLine(line_number=number, quantity=quantity)
+        for number, quantity in units.items()
+    ]
+    return api.CancelOrderItemsRequest(
+        **({"request_id": str(uuid4()), "order_id": str(order.id), "lines": lines} | fields)
+    )
 
 
 def retry(order: Order, **fields: Any) -> api.RetryOrderRequest:
-    return api.RetryOrderRequest(**({"request_id": str(uuid4()), "order_id": str(order.id)} | fields))
+    return api.RetryOrderRequest(
+        **({"request_id": str(uuid4()), "order_id": str(order.id)} | fields)
+    )
 
 
 async def now(operations: Operations, order: Order) -> Order:
@@ -48,7 +57,11 @@ async def now(operations: Operations, order: Order) -> Order:
 async def told(engine: AsyncEngine, order: Order) -> list[OrderStatusChanged | OrderItemsCancelled]:
     """The order's events, in their order."""
     kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
-    of = select(tables.outbox.c.type, tables.outbox.c.payload).where(tables.outbox.c.aggregate == order.id).order_by(tables.outbox.c.id)
+    of = (
+        select(tables.outbox.c.type, tables.outbox.c.payload)
+        .where(tables.outbox.c.aggregate == order.id)
+        .order_by(tables.outbox.c.id)
+    )
     async with engine.connect() as connection:
         return [kinds[name].FromString(payload) for name, payload in await connection.execute(of)]
 
@@ -62,12 +75,20 @@ async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehous
     return await now(operations, order)
 
 
-async def test_a_cancelled_order_gives_up_its_stock_and_says_why(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
-    """Cancelled with the caller's reason, then released; the same request again is the same order, and nothing more is asked."""
+async def test_a_cancelled_order_gives_up_its_stock_and_says_why(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """Cancelled with the caller's reason, then released; the same request again is the same
+    order, and nothing more is asked.
+    """
     order = await place(orders, operations, "london")
     request = cancel(order, reason="FRAUD")
     answer = (await ask(orders.CancelOrder, request)).order
-    assert (answer.status, answer.status_reason, answer.version) == (order_pb2.ORDER_STATUS_CANCELLED, "FRAUD", 2)
+    assert (answer.status, answer.status_reason, answer.version) == (
+        order_pb2.ORDER_STATUS_CANCELLED,
+        "FRAUD",
+        2,
+    )
     assert warehouse.asked_to_release == [[(order.id, 1)]]
     assert (await ask(orders.CancelOrder, request)).order == answer
     assert len(warehouse.asked_to_release) == 1
@@ -76,7 +97,9 @@ async def test_a_cancelled_order_gives_up_its_stock_and_says_why(orders: Orders,
     assert refused.value.reason == "ORDER_ALREADY_CANCELLED"
 
 
-async def test_unknown_orders_cannot_be_cancelled_or_tried_again(orders: Orders, operations: Operations) -> None:
+async def test_unknown_orders_cannot_be_cancelled_or_tried_again(
+    orders: Orders, operations: Operations
+) -> None:
     """ORDER_NOT_FOUND from each of the three."""
     order = await place(orders, operations, "london")
     unknown = {"order_id": str(uuid4())}
@@ -92,15 +115,24 @@ async def test_unknown_orders_cannot_be_cancelled_or_tried_again(orders: Orders,
 async def test_cancelled_units_are_told_in_one_sequence_with_the_statuses(
     orders: Orders, operations: Operations, engine: AsyncEngine, warehouse: FakeWarehouse
 ) -> None:
-    """Each version once: placed, units cancelled, confirmed, and the last units as a change of status. Amounts are what it costs now."""
+    """Each version once: placed, units cancelled, confirmed, and the last units as a change of
+    status. Amounts are what it costs now.
+    """
     order = await place(orders, operations, "london", "paris")  # 1 × 10 and 2 × 10
-    answer = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 1}, reason="TOO_MANY"))).order
+    answer = (
+        await ask(orders.CancelOrderItems, cancel_items(order, {2: 1}, reason="TOO_MANY"))
+    ).order
     assert (answer.total_amount, answer.cancelled_amount) == (pounds(20), pounds(10))
-    assert [(line.cancelled_quantity, [a.quantity for a in line.allocations]) for line in answer.items] == [(0, [1]), (1, [1])]
+    assert [
+        (line.cancelled_quantity, [a.quantity for a in line.allocations]) for line in answer.items
+    ] == [(0, [1]), (1, [1])]
     await tell(operations, [delivery(paid(await now(operations, order)))])
     await ask(orders.CancelOrderItems, cancel_items(order, {1: 1}))
     last = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 1}))).order
-    assert (last.status, last.status_reason) == (order_pb2.ORDER_STATUS_CANCELLED, "CUSTOMER_REQUEST")
+    assert (last.status, last.status_reason) == (
+        order_pb2.ORDER_STATUS_CANCELLED,
+        "CUSTOMER_REQUEST",
+    )
     events = await told(engine, order)
     assert [event.order_version for event in events] == [1, 2, 3, 4, 5]
     assert [type(event) for event in events] == [
@@ -111,9 +143,21 @@ async def test_cancelled_units_are_told_in_one_sequence_with_the_statuses(
         OrderStatusChanged,
     ]
     assert [event.total_amount.units for event in events] == [30, 20, 20, 10, 0]
-    assert [[a.quantity for line in event.items for a in line.allocations] for event in events] == [[1, 2], [1, 1], [1, 1], [1], []]
-    rows = (await ask(orders.ListOrderTransitions, api.ListOrderTransitionsRequest(order_id=str(order.id)))).transitions
-    assert [(row.order_version, row.reason) for row in rows if row.old_status == row.new_status] == [
+    assert [[a.quantity for line in event.items for a in line.allocations] for event in events] == [
+        [1, 2],
+        [1, 1],
+        [1, 1],
+        [1],
+        [],
+    ]
+    rows = (
+        await ask(
+            orders.ListOrderTransitions, api.ListOrderTransitionsRequest(order_id=str(order.id))
+        )
+    ).transitions
+    assert [
+        (row.order_version, row.reason) for row in rows if row.old_status == row.new_status
+    ] == [
         (2, "TOO_MANY"),
         (4, "CUSTOMER_REQUEST"),
     ]
@@ -135,13 +179,19 @@ async def test_a_repeat_cancels_no_more_units(orders: Orders, operations: Operat
     assert [violation.subject for violation in refused.value.violations] == ["line 3"]
 
 
-async def test_a_failed_order_is_tried_again_and_paid_again(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+async def test_a_failed_order_is_tried_again_and_paid_again(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
     """Attempt 2 reserves anew, waits for its own money, and takes none of the first attempt's."""
     order = await failed(orders, operations, warehouse)
     assert order.status is Status.FAILED
     request = retry(order, expected_version=order.version)
     again = (await ask(orders.RetryOrder, request)).order
-    assert (again.status, again.attempt, again.payment_status) == (order_pb2.ORDER_STATUS_PENDING, 2, order_pb2.PAYMENT_STATUS_PENDING)
+    assert (again.status, again.attempt, again.payment_status) == (
+        order_pb2.ORDER_STATUS_PENDING,
+        2,
+        order_pb2.PAYMENT_STATUS_PENDING,
+    )
     assert (await ask(orders.RetryOrder, request)).order == again
     await tell(operations, [delivery(paid(order))])
     assert (await now(operations, order)).status is Status.PENDING
@@ -149,9 +199,11 @@ async def test_a_failed_order_is_tried_again_and_paid_again(orders: Orders, oper
     assert (await now(operations, order)).status is Status.CONFIRMED
 
 
-async def test_a_late_repeat_of_a_retry_reserves_nothing(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
-    """Attempt 2 has failed as well when the request that began it comes again: it is a success that asks for no stock, of which there may
-    be none by then.
+async def test_a_late_repeat_of_a_retry_reserves_nothing(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """Attempt 2 has failed as well when the request that began it comes again: it is a success
+    that asks for no stock, of which there may be none by then.
     """
     order = await failed(orders, operations, warehouse)
     request = retry(order)
@@ -166,8 +218,12 @@ async def test_a_late_repeat_of_a_retry_reserves_nothing(orders: Orders, operati
     assert len(warehouse.reserved) == reserved
 
 
-async def test_an_order_that_gets_no_stock_stays_failed(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
-    """The warehouse's refusal reaches the caller; what has not failed is refused before any stock is asked for."""
+async def test_an_order_that_gets_no_stock_stays_failed(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """The warehouse's refusal reaches the caller; what has not failed is refused before any
+    stock is asked for.
+    """
     order = await failed(orders, operations, warehouse)
     warehouse.refuses = Refused("INSUFFICIENT_STOCK")
     with pytest.raises(Refused) as refused:
@@ -189,15 +245,27 @@ async def test_orders_that_nobody_paid_expire_and_give_up_their_stock_in_one_cal
     several = [await place(orders, operations, "london") for _ in range(3)]
     await overdue(engine, *several[:2])
     assert await operations.expire_orders() == 2
-    assert [(await now(operations, order)).reason for order in several] == ["PAYMENT_EXPIRED", "PAYMENT_EXPIRED", "ORDER_PLACED"]
-    assert [sorted(released) for released in warehouse.asked_to_release] == [sorted((order.id, 1) for order in several[:2])]
+    assert [(await now(operations, order)).reason for order in several] == [
+        "PAYMENT_EXPIRED",
+        "PAYMENT_EXPIRED",
+        "ORDER_PLACED",
+    ]
+    assert [sorted(released) for released in warehouse.asked_to_release] == [
+        sorted((order.id, 1) for order in several[:2])
+    ]
     assert await operations.expire_orders() == 0
 
 
 async def test_replicas_share_what_has_expired(
-    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, database: Database
+    orders: Orders,
+    operations: Operations,
+    warehouse: FakeWarehouse,
+    engine: AsyncEngine,
+    database: Database,
 ) -> None:
-    """Four at once end twelve orders once each: a row of history and an event for each, and no replica fails on another's order."""
+    """Four at once end twelve orders once each: a row of history and an event for each, and no
+    replica fails on another's order.
+    """
     several = [await place(orders, operations, "london") for _ in range(12)]
     await overdue(engine, *several)
     replicas = [Operations(database, warehouse) for _ in range(4)]
@@ -208,9 +276,15 @@ async def test_replicas_share_what_has_expired(
 
 
 async def test_an_order_that_another_replica_has_ended_is_counted_and_released_there(
-    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    orders: Orders,
+    operations: Operations,
+    warehouse: FakeWarehouse,
+    engine: AsyncEngine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two replicas choose the same order before either has written: one of them ends it, counts it and gives up its stock."""
+    """Two replicas choose the same order before either has written: one of them ends it, counts
+    it and gives up its stock.
+    """
     order = await place(orders, operations, "london")
     await overdue(engine, order)
     async with engine.connect() as connection:
@@ -231,8 +305,8 @@ async def test_an_order_that_another_replica_has_ended_is_counted_and_released_t
 async def test_expiry_goes_on_behind_what_fails(
     orders: Orders, operations: Operations, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two orders that can never be written stand before three others, in batches of two: the others end in the same turn, which then says
-    what went wrong.
+    """Two orders that can never be written stand before three others, in batches of two: the
+    others end in the same turn, which then says what went wrong.
     """
     several = [await place(orders, operations, "london") for _ in range(5)]
     for order in several:
@@ -248,7 +322,9 @@ async def test_expiry_goes_on_behind_what_fails(
     monkeypatch.setattr("order_svc.operations.orders.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
         await operations.expire_orders()
-    assert [(await now(operations, order)).status for order in several] == [Status.PENDING] * 2 + [Status.CANCELLED] * 3
+    assert [(await now(operations, order)).status for order in several] == [Status.PENDING] * 2 + [
+        Status.CANCELLED
+    ] * 3
 
 
 async def test_payments_that_failed_give_up_the_stock_of_their_orders_in_one_call(
@@ -259,12 +335,21 @@ async def test_payments_that_failed_give_up_the_stock_of_their_orders_in_one_cal
     deliveries = [delivery(not_paid(order)) for order in several]
     await tell(operations, deliveries)
     await tell(operations, deliveries)
-    assert [sorted(released) for released in warehouse.asked_to_release] == [sorted((order.id, 1) for order in several)]
+    assert [sorted(released) for released in warehouse.asked_to_release] == [
+        sorted((order.id, 1) for order in several)
+    ]
 
 
-async def test_stock_that_is_owed_is_counted(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
-    """The gauge says how many orders wait for their commit, the counter what came of confirmations."""
-    before = {answer: measured("order_stock_confirmations_total", answer=answer) for answer in ("confirmed", "owed", "refused")}
+async def test_stock_that_is_owed_is_counted(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """The gauge says how many orders wait for their commit, the counter what came of
+    confirmations.
+    """
+    before = {
+        answer: measured("order_stock_confirmations_total", answer=answer)
+        for answer in ("confirmed", "owed", "refused")
+    }
     order = await place(orders, operations, "london")
     warehouse.away = True
     await tell(operations, [delivery(paid(order))])
@@ -275,5 +360,11 @@ async def test_stock_that_is_owed_is_counted(orders: Orders, operations: Operati
     await operations.count_owed()
     assert REGISTRY.get_sample_value("orders_stock_owed") == 0
     await failed(orders, operations, warehouse)
-    after = {answer: measured("order_stock_confirmations_total", answer=answer) for answer in before}
-    assert {answer: after[answer] - before[answer] for answer in before} == {"confirmed": 0, "owed": 1, "refused": 1}
+    after = {
+        answer: measured("order_stock_confirmations_total", answer=answer) for answer in before
+    }
+    assert {answer: after[answer] - before[answer] for answer in before} == {
+        "confirmed": 0,
+        "owed": 1,
+        "refused": 1,
+    }

@@ -1,4 +1,6 @@
-"""What the order service makes of the others' events: twice, in every order, many at once, and when they are wrong."""
+"""What the order service makes of the others' events: twice, in every order, many at once, and
+when they are wrong.
+"""
 
 import random
 from collections.abc import Sequence
@@ -37,7 +39,12 @@ from tests.integration.order.events import (
 )
 from tests.integration.order.requests import Orders, create_order, item
 
-PATH = [WORK.FULFILLMENT_STATUS_PENDING, WORK.FULFILLMENT_STATUS_PLANNING, WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_PICKED]
+PATH = [
+    WORK.FULFILLMENT_STATUS_PENDING,
+    WORK.FULFILLMENT_STATUS_PLANNING,
+    WORK.FULFILLMENT_STATUS_PICKING,
+    WORK.FULFILLMENT_STATUS_PICKED,
+]
 
 
 async def place(orders: Orders, operations: Operations, *warehouses: str) -> Order:
@@ -48,22 +55,37 @@ async def place(orders: Orders, operations: Operations, *warehouses: str) -> Ord
     return order
 
 
-async def tell(operations: Operations, deliveries: Sequence[Delivery[Message]]) -> list[Outcome[Any]]:
+async def tell(
+    operations: Operations, deliveries: Sequence[Delivery[Message]]
+) -> list[Outcome[Any]]:
     """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
     handlers = Consumers(operations).handlers
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
-            outcomes |= {id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)}
+            outcomes |= {
+                id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)
+            }
     return [outcomes[id(d)] for d in deliveries]
 
 
-async def snapshot(engine: AsyncEngine, order: Order | None = None) -> dict[str, list[tuple[Any, ...]]]:
-    """What the tables say of the order, or of all, but for times, reasons and causes: these tell of the order of events, and the rest must
-    not. Of ids, that there are some.
+async def snapshot(
+    engine: AsyncEngine, order: Order | None = None
+) -> dict[str, list[tuple[Any, ...]]]:
+    """What the tables say of the order, or of all, but for times, reasons and causes: these tell
+    of the order of events, and the rest must not. Of ids, that there are some.
     """
     kept = {
-        tables.orders: ["id", "status", "version", "payment", "progress", "stock", "captured", "refunded"],
+        tables.orders: [
+            "id",
+            "status",
+            "version",
+            "payment",
+            "progress",
+            "stock",
+            "captured",
+            "refunded",
+        ],
         tables.history: ["order_id", "version", "old", "new"],
         tables.parts: [*tables.parts.c.keys()],
         tables.allocations: [*tables.allocations.c.keys()],
@@ -75,7 +97,10 @@ async def snapshot(engine: AsyncEngine, order: Order | None = None) -> dict[str,
             its = select(*(table.c[c] for c in columns))
             if order:
                 its = its.where(table.c["id" if table is tables.orders else "order_id"] == order.id)
-            rows = [tuple("an id" if isinstance(value, UUID) else value for value in row) for row in await connection.execute(its)]
+            rows = [
+                tuple("an id" if isinstance(value, UUID) else value for value in row)
+                for row in await connection.execute(its)
+            ]
             told[table.name] = sorted(rows, key=repr)
     return told
 
@@ -84,7 +109,11 @@ def life(order: Order) -> list[Message]:
     """All that is told of an order that London and Paris serve, in its natural order."""
     events: list[Message] = [paid(order)]
     for at in ("london", "paris"):
-        events += [committed(order, at), *working(order, at, PATH), *shipped_and_delivered(order, at)]
+        events += [
+            committed(order, at),
+            *working(order, at, PATH),
+            *shipped_and_delivered(order, at),
+        ]
     return events
 
 
@@ -97,14 +126,18 @@ async def shuffled(operations: Operations, events: Sequence[Message], dice: rand
         batch, waiting = waiting[:size], waiting[size:]
         outcomes = await tell(operations, batch)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
-        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+        waiting += [
+            d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)
+        ]
 
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """Sixteen events, each delivered twice, shuffled and cut into sets: always delivered, and the same rows as in the natural order."""
+    """Sixteen events, each delivered twice, shuffled and cut into sets: always delivered, and
+    the same rows as in the natural order.
+    """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     await shuffled(operations, life(order), random.Random(seed))
@@ -116,7 +149,18 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
         ("processing", "shipped"),
         ("shipped", "delivered"),
     ]
-    assert seen["orders"] == [("an id", Status.DELIVERED, 5, PaymentStatus.COMPLETED, "delivered", StockStatus.DEDUCTED, order.total, 0)]
+    assert seen["orders"] == [
+        (
+            "an id",
+            Status.DELIVERED,
+            5,
+            PaymentStatus.COMPLETED,
+            "delivered",
+            StockStatus.DEDUCTED,
+            order.total,
+            0,
+        )
+    ]
     async with engine.connect() as connection:
         told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
     assert told == [order.id] * 5
@@ -130,12 +174,16 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
 async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """London's parcel is returned, Paris finds one unit of two and delivers it, the money for both goes back in two steps: delivered, two
-    units cancelled, one recalled, and what it costs now is what is left of the money; each version told once.
+    """London's parcel is returned, Paris finds one unit of two and delivers it, the money for
+    both goes back in two steps: delivered, two units cancelled, one recalled, and what it costs
+    now is what is left of the money; each version told once.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
-    left, right = [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED], [*PATH[:3], WORK.FULFILLMENT_STATUS_SHIPPED]
+    left, right = (
+        [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED],
+        [*PATH[:3], WORK.FULFILLMENT_STATUS_SHIPPED],
+    )
     london = [worked_on(event, {1: 1}) for event in working(order, "london", left)]
     paris = [worked_on(event, {2: 2}) for event in working(order, "paris", right)]
     short = fewer_lines(paris[0], 4, {2: 1}, "SHORT_PICK")
@@ -147,9 +195,15 @@ async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
     events += [refunded(order, 1000), refunded(order, 2000)]
     await shuffled(operations, events, random.Random(seed))
     [now] = await operations.get_orders([order.id])
-    assert (now.status, now.version, now.payment) == (Status.DELIVERED, 7, PaymentStatus.PARTIALLY_REFUNDED)
+    assert (now.status, now.version, now.payment) == (
+        Status.DELIVERED,
+        7,
+        PaymentStatus.PARTIALLY_REFUNDED,
+    )
     assert (now.total, now.captured, now.refunded) == (1000, 3000, 2000)
-    assert [(line.cancelled, [(a.quantity, a.shipped) for a in line.allocations]) for line in now.lines] == [(1, [(0, 1)]), (1, [(1, 1)])]
+    assert [
+        (line.cancelled, [(a.quantity, a.shipped) for a in line.allocations]) for line in now.lines
+    ] == [(1, [(0, 1)]), (1, [(1, 1)])]
     assert [{line.number: line.announced for line in rma.lines} for rma in now.rmas] == [{1: 1}]
     seen = await snapshot(engine, order)
     assert sorted(row[3] for row in seen["history"] if row[2] != row[3]) == sorted(
@@ -183,11 +237,15 @@ async def test_withdrawn_shipment_consumed_later_stays_void(
     assert london.withdraw_version == 6
 
 
-async def test_payments_of_many_orders_are_committed_in_one_call(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+async def test_payments_of_many_orders_are_committed_in_one_call(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
     """A batch of payments asks the warehouse once; each order is confirmed."""
     placed = [await place(orders, operations, "london") for _ in range(5)]
     outcomes = await tell(operations, [delivery(paid(order)) for order in placed])
-    assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [Status.CONFIRMED] * 5
+    assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
+        Status.CONFIRMED
+    ] * 5
     assert len(warehouse.asked_to_confirm) == 1
     assert len(warehouse.asked_to_confirm[0]) == 5
 
@@ -195,11 +253,15 @@ async def test_payments_of_many_orders_are_committed_in_one_call(orders: Orders,
 async def test_payments_that_change_nothing_ask_the_warehouse_for_nothing(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """One that comes again, another one of the same order, and one for an order that is dead: no stock is committed for them."""
+    """One that comes again, another one of the same order, and one for an order that is dead: no
+    stock is committed for them.
+    """
     order, dead = [await place(orders, operations, "london") for _ in range(2)]
     first = delivery(paid(order))
     assert isinstance((await tell(operations, [first]))[0], Done)
-    cancelling = order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=str(dead.id), reason="CUSTOMER_REQUEST")
+    cancelling = order_service_pb2.CancelOrderRequest(
+        request_id=str(uuid4()), order_id=str(dead.id), reason="CUSTOMER_REQUEST"
+    )
     await orders.CancelOrder(cancelling, timeout=30)
     outcomes = await tell(operations, [first, delivery(paid(order)), delivery(paid(dead))])
     assert all(isinstance(outcome, Done) for outcome in outcomes)
@@ -223,35 +285,57 @@ async def test_a_commit_owed_while_the_warehouse_is_away_is_settled_by_its_event
 async def test_one_order_that_is_refused_does_not_hold_up_the_others(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """In one set: a good payment, one for stock that is gone, one of another amount, one for an unknown order."""
+    """In one set: a good payment, one for stock that is gone, one of another amount, one for an
+    unknown order.
+    """
     good, gone, cheap = [await place(orders, operations, "london") for _ in range(3)]
     warehouse.answers[gone.id] = Unavailable("RESERVATION_EXPIRED")
     less = paid(cheap)
     less.captured_amount.units -= 1
     unknown = paid(good)
     unknown.order_id = "01890000-0000-7000-8000-000000000000"
-    outcomes = await tell(operations, [delivery(event) for event in (paid(good), paid(gone), less, unknown)])
-    assert [o.record.status if isinstance(o, Done) else type(o) for o in outcomes] == [Status.CONFIRMED, Status.FAILED, Refused, NotFound]
+    outcomes = await tell(
+        operations, [delivery(event) for event in (paid(good), paid(gone), less, unknown)]
+    )
+    assert [o.record.status if isinstance(o, Done) else type(o) for o in outcomes] == [
+        Status.CONFIRMED,
+        Status.FAILED,
+        Refused,
+        NotFound,
+    ]
 
 
-async def test_a_payment_that_failed_cancels_the_order_once(orders: Orders, operations: Operations) -> None:
+async def test_a_payment_that_failed_cancels_the_order_once(
+    orders: Orders, operations: Operations
+) -> None:
     """Cancelled with the reason; its repeat, and a late capture, change nothing."""
     order = await place(orders, operations, "london")
     told = delivery(not_paid(order))
     await tell(operations, [told, told])
     await tell(operations, [delivery(not_paid(order)), delivery(paid(order))])
     [cancelled] = await operations.get_orders([order.id])
-    assert (cancelled.status, cancelled.reason, cancelled.version) == (Status.CANCELLED, "PAYMENT_FAILED", 2)
+    assert (cancelled.status, cancelled.reason, cancelled.version) == (
+        Status.CANCELLED,
+        "PAYMENT_FAILED",
+        2,
+    )
 
 
-async def test_the_database_refuses_what_no_decision_may_make(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
-    """Constraints hold without us: a pending order without a deadline, more cancelled than ordered, the same cause twice to one status."""
+async def test_the_database_refuses_what_no_decision_may_make(
+    orders: Orders, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Constraints hold without us: a pending order without a deadline, more cancelled than
+    ordered, the same cause twice to one status.
+    """
     await place(orders, operations, "london")
     for statement in (
         "update orders set expire_time = null",
         "update order_lines set cancelled = quantity + 1",
         "update orders set version = 0",
-        "insert into history select order_id, v, 1, 'pending', 'failed', reason, actor, cause, time from history, generate_series(2, 3) v",
+        (
+            "insert into history select order_id, v, 1, 'pending', 'failed', reason, actor, cause,"
+            " time from history, generate_series(2, 3) v"
+        ),
         "update orders set refunded = captured + 1",
         "update allocations set quantity = -1",
     ):
@@ -263,8 +347,9 @@ async def test_the_database_refuses_what_no_decision_may_make(orders: Orders, op
 async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The stock was reserved and the order never written: what the warehouse tells of its end is done, beside others' news in one set. Told
-    of a commit for an order that there is not, or of a refusal, we wait for the order.
+    """The stock was reserved and the order never written: what the warehouse tells of its end is
+    done, beside others' news in one set. Told of a commit for an order that there is not, or of
+    a refusal, we wait for the order.
     """
     order = await place(orders, operations, "london")
     await tell(operations, [delivery(paid(order))])
@@ -272,7 +357,10 @@ async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
     lapsed.reservation.order_id = str(uuid4())
     lapsed.reservation.status = warehouse_pb2.RESERVATION_STATUS_EXPIRED
     for each in lapsed.attempt_reservations:
-        each.order_id, each.status = lapsed.reservation.order_id, warehouse_pb2.RESERVATION_STATUS_EXPIRED
+        each.order_id, each.status = (
+            lapsed.reservation.order_id,
+            warehouse_pb2.RESERVATION_STATUS_EXPIRED,
+        )
     told = delivery(lapsed)
     before = await snapshot(engine)
     outcomes = await tell(operations, [told, delivery(committed(order, "london")), told])
@@ -283,18 +371,24 @@ async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
         event.reservation.order_id = str(uuid4())
     del refused.attempt_reservations[:]
     refused.confirm_refused_reason = "RESERVATION_EXPIRED"
-    assert [type(outcome) for outcome in await tell(operations, [delivery(ahead), delivery(refused)])] == [NotFound, NotFound]
+    assert [
+        type(outcome) for outcome in await tell(operations, [delivery(ahead), delivery(refused)])
+    ] == [NotFound, NotFound]
 
 
 async def test_a_warehouse_whose_units_were_cancelled_before_the_payment_keeps_nobody_waiting(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """The commit is heard of before the payment, and all of Paris's units are cancelled: London's parcel delivers the order."""
+    """The commit is heard of before the payment, and all of Paris's units are cancelled:
+    London's parcel delivers the order.
+    """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
     await tell(operations, [delivery(committed(order, "london"))])
     lines = [order_service_pb2.CancelledLine(line_number=2, quantity=order.lines[1].quantity)]
-    request = order_service_pb2.CancelOrderItemsRequest(request_id=str(uuid4()), order_id=str(order.id), lines=lines)
+    request = order_service_pb2.CancelOrderItemsRequest(
+        request_id=str(uuid4()), order_id=str(order.id), lines=lines
+    )
     await orders.CancelOrderItems(request, timeout=30)
     [order] = await operations.get_orders([order.id])
     created, delivered = shipped_and_delivered(order, "london")
@@ -302,4 +396,6 @@ async def test_a_warehouse_whose_units_were_cancelled_before_the_payment_keeps_n
         await tell(operations, [delivery(message)])
     [order] = await operations.get_orders([order.id])
     assert order.status is Status.DELIVERED
-    assert [(part.warehouse_id, part.work) for part in order.parts if part.work is Work.CANCELLED] == [("paris", Work.CANCELLED)]
+    assert [
+        (part.warehouse_id, part.work) for part in order.parts if part.work is Work.CANCELLED
+    ] == [("paris", Work.CANCELLED)]

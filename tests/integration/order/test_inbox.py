@@ -1,4 +1,6 @@
-"""What the order service hears, over a real broker: behind the times, again, and in words that it does not know."""
+"""What the order service hears, over a real broker: behind the times, again, and in words that
+it does not know.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +24,14 @@ from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status
 from order_svc.model import Order
 from order_svc.operations import Operations
-from tests.integration.order.events import committed, paid, refunded, shipped_and_delivered, worked_on, working
+from tests.integration.order.events import (
+    committed,
+    paid,
+    refunded,
+    shipped_and_delivered,
+    worked_on,
+    working,
+)
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import PATH, place, snapshot
 from tests.sample.inbox import all_acknowledged, publish
@@ -39,23 +48,35 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 
 
 @asynccontextmanager
-async def hearing(broker: Broker, engine: AsyncEngine, operations: Operations) -> AsyncIterator[Inbox]:
+async def hearing(
+    broker: Broker, engine: AsyncEngine, operations: Operations
+) -> AsyncIterator[Inbox]:
     """The order service's own inbox runs meanwhile."""
-    inbox = Inbox(broker, engine, tables.failed_events, service="order", handlers=Consumers(operations).handlers)
+    inbox = Inbox(
+        broker,
+        engine,
+        tables.failed_events,
+        service="order",
+        handlers=Consumers(operations).handlers,
+    )
     operations.database.on_change = inbox.changed
     async with cancelled_at_end(inbox.run()):
         yield inbox
 
 
 async def heard(broker: Broker, inbox: Inbox, events: Sequence[Message], *, times: int = 1) -> None:
-    """Publishes the events, each so often (the broker takes a repeat for another message), and waits until all are acknowledged."""
+    """Publishes the events, each so often (the broker takes a repeat for another message), and
+    waits until all are acknowledged.
+    """
     for event in events:
         event_id = uuid4()
         for _ in range(times):
             await publish(broker, event, event_id, Nats_Msg_Id=str(uuid4()))
 
     async def acknowledged() -> bool:
-        return all([await all_acknowledged(broker, name, of) for name, of in inbox.consumers.items()])
+        return all(
+            [await all_acknowledged(broker, name, of) for name, of in inbox.consumers.items()]
+        )
 
     await eventually(acknowledged, timeout_s=60)
 
@@ -72,17 +93,27 @@ async def count(engine: AsyncEngine, table: Any) -> int:
 
 def handled(outcome: str) -> float:
     """How many events the order service has handled so, in this process."""
-    metrics = [sample for metric in REGISTRY.collect() if metric.name == "inbox_handled" for sample in metric.samples]
+    metrics = [
+        sample
+        for metric in REGISTRY.collect()
+        if metric.name == "inbox_handled"
+        for sample in metric.samples
+    ]
     return sum(
         each.value
         for each in metrics
-        if each.name == "inbox_handled_total" and each.labels["outcome"] == outcome and each.labels["consumer"].startswith("order-")
+        if each.name == "inbox_handled_total"
+        and each.labels["outcome"] == outcome
+        and each.labels["consumer"].startswith("order-")
     )
 
 
-async def test_out_of_order_events_skip_backward_moves(orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker) -> None:
-    """Delivered, and then everything before it is told: each event is acknowledged and counted as skipped, and nothing changes:
-    no status, no version, no row of history, no event of ours. So is an older version of a fulfilment, whatever it says.
+async def test_out_of_order_events_skip_backward_moves(
+    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
+) -> None:
+    """Delivered, and then everything before it is told: each event is acknowledged and counted
+    as skipped, and nothing changes: no status, no version, no row of history, no event of ours.
+    So is an older version of a fulfilment, whatever it says.
     """
     order = await place(orders, operations, "london")
     *behind, ahead = working(order, "london", PATH)
@@ -93,7 +124,11 @@ async def test_out_of_order_events_skip_backward_moves(orders: Orders, operation
         await heard(broker, inbox, [ahead])
         delivered = await now(operations, order)
         assert (delivered.status, delivered.version) == (Status.DELIVERED, 5)
-        before, skipped, told = await snapshot(engine), handled("skipped"), await count(engine, tables.outbox)
+        before, skipped, told = (
+            await snapshot(engine),
+            handled("skipped"),
+            await count(engine, tables.outbox),
+        )
         late = [paid(order), committed(order, "london"), *behind, created]
         await heard(broker, inbox, late)
     assert await snapshot(engine) == before
@@ -102,34 +137,56 @@ async def test_out_of_order_events_skip_backward_moves(orders: Orders, operation
     assert await count(engine, tables.failed_events) == 0
 
 
-async def test_duplicate_events_apply_once(orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker) -> None:
-    """Every event of a life three times, past the broker's own window: each has its effect once, and is acknowledged and counted
-    each time; the money is refunded once.
+async def test_duplicate_events_apply_once(
+    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
+) -> None:
+    """Every event of a life three times, past the broker's own window: each has its effect once,
+    and is acknowledged and counted each time; the money is refunded once.
     """
     order = await place(orders, operations, "london")
     created, arrived = shipped_and_delivered(order, "london")
-    stages: list[list[Message]] = [[paid(order)], [*working(order, "london", PATH), created], [arrived], [refunded(order, 400)]]
+    stages: list[list[Message]] = [
+        [paid(order)],
+        [*working(order, "london", PATH), created],
+        [arrived],
+        [refunded(order, 400)],
+    ]
     before = handled("done") + handled("repeat")
     async with hearing(broker, engine, operations) as inbox:
         for stage in stages:
             await heard(broker, inbox, stage, times=3)
     there = await now(operations, order)
     assert (there.status, there.version) == (Status.DELIVERED, 5)
-    assert (there.payment, there.refunded, there.captured) == (PaymentStatus.PARTIALLY_REFUNDED, 400, order.total)
+    assert (there.payment, there.refunded, there.captured) == (
+        PaymentStatus.PARTIALLY_REFUNDED,
+        400,
+        order.total,
+    )
     told = [row[2:] for row in (await snapshot(engine))["history"]]
-    assert [new for _, new in told] == ["pending", "confirmed", "processing", "shipped", "delivered"]
+    assert [new for _, new in told] == [
+        "pending",
+        "confirmed",
+        "processing",
+        "shipped",
+        "delivered",
+    ]
     assert await count(engine, tables.outbox) == 5
     assert await count(engine, tables.failed_events) == 0
     assert handled("done") + handled("repeat") - before == 3 * sum(map(len, stages))
 
 
-async def test_an_unknown_fulfilment_status_is_counted(orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker) -> None:
-    """A status of a newer fulfilment service is acknowledged, changes nothing, and shows up in the metrics."""
+async def test_an_unknown_fulfilment_status_is_counted(
+    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
+) -> None:
+    """A status of a newer fulfilment service is acknowledged, changes nothing, and shows up in
+    the metrics.
+    """
     order = await place(orders, operations, "london")
     fields = ("new_status", "fulfillment.status")
     counted = [unknown(field) for field in fields]
     [event] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
-    event.new_status = event.fulfillment.status = 99  # type: ignore[assignment]  # as the wire may have it
+    # as the wire may have it
+    event.new_status = event.fulfillment.status = 99  # type: ignore[assignment]
     async with hearing(broker, engine, operations) as inbox:
         await heard(broker, inbox, [paid(order)])
         before = await snapshot(engine)
@@ -147,7 +204,9 @@ async def reasons(engine: AsyncEngine) -> list[tuple[str, str]]:
     """How each event that failed stands, and why."""
     columns = tables.failed_events.c
     async with engine.connect() as connection:
-        found = await connection.execute(select(columns.state, columns.reason).order_by(columns.first_time))
+        found = await connection.execute(
+            select(columns.state, columns.reason).order_by(columns.first_time)
+        )
         return [(str(state), reason) for state, reason in found]
 
 
@@ -159,9 +218,18 @@ async def test_payment_on_foreign_subject_confirms_nothing(
     """
     order = await place(orders, operations, "london")
     event_id = uuid4()
-    headers = {"Nats-Msg-Id": str(event_id), "ce-id": str(event_id), "ce-type": PaymentConfirmed.DESCRIPTOR.full_name}
+    headers = {
+        "Nats-Msg-Id": str(event_id),
+        "ce-id": str(event_id),
+        "ce-type": PaymentConfirmed.DESCRIPTOR.full_name,
+    }
     async with hearing(broker, engine, operations) as inbox:
-        await broker.publish("shipments.shipment.created", paid(order).SerializeToString(), headers, stream="SHIPMENTS")
+        await broker.publish(
+            "shipments.shipment.created",
+            paid(order).SerializeToString(),
+            headers,
+            stream="SHIPMENTS",
+        )
         await heard(broker, inbox, [])
         assert await reasons(engine) == [("failed", "EVENT_UNREADABLE")]
         assert (await now(operations, order)).status is Status.PENDING
@@ -183,7 +251,9 @@ async def test_empty_and_negative_events_change_nothing(
     kinds = list(Consumers(operations).handlers)
     done = handled("done") + handled("skipped")
     async with hearing(broker, engine, operations) as inbox:
-        await heard(broker, inbox, [*(kind() for kind in kinds), worked_on(negative, {1: -1}), nothing])
+        await heard(
+            broker, inbox, [*(kind() for kind in kinds), worked_on(negative, {1: -1}), nothing]
+        )
     assert await reasons(engine) == [("failed", "EVENT_UNREADABLE")] * (len(kinds) + 2)
     assert await snapshot(engine) == before
     assert handled("done") + handled("skipped") == done
@@ -192,7 +262,9 @@ async def test_empty_and_negative_events_change_nothing(
 async def test_forged_version_fails_and_true_ones_count(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """A fulfilment's event of version 2^60 is failed, and the true events after it move the order."""
+    """A fulfilment's event of version 2^60 is failed, and the true events after it move the
+    order.
+    """
     order = await place(orders, operations, "london")
     [true] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     forged = FulfillmentStatusChanged()

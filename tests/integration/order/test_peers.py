@@ -9,7 +9,10 @@ from uuid import uuid4
 import grpc
 import pytest
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
-from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
+    ReservationServiceServicer,
+    add_ReservationServiceServicer_to_server,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import deadline
@@ -28,8 +31,9 @@ from tests.support import channel_of, measured
 
 
 class FailingReservations(ReservationServiceServicer):
-    """A warehouse at the process's edge. Releasing: out of reach for the first so many calls, or with an order that it must be asked for
-    again. Confirming: INTERNAL, for the whole call or for each order of it.
+    """A warehouse at the process's edge. Releasing: out of reach for the first so many calls, or
+    with an order that it must be asked for again. Confirming: INTERNAL, for the whole call or
+    for each order of it.
     """
 
     def __init__(self) -> None:
@@ -43,7 +47,9 @@ class FailingReservations(ReservationServiceServicer):
         self.times.append(asyncio.get_running_loop().time())
         if len(self.asked) <= self.failing:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-        results = [api.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts]
+        results = [
+            api.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts
+        ]
         for result in results:
             if result.order_id in self.retryable:
                 result.failure.reason, result.failure.retryable = "CONTENTION", True
@@ -54,7 +60,9 @@ class FailingReservations(ReservationServiceServicer):
             raise too_large(self.most, len(request.order_attempts), "fewer")
         if self.whole:
             await context.abort(grpc.StatusCode.INTERNAL, "a bug")
-        results = [api.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts]
+        results = [
+            api.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts
+        ]
         for result in results:
             result.failure.reason = "INTERNAL"
         return api.BatchConfirmReservationsResponse(results=results)
@@ -66,8 +74,12 @@ def reservations() -> FailingReservations:
 
 
 @pytest.fixture
-async def connected(database: Database, reservations: FailingReservations) -> AsyncIterator[Operations]:
-    """The order service's operations with a real channel, its breaker and its retries, to that warehouse."""
+async def connected(
+    database: Database, reservations: FailingReservations
+) -> AsyncIterator[Operations]:
+    """The order service's operations with a real channel, its breaker and its retries, to that
+    warehouse.
+    """
     register = partial(add_ReservationServiceServicer_to_server, reservations)
     async with channel_of(register, breaker=Breaker("warehouse")) as channel:
         yield Operations(database, Warehouse(channel))
@@ -75,9 +87,15 @@ async def connected(database: Database, reservations: FailingReservations) -> As
 
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_defect_of_the_warehouse_leaves_the_commit_owed(
-    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations, whole: bool
+    orders: Orders,
+    operations: Operations,
+    connected: Operations,
+    reservations: FailingReservations,
+    whole: bool,
 ) -> None:
-    """It says nothing of the stock: the paid order is confirmed all the same, and its commit is settled later; no event has failed."""
+    """It says nothing of the stock: the paid order is confirmed all the same, and its commit is
+    settled later; no event has failed.
+    """
     reservations.whole = whole
     order = await place(orders, operations, "london")
     [outcome] = await tell(connected, [delivery(paid(order))])
@@ -86,8 +104,12 @@ async def test_a_defect_of_the_warehouse_leaves_the_commit_owed(
     assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.OWED)
 
 
-async def test_a_batch_too_large_is_asked_for_in_parts(connected: Operations, reservations: FailingReservations) -> None:
-    """Where the answer to five orders would be too large, each of them is answered by a call that is small enough."""
+async def test_a_batch_too_large_is_asked_for_in_parts(
+    connected: Operations, reservations: FailingReservations
+) -> None:
+    """Where the answer to five orders would be too large, each of them is answered by a call
+    that is small enough.
+    """
     reservations.whole, reservations.most = False, 2
     attempts = [(uuid4(), 1) for _ in range(5)]
     answers = await connected.warehouse.confirm(uuid4(), attempts)
@@ -102,12 +124,16 @@ def cancelling(order: Order) -> CancelOrder:
 async def test_cancellation_retries_the_release(
     orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
 ) -> None:
-    """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms apart, one key, nothing counted."""
+    """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms
+    apart, one key, nothing counted.
+    """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 2
     cancelled = await connected.cancel(cancelling(order))
     assert cancelled.status is Status.CANCELLED
-    assert [[entry.order_id for entry in request.order_attempts] for request in reservations.asked] == [[str(order.id)]] * 3
+    assert [
+        [entry.order_id for entry in request.order_attempts] for request in reservations.asked
+    ] == [[str(order.id)]] * 3
     assert len({request.request_id for request in reservations.asked}) == 1
     first, second, third = reservations.times
     assert second - first >= 0.1
@@ -133,7 +159,9 @@ async def test_who_has_no_time_left_for_another_release_is_answered(
     reservations: FailingReservations,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pause before the third attempt would outlast the caller: two attempts, the order is cancelled, the failure counted."""
+    """The pause before the third attempt would outlast the caller: two attempts, the order is
+    cancelled, the failure counted.
+    """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 99
     monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
@@ -144,10 +172,17 @@ async def test_who_has_no_time_left_for_another_release_is_answered(
 
 
 async def test_only_what_was_not_released_is_tried_again(
-    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations, engine: AsyncEngine
+    orders: Orders,
+    operations: Operations,
+    connected: Operations,
+    reservations: FailingReservations,
+    engine: AsyncEngine,
 ) -> None:
     """One order of a set is refused for the moment: the others are asked for once."""
-    one, other = await place(orders, operations, "london"), await place(orders, operations, "london")
+    one, other = (
+        await place(orders, operations, "london"),
+        await place(orders, operations, "london"),
+    )
     reservations.retryable = {str(one.id)}
     await overdue(engine, one, other)
     await connected.expire_orders()
@@ -158,7 +193,9 @@ async def test_only_what_was_not_released_is_tried_again(
 async def test_an_open_breaker_fails_no_cancellation(
     orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
 ) -> None:
-    """After a row of failures the warehouse is not asked at all, and orders are cancelled all the same."""
+    """After a row of failures the warehouse is not asked at all, and orders are cancelled all
+    the same.
+    """
     reservations.failing = 99
     for _ in range(3):
         order = await place(orders, operations, "london")

@@ -27,7 +27,9 @@ RACES = range(8)
 
 
 async def together(*works: Awaitable[Any]) -> list[str]:
-    """What came of works that begin in the same instant: "" where one was done, else the reason of its failure."""
+    """What came of works that begin in the same instant: "" where one was done, else the reason
+    of its failure.
+    """
     outcomes = await asyncio.gather(*works, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException) and not isinstance(outcome, Failure):
@@ -36,7 +38,11 @@ async def together(*works: Awaitable[Any]) -> list[str]:
 
 
 async def history(engine: AsyncEngine, order: Order) -> list[Transition]:
-    statement = select(tables.history).where(tables.history.c.order_id == order.id).order_by(tables.history.c.version)
+    statement = (
+        select(tables.history)
+        .where(tables.history.c.order_id == order.id)
+        .order_by(tables.history.c.version)
+    )
     async with engine.connect() as connection:
         return [Transition(*row) for row in await connection.execute(statement)]
 
@@ -44,12 +50,16 @@ async def history(engine: AsyncEngine, order: Order) -> list[Transition]:
 async def told(engine: AsyncEngine, order: Order) -> int:
     """How many events there are of an order."""
     async with engine.connect() as connection:
-        rows = await connection.execute(select(tables.outbox.c.id).where(tables.outbox.c.aggregate == order.id))
+        rows = await connection.execute(
+            select(tables.outbox.c.id).where(tables.outbox.c.aggregate == order.id)
+        )
         return len(rows.all())
 
 
 async def consistent(engine: AsyncEngine, operations: Operations, order: Order) -> Order:
-    """The order now: a row of history and an event for each of its versions, and each step from where the one before ended."""
+    """The order now: a row of history and an event for each of its versions, and each step from
+    where the one before ended.
+    """
     current, steps = await now(operations, order), await history(engine, order)
     assert [step.version for step in steps] == list(range(1, current.version + 1))
     assert await told(engine, order) == current.version
@@ -62,7 +72,9 @@ async def consistent(engine: AsyncEngine, operations: Operations, order: Order) 
 async def test_cancel_meets_the_payment(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """Cancelled in the end, whichever was first: paid before it, or with the money noted as late. Never confirmed, never neither."""
+    """Cancelled in the end, whichever was first: paid before it, or with the money noted as
+    late. Never confirmed, never neither.
+    """
     order = await place(orders, operations, "london")
     works = [ask(orders.CancelOrder, cancel(order)), tell(operations, [delivery(paid(order))])]
     random.Random(seed).shuffle(works)
@@ -81,10 +93,15 @@ async def test_cancel_meets_the_payment(
 async def test_expiry_meets_the_payment(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """Either confirmed, or cancelled with the money noted as late (payment gives it back): never both, never neither."""
+    """Either confirmed, or cancelled with the money noted as late (payment gives it back): never
+    both, never neither.
+    """
     order = await place(orders, operations, "london")
     await overdue(engine, order)
-    works: list[Awaitable[Any]] = [operations.expire_orders(), tell(operations, [delivery(paid(order))])]
+    works: list[Awaitable[Any]] = [
+        operations.expire_orders(),
+        tell(operations, [delivery(paid(order))]),
+    ]
     random.Random(seed).shuffle(works)
     assert await together(*works) == ["", ""]
     await operations.expire_orders()  # whoever was skipped while he was being written
@@ -96,8 +113,12 @@ async def test_expiry_meets_the_payment(
     )
 
 
-async def test_two_cancellations_are_one(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
-    """Ten callers at once: one cancels, the others are told that it is done. The same request ten times is one success."""
+async def test_two_cancellations_are_one(
+    orders: Orders, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Ten callers at once: one cancels, the others are told that it is done. The same request
+    ten times is one success.
+    """
     order = await place(orders, operations, "london")
     reasons = await together(*(ask(orders.CancelOrder, cancel(order)) for _ in range(10)))
     assert sorted(reasons) == ["", *["ORDER_ALREADY_CANCELLED"] * 9]
@@ -108,21 +129,35 @@ async def test_two_cancellations_are_one(orders: Orders, operations: Operations,
     assert (await consistent(engine, operations, other)).version == 2
 
 
-async def test_two_retries_make_one_attempt(orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
-    """Six callers at once: one attempt, one reservation for it; the others find the order pending."""
+async def test_two_retries_make_one_attempt(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
+) -> None:
+    """Six callers at once: one attempt, one reservation for it; the others find the order
+    pending.
+    """
     order = await failed(orders, operations, warehouse)
     reserved = len(warehouse.reserved)
     reasons = await together(*(ask(orders.RetryOrder, retry(order)) for _ in range(6)))
     assert sorted(set(reasons)) in ([""], ["", "ILLEGAL_TRANSITION"])
     assert reasons.count("") == 1
     current = await consistent(engine, operations, order)
-    assert (current.status, current.attempt, len(warehouse.reserved)) == (Status.PENDING, 2, reserved + 1)
+    assert (current.status, current.attempt, len(warehouse.reserved)) == (
+        Status.PENDING,
+        2,
+        reserved + 1,
+    )
 
 
-async def test_units_are_never_cancelled_twice(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
-    """Five callers want two of three units each: one gets them, and no line has more cancelled than ordered."""
+async def test_units_are_never_cancelled_twice(
+    orders: Orders, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Five callers want two of three units each: one gets them, and no line has more cancelled
+    than ordered.
+    """
     order = await place(orders, operations, "a", "b", "c")
-    reasons = await together(*(ask(orders.CancelOrderItems, cancel_items(order, {3: 2})) for _ in range(5)))
+    reasons = await together(
+        *(ask(orders.CancelOrderItems, cancel_items(order, {3: 2})) for _ in range(5))
+    )
     assert sorted(reasons) == ["", *["ITEMS_NOT_CANCELLABLE"] * 4]
     assert (await consistent(engine, operations, order)).lines[2].cancelled == 2
 
@@ -131,8 +166,9 @@ async def test_units_are_never_cancelled_twice(orders: Orders, operations: Opera
 async def test_cancelled_units_meet_the_picker(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """A customer cancels units while the picker finds too few, told twice and in any order: what stays is what fulfilment works on,
-    units and allocations agree, and units that stay cost what they did.
+    """A customer cancels units while the picker finds too few, told twice and in any order: what
+    stays is what fulfilment works on, units and allocations agree, and units that stay cost what
+    they did.
     """
     dice = random.Random(seed)
     order = await place(orders, operations, "a", "b", "c")  # 1, 2 and 3 units
@@ -146,11 +182,14 @@ async def test_cancelled_units_meet_the_picker(
     deliveries = [delivery(event) for event in events] * 2
     dice.shuffle(deliveries)
     works: list[Awaitable[Any]] = [tell(operations, [d]) for d in deliveries]
-    works.insert(dice.randrange(len(works)), ask(orders.CancelOrderItems, cancel_items(order, {2: 1})))
+    works.insert(
+        dice.randrange(len(works)), ask(orders.CancelOrderItems, cancel_items(order, {2: 1}))
+    )
     await together(*works)
     current = await consistent(engine, operations, order)
     assert current.lines[2].cancelled == 1
-    assert current.lines[1].cancelled in (1, 2)  # the cut was fulfilment's answer to the caller, or came before he asked
+    # the cut was fulfilment's answer to the caller, or came before he asked
+    assert current.lines[1].cancelled in (1, 2)
     for line in current.lines:
         assert sum(allocation.quantity for allocation in line.allocations) == line.staying
     assert current.total == sum(line.total - line.worth(line.cancelled) for line in current.lines)
@@ -159,7 +198,9 @@ async def test_cancelled_units_meet_the_picker(
 async def test_orders_of_one_batch_and_their_cancellations_never_deadlock(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """Batches over the same twenty orders in different directions, cancellations between: each is answered, each order is whole."""
+    """Batches over the same twenty orders in different directions, cancellations between: each
+    is answered, each order is whole.
+    """
     several = [await place(orders, operations, "london") for _ in range(20)]
     payments = [delivery(paid(order)) for order in several]
 
@@ -167,7 +208,11 @@ async def test_orders_of_one_batch_and_their_cancellations_never_deadlock(
         outcomes = await tell(operations, deliveries)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
 
-    works: list[Awaitable[Any]] = [batch(payments), batch(payments[::-1]), batch(payments[10:] + payments[:10])]
+    works: list[Awaitable[Any]] = [
+        batch(payments),
+        batch(payments[::-1]),
+        batch(payments[10:] + payments[:10]),
+    ]
     works += [ask(orders.CancelOrder, cancel(order)) for order in several[::3]]
     await together(*works)
     await batch(payments)

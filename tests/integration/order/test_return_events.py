@@ -1,4 +1,6 @@
-"""Returns and what is told of their order: money that goes back, and goods that are recalled. Twice, at once, in every order."""
+"""Returns and what is told of their order: money that goes back, and goods that are recalled.
+Twice, at once, in every order.
+"""
 
 import asyncio
 import random
@@ -22,16 +24,33 @@ from chassis.decision import Done
 from chassis.errors import Deferred, Failure
 from chassis.money import to_message
 from order_svc import tables
-from order_svc.lifecycle import PaymentStatus, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
+from order_svc.lifecycle import (
+    PaymentStatus,
+    ReturnKind,
+    ReturnProgress,
+    ReturnStatus,
+    Status,
+    StockStatus,
+)
 from order_svc.model import Order
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import committed, delivery, left, paid, parcel_ended, shipped_and_delivered
+from tests.integration.order.events import (
+    committed,
+    delivery,
+    left,
+    paid,
+    parcel_ended,
+    shipped_and_delivered,
+)
 from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
 from tests.integration.order.test_returns import about, approved, inspection, made, receipt, told
 
-SHIPPED, COMPLETED = fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED
+SHIPPED, COMPLETED = (
+    fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
+    fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED,
+)
 LAMPS = {1: 3}
 
 
@@ -43,7 +62,9 @@ async def again(operations: Operations, order: Order) -> Order:
 
 async def placed(orders: Orders, operations: Operations) -> Order:
     """An order of three lamps (10.00 each) and two bulbs (1.00 each), paid."""
-    made = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
+    made = (
+        await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
+    ).order
     [order] = await operations.get_orders([UUID(made.order_id)])
     [outcome] = await tell(operations, [delivery(paid(order))])
     assert isinstance(outcome, Done)
@@ -52,7 +73,16 @@ async def placed(orders: Orders, operations: Operations) -> Order:
 
 async def delivered(orders: Orders, operations: Operations) -> Order:
     order = await placed(orders, operations)
-    await tell(operations, [delivery(event) for event in (*left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london"))])
+    await tell(
+        operations,
+        [
+            delivery(event)
+            for event in (
+                *left(order, "london", {1: 3, 2: 2}),
+                *shipped_and_delivered(order, "london"),
+            )
+        ],
+    )
     return await again(operations, order)
 
 
@@ -64,7 +94,9 @@ async def inspected(returns: Returns, order: Order, lines: dict[int, int]) -> re
     return (await ask(returns.InspectReturn, inspection(rma, good))).order_return
 
 
-def refund(order: Order, amount: int, *, of: str | None = None, so_far: int | None = None) -> RefundCompleted:
+def refund(
+    order: Order, amount: int, *, of: str | None = None, so_far: int | None = None
+) -> RefundCompleted:
     """Money went back: for a return, or because somebody asked for it."""
     cause = payment_pb2.REFUND_CAUSE_RETURN if of else payment_pb2.REFUND_CAUSE_REQUEST
     its = payment_pb2.Refund(
@@ -76,13 +108,19 @@ def refund(order: Order, amount: int, *, of: str | None = None, so_far: int | No
         cause_id=of or str(uuid4()),
     )
     captured, refunded = order.money(order.total), order.money(amount if so_far is None else so_far)
-    return RefundCompleted(refund=its, captured_amount=to_message(captured), refunded_amount=to_message(refunded))
+    return RefundCompleted(
+        refund=its, captured_amount=to_message(captured), refunded_amount=to_message(refunded)
+    )
 
 
 def no_refund(order: Order, code: str, *, of: str, so_far: int = 0) -> RefundFailed:
     told = refund(order, 0, of=of, so_far=so_far)
     told.refund.failure_code = code
-    return RefundFailed(refund=told.refund, captured_amount=told.captured_amount, refunded_amount=told.refunded_amount)
+    return RefundFailed(
+        refund=told.refund,
+        captured_amount=told.captured_amount,
+        refunded_amount=told.refunded_amount,
+    )
 
 
 def came_back(shipment: shipping_pb2.Shipment) -> ShipmentStatusChanged:
@@ -104,12 +142,18 @@ async def shuffled(operations: Operations, events: list[Message], seed: int) -> 
         batch, waiting = waiting[:size], waiting[size:]
         outcomes = await tell(operations, batch)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
-        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+        waiting += [
+            d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)
+        ]
 
 
 def recalled(order: Order) -> list[tuple[ReturnStatus, dict[int, int]]]:
     """The order's recalls: where they stand, and how many units of which lines they announce."""
-    return [(rma.status, {line.number: line.announced for line in rma.lines}) for rma in order.rmas if rma.kind is ReturnKind.RECALL]
+    return [
+        (rma.status, {line.number: line.announced for line in rma.lines})
+        for rma in order.rmas
+        if rma.kind is ReturnKind.RECALL
+    ]
 
 
 async def taken_in(returns: Returns, operations: Operations, order: Order) -> Order:
@@ -118,7 +162,10 @@ async def taken_in(returns: Returns, operations: Operations, order: Order) -> Or
         named = return_pb2.Return(return_id=str(rma.id))
         units = {line.number: line.announced for line in rma.lines}
         await ask(returns.ReceiveReturn, receipt(named, units))
-        await ask(returns.InspectReturn, inspection(named, {number: (n, 0, 0) for number, n in units.items()}))
+        await ask(
+            returns.InspectReturn,
+            inspection(named, {number: (n, 0, 0) for number, n in units.items()}),
+        )
     return await again(operations, order)
 
 
@@ -127,9 +174,15 @@ async def taken_in(returns: Returns, operations: Operations, order: Order) -> Or
 
 @pytest.mark.parametrize("turn", list(permutations(range(3))))
 async def test_a_refund_closes_its_return_in_whichever_order_it_is_told(
-    returns: Returns, orders: Orders, operations: Operations, engine: AsyncEngine, turn: tuple[int, ...]
+    returns: Returns,
+    orders: Orders,
+    operations: Operations,
+    engine: AsyncEngine,
+    turn: tuple[int, ...],
 ) -> None:
-    """A first refund failed, a second completed, and is told twice: the return is closed, with what went back; the order has it once."""
+    """A first refund failed, a second completed, and is told twice: the return is closed, with
+    what went back; the order has it once.
+    """
     order = await delivered(orders, operations)
     rma = await inspected(returns, order, {1: 2})
     done = refund(order, 2000, of=rma.return_id)
@@ -139,16 +192,30 @@ async def test_a_refund_closes_its_return_in_whichever_order_it_is_told(
         assert isinstance(outcome, Done)
     order = await again(operations, order)
     [its] = order.rmas
-    assert (its.status, its.status_reason, its.refunded) == (ReturnStatus.CLOSED, "RETURN_CLOSED", 2000)
-    assert (order.refunded, order.payment, order.status) == (2000, PaymentStatus.PARTIALLY_REFUNDED, Status.DELIVERED)
+    assert (its.status, its.status_reason, its.refunded) == (
+        ReturnStatus.CLOSED,
+        "RETURN_CLOSED",
+        2000,
+    )
+    assert (order.refunded, order.payment, order.status) == (
+        2000,
+        PaymentStatus.PARTIALLY_REFUNDED,
+        Status.DELIVERED,
+    )
     async with engine.connect() as connection:
-        rows = await connection.execute(select(tables.return_history.c.new).order_by(tables.return_history.c.version))
+        rows = await connection.execute(
+            select(tables.return_history.c.new).order_by(tables.return_history.c.version)
+        )
         steps = [str(row.new.value) for row in rows]
     assert [step for step in steps if step in ("refunded", "closed")] == ["refunded", "closed"]
 
 
-async def test_another_try_of_a_refund_closes_its_return(returns: Returns, orders: Orders, operations: Operations) -> None:
-    """The first was refused, the second is named otherwise and says whose it is: the return is refunded and closed."""
+async def test_another_try_of_a_refund_closes_its_return(
+    returns: Returns, orders: Orders, operations: Operations
+) -> None:
+    """The first was refused, the second is named otherwise and says whose it is: the return is
+    refunded and closed.
+    """
     order = await delivered(orders, operations)
     rma = await inspected(returns, order, {1: 2})
     await tell(operations, [delivery(no_refund(order, "card_closed", of=rma.return_id))])
@@ -159,11 +226,19 @@ async def test_another_try_of_a_refund_closes_its_return(returns: Returns, order
     [outcome] = await tell(operations, [delivery(done)])
     assert isinstance(outcome, Done)
     [its] = (await again(operations, order)).rmas
-    assert (its.status, its.status_reason, its.refunded) == (ReturnStatus.CLOSED, "RETURN_CLOSED", 2000)
+    assert (its.status, its.status_reason, its.refunded) == (
+        ReturnStatus.CLOSED,
+        "RETURN_CLOSED",
+        2000,
+    )
 
 
-async def test_the_return_of_all_refunds_the_order(returns: Returns, orders: Orders, operations: Operations) -> None:
-    """All units back, all money back: refunded, its stock returned; of what remains nothing can be returned again."""
+async def test_the_return_of_all_refunds_the_order(
+    returns: Returns, orders: Orders, operations: Operations
+) -> None:
+    """All units back, all money back: refunded, its stock returned; of what remains nothing can
+    be returned again.
+    """
     order = await delivered(orders, operations)
     rma = await inspected(returns, order, {1: 3, 2: 2})
     assert rma.refund_amount == to_message(order.money(order.total))
@@ -177,24 +252,37 @@ async def test_the_return_of_all_refunds_the_order(returns: Returns, orders: Ord
 
 
 @pytest.mark.parametrize("attempt", range(2))
-async def test_a_refund_and_a_return_that_meet(returns: Returns, orders: Orders, operations: Operations, attempt: int) -> None:
-    """All money goes back by hand in the instant of the inspection: both are kept; payment has nothing left, and that closes the return."""
+async def test_a_refund_and_a_return_that_meet(
+    returns: Returns, orders: Orders, operations: Operations, attempt: int
+) -> None:
+    """All money goes back by hand in the instant of the inspection: both are kept; payment has
+    nothing left, and that closes the return.
+    """
     order = await delivered(orders, operations)
     rma = await approved(returns, order, LAMPS)
     await ask(returns.ReceiveReturn, receipt(rma, LAMPS))
     look, whole = inspection(rma, {1: (3, 0, 0)}), delivery(refund(order, order.total))
     await asyncio.gather(ask(returns.InspectReturn, look), tell(operations, [whole]))
     order = await again(operations, order)
-    assert (order.status, order.rmas[0].status, order.rmas[0].refund) == (Status.REFUNDED, ReturnStatus.INSPECTED, 3000)
+    assert (order.status, order.rmas[0].status, order.rmas[0].refund) == (
+        Status.REFUNDED,
+        ReturnStatus.INSPECTED,
+        3000,
+    )
     nothing = no_refund(order, "nothing_refundable", of=rma.return_id, so_far=order.total)
     for event in (nothing, nothing):
         await tell(operations, [delivery(event)])
     order = await again(operations, order)
-    assert (order.rmas[0].status, order.rmas[0].status_reason) == (ReturnStatus.CLOSED, "NOTHING_REFUNDABLE")
+    assert (order.rmas[0].status, order.rmas[0].status_reason) == (
+        ReturnStatus.CLOSED,
+        "NOTHING_REFUNDABLE",
+    )
     assert (order.refunded, order.rmas[0].refunded) == (order.total, 0)
 
 
-async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(orders: Orders, operations: Operations) -> None:
+async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(
+    orders: Orders, operations: Operations
+) -> None:
     """A refund whose return is unknown, or of another order, is the order's all the same."""
     order = await delivered(orders, operations)
     [outcome] = await tell(operations, [delivery(refund(order, 500, of=str(uuid4())))])
@@ -210,7 +298,9 @@ async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(orders
 async def test_what_ships_of_a_cancelled_order_is_recalled_once(
     returns: Returns, orders: Orders, operations: Operations, first: str, seed: int
 ) -> None:
-    """Cancelled before or after it is told of, each event twice and in any order: one approved return of what left, without a refund."""
+    """Cancelled before or after it is told of, each event twice and in any order: one approved
+    return of what left, without a refund.
+    """
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
     events: list[Message] = [created, *left(order, "london", {1: 3, 2: 2})]
@@ -225,31 +315,47 @@ async def test_what_ships_of_a_cancelled_order_is_recalled_once(
     assert recalled(order) == [(ReturnStatus.APPROVED, {1: 3, 2: 2})]
     assert order.returns is ReturnProgress.OPEN
     order = await taken_in(returns, operations, order)
-    assert [(rma.status, rma.refund, rma.refunded) for rma in order.rmas] == [(ReturnStatus.CLOSED, 0, 0)]
+    assert [(rma.status, rma.refund, rma.refunded) for rma in order.rmas] == [
+        (ReturnStatus.CLOSED, 0, 0)
+    ]
     assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
 
 
 @pytest.mark.parametrize("attempt", range(2))
-async def test_a_cancellation_and_a_shipment_that_meet(orders: Orders, operations: Operations, attempt: int) -> None:
+async def test_a_cancellation_and_a_shipment_that_meet(
+    orders: Orders, operations: Operations, attempt: int
+) -> None:
     """At once, whichever is first: cancelled, and one recall of all that left."""
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
     told = [delivery(event) for event in (created, *left(order, "london", {1: 3, 2: 2}))]
-    await asyncio.gather(ask(orders.CancelOrder, cancellation(order)), tell(operations, told), tell(operations, told))
+    await asyncio.gather(
+        ask(orders.CancelOrder, cancellation(order)), tell(operations, told), tell(operations, told)
+    )
     order = await again(operations, order)
-    assert (order.status, recalled(order)) == (Status.CANCELLED, [(ReturnStatus.APPROVED, {1: 3, 2: 2})])
+    assert (order.status, recalled(order)) == (
+        Status.CANCELLED,
+        [(ReturnStatus.APPROVED, {1: 3, 2: 2})],
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_parcel_that_comes_back_is_taken_in_while_the_order_lives_on(
     returns: Returns, orders: Orders, operations: Operations, warehouse: FakeWarehouse, seed: int
 ) -> None:
-    """One parcel of two returned to its sender: its units count as cancelled and come in by a recall; the other is delivered."""
+    """One parcel of two returned to its sender: its units count as cancelled and come in by a
+    recall; the other is delivered.
+    """
     warehouse.serving = ("london", "paris")
     order = await placed(orders, operations)
     created, arrives = shipped_and_delivered(order, "london")
     elsewhere, _ = shipped_and_delivered(order, "paris")
-    events: list[Message] = [committed(order, "london"), *left(order, "london", {1: 3}), created, arrives]
+    events: list[Message] = [
+        committed(order, "london"),
+        *left(order, "london", {1: 3}),
+        created,
+        arrives,
+    ]
     events += [*left(order, "paris", {2: 2}), elsewhere, came_back(elsewhere.shipment)]
     await shuffled(operations, events, seed)
     order = await again(operations, order)
@@ -265,27 +371,44 @@ async def test_a_parcel_that_comes_back_is_taken_in_while_the_order_lives_on(
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_units_that_were_cut_too_late_are_recalled(orders: Orders, operations: Operations, seed: int) -> None:
-    """One lamp of three is cancelled, and all three ship: the one comes back without a refund, the others are the customer's."""
+async def test_units_that_were_cut_too_late_are_recalled(
+    orders: Orders, operations: Operations, seed: int
+) -> None:
+    """One lamp of three is cancelled, and all three ship: the one comes back without a refund,
+    the others are the customer's.
+    """
     order = await placed(orders, operations)
     line = order_service_pb2.CancelledLine(line_number=1, quantity=1)
-    cut = order_service_pb2.CancelOrderItemsRequest(request_id=str(uuid4()), order_id=str(order.id), lines=[line])
+    cut = order_service_pb2.CancelOrderItemsRequest(
+        request_id=str(uuid4()), order_id=str(order.id), lines=[line]
+    )
     await ask(orders.CancelOrderItems, cut)
-    await shuffled(operations, [*left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london")], seed)
+    await shuffled(
+        operations,
+        [*left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london")],
+        seed,
+    )
     order = await again(operations, order)
     assert (order.status, recalled(order)) == (Status.DELIVERED, [(ReturnStatus.APPROVED, {1: 1})])
     assert order.total == 2200
 
 
-async def test_a_recall_can_be_called_off_and_is_not_made_anew(returns: Returns, orders: Orders, operations: Operations) -> None:
-    """What is lost on its way back is called off by hand; later news of the same parcel make no second return."""
+async def test_a_recall_can_be_called_off_and_is_not_made_anew(
+    returns: Returns, orders: Orders, operations: Operations
+) -> None:
+    """What is lost on its way back is called off by hand; later news of the same parcel make no
+    second return.
+    """
     order = await placed(orders, operations)
     created, arrives = shipped_and_delivered(order, "london")
     news = left(order, "london", {1: 3, 2: 2})
     await tell(operations, [delivery(created), delivery(news[0])])
     await ask(orders.CancelOrder, cancellation(order))
     [rma] = (await again(operations, order)).rmas
-    await ask(returns.CancelReturn, api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(rma.id)))))
+    await ask(
+        returns.CancelReturn,
+        api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(rma.id)))),
+    )
     await tell(operations, [delivery(news[1]), delivery(arrives)])
     assert recalled(await again(operations, order)) == [(ReturnStatus.CANCELLED, {1: 3, 2: 2})]
 
@@ -294,17 +417,26 @@ async def test_a_recall_can_be_called_off_and_is_not_made_anew(returns: Returns,
 async def test_a_dead_orders_lost_parcel_leaves_no_recall_open(
     orders: Orders, operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """Shipped and lost, each told twice and in any order after the cancellation: nothing is waited for, and each version is told once."""
+    """Shipped and lost, each told twice and in any order after the cancellation: nothing is
+    waited for, and each version is told once.
+    """
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
     lost = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_LOST)
     await ask(orders.CancelOrder, cancellation(order))
     await shuffled(operations, [created, lost, *left(order, "london", {1: 3, 2: 2})], seed)
     order = await again(operations, order)
-    assert (order.status, order.returns, order.stock) == (Status.CANCELLED, ReturnProgress.NONE, StockStatus.DEDUCTED)
+    assert (order.status, order.returns, order.stock) == (
+        Status.CANCELLED,
+        ReturnProgress.NONE,
+        StockStatus.DEDUCTED,
+    )
     assert [rma.status for rma in order.rmas] in ([], [ReturnStatus.CANCELLED])
     for rma in order.rmas:
-        assert [(event.order_return.status, event.order_return.status_reason) for event in await told(engine, str(rma.id))] == [
+        assert [
+            (event.order_return.status, event.order_return.status_reason)
+            for event in await told(engine, str(rma.id))
+        ] == [
             (return_pb2.RETURN_STATUS_APPROVED, "RECALLED"),
             (return_pb2.RETURN_STATUS_CANCELLED, "PARCEL_LOST"),
         ]

@@ -1,4 +1,6 @@
-"""The methods of returns, over a real channel and a real PostgreSQL: each once, twice, and at once."""
+"""The methods of returns, over a real channel and a real PostgreSQL: each once, twice, and at
+once.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -38,28 +40,48 @@ async def order(orders: Orders, operations: Operations) -> Order:
 
 
 async def delivered(orders: Orders, operations: Operations) -> Order:
-    placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
+    placed = (
+        await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
+    ).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
     await tell(
         operations,
-        [delivery(event) for event in (paid(order), *left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london"))],
+        [
+            delivery(event)
+            for event in (
+                paid(order),
+                *left(order, "london", {1: 3, 2: 2}),
+                *shipped_and_delivered(order, "london"),
+            )
+        ],
     )
     [order] = await operations.get_orders([order.id])
     assert order.status == "delivered"
     return order
 
 
-def wanted(order: Order, lines: dict[int, int] | list[api.NewReturnLine], **fields: Any) -> api.CreateReturnRequest:
+def wanted(
+    order: Order, lines: dict[int, int] | list[api.NewReturnLine], **fields: Any
+) -> api.CreateReturnRequest:
     values: dict[str, Any] = {"request_id": str(uuid4()), "order_id": str(order.id)}
     if isinstance(lines, dict):
-        lines = [api.NewReturnLine(line_number=number, quantity=quantity) for number, quantity in lines.items()]
+        lines = [
+            api.NewReturnLine(line_number=number, quantity=quantity)
+            for number, quantity in lines.items()
+        ]
     return api.CreateReturnRequest(**(values | {"lines": lines} | fields))
 
 
-def money(order: Order, lines: dict[int, tuple[int, str]], **fields: Any) -> api.CreateReturnRequest:
+def money(
+    order: Order, lines: dict[int, tuple[int, str]], **fields: Any
+) -> api.CreateReturnRequest:
     """A refund without goods: by line, how many, and what happens to stock."""
     named = [
-        api.NewReturnLine(line_number=n, quantity=units, disposition=return_pb2.StockDisposition.Value(f"STOCK_DISPOSITION_{what}"))
+        api.NewReturnLine(
+            line_number=n,
+            quantity=units,
+            disposition=return_pb2.StockDisposition.Value(f"STOCK_DISPOSITION_{what}"),
+        )
         for n, (units, what) in lines.items()
     ]
     return wanted(order, named, without_goods=True, **fields)
@@ -69,14 +91,28 @@ def about(rma: return_pb2.Return, **fields: Any) -> dict[str, Any]:
     return {"request_id": str(uuid4()), "return_id": rma.return_id, **fields}
 
 
-def receipt(rma: return_pb2.Return, lines: dict[int, int], **fields: Any) -> api.ReceiveReturnRequest:
-    arrived = [api.ReceivedReturnLine(line_number=number, quantity=quantity) for number, quantity in lines.items()]
-    return api.ReceiveReturnRequest(**about(rma, **({"warehouse_id": "london"} | fields)), lines=arrived)
+def receipt(
+    rma: return_pb2.Return, lines: dict[int, int], **fields: Any
+) -> api.ReceiveReturnRequest:
+    arrived = [
+        api.ReceivedReturnLine(line_number=number, quantity=quantity)
+        for number, quantity in lines.items()
+    ]
+    return api.ReceiveReturnRequest(
+        **about(rma, **({"warehouse_id": "london"} | fields)), lines=arrived
+    )
 
 
-def inspection(rma: return_pb2.Return, lines: dict[int, tuple[int, int, int]], **fields: Any) -> api.InspectReturnRequest:
+def inspection(
+    rma: return_pb2.Return, lines: dict[int, tuple[int, int, int]], **fields: Any
+) -> api.InspectReturnRequest:
     found = [
-        api.InspectedReturnLine(line_number=number, passed_quantity=passed, failed_quantity=failed, unrefunded_quantity=unrefunded)
+        api.InspectedReturnLine(
+            line_number=number,
+            passed_quantity=passed,
+            failed_quantity=failed,
+            unrefunded_quantity=unrefunded,
+        )
         for number, (passed, failed, unrefunded) in lines.items()
     ]
     return api.InspectReturnRequest(**about(rma, **fields), lines=found)
@@ -93,18 +129,34 @@ async def approved(returns: Returns, order: Order, lines: dict[int, int]) -> ret
 
 async def told(engine: AsyncEngine, return_id: str) -> list[ReturnStatusChanged]:
     """The events of a return, in order."""
-    statement = select(tables.outbox.c.payload).where(tables.outbox.c.aggregate == UUID(return_id)).order_by(tables.outbox.c.id)
+    statement = (
+        select(tables.outbox.c.payload)
+        .where(tables.outbox.c.aggregate == UUID(return_id))
+        .order_by(tables.outbox.c.id)
+    )
     async with engine.connect() as connection:
-        return [ReturnStatusChanged.FromString(payload) for payload in (await connection.execute(statement)).scalars()]
+        return [
+            ReturnStatusChanged.FromString(payload)
+            for payload in (await connection.execute(statement)).scalars()
+        ]
 
 
 async def count(engine: AsyncEngine, *names: str) -> list[int]:
     async with engine.connect() as connection:
-        return [(await connection.execute(select(func.count()).select_from(tables.metadata.tables[name]))).scalar_one() for name in names]
+        return [
+            (
+                await connection.execute(
+                    select(func.count()).select_from(tables.metadata.tables[name])
+                )
+            ).scalar_one()
+            for name in names
+        ]
 
 
 async def reasons(calls: Sequence[Awaitable[Any]]) -> list[str]:
-    """What came of calls made at once: "" for each that was done, the reason for each that was refused."""
+    """What came of calls made at once: "" for each that was done, the reason for each that was
+    refused.
+    """
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     return sorted(outcome.reason if isinstance(outcome, Failure) else "" for outcome in outcomes)
 
@@ -112,11 +164,18 @@ async def reasons(calls: Sequence[Awaitable[Any]]) -> list[str]:
 async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
     returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
 ) -> None:
-    """Each call makes one version and one event, however often it is made; the order shows what came back, and keeps its own version."""
+    """Each call makes one version and one event, however often it is made; the order shows what
+    came back, and keeps its own version.
+    """
     create = wanted(order, {1: 2}, reason="WRONG_SIZE")
     rma = (await ask(returns.CreateReturn, create)).order_return
     assert (await ask(returns.CreateReturn, create)).order_return == rma
-    assert (rma.status, rma.version, rma.reason, rma.order_number) == (STATUS.RETURN_STATUS_REQUESTED, 1, "WRONG_SIZE", order.number)
+    assert (rma.status, rma.version, rma.reason, rma.order_number) == (
+        STATUS.RETURN_STATUS_REQUESTED,
+        1,
+        "WRONG_SIZE",
+        order.number,
+    )
     assert (rma.kind, rma.HasField("warehouse_id")) == (return_pb2.RETURN_KIND_CUSTOMER, False)
     steps: list[tuple[Any, Any]] = [
         (returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=1)),
@@ -132,13 +191,21 @@ async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
         assert answer.version == version
         assert (await ask(method, request)).order_return == answer
     assert answer.status == STATUS.RETURN_STATUS_INSPECTED
-    assert (await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))).order_return == answer
+    assert (
+        await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))
+    ).order_return == answer
     assert answer.refund_amount.units == 21
-    assert [(line.line_number, line.sku, line.announced_quantity, line.received_quantity) for line in answer.lines] == [
+    assert [
+        (line.line_number, line.sku, line.announced_quantity, line.received_quantity)
+        for line in answer.lines
+    ] == [
         (1, "LAMP", 2, 2),
         (2, "BULB", 0, 1),
     ]
-    assert [(line.passed_quantity, line.failed_quantity) for line in answer.lines] == [(1, 1), (1, 0)]
+    assert [(line.passed_quantity, line.failed_quantity) for line in answer.lines] == [
+        (1, 1),
+        (1, 0),
+    ]
     events = await told(engine, rma.return_id)
     assert [event.order_return.version for event in events] == [1, 2, 3, 4, 5, 6, 7]
     assert [STATUS.Name(event.new_status)[14:].lower() for event in events] == [
@@ -153,15 +220,24 @@ async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
     assert [event.old_status for event in events[1:]] == [event.new_status for event in events[:-1]]
     assert events[-1].order_return == answer
     assert await count(engine, "returns", "return_history") == [1, 7]
-    shown = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))).order
+    shown = (
+        await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))
+    ).order
     assert [line.returned_quantity for line in shown.items] == [2, 1]
-    assert (shown.return_progress, shown.version) == (order_pb2.RETURN_PROGRESS_PARTIAL, order.version)
+    assert (shown.return_progress, shown.version) == (
+        order_pb2.RETURN_PROGRESS_PARTIAL,
+        order.version,
+    )
 
 
 async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
-    """A rejection says why; a return can be called off until something has arrived; both are the end."""
+    """A rejection says why; a return can be called off until something has arrived; both are the
+    end.
+    """
     rma = await made(returns, order, {1: 3})
-    rejected = (await ask(returns.RejectReturn, api.RejectReturnRequest(**about(rma), reason="TOO_LATE"))).order_return
+    rejected = (
+        await ask(returns.RejectReturn, api.RejectReturnRequest(**about(rma), reason="TOO_LATE"))
+    ).order_return
     assert (rejected.status, rejected.status_reason) == (STATUS.RETURN_STATUS_REJECTED, "TOO_LATE")
     rma = await approved(returns, order, {1: 3})
     cancel = api.CancelReturnRequest(**about(rma))
@@ -170,7 +246,10 @@ async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
     assert (await ask(returns.CancelReturn, cancel)).order_return == cancelled
     with pytest.raises(Refused) as refused:
         await ask(returns.CancelReturn, api.CancelReturnRequest(**about(rma)))
-    assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "cancelled", "allowed": ""})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "ILLEGAL_TRANSITION",
+        {"status": "cancelled", "allowed": ""},
+    )
     arrived = await approved(returns, order, {1: 3})
     await ask(returns.ReceiveReturn, receipt(arrived, {1: 1}))
     with pytest.raises(Refused) as refused:
@@ -178,20 +257,34 @@ async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
-async def test_several_returns_at_once_of_the_same_units_one_wins(returns: Returns, order: Order, engine: AsyncEngine) -> None:
-    """Ten returns of all three lamps at once: one is made, nine are told that the customer has none left. Twice the same one is one."""
+async def test_several_returns_at_once_of_the_same_units_one_wins(
+    returns: Returns, order: Order, engine: AsyncEngine
+) -> None:
+    """Ten returns of all three lamps at once: one is made, nine are told that the customer has
+    none left. Twice the same one is one.
+    """
     same = wanted(order, {1: 3})
     refused = ["RETURN_EXCEEDS_DELIVERED"] * 9
-    assert await reasons([ask(returns.CreateReturn, wanted(order, {1: 3})) for _ in range(10)]) == ["", *refused]
+    assert await reasons([ask(returns.CreateReturn, wanted(order, {1: 3})) for _ in range(10)]) == [
+        "",
+        *refused,
+    ]
     assert await count(engine, "returns") == [1]
-    assert await reasons([ask(returns.CreateReturn, same) for _ in range(5)]) == ["RETURN_EXCEEDS_DELIVERED"] * 5
+    assert (
+        await reasons([ask(returns.CreateReturn, same) for _ in range(5)])
+        == ["RETURN_EXCEEDS_DELIVERED"] * 5
+    )
     bulbs = wanted(order, {2: 2})
     assert await reasons([ask(returns.CreateReturn, bulbs) for _ in range(10)]) == [""] * 10
     assert await count(engine, "returns", "return_history") == [2, 2]
 
 
-async def test_rival_receipts_and_inspections_take_no_unit_twice(returns: Returns, order: Order, engine: AsyncEngine) -> None:
-    """Two of three lamps received by ten at once: one succeeds; the same of inspecting them. No unit arrives, or is accepted, twice."""
+async def test_rival_receipts_and_inspections_take_no_unit_twice(
+    returns: Returns, order: Order, engine: AsyncEngine
+) -> None:
+    """Two of three lamps received by ten at once: one succeeds; the same of inspecting them. No
+    unit arrives, or is accepted, twice.
+    """
     rma = await approved(returns, order, {1: 3})
     several = [ask(returns.ReceiveReturn, receipt(rma, {1: 2})) for _ in range(10)]
     assert await reasons(several) == ["", *["RETURN_EXCEEDS_DELIVERED"] * 9]
@@ -199,28 +292,55 @@ async def test_rival_receipts_and_inspections_take_no_unit_twice(returns: Return
     await ask(returns.ReceiveReturn, receipt(rma, {1: 1}))
     looks = [ask(returns.InspectReturn, inspection(rma, {1: (2, 0, 0)})) for _ in range(10)]
     assert await reasons(looks) == ["", *["INSPECTION_EXCEEDS_RECEIPT"] * 9]
-    [line] = (await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))).order_return.lines
+    [line] = (
+        await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))
+    ).order_return.lines
     assert (line.received_quantity, line.passed_quantity) == (3, 2)
-    assert [event.order_return.version for event in await told(engine, rma.return_id)] == [1, 2, 3, 4, 5]
+    assert [event.order_return.version for event in await told(engine, rma.return_id)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     assert [event.order_return.version for event in await told(engine, other.return_id)] == [1]
 
 
-async def test_a_refund_without_goods(returns: Returns, orders: Orders, order: Order, engine: AsyncEngine) -> None:
-    """Inspected at once, its units as the caller says; one event tells it all; what is free is closed with it."""
-    request = money(order, {1: (2, "DAMAGED"), 2: (1, "NONE")}, warehouse_id="paris", reason="ARRIVED_BROKEN")
+async def test_a_refund_without_goods(
+    returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
+) -> None:
+    """Inspected at once, its units as the caller says; one event tells it all; what is free is
+    closed with it.
+    """
+    request = money(
+        order, {1: (2, "DAMAGED"), 2: (1, "NONE")}, warehouse_id="paris", reason="ARRIVED_BROKEN"
+    )
     rma = (await ask(returns.CreateReturn, request)).order_return
     assert (await ask(returns.CreateReturn, request)).order_return == rma
-    assert (rma.status, rma.kind, rma.warehouse_id) == (STATUS.RETURN_STATUS_INSPECTED, return_pb2.RETURN_KIND_WITHOUT_GOODS, "paris")
+    assert (rma.status, rma.kind, rma.warehouse_id) == (
+        STATUS.RETURN_STATUS_INSPECTED,
+        return_pb2.RETURN_KIND_WITHOUT_GOODS,
+        "paris",
+    )
     assert rma.refund_amount.units == 21
-    assert [(line.failed_quantity, line.written_off_quantity) for line in rma.lines] == [(2, 0), (0, 1)]
+    assert [(line.failed_quantity, line.written_off_quantity) for line in rma.lines] == [
+        (2, 0),
+        (0, 1),
+    ]
     [event] = await told(engine, rma.return_id)
     assert event.order_return == rma
-    shown = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))).order
+    shown = (
+        await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))
+    ).order
     assert [line.returned_quantity for line in shown.items] == [2, 0]
 
 
-async def test_what_is_wrong_is_refused_by_name(returns: Returns, orders: Orders, order: Order) -> None:
-    """Unknown orders, lines and returns; units that nobody has; versions and bodies that are not the ones that were meant."""
+async def test_what_is_wrong_is_refused_by_name(
+    returns: Returns, orders: Orders, order: Order
+) -> None:
+    """Unknown orders, lines and returns; units that nobody has; versions and bodies that are not
+    the ones that were meant.
+    """
     rma = await made(returns, order, {1: 1})
     create = wanted(order, {1: 1})
     await ask(returns.CreateReturn, create)
@@ -229,19 +349,67 @@ async def test_what_is_wrong_is_refused_by_name(returns: Returns, orders: Orders
     unknown = return_pb2.Return(return_id=str(uuid4()))
     cases: list[tuple[type[Failure], str, Awaitable[Any]]] = [
         (Invalid, "REQUEST_ID_REUSED", ask(returns.CreateReturn, create)),
-        (NotFound, "ORDER_NOT_FOUND", ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=str(uuid4())))),
-        (Refused, "ORDER_NOT_RETURNABLE", ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=pending.order_id))),
-        (Refused, "RETURN_EXCEEDS_DELIVERED", ask(returns.CreateReturn, wanted(order, {1: 2, 7: 1}))),
-        (Stale, "VERSION_MISMATCH", ask(returns.CreateReturn, wanted(order, {1: 1}, expected_version=1))),
-        (Stale, "VERSION_MISMATCH", ask(returns.CreateReturn, money(order, {1: (1, "NONE")}, expected_version=1))),
-        (Stale, "VERSION_MISMATCH", ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=2))),
-        (NotFound, "RETURN_NOT_FOUND", ask(returns.GetReturn, api.GetReturnRequest(return_id=unknown.return_id))),
-        (NotFound, "RETURN_NOT_FOUND", ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(unknown)))),
-        (NotFound, "RETURN_NOT_FOUND", ask(returns.RejectReturn, api.RejectReturnRequest(**about(unknown)))),
-        (NotFound, "RETURN_NOT_FOUND", ask(returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(unknown)))),
+        (
+            NotFound,
+            "ORDER_NOT_FOUND",
+            ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=str(uuid4()))),
+        ),
+        (
+            Refused,
+            "ORDER_NOT_RETURNABLE",
+            ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=pending.order_id)),
+        ),
+        (
+            Refused,
+            "RETURN_EXCEEDS_DELIVERED",
+            ask(returns.CreateReturn, wanted(order, {1: 2, 7: 1})),
+        ),
+        (
+            Stale,
+            "VERSION_MISMATCH",
+            ask(returns.CreateReturn, wanted(order, {1: 1}, expected_version=1)),
+        ),
+        (
+            Stale,
+            "VERSION_MISMATCH",
+            ask(returns.CreateReturn, money(order, {1: (1, "NONE")}, expected_version=1)),
+        ),
+        (
+            Stale,
+            "VERSION_MISMATCH",
+            ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=2)),
+        ),
+        (
+            NotFound,
+            "RETURN_NOT_FOUND",
+            ask(returns.GetReturn, api.GetReturnRequest(return_id=unknown.return_id)),
+        ),
+        (
+            NotFound,
+            "RETURN_NOT_FOUND",
+            ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(unknown))),
+        ),
+        (
+            NotFound,
+            "RETURN_NOT_FOUND",
+            ask(returns.RejectReturn, api.RejectReturnRequest(**about(unknown))),
+        ),
+        (
+            NotFound,
+            "RETURN_NOT_FOUND",
+            ask(returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(unknown))),
+        ),
         (NotFound, "RETURN_NOT_FOUND", ask(returns.ReceiveReturn, receipt(unknown, {1: 1}))),
-        (NotFound, "RETURN_NOT_FOUND", ask(returns.InspectReturn, inspection(unknown, {1: (1, 0, 0)}))),
-        (NotFound, "RETURN_NOT_FOUND", ask(returns.CancelReturn, api.CancelReturnRequest(**about(unknown)))),
+        (
+            NotFound,
+            "RETURN_NOT_FOUND",
+            ask(returns.InspectReturn, inspection(unknown, {1: (1, 0, 0)})),
+        ),
+        (
+            NotFound,
+            "RETURN_NOT_FOUND",
+            ask(returns.CancelReturn, api.CancelReturnRequest(**about(unknown))),
+        ),
         (Refused, "ILLEGAL_TRANSITION", ask(returns.ReceiveReturn, receipt(rma, {1: 1}))),
     ]
     for kind, reason, call in cases:
@@ -250,11 +418,17 @@ async def test_what_is_wrong_is_refused_by_name(returns: Returns, orders: Orders
         assert refused.value.reason == reason
 
 
-async def test_what_the_contract_forbids_never_reaches_a_decision(returns: Returns, order: Order) -> None:
-    """A line twice, a disposition where goods come back, none where they do not, no warehouse where stock changes, nothing inspected."""
+async def test_what_the_contract_forbids_never_reaches_a_decision(
+    returns: Returns, order: Order
+) -> None:
+    """A line twice, a disposition where goods come back, none where they do not, no warehouse
+    where stock changes, nothing inspected.
+    """
     rma = await made(returns, order, {1: 1})
     twice = [api.NewReturnLine(line_number=1, quantity=1)] * 2
-    disposed = [api.NewReturnLine(line_number=1, quantity=1, disposition=return_pb2.STOCK_DISPOSITION_NONE)]
+    disposed = [
+        api.NewReturnLine(line_number=1, quantity=1, disposition=return_pb2.STOCK_DISPOSITION_NONE)
+    ]
     calls: list[Awaitable[Any]] = [
         ask(returns.CreateReturn, wanted(order, twice)),
         ask(returns.CreateReturn, wanted(order, {})),
@@ -265,7 +439,9 @@ async def test_what_the_contract_forbids_never_reaches_a_decision(returns: Retur
         ask(returns.InspectReturn, inspection(rma, {1: (0, 0, 0)})),
         ask(returns.InspectReturn, inspection(rma, {1: (1, 0, 2)})),
         ask(returns.ReceiveReturn, receipt(rma, {1: 1}, warehouse_id="")),
-        ask(returns.ListReturns, api.ListReturnsRequest(statuses=[STATUS.RETURN_STATUS_UNSPECIFIED])),
+        ask(
+            returns.ListReturns, api.ListReturnsRequest(statuses=[STATUS.RETURN_STATUS_UNSPECIFIED])
+        ),
     ]
     for call in calls:
         with pytest.raises(Invalid) as refused:
@@ -283,11 +459,17 @@ async def test_lists_page_newest_first_and_filter(
     page_size: int,
     bounded: bool,
 ) -> None:
-    """Pages neither miss nor repeat a return, and are no larger than a client takes; filters must all hold; a token of
-    another filter is refused.
+    """Pages neither miss nor repeat a return, and are no larger than a client takes; filters
+    must all hold; a token of another filter is refused.
     """
     other = await delivered(orders, operations)
-    asked_for = ((order, {1: 1}), (other, {1: 1}), (order, {1: 1}), (other, {1: 1, 2: 1}), (order, {1: 1}))
+    asked_for = (
+        (order, {1: 1}),
+        (other, {1: 1}),
+        (order, {1: 1}),
+        (other, {1: 1, 2: 1}),
+        (order, {1: 1}),
+    )
     rmas = [await made(returns, which, lines) for which, lines in asked_for]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
     with monkeypatch.context() as patch:
@@ -295,12 +477,16 @@ async def test_lists_page_newest_first_and_filter(
             patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(rmas[4], rmas[3]))
         listed = [
             [rma.return_id for rma in page]
-            async for page in pages(returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size)
+            async for page in pages(
+                returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size
+            )
         ]
     assert [id for page in listed for id in page] == [rma.return_id for rma in reversed(rmas)]
     assert list(map(len, listed)) == [2, 2, 1]
     summary = await ask(returns.ListReturns, api.ListReturnsRequest(view=VIEW_SUMMARY))
-    assert [(rma.return_id, len(rma.lines)) for rma in summary.returns] == [(rma.return_id, 0) for rma in reversed(rmas)]
+    assert [(rma.return_id, len(rma.lines)) for rma in summary.returns] == [
+        (rma.return_id, 0) for rma in reversed(rmas)
+    ]
 
     async def found(**fields: Any) -> list[int]:
         its = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns
@@ -318,8 +504,12 @@ async def test_lists_page_newest_first_and_filter(
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(returns: Returns, order: Order, engine: AsyncEngine) -> None:
-    """Years later: a return that is asked for again is the one that was made; a receipt that is told again is not counted again."""
+async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(
+    returns: Returns, order: Order, engine: AsyncEngine
+) -> None:
+    """Years later: a return that is asked for again is the one that was made; a receipt that is
+    told again is not counted again.
+    """
     create = wanted(order, {1: 1})
     rma = (await ask(returns.CreateReturn, create)).order_return
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))
@@ -330,7 +520,9 @@ async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(returns: Returns
     assert (await ask(returns.CreateReturn, create)).order_return == answer
     with pytest.raises(Failure):
         await ask(returns.ReceiveReturn, arrives)
-    assert (await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))).order_return == answer
+    assert (
+        await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))
+    ).order_return == answer
 
 
 @pytest.mark.parametrize(
@@ -345,12 +537,19 @@ async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(returns: Returns
         "update returns set version = 0",
         "update returns set refunded = -1",
         "update returns set kind = 'recall', refunded = 1",
-        "insert into return_history select return_id, 9, old, new, reason, actor, cause, time from return_history where version = 2",
+        (
+            "insert into return_history select return_id, 9, old, new, reason, actor, cause, time"
+            " from return_history where version = 2"
+        ),
         "update return_history set old = null where version = 2",
     ],
 )
-async def test_the_database_refuses_what_may_never_be(returns: Returns, order: Order, engine: AsyncEngine, change: str) -> None:
-    """Whatever the code does: no unit accepted that has not arrived, no money for a recall, no line of another order, no step twice."""
+async def test_the_database_refuses_what_may_never_be(
+    returns: Returns, order: Order, engine: AsyncEngine, change: str
+) -> None:
+    """Whatever the code does: no unit accepted that has not arrived, no money for a recall, no
+    line of another order, no step twice.
+    """
     rma = await approved(returns, order, {1: 2})
     await ask(returns.ReceiveReturn, receipt(rma, {1: 2}))
     with pytest.raises(IntegrityError):
@@ -361,22 +560,39 @@ async def test_the_database_refuses_what_may_never_be(returns: Returns, order: O
 async def test_one_of_two_parcels_delivered_can_be_returned(
     returns: Returns, orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """CancelOrder is refused, and says what to do with each parcel: the shipment that it names is recalled, and the delivered units are
-    announced, received and inspected as a return while the order is still shipped. When the recalled parcel comes back, its units count
-    as cancelled.
+    """CancelOrder is refused, and says what to do with each parcel: the shipment that it names
+    is recalled, and the delivered units are announced, received and inspected as a return while
+    the order is still shipped. When the recalled parcel comes back, its units count as
+    cancelled.
     """
     warehouse.serving = ("london", "paris")
-    placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
+    placed = (
+        await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
+    ).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
     created, _ = shipped_and_delivered(order, "paris")
     await tell(
         operations,
-        [delivery(event) for event in (paid(order), *left(order, "london", {1: 3}), *shipped_and_delivered(order, "london"), created)],
+        [
+            delivery(event)
+            for event in (
+                paid(order),
+                *left(order, "london", {1: 3}),
+                *shipped_and_delivered(order, "london"),
+                created,
+            )
+        ],
     )
     with pytest.raises(Refused) as refused:
-        await ask(orders.CancelOrder, order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=placed.order_id))
+        await ask(
+            orders.CancelOrder,
+            order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=placed.order_id),
+        )
     assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
-    assert refused.value.metadata == {"status": "shipped", "shipment_ids": created.shipment.shipment_id}
+    assert refused.value.metadata == {
+        "status": "shipped",
+        "shipment_ids": created.shipment.shipment_id,
+    }
     assert "Return the delivered units with CreateReturn." in refused.value.message
     rma = await made(returns, order, {1: 3})
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))
@@ -388,7 +604,12 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
     assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
     back = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER)
     await tell(operations, [delivery(back)])
-    shown = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=placed.order_id))).order
+    shown = (
+        await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=placed.order_id))
+    ).order
     assert shown.status == order_pb2.ORDER_STATUS_DELIVERED
-    assert [(line.cancelled_quantity, line.returned_quantity) for line in shown.items] == [(0, 3), (2, 0)]
+    assert [(line.cancelled_quantity, line.returned_quantity) for line in shown.items] == [
+        (0, 3),
+        (2, 0),
+    ]
     assert shown.cancelled_amount.units == 2

@@ -37,7 +37,14 @@ async def create(orders: Orders, request: order_service_pb2.CreateOrderRequest) 
 
 async def count(engine: AsyncEngine, *names: str) -> list[int]:
     async with engine.connect() as connection:
-        return [(await connection.execute(select(func.count()).select_from(tables.metadata.tables[name]))).scalar_one() for name in names]
+        return [
+            (
+                await connection.execute(
+                    select(func.count()).select_from(tables.metadata.tables[name])
+                )
+            ).scalar_one()
+            for name in names
+        ]
 
 
 async def read(watch: Any) -> order_service_pb2.WatchOrderResponse:
@@ -47,7 +54,9 @@ async def read(watch: Any) -> order_service_pb2.WatchOrderResponse:
 
 
 async def test_a_checkout_becomes_a_pending_order_with_its_price(orders: Orders) -> None:
-    """Totals are as the storefront gave them, shares add up, and reading the order gives what creating it gave."""
+    """Totals are as the storefront gave them, shares add up, and reading the order gives what
+    creating it gave.
+    """
     request = create_order(
         item("LAMP", 3, 10, discount_amount=pounds(1), tax_amount=pounds(2)),
         item("LAMP", 1, 10),
@@ -61,23 +70,36 @@ async def test_a_checkout_becomes_a_pending_order_with_its_price(orders: Orders)
     assert order.total_amount == pounds(45, 45)
     assert [line.line_number for line in order.items] == [1, 2]
     for line in order.items:
-        cents = sum(share.quantity * (share.amount.units * 100 + share.amount.nanos // 10_000_000) for share in line.unit_shares)
+        cents = sum(
+            share.quantity * (share.amount.units * 100 + share.amount.nanos // 10_000_000)
+            for share in line.unit_shares
+        )
         assert cents == line.total_amount.units * 100 + line.total_amount.nanos // 10_000_000
-    assert (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id))).order == order
+    assert (
+        await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id))
+    ).order == order
 
 
-async def test_the_same_request_gives_the_same_order_and_another_body_is_refused(orders: Orders, engine: AsyncEngine) -> None:
-    """Twenty repeats at once and one later give one order; the request_id with another body is REQUEST_ID_REUSED."""
+async def test_the_same_request_gives_the_same_order_and_another_body_is_refused(
+    orders: Orders, engine: AsyncEngine
+) -> None:
+    """Twenty repeats at once and one later give one order; the request_id with another body is
+    REQUEST_ID_REUSED.
+    """
     request = create_order()
     several = await asyncio.gather(*(create(orders, request) for _ in range(20)))
-    assert {order.order_id for order in [*several, await create(orders, request)]} == {several[0].order_id}
+    assert {order.order_id for order in [*several, await create(orders, request)]} == {
+        several[0].order_id
+    }
     assert await count(engine, "orders", "history", "outbox", "recipients") == [1, 1, 1, 1]
     with pytest.raises(Invalid) as refused:
         await create(orders, create_order(item("OTHER"), request_id=request.request_id))
     assert refused.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_a_try_that_crashed_after_reserving_is_gone_on_with(orders: Orders, warehouse: FakeWarehouse) -> None:
+async def test_a_try_that_crashed_after_reserving_is_gone_on_with(
+    orders: Orders, warehouse: FakeWarehouse
+) -> None:
     """The warehouse remembers the first try's order id, and the retry's order takes it."""
     request, first = create_order(), uuid4()
     await create(orders, create_order())
@@ -86,10 +108,18 @@ async def test_a_try_that_crashed_after_reserving_is_gone_on_with(orders: Orders
     assert (await create(orders, request)).order_id == str(first)
 
 
-async def test_what_the_warehouse_refuses_is_not_stored(orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
-    """Not enough stock: its reason and its violations reach the caller, and nothing is left behind; the same request may succeed later."""
+async def test_what_the_warehouse_refuses_is_not_stored(
+    orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
+) -> None:
+    """Not enough stock: its reason and its violations reach the caller, and nothing is left
+    behind; the same request may succeed later.
+    """
     request = create_order()
-    warehouse.refuses = Refused("INSUFFICIENT_STOCK", "LAMP: 1 asked, 0 left", violations=[Violation("LAMP", "asked 1, left 0", "STOCK")])
+    warehouse.refuses = Refused(
+        "INSUFFICIENT_STOCK",
+        "LAMP: 1 asked, 0 left",
+        violations=[Violation("LAMP", "asked 1, left 0", "STOCK")],
+    )
     with pytest.raises(Refused) as refused:
         await create(orders, request)
     assert refused.value.reason == "INSUFFICIENT_STOCK"
@@ -100,7 +130,9 @@ async def test_what_the_warehouse_refuses_is_not_stored(orders: Orders, warehous
     assert await count(engine, "orders") == [1]
 
 
-async def test_a_warehouse_out_of_reach_is_told_as_such(orders: Orders, warehouse: FakeWarehouse) -> None:
+async def test_a_warehouse_out_of_reach_is_told_as_such(
+    orders: Orders, warehouse: FakeWarehouse
+) -> None:
     """UNAVAILABLE, DEPENDENCY_UNAVAILABLE: the caller may try again."""
     warehouse.away = True
     with pytest.raises(Deferred) as deferred:
@@ -117,11 +149,19 @@ async def test_a_warehouse_out_of_reach_is_told_as_such(orders: Orders, warehous
         (create_order(request_id="not-a-uuid"), "request_id"),
         (create_order(recipient=None), "recipient"),
         (create_order(item(discount_amount=pounds(11))), "items[0].discount_amount"),
-        (create_order(shipping_amount=Money(currency_code="EUR", units=1)), "shipping_amount.currency_code"),
+        (
+            create_order(shipping_amount=Money(currency_code="EUR", units=1)),
+            "shipping_amount.currency_code",
+        ),
         (create_order(shipping_amount=Money(currency_code="GBP", nanos=1)), "shipping_amount"),
         (create_order(item("A" * 65)), "items[0].sku"),
         (create_order(item(price=10**12 + 1)), "items[0].unit_price"),
-        (create_order(item(unit_price=Money(currency_code="GBP", units=10**12, nanos=10_000_000))), "items[0].unit_price"),
+        (
+            create_order(
+                item(unit_price=Money(currency_code="GBP", units=10**12, nanos=10_000_000))
+            ),
+            "items[0].unit_price",
+        ),
         (create_order(item(price=10**12, quantity=2, discount_amount=pounds(10**12))), "items"),
         (create_order(item(price=10**12), shipping_amount=pounds(0, 1)), "items"),
         (create_order(*[item()] * 501), "items"),
@@ -135,7 +175,9 @@ async def test_a_warehouse_out_of_reach_is_told_as_such(orders: Orders, warehous
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_bad_input_names_its_field(orders: Orders, request_: order_service_pb2.CreateOrderRequest, field: str) -> None:
+async def test_bad_input_names_its_field(
+    orders: Orders, request_: order_service_pb2.CreateOrderRequest, field: str
+) -> None:
     """VALIDATION_FAILED with the path of the bad field, before any stock is asked for."""
     with pytest.raises(Invalid) as refused:
         await create(orders, request_)
@@ -164,8 +206,12 @@ async def test_a_sku_has_one_form_however_it_is_typed(orders: Orders) -> None:
     [create_order(item(price=10**12 + 1)), create_order(item(price=10**12), item())],
     ids=["a field", "a sum"],
 )
-async def test_an_amount_too_high_is_told_both_bounds(orders: Orders, request_: order_service_pb2.CreateOrderRequest) -> None:
-    """A single amount and the sum of an order have the same bounds, and the refusal names the lower and the upper one."""
+async def test_an_amount_too_high_is_told_both_bounds(
+    orders: Orders, request_: order_service_pb2.CreateOrderRequest
+) -> None:
+    """A single amount and the sum of an order have the same bounds, and the refusal names the
+    lower and the upper one.
+    """
     with pytest.raises(Invalid) as refused:
         await create(orders, request_)
     [violation] = refused.value.violations
@@ -173,20 +219,31 @@ async def test_an_amount_too_high_is_told_both_bounds(orders: Orders, request_: 
 
 
 async def test_the_highest_amount_is_an_order(orders: Orders) -> None:
-    """10^12 units, also of a currency with four decimal digits: what an order may cost can be named in every money field."""
+    """10^12 units, also of a currency with four decimal digits: what an order may cost can be
+    named in every money field.
+    """
     for currency in ("GBP", "CLF"):
         amount = Money(currency_code=currency, units=10**12)
         order = await create(orders, create_order(item(unit_price=amount)))
-        assert order.total_amount == order.subtotal_amount == order.items[0].unit_shares[0].amount == amount
+        assert (
+            order.total_amount
+            == order.subtotal_amount
+            == order.items[0].unit_shares[0].amount
+            == amount
+        )
 
 
 async def test_time_bounds_keep_their_nanoseconds(orders: Orders) -> None:
-    """A bound a nanosecond after an order's time is after it, on both sides: it is rounded up, not cut off."""
+    """A bound a nanosecond after an order's time is after it, on both sides: it is rounded up,
+    not cut off.
+    """
     order = await create(orders, create_order())
     later = Timestamp(seconds=order.create_time.seconds, nanos=order.create_time.nanos + 1)
 
     async def found(since: Timestamp | None = None, before: Timestamp | None = None) -> int:
-        wanted = order_service_pb2.ListOrdersRequest(create_time_from=since, create_time_before=before)
+        wanted = order_service_pb2.ListOrdersRequest(
+            create_time_from=since, create_time_before=before
+        )
         return len((await ask(orders.ListOrders, wanted)).orders)
 
     assert await found(since=order.create_time) == await found(before=later) == 1
@@ -194,13 +251,19 @@ async def test_time_bounds_keep_their_nanoseconds(orders: Orders) -> None:
 
 
 async def test_skus_of_any_script_free_items_and_other_currencies(orders: Orders) -> None:
-    """A voucher with spaces, a free gift, yen without and dinars with three digits are what they are."""
+    """A voucher with spaces, a free gift, yen without and dinars with three digits are what they
+    are.
+    """
     free = await create(orders, create_order(item("gift_0001_20 Grüße 贈り物", 1, 0)))
     assert free.total_amount == Money(currency_code="GBP")
     for currency, nanos in (("JPY", 0), ("KWD", 1_000_000)):
         amount = Money(currency_code=currency, units=1, nanos=nanos)
-        request = create_order(order_service_pb2.NewOrderItem(sku="A", quantity=2, unit_price=amount))
-        assert (await create(orders, request)).total_amount == Money(currency_code=currency, units=2, nanos=2 * nanos)
+        request = create_order(
+            order_service_pb2.NewOrderItem(sku="A", quantity=2, unit_price=amount)
+        )
+        assert (await create(orders, request)).total_amount == Money(
+            currency_code=currency, units=2, nanos=2 * nanos
+        )
 
 
 async def test_unknown_orders_are_not_found(orders: Orders) -> None:
@@ -208,25 +271,38 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
     known, unknown = (await create(orders, create_order())).order_id, str(uuid4())
     for call in (
         ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=unknown)),
-        ask(orders.ListOrderTransitions, order_service_pb2.ListOrderTransitionsRequest(order_id=unknown)),
+        ask(
+            orders.ListOrderTransitions,
+            order_service_pb2.ListOrderTransitionsRequest(order_id=unknown),
+        ),
         ask(orders.GetOrderRecipient, order_service_pb2.GetOrderRecipientRequest(order_id=unknown)),
-        ask(orders.BatchGetOrders, order_service_pb2.BatchGetOrdersRequest(order_ids=[known, unknown])),
+        ask(
+            orders.BatchGetOrders,
+            order_service_pb2.BatchGetOrdersRequest(order_ids=[known, unknown]),
+        ),
     ):
         with pytest.raises(NotFound) as missing:
             await call
-        assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
+        assert (missing.value.reason, missing.value.metadata["order_id"]) == (
+            "ORDER_NOT_FOUND",
+            unknown,
+        )
 
 
 async def test_batch_leaves_missing_orders_out_if_allowed(orders: Orders) -> None:
     """With allow_missing the orders that there are come in the order of the request."""
     known = [(await create(orders, create_order())).order_id for _ in range(2)]
-    request = order_service_pb2.BatchGetOrdersRequest(order_ids=[known[1], str(uuid4()), known[0]], allow_missing=True)
+    request = order_service_pb2.BatchGetOrdersRequest(
+        order_ids=[known[1], str(uuid4()), known[0]], allow_missing=True
+    )
     answer = await ask(orders.BatchGetOrders, request)
     assert [order.order_id for order in answer.orders] == [known[1], known[0]]
 
 
 async def test_order_summary_has_all_but_its_lines(orders: Orders) -> None:
-    """GetOrder, BatchGetOrders and ListOrders leave items and late events out in VIEW_SUMMARY alone."""
+    """GetOrder, BatchGetOrders and ListOrders leave items and late events out in VIEW_SUMMARY
+    alone.
+    """
     whole = await create(orders, create_order(item("LAMP", 3), item("BULB")))
     summary = order_pb2.Order()
     summary.CopyFrom(whole)
@@ -240,8 +316,12 @@ async def test_order_summary_has_all_but_its_lines(orders: Orders) -> None:
         assert list((await ask(orders.ListOrders, several)).orders) == [expected]
 
 
-async def test_batch_too_large_for_an_answer_is_refused(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing but a reason, which says how many orders do fit; as many, and summaries of all, are answered."""
+async def test_batch_too_large_for_an_answer_is_refused(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but a reason, which says how many orders do fit; as many, and summaries of all,
+    are answered.
+    """
     made = [await create(orders, create_order(*[item()] * 20)) for _ in range(3)]
     ids = [order.order_id for order in made]
     monkeypatch.setattr(paging, "ANSWER_BYTES_MAX", room_for(*made[:2]))
@@ -256,27 +336,46 @@ async def test_batch_too_large_for_an_answer_is_refused(orders: Orders, monkeypa
 
 
 async def copies(engine: AsyncEngine, order_id: str, number: int) -> list[str]:
-    """So many more orders like this one, by SQL: to place each takes longer than a test should. Their ids rise."""
+    """So many more orders like this one, by SQL: to place each takes longer than a test should.
+    Their ids rise.
+    """
     ids = [str(uuid7()) for _ in range(number)]
     async with engine.begin() as connection:
-        for name, own in (("orders", "id"), ("order_lines", "order_id"), ("allocations", "order_id")):
+        for name, own in (
+            ("orders", "id"),
+            ("order_lines", "order_id"),
+            ("allocations", "order_id"),
+        ):
             table = tables.metadata.tables[name]
             new: dict[str, Any] = {own: cast(bindparam("id"), Uuid)} | (
                 {"number": bindparam("id"), "checkout": bindparam("id")} if own == "id" else {}
             )
             columns = [new.get(column.name, column).label(column.name) for column in table.c]
             copied = select(*columns).where(table.c[own] == UUID(order_id))
-            await connection.execute(insert(table).from_select(list(table.c), copied), [{"id": id} for id in ids])
+            await connection.execute(
+                insert(table).from_select(list(table.c), copied), [{"id": id} for id in ids]
+            )
     return ids
 
 
-async def test_sixty_orders_of_500_lines_do_not_break_the_batch(orders: Orders, engine: AsyncEngine) -> None:
-    """60 orders of 500 lines are more than 4 MiB: once gRPC's own RESOURCE_EXHAUSTED without a reason. What fits is said, and true."""
-    wide = [item(f"sku-{n:03} of some length", 7, discount_amount=pounds(1), tax_amount=pounds(2)) for n in range(500)]
+async def test_sixty_orders_of_500_lines_do_not_break_the_batch(
+    orders: Orders, engine: AsyncEngine
+) -> None:
+    """60 orders of 500 lines are more than 4 MiB: once gRPC's own RESOURCE_EXHAUSTED without a
+    reason. What fits is said, and true.
+    """
+    wide = [
+        item(f"sku-{n:03} of some length", 7, discount_amount=pounds(1), tax_amount=pounds(2))
+        for n in range(500)
+    ]
     first = (await create(orders, create_order(*wide))).order_id
     ids = [first, *await copies(engine, first, 59)]
     with pytest.raises(Refused) as refused:
-        await ask(orders.BatchGetOrders, order_service_pb2.BatchGetOrdersRequest(order_ids=ids), timeout_s=60)
+        await ask(
+            orders.BatchGetOrders,
+            order_service_pb2.BatchGetOrdersRequest(order_ids=ids),
+            timeout_s=60,
+        )
     assert refused.value.reason == "ANSWER_TOO_LARGE"
     fitting = int(refused.value.metadata["fitting"])
     some = order_service_pb2.BatchGetOrdersRequest(order_ids=ids[:fitting])
@@ -285,11 +384,15 @@ async def test_sixty_orders_of_500_lines_do_not_break_the_batch(orders: Orders, 
     summaries = order_service_pb2.BatchGetOrdersRequest(order_ids=ids, view=VIEW_SUMMARY)
     assert len((await ask(orders.BatchGetOrders, summaries, timeout_s=60)).orders) == 60
     every = order_service_pb2.ListOrdersRequest()
-    found = [page async for page in pages(orders.ListOrders, every, "orders", size=1000, timeout_s=60)]
+    found = [
+        page async for page in pages(orders.ListOrders, every, "orders", size=1000, timeout_s=60)
+    ]
     assert [order.order_id for page in found for order in page] == ids[::-1]
 
 
-async def test_an_order_has_half_an_hour_to_be_paid(orders: Orders, warehouse: FakeWarehouse) -> None:
+async def test_an_order_has_half_an_hour_to_be_paid(
+    orders: Orders, warehouse: FakeWarehouse
+) -> None:
     """Its stock is set aside for five minutes more, so that the order decides first."""
     order = await create(orders, create_order())
     assert order.expire_time.ToDatetime() - order.create_time.ToDatetime() == timedelta(minutes=30)
@@ -297,37 +400,76 @@ async def test_an_order_has_half_an_hour_to_be_paid(orders: Orders, warehouse: F
 
 
 @pytest.mark.parametrize(("page_size", "bounded"), [(2, False), (1000, True)])
-async def test_lists_page_newest_first_and_filter(orders: Orders, monkeypatch: pytest.MonkeyPatch, page_size: int, bounded: bool) -> None:
-    """Pages neither miss nor repeat an order, and are no larger than a client takes; filters must all hold; a token of
-    another filter is refused.
+async def test_lists_page_newest_first_and_filter(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch, page_size: int, bounded: bool
+) -> None:
+    """Pages neither miss nor repeat an order, and are no larger than a client takes; filters
+    must all hold; a token of another filter is refused.
     """
     made = []
     for n in range(5):
         items = [item(), item("BULB")] if n == 2 else [item()]
-        made.append(await create(orders, create_order(*items, customer_id="odd" if n % 2 else "even", external_reference=f"r{n}")))
+        made.append(
+            await create(
+                orders,
+                create_order(
+                    *items, customer_id="odd" if n % 2 else "even", external_reference=f"r{n}"
+                ),
+            )
+        )
     every = order_service_pb2.ListOrdersRequest()
     with monkeypatch.context() as patch:
         if bounded:
             patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(made[2], made[1]))
-        found = [[order.order_id for order in page] async for page in pages(orders.ListOrders, every, "orders", size=page_size)]
+        found = [
+            [order.order_id for order in page]
+            async for page in pages(orders.ListOrders, every, "orders", size=page_size)
+        ]
     assert [id for page in found for id in page] == [order.order_id for order in reversed(made)]
     assert list(map(len, found)) == [2, 2, 1]
-    wanted = order_service_pb2.ListOrdersRequest(customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING])
-    assert {order.external_reference for order in (await ask(orders.ListOrders, wanted)).orders} == {"r1", "r3"}
-    by_time = order_service_pb2.ListOrdersRequest(create_time_from=made[1].create_time, create_time_before=made[3].create_time)
-    assert [order.external_reference for order in (await ask(orders.ListOrders, by_time)).orders] == ["r2", "r1"]
-    for stock, all_of_them in ((order_pb2.STOCK_STATUS_RESERVED, 5), (order_pb2.STOCK_STATUS_OWED, 0)):
-        assert len((await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(stock_status=stock))).orders) == all_of_them
+    wanted = order_service_pb2.ListOrdersRequest(
+        customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING]
+    )
+    assert {
+        order.external_reference for order in (await ask(orders.ListOrders, wanted)).orders
+    } == {"r1", "r3"}
+    by_time = order_service_pb2.ListOrdersRequest(
+        create_time_from=made[1].create_time, create_time_before=made[3].create_time
+    )
+    assert [
+        order.external_reference for order in (await ask(orders.ListOrders, by_time)).orders
+    ] == ["r2", "r1"]
+    for stock, all_of_them in (
+        (order_pb2.STOCK_STATUS_RESERVED, 5),
+        (order_pb2.STOCK_STATUS_OWED, 0),
+    ):
+        assert (
+            len(
+                (
+                    await ask(
+                        orders.ListOrders, order_service_pb2.ListOrdersRequest(stock_status=stock)
+                    )
+                ).orders
+            )
+            == all_of_them
+        )
     by_number = order_service_pb2.ListOrdersRequest(order_number=made[0].order_number)
-    assert [order.order_id for order in (await ask(orders.ListOrders, by_number)).orders] == [made[0].order_id]
+    assert [order.order_id for order in (await ask(orders.ListOrders, by_number)).orders] == [
+        made[0].order_id
+    ]
     first = await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1))
     for token, other in ((first.next_page_token, "odd"), ("nonsense", None)):
         with pytest.raises(Invalid) as refused:
-            await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_token=token, customer_id=other))
+            await ask(
+                orders.ListOrders,
+                order_service_pb2.ListOrdersRequest(page_token=token, customer_id=other),
+            )
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_the_recipient_is_known_to_who_asks_and_to_no_event(orders: Orders, engine: AsyncEngine) -> None:
+async def test_the_recipient_is_known_to_who_asks_and_to_no_event(
+    orders: Orders, engine: AsyncEngine
+) -> None:
     """GetOrderRecipient gives name and address; no row of the outbox has them."""
     order = await create(orders, create_order())
     asked = order_service_pb2.GetOrderRecipientRequest(order_id=order.order_id)
@@ -339,22 +481,37 @@ async def test_the_recipient_is_known_to_who_asks_and_to_no_event(orders: Orders
 
 
 async def test_recipient_is_stored_composed(orders: Orders) -> None:
-    """Names and places that come with combining accents are stored in NFC, as labels and mails print them."""
+    """Names and places that come with combining accents are stored in NFC, as labels and mails
+    print them.
+    """
     recipient = order_pb2.Recipient(
-        name="Jose\u0301", address_lines=["Rue de l'E\u0301te\u0301 1"], locality="Plzen\u030c", country_code="CZ"
+        name="Jose\u0301",
+        address_lines=["Rue de l'E\u0301te\u0301 1"],
+        locality="Plzen\u030c",
+        country_code="CZ",
     )
     order = await create(orders, create_order(recipient=recipient))
     asked = order_service_pb2.GetOrderRecipientRequest(order_id=order.order_id)
     stored = (await ask(orders.GetOrderRecipient, asked)).recipient
-    assert (stored.name, stored.address_lines[0], stored.locality) == ("José", "Rue de l'Été 1", "Plzeň")
+    assert (stored.name, stored.address_lines[0], stored.locality) == (
+        "José",
+        "Rue de l'Été 1",
+        "Plzeň",
+    )
 
 
-async def test_a_watch_sends_the_order_then_each_step_and_resumes(orders: Orders, operations: Operations) -> None:
-    """Snapshot first; a step as it happens; a heartbeat in silence; a resumed watch sends what came after its token, and no snapshot."""
+async def test_a_watch_sends_the_order_then_each_step_and_resumes(
+    orders: Orders, operations: Operations
+) -> None:
+    """Snapshot first; a step as it happens; a heartbeat in silence; a resumed watch sends what
+    came after its token, and no snapshot.
+    """
     order = await create(orders, create_order())
     looking = asyncio.create_task(operations.watches.run())
     try:
-        watch = orders.WatchOrder(order_service_pb2.WatchOrderRequest(order_id=order.order_id), timeout=10)
+        watch = orders.WatchOrder(
+            order_service_pb2.WatchOrderRequest(order_id=order.order_id), timeout=10
+        )
         first = await read(watch)
         assert first.snapshot == order
         [known] = await operations.get_orders([UUID(order.order_id)])
@@ -366,7 +523,9 @@ async def test_a_watch_sends_the_order_then_each_step_and_resumes(orders: Orders
         while updates[-1].WhichOneof("update") != "heartbeat":
             updates.append(await read(watch))
         watch.cancel()
-        again = order_service_pb2.WatchOrderRequest(order_id=order.order_id, resume_token=first.resume_token)
+        again = order_service_pb2.WatchOrderRequest(
+            order_id=order.order_id, resume_token=first.resume_token
+        )
         resumed = orders.WatchOrder(again, timeout=10)
         assert (await read(resumed)).transition.order_version == 2
         resumed.cancel()
@@ -377,18 +536,26 @@ async def test_a_watch_sends_the_order_then_each_step_and_resumes(orders: Orders
 async def test_a_watch_does_not_wait_while_there_are_more_steps(
     orders: Orders, database: Database, warehouse: FakeWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four steps, read two by two: all come at once, though nothing changes and no heartbeat is due."""
+    """Four steps, read two by two: all come at once, though nothing changes and no heartbeat is
+    due.
+    """
     monkeypatch.setattr("order_svc.operations.orders.HISTORY_BATCH", 2)
     operations = Operations(database, warehouse, heartbeat_s=600)
     order_id = UUID((await create(orders, create_order(item("LAMP", 4)))).order_id)
     for key in (str(uuid4()) for _ in range(3)):
-        await operations.cancel(CancelItems(key, b"", order_id, "order", key, units={1: 1}, reason="CUSTOMER_REQUEST"))
+        await operations.cancel(
+            CancelItems(key, b"", order_id, "order", key, units={1: 1}, reason="CUSTOMER_REQUEST")
+        )
     async with asyncio.timeout(30), aclosing(operations.watch_order(order_id, 0)) as watch:
         assert [(await anext(watch))[1] for _ in range(4)] == [1, 2, 3, 4]
 
 
-async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refused(orders: Orders) -> None:
-    """A version that the order has not reached is OUT_OF_RANGE; a token of another order, and one that nobody has sent, is a bad field."""
+async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refused(
+    orders: Orders,
+) -> None:
+    """A version that the order has not reached is OUT_OF_RANGE; a token of another order, and
+    one that nobody has sent, is a bad field.
+    """
     one, other = await create(orders, create_order()), await create(orders, create_order())
 
     async def refusal(token: str) -> Exception:
@@ -403,7 +570,9 @@ async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refus
 
 async def orders_error(orders: Orders, order_id: str, token: str) -> Exception:
     """How a watch with this token ends."""
-    watch = orders.WatchOrder(order_service_pb2.WatchOrderRequest(order_id=order_id, resume_token=token), timeout=5)
+    watch = orders.WatchOrder(
+        order_service_pb2.WatchOrderRequest(order_id=order_id, resume_token=token), timeout=5
+    )
     try:
         await read(watch)
     except grpc.aio.AioRpcError as error:
@@ -411,7 +580,9 @@ async def orders_error(orders: Orders, order_id: str, token: str) -> Exception:
     raise AssertionError("the watch was not refused")
 
 
-async def test_transitions_are_listed_oldest_first_by_pages(orders: Orders, operations: Operations) -> None:
+async def test_transitions_are_listed_oldest_first_by_pages(
+    orders: Orders, operations: Operations
+) -> None:
     """The timeline has a row for each step, with who and why."""
     order = await create(orders, create_order())
     [known] = await operations.get_orders([UUID(order.order_id)])
@@ -420,23 +591,31 @@ async def test_transitions_are_listed_oldest_first_by_pages(orders: Orders, oper
     first = await ask(orders.ListOrderTransitions, request)
     request.page_token = first.next_page_token
     second = await ask(orders.ListOrderTransitions, request)
-    assert [step.reason for step in (*first.transitions, *second.transitions)] == ["ORDER_PLACED", "PAYMENT_CONFIRMED"]
+    assert [step.reason for step in (*first.transitions, *second.transitions)] == [
+        "ORDER_PLACED",
+        "PAYMENT_CONFIRMED",
+    ]
     assert second.transitions[0].old_status == order_pb2.ORDER_STATUS_PENDING
     assert not second.next_page_token
 
 
-def flagged(reference: str = "536365", customer: str | None = "ada", **fields: Any) -> order_service_pb2.CreateOrderRequest:
+def flagged(
+    reference: str = "536365", customer: str | None = "ada", **fields: Any
+) -> order_service_pb2.CreateOrderRequest:
     """A checkout whose reference is to be its own."""
-    return create_order(customer_id=customer, external_reference=reference, unique_external_reference=True, **fields)
+    return create_order(
+        customer_id=customer, external_reference=reference, unique_external_reference=True, **fields
+    )
 
 
 @pytest.mark.parametrize("customer", ["ada", None], ids=["a customer", "guests"])
 async def test_unique_reference_is_taken_while_its_order_lives(
     orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine, customer: str | None
 ) -> None:
-    """A second flagged order of the customer's is ALREADY_EXISTS with the first one's id, before any
-    stock is reserved; its repeat answers as before. Orders without the flag, of another customer or
-    with another reference are placed, and so is the second one once the first is cancelled.
+    """A second flagged order of the customer's is ALREADY_EXISTS with the first one's id, before
+    any stock is reserved; its repeat answers as before. Orders without the flag, of another
+    customer or with another reference are placed, and so is the second one once the first is
+    cancelled.
     """
     request = flagged(customer=customer)
     first = await create(orders, request)
@@ -444,7 +623,10 @@ async def test_unique_reference_is_taken_while_its_order_lives(
     reserved = len(warehouse.reserved)
     with pytest.raises(Exists) as taken:
         await create(orders, flagged(customer=customer))
-    assert (taken.value.reason, taken.value.metadata) == ("EXTERNAL_REFERENCE_TAKEN", {"order_id": first.order_id})
+    assert (taken.value.reason, taken.value.metadata) == (
+        "EXTERNAL_REFERENCE_TAKEN",
+        {"order_id": first.order_id},
+    )
     assert len(warehouse.reserved) == reserved
     assert (await create(orders, request)).order_id == first.order_id
     for other in (
@@ -453,15 +635,24 @@ async def test_unique_reference_is_taken_while_its_order_lives(
         flagged("536366", customer),
     ):
         assert (await create(orders, other)).order_id != first.order_id
-    await ask(orders.CancelOrder, order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=first.order_id))
+    await ask(
+        orders.CancelOrder,
+        order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=first.order_id),
+    )
     second = await create(orders, flagged(customer=customer))
     assert second.order_id != first.order_id
     assert await count(engine, "orders") == [5]
 
 
-async def test_rivals_for_a_unique_reference_place_one_order(orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
-    """Of ten checkouts at once one is placed; each other is told its id, and gives its stock back."""
-    answers = await asyncio.gather(*(create(orders, flagged()) for _ in range(10)), return_exceptions=True)
+async def test_rivals_for_a_unique_reference_place_one_order(
+    orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
+) -> None:
+    """Of ten checkouts at once one is placed; each other is told its id, and gives its stock
+    back.
+    """
+    answers = await asyncio.gather(
+        *(create(orders, flagged()) for _ in range(10)), return_exceptions=True
+    )
     [placed] = [answer for answer in answers if isinstance(answer, order_pb2.Order)]
     refused = [answer for answer in answers if isinstance(answer, Exists)]
     assert [each.metadata["order_id"] for each in refused] == [placed.order_id] * 9
@@ -471,14 +662,19 @@ async def test_rivals_for_a_unique_reference_place_one_order(orders: Orders, war
     assert held - released == {UUID(placed.order_id)}
 
 
-async def test_retry_meets_a_unique_reference_taken_meanwhile(orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
+async def test_retry_meets_a_unique_reference_taken_meanwhile(
+    orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
+) -> None:
     """A failed order holds its reference no more: where another has it by then, it stays failed."""
     first = await create(orders, flagged())
     async with engine.begin() as connection:
         await connection.execute(text("update orders set status = 'failed', expire_time = null"))
     second = await create(orders, flagged())
     with pytest.raises(Exists) as taken:
-        await ask(orders.RetryOrder, order_service_pb2.RetryOrderRequest(request_id=str(uuid4()), order_id=first.order_id))
+        await ask(
+            orders.RetryOrder,
+            order_service_pb2.RetryOrderRequest(request_id=str(uuid4()), order_id=first.order_id),
+        )
     assert taken.value.metadata == {"order_id": second.order_id}
     assert (
         await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=first.order_id))

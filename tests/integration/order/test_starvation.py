@@ -1,4 +1,6 @@
-"""Events that wait for what never comes hold up no other event: payments of orders that the order service does not have."""
+"""Events that wait for what never comes hold up no other event: payments of orders that the
+order service does not have.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -47,7 +49,9 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 
 
 class Counting:
-    """The order service's handler of payments; notes for each event in turn which order it is about."""
+    """The order service's handler of payments; notes for each event in turn which order it is
+    about.
+    """
 
     def __init__(self, operations: Operations) -> None:
         self._handlers, self.orders = Consumers(operations), list[str]()
@@ -71,18 +75,26 @@ async def _deferred(engine: AsyncEngine) -> int:
 
 
 async def test_hopeless_events_starve_no_payment(
-    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker, eventually: Eventually
+    orders: Orders,
+    operations: Operations,
+    engine: AsyncEngine,
+    broker: Broker,
+    eventually: Eventually,
 ) -> None:
-    """7,300 payments of unknown orders: a genuine one behind them waits for their few deliveries, not for their time.
+    """7,300 payments of unknown orders: a genuine one behind them waits for their few deliveries,
+    not for their time.
 
-    They are parked then: the stream has nothing in hand, and what comes next is handled among a batch or two of their tries.
+    They are parked then: the stream has nothing in hand, and what comes next is handled among a
+    batch or two of their tries.
     """
     first, second = [await place(orders, operations, "london") for _ in range(2)]
     hopeless = [paid(first) for _ in range(HOPELESS)]
     for event in hopeless:
         event.order_id = str(uuid4())
     handling = Counting(operations)
-    inbox = Inbox(broker, engine, tables.failed_events, service="order", handlers={PaymentConfirmed: handling})
+    inbox = Inbox(
+        broker, engine, tables.failed_events, service="order", handlers={PaymentConfirmed: handling}
+    )
     operations.database.on_change = inbox.changed
     await _publish_all(broker, hopeless)
     await publish(broker, paid(first))
@@ -124,9 +136,15 @@ class Events:
 
 
 async def test_call_does_not_wait_for_the_backlog(
-    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker, eventually: Eventually
+    orders: Orders,
+    operations: Operations,
+    engine: AsyncEngine,
+    broker: Broker,
+    eventually: Eventually,
 ) -> None:
-    """20,000 events of four streams come again: while a GetOrder is served a few sets of them are begun, and no more."""
+    """20,000 events of four streams come again: while a GetOrder is served a few sets of them
+    are begun, and no more.
+    """
     order = await place(orders, operations, "london")
     [work] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     created, _ = shipped_and_delivered(order, "london")
@@ -134,13 +152,17 @@ async def test_call_does_not_wait_for_the_backlog(
     for event in events:
         for _ in range(AGAIN // AT_ONCE):
             same = (uuid5(order.id, f"{type(event)} {number}") for number in range(AT_ONCE))
-            await asyncio.gather(*(publish(broker, event, id, Nats_Msg_Id=str(uuid4())) for id in same))
+            await asyncio.gather(
+                *(publish(broker, event, id, Nats_Msg_Id=str(uuid4())) for id in same)
+            )
     counted = Events(operations)
     handlers = {type(event): counted.of(type(event)) for event in events}
     inbox = Inbox(broker, engine, tables.failed_events, service="order", handlers=handlers)
 
     async def settled() -> bool:
-        return all([await all_acknowledged(broker, name, of) for name, of in inbox.consumers.items()])
+        return all(
+            [await all_acknowledged(broker, name, of) for name, of in inbox.consumers.items()]
+        )
 
     request = GetOrderRequest(order_id=str(order.id))
     during: list[int] = []

@@ -37,7 +37,9 @@ async def set_times(engine: AsyncEngine, table: Table, column: str, ids: list[st
     """Gives the rows the times of TIMES."""
     async with engine.begin() as connection:
         for id, time in zip(ids, TIMES, strict=True):
-            await connection.execute(update(table).where(table.c.id == UUID(id)).values({column: time}))
+            await connection.execute(
+                update(table).where(table.c.id == UUID(id)).values({column: time})
+            )
 
 
 def bounds(name: str, given: dict[str, Timestamp]) -> dict[str, Any]:
@@ -51,7 +53,9 @@ async def test_orders_by_update_time_are_those_within(
     """From is inclusive, before exclusive, and nanoseconds are rounded up."""
     ids = [(await ask(orders.CreateOrder, create_order())).order.order_id for _ in TIMES]
     await set_times(engine, tables.orders, "update_time", ids)
-    found = await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(**bounds("update", given)))
+    found = await ask(
+        orders.ListOrders, order_service_pb2.ListOrdersRequest(**bounds("update", given))
+    )
     assert [ids.index(order.order_id) for order in found.orders] == expected
 
 
@@ -78,7 +82,9 @@ async def test_token_with_another_update_time_is_refused(orders: Orders) -> None
     """A page token is bound to both bounds."""
     for _ in range(2):
         await ask(orders.CreateOrder, create_order())
-    first = await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1, update_time_from=AT))
+    first = await ask(
+        orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1, update_time_from=AT)
+    )
     for bound in ("update_time_from", "update_time_before"):
         request = order_service_pb2.ListOrdersRequest(page_size=1, page_token=first.next_page_token)
         getattr(request, bound).CopyFrom(AFTER)

@@ -8,7 +8,10 @@ import grpc
 import pytest
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1 import order_service_pb2 as api
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceStub,
+    add_OrderServiceServicer_to_server,
+)
 
 from chassis.client import ask
 from chassis.convert import resume_token
@@ -18,7 +21,14 @@ from order_svc.model import Order
 from order_svc.operations import Operations
 from order_svc.rpc import OrderService
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import WORK, delivery, left, paid, shipped_and_delivered, working
+from tests.integration.order.events import (
+    WORK,
+    delivery,
+    left,
+    paid,
+    shipped_and_delivered,
+    working,
+)
 from tests.integration.order.requests import Orders, Returns
 from tests.integration.order.test_cancelling import cancel, failed, now
 from tests.integration.order.test_events import place, tell
@@ -34,7 +44,9 @@ class Watch:
 
     def __init__(self, orders: Orders, order: Order, after: int | None = None) -> None:
         token = "" if after is None else resume_token(order.id, after)
-        self._call = orders.WatchOrder(api.WatchOrderRequest(order_id=str(order.id), resume_token=token), timeout=30)
+        self._call = orders.WatchOrder(
+            api.WatchOrderRequest(order_id=str(order.id), resume_token=token), timeout=30
+        )
 
     async def next(self) -> str | None:
         """What comes next; None where the watch has ended with OK. Raises gRPC's error."""
@@ -64,7 +76,9 @@ class Watch:
 
 
 @pytest.fixture
-async def patient(database: Database, warehouse: FakeWarehouse) -> AsyncIterator[tuple[Operations, Orders]]:
+async def patient(
+    database: Database, warehouse: FakeWarehouse
+) -> AsyncIterator[tuple[Operations, Orders]]:
     """A second replica, whose heartbeats are ten minutes apart: its watches end by its look for
     changes alone.
     """
@@ -74,7 +88,9 @@ async def patient(database: Database, warehouse: FakeWarehouse) -> AsyncIterator
         yield operations, OrderServiceStub(channel)
 
 
-async def test_watch_of_a_pending_order_ends_once_cancelled(patient: tuple[Operations, Orders]) -> None:
+async def test_watch_of_a_pending_order_ends_once_cancelled(
+    patient: tuple[Operations, Orders],
+) -> None:
     """The snapshot, the cancellation, then the end with OK: nothing of the order is open."""
     operations, orders = patient
     order = await place(orders, operations, "london")
@@ -93,7 +109,10 @@ async def test_watch_with_a_recall_ends_when_it_closes(
     """
     order = await place(orders, operations, "london")
     created, _ = shipped_and_delivered(order, "london")
-    await tell(operations, [delivery(event) for event in (paid(order), created, *left(order, "london", {1: 1}))])
+    await tell(
+        operations,
+        [delivery(event) for event in (paid(order), created, *left(order, "london", {1: 1}))],
+    )
     watch, late = Watch(orders, order), Watch(patient[1], order)
     assert [await watch.next(), await late.next()] == ["snapshot", "snapshot"]
     await ask(orders.CancelOrder, cancel(order))
@@ -109,7 +128,9 @@ async def test_watch_with_a_recall_ends_when_it_closes(
         assert await late.next() is None
 
 
-async def test_watch_waits_for_the_money_of_an_order(orders: Orders, operations: Operations) -> None:
+async def test_watch_waits_for_the_money_of_an_order(
+    orders: Orders, operations: Operations
+) -> None:
     """A watch of a cancelled order goes on until its money is refunded and its stock is back."""
     order = await place(orders, operations, "london")
     await tell(operations, [delivery(paid(order))])
@@ -125,7 +146,9 @@ async def test_watch_waits_for_the_money_of_an_order(orders: Orders, operations:
         assert await watch.rest() == []
 
 
-async def test_watch_of_a_closed_order_sends_it_and_ends(orders: Orders, operations: Operations) -> None:
+async def test_watch_of_a_closed_order_sends_it_and_ends(
+    orders: Orders, operations: Operations
+) -> None:
     """From the start the order once; with a resume_token the transitions after it, or nothing."""
     order = await place(orders, operations, "london")
     await ask(orders.CancelOrder, cancel(order))
@@ -144,7 +167,10 @@ async def test_watch_of_what_may_go_on_does_not_end(
         order = await failed(orders, operations, warehouse)
     else:
         order = await place(orders, operations, "london")
-        await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))])
+        await tell(
+            operations,
+            [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))],
+        )
         order = await now(operations, order)
     assert order.status is status
     watch = Watch(orders, order)

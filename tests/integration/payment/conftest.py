@@ -1,4 +1,6 @@
-"""A payment service in this process: its real server, PostgreSQL and sandbox; the order service is a stand-in at the edge."""
+"""A payment service in this process: its real server, PostgreSQL and sandbox; the order service
+is a stand-in at the edge.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,7 +17,14 @@ from payment_svc.operations import Operations
 from payment_svc.peers import Orders
 from payment_svc.providers.sandbox import NAME, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
-from tests.integration.payment.world import Books, FakeOrders, Payments, World, order_service, payment_service
+from tests.integration.payment.world import (
+    Books,
+    FakeOrders,
+    Payments,
+    World,
+    order_service,
+    payment_service,
+)
 
 WEBHOOK_KEY = bytes(range(32))
 Replica = Callable[..., Operations]
@@ -55,14 +64,18 @@ def orders() -> FakeOrders:
 
 
 @pytest.fixture
-async def replica(engine: AsyncEngine, sandbox: Sandbox, orders: FakeOrders) -> AsyncIterator[Replica]:
+async def replica(
+    engine: AsyncEngine, sandbox: Sandbox, orders: FakeOrders
+) -> AsyncIterator[Replica]:
     """Makes the operations of a replica; what is given replaces what it would use."""
     async with order_service(orders) as address, client.connect(address) as channel:
 
         def make(processor: Any = sandbox, **settings: Any) -> Operations:
             database = Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
             timing = {"answer_timeout_s": 30.0, "settle_after_s": 30.0} | settings
-            return Operations(database, Orders(channel), {NAME: processor}, processor=NAME, **timing)
+            return Operations(
+                database, Orders(channel), {NAME: processor}, processor=NAME, **timing
+            )
 
         yield make
 
@@ -91,7 +104,9 @@ async def payments(operations: Operations) -> AsyncIterator[Payments]:
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The world outside: it publishes what the order service tells, and reads what payment tells."""
+    """The world outside: it publishes what the order service tells, and reads what payment
+    tells.
+    """
     broker = await stream.connect(nats_url, name="test")
     await broker.ensure_streams()
     yield broker

@@ -26,7 +26,9 @@ ACTOR, NOTE = "staff:7f3a", "The customer called."
 METADATA = [("ordermesh-actor", ACTOR)]
 
 
-async def transitions(payments: Payments, payment_id: str) -> Sequence[payment_pb2.PaymentTransition]:
+async def transitions(
+    payments: Payments, payment_id: str
+) -> Sequence[payment_pb2.PaymentTransition]:
     request = api.ListPaymentTransitionsRequest(payment_id=payment_id)
     return (await ask(payments.ListPaymentTransitions, request)).transitions
 
@@ -57,7 +59,9 @@ MUTATIONS = [
 ]
 
 
-async def mutation(name: str, payments: Payments, world: World, sandbox: Sandbox) -> tuple[Any, Any]:
+async def mutation(
+    name: str, payments: Payments, world: World, sandbox: Sandbox
+) -> tuple[Any, Any]:
     """The method, and a request to it that succeeds."""
     order = await world.order()
     if name == "create":
@@ -76,7 +80,9 @@ async def mutation(name: str, payments: Payments, world: World, sandbox: Sandbox
     return payments.ResolveContradiction, api.ResolveContradictionRequest(**of)
 
 
-@pytest.mark.parametrize(("name", "version", "reasons", "kind"), MUTATIONS, ids=[each[0] for each in MUTATIONS])
+@pytest.mark.parametrize(
+    ("name", "version", "reasons", "kind"), MUTATIONS, ids=[each[0] for each in MUTATIONS]
+)
 @pytest.mark.parametrize("claimed", [True, False])
 async def test_mutation_with_actor_and_note_is_in_history(
     payments: Payments,
@@ -103,25 +109,38 @@ async def test_mutation_with_actor_and_note_is_in_history(
     listed = await transitions(payments, answer.payment.payment_id)
     assert [row.payment_version for row in listed] == list(range(1, answer.payment.version + 1))
     rows = listed[version - 1 :]
-    assert [(row.reason, row.actor, row.cause_id) for row in rows] == [(reason, "payment", request.request_id) for reason in reasons]
-    assert [row.operation_id for row in rows] == [answer.payment.operations[-1].operation_id] * len(reasons)
+    assert [(row.reason, row.actor, row.cause_id) for row in rows] == [
+        (reason, "payment", request.request_id) for reason in reasons
+    ]
+    assert [row.operation_id for row in rows] == [answer.payment.operations[-1].operation_id] * len(
+        reasons
+    )
     names = payment_pb2.PaymentOperationKind.Name
     assert {names(row.operation_kind) for row in rows} == {f"PAYMENT_OPERATION_KIND_{kind}"}
     requested = payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED
     done = payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED
     assert [row.operation_outcome for row in rows] == [requested, done][-len(reasons) :]
-    assert (rows[0].claimed_actor, rows[0].note) == (ACTOR if claimed else "", NOTE if noted else "")
+    assert (rows[0].claimed_actor, rows[0].note) == (
+        ACTOR if claimed else "",
+        NOTE if noted else "",
+    )
     assert (rows[0].HasField("claimed_actor"), rows[0].HasField("note")) == (claimed, noted)
     others = [row for row in listed if row is not rows[0]]
     assert not any(row.HasField("claimed_actor") or row.HasField("note") for row in others)
 
     for event in (new for new in await events(world) if new not in before):
-        assert (event.reason, event.actor, event.cause_id) == (reasons[-1], "payment", request.request_id)
+        assert (event.reason, event.actor, event.cause_id) == (
+            reasons[-1],
+            "payment",
+            request.request_id,
+        )
         assert not event.HasField("claimed_actor")
         assert NOTE not in str(event)
 
 
-async def test_event_of_a_call_alone_has_its_claimed_actor(payments: Payments, world: World) -> None:
+async def test_event_of_a_call_alone_has_its_claimed_actor(
+    payments: Payments, world: World
+) -> None:
     """The event of a call that needs no processor has the call's claimed actor."""
     order = world.orders.place(pounds(0))
     request = create_payment(order, note=NOTE)
@@ -160,7 +179,9 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
 async def test_retry_with_another_actor_changes_nothing(payments: Payments, world: World) -> None:
     """A retry with another claimed actor is a repeat; with another note it is refused."""
     its = await pay(payments, create_payment(await world.order()))
-    request = api.RefundPaymentRequest(request_id=str(uuid4()), payment_id=its.payment_id, note=NOTE)
+    request = api.RefundPaymentRequest(
+        request_id=str(uuid4()), payment_id=its.payment_id, note=NOTE
+    )
     await payments.RefundPayment(request, timeout=5, metadata=METADATA)
     first = await transitions(payments, its.payment_id)
     await payments.RefundPayment(request, timeout=5, metadata=[("ordermesh-actor", "staff:other")])
@@ -199,7 +220,10 @@ async def test_note_beyond_its_bounds_is_refused(payments: Payments, note: str) 
 async def test_transitions_are_listed_in_pages(payments: Payments, world: World) -> None:
     """Oldest first, each once over all pages; an unknown payment is PAYMENT_NOT_FOUND."""
     its = await pay(payments, create_payment(await world.order(), manual_capture=True))
-    await ask(payments.VoidPayment, api.VoidPaymentRequest(request_id=str(uuid4()), payment_id=its.payment_id))
+    await ask(
+        payments.VoidPayment,
+        api.VoidPaymentRequest(request_id=str(uuid4()), payment_id=its.payment_id),
+    )
     request = api.ListPaymentTransitionsRequest(payment_id=its.payment_id, page_size=3)
     first = await ask(payments.ListPaymentTransitions, request)
     request.page_token = first.next_page_token
@@ -217,7 +241,10 @@ async def test_transitions_are_listed_in_pages(payments: Payments, world: World)
     unknown = str(uuid4())
     with pytest.raises(NotFound) as refused:
         await transitions(payments, unknown)
-    assert (refused.value.reason, refused.value.metadata) == ("PAYMENT_NOT_FOUND", {"payment_id": unknown})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "PAYMENT_NOT_FOUND",
+        {"payment_id": unknown},
+    )
 
 
 async def test_transitions_behind_any_place_are_none(payments: Payments, world: World) -> None:
@@ -246,7 +273,11 @@ async def check_bounds(method: Any, request_type: Any, field: str, made: list[An
     assert await listed(update_time_before=just_after) == [0, 1]
     token = (await ask(method, request_type(update_time_from=bound, page_size=1))).next_page_token
     assert token
-    others: list[dict[str, Any]] = [{}, {"update_time_from": just_after}, {"update_time_before": bound}]
+    others: list[dict[str, Any]] = [
+        {},
+        {"update_time_from": just_after},
+        {"update_time_before": bound},
+    ]
     for other in others:
         with pytest.raises(Invalid) as refused:
             await listed(page_token=token, page_size=1, **other)
@@ -255,14 +286,19 @@ async def check_bounds(method: Any, request_type: Any, field: str, made: list[An
 
 async def test_payments_are_listed_by_update_time(payments: Payments, world: World) -> None:
     """By when a payment last changed: not by when it was created, and bounded at both ends."""
-    made = [await pay(payments, create_payment(await world.order(), manual_capture=True)) for _ in range(3)]
+    made = [
+        await pay(payments, create_payment(await world.order(), manual_capture=True))
+        for _ in range(3)
+    ]
     late = made.pop(0)
     taking = api.CapturePaymentRequest(request_id=str(uuid4()), payment_id=late.payment_id)
     made.append((await ask(payments.CapturePayment, taking)).payment)
     await check_bounds(payments.ListPayments, api.ListPaymentsRequest, "payments", made)
 
 
-async def test_refunds_are_listed_by_update_time(payments: Payments, world: World, sandbox: Sandbox) -> None:
+async def test_refunds_are_listed_by_update_time(
+    payments: Payments, world: World, sandbox: Sandbox
+) -> None:
     """By when a refund was settled, or else asked for: one that is settled last comes last."""
     tokens = ("tok_refund_late", "tok_ok", "tok_refund_declined_late")
     paid = [await pay(payments, create_payment(await world.order(), token)) for token in tokens]

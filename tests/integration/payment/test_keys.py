@@ -1,4 +1,6 @@
-"""The stored idempotency keys: they are in databases of running systems, so they stay as they are."""
+"""The stored idempotency keys: they are in databases of running systems, so they stay as they
+are.
+"""
 
 import hashlib
 from datetime import UTC, datetime

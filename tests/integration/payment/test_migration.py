@@ -19,7 +19,10 @@ from tests.yesterday import rows, upgraded
 DEAD, KEPT, HELD = UUID(int=20), UUID(int=21), UUID(int=22)
 BEFORE = (
     f"insert into accounts values ('{ORDER}', 2, 1, 'confirmed', 4250, 'GBP')",
-    f"insert into payments values ('{PAYMENT}', '{ORDER}', 1, 1, 'captured', 'GBP', 4250, 4250, 4250, 0, 'sandbox', null, 2, now(), now())",
+    (
+        f"insert into payments values ('{PAYMENT}', '{ORDER}', 1, 1, 'captured', 'GBP', 4250, 4250,"
+        " 4250, 0, 'sandbox', null, 2, now(), now())"
+    ),
     f"""
     insert into operations values
     ('{OPERATION}', '{PAYMENT}', 'charge', 4250, 'succeeded', 'create:1', now(), null, 0, 'sbx_{OPERATION.hex}', null, now())
@@ -33,7 +36,8 @@ BEFORE = (
     values ('{OPERATION}', 'charge', 'succeeded', 'tok_ok', 4250, false)
     """,
 )
-# An order that died before there were refunds: its first attempt had set money aside, its second was captured.
+# An order that died before there were refunds: its first attempt had set money aside, its second
+# was captured.
 FOR_NOBODY = (
     f"insert into accounts values ('{DEAD}', 5, 2, 'failed', 900, 'GBP')",
     f"""
@@ -62,13 +66,20 @@ MEANWHILE = (
 
 
 def prepared(url: str) -> None:
-    """A database with yesterday's rows, brought up to date while a replica of yesterday's still writes."""
-    with upgraded(url, "payment_svc", rows(*BEFORE, *FOR_NOBODY)) as engine, engine.begin() as connection:
+    """A database with yesterday's rows, brought up to date while a replica of yesterday's still
+    writes.
+    """
+    with (
+        upgraded(url, "payment_svc", rows(*BEFORE, *FOR_NOBODY)) as engine,
+        engine.begin() as connection,
+    ):
         rows(*MEANWHILE)(connection)
 
 
 async def test_yesterdays_money_can_go_back(fresh_database: FreshDatabase) -> None:
-    """A payment captured before there were refunds is as it was; its order dies, and the refund is stored, and done by the sandbox."""
+    """A payment captured before there were refunds is as it was; its order dies, and the refund
+    is stored, and done by the sandbox.
+    """
     url = fresh_database()
     prepared(url)
     engine = connect(url)
@@ -82,32 +93,64 @@ async def test_yesterdays_money_can_go_back(fresh_database: FreshDatabase) -> No
             ]
             before = Account(known.order, tuple(p for p in known.payments if p.id == PAYMENT))
             dead = decide(before, note(3, version=3, status=OrderStatus.CANCELLED), LATER)
-            await store.save_accounts(connection, {ORDER: before}, {ORDER: dead.record}, dead.history[:0])
+            await store.save_accounts(
+                connection, {ORDER: before}, {ORDER: dead.record}, dead.history[:0]
+            )
         [asked] = [o for o in dead.record.payments[0].operations if o.kind is Kind.REFUND]
         assert (asked.amount, asked.outcome) == (4_250, Outcome.REQUESTED)
         assert dead.record.payments[0].charge
-        answer = await Sandbox(Ledger(engine), bytes(32)).refund(asked.id, dead.record.payments[0].charge, asked.amount)
+        answer = await Sandbox(Ledger(engine), bytes(32)).refund(
+            asked.id, dead.record.payments[0].charge, asked.amount
+        )
         assert isinstance(answer, Succeeded)
     finally:
         await engine.dispose()
 
 
-async def test_what_yesterday_kept_for_a_dead_order_goes_back(fresh_database: FreshDatabase) -> None:
-    """No event tells of it again: the migration asks for it, once, due when yesterday's replicas are gone; the next news adds nothing."""
+async def test_what_yesterday_kept_for_a_dead_order_goes_back(
+    fresh_database: FreshDatabase,
+) -> None:
+    """No event tells of it again: the migration asks for it, once, due when yesterday's replicas
+    are gone; the next news adds nothing.
+    """
     url = fresh_database()
     prepared(url)
     engine = connect(url)
     try:
         async with engine.connect() as connection:
             found = await store.find_account(connection, DEAD)
-            told = (await connection.execute(text(f"select version, reason from history where payment_id in ('{HELD}', '{KEPT}')"))).all()
+            told = (
+                await connection.execute(
+                    text(
+                        f"select version, reason from history where payment_id in ('{HELD}',"
+                        f" '{KEPT}')"
+                    )
+                )
+            ).all()
     finally:
         await engine.dispose()
     assert found
-    assert {(p.id, p.refund_pending, p.version) for p in found.payments} == {(HELD, 0, 3), (KEPT, 900, 3)}
-    asked = [(o.kind, o.amount, o.outcome, o.cause_id) for p in found.payments for o in p.operations if o.cause is Cause.ORDER]
-    assert asked == [(Kind.REFUND, 900, Outcome.REQUESTED, "version:5"), (Kind.VOID, 900, Outcome.REQUESTED, "version:5")]
-    assert all(o.ask_time > o.request_time for p in found.payments for o in p.operations if o.ask_time)
+    assert {(p.id, p.refund_pending, p.version) for p in found.payments} == {
+        (HELD, 0, 3),
+        (KEPT, 900, 3),
+    }
+    asked = [
+        (o.kind, o.amount, o.outcome, o.cause_id)
+        for p in found.payments
+        for o in p.operations
+        if o.cause is Cause.ORDER
+    ]
+    assert asked == [
+        (Kind.REFUND, 900, Outcome.REQUESTED, "version:5"),
+        (Kind.VOID, 900, Outcome.REQUESTED, "version:5"),
+    ]
+    assert all(
+        o.ask_time > o.request_time for p in found.payments for o in p.operations if o.ask_time
+    )
     assert sorted(tuple(row) for row in told) == [(3, "REFUND_REQUESTED"), (3, "VOID_REQUESTED")]
-    again = note(6, id=DEAD, version=6, attempt=2, status=OrderStatus.FAILED, total=Money(900, "GBP"))
-    assert [p.operations for p in decide(found, again, LATER).record.payments] == [p.operations for p in found.payments]
+    again = note(
+        6, id=DEAD, version=6, attempt=2, status=OrderStatus.FAILED, total=Money(900, "GBP")
+    )
+    assert [p.operations for p in decide(found, again, LATER).record.payments] == [
+        p.operations for p in found.payments
+    ]

@@ -1,4 +1,6 @@
-"""What is charged and captured is what the order service answers now; what the order costs less later is refunded, once."""
+"""What is charged and captured is what the order service answers now; what the order costs less
+later is refunded, once.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -30,7 +32,8 @@ from tests.integration.payment.world import (
 )
 from tests.support import measured
 
-BEFORE, AFTER = 5_000, 3_000  # what the order costs, in pence, before units of it are cancelled and afterwards
+# what the order costs, in pence, before units of it are cancelled and afterwards
+BEFORE, AFTER = 5_000, 3_000
 
 
 async def placed(world: World) -> order_pb2.Order:
@@ -41,7 +44,9 @@ async def placed(world: World) -> order_pb2.Order:
 def cut(world: World, order: order_pb2.Order, pence: int = AFTER) -> order_pb2.Order:
     """CancelOrderItems is answered; its event is on its way."""
     total = pounds(*divmod(pence, 100))
-    return world.orders.place(total, order_id=order.order_id, version=world.orders.orders[order.order_id].version + 1)
+    return world.orders.place(
+        total, order_id=order.order_id, version=world.orders.orders[order.order_id].version + 1
+    )
 
 
 async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
@@ -60,23 +65,32 @@ async def capture(world: World, payment: Payment, expected: int | None = None) -
 
 
 async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]]:
-    """Captured - refunded, by the sandbox's own books, and what was refunded because the order costs less."""
+    """Captured - refunded, by the sandbox's own books, and what was refunded because the order
+    costs less.
+    """
     await world.operations.settle_due()
     charged, given = await world.books.charged(), await world.books.given_back()
     payment = await world.payment(order)
     left = charged["charge"] + charged["capture"] - given["refund"]
     assert left == payment.captured - payment.refunded
-    return left, [o.amount for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.ORDER]
+    return left, [
+        o.amount for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.ORDER
+    ]
 
 
 async def test_payment_after_a_cut_charges_what_is_left(world: World) -> None:
-    """Units are cancelled (order: 30.00), then CreatePayment at once: 30.00 are charged, for version 2. The event that comes
-    afterwards, the one of before that comes late, and both once more change nothing."""
+    """Units are cancelled (order: 30.00), then CreatePayment at once: 30.00 are charged, for
+    version 2. The event that comes afterwards, the one of before that comes late, and both once
+    more change nothing.
+    """
     order = await placed(world)
     less = cut(world, order)
     with pytest.raises(Refused) as other:
         await world.pay(create_payment(order, expected_amount=pounds(50)))
-    assert (other.value.reason, other.value.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "30.00 GBP")
+    assert (other.value.reason, other.value.metadata["expected"]) == (
+        "PAYMENT_AMOUNT_MISMATCH",
+        "30.00 GBP",
+    )
     payment = await world.pay(create_payment(order, expected_amount=pounds(30)))
     assert (payment.amount, payment.captured, payment.order_version) == (AFTER, AFTER, 2)
     await events_arrive(world, less, order, less, order)
@@ -84,7 +98,9 @@ async def test_payment_after_a_cut_charges_what_is_left(world: World) -> None:
 
 
 async def test_capture_after_a_cut_takes_what_is_left(world: World) -> None:
-    """50.00 are set aside and units are cancelled (order: 30.00): CapturePayment at once takes 30.00, for version 2."""
+    """50.00 are set aside and units are cancelled (order: 30.00): CapturePayment at once takes
+    30.00, for version 2.
+    """
     order = await placed(world)
     payment = await world.pay(create_payment(order, manual_capture=True))
     assert (payment.authorized, payment.order_version) == (BEFORE, 1)
@@ -96,14 +112,19 @@ async def test_capture_after_a_cut_takes_what_is_left(world: World) -> None:
 
 
 async def test_expected_amount_of_a_capture_is_a_precondition(world: World) -> None:
-    """Another amount than the order costs now captures nothing; neither is a part of it captured."""
+    """Another amount than the order costs now captures nothing; neither is a part of it
+    captured.
+    """
     order = await placed(world)
     payment = await world.pay(create_payment(order, manual_capture=True))
     cut(world, order)
     for wrong in (BEFORE, 1_000):
         with pytest.raises(Refused) as refused:
             await capture(world, payment, wrong)
-        assert (refused.value.reason, refused.value.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "30.00 GBP")
+        assert (refused.value.reason, refused.value.metadata["expected"]) == (
+            "PAYMENT_AMOUNT_MISMATCH",
+            "30.00 GBP",
+        )
     assert await world.books.charged() == {}
     assert (await capture(world, payment, AFTER)).captured == AFTER
 
@@ -117,14 +138,20 @@ async def test_cancelled_order_is_neither_charged_nor_captured(world: World) -> 
     for call in (world.pay(create_payment(order)), capture(world, payment)):
         with pytest.raises(Refused) as refused:
             await call
-        assert (refused.value.reason, refused.value.metadata["status"]) == ("ORDER_NOT_PAYABLE", "cancelled")
+        assert (refused.value.reason, refused.value.metadata["status"]) == (
+            "ORDER_NOT_PAYABLE",
+            "cancelled",
+        )
     assert await world.books.charged() == {}
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_cut_during_the_charge_is_refunded_once(world: World, replica: Replica, sandbox: Sandbox, lost: bool) -> None:
-    """Units are cancelled while the processor is asked, and its answer may be lost: 20.00 go back, once, however often and in
-    whichever order the events arrive."""
+async def test_cut_during_the_charge_is_refunded_once(
+    world: World, replica: Replica, sandbox: Sandbox, lost: bool
+) -> None:
+    """Units are cancelled while the processor is asked, and its answer may be lost: 20.00 go
+    back, once, however often and in whichever order the events arrive.
+    """
     order = await placed(world)
 
     async def reply(request: Authorization, question: Awaitable[Answer]) -> Answer:
@@ -149,8 +176,9 @@ async def test_cut_during_the_charge_is_refunded_once(world: World, replica: Rep
 
 
 async def test_order_service_away_is_replaced_by_the_copy(world: World) -> None:
-    """The last event says 50.00: that is charged, and counted. The cut that nobody could tell of is refunded once it arrives,
-    twice and before an older one; the same holds of a capture."""
+    """The last event says 50.00: that is charged, and counted. The cut that nobody could tell of
+    is refunded once it arrives, twice and before an older one; the same holds of a capture.
+    """
     counted = measured("payment_order_copies_total")
     order, another = await placed(world), await placed(world)
     payment = await world.pay(create_payment(another, manual_capture=True))
@@ -172,7 +200,9 @@ async def test_order_service_away_is_replaced_by_the_copy(world: World) -> None:
 
 
 async def test_each_cut_is_refunded_by_its_own_version(world: World) -> None:
-    """Charged for version 2: version 3 gives its own difference back, once, and so does version 4."""
+    """Charged for version 2: version 3 gives its own difference back, once, and so does version
+    4.
+    """
     order = await placed(world)
     cut(world, order, 4_500)
     payment = await world.pay(create_payment(order))
@@ -184,7 +214,9 @@ async def test_each_cut_is_refunded_by_its_own_version(world: World) -> None:
 
 
 async def test_silent_order_service_leaves_the_caller_time(world: World) -> None:
-    """It never answers: a caller with four seconds left waits for one, and is paid for by the copy."""
+    """It never answers: a caller with four seconds left waits for one, and is paid for by the
+    copy.
+    """
     order = await placed(world)
     world.orders.gate.clear()
     with deadline.within(4.0):
@@ -194,14 +226,18 @@ async def test_silent_order_service_leaves_the_caller_time(world: World) -> None
 
 
 async def test_orders_are_asked_for_in_sets(world: World) -> None:
-    """Forty orders, and one that there is not, are asked for while a call is under way: one call for all of them, one more without
-    the one that there is not, which alone is refused."""
+    """Forty orders, and one that there is not, are asked for while a call is under way: one call
+    for all of them, one more without the one that there is not, which alone is refused.
+    """
     first, *others = [world.orders.place(pounds(10)) for _ in range(41)]
     get = world.operations.orders.get
     world.orders.gate.clear()
     calls = [asyncio.ensure_future(get(UUID(first.order_id)))]
     await world.orders.reached.wait()
-    calls += [asyncio.ensure_future(get(order_id)) for order_id in (uuid7(), *(UUID(o.order_id) for o in others))]
+    calls += [
+        asyncio.ensure_future(get(order_id))
+        for order_id in (uuid7(), *(UUID(o.order_id) for o in others))
+    ]
     await asyncio.sleep(0)
     world.orders.gate.set()
     told = await asyncio.gather(*calls, return_exceptions=True)
@@ -210,17 +246,23 @@ async def test_orders_are_asked_for_in_sets(world: World) -> None:
 
 
 async def test_payments_at_once_charge_each_order(world: World) -> None:
-    """Twenty payments at once, and one for an order that there is not: each charges its own order, and that one alone is refused."""
+    """Twenty payments at once, and one for an order that there is not: each charges its own
+    order, and that one alone is refused.
+    """
     orders = [world.orders.place(pounds(number)) for number in range(1, 21)]
     nobodys = order_pb2.Order(order_id=str(uuid7()))
     calls: list[Awaitable[Any]] = [world.pay(create_payment(order)) for order in (nobodys, *orders)]
     refused, *told = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(refused, NotFound)
-    assert [payment.captured for payment in told if isinstance(payment, Payment)] == [n * 100 for n in range(1, 21)]
+    assert [payment.captured for payment in told if isinstance(payment, Payment)] == [
+        n * 100 for n in range(1, 21)
+    ]
 
 
 async def test_answer_is_never_older_than_its_question(world: World) -> None:
-    """A call is under way with the order's old total; a payment that begins meanwhile waits for a call of its own."""
+    """A call is under way with the order's old total; a payment that begins meanwhile waits for
+    a call of its own.
+    """
     order = await placed(world)
     world.orders.gate.clear()
     first = asyncio.ensure_future(world.pay(create_payment(order)))
@@ -247,7 +289,9 @@ async def test_caller_who_goes_away_takes_nobodys_answer(world: World) -> None:
 
 
 async def test_repeat_of_a_payment_asks_for_no_total(world: World, replica: Replica) -> None:
-    """The decision was made by the first call: its repeat answers the payment as it stands, with the order service away."""
+    """The decision was made by the first call: its repeat answers the payment as it stands, with
+    the order service away.
+    """
     order = await placed(world)
     request = create_payment(order)
     first = await world.pay(request)

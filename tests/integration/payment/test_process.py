@@ -1,4 +1,6 @@
-"""The service as a process of its own, killed at its worst moments: nothing is charged twice, and nothing paid is forgotten."""
+"""The service as a process of its own, killed at its worst moments: nothing is charged twice,
+and nothing paid is forgotten.
+"""
 
 import signal
 import sys
@@ -34,10 +36,12 @@ from tests.integration.payment.world import (
 from tests.support import Eventually, reachable_folder
 
 Start = Callable[..., Child]
-# So long after it was asked for, an operation is looked up by the service itself. PATIENT: not within a test, so that it is the caller's
-# repeat that goes on; otherwise the service may find first that the processor never had the request, and give the try up.
+# So long after it was asked for, an operation is looked up by the service itself. PATIENT: not
+# within a test, so that it is the caller's repeat that goes on; otherwise the service may find
+# first that the processor never had the request, and give the try up.
 QUICK, PATIENT = "0.3", "60"
-# Where the processor's answers are counted: the worker does not ask about a charge that a slow machine is still waiting for.
+# Where the processor's answers are counted: the worker does not ask about a charge that a slow
+# machine is still waiting for.
 UNHURRIED = "2"
 
 
@@ -48,7 +52,9 @@ def port() -> int:
 
 
 @pytest.fixture
-async def start(payment_url: str, nats_url: str, orders: FakeOrders, port: int) -> AsyncIterator[Start]:
+async def start(
+    payment_url: str, nats_url: str, orders: FakeOrders, port: int
+) -> AsyncIterator[Start]:
     """Starts the service as a process that dies at a crash point, or lives ("")."""
     async with order_service(orders) as order_address:
         with ExitStack() as stack:
@@ -66,7 +72,11 @@ async def start(payment_url: str, nats_url: str, orders: FakeOrders, port: int) 
             def begin(crash_at: str, settle_after_s: str = QUICK) -> Child:
                 command = [sys.executable, "-m", "payment_svc"]
                 crash = {"CRASH_AT": crash_at} if crash_at else {}
-                child = Child(command, log=folder / "log", environment=environment | crash | {"SETTLE_AFTER_S": settle_after_s})
+                child = Child(
+                    command,
+                    log=folder / "log",
+                    environment=environment | crash | {"SETTLE_AFTER_S": settle_after_s},
+                )
                 stack.callback(child.kill)
                 return child
 
@@ -98,8 +108,10 @@ async def test_a_process_that_is_killed_charges_once_and_tells_once(
     broker: Broker,
     eventually: Eventually,
 ) -> None:
-    """kill -9 at each point of a payment; another process takes over, with a storefront that repeats its call or one that gave up: in the
-    end the order is paid by one charge, and the world has one event."""
+    """kill -9 at each point of a payment; another process takes over, with a storefront that
+    repeats its call or one that gave up: in the end the order is paid by one charge, and the
+    world has one event.
+    """
     settle_after_s = PATIENT if repeated else QUICK
     doomed = start(point, settle_after_s)
     request = create_payment(orders.place(pounds(42, 50)))
@@ -153,8 +165,10 @@ async def test_a_process_that_is_killed_refunds_once_and_tells_once(
     broker: Broker,
     eventually: Eventually,
 ) -> None:
-    """kill -9 at each point of a refund, which somebody asked for, once or until he is answered, or which the order's death requires:
-    another process takes over, and in the end the money went back once, and the world has one event of it."""
+    """kill -9 at each point of a refund, which somebody asked for, once or until he is answered,
+    or which the order's death requires: another process takes over, and in the end the money
+    went back once, and the world has one event of it.
+    """
     doomed = start(point, UNHURRIED if point.startswith("provider.answered") else QUICK)
     order = orders.place(pounds(42, 50))
     request = create_payment(order)
@@ -167,7 +181,9 @@ async def test_a_process_that_is_killed_refunds_once_and_tells_once(
 
     await eventually(paid, timeout_s=60)
     if asked == "by the order's death":
-        dead = orders.place(order.total_amount, order_id=order.order_id, status="CANCELLED", version=2)
+        dead = orders.place(
+            order.total_amount, order_id=order.order_id, status="CANCELLED", version=2
+        )
         await publish(broker, status_changed(dead), order.order_id)
     else:
         with suppress(Failure):  # it is killed on the way
@@ -180,7 +196,9 @@ async def test_a_process_that_is_killed_refunds_once_and_tells_once(
         try:
             if asked == "again":
                 await ask(payments.RefundPayment, refund)
-            page = await ask(payments.ListRefunds, api.ListRefundsRequest(order_id=order.order_id), timeout_s=2)
+            page = await ask(
+                payments.ListRefunds, api.ListRefundsRequest(order_id=order.order_id), timeout_s=2
+            )
         except Failure:
             return False
         return [each.status for each in page.refunds] == [payment_pb2.REFUND_STATUS_COMPLETED]

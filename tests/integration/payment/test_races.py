@@ -1,4 +1,6 @@
-"""Never charged twice, never lost: calls, repeats, webhooks and the settling worker against each other, and answers that get lost."""
+"""Never charged twice, never lost: calls, repeats, webhooks and the settling worker against each
+other, and answers that get lost.
+"""
 
 import asyncio
 import hashlib
@@ -39,7 +41,9 @@ Reply = Callable[[Authorization, Awaitable[Answer]], Awaitable[Answer]]
 
 @dataclass
 class Line:
-    """The line to the sandbox, with a test's hand on it: `reply` decides when and whether the processor's answer gets through."""
+    """The line to the sandbox, with a test's hand on it: `reply` decides when and whether the
+    processor's answer gets through.
+    """
 
     sandbox: Sandbox
     reply: Reply
@@ -66,17 +70,25 @@ async def the_payment(world: World, order_id: str) -> Payment:
     return payment
 
 
-def body_of(sandbox: Sandbox, operation_id: UUID, code: str | None = None) -> tuple[bytes, dict[str, str]]:
+def body_of(
+    sandbox: Sandbox, operation_id: UUID, code: str | None = None
+) -> tuple[bytes, dict[str, str]]:
     """The webhook that the sandbox would send about an operation."""
     state = "declined" if code else "succeeded"
-    return sandbox.webhook(Entry(operation_id, "charge", state, None, None, 4250, code, final=False), datetime.now(UTC))
+    return sandbox.webhook(
+        Entry(operation_id, "charge", state, None, None, 4250, code, final=False), datetime.now(UTC)
+    )
 
 
 # --- calls against each other
 
 
-async def test_the_same_request_twenty_times_at_once_is_one_charge(world: World, replica: Replica) -> None:
-    """Over two replicas: one payment, one operation at the processor, one event, and twenty times the same answer."""
+async def test_the_same_request_twenty_times_at_once_is_one_charge(
+    world: World, replica: Replica
+) -> None:
+    """Over two replicas: one payment, one operation at the processor, one event, and twenty
+    times the same answer.
+    """
     request = create_payment(await world.order(), "tok_slow")
     replicas = (replica(), replica())
     told = await asyncio.gather(*(world.pay(request, replicas[n % 2]) for n in range(20)))
@@ -87,29 +99,43 @@ async def test_the_same_request_twenty_times_at_once_is_one_charge(world: World,
 
 
 async def test_ten_buyers_of_one_order_at_once_pay_once(world: World, replica: Replica) -> None:
-    """Different requests, before anybody has heard of the order: one wins, the others learn which payment there is."""
+    """Different requests, before anybody has heard of the order: one wins, the others learn
+    which payment there is.
+    """
     order = world.orders.place(pounds(42, 50))
     replicas = (replica(), replica())
     told = await outcomes(*(world.pay(create_payment(order), replicas[n % 2]) for n in range(10)))
     [won] = [payment for payment in told if isinstance(payment, Payment)]
     lost = [failure for failure in told if isinstance(failure, Failure)]
-    assert [(type(f), f.reason, f.metadata["payment_id"]) for f in lost] == [(Exists, "PAYMENT_ALREADY_EXISTS", str(won.id))] * 9
+    assert [(type(f), f.reason, f.metadata["payment_id"]) for f in lost] == [
+        (Exists, "PAYMENT_ALREADY_EXISTS", str(won.id))
+    ] * 9
     assert await world.books.charged() == {"charge": 4250}
 
 
 async def test_the_event_and_the_call_at_once_open_one_account(world: World) -> None:
     """Twenty orders, each heard of and paid at the same moment: each is charged once."""
     orders = [world.orders.place(pounds(1)) for _ in range(20)]
-    told = await outcomes(*(world.pay(create_payment(order)) for order in orders), *(world.hear(order) for order in orders))  # type: ignore[arg-type]  # hearing answers nothing
+    calls = (world.pay(create_payment(order)) for order in orders)
+    events = (world.hear(order) for order in orders)
+    told = await outcomes(*calls, *events)  # type: ignore[arg-type]
     assert Counter(type(each).__name__ for each in told) == {"Payment": 20, "NoneType": 20}
     assert await world.books.charged() == {"charge": 20 * 100}
 
 
-async def test_an_account_never_goes_back_to_what_the_order_was_before(world: World, replica: Replica) -> None:
-    """Two versions of an order heard at the same moment by two replicas: the later one stands, whoever wrote last."""
+async def test_an_account_never_goes_back_to_what_the_order_was_before(
+    world: World, replica: Replica
+) -> None:
+    """Two versions of an order heard at the same moment by two replicas: the later one stands,
+    whoever wrote last.
+    """
     consumers = (world, replace(world, operations=replica()))
     orders = [await world.order() for _ in range(20)]
-    versions = [world.orders.place(pounds(42, 50), order_id=o.order_id, version=v) for o in orders for v in (3, 2)]
+    versions = [
+        world.orders.place(pounds(42, 50), order_id=o.order_id, version=v)
+        for o in orders
+        for v in (3, 2)
+    ]
     await asyncio.gather(*(consumers[order.version % 2].hear(order) for order in versions))
     assert [(await world.account(order.order_id)).order.version for order in orders] == [3] * 20
 
@@ -128,9 +154,15 @@ async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
     assert len(await world.books.events()) == 1
 
 
-async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however_often_he_asks(world: World) -> None:
-    """Several ask at once, and each again with his own request_id: nobody is answered as if it were done."""
-    authorized = await world.pay(create_payment(await world.order(), "tok_capture_declined", manual_capture=True))
+async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however_often_he_asks(
+    world: World,
+) -> None:
+    """Several ask at once, and each again with his own request_id: nobody is answered as if it
+    were done.
+    """
+    authorized = await world.pay(
+        create_payment(await world.order(), "tok_capture_declined", manual_capture=True)
+    )
 
     async def capture(number: int) -> Payment:
         envelope = asking(CaptureRequest, f"capture:{number}", authorized)
@@ -138,7 +170,10 @@ async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however
 
     first = await outcomes(*(capture(n) for n in range(5)))
     again = await outcomes(*(capture(n) for n in range(5)))
-    assert {failure.reason for failure in (*first, *again) if isinstance(failure, Failure)} <= {"PAYMENT_DECLINED", "CONTENTION"}
+    assert {failure.reason for failure in (*first, *again) if isinstance(failure, Failure)} <= {
+        "PAYMENT_DECLINED",
+        "CONTENTION",
+    }
     assert not [payment for payment in (*first, *again) if isinstance(payment, Payment)]
 
 
@@ -146,7 +181,9 @@ async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however
 
 
 async def test_a_charge_whose_answer_was_lost_is_found_by_the_worker(world: World) -> None:
-    """Unknown: the caller is told so, nobody else may pay meanwhile; the worker asks with the same key, and the world is told."""
+    """Unknown: the caller is told so, nobody else may pay meanwhile; the worker asks with the
+    same key, and the world is told.
+    """
     order = await world.order()
     with pytest.raises(Deferred) as unknown:
         await world.pay(create_payment(order, "tok_timeout_charged"))
@@ -157,15 +194,20 @@ async def test_a_charge_whose_answer_was_lost_is_found_by_the_worker(world: Worl
     with pytest.raises(Exists):
         await world.pay(create_payment(order))
 
-    await world.operations.settle_due()  # due at once: an answer that was lost does not wait for its turn
+    # due at once: an answer that was lost does not wait for its turn
+    await world.operations.settle_due()
     payment = await the_payment(world, order.order_id)
     assert (payment.status, payment.captured, payment.version) == (Status.CAPTURED, 4250, 3)
     assert await world.books.charged() == {"charge": 4250}
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
 
-async def test_an_answer_is_waited_for_so_long_and_no_longer(world: World, replica: Replica, memory: AsyncEngine) -> None:
-    """A processor that just is silent: the caller is answered before his own patience ends, and the worker takes it from there."""
+async def test_an_answer_is_waited_for_so_long_and_no_longer(
+    world: World, replica: Replica, memory: AsyncEngine
+) -> None:
+    """A processor that just is silent: the caller is answered before his own patience ends, and
+    the worker takes it from there.
+    """
     order = await world.order()
     silent = replica(Sandbox(Ledger(memory), WEBHOOK_KEY), answer_timeout_s=0.2)
     with pytest.raises(Deferred) as unknown:
@@ -173,14 +215,17 @@ async def test_an_answer_is_waited_for_so_long_and_no_longer(world: World, repli
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     patient = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
     another = create_payment(await world.order(), "tok_timeout_not_charged")
-    with deadline.within(1.0), pytest.raises(Deferred) as unknown:  # half of it is kept for writing it down
+    # half of it is kept for writing it down
+    with deadline.within(1.0), pytest.raises(Deferred) as unknown:
         await asyncio.wait_for(world.pay(another, patient), 5)
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.UNKNOWN
 
 
 async def test_a_charge_whose_answer_was_lost_is_found_by_the_repeat(world: World) -> None:
-    """The same request_id asks the processor with the same key, and gets the answer that was lost."""
+    """The same request_id asks the processor with the same key, and gets the answer that was
+    lost.
+    """
     request = create_payment(await world.order(), "tok_timeout_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
@@ -190,19 +235,25 @@ async def test_a_charge_whose_answer_was_lost_is_found_by_the_repeat(world: Worl
     assert len(await world.books.events()) == 1
 
 
-async def test_the_repeat_and_the_worker_at_once_settle_once(world: World, replica: Replica) -> None:
+async def test_the_repeat_and_the_worker_at_once_settle_once(
+    world: World, replica: Replica
+) -> None:
     """Whoever of them asks first: one charge, one event, one change of status."""
     request = create_payment(await world.order(), "tok_timeout_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
     replicas = (replica(), replica())
-    told = await asyncio.gather(*(world.pay(request) for _ in range(5)), *(r.settle_due() for r in replicas))
+    told = await asyncio.gather(
+        *(world.pay(request) for _ in range(5)), *(r.settle_due() for r in replicas)
+    )
     assert {payment.status for payment in told[:5] if payment} == {Status.CAPTURED}
     assert await world.books.charged() == {"charge": 4250}
     assert len(await world.books.events()) == 1
 
 
-async def test_of_several_workers_one_asks(world: World, replica: Replica, sandbox: Sandbox) -> None:
+async def test_of_several_workers_one_asks(
+    world: World, replica: Replica, sandbox: Sandbox
+) -> None:
     """Ten payments with lost answers, three replicas: the processor is asked once about each."""
     asked: Counter[UUID] = Counter()
 
@@ -213,7 +264,9 @@ async def test_of_several_workers_one_asks(world: World, replica: Replica, sandb
             return await self.sandbox.lookup(key)
 
     orders = [await world.order() for _ in range(10)]
-    told = await outcomes(*(world.pay(create_payment(order, "tok_timeout_charged")) for order in orders))
+    told = await outcomes(
+        *(world.pay(create_payment(order, "tok_timeout_charged")) for order in orders)
+    )
     assert {getattr(failure, "reason", None) for failure in told} == {"PAYMENT_OUTCOME_UNKNOWN"}
     workers = [replica(Counting(sandbox, through)) for _ in range(3)]
     await asyncio.gather(*(worker.settle_due() for worker in workers))
@@ -221,8 +274,12 @@ async def test_of_several_workers_one_asks(world: World, replica: Replica, sandb
     assert len(await world.books.events()) == 10
 
 
-async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(world: World) -> None:
-    """The worker waits a while, then closes the door: the try ends without having cost one, and a late arrival charges nothing."""
+async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(
+    world: World,
+) -> None:
+    """The worker waits a while, then closes the door: the try ends without having cost one, and
+    a late arrival charges nothing.
+    """
     order = await world.order()
     request = create_payment(order, "tok_timeout_not_charged")
     with pytest.raises(Deferred):
@@ -234,7 +291,10 @@ async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(
     assert (payment.status, payment.decline_code) == (Status.DECLINED, NOT_PROCESSED)
     with pytest.raises(Refused) as repeated:
         await world.pay(request)
-    assert repeated.value.metadata.items() >= {"decline_code": NOT_PROCESSED, "retryable": "true"}.items()
+    assert (
+        repeated.value.metadata.items()
+        >= {"decline_code": NOT_PROCESSED, "retryable": "true"}.items()
+    )
     assert not await world.books.charged()
     assert (await world.pay(create_payment(order))).status is Status.CAPTURED
 
@@ -256,7 +316,9 @@ async def test_the_worker_asks_ever_more_slowly(world: World) -> None:
 
 
 async def test_a_processor_that_is_away_leaves_the_try_open(world: World) -> None:
-    """It never took the request: the caller is told to come back, the repeat succeeds, and nothing was declined."""
+    """It never took the request: the caller is told to come back, the repeat succeeds, and
+    nothing was declined.
+    """
     request = create_payment(await world.order(), "tok_unavailable_once")
     with pytest.raises(Deferred) as away:
         await world.pay(request)
@@ -280,9 +342,12 @@ async def test_a_capture_whose_answer_was_lost_is_asked_for_again(world: World) 
 async def test_a_caller_who_hangs_up_leaves_nothing_behind(
     world: World, replica: Replica, memory: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Cancelled while the processor works: the intent stands, and the worker finds out what came of it."""
+    """Cancelled while the processor works: the intent stands, and the worker finds out what came
+    of it.
+    """
     order = await world.order()
-    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY, slow_s=30.0))  # it works for as long as this test takes
+    # it works for as long as this test takes
+    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY, slow_s=30.0))
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow"), slower))
     await eventually(world.books.calls)
     call.cancel()
@@ -297,9 +362,15 @@ async def test_a_caller_who_hangs_up_leaves_nothing_behind(
     assert charged == payment.captured
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["before the processor was asked", "after it answered"])
-async def test_a_crash_between_intent_and_result_loses_nothing(answered: bool, world: World, replica: Replica, sandbox: Sandbox) -> None:
-    """Whatever the processor has done, it is done once, booked and told: by the repeat where there is one, else by the worker."""
+@pytest.mark.parametrize(
+    "answered", [False, True], ids=["before the processor was asked", "after it answered"]
+)
+async def test_a_crash_between_intent_and_result_loses_nothing(
+    answered: bool, world: World, replica: Replica, sandbox: Sandbox
+) -> None:
+    """Whatever the processor has done, it is done once, booked and told: by the repeat where
+    there is one, else by the worker.
+    """
 
     class Crash(BaseException):
         """The end of the process, as far as this call is concerned."""
@@ -326,11 +397,15 @@ async def test_a_crash_between_intent_and_result_loses_nothing(answered: bool, w
 
 
 async def test_what_is_settled_for_a_dead_order_is_booked(world: World) -> None:
-    """The order was cancelled while the processor was asked: the money is there, the record says so, for its attempt."""
+    """The order was cancelled while the processor was asked: the money is there, the record says
+    so, for its attempt.
+    """
     order = await world.order()
     with pytest.raises(Deferred):
         await world.pay(create_payment(order, "tok_timeout_charged"))
-    await world.hear(world.orders.place(pounds(42, 50), order_id=order.order_id, status="CANCELLED", version=2))
+    await world.hear(
+        world.orders.place(pounds(42, 50), order_id=order.order_id, status="CANCELLED", version=2)
+    )
     await settle(world)
     assert (await the_payment(world, order.order_id)).captured == 4250
     [event] = await world.books.events()
@@ -340,27 +415,39 @@ async def test_what_is_settled_for_a_dead_order_is_booked(world: World) -> None:
 # --- webhooks
 
 
-async def test_a_late_success_comes_by_webhook(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
-    """The call answers pending; the sandbox's webhook captures it; the repeat of the call shows it; told once."""
+async def test_a_late_success_comes_by_webhook(
+    world: World, sandbox: Sandbox, eventually: Eventually
+) -> None:
+    """The call answers pending; the sandbox's webhook captures it; the repeat of the call shows
+    it; told once.
+    """
     request = create_payment(await world.order(), "tok_ok_late")
     assert (await world.pay(request)).status is Status.PENDING
 
     async def captured() -> bool:
-        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        await sandbox.work(
+            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+        )
         return (await world.pay(request)).status is Status.CAPTURED
 
     await eventually(captured)
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
 
-async def test_a_late_decline_comes_by_webhook(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
-    """From then on the repeat of the call answers with the decline, and the order may be paid by another try."""
+async def test_a_late_decline_comes_by_webhook(
+    world: World, sandbox: Sandbox, eventually: Eventually
+) -> None:
+    """From then on the repeat of the call answers with the decline, and the order may be paid by
+    another try.
+    """
     order = await world.order()
     request = create_payment(order, "tok_declined_late")
     await world.pay(request)
 
     async def declined() -> bool:
-        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        await sandbox.work(
+            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+        )
         return (await the_payment(world, order.order_id)).status is Status.DECLINED
 
     await eventually(declined)
@@ -370,7 +457,9 @@ async def test_a_late_decline_comes_by_webhook(world: World, sandbox: Sandbox, e
     assert (await world.pay(create_payment(order))).try_number == 2
 
 
-async def test_a_webhook_that_never_comes_is_asked_for(world: World, eventually: Eventually, sandbox: Sandbox) -> None:
+async def test_a_webhook_that_never_comes_is_asked_for(
+    world: World, eventually: Eventually, sandbox: Sandbox
+) -> None:
     """The worker looks up what is pending: a lost webhook delays, and loses nothing."""
     order = await world.order()
     await world.pay(create_payment(order, "tok_ok_late"))
@@ -384,13 +473,19 @@ async def test_a_webhook_that_never_comes_is_asked_for(world: World, eventually:
     assert len(await world.books.events()) == 1
 
 
-async def test_a_webhook_faster_than_the_answer_is_believed(world: World, replica: Replica, sandbox: Sandbox) -> None:
-    """It comes while the call still waits: it settles the payment, and the answer that follows changes nothing."""
+async def test_a_webhook_faster_than_the_answer_is_believed(
+    world: World, replica: Replica, sandbox: Sandbox
+) -> None:
+    """It comes while the call still waits: it settles the payment, and the answer that follows
+    changes nothing.
+    """
     seen: list[Payment] = []
 
     async def late(request: Authorization, question: Awaitable[Answer]) -> Answer:
         answer = await question
-        seen.append(await world.operations.ingest_webhook("sandbox", *body_of(sandbox, request.key)))
+        seen.append(
+            await world.operations.ingest_webhook("sandbox", *body_of(sandbox, request.key))
+        )
         return answer
 
     payment = await world.pay(create_payment(await world.order()), replica(Line(sandbox, late)))
@@ -399,7 +494,9 @@ async def test_a_webhook_faster_than_the_answer_is_believed(world: World, replic
     assert len(await world.books.events()) == 1
 
 
-async def test_a_webhook_while_the_answer_gets_lost_answers_the_call(world: World, replica: Replica, sandbox: Sandbox) -> None:
+async def test_a_webhook_while_the_answer_gets_lost_answers_the_call(
+    world: World, replica: Replica, sandbox: Sandbox
+) -> None:
     """Where the webhook has told meanwhile, the caller is not told that nobody knows."""
 
     async def lost(request: Authorization, question: Awaitable[Answer]) -> Answer:
@@ -412,19 +509,27 @@ async def test_a_webhook_while_the_answer_gets_lost_answers_the_call(world: Worl
 
 
 async def test_webhooks_may_come_twice_late_and_all_at_once(world: World, sandbox: Sandbox) -> None:
-    """The same event twenty times, and again under another id, over a payment that is captured long since: nothing changes."""
+    """The same event twenty times, and again under another id, over a payment that is captured
+    long since: nothing changes.
+    """
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
     body, headers = body_of(sandbox, payment.operations[0].id)
-    told = await asyncio.gather(*(world.operations.ingest_webhook("sandbox", body, headers) for _ in range(20)))
+    told = await asyncio.gather(
+        *(world.operations.ingest_webhook("sandbox", body, headers) for _ in range(20))
+    )
     other = webhooks.sign(WEBHOOK_KEY, "evt_other", datetime.now(UTC), body)
     told.append(await world.operations.ingest_webhook("sandbox", body, other))
     assert set(map(str, told)) == {str(payment)}
     assert await world.books.dump() == before
 
 
-async def test_a_report_that_is_written_anew_is_the_same_report(world: World, sandbox: Sandbox) -> None:
-    """The processor sends the same event again, in other bytes that say the same: it is taken, and changes nothing."""
+async def test_a_report_that_is_written_anew_is_the_same_report(
+    world: World, sandbox: Sandbox
+) -> None:
+    """The processor sends the same event again, in other bytes that say the same: it is taken,
+    and changes nothing.
+    """
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
     first = await world.operations.ingest_webhook("sandbox", body, headers)
@@ -437,7 +542,9 @@ async def test_a_report_that_is_written_anew_is_the_same_report(world: World, sa
 
 
 async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbox) -> None:
-    """Unsigned, of an unknown processor, about an unknown operation: each by its name, and nothing changes."""
+    """Unsigned, of an unknown processor, about an unknown operation: each by its name, and
+    nothing changes.
+    """
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
     operation = payment.operations[0].id
@@ -454,8 +561,10 @@ async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbo
 
 
 async def test_declined_then_signed_success_is_stored(world: World, sandbox: Sandbox) -> None:
-    """A declined charge, then a signed webhook that says it succeeded, which comes twice: taken, stored once with the SHA-256 of its
-    body, counted once, logged once; no money is booked. Resolved, it is counted as open no longer."""
+    """A declined charge, then a signed webhook that says it succeeded, which comes twice: taken,
+    stored once with the SHA-256 of its body, counted once, logged once; no money is booked.
+    Resolved, it is counted as open no longer.
+    """
     order = await world.order()
     with pytest.raises(Refused):
         await world.pay(create_payment(order, "tok_declined_insufficient_funds"))
@@ -473,7 +582,11 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     )
     assert (taken.status, taken.captured) == (Status.DECLINED, 0)
     assert measured("processor_contradictions_total", processor="sandbox") - counted == 1
-    seen = [line["operation_id"] for line in log if line["event"] == "a processor contradicts what it said before"]
+    seen = [
+        line["operation_id"]
+        for line in log
+        if line["event"] == "a processor contradicts what it said before"
+    ]
     assert seen == [str(taken.operations[0].id)]
     await world.operations.measure()
     assert measured("processor_contradictions_open") == 1
@@ -487,12 +600,16 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     await world.operations.resolve_contradiction(resolving)
     await world.operations.measure()
     assert measured("processor_contradictions_open") == 0
-    assert await the_payment(world, order.order_id) == await world.operations.get_payment(payment.id)
+    assert await the_payment(world, order.order_id) == await world.operations.get_payment(
+        payment.id
+    )
     assert [type(event) for event in await world.books.events()] == []
 
 
 async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox: Sandbox) -> None:
-    """The event id came before with another report: REQUEST_ID_REUSED each time, and the second report is stored once."""
+    """The event id came before with another report: REQUEST_ID_REUSED each time, and the second
+    report is stored once.
+    """
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
     await world.operations.ingest_webhook("sandbox", body, headers)
@@ -503,11 +620,15 @@ async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox:
             await world.operations.ingest_webhook("sandbox", against, reused)
         assert refused.value.reason == "REQUEST_ID_REUSED"
     its = await world.operations.get_payment(payment.id)
-    assert [c.payload_digest for c in its.operations[0].contradictions] == [hashlib.sha256(against).digest()]
+    assert [c.payload_digest for c in its.operations[0].contradictions] == [
+        hashlib.sha256(against).digest()
+    ]
     assert (its.status, its.version) == (Status.CAPTURED, payment.version + 1)
 
 
-async def test_a_final_decline_by_webhook_is_told_once(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_final_decline_by_webhook_is_told_once(
+    world: World, sandbox: Sandbox, eventually: Eventually
+) -> None:
     """Two declines by call, the third by webhook, which comes twice: one PaymentFailed."""
     order = await world.order()
     for _ in range(2):
@@ -516,12 +637,16 @@ async def test_a_final_decline_by_webhook_is_told_once(world: World, sandbox: Sa
     await world.pay(create_payment(order, "tok_declined_late"))
 
     async def failed() -> bool:
-        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        await sandbox.work(
+            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+        )
         return bool(await world.books.events())
 
     await eventually(failed)
     operation = (await world.account(order.order_id)).payments[-1].operations[0]
-    await world.operations.ingest_webhook("sandbox", *body_of(sandbox, operation.id, "insufficient_funds"))
+    await world.operations.ingest_webhook(
+        "sandbox", *body_of(sandbox, operation.id, "insufficient_funds")
+    )
     assert [type(event) for event in await world.books.events()] == [PaymentFailed]
 
 

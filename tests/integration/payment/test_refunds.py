@@ -1,5 +1,6 @@
-"""Money goes back once, and never more than came: refunds against each other, orders that die around their payments, answers that get
-lost, on a real PostgreSQL and over the sandbox's own books.
+"""Money goes back once, and never more than came: refunds against each other, orders that die
+around their payments, answers that get lost, on a real PostgreSQL and over the sandbox's own
+books.
 """
 
 import asyncio
@@ -11,7 +12,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.order.v1 import order_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, RefundCompleted, RefundFailed
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    RefundCompleted,
+    RefundFailed,
+)
 from prometheus_client import REGISTRY
 
 from chassis.envelope import Envelope
@@ -37,7 +42,14 @@ from tests.support import Eventually, measured
 TOTAL = 4250  # what world.order() costs
 
 
-async def refund(world: World, payment: Payment, minor: int | None = None, *, at: Operations | None = None, request: str = "") -> Refund:
+async def refund(
+    world: World,
+    payment: Payment,
+    minor: int | None = None,
+    *,
+    at: Operations | None = None,
+    request: str = "",
+) -> Refund:
     """RefundPayment without the transport."""
     amount = Money(minor, "GBP") if minor else None
     envelope = refunding(payment, request, amount=amount)
@@ -51,7 +63,14 @@ def refunding(payment: Payment, request: str, **fields: Any) -> Envelope[RefundR
     return asking(RefundRequest, f"refund:{request_id}", payment, cause=request_id, **fields)
 
 
-async def refund_return(world: World, payment: Payment, return_id: str, *, at: Operations | None = None, request: str = "") -> Refund:
+async def refund_return(
+    world: World,
+    payment: Payment,
+    return_id: str,
+    *,
+    at: Operations | None = None,
+    request: str = "",
+) -> Refund:
     """Another try for the return, by RefundPayment without the transport."""
     envelope = refunding(payment, request, amount=None, return_id=return_id)
     _, made = await (at or world.operations).refund_payment(envelope)
@@ -64,40 +83,63 @@ async def settle(world: World, *, at: Operations | None = None) -> None:
     await (at or world.operations).settle_due()
 
 
-async def paid(world: World, token: str = "tok_ok", **fields: Any) -> tuple[order_pb2.Order, Payment]:
+async def paid(
+    world: World, token: str = "tok_ok", **fields: Any
+) -> tuple[order_pb2.Order, Payment]:
     order = await world.order()
     return order, await world.pay(create_payment(order, token, **fields))
 
 
 async def balanced(world: World, order: order_pb2.Order) -> tuple[Status, int, int, int]:
-    """Where the one payment of the order stands; the sandbox's books and its history agree with it."""
+    """Where the one payment of the order stands; the sandbox's books and its history agree with
+    it.
+    """
     its = await world.payment(order)
     charged, given = await world.books.charged(), await world.books.given_back()
     assert (charged["charge"] + charged["capture"], given["refund"]) == (its.captured, its.refunded)
     settled = [event for event in await world.books.events() if isinstance(event, RefundCompleted)]
-    assert sum(event.refund.amount.units * 100 + event.refund.amount.nanos // 10_000_000 for event in settled) == its.refunded
+    assert (
+        sum(
+            event.refund.amount.units * 100 + event.refund.amount.nanos // 10_000_000
+            for event in settled
+        )
+        == its.refunded
+    )
     return its.status, its.captured, its.refunded, its.refund_pending
 
 
-def webhook(sandbox: Sandbox, operation_id: UUID, code: str | None = None) -> tuple[bytes, dict[str, str]]:
+def webhook(
+    sandbox: Sandbox, operation_id: UUID, code: str | None = None
+) -> tuple[bytes, dict[str, str]]:
     """The webhook that the sandbox would send about a refund."""
     state = "declined" if code else "succeeded"
-    return sandbox.webhook(Entry(operation_id, "refund", state, None, None, TOTAL, code, final=False), datetime.now(UTC))
+    return sandbox.webhook(
+        Entry(operation_id, "refund", state, None, None, TOTAL, code, final=False),
+        datetime.now(UTC),
+    )
 
 
 # --- refund x refund
 
 
-async def test_refunds_at_once_never_exceed_what_was_captured(world: World, replica: Replica) -> None:
-    """Twenty requests of 10.00 against 42.50, over two replicas: four are done, the others are told what was left; the sandbox, which
-    counts by itself, has refused none of them."""
+async def test_refunds_at_once_never_exceed_what_was_captured(
+    world: World, replica: Replica
+) -> None:
+    """Twenty requests of 10.00 against 42.50, over two replicas: four are done, the others are
+    told what was left; the sandbox, which counts by itself, has refused none of them.
+    """
     order, payment = await paid(world)
     replicas = (replica(), replica())
-    told = await asyncio.gather(*(refund(world, payment, 1_000, at=replicas[n % 2]) for n in range(20)), return_exceptions=True)
+    told = await asyncio.gather(
+        *(refund(world, payment, 1_000, at=replicas[n % 2]) for n in range(20)),
+        return_exceptions=True,
+    )
     done = [each for each in told if isinstance(each, Refund)]
     lost = [each for each in told if isinstance(each, Failure)]
     assert [each.outcome for each in done] == [Outcome.SUCCEEDED] * 4
-    assert {(type(f), f.reason, f.metadata["refundable"]) for f in lost} == {(Refused, "REFUND_EXCEEDS_CAPTURE", "2.50 GBP")}
+    assert {(type(f), f.reason, f.metadata["refundable"]) for f in lost} == {
+        (Refused, "REFUND_EXCEEDS_CAPTURE", "2.50 GBP")
+    }
     assert len(lost) == 16
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 4_000, 0)
 
@@ -106,28 +148,44 @@ async def test_whole_refunds_at_once_are_one(world: World, replica: Replica) -> 
     """Ten times "all that is left", each with its own request_id: one gets it."""
     order, payment = await paid(world)
     replicas = (replica(), replica())
-    told = await asyncio.gather(*(refund(world, payment, at=replicas[n % 2]) for n in range(10)), return_exceptions=True)
-    assert Counter(getattr(each, "reason", "done") for each in told) == {"done": 1, "REFUND_EXCEEDS_CAPTURE": 9}
+    told = await asyncio.gather(
+        *(refund(world, payment, at=replicas[n % 2]) for n in range(10)), return_exceptions=True
+    )
+    assert Counter(getattr(each, "reason", "done") for each in told) == {
+        "done": 1,
+        "REFUND_EXCEEDS_CAPTURE": 9,
+    }
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
 
 
 async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: Replica) -> None:
-    """One request_id, over two replicas and once more after its claim was swept: one refund, one event, the same answer."""
+    """One request_id, over two replicas and once more after its claim was swept: one refund, one
+    event, the same answer.
+    """
     order, payment = await paid(world)
     replicas, request = (replica(), replica()), str(uuid4())
-    told = await asyncio.gather(*(refund(world, payment, 1_000, at=replicas[n % 2], request=request) for n in range(10)))
+    told = await asyncio.gather(
+        *(refund(world, payment, 1_000, at=replicas[n % 2], request=request) for n in range(10))
+    )
     await world.books.forget_claims()
     told.append(await refund(world, payment, 1_000, request=request))
     assert {(each.id, each.outcome) for each in told} == {(told[0].id, Outcome.SUCCEEDED)}
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 1_000, 0)
-    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed, RefundCompleted]
+    assert [type(event) for event in await world.books.events()] == [
+        PaymentConfirmed,
+        RefundCompleted,
+    ]
 
 
-async def test_a_refund_by_request_and_the_orders_death_at_once_share_the_money(world: World) -> None:
+async def test_a_refund_by_request_and_the_orders_death_at_once_share_the_money(
+    world: World,
+) -> None:
     """In whichever order they come: all goes back, once, and the ceiling holds."""
     for _ in range(5):
         order, payment = await paid(world)
-        await asyncio.gather(refund(world, payment, 1_000), world.dies(order), return_exceptions=True)
+        await asyncio.gather(
+            refund(world, payment, 1_000), world.dies(order), return_exceptions=True
+        )
         await settle(world)
         its = await world.payment(order)
         assert (its.status, its.refunded, its.refund_pending) == (Status.REFUNDED, TOTAL, 0)
@@ -138,33 +196,50 @@ async def test_a_refund_by_request_and_the_orders_death_at_once_share_the_money(
 
 
 async def test_dead_orders_expired_authorization_is_voided(world: World) -> None:
-    """The order is cancelled, and the processor answers the void with authorization_expired: no authorisation is left to void."""
+    """The order is cancelled, and the processor answers the void with authorization_expired: no
+    authorisation is left to void.
+    """
     order, _ = await paid(world, "tok_void_declined", manual_capture=True)
     await world.dies(order)
     await settle(world)
     payment = await world.payment(order)
-    assert (payment.status, payment.operations[1].failure_code) == (Status.VOIDED, "authorization_expired")
+    assert (payment.status, payment.operations[1].failure_code) == (
+        Status.VOIDED,
+        "authorization_expired",
+    )
     assert await balanced(world, order) == (Status.VOIDED, 0, 0, 0)
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
 async def test_captured_before_the_death(world: World, status: str) -> None:
-    """Refunded once, told once, whichever event of the death comes, and however often the worker looks."""
+    """Refunded once, told once, whichever event of the death comes, and however often the worker
+    looks.
+    """
     order, _ = await paid(world)
     await world.dies(order, status)
     assert (await world.payment(order)).refund_pending == TOTAL
     await world.operations.settle_due()  # due at once
-    await world.hear(world.orders.place(pounds(42, 50), order_id=order.order_id, status=status, version=2))
+    await world.hear(
+        world.orders.place(pounds(42, 50), order_id=order.order_id, status=status, version=2)
+    )
     await settle(world)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     [confirmed, completed] = await world.books.events()
     assert isinstance(confirmed, PaymentConfirmed)
     assert isinstance(completed, RefundCompleted)
-    assert (completed.refunded_amount, completed.captured_amount, completed.refund.amount) == (pounds(42, 50),) * 3
-    assert (completed.refund.cause_id, completed.refund.attempt, completed.refund.order_id) == ("version:2", 1, order.order_id)
+    assert (completed.refunded_amount, completed.captured_amount, completed.refund.amount) == (
+        pounds(42, 50),
+    ) * 3
+    assert (completed.refund.cause_id, completed.refund.attempt, completed.refund.order_id) == (
+        "version:2",
+        1,
+        order.order_id,
+    )
 
 
-async def test_the_order_dies_while_the_charge_is_in_flight(world: World, eventually: Eventually) -> None:
+async def test_the_order_dies_while_the_charge_is_in_flight(
+    world: World, eventually: Eventually
+) -> None:
     """The call is answered with what it has charged, and all of it goes back."""
     order = await world.order()
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow")))
@@ -176,8 +251,12 @@ async def test_the_order_dies_while_the_charge_is_in_flight(world: World, eventu
 
 
 @pytest.mark.parametrize("by_webhook", [False, True])
-async def test_the_order_dies_while_the_outcome_is_unknown(world: World, sandbox: Sandbox, by_webhook: bool) -> None:
-    """Settled first, by the worker or by a webhook (twice), then refunded; asked for once more it charges nothing."""
+async def test_the_order_dies_while_the_outcome_is_unknown(
+    world: World, sandbox: Sandbox, by_webhook: bool
+) -> None:
+    """Settled first, by the worker or by a webhook (twice), then refunded; asked for once more
+    it charges nothing.
+    """
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged")
     with pytest.raises(Deferred):
@@ -186,7 +265,10 @@ async def test_the_order_dies_while_the_outcome_is_unknown(world: World, sandbox
     assert (await world.payment(order)).refund_pending == 0
     if by_webhook:
         [asked] = (await world.payment(order)).operations
-        its = sandbox.webhook(Entry(asked.id, "charge", "succeeded", None, None, TOTAL, None, final=False), datetime.now(UTC))
+        its = sandbox.webhook(
+            Entry(asked.id, "charge", "succeeded", None, None, TOTAL, None, final=False),
+            datetime.now(UTC),
+        )
         for _ in range(2):
             await world.operations.ingest_webhook("sandbox", *its)
     for _ in range(3):
@@ -196,24 +278,37 @@ async def test_the_order_dies_while_the_outcome_is_unknown(world: World, sandbox
 
 
 async def test_payment_and_death_at_the_same_moment(world: World, replica: Replica) -> None:
-    """Twenty orders, each paid and cancelled at once, by two replicas: each is refused and uncharged, or charged and refunded."""
-    orders, other = [await world.order() for _ in range(20)], World(replica(), world.orders, world.books)
+    """Twenty orders, each paid and cancelled at once, by two replicas: each is refused and
+    uncharged, or charged and refunded.
+    """
+    orders, other = (
+        [await world.order() for _ in range(20)],
+        World(replica(), world.orders, world.books),
+    )
     calls = [world.pay(create_payment(order)) for order in orders]
     await asyncio.gather(*calls, *(other.dies(order) for order in orders), return_exceptions=True)
     for _ in range(2):
         await settle(world)
     payments = [p for order in orders for p in (await world.account(order.order_id)).payments]
     assert {(p.status, p.refunded) for p in payments} <= {(Status.REFUNDED, TOTAL)}
-    assert (await world.books.charged())["charge"] == (await world.books.given_back())["refund"] == TOTAL * len(payments)
+    assert (
+        (await world.books.charged())["charge"]
+        == (await world.books.given_back())["refund"]
+        == TOTAL * len(payments)
+    )
 
 
-async def test_a_decline_for_a_dead_order_gives_nothing_back(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_decline_for_a_dead_order_gives_nothing_back(
+    world: World, sandbox: Sandbox, eventually: Eventually
+) -> None:
     """The card said no after the order had died: nothing was taken, and nothing is given."""
     order, _ = await paid(world, "tok_declined_late")
     await world.dies(order)
 
     async def declined() -> bool:
-        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        await sandbox.work(
+            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+        )
         return (await world.payment(order)).status is Status.DECLINED
 
     await eventually(declined)
@@ -222,9 +317,13 @@ async def test_a_decline_for_a_dead_order_gives_nothing_back(world: World, sandb
 
 
 async def test_money_of_an_earlier_attempt_goes_back_and_the_next_is_paid(world: World) -> None:
-    """Failed and retried: two charges, one of them refunded, though the failure itself was never heard of."""
+    """Failed and retried: two charges, one of them refunded, though the failure itself was never
+    heard of.
+    """
     order, first = await paid(world)
-    await world.hear(world.orders.place(pounds(42, 50), order_id=order.order_id, attempt=2, version=3))
+    await world.hear(
+        world.orders.place(pounds(42, 50), order_id=order.order_id, attempt=2, version=3)
+    )
     second = await world.pay(create_payment(order))
     await settle(world)
     known = {p.id: (p.status, p.refunded) for p in (await world.account(order.order_id)).payments}
@@ -237,13 +336,19 @@ async def test_money_of_an_earlier_attempt_goes_back_and_the_next_is_paid(world:
 
 @pytest.mark.parametrize("token", ["tok_ok", "tok_void_timeout"])
 async def test_an_authorisation_is_voided_when_the_order_dies(world: World, token: str) -> None:
-    """Also where the answer is lost: it is asked for again with the same key, and nothing is captured or refunded."""
+    """Also where the answer is lost: it is asked for again with the same key, and nothing is
+    captured or refunded.
+    """
     order, _ = await paid(world, token, manual_capture=True)
     await world.dies(order)
     for _ in range(2):
         await settle(world)
     its = await world.payment(order)
-    assert (its.status, its.captured, its.operations[-1].outcome) == (Status.VOIDED, 0, Outcome.SUCCEEDED)
+    assert (its.status, its.captured, its.operations[-1].outcome) == (
+        Status.VOIDED,
+        0,
+        Outcome.SUCCEEDED,
+    )
     assert await world.books.given_back() == {"void": TOTAL}
     assert await world.books.events() == []
 
@@ -258,7 +363,10 @@ async def test_a_capture_and_the_death_at_once_leave_nothing_with_us(world: Worl
         for _ in range(2):
             await settle(world)
         its = await world.payment(order)
-        assert (its.status, its.captured, its.refunded) in {(Status.VOIDED, 0, 0), (Status.REFUNDED, TOTAL, TOTAL)}
+        assert (its.status, its.captured, its.refunded) in {
+            (Status.VOIDED, 0, 0),
+            (Status.REFUNDED, TOTAL, TOTAL),
+        }
     charged, given = await world.books.charged(), await world.books.given_back()
     assert charged["capture"] == given["refund"]
     assert given["void"] + given["refund"] == 5 * TOTAL
@@ -271,7 +379,9 @@ async def test_a_void_by_hand_and_by_the_death_are_one(world: World) -> None:
     voids = [world.operations.void_payment(each) for each in envelopes]
     told = await asyncio.gather(world.dies(order), *voids, return_exceptions=True)
     await settle(world)
-    assert {getattr(each, "reason", None) or getattr(each, "status", None) for each in told[1:]} <= {Status.VOIDED, "ILLEGAL_TRANSITION"}
+    assert {
+        getattr(each, "reason", None) or getattr(each, "status", None) for each in told[1:]
+    } <= {Status.VOIDED, "ILLEGAL_TRANSITION"}
     assert await world.books.given_back() == {"void": TOTAL}
     assert [o.kind for o in (await world.payment(order)).operations] == [Kind.AUTHORIZE, Kind.VOID]
 
@@ -280,7 +390,9 @@ async def test_a_void_by_hand_and_by_the_death_are_one(world: World) -> None:
 
 
 async def test_a_return_is_refunded_once_under_the_ceiling(world: World) -> None:
-    """Its event twice, beside refunds by request: each return gets its worth or what is left; the last one gets nothing, and says so."""
+    """Its event twice, beside refunds by request: each return gets its worth or what is left;
+    the last one gets nothing, and says so.
+    """
     order, payment = await paid(world)
     await world.dies(order, "DELIVERED")
     await refund(world, payment, 1_000)
@@ -289,10 +401,20 @@ async def test_a_return_is_refunded_once_under_the_ceiling(world: World) -> None
         await world.inspected(event)
     await settle(world)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
-    made = [e.refund for e in await world.books.events() if isinstance(e, (RefundCompleted, RefundFailed)) and e.refund.cause_id]
-    by_return = {each.cause_id: (each.amount, each.failure_code) for each in made if each.cause == 2}
+    made = [
+        e.refund
+        for e in await world.books.events()
+        if isinstance(e, (RefundCompleted, RefundFailed)) and e.refund.cause_id
+    ]
+    by_return = {
+        each.cause_id: (each.amount, each.failure_code) for each in made if each.cause == 2
+    }
     ids = [event.order_return.return_id for event in returns]
-    assert by_return == {ids[0]: (pounds(20), ""), ids[1]: (pounds(12, 50), ""), ids[2]: (pounds(0), NOTHING_REFUNDABLE)}
+    assert by_return == {
+        ids[0]: (pounds(20), ""),
+        ids[1]: (pounds(12, 50), ""),
+        ids[2]: (pounds(0), NOTHING_REFUNDABLE),
+    }
 
 
 async def test_a_return_and_a_refund_by_request_at_once_share_the_money(world: World) -> None:
@@ -308,8 +430,12 @@ async def test_a_return_and_a_refund_by_request_at_once_share_the_money(world: W
     assert (await world.books.given_back())["refund"] <= 5 * TOTAL
 
 
-async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_once(world: World, replica: Replica) -> None:
-    """Ten tries at once, over two replicas: one gets it; the world hears of a failure, then of the refund."""
+async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_once(
+    world: World, replica: Replica
+) -> None:
+    """Ten tries at once, over two replicas: one gets it; the world hears of a failure, then of
+    the refund.
+    """
     order, payment = await paid(world, "tok_refund_declined_once")
     await world.dies(order, "DELIVERED")
     event = return_changed(order, pounds(20))
@@ -318,15 +444,27 @@ async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_o
     await settle(world)
     assert await balanced(world, order) == (Status.CAPTURED, TOTAL, 0, 0)
     replicas, requests = (replica(), replica()), [str(uuid4()) for _ in range(10)]
-    tries = (refund_return(world, payment, rma, at=replicas[n % 2], request=request) for n, request in enumerate(requests))
+    tries = (
+        refund_return(world, payment, rma, at=replicas[n % 2], request=request)
+        for n, request in enumerate(requests)
+    )
     told = await asyncio.gather(*tries, return_exceptions=True)
-    assert Counter(getattr(each, "reason", "done") for each in told) == {"done": 1, "ILLEGAL_TRANSITION": 9}
-    [(request, made)] = [(request, each) for request, each in zip(requests, told, strict=True) if isinstance(each, Refund)]
+    assert Counter(getattr(each, "reason", "done") for each in told) == {
+        "done": 1,
+        "ILLEGAL_TRANSITION": 9,
+    }
+    [(request, made)] = [
+        (request, each)
+        for request, each in zip(requests, told, strict=True)
+        if isinstance(each, Refund)
+    ]
     assert await refund_return(world, payment, rma, request=request) == made
     await world.inspected(event)
     await settle(world)
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 2_000, 0)
-    settled = [e for e in await world.books.events() if isinstance(e, (RefundCompleted, RefundFailed))]
+    settled = [
+        e for e in await world.books.events() if isinstance(e, (RefundCompleted, RefundFailed))
+    ]
     assert [(type(e), e.refund.return_id, e.refund.cause_id) for e in settled] == [
         (RefundFailed, rma, rma),
         (RefundCompleted, rma, f"{rma}:2"),
@@ -345,7 +483,9 @@ async def test_a_return_ahead_of_all_that_it_is_about_is_deferred(world: World) 
 
 
 async def test_a_refund_whose_answer_was_lost_is_asked_for_with_the_same_key(world: World) -> None:
-    """The caller is told that nobody knows; the money is held meanwhile; the repeat gets the answer that was lost."""
+    """The caller is told that nobody knows; the money is held meanwhile; the repeat gets the
+    answer that was lost.
+    """
     order, payment = await paid(world, "tok_refund_timeout")
     request = str(uuid4())
     with pytest.raises(Deferred) as unknown:
@@ -360,9 +500,15 @@ async def test_a_refund_whose_answer_was_lost_is_asked_for_with_the_same_key(wor
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 3_000, 0)
 
 
-@pytest.mark.parametrize("token", ["tok_refund_timeout", "tok_refund_lost", "tok_refund_unavailable_once"])
-async def test_the_worker_asks_again_for_what_a_dead_order_is_owed(world: World, replica: Replica, token: str) -> None:
-    """Whatever got lost, the request or the answer, of several workers one asks, with one key: refunded once."""
+@pytest.mark.parametrize(
+    "token", ["tok_refund_timeout", "tok_refund_lost", "tok_refund_unavailable_once"]
+)
+async def test_the_worker_asks_again_for_what_a_dead_order_is_owed(
+    world: World, replica: Replica, token: str
+) -> None:
+    """Whatever got lost, the request or the answer, of several workers one asks, with one key:
+    refunded once.
+    """
     order, _ = await paid(world, token)
     await world.dies(order)
     workers = (world.operations, replica(), replica())
@@ -380,13 +526,18 @@ async def test_the_worker_asks_again_for_what_a_dead_order_is_owed(world: World,
 
 
 async def test_a_refused_refund_is_told_and_not_asked_in_a_circle(world: World) -> None:
-    """By request: REFUND_FAILED, the same to the repeat. By the order's death: one RefundFailed, and nothing is asked of it again."""
+    """By request: REFUND_FAILED, the same to the repeat. By the order's death: one RefundFailed,
+    and nothing is asked of it again.
+    """
     order, payment = await paid(world, "tok_refund_declined")
     request = str(uuid4())
     for _ in range(2):
         with pytest.raises(Refused) as refused:
             await refund(world, payment, 1_000, request=request)
-        assert (refused.value.reason, refused.value.metadata["failure_code"]) == ("REFUND_FAILED", "card_closed")
+        assert (refused.value.reason, refused.value.metadata["failure_code"]) == (
+            "REFUND_FAILED",
+            "card_closed",
+        )
     await world.dies(order)
     calls = await world.books.calls()
     for _ in range(3):
@@ -394,21 +545,31 @@ async def test_a_refused_refund_is_told_and_not_asked_in_a_circle(world: World) 
     assert await world.books.calls() == calls + 1
     assert await balanced(world, order) == (Status.CAPTURED, TOTAL, 0, 0)
     failed = [event for event in await world.books.events() if isinstance(event, RefundFailed)]
-    assert [(event.refund.cause, event.refund.failure_code) for event in failed] == [(3, "card_closed"), (1, "card_closed")]
+    assert [(event.refund.cause, event.refund.failure_code) for event in failed] == [
+        (3, "card_closed"),
+        (1, "card_closed"),
+    ]
 
 
-@pytest.mark.parametrize(("token", "outcome"), [("tok_refund_late", Outcome.SUCCEEDED), ("tok_refund_declined_late", Outcome.FAILED)])
+@pytest.mark.parametrize(
+    ("token", "outcome"),
+    [("tok_refund_late", Outcome.SUCCEEDED), ("tok_refund_declined_late", Outcome.FAILED)],
+)
 async def test_a_late_refund_is_told_by_webhook(
     world: World, sandbox: Sandbox, eventually: Eventually, token: str, outcome: Outcome
 ) -> None:
-    """Pending at first, to caller and books; the webhook settles it; twice, and a look of the worker, change nothing more."""
+    """Pending at first, to caller and books; the webhook settles it; twice, and a look of the
+    worker, change nothing more.
+    """
     order, payment = await paid(world, token)
     made = await refund(world, payment)
     assert made.outcome is Outcome.REQUESTED
     assert (await world.payment(order)).refund_pending == TOTAL
 
     async def settled() -> bool:
-        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        await sandbox.work(
+            lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
+        )
         return (await world.payment(order)).refund_pending == 0
 
     await eventually(settled)
@@ -418,12 +579,20 @@ async def test_a_late_refund_is_told_by_webhook(
     await settle(world)
     assert await world.books.dump() == before
     assert (await world.payment(order)).operations[1].outcome is outcome
-    events = [event for event in await world.books.events() if isinstance(event, (RefundCompleted, RefundFailed))]
+    events = [
+        event
+        for event in await world.books.events()
+        if isinstance(event, (RefundCompleted, RefundFailed))
+    ]
     assert len(events) == 1
 
 
-async def test_a_webhook_that_never_comes_is_asked_for(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
-    """The worker asks for the refund again with its key: a lost webhook delays, and loses nothing."""
+async def test_a_webhook_that_never_comes_is_asked_for(
+    world: World, sandbox: Sandbox, eventually: Eventually
+) -> None:
+    """The worker asks for the refund again with its key: a lost webhook delays, and loses
+    nothing.
+    """
     order, _ = await paid(world, "tok_refund_late")
     await world.dies(order)
 
@@ -438,7 +607,9 @@ async def test_a_webhook_that_never_comes_is_asked_for(world: World, sandbox: Sa
 
 @dataclass
 class EarlyWebhook:
-    """The line to the sandbox, on which the webhook of a refund is faster than its answer, which then may get lost."""
+    """The line to the sandbox, on which the webhook of a refund is faster than its answer, which
+    then may get lost.
+    """
 
     sandbox: Sandbox
     world: World
@@ -456,17 +627,28 @@ class EarlyWebhook:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_a_webhook_faster_than_the_answer_is_believed(world: World, replica: Replica, sandbox: Sandbox, lost: bool) -> None:
-    """It settles the refund; the answer that follows, or gets lost, changes nothing, and the caller is told that it is done."""
+async def test_a_webhook_faster_than_the_answer_is_believed(
+    world: World, replica: Replica, sandbox: Sandbox, lost: bool
+) -> None:
+    """It settles the refund; the answer that follows, or gets lost, changes nothing, and the
+    caller is told that it is done.
+    """
     order, payment = await paid(world)
     made = await refund(world, payment, at=replica(EarlyWebhook(sandbox, world, lost)))
     assert made.outcome is Outcome.SUCCEEDED
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
-    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed, RefundCompleted]
+    assert [type(event) for event in await world.books.events()] == [
+        PaymentConfirmed,
+        RefundCompleted,
+    ]
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["before the processor was asked", "after it answered"])
-async def test_a_crash_between_intent_and_result_refunds_once(answered: bool, world: World, replica: Replica, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    "answered", [False, True], ids=["before the processor was asked", "after it answered"]
+)
+async def test_a_crash_between_intent_and_result_refunds_once(
+    answered: bool, world: World, replica: Replica, sandbox: Sandbox
+) -> None:
     """Whatever the processor has done, it is done once, booked and told, by the worker alone."""
 
     class Crash(BaseException):
@@ -489,7 +671,9 @@ async def test_a_crash_between_intent_and_result_refunds_once(answered: bool, wo
 
 
 async def test_what_a_write_has_requested_is_asked_for_right_after_it(world: World) -> None:
-    """`compensate` wakes by the death itself, without any time passing; and sleeps where there is nothing to do."""
+    """`compensate` wakes by the death itself, without any time passing; and sleeps where there
+    is nothing to do.
+    """
     order, _ = await paid(world)
     compensating = asyncio.create_task(world.operations.compensate())
     await world.dies(order)
@@ -499,8 +683,12 @@ async def test_what_a_write_has_requested_is_asked_for_right_after_it(world: Wor
         await asyncio.wait_for(world.operations.compensate(), 0.05)
 
 
-async def test_refunds_are_counted_once_and_what_is_open_is_shown(world: World, replica: Replica) -> None:
-    """By cause and outcome, whoever tells and however often; the gauges say how many wait and for how long."""
+async def test_refunds_are_counted_once_and_what_is_open_is_shown(
+    world: World, replica: Replica
+) -> None:
+    """By cause and outcome, whoever tells and however often; the gauges say how many wait and
+    for how long.
+    """
     operations = replica()
     _, payment = await paid(world, "tok_refund_late")
     before = counts(operations)
@@ -514,17 +702,30 @@ async def test_refunds_are_counted_once_and_what_is_open_is_shown(world: World, 
     for _ in range(3):
         await operations.ingest_webhook("sandbox", *webhook(sandbox, made.id))
     await operations.measure()
-    assert REGISTRY.get_sample_value("payment_refunds_open") == REGISTRY.get_sample_value("payment_refunds_open_seconds") == 0
+    assert (
+        REGISTRY.get_sample_value("payment_refunds_open")
+        == REGISTRY.get_sample_value("payment_refunds_open_seconds")
+        == 0
+    )
     assert counts(operations) - before == {"completed": 1}
 
 
 def counts(operations: Operations) -> Counter[str]:
     """Refunds by request so far, by outcome."""
-    return Counter({o: int(operations._refunds.labels(Cause.REQUEST, o)._value.get()) for o in ("completed", "failed")})
+    return Counter(
+        {
+            o: int(operations._refunds.labels(Cause.REQUEST, o)._value.get())
+            for o in ("completed", "failed")
+        }
+    )
 
 
-async def test_an_order_that_costs_nothing_once_its_authorisation_is_void_is_paid_by_itself(world: World) -> None:
-    """All that cost anything was cancelled before the capture: the void, and the payment that is not required, are stored in one write."""
+async def test_an_order_that_costs_nothing_once_its_authorisation_is_void_is_paid_by_itself(
+    world: World,
+) -> None:
+    """All that cost anything was cancelled before the capture: the void, and the payment that is
+    not required, are stored in one write.
+    """
     order, _ = await paid(world, manual_capture=True)
     await world.hear(world.orders.place(pounds(0), order_id=order.order_id, version=2))
     await settle(world)

@@ -1,4 +1,6 @@
-"""The payment service's methods, over a real channel, a real PostgreSQL and the sandbox processor."""
+"""The payment service's methods, over a real channel, a real PostgreSQL and the sandbox
+processor.
+"""
 
 import hashlib
 from datetime import UTC, datetime
@@ -7,7 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from google.type.money_pb2 import Money
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    PaymentFailed,
+    RefundCompleted,
+)
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from sqlalchemy import select
@@ -17,86 +23,152 @@ from chassis.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
 from payment_svc import tables
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
-from tests.integration.payment.world import Payments, World, create_payment, pay, pounds, refused, status_of
+from tests.integration.payment.world import (
+    Payments,
+    World,
+    create_payment,
+    pay,
+    pounds,
+    refused,
+    status_of,
+)
 
 
-async def capture(payments: Payments, payment: payment_pb2.Payment, **fields: Any) -> payment_pb2.Payment:
+async def capture(
+    payments: Payments, payment: payment_pb2.Payment, **fields: Any
+) -> payment_pb2.Payment:
     values: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
-    return (await ask(payments.CapturePayment, api.CapturePaymentRequest(**(values | fields)))).payment
+    return (
+        await ask(payments.CapturePayment, api.CapturePaymentRequest(**(values | fields)))
+    ).payment
 
 
 # --- paying
 
 
 async def test_an_order_is_paid_in_one_call(payments: Payments, world: World) -> None:
-    """The order's total is charged and captured, the payment reads back as it was answered, and the world is told once."""
+    """The order's total is charged and captured, the payment reads back as it was answered, and
+    the world is told once.
+    """
     order = await world.order(pounds(42, 50))
     payment = await pay(payments, create_payment(order, expected_amount=pounds(42, 50)))
-    assert (status_of(payment), payment.try_number, payment.version, payment.processor) == ("captured", 1, 2, "sandbox")
+    assert (status_of(payment), payment.try_number, payment.version, payment.processor) == (
+        "captured",
+        1,
+        2,
+        "sandbox",
+    )
     assert payment.amount == payment.authorized_amount == payment.captured_amount == pounds(42, 50)
-    assert (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=payment.payment_id))).payment == payment
+    assert (
+        await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=payment.payment_id))
+    ).payment == payment
     assert await world.books.charged() == {"charge": 4250}
     [event] = await world.books.events()
     assert isinstance(event, PaymentConfirmed)
-    assert (event.order_id, event.payment_id, event.attempt) == (order.order_id, payment.payment_id, 1)
+    assert (event.order_id, event.payment_id, event.attempt) == (
+        order.order_id,
+        payment.payment_id,
+        1,
+    )
     assert (event.captured_amount, event.not_required) == (pounds(42, 50), False)
     assert (payment.order_version, world.orders.asked) == (order.version, 1)
 
 
 @pytest.mark.parametrize(
-    "total", [Money(currency_code="JPY", units=980), Money(currency_code="KWD", units=1, nanos=125_000_000)], ids=["JPY", "KWD"]
+    "total",
+    [Money(currency_code="JPY", units=980), Money(currency_code="KWD", units=1, nanos=125_000_000)],
+    ids=["JPY", "KWD"],
 )
-async def test_any_currency_is_charged_in_its_own_minor_units(payments: Payments, world: World, total: Money) -> None:
-    """Yen have none, dinars three digits: what is captured is the order's total, to the last unit."""
+async def test_any_currency_is_charged_in_its_own_minor_units(
+    payments: Payments, world: World, total: Money
+) -> None:
+    """Yen have none, dinars three digits: what is captured is the order's total, to the last
+    unit.
+    """
     payment = await pay(payments, create_payment(await world.order(total)))
     assert payment.captured_amount == total
 
 
-async def test_a_call_that_overtakes_the_event_asks_the_order_service(payments: Payments, world: World) -> None:
-    """The storefront pays at once; the order's event comes later and changes nothing. An order that nobody knows is NOT_FOUND."""
+async def test_a_call_that_overtakes_the_event_asks_the_order_service(
+    payments: Payments, world: World
+) -> None:
+    """The storefront pays at once; the order's event comes later and changes nothing. An order
+    that nobody knows is NOT_FOUND.
+    """
     order = world.orders.place(pounds(10))
     payment = await pay(payments, create_payment(order))
-    assert (status_of(payment), payment.captured_amount, world.orders.asked) == ("captured", pounds(10), 1)
+    assert (status_of(payment), payment.captured_amount, world.orders.asked) == (
+        "captured",
+        pounds(10),
+        1,
+    )
     await world.hear(order)
     assert len(await world.books.events()) == 1
-    unknown = await refused(payments, create_payment(world.orders.place(pounds(1)), order_id=str(uuid4())))
+    unknown = await refused(
+        payments, create_payment(world.orders.place(pounds(1)), order_id=str(uuid4()))
+    )
     assert (type(unknown), unknown.reason) == (NotFound, "ORDER_NOT_FOUND")
 
 
-async def test_a_retried_order_is_paid_before_its_event_has_come(payments: Payments, world: World) -> None:
-    """The account knows the order as failed; the order service says that it is pending again: the new attempt is paid, for itself."""
+async def test_a_retried_order_is_paid_before_its_event_has_come(
+    payments: Payments, world: World
+) -> None:
+    """The account knows the order as failed; the order service says that it is pending again:
+    the new attempt is paid, for itself.
+    """
     order = await world.order(status="FAILED", version=3)
     world.orders.place(pounds(42, 50), order_id=order.order_id, attempt=2, version=4)
     assert (await pay(payments, create_payment(order))).attempt == 2
 
 
 @pytest.mark.parametrize("status", ["CONFIRMED", "CANCELLED", "FAILED", "DELIVERED"])
-async def test_only_a_pending_order_is_paid_for(payments: Payments, world: World, status: str) -> None:
+async def test_only_a_pending_order_is_paid_for(
+    payments: Payments, world: World, status: str
+) -> None:
     """A dead or finished order takes no money, and the answer says how it stands."""
     order = await world.order(status=status)
     failure = await refused(payments, create_payment(order))
-    assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ORDER_NOT_PAYABLE", status.lower())
+    assert (type(failure), failure.reason, failure.metadata["status"]) == (
+        Refused,
+        "ORDER_NOT_PAYABLE",
+        status.lower(),
+    )
     assert await world.books.processor_operations() == 0
 
 
-async def test_nobody_pays_another_amount_than_he_agreed_to(payments: Payments, world: World) -> None:
-    """What the customer saw must be the order's total; otherwise nothing is stored, and the same request may come corrected."""
+async def test_nobody_pays_another_amount_than_he_agreed_to(
+    payments: Payments, world: World
+) -> None:
+    """What the customer saw must be the order's total; otherwise nothing is stored, and the same
+    request may come corrected.
+    """
     order = await world.order(pounds(42, 50))
     failure = await refused(payments, create_payment(order, expected_amount=pounds(42)))
-    assert (failure.reason, failure.metadata) == ("PAYMENT_AMOUNT_MISMATCH", {"expected": "42.50 GBP"})
-    half_a_penny = await refused(payments, create_payment(order, expected_amount=Money(currency_code="GBP", nanos=5_000_000)))
+    assert (failure.reason, failure.metadata) == (
+        "PAYMENT_AMOUNT_MISMATCH",
+        {"expected": "42.50 GBP"},
+    )
+    half_a_penny = await refused(
+        payments, create_payment(order, expected_amount=Money(currency_code="GBP", nanos=5_000_000))
+    )
     assert [v.subject for v in half_a_penny.violations] == ["expected_amount"]
     assert status_of(await pay(payments, create_payment(order))) == "captured"
 
 
-async def test_the_same_request_is_the_same_payment_and_another_body_is_refused(payments: Payments, world: World) -> None:
-    """A repeat answers with the payment as it stands and asks nobody; the same request_id for something else is an error."""
+async def test_the_same_request_is_the_same_payment_and_another_body_is_refused(
+    payments: Payments, world: World
+) -> None:
+    """A repeat answers with the payment as it stands and asks nobody; the same request_id for
+    something else is an error.
+    """
     order, request_id = await world.order(), str(uuid4())
     request = create_payment(order, request_id=request_id)
     first = await pay(payments, request)
     assert await pay(payments, request) == first
     assert await world.books.calls() == 1
-    reused = await refused(payments, create_payment(order, "tok_declined_stolen", request_id=request_id))
+    reused = await refused(
+        payments, create_payment(order, "tok_declined_stolen", request_id=request_id)
+    )
     assert (type(reused), reused.reason) == (Invalid, "REQUEST_ID_REUSED")
 
 
@@ -109,7 +181,9 @@ async def test_a_repeat_after_years_charges_nothing(payments: Payments, world: W
     assert await world.books.charged() == {"charge": 4250}
 
 
-async def test_a_second_payment_for_the_attempt_is_refused_and_named(payments: Payments, world: World) -> None:
+async def test_a_second_payment_for_the_attempt_is_refused_and_named(
+    payments: Payments, world: World
+) -> None:
     """One live payment for each attempt, before and after the order has heard that it is paid."""
     order = await world.order()
     first = await pay(payments, create_payment(order))
@@ -122,16 +196,25 @@ async def test_a_second_payment_for_the_attempt_is_refused_and_named(payments: P
 
 
 async def test_a_free_order_is_paid_by_itself(payments: Payments, world: World) -> None:
-    """Hearing of it is enough; who calls all the same is answered with that payment, whichever came first; the world is told once."""
+    """Hearing of it is enough; who calls all the same is answered with that payment, whichever
+    came first; the world is told once.
+    """
     heard = await world.order(pounds(0))
     overtaking = world.orders.place(pounds(0))
     for order in (heard, overtaking):
         payment = await pay(payments, create_payment(order, "tok_declined_stolen"))
-        assert (status_of(payment), payment.processor, payment.captured_amount) == ("not_required", "", pounds(0))
+        assert (status_of(payment), payment.processor, payment.captured_amount) == (
+            "not_required",
+            "",
+            pounds(0),
+        )
         assert await pay(payments, create_payment(order)) == payment
     await world.hear(overtaking)
     events = await world.books.events()
-    assert [(e.order_id, e.not_required) for e in events] == [(heard.order_id, True), (overtaking.order_id, True)]
+    assert [(e.order_id, e.not_required) for e in events] == [
+        (heard.order_id, True),
+        (overtaking.order_id, True),
+    ]
     assert await world.books.processor_operations() == 0
 
 
@@ -139,13 +222,18 @@ async def test_a_free_order_is_paid_by_itself(payments: Payments, world: World) 
 
 
 async def test_a_declined_try_may_be_followed_by_another(payments: Payments, world: World) -> None:
-    """The decline says so and its repeat says the same; the order stays payable, and nobody is told before the end."""
+    """The decline says so and its repeat says the same; the order stays payable, and nobody is
+    told before the end.
+    """
     order, request_id = await world.order(), str(uuid4())
     declined = create_payment(order, "tok_declined_insufficient_funds", request_id=request_id)
     for _ in range(2):
         failure = await refused(payments, declined)
         assert (type(failure), failure.reason) == (Refused, "PAYMENT_DECLINED")
-        assert failure.metadata.items() >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
+        assert (
+            failure.metadata.items()
+            >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
+        )
     assert await world.books.calls() == 1
     assert await world.books.events() == []
     paid = await pay(payments, create_payment(order))
@@ -153,9 +241,16 @@ async def test_a_declined_try_may_be_followed_by_another(payments: Payments, wor
 
 
 async def test_the_third_decline_is_final(payments: Payments, world: World) -> None:
-    """After it the attempt has failed: the world is told once, and nothing more is charged for it."""
+    """After it the attempt has failed: the world is told once, and nothing more is charged for
+    it.
+    """
     order = await world.order()
-    retryable = [(await refused(payments, create_payment(order, "tok_declined_expired_card"))).metadata["retryable"] for _ in range(3)]
+    retryable = [
+        (await refused(payments, create_payment(order, "tok_declined_expired_card"))).metadata[
+            "retryable"
+        ]
+        for _ in range(3)
+    ]
     assert retryable == ["true", "true", "false"]
     closed = await refused(payments, create_payment(order))
     assert (closed.reason, closed.metadata["status"]) == ("ORDER_NOT_PAYABLE", "pending")
@@ -170,19 +265,28 @@ async def test_a_stolen_card_ends_the_attempt_at_once(payments: Payments, world:
     request = create_payment(await world.order(), "tok_declined_stolen")
     for _ in range(2):
         failure = await refused(payments, request)
-        assert failure.metadata.items() >= {"decline_code": "stolen_card", "retryable": "false"}.items()
+        assert (
+            failure.metadata.items()
+            >= {"decline_code": "stolen_card", "retryable": "false"}.items()
+        )
     assert [type(event) for event in await world.books.events()] == [PaymentFailed]
 
 
-async def test_an_unknown_token_is_the_callers_fault_and_costs_no_try(payments: Payments, world: World) -> None:
-    """Five mistyped tokens, each refused as such, also when repeated; then the right one still has its three tries."""
+async def test_an_unknown_token_is_the_callers_fault_and_costs_no_try(
+    payments: Payments, world: World
+) -> None:
+    """Five mistyped tokens, each refused as such, also when repeated; then the right one still
+    has its three tries.
+    """
     order = await world.order()
     for _ in range(5):
         request = create_payment(order, "tok_mistyped")
         for failure in (await refused(payments, request), await refused(payments, request)):
             assert (type(failure), failure.reason) == (Invalid, "PAYMENT_METHOD_INVALID")
             assert [v.subject for v in failure.violations] == ["payment_method_token"]
-    assert (await refused(payments, create_payment(order, "tok_declined_expired_card"))).metadata["retryable"] == "true"
+    assert (await refused(payments, create_payment(order, "tok_declined_expired_card"))).metadata[
+        "retryable"
+    ] == "true"
     assert status_of(await pay(payments, create_payment(order))) == "captured"
 
 
@@ -190,14 +294,27 @@ async def test_an_unknown_token_is_the_callers_fault_and_costs_no_try(payments: 
 
 
 async def test_money_can_be_set_aside_and_taken_later(payments: Payments, world: World) -> None:
-    """Authorised: nothing is captured and nobody told. Captured: the same payment, one event. A repeat takes nothing more."""
+    """Authorised: nothing is captured and nobody told. Captured: the same payment, one event. A
+    repeat takes nothing more.
+    """
     authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
-    assert (status_of(authorized), authorized.authorized_amount, authorized.captured_amount) == ("authorized", pounds(42, 50), pounds(0))
+    assert (status_of(authorized), authorized.authorized_amount, authorized.captured_amount) == (
+        "authorized",
+        pounds(42, 50),
+        pounds(0),
+    )
     assert await world.books.events() == []
     request_id = str(uuid4())
-    captured = await capture(payments, authorized, request_id=request_id, expected_version=authorized.version)
+    captured = await capture(
+        payments, authorized, request_id=request_id, expected_version=authorized.version
+    )
     assert (status_of(captured), captured.captured_amount) == ("captured", pounds(42, 50))
-    assert await capture(payments, authorized, request_id=request_id, expected_version=authorized.version) == captured
+    assert (
+        await capture(
+            payments, authorized, request_id=request_id, expected_version=authorized.version
+        )
+        == captured
+    )
     assert await world.books.charged() == {"capture": 4250}
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
@@ -212,21 +329,35 @@ async def test_what_cannot_be_captured_says_why(payments: Payments, world: World
     with pytest.raises(Refused) as illegal:
         await capture(payments, authorized)
     assert illegal.value.reason == "ILLEGAL_TRANSITION"
-    assert illegal.value.metadata.items() >= {"status": "captured", "allowed": "partially_refunded, refunded"}.items()
+    assert (
+        illegal.value.metadata.items()
+        >= {"status": "captured", "allowed": "partially_refunded, refunded"}.items()
+    )
     with pytest.raises(NotFound) as unknown:
         await capture(payments, authorized, payment_id=str(uuid4()))
     assert unknown.value.reason == "PAYMENT_NOT_FOUND"
 
 
-async def test_a_declined_capture_leaves_the_money_set_aside(payments: Payments, world: World) -> None:
-    """The processor's no is told, again to the repeat; the payment stays authorised and another capture may be asked for."""
-    authorized = await pay(payments, create_payment(await world.order(), "tok_capture_declined", manual_capture=True))
+async def test_a_declined_capture_leaves_the_money_set_aside(
+    payments: Payments, world: World
+) -> None:
+    """The processor's no is told, again to the repeat; the payment stays authorised and another
+    capture may be asked for.
+    """
+    authorized = await pay(
+        payments, create_payment(await world.order(), "tok_capture_declined", manual_capture=True)
+    )
     request_id = str(uuid4())
     for _ in range(2):
         with pytest.raises(Refused) as declined:
             await capture(payments, authorized, request_id=request_id)
-        assert declined.value.metadata.items() >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
-    payment = (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))).payment
+        assert (
+            declined.value.metadata.items()
+            >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
+        )
+    payment = (
+        await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))
+    ).payment
     assert status_of(payment) == "authorized"
     with pytest.raises(Refused):
         await capture(payments, authorized)
@@ -236,23 +367,34 @@ async def test_a_declined_capture_leaves_the_money_set_aside(payments: Payments,
 # --- giving back
 
 
-async def void(payments: Payments, payment: payment_pb2.Payment, **fields: Any) -> payment_pb2.Payment:
+async def void(
+    payments: Payments, payment: payment_pb2.Payment, **fields: Any
+) -> payment_pb2.Payment:
     values: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
     return (await ask(payments.VoidPayment, api.VoidPaymentRequest(**(values | fields)))).payment
 
 
-async def refund(payments: Payments, payment: payment_pb2.Payment, **fields: Any) -> api.RefundPaymentResponse:
+async def refund(
+    payments: Payments, payment: payment_pb2.Payment, **fields: Any
+) -> api.RefundPaymentResponse:
     values: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
     return await ask(payments.RefundPayment, api.RefundPaymentRequest(**(values | fields)))
 
 
 async def test_an_authorisation_is_given_back(payments: Payments, world: World) -> None:
-    """authorized -> voided, once; the repeat says the same; the order may be paid by another payment then."""
+    """authorized -> voided, once; the repeat says the same; the order may be paid by another
+    payment then.
+    """
     order, request_id = await world.order(), str(uuid4())
     authorized = await pay(payments, create_payment(order, manual_capture=True))
-    voided = await void(payments, authorized, request_id=request_id, expected_version=authorized.version)
+    voided = await void(
+        payments, authorized, request_id=request_id, expected_version=authorized.version
+    )
     assert (status_of(voided), voided.captured_amount) == ("voided", pounds(0))
-    assert await void(payments, authorized, request_id=request_id, expected_version=authorized.version) == voided
+    assert (
+        await void(payments, authorized, request_id=request_id, expected_version=authorized.version)
+        == voided
+    )
     assert await world.books.given_back() == {"void": 4250}
     with pytest.raises(Refused) as again:
         await void(payments, authorized)
@@ -270,36 +412,69 @@ async def test_what_cannot_be_voided_says_why(payments: Payments, world: World) 
     assert status_of(await capture(payments, authorized)) == "captured"
 
 
-async def test_void_of_an_expired_authorization_frees_the_order(payments: Payments, world: World) -> None:
-    """tok_void_declined, whose authorisation has expired: VoidPayment and its repeat answer voided, and another card pays at once."""
+async def test_void_of_an_expired_authorization_frees_the_order(
+    payments: Payments, world: World
+) -> None:
+    """tok_void_declined, whose authorisation has expired: VoidPayment and its repeat answer
+    voided, and another card pays at once.
+    """
     order, request_id = await world.order(), str(uuid4())
-    authorized = await pay(payments, create_payment(order, "tok_void_declined", manual_capture=True))
+    authorized = await pay(
+        payments, create_payment(order, "tok_void_declined", manual_capture=True)
+    )
     for _ in range(2):
         voided = await void(payments, authorized, request_id=request_id)
-        assert (status_of(voided), voided.operations[1].failure_code) == ("voided", "authorization_expired")
+        assert (status_of(voided), voided.operations[1].failure_code) == (
+            "voided",
+            "authorization_expired",
+        )
     paid = await pay(payments, create_payment(order))
     assert (status_of(paid), paid.try_number) == ("captured", 2)
     assert await world.books.charged() == {"charge": 4250}
 
 
-async def test_capture_of_an_expired_authorization_frees_the_order(payments: Payments, world: World) -> None:
-    """tok_void_declined: CapturePayment and its repeat are declined, the payment is voided, and another card pays at once."""
+async def test_capture_of_an_expired_authorization_frees_the_order(
+    payments: Payments, world: World
+) -> None:
+    """tok_void_declined: CapturePayment and its repeat are declined, the payment is voided, and
+    another card pays at once.
+    """
     order, request_id = await world.order(), str(uuid4())
-    authorized = await pay(payments, create_payment(order, "tok_void_declined", manual_capture=True))
+    authorized = await pay(
+        payments, create_payment(order, "tok_void_declined", manual_capture=True)
+    )
     for _ in range(2):
         with pytest.raises(Refused) as declined:
             await capture(payments, authorized, request_id=request_id)
-        assert declined.value.metadata.items() >= {"decline_code": "authorization_expired", "retryable": "true"}.items()
-    payment = (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))).payment
+        assert (
+            declined.value.metadata.items()
+            >= {"decline_code": "authorization_expired", "retryable": "true"}.items()
+        )
+    payment = (
+        await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))
+    ).payment
     assert status_of(payment) == "voided"
     assert status_of(await pay(payments, create_payment(order))) == "captured"
     assert await world.books.charged() == {"charge": 4250}
 
 
-async def test_contradiction_is_shown_and_resolved(payments: Payments, world: World, sandbox: Sandbox) -> None:
-    """A signed webhook against what was said before is taken; GetPayment shows it, and ResolveContradiction closes it, once."""
+async def test_contradiction_is_shown_and_resolved(
+    payments: Payments, world: World, sandbox: Sandbox
+) -> None:
+    """A signed webhook against what was said before is taken; GetPayment shows it, and
+    ResolveContradiction closes it, once.
+    """
     payment = await pay(payments, create_payment(await world.order()))
-    declined = Entry(UUID(payment.operations[0].operation_id), "charge", "declined", None, None, 4250, "lost_card", final=False)
+    declined = Entry(
+        UUID(payment.operations[0].operation_id),
+        "charge",
+        "declined",
+        None,
+        None,
+        4250,
+        "lost_card",
+        final=False,
+    )
     body, headers = sandbox.webhook(declined, datetime.now(UTC))
     report = api.IngestProviderWebhookRequest(processor="sandbox", body=body, headers=headers)
     taken = (await ask(payments.IngestProviderWebhook, report)).payment
@@ -325,34 +500,75 @@ async def test_contradiction_is_shown_and_resolved(payments: Payments, world: Wo
         await ask(payments.ResolveContradiction, request)
 
 
-async def test_a_return_that_was_not_refused_is_not_tried_again(payments: Payments, world: World) -> None:
-    """The return that is named reaches the decision: without a refusal of its refund nothing is given."""
+async def test_a_return_that_was_not_refused_is_not_tried_again(
+    payments: Payments, world: World
+) -> None:
+    """The return that is named reaches the decision: without a refusal of its refund nothing is
+    given.
+    """
     payment = await pay(payments, create_payment(await world.order()))
     with pytest.raises(Refused) as refused:
         await refund(payments, payment, return_id=str(uuid4()))
-    assert (refused.value.reason, refused.value.metadata["status"]) == ("ILLEGAL_TRANSITION", "none")
+    assert (refused.value.reason, refused.value.metadata["status"]) == (
+        "ILLEGAL_TRANSITION",
+        "none",
+    )
     assert not await world.books.given_back()
 
 
 async def test_money_is_given_back_in_parts_and_then_all(payments: Payments, world: World) -> None:
-    """A part, the same again by its request_id, the rest by saying no amount; the payment shows it, and the world is told of each."""
+    """A part, the same again by its request_id, the rest by saying no amount; the payment shows
+    it, and the world is told of each.
+    """
     payment = await pay(payments, create_payment(await world.order()))
     request_id = str(uuid4())
-    part = await refund(payments, payment, request_id=request_id, amount=pounds(10), expected_version=payment.version)
+    part = await refund(
+        payments,
+        payment,
+        request_id=request_id,
+        amount=pounds(10),
+        expected_version=payment.version,
+    )
     assert part.refund.status == payment_pb2.REFUND_STATUS_COMPLETED
-    assert (part.refund.amount, part.refund.cause, part.refund.cause_id) == (pounds(10), payment_pb2.REFUND_CAUSE_REQUEST, request_id)
-    assert (status_of(part.payment), part.payment.refunded_amount) == ("partially_refunded", pounds(10))
+    assert (part.refund.amount, part.refund.cause, part.refund.cause_id) == (
+        pounds(10),
+        payment_pb2.REFUND_CAUSE_REQUEST,
+        request_id,
+    )
+    assert (status_of(part.payment), part.payment.refunded_amount) == (
+        "partially_refunded",
+        pounds(10),
+    )
     assert part.payment.refund_pending_amount == pounds(0)
-    assert await refund(payments, payment, request_id=request_id, amount=pounds(10), expected_version=payment.version) == part
+    assert (
+        await refund(
+            payments,
+            payment,
+            request_id=request_id,
+            amount=pounds(10),
+            expected_version=payment.version,
+        )
+        == part
+    )
     rest = await refund(payments, payment)
-    assert (rest.refund.amount, status_of(rest.payment), rest.payment.refunded_amount) == (pounds(32, 50), "refunded", pounds(42, 50))
+    assert (rest.refund.amount, status_of(rest.payment), rest.payment.refunded_amount) == (
+        pounds(32, 50),
+        "refunded",
+        pounds(42, 50),
+    )
     assert await world.books.given_back() == {"refund": 4250}
-    told = [(e.refund.refund_id, e.refunded_amount) for e in await world.books.events() if isinstance(e, RefundCompleted)]
+    told = [
+        (e.refund.refund_id, e.refunded_amount)
+        for e in await world.books.events()
+        if isinstance(e, RefundCompleted)
+    ]
     assert told == [(part.refund.refund_id, pounds(10)), (rest.refund.refund_id, pounds(42, 50))]
 
 
 async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World) -> None:
-    """More than is left, another currency, half a penny, nothing at all, a stale version, one that there is not, one not captured."""
+    """More than is left, another currency, half a penny, nothing at all, a stale version, one
+    that there is not, one not captured.
+    """
     payment = await pay(payments, create_payment(await world.order()))
     await refund(payments, payment, amount=pounds(40))
     cases: list[tuple[dict[str, Any], type[Failure], str]] = [
@@ -377,10 +593,13 @@ async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World
 
 
 async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
-    """Newest first, each once over all pages; by order, payment and status; a token is bound to its filter."""
+    """Newest first, each once over all pages; by order, payment and status; a token is bound to
+    its filter.
+    """
     made, refused_ones = [], 0
     paid = [
-        await pay(payments, create_payment(await world.order(), token)) for token in ("tok_ok", "tok_refund_declined", "tok_refund_late")
+        await pay(payments, create_payment(await world.order(), token))
+        for token in ("tok_ok", "tok_refund_declined", "tok_refund_late")
     ]
     for payment in (*paid, *paid):
         try:
@@ -393,13 +612,24 @@ async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: 
         return [refund async for page in every for refund in page]
 
     failed = await listed(statuses=[payment_pb2.REFUND_STATUS_FAILED])
-    assert [each.failure_code for each in failed] == ["card_closed"] * refused_ones == ["card_closed"] * 2
+    assert (
+        [each.failure_code for each in failed]
+        == ["card_closed"] * refused_ones
+        == ["card_closed"] * 2
+    )
     assert [each for each in await listed() if each not in failed] == made[::-1]
-    assert await listed(payment_id=paid[0].payment_id) == await listed(order_id=paid[0].order_id) == [made[2], made[0]]
+    assert (
+        await listed(payment_id=paid[0].payment_id)
+        == await listed(order_id=paid[0].order_id)
+        == [made[2], made[0]]
+    )
     assert await listed(statuses=[payment_pb2.REFUND_STATUS_PENDING]) == [made[3], made[1]]
     first = await ask(payments.ListRefunds, api.ListRefundsRequest(page_size=2))
     with pytest.raises(Invalid) as foreign:
-        await ask(payments.ListRefunds, api.ListRefundsRequest(page_token=first.next_page_token, order_id=paid[0].order_id))
+        await ask(
+            payments.ListRefunds,
+            api.ListRefundsRequest(page_token=first.next_page_token, order_id=paid[0].order_id),
+        )
     assert foreign.value.reason == "PAGE_TOKEN_INVALID"
 
 
@@ -407,7 +637,9 @@ async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: 
 
 
 async def test_payments_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
-    """Newest first, each once over all pages; by order, by status, by time; a token is bound to its filter."""
+    """Newest first, each once over all pages; by order, by status, by time; a token is bound to
+    its filter.
+    """
     orders = [await world.order() for _ in range(3)]
     made = [await pay(payments, create_payment(order)) for order in orders]
     await refused(payments, create_payment(await world.order(), "tok_declined_stolen"))
@@ -424,7 +656,10 @@ async def test_payments_are_listed_by_page_and_filter(payments: Payments, world:
     assert await listed(create_time_from=made[1].create_time, statuses=captured) == newest_first[:2]
     first = await ask(payments.ListPayments, api.ListPaymentsRequest(page_size=2))
     with pytest.raises(Invalid) as foreign:
-        await ask(payments.ListPayments, api.ListPaymentsRequest(page_token=first.next_page_token, statuses=captured))
+        await ask(
+            payments.ListPayments,
+            api.ListPaymentsRequest(page_token=first.next_page_token, statuses=captured),
+        )
     assert foreign.value.reason == "PAGE_TOKEN_INVALID"
     with pytest.raises(NotFound):
         await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=str(uuid4())))
@@ -433,13 +668,20 @@ async def test_payments_are_listed_by_page_and_filter(payments: Payments, world:
 async def test_a_request_that_breaks_the_contract_is_told_each_field(payments: Payments) -> None:
     """The rules of the contract hold at the door."""
     with pytest.raises(Invalid) as invalid:
-        await ask(payments.CreatePayment, api.CreatePaymentRequest(request_id="no", order_id="neither"))
-    assert {v.subject for v in invalid.value.violations} == {"request_id", "order_id", "payment_method_token"}
+        await ask(
+            payments.CreatePayment, api.CreatePaymentRequest(request_id="no", order_id="neither")
+        )
+    assert {v.subject for v in invalid.value.violations} == {
+        "request_id",
+        "order_id",
+        "payment_method_token",
+    }
 
 
 async def test_tries_are_told_under_their_payment(payments: Payments, world: World) -> None:
-    """A declined try, an authorisation and its capture: each change of status is an event keyed by its payment, numbered without a gap
-    with the payment's other events, of the order, and caused by the request; so an analyst can compute the decline rate.
+    """A declined try, an authorisation and its capture: each change of status is an event keyed
+    by its payment, numbered without a gap with the payment's other events, of the order, and
+    caused by the request; so an analyst can compute the decline rate.
     """
     order = await world.order(pounds(42, 50))
     request = create_payment(order, "tok_declined_insufficient_funds")
@@ -448,7 +690,12 @@ async def test_tries_are_told_under_their_payment(payments: Payments, world: Wor
     taking = str(uuid4())
     await capture(payments, authorized, request_id=taking)
     told = [
-        (payment_pb2.PaymentStatus.Name(each.new_status), each.try_number, each.decline_code, each.payment_version)
+        (
+            payment_pb2.PaymentStatus.Name(each.new_status),
+            each.try_number,
+            each.decline_code,
+            each.payment_version,
+        )
         for each in await world.books.status_changes()
     ]
     assert told == [
@@ -467,4 +714,9 @@ async def test_tries_are_told_under_their_payment(payments: Payments, world: Wor
         (authorized.payment_id, 3),  # confirmed
     ]
     assert {str(row.correlation_id) for row in rows} == {order.order_id}
-    assert [row.causation_id for row in rows] == [request.request_id, rows[1].causation_id, taking, taking]
+    assert [row.causation_id for row in rows] == [
+        request.request_id,
+        rows[1].causation_id,
+        taking,
+        taking,
+    ]

@@ -1,4 +1,6 @@
-"""The sandbox processor by itself: idempotent on its keys, with a memory that outlives whoever asks it, and webhooks that arrive."""
+"""The sandbox processor by itself: idempotent on its keys, with a memory that outlives whoever
+asks it, and webhooks that arrive.
+"""
 
 import asyncio
 import json
@@ -82,26 +84,39 @@ async def test_each_token_does_what_its_table_says(sandbox: Sandbox) -> None:
 
     async def twice(name: str) -> tuple[object, object]:
         request = charge(name)
-        return seen(await ask(sandbox.authorize(request))), seen(await ask(sandbox.authorize(request)))
+        return seen(await ask(sandbox.authorize(request))), seen(
+            await ask(sandbox.authorize(request))
+        )
 
     answers = await asyncio.gather(*(twice(name) for name in TOKENS))
     assert dict(zip(TOKENS, answers, strict=True)) == EXPECTED
 
 
 async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) -> None:
-    """What the first request with a key gets, and its repeat; a token that does something to them needs its line above."""
+    """What the first request with a key gets, and its repeat; a token that does something to
+    them needs its line above.
+    """
 
     async def refunded(name: str) -> tuple[object, object]:
         key, its = uuid4(), await done(sandbox, name)
-        return seen(await ask(sandbox.refund(key, its, 100))), seen(await ask(sandbox.refund(key, its, 100)))
+        return seen(await ask(sandbox.refund(key, its, 100))), seen(
+            await ask(sandbox.refund(key, its, 100))
+        )
 
     async def voided(name: str) -> tuple[object, object]:
         key, its = uuid4(), await done(sandbox, name, capture=False)
         return seen(await ask(sandbox.void(key, its))), seen(await ask(sandbox.void(key, its)))
 
-    strange = [token for token in TOKENS.values() if token.refund_code or token.refund_fault or token.refund_late]
+    strange = [
+        token
+        for token in TOKENS.values()
+        if token.refund_code or token.refund_fault or token.refund_late
+    ]
     assert GIVEN_BACK.keys() == {"tok_ok", *(token.name for token in strange)}
-    assert VOIDED.keys() == {"tok_ok", *(token.name for token in TOKENS.values() if token.void_code or token.void_fault)}
+    assert VOIDED.keys() == {
+        "tok_ok",
+        *(token.name for token in TOKENS.values() if token.void_code or token.void_fault),
+    }
     answers = await asyncio.gather(*map(refunded, GIVEN_BACK))
     assert dict(zip(GIVEN_BACK, answers, strict=True)) == GIVEN_BACK
     answers = await asyncio.gather(*map(voided, VOIDED))
@@ -116,11 +131,15 @@ async def done(sandbox: Sandbox, name: str = "tok_ok", *, capture: bool = True) 
 
 
 async def test_no_more_goes_back_than_was_taken(sandbox: Sandbox, books: Books) -> None:
-    """Twenty refunds of 30 at once, each sent twice: three are done, the others declined; a late one counts from its request on."""
+    """Twenty refunds of 30 at once, each sent twice: three are done, the others declined; a late
+    one counts from its request on.
+    """
     its, keys = await done(sandbox), [uuid4() for _ in range(20)]
     answers = await asyncio.gather(*(sandbox.refund(key, its, 30) for key in [*keys, *keys]))
     assert answers[:20] == answers[20:]
-    assert sorted(map(str, map(seen, answers[:20]))) == sorted([str(Succeeded)] * 3 + [sandbox_ledger.OVERDRAWN] * 17)
+    assert sorted(map(str, map(seen, answers[:20]))) == sorted(
+        [str(Succeeded)] * 3 + [sandbox_ledger.OVERDRAWN] * 17
+    )
     assert await books.given_back() == {"refund": 90}
     late = await done(sandbox, "tok_refund_late")
     assert isinstance(await sandbox.refund(uuid4(), late, 60), Awaited)
@@ -134,25 +153,41 @@ async def test_no_more_goes_back_than_was_taken(sandbox: Sandbox, books: Books) 
 async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
     """What a pending entry comes to, once its time is up."""
     async with sandbox.ledger.engine.begin() as connection:
-        await connection.execute(text("update sandbox.operations set due_time = clock_timestamp() where state = 'pending'"))
+        await connection.execute(
+            text(
+                "update sandbox.operations set due_time = clock_timestamp() where state = 'pending'"
+            )
+        )
     await sandbox.ledger.settle_due()
     answer = await sandbox.lookup(key)
     assert answer
     return answer
 
 
-async def test_what_was_set_aside_is_captured_or_voided_and_never_both(sandbox: Sandbox, books: Books) -> None:
+async def test_what_was_set_aside_is_captured_or_voided_and_never_both(
+    sandbox: Sandbox, books: Books
+) -> None:
     """Whichever comes first, at the same moment as well: the other is declined."""
     for _ in range(10):
         its = await done(sandbox, capture=False)
-        answers = await asyncio.gather(sandbox.capture(uuid4(), its, 100), sandbox.void(uuid4(), its))
-        assert sorted(str(seen(answer)) for answer in answers) == sorted([str(Succeeded), sandbox_ledger.OVERDRAWN])
+        answers = await asyncio.gather(
+            sandbox.capture(uuid4(), its, 100), sandbox.void(uuid4(), its)
+        )
+        assert sorted(str(seen(answer)) for answer in answers) == sorted(
+            [str(Succeeded), sandbox_ledger.OVERDRAWN]
+        )
     assert (await books.charged())["capture"] + (await books.given_back())["void"] == 1_000
 
 
 def seen(answer: Answer | type[BaseException]) -> object:
     """A decline by its code, all else by its kind."""
-    return answer.code if isinstance(answer, Declined) else answer if isinstance(answer, type) else type(answer)
+    return (
+        answer.code
+        if isinstance(answer, Declined)
+        else answer
+        if isinstance(answer, type)
+        else type(answer)
+    )
 
 
 def test_the_sandbox_is_a_processor(sandbox: Sandbox) -> None:
@@ -166,12 +201,16 @@ async def test_a_key_is_charged_once_however_often_it_comes(sandbox: Sandbox, bo
     request = charge()
     answers = await asyncio.gather(*(sandbox.authorize(request) for _ in range(20)))
     restarted = Sandbox(sandbox.ledger, bytes(32))
-    assert {*answers, await restarted.authorize(request), await restarted.lookup(request.key)} == {answers[0]}
+    assert {*answers, await restarted.authorize(request), await restarted.lookup(request.key)} == {
+        answers[0]
+    }
     assert await books.charged() == {"charge": 100}
 
 
 async def test_a_memory_out_of_reach_is_a_processor_that_is_silent() -> None:
-    """What it did nobody knows: so it is found out like any answer that was lost, and is no defect."""
+    """What it did nobody knows: so it is found out like any answer that was lost, and is no
+    defect.
+    """
     forgetful = Sandbox(Ledger(connect("postgresql://nobody@127.0.0.1:1/nothing")), bytes(32))
     request = charge()
     assert await ask(forgetful.authorize(request)) is TimeoutError
@@ -188,7 +227,9 @@ async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
 
 
 async def test_what_was_abandoned_is_never_done(sandbox: Sandbox, books: Books) -> None:
-    """A request that arrives after it was given up finds the door closed; one that arrived before is answered for."""
+    """A request that arrives after it was given up finds the door closed; one that arrived
+    before is answered for.
+    """
     late, early = charge(), charge()
     assert await sandbox.lookup(late.key) is None
     abandoned = await sandbox.abandon(late.key)
@@ -200,7 +241,9 @@ async def test_what_was_abandoned_is_never_done(sandbox: Sandbox, books: Books) 
     assert await books.charged() == {"charge": 100}
 
 
-async def test_abandoning_and_charging_at_once_has_one_winner(sandbox: Sandbox, books: Books) -> None:
+async def test_abandoning_and_charging_at_once_has_one_winner(
+    sandbox: Sandbox, books: Books
+) -> None:
     """Whoever asks, and in whichever order: both hear the same, and the books agree with it."""
     for _ in range(20):
         request = charge()
@@ -209,27 +252,39 @@ async def test_abandoning_and_charging_at_once_has_one_winner(sandbox: Sandbox, 
     assert (await books.charged())["charge"] % 100 == 0
 
 
-async def test_money_is_captured_once_and_never_more_than_was_set_aside(sandbox: Sandbox, books: Books) -> None:
-    """By the reference of the authorisation; a repeat takes nothing more; more than was authorised is a defect of the caller's."""
+async def test_money_is_captured_once_and_never_more_than_was_set_aside(
+    sandbox: Sandbox, books: Books
+) -> None:
+    """By the reference of the authorisation; a repeat takes nothing more; more than was
+    authorised is a defect of the caller's.
+    """
     authorized = await sandbox.authorize(charge(capture=False))
     assert isinstance(authorized, Succeeded)
     assert not await books.charged()
     key = uuid4()
-    assert await sandbox.capture(key, authorized.reference, 100) == await sandbox.capture(key, authorized.reference, 100)
+    assert await sandbox.capture(key, authorized.reference, 100) == await sandbox.capture(
+        key, authorized.reference, 100
+    )
     assert await books.charged() == {"capture": 100}
     with pytest.raises(ValueError, match="done no 101"):
         await sandbox.capture(uuid4(), authorized.reference, 101)
 
 
-@pytest.mark.parametrize(("name", "said"), [("tok_refund_late", Succeeded), ("tok_refund_declined_late", Declined)])
-async def test_late_refunds_are_told_by_webhook(name: str, said: type[Answer], sandbox: Sandbox, eventually: Eventually) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"), [("tok_refund_late", Succeeded), ("tok_refund_declined_late", Declined)]
+)
+async def test_late_refunds_are_told_by_webhook(
+    name: str, said: type[Answer], sandbox: Sandbox, eventually: Eventually
+) -> None:
     """Signed, and read back as the same answer."""
     key, its = uuid4(), await done(sandbox, name)
     await sandbox.refund(key, its, 40)
     received: list[tuple[str, Report]] = []
 
     async def receive(body: bytes, headers: Mapping[str, str]) -> None:
-        received.append((json.loads(body)["type"], sandbox.report(body, headers, datetime.now(UTC))))
+        received.append(
+            (json.loads(body)["type"], sandbox.report(body, headers, datetime.now(UTC)))
+        )
 
     async def taken() -> bool:
         await sandbox.work(receive)
@@ -237,15 +292,23 @@ async def test_late_refunds_are_told_by_webhook(name: str, said: type[Answer], s
 
     await eventually(taken)
     [(kind, report)] = received
-    assert (kind.partition(".")[0], report.operation_id, type(report.answer)) == ("refund", key, said)
+    assert (kind.partition(".")[0], report.operation_id, type(report.answer)) == (
+        "refund",
+        key,
+        said,
+    )
     assert await sandbox.lookup(key) == report.answer
 
 
-@pytest.mark.parametrize(("name", "said"), [("tok_ok_late", Succeeded), ("tok_declined_late", Declined)])
+@pytest.mark.parametrize(
+    ("name", "said"), [("tok_ok_late", Succeeded), ("tok_declined_late", Declined)]
+)
 async def test_late_answers_come_by_webhook_until_they_are_taken(
     name: str, said: type[Answer], sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually
 ) -> None:
-    """After a restart as well, once, signed, the same event each time: the receiver that fails is tried again."""
+    """After a restart as well, once, signed, the same event each time: the receiver that fails
+    is tried again.
+    """
     request = charge(name)
     awaited = await sandbox.authorize(request)
     assert isinstance(awaited, Awaited)
@@ -270,9 +333,14 @@ async def test_late_answers_come_by_webhook_until_they_are_taken(
     assert await restarted.lookup(request.key) == received[0].answer
 
 
-async def test_replicas_of_the_sandbox_send_each_webhook_once(sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually) -> None:
+async def test_replicas_of_the_sandbox_send_each_webhook_once(
+    sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually
+) -> None:
     """Several workers at once share what is due; none sends what another has in hand."""
-    keys = [(request := charge("tok_ok_late"), await sandbox.authorize(request))[0].key for _ in range(10)]
+    keys = [
+        (request := charge("tok_ok_late"), await sandbox.authorize(request))[0].key
+        for _ in range(10)
+    ]
     received: list[UUID] = []
 
     async def receive(body: bytes, headers: Mapping[str, str]) -> None:
@@ -292,9 +360,13 @@ async def make_due(memory: AsyncEngine) -> None:
         await connection.exec_driver_sql("update sandbox.webhooks set due_time = clock_timestamp()")
 
 
-@pytest.mark.parametrize("name", [token.name for token in TOKENS.values() if token.capture_code or token.capture_fault])
+@pytest.mark.parametrize(
+    "name", [token.name for token in TOKENS.values() if token.capture_code or token.capture_fault]
+)
 async def test_captures_can_go_wrong_as_well(name: str, sandbox: Sandbox, books: Books) -> None:
-    """A capture is declined, or done with its answer lost: asked again with the same key it says what it is."""
+    """A capture is declined, or done with its answer lost: asked again with the same key it says
+    what it is.
+    """
     authorized = await sandbox.authorize(charge(name, capture=False))
     assert isinstance(authorized, Succeeded)
     key, lost = uuid4(), TOKENS[name].capture_fault is Fault.ANSWER_LOST
@@ -305,8 +377,12 @@ async def test_captures_can_go_wrong_as_well(name: str, sandbox: Sandbox, books:
     assert (await books.charged())["capture"] == (100 if lost else 0)
 
 
-def test_the_migrations_make_the_sandboxs_memory(payment_url: str, fresh_database: FreshDatabase) -> None:
-    """What is in its schema after the migrations is what its tables declare: columns, keys, checks and indexes."""
+def test_the_migrations_make_the_sandboxs_memory(
+    payment_url: str, fresh_database: FreshDatabase
+) -> None:
+    """What is in its schema after the migrations is what its tables declare: columns, keys,
+    checks and indexes.
+    """
     migrated, declared = create_engine(payment_url), create_engine(fresh_database())
     try:
         with declared.begin() as connection:
@@ -322,25 +398,41 @@ def test_the_migrations_make_the_sandboxs_memory(payment_url: str, fresh_databas
 def catalogue(connection: Connection) -> set[tuple[str, ...]]:
     """What PostgreSQL knows of the sandbox's schema."""
     columns = (
-        "select table_name, column_name, data_type, is_nullable, column_default from information_schema.columns where table_schema = {0}"
+        "select table_name, column_name, data_type, is_nullable, column_default from"
+        " information_schema.columns where table_schema = {0}"
     )
     constraints = (
-        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = {0}::regnamespace"
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint"
+        " where connamespace = {0}::regnamespace"
     )
     indexes = "select tablename, indexname, indexdef from pg_indexes where schemaname = {0}"
-    found = {tuple(row) for query in (columns, constraints, indexes) for row in connection.exec_driver_sql(query.format("'sandbox'"))}
+    found = {
+        tuple(row)
+        for query in (columns, constraints, indexes)
+        for row in connection.exec_driver_sql(query.format("'sandbox'"))
+    }
     assert len(found) > 20
     return found
 
 
 async def test_no_token_stands_in_the_services_own_tables(world: World) -> None:
-    """What a payment method is called goes to the processor and is forgotten: no row of the service has it."""
+    """What a payment method is called goes to the processor and is forgotten: no row of the
+    service has it.
+    """
     token = "tok_declined_insufficient_funds"
     with pytest.raises(Refused):
         await world.pay(create_payment(await world.order(), token))
     async with world.books.engine.connect() as connection:
         for name in tables.metadata.tables:
-            query = text(f"select count(*) as all, count(*) filter (where t::text like :token) as with_token from {name} t")
+            query = text(
+                "select count(*) as all, count(*) filter (where t::text like :token) as with_token"
+                f" from {name} t"
+            )
             row = (await connection.execute(query, {"token": f"%{token}%"})).one()
             assert row.with_token == 0, name
-            assert row.all or name in ("contradictions", "failed_events", "outbox", "stream_positions"), name
+            assert row.all or name in (
+                "contradictions",
+                "failed_events",
+                "outbox",
+                "stream_positions",
+            ), name

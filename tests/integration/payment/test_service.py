@@ -1,4 +1,6 @@
-"""The whole service in this process: its server, inbox, relay and workers, on real PostgreSQL and NATS."""
+"""The whole service in this process: its server, inbox, relay and workers, on real PostgreSQL
+and NATS.
+"""
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +11,11 @@ import pytest
 from google.protobuf.message import Message
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    PaymentFailed,
+    RefundCompleted,
+)
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from pydantic import SecretStr
@@ -46,7 +52,9 @@ from tests.support import Eventually
 
 
 @pytest.fixture
-async def service(payment_url: str, nats_url: str, broker: Broker, orders: FakeOrders) -> AsyncIterator[Payments]:
+async def service(
+    payment_url: str, nats_url: str, broker: Broker, orders: FakeOrders
+) -> AsyncIterator[Payments]:
     """A client of the running service."""
     [port] = free_ports(1)
     async with order_service(orders) as order_address:
@@ -67,16 +75,20 @@ async def service(payment_url: str, nats_url: str, broker: Broker, orders: FakeO
 async def test_orders_are_paid_and_the_world_hears_of_each_once(
     service: Payments, broker: Broker, orders: FakeOrders, eventually: Eventually
 ) -> None:
-    """Paid at once, late by webhook, after a lost answer, for nothing, and not at all; every order's event comes twice, some after the
-    call: one event for each order, of its attempt."""
+    """Paid at once, late by webhook, after a lost answer, for nothing, and not at all; every
+    order's event comes twice, some after the call: one event for each order, of its attempt.
+    """
     tokens = ["tok_ok", "tok_ok_late", "tok_timeout_charged", "tok_declined_stolen"]
     by_token = {token: orders.place(pounds(10)) for token in tokens}
     free = orders.place(pounds(0))
     await publish(broker, status_changed(by_token["tok_ok"]), by_token["tok_ok"].order_id)
     await publish(broker, status_changed(free), free.order_id)
     assert status_of(await pay(service, create_payment(by_token["tok_ok"]))) == "captured"
-    assert status_of(await pay(service, create_payment(by_token["tok_ok_late"], "tok_ok_late"))) in ("pending", "captured")
-    await pay(service, create_payment(by_token["tok_timeout_charged"], "tok_timeout_charged"))  # the client asks again by itself
+    assert status_of(
+        await pay(service, create_payment(by_token["tok_ok_late"], "tok_ok_late"))
+    ) in ("pending", "captured")
+    # the client asks again by itself
+    await pay(service, create_payment(by_token["tok_timeout_charged"], "tok_timeout_charged"))
     await refused(service, create_payment(by_token["tok_declined_stolen"], "tok_declined_stolen"))
     for order in by_token.values():
         await publish(broker, status_changed(order), order.order_id)
@@ -88,7 +100,9 @@ async def test_orders_are_paid_and_the_world_hears_of_each_once(
     events = {event.order_id: event for event in await told(broker)}
     assert len(events) == len(await told(broker)) == 5
     kinds = {token: type(events[order.order_id]) for token, order in by_token.items()}
-    assert kinds == dict.fromkeys(tokens[:3], PaymentConfirmed) | {"tok_declined_stolen": PaymentFailed}
+    assert kinds == dict.fromkeys(tokens[:3], PaymentConfirmed) | {
+        "tok_declined_stolen": PaymentFailed
+    }
     assert events[free.order_id].not_required
 
 
@@ -113,25 +127,40 @@ async def test_a_lost_answer_is_settled_with_nobody_asking(
 async def test_the_money_of_dead_orders_goes_back_with_nobody_asking(
     service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
 ) -> None:
-    """Paid at once, set aside, late, lost, refunded late or with a lost answer: each order dies, each event comes twice; of all that was
-    taken nothing stays, and the world hears of each refund once."""
-    tokens = ["tok_ok", "tok_ok_late", "tok_timeout_charged", "tok_refund_late", "tok_refund_timeout", "tok_refund_unavailable_once"]
+    """Paid at once, set aside, late, lost, refunded late or with a lost answer: each order dies,
+    each event comes twice; of all that was taken nothing stays, and the world hears of each
+    refund once.
+    """
+    tokens = [
+        "tok_ok",
+        "tok_ok_late",
+        "tok_timeout_charged",
+        "tok_refund_late",
+        "tok_refund_timeout",
+        "tok_refund_unavailable_once",
+    ]
     placed = [orders.place(pounds(10)) for _ in tokens]
     for order, token in zip(placed, tokens, strict=True):
         await pay(service, create_payment(order, token))
     set_aside = orders.place(pounds(7))
     await pay(service, create_payment(set_aside, manual_capture=True))
     for order in (*placed, set_aside):
-        dead = orders.place(order.total_amount, order_id=order.order_id, status="CANCELLED", version=2)
+        dead = orders.place(
+            order.total_amount, order_id=order.order_id, status="CANCELLED", version=2
+        )
         await publish(broker, status_changed(dead), order.order_id)
 
     async def all_told() -> bool:
-        return sum(isinstance(event, RefundCompleted) for event in await told(broker)) == len(tokens)
+        return sum(isinstance(event, RefundCompleted) for event in await told(broker)) == len(
+            tokens
+        )
 
     await eventually(all_told, timeout_s=30)
     assert await books.charged() == {"charge": 1_000 * len(tokens)}
     assert await books.given_back() == {"refund": 1_000 * len(tokens), "void": 700}
-    refunds = [event.refund.order_id for event in await told(broker) if isinstance(event, RefundCompleted)]
+    refunds = [
+        event.refund.order_id for event in await told(broker) if isinstance(event, RefundCompleted)
+    ]
     assert sorted(refunds) == sorted(order.order_id for order in placed)
 
 
@@ -154,22 +183,38 @@ def life(order_id: str) -> list[order_pb2.Order]:
 
 
 def deliveries(events: Sequence[OrderStatusChanged | OrderItemsCancelled]) -> list[Delivery[Any]]:
-    ids = [UUID(int=UUID(event.order_id).int << 3 & (1 << 128) - 1 | event.order_version) for event in events]
-    return [Delivery(id, f"payment-orders:{id}", b"", event, event.occur_time.ToDatetime()) for id, event in zip(ids, events, strict=True)]
+    ids = [
+        UUID(int=UUID(event.order_id).int << 3 & (1 << 128) - 1 | event.order_version)
+        for event in events
+    ]
+    return [
+        Delivery(id, f"payment-orders:{id}", b"", event, event.occur_time.ToDatetime())
+        for id, event in zip(ids, events, strict=True)
+    ]
 
 
-async def test_an_orders_events_twice_and_in_every_order_leave_the_same_account(world: World, engine: AsyncEngine) -> None:
-    """All 24 orders of delivery, each event twice, in sets of any size: the account knows the last version, and nothing else happened."""
+async def test_an_orders_events_twice_and_in_every_order_leave_the_same_account(
+    world: World, engine: AsyncEngine
+) -> None:
+    """All 24 orders of delivery, each event twice, in sets of any size: the account knows the
+    last version, and nothing else happened.
+    """
     consumers = Consumers(world.operations)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         its = life(str(UUID(int=number + 1)))
-        events: list[OrderStatusChanged] = [status_changed(its[step]) for step in (*shuffled, *reversed(shuffled))]
+        events: list[OrderStatusChanged] = [
+            status_changed(its[step]) for step in (*shuffled, *reversed(shuffled))
+        ]
         size = number % 8 + 1
         for start in range(0, len(events), size):
             outcomes = await consumers.order_changed(deliveries(events[start : start + size]))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
     async with engine.connect() as connection:
-        rows = (await connection.execute(text("select distinct version, attempt, status, total, currency from accounts"))).all()
+        rows = (
+            await connection.execute(
+                text("select distinct version, attempt, status, total, currency from accounts")
+            )
+        ).all()
         accounts = (await connection.execute(text("select count(*) from accounts"))).scalar_one()
     assert [tuple(row) for row in rows] == [(4, 2, "confirmed", 1000, "GBP")]
     assert accounts == 24
@@ -177,27 +222,40 @@ async def test_an_orders_events_twice_and_in_every_order_leave_the_same_account(
 
 
 async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
-    """A batch with repeats, with two attempts of one order, and with an order that is dead already."""
+    """A batch with repeats, with two attempts of one order, and with an order that is dead
+    already.
+    """
     attempts = life(str(uuid4()))[:3]
     dead, other = life(str(uuid4()))[:2], life(str(uuid4()))[0]
     for order in (*attempts, *dead, other):
         order.total_amount.CopyFrom(pounds(0))
-    events: list[Message] = [status_changed(order) for order in (*attempts, dead[1], dead[0], other, *attempts, other)]
-    await Consumers(world.operations).order_changed(deliveries(events))  # type: ignore[arg-type]  # they are
+    events: list[Message] = [
+        status_changed(order) for order in (*attempts, dead[1], dead[0], other, *attempts, other)
+    ]
+    # they are
+    await Consumers(world.operations).order_changed(deliveries(events))  # type: ignore[arg-type]
     paid = [(event.order_id, event.attempt) for event in await world.books.events()]
-    assert sorted(paid) == sorted([(attempts[0].order_id, 1), (attempts[0].order_id, 2), (other.order_id, 1)])
+    assert sorted(paid) == sorted(
+        [(attempts[0].order_id, 1), (attempts[0].order_id, 2), (other.order_id, 1)]
+    )
 
 
-async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_money_back(world: World) -> None:
-    """Units cancelled twice, delivered, a return: all 24 orders of delivery, each event twice, in sets of any size: the same amounts go
-    back for each cause, and the sandbox has given exactly those."""
+async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_money_back(
+    world: World,
+) -> None:
+    """Units cancelled twice, delivered, a return: all 24 orders of delivery, each event twice,
+    in sets of any size: the same amounts go back for each cause, and the sandbox has given
+    exactly those.
+    """
     consumers = Consumers(world.operations)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         placed = await world.order(pounds(42, 50))
         await world.pay(create_payment(placed))
         told_of = [("CONFIRMED", 2, 40), ("PROCESSING", 3, 30), ("DELIVERED", 4, 30)]
         later = [
-            world.orders.place(pounds(units), order_id=placed.order_id, status=status, version=version)
+            world.orders.place(
+                pounds(units), order_id=placed.order_id, status=status, version=version
+            )
             for status, version, units in told_of
         ]
         back = return_changed(later[2], pounds(10))
@@ -210,29 +268,58 @@ async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_m
         size = number % 8 + 1
         for start in range(0, len(arriving), size):
             some = arriving[start : start + size]
-            outcomes = [*await consumers.order_changed(deliveries([news[step] for step in some if step < 3]))]
+            outcomes = [
+                *await consumers.order_changed(
+                    deliveries([news[step] for step in some if step < 3])
+                )
+            ]
             id = UUID(back.order_return.return_id)
-            of_return = Delivery(id, f"payment-orders:{id}", b"", back, back.occur_time.ToDatetime())
+            of_return = Delivery(
+                id, f"payment-orders:{id}", b"", back, back.occur_time.ToDatetime()
+            )
             outcomes += await consumers.return_status_changed([of_return] * some.count(3))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
 
     async with world.books.engine.connect() as connection:
-        while (await connection.execute(text("select count(*) from operations where ask_time is not null"))).scalar_one():
+        while (
+            await connection.execute(
+                text("select count(*) from operations where ask_time is not null")
+            )
+        ).scalar_one():
             await world.operations.settle_due()
         by_cause = "select payment_id, sum(amount) filter (where cause = 'order') as by_order, "
-        by_cause += "sum(amount) filter (where cause = 'return') as by_return from operations group by payment_id"
-        sums = (await connection.execute(text(f"select distinct by_order, by_return from ({by_cause}) of_each"))).all()
-        payments = (await connection.execute(text("select distinct status, captured, refunded, refund_pending from payments"))).all()
+        by_cause += (
+            "sum(amount) filter (where cause = 'return') as by_return from operations group by"
+            " payment_id"
+        )
+        sums = (
+            await connection.execute(
+                text(f"select distinct by_order, by_return from ({by_cause}) of_each")
+            )
+        ).all()
+        payments = (
+            await connection.execute(
+                text("select distinct status, captured, refunded, refund_pending from payments")
+            )
+        ).all()
     assert [tuple(row) for row in sums] == [(1_250, 1_000)]
     assert [tuple(row) for row in payments] == [("partially_refunded", 4_250, 2_250, 0)]
     assert await world.books.given_back() == {"refund": 24 * 2_250}
 
 
 async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) -> None:
-    """Announced, received, closed, or worth nothing: nothing is written, also where the order was never heard of."""
+    """Announced, received, closed, or worth nothing: nothing is written, also where the order
+    was never heard of.
+    """
     order = world.orders.place(pounds(10))
-    events = [return_changed(order, pounds(1), status=status) for status in ("REQUESTED", "RECEIVED", "CLOSED")]
+    events = [
+        return_changed(order, pounds(1), status=status)
+        for status in ("REQUESTED", "RECEIVED", "CLOSED")
+    ]
     events.append(return_changed(order, pounds(0)))
-    told_of = [Delivery(id := uuid4(), f"payment-orders:{id}", b"", event, event.occur_time.ToDatetime()) for event in events]
+    told_of = [
+        Delivery(id := uuid4(), f"payment-orders:{id}", b"", event, event.occur_time.ToDatetime())
+        for event in events
+    ]
     outcomes = await Consumers(world.operations).return_status_changed(told_of)
     assert [isinstance(outcome, Done) for outcome in outcomes] == [True] * 4

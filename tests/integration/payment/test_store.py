@@ -1,4 +1,6 @@
-"""What the database itself holds: what is saved is read back, and what may never be cannot be stored."""
+"""What the database itself holds: what is saved is read back, and what may never be cannot be
+stored.
+"""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -14,14 +16,47 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.paging import Page
 from payment_svc import store, wire
-from payment_svc.lifecycle import ONE_PER_ATTEMPT, REFUND_STATUS, Cause, Kind, Outcome, RefundStatus, Status
-from payment_svc.model import NOTHING_REFUNDABLE, Account, Change, Contradiction, Operation, Refund, RefundFilter
-from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, account, back, create, declined, numbered, operation, payment
+from payment_svc.lifecycle import (
+    ONE_PER_ATTEMPT,
+    REFUND_STATUS,
+    Cause,
+    Kind,
+    Outcome,
+    RefundStatus,
+    Status,
+)
+from payment_svc.model import (
+    NOTHING_REFUNDABLE,
+    Account,
+    Change,
+    Contradiction,
+    Operation,
+    Refund,
+    RefundFilter,
+)
+from tests.unit.payment.samples import (
+    LATER,
+    NOON,
+    OPERATION,
+    ORDER,
+    PAYMENT,
+    account,
+    back,
+    create,
+    declined,
+    numbered,
+    operation,
+    payment,
+)
 
 
-async def save(engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Change) -> None:
+async def save(
+    engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Change
+) -> None:
     async with engine.begin() as connection:
-        await store.save_accounts(connection, {ORDER: before} if before else {}, {ORDER: after}, changes)
+        await store.save_accounts(
+            connection, {ORDER: before} if before else {}, {ORDER: after}, changes
+        )
 
 
 @asynccontextmanager
@@ -38,8 +73,21 @@ async def read(engine: AsyncEngine) -> Account | None:
 
 
 async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> None:
-    """In every status, with its earlier tries and all operations, oldest first; also by the lock, and by the payment's id."""
-    change = Change(PAYMENT, 1, None, Status.PENDING, OPERATION, Outcome.REQUESTED, "PAYMENT_REQUESTED", "payment", "r1", NOON)
+    """In every status, with its earlier tries and all operations, oldest first; also by the
+    lock, and by the payment's id.
+    """
+    change = Change(
+        PAYMENT,
+        1,
+        None,
+        Status.PENDING,
+        OPERATION,
+        Outcome.REQUESTED,
+        "PAYMENT_REQUESTED",
+        "payment",
+        "r1",
+        NOON,
+    )
     for status in Status:
         its = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
         async with rolled_back(engine) as connection:
@@ -49,7 +97,9 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
 
 
 async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEngine) -> None:
-    """Two of one operation, the older first, one of them resolved; a resolution replaces what it was."""
+    """Two of one operation, the older first, one of them resolved; a resolution replaces what it
+    was.
+    """
     older = Contradiction(numbered(9, 1), Outcome.FAILED, "r", "late", "evt_1", bytes(32), NOON)
     newer = replace(older, id=numbered(9, 2), payload_digest=bytes([1] * 32), report_time=LATER)
     its = operation(Outcome.SUCCEEDED, contradictions=(older, newer))
@@ -78,11 +128,14 @@ async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
 
 
 async def test_only_what_changed_is_written(engine: AsyncEngine) -> None:
-    """A settled operation replaces what it was; the order's facts, when they are news; the rest stays."""
+    """A settled operation replaces what it was; the order's facts, when they are news; the rest
+    stays.
+    """
     before = account(payment())
     await save(engine, before)
     done = replace(
-        payment(Status.CAPTURED, update_time=LATER), operations=(operation(Outcome.SUCCEEDED, settle_time=LATER, request_time=NOON),)
+        payment(Status.CAPTURED, update_time=LATER),
+        operations=(operation(Outcome.SUCCEEDED, settle_time=LATER, request_time=NOON),),
     )
     after = replace(account(done), order=replace(before.order, version=2))
     await save(engine, after, before)
@@ -94,7 +147,13 @@ async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         now = (await connection.execute(text("select clock_timestamp()"))).scalar_one()
     for number, (due, outcome) in enumerate(
-        [(-1, Outcome.REQUESTED), (-2, Outcome.UNKNOWN), (60, Outcome.REQUESTED), (0, Outcome.SUCCEEDED)], start=1
+        [
+            (-1, Outcome.REQUESTED),
+            (-2, Outcome.UNKNOWN),
+            (60, Outcome.REQUESTED),
+            (0, Outcome.SUCCEEDED),
+        ],
+        start=1,
     ):
         order_id, settled = numbered(1, number), outcome is Outcome.SUCCEEDED
         its = operation(
@@ -104,9 +163,16 @@ async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
             asks=number,
             ask_time=None if settled else now + timedelta(seconds=due),
         )
-        paid = payment(Status.CAPTURED if settled else Status.PENDING, id=numbered(2, number), order_id=order_id, operations=(its,))
+        paid = payment(
+            Status.CAPTURED if settled else Status.PENDING,
+            id=numbered(2, number),
+            order_id=order_id,
+            operations=(its,),
+        )
         async with engine.begin() as connection:
-            await store.save_accounts(connection, {}, {order_id: replace(account(paid, id=order_id))}, [])
+            await store.save_accounts(
+                connection, {}, {order_id: replace(account(paid, id=order_id))}, []
+            )
     async with engine.connect() as connection:
         assert await store.due_operations(connection, 10) == [
             (numbered(1, 2), numbered(3, 2), 2),
@@ -116,9 +182,13 @@ async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
 
 
 async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> None:
-    """The partial unique index, over every pair of statuses: whatever the code believed, two that count cannot stand in the table."""
+    """The partial unique index, over every pair of statuses: whatever the code believed, two
+    that count cannot stand in the table.
+    """
     for first, second in itertools.product(Status, Status):
-        its = account(payment(first), payment(second, id=numbered(2, 2), try_number=2, operations=()))
+        its = account(
+            payment(first), payment(second, id=numbered(2, 2), try_number=2, operations=())
+        )
         async with rolled_back(engine) as connection:
             if {first, second} <= ONE_PER_ATTEMPT:
                 with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
@@ -138,7 +208,10 @@ RULES = [
     ("payments_refunded", "update payments set refunded = captured - 1, refund_pending = 2"),
     ("payments_charged", "update payments set captured = 0"),
     ("payments_charged", "update payments set status = 'authorized'"),
-    ("payments_set_aside", "update payments set status = 'authorized', authorized = 0, captured = 0"),
+    (
+        "payments_set_aside",
+        "update payments set status = 'authorized', authorized = 0, captured = 0",
+    ),
     ("payments_all_refunded", "update payments set status = 'refunded', refunded = 1"),
     ("payments_not_required", "update payments set status = 'not_required', captured = 0"),
     ("payments_decline_code", "update payments set decline_code = 'stolen_card'"),
@@ -159,8 +232,12 @@ RULES = [
 
 
 async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine) -> None:
-    """Each rule by its own name, over a captured payment: no defect of ours can store money that does not add up."""
-    change = Change(PAYMENT, 1, None, Status.CAPTURED, None, None, "CAPTURED", "payment", "r1", NOON)
+    """Each rule by its own name, over a captured payment: no defect of ours can store money that
+    does not add up.
+    """
+    change = Change(
+        PAYMENT, 1, None, Status.CAPTURED, None, None, "CAPTURED", "payment", "r1", NOON
+    )
     await save(engine, account(payment(Status.CAPTURED)), None, change)
     for rule, statement in RULES:
         with pytest.raises(IntegrityError, match=rule):
@@ -169,15 +246,21 @@ async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine)
 
 
 async def test_one_thing_is_asked_for_at_a_time_and_by_one_request(engine: AsyncEngine) -> None:
-    """One open operation for each payment, one operation for each request, one booking of each thing that a processor did."""
+    """One open operation for each payment, one operation for each request, one booking of each
+    thing that a processor did.
+    """
     its = payment(Status.AUTHORIZED)
 
     def another(outcome: Outcome, number: int, **fields: object) -> Account:
-        extra = operation(outcome, id=numbered(3, 90 + number), requested_by=f"other:{number}", kind=Kind.CAPTURE)
-        return account(replace(its, operations=(*its.operations, replace(extra, **fields))))  # type: ignore[arg-type]  # any of its fields
+        extra = operation(
+            outcome, id=numbered(3, 90 + number), requested_by=f"other:{number}", kind=Kind.CAPTURE
+        )
+        # any of its fields
+        return account(replace(its, operations=(*its.operations, replace(extra, **fields))))  # type: ignore[arg-type]
 
     twice_open = replace(
-        another(Outcome.REQUESTED, 1).payments[0], operations=(operation(), *another(Outcome.REQUESTED, 2).payments[0].operations[1:])
+        another(Outcome.REQUESTED, 1).payments[0],
+        operations=(operation(), *another(Outcome.REQUESTED, 2).payments[0].operations[1:]),
     )
     for wrong, rule in [
         (account(twice_open), "operations_one_open_charge"),
@@ -186,11 +269,14 @@ async def test_one_thing_is_asked_for_at_a_time_and_by_one_request(engine: Async
     ]:
         with pytest.raises(IntegrityError, match=rule):
             await save(engine, wrong)
-    await save(engine, another(Outcome.SUCCEEDED, 5))  # another kind of thing may bear the same name
+    # another kind of thing may bear the same name
+    await save(engine, another(Outcome.SUCCEEDED, 5))
 
 
 async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncEngine) -> None:
-    """Beside a void of the same cause; a second refund of it is refused, whatever the code believed, and whoever asked."""
+    """Beside a void of the same cause; a second refund of it is refused, whatever the code
+    believed, and whoever asked.
+    """
     its = payment(Status.CAPTURED, refund_pending=30)
 
     def of(*more: Operation) -> Account:
@@ -199,7 +285,10 @@ async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncE
     order_1 = back(10, cause=Cause.ORDER, cause_id="version:1")
     three = (order_1, back(10, cause=Cause.RETURN, cause_id="version:1"), back(10))
     void = back(1, Outcome.FAILED, cause=Cause.ORDER, cause_id="version:1", kind=Kind.VOID)
-    nothing = replace(back(0, Outcome.FAILED, cause=Cause.RETURN, cause_id="return-2"), failure_code=NOTHING_REFUNDABLE)
+    nothing = replace(
+        back(0, Outcome.FAILED, cause=Cause.RETURN, cause_id="return-2"),
+        failure_code=NOTHING_REFUNDABLE,
+    )
     again = replace(order_1, id=numbered(3, 99), requested_by="another")
     with pytest.raises(IntegrityError, match="operations_payment_id_kind_cause_cause_id_key"):
         await save(engine, of(*three, again))
@@ -208,15 +297,26 @@ async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncE
     known = await read(engine)
     assert known
     assert replace(known.payments[0], operations=()) == replace(whole.payments[0], operations=())
-    assert {o.id: o for o in known.payments[0].operations} == {o.id: o for o in whole.payments[0].operations}
+    assert {o.id: o for o in known.payments[0].operations} == {
+        o.id: o for o in whole.payments[0].operations
+    }
 
 
-async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(engine: AsyncEngine) -> None:
-    """Each once over all pages, also those of one moment; by order, payment and status. A charge is no refund."""
+async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(
+    engine: AsyncEngine,
+) -> None:
+    """Each once over all pages, also those of one moment; by order, payment and status. A charge
+    is no refund.
+    """
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1, refund_pending=20)
     made = [
-        replace(back(1 if number == 5 else 10, outcome, cause_id=f"b{number}"), request_time=NOON + timedelta(minutes=number // 2))
-        for number, outcome in enumerate([Outcome.UNKNOWN, Outcome.REQUESTED, *[Outcome.FAILED] * 3, Outcome.SUCCEEDED])
+        replace(
+            back(1 if number == 5 else 10, outcome, cause_id=f"b{number}"),
+            request_time=NOON + timedelta(minutes=number // 2),
+        )
+        for number, outcome in enumerate(
+            [Outcome.UNKNOWN, Outcome.REQUESTED, *[Outcome.FAILED] * 3, Outcome.SUCCEEDED]
+        )
     ]
     await save(engine, account(replace(its, operations=(*its.operations, *made))))
     newest_first = sorted(map(its.refund, made), key=lambda r: (r.request_time, r.id), reverse=True)
@@ -225,16 +325,26 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(engi
         async def listed(size: int = 50, **wanted: Any) -> list[Refund]:
             found, after = [], None
             while True:
-                rows = await store.list_refunds(connection, RefundFilter(**wanted), Page(size, after, 0, wire.refund))
+                rows = await store.list_refunds(
+                    connection, RefundFilter(**wanted), Page(size, after, 0, wire.refund)
+                )
                 found += rows[:size]
                 if len(rows) <= size:
                     return found
                 after = (rows[size - 1].request_time, rows[size - 1].id)
 
-        assert await listed() == await listed(2) == await listed(order_id=ORDER) == await listed(payment_id=PAYMENT) == newest_first
+        assert (
+            await listed()
+            == await listed(2)
+            == await listed(order_id=ORDER)
+            == await listed(payment_id=PAYMENT)
+            == newest_first
+        )
         assert await listed(order_id=PAYMENT) == await listed(payment_id=ORDER) == []
         for status in RefundStatus:
-            assert await listed(statuses=(status,)) == [r for r in newest_first if REFUND_STATUS[r.outcome] is status]
+            assert await listed(statuses=(status,)) == [
+                r for r in newest_first if REFUND_STATUS[r.outcome] is status
+            ]
         count, age_s = await store.open_refunds(connection)
         assert count == 2
         assert age_s > 3600

@@ -1,4 +1,6 @@
-"""What a payment service needs around it in tests: an order service whose answers a test sets, requests, and looks into its tables."""
+"""What a payment service needs around it in tests: an order service whose answers a test sets,
+requests, and looks into its tables.
+"""
 
 import asyncio
 from collections import Counter
@@ -14,9 +16,16 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceServicer,
+    add_OrderServiceServicer_to_server,
+)
 from ordermesh.payment.events.v1.payment_events_pb2 import (
     PaymentConfirmed,
     PaymentFailed,
@@ -26,7 +35,10 @@ from ordermesh.payment.events.v1.payment_events_pb2 import (
 )
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
-from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub, add_PaymentServiceServicer_to_server
+from ordermesh.payment.v1.payment_service_pb2_grpc import (
+    PaymentServiceStub,
+    add_PaymentServiceServicer_to_server,
+)
 from ordermesh.view.v1 import view_pb2
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -49,20 +61,23 @@ from tests.support import QUICK, channel_of
 from tests.unit.payment.samples import envelope
 
 if TYPE_CHECKING:
-    from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub  # only the stubs know it
+    # only the stubs know it
+    from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
 
 C = TypeVar("C")
 M = TypeVar("M", bound=Message)
 Payments: TypeAlias = "PaymentServiceAsyncStub"
 # What is told of payments and refunds, besides each change of a status.
 EVENTS: dict[str, type[Message]] = {
-    kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)
+    kind.DESCRIPTOR.full_name: kind
+    for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)
 }
 
 
 class FakeOrders(OrderServiceServicer):
-    """Knows the orders that it was told of, and counts how often it was asked. `away`: it cannot be reached; `reached` is set by a
-    call, which is answered once `gate` is."""
+    """Knows the orders that it was told of, and counts how often it was asked. `away`: it cannot
+    be reached; `reached` is set by a call, which is answered once `gate` is.
+    """
 
     def __init__(self) -> None:
         self.orders: dict[str, order_pb2.Order] = {}
@@ -72,7 +87,9 @@ class FakeOrders(OrderServiceServicer):
         self.gate.set()
 
     async def BatchGetOrders(
-        self, request: order_service_pb2.BatchGetOrdersRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self,
+        request: order_service_pb2.BatchGetOrdersRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> order_service_pb2.BatchGetOrdersResponse:
         self.asked += 1
         self.reached.set()
@@ -87,7 +104,13 @@ class FakeOrders(OrderServiceServicer):
         return order_service_pb2.BatchGetOrdersResponse(orders=orders)
 
     def place(
-        self, total: Money, *, status: str = "PENDING", attempt: int = 1, version: int = 1, order_id: str | None = None
+        self,
+        total: Money,
+        *,
+        status: str = "PENDING",
+        attempt: int = 1,
+        version: int = 1,
+        order_id: str | None = None,
     ) -> order_pb2.Order:
         """An order as the order service would tell of it, from now on."""
         order = order_pb2.Order(
@@ -131,7 +154,9 @@ def items_cancelled(order: order_pb2.Order) -> OrderItemsCancelled:
     )
 
 
-def return_changed(order: order_pb2.Order, worth: Money, *, status: str = "INSPECTED", return_id: str | None = None) -> ReturnStatusChanged:
+def return_changed(
+    order: order_pb2.Order, worth: Money, *, status: str = "INSPECTED", return_id: str | None = None
+) -> ReturnStatusChanged:
     """The event that tells of a return whose accepted units are worth so much."""
     its = return_pb2.Return(
         return_id=return_id or str(uuid7()),
@@ -158,8 +183,14 @@ def asking(kind: type[C], key: str, payment: Payment, **fields: Any) -> Envelope
     return envelope(kind, **(about | usual | fields))
 
 
-def create_payment(order: order_pb2.Order, token: str = "tok_ok", **fields: Any) -> api.CreatePaymentRequest:
-    values: dict[str, Any] = {"request_id": str(uuid4()), "order_id": order.order_id, "payment_method_token": token}
+def create_payment(
+    order: order_pb2.Order, token: str = "tok_ok", **fields: Any
+) -> api.CreatePaymentRequest:
+    values: dict[str, Any] = {
+        "request_id": str(uuid4()),
+        "order_id": order.order_id,
+        "payment_method_token": token,
+    }
     return api.CreatePaymentRequest(**(values | fields))
 
 
@@ -179,15 +210,23 @@ async def refused(payments: Payments, request: api.CreatePaymentRequest) -> Fail
 
 
 async def told(broker: Broker) -> list[Any]:
-    """Every event of the payment service's stream but changes of status, in its order; what the broker took twice stands there once."""
+    """Every event of the payment service's stream but changes of status, in its order; what the
+    broker took twice stands there once.
+    """
     last = (await broker.streams.stream_info("PAYMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("PAYMENTS", seq) for seq in range(1, last + 1)]
     types = [EVENTS.get((message.headers or {})["ce-type"]) for message in messages]
-    return [kind.FromString(message.data or b"") for kind, message in zip(types, messages, strict=True) if kind]
+    return [
+        kind.FromString(message.data or b"")
+        for kind, message in zip(types, messages, strict=True)
+        if kind
+    ]
 
 
 async def publish(broker: Broker, event: Message, aggregate: str, *, times: int = 2) -> None:
-    """The event, each time as a new message to the broker: only the consumer can know it by its id."""
+    """The event, each time as a new message to the broker: only the consumer can know it by its
+    id.
+    """
     subject, event_id = subject_of(type(event)), uuid4()
     for _ in range(times):
         headers = {
@@ -202,14 +241,18 @@ async def publish(broker: Broker, event: Message, aggregate: str, *, times: int 
 @asynccontextmanager
 async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
     """The address where the order service answers meanwhile."""
-    async with Server("127.0.0.1:0", [partial(add_OrderServiceServicer_to_server, fake)], limits=QUICK) as server:
+    async with Server(
+        "127.0.0.1:0", [partial(add_OrderServiceServicer_to_server, fake)], limits=QUICK
+    ) as server:
         yield f"127.0.0.1:{server.port}"
 
 
 @asynccontextmanager
 async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
     """A client of a running server over these operations."""
-    async with channel_of(partial(add_PaymentServiceServicer_to_server, PaymentService(operations))) as channel:
+    async with channel_of(
+        partial(add_PaymentServiceServicer_to_server, PaymentService(operations))
+    ) as channel:
         yield PaymentServiceStub(channel)
 
 
@@ -222,7 +265,9 @@ class Books:
     async def events(self) -> list[Any]:
         """The events in the outbox but changes of status, in their order."""
         async with self.engine.connect() as connection:
-            rows = await connection.execute(select(tables.outbox.c.type, tables.outbox.c.payload).order_by(tables.outbox.c.id))
+            rows = await connection.execute(
+                select(tables.outbox.c.type, tables.outbox.c.payload).order_by(tables.outbox.c.id)
+            )
             return [EVENTS[kind].FromString(payload) for kind, payload in rows if kind in EVENTS]
 
     async def status_changes(self) -> list[PaymentStatusChanged]:
@@ -237,18 +282,29 @@ class Books:
         """How much money the sandbox has taken, by what it was asked for: charges and captures."""
         its = sandbox_ledger.operations.c
         async with self.engine.connect() as connection:
-            query = select(its.kind, its.amount).where(its.state == "succeeded", its.kind.in_(["charge", "capture"]))
+            query = select(its.kind, its.amount).where(
+                its.state == "succeeded", its.kind.in_(["charge", "capture"])
+            )
             taken: Counter[str] = Counter()
             for kind, amount in await connection.execute(query):
                 taken[kind] += amount
             return taken
 
     async def given_back(self) -> Counter[str]:
-        """How much money the sandbox has given back, by what it was asked for: refunds and voids."""
+        """How much money the sandbox has given back, by what it was asked for: refunds and
+        voids.
+        """
         its = sandbox_ledger.operations.c
         async with self.engine.connect() as connection:
-            query = select(its.kind, func.sum(its.amount)).where(its.state == "succeeded", its.kind.in_(["refund", "void"]))
-            return Counter({kind: int(amount) for kind, amount in await connection.execute(query.group_by(its.kind))})
+            query = select(its.kind, func.sum(its.amount)).where(
+                its.state == "succeeded", its.kind.in_(["refund", "void"])
+            )
+            return Counter(
+                {
+                    kind: int(amount)
+                    for kind, amount in await connection.execute(query.group_by(its.kind))
+                }
+            )
 
     async def processor_operations(self) -> int:
         """How many things the sandbox remembers that it was asked to do."""
@@ -257,7 +313,13 @@ class Books:
     async def calls(self) -> int:
         """How often the sandbox was sent a request."""
         async with self.engine.connect() as connection:
-            return int((await connection.execute(text("select coalesce(sum(calls), 0) from sandbox.calls"))).scalar_one())
+            return int(
+                (
+                    await connection.execute(
+                        text("select coalesce(sum(calls), 0) from sandbox.calls")
+                    )
+                ).scalar_one()
+            )
 
     async def dump(self) -> list[list[Any]]:
         """All that the service remembers but its claims and times of asking: to be compared."""
@@ -266,14 +328,18 @@ class Books:
                 select(tables.accounts).order_by(tables.accounts.c.order_id),
                 select(tables.payments).order_by(tables.payments.c.id),
                 select(tables.operations).order_by(tables.operations.c.id),
-                select(tables.history).order_by(tables.history.c.payment_id, tables.history.c.version),
+                select(tables.history).order_by(
+                    tables.history.c.payment_id, tables.history.c.version
+                ),
                 select(tables.outbox.c.payload).order_by(tables.outbox.c.id),
             )
             return [list(map(tuple, await connection.execute(query))) for query in queries]
 
     async def make_due(self) -> None:
         """Lets the time pass after which the settling worker asks."""
-        await self._execute("update operations set ask_time = clock_timestamp() where ask_time is not null")
+        await self._execute(
+            "update operations set ask_time = clock_timestamp() where ask_time is not null"
+        )
 
     async def forget_claims(self) -> None:
         """Lets the time pass after which claims are swept."""
@@ -285,7 +351,9 @@ class Books:
 
     async def _count(self, table: str) -> int:
         async with self.engine.connect() as connection:
-            return int((await connection.execute(text(f"select count(*) from {table}"))).scalar_one())
+            return int(
+                (await connection.execute(text(f"select count(*) from {table}"))).scalar_one()
+            )
 
 
 @dataclass
@@ -315,7 +383,12 @@ class World:
 
     async def dies(self, order: order_pb2.Order, status: str = "CANCELLED", **fields: Any) -> None:
         """The order's end arrives: cancelled, expired (the same, for payment), or failed."""
-        values: dict[str, Any] = {"order_id": order.order_id, "status": status, "attempt": order.attempt, "version": order.version + 1}
+        values: dict[str, Any] = {
+            "order_id": order.order_id,
+            "status": status,
+            "attempt": order.attempt,
+            "version": order.version + 1,
+        }
         await self.hear(self.orders.place(order.total_amount, **(values | fields)))
 
     async def payment(self, order: order_pb2.Order) -> Payment:
@@ -324,7 +397,9 @@ class World:
         return payment
 
     async def pay(self, request: api.CreatePaymentRequest, at: Operations | None = None) -> Payment:
-        """The call without the transport, whose client would call again by itself where the answer was lost."""
+        """The call without the transport, whose client would call again by itself where the
+        answer was lost.
+        """
         envelope = wire.create_payment(request, keyed(request))
         token = request.payment_method_token
         return await (at or self.operations).create_payment(envelope, token)

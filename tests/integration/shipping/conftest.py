@@ -1,10 +1,15 @@
-"""A shipping service in this process: its real server and its real PostgreSQL. Order service and carrier are stand-ins at its edges."""
+"""A shipping service in this process: its real server and its real PostgreSQL. Order service and
+carrier are stand-ins at its edges.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import pytest
-from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub, add_ShippingServiceServicer_to_server
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import (
+    ShippingServiceStub,
+    add_ShippingServiceServicer_to_server,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database, connect
@@ -57,7 +62,9 @@ def carrier(database: Database) -> CountingCarrier:
 
 
 @pytest.fixture
-async def operations(database: Database, orders: KnownOrders, carrier: CountingCarrier) -> AsyncIterator[Operations]:
+async def operations(
+    database: Database, orders: KnownOrders, carrier: CountingCarrier
+) -> AsyncIterator[Operations]:
     operations = Operations(database, orders, carrier, PATIENCE)
     async with Supervisor() as tasks:
         tasks.start("watches", operations.watches.run())
@@ -67,5 +74,7 @@ async def operations(database: Database, orders: KnownOrders, carrier: CountingC
 @pytest.fixture
 async def shipping(operations: Operations) -> AsyncIterator[Shipping]:
     """A client of the running server."""
-    async with channel_of(partial(add_ShippingServiceServicer_to_server, ShippingService(operations))) as channel:
+    async with channel_of(
+        partial(add_ShippingServiceServicer_to_server, ShippingService(operations))
+    ) as channel:
         yield ShippingServiceStub(channel)

@@ -1,4 +1,6 @@
-"""Stand-ins at the edges of the process: an order service that knows everybody, and a carrier that remembers what it sold."""
+"""Stand-ins at the edges of the process: an order service that knows everybody, and a carrier
+that remembers what it sold.
+"""
 
 import asyncio
 from collections import Counter
@@ -15,7 +17,9 @@ ADA = Recipient("Ada Lovelace", ("1 High Street",), "Dover", "", "CT16 1AA", "GB
 
 
 class KnownOrders(Orders):
-    """Has every order but the `missing` ones, and knows its recipient; `failure` is what it answers instead while it is set."""
+    """Has every order but the `missing` ones, and knows its recipient; `failure` is what it
+    answers instead while it is set.
+    """
 
     def __init__(self) -> None:
         self.failure: Failure | None = None
@@ -43,12 +47,13 @@ class Crash(BaseException):
 
 
 class CountingCarrier(SandboxCarrier):
-    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what is wanted back: its tracking number,
-    or the key of a purchase that nobody has heard of.
+    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what
+    is wanted back: its tracking number, or the key of a purchase that nobody has heard of.
 
-    `failure` is raised instead of selling or giving back while it is set, `after_sale` after the sale, `after_recall` after the label is
-    void, `bugs` to the recipients of these postal codes. `sale`, `recall_answer`: what it waits for before it answers.
-    `number`: the tracking number that it sells instead of its own while it is set; `called`: its name.
+    `failure` is raised instead of selling or giving back while it is set, `after_sale` after the
+    sale, `after_recall` after the label is void, `bugs` to the recipients of these postal codes.
+    `sale`, `recall_answer`: what it waits for before it answers. `number`: the tracking number that
+    it sells instead of its own while it is set; `called`: its name.
     """
 
     def __init__(self, reported: Callable[[str], Awaitable[bool]]) -> None:
@@ -68,7 +73,9 @@ class CountingCarrier(SandboxCarrier):
     def name(self) -> str:
         return self.called
 
-    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
+    async def buy_label(
+        self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
+    ) -> Label:
         self.calls[key] += 1
         if trouble := self.failure or self.bugs.get(recipient.postal_code):
             raise trouble
@@ -78,7 +85,9 @@ class CountingCarrier(SandboxCarrier):
         await self.sale.wait()
         return replace(label, tracking_number=self.number or label.tracking_number)
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
+    async def recall(
+        self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
+    ) -> Recalled:
         self.recalls[tracking_number or purchase] += 1
         if self.failure:
             raise self.failure

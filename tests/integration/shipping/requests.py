@@ -18,7 +18,10 @@ from shipping_svc.model import Ask, BuryFulfillment, BuryOrder
 from tests.unit.shipping.samples import wanted
 
 if TYPE_CHECKING:
-    from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceAsyncStub as AsyncStub  # only the stubs know it
+    # only the stubs know it
+    from ordermesh.shipping.v1.shipping_service_pb2_grpc import (
+        ShippingServiceAsyncStub as AsyncStub,
+    )
 
 Shipping: TypeAlias = "AsyncStub"
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -26,7 +29,9 @@ PARCEL = shipping_pb2.Parcel(weight_grams=1200, length_mm=300, width_mm=200, hei
 
 
 def create(**more: Any) -> api.CreateShipmentRequest:
-    """A request for a shipment of a fulfilment and an order that nobody has asked for before, or of those given."""
+    """A request for a shipment of a fulfilment and an order that nobody has asked for before, or
+    of those given.
+    """
     fields: dict[str, Any] = {
         "request_id": str(uuid4()),
         "fulfillment_id": str(uuid4()),
@@ -38,8 +43,12 @@ def create(**more: Any) -> api.CreateShipmentRequest:
     return api.CreateShipmentRequest(**(fields | more))
 
 
-def report(tracking_number: str, status: str, minute: int = 0, **more: Any) -> api.RecordTrackingEventRequest:
-    """The carrier reports `status`, so many minutes after noon, under an id made of both unless given."""
+def report(
+    tracking_number: str, status: str, minute: int = 0, **more: Any
+) -> api.RecordTrackingEventRequest:
+    """The carrier reports `status`, so many minutes after noon, under an id made of both unless
+    given.
+    """
     occur_time = Timestamp()
     occur_time.FromDatetime(NOON + timedelta(minutes=minute))
     fields: dict[str, Any] = {
@@ -57,7 +66,11 @@ def report(tracking_number: str, status: str, minute: int = 0, **more: Any) -> a
 def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Ask:
     """The same fulfilment asked for by an event."""
     event_id = event or str(uuid4())
-    its = wanted(order_id=UUID(request.order_id), fulfillment_id=UUID(request.fulfillment_id), attempt=request.attempt)
+    its = wanted(
+        order_id=UUID(request.order_id),
+        fulfillment_id=UUID(request.fulfillment_id),
+        attempt=request.attempt,
+    )
     return Ask(f"shipping-FULFILLMENTS:{event_id}", event_id.encode(), "fulfillment", event_id, its)
 
 
@@ -67,30 +80,49 @@ def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
     return api.CancelShipmentRequest(**(fields | more))
 
 
-def death(order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled") -> BuryOrder:
+def death(
+    order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled"
+) -> BuryOrder:
     """An event tells of the order's death."""
     event_id = str(uuid4())
     key = f"shipping-ORDERS:{event_id}"
-    return BuryOrder(key, b"", UUID(order_id), "order", event_id, attempt=attempt, status=status, version=version)
+    return BuryOrder(
+        key, b"", UUID(order_id), "order", event_id, attempt=attempt, status=status, version=version
+    )
 
 
 def gone(fulfillment_id: str) -> BuryFulfillment:
     """An event tells that the fulfilment is cancelled."""
     event_id = str(uuid4())
-    return BuryFulfillment(f"shipping-FULFILLMENTS:{event_id}", b"", UUID(fulfillment_id), "fulfillment", event_id, version=9)
+    return BuryFulfillment(
+        f"shipping-FULFILLMENTS:{event_id}",
+        b"",
+        UUID(fulfillment_id),
+        "fulfillment",
+        event_id,
+        version=9,
+    )
 
 
 async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[Any]:
     async with engine.connect() as connection:
-        return list(await connection.execute(text(statement) if isinstance(statement, str) else statement))
+        return list(
+            await connection.execute(text(statement) if isinstance(statement, str) else statement)
+        )
 
 
 async def told(engine: AsyncEngine) -> list[Message]:
     """The events in the outbox, in their order."""
-    kinds = {kind.full_name: kind for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name.values()}
+    kinds = {
+        kind.full_name: kind
+        for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name.values()
+    }
     out = tables.outbox.c
     found = await rows(engine, select(out.type, out.payload).order_by(out.id))
-    return [getattr(shipping_events_pb2, kinds[name].name).FromString(payload) for name, payload in found]
+    return [
+        getattr(shipping_events_pb2, kinds[name].name).FromString(payload)
+        for name, payload in found
+    ]
 
 
 async def told_kinds(engine: AsyncEngine) -> list[str]:

@@ -55,7 +55,9 @@ MUTATIONS = [
 ]
 
 
-async def transitions(shipping: Shipping, shipment_id: str) -> Sequence[shipping_pb2.ShipmentTransition]:
+async def transitions(
+    shipping: Shipping, shipment_id: str
+) -> Sequence[shipping_pb2.ShipmentTransition]:
     request = api.ListShipmentTransitionsRequest(shipment_id=shipment_id)
     return (await ask(shipping.ListShipmentTransitions, request)).transitions
 
@@ -206,7 +208,9 @@ async def test_shipments_are_listed_by_update_time(shipping: Shipping, engine: A
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_withdrawal_with_forged_version_is_refused(operations: Operations, engine: AsyncEngine) -> None:
+async def test_withdrawal_with_forged_version_is_refused(
+    operations: Operations, engine: AsyncEngine
+) -> None:
     """A withdrawal whose version is 2^60 fails as VERSION_JUMP, of a known fulfilment or a new one.
 
     It stores nothing; the true withdrawal after it counts.
@@ -224,8 +228,11 @@ async def test_withdrawal_with_forged_version_is_refused(operations: Operations,
     assert [row.withdraw_version for row in await rows(engine, "select * from shipments")] == [9]
 
 
-async def test_fulfilment_scanned_10_001_times_gets_its_shipment(operations: Operations, engine: AsyncEngine) -> None:
-    """Shipping's first word of a fulfilment is `ready` at version 10,003, or a withdrawal: it counts.
+async def test_fulfilment_scanned_10_001_times_gets_its_shipment(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Shipping's first word of a fulfilment is `ready` at version 10,003, or a withdrawal: it
+    counts.
 
     A forged 2^60 of another fulfilment fails as VERSION_JUMP, and stores nothing.
     """
@@ -242,8 +249,12 @@ async def test_fulfilment_scanned_10_001_times_gets_its_shipment(operations: Ope
     assert set(map(tuple, stored)) == {(10_003, None), (10_004, 10_004)}
 
 
-async def test_successor_with_version_jump_is_refused(operations: Operations, engine: AsyncEngine) -> None:
-    """A shipment that follows a withdrawn one is compared with it: 10,000 above its version at most."""
+async def test_successor_with_version_jump_is_refused(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """A shipment that follows a withdrawn one is compared with it: 10,000 above its version at
+    most.
+    """
     request = create()
     consumers = Consumers(operations)
     await consumers.fulfillment_status_changed([ready(request, 20_000)])
@@ -251,7 +262,9 @@ async def test_successor_with_version_jump_is_refused(operations: Operations, en
     for version, reason in ((2**60, "VERSION_JUMP"), (30_002, "VERSION_JUMP"), (30_001, None)):
         [outcome] = await consumers.fulfillment_status_changed([ready(request, version)])
         assert (outcome.reason if isinstance(outcome, Refused) else None) == reason
-    stored = await rows(engine, "select status::text, fulfillment_version from shipments order by id")
+    stored = await rows(
+        engine, "select status::text, fulfillment_version from shipments order by id"
+    )
     assert list(map(tuple, stored)) == [("voided", 20_000), ("created", 30_001)]
 
 

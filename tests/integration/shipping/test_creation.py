@@ -1,4 +1,6 @@
-"""One fulfilment, one label, one event: however often, by whom and through which crashes it is asked for."""
+"""One fulfilment, one label, one event: however often, by whom and through which crashes it is
+asked for.
+"""
 
 import asyncio
 import io
@@ -9,7 +11,10 @@ from itertools import permutations
 from uuid import UUID, uuid4
 
 import pytest
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
@@ -26,7 +31,16 @@ from shipping_svc.consumers import Consumers
 from shipping_svc.model import Parcel
 from shipping_svc.operations import Operations, Patience
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
-from tests.integration.shipping.requests import PARCEL, Shipping, ask_of, create, death, rows, told, told_kinds
+from tests.integration.shipping.requests import (
+    PARCEL,
+    Shipping,
+    ask_of,
+    create,
+    death,
+    rows,
+    told,
+    told_kinds,
+)
 from tests.sample.contract_events import fulfillment
 from tests.support import Eventually
 
@@ -42,23 +56,42 @@ async def the_one(shipping: Shipping) -> shipping_pb2.Shipment:
 
 async def counted(engine: AsyncEngine) -> dict[str, int]:
     """How many shipments there are of each status."""
-    return dict(map(tuple, await rows(engine, "select status::text, count(*) from shipments group by status")))
+    return dict(
+        map(
+            tuple,
+            await rows(engine, "select status::text, count(*) from shipments group by status"),
+        )
+    )
 
 
-async def test_a_label_is_bought_and_told_of(shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier) -> None:
+async def test_a_label_is_bought_and_told_of(
+    shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier
+) -> None:
     """pending -> created: the answer, the event and the history agree, and the label is kept."""
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
     assert shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
-    assert (shipment.fulfillment_id, shipment.order_id, shipment.warehouse_id) == (request.fulfillment_id, request.order_id, "W1")
-    assert (shipment.carrier, shipment.version, shipment.status_reason) == ("sandbox", 2, "LABEL_BOUGHT")
+    assert (shipment.fulfillment_id, shipment.order_id, shipment.warehouse_id) == (
+        request.fulfillment_id,
+        request.order_id,
+        "W1",
+    )
+    assert (shipment.carrier, shipment.version, shipment.status_reason) == (
+        "sandbox",
+        2,
+        "LABEL_BOUGHT",
+    )
     assert list(shipment.parcels) == list(request.parcels)
     assert shipment.tracking_number.startswith("SBX")
     assert not shipment.HasField("deliver_time")
     assert carrier.calls == {key_of(shipment): 1}
     [event] = await told(engine)
-    assert (event.DESCRIPTOR.name, event.shipment) == ("ShipmentCreated", shipment)  # type: ignore[attr-defined]  # every event has one
-    steps = await rows(engine, "select version, old::text, new::text, reason, actor, cause from history order by version")
+    # every event has one
+    assert (event.DESCRIPTOR.name, event.shipment) == ("ShipmentCreated", shipment)  # type: ignore[attr-defined]
+    steps = await rows(
+        engine,
+        "select version, old::text, new::text, reason, actor, cause from history order by version",
+    )
     assert [tuple(step) for step in steps] == [
         (1, None, "pending", "FULFILLMENT_READY", "shipping", request.request_id),
         (2, "pending", "created", "LABEL_BOUGHT", "sandbox", key_of(shipment)),
@@ -73,12 +106,25 @@ async def test_a_label_is_bought_and_told_of(shipping: Shipping, engine: AsyncEn
 async def test_call_and_event_at_once_buy_one_label(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """20 at once, calls and events, repeats and others: one shipment, one purchase, one ShipmentCreated, one answer."""
+    """20 at once, calls and events, repeats and others: one shipment, one purchase, one
+    ShipmentCreated, one answer.
+    """
     request = create()
-    calls = [ask(shipping.CreateShipment, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)) for _ in range(8)]
+    calls = [
+        ask(
+            shipping.CreateShipment,
+            create(fulfillment_id=request.fulfillment_id, order_id=request.order_id),
+        )
+        for _ in range(8)
+    ]
     repeats = [ask(shipping.CreateShipment, request) for _ in range(4)]
-    events = [operations.ship([ask_of(request), ask_of(request, "the same"), ask_of(request, "the same")]) for _ in range(8)]
-    answers, outcomes = await asyncio.gather(asyncio.gather(*calls, *repeats), asyncio.gather(*events))
+    events = [
+        operations.ship([ask_of(request), ask_of(request, "the same"), ask_of(request, "the same")])
+        for _ in range(8)
+    ]
+    answers, outcomes = await asyncio.gather(
+        asyncio.gather(*calls, *repeats), asyncio.gather(*events)
+    )
     shipment = await the_one(shipping)
     assert all(answer.shipment == shipment for answer in answers)
     assert all(isinstance(outcome, Done) for several in outcomes for outcome in several)
@@ -87,26 +133,40 @@ async def test_call_and_event_at_once_buy_one_label(
     assert [count for (count,) in await rows(engine, "select count(*) from labels")] == [1]
 
 
-async def test_a_set_of_events_is_two_writes(operations: Operations, engine: AsyncEngine, carrier: CountingCarrier) -> None:
-    """All intents in one transaction, all results in another; two events of one fulfilment are one shipment."""
+async def test_a_set_of_events_is_two_writes(
+    operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
+) -> None:
+    """All intents in one transaction, all results in another; two events of one fulfilment are
+    one shipment.
+    """
     requests = [create() for _ in range(30)]
     outcomes = await operations.ship([*map(ask_of, requests), ask_of(requests[0])])
-    assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == ["pending"] * 31
-    times = await rows(engine, "select new::text, count(*), count(distinct time) from history group by new")
+    assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
+        "pending"
+    ] * 31
+    times = await rows(
+        engine, "select new::text, count(*), count(distinct time) from history group by new"
+    )
     assert {tuple(row) for row in times} == {("pending", 30, 1), ("created", 30, 1)}
     assert len(carrier.calls) == 30
     assert await told_kinds(engine) == ["ShipmentCreated"] * 30
 
 
-async def test_whichever_comes_second_finds_the_work_done(shipping: Shipping, operations: Operations, engine: AsyncEngine) -> None:
-    """The event after the call, the call after the event, and either twice, weeks apart: nothing more happens, and all succeed."""
+async def test_whichever_comes_second_finds_the_work_done(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine
+) -> None:
+    """The event after the call, the call after the event, and either twice, weeks apart: nothing
+    more happens, and all succeed.
+    """
     first, second = create(), create()
     await ask(shipping.CreateShipment, first)
     await operations.ship([ask_of(second, "e")])
     async with engine.begin() as connection:
         await connection.execute(text("delete from claims"))
     before = await rows(engine, "select * from history order by shipment_id, version")
-    assert [type(outcome) for outcome in await operations.ship([ask_of(first), ask_of(second, "e")])] == [Done, Done]
+    assert [
+        type(outcome) for outcome in await operations.ship([ask_of(first), ask_of(second, "e")])
+    ] == [Done, Done]
     for request in (first, second):
         again = await ask(shipping.CreateShipment, request)
         assert again.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
@@ -116,16 +176,26 @@ async def test_whichever_comes_second_finds_the_work_done(shipping: Shipping, op
 
 @pytest.mark.parametrize("order", list(permutations(["call", "event", "old"])))
 async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, order: tuple[str, ...]
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    order: tuple[str, ...],
 ) -> None:
-    """Packed anew while the carrier is away; asks of both versions, by call and by event, in every order: the newest parcels stand, and the
-    label is bought for them. With the label bought, nothing is packed anew.
+    """Packed anew while the carrier is away; asks of both versions, by call and by event, in
+    every order: the newest parcels stand, and the label is bought for them. With the label
+    bought, nothing is packed anew.
     """
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
     about = {"fulfillment_id": old.fulfillment_id, "order_id": old.order_id}
     new = create(fulfillment_version=10, **about)
     event = ask_of(new)
-    event = replace(event, wanted=replace(event.wanted, fulfillment_version=10, parcels=(Parcel(1200, 300, 200, 100),)))
+    event = replace(
+        event,
+        wanted=replace(
+            event.wanted, fulfillment_version=10, parcels=(Parcel(1200, 300, 200, 100),)
+        ),
+    )
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     for name in order:
         if name == "event":
@@ -134,7 +204,10 @@ async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
             with pytest.raises(Deferred):
                 await ask(shipping.CreateShipment, new if name == "call" else old)
     waiting = await the_one(shipping)
-    assert (waiting.status, list(waiting.parcels)) == (shipping_pb2.SHIPMENT_STATUS_PENDING, [PARCEL])
+    assert (waiting.status, list(waiting.parcels)) == (
+        shipping_pb2.SHIPMENT_STATUS_PENDING,
+        [PARCEL],
+    )
     assert waiting.version == (2 if order[0] == "old" else 1)
     carrier.failure = None
     bought = (await ask(shipping.CreateShipment, new)).shipment
@@ -145,7 +218,9 @@ async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
 
 
 async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
-    """The same request_id with another body is refused, and the same body answers with the shipment as it stands."""
+    """The same request_id with another body is refused, and the same body answers with the
+    shipment as it stands.
+    """
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
     with pytest.raises(Invalid) as refused:
@@ -154,21 +229,32 @@ async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
     assert (await ask(shipping.CreateShipment, request)).shipment == shipment
 
 
-async def test_somebody_elses_fulfilment_is_not_shipped(shipping: Shipping, engine: AsyncEngine) -> None:
+async def test_somebody_elses_fulfilment_is_not_shipped(
+    shipping: Shipping, engine: AsyncEngine
+) -> None:
     """A fulfilment that has a shipment of another order is refused, by call and by event alike."""
     shipment = (await ask(shipping.CreateShipment, create())).shipment
     with pytest.raises(Exists) as refused:
         await ask(shipping.CreateShipment, create(fulfillment_id=shipment.fulfillment_id))
-    assert (refused.value.reason, refused.value.metadata) == ("SHIPMENT_ALREADY_EXISTS", {"shipment_id": shipment.shipment_id})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "SHIPMENT_ALREADY_EXISTS",
+        {"shipment_id": shipment.shipment_id},
+    )
 
 
 # --- crashes and absences
 
 
 async def test_a_crash_between_intent_and_label_is_made_up_for(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """Killed after the intent: the shipment stays pending; the sweeper buys its label, under the key that the dead one would have used."""
+    """Killed after the intent: the shipment stays pending; the sweeper buys its label, under the
+    key that the dead one would have used.
+    """
     carrier.failure = Crash()
     with suppress(Crash):
         await operations.ship([ask_of(create())])
@@ -191,9 +277,15 @@ async def until_created(shipping: Shipping, operations: Operations, eventually: 
 
 
 async def test_a_crash_between_label_and_result_buys_no_second_one(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """Killed after the carrier sold, before that was stored: the next try asks under the same key, and gets the label that was sold."""
+    """Killed after the carrier sold, before that was stored: the next try asks under the same
+    key, and gets the label that was sold.
+    """
     carrier.after_sale = Crash()
     with suppress(Crash):
         await operations.ship([ask_of(create())])
@@ -219,7 +311,9 @@ async def test_while_somebody_is_away_the_shipment_waits(
     engine: AsyncEngine,
     eventually: Eventually,
 ) -> None:
-    """Order service or carrier away: DEPENDENCY_UNAVAILABLE to the call, the event is done, and the sweeper finishes later."""
+    """Order service or carrier away: DEPENDENCY_UNAVAILABLE to the call, the event is done, and
+    the sweeper finishes later.
+    """
     stub = orders if who == "orders" else carrier
     stub.failure = AWAY
     request = create()
@@ -234,20 +328,26 @@ async def test_while_somebody_is_away_the_shipment_waits(
     assert len(set(carrier.calls)) == 1
 
 
-async def test_a_repeat_of_the_call_goes_on_at_once(shipping: Shipping, carrier: CountingCarrier) -> None:
+async def test_a_repeat_of_the_call_goes_on_at_once(
+    shipping: Shipping, carrier: CountingCarrier
+) -> None:
     """Who asks again with the same request_id does not wait for the sweeper."""
     request = create()
     carrier.failure = AWAY
     with pytest.raises(Deferred):
         await ask(shipping.CreateShipment, request)
     carrier.failure = None
-    assert (await ask(shipping.CreateShipment, request)).shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
+    assert (
+        await ask(shipping.CreateShipment, request)
+    ).shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
 
 
 async def test_an_order_that_nobody_knows_waits_as_well(
     shipping: Shipping, operations: Operations, orders: KnownOrders, eventually: Eventually
 ) -> None:
-    """ORDER_NOT_FOUND is told as it is, and condemns nothing: a peer that is behind must not end shipments for good."""
+    """ORDER_NOT_FOUND is told as it is, and condemns nothing: a peer that is behind must not end
+    shipments for good.
+    """
     orders.failure = NotFound("ORDER_NOT_FOUND", "no such order", order_id="x")
     with pytest.raises(NotFound) as unknown:
         await ask(shipping.CreateShipment, create())
@@ -260,10 +360,14 @@ async def test_an_order_that_nobody_knows_waits_as_well(
 async def test_a_carrier_that_does_not_answer_keeps_nobody(
     database: Database, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """A set with slow sales is over in its time; what was sold in time is stored, the rest is left to the sweeper."""
+    """A set with slow sales is over in its time; what was sold in time is stored, the rest is
+    left to the sweeper.
+    """
     operations = Operations(database, orders, carrier, Patience(label_s=2.0, labels_max=4))
     requests = [create() for _ in range(6)]
-    orders.addresses = {UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]}
+    orders.addresses = {
+        UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]
+    }
     async with asyncio.timeout(20):
         outcomes = await operations.ship([ask_of(request) for request in requests])
     assert [type(outcome) for outcome in outcomes] == [Done] * 6
@@ -273,24 +377,36 @@ async def test_a_carrier_that_does_not_answer_keeps_nobody(
 async def test_one_defect_concerns_one_shipment(
     operations: Operations, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """An adapter's bug in the midst of a set: the others get their labels, and the event is done, for the sweeper tries again."""
+    """An adapter's bug in the midst of a set: the others get their labels, and the event is
+    done, for the sweeper tries again.
+    """
     requests = [create() for _ in range(3)]
     orders.addresses[UUID(requests[1].order_id)] = {"postal_code": "BUG"}
     carrier.bugs["BUG"] = KeyError("a bug")
-    assert [type(outcome) for outcome in await operations.ship([ask_of(r) for r in requests])] == [Done] * 3
+    assert [type(outcome) for outcome in await operations.ship([ask_of(r) for r in requests])] == [
+        Done
+    ] * 3
     assert await counted(engine) == {"pending": 1, "created": 2}
 
 
 async def test_sweepers_at_once_finish_everything_once(
-    database: Database, orders: KnownOrders, carrier: CountingCarrier, operations: Operations, engine: AsyncEngine
+    database: Database,
+    orders: KnownOrders,
+    carrier: CountingCarrier,
+    operations: Operations,
+    engine: AsyncEngine,
 ) -> None:
-    """Three replicas sweep after an outage: each shipment gets one label and one event, and no two replicas ask the carrier for one."""
+    """Three replicas sweep after an outage: each shipment gets one label and one event, and no
+    two replicas ask the carrier for one.
+    """
     carrier.failure = AWAY
     await operations.ship([ask_of(create()) for _ in range(120)])
     carrier.failure = None
     carrier.calls.clear()
     async with engine.begin() as connection:
-        await connection.execute(text("update label_tries set try_time = try_time - interval '1 hour'"))
+        await connection.execute(
+            text("update label_tries set try_time = try_time - interval '1 hour'")
+        )
     replicas = [Operations(database, orders, carrier, Patience(retry_s=60)) for _ in range(3)]
     await asyncio.gather(*(replica.buy_waiting_labels() for replica in replicas))
     assert await rows(engine, "select * from label_tries") == []
@@ -301,38 +417,60 @@ async def test_sweepers_at_once_finish_everything_once(
 # --- refusals
 
 
-async def test_the_carriers_refusal_is_final(shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine) -> None:
-    """CARRIER_REFUSED with the carrier's code, now and at every later ask; the failure is told; there is no label."""
+async def test_the_carriers_refusal_is_final(
+    shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine
+) -> None:
+    """CARRIER_REFUSED with the carrier's code, now and at every later ask; the failure is told;
+    there is no label.
+    """
     request = create()
     orders.addresses[UUID(request.order_id)] = {"country_code": "AQ"}
-    for again in (request, request, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)):
+    for again in (
+        request,
+        request,
+        create(fulfillment_id=request.fulfillment_id, order_id=request.order_id),
+    ):
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, again)
         assert refused.value.reason == "CARRIER_REFUSED"
         assert refused.value.metadata["carrier_code"] == "DESTINATION_NOT_SERVED"
     failed = await the_one(shipping)
-    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "CARRIER_REFUSED")
+    assert (failed.status, failed.status_reason) == (
+        shipping_pb2.SHIPMENT_STATUS_FAILED,
+        "CARRIER_REFUSED",
+    )
     assert failed.carrier_code == "DESTINATION_NOT_SERVED"
     assert [type(outcome) for outcome in await operations.ship([ask_of(request)])] == [Done]
     assert await told_kinds(engine) == ["ShipmentStatusChanged"]
     with pytest.raises(Refused) as no_label:
         await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=failed.shipment_id))
-    assert (no_label.value.reason, no_label.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
+    assert (no_label.value.reason, no_label.value.metadata) == (
+        "ILLEGAL_TRANSITION",
+        {"status": "failed", "allowed": ""},
+    )
 
 
 async def test_unprintable_recipient_buys_no_label(
     shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine
 ) -> None:
-    """LABEL_NOT_PRINTABLE with the scripts and what to do, now and at every later ask; the failure is told; nothing was bought."""
+    """LABEL_NOT_PRINTABLE with the scripts and what to do, now and at every later ask; the
+    failure is told; nothing was bought.
+    """
     request = create()
     orders.addresses[UUID(request.order_id)] = {"locality": "القاهرة"}
     for _ in range(2):
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, request)
-        assert (refused.value.reason, refused.value.metadata["scripts"]) == ("LABEL_NOT_PRINTABLE", "ARABIC")
+        assert (refused.value.reason, refused.value.metadata["scripts"]) == (
+            "LABEL_NOT_PRINTABLE",
+            "ARABIC",
+        )
         assert "install the extra `cjk`" in refused.value.message
     failed = await the_one(shipping)
-    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "LABEL_NOT_PRINTABLE")
+    assert (failed.status, failed.status_reason) == (
+        shipping_pb2.SHIPMENT_STATUS_FAILED,
+        "LABEL_NOT_PRINTABLE",
+    )
     assert (failed.carrier_code, failed.tracking_number) == ("ARABIC", "")
     assert await told_kinds(engine) == ["ShipmentStatusChanged"]
 
@@ -340,22 +478,36 @@ async def test_unprintable_recipient_buys_no_label(
 async def test_nothing_is_shipped_for_a_dead_order(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """ORDER_CLOSED to the call; the event is skipped; nothing is stored and nothing bought. Another order of the same set is shipped."""
+    """ORDER_CLOSED to the call; the event is skipped; nothing is stored and nothing bought.
+    Another order of the same set is shipped.
+    """
     request, living = create(), create()
     await operations.bury_orders([death(request.order_id)])
     with pytest.raises(Refused) as refused:
         await ask(shipping.CreateShipment, request)
-    assert (refused.value.reason, refused.value.metadata) == ("ORDER_CLOSED", {"order_id": request.order_id})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "ORDER_CLOSED",
+        {"order_id": request.order_id},
+    )
     outcomes = await operations.ship([ask_of(request), ask_of(living)])
-    assert [outcome.record is None for outcome in outcomes if isinstance(outcome, Done)] == [True, False]
+    assert [outcome.record is None for outcome in outcomes if isinstance(outcome, Done)] == [
+        True,
+        False,
+    ]
     assert (await the_one(shipping)).order_id == living.order_id
     assert len(carrier.calls) == 1
 
 
 async def test_an_order_that_dies_before_its_label_gets_none(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """A shipment that waits for its carrier when its order dies fails with ORDER_CLOSED; the carrier is not asked again."""
+    """A shipment that waits for its carrier when its order dies fails with ORDER_CLOSED; the
+    carrier is not asked again.
+    """
     request = create()
     carrier.failure = AWAY
     await operations.ship([ask_of(request)])
@@ -366,22 +518,39 @@ async def test_an_order_that_dies_before_its_label_gets_none(
         await ask(shipping.CreateShipment, request)
     assert refused.value.reason == "ORDER_CLOSED"
     failed = await the_one(shipping)
-    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "ORDER_CLOSED")
+    assert (failed.status, failed.status_reason) == (
+        shipping_pb2.SHIPMENT_STATUS_FAILED,
+        "ORDER_CLOSED",
+    )
     assert not failed.HasField("carrier_code")
     assert carrier.calls.total() == calls
 
 
-async def test_a_label_that_was_bought_outlives_its_order(shipping: Shipping, operations: Operations) -> None:
+async def test_a_label_that_was_bought_outlives_its_order(
+    shipping: Shipping, operations: Operations
+) -> None:
     """Who asks for the shipment of an order that died later gets it as it stands, recalled."""
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
     await operations.bury_orders([death(request.order_id)])
-    again = (await ask(shipping.CreateShipment, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id))).shipment
-    assert (again.shipment_id, again.status) == (shipment.shipment_id, shipping_pb2.SHIPMENT_STATUS_VOIDED)
+    again = (
+        await ask(
+            shipping.CreateShipment,
+            create(fulfillment_id=request.fulfillment_id, order_id=request.order_id),
+        )
+    ).shipment
+    assert (again.shipment_id, again.status) == (
+        shipment.shipment_id,
+        shipping_pb2.SHIPMENT_STATUS_VOIDED,
+    )
 
 
-async def test_a_retried_order_lives(shipping: Shipping, operations: Operations, engine: AsyncEngine) -> None:
-    """Death is per attempt, and deaths may be heard in any order, and twice: the attempt after the last one that died is shipped."""
+async def test_a_retried_order_lives(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Death is per attempt, and deaths may be heard in any order, and twice: the attempt after
+    the last one that died is shipped.
+    """
     order = str(uuid4())
     deaths = [death(order, 1, 3, "failed"), death(order, 2, 7, "failed")]
     for command in (deaths[1], deaths[0], deaths[1]):
@@ -390,13 +559,22 @@ async def test_a_retried_order_lives(shipping: Shipping, operations: Operations,
         await ask(shipping.CreateShipment, create(order_id=order, attempt=2))
     shipment = (await ask(shipping.CreateShipment, create(order_id=order, attempt=3))).shipment
     assert shipment.attempt == 3
-    assert [tuple(row) for row in await rows(engine, "select attempt, version from dead_orders")] == [(2, 7)]
+    assert [
+        tuple(row) for row in await rows(engine, "select attempt, version from dead_orders")
+    ] == [(2, 7)]
 
 
 async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
-    shipping: Shipping, operations: Operations, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    orders: KnownOrders,
+    carrier: CountingCarrier,
+    engine: AsyncEngine,
+    eventually: Eventually,
 ) -> None:
-    """The caller leaves while the carrier thinks: the shipment stays pending, and gets its label later."""
+    """The caller leaves while the carrier thinks: the shipment stays pending, and gets its label
+    later.
+    """
     request = create()
     orders.addresses[UUID(request.order_id)] = {"postal_code": "SANDBOX-SLOW"}
     call = asyncio.create_task(ask(shipping.CreateShipment, request))
@@ -414,25 +592,42 @@ def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[Fulfill
     its = fulfillment(fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}"))
     its.order_id, its.fulfillment_id = request.order_id, request.fulfillment_id
     message = FulfillmentStatusChanged(fulfillment=its, new_status=its.status)
-    return Delivery(event_id, f"shipping-test:{event_id}", event_id.bytes, message, datetime.now(UTC))
+    return Delivery(
+        event_id, f"shipping-test:{event_id}", event_id.bytes, message, datetime.now(UTC)
+    )
 
 
 async def stored(engine: AsyncEngine) -> list[int]:
     """How many shipments and dead fulfilments there are."""
-    return [n for (n,) in await rows(engine, "select count(*) from shipments union all select count(*) from dead_fulfillments")]
+    return [
+        n
+        for (n,) in await rows(
+            engine,
+            "select count(*) from shipments union all select count(*) from dead_fulfillments",
+        )
+    ]
 
 
-async def test_event_of_missing_order_leaves_no_record(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:
-    """A fulfilment's event makes neither a shipment nor a tombstone where the order service has no such
-    order; the others of its set do, the order service is asked once for all, and not again about an
-    order of which something is stored here.
+async def test_event_of_missing_order_leaves_no_record(
+    operations: Operations, engine: AsyncEngine, orders: KnownOrders
+) -> None:
+    """A fulfilment's event makes neither a shipment nor a tombstone where the order service has
+    no such order; the others of its set do, the order service is asked once for all, and not
+    again about an order of which something is stored here.
     """
     forged, gone, true = create(), create(), create()
     orders.missing = {UUID(forged.order_id), UUID(gone.order_id)}
     consumers = Consumers(operations)
-    events = [told_of(forged, "READY"), told_of(gone, "CANCELLED"), told_of(true, "READY"), told_of(forged, "PICKING")]
+    events = [
+        told_of(forged, "READY"),
+        told_of(gone, "CANCELLED"),
+        told_of(true, "READY"),
+        told_of(forged, "PICKING"),
+    ]
     outcomes = await consumers.fulfillment_status_changed(events)
-    assert [outcome.reason if isinstance(outcome, NotFound) else type(outcome) for outcome in outcomes] == [
+    assert [
+        outcome.reason if isinstance(outcome, NotFound) else type(outcome) for outcome in outcomes
+    ] == [
         "ORDER_NOT_FOUND",
         "ORDER_NOT_FOUND",
         Done,
@@ -440,12 +635,18 @@ async def test_event_of_missing_order_leaves_no_record(operations: Operations, e
     ]
     assert await stored(engine) == [1, 0]
     assert orders.asked_for == [{UUID(each.order_id) for each in (forged, gone, true)}]
-    assert isinstance((await consumers.fulfillment_status_changed([told_of(true, "CANCELLED")]))[0], Done)
+    assert isinstance(
+        (await consumers.fulfillment_status_changed([told_of(true, "CANCELLED")]))[0], Done
+    )
     assert len(orders.asked_for) == 1
 
 
-async def test_withdrawal_of_missing_order_leaves_no_record(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:
-    """A withdrawn fulfilment of an order that the order service does not have makes no shipment; one of a known order does."""
+async def test_withdrawal_of_missing_order_leaves_no_record(
+    operations: Operations, engine: AsyncEngine, orders: KnownOrders
+) -> None:
+    """A withdrawn fulfilment of an order that the order service does not have makes no shipment;
+    one of a known order does.
+    """
     forged, true = create(), create()
     orders.missing = {UUID(forged.order_id)}
     events = []
@@ -461,14 +662,18 @@ async def test_withdrawal_of_missing_order_leaves_no_record(operations: Operatio
     assert await stored(engine) == [1, 0]
 
 
-async def test_event_waits_while_orders_cannot_be_asked(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:
-    """An order service that is away defers an event about an order that is new here, and fails none;
-    a status that shipping does not act on waits for nobody.
+async def test_event_waits_while_orders_cannot_be_asked(
+    operations: Operations, engine: AsyncEngine, orders: KnownOrders
+) -> None:
+    """An order service that is away defers an event about an order that is new here, and fails
+    none; a status that shipping does not act on waits for nobody.
     """
     request, other = create(), create()
     orders.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     consumers = Consumers(operations)
-    waiting, done = await consumers.fulfillment_status_changed([told_of(request, "READY"), told_of(other, "PICKING")])
+    waiting, done = await consumers.fulfillment_status_changed(
+        [told_of(request, "READY"), told_of(other, "PICKING")]
+    )
     assert isinstance(waiting, Deferred)
     assert isinstance(done, Done)
     assert await stored(engine) == [0, 0]

@@ -18,13 +18,17 @@ BEFORE = (
     insert into history select id, version, 'pending', 'pending', 'REPACKED', 'fulfillment', 'e1', now() from shipments
         where status = 'pending'
     """,
-    "insert into tracking_events select id, 'r1', status, report_time, 'Dover', now() from shipments where report_time is not null",
+    (
+        "insert into tracking_events select id, 'r1', status, report_time, 'Dover', now() from"
+        " shipments where report_time is not null"
+    ),
 )
 
 
 def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> None:
-    """One of each status, stored before there were recalls, is as it was afterwards, not recalled; and a waiting one can become void. What
-    may have been sold unheard of, for one that failed or was packed anew, the carrier is asked to take back.
+    """One of each status, stored before there were recalls, is as it was afterwards, not
+    recalled; and a waiting one can become void. What may have been sold unheard of, for one that
+    failed or was packed anew, the carrier is asked to take back.
     """
 
     def fill(connection: Connection) -> None:
@@ -35,10 +39,20 @@ def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> 
     every = text("select * from shipments order by id")
     with upgraded(fresh_database(), "shipping_svc", fill) as engine, engine.begin() as connection:
         after = connection.execute(every).all()
-        assert [tuple(row) for row in after] == [(*row, None, 0, row.status == "pending", None, None) for row in before]
+        assert [tuple(row) for row in after] == [
+            (*row, None, 0, row.status == "pending", None, None) for row in before
+        ]
         assert len(after) == 9
         assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
-        recalled = "select status::text, r.purchase, r.tracking_number from recall_tries r join shipments on id = shipment_id order by 1"
-        assert [tuple(row) for row in connection.execute(text(recalled))] == [("failed", 0, None), ("pending", 0, None)]
-        void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"
+        recalled = (
+            "select status::text, r.purchase, r.tracking_number from recall_tries r join shipments"
+            " on id = shipment_id order by 1"
+        )
+        assert [tuple(row) for row in connection.execute(text(recalled))] == [
+            ("failed", 0, None),
+            ("pending", 0, None),
+        ]
+        void = (
+            "update shipments set status = 'voided', recall_time = now() where status = 'created'"
+        )
         assert connection.execute(text(void)).rowcount == 1

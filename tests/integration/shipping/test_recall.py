@@ -1,4 +1,6 @@
-"""What is wanted back: by a call or by an order's death, at once with whatever else happens to a shipment, through crashes and absences."""
+"""What is wanted back: by a call or by an order's death, at once with whatever else happens to a
+shipment, through crashes and absences.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +23,18 @@ from shipping_svc.model import BuryOrder, purchase_key
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.providers.sandbox import number_of
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
-from tests.integration.shipping.requests import Shipping, ask_of, cancel, create, death, gone, report, rows, told, told_kinds
+from tests.integration.shipping.requests import (
+    Shipping,
+    ask_of,
+    cancel,
+    create,
+    death,
+    gone,
+    report,
+    rows,
+    told,
+    told_kinds,
+)
 from tests.support import Eventually
 
 AWAY = Deferred("DEPENDENCY_UNAVAILABLE", "away", peer="sandbox")
@@ -33,16 +46,24 @@ async def created(shipping: Shipping, **more: Any) -> shipping_pb2.Shipment:
     return (await ask(shipping.CreateShipment, create(**more))).shipment
 
 
-async def cancelled(shipping: Shipping, shipment: shipping_pb2.Shipment, **more: Any) -> shipping_pb2.Shipment:
+async def cancelled(
+    shipping: Shipping, shipment: shipping_pb2.Shipment, **more: Any
+) -> shipping_pb2.Shipment:
     return (await ask(shipping.CancelShipment, cancel(shipment.shipment_id, **more))).shipment
 
 
-async def reported(shipping: Shipping, shipment: shipping_pb2.Shipment, status: str, minute: int = 1) -> shipping_pb2.Shipment:
-    return (await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute))).shipment
+async def reported(
+    shipping: Shipping, shipment: shipping_pb2.Shipment, status: str, minute: int = 1
+) -> shipping_pb2.Shipment:
+    return (
+        await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute))
+    ).shipment
 
 
 async def now(shipping: Shipping, shipment: shipping_pb2.Shipment) -> shipping_pb2.Shipment:
-    return (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))).shipment
+    return (
+        await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))
+    ).shipment
 
 
 async def the_one(shipping: Shipping) -> shipping_pb2.Shipment:
@@ -68,18 +89,27 @@ async def all_asked(operations: Operations, engine: AsyncEngine, eventually: Eve
 # --- by hand
 
 
-async def test_a_parcel_that_waits_for_its_carrier_is_void(shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier) -> None:
-    """created -> voided: recalled and void are a version and an event each; the label can be printed no more."""
+async def test_a_parcel_that_waits_for_its_carrier_is_void(
+    shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier
+) -> None:
+    """created -> voided: recalled and void are a version and an event each; the label can be
+    printed no more.
+    """
     shipment = await created(shipping)
     voided = await cancelled(shipping, shipment)
-    assert (S(voided.status), voided.version, voided.status_reason) == ("SHIPMENT_STATUS_VOIDED", 4, "RECALLED")
+    assert (S(voided.status), voided.version, voided.status_reason) == (
+        "SHIPMENT_STATUS_VOIDED",
+        4,
+        "RECALLED",
+    )
     assert voided.HasField("recall_time")
     assert voided.tracking_number == shipment.tracking_number
     assert carrier.recalls == {shipment.tracking_number: 1}
     _, recalled, void = await told(engine)
-    assert (recalled.old_status, recalled.new_status) == (shipment.status, shipment.status)  # type: ignore[attr-defined]  # its kind is told
-    assert (recalled.shipment.version, recalled.shipment.recall_time) == (3, voided.recall_time)  # type: ignore[attr-defined]  # the same
-    assert (void.old_status, void.new_status, void.shipment) == (shipment.status, voided.status, voided)  # type: ignore[attr-defined]  # the same
+    assert (recalled.old_status, recalled.new_status) == (shipment.status, shipment.status)  # type: ignore[attr-defined]
+    assert (recalled.shipment.version, recalled.shipment.recall_time) == (3, voided.recall_time)  # type: ignore[attr-defined]
+    assert void.shipment == voided  # type: ignore[attr-defined]
+    assert (void.old_status, void.new_status) == (shipment.status, voided.status)  # type: ignore[attr-defined]
     assert [tuple(step) for step in await rows(engine, STEPS)][2:] == [
         ("created", "created", "RECALLED", "staff"),
         ("created", "voided", "RECALLED", "sandbox"),
@@ -89,32 +119,46 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(shipping: Shipping, e
     assert refused.value.metadata == {"status": "voided", "allowed": ""}
     contradicted = await reported(shipping, shipment, "delivered")
     assert (contradicted.status, contradicted.version) == (voided.status, voided.version + 1)
-    assert (contradicted.status_reason, contradicted.contradict_time) == ("REPORTED_AFTER_VOID", contradicted.update_time)
+    assert (contradicted.status_reason, contradicted.contradict_time) == (
+        "REPORTED_AFTER_VOID",
+        contradicted.update_time,
+    )
     assert await reported(shipping, shipment, "returned_to_sender", 9) == contradicted
-    assert (await told(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]  # the same
+    # the same
+    assert (await told(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("end", ["returned_to_sender", "delivered", "lost"])
 async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, end: str
 ) -> None:
-    """It is wanted back, and is where the carrier says: returned, or lost, or delivered after all, with the delivery told."""
+    """It is wanted back, and is where the carrier says: returned, or lost, or delivered after
+    all, with the delivery told.
+    """
     shipment = await created(shipping)
     await reported(shipping, shipment, "in_transit")
     recalled = await cancelled(shipping, shipment)
     assert (S(recalled.status), recalled.version) == ("SHIPMENT_STATUS_IN_TRANSIT", 4)
     assert recalled.HasField("recall_time")
-    assert await cancelled(shipping, shipment) == recalled, "what is wanted back already is answered as it stands"
+    assert await cancelled(shipping, shipment) == recalled, (
+        "what is wanted back already is answered as it stands"
+    )
     ended = await reported(shipping, shipment, end, 5)
-    assert (S(ended.status), ended.recall_time) == (f"SHIPMENT_STATUS_{end.upper()}", recalled.recall_time)
+    assert (S(ended.status), ended.recall_time) == (
+        f"SHIPMENT_STATUS_{end.upper()}",
+        recalled.recall_time,
+    )
     assert (await told_kinds(engine)).count("DeliveryConfirmed") == (end == "delivered")
     assert carrier.recalls == {shipment.tracking_number: 1}
     assert await open_recalls(engine) == 0
 
 
-async def test_a_shipment_without_a_label_fails(shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine) -> None:
-    """pending -> failed: no label will be bought, not by who asks again either. What may have been sold unheard of is taken back in its
-    time, and not at once: a purchase may still be on its way.
+async def test_a_shipment_without_a_label_fails(
+    shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine
+) -> None:
+    """pending -> failed: no label will be bought, not by who asks again either. What may have
+    been sold unheard of is taken back in its time, and not at once: a purchase may still be on
+    its way.
     """
     carrier.failure = AWAY
     request = create()
@@ -125,10 +169,16 @@ async def test_a_shipment_without_a_label_fails(shipping: Shipping, carrier: Cou
     failed = await cancelled(shipping, await the_one(shipping))
     assert (S(failed.status), failed.status_reason) == ("SHIPMENT_STATUS_FAILED", "RECALLED")
     assert not failed.HasField("recall_time")
-    for again in (request, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)):
+    for again in (
+        request,
+        create(fulfillment_id=request.fulfillment_id, order_id=request.order_id),
+    ):
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, again)
-        assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
+        assert (refused.value.reason, refused.value.metadata) == (
+            "ILLEGAL_TRANSITION",
+            {"status": "failed", "allowed": ""},
+        )
     assert carrier.calls.total() == calls
     assert not carrier.recalls
     assert await open_recalls(engine) == 1
@@ -137,16 +187,30 @@ async def test_a_shipment_without_a_label_fails(shipping: Shipping, carrier: Cou
 
 
 async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: AsyncEngine) -> None:
-    """The same request, and others, at once: one recall, one void label. After the end another request is refused, a repeat is not."""
+    """The same request, and others, at once: one recall, one void label. After the end another
+    request is refused, a repeat is not.
+    """
     shipment = await created(shipping)
     request = cancel(shipment.shipment_id)
     others = [cancel(shipment.shipment_id) for _ in range(5)]
-    answers = await asyncio.gather(*(ask(shipping.CancelShipment, r) for r in [request, request, *others]), return_exceptions=True)
-    # Whoever is so late that the label is void by then is told that the shipment has come to its end.
-    assert all(isinstance(answer, Refused) and answer.reason == "ILLEGAL_TRANSITION" for answer in answers if isinstance(answer, Failure))
+    answers = await asyncio.gather(
+        *(ask(shipping.CancelShipment, r) for r in [request, request, *others]),
+        return_exceptions=True,
+    )
+    # Whoever is so late that the label is void by then is told that the shipment has come to its
+    # end.
+    assert all(
+        isinstance(answer, Refused) and answer.reason == "ILLEGAL_TRANSITION"
+        for answer in answers
+        if isinstance(answer, Failure)
+    )
     voided = await now(shipping, shipment)
     assert (S(voided.status), voided.version) == ("SHIPMENT_STATUS_VOIDED", 4)
-    assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentStatusChanged", "ShipmentStatusChanged"]
+    assert await told_kinds(engine) == [
+        "ShipmentCreated",
+        "ShipmentStatusChanged",
+        "ShipmentStatusChanged",
+    ]
     assert (await ask(shipping.CancelShipment, request)).shipment == voided
     with pytest.raises(Refused) as refused:
         await cancelled(shipping, shipment)
@@ -154,7 +218,9 @@ async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: Async
 
 
 async def test_what_a_recall_is_refused_for(shipping: Shipping) -> None:
-    """No such shipment, another version than stated, another body under the same request_id: each with its reason, and nothing happens."""
+    """No such shipment, another version than stated, another body under the same request_id:
+    each with its reason, and nothing happens.
+    """
     shipment = await created(shipping)
     with pytest.raises(NotFound) as unknown:
         await ask(shipping.CancelShipment, cancel(str(uuid4())))
@@ -170,9 +236,15 @@ async def test_what_a_recall_is_refused_for(shipping: Shipping) -> None:
 
 
 async def test_a_carrier_that_is_away_is_asked_later(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """The call is answered with the recall as it stands; the sweeper asks until there is an answer."""
+    """The call is answered with the recall as it stands; the sweeper asks until there is an
+    answer.
+    """
     shipment = await created(shipping)
     carrier.failure = AWAY
     recalled = await cancelled(shipping, shipment)
@@ -193,7 +265,9 @@ async def test_a_void_label_that_nobody_wrote_down_is_made_up_for(
     eventually: Eventually,
     trouble: BaseException,
 ) -> None:
-    """Dead, or in error, between the carrier's answer and the write: the recall is asked again under the same key, and told once."""
+    """Dead, or in error, between the carrier's answer and the write: the recall is asked again
+    under the same key, and told once.
+    """
     shipment = await created(shipping)
     carrier.after_recall = trouble
     with suppress(Crash):
@@ -203,26 +277,42 @@ async def test_a_void_label_that_nobody_wrote_down_is_made_up_for(
     await all_asked(operations, engine, eventually)
     assert S((await now(shipping, shipment)).status) == "SHIPMENT_STATUS_VOIDED"
     assert carrier.recalls == {shipment.tracking_number: 2}
-    assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentStatusChanged", "ShipmentStatusChanged"]
+    assert await told_kinds(engine) == [
+        "ShipmentCreated",
+        "ShipmentStatusChanged",
+        "ShipmentStatusChanged",
+    ]
 
 
 async def test_a_carrier_that_does_not_answer_keeps_nobody(
-    database: Database, orders: KnownOrders, carrier: CountingCarrier, shipping: Shipping, engine: AsyncEngine
+    database: Database,
+    orders: KnownOrders,
+    carrier: CountingCarrier,
+    shipping: Shipping,
+    engine: AsyncEngine,
 ) -> None:
     """A recall without an answer is over in its time, and left to the sweeper."""
     shipment = await created(shipping)
     carrier.recall_answer.clear()
     impatient = Operations(database, orders, carrier, Patience(label_s=0.1))
     async with asyncio.timeout(20):
-        assert [type(outcome) for outcome in await impatient.bury_orders([death(shipment.order_id)])] == [Done]
+        assert [
+            type(outcome) for outcome in await impatient.bury_orders([death(shipment.order_id)])
+        ] == [Done]
     assert (await now(shipping, shipment)).HasField("recall_time")
     assert await open_recalls(engine) == 1
 
 
 async def test_sweepers_at_once_ask_once(
-    database: Database, orders: KnownOrders, carrier: CountingCarrier, operations: Operations, engine: AsyncEngine
+    database: Database,
+    orders: KnownOrders,
+    carrier: CountingCarrier,
+    operations: Operations,
+    engine: AsyncEngine,
 ) -> None:
-    """Three replicas sweep after an outage: every label is void, told once, and no two replicas ask for one."""
+    """Three replicas sweep after an outage: every label is void, told once, and no two replicas
+    ask for one.
+    """
     requests = [create() for _ in range(60)]
     await operations.ship(list(map(ask_of, requests)))
     carrier.failure = AWAY
@@ -230,12 +320,19 @@ async def test_sweepers_at_once_ask_once(
     carrier.failure = None
     carrier.recalls.clear()
     async with engine.begin() as connection:
-        await connection.execute(text("update recall_tries set try_time = try_time - interval '1 hour'"))
+        await connection.execute(
+            text("update recall_tries set try_time = try_time - interval '1 hour'")
+        )
     replicas = [Operations(database, orders, carrier, Patience(retry_s=60)) for _ in range(3)]
     await asyncio.gather(*(replica.ask_for_open_recalls() for replica in replicas))
     assert await open_recalls(engine) == 0
     assert set(carrier.recalls.values()) == {1}
-    assert [tuple(row) for row in await rows(engine, "select status::text, count(*) from shipments group by status")] == [("voided", 60)]
+    assert [
+        tuple(row)
+        for row in await rows(
+            engine, "select status::text, count(*) from shipments group by status"
+        )
+    ] == [("voided", 60)]
     assert (await told_kinds(engine)).count("ShipmentStatusChanged") == 120
 
 
@@ -243,9 +340,15 @@ async def test_sweepers_at_once_ask_once(
 
 
 async def test_a_recall_while_the_label_is_sold(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """Failed while the carrier was selling: what it sold for nothing is given back, and the shipment stays failed."""
+    """Failed while the carrier was selling: what it sold for nothing is given back, and the
+    shipment stays failed.
+    """
     carrier.sale.clear()
     sale = asyncio.create_task(operations.ship([ask_of(create())]))
     await eventually(lambda: carrier.calls)
@@ -259,10 +362,14 @@ async def test_a_recall_while_the_label_is_sold(
 
 
 async def test_a_label_whose_sale_nobody_heard_of_is_taken_back(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """The process dies of the carrier's answer, and then the order: what was sold goes back under the key of its purchase, once the carrier
-    can be asked.
+    """The process dies of the carrier's answer, and then the order: what was sold goes back
+    under the key of its purchase, once the carrier can be asked.
     """
     carrier.after_sale = Crash()
     request = create()
@@ -286,9 +393,15 @@ async def test_a_label_whose_sale_nobody_heard_of_is_taken_back(
 
 
 async def test_a_death_and_a_label_at_once(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """Of an order's death and its shipment one sees the other, whichever is quicker: nothing is left that goes to the customer."""
+    """Of an order's death and its shipment one sees the other, whichever is quicker: nothing is
+    left that goes to the customer.
+    """
     requests = [create() for _ in range(30)]
 
     async def ships(request: api.CreateShipmentRequest) -> None:
@@ -298,9 +411,13 @@ async def test_a_death_and_a_label_at_once(
     async def dies(place: int, request: api.CreateShipmentRequest) -> None:
         for _ in range(place % 6):  # each a little later than its neighbour
             await ask(shipping.ListShipments, api.ListShipmentsRequest())
-        assert [type(outcome) for outcome in await operations.bury_orders([death(request.order_id)])] == [Done]
+        assert [
+            type(outcome) for outcome in await operations.bury_orders([death(request.order_id)])
+        ] == [Done]
 
-    await asyncio.gather(*map(ships, requests), *(dies(place, request) for place, request in enumerate(requests)))
+    await asyncio.gather(
+        *map(ships, requests), *(dies(place, request) for place, request in enumerate(requests))
+    )
     await all_asked(operations, engine, eventually)
     ended = await rows(engine, "select status::text from shipments")
     assert {status for (status,) in ended} <= {"voided", "failed"}
@@ -309,9 +426,15 @@ async def test_a_death_and_a_label_at_once(
 
 
 async def test_a_death_that_comes_while_a_label_is_stored(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """The death finds a shipment whose label is just being written, waits for it, and wants it back."""
+    """The death finds a shipment whose label is just being written, waits for it, and wants it
+    back.
+    """
     carrier.sale.clear()
     request = create()
     sale = asyncio.create_task(operations.ship([ask_of(request)]))
@@ -322,7 +445,10 @@ async def test_a_death_that_comes_while_a_label_is_stored(
         burial = asyncio.create_task(operations.bury_orders([death(request.order_id)]))
 
         async def both_wait() -> bool:
-            waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            waiting = (
+                "select count(*) from pg_stat_activity where datname = current_database() and"
+                " wait_event_type = 'Lock'"
+            )
             return [tuple(row) for row in await rows(engine, waiting)] == [(2,)]
 
         await eventually(both_wait)
@@ -337,7 +463,9 @@ async def test_a_death_that_comes_while_a_label_is_stored(
 async def test_a_recall_and_a_report_at_once(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Void or on its way, never both: a void label was never seen by its carrier, and what was seen comes back by its reports."""
+    """Void or on its way, never both: a void label was never seen by its carrier, and what was
+    seen comes back by its reports.
+    """
     shipments = [await created(shipping) for _ in range(12)]
     recalls = [cancelled(shipping, shipment) for shipment in shipments]
     reports = [reported(shipping, shipment, "in_transit") for shipment in shipments]
@@ -347,17 +475,26 @@ async def test_a_recall_and_a_report_at_once(
         ended = await now(shipping, shipment)
         assert ended.HasField("recall_time")
         if ended.status != shipping_pb2.SHIPMENT_STATUS_VOIDED:
-            assert S((await reported(shipping, shipment, "returned_to_sender", 9)).status) == "SHIPMENT_STATUS_RETURNED_TO_SENDER"
+            assert (
+                S((await reported(shipping, shipment, "returned_to_sender", 9)).status)
+                == "SHIPMENT_STATUS_RETURNED_TO_SENDER"
+            )
     assert [
         tuple(row)
-        for row in await rows(engine, "select count(*) from history where old = 'voided' or old = 'in_transit' and new = 'voided'")
+        for row in await rows(
+            engine,
+            "select count(*) from history where old = 'voided' or old = 'in_transit' and new ="
+            " 'voided'",
+        )
     ] == [(0,)]
 
 
 async def test_a_report_between_the_carriers_answer_and_the_write(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
 ) -> None:
-    """The carrier said void, and then scanned the parcel all the same: what it has scanned is on its way, and still wanted back."""
+    """The carrier said void, and then scanned the parcel all the same: what it has scanned is on
+    its way, and still wanted back.
+    """
     shipment = await created(shipping)
     carrier.recall_answer.clear()
     recall = asyncio.create_task(cancelled(shipping, shipment))
@@ -365,15 +502,25 @@ async def test_a_report_between_the_carriers_answer_and_the_write(
     await reported(shipping, shipment, "in_transit")
     carrier.recall_answer.set()
     answer = await recall
-    assert (S(answer.status), answer.HasField("recall_time")) == ("SHIPMENT_STATUS_IN_TRANSIT", True)
-    assert S((await reported(shipping, shipment, "delivered", 9)).status) == "SHIPMENT_STATUS_DELIVERED"
+    assert (S(answer.status), answer.HasField("recall_time")) == (
+        "SHIPMENT_STATUS_IN_TRANSIT",
+        True,
+    )
+    assert (
+        S((await reported(shipping, shipment, "delivered", 9)).status)
+        == "SHIPMENT_STATUS_DELIVERED"
+    )
 
 
 # --- by death
 
 
-async def test_an_orders_death_recalls_what_it_has_shipped(shipping: Shipping, operations: Operations, engine: AsyncEngine) -> None:
-    """All its parts, each as it stands: waiting ones are void, those on their way recalled, those at their end left; others live."""
+async def test_an_orders_death_recalls_what_it_has_shipped(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine
+) -> None:
+    """All its parts, each as it stands: waiting ones are void, those on their way recalled,
+    those at their end left; others live.
+    """
     order = str(uuid4())
     waiting, moving, delivered = [await created(shipping, order_id=order) for _ in range(3)]
     other, later = await created(shipping), await created(shipping, order_id=order, attempt=2)
@@ -382,29 +529,54 @@ async def test_an_orders_death_recalls_what_it_has_shipped(shipping: Shipping, o
     await operations.bury_orders([death(order)])
     voided, recalled = await now(shipping, waiting), await now(shipping, moving)
     assert (S(voided.status), voided.status_reason) == ("SHIPMENT_STATUS_VOIDED", "ORDER_CLOSED")
-    assert (S(recalled.status), recalled.status_reason) == ("SHIPMENT_STATUS_IN_TRANSIT", "ORDER_CLOSED")
+    assert (S(recalled.status), recalled.status_reason) == (
+        "SHIPMENT_STATUS_IN_TRANSIT",
+        "ORDER_CLOSED",
+    )
     assert recalled.HasField("recall_time")
-    assert [await now(shipping, its) for its in (delivered, other, later)] == [delivered, other, later]
+    assert [await now(shipping, its) for its in (delivered, other, later)] == [
+        delivered,
+        other,
+        later,
+    ]
 
 
 async def test_deaths_asks_and_reports_in_every_order_and_twice(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, eventually: Eventually, subtests: pytest.Subtests
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    subtests: pytest.Subtests,
 ) -> None:
-    """Whatever is heard first, and how often: the shipment of the dead order ends void, back, or never begins; each thing is told once."""
+    """Whatever is heard first, and how often: the shipment of the dead order ends void, back, or
+    never begins; each thing is told once.
+    """
 
     async def shipments(order_id: str) -> list[shipping_pb2.Shipment]:
-        return list((await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))).shipments)
+        return list(
+            (
+                await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))
+            ).shipments
+        )
 
     async def lived(words: Sequence[str]) -> None:
         request = create()
-        asked, died, late = ask_of(request), death(request.order_id), death(request.order_id, version=7)
+        asked, died, late = (
+            ask_of(request),
+            death(request.order_id),
+            death(request.order_id, version=7),
+        )
 
         async def hears(word: str) -> None:
             if word == "report":
                 for its in await shipments(request.order_id):
                     await reported(shipping, its, "in_transit")
                 return
-            events = operations.ship([asked]) if word == "ask" else operations.bury_orders([died if word == "death" else late])
+            events = (
+                operations.ship([asked])
+                if word == "ask"
+                else operations.bury_orders([died if word == "death" else late])
+            )
             assert [type(outcome) for outcome in await events] == [Done]
 
         for word in words:
@@ -424,8 +596,12 @@ async def test_deaths_asks_and_reports_in_every_order_and_twice(
             ends = [("SHIPMENT_STATUS_IN_TRANSIT", True)]
         else:
             ends = [("SHIPMENT_STATUS_VOIDED", True)]
-        assert [(S(its.status), its.HasField("recall_time")) for its in await shipments(request.order_id)] == ends
-        mine = [event.shipment for event in await told(engine) if event.shipment.order_id == request.order_id]  # type: ignore[attr-defined]  # every event has one
+        assert [
+            (S(its.status), its.HasField("recall_time"))
+            for its in await shipments(request.order_id)
+        ] == ends
+        every = [event.shipment for event in await told(engine)]  # type: ignore[attr-defined]
+        mine = [its for its in every if its.order_id == request.order_id]
         assert [its.version for its in mine] == list(range(2, 2 + len(mine)))
 
     for words in permutations(["ask", "death", "report", "late death"]):
@@ -436,7 +612,9 @@ async def test_deaths_asks_and_reports_in_every_order_and_twice(
 async def test_a_death_whose_recall_was_not_written_is_heard_again(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order is buried, but its shipment could not be locked in time: the event is deferred, and recalls when it comes again."""
+    """The order is buried, but its shipment could not be locked in time: the event is deferred,
+    and recalls when it comes again.
+    """
     shipment = await created(shipping)
     event: BuryOrder = death(shipment.order_id)
     with monkeypatch.context() as broken:
@@ -458,22 +636,36 @@ async def _away(commands: list[Any]) -> list[Outcome[Any]]:
 
 @pytest.mark.parametrize("first", ["ask", "death"])
 async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, first: str
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    first: str,
 ) -> None:
-    """Whichever is heard first, and twice, with and without its claims: its label is void, or never bought; its order's other parts go."""
+    """Whichever is heard first, and twice, with and without its claims: its label is void, or
+    never bought; its order's other parts go.
+    """
     order = str(uuid4())
     request, other = create(order_id=order), await created(shipping, order_id=order)
     asked, died = ask_of(request), gone(request.fulfillment_id)
     for _ in range(2):
         for word in ("ask", "death") if first == "ask" else ("death", "ask"):
-            events = operations.ship([asked, asked]) if word == "ask" else operations.bury_fulfillments([died, died])
+            events = (
+                operations.ship([asked, asked])
+                if word == "ask"
+                else operations.bury_fulfillments([died, died])
+            )
             assert [type(outcome) for outcome in await events] == [Done, Done]
         async with engine.begin() as connection:
             await connection.execute(text("delete from claims"))
     again = create(order_id=order, fulfillment_id=request.fulfillment_id)
     if first == "ask":
         voided = (await ask(shipping.CreateShipment, again)).shipment
-        assert (S(voided.status), voided.version, voided.status_reason) == ("SHIPMENT_STATUS_VOIDED", 4, "FULFILLMENT_CANCELLED")
+        assert (S(voided.status), voided.version, voided.status_reason) == (
+            "SHIPMENT_STATUS_VOIDED",
+            4,
+            "FULFILLMENT_CANCELLED",
+        )
     else:
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, again)
@@ -481,13 +673,21 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
         assert refused.value.metadata["fulfillment_id"] == request.fulfillment_id
     assert await now(shipping, other) == other
     assert carrier.calls.total() == (2 if first == "ask" else 1)
-    assert [row.version for row in await rows(engine, "select version from dead_fulfillments")] == [9]
+    assert [row.version for row in await rows(engine, "select version from dead_fulfillments")] == [
+        9
+    ]
 
 
 async def test_a_cancellation_and_a_label_at_once(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid, heard of or not."""
+    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid, heard
+    of or not.
+    """
     sold, waiting = create(), create()
     carrier.failure = AWAY
     await operations.ship([ask_of(waiting)])
@@ -501,9 +701,14 @@ async def test_a_cancellation_and_a_label_at_once(
     await operations.buy_waiting_labels()
     await all_asked(operations, engine, eventually)
     found = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
-    assert {(S(its.status), its.status_reason) for its in found} == {("SHIPMENT_STATUS_FAILED", "FULFILLMENT_CANCELLED")}
+    assert {(S(its.status), its.status_reason) for its in found} == {
+        ("SHIPMENT_STATUS_FAILED", "FULFILLMENT_CANCELLED")
+    }
     purchases = {its.fulfillment_id: purchase_key(UUID(its.shipment_id), 0) for its in found}
-    assert set(carrier.recalls) == {number_of(purchases[sold.fulfillment_id]), purchases[waiting.fulfillment_id]}
+    assert set(carrier.recalls) == {
+        number_of(purchases[sold.fulfillment_id]),
+        purchases[waiting.fulfillment_id],
+    }
     for request in (sold, waiting):
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, request)

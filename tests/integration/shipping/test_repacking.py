@@ -21,10 +21,15 @@ from tests.support import Eventually
 
 
 async def test_a_label_and_its_shipment_are_of_the_same_parcels(
-    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping,
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    eventually: Eventually,
 ) -> None:
-    """The carrier is selling a label for two parcels when the fulfilment comes with one: record, event and label are of the one, whoever
-    had asked for the two is told to ask again, and the label that was sold for the two goes back.
+    """The carrier is selling a label for two parcels when the fulfilment comes with one: record,
+    event and label are of the one, whoever had asked for the two is told to ask again, and the
+    label that was sold for the two goes back.
     """
     carrier.sale.clear()
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
@@ -42,7 +47,9 @@ async def test_a_label_and_its_shipment_are_of_the_same_parcels(
     carrier.failure = None
     bought = (await ask(shipping.CreateShipment, new)).shipment
     assert (bought.status, list(bought.parcels)) == (shipping_pb2.SHIPMENT_STATUS_CREATED, [PARCEL])
-    assert (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))).shipment == bought
+    assert (
+        await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))
+    ).shipment == bought
     [event] = await told(engine)
     assert event.shipment == bought  # type: ignore[attr-defined]  # every event has one
     label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment_id))
@@ -54,6 +61,10 @@ async def test_a_label_and_its_shipment_are_of_the_same_parcels(
         return not await rows(engine, "select 1 from recall_tries")
 
     await eventually(taken_back)
-    first_sale, its_own = (number_of(purchase_key(UUID(shipment_id), purchase)) for purchase in (0, 1))
+    first_sale, its_own = (
+        number_of(purchase_key(UUID(shipment_id), purchase)) for purchase in (0, 1)
+    )
     assert (bought.tracking_number, set(carrier.recalls)) == (its_own, {first_sale})
-    assert (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))).shipment == bought
+    assert (
+        await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))
+    ).shipment == bought

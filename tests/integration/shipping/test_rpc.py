@@ -23,29 +23,45 @@ async def created(shipping: Shipping, **more: Any) -> shipping_pb2.Shipment:
 
 
 async def test_a_shipment_is_read_as_it_stands(shipping: Shipping) -> None:
-    """GetShipment answers what CreateShipment did; an unknown id is SHIPMENT_NOT_FOUND, in every method that takes one."""
+    """GetShipment answers what CreateShipment did; an unknown id is SHIPMENT_NOT_FOUND, in every
+    method that takes one.
+    """
     shipment = await created(shipping)
-    assert (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))).shipment == shipment
+    assert (
+        await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))
+    ).shipment == shipment
     unknown = str(uuid4())
     for call in (
         ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=unknown)),
         ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=unknown)),
         ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=unknown)),
-        ask(shipping.ListShipmentTransitions, api.ListShipmentTransitionsRequest(shipment_id=unknown)),
+        ask(
+            shipping.ListShipmentTransitions,
+            api.ListShipmentTransitionsRequest(shipment_id=unknown),
+        ),
     ):
         with pytest.raises(NotFound) as refused:
             await call
-        assert (refused.value.reason, refused.value.metadata) == ("SHIPMENT_NOT_FOUND", {"shipment_id": unknown})
+        assert (refused.value.reason, refused.value.metadata) == (
+            "SHIPMENT_NOT_FOUND",
+            {"shipment_id": unknown},
+        )
 
 
 async def test_shipments_are_listed_newest_first_by_their_filters(shipping: Shipping) -> None:
     """By order, by tracking number, by status, and page by page; a token holds to its filter."""
     order = str(uuid4())
-    several = [await created(shipping, order_id=order) for _ in range(3)] + [await created(shipping)]
-    delivered = (await ask(shipping.RecordTrackingEvent, report(several[3].tracking_number, "delivered"))).shipment
+    several = [await created(shipping, order_id=order) for _ in range(3)] + [
+        await created(shipping)
+    ]
+    delivered = (
+        await ask(shipping.RecordTrackingEvent, report(several[3].tracking_number, "delivered"))
+    ).shipment
 
     async def listed(**wanted: Any) -> list[shipping_pb2.Shipment]:
-        return list((await ask(shipping.ListShipments, api.ListShipmentsRequest(**wanted))).shipments)
+        return list(
+            (await ask(shipping.ListShipments, api.ListShipmentsRequest(**wanted))).shipments
+        )
 
     assert await listed() == [delivered, *several[2::-1]]
     assert await listed(order_id=order) == several[2::-1]
@@ -53,7 +69,10 @@ async def test_shipments_are_listed_newest_first_by_their_filters(shipping: Ship
     assert await listed(statuses=[shipping_pb2.SHIPMENT_STATUS_DELIVERED]) == [delivered]
     assert await listed(order_id=order, statuses=[shipping_pb2.SHIPMENT_STATUS_DELIVERED]) == []
     first = await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order, page_size=2))
-    second = await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order, page_size=2, page_token=first.next_page_token))
+    second = await ask(
+        shipping.ListShipments,
+        api.ListShipmentsRequest(order_id=order, page_size=2, page_token=first.next_page_token),
+    )
     assert [*first.shipments, *second.shipments] == several[2::-1]
     assert not second.next_page_token
     with pytest.raises(Invalid) as refused:
@@ -61,7 +80,9 @@ async def test_shipments_are_listed_newest_first_by_their_filters(shipping: Ship
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_a_label_that_is_not_bought_is_refused(shipping: Shipping, carrier: CountingCarrier) -> None:
+async def test_a_label_that_is_not_bought_is_refused(
+    shipping: Shipping, carrier: CountingCarrier
+) -> None:
     """ILLEGAL_TRANSITION with where the shipment stands and what it waits for."""
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     with pytest.raises(Deferred):
@@ -69,7 +90,10 @@ async def test_a_label_that_is_not_bought_is_refused(shipping: Shipping, carrier
     [pending] = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
     with pytest.raises(Refused) as refused:
         await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=pending.shipment_id))
-    assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "pending", "allowed": "created, failed"})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "ILLEGAL_TRANSITION",
+        {"status": "pending", "allowed": "created, failed"},
+    )
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -80,7 +104,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"warehouse_id": ""}, "warehouse_id"),
     ({"parcels": []}, "parcels"),
     ({"parcels": [PARCEL] * 101}, "parcels"),
-    ({"parcels": [PARCEL, shipping_pb2.Parcel(weight_grams=0, length_mm=1, width_mm=1, height_mm=1)]}, "parcels[1].weight_grams"),
+    (
+        {
+            "parcels": [
+                PARCEL,
+                shipping_pb2.Parcel(weight_grams=0, length_mm=1, width_mm=1, height_mm=1),
+            ]
+        },
+        "parcels[1].weight_grams",
+    ),
 ]
 
 
@@ -95,25 +127,36 @@ async def test_a_bad_request_is_named(shipping: Shipping, subtests: pytest.Subte
 
 
 async def test_a_hundred_parcels_are_one_shipment(shipping: Shipping) -> None:
-    """The most that the contract allows: all of them come back in their order, and the label has a page for each."""
-    parcels = [shipping_pb2.Parcel(weight_grams=n, length_mm=1, width_mm=1, height_mm=1) for n in range(1, 101)]
+    """The most that the contract allows: all of them come back in their order, and the label has
+    a page for each.
+    """
+    parcels = [
+        shipping_pb2.Parcel(weight_grams=n, length_mm=1, width_mm=1, height_mm=1)
+        for n in range(1, 101)
+    ]
     shipment = await created(shipping, parcels=parcels)
     assert list(shipment.parcels) == parcels
     label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment.shipment_id))
     assert len(PdfReader(io.BytesIO(label.content)).pages) == 100
 
 
-async def test_a_name_is_on_the_label_and_nowhere_else(shipping: Shipping, engine: AsyncEngine) -> None:
-    """After a whole life, no table but that of labels holds anything of the recipient: no event, no history, no claim."""
+async def test_a_name_is_on_the_label_and_nowhere_else(
+    shipping: Shipping, engine: AsyncEngine
+) -> None:
+    """After a whole life, no table but that of labels holds anything of the recipient: no event,
+    no history, no claim.
+    """
     shipment = await created(shipping)
     await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "delivered"))
     holders = set()
     async with engine.connect() as connection:
         for table in tables.metadata.sorted_tables:
-            # A row as text shows bytes in hexadecimal; so both ways of writing the name are looked for.
+            # A row as text shows bytes in hexadecimal; so both ways of writing the name are looked
+            # for.
             found = await connection.execute(
                 text(
-                    f"select 1 from {table.name} t where t::text ilike '%Lovelace%' or t::text ilike :hex or t::text ilike '%High Street%'"
+                    f"select 1 from {table.name} t where t::text ilike '%Lovelace%' or t::text"
+                    " ilike :hex or t::text ilike '%High Street%'"
                 ),
                 {"hex": f"%{b'Lovelace'.hex()}%"},
             )

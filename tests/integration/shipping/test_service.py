@@ -1,4 +1,6 @@
-"""The whole service, on real PostgreSQL and NATS: what it hears, what it answers, what it tells; and as a process that is killed."""
+"""The whole service, on real PostgreSQL and NATS: what it hears, what it answers, what it tells;
+and as a process that is killed.
+"""
 
 import asyncio
 import os
@@ -19,7 +21,10 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceServicer,
+    add_OrderServiceServicer_to_server,
+)
 from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
@@ -38,9 +43,18 @@ from tests.sample.contract_events import POUND, order_line
 from tests.support import Eventually
 
 Context = grpc.aio.ServicerContext[Any, Any]
-FAST = {"label_patience_s": 5.0, "label_sweep_s": 0.05, "watch_heartbeat_s": 0.2, "drain_delay_s": 0.0}
-IMPATIENT_S = 0.2  # where what told nothing is to be tried again; elsewhere a slow machine would do everything twice
-KINDS = {kind: getattr(shipping_events_pb2, kind) for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name}
+FAST = {
+    "label_patience_s": 5.0,
+    "label_sweep_s": 0.05,
+    "watch_heartbeat_s": 0.2,
+    "drain_delay_s": 0.0,
+}
+# where what told nothing is to be tried again; elsewhere a slow machine would do everything twice
+IMPATIENT_S = 0.2
+KINDS = {
+    kind: getattr(shipping_events_pb2, kind)
+    for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name
+}
 
 
 class FakeOrders(OrderServiceServicer):
@@ -54,33 +68,44 @@ class FakeOrders(OrderServiceServicer):
     ) -> order_service_pb2.GetOrderRecipientResponse:
         if request.order_id in self.unknown:
             raise NotFound("ORDER_NOT_FOUND", order_id=request.order_id)
-        recipient = order_pb2.Recipient(name="Ada", address_lines=["1 High Street"], locality="Dover", country_code="GB")
+        recipient = order_pb2.Recipient(
+            name="Ada", address_lines=["1 High Street"], locality="Dover", country_code="GB"
+        )
         return order_service_pb2.GetOrderRecipientResponse(recipient=recipient)
 
     async def BatchGetOrders(
         self, request: order_service_pb2.BatchGetOrdersRequest, context: Context
     ) -> order_service_pb2.BatchGetOrdersResponse:
         assert request.allow_missing
-        found = [order_pb2.Order(order_id=each) for each in request.order_ids if each not in self.unknown]
+        found = [
+            order_pb2.Order(order_id=each) for each in request.order_ids if each not in self.unknown
+        ]
         return order_service_pb2.BatchGetOrdersResponse(orders=found)
 
 
 class World:
-    """What is around the service: the order service, which can be away, and the others' events and its own on the broker."""
+    """What is around the service: the order service, which can be away, and the others' events
+    and its own on the broker.
+    """
 
     def __init__(self, broker: Broker, order_address: str) -> None:
-        self.broker, self.order_address, self.known = broker, order_address, FakeOrders()  # type: ignore[abstract]  # the rest is not called
+        # the rest is not called
+        self.broker, self.order_address, self.known = broker, order_address, FakeOrders()  # type: ignore[abstract]
         self._orders = AsyncExitStack()
 
     async def open_orders(self) -> None:
         register = partial(add_OrderServiceServicer_to_server, self.known)
-        await self._orders.enter_async_context(Server(self.order_address, [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        await self._orders.enter_async_context(
+            Server(self.order_address, [register], limits=Limits(drain_delay_s=0, drain_grace_s=1))
+        )
 
     async def close_orders(self) -> None:
         await self._orders.aclose()
 
     async def publish(self, event: Message, *, times: int = 2) -> None:
-        """Publishes an event so that the broker takes each repeat for a new message: only the consumer can know it by its id."""
+        """Publishes an event so that the broker takes each repeat for a new message: only the
+        consumer can know it by its id.
+        """
         event_id = uuid4()
         for _ in range(times):
             headers = {
@@ -90,13 +115,22 @@ class World:
                 "ce-time": datetime.now(UTC).isoformat(),
             }
             subject = subject_of(type(event))
-            await self.broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
+            await self.broker.publish(
+                subject, event.SerializeToString(), headers, stream=stream_of(subject)
+            )
 
     async def told(self) -> list[Message]:
         """Every event of the service's stream, in its order."""
         last = (await self.broker.streams.stream_info("SHIPMENTS")).state.last_seq
-        messages = [await self.broker.streams.get_msg("SHIPMENTS", seq) for seq in range(1, last + 1)]
-        return [KINDS[(message.headers or {})["ce-type"].rpartition(".")[2]].FromString(message.data or b"") for message in messages]
+        messages = [
+            await self.broker.streams.get_msg("SHIPMENTS", seq) for seq in range(1, last + 1)
+        ]
+        return [
+            KINDS[(message.headers or {})["ce-type"].rpartition(".")[2]].FromString(
+                message.data or b""
+            )
+            for message in messages
+        ]
 
 
 @pytest.fixture
@@ -118,11 +152,18 @@ def label_patience_s() -> float:
 
 
 @pytest.fixture
-async def shipping(world: World, shipping_url: str, nats_url: str, label_patience_s: float) -> AsyncIterator[Shipping]:
+async def shipping(
+    world: World, shipping_url: str, nats_url: str, label_patience_s: float
+) -> AsyncIterator[Shipping]:
     """A client of the running service."""
     [port] = free_ports(1)
     address = f"127.0.0.1:{port}"
-    settings: dict[str, Any] = {"database_url": shipping_url, "nats_url": nats_url, "listen_address": address, **FAST}
+    settings: dict[str, Any] = {
+        "database_url": shipping_url,
+        "nats_url": nats_url,
+        "listen_address": address,
+        **FAST,
+    }
     settings["label_patience_s"] = label_patience_s
     config = Config(order_address=world.order_address, **settings)
     async with running(config), client.connect(address) as channel:
@@ -134,7 +175,9 @@ def ready(request: api.CreateShipmentRequest) -> FulfillmentStatusChanged:
     return changed(request, fulfillment_pb2.FULFILLMENT_STATUS_READY)
 
 
-def changed(request: api.CreateShipmentRequest, status: "fulfillment_pb2.FulfillmentStatus.ValueType") -> FulfillmentStatusChanged:
+def changed(
+    request: api.CreateShipmentRequest, status: "fulfillment_pb2.FulfillmentStatus.ValueType"
+) -> FulfillmentStatusChanged:
     packages = [
         fulfillment_pb2.Package(
             weight_grams=p.weight_grams,
@@ -157,7 +200,9 @@ def changed(request: api.CreateShipmentRequest, status: "fulfillment_pb2.Fulfill
     return FulfillmentStatusChanged(fulfillment=fulfillment, new_status=status)
 
 
-def order_event(order_id: str, status: "order_pb2.OrderStatus.ValueType", version: int) -> OrderStatusChanged:
+def order_event(
+    order_id: str, status: "order_pb2.OrderStatus.ValueType", version: int
+) -> OrderStatusChanged:
     return OrderStatusChanged(
         order_id=order_id,
         attempt=1,
@@ -171,13 +216,19 @@ def order_event(order_id: str, status: "order_pb2.OrderStatus.ValueType", versio
 
 
 async def shipment_of(shipping: Shipping, order_id: str) -> shipping_pb2.Shipment | None:
-    found = (await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))).shipments
+    found = (
+        await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))
+    ).shipments
     assert len(found) <= 1
     return found[0] if found else None
 
 
-async def test_a_fulfilment_is_shipped_and_delivered(shipping: Shipping, world: World, eventually: Eventually) -> None:
-    """From ready (told twice) over the carrier's reports to delivered: each event once in the stream, in order."""
+async def test_a_fulfilment_is_shipped_and_delivered(
+    shipping: Shipping, world: World, eventually: Eventually
+) -> None:
+    """From ready (told twice) over the carrier's reports to delivered: each event once in the
+    stream, in order.
+    """
     request = create()
     await world.publish(changed(request, fulfillment_pb2.FULFILLMENT_STATUS_PACKED))
     await nothing_waits(world, eventually)
@@ -199,17 +250,31 @@ async def test_a_fulfilment_is_shipped_and_delivered(shipping: Shipping, world: 
 
     await eventually(all_told, timeout_s=30)
     events = await world.told()
-    assert [event.DESCRIPTOR.name for event in events] == ["ShipmentCreated", *["ShipmentStatusChanged"] * 3, "DeliveryConfirmed"]
-    assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]  # type: ignore[attr-defined]  # every event has a shipment
+    assert [event.DESCRIPTOR.name for event in events] == [
+        "ShipmentCreated",
+        *["ShipmentStatusChanged"] * 3,
+        "DeliveryConfirmed",
+    ]
+    # every event has a shipment
+    assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]  # type: ignore[attr-defined]
 
 
-async def test_the_call_and_the_event_race(shipping: Shipping, world: World, eventually: Eventually) -> None:
-    """10 fulfilments, each asked for by an event told twice and two callers at once: one shipment, event and answer each."""
+async def test_the_call_and_the_event_race(
+    shipping: Shipping, world: World, eventually: Eventually
+) -> None:
+    """10 fulfilments, each asked for by an event told twice and two callers at once: one
+    shipment, event and answer each.
+    """
     requests = [create() for _ in range(10)]
     events = [world.publish(ready(request)) for request in requests]
     calls = [ask(shipping.CreateShipment, request) for request in requests]
-    others = [ask(shipping.CreateShipment, create(order_id=r.order_id, fulfillment_id=r.fulfillment_id)) for r in requests]
-    _, first, second = await asyncio.gather(asyncio.gather(*events), asyncio.gather(*calls), asyncio.gather(*others))
+    others = [
+        ask(shipping.CreateShipment, create(order_id=r.order_id, fulfillment_id=r.fulfillment_id))
+        for r in requests
+    ]
+    _, first, second = await asyncio.gather(
+        asyncio.gather(*events), asyncio.gather(*calls), asyncio.gather(*others)
+    )
     assert [answer.shipment for answer in first] == [answer.shipment for answer in second]
 
     async def all_told() -> bool:
@@ -217,7 +282,8 @@ async def test_the_call_and_the_event_race(shipping: Shipping, world: World, eve
 
     await eventually(all_told, timeout_s=30)
     await nothing_waits(world, eventually)
-    told = sorted(event.shipment.fulfillment_id for event in await world.told())  # type: ignore[attr-defined]  # every event has one
+    # every event has one
+    told = sorted(event.shipment.fulfillment_id for event in await world.told())  # type: ignore[attr-defined]
     assert told == sorted(request.fulfillment_id for request in requests)
 
 
@@ -225,12 +291,16 @@ async def nothing_waits(world: World, eventually: Eventually) -> None:
     """Waits until the service has acknowledged all that it was told."""
 
     async def quiet() -> bool:
-        with suppress(NotFoundError):  # the service has only just begun, and its consumers are not there yet
+        # the service has only just begun, and its consumers are not there yet
+        with suppress(NotFoundError):
             return await all_acknowledged()
         return False
 
     async def all_acknowledged() -> bool:
-        states = [await world.broker.streams.consumer_info(name.upper(), f"shipping-{name}") for name in ("orders", "fulfillments")]
+        states = [
+            await world.broker.streams.consumer_info(name.upper(), f"shipping-{name}")
+            for name in ("orders", "fulfillments")
+        ]
         return all(state.num_pending == 0 and state.num_ack_pending == 0 for state in states)
 
     await eventually(quiet, timeout_s=30)
@@ -238,9 +308,14 @@ async def nothing_waits(world: World, eventually: Eventually) -> None:
 
 @pytest.mark.parametrize("death", [order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED])
 async def test_a_dead_orders_goods_stay(
-    shipping: Shipping, world: World, eventually: Eventually, death: "order_pb2.OrderStatus.ValueType"
+    shipping: Shipping,
+    world: World,
+    eventually: Eventually,
+    death: "order_pb2.OrderStatus.ValueType",
 ) -> None:
-    """After cancelled or failed (late words of the order's life do not revive it), ready makes no shipment and a call is ORDER_CLOSED."""
+    """After cancelled or failed (late words of the order's life do not revive it), ready makes
+    no shipment and a call is ORDER_CLOSED.
+    """
     request, living = create(), create()
     await world.publish(order_event(request.order_id, death, 5))
     await world.publish(order_event(request.order_id, order_pb2.ORDER_STATUS_PROCESSING, 3))
@@ -256,29 +331,48 @@ async def test_a_dead_orders_goods_stay(
     assert await shipment_of(shipping, request.order_id) is None
 
 
-async def test_an_order_dies_while_its_goods_are_on_their_way(shipping: Shipping, world: World, eventually: Eventually) -> None:
-    """Its death, told twice: the waiting shipment is void, the moving one is wanted back, and comes back by the carrier's word."""
+async def test_an_order_dies_while_its_goods_are_on_their_way(
+    shipping: Shipping, world: World, eventually: Eventually
+) -> None:
+    """Its death, told twice: the waiting shipment is void, the moving one is wanted back, and
+    comes back by the carrier's word.
+    """
     order_id = str(uuid4())
-    waiting, moving = [(await ask(shipping.CreateShipment, create(order_id=order_id))).shipment for _ in range(2)]
+    waiting, moving = [
+        (await ask(shipping.CreateShipment, create(order_id=order_id))).shipment for _ in range(2)
+    ]
     await ask(shipping.RecordTrackingEvent, report(moving.tracking_number, "in_transit", 1))
     await world.publish(order_event(order_id, order_pb2.ORDER_STATUS_CANCELLED, 5))
 
     async def recalled() -> bool:
-        found = (await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))).shipments
+        found = (
+            await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))
+        ).shipments
         return {its.shipment_id: its.status for its in found if its.HasField("recall_time")} == {
             waiting.shipment_id: shipping_pb2.SHIPMENT_STATUS_VOIDED,
             moving.shipment_id: shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT,
         }
 
     await eventually(recalled, timeout_s=30)
-    back = (await ask(shipping.RecordTrackingEvent, report(moving.tracking_number, "returned_to_sender", 2))).shipment
+    back = (
+        await ask(
+            shipping.RecordTrackingEvent, report(moving.tracking_number, "returned_to_sender", 2)
+        )
+    ).shipment
     assert back.status == shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
 
 
-async def test_a_cancelled_fulfilments_label_is_void(shipping: Shipping, world: World, eventually: Eventually) -> None:
-    """Cancelled after it was ready: its shipment is void. Cancelled before that is heard: there is none."""
+async def test_a_cancelled_fulfilments_label_is_void(
+    shipping: Shipping, world: World, eventually: Eventually
+) -> None:
+    """Cancelled after it was ready: its shipment is void. Cancelled before that is heard: there
+    is none.
+    """
     late, early = create(), create()
-    ready_early, gone_early = ready(early), changed(early, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
+    ready_early, gone_early = (
+        ready(early),
+        changed(early, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED),
+    )
     await ask(shipping.CreateShipment, late)
     gone_late = changed(late, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
     for event in (gone_early, gone_late):
@@ -291,12 +385,19 @@ async def test_a_cancelled_fulfilments_label_is_void(shipping: Shipping, world: 
     assert await shipment_of(shipping, early.order_id) is None
     voided = await shipment_of(shipping, late.order_id)
     assert voided is not None
-    assert (voided.status, voided.status_reason) == (shipping_pb2.SHIPMENT_STATUS_VOIDED, "FULFILLMENT_CANCELLED")
+    assert (voided.status, voided.status_reason) == (
+        shipping_pb2.SHIPMENT_STATUS_VOIDED,
+        "FULFILLMENT_CANCELLED",
+    )
 
 
 @pytest.mark.parametrize("label_patience_s", [IMPATIENT_S])
-async def test_while_the_order_service_is_away(shipping: Shipping, world: World, eventually: Eventually) -> None:
-    """Nobody can say where the parcels go: the call is told so, the event is kept, and both are shipped soon after it is back."""
+async def test_while_the_order_service_is_away(
+    shipping: Shipping, world: World, eventually: Eventually
+) -> None:
+    """Nobody can say where the parcels go: the call is told so, the event is kept, and both are
+    shipped soon after it is back.
+    """
     called, heard = create(), create()
     await world.close_orders()
     await world.publish(ready(heard))
@@ -307,13 +408,20 @@ async def test_while_the_order_service_is_away(shipping: Shipping, world: World,
 
     async def created() -> bool:
         found = [await shipment_of(shipping, request.order_id) for request in (called, heard)]
-        return all(shipment and shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED for shipment in found)
+        return all(
+            shipment and shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
+            for shipment in found
+        )
 
     await eventually(created, timeout_s=30)
 
 
-async def test_an_event_that_breaks_the_contract_stops_nobody(shipping: Shipping, world: World, eventually: Eventually) -> None:
-    """Without packages, or with an id that is none: it goes to failed_events, and its neighbours are shipped."""
+async def test_an_event_that_breaks_the_contract_stops_nobody(
+    shipping: Shipping, world: World, eventually: Eventually
+) -> None:
+    """Without packages, or with an id that is none: it goes to failed_events, and its neighbours
+    are shipped.
+    """
     bad, good = create(), create()
     empty = ready(bad)
     del empty.fulfillment.packages[:]
@@ -333,7 +441,9 @@ async def test_an_event_that_breaks_the_contract_stops_nobody(shipping: Shipping
 async def process(
     world: World, database_url: str, nats_url: str, address: str, crash_at: str = ""
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m shipping_svc`, killed at a crash point if one is named; terminated at the end otherwise."""
+    """`python -m shipping_svc`, killed at a crash point if one is named; terminated at the end
+    otherwise.
+    """
     settings = {
         "DATABASE_URL": database_url,
         "NATS_URL": nats_url,
@@ -344,7 +454,9 @@ async def process(
         "LABEL_PATIENCE_S": str(IMPATIENT_S),
         **({"CRASH_AT": crash_at} if crash_at else {}),
     }
-    service = await asyncio.create_subprocess_exec(sys.executable, "-m", "shipping_svc", env=os.environ | settings)
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "shipping_svc", env=os.environ | settings
+    )
     try:
         yield service
     finally:
@@ -355,8 +467,12 @@ async def process(
 
 
 @pytest.mark.parametrize("point", ["shipping.asked", "shipping.bought"])
-async def test_a_killed_process_is_made_up_for(point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually) -> None:
-    """Killed after the intent, or after the sale: the next process ships under the same key, and tells once."""
+async def test_a_killed_process_is_made_up_for(
+    point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
+) -> None:
+    """Killed after the intent, or after the sale: the next process ships under the same key, and
+    tells once.
+    """
     [port] = free_ports(1)
     address, request = f"127.0.0.1:{port}", create()
     async with process(world, shipping_url, nats_url, address, point) as first, asyncio.timeout(30):
@@ -372,14 +488,17 @@ async def test_a_killed_process_is_made_up_for(point: str, world: World, shippin
         answer = await ask(shipping.CreateShipment, request)
         assert answer.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
         [event] = await world.told()
-        assert event.shipment == answer.shipment  # type: ignore[attr-defined]  # every event has a shipment
+        # every event has a shipment
+        assert event.shipment == answer.shipment  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("point", ["shipping.buried", "shipping.recalled"])
 async def test_a_process_that_dies_of_a_recall_is_made_up_for(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """Killed after the death was noted, or after the carrier's answer: the next process ends the shipment, and each step is told once."""
+    """Killed after the death was noted, or after the carrier's answer: the next process ends the
+    shipment, and each step is told once.
+    """
     [port] = free_ports(1)
     address, request = f"127.0.0.1:{port}", create()
     async with process(world, shipping_url, nats_url, address, point) as first, asyncio.timeout(30):
@@ -393,7 +512,9 @@ async def test_a_process_that_dies_of_a_recall_is_made_up_for(
         async def voided() -> shipping_pb2.Shipment | None:
             with suppress(Deferred):  # the process has only just begun
                 found = await shipment_of(shipping, request.order_id)
-                return found if found and found.status == shipping_pb2.SHIPMENT_STATUS_VOIDED else None
+                return (
+                    found if found and found.status == shipping_pb2.SHIPMENT_STATUS_VOIDED else None
+                )
             return None
 
         shipment = await eventually(voided, timeout_s=30)
@@ -404,8 +525,13 @@ async def test_a_process_that_dies_of_a_recall_is_made_up_for(
         await eventually(all_told, timeout_s=30)
         await nothing_waits(world, eventually)
         events = await world.told()
-    assert [event.DESCRIPTOR.name for event in events] == ["ShipmentCreated", "ShipmentStatusChanged", "ShipmentStatusChanged"]
-    assert [event.shipment.version for event in events] == [2, 3, 4]  # type: ignore[attr-defined]  # every event has a shipment
+    assert [event.DESCRIPTOR.name for event in events] == [
+        "ShipmentCreated",
+        "ShipmentStatusChanged",
+        "ShipmentStatusChanged",
+    ]
+    # every event has a shipment
+    assert [event.shipment.version for event in events] == [2, 3, 4]  # type: ignore[attr-defined]
     assert events[-1].shipment == shipment  # type: ignore[attr-defined]  # the same
 
 

@@ -17,7 +17,17 @@ from uuid_utils.compat import uuid7
 from chassis.paging import Page, asked
 from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import KeptLabel, Label, RecallClosed, RecallOpened, Row, Shipment, ShipmentFilter, TrackingEvent, Transition
+from shipping_svc.model import (
+    KeptLabel,
+    Label,
+    RecallClosed,
+    RecallOpened,
+    Row,
+    Shipment,
+    ShipmentFilter,
+    TrackingEvent,
+    Transition,
+)
 from shipping_svc.tables import label_tries, recall_tries
 from tests.integration.shipping.requests import rows
 from tests.unit.shipping.samples import LABEL, NOON, ask, keep_label, report, shipment
@@ -45,7 +55,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"status": "pending", "recall_time": NOON}, "recall_time_with_label"),
     ({"status": "failed", "recall_time": NOON}, "recall_time_with_label"),
     ({"status": "voided", "recall_time": None}, "void_wanted"),
-    ({"status": "created", "tracking_number": "T2", "contradict_time": NOON}, "contradict_time_with_void"),
+    (
+        {"status": "created", "tracking_number": "T2", "contradict_time": NOON},
+        "contradict_time_with_void",
+    ),
     ({"attempt": 0}, "shipments_attempt"),
     ({"version": 0}, "shipments_version"),
     ({"parcels": shipment().parcels * 51}, "parcels_number"),
@@ -56,8 +69,12 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Each invariant of a shipment is a constraint, whatever the code above does; a fulfilment and a tracking number have one shipment."""
+async def test_the_database_refuses_what_cannot_be(
+    engine: AsyncEngine, subtests: pytest.Subtests
+) -> None:
+    """Each invariant of a shipment is a constraint, whatever the code above does; a fulfilment
+    and a tracking number have one shipment.
+    """
     await stored(engine, fresh(fulfillment_id=UUID(int=3), status="created", tracking_number="T1"))
     for broken, rule in BROKEN:
         with subtests.test(rule, **broken), pytest.raises(IntegrityError, match=rule):
@@ -65,7 +82,9 @@ async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, subtests
 
 
 async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Also without any claim: a cause moves a shipment once, a report is recorded once, a label is bought once."""
+    """Also without any claim: a cause moves a shipment once, a report is recorded once, a label
+    is bought once.
+    """
     its = fresh()
     move = Transition(its.id, 2, Status.PENDING, Status.CREATED, "WHY", "who", "cause", NOON)
     heard = TrackingEvent(its.id, report("lost", 0, "r1").report, NOON)
@@ -84,26 +103,35 @@ async def test_a_label_has_a_size(engine: AsyncEngine, subtests: pytest.Subtests
     its = fresh()
     for size in (0, 5 * 2**20 + 1):
         with subtests.test(size=size), pytest.raises(IntegrityError, match="labels_content"):
-            await stored(engine, its, more=(KeptLabel(its.id, Label("T", b"x" * size, "text/plain")),))
+            await stored(
+                engine, its, more=(KeptLabel(its.id, Label("T", b"x" * size, "text/plain")),)
+            )
 
 
 async def test_a_shipment_comes_back_as_it_was_stored(engine: AsyncEngine) -> None:
     """Every field and every parcel, in its order, of every status."""
     several = [
-        fresh(status=status, tracking_number=f"T{n}" if shipment(status).tracking_number else None) for n, status in enumerate(Status)
+        fresh(status=status, tracking_number=f"T{n}" if shipment(status).tracking_number else None)
+        for n, status in enumerate(Status)
     ]
     await stored(engine, *several)
     async with engine.connect() as connection:
-        assert await store.find_shipments(connection, [its.id for its in several]) == {its.id: its for its in several}
+        assert await store.find_shipments(connection, [its.id for its in several]) == {
+            its.id: its for its in several
+        }
         assert await store.versions(connection, [several[0].id, uuid7()]) == {several[0].id: 1}
 
 
 async def test_an_ask_finds_the_shipment_by_its_fulfilment(engine: AsyncEngine) -> None:
-    """The shipment stands under the id that the ask proposed and under its own, once locked; others are found by id."""
+    """The shipment stands under the id that the ask proposed and under its own, once locked;
+    others are found by id.
+    """
     its, other, proposed = fresh(), fresh(), uuid7()
     await stored(engine, its, other)
     async with engine.begin() as connection:
-        found = await store.lock_shipments(connection, [ask(proposed, fulfillment_id=its.fulfillment_id)], {other.id})
+        found = await store.lock_shipments(
+            connection, [ask(proposed, fulfillment_id=its.fulfillment_id)], {other.id}
+        )
         assert found == {its.id: its, proposed: its, other.id: other}
         assert found[proposed] is found[its.id]
         assert await store.lock_shipments(connection, [keep_label(target=uuid7())], set()) == {}
@@ -114,26 +142,47 @@ async def test_an_ask_finds_the_shipment_by_its_fulfilment(engine: AsyncEngine) 
 
 
 async def test_reports_that_are_recorded_are_known(engine: AsyncEngine) -> None:
-    """Of the reports that the commands bring, those that are recorded already, each for its own shipment."""
+    """Of the reports that the commands bring, those that are recorded already, each for its own
+    shipment.
+    """
     its, other = fresh(), fresh()
     heard = [TrackingEvent(its.id, report("in_transit", m).report, NOON) for m in range(3)]
-    await stored(engine, its, other, more=(*heard, TrackingEvent(other.id, report("lost").report, NOON)))
-    commands = [report("in_transit", 1, target=its.id), report("lost", target=its.id), report("lost", target=other.id)]
+    await stored(
+        engine, its, other, more=(*heard, TrackingEvent(other.id, report("lost").report, NOON))
+    )
+    commands = [
+        report("in_transit", 1, target=its.id),
+        report("lost", target=its.id),
+        report("lost", target=other.id),
+    ]
     async with engine.begin() as connection:
         found = await store.lock_shipments(connection, commands, set())
-    assert {id: shipment.known_reports for id, shipment in found.items()} == {its.id: {"in_transit@1"}, other.id: {"lost@0"}}
+    assert {id: shipment.known_reports for id, shipment in found.items()} == {
+        its.id: {"in_transit@1"},
+        other.id: {"lost@0"},
+    }
 
 
 async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None:
-    """Each filter alone and all together; a page begins after the last one's last row, and finds one more than it holds."""
+    """Each filter alone and all together; a page begins after the last one's last row, and finds
+    one more than it holds.
+    """
     order = uuid7()
-    several = [fresh(order_id=order), fresh(status="created", order_id=order), fresh(status="failed"), fresh()]
+    several = [
+        fresh(order_id=order),
+        fresh(status="created", order_id=order),
+        fresh(status="failed"),
+        fresh(),
+    ]
     await stored(engine, *several)
     async with engine.connect() as connection:
 
         async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
             page = Page(size, (after,) if after else None, 0, wire.shipment)
-            return [several.index(its) for its in await store.list_shipments(connection, ShipmentFilter(**wanted), page)]
+            return [
+                several.index(its)
+                for its in await store.list_shipments(connection, ShipmentFilter(**wanted), page)
+            ]
 
         assert await listed() == [3, 2, 1, 0]
         assert await listed(order_id=order) == [1, 0]
@@ -147,28 +196,47 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
 async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
     """In the order of recording, not of happening; a page goes on after the last one's last row."""
     its = fresh()
-    heard = [TrackingEvent(its.id, report("in_transit", minute).report, NOON) for minute in (5, 1, 3)]
+    heard = [
+        TrackingEvent(its.id, report("in_transit", minute).report, NOON) for minute in (5, 1, 3)
+    ]
     await stored(engine, its, more=tuple(heard))
     async with engine.connect() as connection:
-        found = await store.list_tracking_events(connection, its.id, asked(ListTrackingEventsRequest(), wire.shipment, int))
+        found = await store.list_tracking_events(
+            connection, its.id, asked(ListTrackingEventsRequest(), wire.shipment, int)
+        )
         assert [replace(event, sequence=0) for event in found] == heard
         page = Page(1, (found[0].sequence,), 0, wire.shipment)
         assert await store.list_tracking_events(connection, its.id, page) == found[1:]
 
 
-async def tried(engine: AsyncEngine, id: UUID, ago_s: float, tries: int, of: Table = label_tries) -> None:
+async def tried(
+    engine: AsyncEngine, id: UUID, ago_s: float, tries: int, of: Table = label_tries
+) -> None:
     """Sets when, and for the how many-eth time, its label was last asked for, or back for."""
     async with engine.begin() as connection:
         when = func.clock_timestamp() - timedelta(seconds=ago_s)
-        await connection.execute(update(of).values(tries=tries, try_time=when).where(of.c.shipment_id == id))
+        await connection.execute(
+            update(of).values(tries=tries, try_time=when).where(of.c.shipment_id == id)
+        )
 
 
 async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """With a patience of 10 s: 10, 20, 40 s, a minute at most; whoever takes it on has it for as long."""
+    """With a patience of 10 s: 10, 20, 40 s, a minute at most; whoever takes it on has it for as
+    long.
+    """
     # Time goes on between the setting and the look: well before a pause is over, and just after it.
     its = fresh()
     await stored(engine, its)
-    pauses = [(5, 1, False), (11, 1, True), (15, 2, False), (21, 2, True), (35, 3, False), (41, 3, True), (55, 60, False), (61, 60, True)]
+    pauses = [
+        (5, 1, False),
+        (11, 1, True),
+        (15, 2, False),
+        (21, 2, True),
+        (35, 3, False),
+        (41, 3, True),
+        (55, 60, False),
+        (61, 60, True),
+    ]
     for ago_s, tries, due in pauses:
         with subtests.test(ago_s=ago_s, tries=tries):
             await tried(engine, its.id, ago_s, tries)
@@ -180,7 +248,9 @@ async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest
 
 
 async def test_replicas_step_over_each_others_tries(engine: AsyncEngine) -> None:
-    """Two that look at the same time take on different shipments, the longest waiting first, and none is taken twice."""
+    """Two that look at the same time take on different shipments, the longest waiting first, and
+    none is taken twice.
+    """
     several = [fresh() for _ in range(4)]
     await stored(engine, *several)
     for place, its in enumerate(several):
@@ -193,20 +263,31 @@ async def test_replicas_step_over_each_others_tries(engine: AsyncEngine) -> None
 
 
 async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
-    """The row of tries goes with the status, in the same transaction; the metrics count what is left."""
+    """The row of tries goes with the status, in the same transaction; the metrics count what is
+    left.
+    """
     its, other = fresh(create_time=NOON), fresh()
     await stored(engine, its, other)
     async with engine.begin() as connection:
         assert (await store.waiting_labels(connection))[0] == 2
         settled = replace(its, status=Status.FAILED, version=2)
-        await store.save_shipments(connection, {its.id: its, other.id: other}, {its.id: settled}, [])
+        await store.save_shipments(
+            connection, {its.id: its, other.id: other}, {its.id: settled}, []
+        )
         assert (await store.waiting_labels(connection))[0] == 1
-        await store.save_shipments(connection, {other.id: other}, {other.id: replace(other, status=Status.FAILED, version=2)}, [])
+        await store.save_shipments(
+            connection,
+            {other.id: other},
+            {other.id: replace(other, status=Status.FAILED, version=2)},
+            [],
+        )
         assert await store.waiting_labels(connection) == (0, 0.0)
 
 
 async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
-    """Opened with the recall, due after a pause that doubles, taken on by one, gone with the answer; the metrics count what is open."""
+    """Opened with the recall, due after a pause that doubles, taken on by one, gone with the
+    answer; the metrics count what is open.
+    """
     its, other = fresh(status="failed", create_time=NOON), fresh(status="failed")
     first, second = RecallOpened(its.id, 0, "T1", NOON), RecallOpened(other.id, 0, "T2", NOON)
     await stored(engine, its, other, more=(first, second))
@@ -217,13 +298,16 @@ async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
         assert (await store.open_recalls(connection))[0] == 2
         assert await store.begin_recalls_due(connection, 10, 50) == [first]
         assert await store.begin_recalls_due(connection, 10, 50) == []
-        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0, "T1"), RecallClosed(other.id, 0, "T2")])
+        await store.save_shipments(
+            connection, {}, {}, [RecallClosed(its.id, 0, "T1"), RecallClosed(other.id, 0, "T2")]
+        )
         assert await store.open_recalls(connection) == (0, 0.0)
 
 
 async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
-    """One that nobody has heard of is not asked for at once; heard of after all, it is, as if just opened. Each is closed alone, and by the
-    answer to what was asked: not by one to before the sale was heard of.
+    """One that nobody has heard of is not asked for at once; heard of after all, it is, as if
+    just opened. Each is closed alone, and by the answer to what was asked: not by one to before
+    the sale was heard of.
     """
     its = fresh(status="failed", create_time=NOON)
     unheard, other = RecallOpened(its.id, 0, None, NOON), RecallOpened(its.id, 1, "T2", NOON)
@@ -231,9 +315,13 @@ async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
     heard = replace(unheard, tracking_number="T1")
     async with engine.begin() as connection:
         assert await store.find_recalls(connection, [its.id]) == [other]
-        assert sorted(await store.begin_recalls_due(connection, 10, 50), key=attrgetter("purchase")) == [unheard, other]
+        assert sorted(
+            await store.begin_recalls_due(connection, 10, 50), key=attrgetter("purchase")
+        ) == [unheard, other]
         await store.save_shipments(connection, {}, {}, [unheard, heard])
-        assert sorted(await store.find_recalls(connection, [its.id]), key=attrgetter("purchase")) == [heard, other]
+        assert sorted(
+            await store.find_recalls(connection, [its.id]), key=attrgetter("purchase")
+        ) == [heard, other]
         assert await store.begin_recalls_due(connection, 10, 50) == [heard]
         await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0, None)])
         assert len(await store.find_recalls(connection, [its.id])) == 2
@@ -241,8 +329,12 @@ async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
         assert await store.find_recalls(connection, [its.id]) == [other]
 
 
-async def test_what_can_be_recalled_is_found_by_its_order_or_its_fulfilment(engine: AsyncEngine) -> None:
-    """Neither what is at its end, nor what is recalled already, nor what is another order's; of every attempt."""
+async def test_what_can_be_recalled_is_found_by_its_order_or_its_fulfilment(
+    engine: AsyncEngine,
+) -> None:
+    """Neither what is at its end, nor what is recalled already, nor what is another order's; of
+    every attempt.
+    """
     order = uuid7()
 
     def one(place: int, **more: Any) -> Shipment:
@@ -254,17 +346,31 @@ async def test_what_can_be_recalled_is_found_by_its_order_or_its_fulfilment(engi
     await stored(engine, *several, recalled, fresh())
     async with engine.connect() as connection:
         found = await store.find_living(connection, order_ids=[order, uuid7()])
-        one_by_one = [await store.find_living(connection, fulfillment_ids=[its.fulfillment_id]) for its in several]
-    living = [its for its in several if its.status in ("pending", "created", "in_transit", "out_for_delivery", "delivery_failed")]
-    assert sorted(map(tuple, found)) == sorted((its.id, order, its.attempt, its.fulfillment_id) for its in living)
+        one_by_one = [
+            await store.find_living(connection, fulfillment_ids=[its.fulfillment_id])
+            for its in several
+        ]
+    living = [
+        its
+        for its in several
+        if its.status in ("pending", "created", "in_transit", "out_for_delivery", "delivery_failed")
+    ]
+    assert sorted(map(tuple, found)) == sorted(
+        (its.id, order, its.attempt, its.fulfillment_id) for its in living
+    )
     assert sorted(tuple(row) for rows in one_by_one for row in rows) == sorted(map(tuple, found))
 
 
 async def test_a_void_label_is_not_printed(engine: AsyncEngine) -> None:
     """The document is there still, and given out no more."""
-    its, other = fresh(status="voided", tracking_number="T1"), fresh(status="created", tracking_number="T2")
+    its, other = (
+        fresh(status="voided", tracking_number="T1"),
+        fresh(status="created", tracking_number="T2"),
+    )
     await stored(engine, its, other, more=(KeptLabel(its.id, LABEL), KeptLabel(other.id, LABEL)))
     async with engine.connect() as connection:
         assert await store.find_label(connection, its.id) is None
         assert await store.find_label(connection, other.id) == replace(LABEL, tracking_number="T2")
-        assert [await store.is_reported(connection, "sandbox", number) for number in ("T1", "T2", "T3")] == [False] * 3
+        assert [
+            await store.is_reported(connection, "sandbox", number) for number in ("T1", "T2", "T3")
+        ] == [False] * 3

@@ -1,4 +1,6 @@
-"""What the carrier reports, over the running server: once each, in any order, to the end and beyond."""
+"""What the carrier reports, over the running server: once each, in any order, to the end and
+beyond.
+"""
 
 import asyncio
 import random
@@ -16,10 +18,24 @@ from chassis.client import ask, pages
 from chassis.convert import given
 from chassis.errors import Invalid, NotFound
 from shipping_svc.model import purchase_key
-from tests.integration.shipping.requests import NOON, Shipping, create, report, rows, told, told_kinds
+from tests.integration.shipping.requests import (
+    NOON,
+    Shipping,
+    create,
+    report,
+    rows,
+    told,
+    told_kinds,
+)
 
 S = shipping_pb2.ShipmentStatus.Name
-LIFE = [("in_transit", 1), ("out_for_delivery", 2), ("delivery_failed", 3), ("out_for_delivery", 4), ("delivered", 5)]
+LIFE = [
+    ("in_transit", 1),
+    ("out_for_delivery", 2),
+    ("delivery_failed", 3),
+    ("out_for_delivery", 4),
+    ("delivered", 5),
+]
 
 
 async def created(shipping: Shipping) -> shipping_pb2.Shipment:
@@ -27,30 +43,49 @@ async def created(shipping: Shipping) -> shipping_pb2.Shipment:
 
 
 async def record(
-    shipping: Shipping, shipment: shipping_pb2.Shipment, status: str, minute: int = 0, **more: object
+    shipping: Shipping,
+    shipment: shipping_pb2.Shipment,
+    status: str,
+    minute: int = 0,
+    **more: object,
 ) -> shipping_pb2.Shipment:
-    return (await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute, **more))).shipment
+    return (
+        await ask(
+            shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute, **more)
+        )
+    ).shipment
 
 
 async def listed(shipping: Shipping, shipment: shipping_pb2.Shipment) -> list[str]:
     """The carrier's ids in the tracking list, in its order."""
-    response = await ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id))
+    response = await ask(
+        shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id)
+    )
     return [event.carrier_event_id for event in response.tracking_events]
 
 
 async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> None:
-    """Step by step to delivered: each step one version and one event with the shipment as it then stood, at the end DeliveryConfirmed."""
+    """Step by step to delivered: each step one version and one event with the shipment as it
+    then stood, at the end DeliveryConfirmed.
+    """
     shipment = await created(shipping)
     stood = [await record(shipping, shipment, status, minute) for status, minute in LIFE]
-    assert [S(its.status).removeprefix("SHIPMENT_STATUS_").lower() for its in stood] == [status for status, _ in LIFE]
+    assert [S(its.status).removeprefix("SHIPMENT_STATUS_").lower() for its in stood] == [
+        status for status, _ in LIFE
+    ]
     assert [its.version for its in stood] == [3, 4, 5, 6, 7]
     assert given(stood[-1], "deliver_time") == NOON.replace(minute=5)
     assert not stood[-2].HasField("deliver_time")
     first, *moves, last = await told(engine)
     key = purchase_key(UUID(shipment.shipment_id), 0)
     sold = {"reason": "LABEL_BOUGHT", "actor": "sandbox", "cause_id": key}
-    assert first == events.ShipmentCreated(shipment=shipment, occur_time=shipment.update_time, **sold)
-    reports = [{"reason": "CARRIER_REPORTED", "actor": "sandbox", "cause_id": f"{status}@{minute}"} for status, minute in LIFE]
+    assert first == events.ShipmentCreated(
+        shipment=shipment, occur_time=shipment.update_time, **sold
+    )
+    reports = [
+        {"reason": "CARRIER_REPORTED", "actor": "sandbox", "cause_id": f"{status}@{minute}"}
+        for status, minute in LIFE
+    ]
     assert moves == [
         events.ShipmentStatusChanged(
             shipment=its,
@@ -71,33 +106,53 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_reports_in_any_order_end_in_the_same_shipment(shipping: Shipping, engine: AsyncEngine, at_once: bool) -> None:
-    """Shuffled and repeated, one by one or all at once: delivered at that time, all on the tracking list, one DeliveryConfirmed."""
+async def test_reports_in_any_order_end_in_the_same_shipment(
+    shipping: Shipping, engine: AsyncEngine, at_once: bool
+) -> None:
+    """Shuffled and repeated, one by one or all at once: delivered at that time, all on the
+    tracking list, one DeliveryConfirmed.
+    """
     shipment = await created(shipping)
     reports = LIFE * 2
     random.Random(7).shuffle(reports)
     if at_once:
-        await asyncio.gather(*(record(shipping, shipment, status, minute) for status, minute in reports))
+        await asyncio.gather(
+            *(record(shipping, shipment, status, minute) for status, minute in reports)
+        )
     else:
         for status, minute in reports:
             await record(shipping, shipment, status, minute)
-    end = (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))).shipment
+    end = (
+        await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))
+    ).shipment
     assert end.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
     assert given(end, "deliver_time") == NOON.replace(minute=5)
-    assert sorted(await listed(shipping, shipment)) == sorted(f"{status}@{minute}" for status, minute in LIFE)
+    assert sorted(await listed(shipping, shipment)) == sorted(
+        f"{status}@{minute}" for status, minute in LIFE
+    )
     assert (await told_kinds(engine)).count("DeliveryConfirmed") == 1
 
 
-async def test_a_report_that_skips_steps_makes_none_up(shipping: Shipping, engine: AsyncEngine) -> None:
+async def test_a_report_that_skips_steps_makes_none_up(
+    shipping: Shipping, engine: AsyncEngine
+) -> None:
     """created -> delivered without a scan between is one step, one event, one version."""
     shipment = await created(shipping)
     end = await record(shipping, shipment, "delivered")
     assert (end.status, end.version) == (shipping_pb2.SHIPMENT_STATUS_DELIVERED, 3)
-    assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentStatusChanged", "DeliveryConfirmed"]
+    assert await told_kinds(engine) == [
+        "ShipmentCreated",
+        "ShipmentStatusChanged",
+        "DeliveryConfirmed",
+    ]
 
 
-async def test_nothing_moves_a_shipment_after_its_end(shipping: Shipping, engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """What is reported after the end is recorded, and changes neither the shipment nor what the world is told."""
+async def test_nothing_moves_a_shipment_after_its_end(
+    shipping: Shipping, engine: AsyncEngine, subtests: pytest.Subtests
+) -> None:
+    """What is reported after the end is recorded, and changes neither the shipment nor what the
+    world is told.
+    """
     for end in ("delivered", "lost", "returned_to_sender"):
         with subtests.test(end):
             shipment = await created(shipping)
@@ -111,7 +166,9 @@ async def test_nothing_moves_a_shipment_after_its_end(shipping: Shipping, engine
 
 
 async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEngine) -> None:
-    """By the carrier's id, whatever the request_id, at once or after the claims are gone; another shipment has ids of its own."""
+    """By the carrier's id, whatever the request_id, at once or after the claims are gone;
+    another shipment has ids of its own.
+    """
     shipment, other = await created(shipping), await created(shipping)
     await asyncio.gather(*(record(shipping, shipment, "in_transit", 1) for _ in range(10)))
     async with engine.begin() as connection:
@@ -119,11 +176,15 @@ async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEng
     again = await record(shipping, shipment, "delivered", 9, carrier_event_id="in_transit@1")
     assert (again.status, again.version) == (shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT, 3)
     assert await listed(shipping, shipment) == ["in_transit@1"]
-    assert (await record(shipping, other, "delivered", 9, carrier_event_id="in_transit@1")).status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
+    assert (
+        await record(shipping, other, "delivered", 9, carrier_event_id="in_transit@1")
+    ).status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
 
 
 async def test_a_request_id_is_one_report(shipping: Shipping) -> None:
-    """The same request again answers with the shipment as it now stands; with another body it is refused."""
+    """The same request again answers with the shipment as it now stands; with another body it is
+    refused.
+    """
     shipment = await created(shipping)
     request = report(shipment.tracking_number, "in_transit")
     await ask(shipping.RecordTrackingEvent, request)
@@ -134,11 +195,18 @@ async def test_a_request_id_is_one_report(shipping: Shipping) -> None:
     assert refused.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_an_unknown_tracking_number_is_nobodys(shipping: Shipping, engine: AsyncEngine) -> None:
-    """SHIPMENT_NOT_FOUND, and no trace of the report: the carrier may tell it again when the label is stored."""
+async def test_an_unknown_tracking_number_is_nobodys(
+    shipping: Shipping, engine: AsyncEngine
+) -> None:
+    """SHIPMENT_NOT_FOUND, and no trace of the report: the carrier may tell it again when the
+    label is stored.
+    """
     with pytest.raises(NotFound) as unknown:
         await ask(shipping.RecordTrackingEvent, report("SBX0", "in_transit"))
-    assert (unknown.value.reason, unknown.value.metadata) == ("SHIPMENT_NOT_FOUND", {"carrier": "sandbox", "tracking_number": "SBX0"})
+    assert (unknown.value.reason, unknown.value.metadata) == (
+        "SHIPMENT_NOT_FOUND",
+        {"carrier": "sandbox", "tracking_number": "SBX0"},
+    )
     assert await rows(engine, "select * from claims") == []
 
 
@@ -166,25 +234,43 @@ async def test_a_bad_report_is_named(shipping: Shipping, subtests: pytest.Subtes
     for bad, field in BAD:
         with subtests.test(**bad):
             with pytest.raises(Invalid) as refused:
-                await ask(shipping.RecordTrackingEvent, api.RecordTrackingEventRequest(**(fields | bad)))
+                await ask(
+                    shipping.RecordTrackingEvent, api.RecordTrackingEventRequest(**(fields | bad))
+                )
             assert refused.value.reason == "VALIDATION_FAILED"
-            assert [violation.subject.partition(".")[0] for violation in refused.value.violations] == [field]
+            assert [
+                violation.subject.partition(".")[0] for violation in refused.value.violations
+            ] == [field]
 
 
 async def test_tracking_is_paged(shipping: Shipping) -> None:
-    """Two at a time, in the order of recording, each once; a token of one shipment is refused for another."""
+    """Two at a time, in the order of recording, each once; a token of one shipment is refused
+    for another.
+    """
     shipment, other = await created(shipping), await created(shipping)
     for status, minute in LIFE:
         await record(shipping, shipment, status, minute)
     its = api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id)
-    seen = [event async for page in pages(shipping.ListTrackingEvents, its, "tracking_events", size=2) for event in page]
-    assert [event.carrier_event_id for event in seen] == [f"{status}@{minute}" for status, minute in LIFE]
-    assert {(event.shipment_id, event.location) for event in seen} == {(shipment.shipment_id, "Dover hub")}
+    seen = [
+        event
+        async for page in pages(shipping.ListTrackingEvents, its, "tracking_events", size=2)
+        for event in page
+    ]
+    assert [event.carrier_event_id for event in seen] == [
+        f"{status}@{minute}" for status, minute in LIFE
+    ]
+    assert {(event.shipment_id, event.location) for event in seen} == {
+        (shipment.shipment_id, "Dover hub")
+    }
     first = api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id, page_size=2)
     token = (await ask(shipping.ListTrackingEvents, first)).next_page_token
-    request = api.ListTrackingEventsRequest(shipment_id=other.shipment_id, page_size=2, page_token=token)
+    request = api.ListTrackingEventsRequest(
+        shipment_id=other.shipment_id, page_size=2, page_token=token
+    )
     with pytest.raises(Invalid) as refused:
         await ask(shipping.ListTrackingEvents, request)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
     with pytest.raises(NotFound):
-        await ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=str(uuid4())))
+        await ask(
+            shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=str(uuid4()))
+        )

@@ -1,4 +1,6 @@
-"""A tracking number names a shipment with its carrier, and among live shipments only: carriers reuse their numbers."""
+"""A tracking number names a shipment with its carrier, and among live shipments only: carriers
+reuse their numbers.
+"""
 
 import asyncio
 
@@ -37,12 +39,20 @@ async def created(shipping: Shipping) -> shipping_pb2.Shipment:
     return (await ask(shipping.CreateShipment, create())).shipment
 
 
-async def reported(shipping: Shipping, status: str, minute: int = 0, **more: str) -> shipping_pb2.Shipment:
-    return (await ask(shipping.RecordTrackingEvent, report(NUMBER, status, minute, **more))).shipment
+async def reported(
+    shipping: Shipping, status: str, minute: int = 0, **more: str
+) -> shipping_pb2.Shipment:
+    return (
+        await ask(shipping.RecordTrackingEvent, report(NUMBER, status, minute, **more))
+    ).shipment
 
 
-async def test_report_names_carrier_of_shared_number(shipping: Shipping, others: Operations, carrier: CountingCarrier) -> None:
-    """Two carriers have sold one number: a report moves the shipment of the carrier that it names, and no other's."""
+async def test_report_names_carrier_of_shared_number(
+    shipping: Shipping, others: Operations, carrier: CountingCarrier
+) -> None:
+    """Two carriers have sold one number: a report moves the shipment of the carrier that it
+    names, and no other's.
+    """
     carrier.number = NUMBER
     ours = await created(shipping)
     [outcome] = await others.ship([ask_of(create())])
@@ -50,9 +60,15 @@ async def test_report_names_carrier_of_shared_number(shipping: Shipping, others:
     theirs = (await reported(shipping, "in_transit", carrier="other")).shipment_id
     assert theirs == str(outcome.record.id)
     assert (await reported(shipping, "delivered")).shipment_id == ours.shipment_id
-    listed = await ask(shipping.ListShipments, api.ListShipmentsRequest(carrier="other", tracking_number=NUMBER))
-    assert [(its.shipment_id, its.status) for its in listed.shipments] == [(theirs, shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT)]
-    tracked = await ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=theirs))
+    listed = await ask(
+        shipping.ListShipments, api.ListShipmentsRequest(carrier="other", tracking_number=NUMBER)
+    )
+    assert [(its.shipment_id, its.status) for its in listed.shipments] == [
+        (theirs, shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT)
+    ]
+    tracked = await ask(
+        shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=theirs)
+    )
     assert [event.carrier for event in tracked.tracking_events] == ["other"]
     with pytest.raises(NotFound):
         await reported(shipping, "lost", carrier="nobody")
@@ -61,14 +77,19 @@ async def test_report_names_carrier_of_shared_number(shipping: Shipping, others:
 async def test_number_sold_twice_fails_second_label(
     shipping: Shipping, operations: Operations, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """The carrier sells a number that a live shipment has: the second shipment fails with TRACKING_NUMBER_IN_USE, is bought once,
-    and its label goes back by its purchase; reports are of the first.
+    """The carrier sells a number that a live shipment has: the second shipment fails with
+    TRACKING_NUMBER_IN_USE, is bought once, and its label goes back by its purchase; reports are
+    of the first.
     """
     carrier.number = NUMBER
     first = await created(shipping)
     request = create()
     failed_ids = set()
-    for again in (request, request, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)):
+    for again in (
+        request,
+        request,
+        create(fulfillment_id=request.fulfillment_id, order_id=request.order_id),
+    ):
         with pytest.raises(Refused) as clash:
             await ask(shipping.CreateShipment, again)
         assert clash.value.reason == "TRACKING_NUMBER_IN_USE"
@@ -77,8 +98,13 @@ async def test_number_sold_twice_fails_second_label(
     [failed_id] = failed_ids
     await operations.buy_waiting_labels()
     assert sorted(carrier.calls.values()) == [1, 1]
-    failed = (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=failed_id))).shipment
-    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "TRACKING_NUMBER_IN_USE")
+    failed = (
+        await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=failed_id))
+    ).shipment
+    assert (failed.status, failed.status_reason) == (
+        shipping_pb2.SHIPMENT_STATUS_FAILED,
+        "TRACKING_NUMBER_IN_USE",
+    )
     await asyncio.sleep(PATIENCE.retry_s)
     await operations.ask_for_open_recalls()
     assert list(carrier.recalls) == [f"shipment:{failed.shipment_id}:label"]
@@ -87,48 +113,76 @@ async def test_number_sold_twice_fails_second_label(
     assert (await told_kinds(engine)).count("ShipmentCreated") == 1
 
 
-async def test_number_sold_twice_in_one_set_fails_one(operations: Operations, carrier: CountingCarrier, engine: AsyncEngine) -> None:
-    """Of two shipments whose labels are bought at once under one number, one is created and the other fails: none is bought again."""
+async def test_number_sold_twice_in_one_set_fails_one(
+    operations: Operations, carrier: CountingCarrier, engine: AsyncEngine
+) -> None:
+    """Of two shipments whose labels are bought at once under one number, one is created and the
+    other fails: none is bought again.
+    """
     carrier.number = NUMBER
     await operations.ship([ask_of(create()), ask_of(create())])
     await operations.buy_waiting_labels()
     counted = await rows(engine, "select status::text, reason from shipments order by 1")
-    assert [tuple(row) for row in counted] == [("created", "LABEL_BOUGHT"), ("failed", "TRACKING_NUMBER_IN_USE")]
+    assert [tuple(row) for row in counted] == [
+        ("created", "LABEL_BOUGHT"),
+        ("failed", "TRACKING_NUMBER_IN_USE"),
+    ]
     assert await rows(engine, "select * from label_tries") == []
     assert sorted(carrier.calls.values()) == [1, 1]
 
 
-async def test_number_reused_after_delivery_names_new(shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine) -> None:
-    """A year after its delivery the carrier sells the number again: reports are of the new shipment, and a repeat of an old report
-    changes neither.
+async def test_number_reused_after_delivery_names_new(
+    shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine
+) -> None:
+    """A year after its delivery the carrier sells the number again: reports are of the new
+    shipment, and a repeat of an old report changes neither.
     """
     carrier.number = NUMBER
     old = await created(shipping)
     await reported(shipping, "delivered", 5)
     async with engine.begin() as connection:
-        year = "update shipments set create_time = create_time - interval '1 year', update_time = update_time - interval '1 year'"
+        year = (
+            "update shipments set create_time = create_time - interval '1 year', update_time ="
+            " update_time - interval '1 year'"
+        )
         await connection.execute(text(year))
     new = await created(shipping)
     assert (new.tracking_number, new.status) == (NUMBER, shipping_pb2.SHIPMENT_STATUS_CREATED)
     assert (await reported(shipping, "delivered", 5)).shipment_id == old.shipment_id
     assert (await reported(shipping, "in_transit", 7)).shipment_id == new.shipment_id
     delivered = await reported(shipping, "delivered", 9)
-    assert (delivered.shipment_id, delivered.status) == (new.shipment_id, shipping_pb2.SHIPMENT_STATUS_DELIVERED)
-    listed = await ask(shipping.ListShipments, api.ListShipmentsRequest(carrier="sandbox", tracking_number=NUMBER))
+    assert (delivered.shipment_id, delivered.status) == (
+        new.shipment_id,
+        shipping_pb2.SHIPMENT_STATUS_DELIVERED,
+    )
+    listed = await ask(
+        shipping.ListShipments, api.ListShipmentsRequest(carrier="sandbox", tracking_number=NUMBER)
+    )
     assert [its.shipment_id for its in listed.shipments] == [new.shipment_id, old.shipment_id]
 
 
-async def test_recall_of_reused_number_looks_at_new_parcel(shipping: Shipping, operations: Operations, carrier: CountingCarrier) -> None:
-    """What was reported of a parcel that was delivered long ago says nothing of the one that has its number now: that is voided."""
+async def test_recall_of_reused_number_looks_at_new_parcel(
+    shipping: Shipping, operations: Operations, carrier: CountingCarrier
+) -> None:
+    """What was reported of a parcel that was delivered long ago says nothing of the one that has
+    its number now: that is voided.
+    """
     carrier.number = NUMBER
     await created(shipping)
     await reported(shipping, "delivered", 5)
     new = await created(shipping)
-    request = api.CancelShipmentRequest(request_id=report(NUMBER, "lost").request_id, shipment_id=new.shipment_id)
-    assert (await ask(shipping.CancelShipment, request)).shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED
+    request = api.CancelShipmentRequest(
+        request_id=report(NUMBER, "lost").request_id, shipment_id=new.shipment_id
+    )
+    assert (
+        await ask(shipping.CancelShipment, request)
+    ).shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED
 
 
 async def test_live_number_index_holds_live_statuses(engine: AsyncEngine) -> None:
     """The unique index of the migrated database is about exactly the statuses that are live."""
-    [[definition]] = await rows(engine, "select indexdef from pg_indexes where indexname = 'shipments_live_tracking_number_key'")
+    [[definition]] = await rows(
+        engine,
+        "select indexdef from pg_indexes where indexname = 'shipments_live_tracking_number_key'",
+    )
     assert {status for status in Status if f"'{status}'" in definition} == LIVE

@@ -1,4 +1,6 @@
-"""WatchShipment over the running server: as it stands, each change, heartbeats, resumed where it stopped, over at the end."""
+"""WatchShipment over the running server: as it stands, each change, heartbeats, resumed where it
+stopped, over at the end.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -32,8 +34,14 @@ def watch(shipping: Shipping, shipment: shipping_pb2.Shipment, resume_token: str
 
 
 async def changes(updates: Updates) -> list[tuple[int, str]]:
-    """What is told of the shipment until the watch ends: version and status; heartbeats are left out."""
-    return [(u.shipment.version, wire.STATUS_OF[u.shipment.status]) async for u in updates if u.WhichOneof("update") == "shipment"]
+    """What is told of the shipment until the watch ends: version and status; heartbeats are left
+    out.
+    """
+    return [
+        (u.shipment.version, wire.STATUS_OF[u.shipment.status])
+        async for u in updates
+        if u.WhichOneof("update") == "shipment"
+    ]
 
 
 async def next_change(updates: Updates) -> api.WatchShipmentResponse:
@@ -44,14 +52,18 @@ async def next_change(updates: Updates) -> api.WatchShipmentResponse:
 
 
 async def test_a_watch_tells_everything_up_to_the_end(shipping: Shipping) -> None:
-    """The shipment as it stands at once, then each change as it happens; after the terminal status the watch ends by itself."""
+    """The shipment as it stands at once, then each change as it happens; after the terminal
+    status the watch ends by itself.
+    """
     shipment = await created(shipping)
     seen = []
     async with aclosing(watch(shipping, shipment)) as updates:
         for status in ("in_transit", "out_for_delivery", "delivered"):
             seen.append((await next_change(updates)).shipment)
             await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status))
-        seen += [update.shipment async for update in updates if update.WhichOneof("update") == "shipment"]
+        seen += [
+            update.shipment async for update in updates if update.WhichOneof("update") == "shipment"
+        ]
     assert seen[0] == shipment
     assert [(its.version, wire.STATUS_OF[its.status]) for its in seen] == [
         (2, "created"),
@@ -71,7 +83,10 @@ async def test_a_watch_goes_on_where_it_stopped(shipping: Shipping) -> None:
     async with asyncio.timeout(30):
         updates = watch(shipping, shipment, token)
         last = await next_change(updates)
-        assert (last.shipment.version, last.shipment.status) == (4, shipping_pb2.SHIPMENT_STATUS_LOST)
+        assert (last.shipment.version, last.shipment.status) == (
+            4,
+            shipping_pb2.SHIPMENT_STATUS_LOST,
+        )
         assert await changes(updates) == []
         assert await changes(watch(shipping, shipment, last.resume_token)) == []
 
@@ -95,7 +110,9 @@ async def test_many_watch_one_shipment(shipping: Shipping) -> None:
         assert {told[-1] for told in await asyncio.gather(*watching)} == {(3, "delivered")}
 
 
-async def test_who_goes_away_is_forgotten(shipping: Shipping, operations: Operations, eventually: Eventually) -> None:
+async def test_who_goes_away_is_forgotten(
+    shipping: Shipping, operations: Operations, eventually: Eventually
+) -> None:
     """A client that leaves its watch leaves nothing behind in the server."""
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
@@ -105,7 +122,9 @@ async def test_who_goes_away_is_forgotten(shipping: Shipping, operations: Operat
 
 
 async def test_what_cannot_be_watched(shipping: Shipping) -> None:
-    """An unknown shipment, another one's token, no token at all, and a token from a life that the shipment has not had."""
+    """An unknown shipment, another one's token, no token at all, and a token from a life that
+    the shipment has not had.
+    """
     shipment, other = await created(shipping), await created(shipping)
     with pytest.raises(NotFound) as unknown:
         await changes(watch(shipping, shipping_pb2.Shipment(shipment_id=str(uuid4()))))

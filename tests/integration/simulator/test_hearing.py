@@ -1,4 +1,6 @@
-"""The world works by what it hears: each step of an order follows its event, without anybody having looked."""
+"""The world works by what it hears: each step of an order follows its event, without anybody
+having looked.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,17 +36,25 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 async def publish(broker: Broker, event: Message) -> None:
     """Publishes an event as its service does."""
     subject = subject_of(type(event))
-    await broker.publish(subject, event.SerializeToString(), {"ce-type": event.DESCRIPTOR.full_name}, stream=stream_of(subject))
+    await broker.publish(
+        subject,
+        event.SerializeToString(),
+        {"ce-type": event.DESCRIPTOR.full_name},
+        stream=stream_of(subject),
+    )
 
 
 def planned(shop: Shop, order_id: str) -> FulfillmentStatusChanged:
     """The fulfilment of an order is planned."""
-    return FulfillmentStatusChanged(fulfillment=shop.works[order_id], new_status=fulfillment_pb2.FULFILLMENT_STATUS_PLANNING)
+    return FulfillmentStatusChanged(
+        fulfillment=shop.works[order_id], new_status=fulfillment_pb2.FULFILLMENT_STATUS_PLANNING
+    )
 
 
 async def test_each_step_follows_its_event(broker: Broker, eventually: Eventually) -> None:
-    """A planned fulfilment is picked and packed, a shipment is brought, an order that has arrived is not waited for any more; orders
-    of others are left alone; and a repeat of any event does nothing again.
+    """A planned fulfilment is picked and packed, a shipment is brought, an order that has
+    arrived is not waited for any more; orders of others are left alone; and a repeat of any
+    event does nothing again.
     """
     shop, other = Shop(), Shop()
     world = World(shop, look_s=NEVER_S)
@@ -59,28 +69,44 @@ async def test_each_step_follows_its_event(broker: Broker, eventually: Eventuall
 
         async def is_packed() -> bool:
             await publish(broker, planned(other, strange.order_id))
-            await publish(broker, plan)  # again and again: the first ones may come before the world listens
+            # again and again: the first ones may come before the world listens
+            await publish(broker, plan)
             return order.order_id in shop.parcels
 
         await eventually(is_packed)
         assert shop.calls["ScanItem"] == shop.calls["PackFulfillment"] == 1
         await publish(broker, ShipmentCreated(shipment=shop.parcels[order.order_id]))
         delivered = shop.placed[order.order_id]
-        await eventually(lambda: delivered.status == order_pb2.ORDER_STATUS_DELIVERED)  # a call counts when it begins
+        # a call counts when it begins
+        await eventually(lambda: delivered.status == order_pb2.ORDER_STATUS_DELIVERED)
         assert shop.calls["RecordTrackingEvent"] == 3
         assert not followed.ended.is_set()
-        await publish(broker, OrderStatusChanged(order_id=order.order_id, new_status=delivered.status, order_version=delivered.version))
+        await publish(
+            broker,
+            OrderStatusChanged(
+                order_id=order.order_id,
+                new_status=delivered.status,
+                order_version=delivered.version,
+            ),
+        )
         await eventually(followed.ended.is_set)
         assert followed.status == order_pb2.ORDER_STATUS_DELIVERED
         assert strange.order_id not in shop.works
-        assert shop.calls["GetOrder"] == shop.calls["BatchGetOrders"] == shop.calls["ListFulfillments"] == 0
+        assert (
+            shop.calls["GetOrder"]
+            == shop.calls["BatchGetOrders"]
+            == shop.calls["ListFulfillments"]
+            == 0
+        )
     finally:
         working.cancel()
         await asyncio.wait([working])
 
 
 async def test_a_recall_is_heard(broker: Broker, eventually: Eventually) -> None:
-    """A carrier that has stopped reporting brings a parcel back once it hears that it is wanted back; other changes are no news to it."""
+    """A carrier that has stopped reporting brings a parcel back once it hears that it is wanted
+    back; other changes are no news to it.
+    """
     shop = Shop()
     world = World(shop, everybody=True, look_s=NEVER_S)
     working = asyncio.create_task(world.run(broker))
@@ -94,8 +120,18 @@ async def test_a_recall_is_heard(broker: Broker, eventually: Eventually) -> None
         recalled.recall_time.CopyFrom(parcel.update_time)
 
         async def is_back() -> bool:
-            await publish(broker, ShipmentStatusChanged(shipment=parcel, old_status=parcel.status, new_status=parcel.status))
-            await publish(broker, ShipmentStatusChanged(shipment=recalled, old_status=parcel.status, new_status=parcel.status))
+            await publish(
+                broker,
+                ShipmentStatusChanged(
+                    shipment=parcel, old_status=parcel.status, new_status=parcel.status
+                ),
+            )
+            await publish(
+                broker,
+                ShipmentStatusChanged(
+                    shipment=recalled, old_status=parcel.status, new_status=parcel.status
+                ),
+            )
             return shop.calls["RecordTrackingEvent"] > 0
 
         await eventually(is_back)

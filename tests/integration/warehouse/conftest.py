@@ -7,8 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub, add_InventoryServiceServicer_to_server
-from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub, add_ReservationServiceServicer_to_server
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import (
+    InventoryServiceStub,
+    add_InventoryServiceServicer_to_server,
+)
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
+    ReservationServiceStub,
+    add_ReservationServiceServicer_to_server,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import connect as channel_to

@@ -7,9 +7,17 @@ from typing import TypeAlias
 from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderLine, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderLine,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 from ordermesh.order.v1 import order_pb2, return_pb2
 
 from chassis.delivery import Delivery
@@ -26,13 +34,17 @@ Units: TypeAlias = int | tuple[int, int, int, int]
 
 
 def delivery(message: Message) -> Delivery[Message]:
-    """The message as the warehouse's consumer gets it; the same message is another event each time."""
+    """The message as the warehouse's consumer gets it; the same message is another event each
+    time.
+    """
     event_id = uuid4()
     digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
     return Delivery(event_id, f"warehouse-test:{event_id}", digest, message, datetime.now(UTC))
 
 
-def order_moved(order_id: UUID, old: OrderStatus, new: OrderStatus, attempt: int = 1) -> OrderStatusChanged:
+def order_moved(
+    order_id: UUID, old: OrderStatus, new: OrderStatus, attempt: int = 1
+) -> OrderStatusChanged:
     return OrderStatusChanged(
         order_id=str(order_id),
         attempt=attempt,
@@ -46,20 +58,39 @@ def order_moved(order_id: UUID, old: OrderStatus, new: OrderStatus, attempt: int
     )
 
 
-def items_cancelled(order_id: UUID, kept: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus) -> OrderItemsCancelled:
-    """The order keeps so many units by line, of those in the reservations, first come first served."""
+def items_cancelled(
+    order_id: UUID, kept: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus
+) -> OrderItemsCancelled:
+    """The order keeps so many units by line, of those in the reservations, first come first
+    served.
+    """
     items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in kept}
     left = dict(kept)
     for reservation in of:
         for line in reservation.lines:
             units = min(left[line.number], line.quantity)
             left[line.number] -= units
-            items[line.number].allocations.add(warehouse_id=reservation.warehouse_id, reservation_id=str(reservation.id), quantity=units)
-    return OrderItemsCancelled(order_id=str(order_id), attempt=1, status=status, total_amount=POUND, order_version=3, items=items.values())
+            items[line.number].allocations.add(
+                warehouse_id=reservation.warehouse_id,
+                reservation_id=str(reservation.id),
+                quantity=units,
+            )
+    return OrderItemsCancelled(
+        order_id=str(order_id),
+        attempt=1,
+        status=status,
+        total_amount=POUND,
+        order_version=3,
+        items=items.values(),
+    )
 
 
-def work(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units], attempt: int = 1) -> fulfillment_pb2.Fulfillment:
-    """A fulfilment with committed stock: by line the units on its picklist, all of them picked; or these, and those cut, short, spoiled."""
+def work(
+    order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units], attempt: int = 1
+) -> fulfillment_pb2.Fulfillment:
+    """A fulfilment with committed stock: by line the units on its picklist, all of them picked;
+    or these, and those cut, short, spoiled.
+    """
     lines = []
     for number, units in picklist.items():
         quantity, cut, short, spoiled = (units, 0, 0, 0) if isinstance(units, int) else units
@@ -86,24 +117,38 @@ def work(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int,
     )
 
 
-def work_moved(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units]) -> FulfillmentStatusChanged:
+def work_moved(
+    order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units]
+) -> FulfillmentStatusChanged:
     """A fulfilment of these units has a new status."""
-    return FulfillmentStatusChanged(fulfillment=work(order_id, warehouse_id, status, picklist), new_status=status)
+    return FulfillmentStatusChanged(
+        fulfillment=work(order_id, warehouse_id, status, picklist), new_status=status
+    )
 
 
-def unworked(order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]) -> FulfillmentStatusChanged:
-    """The order is dead, and fulfilment never knew where its stock was committed: it believes, in this warehouse."""
+def unworked(
+    order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]
+) -> FulfillmentStatusChanged:
+    """The order is dead, and fulfilment never knew where its stock was committed: it believes,
+    in this warehouse.
+    """
     told = work_moved(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist)
     told.fulfillment.stock_committed, told.attempt_unworked = False, True
     return told
 
 
-def lines_changed(order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]) -> FulfillmentLinesChanged:
+def lines_changed(
+    order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]
+) -> FulfillmentLinesChanged:
     """Units have left a picklist, and the work goes on."""
-    return FulfillmentLinesChanged(fulfillment=work(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist))
+    return FulfillmentLinesChanged(
+        fulfillment=work(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist)
+    )
 
 
-def inspected(order_id: UUID, return_id: UUID, warehouse_id: str, lines: Mapping[int, tuple[int, int]]) -> ReturnStatusChanged:
+def inspected(
+    order_id: UUID, return_id: UUID, warehouse_id: str, lines: Mapping[int, tuple[int, int]]
+) -> ReturnStatusChanged:
     """A return was inspected: by line the units that passed, and those that failed."""
     found = return_pb2.Return(
         return_id=str(return_id),
@@ -114,7 +159,9 @@ def inspected(order_id: UUID, return_id: UUID, warehouse_id: str, lines: Mapping
         warehouse_id=warehouse_id,
         status=return_pb2.RETURN_STATUS_INSPECTED,
         lines=[
-            return_pb2.ReturnLine(line_number=number, sku="tea", passed_quantity=passed, failed_quantity=failed)
+            return_pb2.ReturnLine(
+                line_number=number, sku="tea", passed_quantity=passed, failed_quantity=failed
+            )
             for number, (passed, failed) in lines.items()
         ],
     )

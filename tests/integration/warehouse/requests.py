@@ -17,18 +17,27 @@ from warehouse_svc.model import LevelFilter, Movement, MovementFilter, StockLeve
 from warehouse_svc.tables import holdings
 
 
-def receive(warehouse_id: str = "london", request_id: UUID | None = None, **quantities: int) -> inventory.ReceiveStockRequest:
+def receive(
+    warehouse_id: str = "london", request_id: UUID | None = None, **quantities: int
+) -> inventory.ReceiveStockRequest:
     return receive_all(warehouse_id, quantities, request_id)
 
 
-def receive_all(warehouse_id: str, quantities: Mapping[str, int], request_id: UUID | None = None) -> inventory.ReceiveStockRequest:
+def receive_all(
+    warehouse_id: str, quantities: Mapping[str, int], request_id: UUID | None = None
+) -> inventory.ReceiveStockRequest:
     lines = [inventory.ReceivedLine(sku=sku, quantity=n) for sku, n in quantities.items()]
-    return inventory.ReceiveStockRequest(request_id=str(request_id or uuid4()), warehouse_id=warehouse_id, lines=lines)
+    return inventory.ReceiveStockRequest(
+        request_id=str(request_id or uuid4()), warehouse_id=warehouse_id, lines=lines
+    )
 
 
 def reserve(*wanted: tuple[str, int], **fields: Any) -> reserving.ReserveStockRequest:
     values: dict[str, Any] = {"request_id": str(uuid4()), "order_id": str(uuid4()), "attempt": 1}
-    lines = [reserving.ReserveLine(line_number=n, sku=sku, quantity=units) for n, (sku, units) in enumerate(wanted, 1)]
+    lines = [
+        reserving.ReserveLine(line_number=n, sku=sku, quantity=units)
+        for n, (sku, units) in enumerate(wanted, 1)
+    ]
     return reserving.ReserveStockRequest(**(values | {"lines": lines} | fields))
 
 
@@ -37,31 +46,48 @@ def attempt(order_id: str, number: int = 1) -> reserving.OrderAttempt:
 
 
 def confirm(order_id: str) -> reserving.ConfirmReservationRequest:
-    return reserving.ConfirmReservationRequest(request_id=str(uuid4()), order_attempt=attempt(order_id))
+    return reserving.ConfirmReservationRequest(
+        request_id=str(uuid4()), order_attempt=attempt(order_id)
+    )
 
 
-def release(order_id: str, lines: Sequence[reserving.ReleaseLine] = ()) -> reserving.ReleaseReservationRequest:
-    return reserving.ReleaseReservationRequest(request_id=str(uuid4()), order_attempt=attempt(order_id), lines=lines)
+def release(
+    order_id: str, lines: Sequence[reserving.ReleaseLine] = ()
+) -> reserving.ReleaseReservationRequest:
+    return reserving.ReleaseReservationRequest(
+        request_id=str(uuid4()), order_attempt=attempt(order_id), lines=lines
+    )
 
 
 EVERYTHING = Page(100_000, None, 0, lambda record: record)
 
 
 async def as_stored(engine: AsyncEngine) -> World:
-    """All that the tables say, as the world in which the tests of decisions check what must always hold."""
+    """All that the tables say, as the world in which the tests of decisions check what must
+    always hold.
+    """
     async with engine.connect() as connection:
         levels: list[StockLevel] = await store.list_levels(connection, LevelFilter(), EVERYTHING)
-        ledger: list[Movement] = await store.list_movements(connection, MovementFilter(), EVERYTHING)
+        ledger: list[Movement] = await store.list_movements(
+            connection, MovementFilter(), EVERYTHING
+        )
         orders = list((await connection.execute(select(holdings.c.order_id))).scalars())
         views = await store.lock_stock(connection, (), orders)
     held = {id: view.holding for id, view in views.items() if view.holding}
-    return World(levels={(level.warehouse_id, level.sku): level for level in levels}, holdings=held, ledger=ledger)
+    return World(
+        levels={(level.warehouse_id, level.sku): level for level in levels},
+        holdings=held,
+        ledger=ledger,
+    )
 
 
 async def count(engine: AsyncEngine, *tables: Table) -> list[int]:
     """How many rows each table has."""
     async with engine.connect() as connection:
-        return [(await connection.execute(select(func.count()).select_from(table))).scalar_one() for table in tables]
+        return [
+            (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+            for table in tables
+        ]
 
 
 def races() -> float:

@@ -17,13 +17,21 @@ from chassis.database import Database
 from chassis.errors import Deferred, Refused
 from chassis.outbox import Outbox
 from tests.integration.warehouse.conftest import Clients, serving
-from tests.integration.warehouse.requests import as_stored, attempt, confirm, races, receive_all, reserve
+from tests.integration.warehouse.requests import (
+    as_stored,
+    attempt,
+    confirm,
+    races,
+    receive_all,
+    reserve,
+)
 from warehouse_svc import tables, wire
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.operations import Operations
 
 BUYERS, UNITS = 1_000, 100
-# Baskets of two or three SKUs, each also the other way round. Whatever they hold, they hold one unit of tea.
+# Baskets of two or three SKUs, each also the other way round. Whatever they hold, they hold one
+# unit of tea.
 BASKETS = [("tea", "cup"), ("cup", "tea"), ("cup", "jam", "tea"), ("tea", "jam", "cup")]
 
 
@@ -34,39 +42,64 @@ async def buy(clients: Clients, basket: tuple[str, ...]) -> str:
     """Reserves, and confirms what was reserved; answers how it ended."""
     lines = [(sku, 1) for sku in basket]
     try:
-        reserved = await ask(clients.reservations.ReserveStock, reserve(*lines), timeout_s=PATIENCE_S)
+        reserved = await ask(
+            clients.reservations.ReserveStock, reserve(*lines), timeout_s=PATIENCE_S
+        )
     except Refused as refused:
         return refused.reason
     request = confirm(reserved.order_id)
     while True:
-        with suppress(Deferred):  # a confirmation has 5 s, whatever one waits for; it is safe to ask again
+        # a confirmation has 5 s, whatever one waits for; it is safe to ask again
+        with suppress(Deferred):
             await ask(clients.reservations.ConfirmReservation, request)
             return "sold"
 
 
 @pytest.fixture
 async def replicas(engine: AsyncEngine) -> AsyncIterator[tuple[Clients, Clients]]:
-    """Two servers that admit every buyer at once, each with connections of its own to the one database."""
+    """Two servers that admit every buyer at once, each with connections of its own to the one
+    database.
+    """
     async with AsyncExitStack() as stack:
         serve = []
         for _ in range(2):
-            own = create_async_engine(engine.url, pool_size=8, max_overflow=0, pool_timeout=PATIENCE_S, isolation_level="READ COMMITTED")
+            own = create_async_engine(
+                engine.url,
+                pool_size=8,
+                max_overflow=0,
+                pool_timeout=PATIENCE_S,
+                isolation_level="READ COMMITTED",
+            )
             stack.push_async_callback(own.dispose)
-            operations = Operations(Database(own, tables.claims, Outbox(tables.outbox, encode=wire.event)))
+            operations = Operations(
+                Database(own, tables.claims, Outbox(tables.outbox, encode=wire.event))
+            )
             serve.append(await stack.enter_async_context(serving(operations, calls_max=BUYERS)))
         yield serve[0], serve[1]
 
 
-async def test_a_thousand_buyers_for_a_hundred_units(replicas: tuple[Clients, Clients], engine: AsyncEngine) -> None:
-    """Two replicas, three warehouses, baskets in both directions: exactly a hundred are sold, no deadlock surfaces (nor happens),
-    no balance goes below zero, and the ledger's sums are the balances.
+async def test_a_thousand_buyers_for_a_hundred_units(
+    replicas: tuple[Clients, Clients], engine: AsyncEngine
+) -> None:
+    """Two replicas, three warehouses, baskets in both directions: exactly a hundred are sold, no
+    deadlock surfaces (nor happens), no balance goes below zero, and the ledger's sums are the
+    balances.
     """
     for warehouse, part in (("leeds", 20), ("london", 50), ("york", 30)):
-        await ask(replicas[0].inventory.ReceiveStock, receive_all(warehouse, {"tea": part, "cup": 500, "jam": 500}))
+        await ask(
+            replicas[0].inventory.ReceiveStock,
+            receive_all(warehouse, {"tea": part, "cup": 500, "jam": 500}),
+        )
     before = races()
     async with asyncio.TaskGroup() as group:
-        buying = [group.create_task(buy(replicas[n % 2], BASKETS[n // 2 % len(BASKETS)])) for n in range(BUYERS)]
-    assert Counter(task.result() for task in buying) == {"sold": UNITS, "INSUFFICIENT_STOCK": BUYERS - UNITS}
+        buying = [
+            group.create_task(buy(replicas[n % 2], BASKETS[n // 2 % len(BASKETS)]))
+            for n in range(BUYERS)
+        ]
+    assert Counter(task.result() for task in buying) == {
+        "sold": UNITS,
+        "INSUFFICIENT_STOCK": BUYERS - UNITS,
+    }
     assert races() == before
     world = await as_stored(engine)
     world.check()
@@ -78,25 +111,35 @@ async def test_a_thousand_buyers_for_a_hundred_units(replicas: tuple[Clients, Cl
 
 
 async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: AsyncEngine) -> None:
-    """Batches that confirm and release the same orders, listed in opposite orders, wait for each other and never deadlock."""
+    """Batches that confirm and release the same orders, listed in opposite orders, wait for each
+    other and never deadlock.
+    """
     await ask(clients.inventory.ReceiveStock, receive_all("london", {"tea": 200, "cup": 200}))
     baskets = [(("tea", 1), ("cup", 1)), (("cup", 1), ("tea", 1))]
     answers = await asyncio.gather(
-        *(ask(clients.reservations.ReserveStock, reserve(*baskets[n % 2]), timeout_s=PATIENCE_S) for n in range(60))
+        *(
+            ask(clients.reservations.ReserveStock, reserve(*baskets[n % 2]), timeout_s=PATIENCE_S)
+            for n in range(60)
+        )
     )
     orders, before = [answer.order_id for answer in answers], races()
     calls: list[Awaitable[Any]] = []
 
     async def answered(method: Any, request: Any) -> Any:
         while True:
-            with suppress(Deferred):  # a confirmation has 5 s, as above: with the same request_id it is safe to ask again
+            # a confirmation has 5 s, as above: with the same request_id it is safe to ask again
+            with suppress(Deferred):
                 return await ask(method, request, timeout_s=PATIENCE_S)
 
     for _ in range(6):
         random.shuffle(orders)
         attempts = [attempt(order_id) for order_id in orders[:40]]
-        confirming = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=attempts)
-        releasing = api.BatchReleaseReservationsRequest(request_id=str(uuid4()), order_attempts=reversed(attempts))
+        confirming = api.BatchConfirmReservationsRequest(
+            request_id=str(uuid4()), order_attempts=attempts
+        )
+        releasing = api.BatchReleaseReservationsRequest(
+            request_id=str(uuid4()), order_attempts=reversed(attempts)
+        )
         calls.append(answered(clients.reservations.BatchConfirmReservations, confirming))
         calls.append(answered(clients.reservations.BatchReleaseReservations, releasing))
     results = [result for response in await asyncio.gather(*calls) for result in response.results]

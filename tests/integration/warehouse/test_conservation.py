@@ -1,4 +1,6 @@
-"""The store does what the decisions say: random histories on a real PostgreSQL and in memory end the same, and no unit is lost."""
+"""The store does what the decisions say: random histories on a real PostgreSQL and in memory end
+the same, and no unit is lost.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,12 +30,16 @@ def ended(outcomes: Sequence[Outcome[Any]]) -> list[str]:
 
 
 def translated(command: StockCommand, world: World, stored: World) -> StockCommand:
-    """The command as it names the stored reservations: their ids are of another clock than those in memory."""
+    """The command as it names the stored reservations: their ids are of another clock than those
+    in memory.
+    """
     if not isinstance(command, KeepUnits):
         return command
     names = {natural(r): r.id for r in reservations(stored)}
     ids = {r.id: names[natural(r)] for r in reservations(world)}
-    return replace(command, kept={(ids[id], number): units for (id, number), units in command.kept.items()})
+    return replace(
+        command, kept={(ids[id], number): units for (id, number), units in command.kept.items()}
+    )
 
 
 def reservations(world: World) -> list[Reservation]:
@@ -51,16 +57,25 @@ def seen(world: World) -> tuple[Any, ...]:
             holding.closed_attempt,
             holding.version,
             holding.lines,
-            sorted((r.attempt, r.generation, r.warehouse_id, r.status, r.version, r.lines) for r in holding.reservations),
+            sorted(
+                (r.attempt, r.generation, r.warehouse_id, r.status, r.version, r.lines)
+                for r in holding.reservations
+            ),
         )
         for order, holding in world.holdings.items()
     }
-    levels = {place: (world.balances(*place), level.version) for place, level in world.levels.items()}
-    ledger = sorted((m.warehouse_id, m.sku, m.level_version, m.kind, m.quantity, m.cumulative) for m in world.ledger)
+    levels = {
+        place: (world.balances(*place), level.version) for place, level in world.levels.items()
+    }
+    ledger = sorted(
+        (m.warehouse_id, m.sku, m.level_version, m.kind, m.quantity, m.cumulative)
+        for m in world.ledger
+    )
     return held, levels, ledger
 
 
-# A failure is not made smaller: each example has a database of its own. tests/property says the same of decisions alone, and does.
+# A failure is not made smaller: each example has a database of its own. tests/property says the
+# same of decisions alone, and does.
 @settings(
     max_examples=15,
     deadline=None,
@@ -71,17 +86,22 @@ def seen(world: World) -> tuple[Any, ...]:
 async def test_random_histories_end_as_in_memory(
     migrated_database: Callable[[str], str], history: list[tuple[list[StockCommand], int]]
 ) -> None:
-    """Each command is answered the same, and the tables say the same, as when it is decided in memory; the stock is conserved.
+    """Each command is answered the same, and the tables say the same, as when it is decided in
+    memory; the stock is conserved.
 
     Sets are of one kind of command, as the doors make them.
     """
     engine, world = connect(migrated_database("warehouse_svc")), World()
-    operations = Operations(Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event)))
+    operations = Operations(
+        Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+    )
     try:
         for some, minutes in [(beginning(), 0), *history]:
             for _, same in groupby(some, type):
                 commands, stored = list(same), await as_stored(engine)
-                outcomes = await operations.write([translated(command, world, stored) for command in commands])
+                outcomes = await operations.write(
+                    [translated(command, world, stored) for command in commands]
+                )
                 assert ended(outcomes) == ended(world.try_all(*commands))
             world.pass_time(timedelta(minutes=minutes))
             async with engine.begin() as connection:

@@ -1,4 +1,6 @@
-"""What the warehouse makes of the others' events: twice, in every order, many at once; and what it tells itself."""
+"""What the warehouse makes of the others' events: twice, in every order, many at once; and what
+it tells itself.
+"""
 
 import asyncio
 import random
@@ -52,11 +54,15 @@ async def tell(operations: Operations, *deliveries: Delivery[Message]) -> list[O
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in Consumers(operations).handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
-            outcomes |= {id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)}
+            outcomes |= {
+                id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)
+            }
     return [outcomes[id(d)] for d in deliveries]
 
 
-async def settle(operations: Operations, waiting: Sequence[Delivery[Message]], dice: random.Random) -> None:
+async def settle(
+    operations: Operations, waiting: Sequence[Delivery[Message]], dice: random.Random
+) -> None:
     """Hands all over, shuffled and cut into batches; what is deferred comes again."""
     waiting = dice.sample(waiting, len(waiting))
     while waiting:
@@ -64,7 +70,9 @@ async def settle(operations: Operations, waiting: Sequence[Delivery[Message]], d
         batch, waiting = waiting[:size], waiting[size:]
         outcomes = await tell(operations, *batch)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes), outcomes
-        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+        waiting += [
+            d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)
+        ]
 
 
 def names(outcomes: Sequence[Outcome[Any]]) -> list[str]:
@@ -73,28 +81,60 @@ def names(outcomes: Sequence[Outcome[Any]]) -> list[str]:
 
 async def told(engine: AsyncEngine) -> list[ReservationStatusChanged]:
     """What stands in the outbox of reservations, oldest first."""
-    query = select(outbox.c.payload).where(outbox.c.type == ReservationStatusChanged.DESCRIPTOR.full_name).order_by(outbox.c.id)
+    query = (
+        select(outbox.c.payload)
+        .where(outbox.c.type == ReservationStatusChanged.DESCRIPTOR.full_name)
+        .order_by(outbox.c.id)
+    )
     async with engine.connect() as connection:
-        return [ReservationStatusChanged.FromString(payload) for payload in (await connection.execute(query)).scalars()]
+        return [
+            ReservationStatusChanged.FromString(payload)
+            for payload in (await connection.execute(query)).scalars()
+        ]
 
 
 def lives(order: Mapping[str, UUID]) -> list[Message]:
-    """All that is ever told of orders of two units of tea, which none but both warehouses together have, by how they end."""
-    sold, paid_late, unpaid, unlucky = order["sold"], order["paid late"], order["unpaid"], order["unlucky"]
+    """All that is ever told of orders of two units of tea, which none but both warehouses
+    together have, by how they end.
+    """
+    sold, paid_late, unpaid, unlucky = (
+        order["sold"],
+        order["paid late"],
+        order["unpaid"],
+        order["unlucky"],
+    )
     called_off, raced = order["called off"], order["raced"]
     events: list[Message] = []
     for order_id in (sold, paid_late):
-        events += [order_moved(order_id, PENDING, CONFIRMED), order_moved(order_id, CONFIRMED, PROCESSING)]
+        events += [
+            order_moved(order_id, PENDING, CONFIRMED),
+            order_moved(order_id, CONFIRMED, PROCESSING),
+        ]
         for at in ("london", "york"):
-            events += [work_moved(order_id, at, status, {1: 1}) for status in (PICKING, SHIPPED, COMPLETED)]
-    events += [order_moved(unpaid, PENDING, CANCELLED), order_moved(raced, PENDING, CANCELLED), order_moved(unlucky, PENDING, FAILED)]
-    events += [order_moved(called_off, PENDING, CONFIRMED), order_moved(called_off, PROCESSING, CANCELLED)]
-    return events + [work_moved(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)}) for at in ("london", "york")]
+            events += [
+                work_moved(order_id, at, status, {1: 1}) for status in (PICKING, SHIPPED, COMPLETED)
+            ]
+    events += [
+        order_moved(unpaid, PENDING, CANCELLED),
+        order_moved(raced, PENDING, CANCELLED),
+        order_moved(unlucky, PENDING, FAILED),
+    ]
+    events += [
+        order_moved(called_off, PENDING, CONFIRMED),
+        order_moved(called_off, PROCESSING, CANCELLED),
+    ]
+    return events + [
+        work_moved(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)}) for at in ("london", "york")
+    ]
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(operations: Operations, engine: AsyncEngine, seed: int) -> None:
-    """Shuffled, doubled and cut into sets: what is sold has left, everything else is back, and no movement is booked twice."""
+async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
+    operations: Operations, engine: AsyncEngine, seed: int
+) -> None:
+    """Shuffled, doubled and cut into sets: what is sold has left, everything else is back, and
+    no movement is booked twice.
+    """
     dice = random.Random(seed)
     orders: dict[str, UUID] = {}
     for ending in ("sold", "paid late", "unpaid", "unlucky", "called off", "raced"):
@@ -106,7 +146,9 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(operation
     world.check()
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(4, 0, 0, 0)] * 2
     closed, released = [Status.CLOSED] * 2, [Status.RELEASED] * 2
-    ended = {ending: [r.status for r in world.standing(order_id)] for ending, order_id in orders.items()}
+    ended = {
+        ending: [r.status for r in world.standing(order_id)] for ending, order_id in orders.items()
+    }
     assert ended == {
         "sold": closed,
         "paid late": closed,
@@ -118,19 +160,37 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(operation
 
 
 def troubled(order_id: UUID, standing: Sequence[Reservation], source: UUID) -> list[Message]:
-    """All that is told of an order of four units of tea in London: one is cut, one not found, one spoiled and not replaced; the order tells
-    each; the last one ships, and comes back damaged.
+    """All that is told of an order of four units of tea in London: one is cut, one not found,
+    one spoiled and not replaced; the order tells each; the last one ships, and comes back
+    damaged.
     """
-    events: list[Message] = [order_moved(order_id, PENDING, CONFIRMED), order_moved(order_id, CONFIRMED, PROCESSING)]
+    events: list[Message] = [
+        order_moved(order_id, PENDING, CONFIRMED),
+        order_moved(order_id, CONFIRMED, PROCESSING),
+    ]
     for kept, picklist in ((3, (3, 1, 0, 0)), (2, (2, 1, 1, 0)), (1, (1, 1, 1, 1))):
-        events += [items_cancelled(order_id, {1: kept}, standing, PROCESSING), lines_changed(order_id, "london", {1: picklist})]
-    events += [work_moved(order_id, "london", status, {1: (1, 1, 1, 1)}) for status in (PICKING, SHIPPED, COMPLETED)]
-    return [*events, inspected(order_id, source, "leeds", {1: (0, 0)}), inspected(order_id, source, "leeds", {1: (0, 1)})]
+        events += [
+            items_cancelled(order_id, {1: kept}, standing, PROCESSING),
+            lines_changed(order_id, "london", {1: picklist}),
+        ]
+    events += [
+        work_moved(order_id, "london", status, {1: (1, 1, 1, 1)})
+        for status in (PICKING, SHIPPED, COMPLETED)
+    ]
+    return [
+        *events,
+        inspected(order_id, source, "leeds", {1: (0, 0)}),
+        inspected(order_id, source, "leeds", {1: (0, 1)}),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_an_order_that_loses_units_on_its_way(operations: Operations, engine: AsyncEngine, seed: int) -> None:
-    """Cut, short, spoiled, shipped and returned, told twice and in any order: each unit ends in its one place."""
+async def test_an_order_that_loses_units_on_its_way(
+    operations: Operations, engine: AsyncEngine, seed: int
+) -> None:
+    """Cut, short, spoiled, shipped and returned, told twice and in any order: each unit ends in
+    its one place.
+    """
     dice = random.Random(seed)
     await operations.receive_stock(receive("london", request=uuid4().int, tea=4))
     order_id = await reserved(operations, ("tea", 4))
@@ -146,15 +206,28 @@ async def test_an_order_that_loses_units_on_its_way(operations: Operations, engi
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_an_order_that_is_cancelled_item_by_item(operations: Operations, engine: AsyncEngine, seed: int) -> None:
-    """While it is pending, while its commit is owed, and while it is picked, until nothing stays: all units are back in both warehouses."""
+async def test_an_order_that_is_cancelled_item_by_item(
+    operations: Operations, engine: AsyncEngine, seed: int
+) -> None:
+    """While it is pending, while its commit is owed, and while it is picked, until nothing
+    stays: all units are back in both warehouses.
+    """
     dice = random.Random(seed)
     await stocked(operations, tea=3)
     order_id = await reserved(operations, ("tea", 6))
     standing = (await as_stored(engine)).standing(order_id)
-    events: list[Message] = [items_cancelled(order_id, {1: 5}, standing, PENDING), items_cancelled(order_id, {1: 4}, standing, CONFIRMED)]
-    events += [order_moved(order_id, PENDING, CONFIRMED), order_moved(order_id, PROCESSING, CANCELLED)]
-    events += [items_cancelled(order_id, {1: 1}, standing, PROCESSING), lines_changed(order_id, "london", {1: (1, 2, 0, 0)})]
+    events: list[Message] = [
+        items_cancelled(order_id, {1: 5}, standing, PENDING),
+        items_cancelled(order_id, {1: 4}, standing, CONFIRMED),
+    ]
+    events += [
+        order_moved(order_id, PENDING, CONFIRMED),
+        order_moved(order_id, PROCESSING, CANCELLED),
+    ]
+    events += [
+        items_cancelled(order_id, {1: 1}, standing, PROCESSING),
+        lines_changed(order_id, "london", {1: (1, 2, 0, 0)}),
+    ]
     events += [work_moved(order_id, at, CALLED_OFF, {1: (0, 3, 0, 0)}) for at in ("london", "york")]
     await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
     world = await as_stored(engine)
@@ -162,18 +235,29 @@ async def test_an_order_that_is_cancelled_item_by_item(operations: Operations, e
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(3, 0, 0, 0)] * 2
 
 
-async def test_yesterdays_form_of_cancelled_work(operations: Operations, engine: AsyncEngine) -> None:
-    """A replica of the version before tells what a cancelled fulfilment had; it has nothing any more all the same."""
+async def test_yesterdays_form_of_cancelled_work(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """A replica of the version before tells what a cancelled fulfilment had; it has nothing any
+    more all the same.
+    """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
     await operations.write([confirm(order_id)])
-    await tell(operations, *(delivery(work_moved(order_id, at, CALLED_OFF, {1: 1})) for at in ("london", "york")))
+    await tell(
+        operations,
+        *(delivery(work_moved(order_id, at, CALLED_OFF, {1: 1})) for at in ("london", "york")),
+    )
     world = await as_stored(engine)
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(1, 0, 0, 0)] * 2
 
 
-async def test_a_picklist_counts_once_its_stock_is_committed(operations: Operations, engine: AsyncEngine) -> None:
-    """Before that it may change, and says nothing of units; an empty one was another warehouse's work."""
+async def test_a_picklist_counts_once_its_stock_is_committed(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Before that it may change, and says nothing of units; an empty one was another warehouse's
+    work.
+    """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
     await operations.write([confirm(order_id)])
@@ -185,8 +269,12 @@ async def test_a_picklist_counts_once_its_stock_is_committed(operations: Operati
     assert await count(engine, claims, movements) == before
 
 
-async def test_an_owed_commit_is_settled_by_the_orders_event(operations: Operations, engine: AsyncEngine) -> None:
-    """Units that no call has confirmed are committed, and the world hears which reservations stand; once more changes nothing."""
+async def test_an_owed_commit_is_settled_by_the_orders_event(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Units that no call has confirmed are committed, and the world hears which reservations
+    stand; once more changes nothing.
+    """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
     event = order_moved(order_id, PENDING, CONFIRMED)
@@ -204,14 +292,19 @@ async def test_an_owed_commit_is_settled_by_the_orders_event(operations: Operati
     assert await count(engine, movements, outbox) == booked
 
 
-async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(operations: Operations, engine: AsyncEngine) -> None:
-    """Reserved in London, expired and sold, committed in York, and neither the order nor fulfilment has heard of it when the order dies:
-    that nobody ever worked on the attempt brings York's units back; each told twice, in every order of commit, death and report.
+async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Reserved in London, expired and sold, committed in York, and neither the order nor
+    fulfilment has heard of it when the order dies: that nobody ever worked on the attempt brings
+    York's units back; each told twice, in every order of commit, death and report.
     """
     await operations.receive_stock(receive("york", tea=2))
     for several in permutations(["commit", "death", "report"]):
         await operations.receive_stock(receive("london", tea=2))
-        order_id = (await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))).order_id
+        order_id = (
+            await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))
+        ).order_id
         await operations.expire_reservations()
         await operations.adjust_stock(adjust("london", "tea", -2))
         events: dict[str, Message] = {
@@ -221,16 +314,27 @@ async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(operatio
         }
         for name in several:
             told_twice = delivery(events[name])
-            assert names(await tell(operations, told_twice)) == names(await tell(operations, told_twice)) == ["Done"]
+            assert (
+                names(await tell(operations, told_twice))
+                == names(await tell(operations, told_twice))
+                == ["Done"]
+            )
             if several[:2] == ("commit", "death") and name == "death":
                 assert (await as_stored(engine)).balances("york", "tea") == (0, 0, 2, 0)
         world = await as_stored(engine)
         world.check()
-        assert (world.balances("london", "tea"), world.balances("york", "tea")) == ((0, 0, 0, 0), (2, 0, 0, 0))
+        assert (world.balances("london", "tea"), world.balances("york", "tea")) == (
+            (0, 0, 0, 0),
+            (2, 0, 0, 0),
+        )
 
 
-async def test_a_refusal_for_good_is_told_once_for_each_event(operations: Operations, engine: AsyncEngine) -> None:
-    """An owed commit of expired units that are sold: the event is done, and its consequence is the order's to draw."""
+async def test_a_refusal_for_good_is_told_once_for_each_event(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """An owed commit of expired units that are sold: the event is done, and its consequence is
+    the order's to draw.
+    """
     await stocked(operations, tea=1)
     command = reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))  # it was over before it began
     await operations.reserve_stock(command)
@@ -242,24 +346,34 @@ async def test_a_refusal_for_good_is_told_once_for_each_event(operations: Operat
         assert names(await tell(operations, event)) == ["Done"]
     [refused] = (await told(engine))[before:]
     assert refused.confirm_refused_reason == "RESERVATION_EXPIRED"
-    assert refused.reservation.status == refused.old_status == warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    assert (
+        refused.reservation.status == refused.old_status == warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    )
     assert refused.reservation.order_id == str(command.target)
 
 
 async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncEngine) -> None:
-    """Units that are not committed yet cannot ship, and unknown orders cannot confirm; neither leaves a claim, and the rest goes on."""
+    """Units that are not committed yet cannot ship, and unknown orders cannot confirm; neither
+    leaves a claim, and the rest goes on.
+    """
     await stocked(operations, tea=1)
     order_id, other = await reserved(operations, ("tea", 1)), await reserved(operations, ("tea", 1))
     await operations.write([confirm(other)])
     world = await as_stored(engine)
-    [at], [other_at] = ([r.warehouse_id for r in world.standing(each)] for each in (order_id, other))
+    [at], [other_at] = (
+        [r.warehouse_id for r in world.standing(each)] for each in (order_id, other)
+    )
     early = delivery(work_moved(order_id, at, SHIPPED, {1: 1}))
     unknown = delivery(order_moved(uuid4(), PENDING, CONFIRMED))
     claimed = await count(engine, claims)
-    outcomes = await tell(operations, early, unknown, delivery(work_moved(other, other_at, SHIPPED, {1: 1})))
+    outcomes = await tell(
+        operations, early, unknown, delivery(work_moved(other, other_at, SHIPPED, {1: 1}))
+    )
     assert [type(outcome) for outcome in outcomes] == [Deferred, NotFound, Done]
     assert await count(engine, claims) == [claimed[0] + 1]
-    assert names(await tell(operations, delivery(order_moved(order_id, PENDING, CONFIRMED)), early)) == ["Done", "Done"]
+    assert names(
+        await tell(operations, delivery(order_moved(order_id, PENDING, CONFIRMED)), early)
+    ) == ["Done", "Done"]
     (await as_stored(engine)).check()
 
 
@@ -274,38 +388,59 @@ async def test_an_impossible_report_is_refused(operations: Operations, engine: A
     (await as_stored(engine)).check()
 
 
-async def test_what_means_nothing_to_stock_is_done_as_it_comes(operations: Operations, engine: AsyncEngine) -> None:
+async def test_what_means_nothing_to_stock_is_done_as_it_comes(
+    operations: Operations, engine: AsyncEngine
+) -> None:
     """Statuses that move no units, new ones of tomorrow among them, leave no trace."""
     before = await count(engine, claims, movements, outbox)
-    unknown = order_moved(uuid4(), PENDING, 99)  # type: ignore[arg-type]  # a value that the contract may get one day
-    outcomes = await tell(operations, delivery(unknown), delivery(work_moved(uuid4(), "london", PICKING, {1: 1})))
+    # a value that the contract may get one day
+    unknown = order_moved(uuid4(), PENDING, 99)  # type: ignore[arg-type]
+    outcomes = await tell(
+        operations, delivery(unknown), delivery(work_moved(uuid4(), "london", PICKING, {1: 1}))
+    )
     assert names(outcomes) == ["Done", "Done"]
     assert await count(engine, claims, movements, outbox) == before
 
 
 async def test_expiry_and_confirmation_at_once(operations: Operations, engine: AsyncEngine) -> None:
-    """Whichever comes first, the order has its units or knows that it has not; none is held twice."""
+    """Whichever comes first, the order has its units or knows that it has not; none is held
+    twice.
+    """
     await stocked(operations, tea=30)
     commands = [reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)) for _ in range(20)]
     for command in commands:
         await operations.reserve_stock(command)
-    confirming = [tell(operations, delivery(order_moved(command.target, PENDING, CONFIRMED))) for command in commands]
-    await asyncio.gather(*confirming, operations.expire_reservations(), operations.write([expire(commands[0].target)]))
+    confirming = [
+        tell(operations, delivery(order_moved(command.target, PENDING, CONFIRMED)))
+        for command in commands
+    ]
+    await asyncio.gather(
+        *confirming,
+        operations.expire_reservations(),
+        operations.write([expire(commands[0].target)]),
+    )
     world = await as_stored(engine)
     world.check()
     assert sum(world.balances(at, "tea")[2] for at in ("london", "york")) == 40
 
 
-async def test_a_commit_that_knew_nothing_of_cancelled_units(operations: Operations, engine: AsyncEngine) -> None:
-    """They were cancelled when what was reserved had expired, and committed with the rest before the warehouse heard of it: the order says
-    what it keeps when it is confirmed, and they are back on the shelf, for no fulfilment will speak of them. Told twice it is once.
+async def test_a_commit_that_knew_nothing_of_cancelled_units(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """They were cancelled when what was reserved had expired, and committed with the rest before
+    the warehouse heard of it: the order says what it keeps when it is confirmed, and they are
+    back on the shelf, for no fulfilment will speak of them. Told twice it is once.
     """
     await operations.receive_stock(receive("london", request=uuid4().int, tea=3))
-    order_id = (await operations.reserve_stock(reserve(("tea", 3), order=uuid4(), ttl=timedelta(0)))).order_id
+    order_id = (
+        await operations.reserve_stock(reserve(("tea", 3), order=uuid4(), ttl=timedelta(0)))
+    ).order_id
     assert await operations.expire_reservations() == 1
     expired = (await as_stored(engine)).standing(order_id)
     await operations.write([confirm(order_id)])
-    assert names(await tell(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))) == ["Done"]
+    assert names(
+        await tell(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))
+    ) == ["Done"]
     standing = (await as_stored(engine)).standing(order_id)
     assert (await as_stored(engine)).balances("london", "tea") == (0, 0, 3, 0)
     committed = order_moved(order_id, PENDING, CONFIRMED)

@@ -1,4 +1,6 @@
-"""Yesterday's stock survives the migrations: what has left before there were returns can come back."""
+"""Yesterday's stock survives the migrations: what has left before there were returns can come
+back.
+"""
 
 from uuid import UUID, uuid4
 
@@ -13,10 +15,14 @@ from tests.yesterday import upgraded
 from warehouse_svc import tables, wire
 from warehouse_svc.operations import Operations
 
-RESERVATION = text("insert into reservations values (:id, :order_id, 1, :generation, :at, :status, 2, now(), now())")
+RESERVATION = text(
+    "insert into reservations values (:id, :order_id, 1, :generation, :at, :status, 2, now(),"
+    " now())"
+)
 LINE = text(
-    "insert into reservation_lines (reservation_id, number, sku, quantity, reserved, released, expired, committed, uncommitted, shipped,"
-    " written_off) values (:id, :number, :sku, :quantity, 0, :released, :released, :committed, :uncommitted, :shipped, 0)"
+    "insert into reservation_lines (reservation_id, number, sku, quantity, reserved, released,"
+    " expired, committed, uncommitted, shipped, written_off) values (:id, :number, :sku, :quantity,"
+    " 0, :released, :released, :committed, :uncommitted, :shipped, 0)"
 )
 # By warehouse and generation: the status, and by line number what became of its units.
 RESERVATIONS = {
@@ -32,24 +38,43 @@ def yesterday(connection: Connection, order_id: UUID) -> None:
     nothing = dict.fromkeys(("released", "committed", "uncommitted", "shipped"), 0)
     for (at, generation), (status, lines) in RESERVATIONS.items():
         its = uuid4()
-        connection.execute(RESERVATION, {"id": its, "order_id": order_id, "generation": generation, "at": at, "status": status})
+        connection.execute(
+            RESERVATION,
+            {"id": its, "order_id": order_id, "generation": generation, "at": at, "status": status},
+        )
         for number, units in lines.items():
-            about = {"id": its, "number": number, "sku": f"tea {number}", "quantity": sum(units.values())}
+            about = {
+                "id": its,
+                "number": number,
+                "sku": f"tea {number}",
+                "quantity": sum(units.values()),
+            }
             connection.execute(LINE, nothing | units | about)
 
 
 async def test_what_has_left_can_come_back(fresh_database: FreshDatabase) -> None:
-    """Over all warehouses and generations, line by line; no line is spoiled; and what came back is booked as ever."""
+    """Over all warehouses and generations, line by line; no line is spoiled; and what came back
+    is booked as ever.
+    """
     url, order_id = fresh_database(), uuid4()
-    with upgraded(url, "warehouse_svc", lambda connection: yesterday(connection, order_id)) as engine, engine.connect() as connection:
+    with (
+        upgraded(
+            url, "warehouse_svc", lambda connection: yesterday(connection, order_id)
+        ) as engine,
+        engine.connect() as connection,
+    ):
         lines = connection.execute(text("select * from order_lines")).all()
         assert [tuple(line) for line in lines] == [(order_id, 1, "tea 1", 3, 0, 0)]
-        assert connection.execute(text("select distinct spoiled from reservation_lines")).scalars().all() == [0]
+        assert connection.execute(
+            text("select distinct spoiled from reservation_lines")
+        ).scalars().all() == [0]
         yesterday(connection, uuid4())  # the version before still writes
         connection.rollback()
     reader = connect(url)
     try:
-        operations = Operations(Database(reader, tables.claims, Outbox(tables.outbox, encode=wire.event)))
+        operations = Operations(
+            Database(reader, tables.claims, Outbox(tables.outbox, encode=wire.event))
+        )
         await operations.book_return(world.bring("leeds", {1: 3}, order=order_id))
         stored = await as_stored(reader)
         assert stored.balances("leeds", "tea 1") == (3, 0, 0, 0)

@@ -20,23 +20,47 @@ from chassis.client import ask, pages
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
 from chassis.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
-from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
+from tests.integration.warehouse.requests import (
+    as_stored,
+    attempt,
+    confirm,
+    count,
+    receive,
+    receive_all,
+    release,
+    reserve,
+)
 from tests.support import Eventually, room_for
 from warehouse_svc import decisions, operations, store, wire
 from warehouse_svc.decisions import WAREHOUSES_MAX
 from warehouse_svc.model import ReceiveStock, ReserveStock, StockCommand, View, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
 from warehouse_svc.store import LINE_BYTES
-from warehouse_svc.tables import claims, holdings, movements, outbox, reservation_lines, reservations
+from warehouse_svc.tables import (
+    claims,
+    holdings,
+    movements,
+    outbox,
+    reservation_lines,
+    reservations,
+)
 
-ACTIVE, CONFIRMED = warehouse_pb2.RESERVATION_STATUS_ACTIVE, warehouse_pb2.RESERVATION_STATUS_CONFIRMED
-RELEASED, EXPIRED = warehouse_pb2.RESERVATION_STATUS_RELEASED, warehouse_pb2.RESERVATION_STATUS_EXPIRED
+ACTIVE, CONFIRMED = (
+    warehouse_pb2.RESERVATION_STATUS_ACTIVE,
+    warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
+)
+RELEASED, EXPIRED = (
+    warehouse_pb2.RESERVATION_STATUS_RELEASED,
+    warehouse_pb2.RESERVATION_STATUS_EXPIRED,
+)
 
 
 async def let_time_pass(engine: AsyncEngine) -> None:
     """Everything that is reserved now is past its time."""
     async with engine.begin() as connection:
-        await connection.execute(text("update reservations set expire_time = clock_timestamp() - interval '1 second'"))
+        await connection.execute(
+            text("update reservations set expire_time = clock_timestamp() - interval '1 second'")
+        )
 
 
 async def refusal(call: object) -> Failure:
@@ -53,45 +77,73 @@ async def test_stock_is_set_aside_for_half_an_hour(clients: Clients) -> None:
 
 
 async def test_all_lines_from_the_fewest_warehouses(clients: Clients, engine: AsyncEngine) -> None:
-    """Reservations say where each line's units are, until when, and under which order; nothing is promised twice."""
+    """Reservations say where each line's units are, until when, and under which order; nothing
+    is promised twice.
+    """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=3, cup=1))
     await ask(clients.inventory.ReceiveStock, receive("york", tea=4))
     request = reserve(("cup", 1), ("tea", 6), ttl=Duration(seconds=90))
     response = await ask(clients.reservations.ReserveStock, request)
     assert response.order_id == request.order_id
-    parts = {r.warehouse_id: [(line.line_number, line.sku, line.reserved) for line in r.lines] for r in response.reservations}
+    parts = {
+        r.warehouse_id: [(line.line_number, line.sku, line.reserved) for line in r.lines]
+        for r in response.reservations
+    }
     assert parts == {"london": [(1, "cup", 1), (2, "tea", 2)], "york": [(2, "tea", 4)]}
     for r in response.reservations:
-        assert (r.order_id, r.attempt, r.generation, r.status, r.version) == (request.order_id, 1, 1, ACTIVE, 1)
+        assert (r.order_id, r.attempt, r.generation, r.status, r.version) == (
+            request.order_id,
+            1,
+            1,
+            ACTIVE,
+            1,
+        )
         assert r.expire_time.ToMilliseconds() - r.create_time.ToMilliseconds() == 90_000
-        assert (await ask(clients.reservations.GetReservation, api.GetReservationRequest(reservation_id=r.reservation_id))).reservation == r
+        assert (
+            await ask(
+                clients.reservations.GetReservation,
+                api.GetReservationRequest(reservation_id=r.reservation_id),
+            )
+        ).reservation == r
     (await as_stored(engine)).check()
 
 
-async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(clients: Clients, engine: AsyncEngine) -> None:
+async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
+    clients: Clients, engine: AsyncEngine
+) -> None:
     """What was asked and what is left, for people and for programs, whatever the SKU is called."""
     await ask(clients.inventory.ReceiveStock, receive(tea=3))
     before = await count(engine, claims, holdings, movements, outbox)
-    refused = await refusal(ask(clients.reservations.ReserveStock, reserve(("tea", 3), ("tea", 1), ("Café, 咖啡", 2))))
+    refused = await refusal(
+        ask(clients.reservations.ReserveStock, reserve(("tea", 3), ("tea", 1), ("Café, 咖啡", 2)))
+    )
     assert (type(refused), refused.reason) == (Refused, "INSUFFICIENT_STOCK")
     assert [(v.subject, v.description, v.kind) for v in refused.violations] == [
         ("tea", "asked 4, left 3", "INSUFFICIENT_STOCK"),
         ("Café, 咖啡", "asked 2, left 0", "INSUFFICIENT_STOCK"),
     ]
     assert refused.metadata["shortages"] == "2"
-    assert (refused.metadata["sku_2"], refused.metadata["asked_2"], refused.metadata["left_2"]) == ("Café, 咖啡", "2", "0")
+    assert (refused.metadata["sku_2"], refused.metadata["asked_2"], refused.metadata["left_2"]) == (
+        "Café, 咖啡",
+        "2",
+        "0",
+    )
     assert await count(engine, claims, holdings, movements, outbox) == before
 
 
 async def test_a_refusal_of_very_many_skus_still_reaches_the_caller(clients: Clients) -> None:
-    """500 short SKUs with long names of any script: as many of them as a status can carry, and how many there are."""
+    """500 short SKUs with long names of any script: as many of them as a status can carry, and
+    how many there are.
+    """
     wanted = [("茶" * 60 + f"{n:04}", 1_000_000) for n in range(500)]
     refused = await refusal(ask(clients.reservations.ReserveStock, reserve(*wanted)))
     assert (refused.reason, refused.metadata["shortages"]) == ("INSUFFICIENT_STOCK", "500")
     assert refused.metadata["sku_10"] == wanted[9][0]
 
 
-async def test_a_repeat_answers_with_the_first_reservation_and_its_order(clients: Clients, engine: AsyncEngine) -> None:
+async def test_a_repeat_answers_with_the_first_reservation_and_its_order(
+    clients: Clients, engine: AsyncEngine
+) -> None:
     """Whatever order_id it proposes; with other lines it is refused."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2))
@@ -99,7 +151,9 @@ async def test_a_repeat_answers_with_the_first_reservation_and_its_order(clients
     request.order_id = str(uuid4())
     assert await ask(clients.reservations.ReserveStock, request) == first
     request.lines[0].quantity = 3
-    assert (await refusal(ask(clients.reservations.ReserveStock, request))).reason == "REQUEST_ID_REUSED"
+    assert (
+        await refusal(ask(clients.reservations.ReserveStock, request))
+    ).reason == "REQUEST_ID_REUSED"
     assert await count(engine, holdings, reservations, reservation_lines) == [1, 1, 1]
     (await as_stored(engine)).check()
 
@@ -108,23 +162,42 @@ async def test_rivals_with_one_request_reserve_once(clients: Clients, engine: As
     """Twenty tries at once, each with an order_id of its own: one order, one reservation."""
     await ask(clients.inventory.ReceiveStock, receive(tea=99))
     request_id = str(uuid4())
-    answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, reserve(("tea", 2), request_id=request_id)) for _ in range(20)))
+    answers = await asyncio.gather(
+        *(
+            ask(clients.reservations.ReserveStock, reserve(("tea", 2), request_id=request_id))
+            for _ in range(20)
+        )
+    )
     assert len({answer.order_id for answer in answers}) == 1
     assert await count(engine, holdings, reservations) == [1, 1]
 
 
 async def test_rivals_for_one_attempt_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
-    """Twenty requests for the same order, over different SKUs so that no stock makes them wait: one is done, the others refused."""
-    await ask(clients.inventory.ReceiveStock, receive_all("london", {f"sku{n}": 9 for n in range(20)}))
+    """Twenty requests for the same order, over different SKUs so that no stock makes them wait:
+    one is done, the others refused.
+    """
+    await ask(
+        clients.inventory.ReceiveStock, receive_all("london", {f"sku{n}": 9 for n in range(20)})
+    )
     order_id = str(uuid4())
-    calls = (ask(clients.reservations.ReserveStock, reserve((f"sku{n}", 1), order_id=order_id)) for n in range(20))
+    calls = (
+        ask(clients.reservations.ReserveStock, reserve((f"sku{n}", 1), order_id=order_id))
+        for n in range(20)
+    )
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert Counter(o.reason if isinstance(o, Failure) else "done" for o in outcomes) == {"done": 1, "RESERVATION_CLOSED": 19}
+    assert Counter(o.reason if isinstance(o, Failure) else "done" for o in outcomes) == {
+        "done": 1,
+        "RESERVATION_CLOSED": 19,
+    }
     (await as_stored(engine)).check()
 
 
-async def test_an_expired_reservation_is_made_anew_for_its_request(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """By a repeat, under the first order, with or without the worker having come by; rivals make one; again and again."""
+async def test_an_expired_reservation_is_made_anew_for_its_request(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """By a repeat, under the first order, with or without the worker having come by; rivals make
+    one; again and again.
+    """
     await ask(clients.inventory.ReceiveStock, receive(tea=2))
     request = reserve(("tea", 2))
     first = await ask(clients.reservations.ReserveStock, request)
@@ -133,36 +206,55 @@ async def test_an_expired_reservation_is_made_anew_for_its_request(clients: Clie
         if worker:
             assert await operations.expire_reservations() == 1
         request.order_id = str(uuid4())
-        answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, request) for _ in range(5)))
+        answers = await asyncio.gather(
+            *(ask(clients.reservations.ReserveStock, request) for _ in range(5))
+        )
         assert all(answer == answers[0] for answer in answers)
         assert answers[0].order_id == first.order_id
         [new] = answers[0].reservations
         assert (new.status, new.generation, new.lines[0].reserved) == (ACTIVE, generation, 2)
     assert [
-        line.reserved for line in (await ask(clients.reservations.ConfirmReservation, confirm(first.order_id))).reservations[0].lines
+        line.reserved
+        for line in (await ask(clients.reservations.ConfirmReservation, confirm(first.order_id)))
+        .reservations[0]
+        .lines
     ] == [0]
     (await as_stored(engine)).check()
 
 
-async def test_a_late_repeat_has_its_whole_time_before_it(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """The first try died before its order was placed, the repeat comes 25 of 35 minutes later: whoever places it now may be paid for 30
-    minutes, and has the stock for longer. Rivals prolong it once; it is the same reservation, of which the world hears nothing.
+async def test_a_late_repeat_has_its_whole_time_before_it(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """The first try died before its order was placed, the repeat comes 25 of 35 minutes later:
+    whoever places it now may be paid for 30 minutes, and has the stock for longer. Rivals
+    prolong it once; it is the same reservation, of which the world hears nothing.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2), ttl=Duration(seconds=35 * 60))
     [first] = (await ask(clients.reservations.ReserveStock, request)).reservations
     async with engine.begin() as connection:
-        await connection.execute(text("update reservations set expire_time = expire_time - interval '25 minutes'"))
+        await connection.execute(
+            text("update reservations set expire_time = expire_time - interval '25 minutes'")
+        )
     told = await count(engine, movements, outbox)
-    answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, request) for _ in range(5)))
+    answers = await asyncio.gather(
+        *(ask(clients.reservations.ReserveStock, request) for _ in range(5))
+    )
     assert all(answer == answers[0] for answer in answers)
     [again] = answers[0].reservations
     async with engine.connect() as connection:
         now = await store.clock(connection)
     assert again.expire_time.ToDatetime(now.tzinfo) - now > timedelta(minutes=30)
-    assert (again.reservation_id, again.generation, again.version) == (first.reservation_id, 1, first.version + 1)
+    assert (again.reservation_id, again.generation, again.version) == (
+        first.reservation_id,
+        1,
+        first.version + 1,
+    )
     assert (
-        await ask(clients.reservations.GetReservation, api.GetReservationRequest(reservation_id=first.reservation_id))
+        await ask(
+            clients.reservations.GetReservation,
+            api.GetReservationRequest(reservation_id=first.reservation_id),
+        )
     ).reservation == again
     assert await count(engine, movements, outbox) == told
     (await as_stored(engine)).check()
@@ -171,13 +263,18 @@ async def test_a_late_repeat_has_its_whole_time_before_it(clients: Clients, engi
 async def test_expiry_goes_on_behind_what_fails(
     clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two orders that can never be written stand before three others, in batches of two: the others expire in the same turn, which then
-    says what went wrong.
+    """Two orders that can never be written stand before three others, in batches of two: the
+    others expire in the same turn, which then says what went wrong.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
-    order_ids = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id for _ in range(5)]
+    order_ids = [
+        (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id
+        for _ in range(5)
+    ]
     async with engine.begin() as connection:
-        await connection.execute(text("update reservations set expire_time = create_time - interval '1 hour'"))
+        await connection.execute(
+            text("update reservations set expire_time = create_time - interval '1 hour'")
+        )
     decide = decisions.decide
 
     def failing(view: View | None, command: StockCommand, now: datetime) -> decisions.Decided:
@@ -191,7 +288,9 @@ async def test_expiry_goes_on_behind_what_fails(
         await operations.expire_reservations()
     async with engine.connect() as connection:
         rows = await connection.execute(select(reservations.c.order_id, reservations.c.status))
-    assert {str(id): status for id, status in rows} == dict.fromkeys(order_ids[:2], "active") | dict.fromkeys(order_ids[2:], "expired")
+    assert {str(id): status for id, status in rows} == dict.fromkeys(
+        order_ids[:2], "active"
+    ) | dict.fromkeys(order_ids[2:], "expired")
 
 
 async def test_expiry_takes_all_there_is_of_orders_over_several_warehouses(
@@ -206,7 +305,9 @@ async def test_expiry_takes_all_there_is_of_orders_over_several_warehouses(
     monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
     assert await operations.expire_reservations() == 3
     async with engine.connect() as connection:
-        assert Counter((await connection.execute(select(reservations.c.status))).scalars()) == {"expired": 6}
+        assert Counter((await connection.execute(select(reservations.c.status))).scalars()) == {
+            "expired": 6
+        }
 
 
 async def test_an_expired_reservation_cannot_be_made_anew_of_sold_units(
@@ -224,13 +325,17 @@ async def test_an_expired_reservation_cannot_be_made_anew_of_sold_units(
 
 
 async def test_all_of_an_order_confirms_together(clients: Clients, engine: AsyncEngine) -> None:
-    """Its reservations over two warehouses in one call; the same request again, and another one, change nothing."""
+    """Its reservations over two warehouses in one call; the same request again, and another one,
+    change nothing.
+    """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=1))
     await ask(clients.inventory.ReceiveStock, receive("york", tea=1))
     order_id = (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id
     request = confirm(order_id)
     answer = await ask(clients.reservations.ConfirmReservation, request)
-    assert [(r.status, r.lines[0].committed, r.HasField("expire_time")) for r in answer.reservations] == [(CONFIRMED, 1, False)] * 2
+    assert [
+        (r.status, r.lines[0].committed, r.HasField("expire_time")) for r in answer.reservations
+    ] == [(CONFIRMED, 1, False)] * 2
     booked = await count(engine, movements, outbox)
     assert await ask(clients.reservations.ConfirmReservation, request) == answer
     assert await ask(clients.reservations.ConfirmReservation, confirm(order_id)) == answer
@@ -239,18 +344,29 @@ async def test_all_of_an_order_confirms_together(clients: Clients, engine: Async
 
 
 async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEngine) -> None:
-    """One order's failure is not another's; the reused request_id of another batch fails as a whole, and its repeat answers the same."""
+    """One order's failure is not another's; the reused request_id of another batch fails as a
+    whole, and its repeat answers the same.
+    """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
-    good, gone = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id for _ in range(2)]
+    good, gone = [
+        (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id
+        for _ in range(2)
+    ]
     await ask(clients.reservations.ReleaseReservation, release(gone))
     unknown = str(uuid4())
     request = api.BatchConfirmReservationsRequest(
-        request_id=str(uuid4()), order_attempts=[attempt(unknown), attempt(good), attempt(gone), attempt(str(uuid4()), 7)]
+        request_id=str(uuid4()),
+        order_attempts=[attempt(unknown), attempt(good), attempt(gone), attempt(str(uuid4()), 7)],
     )
     for _ in range(2):
         results = (await ask(clients.reservations.BatchConfirmReservations, request)).results
         assert [r.order_id for r in results] == [each.order_id for each in request.order_attempts]
-        assert [r.failure.reason for r in results] == ["RESERVATION_NOT_FOUND", "", "RESERVATION_CLOSED", "RESERVATION_NOT_FOUND"]
+        assert [r.failure.reason for r in results] == [
+            "RESERVATION_NOT_FOUND",
+            "",
+            "RESERVATION_CLOSED",
+            "RESERVATION_NOT_FOUND",
+        ]
         assert [r.HasField("failure") for r in results] == [True, False, True, True]
         assert not any(r.failure.retryable for r in results)
         assert [r.status for r in results[1].reservations] == [CONFIRMED]
@@ -260,27 +376,44 @@ async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEng
     (await as_stored(engine)).check()
 
 
-async def test_a_batch_too_large_is_refused_before_it_acts(clients: Clients, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is done, and the reason says how many orders fit; as many, and all of them without lines, are answered."""
+async def test_a_batch_too_large_is_refused_before_it_acts(
+    clients: Clients, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is done, and the reason says how many orders fit; as many, and all of them without
+    lines, are answered.
+    """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
-    held = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id for _ in range(3)]
+    held = [
+        (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id
+        for _ in range(3)
+    ]
     booked = await count(engine, movements)
     room = WAREHOUSES_MAX * (RESERVATION_BYTES + LINE_BYTES + len("tea"))
     monkeypatch.setattr(operations, "ANSWER_BYTES_MAX", 2 * room)
-    confirming = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held))
-    releasing = api.BatchReleaseReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held))
+    confirming = api.BatchConfirmReservationsRequest(
+        request_id=str(uuid4()), order_attempts=map(attempt, held)
+    )
+    releasing = api.BatchReleaseReservationsRequest(
+        request_id=str(uuid4()), order_attempts=map(attempt, held)
+    )
     for refused in (
         await refusal(ask(clients.reservations.BatchConfirmReservations, confirming)),
         await refusal(ask(clients.reservations.BatchReleaseReservations, releasing)),
     ):
         assert (refused.reason, refused.metadata["fitting"]) == ("ANSWER_TOO_LARGE", "2")
     assert await count(engine, movements) == booked
-    some = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held[:2]))
+    some = api.BatchConfirmReservationsRequest(
+        request_id=str(uuid4()), order_attempts=map(attempt, held[:2])
+    )
     results = (await ask(clients.reservations.BatchConfirmReservations, some)).results
     assert [len(r.reservations[0].lines) for r in results] == [1, 1]
-    every = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held), view=VIEW_SUMMARY)
+    every = api.BatchConfirmReservationsRequest(
+        request_id=str(uuid4()), order_attempts=map(attempt, held), view=VIEW_SUMMARY
+    )
     results = (await ask(clients.reservations.BatchConfirmReservations, every)).results
-    assert [(r.reservations[0].status, len(r.reservations[0].lines)) for r in results] == [(CONFIRMED, 0)] * 3
+    assert [(r.reservations[0].status, len(r.reservations[0].lines)) for r in results] == [
+        (CONFIRMED, 0)
+    ] * 3
 
 
 def test_a_reservation_is_no_larger_than_it_counts() -> None:
@@ -311,25 +444,40 @@ def test_a_reservation_is_no_larger_than_it_counts() -> None:
         expire_time=time,
         update_time=time,
     )
-    assert {field.name for field in one.DESCRIPTOR.fields} == {field.name for field, _ in one.ListFields()} | {"lines"}
-    assert {field.name for field in line.DESCRIPTOR.fields} == {field.name for field, _ in line.ListFields()}
+    assert {field.name for field in one.DESCRIPTOR.fields} == {
+        field.name for field, _ in one.ListFields()
+    } | {"lines"}
+    assert {field.name for field in line.DESCRIPTOR.fields} == {
+        field.name for field, _ in line.ListFields()
+    }
     assert one.ByteSize() <= RESERVATION_BYTES
     assert line.ByteSize() <= LINE_BYTES + len(name.encode())
     assert WAREHOUSES_MAX * (RESERVATION_BYTES + 500 * (LINE_BYTES + 256)) < paging.ANSWER_BYTES_MAX
 
 
 async def test_release_of_all_or_of_a_part(clients: Clients, engine: AsyncEngine) -> None:
-    """A line's released units are a target; what is left is released by the batch; what is confirmed stays."""
+    """A line's released units are a target; what is left is released by the batch; what is
+    confirmed stays.
+    """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
-    order_id, confirmed = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 3)))).order_id for _ in range(2)]
+    order_id, confirmed = [
+        (await ask(clients.reservations.ReserveStock, reserve(("tea", 3)))).order_id
+        for _ in range(2)
+    ]
     await ask(clients.reservations.ConfirmReservation, confirm(confirmed))
     lines = [api.ReleaseLine(line_number=1, released_quantity=1)]
     for _ in range(2):
-        [part] = (await ask(clients.reservations.ReleaseReservation, release(order_id, lines=lines))).reservations
+        [part] = (
+            await ask(clients.reservations.ReleaseReservation, release(order_id, lines=lines))
+        ).reservations
         assert (part.status, part.lines[0].reserved, part.lines[0].released) == (ACTIVE, 2, 1)
     lines[0].released_quantity = 4
-    assert (await refusal(ask(clients.reservations.ReleaseReservation, release(order_id, lines=lines)))).reason == "QUANTITY_OUT_OF_RANGE"
-    batch = api.BatchReleaseReservationsRequest(request_id=str(uuid4()), order_attempts=[attempt(order_id), attempt(confirmed)])
+    assert (
+        await refusal(ask(clients.reservations.ReleaseReservation, release(order_id, lines=lines)))
+    ).reason == "QUANTITY_OUT_OF_RANGE"
+    batch = api.BatchReleaseReservationsRequest(
+        request_id=str(uuid4()), order_attempts=[attempt(order_id), attempt(confirmed)]
+    )
     results = (await ask(clients.reservations.BatchReleaseReservations, batch)).results
     assert [r.reservations[0].status for r in results] == [RELEASED, CONFIRMED]
     world = await as_stored(engine)
@@ -337,10 +485,17 @@ async def test_release_of_all_or_of_a_part(clients: Clients, engine: AsyncEngine
     world.check()
 
 
-async def test_confirming_past_the_time(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """Before the worker came as if nothing were; after it from another warehouse; and not once the units are sold."""
+async def test_confirming_past_the_time(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """Before the worker came as if nothing were; after it from another warehouse; and not once
+    the units are sold.
+    """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=3))
-    early, late, never = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id for _ in range(3)]
+    early, late, never = [
+        (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id
+        for _ in range(3)
+    ]
     await let_time_pass(engine)
     await ask(clients.reservations.ConfirmReservation, confirm(early))
     assert await operations.expire_reservations() == 2
@@ -354,11 +509,20 @@ async def test_confirming_past_the_time(clients: Clients, engine: AsyncEngine, o
     (await as_stored(engine)).check()
 
 
-async def test_expiry_in_batches_by_several_replicas(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """More orders than a batch holds, three workers at once: each reservation expires once, and its units are free."""
+async def test_expiry_in_batches_by_several_replicas(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """More orders than a batch holds, three workers at once: each reservation expires once, and
+    its units are free.
+    """
     many = EXPIRY_BATCH + 20
     await ask(clients.inventory.ReceiveStock, receive(tea=2 * many))
-    await asyncio.gather(*(ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("tea", 1))) for _ in range(many)))
+    await asyncio.gather(
+        *(
+            ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("tea", 1)))
+            for _ in range(many)
+        )
+    )
     assert await operations.expire_reservations() == 0
     await let_time_pass(engine)
     await asyncio.gather(*(operations.expire_reservations() for _ in range(3)))
@@ -372,32 +536,58 @@ async def test_expiry_in_batches_by_several_replicas(clients: Clients, engine: A
     world.check()
 
 
-@pytest.mark.parametrize(("page_size", "bounded", "sizes"), [(2, False, [2, 2, 2]), (1000, True, [3, 3])])
+@pytest.mark.parametrize(
+    ("page_size", "bounded", "sizes"), [(2, False, [2, 2, 2]), (1000, True, [3, 3])]
+)
 async def test_reading_reservations(
-    clients: Clients, monkeypatch: pytest.MonkeyPatch, page_size: int, bounded: bool, sizes: list[int]
+    clients: Clients,
+    monkeypatch: pytest.MonkeyPatch,
+    page_size: int,
+    bounded: bool,
+    sizes: list[int],
 ) -> None:
-    """Newest first, by pages that are no larger than a client takes; by order, warehouse and status."""
+    """Newest first, by pages that are no larger than a client takes; by order, warehouse and
+    status.
+    """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=9))
     await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
-    wanted = [(("tea", 1), ("cup", 1)), (("tea", 1), ("cup", 1), ("tea", 1)), (("tea", 1), ("cup", 1))]
-    made = [(await ask(clients.reservations.ReserveStock, reserve(*lines))).order_id for lines in wanted]
+    wanted = [
+        (("tea", 1), ("cup", 1)),
+        (("tea", 1), ("cup", 1), ("tea", 1)),
+        (("tea", 1), ("cup", 1)),
+    ]
+    made = [
+        (await ask(clients.reservations.ReserveStock, reserve(*lines))).order_id for lines in wanted
+    ]
     await ask(clients.reservations.ConfirmReservation, confirm(made[1]))
     every = api.ListReservationsRequest()
     whole = (await ask(clients.reservations.ListReservations, every)).reservations
     with monkeypatch.context() as patch:
         if bounded:
-            patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(*[max(whole, key=lambda its: its.ByteSize())] * 3))
+            patch.setattr(
+                paging,
+                "ANSWER_BYTES_MAX",
+                room_for(*[max(whole, key=lambda its: its.ByteSize())] * 3),
+            )
         found = [
             [r.reservation_id for r in page]
-            async for page in pages(clients.reservations.ListReservations, every, "reservations", size=page_size)
+            async for page in pages(
+                clients.reservations.ListReservations, every, "reservations", size=page_size
+            )
         ]
     assert list(map(len, found)) == sizes
     seen = [id for page in found for id in page]
     assert seen == sorted(seen, reverse=True)
-    summary = await ask(clients.reservations.ListReservations, api.ListReservationsRequest(view=VIEW_SUMMARY))
-    assert [(r.reservation_id, len(r.lines)) for r in summary.reservations] == [(id, 0) for id in seen]
+    summary = await ask(
+        clients.reservations.ListReservations, api.ListReservationsRequest(view=VIEW_SUMMARY)
+    )
+    assert [(r.reservation_id, len(r.lines)) for r in summary.reservations] == [
+        (id, 0) for id in seen
+    ]
     assert len(set(seen)) == 6
-    some = api.ListReservationsRequest(order_id=made[1], warehouse_id="york", statuses=[CONFIRMED, EXPIRED])
+    some = api.ListReservationsRequest(
+        order_id=made[1], warehouse_id="york", statuses=[CONFIRMED, EXPIRED]
+    )
     [one] = (await ask(clients.reservations.ListReservations, some)).reservations
     assert (one.order_id, one.lines[0].sku) == (made[1], "cup")
     unknown = api.GetReservationRequest(reservation_id=str(uuid4()))
@@ -408,19 +598,26 @@ async def test_reading_reservations(
 async def test_largest_order_is_confirmed_and_can_be_published(
     operations: Operations, clients: Clients, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """500 lines, each split over the 8 warehouses that may serve an order, with names of 256 bytes: it is reserved and confirmed, each
-    answer is one that gRPC takes (4 MiB), each event one that the broker takes.
+    """500 lines, each split over the 8 warehouses that may serve an order, with names of 256
+    bytes: it is reserved and confirmed, each answer is one that gRPC takes (4 MiB), each event
+    one that the broker takes.
     """
     skus = [f"{number:03}" + 61 * "\U0001f4e6" for number in range(500)]
     order_id, units = uuid4(), dict.fromkeys(skus, 1)
     for number in range(WAREHOUSES_MAX):
         name = f"{number:02}" + 62 * "\U0001f3ed"
-        await operations.receive_stock(ReceiveStock(f"test:{number}", b"", uuid4(), warehouse_id=name, quantities=units))
+        await operations.receive_stock(
+            ReceiveStock(f"test:{number}", b"", uuid4(), warehouse_id=name, quantities=units)
+        )
     lines = tuple(WantedLine(number, sku, WAREHOUSES_MAX) for number, sku in enumerate(skus, 1))
-    holding = await operations.reserve_stock(ReserveStock("test:reserve", b"", order_id, attempt=1, lines=lines, ttl=timedelta(hours=1)))
+    holding = await operations.reserve_stock(
+        ReserveStock("test:reserve", b"", order_id, attempt=1, lines=lines, ttl=timedelta(hours=1))
+    )
     assert [len(its.lines) for its in holding.reservations] == [500] * WAREHOUSES_MAX
     attempts = [api.OrderAttempt(order_id=str(order_id), attempt=1)]
-    confirm_it = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=attempts)
+    confirm_it = api.BatchConfirmReservationsRequest(
+        request_id=str(uuid4()), order_attempts=attempts
+    )
 
     async def confirmed() -> api.BatchConfirmReservationsResponse | None:
         """Sends the request again where its 5 s have passed, as the order service does."""
@@ -429,8 +626,12 @@ async def test_largest_order_is_confirmed_and_can_be_published(
         return None
 
     [result] = (await eventually(confirmed, timeout_s=60)).results
-    assert [(its.status, len(its.lines)) for its in result.reservations] == [(CONFIRMED, 500)] * WAREHOUSES_MAX
-    answer = api.ReserveStockResponse(reservations=[wire.reservation(its) for its in holding.reservations])
+    assert [(its.status, len(its.lines)) for its in result.reservations] == [
+        (CONFIRMED, 500)
+    ] * WAREHOUSES_MAX
+    answer = api.ReserveStockResponse(
+        reservations=[wire.reservation(its) for its in holding.reservations]
+    )
     assert answer.ByteSize() < 4 * 2**20
     async with engine.connect() as connection:
         sizes = (await connection.execute(select(func.length(outbox.c.payload)))).scalars().all()

@@ -1,4 +1,6 @@
-"""Goods that come back, and goods found spoiled: the methods over a real channel and a real PostgreSQL, and the events beside them."""
+"""Goods that come back, and goods found spoiled: the methods over a real channel and a real
+PostgreSQL, and the events beside them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -42,7 +44,9 @@ async def sent(operations: Operations, units: int = 3) -> UUID:
     return order_id
 
 
-async def restock(clients: Clients, order_id: UUID, source: UUID, units: int, at: str = "london", **more: str) -> warehouse_pb2.StockLevel:
+async def restock(
+    clients: Clients, order_id: UUID, source: UUID, units: int, at: str = "london", **more: str
+) -> warehouse_pb2.StockLevel:
     request = api.RestockItemRequest(
         request_id=more.get("request_id", str(uuid4())),
         warehouse_id=at,
@@ -80,24 +84,48 @@ async def refusal(call: Awaitable[object]) -> Failure:
     return refused.value
 
 
-@pytest.mark.parametrize(("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))])
+@pytest.mark.parametrize(
+    ("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))]
+)
 async def test_a_return_is_booked_once(
-    clients: Clients, engine: AsyncEngine, operations: Operations, book: Book, expected: tuple[int, int, int, int]
+    clients: Clients,
+    engine: AsyncEngine,
+    operations: Operations,
+    book: Book,
+    expected: tuple[int, int, int, int],
 ) -> None:
-    """Twice under one request_id, twice under two, and in two steps: each unit once, and each answer is the level as it stands."""
+    """Twice under one request_id, twice under two, and in two steps: each unit once, and each
+    answer is the level as it stands.
+    """
     order_id, source, request_id = await sent(operations), uuid4(), str(uuid4())
-    for units, key, now in ((1, request_id, 1), (1, request_id, 1), (1, str(uuid4()), 1), (2, str(uuid4()), 2), (1, request_id, 2)):
+    for units, key, now in (
+        (1, request_id, 1),
+        (1, request_id, 1),
+        (1, str(uuid4()), 1),
+        (2, str(uuid4()), 2),
+        (1, request_id, 2),
+    ):
         level = await book(clients, order_id, source, units, request_id=key)
         assert level.available + level.damaged == now
     assert await balances(engine) == expected
-    assert isinstance(await refusal(book(clients, order_id, source, 2, request_id=request_id)), Invalid)
+    assert isinstance(
+        await refusal(book(clients, order_id, source, 2, request_id=request_id)), Invalid
+    )
 
 
-@pytest.mark.parametrize(("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))])
+@pytest.mark.parametrize(
+    ("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))]
+)
 async def test_calls_at_once_book_once(
-    clients: Clients, engine: AsyncEngine, operations: Operations, book: Book, expected: tuple[int, int, int, int]
+    clients: Clients,
+    engine: AsyncEngine,
+    operations: Operations,
+    book: Book,
+    expected: tuple[int, int, int, int],
 ) -> None:
-    """Many at once for one line of one return, over two replicas and each under a request_id of its own."""
+    """Many at once for one line of one return, over two replicas and each under a request_id of
+    its own.
+    """
     order_id, source = await sent(operations), uuid4()
     async with serving(operations) as others:
         await asyncio.gather(*(book(each, order_id, source, 2) for each in (clients, others) * 8))
@@ -105,8 +133,12 @@ async def test_calls_at_once_book_once(
     assert await count(engine, movements) == [5]
 
 
-async def test_the_call_and_the_event_book_once(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """Whichever comes first, at once as well; the event brings what the call has not, and both sorts together."""
+async def test_the_call_and_the_event_book_once(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """Whichever comes first, at once as well; the event brings what the call has not, and both
+    sorts together.
+    """
     heard = Consumers(operations).return_status_changed
     for order in ("call, event", "event, call", "at once"):
         order_id, source = await sent(operations), uuid4()
@@ -121,28 +153,44 @@ async def test_the_call_and_the_event_book_once(clients: Clients, engine: AsyncE
                 await restock(clients, order_id, source, 2)
                 await mark_damaged(clients, order_id, source, 1)
             case _:
-                calls = [restock(clients, order_id, source, 2), mark_damaged(clients, order_id, source, 1)]
+                calls = [
+                    restock(clients, order_id, source, 2),
+                    mark_damaged(clients, order_id, source, 1),
+                ]
                 another: Delivery[Any] = delivery(event.message)
                 await asyncio.gather(*calls, heard([event]), heard([another]))
         assert await balances(engine) == (before[0] + 2, 0, 0, before[3] + 1)
 
 
-async def test_goods_come_back_to_another_warehouse(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """That never had any; what is told again of another warehouse moves nothing, and has no level to show where there is none."""
+async def test_goods_come_back_to_another_warehouse(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """That never had any; what is told again of another warehouse moves nothing, and has no
+    level to show where there is none.
+    """
     order_id, other, source = await sent(operations), await sent(operations), uuid4()
-    levels = await asyncio.gather(restock(clients, order_id, source, 2, "leeds"), restock(clients, other, uuid4(), 1, "leeds"))
-    assert sorted((level.warehouse_id, level.version) for level in levels) == [("leeds", 1), ("leeds", 2)]
+    levels = await asyncio.gather(
+        restock(clients, order_id, source, 2, "leeds"), restock(clients, other, uuid4(), 1, "leeds")
+    )
+    assert sorted((level.warehouse_id, level.version) for level in levels) == [
+        ("leeds", 1),
+        ("leeds", 2),
+    ]
     assert await balances(engine, "leeds") == (3, 0, 0, 0)
     assert (await restock(clients, order_id, source, 2, "london")).available == 0
     assert not (await restock(clients, order_id, source, 2, "york")).warehouse_id
     assert await balances(engine, "leeds") == (3, 0, 0, 0)
 
 
-async def test_no_more_comes_back_than_has_left(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+async def test_no_more_comes_back_than_has_left(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
     """However many returns there are, at once as well; refused calls leave nothing behind."""
     order_id = await sent(operations)
     claimed, booked = await count(engine, claims, movements)
-    outcomes = await asyncio.gather(*(restock(clients, order_id, uuid4(), 2) for _ in range(6)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(restock(clients, order_id, uuid4(), 2) for _ in range(6)), return_exceptions=True
+    )
     refused = [o for o in outcomes if isinstance(o, Refused)]
     assert {(o.reason, o.metadata["shipped"]) for o in refused} == {("RETURN_EXCEEDS_SHIPPED", "3")}
     assert len(refused) == 5
@@ -150,8 +198,12 @@ async def test_no_more_comes_back_than_has_left(clients: Clients, engine: AsyncE
     assert await count(engine, claims, movements) == [claimed + 1, booked + 1]
 
 
-async def test_a_return_ahead_of_its_shipping_waits(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """The call is to come again, and so is the event; neither leaves a claim. Once the shipping is heard of, both are done."""
+async def test_a_return_ahead_of_its_shipping_waits(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """The call is to come again, and so is the event; neither leaves a claim. Once the shipping
+    is heard of, both are done.
+    """
     order_id, source = await sold(operations), uuid4()
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
     before = await count(engine, claims, movements, outbox)
@@ -171,14 +223,21 @@ async def test_a_return_of_nothing_that_is_known(clients: Clients, operations: O
     order_id, other, source = await sent(operations), await sent(operations), uuid4()
     await restock(clients, order_id, source, 1)
     assert isinstance(await refusal(restock(clients, uuid4(), uuid4(), 1)), NotFound)
-    for strange, field in ((restock(clients, other, source, 1), "source_id"), (restock(clients, other, uuid4(), 0), "restocked_quantity")):
+    for strange, field in (
+        (restock(clients, other, source, 1), "source_id"),
+        (restock(clients, other, uuid4(), 0), "restocked_quantity"),
+    ):
         refused = await refusal(strange)
         assert isinstance(refused, Invalid)
         assert [v.subject for v in refused.violations] == [field]
 
 
-async def test_what_has_left_before_this_version_comes_back(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """The reservations say what has left: also where the version before shipped it, which wrote no line of the order."""
+async def test_what_has_left_before_this_version_comes_back(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """The reservations say what has left: also where the version before shipped it, which wrote
+    no line of the order.
+    """
     order_id = await sent(operations)
     async with engine.begin() as connection:
         await connection.execute(order_lines.delete())
@@ -192,46 +251,73 @@ async def test_what_has_left_before_this_version_comes_back(clients: Clients, en
 # --- spoiled units
 
 
-def spoiled(order_id: UUID, units: int, short: int = 0, **more: str) -> reserving.ReplaceSpoiledUnitsRequest:
+def spoiled(
+    order_id: UUID, units: int, short: int = 0, **more: str
+) -> reserving.ReplaceSpoiledUnitsRequest:
     line = reserving.SpoiledLine(line_number=1, spoiled_quantity=units, short_quantity=short)
     return reserving.ReplaceSpoiledUnitsRequest(
-        request_id=more.get("request_id", str(uuid4())), order_attempt=attempt(str(order_id)), warehouse_id="london", lines=[line]
+        request_id=more.get("request_id", str(uuid4())),
+        order_attempt=attempt(str(order_id)),
+        warehouse_id="london",
+        lines=[line],
     )
 
 
-async def test_spoiled_units_are_replaced_once(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
-    """Twice, at once, and under several request_ids: as many others as there are; each answer says how many there are to pick."""
+async def test_spoiled_units_are_replaced_once(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """Twice, at once, and under several request_ids: as many others as there are; each answer
+    says how many there are to pick.
+    """
     order_id = await sold(operations, units=3, stock=4)
     request = spoiled(order_id, 2)
     requests = [request, request, *(spoiled(order_id, 2) for _ in range(6))]
-    answers = await asyncio.gather(*(ask(clients.reservations.ReplaceSpoiledUnits, each) for each in requests))
+    answers = await asyncio.gather(
+        *(ask(clients.reservations.ReplaceSpoiledUnits, each) for each in requests)
+    )
     for answer in answers:
         [line] = answer.reservation.lines
         assert (line.quantity, line.committed, line.written_off, line.spoiled) == (4, 2, 2, 2)
     assert await balances(engine) == (0, 0, 2, 2)
 
 
-async def test_spoiled_units_and_checkouts_at_once(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+async def test_spoiled_units_and_checkouts_at_once(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
     """The last units go to one of them; nothing is promised twice."""
     order_id = await sold(operations, units=3, stock=6)
     checkouts = [operations.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)]
-    await asyncio.gather(ask(clients.reservations.ReplaceSpoiledUnits, spoiled(order_id, 3)), *checkouts)
+    await asyncio.gather(
+        ask(clients.reservations.ReplaceSpoiledUnits, spoiled(order_id, 3)), *checkouts
+    )
     available, reserved, committed, damaged = await balances(engine)
     assert (available + committed, damaged, available) == (3, 3, reserved)
 
 
-async def test_units_that_cannot_be_spoiled(clients: Clients, operations: Operations, engine: AsyncEngine) -> None:
+async def test_units_that_cannot_be_spoiled(
+    clients: Clients, operations: Operations, engine: AsyncEngine
+) -> None:
     """More than there are, or of what nobody has reserved."""
     order_id = await sold(operations)
     booked = await count(engine, movements)
-    calls = [ask(clients.reservations.ReplaceSpoiledUnits, request) for request in (spoiled(order_id, 4), spoiled(uuid4(), 1))]
+    calls = [
+        ask(clients.reservations.ReplaceSpoiledUnits, request)
+        for request in (spoiled(order_id, 4), spoiled(uuid4(), 1))
+    ]
     refused = [await refusal(call) for call in calls]
-    assert [(type(o), o.reason) for o in refused] == [(Refused, "STOCK_BELOW_RESERVED"), (NotFound, "RESERVATION_NOT_FOUND")]
+    assert [(type(o), o.reason) for o in refused] == [
+        (Refused, "STOCK_BELOW_RESERVED"),
+        (NotFound, "RESERVATION_NOT_FOUND"),
+    ]
     assert await count(engine, movements) == booked
 
 
-async def test_receipts_and_returns_are_told_apart(clients: Clients, operations: Operations) -> None:
+async def test_receipts_and_returns_are_told_apart(
+    clients: Clients, operations: Operations
+) -> None:
     """The id of a receipt's request is no return."""
     order_id, request = await sent(operations), receive(tea=1)
     await ask(clients.inventory.ReceiveStock, request)
-    assert isinstance(await refusal(restock(clients, order_id, UUID(request.request_id), 1)), Invalid)
+    assert isinstance(
+        await refusal(restock(clients, order_id, UUID(request.request_id), 1)), Invalid
+    )

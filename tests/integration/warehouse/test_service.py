@@ -50,16 +50,26 @@ async def broker_at(url: str) -> AsyncIterator[Broker]:
 async def publish(broker: Broker, stream: str, event: Message) -> None:
     """As the relay of another service does."""
     event_id = str(uuid4())
-    headers = {"Nats-Msg-Id": event_id, "ce-id": event_id, "ce-type": event.DESCRIPTOR.full_name, "ce-subject": str(uuid4())}
+    headers = {
+        "Nats-Msg-Id": event_id,
+        "ce-id": event_id,
+        "ce-type": event.DESCRIPTOR.full_name,
+        "ce-subject": str(uuid4()),
+    }
     await broker.publish(subject_of(type(event)), event.SerializeToString(), headers, stream=stream)
 
 
 async def stock_changes(broker: Broker) -> list[StockChanged]:
     """All that the warehouse has published of stock, in the stream's order."""
     subject = subject_of(StockChanged)
-    subscription = await broker.streams.pull_subscribe(subject, stream="WAREHOUSE", config=ConsumerConfig(filter_subject=subject))
+    subscription = await broker.streams.pull_subscribe(
+        subject, stream="WAREHOUSE", config=ConsumerConfig(filter_subject=subject)
+    )
     waiting = (await subscription.consumer_info()).num_pending or 0
-    return [StockChanged.FromString(message.data) for message in await subscription.fetch(waiting, timeout=5)]
+    return [
+        StockChanged.FromString(message.data)
+        for message in await subscription.fetch(waiting, timeout=5)
+    ]
 
 
 async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
@@ -70,7 +80,9 @@ async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
 async def test_the_service_hears_tells_and_expires(
     operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
 ) -> None:
-    """The whole service over a real broker: an order's events move its stock, time does, and each movement is published in order."""
+    """The whole service over a real broker: an order's events move its stock, time does, and
+    each movement is published in order.
+    """
     config = Config(
         database_url=SecretStr(engine.url.render_as_string(hide_password=False)),
         nats_url=SecretStr(nats_url),
@@ -82,7 +94,9 @@ async def test_the_service_hears_tells_and_expires(
     await stocked(operations, tea=1)
     sold = await reserved(operations, ("tea", 2))
     await stocked(operations, tea=1)
-    never = (await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))).order_id
+    never = (
+        await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))
+    ).order_id
     await stocked(operations, jam=3)
     picked, shrunk = await reserved(operations, ("jam", 2)), await reserved(operations, ("jam", 3))
     await operations.write([confirm(picked)])
@@ -92,19 +106,27 @@ async def test_the_service_hears_tells_and_expires(
         held = stored.standing
         assert ("leeds", "tea") in stored.levels
         assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
-        assert (held(picked)[0].total(Bucket.COMMITTED), held(picked)[0].total(Bucket.WRITTEN_OFF)) == (1, 1)
+        assert (
+            held(picked)[0].total(Bucket.COMMITTED),
+            held(picked)[0].total(Bucket.WRITTEN_OFF),
+        ) == (1, 1)
         assert sum(r.total(Bucket.RELEASED) for r in held(shrunk)) == 2
         assert [r.status for r in held(sold)] == [Status.CLOSED] * 2
         assert [r.status for r in held(never)] == [Status.EXPIRED]
         async with engine.connect() as connection:
-            assert (await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))).first() is None
+            assert (
+                await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))
+            ).first() is None
 
     [its] = (await as_stored(engine)).standing(picked)
     kept = items_cancelled(shrunk, {1: 1}, (await as_stored(engine)).standing(shrunk), PENDING)
     async with broker_at(nats_url) as broker, running(config):
-        await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))  # ahead of what has left
+        # ahead of what has left
+        await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))
         await publish(broker, "ORDERS", kept)
-        await publish(broker, "FULFILLMENTS", lines_changed(picked, its.warehouse_id, {1: (1, 0, 1, 0)}))
+        await publish(
+            broker, "FULFILLMENTS", lines_changed(picked, its.warehouse_id, {1: (1, 0, 1, 0)})
+        )
         for at in ("london", "york"):  # what ships comes first, and waits for the commit
             await publish(broker, "FULFILLMENTS", work_moved(sold, at, SHIPPED, {1: 1}))
         await publish(broker, "ORDERS", order_moved(sold, PENDING, CONFIRMED))

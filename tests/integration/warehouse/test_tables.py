@@ -1,4 +1,6 @@
-"""The database itself refuses what must never be, whoever writes: each promise of the stock is a constraint."""
+"""The database itself refuses what must never be, whoever writes: each promise of the stock is a
+constraint.
+"""
 
 from uuid import uuid4
 
@@ -10,22 +12,39 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.unit.warehouse.world import confirm, receive, reserve, ship
 from warehouse_svc.operations import Operations
 
-LEDGER = "id, level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id, order_id, line_number, cumulative"
-COPY = "insert into movements select gen_random_uuid(), {} level_version, time from movements where kind = 'reserve'"
-# What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one order, 1 committed for another, 1 gone.
+LEDGER = (
+    "id, level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id,"
+    " order_id, line_number, cumulative"
+)
+COPY = (
+    "insert into movements select gen_random_uuid(), {} level_version, time from movements where"
+    " kind = 'reserve'"
+)
+# What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one
+# order, 1 committed for another, 1 gone.
 BREACHES = {
-    "available below zero": ("update stock_levels set available = -1, reserved = 0", "stock_levels_available"),
+    "available below zero": (
+        "update stock_levels set available = -1, reserved = 0",
+        "stock_levels_available",
+    ),
     "reserved below zero": ("update stock_levels set reserved = -1", "stock_levels_reserved"),
     "committed below zero": ("update stock_levels set committed = -1", "stock_levels_committed"),
     "damaged below zero": ("update stock_levels set damaged = -1", "stock_levels_damaged"),
-    "more reserved than there is": ("update stock_levels set reserved = available + 1", "stock_levels_sellable"),
+    "more reserved than there is": (
+        "update stock_levels set reserved = available + 1",
+        "stock_levels_sellable",
+    ),
     "a second level at a place": (
-        "insert into stock_levels select gen_random_uuid(), warehouse_id, sku, 0, 0, 0, 0, 1, update_time from stock_levels",
+        (
+            "insert into stock_levels select gen_random_uuid(), warehouse_id, sku, 0, 0, 0, 0, 1,"
+            " update_time from stock_levels"
+        ),
         "stock_levels_warehouse_id_sku_key",
     ),
     "a movement booked twice": (
         COPY.format(
-            "level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id, order_id, line_number, cumulative,"
+            "level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id,"
+            " order_id, line_number, cumulative,"
         ),
         "movements_business_key",
     ),
@@ -34,7 +53,9 @@ BREACHES = {
         "movements_business_key",
     ),
     "units from nowhere": (
-        COPY.format("level_id, 'receive', 1, 1, 0, 0, 0, 0, gen_random_uuid(), order_id, line_number, 1,"),
+        COPY.format(
+            "level_id, 'receive', 1, 1, 0, 0, 0, 0, gen_random_uuid(), order_id, line_number, 1,"
+        ),
         "movements_conservation",
     ),
     "a movement that does what another does": (
@@ -46,34 +67,61 @@ BREACHES = {
         "movements_quantity",
     ),
     "a movement of no level": (
-        COPY.format("gen_random_uuid(), 'reserve', 1, 0, 1, 0, 0, 0, source_id, order_id, line_number, 9,"),
+        COPY.format(
+            "gen_random_uuid(), 'reserve', 1, 0, 1, 0, 0, 0, source_id, order_id, line_number, 9,"
+        ),
         "movements_level_id_fkey",
     ),
-    "a line with a unit too many": ("update reservation_lines set shipped = shipped + 1", "reservation_lines_units"),
+    "a line with a unit too many": (
+        "update reservation_lines set shipped = shipped + 1",
+        "reservation_lines_units",
+    ),
     "a line with a bucket below zero": (
-        "update reservation_lines set reserved = reserved - 3, shipped = shipped + 3 where reserved = 2",
+        (
+            "update reservation_lines set reserved = reserved - 3, shipped = shipped + 3 where"
+            " reserved = 2"
+        ),
         "reservation_lines_reserved",
     ),
     "more spoiled than written off": (
-        "update reservation_lines set committed = committed - 1, written_off = 1, spoiled = 2 where committed = 1",
+        (
+            "update reservation_lines set committed = committed - 1, written_off = 1, spoiled = 2"
+            " where committed = 1"
+        ),
         "reservation_lines_spoiled",
     ),
-    "more restocked than has left": ("update order_lines set restocked = shipped + 1", "order_lines_back"),
-    "more damaged than has left": ("update order_lines set damaged = shipped + 1", "order_lines_back"),
-    "restocked and damaged": ("update order_lines set restocked = shipped, damaged = 1", "order_lines_back"),
+    "more restocked than has left": (
+        "update order_lines set restocked = shipped + 1",
+        "order_lines_back",
+    ),
+    "more damaged than has left": (
+        "update order_lines set damaged = shipped + 1",
+        "order_lines_back",
+    ),
+    "restocked and damaged": (
+        "update order_lines set restocked = shipped, damaged = 1",
+        "order_lines_back",
+    ),
     "restocked below zero": ("update order_lines set restocked = -1", "order_lines_restocked"),
     "damaged returns below zero": ("update order_lines set damaged = -1", "order_lines_damaged"),
     "nothing left": ("update order_lines set shipped = 0", "order_lines_shipped"),
-    "a line of no order": ("update order_lines set order_id = gen_random_uuid()", "order_lines_order_id_fkey"),
+    "a line of no order": (
+        "update order_lines set order_id = gen_random_uuid()",
+        "order_lines_order_id_fkey",
+    ),
     "a line twice": ("insert into order_lines select * from order_lines", "order_lines_pkey"),
     "a second standing reservation": (
-        "insert into reservations select gen_random_uuid(), order_id, attempt, generation + 1, warehouse_id, status, version,"
-        " create_time, expire_time from reservations",
+        (
+            "insert into reservations select gen_random_uuid(), order_id, attempt, generation + 1,"
+            " warehouse_id, status, version, create_time, expire_time from reservations"
+        ),
         "reservations_standing_key",
     ),
     "a second reservation of a generation": (
-        "insert into reservations select gen_random_uuid(), order_id, attempt, generation, warehouse_id, 'expired', version,"
-        " create_time, expire_time from reservations",
+        (
+            "insert into reservations select gen_random_uuid(), order_id, attempt, generation,"
+            " warehouse_id, 'expired', version, create_time, expire_time from reservations"
+        ),
         "reservations_order_id_attempt_generation_warehouse_id_key",
     ),
 }

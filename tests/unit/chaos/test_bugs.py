@@ -1,4 +1,6 @@
-"""The defects that a run must find can be planted: what they break is still there, by that name. That each is found: tests.chaos.prove."""
+"""The defects that a run must find can be planted: what they break is still there, by that name.
+That each is found: tests.chaos.prove.
+"""
 
 import subprocess
 import sys
@@ -12,12 +14,16 @@ PLANT_ALL = "from tests.chaos.bugs import BUGS\nfor bug in BUGS.values(): bug.pl
 
 def test_every_defect_can_be_planted() -> None:
     """In a process of its own, which is of no use afterwards."""
-    planted = subprocess.run([sys.executable, "-c", PLANT_ALL], capture_output=True, text=True, timeout=60, check=False)
+    planted = subprocess.run(
+        [sys.executable, "-c", PLANT_ALL], capture_output=True, text=True, timeout=60, check=False
+    )
     assert planted.returncode == 0, planted.stderr
 
 
 def test_every_defect_has_its_run() -> None:
-    """Ten of them at least, each in services that there are, with shoppers who meet it and faults that there are."""
+    """Ten of them at least, each in services that there are, with shoppers who meet it and
+    faults that there are.
+    """
     assert len(BUGS) >= 10
     for bug in BUGS.values():
         assert set(bug.services) <= set(SERVICES)

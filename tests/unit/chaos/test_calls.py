@@ -1,4 +1,6 @@
-"""Clients of a run: they ask until they are answered, and notice an answer that no client should get."""
+"""Clients of a run: they ask until they are answered, and notice an answer that no client should
+get.
+"""
 
 from typing import Any
 
@@ -69,9 +71,16 @@ async def test_a_refusal_is_an_answer(client: Calls) -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "fault"), [(ONE, ""), (OTHER, "its repeat with 2"), (Refused("ORDER_ALREADY_CANCELLED"), "its repeat refused")]
+    ("second", "fault"),
+    [
+        (ONE, ""),
+        (OTHER, "its repeat with 2"),
+        (Refused("ORDER_ALREADY_CANCELLED"), "its repeat refused"),
+    ],
 )
-async def test_a_repeat_is_answered_as_the_first_call_was(client: Calls, second: Any, fault: str) -> None:
+async def test_a_repeat_is_answered_as_the_first_call_was(
+    client: Calls, second: Any, fault: str
+) -> None:
     """Another resource, or a refusal, is a fault of the service."""
     await client.ask(Method(ONE, away(), second), REQUEST, again=True)
     assert bool(client.faults) == bool(fault)
@@ -85,10 +94,15 @@ async def test_a_defect_and_a_missing_method_are_noted(client: Calls) -> None:
     with pytest.raises(Deferred):
         await client.ask(method, REQUEST)
     assert method.asked == 1
-    assert sorted(client.faults) == ["GetOrder answers INTERNAL: None", "GetOrder is not implemented"]
+    assert sorted(client.faults) == [
+        "GetOrder answers INTERNAL: None",
+        "GetOrder is not implemented",
+    ]
 
 
-async def test_silence_without_a_fault_is_a_fault(client: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_without_a_fault_is_a_fault(
+    client: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While faults strike nobody gives up; afterwards everything is answered in time."""
     monkeypatch.setattr(calls, "PATIENCE_S", 0.0)
     client.calm_since = 0.0

@@ -16,7 +16,9 @@ def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
 
 
 def test_every_kind_strikes_as_often_as_any_other() -> None:
-    """However short a run is, no kind comes twice more than another; and each fault is over when the run is."""
+    """However short a run is, no kind comes twice more than another; and each fault is over when
+    the run is.
+    """
     for seed in range(50):
         planned = faults(seed, 40 + seed, ROADS)
         counts = Counter(fault.kind for fault in planned)
@@ -26,7 +28,12 @@ def test_every_kind_strikes_as_often_as_any_other() -> None:
 
 def test_every_target_is_struck_in_a_long_run() -> None:
     """All processes, all roads and all streams have their turn."""
-    assert {fault.target for fault in faults(1, 900, ROADS)} == {*SERVICES, *SERVERS, *ROADS, *STREAMS.values()}
+    assert {fault.target for fault in faults(1, 900, ROADS)} == {
+        *SERVICES,
+        *SERVERS,
+        *ROADS,
+        *STREAMS.values(),
+    }
 
 
 def test_every_road_between_services_is_known() -> None:
@@ -34,11 +41,19 @@ def test_every_road_between_services_is_known() -> None:
     assert len(ROADS) == len(set(ROADS))
     for service in SERVICES:
         assert {f"{service}>postgres", f"{service}>nats"} <= set(ROADS)
-    assert {"order>warehouse", "payment>order", "fulfillment>warehouse", "fulfillment>shipping", "shipping>order"} <= set(ROADS)
+    assert {
+        "order>warehouse",
+        "payment>order",
+        "fulfillment>warehouse",
+        "fulfillment>shipping",
+        "shipping>order",
+    } <= set(ROADS)
 
 
 def test_shoppers_do_everything_there_is_to_do() -> None:
-    """Among a few hundred of them each turn and each ending is taken, and baskets hold what is sold."""
+    """Among a few hundred of them each turn and each ending is taken, and baskets hold what is
+    sold.
+    """
     many = list(intents(1, 200, 3))
     assert {intent.turn for intent in many} == set(Turn)
     assert {intent.afterwards for intent in many} == set(Afterwards)

@@ -1,4 +1,6 @@
-"""What counts as a defect that was found: a run that differs, or whose services died of it; not one that never began."""
+"""What counts as a defect that was found: a run that differs, or whose services died of it; not
+one that never began.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,21 +34,37 @@ def _ends(found: Any) -> Callable[[str], Any]:
     [
         ([DIFFERENCE], prove.CAUGHT, "1 × stock.ledger"),
         ([], prove.MISSED, "MISSED"),
-        (DevstackError("The order service died."), prove.CAUGHT, "did not live through it: The order service died."),
-        (NotStarted("The disk is full."), prove.MISSED, "NOT RUN, the stack did not start: The disk is full."),
+        (
+            DevstackError("The order service died."),
+            prove.CAUGHT,
+            "did not live through it: The order service died.",
+        ),
+        (
+            NotStarted("The disk is full."),
+            prove.MISSED,
+            "NOT RUN, the stack did not start: The disk is full.",
+        ),
     ],
     ids=["differs", "healthy", "dies", "never starts"],
 )
 def test_a_defect_is_found_or_missed(
-    found: Any, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    found: Any,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The exit code is that of a defect that was not found, also where nothing ran that could have found it."""
+    """The exit code is that of a defect that was not found, also where nothing ran that could
+    have found it.
+    """
     monkeypatch.setattr(prove, "caught", _ends(found))
     assert prove.main([BUG]) == code
     assert said in capsys.readouterr().out
 
 
-async def test_a_run_tells_a_stack_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_run_tells_a_stack_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """By a failure of its own, which nobody takes for services that have died."""
 
     class Refused:

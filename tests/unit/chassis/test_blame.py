@@ -28,7 +28,8 @@ CASES = {
 
 
 def wrapped(error: psycopg.Error) -> exc.DBAPIError:
-    return exc.DBAPIError.instance("select 1", {}, error, psycopg.Error)  # type: ignore[return-value]  # of psycopg's it is one
+    # of psycopg's it is one
+    return exc.DBAPIError.instance("select 1", {}, error, psycopg.Error)  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("state", "fault"), CASES.items())
@@ -53,12 +54,18 @@ ERRORS: list[tuple[Exception, Blame]] = [
 
 @pytest.mark.parametrize(("error", "fault"), ERRORS)
 def test_errors_without_a_state(error: Exception, fault: Blame) -> None:
-    """Where PostgreSQL has not spoken, the class of the error decides; what is nobody else's fault is our own."""
+    """Where PostgreSQL has not spoken, the class of the error decides; what is nobody else's
+    fault is our own.
+    """
     assert blame(error) is fault
 
 
 @pytest.mark.parametrize(
-    ("error", "fault"), [*((wrapped(psycopg.errors.lookup(state)("no")), fault) for state, fault in CASES.items()), *ERRORS]
+    ("error", "fault"),
+    [
+        *((wrapped(psycopg.errors.lookup(state)("no")), fault) for state, fault in CASES.items()),
+        *ERRORS,
+    ],
 )
 def test_what_is_nobody_s_fault_is_caught(error: Exception, fault: Blame) -> None:
     """Whoever catches TROUBLE, to do later what blame is in LATER, misses none of it."""

@@ -44,7 +44,11 @@ def _status(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
 DOWN = _status(grpc.StatusCode.UNAVAILABLE)
 
 
-async def _call(breaker: Breaker, work: Callable[[], Awaitable[None]] | None = None, timeout_s: float | None = None) -> None:
+async def _call(
+    breaker: Breaker,
+    work: Callable[[], Awaitable[None]] | None = None,
+    timeout_s: float | None = None,
+) -> None:
     with breaker.attempt(timeout_s):
         if work:
             await work()
@@ -69,7 +73,9 @@ def _state_metric() -> float | None:
 
 
 async def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
-    """The third failure in a row opens it, not the second, nor three with a success between; each error comes out as it went in."""
+    """The third failure in a row opens it, not the second, nor three with a success between;
+    each error comes out as it went in.
+    """
     for work in (_raising(DOWN), _raising(DOWN), None, _raising(DOWN), _raising(DOWN)):
         if work:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -132,8 +138,8 @@ async def test_a_failed_probe_opens_it_again(breaker: Breaker, clock: Clock) -> 
 
 
 async def test_a_cancelled_call_says_nothing(breaker: Breaker, clock: Clock) -> None:
-    """Cancellations neither open a closed breaker nor close a half-open one, they stay cancellations, and a cancelled probe makes
-    room for the next.
+    """Cancellations neither open a closed breaker nor close a half-open one, they stay
+    cancellations, and a cancelled probe makes room for the next.
     """
     for _ in range(20):
         with pytest.raises(asyncio.CancelledError):
@@ -150,14 +156,21 @@ async def test_a_cancelled_call_says_nothing(breaker: Breaker, clock: Clock) -> 
 
 async def test_a_cancelled_call_does_not_forget_failures(breaker: Breaker) -> None:
     """Failures in a row with a cancellation between are still in a row."""
-    for work in (_raising(DOWN), _raising(DOWN), _raising(asyncio.CancelledError()), _raising(DOWN)):
+    for work in (
+        _raising(DOWN),
+        _raising(DOWN),
+        _raising(asyncio.CancelledError()),
+        _raising(DOWN),
+    ):
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await _call(breaker, work)
     assert breaker.state == "open"
 
 
 async def test_late_results_are_ignored(breaker: Breaker, clock: Clock) -> None:
-    """What began before the breaker opened neither closes it by succeeding nor opens it again, once it is closed, by failing."""
+    """What began before the breaker opened neither closes it by succeeding nor opens it again,
+    once it is closed, by failing.
+    """
     soon, later = asyncio.Event(), asyncio.Event()
 
     async def slow_success() -> None:
@@ -167,7 +180,9 @@ async def test_late_results_are_ignored(breaker: Breaker, clock: Clock) -> None:
         await later.wait()
         raise DOWN
 
-    success, *failures = [asyncio.create_task(_call(breaker, work)) for work in (slow_success, *[slow_failure] * 3)]
+    success, *failures = [
+        asyncio.create_task(_call(breaker, work)) for work in (slow_success, *[slow_failure] * 3)
+    ]
     await asyncio.sleep(0)
     await _trip(breaker)
     soon.set()
@@ -181,10 +196,25 @@ async def test_late_results_are_ignored(breaker: Breaker, clock: Clock) -> None:
     assert breaker.state == "closed"
 
 
-@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK], ids=lambda code: code.name)
-async def test_every_code_is_an_outage_or_an_answer(breaker: Breaker, code: grpc.StatusCode) -> None:
-    """Exactly the codes of a peer in trouble count; any refusal is a sign of life, which also ends a row of failures."""
-    outage = code.name in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DATA_LOSS"}
+@pytest.mark.parametrize(
+    "code",
+    [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK],
+    ids=lambda code: code.name,
+)
+async def test_every_code_is_an_outage_or_an_answer(
+    breaker: Breaker, code: grpc.StatusCode
+) -> None:
+    """Exactly the codes of a peer in trouble count; any refusal is a sign of life, which also
+    ends a row of failures.
+    """
+    outage = code.name in {
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "RESOURCE_EXHAUSTED",
+        "INTERNAL",
+        "UNKNOWN",
+        "DATA_LOSS",
+    }
     assert outage == (code in OUTAGE)
     for error in (DOWN, DOWN, _status(code)):
         with pytest.raises(grpc.aio.AioRpcError):
@@ -206,13 +236,21 @@ def _told(failure: Failure, domain: str = DOMAIN) -> grpc.aio.AioRpcError:
 
 ALIVE = [Deferred(reason) for reason in ("CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING")]
 # Nobody is served just now, whatever record he asks for.
-AWAY = [Deferred(reason) for reason in ("DEPENDENCY_UNAVAILABLE", "DATABASE_NOT_READY", "DRAINING", "PAYMENT_OUTCOME_UNKNOWN")]
+AWAY = [
+    Deferred(reason)
+    for reason in (
+        "DEPENDENCY_UNAVAILABLE",
+        "DATABASE_NOT_READY",
+        "DRAINING",
+        "PAYMENT_OUTCOME_UNKNOWN",
+    )
+]
 
 
 @pytest.mark.parametrize("failure", ALIVE, ids=lambda failure: failure.reason)
 async def test_who_defers_one_record_is_alive(breaker: Breaker, failure: Failure) -> None:
-    """UNAVAILABLE for one record's sake (others hold it, it waits for an event) is an answer: it opens nothing, ends a row of failures,
-    and the peer's other records are still to be had.
+    """UNAVAILABLE for one record's sake (others hold it, it waits for an event) is an answer: it
+    opens nothing, ends a row of failures, and the peer's other records are still to be had.
     """
     for error in (DOWN, DOWN, _told(failure), DOWN, DOWN, *[_told(failure)] * 5):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -230,9 +268,15 @@ async def test_a_probe_that_is_deferred_closes_it(breaker: Breaker, clock: Clock
     assert breaker.state == "closed"
 
 
-@pytest.mark.parametrize("failure", [*AWAY, Overloaded("OVERLOADED"), Defect(ValueError())], ids=lambda failure: failure.reason)
+@pytest.mark.parametrize(
+    "failure",
+    [*AWAY, Overloaded("OVERLOADED"), Defect(ValueError())],
+    ids=lambda failure: failure.reason,
+)
 async def test_who_defers_everybody_is_in_trouble(breaker: Breaker, failure: Failure) -> None:
-    """A peer whose database or own peer is away, that is overloaded, drains or has a defect counts, although it says so itself."""
+    """A peer whose database or own peer is away, that is overloaded, drains or has a defect
+    counts, although it says so itself.
+    """
     for _ in range(3):
         with pytest.raises(grpc.aio.AioRpcError):
             await _call(breaker, _raising(_told(failure)))
@@ -240,7 +284,9 @@ async def test_who_defers_everybody_is_in_trouble(breaker: Breaker, failure: Fai
 
 
 async def test_only_our_own_word_is_a_sign_of_life(breaker: Breaker) -> None:
-    """The same reason in somebody else's domain (a proxy's, say) is an outage like any UNAVAILABLE."""
+    """The same reason in somebody else's domain (a proxy's, say) is an outage like any
+    UNAVAILABLE.
+    """
     for _ in range(3):
         with pytest.raises(grpc.aio.AioRpcError):
             await _call(breaker, _raising(_told(Deferred("CONTENTION"), domain="proxymesh")))
@@ -248,7 +294,9 @@ async def test_only_our_own_word_is_a_sign_of_life(breaker: Breaker) -> None:
 
 
 async def test_our_own_defects_say_nothing(breaker: Breaker, clock: Clock) -> None:
-    """An exception that is no status (a message that cannot be encoded) is neither an outage nor an answer."""
+    """An exception that is no status (a message that cannot be encoded) is neither an outage nor
+    an answer.
+    """
     for _ in range(5):
         with pytest.raises(TypeError):
             await _call(breaker, _raising(TypeError("not a message")))
@@ -261,7 +309,9 @@ async def test_our_own_defects_say_nothing(breaker: Breaker, clock: Clock) -> No
 
 
 async def test_too_short_a_time_is_not_the_peers_fault(breaker: Breaker) -> None:
-    """Calls that were given less than a fair time and ran out of it do not open the breaker; with a fair time they do."""
+    """Calls that were given less than a fair time and ran out of it do not open the breaker;
+    with a fair time they do.
+    """
     late = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
     for timeout_s, state in ((FAIR_TIMEOUT_S / 2, "closed"), (FAIR_TIMEOUT_S, "open")):
         for _ in range(3):
@@ -272,7 +322,10 @@ async def test_too_short_a_time_is_not_the_peers_fault(breaker: Breaker) -> None
 
 async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
     """0 closed, 1 half-open, 2 open; refusals and trips are counted."""
-    refused, opened = (measured(f"grpc_client_breaker_{what}_total", breaker="sample") for what in ("refused", "opened"))
+    refused, opened = (
+        measured(f"grpc_client_breaker_{what}_total", breaker="sample")
+        for what in ("refused", "opened")
+    )
     assert _state_metric() == 0
     await _trip(breaker)
     assert _state_metric() == 2
@@ -289,7 +342,9 @@ async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
 
 
 async def test_cancel_after_the_peers_timeout_opens(breaker: Breaker, clock: Clock) -> None:
-    """A caller that hangs up after the peer's time-out, or after all the time that the call was given, has met an outage."""
+    """A caller that hangs up after the peer's time-out, or after all the time that the call was
+    given, has met an outage.
+    """
 
     def hanging_up_after(waited_s: float) -> Callable[[], Awaitable[None]]:
         async def work() -> None:
@@ -317,7 +372,9 @@ async def test_cancel_after_the_peers_timeout_opens(breaker: Breaker, clock: Clo
 
 
 async def test_probe_past_its_deadline_opens_again(breaker: Breaker, clock: Clock) -> None:
-    """However short the deadline was: a probe that the peer does not answer in time is a failed one."""
+    """However short the deadline was: a probe that the peer does not answer in time is a failed
+    one.
+    """
     await _trip(breaker)
     clock.now += OPEN_S
     late = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -327,9 +384,15 @@ async def test_probe_past_its_deadline_opens_again(breaker: Breaker, clock: Cloc
     assert _state_metric() == 2
 
 
-@pytest.mark.parametrize(("timeout_s", "bound_s"), [(1.0, 1.0), (3_600.0, PROBE_MAX_S), (None, PROBE_MAX_S)])
-async def test_probe_without_an_end_opens_again(breaker: Breaker, clock: Clock, timeout_s: float | None, bound_s: float) -> None:
-    """A probe that neither fails nor ends counts as failed at its deadline, after ten seconds at most; its end comes too late."""
+@pytest.mark.parametrize(
+    ("timeout_s", "bound_s"), [(1.0, 1.0), (3_600.0, PROBE_MAX_S), (None, PROBE_MAX_S)]
+)
+async def test_probe_without_an_end_opens_again(
+    breaker: Breaker, clock: Clock, timeout_s: float | None, bound_s: float
+) -> None:
+    """A probe that neither fails nor ends counts as failed at its deadline, after ten seconds at
+    most; its end comes too late.
+    """
     await _trip(breaker)
     clock.now += OPEN_S
     free = asyncio.Event()

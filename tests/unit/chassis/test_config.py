@@ -27,23 +27,36 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> None:
-    """A field's variable is its name in capitals; an empty one counts as not set, and the service's default holds."""
+    """A field's variable is its name in capitals; an empty one counts as not set, and the
+    service's default holds.
+    """
     environment.setenv("STRICT_DEADLINES", "true")
     environment.setenv("LISTEN_ADDRESS", "[::1]:0")
     environment.setenv("METRICS_ADDRESS", "")
     config = load(Config)
-    assert (config.strict_deadlines, config.listen_address, config.metrics_address) == (True, "[::1]:0", "127.0.0.1:15098")
+    assert (config.strict_deadlines, config.listen_address, config.metrics_address) == (
+        True,
+        "[::1]:0",
+        "127.0.0.1:15098",
+    )
     assert config.database_url.get_secret_value().startswith("postgresql+psycopg://")
 
 
 def test_secrets_do_not_show() -> None:
     """Nothing of an address with a password is in what a log or a traceback would print."""
     config = load(Config)
-    assert "pass" not in repr(config) + str(config) + str(config.model_dump()) + config.model_dump_json()
+    assert (
+        "pass"
+        not in repr(config) + str(config) + str(config.model_dump()) + config.model_dump_json()
+    )
 
 
-def test_all_faults_are_told_at_once(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every fault is a sentence that names the variable and what it is for, and no value; then the process exits with code 2."""
+def test_all_faults_are_told_at_once(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every fault is a sentence that names the variable and what it is for, and no value; then
+    the process exits with code 2.
+    """
     environment.delenv("DATABASE_URL")
     environment.setenv("LISTEN_ADDRESS", "secret")
     environment.setenv("METRICS_ADDRESS", "127.0.0.1:70000")
@@ -56,13 +69,27 @@ def test_all_faults_are_told_at_once(environment: pytest.MonkeyPatch, capsys: py
     told = capsys.readouterr().err
     assert "secret" not in told
     sentences = told.splitlines()[1:]
-    for variable in ("DATABASE_URL", "LISTEN_ADDRESS", "METRICS_ADDRESS", "CALLS_MAX", "DRAIN_GRACE_S", "LOG_LEVEL"):
+    for variable in (
+        "DATABASE_URL",
+        "LISTEN_ADDRESS",
+        "METRICS_ADDRESS",
+        "CALLS_MAX",
+        "DRAIN_GRACE_S",
+        "LOG_LEVEL",
+    ):
         assert sum(sentence.strip().startswith(variable) for sentence in sentences) == 1, variable
-    assert "  DATABASE_URL is not set (PostgreSQL, as postgresql+psycopg://user:password@host:port/database)." in sentences
-    assert any("host:port for gRPC" in sentence for sentence in sentences), "a description survives a subclass's default"
+    assert (
+        "  DATABASE_URL is not set (PostgreSQL, as postgresql+psycopg://user:password@host:port/database)."
+        in sentences
+    )
+    assert any("host:port for gRPC" in sentence for sentence in sentences), (
+        "a description survives a subclass's default"
+    )
 
 
-def test_channelz_is_for_loopback(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_channelz_is_for_loopback(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Channelz on an address that others reach is a fault; on loopback it is not."""
     environment.setenv("CHANNELZ", "true")
     assert load(Config).channelz
@@ -74,7 +101,9 @@ def test_channelz_is_for_loopback(environment: pytest.MonkeyPatch, capsys: pytes
 
 @pytest.mark.parametrize("field", ["listen_address", "metrics_address"])
 def test_a_default_is_held_to_the_same_form(field: str) -> None:
-    """An address that the service itself gives by default is checked like one from the environment."""
+    """An address that the service itself gives by default is checked like one from the
+    environment.
+    """
     wrong = type("Wrong", (Config,), {field: "nowhere", "__annotations__": {field: str}})
     with pytest.raises(SystemExit):
         load(wrong)
@@ -82,9 +111,19 @@ def test_a_default_is_held_to_the_same_form(field: str) -> None:
 
 async def test_the_settings_reach_the_server(environment: pytest.MonkeyPatch) -> None:
     """What the environment says of a server is what the server does."""
-    for variable, value in {"CALLS_MAX": "7", "STREAMS_MAX": "8", "DRAIN_DELAY_S": "0.25", "DRAIN_GRACE_S": "9"}.items():
+    for variable, value in {
+        "CALLS_MAX": "7",
+        "STREAMS_MAX": "8",
+        "DRAIN_DELAY_S": "0.25",
+        "DRAIN_GRACE_S": "9",
+    }.items():
         environment.setenv(variable, value)
     server = configured(load(Config), [])
     assert server.address == "127.0.0.1:15099"
     limits = server.limits
-    assert (limits.calls_max, limits.streams_max, limits.drain_delay_s, limits.drain_grace_s) == (7, 8, 0.25, 9)
+    assert (limits.calls_max, limits.streams_max, limits.drain_delay_s, limits.drain_grace_s) == (
+        7,
+        8,
+        0.25,
+        9,
+    )

@@ -1,4 +1,6 @@
-"""Times on the wire: a Timestamp holds more than there are times, and any client that speaks binary can send one of those."""
+"""Times on the wire: a Timestamp holds more than there are times, and any client that speaks
+binary can send one of those.
+"""
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -86,13 +88,21 @@ FIELDS = [(kind, path) for kind in READERS for path in _times(kind.DESCRIPTOR)]
 def test_every_request_with_a_time_is_tried_below() -> None:
     """No method takes a time that the test below does not know of."""
     kinds = {method.input_type for service in client._published() for method in service.methods}
-    assert {kind.full_name for kind in kinds if any(_times(kind))} == {kind.DESCRIPTOR.full_name for kind in READERS}
+    assert {kind.full_name for kind in kinds if any(_times(kind))} == {
+        kind.DESCRIPTOR.full_name for kind in READERS
+    }
 
 
 @pytest.mark.parametrize("no_time", NO_TIMES.values(), ids=list(NO_TIMES))
-@pytest.mark.parametrize(("kind", "path"), FIELDS, ids=[f"{kind.__name__}.{path}" for kind, path in FIELDS])
-async def test_what_is_no_time_is_a_bad_field(kind: type[Message], path: str, no_time: Timestamp) -> None:
-    """A time out of range is VALIDATION_FAILED like any other bad field, with the field's path and the bound; no defect of ours."""
+@pytest.mark.parametrize(
+    ("kind", "path"), FIELDS, ids=[f"{kind.__name__}.{path}" for kind, path in FIELDS]
+)
+async def test_what_is_no_time_is_a_bad_field(
+    kind: type[Message], path: str, no_time: Timestamp
+) -> None:
+    """A time out of range is VALIDATION_FAILED like any other bad field, with the field's path
+    and the bound; no defect of ours.
+    """
     request: Any = kind()
     if kind is shipping_service_pb2.RecordTrackingEventRequest:
         request.status = shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT
@@ -104,40 +114,58 @@ async def test_what_is_no_time_is_a_bad_field(kind: type[Message], path: str, no
     with pytest.raises(Invalid) as refused:
         await _read(request)
     assert refused.value.reason == "VALIDATION_FAILED"
-    assert [(v.subject, v.description) for v in refused.value.violations] == [(path, "must be a time between the years 1 and 9999")]
+    assert [(v.subject, v.description) for v in refused.value.violations] == [
+        (path, "must be a time between the years 1 and 9999")
+    ]
 
 
 def test_an_events_time_that_is_none_is_refused_too() -> None:
-    """What a peer says of a delivery is read in the same way: the event is refused with its field, and is no defect."""
+    """What a peer says of a delivery is read in the same way: the event is refused with its
+    field, and is no defect.
+    """
     shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
     with pytest.raises(Invalid) as refused:
-        order_wire.note_shipment(shipment, Keyed("key", b"digest"), "cause", Timestamp(seconds=10**15))
+        order_wire.note_shipment(
+            shipment, Keyed("key", b"digest"), "cause", Timestamp(seconds=10**15)
+        )
     assert [v.subject for v in refused.value.violations] == ["deliver_time"]
 
 
 @pytest.mark.parametrize("time", [FIRST, LAST])
 def test_the_first_and_the_last_time_are_times(time: datetime) -> None:
-    """The bounds themselves are within, and come through as they are, in UTC; what is unset stays unset."""
+    """The bounds themselves are within, and come through as they are, in UTC; what is unset
+    stays unset.
+    """
     request = order_service_pb2.ListOrdersRequest(create_time_from=timestamp(time))
     assert moment(timestamp(time), "any") == given(request, "create_time_from") == time
     assert given(request, "create_time_before") is None
 
 
 def test_a_time_bound_is_rounded_up() -> None:
-    """To the next microsecond, where it has nanoseconds: never down, and never beyond the year 9999."""
+    """To the next microsecond, where it has nanoseconds: never down, and never beyond the year
+    9999.
+    """
     for nanos, microsecond in ((1_000, 1), (1_001, 2), (1_999, 2), (2_000, 2)):
-        request = order_service_pb2.ListOrdersRequest(create_time_from=Timestamp(nanos=nanos), create_time_before=Timestamp(nanos=nanos))
-        assert given(request, "create_time_from").microsecond == given(request, "create_time_before").microsecond == microsecond
+        request = order_service_pb2.ListOrdersRequest(
+            create_time_from=Timestamp(nanos=nanos), create_time_before=Timestamp(nanos=nanos)
+        )
+        assert (
+            given(request, "create_time_from").microsecond
+            == given(request, "create_time_before").microsecond
+            == microsecond
+        )
     last = timestamp(LAST)
-    request = order_service_pb2.ListOrdersRequest(create_time_before=Timestamp(seconds=last.seconds, nanos=999_999_999))
+    request = order_service_pb2.ListOrdersRequest(
+        create_time_before=Timestamp(seconds=last.seconds, nanos=999_999_999)
+    )
     with pytest.raises(Invalid) as refused:
         given(request, "create_time_before")
     assert [violation.subject for violation in refused.value.violations] == ["create_time_before"]
 
 
 def test_a_resume_token_is_of_what_was_watched() -> None:
-    """It says the version after which the watch goes on; without one it starts anew. Another record's, and what no watch has given, is
-    refused by the name of its field.
+    """It says the version after which the watch goes on; without one it starts anew. Another
+    record's, and what no watch has given, is refused by the name of its field.
     """
     watched, other = UUID(int=1), UUID(int=2)
     token = resume_token(watched, 4)

@@ -8,7 +8,9 @@ from chassis import deadline
 
 
 async def test_a_budget_is_what_is_left() -> None:
-    """Nobody's limit is None; a budget shrinks with time, is never below 0, and holds in this context alone."""
+    """Nobody's limit is None; a budget shrinks with time, is never below 0, and holds in this
+    context alone.
+    """
     assert deadline.remaining() is None
 
     async def inside() -> tuple[float, float, float]:
@@ -40,7 +42,9 @@ def test_a_budget_only_shrinks() -> None:
     assert deadline.remaining() is None
 
 
-@pytest.mark.parametrize(("left_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)])
+@pytest.mark.parametrize(
+    ("left_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)]
+)
 def test_margin_grows_with_the_deadline(left_s: float, kept_s: float) -> None:
     """A twentieth of what is left is kept, 50 ms at least and a second at most."""
     assert deadline.margin(left_s) == pytest.approx(kept_s)

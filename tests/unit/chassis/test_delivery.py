@@ -20,7 +20,11 @@ KINDS = {NAME: SampleStatusChanged, PAID: SamplePaid}
 
 
 def received(
-    headers: dict[str, str] | None, body: bytes = b"", seq: int = 7, attempts: int = 1, subject: str = "orders.sample.status_changed"
+    headers: dict[str, str] | None,
+    body: bytes = b"",
+    seq: int = 7,
+    attempts: int = 1,
+    subject: str = "orders.sample.status_changed",
 ) -> Received:
     reply = f"$JS.ACK.ORDERS.sample-orders.{attempts}.{seq}.{seq}.{int(STORED.timestamp() * 1e9)}.0"
     return receive(Msg(Client(), subject, reply, body, headers), "sample-orders", KINDS)
@@ -42,8 +46,18 @@ def test_all_that_a_message_says() -> None:
     assert it.delivery.message == SampleStatusChanged(order_id="7", version=3)
     assert it.delivery.time == STORED - timedelta(hours=1)
     event = it.event
-    assert (event.stream, event.stream_seq, event.subject, event.type) == ("ORDERS", 9, "orders.sample.status_changed", NAME)
-    assert (event.aggregate, event.traceparent, event.payload, event.attempts) == ("order 7", "00-1-2-01", body, 4)
+    assert (event.stream, event.stream_seq, event.subject, event.type) == (
+        "ORDERS",
+        9,
+        "orders.sample.status_changed",
+        NAME,
+    )
+    assert (event.aggregate, event.traceparent, event.payload, event.attempts) == (
+        "order 7",
+        "00-1-2-01",
+        body,
+        4,
+    )
 
 
 def test_an_event_without_an_id_is_known_by_its_place() -> None:
@@ -63,9 +77,14 @@ def test_a_time_that_says_nothing_is_the_stream_s(time: str) -> None:
     assert it.delivery.time == STORED
 
 
-@pytest.mark.parametrize(("headers", "body"), [(None, b""), ({}, b""), ({"ce-type": "x"}, b""), ({"ce-type": NAME}, b"\xff\xff")])
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [(None, b""), ({}, b""), ({"ce-type": "x"}, b""), ({"ce-type": NAME}, b"\xff\xff")],
+)
 def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: bytes) -> None:
-    """No headers, no type, an unknown one, or a body of something else: no delivery, but all that there is to store."""
+    """No headers, no type, an unknown one, or a body of something else: no delivery, but all
+    that there is to store.
+    """
     it = received(headers, body)
     assert it.delivery is None
     assert isinstance(it.fault, Invalid)
@@ -74,7 +93,9 @@ def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: byte
 
 
 def test_exception_of_the_rules_is_the_events_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What parsing or the rules raise beside Invalid is a Defect of that event, and is not raised."""
+    """What parsing or the rules raise beside Invalid is a Defect of that event, and is not
+    raised.
+    """
     error = RuntimeError("a rule cannot be evaluated")
 
     def broken(message: object, *, fail_fast: bool) -> None:
@@ -88,7 +109,12 @@ def test_exception_of_the_rules_is_the_events_defect(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("kind", "subject"), [(NAME, "payments.sample.paid"), (PAID, "orders.sample.status_changed"), (PAID, "payments.sample.other")]
+    ("kind", "subject"),
+    [
+        (NAME, "payments.sample.paid"),
+        (PAID, "orders.sample.status_changed"),
+        (PAID, "payments.sample.other"),
+    ],
 )
 def test_type_on_foreign_subject_is_unreadable(kind: str, subject: str) -> None:
     """A type on another subject than its own is unreadable, whether that subject has a handler here

@@ -7,18 +7,30 @@ from chassis import errors
 from chassis.decision import Done, unwrap
 from chassis.errors import Defect, Deferred, Failure, Refused, Stale, Violation
 
-KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Failure) and kind is not Failure]
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, Failure) and kind is not Failure
+]
 
 
 def make(kind: type[Failure]) -> Failure:
-    return Defect(ZeroDivisionError()) if kind is Defect else kind("SOME_REASON", "What happened.", order_id="7")
+    return (
+        Defect(ZeroDivisionError())
+        if kind is Defect
+        else kind("SOME_REASON", "What happened.", order_id="7")
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_failure_is_a_status(kind: type[Failure]) -> None:
-    """Each has the name of a gRPC status, stands in the picture at the top of the file, and is refused or deferred, not both."""
+    """Each has the name of a gRPC status, stands in the picture at the top of the file, and is
+    refused or deferred, not both.
+    """
     assert kind.code in grpc.StatusCode.__members__
-    line = next(line for line in (errors.__doc__ or "").splitlines() if f" {kind.__name__} " in line)
+    line = next(
+        line for line in (errors.__doc__ or "").splitlines() if f" {kind.__name__} " in line
+    )
     if kind is not Deferred:
         assert line.endswith(kind.code)
     assert issubclass(kind, Refused) != issubclass(kind, Deferred)
@@ -29,7 +41,11 @@ def test_a_failure_carries_what_it_was_given(kind: type[Failure]) -> None:
     """Reason, words, what varies in them, and what is wrong in particular."""
     violations = [Violation("items[2].sku", "unknown", "SKU")]
     failure = kind("SOME_REASON", "What happened.", violations=violations, order_id="7")
-    assert (failure.reason, failure.message, str(failure)) == ("SOME_REASON", "What happened.", "What happened.")
+    assert (failure.reason, failure.message, str(failure)) == (
+        "SOME_REASON",
+        "What happened.",
+        "What happened.",
+    )
     assert failure.metadata == {"order_id": "7"}
     assert failure.violations == tuple(violations)
 
@@ -55,4 +71,7 @@ def test_an_outcome_is_a_record_or_is_raised() -> None:
 
 def test_deferred_says_when_to_come_again() -> None:
     """A second from now, unless told otherwise."""
-    assert (Deferred("OVERLOADED").retry_after_s, Deferred("OVERLOADED", retry_after_s=5).retry_after_s) == (1.0, 5)
+    assert (
+        Deferred("OVERLOADED").retry_after_s,
+        Deferred("OVERLOADED", retry_after_s=5).retry_after_s,
+    ) == (1.0, 5)

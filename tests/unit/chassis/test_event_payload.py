@@ -1,5 +1,5 @@
-"""What of an event breaks its contract, for every kind that is published: it is unreadable, and says
-which field is wrong.
+"""What of an event breaks its contract, for every kind that is published: it is unreadable, and
+says which field is wrong.
 """
 
 import time
@@ -61,7 +61,9 @@ def test_an_empty_body_is_unreadable(kind: type[Message]) -> None:
     assert violation.subject.split(".")[0] in kind.DESCRIPTOR.fields_by_name
 
 
-@pytest.mark.parametrize("body", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"garbage"], ids=["tag", "length", "text"])
+@pytest.mark.parametrize(
+    "body", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"garbage"], ids=["tag", "length", "text"]
+)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
 def test_a_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
     """A body that is no protobuf message at all is unreadable, and names its type."""
@@ -72,8 +74,8 @@ def test_a_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
 def test_each_broken_field_is_named(kind: type[Message]) -> None:
-    """Every id without a UUID, every enum without a value, every quantity, version and attempt below
-    zero is refused, one at a time, by its path.
+    """Every id without a UUID, every enum without a value, every quantity, version and attempt
+    below zero is refused, one at a time, by its path.
     """
     broken = 0
     for number, (_, field, path) in enumerate(leaves(valid()[kind])):
@@ -83,7 +85,10 @@ def test_each_broken_field_is_named(kind: type[Message]) -> None:
             continue
         if field.enum_type is not None:
             setattr(owner, field.name, 0)
-        elif field.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64) and not field.name.endswith("_delta"):
+        elif field.type in (
+            FieldDescriptor.TYPE_INT32,
+            FieldDescriptor.TYPE_INT64,
+        ) and not field.name.endswith("_delta"):
             setattr(owner, field.name, -1)
         elif field.name.endswith("_id") and field.name != "warehouse_id":
             setattr(owner, field.name, "no uuid")
@@ -113,11 +118,18 @@ def test_a_negative_enum_value_is_unreadable() -> None:
     assert [v.subject for v in refusal(event).violations] == ["new_status"]
 
 
-@pytest.mark.parametrize(("units", "nanos", "code"), [(-1, 0, "GBP"), (0, -1, "GBP"), (1, 0, ""), (1, 0, "gbp"), (10**15 + 1, 0, "GBP")])
+@pytest.mark.parametrize(
+    ("units", "nanos", "code"),
+    [(-1, 0, "GBP"), (0, -1, "GBP"), (1, 0, ""), (1, 0, "gbp"), (10**15 + 1, 0, "GBP")],
+)
 def test_an_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -> None:
     """Money below zero, beyond any order's total, or without a currency is unreadable."""
     event: Any = valid()[PaymentConfirmed]
-    event.captured_amount.units, event.captured_amount.nanos, event.captured_amount.currency_code = units, nanos, code
+    (
+        event.captured_amount.units,
+        event.captured_amount.nanos,
+        event.captured_amount.currency_code,
+    ) = units, nanos, code
     assert [v.subject for v in refusal(event).violations] == ["captured_amount"]
 
 
@@ -137,7 +149,9 @@ def test_a_type_on_another_subject_is_unreadable() -> None:
 
 
 def test_event_of_a_million_empties_is_refused_unparsed() -> None:
-    """A 2 MB event of 1,000,000 empty lines is unreadable by its bound, before a message is made."""
+    """A 2 MB event of 1,000,000 empty lines is unreadable by its bound, before a message is
+    made.
+    """
     payload = b"".join([EMPTY_ITEM] * 1_000_000)
     began = time.process_time()
     with pytest.raises(Invalid) as caught:
@@ -150,7 +164,9 @@ def test_event_of_a_million_empties_is_refused_unparsed() -> None:
 
 
 def test_event_with_fields_of_a_newer_version_is_read() -> None:
-    """Fields that this version does not know count, and 1 MB of them beside a valid event is read."""
+    """Fields that this version does not know count, and 1 MB of them beside a valid event is
+    read.
+    """
     event = valid()[OrderStatusChanged]
     newer = OrderStatusChanged.FromString(b"\x82\x7d\x80\x80\x40" + bytes(1 << 20))
     assert newer.ByteSize() > 1 << 20
@@ -169,15 +185,17 @@ def test_event_beyond_what_the_stream_takes_is_unreadable() -> None:
         body = payload + b"\x82\x7d" + varint + bytes(size)
         assert len(body) == MESSAGE_BYTES_MAX + more
         if bound:
-            with pytest.raises(Invalid, match=f"the event: must be at most {MESSAGE_BYTES_MAX} bytes"):
+            with pytest.raises(
+                Invalid, match=f"the event: must be at most {MESSAGE_BYTES_MAX} bytes"
+            ):
                 parse_event(OrderStatusChanged, subject_of(OrderStatusChanged), body)
         else:
             parse_event(OrderStatusChanged, subject_of(OrderStatusChanged), body)
 
 
 def test_unknown_enum_values_are_named() -> None:
-    """The enum fields of the event and of the record in it that have a newer value are named, and no
-    others.
+    """The enum fields of the event and of the record in it that have a newer value are named,
+    and no others.
     """
     event: Any = valid()[ShipmentCreated]
     assert list(unknown_values(event)) == []

@@ -34,7 +34,11 @@ def decide(account: Account | None, command: Pay, now: datetime) -> Decision[Acc
         raise Refused("OVERDRAWN")
     if not command.amount:
         return Decision(account)
-    return Decision(replace(account, balance=account.balance + command.amount), [command.key], [(command.key, now)])
+    return Decision(
+        replace(account, balance=account.balance + command.amount),
+        [command.key],
+        [(command.key, now)],
+    )
 
 
 def balance(outcome: Outcome[Account]) -> int:
@@ -42,9 +46,13 @@ def balance(outcome: Outcome[Account]) -> int:
 
 
 def test_each_command_sees_what_its_predecessor_left() -> None:
-    """Decisions fold over the picture; each record is saved once, history and facts all, in order."""
+    """Decisions fold over the picture; each record is saved once, history and facts all, in
+    order.
+    """
     one, two = uuid4(), uuid4()
-    folded = fold({one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", two, 2), Pay("c", one, 3)], decide, NOW)
+    folded = fold(
+        {one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", two, 2), Pay("c", one, 3)], decide, NOW
+    )
     assert [balance(o) for o in folded.outcomes.values()] == [6, 2, 9]
     assert folded.before == {one: Account(one, 5)}
     assert folded.after == {one: Account(one, 9), two: Account(two, 2)}
@@ -54,9 +62,16 @@ def test_each_command_sees_what_its_predecessor_left() -> None:
 
 
 def test_what_is_refused_concerns_itself_alone() -> None:
-    """A refused command and one that raises what it should not leave the picture as it was, for those that follow."""
+    """A refused command and one that raises what it should not leave the picture as it was, for
+    those that follow.
+    """
     one = uuid4()
-    folded = fold({one: Account(one, 5)}, [Pay("a", one, -9), Pay("b", one, 13), Pay("c", one, 1)], decide, NOW)
+    folded = fold(
+        {one: Account(one, 5)},
+        [Pay("a", one, -9), Pay("b", one, 13), Pay("c", one, 1)],
+        decide,
+        NOW,
+    )
     assert isinstance(folded.outcomes["a"], Refused)
     assert isinstance(folded.outcomes["b"], Defect)
     assert balance(folded.outcomes["c"]) == 6
@@ -65,23 +80,36 @@ def test_what_is_refused_concerns_itself_alone() -> None:
 
 
 def test_a_skip_is_done_and_saves_nothing() -> None:
-    """The same record comes back: the command has had its effect, and there is nothing to save. Its outcome says so, whatever is done
-    beside it.
+    """The same record comes back: the command has had its effect, and there is nothing to save.
+    Its outcome says so, whatever is done beside it.
     """
     one = uuid4()
     folded = fold({one: Account(one, 5)}, [Pay("a", one, 0)], decide, NOW)
     assert folded.outcomes["a"] == Done(Account(one, 5), skipped=True)
     assert folded.after == {}
     assert folded.undone == []
-    folded = fold({one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", one, 0), Pay("c", one, 1)], decide, NOW)
-    assert [isinstance(o, Done) and o.skipped for o in folded.outcomes.values()] == [False, True, False]
+    folded = fold(
+        {one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", one, 0), Pay("c", one, 1)], decide, NOW
+    )
+    assert [isinstance(o, Done) and o.skipped for o in folded.outcomes.values()] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_record_under_two_names_stays_one() -> None:
-    """Found by its natural key, a record stands under the proposed id too; what either changes both see, and it is saved once."""
+    """Found by its natural key, a record stands under the proposed id too; what either changes
+    both see, and it is saved once.
+    """
     known, proposed = uuid4(), uuid4()
     account = Account(known, 5)
-    folded = fold({proposed: account, known: account}, [Pay("a", proposed, 1), Pay("b", known, 1)], decide, NOW)
+    folded = fold(
+        {proposed: account, known: account},
+        [Pay("a", proposed, 1), Pay("b", known, 1)],
+        decide,
+        NOW,
+    )
     assert balance(folded.outcomes["b"]) == 7
     assert list(folded.after.values()) == [Account(known, 7)]
     assert set(folded.after) <= set(folded.before)  # changed, and not new

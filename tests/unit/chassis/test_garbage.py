@@ -1,4 +1,6 @@
-"""What becomes of calls that nobody waits for any more: collected as garbage, in the middle of anything."""
+"""What becomes of calls that nobody waits for any more: collected as garbage, in the middle of
+anything.
+"""
 
 import asyncio
 import threading
@@ -27,7 +29,9 @@ async def _never(*_: Any) -> Any:
 def a_client_s() -> tuple[Coroutine[Any, Any, Any], Any]:
     """A call that waits for its answer, and the counter that it ends in."""
     metrics = client._UnaryMetrics("unary")
-    details = client.Details(f"/{CALL['grpc_service']}/{CALL['grpc_method']}", None, None, None, None)
+    details = client.Details(
+        f"/{CALL['grpc_service']}/{CALL['grpc_method']}", None, None, None, None
+    )
     return metrics.intercept_unary_unary(_never, details, b""), metrics._handled
 
 
@@ -54,7 +58,9 @@ def counted(handled: Any) -> float:
 
 @SIDES
 def test_no_lock_is_waited_for(side: Any) -> None:
-    """The collector runs wherever something is made, also where a metric makes a child under its own lock: there all would stand still."""
+    """The collector runs wherever something is made, also where a metric makes a child under its
+    own lock: there all would stand still.
+    """
     call, handled = side()
     call.send(None)
     with handled._lock:

@@ -19,7 +19,9 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 async def test_each_event_gets_its_own_outcome() -> None:
-    """Events that ask for nothing are done; the outcome of each other one stands at its place, and the operation sees them alone."""
+    """Events that ask for nothing are done; the outcome of each other one stands at its place,
+    and the operation sees them alone.
+    """
     asked: list[list[str]] = []
 
     async def operation(commands: Sequence[str]) -> Sequence[Outcome[str]]:
@@ -37,9 +39,9 @@ async def test_each_event_gets_its_own_outcome() -> None:
 
 @pytest.mark.parametrize("raises", [True, False])
 async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
-    """What a handler finds wrong with a field, raised or answered, makes the event unreadable, by the
-    same field; any other refusal stays what it is, a peer's VALIDATION_FAILED too. Each concerns
-    its own event alone.
+    """What a handler finds wrong with a field, raised or answered, makes the event unreadable,
+    by the same field; any other refusal stays what it is, a peer's VALIDATION_FAILED too. Each
+    concerns its own event alone.
     """
     wrong = invalid("fulfillment.packages", "must not be empty")
     fates: dict[str, Failure] = {
@@ -61,7 +63,9 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
     for n, name in enumerate(["fine", *fates]):
         headers = {"ce-id": str(uuid4()), "ce-type": kind.DESCRIPTOR.full_name}
         body = kind(order_id=name).SerializeToString()
-        events.append(described("sample-orders", "ORDERS", n, subject_of(kind), headers, body, NOW, 1))
+        events.append(
+            described("sample-orders", "ORDERS", n, subject_of(kind), headers, body, NOW, 1)
+        )
     outcomes = await handlers.ask([understand(event, handlers.kinds) for event in events])
     assert [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes] == [
         "done",

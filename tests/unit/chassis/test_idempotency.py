@@ -20,7 +20,9 @@ def test_the_key_is_method_and_request_id() -> None:
 
 
 def test_the_digest_is_of_all_but_the_request_id() -> None:
-    """Another body is another digest, another request_id is not, nor is a field that is left out; the request is left as it was."""
+    """Another body is another digest, another request_id is not, nor is a field that is left
+    out; the request is left as it was.
+    """
     request = _create()
     digest = keyed(request).digest
     assert len(digest) == 32
@@ -40,9 +42,13 @@ def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
     assert keyed(one) == keyed(other)
 
 
-@pytest.mark.parametrize("message", ["CreateThingRequest", "GetThingRequest", "CreateThingResponse", "Part"])
+@pytest.mark.parametrize(
+    "message", ["CreateThingRequest", "GetThingRequest", "CreateThingResponse", "Part"]
+)
 def test_what_has_no_key_is_a_defect(message: str) -> None:
-    """A request without a request_id (validation asks for it), and a message that no method takes, is refused loudly."""
+    """A request without a request_id (validation asks for it), and a message that no method
+    takes, is refused loudly.
+    """
     with pytest.raises(ValueError, match=r"request_id|methods"):
         keyed(getattr(contract()[0], message)())
 

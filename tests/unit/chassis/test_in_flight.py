@@ -34,7 +34,9 @@ async def _read(in_flight: InFlight, seen: list[str]) -> int:
 
 
 async def test_a_drain_leaves_no_cancellation_behind() -> None:
-    """The stream ends with DRAINING, and its task is not one that is being cancelled: the status can still be sent."""
+    """The stream ends with DRAINING, and its task is not one that is being cancelled: the status
+    can still be sent.
+    """
     in_flight, seen = InFlight(), list[str]()
     task = asyncio.create_task(_read(in_flight, seen))
     await eventually(lambda: seen == ["first"])
@@ -64,7 +66,9 @@ async def test_a_new_stream_is_refused_while_draining() -> None:
 
 
 async def test_idle_is_a_while_without_a_beginning() -> None:
-    """Whoever waits for a while without calls waits anew when a call begins meanwhile, even one that is over at once."""
+    """Whoever waits for a while without calls waits anew when a call begins meanwhile, even one
+    that is over at once.
+    """
     in_flight = InFlight()
     waiting = asyncio.create_task(in_flight.idle(0.2))
     began = time.monotonic()

@@ -1,4 +1,6 @@
-"""How large a request may be: derived from its contract, and found on the wire before it is parsed."""
+"""How large a request may be: derived from its contract, and found on the wire before it is
+parsed.
+"""
 
 import random
 from collections.abc import Iterator
@@ -29,7 +31,13 @@ from tests.rpc import hostile
 from tests.rpc.sample import contract
 
 AMOUNT = Money(currency_code="GBP", units=10**12, nanos=999_999_999)
-LINE = NewOrderItem(sku="\N{SNOWMAN}" * 64, quantity=1_000_000, unit_price=AMOUNT, discount_amount=AMOUNT, tax_amount=AMOUNT)
+LINE = NewOrderItem(
+    sku="\N{SNOWMAN}" * 64,
+    quantity=1_000_000,
+    unit_price=AMOUNT,
+    discount_amount=AMOUNT,
+    tax_amount=AMOUNT,
+)
 UUID_TEXT = str(UUID(int=7))
 
 
@@ -59,9 +67,14 @@ def test_the_largest_legal_request_is_within_limits() -> None:
 
 
 def test_limits_are_derived_from_the_contract() -> None:
-    """A UUID has 36 characters; what a newer contract adds has room; nothing is larger than 1 MiB."""
+    """A UUID has 36 characters; what a newer contract adds has room; nothing is larger than 1
+    MiB.
+    """
     one = limits_of(GetOrderRequest.DESCRIPTOR)
-    assert one.bytes_max == len(GetOrderRequest(order_id=UUID_TEXT).SerializeToString()) + 11 + UNKNOWN_BYTES_MAX
+    assert (
+        one.bytes_max
+        == len(GetOrderRequest(order_id=UUID_TEXT).SerializeToString()) + 11 + UNKNOWN_BYTES_MAX
+    )
     assert limits_of(contract()[0].GetThingRequest.DESCRIPTOR).bytes_max == REQUEST_BYTES_MAX
 
 
@@ -72,7 +85,11 @@ def test_limits_are_derived_from_the_contract() -> None:
         (CancelOrderItemsRequest(lines=[CancelledLine()] * 501), "lines", "500"),
         (BatchGetOrdersRequest(order_ids=[""] * 1_001), "order_ids", "1000"),
         (ListOrdersRequest(statuses=[ORDER_STATUS_PENDING] * 9), "statuses", "8"),
-        (CreateOrderRequest(recipient=Recipient(address_lines=["x"] * 5)), "recipient.address_lines", "4"),
+        (
+            CreateOrderRequest(recipient=Recipient(address_lines=["x"] * 5)),
+            "recipient.address_lines",
+            "4",
+        ),
         (IngestProviderWebhookRequest(headers={str(n): "" for n in range(65)}), "headers", "64"),
         (CreateOrderRequest(items=[LINE], customer_id="x" * 250_000), "customer_id", "256"),
         (IngestProviderWebhookRequest(headers={"a": "x" * 400_000}), "headers", "4230"),
@@ -94,7 +111,9 @@ def test_what_is_too_many_or_too_long_is_named(request_: Message, field: str, ru
 
 def test_inner_items_are_counted_over_all_packages() -> None:
     """2,000 items in all packages together: 100 packages of 20, but not of 20 and one of 21."""
-    package = fulfillment_pb2.Package(items=[fulfillment_pb2.PackedItem(line_number=1, quantity=1)] * 20)
+    package = fulfillment_pb2.Package(
+        items=[fulfillment_pb2.PackedItem(line_number=1, quantity=1)] * 20
+    )
     full = PackFulfillmentRequest(packages=[package] * 100)
     assert elements(full) == 2_100
     full.packages[99].items.add()
@@ -110,11 +129,16 @@ def test_numbers_count_packed_or_not() -> None:
     assert measured(limits_of(ListOrdersRequest.DESCRIPTOR), (tag + b"\x01") * 8) == 8
     assert refusal(ListOrdersRequest, (tag + b"\x01") * 9).subject == "statuses"
     assert refusal(ListOrdersRequest, hostile.element(field, b"\x80\x01" * 9)).subject == "statuses"
-    assert measured(limits_of(ListOrdersRequest.DESCRIPTOR), hostile.element(field, b"\x80\x01" * 8)) == 8
+    assert (
+        measured(limits_of(ListOrdersRequest.DESCRIPTOR), hostile.element(field, b"\x80\x01" * 8))
+        == 8
+    )
 
 
 def test_what_no_field_accounts_for_is_of_the_request() -> None:
-    """Unknown fields, and fields again and again, are bounded by the request's size and number of fields."""
+    """Unknown fields, and fields again and again, are bounded by the request's size and number
+    of fields.
+    """
     unknown = hostile.varint(1_000 << 3 | hostile.CHUNK)
     large = unknown + hostile.varint(300_000) + bytes(300_000)
     assert refusal(CreateOrderRequest, large).kind == "request.max_bytes"
@@ -144,7 +168,12 @@ def test_what_is_no_message_is_noticed(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_scan(data: bytes) -> None:
     """Whatever arrives is measured, over its limit, or no message."""
-    for of in (CreateOrderRequest, IngestProviderWebhookRequest, PackFulfillmentRequest, ListOrdersRequest):
+    for of in (
+        CreateOrderRequest,
+        IngestProviderWebhookRequest,
+        PackFulfillmentRequest,
+        ListOrdersRequest,
+    ):
         try:
             found = measured(limits_of(of.DESCRIPTOR), data)
         except (OverLimit, DecodeError):
@@ -154,9 +183,14 @@ def test_no_bytes_break_the_scan(data: bytes) -> None:
 
 def _orders(chance: random.Random) -> Iterator[CreateOrderRequest]:
     for _ in range(200):
-        items = [NewOrderItem(sku="x" * chance.randint(0, 99), quantity=chance.randint(-5, 5)) for _ in range(chance.randint(0, 9))]
+        items = [
+            NewOrderItem(sku="x" * chance.randint(0, 99), quantity=chance.randint(-5, 5))
+            for _ in range(chance.randint(0, 9))
+        ]
         lines = ["y" * chance.randint(0, 99) for _ in range(chance.randint(0, 4))]
-        yield CreateOrderRequest(items=items, recipient=Recipient(address_lines=lines), tax_amount=AMOUNT)
+        yield CreateOrderRequest(
+            items=items, recipient=Recipient(address_lines=lines), tax_amount=AMOUNT
+        )
 
 
 def test_elements_are_those_of_the_parsed_message() -> None:

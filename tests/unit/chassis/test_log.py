@@ -13,7 +13,8 @@ from chassis import telemetry
 
 # As PostgreSQL's driver and SQLAlchemy word it.
 QUOTING = (
-    "new row violates check\nDETAIL:  Failing row contains (Jane Doe, Baker Street).\nCONTEXT:  COPY Jane\n[parameters: {'a': 'Jane'}]"
+    "new row violates check\nDETAIL:  Failing row contains (Jane Doe, Baker Street).\nCONTEXT: "
+    " COPY Jane\n[parameters: {'a': 'Jane'}]"
 )
 
 
@@ -47,13 +48,26 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_a_json_object(stream: io.StringIO) -> None:
-    """A line says what, when, how bad, who and in which part, with its own fields; a library's line has the same form."""
+    """A line says what, when, how bad, who and in which part, with its own fields; a library's
+    line has the same form.
+    """
     structlog.get_logger("our.room").info("done", order_id="1")
     logging.getLogger("their.library").warning("slow %s", "disk")
     ours, theirs = _lines(stream)
     assert ours.pop("time").endswith("Z")
-    assert ours == {"event": "done", "order_id": "1", "level": "info", "logger": "our.room", "service": "sample"}
-    assert (theirs["event"], theirs["level"], theirs["logger"], theirs["service"]) == ("slow disk", "warning", "their.library", "sample")
+    assert ours == {
+        "event": "done",
+        "order_id": "1",
+        "level": "info",
+        "logger": "our.room",
+        "service": "sample",
+    }
+    assert (theirs["event"], theirs["level"], theirs["logger"], theirs["service"]) == (
+        "slow disk",
+        "warning",
+        "their.library",
+        "sample",
+    )
 
 
 def test_lesser_lines_are_left_out(stream: io.StringIO) -> None:
@@ -75,8 +89,8 @@ def test_a_line_names_its_trace(stream: io.StringIO) -> None:
 
 
 def test_nobodys_data_is_written(stream: io.StringIO) -> None:
-    """Fields that carry personal data or secrets are hidden, passwords leave addresses, and PostgreSQL's quotations of rows leave
-    tracebacks; the rest of the traceback stays.
+    """Fields that carry personal data or secrets are hidden, passwords leave addresses, and
+    PostgreSQL's quotations of rows leave tracebacks; the rest of the traceback stays.
     """
     log = structlog.get_logger("our.room")
     for field in sorted(telemetry.PRIVATE_FIELDS):

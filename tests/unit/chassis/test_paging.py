@@ -1,4 +1,6 @@
-"""Pages of a list: every row once, tokens that hold to their filter, and a clear no to every other token."""
+"""Pages of a list: every row once, tokens that hold to their filter, and a clear no to every
+other token.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +15,10 @@ from hypothesis import strategies as st
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest, ListOrderTransitionsRequest
 from ordermesh.shipping.v1 import shipping_pb2
-from ordermesh.shipping.v1.shipping_service_pb2 import ListShipmentsRequest, ListTrackingEventsRequest
+from ordermesh.shipping.v1.shipping_service_pb2 import (
+    ListShipmentsRequest,
+    ListTrackingEventsRequest,
+)
 
 from chassis import paging
 from chassis.errors import Invalid
@@ -42,7 +47,9 @@ def token(request: ListRequest, *place: object, rows: int = 2) -> str:
 
 @given(st.integers(0, 40), st.integers(1, 12))
 def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
-    """Whatever the size of a page, the pages together are the list; the last one has no token, and no page is empty but the only one."""
+    """Whatever the size of a page, the pages together are the list; the last one has no token,
+    and no page is empty but the only one.
+    """
     rows = list(range(1, total + 1))
     seen: list[int] = []
     page_token, pages = "", 0
@@ -59,9 +66,11 @@ def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
 
 
 @given(st.lists(st.integers(0, 500), max_size=60), st.integers(1, 50), st.integers(0, 900))
-async def test_page_fill_stops_where_the_answer_is_full(sizes: list[int], size: int, most: int) -> None:
-    """As many records as have so many bytes together, and one at least; the pages together are the list all the same, and no more lines
-    are read at a time than may be.
+async def test_page_fill_stops_where_the_answer_is_full(
+    sizes: list[int], size: int, most: int
+) -> None:
+    """As many records as have so many bytes together, and one at least; the pages together are
+    the list all the same, and no more lines are read at a time than may be.
     """
     seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -74,14 +83,22 @@ async def test_page_fill_stops_where_the_answer_is_full(sizes: list[int], size: 
 
         token = "first"
         while token:
-            there = [Listed((n, UUID(int=n)), sizes[n]) for n in range(len(seen), len(sizes))][: size + 1]
-            messages, token = await asked(ListShipmentsRequest(page_size=size), text).fill(there, read)
+            there = [Listed((n, UUID(int=n)), sizes[n]) for n in range(len(seen), len(sizes))][
+                : size + 1
+            ]
+            messages, token = await asked(ListShipmentsRequest(page_size=size), text).fill(
+                there, read
+            )
             kept = [len(message.value) for message in messages]
             weights = [message.ByteSize() + paging.FRAME_BYTES for message in messages]
             assert len(kept) <= size
             assert sum(weights) <= most or len(kept) == 1
             rest = sizes[len(seen) + len(kept) :]
-            assert not rest or len(kept) == size or sum(weights) + text(rest[0]).ByteSize() + paging.FRAME_BYTES > most
+            assert (
+                not rest
+                or len(kept) == size
+                or sum(weights) + text(rest[0]).ByteSize() + paging.FRAME_BYTES > most
+            )
             seen += kept
     assert seen == sizes
 
@@ -91,7 +108,9 @@ def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) ->
     """Rows that are in hand are cut by the same bound as those that are read portion by portion."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paging, "ANSWER_BYTES_MAX", most)
-        messages, token = asked(ListShipmentsRequest(page_size=1000), text).cut(sizes, lambda row: (row,))
+        messages, token = asked(ListShipmentsRequest(page_size=1000), text).cut(
+            sizes, lambda row: (row,)
+        )
     weights = [message.ByteSize() + paging.FRAME_BYTES for message in messages]
     assert sum(weights) <= most or len(weights) <= 1
     assert [len(message.value) for message in messages] == sizes[: len(messages)]
@@ -99,9 +118,13 @@ def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) ->
 
 
 def test_the_widest_order_fits_into_an_answer() -> None:
-    """500 lines, each with the longest SKU, shares of three kinds, and units in 8 warehouses of long names: far below 4 MiB."""
+    """500 lines, each with the longest SKU, shares of three kinds, and units in 8 warehouses of
+    long names: far below 4 MiB.
+    """
     money = Money(currency_code="GBP", units=10**12, nanos=990_000_000)
-    share = order_pb2.UnitShare(quantity=1_000_000, amount=money, discount_amount=money, tax_amount=money)
+    share = order_pb2.UnitShare(
+        quantity=1_000_000, amount=money, discount_amount=money, tax_amount=money
+    )
     name = "\N{SNOWMAN}" * 64
     somewhere = order_pb2.Allocation(warehouse_id=name, reservation_id=str(ROW), quantity=1_000_000)
     line = order_pb2.OrderItem(
@@ -116,13 +139,17 @@ def test_the_widest_order_fits_into_an_answer() -> None:
         allocations=[somewhere] * 8,
     )
     late = order_pb2.LateEvent(reason="R" * 64, actor="A" * 64, cause_id="C" * 64)
-    part = order_pb2.OrderFulfillment(warehouse_id=name, fulfillment_id=str(ROW), shipment_id=str(ROW), tracking_number="T" * 64)
+    part = order_pb2.OrderFulfillment(
+        warehouse_id=name, fulfillment_id=str(ROW), shipment_id=str(ROW), tracking_number="T" * 64
+    )
     order = order_pb2.Order(items=[line] * 500, late_events=[late] * 100, fulfillments=[part] * 8)
     assert order.ByteSize() < paging.ANSWER_BYTES_MAX // 2
 
 
 def test_an_answer_leaves_room_for_the_rest() -> None:
-    """What the records of the fullest page have together is below the transport's limit by more than a token and a thousand frames."""
+    """What the records of the fullest page have together is below the transport's limit by more
+    than a token and a thousand frames.
+    """
     rest = characters_max(int, datetime, str, UUID) + 1_000
     assert paging.ANSWER_BYTES_MAX + rest < MESSAGE_BYTES_MAX
 
@@ -144,7 +171,9 @@ def test_a_place_of_several_values_comes_back_as_it_went() -> None:
 def test_the_size_of_a_page_may_change_on_the_way() -> None:
     """A token goes on with another page_size: it is no filter."""
     page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
-    page = asked(ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9), record)
+    page = asked(
+        ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9), record
+    )
     assert (page.size, page.after) == (9, (ROW,))
 
 
@@ -161,7 +190,9 @@ def test_the_size_of_a_page_may_change_on_the_way() -> None:
     ids=str,
 )
 def test_a_token_holds_to_its_filter(other: Any) -> None:
-    """A token of one filter, or of one list, is refused with any other: pages of two lists would be mixed up."""
+    """A token of one filter, or of one list, is refused with any other: pages of two lists would
+    be mixed up.
+    """
     other.page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
     with pytest.raises(Invalid) as refused:
         asked(other, record)
@@ -192,7 +223,9 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
     ],
 )
 def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> None:
-    """Nothing that a caller can put into page_token is more than a bad argument; no column is asked for what it cannot hold."""
+    """Nothing that a caller can put into page_token is more than a bad argument; no column is
+    asked for what it cannot hold.
+    """
     with pytest.raises(Invalid) as refused:
         asked(ListShipmentsRequest(page_token=page_token), record, *kinds)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"

@@ -9,14 +9,26 @@ from prometheus_client import REGISTRY
 from chassis import telemetry
 
 ROOT = Path(__file__).parents[3]
-# What the process itself knows at any moment, or what stays true while nothing is done. All other gauges are readings.
-OWN = {"broker_connected", "grpc_client_breaker_state", "grpc_server_in_flight", "worker_last_success_timestamp_seconds"}
+# What the process itself knows at any moment, or what stays true while nothing is done. All other
+# gauges are readings.
+OWN = {
+    "broker_connected",
+    "grpc_client_breaker_state",
+    "grpc_server_in_flight",
+    "worker_last_success_timestamp_seconds",
+}
 
 
 def test_gauges_of_what_is_read_elsewhere_are_readings() -> None:
     """A new gauge is a telemetry.reading, unless the process knows its value at any moment."""
-    files = [file for folder in [ROOT / "chassis", *ROOT.glob("*_svc")] for file in folder.rglob("*.py")]
-    names = {name for file in files for name in re.findall(r'telemetry\.gauge\(\s*"(\w+)"', file.read_text())}
+    files = [
+        file for folder in [ROOT / "chassis", *ROOT.glob("*_svc")] for file in folder.rglob("*.py")
+    ]
+    names = {
+        name
+        for file in files
+        for name in re.findall(r'telemetry\.gauge\(\s*"(\w+)"', file.read_text())
+    }
     assert names == OWN
 
 
@@ -26,7 +38,10 @@ def test_reading_that_fails_is_absent_until_it_is_read() -> None:
 
     def values() -> list[float | None]:
         labels = [("a", "new"), ("a", "old"), ("b", "new")]
-        return [REGISTRY.get_sample_value("sample_reading", {"of": of, "state": state}) for of, state in labels]
+        return [
+            REGISTRY.get_sample_value("sample_reading", {"of": of, "state": state})
+            for of, state in labels
+        ]
 
     assert values() == [None, None, None]
     with telemetry.reading_of(reading.labels("a")):

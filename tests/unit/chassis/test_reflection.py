@@ -5,7 +5,11 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2
-from grpc_reflection.v1alpha.reflection_pb2 import ExtensionRequest, ServerReflectionRequest, ServerReflectionResponse
+from grpc_reflection.v1alpha.reflection_pb2 import (
+    ExtensionRequest,
+    ServerReflectionRequest,
+    ServerReflectionResponse,
+)
 from ordermesh.order.v1 import order_service_pb2
 
 from chassis.reflection import Reflection
@@ -22,7 +26,10 @@ async def ask(*requests: ServerReflectionRequest) -> Sequence[ServerReflectionRe
             yield request
 
     context: Any = None
-    return [answer async for answer in Reflection([ORDERS, HEALTH]).ServerReflectionInfo(stream(), context)]
+    return [
+        answer
+        async for answer in Reflection([ORDERS, HEALTH]).ServerReflectionInfo(stream(), context)
+    ]
 
 
 def files(answer: ServerReflectionResponse) -> Sequence[descriptor_pb2.FileDescriptorProto]:
@@ -38,14 +45,18 @@ async def test_services_are_listed() -> None:
 
 
 async def test_each_symbol_of_the_contracts_is_found() -> None:
-    """Services, methods, messages, fields, enums and their values: each is found in its file, with comments."""
+    """Services, methods, messages, fields, enums and their values: each is found in its file,
+    with comments.
+    """
     symbols = {
         f"{ORDERS}.CancelOrder": "ordermesh/order/v1/order_service.proto",
         "ordermesh.order.v1.CreateOrderRequest.items": "ordermesh/order/v1/order_service.proto",
         "ordermesh.error.v1.ErrorReason": "ordermesh/error/v1/error_reason.proto",
         "ordermesh.error.v1.ERROR_REASON_OVERLOADED": "ordermesh/error/v1/error_reason.proto",
         "ordermesh.options.v1.event": "ordermesh/options/v1/options.proto",
-        "ordermesh.payment.events.v1.PaymentConfirmed": "ordermesh/payment/events/v1/payment_events.proto",
+        "ordermesh.payment.events.v1.PaymentConfirmed": (
+            "ordermesh/payment/events/v1/payment_events.proto"
+        ),
     }
     answers = await ask(*(ServerReflectionRequest(file_containing_symbol=each) for each in symbols))
     for expected, answer in zip(symbols.values(), answers, strict=True):
@@ -56,7 +67,9 @@ async def test_each_symbol_of_the_contracts_is_found() -> None:
 
 async def test_a_file_comes_with_all_that_it_imports() -> None:
     """A client builds the descriptors from one answer: each import of each file is in it, once."""
-    [answer] = await ask(ServerReflectionRequest(file_by_filename=order_service_pb2.DESCRIPTOR.name))
+    [answer] = await ask(
+        ServerReflectionRequest(file_by_filename=order_service_pb2.DESCRIPTOR.name)
+    )
     found = {file.name: file for file in files(answer)}
     assert len(found) == len(files(answer))
     assert {imported for file in found.values() for imported in file.dependency} <= set(found)
@@ -73,7 +86,9 @@ async def test_extensions_are_found_by_number() -> None:
     numbers, by_number = await ask(
         ServerReflectionRequest(all_extension_numbers_of_type="google.protobuf.MessageOptions"),
         ServerReflectionRequest(
-            file_containing_extension=ExtensionRequest(containing_type="google.protobuf.MessageOptions", extension_number=50731)
+            file_containing_extension=ExtensionRequest(
+                containing_type="google.protobuf.MessageOptions", extension_number=50731
+            )
         ),
     )
     assert 50731 in numbers.all_extension_numbers_response.extension_number
@@ -81,7 +96,9 @@ async def test_extensions_are_found_by_number() -> None:
 
 
 async def test_an_unknown_name_is_answered_and_the_stream_goes_on() -> None:
-    """What is not known, or not a question, is an error within the stream; the next question is answered."""
+    """What is not known, or not a question, is an error within the stream; the next question is
+    answered.
+    """
     unknown, nothing, known = await ask(
         ServerReflectionRequest(file_containing_symbol="x" * 10_000),
         ServerReflectionRequest(),

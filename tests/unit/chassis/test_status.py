@@ -20,13 +20,21 @@ def _sent(failure: Failure) -> grpc.aio.AioRpcError:
 
 
 def _weight(error: grpc.aio.AioRpcError) -> int:
-    """Bytes on the way: details in base64, the message with each byte that is not plain as three."""
+    """Bytes on the way: details in base64, the message with each byte that is not plain as
+    three.
+    """
     details = len(error.trailing_metadata()[DETAILS_KEY])
-    return -(-details * 4 // 3) + sum(1 if 0x20 <= byte < 0x7F else 3 for byte in (error.details() or "").encode())
+    return -(-details * 4 // 3) + sum(
+        1 if 0x20 <= byte < 0x7F else 3 for byte in (error.details() or "").encode()
+    )
 
 
-@given(st.sampled_from(sorted(_REFUSALS)), TEXT, st.dictionaries(TEXT, TEXT, max_size=3), VIOLATIONS)
-def test_a_refusal_comes_back_as_it_was(code: str, message: str, metadata: dict[str, str], violations: list[Violation]) -> None:
+@given(
+    st.sampled_from(sorted(_REFUSALS)), TEXT, st.dictionaries(TEXT, TEXT, max_size=3), VIOLATIONS
+)
+def test_a_refusal_comes_back_as_it_was(
+    code: str, message: str, metadata: dict[str, str], violations: list[Violation]
+) -> None:
     """Any refusal's class, reason, message, metadata and violations survive the way."""
     failure = _REFUSALS[code]("ILLEGAL_TRANSITION", message)
     failure.metadata, failure.violations = metadata, tuple(violations)
@@ -43,12 +51,17 @@ def test_invalid_field_of_a_peer_comes_back_as_invalid() -> None:
 
 
 @given(st.integers(0, 2_000), TEXT, TEXT, st.text(max_size=2_000))
-def test_a_status_stays_within_its_weight(count: int, subject: str, description: str, message: str) -> None:
-    """However many violations there are and however long the message is, the status stays below what any client takes, keeps the
-    reason, and tells how many violations there were when it leaves some out.
+def test_a_status_stays_within_its_weight(
+    count: int, subject: str, description: str, message: str
+) -> None:
+    """However many violations there are and however long the message is, the status stays below
+    what any client takes, keeps the reason, and tells how many violations there were when it
+    leaves some out.
     """
     for kind in (Refused, Invalid):
-        failure = kind("INSUFFICIENT_STOCK", message, violations=[Violation(subject, description)] * count)
+        failure = kind(
+            "INSUFFICIENT_STOCK", message, violations=[Violation(subject, description)] * count
+        )
         error = _sent(failure)
         assert _weight(error) <= STATUS_BYTES_MAX
         got = decode(error, "peer")
@@ -66,16 +79,22 @@ def test_the_time_to_try_again_survives(seconds: float) -> None:
 
 
 def test_details_of_another_domain_are_not_believed() -> None:
-    """A status whose ErrorInfo is of another domain, or unreadable, is one without: a refusal of it is a defect."""
+    """A status whose ErrorInfo is of another domain, or unreadable, is one without: a refusal of
+    it is a defect.
+    """
     code, message, trailing = encode(Refused("ILLEGAL_TRANSITION"))
     foreign = trailing[0][1].replace(b"ordermesh", b"elsewhere")
     for details in (foreign, b"\xff\xff"):
-        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata((DETAILS_KEY, details)), message)
+        error = grpc.aio.AioRpcError(
+            code, grpc.aio.Metadata(), grpc.aio.Metadata((DETAILS_KEY, details)), message
+        )
         assert isinstance(decode(error, "peer"), Defect)
 
 
 def test_dependency_behind_a_peer_is_named_to_the_end() -> None:
-    """A service whose peer's database is away tells its caller that: the words are the peer's, and `dependency` names the database."""
+    """A service whose peer's database is away tells its caller that: the words are the peer's,
+    and `dependency` names the database.
+    """
     away = Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database")
     here = decode(_sent(away), "warehouse")
     assert (here.message, here.metadata["peer"], here.metadata["dependency"]) == (
@@ -93,9 +112,14 @@ def test_dependency_behind_a_peer_is_named_to_the_end() -> None:
 
 def test_peer_that_says_nothing_is_itself_the_dependency() -> None:
     """Where a peer of the peer has not answered at all, that one is named."""
-    silent = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no connection")
+    silent = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no connection"
+    )
     here = decode(silent, "warehouse")
-    assert (here.message, "dependency" in here.metadata) == ("warehouse is not available just now", False)
+    assert (here.message, "dependency" in here.metadata) == (
+        "warehouse is not available just now",
+        False,
+    )
     assert decode(_sent(here), "order").metadata["dependency"] == "warehouse"
 
 
@@ -104,6 +128,10 @@ TOO_LARGE = "Received message larger than max (5242880 vs. 4194304)"
 
 @pytest.mark.parametrize(("text", "kind"), [(TOO_LARGE, Defect), ("too much", Deferred)])
 def test_grpcs_own_exhaustion_is_not_overload(text: str, kind: type[Failure]) -> None:
-    """RESOURCE_EXHAUSTED without a reason is not OVERLOADED: a message over gRPC's cap is a defect, which no repeat helps."""
-    error = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), text)
+    """RESOURCE_EXHAUSTED without a reason is not OVERLOADED: a message over gRPC's cap is a
+    defect, which no repeat helps.
+    """
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), text
+    )
     assert type(decode(error, "peer")) is kind

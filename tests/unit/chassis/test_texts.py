@@ -11,7 +11,9 @@ COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 
 def test_a_nul_is_found_in_every_kind_of_field() -> None:
-    """Plain, in a nested message, in a repeated field, in one of many messages, in a map's key and value; bytes may hold it."""
+    """Plain, in a nested message, in a repeated field, in one of many messages, in a map's key
+    and value; bytes may hold it.
+    """
     order = CreateOrderRequest(
         customer_id="a\0b",
         items=[NewOrderItem(sku="fine"), NewOrderItem(sku="\0")],
@@ -28,11 +30,13 @@ def test_other_characters_are_let_through() -> None:
 
 
 def test_codes_are_brought_into_one_form() -> None:
-    """SKUs and warehouse ids, nested, repeated or optional, are in NFC afterwards; an unset one stays
-    unset, and no other text changes.
+    """SKUs and warehouse ids, nested, repeated or optional, are in NFC afterwards; an unset one
+    stays unset, and no other text changes.
     """
     order = CreateOrderRequest(
-        customer_id=DECOMPOSED, items=[NewOrderItem(sku="TEA"), NewOrderItem(sku=DECOMPOSED)], recipient=Recipient(name=DECOMPOSED)
+        customer_id=DECOMPOSED,
+        items=[NewOrderItem(sku="TEA"), NewOrderItem(sku=DECOMPOSED)],
+        recipient=Recipient(name=DECOMPOSED),
     )
     normalize_codes(order)
     assert [item.sku for item in order.items] == ["TEA", COMPOSED]

@@ -1,4 +1,6 @@
-"""Tokens of lists and watches: compact, bounded for every list and watch, and strict in what they take back."""
+"""Tokens of lists and watches: compact, bounded for every list and watch, and strict in what
+they take back.
+"""
 
 import ast
 import base64
@@ -29,7 +31,9 @@ VALUES = st.one_of(
 
 @given(st.lists(VALUES, max_size=5))
 def test_values_come_back_as_they_went(values: list[Any]) -> None:
-    """Of any kind and script, in a token no longer than its kinds allow, which any URL takes as it is."""
+    """Of any kind and script, in a token no longer than its kinds allow, which any URL takes as
+    it is.
+    """
     kinds = [type(value) for value in values]
     token = pack(*values)
     assert unpack(token, *kinds) == tuple(values)
@@ -39,7 +43,9 @@ def test_values_come_back_as_they_went(values: list[Any]) -> None:
 
 @pytest.mark.parametrize("value", ["x" * (TEXT_BYTES_MAX + 1), 2**63], ids=["text", "number"])
 def test_what_no_column_holds_makes_no_token(value: Any) -> None:
-    """A token that would break its bound is a defect where it is made, and not where it comes back."""
+    """A token that would break its bound is a defect where it is made, and not where it comes
+    back.
+    """
     with pytest.raises(ValueError, match=r"more than|no column"):
         pack(value)
 
@@ -57,7 +63,9 @@ def test_what_no_column_holds_makes_no_token(value: Any) -> None:
     ],
 )
 def test_a_text_that_was_never_packed_is_refused(raw: bytes) -> None:
-    """Too short, too long, no text at all, half a character, or one that PostgreSQL cannot store."""
+    """Too short, too long, no text at all, half a character, or one that PostgreSQL cannot
+    store.
+    """
     with pytest.raises(ValueError, match=r"token|text|codec"):
         unpack(base64.urlsafe_b64encode(raw).decode().rstrip("="), str)
 
@@ -88,7 +96,9 @@ def most(field: FieldDescriptor) -> int:
 
 
 def places() -> Iterator[tuple[str, tuple[Kind, ...]]]:
-    """Each request that the services read a page of, and the kinds that name a place in its list."""
+    """Each request that the services read a page of, and the kinds that name a place in its
+    list.
+    """
     sources = [*rules.ROOT.glob("*_svc/rpc.py"), *(rules.ROOT / "chassis/ops").glob("*.py")]
     for path in sources:
         for method in ast.walk(ast.parse(path.read_text())):
@@ -98,7 +108,9 @@ def places() -> Iterator[tuple[str, tuple[Kind, ...]]]:
 
 
 def _reads_a_page(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "asked"
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "asked"
+    )
 
 
 def _kinds(call: ast.AST) -> Iterator[str]:
@@ -110,7 +122,9 @@ def _kinds(call: ast.AST) -> Iterator[str]:
 
 
 def test_every_list_gives_tokens_that_it_takes_back() -> None:
-    """The longest token of each list, with texts of 64 characters of 4 bytes each, is within its contract."""
+    """The longest token of each list, with texts of 64 characters of 4 bytes each, is within its
+    contract.
+    """
     found = dict(places())
     lists = fields("page_token")
     assert sorted(found) == sorted(lists)
@@ -118,7 +132,9 @@ def test_every_list_gives_tokens_that_it_takes_back() -> None:
         assert characters_max(int, *found[method]) <= most(field), method
 
 
-@pytest.mark.parametrize("text", ["\u03b1" * 64, "\u8336" * 64, "\U0001f375" * 64], ids=["Greek", "Chinese", "emoji"])
+@pytest.mark.parametrize(
+    "text", ["\u03b1" * 64, "\u8336" * 64, "\U0001f375" * 64], ids=["Greek", "Chinese", "emoji"]
+)
 def test_the_longest_names_fit_into_a_token(text: str) -> None:
     """A place of two names of 64 characters once had a token that was longer than its own bound."""
     token = pack(0, text, text)

@@ -1,4 +1,6 @@
-"""Turns: work that shares them takes one step in an iteration of the loop, and behaves otherwise as if it were awaited."""
+"""Turns: work that shares them takes one step in an iteration of the loop, and behaves otherwise
+as if it were awaited.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +12,9 @@ from chassis.turns import Turns
 
 
 async def test_call_waits_for_one_step_of_the_others() -> None:
-    """Of eight hungry workers one takes a step between two steps of a call, and each has its turn."""
+    """Of eight hungry workers one takes a step between two steps of a call, and each has its
+    turn.
+    """
     turns, steps = Turns(), list[int]()
     since_call: list[int] = []
 
@@ -85,7 +89,9 @@ async def test_work_answers_and_raises_as_if_awaited() -> None:
 
 @pytest.mark.parametrize("blocked", [False, True])
 async def test_cancelled_work_ends_in_order(blocked: bool) -> None:
-    """A cancellation reaches the work where it waits, and where it waits for its turn; then others go on."""
+    """A cancellation reaches the work where it waits, and where it waits for its turn; then
+    others go on.
+    """
     turns, entered = Turns(), asyncio.Event()
 
     async def holds() -> None:

@@ -24,7 +24,9 @@ def test_jump_beyond_the_bound_is_refused(stated: int) -> None:
 
 
 def test_first_version_up_to_its_bound_is_allowed() -> None:
-    """Where nothing is stored a version up to 100,000,000 counts: scans raise one and publish nothing."""
+    """Where nothing is stored a version up to 100,000,000 counts: scans raise one and publish
+    nothing.
+    """
     assert FIRST_MAX == 100_000_000
     for stated in (1, JUMP_MAX + 1, FIRST_MAX):
         check_jump(0, stated, "Fulfilment 7")
@@ -32,7 +34,9 @@ def test_first_version_up_to_its_bound_is_allowed() -> None:
 
 @pytest.mark.parametrize("stated", [FIRST_MAX + 1, 2**60])
 def test_first_version_beyond_its_bound_is_refused(stated: int) -> None:
-    """One more is refused. No stored version can be set, so the text advises to discard the event."""
+    """One more is refused. No stored version can be set, so the text advises to discard the
+    event.
+    """
     with pytest.raises(Refused, match=r"Discard the event\.$") as caught:
         check_jump(0, stated, "Fulfilment 7")
     assert caught.value.reason == "VERSION_JUMP"

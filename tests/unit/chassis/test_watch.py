@@ -79,10 +79,13 @@ async def test_a_commit_here_wakes_its_watchers_at_once(records: Records, woken:
             await changed.wait()
 
 
-async def test_a_commit_of_another_replica_is_found_by_the_poll(records: Records, polling: Watches, eventually: Eventually) -> None:
+async def test_a_commit_of_another_replica_is_found_by_the_poll(
+    records: Records, polling: Watches, eventually: Eventually
+) -> None:
     """Without any wake a change is told, and where nothing changes nobody is woken."""
     async with polling.changes(A) as a, polling.changes(B) as b:
-        await eventually(lambda: a.is_set() and b.is_set())  # the first look tells everybody to look
+        # the first look tells everybody to look
+        await eventually(lambda: a.is_set() and b.is_set())
         a.clear()
         b.clear()
         await looked(records, eventually, 3)
@@ -94,7 +97,9 @@ async def test_a_commit_of_another_replica_is_found_by_the_poll(records: Records
         assert not b.is_set()
 
 
-async def test_one_query_serves_all_watchers(records: Records, woken: Watches, eventually: Eventually) -> None:
+async def test_one_query_serves_all_watchers(
+    records: Records, woken: Watches, eventually: Eventually
+) -> None:
     """Any number of watchers, of one record or of several, cost one look; each of them is woken."""
     async with woken.changes(A) as a1, woken.changes(A) as a2, woken.changes(B) as b:
         await eventually(lambda: a1.is_set() and a2.is_set() and b.is_set())
@@ -108,8 +113,12 @@ async def test_one_query_serves_all_watchers(records: Records, woken: Watches, e
         assert len(records.asked) == looks + 1
 
 
-async def test_nothing_is_asked_while_nobody_watches(records: Records, polling: Watches, eventually: Eventually) -> None:
-    """Commits go by without a query, before the first watch and after the last one, though each of them is heard."""
+async def test_nothing_is_asked_while_nobody_watches(
+    records: Records, polling: Watches, eventually: Eventually
+) -> None:
+    """Commits go by without a query, before the first watch and after the last one, though each
+    of them is heard.
+    """
 
     async def commits() -> None:
         for _ in range(10):
@@ -140,16 +149,24 @@ async def test_a_watcher_that_comes_while_a_look_is_under_way_misses_nothing(
             await eventually(second.is_set)
 
 
-async def test_a_change_before_the_watch_is_told_by_the_first_look(records: Records, woken: Watches, eventually: Eventually) -> None:
-    """A second watch of a record, and a watch after a pause, start afresh: what happened between cannot be missed."""
+async def test_a_change_before_the_watch_is_told_by_the_first_look(
+    records: Records, woken: Watches, eventually: Eventually
+) -> None:
+    """A second watch of a record, and a watch after a pause, start afresh: what happened between
+    cannot be missed.
+    """
     async with woken.changes(A) as changed:
         await eventually(changed.is_set)
     async with woken.changes(A) as changed:
         await eventually(changed.is_set)
 
 
-async def test_a_failed_look_is_made_up_for(records: Records, polling: Watches, eventually: Eventually) -> None:
-    """While the database is away nobody is told anything and the watches live; when it is back the change is told."""
+async def test_a_failed_look_is_made_up_for(
+    records: Records, polling: Watches, eventually: Eventually
+) -> None:
+    """While the database is away nobody is told anything and the watches live; when it is back
+    the change is told.
+    """
     async with polling.changes(A) as changed:
         await eventually(changed.is_set)
         changed.clear()
@@ -161,8 +178,12 @@ async def test_a_failed_look_is_made_up_for(records: Records, polling: Watches, 
         await eventually(changed.is_set)
 
 
-async def test_a_watch_that_ends_leaves_nothing_behind(records: Records, woken: Watches, eventually: Eventually) -> None:
-    """Neither its end, nor one while a look for it is under way, nor a record that is gone leaves a trace."""
+async def test_a_watch_that_ends_leaves_nothing_behind(
+    records: Records, woken: Watches, eventually: Eventually
+) -> None:
+    """Neither its end, nor one while a look for it is under way, nor a record that is gone
+    leaves a trace.
+    """
     records.gate.clear()
     async with woken.changes(A), woken.changes(C):
         await looked(records, eventually)
@@ -174,7 +195,9 @@ async def test_a_watch_that_ends_leaves_nothing_behind(records: Records, woken: 
 
 
 async def test_many_commits_do_not_make_many_queries(records: Records) -> None:
-    """However often it is woken, there is a pause between two looks; what came during the pause is told after it."""
+    """However often it is woken, there is a pause between two looks; what came during the pause
+    is told after it.
+    """
     async for watches in running(Watches(records, poll_s=NEVER_S, pause_s=0.2)):
         async with watches.changes(A) as changed:
             await changed.wait()

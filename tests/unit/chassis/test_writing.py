@@ -10,7 +10,9 @@ from chassis.writing import writing
 
 
 async def test_a_peer_is_not_asked_inside_a_write() -> None:
-    """The call is not made, and whoever wanted it learns why; before and after the write, and beside it, peers are asked as ever."""
+    """The call is not made, and whoever wanted it learns why; before and after the write, and
+    beside it, peers are asked as ever.
+    """
     method = AsyncMock(return_value="answer")
 
     async def inside() -> None:
@@ -31,7 +33,9 @@ async def test_a_peer_is_not_asked_inside_a_write() -> None:
 
 
 def test_a_write_that_failed_is_over() -> None:
-    """An error inside ends the write like any other end: the next one may begin, and inside that no other."""
+    """An error inside ends the write like any other end: the next one may begin, and inside that
+    no other.
+    """
     with pytest.raises(ValueError, match="broken"), writing():
         raise ValueError("broken")
     with writing(), pytest.raises(RuntimeError, match="no write inside a write"), writing():

@@ -1,4 +1,5 @@
-"""The rules of the contracts that no linter knows, over descriptors: each gives what breaks it, a sentence each.
+"""The rules of the contracts that no linter knows, over descriptors: each gives what breaks it, a
+sentence each.
 
 What is excepted stands in the tables, with its reason.
 """
@@ -20,7 +21,8 @@ from chassis.money import UNITS_MAX
 ROOT = Path(__file__).parents[3]
 READS = (*client.READS, "Watch")
 PAGE_SIZE_MAX = 1000
-# How many fields a request has at most, with those of its messages: its validation takes 20 ms of CPU at most with so many.
+# How many fields a request has at most, with those of its messages: its validation takes 20 ms of
+# CPU at most with so many.
 FIELDS_MAX = 10_000
 # Messages of Google's that consist of bounded numbers alone.
 NUMBERS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
@@ -63,7 +65,11 @@ WITHOUT_VERSION = {
 
 
 # Notes of messages that events embed.
-UNSET_IN_EVENTS = {"ordermesh.warehouse.v1.StockMovement.note": "tests/integration/warehouse/test_actors.py shows that it is unset"}
+UNSET_IN_EVENTS = {
+    "ordermesh.warehouse.v1.StockMovement.note": (
+        "tests/integration/warehouse/test_actors.py shows that it is unset"
+    )
+}
 # What each event has.
 EVENT_FIELDS = ("actor", "claimed_actor", "cause_id")
 
@@ -75,8 +81,16 @@ EVENT_FIELDS = ("actor", "claimed_actor", "cause_id")
 def files() -> tuple[FileDescriptor, ...]:
     """Every file of the generated contracts."""
     root = importlib.import_module("ordermesh").__path__
-    names = sorted({path.relative_to(folder).with_suffix("").parts for folder in root for path in Path(folder).rglob("*_pb2.py")})
-    return tuple(importlib.import_module(".".join(("ordermesh", *parts))).DESCRIPTOR for parts in names)
+    names = sorted(
+        {
+            path.relative_to(folder).with_suffix("").parts
+            for folder in root
+            for path in Path(folder).rglob("*_pb2.py")
+        }
+    )
+    return tuple(
+        importlib.import_module(".".join(("ordermesh", *parts))).DESCRIPTOR for parts in names
+    )
 
 
 def methods(file: FileDescriptor) -> Iterator[MethodDescriptor]:
@@ -95,7 +109,9 @@ def messages(file: FileDescriptor) -> Iterator[Descriptor]:
 
 def of_file(file: FileDescriptor) -> list[str]:
     """All that the file's descriptors break."""
-    found = [fault for message in messages(file) for fault in (*of_times(message), *of_event(message))]
+    found = [
+        fault for message in messages(file) for fault in (*of_times(message), *of_event(message))
+    ]
     for method in methods(file):
         found += [*of_method(method), *(of_bounds(method.input_type) or of_size(method))]
     return found
@@ -105,7 +121,9 @@ def of_file(file: FileDescriptor) -> list[str]:
 
 
 def of_method(method: MethodDescriptor) -> Iterator[str]:
-    """A read says that it is one. What changes something has a request_id and a version. A list comes in pages."""
+    """A read says that it is one. What changes something has a request_id and a version. A list
+    comes in pages.
+    """
     quiet = method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
     fields = method.input_type.fields_by_name
     if method.name.startswith(READS):
@@ -118,9 +136,13 @@ def of_method(method: MethodDescriptor) -> Iterator[str]:
             yield f"{method.name} changes something, and is not IDEMPOTENT"
         if method.name not in WITHOUT_REQUEST_ID and not {"reason", "note"} & set(fields):
             yield f"{method.name} changes something, and takes neither a reason nor a note"
-        if method.name not in WITHOUT_REQUEST_ID and not ("request_id" in fields and _rules(fields["request_id"]).string.uuid):
+        if method.name not in WITHOUT_REQUEST_ID and not (
+            "request_id" in fields and _rules(fields["request_id"]).string.uuid
+        ):
             yield f"{method.name} changes something, and has no request_id that is a UUID"
-        if method.name not in WITHOUT_VERSION and not ("expected_version" in fields and fields["expected_version"].has_presence):
+        if method.name not in WITHOUT_VERSION and not (
+            "expected_version" in fields and fields["expected_version"].has_presence
+        ):
             yield f"{method.name} changes something, and has no optional expected_version"
     if method.name.startswith("List"):
         yield from _of_pages(method)
@@ -129,22 +151,42 @@ def of_method(method: MethodDescriptor) -> Iterator[str]:
 def _of_pages(method: MethodDescriptor) -> Iterator[str]:
     fields = method.input_type.fields_by_name
     size = _rules(fields["page_size"]).int32 if "page_size" in fields else None
-    if size is None or not (size.HasField("gte") and size.gte == 0 and size.HasField("lte") and size.lte == PAGE_SIZE_MAX):
+    if size is None or not (
+        size.HasField("gte")
+        and size.gte == 0
+        and size.HasField("lte")
+        and size.lte == PAGE_SIZE_MAX
+    ):
         yield f"{method.name} has no page_size of 0 to {PAGE_SIZE_MAX}"
     if "page_token" not in fields or "next_page_token" not in method.output_type.fields_by_name:
         yield f"{method.name} has no page_token and next_page_token"
-    listed = [field.message_type for field in method.output_type.fields if field.is_repeated and field.message_type]
-    bounds = {field.name for message in (method.input_type, *_filters(method)) for field in message.fields}
-    if any("update_time" in item.fields_by_name for item in listed) and not {"update_time_from", "update_time_before"} <= bounds:
+    listed = [
+        field.message_type
+        for field in method.output_type.fields
+        if field.is_repeated and field.message_type
+    ]
+    bounds = {
+        field.name for message in (method.input_type, *_filters(method)) for field in message.fields
+    }
+    if (
+        any("update_time" in item.fields_by_name for item in listed)
+        and not {"update_time_from", "update_time_before"} <= bounds
+    ):
         yield f"{method.name} has no update_time_from and update_time_before"
 
 
 def _filters(method: MethodDescriptor) -> list[Descriptor]:
-    return [its for field in method.input_type.fields if field.name == "filter" and (its := field.message_type)]
+    return [
+        its
+        for field in method.input_type.fields
+        if field.name == "filter" and (its := field.message_type)
+    ]
 
 
 def of_size(method: MethodDescriptor) -> Iterator[str]:
-    """The largest request that keeps its bounds is one that the server takes, and can validate at once."""
+    """The largest request that keeps its bounds is one that the server takes, and can validate
+    at once.
+    """
     limits = limits_of(method.input_type)
     if limits.bytes_max >= REQUEST_BYTES_MAX:
         yield f"{method.name} has requests of {REQUEST_BYTES_MAX} bytes and more"
@@ -156,13 +198,17 @@ def of_size(method: MethodDescriptor) -> Iterator[str]:
 
 
 def of_event(message: Descriptor) -> Iterator[str]:
-    """An event says which service made the change, for whom, and because of what. No note of a person is in it, however deep."""
+    """An event says which service made the change, for whom, and because of what. No note of a
+    person is in it, however deep.
+    """
     if not message.GetOptions().Extensions[options_pb2.event].subject:
         return
     if missing := [name for name in EVENT_FIELDS if name not in message.fields_by_name]:
         yield f"{message.name} is an event without {', '.join(missing)}"
     yield from (
-        f"{field.full_name} is in an event" for field in _deep(message) if field.name == "note" and field.full_name not in UNSET_IN_EVENTS
+        f"{field.full_name} is in an event"
+        for field in _deep(message)
+        if field.name == "note" and field.full_name not in UNSET_IN_EVENTS
     )
 
 
@@ -183,7 +229,10 @@ def _deep(message: Descriptor) -> Iterator[FieldDescriptor]:
 def of_times(message: Descriptor) -> Iterator[str]:
     """A Timestamp is named as a time, and nothing else is."""
     for field in message.fields:
-        time = field.message_type is not None and field.message_type.full_name == "google.protobuf.Timestamp"
+        time = (
+            field.message_type is not None
+            and field.message_type.full_name == "google.protobuf.Timestamp"
+        )
         if time is not field.name.endswith(TIME_NAMES):
             yield f"{field.full_name}: Timestamps, and they alone, are named _time"
 
@@ -196,7 +245,12 @@ def of_bounds(request: Descriptor) -> list[str]:
             if not _is_bounded(field):
                 found.append(f"{field.full_name} is not bounded")
             inner = field.message_type
-            if inner is not None and inner.full_name.split(".")[0] not in ("google", "buf") and inner not in seen and not _is_map(field):
+            if (
+                inner is not None
+                and inner.full_name.split(".")[0] not in ("google", "buf")
+                and inner not in seen
+                and not _is_map(field)
+            ):
                 seen.add(inner)
                 waiting.append(inner)
     return found
@@ -206,14 +260,20 @@ def _is_bounded(field: FieldDescriptor) -> bool:
     rules = _rules(field)
     if field.message_type is not None and _is_map(field):
         key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
-        return rules.map.HasField("max_pairs") and _one(key, rules.map.keys) and _one(value, rules.map.values)
+        return (
+            rules.map.HasField("max_pairs")
+            and _one(key, rules.map.keys)
+            and _one(value, rules.map.values)
+        )
     if field.is_repeated:
         return rules.repeated.HasField("max_items") and _one(field, rules.repeated.items)
     return _one(field, rules)
 
 
 def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
-    """Whether one value of the field is bounded by the rules; a message of ours is, if its own fields are."""
+    """Whether one value of the field is bounded by the rules; a message of ours is, if its own
+    fields are.
+    """
     if field.message_type is not None:
         name = field.message_type.full_name
         money = name == "google.type.Money" and any(_bounds_money(rule) for rule in rules.cel)
@@ -221,14 +281,24 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return rules.bytes.HasField("max_len")
-        return rules.string.HasField("max_len") or rules.string.HasField("max_bytes") or rules.string.uuid
+        return (
+            rules.string.HasField("max_len")
+            or rules.string.HasField("max_bytes")
+            or rules.string.uuid
+        )
     return field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or rules.WhichOneof("type") is not None
 
 
 def _bounds_money(rule: validate_pb2.Rule) -> bool:
     """Whether the rule is the one of every amount, and its message names both bounds."""
-    bounds = "currency_code.matches('^[A-Z]{3}$')", f"this.units < {UNITS_MAX} ||", "this.units >= 0"
-    return all(bound in rule.expression for bound in bounds) and {"0", str(UNITS_MAX)} <= set(rule.message.split())
+    bounds = (
+        "currency_code.matches('^[A-Z]{3}$')",
+        f"this.units < {UNITS_MAX} ||",
+        "this.units >= 0",
+    )
+    return all(bound in rule.expression for bound in bounds) and {"0", str(UNITS_MAX)} <= set(
+        rule.message.split()
+    )
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -1,4 +1,6 @@
-"""What the published contracts promise of themselves: request ids, versions, pages, times, bounds, and the reasons that they name."""
+"""What the published contracts promise of themselves: request ids, versions, pages, times,
+bounds, and the reasons that they name.
+"""
 
 import ast
 import importlib
@@ -21,7 +23,8 @@ from tests.unit.contracts import rules
 
 BROKEN = Path(__file__).with_name("broken.proto")
 HOUSES = ("chassis", "order_svc", "warehouse_svc", "fulfillment_svc", "shipping_svc", "payment_svc")
-REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()) - {"UNSPECIFIED"}  # noqa: SIM118
+ALL_REASONS = (name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys())  # noqa: SIM118
+REASONS = frozenset(ALL_REASONS) - {"UNSPECIFIED"}
 CODES = frozenset(code.name for code in StatusCode)
 COMMENTED = re.compile(r"(?P<comment>(?:^ *//.*\n)+)^ *(?:service|rpc) (?P<name>\w+)", re.MULTILINE)
 IN_CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}[A-Z]\b")
@@ -32,43 +35,74 @@ SERVICES = sorted((rules.ROOT / "proto").rglob("*_service.proto"))
 
 
 def of_comments(text: str) -> Iterator[str]:
-    """What the comments of a file's services and methods break: each method says why it fails, by reasons that there are."""
+    """What the comments of a file's services and methods break: each method says why it fails,
+    by reasons that there are.
+    """
     for found in COMMENTED.finditer(text):
         comment, name = " ".join(found["comment"].replace("//", " ").split()), found["name"]
         if "rpc" in found[0].splitlines()[-1] and "Reasons: " not in comment:
             yield f"{name} does not say why it may fail"
-        yield from (f"{name} names {word}, which is no reason" for word in IN_CAPITALS.findall(comment) if word not in REASONS | CODES)
+        yield from (
+            f"{name} names {word}, which is no reason"
+            for word in IN_CAPITALS.findall(comment)
+            if word not in REASONS | CODES
+        )
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.stem)
 def test_every_method_says_why_it_may_fail(path: Path) -> None:
-    """Each method's comment has its `Reasons:`, and whatever it or its service names is an ErrorReason, or a status code."""
+    """Each method's comment has its `Reasons:`, and whatever it or its service names is an
+    ErrorReason, or a status code.
+    """
     assert list(of_comments(path.read_text())) == []
 
 
 def test_every_method_is_read() -> None:
-    """The test above reads a comment for each method and each service that is published: it would also pass on nothing."""
+    """The test above reads a comment for each method and each service that is published: it
+    would also pass on nothing.
+    """
     read = [found["name"] for path in SERVICES for found in COMMENTED.finditer(path.read_text())]
     services = [service for file in rules.files() for service in file.services_by_name.values()]
-    assert sorted(read) == sorted([s.name for s in services] + [m.name for s in services for m in s.methods])
+    assert sorted(read) == sorted(
+        [s.name for s in services] + [m.name for s in services for m in s.methods]
+    )
 
 
 def raised(source: str) -> set[str]:
-    """The reasons that the code writes out; what comments and docstrings tell of them does not count."""
-    texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    """The reasons that the code writes out; what comments and docstrings tell of them does not
+    count.
+    """
+    texts = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     return texts & REASONS
 
 
 def test_every_reason_is_given_by_somebody() -> None:
-    """A client need not be ready for what nobody answers: each value of ErrorReason stands in the code of a service or the chassis."""
-    given = {reason for house in HOUSES for path in (rules.ROOT / house).rglob("*.py") for reason in raised(path.read_text())}
+    """A client need not be ready for what nobody answers: each value of ErrorReason stands in
+    the code of a service or the chassis.
+    """
+    given = {
+        reason
+        for house in HOUSES
+        for path in (rules.ROOT / house).rglob("*.py")
+        for reason in raised(path.read_text())
+    }
     assert given == REASONS
-    assert raised('"""ORDER_NOT_FOUND, and no more."""\nraise Refused("ORDER_CLOSED")') == {"ORDER_CLOSED"}
+    assert raised('"""ORDER_NOT_FOUND, and no more."""\nraise Refused("ORDER_CLOSED")') == {
+        "ORDER_CLOSED"
+    }
 
 
 # --- the catalogue of reasons
 
-CLASSES = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Failure)}
+CLASSES = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, Failure)
+}
 CATALOGUE = {
     value.name.removeprefix("ERROR_REASON_"): value.GetOptions().Extensions[options_pb2.reason]
     for value in ErrorReason.DESCRIPTOR.values
@@ -81,13 +115,20 @@ OF_EVENTS = {"EVENT_ID_REUSED", "EVENT_UNREADABLE"}
 
 
 def beyond_the_catalogue(source: str) -> Iterator[str]:
-    """Failures that the code raises with another status code, or with metadata, that the catalogue does not have."""
+    """Failures that the code raises with another status code, or with metadata, that the
+    catalogue does not have.
+    """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         reason = {"illegal": "ILLEGAL_TRANSITION", "Stale": "VERSION_MISMATCH"}.get(name)
-        if reason is None and name in CLASSES and node.args and isinstance(node.args[0], ast.Constant):
+        if (
+            reason is None
+            and name in CLASSES
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
             reason = str(node.args[0].value)
         if reason not in CATALOGUE:
             continue
@@ -95,11 +136,16 @@ def beyond_the_catalogue(source: str) -> Iterator[str]:
         if reason not in OF_EVENTS and code != described.code:
             yield f"{reason} comes with {code}, and its option says {described.code}"
         keys = {keyword.arg for keyword in node.keywords if keyword.arg} - NOT_METADATA
-        yield from (f"{reason} has metadata {key}, which its option does not name" for key in keys - set(described.metadata))
+        yield from (
+            f"{reason} has metadata {key}, which its option does not name"
+            for key in keys - set(described.metadata)
+        )
 
 
 def test_every_reason_has_example_and_next_step() -> None:
-    """Each value of ErrorReason says a status code that there is, an example and what the caller does next."""
+    """Each value of ErrorReason says a status code that there is, an example and what the caller
+    does next.
+    """
     for reason, described in CATALOGUE.items():
         assert described.code in CODES or reason in OF_EVENTS, reason
         assert described.example, f"{reason} has no example"
@@ -107,7 +153,9 @@ def test_every_reason_has_example_and_next_step() -> None:
 
 
 def test_code_raises_what_the_catalogue_says() -> None:
-    """Where code raises a reason, its status code and its metadata are those of the reason's option."""
+    """Where code raises a reason, its status code and its metadata are those of the reason's
+    option.
+    """
     found = [
         f"{path.relative_to(rules.ROOT)}: {fault}"
         for house in HOUSES
@@ -124,10 +172,14 @@ def test_code_raises_what_the_catalogue_says() -> None:
 
 def test_catalogue_names_only_metadata_that_code_gives() -> None:
     """Each key that an option names is given somewhere, as an argument or in a mapping."""
-    code = "".join(path.read_text() for house in HOUSES for path in (rules.ROOT / house).rglob("*.py"))
+    code = "".join(
+        path.read_text() for house in HOUSES for path in (rules.ROOT / house).rglob("*.py")
+    )
     named = {key for described in CATALOGUE.values() for key in described.metadata}
     numbered = {key for key in named if key.endswith("_1")}  # of a series: sku_1, sku_2 ...
-    assert [key for key in sorted(named - numbered) if not re.search(rf"\b{key}=|\"{key}\"", code)] == []
+    assert [
+        key for key in sorted(named - numbered) if not re.search(rf"\b{key}=|\"{key}\"", code)
+    ] == []
     assert [key for key in sorted(numbered) if f'"{key[:-1]}{{' not in code] == []
 
 
@@ -166,8 +218,9 @@ broken.v1.Inner.deep is not bounded
 
 @pytest.mark.parametrize("file", rules.files(), ids=lambda file: Path(file.name).stem)
 def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
-    """Changes have a request_id, a reason or note, and state a version; lists come in pages and filter by update_time; events say who
-    and why; times are named so; every field of a request is bounded.
+    """Changes have a request_id, a reason or note, and state a version; lists come in pages and
+    filter by update_time; events say who and why; times are named so; every field of a request
+    is bounded.
     """
     assert rules.of_file(file) == []
 
@@ -179,12 +232,19 @@ def test_the_contracts_are_found() -> None:
 
 def test_every_exception_is_needed() -> None:
     """Each method that a table excepts is published, and has not got what it is excepted from."""
-    changing = {m.name: m.input_type.fields_by_name for file in rules.files() for m in rules.methods(file)}
+    changing = {
+        m.name: m.input_type.fields_by_name for file in rules.files() for m in rules.methods(file)
+    }
     assert [name for name in rules.WITHOUT_REQUEST_ID if "request_id" in changing[name]] == []
     assert [name for name in rules.WITHOUT_VERSION if "expected_version" in changing[name]] == []
     decision = (rules.ROOT / "docs/decisions/0024-who-states-a-version.md").read_text()
     assert [name for name in rules.WITHOUT_VERSION if name not in decision] == []
-    fields = {field.full_name for file in rules.files() for message in rules.messages(file) for field in message.fields}
+    fields = {
+        field.full_name
+        for file in rules.files()
+        for message in rules.messages(file)
+        for field in message.fields
+    }
     assert set(rules.UNSET_IN_EVENTS) <= fields
 
 
@@ -198,7 +258,9 @@ def _broken(folder: Path) -> FileDescriptor:
         Path(grpc_tools.__file__).parent / "_proto",
         google_type,
     ]
-    told = protoc.main(["protoc", *(f"-I{path}" for path in protos), f"--python_out={folder}", str(BROKEN)])
+    told = protoc.main(
+        ["protoc", *(f"-I{path}" for path in protos), f"--python_out={folder}", str(BROKEN)]
+    )
     assert told == 0, "broken.proto does not compile"
     found: FileDescriptor = importlib.import_module("broken_pb2").DESCRIPTOR
     return found

@@ -1,4 +1,6 @@
-"""The largest event of each type, computed from the bounds of the contracts, against what the broker takes."""
+"""The largest event of each type, computed from the bounds of the contracts, against what the
+broker takes.
+"""
 
 import re
 from collections.abc import Iterator
@@ -85,7 +87,9 @@ def rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
 
 
 def width(field: FieldDescriptor) -> int:
-    """How many bytes a text may have: by its own rule, by that of the request's field of its name, or by BYTES."""
+    """How many bytes a text may have: by its own rule, by that of the request's field of its
+    name, or by BYTES.
+    """
     named = [other for name, other in ASKED.items() if name.endswith(f".{field.name}")]
     widths = [found for other in (field, *named) if (found := _width(rules(other).string))]
     return max(widths) if widths else BYTES[field.name]
@@ -147,7 +151,9 @@ def _highest(field: FieldDescriptor) -> Any:
 
 @pytest.mark.parametrize("event", list(events()), ids=lambda event: event.name)
 def test_largest_event_of_each_type_can_be_published(event: Descriptor) -> None:
-    """With every line, allocation, parcel and name at its bound, an event stays below what the outbox takes, and so the broker."""
+    """With every line, allocation, parcel and name at its bound, an event stays below what the
+    outbox takes, and so the broker.
+    """
     assert largest(event).ByteSize() <= EVENT_BYTES_MAX
 
 

@@ -1,6 +1,7 @@
 """The contracts in other languages: code for Go and Java is generated without options and compiles.
 
-The compilers are Debian's; `.ci/run` installs them. Where one is missing, the test says what it did not check.
+The compilers are Debian's; `.ci/run` installs them. Where one is missing, the test says what it did
+not check.
 """
 
 import os
@@ -13,7 +14,10 @@ import pytest
 
 from tests.unit.contracts import rules
 
-SOURCES = [rules.ROOT / "proto", *(rules.ROOT / "third_party" / name for name in ("googleapis", "protovalidate"))]
+SOURCES = [
+    rules.ROOT / "proto",
+    *(rules.ROOT / "third_party" / name for name in ("googleapis", "protovalidate")),
+]
 JAVA_RUNTIME = Path("/usr/share/java/protobuf.jar")
 GO_RUNTIME = Path("/usr/share/gocode")
 PACKAGES = {
@@ -30,7 +34,10 @@ def need(*tools: str) -> None:
     """Skips the test where a tool is missing, and names the Debian package that has it."""
     missing = [PACKAGES[tool] for tool in tools if not (shutil.which(tool) or Path(tool).exists())]
     if missing:
-        pytest.skip(f"NOT CHECKED: that the generated code compiles. Install {', '.join(missing)} (Debian packages)")
+        pytest.skip(
+            f"NOT CHECKED: that the generated code compiles. Install {', '.join(missing)} (Debian"
+            " packages)"
+        )
 
 
 def run(*command: str | Path, folder: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -48,13 +55,27 @@ def run(*command: str | Path, folder: Path, environment: Mapping[str, str] | Non
 
 
 def generate(option: str, folder: Path) -> None:
-    """Generates all contracts, and the third-party ones that they import, with protoc's one option."""
-    protos = [str(path.relative_to(source)) for source in SOURCES for path in sorted(source.rglob("*.proto"))]
-    run("protoc", *(f"-I{source}" for source in SOURCES), f"{option}={folder}", *protos, folder=folder)
+    """Generates all contracts, and the third-party ones that they import, with protoc's one
+    option.
+    """
+    protos = [
+        str(path.relative_to(source))
+        for source in SOURCES
+        for path in sorted(source.rglob("*.proto"))
+    ]
+    run(
+        "protoc",
+        *(f"-I{source}" for source in SOURCES),
+        f"{option}={folder}",
+        *protos,
+        folder=folder,
+    )
 
 
 def test_go_without_mappings_compiles(tmp_path: Path) -> None:
-    """`protoc --go_out` needs no M-option: each contract names its Go package, and all of them compile."""
+    """`protoc --go_out` needs no M-option: each contract names its Go package, and all of them
+    compile.
+    """
     gocode = GO_RUNTIME / "src/google.golang.org/protobuf"
     need("protoc", "protoc-gen-go", "go", str(gocode))
     (tmp_path / "src").mkdir()
@@ -69,7 +90,9 @@ def test_go_without_mappings_compiles(tmp_path: Path) -> None:
 
 
 def test_java_compiles(tmp_path: Path) -> None:
-    """`protoc --java_out`: one class a file, in the package that the contract names, and all compile."""
+    """`protoc --java_out`: one class a file, in the package that the contract names, and all
+    compile.
+    """
     need("protoc", "javac", str(JAVA_RUNTIME))
     sources, classes = tmp_path / "java", tmp_path / "classes"
     sources.mkdir()

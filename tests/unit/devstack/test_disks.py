@@ -1,4 +1,6 @@
-"""Every disk that the stack writes to is looked at: root's PostgreSQL may have its data on another one than the logs."""
+"""Every disk that the stack writes to is looked at: root's PostgreSQL may have its data on
+another one than the logs.
+"""
 
 import shutil
 from pathlib import Path
@@ -13,7 +15,9 @@ from tests.support import reachable_folder
 
 @pytest.mark.parametrize("full", ["home", "elsewhere"])
 async def test_each_disk_is_looked_at(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever is full ends the watch, and keeps the stack from starting; the message names it, and nothing was begun."""
+    """Whichever is full ends the watch, and keeps the stack from starting; the message names it,
+    and nothing was begun.
+    """
     with reachable_folder("ordermesh-disks-") as folder:
         for name in ("home", "elsewhere"):
             (folder / name).mkdir()
@@ -21,7 +25,9 @@ async def test_each_disk_is_looked_at(full: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(
             shutil,
             "disk_usage",
-            lambda path: SimpleNamespace(free=0) if Path(path).is_relative_to(folder / full) else usage(path),
+            lambda path: (
+                SimpleNamespace(free=0) if Path(path).is_relative_to(folder / full) else usage(path)
+            ),
         )
         made = Stack(folder / "home")
         assert made.postgres is not None

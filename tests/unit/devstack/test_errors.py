@@ -12,7 +12,13 @@ from devstack.errors import DevstackError, PortTaken, advice, failure, refused
     [
         ('FATAL: could not extend file "base/5/1": No space left on device', "disk is full"),
         ("[ERR] JetStream failed: write /js: no space left on device", "disk is full"),
-        ('FATAL: could not resize shared memory segment "/PostgreSQL.1" to 16 bytes: No space left on device', "/dev/shm"),
+        (
+            (
+                'FATAL: could not resize shared memory segment "/PostgreSQL.1" to 16 bytes: No'
+                " space left on device"
+            ),
+            "/dev/shm",
+        ),
         ("could not write block: Disk quota exceeded", "quota"),
         ("mkdir: Read-only file system", "read-only"),
         ("could not map anonymous shared memory: Cannot allocate memory", "too little free memory"),
@@ -23,7 +29,9 @@ from devstack.errors import DevstackError, PortTaken, advice, failure, refused
     ],
 )
 def test_a_known_cause_comes_with_advice(output: str, says: str) -> None:
-    """Each cause that a user can remove is told in words of what to do; an unknown one gets no guess."""
+    """Each cause that a user can remove is told in words of what to do; an unknown one gets no
+    guess.
+    """
     assert says in advice(output)
     assert bool(says) == bool(advice(output))
 
@@ -40,12 +48,20 @@ def test_a_taken_port_is_told_from_other_failures() -> None:
     """Only an address in use may be answered with another port, whichever server complains."""
     assert isinstance(failure("PostgreSQL", "could not bind: Address already in use"), PortTaken)
     assert isinstance(failure("NATS", "listen tcp: bind: address already in use"), PortTaken)
-    assert isinstance(refused("lock", OSError(errno.EADDRINUSE, "Address already in use")), PortTaken)
+    assert isinstance(
+        refused("lock", OSError(errno.EADDRINUSE, "Address already in use")), PortTaken
+    )
     assert not isinstance(failure("PostgreSQL", "FATAL: out of ideas"), PortTaken)
 
 
 def test_a_refusal_of_the_system_keeps_its_reason() -> None:
-    """An error of the operating system is told with advice where there is some, and with its own words elsewhere."""
-    assert "The disk is full" in str(refused("Could not write.", OSError(errno.ENOSPC, "No space left on device")))
-    assert "File name too long" in str(refused("Could not write.", OSError(errno.ENAMETOOLONG, "File name too long")))
+    """An error of the operating system is told with advice where there is some, and with its own
+    words elsewhere.
+    """
+    assert "The disk is full" in str(
+        refused("Could not write.", OSError(errno.ENOSPC, "No space left on device"))
+    )
+    assert "File name too long" in str(
+        refused("Could not write.", OSError(errno.ENAMETOOLONG, "File name too long"))
+    )
     assert isinstance(refused("x", OSError(errno.EIO, "bad")), DevstackError)

@@ -37,13 +37,23 @@ class Refused:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "The stack could not run. The disk is full: free some space, and start again"),
-        (OSError(errno.EIO, "Input/output error"), "The stack could not run. ([Errno 5] Input/output error)"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "The stack could not run. The disk is full: free some space, and start again",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            "The stack could not run. ([Errno 5] Input/output error)",
+        ),
         (DevstackError("The order service was killed."), "The order service was killed."),
     ],
 )
 def test_what_fails_later_is_one_message(
-    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Whoever watches the terminal gets what happened in a line, exit code 1, and no traceback."""
     monkeypatch.setattr(command, "Stack", Refused)

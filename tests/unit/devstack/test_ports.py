@@ -19,23 +19,38 @@ def test_free_ports_are_free_different_and_safe_from_outgoing_connections() -> N
 
 
 def test_a_port_that_was_let_go_is_not_chosen_again_soon() -> None:
-    """Whoever stops a server finds its port free when he starts it again: nobody here, and none of the processes that started together."""
+    """Whoever stops a server finds its port free when he starts it again: nobody here, and none
+    of the processes that started together.
+    """
     chosen = [port for _ in range(100) for port in free_ports(1)]
     assert len(set(chosen)) == len(chosen)
     program = "from devstack.ports import free_ports; print(*free_ports(100))"
-    together = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    together = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
     theirs = [int(port) for process in together for port in process.communicate()[0].split()]
     assert len(set(theirs)) == len(theirs) == 400
 
 
 def test_what_another_process_has_chosen_is_not_chosen() -> None:
-    """Wherever two begin to look: what one has, and does not use just now, the other is not given while the first lives."""
-    look = "ports._walk = itertools.cycle(range(31000, 31200)); print(*ports.free_ports(50), flush=True)"
+    """Wherever two begin to look: what one has, and does not use just now, the other is not
+    given while the first lives.
+    """
+    look = (
+        "ports._walk = itertools.cycle(range(31000, 31200)); print(*ports.free_ports(50),"
+        " flush=True)"
+    )
     program = f"import itertools, sys; from devstack import ports; {look}; sys.stdin.read()"
     chosen: list[str] = []
     with ExitStack() as living:
         for _ in range(2):
-            process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             living.enter_context(process)
             assert process.stdout
             chosen += process.stdout.readline().split()
@@ -51,7 +66,9 @@ def test_a_listener_is_seen() -> None:
 
 
 def test_a_lost_race_is_run_again() -> None:
-    """Where the port is gone when it is to be used, another one is tried, and in the end given up."""
+    """Where the port is gone when it is to be used, another one is tried, and in the end given
+    up.
+    """
     tried: list[int] = []
 
     def start(port: int) -> None:

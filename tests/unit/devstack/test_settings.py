@@ -11,41 +11,84 @@ from devstack.errors import DevstackError, PortTaken
 def test_the_defaults_are_those_of_the_architecture() -> None:
     """With an empty environment everything listens where the documents say."""
     read = settings.read({})
-    assert read.ports.services == {"order": 15051, "warehouse": 15052, "fulfillment": 15053, "shipping": 15054, "payment": 15055}
-    assert read.ports.metrics == {"order": 15061, "warehouse": 15062, "fulfillment": 15063, "shipping": 15064, "payment": 15065}
+    assert read.ports.services == {
+        "order": 15051,
+        "warehouse": 15052,
+        "fulfillment": 15053,
+        "shipping": 15054,
+        "payment": 15055,
+    }
+    assert read.ports.metrics == {
+        "order": 15061,
+        "warehouse": 15062,
+        "fulfillment": 15063,
+        "shipping": 15064,
+        "payment": 15065,
+    }
     assert (read.ports.postgres, read.ports.nats) == (15432, 14222)
     assert (read.database_url, read.nats_url) == (None, None)
 
 
 def test_all_faults_are_told_at_once() -> None:
-    """Nobody has to start three times to find three faults: no number, out of range, and the same port twice."""
+    """Nobody has to start three times to find three faults: no number, out of range, and the
+    same port twice.
+    """
     with pytest.raises(DevstackError) as caught:
-        settings.read({"ORDER_PORT": "tcp://10.0.0.1:80", "NATS_PORT": "70000", "PAYMENT_PORT": "15052"})
-    for part in ("ORDER_PORT=tcp://10.0.0.1:80 is no port", "NATS_PORT=70000", "WAREHOUSE_PORT and PAYMENT_PORT are the same port, 15052"):
+        settings.read(
+            {"ORDER_PORT": "tcp://10.0.0.1:80", "NATS_PORT": "70000", "PAYMENT_PORT": "15052"}
+        )
+    for part in (
+        "ORDER_PORT=tcp://10.0.0.1:80 is no port",
+        "NATS_PORT=70000",
+        "WAREHOUSE_PORT and PAYMENT_PORT are the same port, 15052",
+    ):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["localhost:14333", "127.0.0.1", "nats://", "nats://host:many", "http://host:4222", "nats://a:1,b:2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:14333",
+        "127.0.0.1",
+        "nats://",
+        "nats://host:many",
+        "http://host:4222",
+        "nats://a:1,b:2",
+    ],
+)
 def test_a_nats_url_that_is_none_is_told(url: str) -> None:
-    """A server that was written without a scheme is not looked for at some other address; what may be a password is not shown."""
+    """A server that was written without a scheme is not looked for at some other address; what
+    may be a password is not shown.
+    """
     with pytest.raises(DevstackError, match="NATS_URL is no URL: write it like nats://") as caught:
         settings.read({"NATS_URL": url, "ORDER_PORT": "none"})
     assert "ORDER_PORT=none is no port" in str(caught.value)
     assert url not in str(caught.value).replace("nats://user", "")
 
 
-@pytest.mark.parametrize("url", ["nats://localhost:14333", "nats://me:secret@host", "tls://a:1, nats://[::1]:2"])
+@pytest.mark.parametrize(
+    "url", ["nats://localhost:14333", "nats://me:secret@host", "tls://a:1, nats://[::1]:2"]
+)
 def test_a_nats_url_is_taken_as_it_is(url: str) -> None:
     """One server or several, with or without a port."""
     assert settings.read({"NATS_URL": url}).nats_url == url
 
 
-def test_a_taken_port_is_told_with_the_variable_that_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every port that is in use is named, each with its variable; one that our own servers do not use is not looked at."""
+def test_a_taken_port_is_told_with_the_variable_that_changes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every port that is in use is named, each with its variable; one that our own servers do
+    not use is not looked at.
+    """
     monkeypatch.setattr(settings, "ENDING_S", 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
         taken = [str(server.getsockname()[1]) for server in (first, second)]
-        chosen = settings.read({"ORDER_METRICS_PORT": taken[0], "NATS_PORT": taken[1], "NATS_URL": "nats://elsewhere"})
+        chosen = settings.read(
+            {"ORDER_METRICS_PORT": taken[0], "NATS_PORT": taken[1], "NATS_URL": "nats://elsewhere"}
+        )
         with pytest.raises(PortTaken) as caught:
             settings.need_ports(chosen)
     assert f"{taken[0]}    another one: ORDER_METRICS_PORT=" in str(caught.value)

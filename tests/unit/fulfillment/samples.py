@@ -75,9 +75,12 @@ def of_order(kind: type[N], **fields: Any) -> Envelope[N]:
 
 
 def picklists(
-    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES, rule: InspectionRule | None = None
+    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
+    rule: InspectionRule | None = None,
 ) -> tuple[Picklist, ...]:
-    """What warehouses are to do: those of `places`, or DOVER. Each warehouse has an id of its own."""
+    """What warehouses are to do: those of `places`, or DOVER. Each warehouse has an id of its
+    own.
+    """
     if isinstance(places, tuple):
         places = {WORK.warehouse_id: places}
     return tuple(Picklist(id_at(at), at, lines, rule) for at, lines in places.items())
@@ -89,7 +92,10 @@ def id_at(warehouse_id: str) -> UUID:
 
 
 def plan(
-    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES, *, committed: bool = True, rule: InspectionRule | None = None
+    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
+    *,
+    committed: bool = True,
+    rule: InspectionRule | None = None,
 ) -> Envelope[Plan]:
     """The order is confirmed."""
     return of_order(Plan, picklists=picklists(places, rule), stock_committed=committed)
@@ -112,7 +118,11 @@ def cut(
     lines: tuple[Line, ...] = LINES,
 ) -> Envelope[Cut]:
     """Of the lines, these units stay."""
-    staying = (Allocation(at, line.line_number, quantity) for line, quantity in zip(lines, units, strict=True) if quantity)
+    staying = (
+        Allocation(at, line.line_number, quantity)
+        for line, quantity in zip(lines, units, strict=True)
+        if quantity
+    )
     return of_order(Cut, kept=Kept(1, version, tuple(staying)), version=version)
 
 
@@ -121,7 +131,9 @@ def job(*fulfillments: Fulfillment, **fields: Any) -> Job:
     return Job(WORK.order_id, fulfillments=fulfillments, **fields)
 
 
-def standing(status: Status, lines: tuple[Line, ...] = LINES, *, rule: InspectionRule | None = None) -> Fulfillment:
+def standing(
+    status: Status, lines: tuple[Line, ...] = LINES, *, rule: InspectionRule | None = None
+) -> Fulfillment:
     """A fulfilment in this status, with the counts, packages and shipment that belong to it."""
     rank = FORWARD.index(status) if status in FORWARD else 0
     if rank >= FORWARD.index(Status.PICKED):
@@ -148,7 +160,14 @@ def standing(status: Status, lines: tuple[Line, ...] = LINES, *, rule: Inspectio
 
 def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
     """One package with everything in it."""
-    return Package(number, 1200, 300, 200, 100, tuple(PackedItem(line.line_number, line.quantity) for line in lines))
+    return Package(
+        number,
+        1200,
+        300,
+        200,
+        100,
+        tuple(PackedItem(line.line_number, line.quantity) for line in lines),
+    )
 
 
 def scan_all(lines: tuple[Line, ...]) -> Envelope[ScanItems]:

@@ -1,4 +1,6 @@
-"""The fulfilment service's settings: what is inspected is told by the environment, and what is told wrongly is named."""
+"""The fulfilment service's settings: what is inspected is told by the environment, and what is
+told wrongly is named.
+"""
 
 import pytest
 
@@ -16,7 +18,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_by_default_nothing_is_inspected() -> None:
     """Without settings there is no rule, and the addresses are the local stack's."""
     config = load(Config)
-    assert (config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate) == ({}, frozenset(), 0.0)
+    assert (config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate) == (
+        {},
+        frozenset(),
+        0.0,
+    )
     assert (config.listen_address, config.warehouse_address, config.shipping_address) == (
         "127.0.0.1:15053",
         "127.0.0.1:15052",
@@ -31,7 +37,10 @@ def test_rules_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("INSPECT_SAMPLE_RATE", "0.05")
     config = load(Config)
     assert config.inspect_order_values == {"GBP": 1000_50, "JPY": 150_000}
-    assert (config.inspect_skus, config.inspect_sample_rate) == (frozenset({"Lamp, blue", "mug", "Caf\u00e9"}), 0.05)
+    assert (config.inspect_skus, config.inspect_sample_rate) == (
+        frozenset({"Lamp, blue", "mug", "Caf\u00e9"}),
+        0.05,
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,9 @@ def test_rules_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         ("INSPECT_SAMPLE_RATE", "1.5"),
     ],
 )
-def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str) -> None:
+def test_what_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
     """The service does not start, and says in a sentence which variable is not right."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit):

@@ -1,4 +1,6 @@
-"""What a fulfilment becomes, by tables: every verb from every status, and each rule of picking, packing and inspection."""
+"""What a fulfilment becomes, by tables: every verb from every status, and each rule of picking,
+packing and inspection.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,7 +46,8 @@ from tests.unit.fulfillment.samples import decide_one as decided
 
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
-# Each verb, and from where it leads where. From every other status it is refused (a request) or waits or is skipped (an event).
+# Each verb, and from where it leads where. From every other status it is refused (a request) or
+# waits or is skipped (an event).
 VERBS: dict[str, tuple[Callable[[], Envelope[Any]], dict[Status, Status]]] = {
     "start picking": (lambda: envelope(StartPicking), {Status.PLANNING: Status.PICKING}),
     "scan": (
@@ -75,14 +78,22 @@ def refused(fulfillment: Fulfillment | None, what: Envelope[Any]) -> Failure:
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_from_every_status(verb: str, status: Status) -> None:
-    """A request moves along its one edge, and is refused everywhere else with the status and what is allowed."""
+    """A request moves along its one edge, and is refused everywhere else with the status and
+    what is allowed.
+    """
     make, edges = VERBS[verb]
-    fulfillment = standing(status, FULL if verb == "complete picking" else LINES, rule=InspectionRule.SKU)
+    fulfillment = standing(
+        status, FULL if verb == "complete picking" else LINES, rule=InspectionRule.SKU
+    )
     if status in edges:
         assert decided(fulfillment, make(), NOW).record.status is edges[status]
     else:
         failure = refused(fulfillment, make())
-        assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ILLEGAL_TRANSITION", status)
+        assert (type(failure), failure.reason, failure.metadata["status"]) == (
+            Refused,
+            "ILLEGAL_TRANSITION",
+            status,
+        )
         assert "allowed" in failure.metadata
 
 
@@ -96,7 +107,11 @@ def test_the_refusal_names_what_is_allowed() -> None:
 def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
     """Without a fulfilment every request is NOT_FOUND."""
     failure = refused(None, VERBS[verb][0]())
-    assert (type(failure), failure.reason, failure.metadata) == (NotFound, "FULFILLMENT_NOT_FOUND", {"fulfillment_id": str(ID)})
+    assert (type(failure), failure.reason, failure.metadata) == (
+        NotFound,
+        "FULFILLMENT_NOT_FOUND",
+        {"fulfillment_id": str(ID)},
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +129,11 @@ def test_news_of_what_is_not_there_waits(event: Envelope[Any]) -> None:
 def test_a_stale_version_is_refused_before_all_else() -> None:
     """expected_version is compared first; the right one passes."""
     failure = refused(standing(Status.PLANNING), envelope(StartPicking, expected_version=1))
-    assert (type(failure), failure.reason, failure.metadata) == (Stale, "VERSION_MISMATCH", {"expected": "1", "actual": "2"})
+    assert (type(failure), failure.reason, failure.metadata) == (
+        Stale,
+        "VERSION_MISMATCH",
+        {"expected": "1", "actual": "2"},
+    )
     asked = envelope(StartPicking, expected_version=2)
     assert decided(standing(Status.PLANNING), asked, NOW).record.version == 3
 
@@ -129,8 +148,12 @@ def test_a_stale_version_is_refused_before_all_else() -> None:
         ([("mug", 5), ("Lamp, blue", 1)], (2, 1, 3)),
     ],
 )
-def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picked: tuple[int, ...]) -> None:
-    """An SKU on several lines fills them from the lowest number on; every scan of a request counts."""
+def test_the_lowest_open_line_takes_the_scan(
+    scans: list[tuple[str, int]], picked: tuple[int, ...]
+) -> None:
+    """An SKU on several lines fills them from the lowest number on; every scan of a request
+    counts.
+    """
     decision = decided(
         standing(Status.PICKING),
         envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans)),
@@ -145,7 +168,9 @@ def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picke
 
 @pytest.mark.parametrize(("version", "published"), [(4998, 0), (4999, 1), (5000, 0), (9999, 1)])
 def test_many_scans_are_published_now_and_then(version: int, published: int) -> None:
-    """Consumers refuse a version 10,000 above the last that they know, so each 5,000th is published."""
+    """Consumers refuse a version 10,000 above the last that they know, so each 5,000th is
+    published.
+    """
     here = replace(standing(Status.PICKING), version=version)
     decision = decided(here, envelope(ScanItems, scans=(Scan("mug", 1),)), NOW)
     assert [type(fact).__name__ for fact in decision.facts] == ["LinesChanged"] * published
@@ -156,12 +181,24 @@ def test_many_scans_are_published_now_and_then(version: int, published: int) -> 
     [
         ([("cup", 1)], Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "cup"}),
         ([("MUG", 1)], Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "MUG"}),
-        ([("mug", 6)], Refused, "QUANTITY_EXCEEDS_PICKLIST", {"sku": "mug", "quantity": "5", "picked": "0"}),
-        ([("mug", 5), ("mug", 1)], Refused, "QUANTITY_EXCEEDS_PICKLIST", {"sku": "mug", "quantity": "5", "picked": "5"}),
+        (
+            [("mug", 6)],
+            Refused,
+            "QUANTITY_EXCEEDS_PICKLIST",
+            {"sku": "mug", "quantity": "5", "picked": "0"},
+        ),
+        (
+            [("mug", 5), ("mug", 1)],
+            Refused,
+            "QUANTITY_EXCEEDS_PICKLIST",
+            {"sku": "mug", "quantity": "5", "picked": "5"},
+        ),
         ([("Lamp, blue", 1), ("cup", 1)], Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "cup"}),
     ],
 )
-def test_wrong_scans_are_refused(scans: list[tuple[str, int]], kind: type[Failure], reason: str, metadata: dict[str, str]) -> None:
+def test_wrong_scans_are_refused(
+    scans: list[tuple[str, int]], kind: type[Failure], reason: str, metadata: dict[str, str]
+) -> None:
     """A wrong SKU, or one unit too many, refuses the whole request."""
     asked = envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans))
     failure = refused(standing(Status.PICKING), asked)
@@ -172,7 +209,10 @@ def test_picking_completes_when_every_line_is_scanned() -> None:
     """PICKING_INCOMPLETE names each open line; with all scanned it is picked."""
     picking, _ = done(standing(Status.PICKING), [envelope(ScanItems, scans=(Scan("mug", 3),))])
     failure = refused(picking, envelope(CompletePicking))
-    assert (failure.reason, [v.subject for v in failure.violations]) == ("PICKING_INCOMPLETE", ["line 2", "line 4"])
+    assert (failure.reason, [v.subject for v in failure.violations]) == (
+        "PICKING_INCOMPLETE",
+        ["line 2", "line 4"],
+    )
     record, _ = done(picking, [scan_all(picking.lines), envelope(CompletePicking)])
     assert record.status is Status.PICKED
 
@@ -186,16 +226,24 @@ def test_picking_completes_when_every_line_is_scanned() -> None:
         ([(1, 2), (2, 1), (4, 3), (3, 1)], ["line 3"]),
     ],
 )
-def test_packages_hold_exactly_what_was_picked(packed: list[tuple[int, int]], wrong: list[str]) -> None:
+def test_packages_hold_exactly_what_was_picked(
+    packed: list[tuple[int, int]], wrong: list[str]
+) -> None:
     """Too little, too much, the wrong line: PACKAGES_INCOMPLETE names each."""
     box = Package(0, 1, 1, 1, 1, tuple(PackedItem(*item) for item in packed))
     failure = refused(standing(Status.PACKING), envelope(Pack, packages=(box,)))
-    assert (failure.reason, [v.subject for v in failure.violations]) == ("PACKAGES_INCOMPLETE", wrong)
+    assert (failure.reason, [v.subject for v in failure.violations]) == (
+        "PACKAGES_INCOMPLETE",
+        wrong,
+    )
 
 
 def test_packages_are_numbered_from_one() -> None:
     """A line may be spread over packages; their numbers follow the request, whatever it says."""
-    boxes = (Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(2, 1))), Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(4, 3))))
+    boxes = (
+        Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(2, 1))),
+        Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(4, 3))),
+    )
     record = decided(standing(Status.PACKING), envelope(Pack, packages=boxes), NOW).record
     assert [package.number for package in record.packages] == [1, 2]
 
@@ -204,7 +252,9 @@ def test_without_inspection_packing_ends_in_ready() -> None:
     """packed and ready in one decision, two steps; the fact of each shows the packages."""
     decision = decided(standing(Status.PACKING), pack_all(LINES), NOW)
     assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
-    assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [(parcel(LINES, number=1),)] * 2
+    assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [
+        (parcel(LINES, number=1),)
+    ] * 2
 
 
 @pytest.mark.parametrize("status", Status)
@@ -216,7 +266,9 @@ def test_what_needs_no_inspection_has_none(status: Status, passed: bool) -> None
 
 
 def test_a_failed_inspection_starts_over() -> None:
-    """Back in picking nothing is scanned and no package is left; why stands in the history; and it is inspected again."""
+    """Back in picking nothing is scanned and no package is left; why stands in the history; and
+    it is inspected again.
+    """
     packed = standing(Status.PACKED, rule=InspectionRule.SAMPLE)
     failed = decided(packed, envelope(RecordInspection, passed=False, note="cracked"), NOW)
     assert failed.record.status is Status.PICKING
@@ -232,8 +284,12 @@ def test_a_failed_inspection_starts_over() -> None:
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("kind", [Ship, Complete])
-def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete], status: Status) -> None:
-    """From ready on it walks forward through what was not heard; late and repeated news is skipped. Before ready it waits."""
+def test_news_of_the_shipment_from_every_status(
+    kind: type[Ship] | type[Complete], status: Status
+) -> None:
+    """From ready on it walks forward through what was not heard; late and repeated news is
+    skipped. Before ready it waits.
+    """
     fulfillment = standing(status)
     ahead = {
         (Ship, Status.READY): [Status.SHIPPED],

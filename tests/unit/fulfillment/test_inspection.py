@@ -10,7 +10,9 @@ from fulfillment_svc.lifecycle import InspectionRule
 from fulfillment_svc.model import InspectionPolicy, Line
 from tests.unit.fulfillment.samples import WORK
 
-POLICY = InspectionPolicy(order_values={"GBP": 100_00, "JPY": 20_000}, skus=frozenset({"Lamp, blue"}), sample_rate=0.0)
+POLICY = InspectionPolicy(
+    order_values={"GBP": 100_00, "JPY": 20_000}, skus=frozenset({"Lamp, blue"}), sample_rate=0.0
+)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +29,14 @@ POLICY = InspectionPolicy(order_values={"GBP": 100_00, "JPY": 20_000}, skus=froz
         (Money(0, "GBP"), "mug", 1.0, InspectionRule.SAMPLE),
     ],
 )
-def test_the_first_rule_that_holds(total: Money, sku: str, rate: float, rule: InspectionRule | None) -> None:
+def test_the_first_rule_that_holds(
+    total: Money, sku: str, rate: float, rule: InspectionRule | None
+) -> None:
     """By the order's value in its own currency, then by SKU (to the letter), then by sample."""
-    assert replace(POLICY, sample_rate=rate).rule(WORK, total, (Line(1, "tea", 1), Line(2, sku, 1))) is rule
+    assert (
+        replace(POLICY, sample_rate=rate).rule(WORK, total, (Line(1, "tea", 1), Line(2, sku, 1)))
+        is rule
+    )
 
 
 def test_nothing_is_inspected_unless_configured() -> None:
@@ -38,7 +45,9 @@ def test_nothing_is_inspected_unless_configured() -> None:
 
 
 def test_the_sample_is_fair_and_always_the_same() -> None:
-    """A rate of a quarter takes about a quarter of the works, and takes the same ones when asked again."""
+    """A rate of a quarter takes about a quarter of the works, and takes the same ones when asked
+    again.
+    """
     policy = InspectionPolicy(sample_rate=0.25)
     works = [replace(WORK, order_id=UUID(int=uuid4().int)) for _ in range(4000)]
     drawn = [policy.rule(work, Money(0, "GBP"), ()) for work in works]

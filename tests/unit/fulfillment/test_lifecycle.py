@@ -31,7 +31,9 @@ def test_every_pair_is_as_specified(here: Status, there: Status) -> None:
 
 @pytest.mark.parametrize(("here", "there"), PAIRS)
 def test_the_way_forward_follows_the_table(here: Status, there: Status) -> None:
-    """A way has only allowed moves, ends where it is to lead, and exists exactly where `there` lies ahead on the way."""
+    """A way has only allowed moves, ends where it is to lead, and exists exactly where `there`
+    lies ahead on the way.
+    """
     path = way(here, there)
     for old, new in zip((here, *path), path, strict=False):
         assert new in MOVES[old]
@@ -46,7 +48,9 @@ def test_terminal_statuses_are_the_two_ends() -> None:
 
 
 def test_every_trigger_moves_and_every_move_has_one_trigger() -> None:
-    """No trigger is idle, and no two triggers make the same move: a row of history says by its statuses what happened."""
+    """No trigger is idle, and no two triggers make the same move: a row of history says by its
+    statuses what happened.
+    """
     moves = [(old, new) for steps in TRIGGERS.values() for old, new in steps.items()]
     assert all(TRIGGERS.values())
     assert len(moves) == len(set(moves)) == sum(map(len, MOVES.values()))

@@ -1,4 +1,6 @@
-"""Units that leave a picklist by the staff's hands, by tables: not found, found damaged, given up."""
+"""Units that leave a picklist by the staff's hands, by tables: not found, found damaged, given
+up.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +30,12 @@ LEFT = (Status.SHIPPED, Status.COMPLETED)
 def told(facts: object) -> list[tuple[str, int, Status, str]]:
     """Of each fact its kind, the fulfilment's version and status then, and why."""
     return [
-        ("status" if isinstance(fact, StatusChanged) else "lines", fact.fulfillment.version, fact.fulfillment.status, fact.reason)
+        (
+            "status" if isinstance(fact, StatusChanged) else "lines",
+            fact.fulfillment.version,
+            fact.fulfillment.status,
+            fact.reason,
+        )
         for fact in facts  # type: ignore[attr-defined]  # a sequence of facts
         if isinstance(fact, StatusChanged | LinesChanged)
     ]
@@ -49,10 +56,17 @@ def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> Envelope[RecordIn
 
 
 def test_a_line_is_closed_short() -> None:
-    """What was not scanned of it leaves the picklist; told as lines first, then as the status, each with its version."""
-    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 3, picked=1), Line(2, "cup", 2, picked=2)))
+    """What was not scanned of it leaves the picklist; told as lines first, then as the status,
+    each with its version.
+    """
+    here = replace(
+        standing(Status.PICKING), lines=(Line(1, "mug", 3, picked=1), Line(2, "cup", 2, picked=2))
+    )
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
-    assert decision.record.lines == (Line(1, "mug", 1, picked=1, short=2), Line(2, "cup", 2, picked=2))
+    assert decision.record.lines == (
+        Line(1, "mug", 1, picked=1, short=2),
+        Line(2, "cup", 2, picked=2),
+    )
     assert told(decision.facts) == [
         ("lines", here.version + 1, Status.PICKING, "SHORT_PICK"),
         ("status", here.version + 2, Status.PICKED, "PICKING_COMPLETED"),
@@ -65,17 +79,30 @@ def test_a_picklist_of_which_nothing_is_found_is_cancelled() -> None:
     here = standing(Status.PICKING)
     asked = envelope(CompletePicking, short_line_numbers=frozenset({1, 2, 4}))
     decision = decide_one(here, asked, NOW)
-    assert [(line.quantity, line.short, line.cut) for line in decision.record.lines] == [(0, 2, 0), (0, 1, 0), (0, 3, 0)]
+    assert [(line.quantity, line.short, line.cut) for line in decision.record.lines] == [
+        (0, 2, 0),
+        (0, 1, 0),
+        (0, 3, 0),
+    ]
     assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
 
 
-@pytest.mark.parametrize(("short", "open_"), [({1}, ["line 4"]), ({2}, ["line 1", "line 4"]), (set(), ["line 1", "line 4"])])
+@pytest.mark.parametrize(
+    ("short", "open_"),
+    [({1}, ["line 4"]), ({2}, ["line 1", "line 4"]), (set(), ["line 1", "line 4"])],
+)
 def test_an_open_line_that_is_not_named_is_open(short: set[int], open_: list[str]) -> None:
     """PICKING_INCOMPLETE names what is neither scanned nor closed short."""
-    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2), Line(2, "cup", 1, picked=1), Line(4, "mug", 3)))
+    here = replace(
+        standing(Status.PICKING),
+        lines=(Line(1, "mug", 2), Line(2, "cup", 1, picked=1), Line(4, "mug", 3)),
+    )
     with pytest.raises(Refused) as caught:
         decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset(short)), NOW)
-    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("PICKING_INCOMPLETE", open_)
+    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == (
+        "PICKING_INCOMPLETE",
+        open_,
+    )
 
 
 def test_a_line_that_is_scanned_is_not_short() -> None:
@@ -83,11 +110,15 @@ def test_a_line_that_is_scanned_is_not_short() -> None:
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
-    assert told(decision.facts) == [("status", here.version + 1, Status.PICKED, "PICKING_COMPLETED")]
+    assert told(decision.facts) == [
+        ("status", here.version + 1, Status.PICKED, "PICKING_COMPLETED")
+    ]
 
 
 def test_a_short_line_that_is_not_on_the_picklist_is_refused() -> None:
-    """Whoever names it has another picklist in hand: VALIDATION_FAILED with the field and each such number, whatever else is open."""
+    """Whoever names it has another picklist in hand: VALIDATION_FAILED with the field and each
+    such number, whatever else is open.
+    """
     with pytest.raises(Invalid) as caught:
         decide_one(
             standing(Status.PICKING),
@@ -111,7 +142,9 @@ def test_a_short_line_that_is_not_on_the_picklist_is_refused() -> None:
     ids=["replaced", "no other is left"],
 )
 def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None:
-    """Others in their place are to be picked like all the rest; where there are none the picklist is shorter."""
+    """Others in their place are to be picked like all the rest; where there are none the
+    picklist is shorter.
+    """
     here = standing(Status.PACKED, rule=RULE)
     decision = decide_one(here, failed({4: 1}, Rebooked(4, units, units - 1, 1)), NOW)
     record = decision.record
@@ -139,12 +172,17 @@ def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> No
         decide_one(standing(Status.PACKED, rule=RULE), envelope(NoteSpoiled, spoiled=spoiled), NOW)
     units = {1: 2, 2: 1, 4: 3}
     beyond = [f"line {number}" for number, n in spoiled.items() if n > units.get(number, 0)]
-    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("QUANTITY_EXCEEDS_PICKLIST", beyond)
+    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == (
+        "QUANTITY_EXCEEDS_PICKLIST",
+        beyond,
+    )
 
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> None:
-    """They are noted, which tells nothing, as many as anybody found; then an inspection without the warehouse's answer waits."""
+    """They are noted, which tells nothing, as many as anybody found; then an inspection without
+    the warehouse's answer waits.
+    """
     here = standing(Status.PACKED, rule=RULE)
     noted = decide_one(here, envelope(NoteSpoiled, spoiled={4: 2}), NOW)
     again = decide_one(noted.record, envelope(NoteSpoiled, spoiled={1: 1, 4: 1}), NOW)
@@ -156,15 +194,23 @@ def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> N
     assert [(row.old, row.new, row.reason) for row in noted.history] == [
         (Status.PACKED, Status.PACKED, "SPOILED_UNITS_FOUND"),
     ]
-    assert [(line.line_number, line.unbooked) for line in again.record.lines] == [(1, 1), (2, 0), (4, 2)]
+    assert [(line.line_number, line.unbooked) for line in again.record.lines] == [
+        (1, 1),
+        (2, 0),
+        (4, 2),
+    ]
     with pytest.raises(Deferred) as caught:
         decide_one(again.record, envelope(RecordInspection, passed=passed, note=""), NOW)
     assert caught.value.reason == "CONTENTION"
 
 
 @pytest.mark.parametrize("answers", [(1, 2), (2, 1), (2,)], ids=str)
-def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(answers: tuple[int, ...]) -> None:
-    """One notes a unit and another two of the same line: an older answer, whenever it comes, neither settles the rest nor takes it back."""
+def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(
+    answers: tuple[int, ...],
+) -> None:
+    """One notes a unit and another two of the same line: an older answer, whenever it comes,
+    neither settles the rest nor takes it back.
+    """
     line = Line(4, "mug", 3).with_found(1).with_found(2)
     for spoiled in answers:
         line = line.rebooked(Rebooked(4, 3, 3 - spoiled, spoiled))
@@ -178,7 +224,9 @@ MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKI
 
 
 def test_spoiled_units_of_withdrawn_work_are_published() -> None:
-    """What the warehouse booked while shipping is asked for the parcels makes a version, a row and an event of its own."""
+    """What the warehouse booked while shipping is asked for the parcels makes a version, a row
+    and an event of its own.
+    """
     asked = replace(standing(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT)
     decision = decide_one(asked, failed({4: 1}, Rebooked(4, 2, 1, 1)), NOW)
     assert decision.record.withdraw_reason is WithdrawReason.UNITS_CUT
@@ -189,8 +237,8 @@ def test_spoiled_units_of_withdrawn_work_are_published() -> None:
 @pytest.mark.parametrize("units", [3, 4])
 @pytest.mark.parametrize("status", Status)
 def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, units: int) -> None:
-    """Between the warehouse's answer and the write anything may have happened: the books agree all the same, unit by unit. What is ready
-    by then is withdrawn, its packages as they are.
+    """Between the warehouse's answer and the write anything may have happened: the books agree
+    all the same, unit by unit. What is ready by then is withdrawn, its packages as they are.
     """
     here = standing(status, rule=RULE)
     answer = failed({4: 1}, Rebooked(4, units, units - 1, 1))
@@ -206,7 +254,9 @@ def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, unit
     assert (line.spoiled, line.quantity) == (1, 0 if status is Status.CANCELLED else units - 1)
     assert line.picked <= line.quantity
     assert decision.record.packages == (here.packages if status is Status.READY else ())
-    assert (decision.record.withdraw_reason is WithdrawReason.INSPECTION_FAILED) == (status is Status.READY)
+    assert (decision.record.withdraw_reason is WithdrawReason.INSPECTION_FAILED) == (
+        status is Status.READY
+    )
     assert decide_one(decision.record, answer, NOW).record.lines == decision.record.lines
 
 
@@ -216,13 +266,19 @@ def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, unit
     ids=["not heard there yet", "heard there first"],
 )
 def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> None:
-    """Two of three were cut while the warehouse was asked about one that is spoiled, and had no other: where it had not yet heard of the
-    cut, the spoiled unit is one of those; where it had, nothing is left.
+    """Two of three were cut while the warehouse was asked about one that is spoiled, and had no
+    other: where it had not yet heard of the cut, the spoiled unit is one of those; where it had,
+    nothing is left.
     """
-    here = replace(standing(Status.PACKING, rule=RULE), lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)))
+    here = replace(
+        standing(Status.PACKING, rule=RULE),
+        lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)),
+    )
     decision = decide_one(here, failed({4: 1}, Rebooked(4, 3, committed, 1)), NOW)
     assert decision.record.lines[-1] == replace(line, picked=line.quantity)
-    assert told(decision.facts) == [("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")]
+    assert told(decision.facts) == [
+        ("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")
+    ]
 
 
 # --- given up
@@ -230,30 +286,45 @@ def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> N
 
 @pytest.mark.parametrize("status", Status)
 def test_work_is_given_up_from_every_status(status: Status) -> None:
-    """Before it has left, its units go back to the shelf, with why in its history; after that it is refused. What is ready is withdrawn
-    first, once.
+    """Before it has left, its units go back to the shelf, with why in its history; after that it
+    is refused. What is ready is withdrawn first, once.
     """
     here = standing(status)
     asked = envelope(GiveUp, note="the hall is flooded")
     if status in (*LEFT, Status.CANCELLED):
         with pytest.raises(Refused) as caught:
             decide_one(here, asked, NOW)
-        assert (caught.value.reason, caught.value.metadata["status"]) == ("ILLEGAL_TRANSITION", status)
+        assert (caught.value.reason, caught.value.metadata["status"]) == (
+            "ILLEGAL_TRANSITION",
+            status,
+        )
         return
     decision = decide_one(here, asked, NOW)
     if status is Status.READY:
-        assert decision.record == replace(here, withdraw_reason=WithdrawReason.WORK_CANCELLED, version=here.version + 1)
+        assert decision.record == replace(
+            here, withdraw_reason=WithdrawReason.WORK_CANCELLED, version=here.version + 1
+        )
         assert told(decision.facts) == [("lines", here.version + 1, Status.READY, "WITHDRAWN")]
-        assert [(t.new, t.actor, t.note) for t in decision.history] == [(Status.READY, "tester", "the hall is flooded")]
+        assert [(t.new, t.actor, t.note) for t in decision.history] == [
+            (Status.READY, "tester", "the hall is flooded")
+        ]
         assert decide_one(decision.record, asked, NOW).record is decision.record
         return
-    assert [(line.quantity, line.picked, line.cut) for line in decision.record.lines] == [(0, 0, 2), (0, 0, 1), (0, 0, 3)]
-    assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "WORK_CANCELLED")]
+    assert [(line.quantity, line.picked, line.cut) for line in decision.record.lines] == [
+        (0, 0, 2),
+        (0, 0, 1),
+        (0, 0, 3),
+    ]
+    assert told(decision.facts) == [
+        ("status", here.version + 1, Status.CANCELLED, "WORK_CANCELLED")
+    ]
     assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]
 
 
 def test_work_whose_stock_is_owed_is_not_given_up() -> None:
-    """It may be committed elsewhere by now, and this work is the one that asks: the order would be paid, and nobody would work on it."""
+    """It may be committed elsewhere by now, and this work is the one that asks: the order would
+    be paid, and nobody would work on it.
+    """
     here = replace(standing(Status.PLANNING), stock_committed=False)
     with pytest.raises(Refused) as caught:
         decide_one(here, envelope(GiveUp, note="the hall is flooded"), NOW)

@@ -1,4 +1,6 @@
-"""What the news of an order makes of its fulfilments, by tables: planned, settled, cut and ended, from every status and in every order."""
+"""What the news of an order makes of its fulfilments, by tables: planned, settled, cut and
+ended, from every status and in every order.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -54,14 +56,22 @@ D3, L2 = (Line(1, "mug", 3),), (Line(1, "mug", 2),)
 
 def units(job: Job) -> dict[str, list[tuple[int, int]]]:
     """Of each warehouse, what is to be picked of each line and what was cut."""
-    return {each.work.warehouse_id: [(line.quantity, line.cut) for line in each.lines] for each in job.fulfillments}
+    return {
+        each.work.warehouse_id: [(line.quantity, line.cut) for line in each.lines]
+        for each in job.fulfillments
+    }
 
 
 def told(*decisions: object) -> list[tuple[str, int, str]]:
     """Every fact: the kind, the fulfilment's version, and why."""
-    facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]  # Decisions, of whatever record
+    # Decisions, of whatever record
+    facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]
     return [
-        ("status" if isinstance(fact, StatusChanged) else "lines", fact.fulfillment.version, fact.reason)
+        (
+            "status" if isinstance(fact, StatusChanged) else "lines",
+            fact.fulfillment.version,
+            fact.reason,
+        )
         for fact in facts
         if isinstance(fact, StatusChanged | LinesChanged)
     ]
@@ -71,10 +81,18 @@ def told(*decisions: object) -> list[tuple[str, int, str]]:
 
 
 def test_a_confirmed_order_is_planned_at_once() -> None:
-    """One decision: pending and planning, each with a version, a row of history and a fact as of its step."""
+    """One decision: pending and planning, each with a version, a row of history and a fact as of
+    its step.
+    """
     asked = plan(rule=InspectionRule.SKU)
     record, [decision] = done(None, [asked])
-    assert (record.id, record.status, record.version, record.lines, record.stock_committed) == (ID, Status.PLANNING, 2, LINES, True)
+    assert (record.id, record.status, record.version, record.lines, record.stock_committed) == (
+        ID,
+        Status.PLANNING,
+        2,
+        LINES,
+        True,
+    )
     assert (record.work, record.inspection_rule) == (WORK, InspectionRule.SKU)
     assert [(t.version, t.old, t.new, t.cause) for t in decision.history] == [
         (1, None, Status.PENDING, asked.cause),
@@ -89,7 +107,9 @@ def test_a_confirmed_order_is_planned_at_once() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
-    """A second plan for the same work is skipped, whatever has become of it: above all, the dead are not revived."""
+    """A second plan for the same work is skipped, whatever has become of it: above all, the dead
+    are not revived.
+    """
     here = job(standing(status))
     assert decide(here, plan(), NOW).record is here
 
@@ -100,14 +120,21 @@ def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
 def test_picking_waits_for_committed_stock() -> None:
     """What is settled can be picked; no status changes, so nothing is told."""
     settled, [decision] = done(OWED, [settle()])
-    assert (settled.stock_committed, settled.version, decision.history, decision.facts) == (True, 3, (), ())
+    assert (settled.stock_committed, settled.version, decision.history, decision.facts) == (
+        True,
+        3,
+        (),
+        (),
+    )
     picking = decide(decision.record, envelope(StartPicking), NOW).record
     assert picking.fulfillments[0].status is Status.PICKING
 
 
 @pytest.mark.parametrize("news", [plan, settle])
 def test_the_picklist_is_what_was_committed(news: type) -> None:
-    """Stock that is committed late may lie otherwise than it was reserved: the lines follow the commit."""
+    """Stock that is committed late may lie otherwise than it was reserved: the lines follow the
+    commit.
+    """
     assert done(OWED, [news(LINES[:1])])[0].lines == LINES[:1]
 
 
@@ -118,13 +145,22 @@ def test_owed_stock_stays_owed_by_a_second_plan_without_it() -> None:
 
 
 def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
-    """A withdrawn fulfilment is cancelled and told without units, so that nobody brings any back or refunds them."""
+    """A withdrawn fulfilment is cancelled and told without units, so that nobody brings any back
+    or refunds them.
+    """
     record, [decision] = done(OWED, [settle({"YORK": LINES})])
     assert (record.status, record.lines) == (Status.CANCELLED, ())
     york = decision.record.at("YORK", 1)
     assert york
-    assert (york.id, york.status, york.lines, york.stock_committed) == (id_at("YORK"), Status.PLANNING, LINES, True)
-    assert [t.reason for t in decision.history if t.fulfillment_id == ID] == ["STOCK_COMMITTED_ELSEWHERE"]
+    assert (york.id, york.status, york.lines, york.stock_committed) == (
+        id_at("YORK"),
+        Status.PLANNING,
+        LINES,
+        True,
+    )
+    assert [t.reason for t in decision.history if t.fulfillment_id == ID] == [
+        "STOCK_COMMITTED_ELSEWHERE"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -138,15 +174,21 @@ def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
     ids=["more units", "another line", "elsewhere", "as planned"],
 )
 def test_what_moves_is_inspected_where_it_lies(
-    york: tuple[Line, ...], places: Mapping[str, tuple[Line, ...]], rules: Mapping[str, InspectionRule | None]
+    york: tuple[Line, ...],
+    places: Mapping[str, tuple[Line, ...]],
+    rules: Mapping[str, InspectionRule | None],
 ) -> None:
-    """DOVER's part of the order is to be inspected, and YORK's is not: whoever has more of it now than was planned goes by DOVER's rule,
-    also who waited with another part.
+    """DOVER's part of the order is to be inspected, and YORK's is not: whoever has more of it
+    now than was planned goes by DOVER's rule, also who waited with another part.
     """
     dover = replace(OWED, inspection_rule=InspectionRule.SKU)
     beside = replace(OWED, id=id_at("YORK"), work=replace(WORK, warehouse_id="YORK"), lines=york)
     settled = decide(job(dover, beside), settle(places), NOW).record
-    standing = {each.work.warehouse_id: each.inspection_rule for each in settled.fulfillments if each.status is not Status.CANCELLED}
+    standing = {
+        each.work.warehouse_id: each.inspection_rule
+        for each in settled.fulfillments
+        if each.status is not Status.CANCELLED
+    }
     assert standing == rules
 
 
@@ -158,20 +200,27 @@ def test_only_owed_stock_is_settled(status: Status) -> None:
 
 
 def test_a_cut_of_owed_work_waits_for_the_stock() -> None:
-    """What is not committed is not told as cut: when the stock is settled it is known which units there are, and those beyond go back."""
+    """What is not committed is not told as cut: when the stock is settled it is known which
+    units there are, and those beyond go back.
+    """
     waiting, decisions = done(OWED, [cut(1, 1, 0)])
     assert (waiting, told(*decisions)) == (OWED, [])
     settled, [decision] = done(decisions[-1].record, [settle()])
     assert [(line.quantity, line.cut) for line in settled.lines] == [(1, 1), (1, 0), (0, 3)]
     assert told(decision) == [("lines", 4, "UNITS_CUT")]
-    lately, [decision] = done(decisions[-1].record, [settle((Line(1, "mug", 1), Line(2, "Lamp, blue", 1)))])  # the rest was released
+    # the rest was released
+    lately, [decision] = done(
+        decisions[-1].record, [settle((Line(1, "mug", 1), Line(2, "Lamp, blue", 1)))]
+    )
     assert [(line.quantity, line.cut) for line in lately.lines] == [(1, 0), (1, 0)]
     assert told(decision) == []
 
 
 @pytest.mark.parametrize("asked_later", [True, False])
 def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
-    """A unit was cancelled before the order was confirmed, and the warehouse committed it all the same, now or later: it is cut at once."""
+    """A unit was cancelled before the order was confirmed, and the warehouse committed it all
+    the same, now or later: it is cut at once.
+    """
     needs = changed(plan(L2, committed=False), kept=Kept(1, 3, (Allocation("DOVER", 1, 2),)))
     at_once = changed(needs, picklists=plan(D3).command.picklists, stock_committed=True)
     news: list[Envelope[Any]] = [needs, settle(D3)] if asked_later else [at_once]
@@ -181,8 +230,13 @@ def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
 
 
 def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
-    """The order lost a unit and does not know yet that its stock lies elsewhere: so many are cut there as it lost, and no more."""
-    _, decisions = done(job(replace(OWED, lines=D3)), [cut(2, lines=D3), settle({"DOVER": (Line(1, "mug", 1),), "YORK": L2})])
+    """The order lost a unit and does not know yet that its stock lies elsewhere: so many are cut
+    there as it lost, and no more.
+    """
+    _, decisions = done(
+        job(replace(OWED, lines=D3)),
+        [cut(2, lines=D3), settle({"DOVER": (Line(1, "mug", 1),), "YORK": L2})],
+    )
     assert units(decisions[-1].record) == {"DOVER": [(1, 0)], "YORK": [(1, 1)]}
 
 
@@ -198,16 +252,20 @@ def released(*, label_void: bool) -> Envelope[Release]:
 CUT = {status: status for status in Status} | {Status.PACKED: Status.PACKING}
 
 
-def is_withdrawn(here: Fulfillment, record: Fulfillment, decision: Decision[Job, Transition], why: WithdrawReason) -> bool:
-    """Whether all stands as it did but that shipping is asked, once, whether anything of it leaves."""
+def is_withdrawn(
+    here: Fulfillment, record: Fulfillment, decision: Decision[Job, Transition], why: WithdrawReason
+) -> bool:
+    """Whether all stands as it did but that shipping is asked, once, whether anything of it
+    leaves.
+    """
     asked = replace(here, withdraw_reason=why, version=here.version + 1, update_time=NOW)
     return record == asked and told(decision) == [("lines", here.version + 1, "WITHDRAWN")]
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
 def test_a_cut_from_every_status(status: Status) -> None:
-    """Before it has left, the units leave the picklist and the scans; packages are undone. What is ready is withdrawn first. What has left,
-    or is dead, stays as it is.
+    """Before it has left, the units leave the picklist and the scans; packages are undone. What
+    is ready is withdrawn first. What has left, or is dead, stays as it is.
     """
     here = standing(status)
     record, [decision] = done(here, [cut(1, 0, 3)])
@@ -219,11 +277,15 @@ def test_a_cut_from_every_status(status: Status) -> None:
         return
     assert [(line.quantity, line.cut) for line in record.lines] == [(1, 1), (0, 1), (3, 0)]
     picked = [line.quantity if line.picked else 0 for line in here.lines]
-    assert [line.picked for line in record.lines] == [min(line.quantity, p) for line, p in zip(record.lines, picked, strict=True)]
+    assert [line.picked for line in record.lines] == [
+        min(line.quantity, p) for line, p in zip(record.lines, picked, strict=True)
+    ]
     assert (record.status, record.packages) == (CUT[status], ())
     steps = [("status", here.version + 2, "UNITS_CUT")] if CUT[status] is not status else []
     assert told(decision) == [("lines", here.version + 1, "UNITS_CUT"), *steps]
-    assert [(t.old, t.new) for t in decision.history] == ([(status, Status.PACKING)] if steps else [])
+    assert [(t.old, t.new) for t in decision.history] == (
+        [(status, Status.PACKING)] if steps else []
+    )
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
@@ -283,18 +345,38 @@ Places = Mapping[str, Mapping[int, int]]
     ("says", "planned", "stays"),
     [
         ({"DOVER": {1: 2}}, {"DOVER": {1: 3}}, {"DOVER": {1: 2}}),
-        ({"DOVER": {1: 3}, "LEEDS": {1: 1}}, {"DOVER": {1: 3}, "LEEDS": {1: 2}}, {"DOVER": {1: 3}, "LEEDS": {1: 1}}),
-        ({"DOVER": {1: 3}}, {"DOVER": {1: 3}, "LEEDS": {1: 2, 2: 1}}, {"DOVER": {1: 3}, "LEEDS": {1: 0, 2: 0}}),
+        (
+            {"DOVER": {1: 3}, "LEEDS": {1: 1}},
+            {"DOVER": {1: 3}, "LEEDS": {1: 2}},
+            {"DOVER": {1: 3}, "LEEDS": {1: 1}},
+        ),
+        (
+            {"DOVER": {1: 3}},
+            {"DOVER": {1: 3}, "LEEDS": {1: 2, 2: 1}},
+            {"DOVER": {1: 3}, "LEEDS": {1: 0, 2: 0}},
+        ),
         ({"DOVER": {1: 3}}, {"YORK": {1: 3}}, {"YORK": {1: 3}}),
         ({"DOVER": {1: 2}}, {"DOVER": {1: 1}, "YORK": {1: 2}}, {"DOVER": {1: 1}, "YORK": {1: 1}}),
-        ({"DOVER": {1: 2, 2: 1}}, {"LEEDS": {1: 1}, "YORK": {1: 2, 2: 2}}, {"LEEDS": {1: 1}, "YORK": {1: 1, 2: 1}}),
+        (
+            {"DOVER": {1: 2, 2: 1}},
+            {"LEEDS": {1: 1}, "YORK": {1: 2, 2: 2}},
+            {"LEEDS": {1: 1}, "YORK": {1: 1, 2: 1}},
+        ),
         ({}, {"DOVER": {1: 3}}, {"DOVER": {1: 0}}),
         ({"DOVER": {1: 3}}, {}, {}),
     ],
 )
 def test_what_stays_where(says: Places, planned: Places, stays: Places) -> None:
-    """Each warehouse keeps what the order says; units that it counts on where they are not stay where the line's units are."""
-    kept = Kept(1, 3, tuple(Allocation(at, number, n) for at, lines in says.items() for number, n in lines.items()))
+    """Each warehouse keeps what the order says; units that it counts on where they are not stay
+    where the line's units are.
+    """
+    kept = Kept(
+        1,
+        3,
+        tuple(
+            Allocation(at, number, n) for at, lines in says.items() for number, n in lines.items()
+        ),
+    )
     works = [
         replace(
             standing(Status.PLANNING),
@@ -314,9 +396,15 @@ def test_what_stays_where(says: Places, planned: Places, stays: Places) -> None:
 
 
 def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
-    """Without a fulfilment, a cancelled one is made, and told with its units as cut; the confirmation that follows changes nothing."""
+    """Without a fulfilment, a cancelled one is made, and told with its units as cut; the
+    confirmation that follows changes nothing.
+    """
     tombstone, (cancelled, planned) = done(None, [end(), plan()])
-    assert (tombstone.status, tombstone.version, [(line.quantity, line.cut) for line in tombstone.lines]) == (
+    assert (
+        tombstone.status,
+        tombstone.version,
+        [(line.quantity, line.cut) for line in tombstone.lines],
+    ) == (
         Status.CANCELLED,
         1,
         [(0, 2), (0, 1), (0, 3)],
@@ -327,8 +415,8 @@ def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
-    """Before shipping the fulfilment is cancelled, its units cut and its packages undone; what is ready is withdrawn first; shipped,
-    completed and cancelled ones stay.
+    """Before shipping the fulfilment is cancelled, its units cut and its packages undone; what
+    is ready is withdrawn first; shipped, completed and cancelled ones stay.
     """
     here = standing(status)
     record, [decision] = done(here, [end()])
@@ -341,14 +429,22 @@ def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
         assert (record, told(decision)) == (here, [])
     else:
         assert (record.status, record.packages) == (Status.CANCELLED, ())
-        assert [(line.quantity, line.picked, line.cut) for line in record.lines] == [(0, 0, 2), (0, 0, 1), (0, 0, 3)]
+        assert [(line.quantity, line.picked, line.cut) for line in record.lines] == [
+            (0, 0, 2),
+            (0, 0, 1),
+            (0, 0, 3),
+        ]
         assert told(decision) == [("status", here.version + 1, "ORDER_CANCELLED")]
     assert decision.record.closed_attempt == 1
 
 
-@pytest.mark.parametrize("late", [plan({"YORK": LINES}), settle({"YORK": LINES}), plan({"YORK": LINES}, committed=False)])
+@pytest.mark.parametrize(
+    "late", [plan({"YORK": LINES}), settle({"YORK": LINES}), plan({"YORK": LINES}, committed=False)]
+)
 def test_stock_that_turns_up_for_a_dead_order_goes_back(late: Envelope[Any]) -> None:
-    """Committed elsewhere while the order died: no work begins there, and a cancelled fulfilment tells of its units."""
+    """Committed elsewhere while the order died: no work begins there, and a cancelled fulfilment
+    tells of its units.
+    """
     _, decisions = done(OWED, [end(), late])
     assert units(decisions[-1].record)["YORK"] == [(0, 2), (0, 1), (0, 3)]
     assert {each.status for each in decisions[-1].record.fulfillments} == {Status.CANCELLED}
@@ -364,7 +460,8 @@ GIVEN_UP = envelope(GiveUp, note="")
         (None, [end()], [True]),
         (None, [end(), plan({"YORK": LINES})], [True, True]),
         (OWED, [end()], [True]),
-        (replace(standing(Status.CANCELLED), stock_committed=False), [end(), end()], [True]),  # given up, in the version before this one
+        # given up, in the version before this one
+        (replace(standing(Status.CANCELLED), stock_committed=False), [end(), end()], [True]),
         (OWED, [end(), settle({"YORK": LINES})], [True, True]),
         (OWED, [settle({"YORK": LINES}), end()], [False, False, False, False]),
         (OWED, [settle(), end()], [False]),
@@ -376,11 +473,16 @@ GIVEN_UP = envelope(GiveUp, note="")
 def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(
     here: Fulfillment | None, commands: list[Envelope[Any]], says: list[bool]
 ) -> None:
-    """Where its stock was never known to be committed, and nowhere else: once it was, somebody may work, or have shipped. Told once at the
-    least, also where all had been given up before.
+    """Where its stock was never known to be committed, and nowhere else: once it was, somebody
+    may work, or have shipped. Told once at the least, also where all had been given up before.
     """
     _, decisions = done(here, commands)
-    assert [fact.unworked for d in decisions for fact in d.facts if isinstance(fact, StatusChanged | LinesChanged)] == says
+    assert [
+        fact.unworked
+        for d in decisions
+        for fact in d.facts
+        if isinstance(fact, StatusChanged | LinesChanged)
+    ] == says
 
 
 def test_a_later_attempt_lives_on() -> None:
@@ -391,7 +493,11 @@ def test_a_later_attempt_lives_on() -> None:
         changed(plan(), attempt=2, picklists=plan({"YORK": LINES}).command.picklists),
         NOW,
     ).record
-    assert [(each.work.attempt, each.status) for each in second.fulfillments if each.work.warehouse_id == "YORK"] == [(2, Status.PLANNING)]
+    assert [
+        (each.work.attempt, each.status)
+        for each in second.fulfillments
+        if each.work.warehouse_id == "YORK"
+    ] == [(2, Status.PLANNING)]
 
 
 CONFIRMED, LESS, DEAD = plan({"DOVER": D3, "LEEDS": L2}), cut(2, lines=D3), end({"DOVER": L2})
@@ -408,12 +514,17 @@ def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[Envelope[Any], .
     _, decisions = done(None, order)
     record = decisions[-1].record
     assert units(record) == {"DOVER": [(2, 1)], "LEEDS": [(0, 2)]}
-    assert {each.work.warehouse_id: each.status for each in record.fulfillments} == {"DOVER": Status.PLANNING, "LEEDS": Status.CANCELLED}
+    assert {each.work.warehouse_id: each.status for each in record.fulfillments} == {
+        "DOVER": Status.PLANNING,
+        "LEEDS": Status.CANCELLED,
+    }
 
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS, DEAD])), ids=named)
 def test_a_death_meets_all_else_in_any_order(order: tuple[Envelope[Any], ...]) -> None:
-    """Nothing lives, and every unit that was committed is told as cut: the last event of each fulfilment tells them all."""
+    """Nothing lives, and every unit that was committed is told as cut: the last event of each
+    fulfilment tells them all.
+    """
     here, last = None, dict[str, Fulfillment]()
     for each in (*order, *order):
         decision = decide(here, each, NOW)
@@ -428,7 +539,9 @@ def test_a_death_meets_all_else_in_any_order(order: tuple[Envelope[Any], ...]) -
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("news", [plan(), cut(2, 1, 3, version=2**60), end()], ids=["confirmed", "cut", "cancelled"])
+@pytest.mark.parametrize(
+    "news", [plan(), cut(2, 1, 3, version=2**60), end()], ids=["confirmed", "cut", "cancelled"]
+)
 def test_a_forged_order_version_is_refused(news: Envelope[OfOrder], known: bool) -> None:
     """Whatever the order's event of version 2^60 says: nothing of it is stored."""
     before = job(kept=Kept(1, 4, ())) if known else None

@@ -1,4 +1,6 @@
-"""An order service and a warehouse that answer as a test says, on a port of their own; and omctl run against them. No tests here."""
+"""An order service and a warehouse that answer as a test says, on a port of their own; and omctl
+run against them. No tests here.
+"""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +13,15 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceServicer,
+    add_OrderServiceServicer_to_server,
+)
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
-from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceServicer, add_InventoryServiceServicer_to_server
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import (
+    InventoryServiceServicer,
+    add_InventoryServiceServicer_to_server,
+)
 from typer.testing import CliRunner, Result
 
 from chassis.errors import Failure, NotFound
@@ -39,8 +47,20 @@ def order(status: str = "PENDING", version: int = 1, number: int = 1) -> order_p
         attempt=1,
         version=version,
         items=[
-            order_pb2.OrderItem(line_number=1, sku="TEAPOT", quantity=2, unit_price=pounds[19], total_amount=pounds[38]),
-            order_pb2.OrderItem(line_number=2, sku="[red]CUP\n", quantity=1, unit_price=pounds[4], total_amount=pounds[4]),
+            order_pb2.OrderItem(
+                line_number=1,
+                sku="TEAPOT",
+                quantity=2,
+                unit_price=pounds[19],
+                total_amount=pounds[38],
+            ),
+            order_pb2.OrderItem(
+                line_number=2,
+                sku="[red]CUP\n",
+                quantity=1,
+                unit_price=pounds[4],
+                total_amount=pounds[4],
+            ),
         ],
         subtotal_amount=pounds[42],
         discount_amount=pounds[0],
@@ -66,14 +86,19 @@ def change(version: int, status: str) -> order_pb2.OrderTransition:
 
 
 class Fake(OrderServiceServicer, InventoryServiceServicer):
-    """Remembers what it was asked; answers with `orders`, `levels` and `steps`, a page of two at a time; or raises its `failure`."""
+    """Remembers what it was asked; answers with `orders`, `levels` and `steps`, a page of two at
+    a time; or raises its `failure`.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.failure: Failure | None = None
         self.orders = [order()]
         self.levels = [
-            warehouse_pb2.StockLevel(warehouse_id="london-1", sku=f"SKU {n}", available=10, reserved=n, sellable=10 - n) for n in range(5)
+            warehouse_pb2.StockLevel(
+                warehouse_id="london-1", sku=f"SKU {n}", available=10, reserved=n, sellable=10 - n
+            )
+            for n in range(5)
         ]
         self.steps = [change(1, "PENDING")]
         self.news: list[order_pb2.OrderTransition] = []
@@ -118,18 +143,26 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
     def ListOrderTransitions(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         page, token = _page(self.steps, request)
-        return order_service_pb2.ListOrderTransitionsResponse(transitions=page, next_page_token=token)
+        return order_service_pb2.ListOrderTransitionsResponse(
+            transitions=page, next_page_token=token
+        )
 
     def WatchOrder(self, request: Any, context: Any) -> Iterator[Any]:
         self._take(request, context)
         yield order_service_pb2.WatchOrderResponse(snapshot=self.orders[0], resume_token="0")
-        yield order_service_pb2.WatchOrderResponse(heartbeat=order_service_pb2.WatchHeartbeat(), resume_token="1")
+        yield order_service_pb2.WatchOrderResponse(
+            heartbeat=order_service_pb2.WatchHeartbeat(), resume_token="1"
+        )
         for transition in self.news:
-            yield order_service_pb2.WatchOrderResponse(transition=transition, resume_token=str(transition.order_version))
+            yield order_service_pb2.WatchOrderResponse(
+                transition=transition, resume_token=str(transition.order_version)
+            )
         pause = Event()
         while context.is_active():
             pause.wait(0.05)
-            yield order_service_pb2.WatchOrderResponse(heartbeat=order_service_pb2.WatchHeartbeat(), resume_token="1")
+            yield order_service_pb2.WatchOrderResponse(
+                heartbeat=order_service_pb2.WatchHeartbeat(), resume_token="1"
+            )
 
     def ReceiveStock(self, request: Any, context: Any) -> Any:
         self._take(request, context)
@@ -142,7 +175,9 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
     def ListStockLevels(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         page, token = _page(self.levels, request)
-        return inventory_service_pb2.ListStockLevelsResponse(stock_levels=page, next_page_token=token)
+        return inventory_service_pb2.ListStockLevelsResponse(
+            stock_levels=page, next_page_token=token
+        )
 
 
 def _page(found: list[Any], request: Any) -> tuple[list[Any], str]:

@@ -1,4 +1,6 @@
-"""The audit's checks: silent where all is well, and each of them speaks where its own fact is broken."""
+"""The audit's checks: silent where all is well, and each of them speaks where its own fact is
+broken.
+"""
 
 import importlib
 import pkgutil
@@ -37,7 +39,9 @@ def pence(minor: int) -> Money:
     return Money(currency_code="GBP", units=minor // 100, nanos=minor % 100 * 10_000_000)
 
 
-def movement(kind: int, quantity: int, source: str, line: int | None = 1, **deltas: Any) -> warehouse_pb2.StockMovement:
+def movement(
+    kind: int, quantity: int, source: str, line: int | None = 1, **deltas: Any
+) -> warehouse_pb2.StockMovement:
     return warehouse_pb2.StockMovement(
         warehouse_id="london",
         sku="lamp",
@@ -66,7 +70,11 @@ class World:
                     sku="lamp",
                     quantity=3,
                     cancelled_quantity=1,
-                    allocations=[order_pb2.Allocation(warehouse_id="london", reservation_id="reservation", quantity=2)],
+                    allocations=[
+                        order_pb2.Allocation(
+                            warehouse_id="london", reservation_id="reservation", quantity=2
+                        )
+                    ],
                 )
             ],
             total_amount=pence(500),
@@ -86,23 +94,46 @@ class World:
             return_id="rma",
             order_id="order",
             status=return_pb2.RETURN_STATUS_CLOSED,
-            lines=[return_pb2.ReturnLine(line_number=1, announced_quantity=1, received_quantity=1, passed_quantity=1)],
+            lines=[
+                return_pb2.ReturnLine(
+                    line_number=1, announced_quantity=1, received_quantity=1, passed_quantity=1
+                )
+            ],
             refund_amount=pence(250),
             refunded_amount=pence(250),
             update_time=at(600),
         )
-        self.level = warehouse_pb2.StockLevel(warehouse_id="london", sku="lamp", available=9, reserved=0, committed=0, damaged=0)
+        self.level = warehouse_pb2.StockLevel(
+            warehouse_id="london", sku="lamp", available=9, reserved=0, committed=0, damaged=0
+        )
         self.movements = [
-            movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 10, "receipt", None, available=10, outside=-10),
+            movement(
+                KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 10, "receipt", None, available=10, outside=-10
+            ),
             movement(KINDS.STOCK_MOVEMENT_KIND_RESERVE, 3, "reservation", reserved=3),
-            movement(KINDS.STOCK_MOVEMENT_KIND_CONFIRM, 3, "reservation", available=-3, reserved=-3, committed=3),
-            movement(KINDS.STOCK_MOVEMENT_KIND_UNCOMMIT, 1, "reservation", available=1, committed=-1),
+            movement(
+                KINDS.STOCK_MOVEMENT_KIND_CONFIRM,
+                3,
+                "reservation",
+                available=-3,
+                reserved=-3,
+                committed=3,
+            ),
+            movement(
+                KINDS.STOCK_MOVEMENT_KIND_UNCOMMIT, 1, "reservation", available=1, committed=-1
+            ),
             movement(KINDS.STOCK_MOVEMENT_KIND_SHIP, 2, "reservation", committed=-2, outside=2),
             movement(KINDS.STOCK_MOVEMENT_KIND_RESTOCK, 1, "rma", available=1, outside=-1),
         ]
-        self.line = warehouse_pb2.ReservationLine(line_number=1, sku="lamp", quantity=3, uncommitted=1, shipped=2)
+        self.line = warehouse_pb2.ReservationLine(
+            line_number=1, sku="lamp", quantity=3, uncommitted=1, shipped=2
+        )
         self.reservation = warehouse_pb2.Reservation(
-            reservation_id="reservation", order_id="order", attempt=1, warehouse_id="london", lines=[self.line]
+            reservation_id="reservation",
+            order_id="order",
+            attempt=1,
+            warehouse_id="london",
+            lines=[self.line],
         )
         self.line = self.reservation.lines[0]
         self.payment = payment_pb2.Payment(
@@ -118,22 +149,43 @@ class World:
         )
         self.payments = [self.payment]
         done = payment_pb2.REFUND_STATUS_COMPLETED
-        of = {"payment_id": "payment", "order_id": "order", "attempt": 1, "amount": pence(250), "status": done}
+        of = {
+            "payment_id": "payment",
+            "order_id": "order",
+            "attempt": 1,
+            "amount": pence(250),
+            "status": done,
+        }
         self.refunds = [
-            payment_pb2.Refund(refund_id="1", cause=payment_pb2.REFUND_CAUSE_ORDER, cause_id="version:4", **of),
-            payment_pb2.Refund(refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, cause_id="rma", **of),
+            payment_pb2.Refund(
+                refund_id="1", cause=payment_pb2.REFUND_CAUSE_ORDER, cause_id="version:4", **of
+            ),
+            payment_pb2.Refund(
+                refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, cause_id="rma", **of
+            ),
         ]
         self.work = fulfillment_pb2.Fulfillment(
-            fulfillment_id="work", order_id="order", attempt=1, warehouse_id="london", status=fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED
+            fulfillment_id="work",
+            order_id="order",
+            attempt=1,
+            warehouse_id="london",
+            status=fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED,
         )
         self.parcel = shipping_pb2.Shipment(
-            shipment_id="parcel", order_id="order", status=shipping_pb2.SHIPMENT_STATUS_DELIVERED, tracking_number="T1", update_time=at(600)
+            shipment_id="parcel",
+            order_id="order",
+            status=shipping_pb2.SHIPMENT_STATUS_DELIVERED,
+            tracking_number="T1",
+            update_time=at(600),
         )
         self.failed: Sequence[ops_service_pb2.FailedEvent] = ()
         self.outbox = ops_service_pb2.GetOutboxStatsResponse(stream="ORDERS", kept_count=9)
         self.has_order = True
         self.gaps: Sequence[Gap] = ()
-        self.unmatched: dict[str, list[ops_service_pb2.UnmatchedEvent]] = {"order": [], "payment": []}
+        self.unmatched: dict[str, list[ops_service_pb2.UnmatchedEvent]] = {
+            "order": [],
+            "payment": [],
+        }
 
     def facts(self) -> Facts:
         orders: Mapping[str, order_pb2.Order] = {"order": self.order} if self.has_order else {}
@@ -156,7 +208,9 @@ class World:
 
 
 def test_the_audit_says_nothing_where_all_is_well() -> None:
-    """A delivered order with a cancelled and a returned unit: every unit and every penny is where it belongs."""
+    """A delivered order with a cancelled and a returned unit: every unit and every penny is
+    where it belongs.
+    """
     assert differences(World().facts()) == []
 
 
@@ -191,7 +245,9 @@ def _owed(world: World) -> None:
 
 def _unknown_charge(world: World) -> None:
     world.payment.operations.add(
-        kind=payment_pb2.PAYMENT_OPERATION_KIND_REFUND, outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN, request_time=at(600)
+        kind=payment_pb2.PAYMENT_OPERATION_KIND_REFUND,
+        outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN,
+        request_time=at(600),
     )
 
 
@@ -250,16 +306,24 @@ def _waiting_event(world: World) -> None:
 
 
 def _refused_event(world: World) -> None:
-    world.outbox.refused_events.add(aggregate_id="order", event_id="e", type="T", payload_bytes=9, refusal="MaxPayloadError")
-
-
-def _contradicted(world: World) -> None:
-    world.payment.operations.add(operation_id="operation", outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_FAILED).contradictions.add(
-        outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED, report_id="evt_1", payload_sha256="ab12"
+    world.outbox.refused_events.add(
+        aggregate_id="order", event_id="e", type="T", payload_bytes=9, refusal="MaxPayloadError"
     )
 
 
-def _unmatched(kind: str, service: str = "order", aggregate: str = "order") -> ops_service_pb2.UnmatchedEvent:
+def _contradicted(world: World) -> None:
+    world.payment.operations.add(
+        operation_id="operation", outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_FAILED
+    ).contradictions.add(
+        outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED,
+        report_id="evt_1",
+        payload_sha256="ab12",
+    )
+
+
+def _unmatched(
+    kind: str, service: str = "order", aggregate: str = "order"
+) -> ops_service_pb2.UnmatchedEvent:
     return ops_service_pb2.UnmatchedEvent(
         kind=ops_service_pb2.UnmatchedKind.Value(f"UNMATCHED_KIND_{kind}"),
         event_id=f"event of {service}",
@@ -286,7 +350,9 @@ def _cut_too_late(world: World) -> None:
 
 BROKEN: dict[str, Callable[[World], None]] = {
     "stock.ledger": _set("level", "available", 8),
-    "stock.conservation": lambda world: world.movements.append(movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 1, "x", None, outside=-1)),
+    "stock.conservation": lambda world: world.movements.append(
+        movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 1, "x", None, outside=-1)
+    ),
     "stock.negative": _set("level", "available", -1),
     "stock.reservations": _set("line", "committed", 1),
     "reservation.order": _held_for_nobody,
@@ -311,14 +377,18 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "money.unpaid": _set("payment", "attempt", 2),
     "return.money": _money("rma", "refunded_amount", 249),
     "return.twice": _money("order", "shipping_amount", 251),
-    "fulfillment.unknown": lambda world: setattr(world.order.fulfillments[0], "fulfillment_id", "another"),
+    "fulfillment.unknown": lambda world: setattr(
+        world.order.fulfillments[0], "fulfillment_id", "another"
+    ),
     "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
     "fulfillment.order": _lost_for_all,
     "fulfillment.dead": _dead_before_work,
     "shipment.order": _lost_for_all,
     "shipment.dead": _dead_on_its_way,
     "shipment.status": _set("parcel", "status", shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT),
-    "shipment.unknown": lambda world: setattr(world.order.fulfillments[0], "shipment_id", "another"),
+    "shipment.unknown": lambda world: setattr(
+        world.order.fulfillments[0], "shipment_id", "another"
+    ),
     "stuck.expiry": _pending_past_its_time,
     "stuck.stock": _owed,
     "stuck.fulfillment": _expected_for_long,
@@ -336,29 +406,41 @@ BROKEN: dict[str, Callable[[World], None]] = {
 
 
 def test_contradiction_is_a_finding_until_it_is_resolved() -> None:
-    """It names the operation, both outcomes, the report and its payload's digest; the repair shows more."""
+    """It names the operation, both outcomes, the report and its payload's digest; the repair
+    shows more.
+    """
     world = World()
     world.payment.processor = "sandbox"
     _contradicted(world)
     [found] = [d for d in differences(world.facts()) if d.check == "payment.contradicted"]
-    assert found.text == ("sandbox said that operation operation failed, and its report evt_1 (SHA-256 ab12) says that it succeeded")
+    assert (
+        found.text
+        == "sandbox said that operation operation failed, and its report evt_1 (SHA-256 ab12) says"
+        " that it succeeded"
+    )
     assert found.repair == "omctl payment contradictions order"
     world.payment.operations[0].contradictions[0].resolve_time.CopyFrom(at(0))
     assert "payment.contradicted" not in {d.check for d in differences(world.facts())}
 
 
 def test_restored_database_is_first_and_orders_get_repairs() -> None:
-    """The order service was restored to a time before the order: that is said first, with the command
-    that ends it; what the others hold for the order is taken back by one command.
+    """The order service was restored to a time before the order: that is said first, with the
+    command that ends it; what the others hold for the order is taken back by one command.
     """
     world = World()
     _lost_for_all(world)
     world.unmatched["order"] += [_unmatched("UNKNOWN"), _unmatched("UNKNOWN", aggregate="other")]
     first, *rest = differences(world.facts())
-    assert (first.check, first.repair) == ("database.restored", "omctl events adopt --service order")
+    assert (first.check, first.repair) == (
+        "database.restored",
+        "omctl events adopt --service order",
+    )
     assert "2 events of 2 records" in first.text
     orders = {each.check: each.repair for each in rest if each.check.endswith(".order")}
-    assert orders == dict.fromkeys(("payment.order", "fulfillment.order", "shipment.order", "reservation.order"), "omctl order undo order")
+    assert orders == dict.fromkeys(
+        ("payment.order", "fulfillment.order", "shipment.order", "reservation.order"),
+        "omctl order undo order",
+    )
 
 
 def _committed_for_nobody(world: World) -> None:
@@ -375,7 +457,9 @@ def _for_no_order(world: World) -> list[tuple[str, str]]:
 
 
 def test_commit_without_fulfilment_names_the_count() -> None:
-    """No call takes such a commit back: the repair is the count of that SKU, and it ends the finding."""
+    """No call takes such a commit back: the repair is the count of that SKU, and it ends the
+    finding.
+    """
     world = World()
     _committed_for_nobody(world)
     [(text, repair)] = _for_no_order(world)
@@ -394,7 +478,9 @@ def test_commit_with_a_fulfilment_is_undone() -> None:
     world = World()
     _committed_for_nobody(world)
     world.work.warehouse_id = "london"
-    assert _for_no_order(world) == [("2 units for an order that there is not", "omctl order undo order")]
+    assert _for_no_order(world) == [
+        ("2 units for an order that there is not", "omctl order undo order")
+    ]
 
 
 def test_recent_commit_for_no_order_is_no_difference() -> None:
@@ -415,7 +501,12 @@ def test_delivered_parcel_of_a_lost_order_keeps_its_price() -> None:
 @pytest.mark.parametrize(
     ("service", "check", "change", "repair"),
     [
-        ("payment", "money.unpaid", lambda world: world.payments.clear(), "omctl order cancel order"),
+        (
+            "payment",
+            "money.unpaid",
+            lambda world: world.payments.clear(),
+            "omctl order cancel order",
+        ),
         ("order", "money.owed", _money("order", "total_amount", 501), "omctl order cancel order"),
         ("warehouse", "order.stock", _set("line", "shipped", 1), "omctl order cancel order"),
         (
@@ -426,7 +517,9 @@ def test_delivered_parcel_of_a_lost_order_keeps_its_price() -> None:
         ),
     ],
 )
-def test_repair_after_a_restoration_repairs(service: str, check: str, change: Callable[[World], None], repair: str) -> None:
+def test_repair_after_a_restoration_repairs(
+    service: str, check: str, change: Callable[[World], None], repair: str
+) -> None:
     """What a restored service has forgotten, it cannot tell again: the order is cancelled, or the
     service takes the order's events anew, whose ids it has forgotten too.
     """
@@ -463,7 +556,9 @@ def test_unreadable_event_is_to_be_discarded(reason: str, verb: str) -> None:
     world = World()
     _failed_event(world)
     world.failed[0].reason = reason
-    assert [d.repair for d in differences(world.facts())] == [f"omctl events {verb} order-payments e"]
+    assert [d.repair for d in differences(world.facts())] == [
+        f"omctl events {verb} order-payments e"
+    ]
 
 
 def test_deferred_event_is_no_difference() -> None:
@@ -483,12 +578,15 @@ def test_repair_of_one_of_two_bodies_names_its_digest() -> None:
     world.failed[0].digest, other.digest = "ab" * 32, "cd" * 32
     world.failed = [*world.failed, other]
     assert {d.repair for d in differences(world.facts())} == {
-        f"omctl events replay order-payments e --digest {digest}" for digest in ("ab" * 32, "cd" * 32)
+        f"omctl events replay order-payments e --digest {digest}"
+        for digest in ("ab" * 32, "cd" * 32)
     }
 
 
 def test_units_booked_for_no_return_are_told_as_that() -> None:
-    """RestockItem with a source_id that names no return is told with its order, its place and its units."""
+    """RestockItem with a source_id that names no return is told with its order, its place and
+    its units.
+    """
     world = World()
     there = world.movements[-1]
     assert there.kind == KINDS.STOCK_MOVEMENT_KIND_RESTOCK
@@ -496,17 +594,25 @@ def test_units_booked_for_no_return_are_told_as_that() -> None:
     [found] = [d for d in differences(world.facts()) if d.check == "return.unknown"]
     assert found.subject == f"order {there.order_id}"
     place = f"line {there.line_number}, {there.sku} in {there.warehouse_id}"
-    assert found.text == f"{place}: {there.quantity} units restocked for no return, which is no return of this order"
+    assert (
+        found.text
+        == f"{place}: {there.quantity} units restocked for no return, which is no return of this"
+        " order"
+    )
 
 
 def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
-    """Money of a dead order whose refund was refused is given back by a command; where nobody has tried, payment is told again."""
+    """Money of a dead order whose refund was refused is given back by a command; where nobody
+    has tried, payment is told again.
+    """
     world = World()
     _dead(world)
     assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
         "omctl events republish --service order --aggregate order"
     }
-    world.refunds.append(payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED))
+    world.refunds.append(
+        payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED)
+    )
     assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
         "omctl payment refund payment --expected-version 7"
     }
@@ -516,14 +622,22 @@ def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
     """The repair names the payment."""
     world = World()
     _authorised(world)
-    assert {d.repair for d in differences(world.facts()) if d.check == "money.authorised"} == {"omctl payment void payment"}
-    world.payment.operations.add(kind=payment_pb2.PAYMENT_OPERATION_KIND_VOID, failure_code="processing_error")
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.authorised"} == {
+        "omctl payment void payment"
+    }
+    world.payment.operations.add(
+        kind=payment_pb2.PAYMENT_OPERATION_KIND_VOID, failure_code="processing_error"
+    )
     [text] = [d.text for d in differences(world.facts()) if d.check == "money.authorised"]
-    assert text == "payment payment is still authorised; its last void was declined: processing_error"
+    assert (
+        text == "payment payment is still authorised; its last void was declined: processing_error"
+    )
 
 
 def test_a_return_whose_refund_was_refused_is_tried_again_by_hand() -> None:
-    """The repair names the captured payment of its attempt; a return that waits for anything else is told to payment again."""
+    """The repair names the captured payment of its attempt; a return that waits for anything
+    else is told to payment again.
+    """
     world = World()
     world.rma.status, world.rma.attempt = return_pb2.RETURN_STATUS_INSPECTED, 1
 
@@ -550,24 +664,37 @@ def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
 
 
 def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
-    """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not, nor
-    does one after the repair; and what was never refused is payment's to give, once it hears of it.
+    """The processor refused 2.50: the command gives back exactly that, and counts as the
+    order's. A gift before the refusal does not, nor does one after the repair; and what was
+    never refused is payment's to give, once it hears of it.
     """
     world = World()
     refused = payment_pb2.REFUND_STATUS_FAILED
-    world.refunds[0].MergeFrom(payment_pb2.Refund(status=refused, create_time=at(90), settle_time=at(80)))
+    world.refunds[0].MergeFrom(
+        payment_pb2.Refund(status=refused, create_time=at(90), settle_time=at(80))
+    )
     world.payment.refunded_amount.CopyFrom(pence(250))
     world.order.refunded_amount.CopyFrom(pence(250))
     [owed] = differences(world.facts())
-    assert (owed.check, owed.repair) == ("money.owed", "omctl payment refund payment --expected-version 7 --amount 2.50 --currency GBP")
+    assert (owed.check, owed.repair) == (
+        "money.owed",
+        "omctl payment refund payment --expected-version 7 --amount 2.50 --currency GBP",
+    )
     world.order.total_amount.CopyFrom(pence(400))
     assert [each.repair for each in differences(world.facts())] == [owed.repair]
-    by_hand = payment_pb2.Refund(payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70))
-    by_hand.status, by_hand.cause = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_CAUSE_REQUEST
+    by_hand = payment_pb2.Refund(
+        payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70)
+    )
+    by_hand.status, by_hand.cause = (
+        payment_pb2.REFUND_STATUS_COMPLETED,
+        payment_pb2.REFUND_CAUSE_REQUEST,
+    )
     world.refunds.append(by_hand)
     world.payment.refunded_amount.CopyFrom(pence(500))
     world.order.refunded_amount.CopyFrom(pence(500))
-    assert [each.repair for each in differences(world.facts())] == ["omctl events republish --service order --aggregate order"]
+    assert [each.repair for each in differences(world.facts())] == [
+        "omctl events republish --service order --aggregate order"
+    ]
     world.order.total_amount.CopyFrom(pence(500))
     assert list(differences(world.facts())) == []
     gift = payment_pb2.Refund()
@@ -587,7 +714,9 @@ def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() 
 
 @pytest.mark.parametrize("check", BROKEN)
 def test_each_check_finds_what_it_is_for(check: str) -> None:
-    """One fact is broken: the check that is named for it says so, by the ids, with a command that helps."""
+    """One fact is broken: the check that is named for it says so, by the ids, with a command
+    that helps.
+    """
     world = World()
     BROKEN[check](world)
     found = [each for each in differences(world.facts()) if each.check == check]
@@ -596,9 +725,13 @@ def test_each_check_finds_what_it_is_for(check: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["CUP AND SAUCER", "x; false", "it's $(false)", "lamp"])
-@pytest.mark.parametrize("check", ["stock.ledger", "stock.conservation", "stock.negative", "stock.reservations"])
+@pytest.mark.parametrize(
+    "check", ["stock.ledger", "stock.conservation", "stock.negative", "stock.reservations"]
+)
 def test_repairs_can_be_pasted_whatever_the_names(check: str, name: str) -> None:
-    """Warehouses and SKUs are free text: a shell takes each for one word, and runs nothing that stands in it."""
+    """Warehouses and SKUs are free text: a shell takes each for one word, and runs nothing that
+    stands in it.
+    """
     world = World()
     BROKEN[check](world)
     there: list[Any] = [world.level, *world.movements]
@@ -607,15 +740,22 @@ def test_repairs_can_be_pasted_whatever_the_names(check: str, name: str) -> None
     for each in (*there, world.reservation, world.work, world.order.items[0].allocations[0]):
         each.warehouse_id = name
     repairs = {found.repair for found in differences(world.facts()) if found.check == check}
-    assert [shlex.split(repair) for repair in repairs] == [["omctl", "stock", "list", "--warehouse", name, "--sku", name]]
+    assert [shlex.split(repair) for repair in repairs] == [
+        ["omctl", "stock", "list", "--warehouse", name, "--sku", name]
+    ]
 
 
 async def test_what_is_on_its_way_is_no_difference() -> None:
-    """Only what differs in every reading, and in the same words, is told: what has changed meanwhile was on its way."""
+    """Only what differs in every reading, and in the same words, is told: what has changed
+    meanwhile was on its way.
+    """
     readings = [World(), World(), World()]
     readings[0].level.available = 8
-    readings[0].order.items[0].cancelled_quantity = readings[1].order.items[0].cancelled_quantity = 0
-    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    readings[0].order.items[0].cancelled_quantity = readings[1].order.items[
+        0
+    ].cancelled_quantity = 0
+    # witnesses as far as they are asked
+    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]
     assert list(audit.found) == []
     assert audit.facts.levels[0].available == 9
 
@@ -625,7 +765,8 @@ async def test_what_stays_wrong_is_told() -> None:
     readings = [World(), World(), World()]
     for world in readings:
         world.level.available = 8
-    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    # witnesses as far as they are asked
+    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]
     assert [each.check for each in audit.found] == ["stock.ledger"]
 
 
@@ -636,7 +777,8 @@ async def test_audit_service_away_once_names_the_gap() -> None:
         world.level.available = 8
         world.line.shipped = 1  # breaks order.stock, in each reading
     readings[1].gaps = [AWAY]
-    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    # witnesses as far as they are asked
+    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]
     assert [each.check for each in audit.found] == ["stock.ledger"]
     assert list(audit.gaps) == [AWAY]
     assert "order.stock" in unchecked(audit.gaps)
@@ -646,7 +788,8 @@ async def test_audit_service_away_once_names_the_gap() -> None:
 def test_check_reads_only_the_facts_it_needs(check: Check) -> None:
     """So `needs` is true, and a check is never made on facts that a service did not give."""
     others = {field.name for field in fields(Facts)} - check.needs - {"time"}
-    not_given: dict[str, Any] = dict.fromkeys(others, object())  # whatever a check does with it fails
+    # whatever a check does with it fails
+    not_given: dict[str, Any] = dict.fromkeys(others, object())
     for broken in BROKEN.values():
         world = World()
         broken(world)

@@ -1,4 +1,6 @@
-"""`omctl audit` as it asks: it names the service that does not answer, and checks what the others' answers show."""
+"""`omctl audit` as it asks: it names the service that does not answer, and checks what the
+others' answers show.
+"""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ class Nothing(grpc.GenericRpcHandler):
 @pytest.fixture
 def empty() -> Iterator[str]:
     """The address of services that have nothing to tell."""
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[Nothing()], options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(
+        ThreadPoolExecutor(4), handlers=[Nothing()], options=[("grpc.so_reuseport", 0)]
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"
@@ -43,11 +47,14 @@ def addresses(empty: str, away: str, place: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("away", SERVICES)
 def test_audit_service_away_checks_the_rest_and_names_it(empty: str, away: str) -> None:
-    """One line names the service, where it was looked for, and what was not checked; the rest is audited all the same, and the exit
-    code says that it may be tried again.
+    """One line names the service, where it was looked for, and what was not checked; the rest is
+    audited all the same, and the exit code says that it may be tried again.
     """
     place = f"127.0.0.1:{next(iter(free_ports(1)))}"
-    environment = {f"{name.upper()}_ADDRESS": address for name, address in addresses(empty, away, place).items()}
+    environment = {
+        f"{name.upper()}_ADDRESS": address
+        for name, address in addresses(empty, away, place).items()
+    }
     result = CliRunner().invoke(app, ["audit", "--settle", "0"], env=environment)
     assert result.exit_code == UNAVAILABLE, result.output
     assert result.stdout.startswith("0 differences over 0 orders")
@@ -66,11 +73,18 @@ def test_audit_service_away_checks_the_rest_and_names_it(empty: str, away: str) 
 def test_audit_service_away_is_a_json_line(empty: str) -> None:
     """A script that reads stdout alone sees that the audit is not whole."""
     place = f"127.0.0.1:{next(iter(free_ports(1)))}"
-    environment = {f"{name.upper()}_ADDRESS": address for name, address in addresses(empty, "payment", place).items()}
+    environment = {
+        f"{name.upper()}_ADDRESS": address
+        for name, address in addresses(empty, "payment", place).items()
+    }
     result = CliRunner().invoke(app, ["audit", "--settle", "0", "--json"], env=environment)
     assert result.exit_code == UNAVAILABLE, result.output
     [told] = map(json.loads, result.stdout.splitlines())
-    assert (told["check"], told["subject"], told["repair"]) == ("audit.incomplete", "payment", "omctl audit")
+    assert (told["check"], told["subject"], told["repair"]) == (
+        "audit.incomplete",
+        "payment",
+        "omctl audit",
+    )
     assert "payment.ceiling" in told["text"]
 
 
@@ -83,8 +97,13 @@ def test_all_that_answer_are_heard(empty: str) -> None:
 
 
 async def test_witnesses_raise_one_failure(empty: str) -> None:
-    """Whoever asks for facts gets the failure itself, and no group of them, with the service that it is of."""
-    async with connect(empty) as answering, connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as silent:
+    """Whoever asks for facts gets the failure itself, and no group of them, with the service
+    that it is of.
+    """
+    async with (
+        connect(empty) as answering,
+        connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as silent,
+    ):
         channels = {name: silent if name == "shipping" else answering for name in SERVICES}
         with pytest.raises(Silent) as caught:
             await Witnesses(channels).tell()

@@ -1,4 +1,6 @@
-"""What the commands ask, what they show in a pipe, what they print as JSON, and the exit codes that scripts see."""
+"""What the commands ask, what they show in a pipe, what they print as JSON, and the exit codes
+that scripts see.
+"""
 
 import json
 from typing import Any
@@ -6,7 +8,16 @@ from typing import Any
 import pytest
 from ordermesh.order.v1 import order_pb2
 
-from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Overloaded, Refused, Violation
+from chassis.errors import (
+    Defect,
+    Deferred,
+    Failure,
+    Invalid,
+    NotFound,
+    Overloaded,
+    Refused,
+    Violation,
+)
 from devstack.ports import free_ports
 from tests.unit.omctl.server import AT, ORDER_ID, Fake, Omctl, change, order
 
@@ -31,11 +42,25 @@ CREATE = (
 
 def test_create_asks_what_was_typed(omctl: Omctl, fake: Fake) -> None:
     """Every option ends in its field; a SKU may hold colons; what was not typed is unset."""
-    more = ("--discount", "1", "--shipping", "3.5", "--locality", "London", "--customer-id", "17850", "--request-id", REQUEST_ID)
+    more = (
+        "--discount",
+        "1",
+        "--shipping",
+        "3.5",
+        "--locality",
+        "London",
+        "--customer-id",
+        "17850",
+        "--request-id",
+        REQUEST_ID,
+    )
     result = omctl(*CREATE, *more)
     assert result.exit_code == 0, result.output
     [request] = fake.asked
-    assert [(item.sku, item.quantity, item.unit_price.units, item.unit_price.nanos) for item in request.items] == [
+    assert [
+        (item.sku, item.quantity, item.unit_price.units, item.unit_price.nanos)
+        for item in request.items
+    ] == [
         ("TEAPOT", 2, 18, 950_000_000),
         ("a:b", 1, 0, 0),
     ]
@@ -43,13 +68,19 @@ def test_create_asks_what_was_typed(omctl: Omctl, fake: Fake) -> None:
     assert (request.discount_amount.units, request.shipping_amount.nanos) == (1, 500_000_000)
     assert not request.HasField("tax_amount")
     assert not request.HasField("external_reference")
-    assert (request.recipient.name, request.recipient.country_code, request.recipient.locality) == ("Ada", "GB", "London")
+    assert (request.recipient.name, request.recipient.country_code, request.recipient.locality) == (
+        "Ada",
+        "GB",
+        "London",
+    )
     assert list(request.recipient.address_lines) == ["12 St James's Square"]
     assert (request.request_id, request.customer_id) == (REQUEST_ID, "17850")
 
 
 def test_the_request_id_is_known_before_the_answer(omctl: Omctl, fake: Fake) -> None:
-    """Also where the call fails, the id for the next try was printed, and it is the one that was sent."""
+    """Also where the call fails, the id for the next try was printed, and it is the one that was
+    sent.
+    """
     fake.failure = Refused("ORDER_NOT_PAYABLE")
     for command in (CREATE, ("stock", "receive", "london-1", "--item", "TEAPOT:1")):
         result = omctl(*command)
@@ -59,14 +90,19 @@ def test_the_request_id_is_known_before_the_answer(omctl: Omctl, fake: Fake) -> 
 
 
 def test_an_order_is_shown(omctl: Omctl) -> None:
-    """Facts, then lines as aligned text; what would break the lines, or colour them, is shown as what it is."""
+    """Facts, then lines as aligned text; what would break the lines, or colour them, is shown as
+    what it is.
+    """
     result = omctl("order", "get", ORDER_ID)
     assert result.stdout.splitlines() == [
         f"order      OM-1 ({ORDER_ID})",
         "status     pending: BECAUSE; version 1, attempt 1",
         "also       payment unspecified, goods unspecified, stock unspecified, returns unspecified",
         "customer   17850, reference -",
-        "total      45.00 GBP = 42.00 GBP - 0.00 GBP discount + 0.00 GBP tax + 3.00 GBP shipping; 0.00 GBP refunded",
+        (
+            "total      45.00 GBP = 42.00 GBP - 0.00 GBP discount + 0.00 GBP tax + 3.00 GBP"
+            " shipping; 0.00 GBP refunded"
+        ),
         f"placed     {AT}, changed {AT}",
         "",
         "LINE  SKU        UNITS      PRICE      TOTAL  STOCK",
@@ -107,10 +143,22 @@ def test_a_list_goes_over_all_pages(omctl: Omctl, fake: Fake) -> None:
     """A list ends at its limit or at its end, not at a page's; where it was cut, stderr says so."""
     fake.orders = [order(number=number) for number in range(1, 6)]
     whole = omctl("order", "list", "--limit", "0")
-    assert [line.split()[0] for line in whole.stdout.splitlines()] == ["ORDER", "OM-1", "OM-2", "OM-3", "OM-4", "OM-5"]
+    assert [line.split()[0] for line in whole.stdout.splitlines()] == [
+        "ORDER",
+        "OM-1",
+        "OM-2",
+        "OM-3",
+        "OM-4",
+        "OM-5",
+    ]
     assert whole.stderr == ""
     cut = omctl("order", "list", "--limit", "3")
-    assert [line.split()[0] for line in cut.stdout.splitlines()] == ["ORDER", "OM-1", "OM-2", "OM-3"]
+    assert [line.split()[0] for line in cut.stdout.splitlines()] == [
+        "ORDER",
+        "OM-1",
+        "OM-2",
+        "OM-3",
+    ]
     assert "--limit 0" in cut.stderr
     lines = omctl("order", "list", "--limit", "3", "--json").stdout.splitlines()
     assert [json.loads(line)["orderNumber"] for line in lines] == ["OM-1", "OM-2", "OM-3"]
@@ -118,8 +166,30 @@ def test_a_list_goes_over_all_pages(omctl: Omctl, fake: Fake) -> None:
 
 def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
     """Each filter ends in its field; a time without a zone is the local one."""
-    filters = ("--status", "pending", "--status", "Failed", "--stock-status", "owed", "--customer-id", "1", "--external-reference", "2")
-    assert omctl("order", "list", *filters, "--since", "2026-01-31T09:00:00+01:00", "--before", "2026-02-01").exit_code == 0
+    filters = (
+        "--status",
+        "pending",
+        "--status",
+        "Failed",
+        "--stock-status",
+        "owed",
+        "--customer-id",
+        "1",
+        "--external-reference",
+        "2",
+    )
+    assert (
+        omctl(
+            "order",
+            "list",
+            *filters,
+            "--since",
+            "2026-01-31T09:00:00+01:00",
+            "--before",
+            "2026-02-01",
+        ).exit_code
+        == 0
+    )
     [request] = fake.asked
     assert (list(request.statuses), request.stock_status) == ([1, 8], 3)
     assert (request.customer_id, request.external_reference) == ("1", "2")
@@ -132,7 +202,9 @@ def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
 
 
 def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
-    """Figures stand to the right, sellable first; what arrives is sent by SKU and quantity, and what is there then is shown."""
+    """Figures stand to the right, sellable first; what arrives is sent by SKU and quantity, and
+    what is there then is shown.
+    """
     lines = omctl("stock", "list").stdout.splitlines()
     assert lines[:3] == [
         "WAREHOUSE  SKU    SELLABLE  AVAILABLE  RESERVED  COMMITTED  DAMAGED",
@@ -140,20 +212,47 @@ def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
         "london-1   SKU 1         9         10         1          0        0",
     ]
     assert len(lines) == 6
-    result = omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--item", "a:b:2", "--note", "order 7")
+    result = omctl(
+        "stock",
+        "receive",
+        "london-1",
+        "--item",
+        "TEAPOT:10",
+        "--item",
+        "a:b:2",
+        "--note",
+        "order 7",
+    )
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
     request = fake.asked[-1]
-    assert (request.warehouse_id, [(line.sku, line.quantity) for line in request.lines]) == ("london-1", [("TEAPOT", 10), ("a:b", 2)])
-    assert request.note == "order 7"
-    received = json.loads(omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--json").stdout)
-    assert received["stockLevels"][0] == {"warehouseId": "london-1", "sku": "SKU 0", "available": "10", "sellable": "10"} | dict.fromkeys(
-        ("reserved", "committed", "damaged", "version"), "0"
+    assert (request.warehouse_id, [(line.sku, line.quantity) for line in request.lines]) == (
+        "london-1",
+        [("TEAPOT", 10), ("a:b", 2)],
     )
+    assert request.note == "order 7"
+    received = json.loads(
+        omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--json").stdout
+    )
+    assert received["stockLevels"][0] == {
+        "warehouseId": "london-1",
+        "sku": "SKU 0",
+        "available": "10",
+        "sellable": "10",
+    } | dict.fromkeys(("reserved", "committed", "damaged", "version"), "0")
 
 
 def test_stock_adjust_sends_the_count(omctl: Omctl, fake: Fake) -> None:
     """A count corrects one SKU of one warehouse, up or down; what is available then is shown."""
-    count = ("stock", "adjust", "london-1", "TEAPOT", "--note", "counted", "--request-id", REQUEST_ID)
+    count = (
+        "stock",
+        "adjust",
+        "london-1",
+        "TEAPOT",
+        "--note",
+        "counted",
+        "--request-id",
+        REQUEST_ID,
+    )
     result = omctl(*count, "--delta", "-3")
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
     request = fake.asked[-1]
@@ -167,24 +266,39 @@ def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
     """One warehouse, some SKUs."""
     omctl("stock", "list", "--warehouse", "leeds-1", "--sku", "A", "--sku", "B", "--limit", "1")
     [request] = fake.asked
-    assert (request.warehouse_id, list(request.skus), request.page_size) == ("leeds-1", ["A", "B"], 1)
+    assert (request.warehouse_id, list(request.skus), request.page_size) == (
+        "leeds-1",
+        ["A", "B"],
+        1,
+    )
 
 
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
         (("cancel", "OM-1", "--reason", "OUT_OF_SEASON"), "cancelled"),
-        (("cancel-items", "OM-1", "--reason", "OUT_OF_SEASON", "--item", "1:2", "--item", "2:1"), "confirmed"),
+        (
+            ("cancel-items", "OM-1", "--reason", "OUT_OF_SEASON", "--item", "1:2", "--item", "2:1"),
+            "confirmed",
+        ),
         (("retry", "OM-1"), "pending"),
     ],
 )
-def test_orders_are_undone_and_tried_again(omctl: Omctl, fake: Fake, command: tuple[str, ...], shown: str) -> None:
-    """An order is found by its number; the request_id is told before the call; what was typed is sent, and the order is shown after it."""
+def test_orders_are_undone_and_tried_again(
+    omctl: Omctl, fake: Fake, command: tuple[str, ...], shown: str
+) -> None:
+    """An order is found by its number; the request_id is told before the call; what was typed is
+    sent, and the order is shown after it.
+    """
     result = omctl("order", *command, "--note", "He called.", "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
     assert f"request_id {REQUEST_ID}\n" in result.stderr
     request = fake.asked[-1]
-    assert (request.request_id, request.order_id, request.note) == (REQUEST_ID, ORDER_ID, "He called.")
+    assert (request.request_id, request.order_id, request.note) == (
+        REQUEST_ID,
+        ORDER_ID,
+        "He called.",
+    )
     assert f"status     {shown}" in result.stdout
     if "--reason" in command:
         assert request.reason == "OUT_OF_SEASON"
@@ -193,9 +307,13 @@ def test_orders_are_undone_and_tried_again(omctl: Omctl, fake: Fake, command: tu
 
 
 def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> None:
-    """What an order shows besides: the shares of its cancelled units, and what came after its end."""
+    """What an order shows besides: the shares of its cancelled units, and what came after its
+    end.
+    """
     fake.orders[0].cancelled_amount.CopyFrom(fake.orders[0].items[0].unit_price)
-    fake.orders[0].late_events.add(reason="PAYMENT_CONFIRMED", actor="payment", occur_time=fake.orders[0].create_time)
+    fake.orders[0].late_events.add(
+        reason="PAYMENT_CONFIRMED", actor="payment", occur_time=fake.orders[0].create_time
+    )
     shown = omctl("order", "get", "OM-1").stdout
     assert " - 19.00 GBP cancelled;" in shown
     assert f"late       {AT} PAYMENT_CONFIRMED (by payment)" in shown
@@ -203,14 +321,22 @@ def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> 
 
 def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
     """Every transition, over all pages, oldest first; a call's with its claimed actor and note."""
-    fake.steps = [change(version, status) for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)]
-    fake.steps[2].MergeFrom(order_pb2.OrderTransition(actor="order", claimed_actor="staff:7", note="He called."))
+    fake.steps = [
+        change(version, status)
+        for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)
+    ]
+    fake.steps[2].MergeFrom(
+        order_pb2.OrderTransition(actor="order", claimed_actor="staff:7", note="He called.")
+    )
     assert omctl("order", "timeline", "OM-1").stdout.splitlines() == [
         f"{AT}  pending     WHY_1  (by payment, version 1)",
         f"{AT}  confirmed   WHY_2  (by payment, version 2)",
         f"{AT}  processing  WHY_3  (by order for staff:7, version 3)  He called.",
     ]
-    assert [json.loads(line)["orderVersion"] for line in omctl("order", "timeline", "OM-1", "--json").stdout.splitlines()] == [
+    assert [
+        json.loads(line)["orderVersion"]
+        for line in omctl("order", "timeline", "OM-1", "--json").stdout.splitlines()
+    ] == [
         "1",
         "2",
         "3",
@@ -226,7 +352,12 @@ def test_a_watch_shows_each_step_once_and_ends_with_the_order(omctl: Omctl, fake
     """What was, then what happens, without gaps and repeats, up to an end of the order's."""
     fake.orders = [order("CONFIRMED", 2)]
     fake.steps = [change(1, "PENDING"), change(2, "CONFIRMED")]
-    fake.news = [change(2, "CONFIRMED"), change(3, "PROCESSING"), change(4, "CANCELLED"), change(5, "PENDING")]
+    fake.news = [
+        change(2, "CONFIRMED"),
+        change(3, "PROCESSING"),
+        change(4, "CANCELLED"),
+        change(5, "PENDING"),
+    ]
     result = omctl("order", "watch", ORDER_ID)
     assert (result.exit_code, versions(result)) == (0, [1, 2, 3, 4])
 
@@ -241,7 +372,9 @@ def test_a_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
 
 
 def test_a_watch_reads_on_over_a_failure_that_was_retried(omctl: Omctl, fake: Fake) -> None:
-    """An order that failed and lives on has not ended there; one that is waited to be refunded has not ended at its delivery."""
+    """An order that failed and lives on has not ended there; one that is waited to be refunded
+    has not ended at its delivery.
+    """
     fake.orders = [order("DELIVERED", 3)]
     fake.steps = [change(1, "PENDING"), change(2, "FAILED"), change(3, "DELIVERED")]
     assert versions(omctl("order", "watch", ORDER_ID)) == [1, 2, 3]
@@ -260,15 +393,26 @@ def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
     ("failure", "code", "told"),
     [
         (
-            Refused("INSUFFICIENT_STOCK", "Too little.", violations=[Violation("A", "asked 3, left 1"), Violation("B", "asked 2, left 0")]),
+            Refused(
+                "INSUFFICIENT_STOCK",
+                "Too little.",
+                violations=[Violation("A", "asked 3, left 1"), Violation("B", "asked 2, left 0")],
+            ),
             1,
-            "INSUFFICIENT_STOCK: Too little; A: asked 3, left 1; B: asked 2, left 0. Next: see `omctl stock list`, "
-            "or book what arrives with `omctl stock receive`.",
+            (
+                "INSUFFICIENT_STOCK: Too little; A: asked 3, left 1; B: asked 2, left 0. Next: see"
+                " `omctl stock list`, or book what arrives with `omctl stock receive`."
+            ),
         ),
         (
-            Invalid("VALIDATION_FAILED", violations=[Violation("items[0].sku", "must not be empty")]),
+            Invalid(
+                "VALIDATION_FAILED", violations=[Violation("items[0].sku", "must not be empty")]
+            ),
             1,
-            "VALIDATION_FAILED; items[0].sku: must not be empty. Next: correct each field that is named and send the request again.",
+            (
+                "VALIDATION_FAILED; items[0].sku: must not be empty. Next: correct each field that"
+                " is named and send the request again."
+            ),
         ),
         (Refused("ORDER_NOT_PAYABLE", "It is paid."), 1, "ORDER_NOT_PAYABLE: It is paid."),
         (NotFound("ORDER_NOT_FOUND"), 3, "ORDER_NOT_FOUND. Next: see `omctl order list`."),
@@ -280,24 +424,40 @@ def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
         (
             Deferred("CONTENTION", "busy"),
             4,
-            "CONTENTION: ordermesh.order.v1.OrderService: busy. Next: try again, with the same --request-id where there was one.",
+            (
+                "CONTENTION: ordermesh.order.v1.OrderService: busy. Next: try again, with the same"
+                " --request-id where there was one."
+            ),
         ),
         (
             Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database"),
             4,
-            "DEPENDENCY_UNAVAILABLE: ordermesh.order.v1.OrderService: the database cannot be reached. "
-            "Next: see whether the database that the service at 127.0.0.1:",
+            (
+                "DEPENDENCY_UNAVAILABLE: ordermesh.order.v1.OrderService: the database cannot be"
+                " reached. Next: see whether the database that the service at 127.0.0.1:"
+            ),
         ),
         (
             Deferred("DATABASE_NOT_READY", "the database is not migrated", peer="database"),
             4,
-            "DATABASE_NOT_READY: ordermesh.order.v1.OrderService: the database is not migrated. Next: migrate the service",
+            (
+                "DATABASE_NOT_READY: ordermesh.order.v1.OrderService: the database is not migrated."
+                " Next: migrate the service"
+            ),
         ),
-        (Defect(ValueError("secret")), 1, "INTERNAL. Next: it is the service's own fault: look at its log."),
+        (
+            Defect(ValueError("secret")),
+            1,
+            "INTERNAL. Next: it is the service's own fault: look at its log.",
+        ),
     ],
 )
-def test_failures_are_one_line_and_a_code(omctl: Omctl, fake: Fake, failure: Failure, code: int, told: str) -> None:
-    """Reason, what exactly, what to do next, on stderr; nothing on stdout; the code says of which kind it is."""
+def test_failures_are_one_line_and_a_code(
+    omctl: Omctl, fake: Fake, failure: Failure, code: int, told: str
+) -> None:
+    """Reason, what exactly, what to do next, on stderr; nothing on stdout; the code says of
+    which kind it is.
+    """
     fake.failure = failure
     result = omctl("order", "list", "--json")
     assert (result.exit_code, result.stdout) == (code, "")
@@ -331,7 +491,9 @@ def test_a_service_that_is_not_there(omctl: Omctl) -> None:
         (("nothing",), "No such command"),
     ],
 )
-def test_what_is_not_understood_is_a_usage_error(omctl: Omctl, fake: Fake, arguments: tuple[str, ...], said: str) -> None:
+def test_what_is_not_understood_is_a_usage_error(
+    omctl: Omctl, fake: Fake, arguments: tuple[str, ...], said: str
+) -> None:
     """Exit code 2, what was wrong and what would be right, and nobody was asked."""
     result = omctl(*arguments)
     assert (result.exit_code, fake.asked) == (2, [])
@@ -339,9 +501,12 @@ def test_what_is_not_understood_is_a_usage_error(omctl: Omctl, fake: Fake, argum
 
 
 @pytest.mark.parametrize(
-    ("currency", "text", "units", "nanos"), [("JPY", "12", 12, 0), ("KWD", "1.005", 1, 5_000_000), ("GBP", "0.1", 0, 100_000_000)]
+    ("currency", "text", "units", "nanos"),
+    [("JPY", "12", 12, 0), ("KWD", "1.005", 1, 5_000_000), ("GBP", "0.1", 0, 100_000_000)],
 )
-def test_amounts_have_their_currencys_digits(omctl: Omctl, fake: Fake, currency: str, text: str, units: int, nanos: int) -> None:
+def test_amounts_have_their_currencys_digits(
+    omctl: Omctl, fake: Fake, currency: str, text: str, units: int, nanos: int
+) -> None:
     """Yen have no minor unit, dinars have three digits; nothing is rounded."""
     result = omctl("order", "create", "--item", f"A:1:{text}", "--currency", currency, *CREATE[8:])
     assert result.exit_code == 0, result.stderr
@@ -349,7 +514,9 @@ def test_amounts_have_their_currencys_digits(omctl: Omctl, fake: Fake, currency:
     assert (price.currency_code, price.units, price.nanos) == (currency, units, nanos)
 
 
-@pytest.mark.parametrize("command", [(), ("order",), ("order", "create"), ("order", "watch"), ("stock", "list")])
+@pytest.mark.parametrize(
+    "command", [(), ("order",), ("order", "create"), ("order", "watch"), ("stock", "list")]
+)
 def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
     """Wherever help is asked for, the exit codes are part of it."""
     result = omctl(*command, "--help")

@@ -29,7 +29,9 @@ REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
 STATES = api.FailedEventState
 
 
-def event(number: int, consumer: str = "order-payments", minutes: int = 0, state: str = "FAILED") -> api.FailedEvent:
+def event(
+    number: int, consumer: str = "order-payments", minutes: int = 0, state: str = "FAILED"
+) -> api.FailedEvent:
     """A failed event, so many minutes after nine."""
     return api.FailedEvent(
         consumer=consumer,
@@ -48,7 +50,9 @@ def event(number: int, consumer: str = "order-payments", minutes: int = 0, state
 
 
 class Fake(FailedEventServiceServicer, OutboxServiceServicer):
-    """A service that remembers what it was asked, and has `events`, a page of two at a time; or raises its `failure`."""
+    """A service that remembers what it was asked, and has `events`, a page of two at a time; or
+    raises its `failure`.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -69,7 +73,11 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
 
     def _find(self, request: Any, context: Any) -> api.FailedEvent:
         self._take(request, context)
-        found = [each for each in self.events if (each.consumer, each.event_id) == (request.consumer, request.event_id)]
+        found = [
+            each
+            for each in self.events
+            if (each.consumer, each.event_id) == (request.consumer, request.event_id)
+        ]
         if not found:
             self.failure = NotFound("FAILED_EVENT_NOT_FOUND", "There is no such event.")
             self._take(request, context)
@@ -80,7 +88,9 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
         start = int(request.page_token or 0)
         end = start + min(request.page_size, 2)
         token = str(end) if end < len(self.events) else ""
-        return api.ListFailedEventsResponse(failed_events=self.events[start:end], next_page_token=token)
+        return api.ListFailedEventsResponse(
+            failed_events=self.events[start:end], next_page_token=token
+        )
 
     def GetFailedEvent(self, request: Any, context: Any) -> Any:
         found = api.FailedEvent()
@@ -94,16 +104,23 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
         return found
 
     def ReplayFailedEvent(self, request: Any, context: Any) -> Any:
-        return api.ReplayFailedEventResponse(failed_event=self._replayed(self._find(request, context)))
+        return api.ReplayFailedEventResponse(
+            failed_event=self._replayed(self._find(request, context))
+        )
 
     def BatchReplayFailedEvents(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         if request.dry_run:
-            return api.BatchReplayFailedEventsResponse(failed_events=self.events, tried_count=len(self.events), more=self.more)
+            return api.BatchReplayFailedEventsResponse(
+                failed_events=self.events, tried_count=len(self.events), more=self.more
+            )
         stay = [each for each in map(self._replayed, self.events) if each.event_id in self.stubborn]
         replayed = len(self.events) - len(stay)
         return api.BatchReplayFailedEventsResponse(
-            failed_events=stay, replayed_count=replayed, tried_count=len(self.events), more=self.more
+            failed_events=stay,
+            replayed_count=replayed,
+            tried_count=len(self.events),
+            more=self.more,
         )
 
     def SetStoredVersion(self, request: Any, context: Any) -> Any:
@@ -118,7 +135,9 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
     def BatchDiscardFailedEvents(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         shown = self.events if request.dry_run else ()
-        return api.BatchDiscardFailedEventsResponse(discarded_count=len(self.events), more=self.more, failed_events=shown)
+        return api.BatchDiscardFailedEventsResponse(
+            discarded_count=len(self.events), more=self.more, failed_events=shown
+        )
 
     def GetOutboxStats(self, request: Any, context: Any) -> Any:
         self._take(request, context)
@@ -149,7 +168,9 @@ class Omctl:
     def __init__(self, order: Fake, others: Fake, addresses: tuple[str, str]) -> None:
         self.order, self.others = order, others
         names = ("WAREHOUSE", "FULFILLMENT", "SHIPPING", "PAYMENT")
-        self.environment = {"ORDER_ADDRESS": addresses[0]} | {f"{name}_ADDRESS": addresses[1] for name in names}
+        self.environment = {"ORDER_ADDRESS": addresses[0]} | {
+            f"{name}_ADDRESS": addresses[1] for name in names
+        }
 
     def __call__(self, *arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(app, ("events", *arguments), env=self.environment | environment)
@@ -189,22 +210,34 @@ def test_failed_events_of_all_services_are_one_list(omctl: Omctl) -> None:
     result = omctl("failed", "--service", "order", "--service", "Payment", "--limit", "0")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[:2] == [
-        "CONSUMER        EVENT                                 STATE   SUBJECT                     ABOUT  REASON           TRIES  "
-        "FAILED FIRST",
-        f"order-payments  01890000-0000-7000-8000-000000000001  failed  payments.payment.confirmed  7      ORDER_NOT_FOUND      4  "
-        f"{(NINE + timedelta(minutes=1)).astimezone():%Y-%m-%d %H:%M:%S}",
+        (
+            "CONSUMER        EVENT                                 STATE   SUBJECT                 "
+            "    ABOUT  REASON           TRIES  FAILED FIRST"
+        ),
+        (
+            "order-payments  01890000-0000-7000-8000-000000000001  failed "
+            " payments.payment.confirmed  7      ORDER_NOT_FOUND      4 "
+            f" {(NINE + timedelta(minutes=1)).astimezone():%Y-%m-%d %H:%M:%S}"
+        ),
     ]
     assert numbers(result) == [1, 2, 3, 4]
     cut = omctl("failed", "--service", "order", "--service", "payment", "--limit", "2")
     assert numbers(cut) == [1, 2]
     assert "--limit 0" in cut.stderr
-    lines = omctl("failed", "--service", "order", "--service", "payment", "--json").stdout.splitlines()
+    lines = omctl(
+        "failed", "--service", "order", "--service", "payment", "--json"
+    ).stdout.splitlines()
     assert [json.loads(line)["eventId"][-1] for line in lines] == ["1", "2", "3", "4"]
 
 
 def test_every_service_is_asked(omctl: Omctl) -> None:
     """All five, unless some are named, or a consumer is, whose service it must be."""
-    for command in (("failed",), ("stats",), ("replay", "--all", "--dry-run"), ("republish", "--since", "2026-01-31")):
+    for command in (
+        ("failed",),
+        ("stats",),
+        ("replay", "--all", "--dry-run"),
+        ("republish", "--since", "2026-01-31"),
+    ):
         omctl.order.asked.clear()
         omctl.others.asked.clear()
         assert omctl(*command).exit_code == 0
@@ -218,12 +251,27 @@ def test_every_service_is_asked(omctl: Omctl) -> None:
 @pytest.mark.parametrize("command", [("failed",), ("replay", "--all")])
 def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
     """Each filter ends in its field, in a list as in a replay; what was not given is unset."""
-    filters = ("--state", "deferred", "--state", "Discarded", "--consumer", "order-payments", "--subject", "a.b", "--reason", "R")
+    filters = (
+        "--state",
+        "deferred",
+        "--state",
+        "Discarded",
+        "--consumer",
+        "order-payments",
+        "--subject",
+        "a.b",
+        "--reason",
+        "R",
+    )
     times = ("--since", "2026-01-31T09:00:00+01:00", "--before", "2026-02-01T00:00:00+00:00")
     assert omctl(*command, *filters, "--aggregate", "7", *times).exit_code == 0
     [request] = omctl.asked
     assert list(request.filter.states) == [1, 4]
-    assert (request.filter.consumer, request.filter.subject, request.filter.reason) == ("order-payments", "a.b", "R")
+    assert (request.filter.consumer, request.filter.subject, request.filter.reason) == (
+        "order-payments",
+        "a.b",
+        "R",
+    )
     assert request.filter.aggregate_id == "7"
     assert request.filter.first_fail_time_from.ToJsonString() == "2026-01-31T08:00:00Z"
     assert request.filter.first_fail_time_before.ToJsonString() == "2026-02-01T00:00:00Z"
@@ -240,7 +288,10 @@ def test_an_event_is_shown(omctl: Omctl) -> None:
         "event      01890000-0000-7000-8000-000000000001 at order-payments",
         "state      failed: ORDER_NOT_FOUND; tried 4 times",
         "error      No order \ufffd7.",
-        "says       ordermesh.payment.events.v1.PaymentConfirmed on payments.payment.confirmed, about 7",
+        (
+            "says       ordermesh.payment.events.v1.PaymentConfirmed on payments.payment.confirmed,"
+            " about 7"
+        ),
         f"published  {AT}.000, failed first {AT}.000, changed {AT}.000",
         "digest     -",
         "payload    3 bytes",
@@ -253,8 +304,8 @@ def test_an_event_is_shown(omctl: Omctl) -> None:
 
 
 def test_one_is_replayed(omctl: Omctl) -> None:
-    """It is shown as it then stands; one that failed again is exit code 1, and says why; a dry run only reads it. The request_id is
-    printed, and the one that was given is sent.
+    """It is shown as it then stands; one that failed again is exit code 1, and says why; a dry
+    run only reads it. The request_id is printed, and the one that was given is sent.
     """
     omctl.order.events = [event(1), event(2)]
     omctl.order.stubborn = {event(2).event_id}
@@ -262,15 +313,22 @@ def test_one_is_replayed(omctl: Omctl) -> None:
     assert (dry.exit_code, "failed" in dry.stdout, dry.stderr) == (0, True, "")
     assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest]
     done = omctl("replay", "order-payments", event(1).event_id)
-    assert (done.exit_code, "replayed" in done.stdout, done.stderr) == (0, True, f"request_id {omctl.asked[-1].request_id}\n")
+    assert (done.exit_code, "replayed" in done.stdout, done.stderr) == (
+        0,
+        True,
+        f"request_id {omctl.asked[-1].request_id}\n",
+    )
     again = omctl("replay", "order-payments", event(2).event_id, "--request-id", REQUEST_ID)
-    assert (again.exit_code, again.stderr) == (1, f"request_id {REQUEST_ID}\nomctl: It has failed again: No order \ufffd7.\n")
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"request_id {REQUEST_ID}\nomctl: It has failed again: No order \ufffd7.\n",
+    )
     assert omctl.asked[-1].request_id == REQUEST_ID
 
 
 def test_all_that_match_are_replayed(omctl: Omctl) -> None:
-    """Those of all services together, the oldest first; exit code 1 where some failed again; a dry run says so to the services. All are
-    asked under one request_id, which was printed.
+    """Those of all services together, the oldest first; exit code 1 where some failed again; a
+    dry run says so to the services. All are asked under one request_id, which was printed.
     """
     omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
@@ -278,11 +336,16 @@ def test_all_that_match_are_replayed(omctl: Omctl) -> None:
     dry = omctl(*which, "--dry-run", "--limit", "7", "--request-id", REQUEST_ID)
     assert (dry.exit_code, dry.stderr) == (0, f"request_id {REQUEST_ID}\n3 would be tried.\n")
     assert numbers(dry) == [1, 2, 3]
-    assert {(request.dry_run, request.limit, request.request_id) for request in omctl.asked} == {(True, 7, REQUEST_ID)}
+    assert {(request.dry_run, request.limit, request.request_id) for request in omctl.asked} == {
+        (True, 7, REQUEST_ID)
+    }
     omctl.order.stubborn, omctl.order.more = {event(3).event_id}, True
     result = omctl(*which)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[:2] == [f"request_id {omctl.asked[-1].request_id}", "2 of 3 replayed."]
+    assert result.stderr.splitlines()[:2] == [
+        f"request_id {omctl.asked[-1].request_id}",
+        "2 of 3 replayed.",
+    ]
     assert "More match" in result.stderr
     assert numbers(result) == [3]  # what has failed again
     [line] = omctl(*which, "--json").stdout.splitlines()
@@ -290,7 +353,9 @@ def test_all_that_match_are_replayed(omctl: Omctl) -> None:
 
 
 def test_all_that_match_are_discarded(omctl: Omctl) -> None:
-    """One call to each service takes the filter; a dry run shows what would go; without a filter nothing is sent."""
+    """One call to each service takes the filter; a dry run shows what would go; without a filter
+    nothing is sent.
+    """
     omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
     which = ("discard", "--all", "--type", "a.b.C", "--service", "order", "--service", "payment")
@@ -300,7 +365,10 @@ def test_all_that_match_are_discarded(omctl: Omctl) -> None:
     omctl.order.more = True
     done = omctl(*which, "--limit", "9")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr.splitlines()[1:] == ["3 discarded.", "More match: the same command goes on, or raise --limit."]
+    assert done.stderr.splitlines()[1:] == [
+        "3 discarded.",
+        "More match: the same command goes on, or raise --limit.",
+    ]
     asked = [request for request in omctl.asked if not request.dry_run]
     assert [(request.filter.type, request.limit) for request in asked] == [("a.b.C", 9)] * 2
     lines = [json.loads(line) for line in omctl(*which, "--json").stdout.splitlines()]
@@ -319,14 +387,25 @@ def test_body_is_named_by_its_digest(omctl: Omctl) -> None:
 
 
 def test_one_is_discarded(omctl: Omctl) -> None:
-    """It is shown as it then stands, under the request_id that was given; a dry run only reads it."""
+    """It is shown as it then stands, under the request_id that was given; a dry run only reads
+    it.
+    """
     omctl.order.events = [event(1)]
     assert " failed " in omctl("discard", "order-payments", event(1).event_id, "--dry-run").stdout
     discarded = omctl("discard", "order-payments", event(1).event_id, "--request-id", REQUEST_ID)
-    assert (" discarded " in discarded.stdout, discarded.stderr) == (True, f"request_id {REQUEST_ID}\n")
-    assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest, api.DiscardFailedEventRequest]
+    assert (" discarded " in discarded.stdout, discarded.stderr) == (
+        True,
+        f"request_id {REQUEST_ID}\n",
+    )
+    assert [type(request) for request in omctl.asked] == [
+        api.GetFailedEventRequest,
+        api.DiscardFailedEventRequest,
+    ]
     assert omctl.asked[-1].request_id == REQUEST_ID
-    assert json.loads(omctl("discard", "order-payments", event(1).event_id, "--json").stdout)["state"] == "FAILED_EVENT_STATE_DISCARDED"
+    assert (
+        json.loads(omctl("discard", "order-payments", event(1).event_id, "--json").stdout)["state"]
+        == "FAILED_EVENT_STATE_DISCARDED"
+    )
 
 
 NOTED = [
@@ -341,7 +420,9 @@ NOTED = [
 
 @pytest.mark.parametrize("command", NOTED, ids=" ".join)
 def test_change_sends_note_and_actor(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """Each command that changes something sends --note, and claims ORDERMESH_ACTOR; without them it sends neither."""
+    """Each command that changes something sends --note, and claims ORDERMESH_ACTOR; without them
+    it sends neither.
+    """
     omctl.order.events = [event(1)]
     assert omctl(*command, "--note", "forged", ORDERMESH_ACTOR="staff:7f3a").exit_code == 0
     assert (omctl.asked[-1].note, omctl.order.actors[-1]) == ("forged", "staff:7f3a")
@@ -382,23 +463,38 @@ def test_what_is_not_there_is_not_found(omctl: Omctl, command: str) -> None:
 
 
 def test_a_stored_version_is_set(omctl: Omctl) -> None:
-    """The service that was named is asked, about the order or one of its fulfilments; the answer is one
-    line, or JSON.
+    """The service that was named is asked, about the order or one of its fulfilments; the answer
+    is one line, or JSON.
     """
     order, work = event(1).event_id, event(2).event_id
-    result = omctl("set-version", "order", order, "7", "--fulfillment", work, "--request-id", REQUEST_ID)
+    result = omctl(
+        "set-version", "order", order, "7", "--fulfillment", work, "--request-id", REQUEST_ID
+    )
     assert (result.exit_code, result.stderr) == (0, f"request_id {REQUEST_ID}\n")
     assert result.stdout == f"order has version 7 of {work}.\n"
     [request] = omctl.asked
-    assert request == api.SetStoredVersionRequest(request_id=REQUEST_ID, order_id=order, fulfillment_id=work, version=7)
-    assert json.loads(omctl("set-version", "payment", order, "3", "--json").stdout) == {"storedVersion": "3"}
+    assert request == api.SetStoredVersionRequest(
+        request_id=REQUEST_ID, order_id=order, fulfillment_id=work, version=7
+    )
+    assert json.loads(omctl("set-version", "payment", order, "3", "--json").stdout) == {
+        "storedVersion": "3"
+    }
     assert not omctl.asked[-1].HasField("fulfillment_id")
     assert omctl("set-version", "payment", order, "0").exit_code == 2
 
 
 def test_events_are_published_again(omctl: Omctl) -> None:
-    """What was typed is sent to each service under one request_id, which was printed; the answer is a line a service."""
-    which = ("--aggregate", event(1).event_id, "--since", "2026-01-31T09:00:00+00:00", "--before", "2026-02-01T09:00:00+00:00")
+    """What was typed is sent to each service under one request_id, which was printed; the answer
+    is a line a service.
+    """
+    which = (
+        "--aggregate",
+        event(1).event_id,
+        "--since",
+        "2026-01-31T09:00:00+00:00",
+        "--before",
+        "2026-02-01T09:00:00+00:00",
+    )
     result = omctl("republish", *which, "--dry-run", "--request-id", REQUEST_ID)
     assert result.stdout.splitlines() == [
         "SERVICE      EVENTS",
@@ -412,7 +508,11 @@ def test_events_are_published_again(omctl: Omctl) -> None:
     assert len(omctl.asked) == 5
     request = omctl.asked[0]
     assert all(each == request for each in omctl.asked)
-    assert (request.request_id, request.aggregate_id, request.dry_run) == (REQUEST_ID, event(1).event_id, True)
+    assert (request.request_id, request.aggregate_id, request.dry_run) == (
+        REQUEST_ID,
+        event(1).event_id,
+        True,
+    )
     assert request.create_time_from.ToJsonString() == "2026-01-31T09:00:00Z"
     assert request.create_time_before.ToJsonString() == "2026-02-01T09:00:00Z"
     told = omctl("republish", "--aggregate", event(1).event_id, "--service", "order", "--json")
@@ -427,13 +527,28 @@ def test_outboxes_are_told(omctl: Omctl) -> None:
         f"order        S             2  {AT}     9                7",
     ]
     lines = [json.loads(line) for line in omctl("stats", "--json").stdout.splitlines()]
-    assert [line["service"] for line in lines] == ["order", "warehouse", "fulfillment", "shipping", "payment"]
+    assert [line["service"] for line in lines] == [
+        "order",
+        "warehouse",
+        "fulfillment",
+        "shipping",
+        "payment",
+    ]
     assert lines[0]["waitingCount"] == "2"
 
 
 def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
-    """Below the table of services stands each event that a stream refuses, with the aggregate whose events wait, its size and why."""
-    its = api.RefusedEvent(aggregate_id="a", event_id="e", type="T", payload_bytes=9, refusal="too large", create_time=timestamp(NINE))
+    """Below the table of services stands each event that a stream refuses, with the aggregate
+    whose events wait, its size and why.
+    """
+    its = api.RefusedEvent(
+        aggregate_id="a",
+        event_id="e",
+        type="T",
+        payload_bytes=9,
+        refusal="too large",
+        create_time=timestamp(NINE),
+    )
     omctl.order.refused = [its]
     lines = omctl("stats", "--service", "order").stdout.splitlines()
     assert lines[2:] == [
@@ -442,9 +557,19 @@ def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", [("failed",), ("stats",), ("replay", "--all", "--dry-run"), ("republish", "--since", "2026-01-31")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("failed",),
+        ("stats",),
+        ("replay", "--all", "--dry-run"),
+        ("republish", "--since", "2026-01-31"),
+    ],
+)
 def test_a_service_that_is_away_hides_no_other(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """What the others say is shown; a line on stderr names who is away, and where it was looked for; the exit code is 4."""
+    """What the others say is shown; a line on stderr names who is away, and where it was looked
+    for; the exit code is 4.
+    """
     omctl.order.events = [event(1)]
     address = f"127.0.0.1:{free_ports(1)[0]}"
     two = ("--service", "order", "--service", "payment", "--timeout", "0.5")
@@ -481,14 +606,28 @@ def test_a_refusal_weighs_more_than_an_absence(omctl: Omctl) -> None:
         (("republish", "--before", "2026-01-31"), "--aggregate, or --since"),
     ],
 )
-def test_what_is_not_understood_is_a_usage_error(omctl: Omctl, arguments: tuple[str, ...], said: str) -> None:
+def test_what_is_not_understood_is_a_usage_error(
+    omctl: Omctl, arguments: tuple[str, ...], said: str
+) -> None:
     """Exit code 2, what would be right, and nobody was asked."""
     result = omctl(*arguments)
     assert (result.exit_code, omctl.asked) == (2, [])
     assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("command", [(), ("failed",), ("show",), ("replay",), ("discard",), ("republish",), ("set-version",), ("stats",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("failed",),
+        ("show",),
+        ("replay",),
+        ("discard",),
+        ("republish",),
+        ("set-version",),
+        ("stats",),
+    ],
+)
 def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
     """As everywhere."""
     result = omctl(*command, "--help")

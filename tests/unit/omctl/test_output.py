@@ -10,7 +10,9 @@ TABLE = Table(("SKU", "UNITS"), [("[bold]茶壶", "7"), ("A", "1000")], frozense
 
 
 def test_text_is_aligned() -> None:
-    """Columns are as wide as what stands in them on the screen, wide characters included; figures stand to the right."""
+    """Columns are as wide as what stands in them on the screen, wide characters included;
+    figures stand to the right.
+    """
     assert list(aligned(TABLE)) == ["SKU         UNITS", "[bold]茶壶      7", "A            1000"]
 
 
@@ -24,10 +26,13 @@ def test_a_terminal_gets_a_table() -> None:
 
 
 def test_a_narrow_terminal_cuts_nothing() -> None:
-    """What is wider than the terminal is left to the terminal to fold: nothing is lost, nothing stands in pieces."""
+    """What is wider than the terminal is left to the terminal to fold: nothing is lost, nothing
+    stands in pieces.
+    """
     screen = Console(file=io.StringIO(), force_terminal=True, width=20, legacy_windows=False)
     show(Table(("ID", "SKU"), [("01890000-0000-7000-8000-000000000001", "B"), ("2", "C")]), screen)
-    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO above
+    # it is the StringIO above
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 3
     assert lines[1].split() == ["01890000-0000-7000-8000-000000000001", "B"]
 

@@ -8,7 +8,10 @@ import grpc
 import pytest
 from google.type.money_pb2 import Money
 from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
-from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer, add_PaymentServiceServicer_to_server
+from ordermesh.payment.v1.payment_service_pb2_grpc import (
+    PaymentServiceServicer,
+    add_PaymentServiceServicer_to_server,
+)
 from typer.testing import CliRunner, Result
 
 from omctl.__main__ import app
@@ -54,7 +57,8 @@ class Till(PaymentServiceServicer):
 
 @pytest.fixture
 def till() -> Till:
-    return Till()  # type: ignore[abstract]  # of a service's methods a test needs a few; gRPC answers UNIMPLEMENTED for the others
+    # of a service's methods a test needs a few; gRPC answers UNIMPLEMENTED for the others
+    return Till()  # type: ignore[abstract]
 
 
 @pytest.fixture
@@ -90,40 +94,82 @@ def test_payments_are_listed(till: Till, address: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(("typed", "minor"), [((), None), (("--amount", "1.25", "--currency", "gbp"), 125)])
-def test_money_is_given_back_once(till: Till, address: str, typed: tuple[str, ...], minor: int | None) -> None:
-    """What was typed is sent, all that is left where nothing was; the request_id was told before."""
+@pytest.mark.parametrize(
+    ("typed", "minor"), [((), None), (("--amount", "1.25", "--currency", "gbp"), 125)]
+)
+def test_money_is_given_back_once(
+    till: Till, address: str, typed: tuple[str, ...], minor: int | None
+) -> None:
+    """What was typed is sent, all that is left where nothing was; the request_id was told
+    before.
+    """
     result = omctl(address, "payment", "refund", PAYMENT_ID, *typed, "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
     [request] = till.asked
     assert (request.request_id, request.payment_id) == (REQUEST_ID, PAYMENT_ID)
     assert f"request_id {REQUEST_ID}\n" in result.stderr
-    assert (request.amount.units * 100 + request.amount.nanos // 10**7 if request.HasField("amount") else None) == minor
+    assert (
+        request.amount.units * 100 + request.amount.nanos // 10**7
+        if request.HasField("amount")
+        else None
+    ) == minor
 
 
 def test_an_authorisation_is_given_back_once(till: Till, address: str) -> None:
     """The payment that was named is voided, and shown; the request_id was told before."""
     result = omctl(address, "payment", "void", PAYMENT_ID, "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
-    assert till.asked == [payment_service_pb2.VoidPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID)]
+    assert till.asked == [
+        payment_service_pb2.VoidPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID)
+    ]
     assert f"request_id {REQUEST_ID}\n" in result.stderr
     assert PAYMENT_ID in result.stdout
 
 
 def test_the_refund_of_a_return_is_tried_again(till: Till, address: str) -> None:
     """The return is named, and no amount: it is the return's. What is no id is a usage error."""
-    assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", RETURN_ID, "--request-id", REQUEST_ID).exit_code == 0
+    assert (
+        omctl(
+            address,
+            "payment",
+            "refund",
+            PAYMENT_ID,
+            "--return",
+            RETURN_ID,
+            "--request-id",
+            REQUEST_ID,
+        ).exit_code
+        == 0
+    )
     assert till.asked == [
-        payment_service_pb2.RefundPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID, return_id=RETURN_ID),
+        payment_service_pb2.RefundPaymentRequest(
+            request_id=REQUEST_ID, payment_id=PAYMENT_ID, return_id=RETURN_ID
+        ),
     ]
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", "rma").exit_code == 2
 
 
 def test_a_refund_may_state_the_version_that_was_looked_at(till: Till, address: str) -> None:
-    """So that a command which the audit has printed gives nothing of a payment that has changed since. There is no version 0."""
-    assert omctl(address, "payment", "refund", PAYMENT_ID, "--expected-version", "7", "--request-id", REQUEST_ID).exit_code == 0
+    """So that a command which the audit has printed gives nothing of a payment that has changed
+    since. There is no version 0.
+    """
+    assert (
+        omctl(
+            address,
+            "payment",
+            "refund",
+            PAYMENT_ID,
+            "--expected-version",
+            "7",
+            "--request-id",
+            REQUEST_ID,
+        ).exit_code
+        == 0
+    )
     assert till.asked == [
-        payment_service_pb2.RefundPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID, expected_version=7),
+        payment_service_pb2.RefundPaymentRequest(
+            request_id=REQUEST_ID, payment_id=PAYMENT_ID, expected_version=7
+        ),
     ]
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--expected-version", "0").exit_code == 2
 
@@ -159,7 +205,16 @@ def test_contradictions_of_a_processor_are_listed(till: Till, address: str) -> N
         payload_sha256="ab12",
     )
     shown = omctl(address, "payment", "contradictions", PAYMENT_ID).stdout.splitlines()[1].split()
-    expected = [PAYMENT_ID, CONTRADICTION_ID, "charge", RETURN_ID, "failed", "succeeded", "evt_1", "ab12"]
+    expected = [
+        PAYMENT_ID,
+        CONTRADICTION_ID,
+        "charge",
+        RETURN_ID,
+        "failed",
+        "succeeded",
+        "evt_1",
+        "ab12",
+    ]
     assert (shown[:8], shown[-1]) == (expected, "-")
 
 
@@ -170,7 +225,10 @@ def test_contradiction_is_resolved_with_a_note(till: Till, address: str) -> None
     assert result.exit_code == 0, result.output
     assert till.asked == [
         payment_service_pb2.ResolveContradictionRequest(
-            request_id=REQUEST_ID, payment_id=PAYMENT_ID, contradiction_id=CONTRADICTION_ID, note="given back there"
+            request_id=REQUEST_ID,
+            payment_id=PAYMENT_ID,
+            contradiction_id=CONTRADICTION_ID,
+            note="given back there",
         )
     ]
     assert f"request_id {REQUEST_ID}\n" in result.stderr

@@ -14,7 +14,9 @@ SERVICES = ("order", "fulfillment", "shipping", "payment", "warehouse")
 
 
 @pytest.mark.parametrize("warehouse_id", ["london", "leeds"])
-async def test_undo_commit_without_fulfilment_names_the_audit(monkeypatch: pytest.MonkeyPatch, warehouse_id: str) -> None:
+async def test_undo_commit_without_fulfilment_names_the_audit(
+    monkeypatch: pytest.MonkeyPatch, warehouse_id: str
+) -> None:
     """Committed units of a warehouse where no fulfilment works are named with what makes them
     available; where one works, its event takes the commit back.
     """
@@ -30,7 +32,12 @@ async def test_undo_commit_without_fulfilment_names_the_audit(monkeypatch: pytes
         attempt=1,
         lines=[line],
     )
-    there: dict[str, list[Any]] = {"fulfillments": [work], "reservations": [reservation], "shipments": [], "payments": []}
+    there: dict[str, list[Any]] = {
+        "fulfillments": [work],
+        "reservations": [reservation],
+        "shipments": [],
+        "payments": [],
+    }
 
     async def listed(method: Any, request: Any, field: str) -> list[Any]:
         return there[field]
@@ -43,5 +50,7 @@ async def test_undo_commit_without_fulfilment_names_the_audit(monkeypatch: pytes
         assert steps == []
         return
     [step] = steps
-    assert step.startswith("reservation R: 2 units stay committed, for no fulfilment works on them.")
+    assert step.startswith(
+        "reservation R: 2 units stay committed, for no fulfilment works on them."
+    )
     assert "`omctl audit`" in step

@@ -25,7 +25,9 @@ __all__ = ["NOW"]
 
 
 def delivered() -> Order:
-    """Line 1: three lamps for 31.00 (price 30.00, discount 1.00, tax 2.00); line 2: two bulbs for 1.00."""
+    """Line 1: three lamps for 31.00 (price 30.00, discount 1.00, tax 2.00); line 2: two bulbs
+    for 1.00.
+    """
     order = at(Status.DELIVERED)
     return after(order, report(order, "london"))
 
@@ -39,8 +41,12 @@ def ask(order: Order, lines: Mapping[int, int]) -> CreateReturn:
     return CreateReturn(**base(order.id), return_id=uuid4(), lines=lines, reason="WRONG_SIZE")
 
 
-def ask_money(order: Order, lines: Mapping[int, tuple[int, Disposition]], warehouse_id: str | None = "london") -> RefundWithoutGoods:
-    return RefundWithoutGoods(**base(order.id), return_id=uuid4(), lines=lines, warehouse_id=warehouse_id)
+def ask_money(
+    order: Order, lines: Mapping[int, tuple[int, Disposition]], warehouse_id: str | None = "london"
+) -> RefundWithoutGoods:
+    return RefundWithoutGoods(
+        **base(order.id), return_id=uuid4(), lines=lines, warehouse_id=warehouse_id
+    )
 
 
 def move(rma: Return, to: ReturnStatus) -> MoveReturn:
@@ -48,12 +54,18 @@ def move(rma: Return, to: ReturnStatus) -> MoveReturn:
 
 
 def receive(rma: Return, lines: Mapping[int, int], warehouse_id: str = "london") -> ReceiveReturn:
-    return ReceiveReturn(**base(rma.order_id), return_id=rma.id, warehouse_id=warehouse_id, lines=lines)
+    return ReceiveReturn(
+        **base(rma.order_id), return_id=rma.id, warehouse_id=warehouse_id, lines=lines
+    )
 
 
 def inspect(rma: Return, lines: Mapping[int, tuple[int, int, int]]) -> InspectReturn:
     """By line: passed, failed, and how many of them are not to be refunded."""
-    return InspectReturn(**base(rma.order_id), return_id=rma.id, lines={number: Findings(*found) for number, found in lines.items()})
+    return InspectReturn(
+        **base(rma.order_id),
+        return_id=rma.id,
+        lines={number: Findings(*found) for number, found in lines.items()},
+    )
 
 
 def after(order: Order, *commands: AnyCommand) -> Order:

@@ -52,13 +52,20 @@ def allocations(of: Checkout, *warehouses: str) -> Allocations:
     at = {warehouse: uuid4() for warehouse in warehouses or ("london",)}
     names = list(at)
     return {
-        number: (Allocation(name := names[(number - 1) % len(names)], at[name], line.quantity),) for number, line in enumerate(of.lines, 1)
+        number: (Allocation(name := names[(number - 1) % len(names)], at[name], line.quantity),)
+        for number, line in enumerate(of.lines, 1)
     }
 
 
 def base(order_id: UUID) -> dict[str, Any]:
     cause = str(uuid4())
-    return {"key": f"test:{cause}", "digest": b"", "target": order_id, "actor": "test", "cause": cause}
+    return {
+        "key": f"test:{cause}",
+        "digest": b"",
+        "target": order_id,
+        "actor": "test",
+        "cause": cause,
+    }
 
 
 def place(of: Checkout | None = None, *warehouses: str) -> PlaceOrder:
@@ -81,7 +88,9 @@ def pay(order: Order, **fields: Any) -> ConfirmPayment:
     return ConfirmPayment(**base(order.id), **(values | fields))
 
 
-def work(order: Order, warehouse_id: str, stage: Work | None, version: int, **fields: Any) -> NoteFulfillment:
+def work(
+    order: Order, warehouse_id: str, stage: Work | None, version: int, **fields: Any
+) -> NoteFulfillment:
     values: dict[str, Any] = {
         "attempt": order.attempt,
         "warehouse_id": warehouse_id,
@@ -94,11 +103,18 @@ def work(order: Order, warehouse_id: str, stage: Work | None, version: int, **fi
 
 def report(order: Order, warehouse_id: str, stage: Work = Work.COMPLETED) -> NoteFulfillment:
     """The fulfilment's report that its parcel left with all units that the order has there."""
-    there = [(line.number, its.quantity) for line in order.lines for its in line.allocations if its.warehouse_id == warehouse_id]
+    there = [
+        (line.number, its.quantity)
+        for line in order.lines
+        for its in line.allocations
+        if its.warehouse_id == warehouse_id
+    ]
     return work(order, warehouse_id, stage, 9, units=dict(there), committed=True)
 
 
-def ship(order: Order, warehouse_id: str, delivered: datetime | None = None, **fields: Any) -> NoteShipment:
+def ship(
+    order: Order, warehouse_id: str, delivered: datetime | None = None, **fields: Any
+) -> NoteShipment:
     values: dict[str, Any] = {
         "attempt": order.attempt,
         "warehouse_id": warehouse_id,
@@ -151,7 +167,10 @@ def commit(order: Order, **fields: Any) -> NoteReservation:
 def elsewhere(order: Order, warehouse_id: str) -> Allocations:
     """All of the order from one warehouse, in a new reservation."""
     reservation_id = uuid4()
-    return {line.number: (Allocation(warehouse_id, reservation_id, line.quantity),) for line in order.lines}
+    return {
+        line.number: (Allocation(warehouse_id, reservation_id, line.quantity),)
+        for line in order.lines
+    }
 
 
 def after(order: Order, *commands: OrderCommand) -> Order:

@@ -1,4 +1,6 @@
-"""What becomes of an order that is not wanted any more, in whole or in part; that nobody pays; that is tried again."""
+"""What becomes of an order that is not wanted any more, in whole or in part; that nobody pays;
+that is tried again.
+"""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +14,15 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Stale
 from order_svc import decisions
 from order_svc.lifecycle import End, PaymentStatus, Progress, Status, StockStatus, Work
-from order_svc.model import ExpireOrder, ItemsCancelled, Order, OrderCommand, RetryOrder, StatusChanged, WantedLine
+from order_svc.model import (
+    ExpireOrder,
+    ItemsCancelled,
+    Order,
+    OrderCommand,
+    RetryOrder,
+    StatusChanged,
+    WantedLine,
+)
 from tests.unit.order.returns import ask
 from tests.unit.order.samples import (
     NOW,
@@ -69,13 +79,21 @@ TRIED_AGAIN = dict.fromkeys(Status, "ILLEGAL_TRANSITION") | {Status.FAILED: None
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"), [(asked, status) for asked, status in product(("cancel", "cancel items", "retry"), Status)], ids=str
+    ("asked", "status"),
+    [(asked, status) for asked, status in product(("cancel", "cancel items", "retry"), Status)],
+    ids=str,
 )
 def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status) -> None:
-    """Cancelling, cancelling units and trying again, at each status: done, or refused with the reason that the contract names."""
+    """Cancelling, cancelling units and trying again, at each status: done, or refused with the
+    reason that the contract names.
+    """
     order = standing_at(status)
     assert order.status is status
-    commands: dict[str, OrderCommand] = {"cancel": cancel(order), "cancel items": cancel_items(order, {1: 1}), "retry": retried(order)}
+    commands: dict[str, OrderCommand] = {
+        "cancel": cancel(order),
+        "cancel items": cancel_items(order, {1: 1}),
+        "retry": retried(order),
+    }
     reason = {"cancel": CANCELLED, "cancel items": CUT, "retry": TRIED_AGAIN}[asked][status]
     if reason:
         with pytest.raises(Refused) as refused:
@@ -83,7 +101,10 @@ def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status
         assert (refused.value.reason, refused.value.metadata["status"]) == (reason, status)
     else:
         decided = decisions.decide(order, commands[asked], NOW)
-        assert decided.record.status is {"cancel": Status.CANCELLED, "cancel items": status, "retry": Status.PENDING}[asked]
+        assert (
+            decided.record.status
+            is {"cancel": Status.CANCELLED, "cancel items": status, "retry": Status.PENDING}[asked]
+        )
         assert len(decided.history) == len(decided.facts) == 1
         assert decided.record.version == order.version + 1
 
@@ -103,16 +124,23 @@ def test_another_version_than_expected_changes_nothing(status: Status) -> None:
 
 
 def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
-    """One parcel of two is with the customer: a return takes over. The refusal says what to do with each parcel, and that works: the
-    delivered units can be returned, those that have not left cancelled.
+    """One parcel of two is with the customer: a return takes over. The refusal says what to do
+    with each parcel, and that works: the delivered units can be returned, those that have not
+    left cancelled.
     """
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london", NOW))
     assert order.status is Status.PROCESSING
     with pytest.raises(Refused) as refused:
         after(order, cancel(order))
-    assert (refused.value.reason, refused.value.metadata) == ("ORDER_NOT_CANCELLABLE", {"status": "processing"})
-    advice = "Return the delivered units with CreateReturn. Cancel the units that have not left with CancelOrderItems."
+    assert (refused.value.reason, refused.value.metadata) == (
+        "ORDER_NOT_CANCELLABLE",
+        {"status": "processing"},
+    )
+    advice = (
+        "Return the delivered units with CreateReturn. Cancel the units that have not left with"
+        " CancelOrderItems."
+    )
     assert refused.value.message == f"The order is processing. {advice}"
     order = after(order, cancel_items(order, {2: 2}), report(order, "london"))
     order = decisions.decide(order, ask(order, {1: 3}), NOW).record
@@ -120,10 +148,17 @@ def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
 
 
 def test_refusal_names_the_parcels_to_recall() -> None:
-    """The other parcel is on its way: the refusals of both cancellations name its shipment, and a recall of it ends its units."""
+    """The other parcel is on its way: the refusals of both cancellations name its shipment, and
+    a recall of it ends its units.
+    """
     order, shipment = placed(None, "london", "paris"), uuid4()
-    order = after(order, pay(order), ship(order, "london", NOW), ship(order, "paris", shipment_id=shipment))
-    advice = "Return the delivered units with CreateReturn. Recall the parcels that are on their way with CancelShipment."
+    order = after(
+        order, pay(order), ship(order, "london", NOW), ship(order, "paris", shipment_id=shipment)
+    )
+    advice = (
+        "Return the delivered units with CreateReturn. Recall the parcels that are on their way"
+        " with CancelShipment."
+    )
     for command in (cancel(order), cancel_items(order, {2: 1})):
         with pytest.raises(Refused) as refused:
             after(order, command)
@@ -172,15 +207,26 @@ def test_cancel_items_of_a_shipped_order_advises_both() -> None:
 def test_a_cancelled_order_says_where_its_money_and_goods_are(
     status: Status, payment: PaymentStatus, stock: StockStatus, progress: Progress
 ) -> None:
-    """Its lines stay as they were, it has no deadline any more, and its axes say what is still to come back."""
+    """Its lines stay as they were, it has no deadline any more, and its axes say what is still
+    to come back.
+    """
     order = at(status)
     dead = after(order, cancel(order, reason="FRAUD"))
-    assert (dead.reason, dead.payment, dead.stock, dead.progress) == ("FRAUD", payment, stock, progress)
+    assert (dead.reason, dead.payment, dead.stock, dead.progress) == (
+        "FRAUD",
+        payment,
+        stock,
+        progress,
+    )
     assert (dead.lines, dead.expire_time, dead.total) == (order.lines, None, order.total)
 
 
-def test_committed_units_of_a_dead_order_are_back_when_fulfilment_or_the_warehouse_says_so() -> None:
-    """Either of them tells that nothing is held for it any more; until then its stock is committed."""
+def test_committed_units_of_a_dead_order_are_back_when_fulfilment_or_the_warehouse_says_so() -> (
+    None
+):
+    """Either of them tells that nothing is held for it any more; until then its stock is
+    committed.
+    """
     order = at(Status.PROCESSING)
     dead = after(order, cancel(order))
     assert after(dead, work(dead, "london", Work.PICKING, 3)).stock is StockStatus.COMMITTED
@@ -192,12 +238,18 @@ def test_committed_units_of_a_dead_order_are_back_when_fulfilment_or_the_warehou
 
 
 def test_cancelled_units_cost_their_frozen_share_and_the_others_what_they_did() -> None:
-    """Three lamps with a discount of 100 and a tax of 200 between them: the first unit takes its own part with it."""
+    """Three lamps with a discount of 100 and a tax of 200 between them: the first unit takes its
+    own part with it.
+    """
     order = placed()
     line = order.lines[0]
     one = after(order, cancel_items(order, {1: 1}, reason="WRONG_SIZE"))
     assert (line.worth(0), line.worth(1), line.worth(3)) == (0, 1033, line.total)
-    assert (one.total, one.cancelled_amount, one.placed_total) == (order.total - 1033, 1033, order.total)
+    assert (one.total, one.cancelled_amount, one.placed_total) == (
+        order.total - 1033,
+        1033,
+        order.total,
+    )
     assert one.lines[0].shares == line.shares
     assert (one.lines[0].cancelled, [a.quantity for a in one.lines[0].allocations]) == (1, [2])
     both = after(one, cancel_items(one, {1: 1, 2: 2}))
@@ -212,8 +264,16 @@ def test_cancelled_units_are_a_row_of_history_with_a_version_and_an_event_of_the
     [step], [fact] = decided.history, decided.facts
     assert isinstance(fact, ItemsCancelled)
     assert fact.order == decided.record
-    assert (fact.step.old, fact.step.new, fact.step.reason) == (Status.CONFIRMED, Status.CONFIRMED, "WRONG_SIZE")
-    assert (fact.step.version, fact.step.cause, step) == (order.version + 1, command.cause, fact.step)
+    assert (fact.step.old, fact.step.new, fact.step.reason) == (
+        Status.CONFIRMED,
+        Status.CONFIRMED,
+        "WRONG_SIZE",
+    )
+    assert (fact.step.version, fact.step.cause, step) == (
+        order.version + 1,
+        command.cause,
+        fact.step,
+    )
 
 
 def test_the_last_unit_cancels_the_order() -> None:
@@ -223,7 +283,10 @@ def test_the_last_unit_cancels_the_order() -> None:
     decided = decisions.decide(fewer, cancel_items(fewer, {2: 2}), NOW)
     [fact] = decided.facts
     assert isinstance(fact, StatusChanged)
-    assert (decided.record.status, [line.staying for line in decided.record.lines]) == (Status.CANCELLED, [0, 0])
+    assert (decided.record.status, [line.staying for line in decided.record.lines]) == (
+        Status.CANCELLED,
+        [0, 0],
+    )
 
 
 def test_more_units_than_are_left_cancel_nothing() -> None:
@@ -232,7 +295,10 @@ def test_more_units_than_are_left_cancel_nothing() -> None:
     with pytest.raises(Refused) as refused:
         after(order, cancel_items(order, {1: 4, 2: 2, 9: 1}))
     assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
-    assert [(v.subject, v.description) for v in refused.value.violations] == [("line 1", "asked 4, left 3"), ("line 9", "asked 1, left 0")]
+    assert [(v.subject, v.description) for v in refused.value.violations] == [
+        ("line 1", "asked 4, left 3"),
+        ("line 9", "asked 1, left 0"),
+    ]
 
 
 def test_units_that_are_with_a_carrier_are_not_cut() -> None:
@@ -251,13 +317,18 @@ def test_units_that_were_sourced_last_go_first() -> None:
     split = (replace(first, quantity=2), replace(first, warehouse_id="paris", quantity=3))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))
     cut = after(order, cancel_items(order, {1: 4}))
-    assert [(a.warehouse_id, a.quantity) for a in cut.lines[0].allocations] == [("london", 1), ("paris", 0)]
+    assert [(a.warehouse_id, a.quantity) for a in cut.lines[0].allocations] == [
+        ("london", 1),
+        ("paris", 0),
+    ]
     confirmed = after(cut, pay(cut))
     assert [part.warehouse_id for part in confirmed.parts] == ["london"]
 
 
 def test_money_that_was_on_its_way_when_units_were_cancelled_is_no_mismatch() -> None:
-    """Captured for what it cost before, or now, or between; never for less than now, or more than ever."""
+    """Captured for what it cost before, or now, or between; never for less than now, or more
+    than ever.
+    """
     order = placed()
     cut = after(order, cancel_items(order, {1: 1}))
     for captured in (cut.total, order.total, cut.total + 1):
@@ -277,12 +348,18 @@ def test_a_commit_that_has_not_heard_of_a_cut_serves_what_stays() -> None:
 
 
 def test_an_order_expires_when_its_time_is_over_and_nobody_has_paid() -> None:
-    """By the clock of the write: at the deadline it is cancelled, before it is not, and a paid one is left alone."""
+    """By the clock of the write: at the deadline it is cancelled, before it is not, and a paid
+    one is left alone.
+    """
     order = placed()
     assert order.expire_time
     command = ExpireOrder(**base(order.id))
     expired = decisions.decide(order, command, order.expire_time).record
-    assert (expired.status, expired.reason, expired.stock) == (Status.CANCELLED, "PAYMENT_EXPIRED", StockStatus.RELEASED)
+    assert (expired.status, expired.reason, expired.stock) == (
+        Status.CANCELLED,
+        "PAYMENT_EXPIRED",
+        StockStatus.RELEASED,
+    )
     with pytest.raises(Deferred):
         decisions.decide(order, command, order.expire_time - timedelta(microseconds=1))
     confirmed = after(order, pay(order))
@@ -290,12 +367,18 @@ def test_an_order_expires_when_its_time_is_over_and_nobody_has_paid() -> None:
 
 
 def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> None:
-    """Money and work of the attempt before are its own; units that were cancelled stay cancelled."""
+    """Money and work of the attempt before are its own; units that were cancelled stay
+    cancelled.
+    """
     order = at(Status.FAILED)
     decided = decisions.decide(order, retried(order), TOMORROW)
     again, [step] = decided.record, decided.history
     assert (again.status, again.attempt, again.version) == (Status.PENDING, 2, order.version + 1)
-    assert (again.payment, again.stock, again.captured) == (PaymentStatus.PENDING, StockStatus.RESERVED, 0)
+    assert (again.payment, again.stock, again.captured) == (
+        PaymentStatus.PENDING,
+        StockStatus.RESERVED,
+        0,
+    )
     assert again.expire_time == TOMORROW + decisions.PAYMENT_WINDOW
     assert getattr(step, "attempt", None) == 2
     assert after(again, pay(order)) is again
@@ -304,7 +387,9 @@ def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> No
 
 
 def test_a_retry_without_stock_for_the_attempt_that_it_makes_is_put_off() -> None:
-    """The order failed once more between the reservation and the write: nothing is taken for granted."""
+    """The order failed once more between the reservation and the write: nothing is taken for
+    granted.
+    """
     order = at(Status.FAILED)
     for command in (retried(order, attempt=3), retried(order, allocations=None)):
         with pytest.raises(Deferred):

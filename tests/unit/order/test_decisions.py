@@ -10,19 +10,53 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
-from order_svc.model import FailPayment, OrderCommand, Owed, StatusChanged, Transition, Unavailable, WantedLine
-from tests.unit.order.samples import NOW, after, at, base, checkout, commit, elsewhere, pay, place, placed, pounds, ship, work
+from order_svc.model import (
+    FailPayment,
+    OrderCommand,
+    Owed,
+    StatusChanged,
+    Transition,
+    Unavailable,
+    WantedLine,
+)
+from tests.unit.order.samples import (
+    NOW,
+    after,
+    at,
+    base,
+    checkout,
+    commit,
+    elsewhere,
+    pay,
+    place,
+    placed,
+    pounds,
+    ship,
+    work,
+)
 
 
 def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
-    """Placing makes version 1, one history row without an old status, one fact that carries both, and a deadline in 30 minutes."""
+    """Placing makes version 1, one history row without an old status, one fact that carries
+    both, and a deadline in 30 minutes.
+    """
     command = place()
     decided = decisions.decide(None, command, NOW)
     order, [step], [fact] = decided.record, decided.history, decided.facts
-    assert (order.status, order.version, order.attempt, order.stock) == (Status.PENDING, 1, 1, StockStatus.RESERVED)
+    assert (order.status, order.version, order.attempt, order.stock) == (
+        Status.PENDING,
+        1,
+        1,
+        StockStatus.RESERVED,
+    )
     assert order.expire_time == NOW + timedelta(minutes=30)
     assert isinstance(step, Transition)
-    assert (step.old, step.new, step.version, step.cause) == (None, Status.PENDING, 1, command.cause)
+    assert (step.old, step.new, step.version, step.cause) == (
+        None,
+        Status.PENDING,
+        1,
+        command.cause,
+    )
     assert fact == StatusChanged(order, step)
 
 
@@ -36,16 +70,25 @@ def test_the_warehouse_must_serve_exactly_what_was_asked_for() -> None:
     """An answer with another number of units is refused, not stored."""
     command = place()
     with pytest.raises(Refused, match="line 2"):
-        decisions.decide(None, replace(command, allocations={1: command.allocations[1], 2: ()}), NOW)
+        decisions.decide(
+            None, replace(command, allocations={1: command.allocations[1], 2: ()}), NOW
+        )
 
 
 def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -> None:
     """Confirmed, committed, paid; no deadline any more; one part for each warehouse."""
     order = placed(None, "london", "paris")
     confirmed = after(order, pay(order))
-    assert (confirmed.status, confirmed.stock, confirmed.payment) == (Status.CONFIRMED, StockStatus.COMMITTED, PaymentStatus.COMPLETED)
+    assert (confirmed.status, confirmed.stock, confirmed.payment) == (
+        Status.CONFIRMED,
+        StockStatus.COMMITTED,
+        PaymentStatus.COMPLETED,
+    )
     assert confirmed.expire_time is None
-    assert [(part.warehouse_id, part.work) for part in confirmed.parts] == [("london", Work.EXPECTED), ("paris", Work.EXPECTED)]
+    assert [(part.warehouse_id, part.work) for part in confirmed.parts] == [
+        ("london", Work.EXPECTED),
+        ("paris", Work.EXPECTED),
+    ]
 
 
 def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
@@ -58,7 +101,11 @@ def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
 def test_another_amount_than_the_total_confirms_nothing() -> None:
     """A payment that is not what the order costs is refused, whatever the peer claims."""
     order = placed()
-    for captured in (pounds(order.total - 1), pounds(0), replace(pounds(order.total), currency="EUR")):
+    for captured in (
+        pounds(order.total - 1),
+        pounds(0),
+        replace(pounds(order.total), currency="EUR"),
+    ):
         with pytest.raises(Refused) as refused:
             after(order, pay(order, captured=captured))
         assert refused.value.reason == "PAYMENT_AMOUNT_MISMATCH"
@@ -75,7 +122,9 @@ def test_a_warehouse_out_of_reach_leaves_the_commit_owed_and_the_order_confirmed
 
 
 def test_a_commit_that_is_heard_before_the_payment_is_not_owed_afterwards() -> None:
-    """The warehouse commits, its answer is lost, its event overtakes the payment's: the order remembers it."""
+    """The warehouse commits, its answer is lost, its event overtakes the payment's: the order
+    remembers it.
+    """
     order = placed()
     heard = after(order, commit(order))
     assert (heard.status, heard.stock) == (Status.PENDING, StockStatus.RESERVED)
@@ -89,8 +138,15 @@ def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
     settled = after(owed, commit(owed, allocations=elsewhere(owed, "paris")))
     assert {a.warehouse_id for line in settled.lines for a in line.allocations} == {"paris"}
     assert (settled.stock, settled.status) == (StockStatus.COMMITTED, Status.CONFIRMED)
-    assert {part.warehouse_id: part.work for part in settled.parts} == {"london": Work.CANCELLED, "paris": Work.EXPECTED}
-    late = after(settled, work(settled, "london", Work.PLANNING, 2), work(settled, "london", Work.CANCELLED, 3))
+    assert {part.warehouse_id: part.work for part in settled.parts} == {
+        "london": Work.CANCELLED,
+        "paris": Work.EXPECTED,
+    }
+    late = after(
+        settled,
+        work(settled, "london", Work.PLANNING, 2),
+        work(settled, "london", Work.CANCELLED, 3),
+    )
     assert after(late, ship(late, "paris", NOW)).status is Status.DELIVERED
 
 
@@ -98,7 +154,11 @@ def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
     """Pending becomes failed, with the warehouse's reason; the money is known to be there."""
     order = placed()
     failed = after(order, pay(order, stock=Unavailable("RESERVATION_EXPIRED")))
-    assert (failed.status, failed.reason, failed.payment) == (Status.FAILED, "RESERVATION_EXPIRED", PaymentStatus.COMPLETED)
+    assert (failed.status, failed.reason, failed.payment) == (
+        Status.FAILED,
+        "RESERVATION_EXPIRED",
+        PaymentStatus.COMPLETED,
+    )
 
 
 @pytest.mark.parametrize("status", [Status.CONFIRMED, Status.PROCESSING])
@@ -106,27 +166,39 @@ def test_an_owed_commit_that_is_refused_for_good_cancels_the_order(status: Statu
     """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
     order = replace(at(status), stock=StockStatus.OWED)
     cancelled = after(order, commit(order, allocations={}, refused="RESERVATION_EXPIRED"))
-    assert (cancelled.status, cancelled.reason, cancelled.stock) == (Status.CANCELLED, "STOCK_UNAVAILABLE", StockStatus.RELEASED)
+    assert (cancelled.status, cancelled.reason, cancelled.stock) == (
+        Status.CANCELLED,
+        "STOCK_UNAVAILABLE",
+        StockStatus.RELEASED,
+    )
 
 
 def test_a_payment_that_finally_failed_cancels_a_pending_order_and_no_other() -> None:
     """Pending becomes cancelled, PAYMENT_FAILED; a confirmed order stays as it is."""
     order = placed()
     failed = FailPayment(**base(order.id), attempt=1)
-    assert (after(order, failed).status, after(order, failed).reason) == (Status.CANCELLED, "PAYMENT_FAILED")
+    assert (after(order, failed).status, after(order, failed).reason) == (
+        Status.CANCELLED,
+        "PAYMENT_FAILED",
+    )
     confirmed = after(order, pay(order))
     assert after(confirmed, failed) is confirmed
 
 
 def test_events_that_are_ahead_walk_every_step_between() -> None:
-    """A delivery that is heard first takes a confirmed order through processing and shipped: one row, one version, one fact each."""
+    """A delivery that is heard first takes a confirmed order through processing and shipped: one
+    row, one version, one fact each.
+    """
     order = at(Status.CONFIRMED)
     decided = decisions.decide(order, ship(order, "london", NOW), NOW)
     steps = [step for step in decided.history if isinstance(step, Transition)]
     assert [step.new for step in steps] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
     assert [step.version for step in steps] == [3, 4, 5]
     assert len(decided.facts) == 3
-    assert (decided.record.progress, decided.record.stock) == (Progress.DELIVERED, StockStatus.DEDUCTED)
+    assert (decided.record.progress, decided.record.stock) == (
+        Progress.DELIVERED,
+        StockStatus.DEDUCTED,
+    )
 
 
 def test_nothing_walks_past_an_outstanding_payment() -> None:
@@ -153,7 +225,9 @@ def test_an_unknown_fulfilment_status_is_no_change() -> None:
 
 @pytest.mark.parametrize("status", [Status.CANCELLED])
 def test_a_terminal_order_is_never_revived(status: Status) -> None:
-    """Whatever is told of it, it stays where it is, with its version; what would have moved it is noted."""
+    """Whatever is told of it, it stays where it is, with its version; what would have moved it
+    is noted.
+    """
     order = at(status)
     for command, noted in (
         (pay(order), "PAYMENT_CONFIRMED"),
@@ -163,14 +237,22 @@ def test_a_terminal_order_is_never_revived(status: Status) -> None:
         (commit(order), None),
     ):
         decided = decisions.decide(order, command, NOW)
-        assert (decided.record.status, decided.record.version, [*decided.facts]) == (status, order.version, [])
+        assert (decided.record.status, decided.record.version, [*decided.facts]) == (
+            status,
+            order.version,
+            [],
+        )
         assert [event.reason for event in decided.record.late] == ([noted] if noted else [])
 
 
 def test_what_belongs_to_another_attempt_is_skipped() -> None:
     """Money and work for an earlier life of the order change nothing in this one."""
     order = replace(placed(), attempt=2)
-    for command in (pay(order, attempt=1), work(order, "london", Work.PICKING, 9, attempt=1), ship(order, "london", attempt=1)):
+    for command in (
+        pay(order, attempt=1),
+        work(order, "london", Work.PICKING, 9, attempt=1),
+        ship(order, "london", attempt=1),
+    ):
         assert after(order, command) is order
 
 
@@ -202,10 +284,14 @@ def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None
 
 
 def test_prices_that_do_not_add_up_are_refused_by_name() -> None:
-    """A discount above what it is a discount on names its field; nothing is reserved for such a checkout."""
+    """A discount above what it is a discount on names its field; nothing is reserved for such a
+    checkout.
+    """
     with pytest.raises(Invalid) as refused:
         decisions.check(checkout(WantedLine("A", 1, 100, 101, 0)))
-    assert [violation.subject for violation in refused.value.violations] == ["items[0].discount_amount"]
+    assert [violation.subject for violation in refused.value.violations] == [
+        "items[0].discount_amount"
+    ]
     with pytest.raises(Invalid) as refused:
         decisions.check(checkout(WantedLine("A", 1, 100, 0, 0), discount=101))
     assert [violation.subject for violation in refused.value.violations] == ["discount_amount"]

@@ -1,4 +1,6 @@
-"""An order follows what goes wrong elsewhere: units that are not found, parcels that do not arrive, money that goes back."""
+"""An order follows what goes wrong elsewhere: units that are not found, parcels that do not
+arrive, money that goes back.
+"""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +15,17 @@ from ordermesh.shipping.v1 import shipping_pb2
 from chassis.errors import Deferred, Refused
 from chassis.idempotency import Keyed
 from order_svc import decisions, wire
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.lifecycle import (
+    End,
+    PaymentStatus,
+    Progress,
+    ReturnKind,
+    ReturnProgress,
+    ReturnStatus,
+    Status,
+    StockStatus,
+    Work,
+)
 from order_svc.model import (
     ItemsCancelled,
     MoveReturn,
@@ -46,7 +58,14 @@ from tests.unit.order.samples import (
 )
 
 
-def works_on(order: Order, stage: Work, version: int, units: dict[int, int], at: str = "london", **fields: Any) -> NoteFulfillment:
+def works_on(
+    order: Order,
+    stage: Work,
+    version: int,
+    units: dict[int, int],
+    at: str = "london",
+    **fields: Any,
+) -> NoteFulfillment:
     """The fulfilment's stock is committed, and these are the units that it works on."""
     return work(order, at, stage, version, units=units, **({"committed": True} | fields))
 
@@ -59,7 +78,14 @@ def two_parts() -> Order:
 
 def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]]]]:
     """Of each line: cancelled, staying, and where."""
-    return [(line.cancelled, line.staying, [(a.warehouse_id, a.quantity, a.shipped) for a in line.allocations]) for line in order.lines]
+    return [
+        (
+            line.cancelled,
+            line.staying,
+            [(a.warehouse_id, a.quantity, a.shipped) for a in line.allocations],
+        )
+        for line in order.lines
+    ]
 
 
 def recalled(order: Order) -> list[dict[int, int]]:
@@ -72,27 +98,39 @@ def recalled(order: Order) -> list[dict[int, int]]:
 
 
 def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> None:
-    """A short pick is an item cancellation, told as one; the order then goes on by the fulfilment's status."""
+    """A short pick is an item cancellation, told as one; the order then goes on by the
+    fulfilment's status.
+    """
     order = at(Status.CONFIRMED)
-    decided = decisions.decide(order, works_on(order, Work.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW)
+    decided = decisions.decide(
+        order, works_on(order, Work.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW
+    )
     cut, moved = decided.facts
     assert isinstance(cut, ItemsCancelled)
     assert isinstance(moved, StatusChanged)
-    assert (cut.step.reason, cut.step.new, moved.step.new) == ("SHORT_PICK", Status.CONFIRMED, Status.PROCESSING)
+    assert (cut.step.reason, cut.step.new, moved.step.new) == (
+        "SHORT_PICK",
+        Status.CONFIRMED,
+        Status.PROCESSING,
+    )
     assert (cut.step.version, moved.step.version) == (order.version + 1, order.version + 2)
     assert units(decided.record) == [(1, 2, [("london", 2, None)]), (0, 2, [("london", 2, None)])]
     assert decided.record.total == order.total - order.lines[0].worth(1)
 
 
 def test_a_picklist_that_is_not_final_cuts_nothing() -> None:
-    """Before its stock is committed, a fulfilment may have fewer units than the order for a while."""
+    """Before its stock is committed, a fulfilment may have fewer units than the order for a
+    while.
+    """
     order = at(Status.CONFIRMED)
     followed = after(order, works_on(order, Work.PLANNING, 2, {1: 1, 2: 0}, committed=False))
     assert (followed.status, units(followed)) == (Status.PROCESSING, units(order))
 
 
 def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_committed() -> None:
-    """Stock that is owed may be committed elsewhere: fewer units in London are then no cancelled ones."""
+    """Stock that is owed may be committed elsewhere: fewer units in London are then no cancelled
+    ones.
+    """
     order = placed()
     owed = after(order, pay(order, stock=Owed()))
     with pytest.raises(Deferred) as deferred:
@@ -107,7 +145,9 @@ def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_commit
 
 
 def test_what_the_warehouse_tells_of_fewer_units_waits_for_the_word_of_its_commit() -> None:
-    """Paris was committed, and given up again: told first, that is ahead of the commit and of the work's end; it fails in no order."""
+    """Paris was committed, and given up again: told first, that is ahead of the commit and of
+    the work's end; it fails in no order.
+    """
     order = placed(None, "london", "paris")
     owed = after(order, pay(order, stock=Owed()))
     still = commit(owed, allocations={1: owed.lines[0].allocations})
@@ -116,14 +156,24 @@ def test_what_the_warehouse_tells_of_fewer_units_waits_for_the_word_of_its_commi
         after(owed, still)
     assert deferred.value.reason == "EVENT_AHEAD"
     whole = commit(owed)
-    told: list[list[OrderCommand]] = [[whole, still, gone], [whole, gone, still], [gone, still, whole], [gone, whole, still]]
+    told: list[list[OrderCommand]] = [
+        [whole, still, gone],
+        [whole, gone, still],
+        [gone, still, whole],
+        [gone, whole, still],
+    ]
     for several in told:
         followed = after(owed, *several)
-        assert (followed.stock, [line.staying for line in followed.lines]) == (StockStatus.COMMITTED, [3, 0])
+        assert (followed.stock, [line.staying for line in followed.lines]) == (
+            StockStatus.COMMITTED,
+            [3, 0],
+        )
 
 
 def test_work_that_went_elsewhere_has_lost_no_units() -> None:
-    """A fulfilment that ends because its stock was committed elsewhere cancels nothing, whether that is known already or not."""
+    """A fulfilment that ends because its stock was committed elsewhere cancels nothing, whether
+    that is known already or not.
+    """
     order = placed()
     owed = after(order, pay(order, stock=Owed()))
     moved = commit(owed, allocations=elsewhere(owed, "paris"))
@@ -136,20 +186,30 @@ def test_work_that_went_elsewhere_has_lost_no_units() -> None:
 
 
 def test_a_commit_brings_no_cancelled_unit_back() -> None:
-    """London's work was called off while its stock was owed. That the warehouse has committed it all the same takes nothing from Paris."""
+    """London's work was called off while its stock was owed. That the warehouse has committed it
+    all the same takes nothing from Paris.
+    """
     order = placed(checkout(WantedLine("LAMP", 4, 100, 0, 0)))
     [first] = order.lines[0].allocations
     split = (replace(first, quantity=3), replace(first, warehouse_id="paris", quantity=1))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))
     owed = after(order, pay(order, stock=Owed()))
-    settled = after(owed, work(owed, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"), commit(order))
+    settled = after(
+        owed, work(owed, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"), commit(order)
+    )
     assert units(settled) == [(3, 1, [("paris", 1, None)])]
-    assert (settled.stock, [part.standing for part in settled.parts if part.standing]) == (StockStatus.COMMITTED, [Status.CONFIRMED])
+    assert (settled.stock, [part.standing for part in settled.parts if part.standing]) == (
+        StockStatus.COMMITTED,
+        [Status.CONFIRMED],
+    )
 
 
-def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does_not_know_it() -> None:
-    """Paris has lost a unit, and its reservation was made anew in two warehouses: fulfilment keeps what the order counts on in Paris, and
-    ends London's work. So does the order, and lives.
+def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does_not_know_it() -> (
+    None
+):
+    """Paris has lost a unit, and its reservation was made anew in two warehouses: fulfilment
+    keeps what the order counts on in Paris, and ends London's work. So does the order, and
+    lives.
     """
     order = placed(checkout(WantedLine("LAMP", 2, 100, 0, 0)), "paris")
     [first] = order.lines[0].allocations
@@ -159,12 +219,16 @@ def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does
     settled = after(owed, commit(owed, allocations={1: anew}))
     assert units(settled) == [(1, 1, [("paris", 1, None)])]
     assert [part.warehouse_id for part in settled.parts] == ["paris"]
-    assert after(settled, works_on(settled, Work.PICKING, 3, {1: 1}, at="paris")).status is Status.PROCESSING
+    assert (
+        after(settled, works_on(settled, Work.PICKING, 3, {1: 1}, at="paris")).status
+        is Status.PROCESSING
+    )
 
 
 def test_work_on_what_the_order_had_lost_before_is_not_waited_for() -> None:
-    """All of Paris was cancelled while the order was pending, and committed all the same: Paris' work is made and ended. As long as the
-    stock is owed it may yet be the order's; once it is known where that is, the news is skipped. Not what leaves Paris all the same.
+    """All of Paris was cancelled while the order was pending, and committed all the same: Paris'
+    work is made and ended. As long as the stock is owed it may yet be the order's; once it is
+    known where that is, the news is skipped. Not what leaves Paris all the same.
     """
     order = placed(None, "london", "paris")
     pending = after(order, cancel_items(order, {2: 2}))
@@ -172,25 +236,38 @@ def test_work_on_what_the_order_had_lost_before_is_not_waited_for() -> None:
     settled = after(owed, commit(order))
     assert [part.warehouse_id for part in settled.parts] == ["london"]
     stages = [(Work.PENDING, 1), (Work.PLANNING, 2), (Work.CANCELLED, 3)]
-    told = [works_on(owed, stage, version, {2: 2}, at="paris", reason="NO_UNITS_LEFT") for stage, version in stages]
+    told = [
+        works_on(owed, stage, version, {2: 2}, at="paris", reason="NO_UNITS_LEFT")
+        for stage, version in stages
+    ]
     for news in told:
         with pytest.raises(Deferred):
             after(owed, news)
         assert after(settled, news) is settled
-    gone: list[OrderCommand] = [works_on(owed, Work.SHIPPED, 9, {2: 2}, at="paris"), ship(owed, "paris")]
+    gone: list[OrderCommand] = [
+        works_on(owed, Work.SHIPPED, 9, {2: 2}, at="paris"),
+        ship(owed, "paris"),
+    ]
     for each in gone:
         with pytest.raises(Deferred):
             after(settled, each)
 
 
 def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
-    """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as well, the order is cancelled."""
+    """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as
+    well, the order is cancelled.
+    """
     order = two_parts()
     one = after(order, work(order, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"))
     assert (one.status, units(one)[0]) == (Status.CONFIRMED, (3, 0, [("london", 0, None)]))
-    decided = decisions.decide(one, work(one, "paris", Work.CANCELLED, 2, reason="NO_UNITS_LEFT"), NOW)
+    decided = decisions.decide(
+        one, work(one, "paris", Work.CANCELLED, 2, reason="NO_UNITS_LEFT"), NOW
+    )
     assert (decided.record.status, decided.record.reason) == (Status.CANCELLED, "NO_UNITS_LEFT")
-    assert (decided.record.stock, decided.record.progress) == (StockStatus.RELEASED, Progress.CANCELLED)
+    assert (decided.record.stock, decided.record.progress) == (
+        StockStatus.RELEASED,
+        Progress.CANCELLED,
+    )
     assert [type(fact) for fact in decided.facts] == [StatusChanged]
 
 
@@ -199,8 +276,14 @@ def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> N
     order = two_parts()
     order = after(order, work(order, "paris", Work.PICKING, 2), ship(order, "london", NOW))
     assert order.status is Status.PROCESSING
-    decided = decisions.decide(order, work(order, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED"), NOW)
-    assert [(fact.step.old, fact.step.new) for fact in decided.facts if isinstance(fact, ItemsCancelled | StatusChanged)] == [
+    decided = decisions.decide(
+        order, work(order, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED"), NOW
+    )
+    assert [
+        (fact.step.old, fact.step.new)
+        for fact in decided.facts
+        if isinstance(fact, ItemsCancelled | StatusChanged)
+    ] == [
         (Status.PROCESSING, Status.PROCESSING),
         (Status.PROCESSING, Status.SHIPPED),
         (Status.SHIPPED, Status.DELIVERED),
@@ -208,15 +291,20 @@ def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> N
 
 
 @pytest.mark.parametrize("refunded", [False, True])
-def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_stays_where_it_is(refunded: bool) -> None:
-    """The carrier calls the parcel delivered, the warehouse has its goods and gives the work up: the order does not move back, its units
-    are cancelled like any others of given-up work, and nothing is recalled. With all of its money back it is refunded; one that was
-    refunded before tells nothing more, and notes it on its timeline.
+def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_stays_where_it_is(
+    refunded: bool,
+) -> None:
+    """The carrier calls the parcel delivered, the warehouse has its goods and gives the work up:
+    the order does not move back, its units are cancelled like any others of given-up work, and
+    nothing is recalled. With all of its money back it is refunded; one that was refunded before
+    tells nothing more, and notes it on its timeline.
     """
     order = at(Status.PROCESSING)
     money = refund(order, order.captured)
     delivered = after(order, *([money] if refunded else []), ship(order, "london", NOW))
-    decided = decisions.decide(delivered, work(delivered, "london", Work.CANCELLED, 9, reason="WORK_CANCELLED"), NOW)
+    decided = decisions.decide(
+        delivered, work(delivered, "london", Work.CANCELLED, 9, reason="WORK_CANCELLED"), NOW
+    )
     its = decided.record
     assert delivered.status is its.status is (Status.REFUNDED if refunded else Status.DELIVERED)
     assert (its.total, its.rmas, after(its, money).status) == (its.shipping, (), Status.REFUNDED)
@@ -226,7 +314,9 @@ def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_sta
 
 
 def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_times() -> None:
-    """The customer cancels one lamp, the picker misses one: fulfilment's own number is what stays, however often it is told."""
+    """The customer cancels one lamp, the picker misses one: fulfilment's own number is what
+    stays, however often it is told.
+    """
     start = at(Status.CONFIRMED)
     cut = after(start, cancel_items(start, {1: 1}))
     told = [
@@ -235,7 +325,10 @@ def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_ti
         works_on(start, Work.PICKING, 5, {1: 1, 2: 2}, reason="SHORT_PICK"),
     ]
     for several in permutations([*told, *told]):
-        assert units(after(cut, *several)) == [(2, 1, [("london", 1, None)]), (0, 2, [("london", 2, None)])]
+        assert units(after(cut, *several)) == [
+            (2, 1, [("london", 1, None)]),
+            (0, 2, [("london", 2, None)]),
+        ]
 
 
 # --- goods that left though nobody wants them
@@ -253,13 +346,19 @@ def test_units_that_left_in_spite_of_a_cut_are_recalled() -> None:
 
 
 def test_goods_of_a_cancelled_order_that_left_are_recalled_whichever_is_heard_first() -> None:
-    """The cancellation and the shipping in either order: the same recall of all that left. A label alone is no goods."""
+    """The cancellation and the shipping in either order: the same recall of all that left. A
+    label alone is no goods.
+    """
     order = at(Status.PROCESSING)
     left = works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})
     told: list[OrderCommand] = [cancel(order), left, ship(order, "london")]
     for several in permutations(told):
         dead = after(order, *several)
-        assert (dead.status, recalled(dead), dead.stock) == (Status.CANCELLED, [{1: 3, 2: 2}], StockStatus.DEDUCTED)
+        assert (dead.status, recalled(dead), dead.stock) == (
+            Status.CANCELLED,
+            [{1: 3, 2: 2}],
+            StockStatus.DEDUCTED,
+        )
     label = after(order, ship(order, "london"), cancel(order))
     assert recalled(label) == []
     stopped = after(label, work(order, "london", Work.CANCELLED, 5))
@@ -267,25 +366,41 @@ def test_goods_of_a_cancelled_order_that_left_are_recalled_whichever_is_heard_fi
 
 
 def test_what_is_told_of_a_dead_orders_goods_is_noted_and_moves_nothing() -> None:
-    """Shipment and delivery after the cancellation are late events, each once; the order keeps its version."""
+    """Shipment and delivery after the cancellation are late events, each once; the order keeps
+    its version.
+    """
     order = at(Status.PROCESSING)
     dead = after(order, cancel(order))
     shipment = ship(order, "london")
     noted = after(dead, shipment, shipment, replace(shipment, deliver_time=NOW))
     assert [event.reason for event in noted.late] == ["SHIPMENT_CREATED", "DELIVERY_CONFIRMED"]
-    assert (noted.status, noted.version, noted.progress) == (Status.CANCELLED, dead.version, Progress.DELIVERED)
+    assert (noted.status, noted.version, noted.progress) == (
+        Status.CANCELLED,
+        dead.version,
+        Progress.DELIVERED,
+    )
 
 
 def test_work_that_goes_on_for_a_dead_order_is_noted() -> None:
-    """That it began, that goods left, and how their parcel ended: each once, though it moves nothing. Steps between the same standings are
-    not news, and that the work was stopped, or was as far before, is as it should be.
+    """That it began, that goods left, and how their parcel ended: each once, though it moves
+    nothing. Steps between the same standings are not news, and that the work was stopped, or was
+    as far before, is as it should be.
     """
     order = at(Status.CONFIRMED)
     dead = after(order, cancel(order))
-    told = [works_on(order, Work.PICKING, 3, {1: 3, 2: 2}), works_on(order, Work.PACKED, 4, {1: 3, 2: 2})]
+    told = [
+        works_on(order, Work.PICKING, 3, {1: 3, 2: 2}),
+        works_on(order, Work.PACKED, 4, {1: 3, 2: 2}),
+    ]
     told += [works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})]
-    noted = after(dead, *told, *told, end(order, "london", End.LOST), end(order, "london", End.LOST))
-    assert [event.reason for event in noted.late] == ["FULFILLMENT_PICKING", "FULFILLMENT_SHIPPED", "PARCEL_LOST"]
+    noted = after(
+        dead, *told, *told, end(order, "london", End.LOST), end(order, "london", End.LOST)
+    )
+    assert [event.reason for event in noted.late] == [
+        "FULFILLMENT_PICKING",
+        "FULFILLMENT_SHIPPED",
+        "PARCEL_LOST",
+    ]
     assert (noted.status, noted.version) == (Status.CANCELLED, dead.version)
     assert after(dead, work(order, "london", Work.CANCELLED, 5)).late == ()
     assert after(dead, work(order, "paris", Work.PICKING, 3)) == dead  # it knows of no work there
@@ -303,9 +418,15 @@ def test_what_ends_an_order_is_not_told_too_late() -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason", "back"),
-    [(End.LOST, "PARCEL_LOST", False), (End.RETURNED, "PARCEL_RETURNED", True), (End.VOIDED, "PARCEL_VOIDED", True)],
+    [
+        (End.LOST, "PARCEL_LOST", False),
+        (End.RETURNED, "PARCEL_RETURNED", True),
+        (End.VOIDED, "PARCEL_VOIDED", True),
+    ],
 )
-def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(how: End, reason: str, back: bool) -> None:
+def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(
+    how: End, reason: str, back: bool
+) -> None:
     """The other parcel goes on. What was not lost comes back as a recall of the units that left."""
     order = two_parts()
     gone = works_on(order, Work.SHIPPED, 5, {1: 3})
@@ -317,7 +438,9 @@ def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(how: End, reas
         assert decided.total == order.total - order.lines[0].total
         assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
     first = decisions.decide(order, end(order, "london", how), NOW)
-    assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [reason]
+    assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [
+        reason
+    ]
     again = after(first.record, end(order, "london", how), end(order, "london", End.LOST))
     assert again == first.record
 
@@ -335,14 +458,22 @@ def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(how: End, reas
         ("IN_TRANSIT", "RECALLED", None),
     ],
 )
-def test_how_a_parcel_ended_is_told_by_its_status_and_why(status: str, reason: str, how: End | None) -> None:
-    """Somebody who recalls a shipment before its label is bought takes its units off the order as well; what a carrier refuses waits for
-    a person, and what is dead already needs nothing.
+def test_how_a_parcel_ended_is_told_by_its_status_and_why(
+    status: str, reason: str, how: End | None
+) -> None:
+    """Somebody who recalls a shipment before its label is bought takes its units off the order
+    as well; what a carrier refuses waits for a person, and what is dead already needs nothing.
     """
     shipment = shipping_pb2.Shipment(
-        shipment_id=str(uuid4()), order_id=str(uuid4()), attempt=1, warehouse_id="london", status_reason=reason
+        shipment_id=str(uuid4()),
+        order_id=str(uuid4()),
+        attempt=1,
+        warehouse_id="london",
+        status_reason=reason,
     )
-    event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}"))
+    event = ShipmentStatusChanged(
+        shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
+    )
     assert wire.note_shipment_end(event, Keyed("k", b""), "c").ended is how
 
 
@@ -374,31 +505,54 @@ def test_a_dead_orders_parcel_that_comes_back_makes_no_second_recall() -> None:
     assert came.parts[0].ended is End.RETURNED
 
 
-def test_of_a_dead_orders_lost_parcel_nothing_is_waited_for_in_whichever_order_it_is_heard() -> None:
-    """Cancelled, shipped and lost, in every order and each told twice: no recall is left that nobody could ever receive."""
+def test_of_a_dead_orders_lost_parcel_nothing_is_waited_for_in_whichever_order_it_is_heard() -> (
+    None
+):
+    """Cancelled, shipped and lost, in every order and each told twice: no recall is left that
+    nobody could ever receive.
+    """
     order = at(Status.PROCESSING)
-    told: list[OrderCommand] = [cancel(order), works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), end(order, "london", End.LOST)]
+    told: list[OrderCommand] = [
+        cancel(order),
+        works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}),
+        end(order, "london", End.LOST),
+    ]
     for several in permutations(told):
         dead = order
         for each in several:
-            with suppress(Refused):  # the loss of the last parcel cancels the order by itself: nobody can cancel it then
+            # the loss of the last parcel cancels the order by itself: nobody can cancel it then
+            with suppress(Refused):
                 dead = after(dead, each)
         dead = after(dead, *told[1:])
-        assert (dead.status, dead.stock, dead.returns) == (Status.CANCELLED, StockStatus.DEDUCTED, ReturnProgress.NONE)
-        assert {(rma.status, rma.status_reason) for rma in dead.rmas} <= {(ReturnStatus.CANCELLED, "PARCEL_LOST")}
+        assert (dead.status, dead.stock, dead.returns) == (
+            Status.CANCELLED,
+            StockStatus.DEDUCTED,
+            ReturnProgress.NONE,
+        )
+        assert {(rma.status, rma.status_reason) for rma in dead.rmas} <= {
+            (ReturnStatus.CANCELLED, "PARCEL_LOST")
+        }
 
 
 @pytest.mark.parametrize("seen", [ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT])
 def test_a_recall_that_somebody_has_seen_on_its_way_outlives_the_loss(seen: ReturnStatus) -> None:
-    """The carrier calls a parcel lost that the staff have announced: only what still waits to be seen is cancelled, in one version."""
+    """The carrier calls a parcel lost that the staff have announced: only what still waits to be
+    seen is cancelled, in one version.
+    """
     order = at(Status.PROCESSING)
     dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
     if seen is ReturnStatus.IN_TRANSIT:
-        dead = decisions.decide(dead, MoveReturn(**base(dead.id), return_id=dead.rmas[0].id, to=seen, reason="SENT"), NOW).record
+        dead = decisions.decide(
+            dead,
+            MoveReturn(**base(dead.id), return_id=dead.rmas[0].id, to=seen, reason="SENT"),
+            NOW,
+        ).record
     decided = decisions.decide(dead, end(dead, "london", End.LOST), NOW)
     [rma] = decided.record.rmas
     assert rma.status is (ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen)
-    assert [type(fact) for fact in decided.facts] == ([ReturnChanged] if seen is ReturnStatus.APPROVED else [])
+    assert [type(fact) for fact in decided.facts] == (
+        [ReturnChanged] if seen is ReturnStatus.APPROVED else []
+    )
     assert decided.record.version == dead.version
 
 
@@ -406,7 +560,10 @@ def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> No
     """One lamp too many was in the parcel that is lost: its recall is cancelled, or never made."""
     order = two_parts()
     cut = after(order, cancel_items(order, {1: 1}))
-    told: list[OrderCommand] = [works_on(cut, Work.SHIPPED, 5, {1: 3}), end(cut, "london", End.LOST)]
+    told: list[OrderCommand] = [
+        works_on(cut, Work.SHIPPED, 5, {1: 3}),
+        end(cut, "london", End.LOST),
+    ]
     for several in permutations(told):
         gone = after(cut, *several)
         assert units(gone)[0] == (3, 0, [("london", 0, 3)])
@@ -421,17 +578,29 @@ def test_refunds_move_the_payment_axis_by_what_went_back_in_all() -> None:
     order = at(Status.CONFIRMED)
     part, whole = refund(order, 100), refund(order, order.total)
     partly = after(order, part)
-    assert (partly.payment, partly.refunded, partly.version) == (PaymentStatus.PARTIALLY_REFUNDED, 100, order.version)
+    assert (partly.payment, partly.refunded, partly.version) == (
+        PaymentStatus.PARTIALLY_REFUNDED,
+        100,
+        order.version,
+    )
     wholly = after(partly, whole)
     assert (wholly.payment, wholly.status) == (PaymentStatus.REFUNDED, Status.CONFIRMED)
     assert after(wholly, part) is wholly
 
 
 @pytest.mark.parametrize("events", list(permutations(["paid", "delivered", "refunded"])))
-def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_of_events(events: tuple[str, ...]) -> None:
-    """Delivered and then refunded are both written; what waits for the payment is told again after it."""
+def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_of_events(
+    events: tuple[str, ...],
+) -> None:
+    """Delivered and then refunded are both written; what waits for the payment is told again
+    after it.
+    """
     order = placed()
-    told: dict[str, OrderCommand] = {"paid": pay(order), "delivered": ship(order, "london", NOW), "refunded": refund(order, order.total)}
+    told: dict[str, OrderCommand] = {
+        "paid": pay(order),
+        "delivered": ship(order, "london", NOW),
+        "refunded": refund(order, order.total),
+    }
     waiting, steps = [told[name] for name in events], []
     while waiting:
         try:
@@ -441,7 +610,13 @@ def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_
             continue
         order, waiting = decided.record, waiting[1:]
         steps += [fact.step.new for fact in decided.facts if isinstance(fact, StatusChanged)]
-    assert steps == [Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED, Status.REFUNDED]
+    assert steps == [
+        Status.CONFIRMED,
+        Status.PROCESSING,
+        Status.SHIPPED,
+        Status.DELIVERED,
+        Status.REFUNDED,
+    ]
     assert (order.payment, order.refunded) == (PaymentStatus.REFUNDED, order.captured)
 
 
@@ -464,7 +639,11 @@ def test_late_money_of_a_dead_order_is_noted_and_its_refund_too() -> None:
         ["PAYMENT_CONFIRMED"],
     )
     back = after(late, refund(late, late.captured))
-    assert (back.payment, back.status, back.version) == (PaymentStatus.REFUNDED, Status.CANCELLED, dead.version)
+    assert (back.payment, back.status, back.version) == (
+        PaymentStatus.REFUNDED,
+        Status.CANCELLED,
+        dead.version,
+    )
 
 
 def test_a_failed_order_whose_money_went_back_says_so() -> None:
@@ -483,13 +662,16 @@ def test_a_refund_in_another_currency_is_refused() -> None:
 def test_a_refund_that_failed_moves_no_money() -> None:
     """Its payment's sums are as they were, and so is the order."""
     order = at(Status.CONFIRMED)
-    assert after(order, refund(order, 0, failure_code="nothing_refundable", return_id=uuid4())) is order
+    assert (
+        after(order, refund(order, 0, failure_code="nothing_refundable", return_id=uuid4()))
+        is order
+    )
 
 
 @pytest.mark.parametrize("stage", [Work.PICKING, None])
 def test_a_forged_fulfillment_version_is_refused(stage: Work | None) -> None:
-    """A fulfilment's event of version 2^60 is not stored, whatever it says of the work: the true one
-    after it still counts.
+    """A fulfilment's event of version 2^60 is not stored, whatever it says of the work: the true
+    one after it still counts.
     """
     order = at(Status.CONFIRMED)
     [part] = order.parts
@@ -500,8 +682,8 @@ def test_a_forged_fulfillment_version_is_refused(stage: Work | None) -> None:
 
 
 def test_withdrawn_shipment_is_forgotten_by_its_part() -> None:
-    """A label that is void because its fulfilment is unpacked takes no units off the order: the part waits for another shipment. One that
-    was recalled as well does.
+    """A label that is void because its fulfilment is unpacked takes no units off the order: the
+    part waits for another shipment. One that was recalled as well does.
     """
     order = at(Status.PROCESSING)
     [part] = order.parts

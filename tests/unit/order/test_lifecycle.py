@@ -43,14 +43,18 @@ MAY_GO = {
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(Status, Status)))
-def test_a_status_moves_where_the_specification_says_and_nowhere_else(old: Status, new: Status) -> None:
+def test_a_status_moves_where_the_specification_says_and_nowhere_else(
+    old: Status, new: Status
+) -> None:
     """Every pair of statuses is allowed or forbidden as the specification's table says."""
     assert (new in MOVES[old]) == (new.value in MAY_GO[old.value])
 
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, Status)))
 def test_the_way_forward_takes_every_step_along_the_table(here: Status, there: Status) -> None:
-    """A way leads from here to there by allowed moves, one rank at a time; backwards, sideways and to where one is there is none."""
+    """A way leads from here to there by allowed moves, one rank at a time; backwards, sideways
+    and to where one is there is none.
+    """
     path = way(here, there)
     for old, new in zip((here, *path), path, strict=False):
         assert new in MOVES[old]
@@ -64,7 +68,8 @@ def test_terminal_statuses_are_those_that_the_specification_names() -> None:
     assert {Status.CANCELLED, Status.REFUNDED} == TERMINAL
 
 
-# The specification's table (lifecycle, section 3), over the contract's statuses: what the event makes of a confirmed order.
+# The specification's table (lifecycle, section 3), over the contract's statuses: what the event
+# makes of a confirmed order.
 BECOMES = {
     fulfillment_pb2.FULFILLMENT_STATUS_PENDING: Status.CONFIRMED,
     fulfillment_pb2.FULFILLMENT_STATUS_PLANNING: Status.PROCESSING,
@@ -83,10 +88,17 @@ BECOMES = {
 
 @pytest.mark.parametrize("number", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_fulfillment_status_mapping(number: int) -> None:
-    """Each status of the contract, and one that nobody knows, moves an order as the specification says; the order of which another
-    warehouse has a part moves on only with that one's, and loses the units of one that is cancelled.
+    """Each status of the contract, and one that nobody knows, moves an order as the
+    specification says; the order of which another warehouse has a part moves on only with that
+    one's, and loses the units of one that is cancelled.
     """
-    told = fulfillment_pb2.Fulfillment(attempt=1, warehouse_id="london", version=7, status=number, fulfillment_id=str(uuid4()))  # type: ignore[arg-type]  # one is unknown
+    told = fulfillment_pb2.Fulfillment(
+        attempt=1,
+        warehouse_id="london",
+        version=7,
+        status=number,  # type: ignore[arg-type]
+        fulfillment_id=str(uuid4()),
+    )
     becomes = BECOMES[number]
     for warehouses in (["london"], ["london", "paris"]):
         order = placed(None, *warehouses)
@@ -108,11 +120,15 @@ def test_fulfillment_status_mapping(number: int) -> None:
 
 
 def test_fulfillment_status_mapping_over_the_whole_table() -> None:
-    """What each fulfilment status makes of its part of an order is what section 3 of the specification says."""
+    """What each fulfilment status makes of its part of an order is what section 3 of the
+    specification says.
+    """
     said = {
         "expected": "confirmed",
         "pending": "confirmed",
-        **dict.fromkeys(["planning", "picking", "picked", "packing", "packed", "ready"], "processing"),
+        **dict.fromkeys(
+            ["planning", "picking", "picked", "packing", "packed", "ready"], "processing"
+        ),
         "shipped": "shipped",
         "completed": "shipped",
         "cancelled": None,
@@ -121,8 +137,12 @@ def test_fulfillment_status_mapping_over_the_whole_table() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), list(product(Work, Work)))
-def test_an_order_of_two_fulfilments_is_as_far_as_all_of_them_and_in_work_once_one_is(one: Work, other: Work) -> None:
-    """Processing once the first starts, shipped when every live one has shipped; cancelled ones do not count."""
+def test_an_order_of_two_fulfilments_is_as_far_as_all_of_them_and_in_work_once_one_is(
+    one: Work, other: Work
+) -> None:
+    """Processing once the first starts, shipped when every live one has shipped; cancelled ones
+    do not count.
+    """
     standings = [standing(work, shipped=False, delivered=False) for work in (one, other)]
     live = [status for status in standings if status]
     expected = None
@@ -145,14 +165,18 @@ def test_delivery_of_every_live_part_delivers_the_order() -> None:
 
 
 def test_shipping_tells_delivery_whatever_fulfilment_has_told_so_far() -> None:
-    """A part that shipping calls delivered is delivered, even where fulfilment's own report is late; a cancelled one stays cancelled."""
+    """A part that shipping calls delivered is delivered, even where fulfilment's own report is
+    late; a cancelled one stays cancelled.
+    """
     for work in Work:
         told = standing(work, shipped=True, delivered=True)
         assert told is (None if work is Work.CANCELLED else Status.DELIVERED)
 
 
 def test_the_contract_has_every_status_that_the_service_has() -> None:
-    """No status of the service is missing in the contract, nor one of the contract in the service; the same for fulfilment's statuses."""
+    """No status of the service is missing in the contract, nor one of the contract in the
+    service; the same for fulfilment's statuses.
+    """
     assert set(STATUS.values()) == set(order_pb2.OrderStatus.values()) - {0}
     assert set(WORK_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
 
@@ -165,20 +189,32 @@ CLOSED_WORK = {"shipped", "completed", "cancelled"}
 @pytest.mark.parametrize("status", Status)
 def test_only_cancelled_and_refunded_orders_are_closed(status: Status) -> None:
     """With nothing open: a failed order can be retried, and a delivered one can be returned."""
-    assert closed(status, StockStatus.RETURNED, [], [], refund_due=False) == (status in ("cancelled", "refunded"))
+    assert closed(status, StockStatus.RETURNED, [], [], refund_due=False) == (
+        status in ("cancelled", "refunded")
+    )
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
     """One thing open keeps an order open: money, stock that is to come back, work, or a return."""
 
-    def is_closed(stock: str = "deducted", work: str = "completed", rma: str = "closed", *, refund_due: bool = False) -> bool:
+    def is_closed(
+        stock: str = "deducted",
+        work: str = "completed",
+        rma: str = "closed",
+        *,
+        refund_due: bool = False,
+    ) -> bool:
         works, returns = [Work.SHIPPED, Work(work)], [ReturnStatus.CLOSED, ReturnStatus(rma)]
         return closed(status, StockStatus(stock), works, returns, refund_due=refund_due)
 
     assert is_closed()
     assert not is_closed(refund_due=True)
-    assert {stock.value for stock in StockStatus if is_closed(stock)} == {"deducted", "released", "returned"}
+    assert {stock.value for stock in StockStatus if is_closed(stock)} == {
+        "deducted",
+        "released",
+        "returned",
+    }
     assert {work.value for work in Work if is_closed(work=work)} == CLOSED_WORK
     assert {rma.value for rma in ReturnStatus if is_closed(rma=rma)} == CLOSED_RETURNS
 

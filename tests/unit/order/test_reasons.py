@@ -18,11 +18,20 @@ from order_svc.wire.names import WORK_OF
 
 SERVICE = Path(decisions.__file__).parents[1]
 # Where reasons are given.
-GIVING = [path for room in ("decisions", "operations", "wire") for path in SERVICE.glob(f"{room}/[a-z]*.py")]
+GIVING = [
+    path
+    for room in ("decisions", "operations", "wire")
+    for path in SERVICE.glob(f"{room}/[a-z]*.py")
+]
 IN_CAPITALS = re.compile(r"[A-Z]+(_[A-Z]+)+")
-ERRORS = frozenset(value.name.removeprefix("ERROR_REASON_") for value in ErrorReason.DESCRIPTOR.values)
+ERRORS = frozenset(
+    value.name.removeprefix("ERROR_REASON_") for value in ErrorReason.DESCRIPTOR.values
+)
 # The prefixes of the contract's enums.
-ENUMS = [*order_pb2.DESCRIPTOR.enum_types_by_name.values(), *return_pb2.DESCRIPTOR.enum_types_by_name.values()]
+ENUMS = [
+    *order_pb2.DESCRIPTOR.enum_types_by_name.values(),
+    *return_pb2.DESCRIPTOR.enum_types_by_name.values(),
+]
 PREFIXES = {enum.values[0].name.removesuffix("_UNSPECIFIED") for enum in ENUMS}
 # Made of a fulfilment's status, see decisions/following.py.
 STAGES = {f"FULFILLMENT_{work.name}" for work in WORK_OF.values()}
@@ -31,14 +40,22 @@ STAGES = {f"FULFILLMENT_{work.name}" for work in WORK_OF.values()}
 def texts(tree: ast.AST) -> Iterator[str]:
     """The literals of a program that look like a reason."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and IN_CAPITALS.fullmatch(node.value):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and IN_CAPITALS.fullmatch(node.value)
+        ):
             yield node.value
 
 
 def members(tree: ast.AST, of: str) -> Iterator[str]:
     """The members of an enum that a program names."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == of:
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == of
+        ):
             yield node.attr
 
 
@@ -49,9 +66,13 @@ def members(tree: ast.AST, of: str) -> Iterator[str]:
         (ReturnReason, return_pb2.ReturnStatusReason, "RETURN_STATUS_REASON_"),
     ],
 )
-def test_reasons_are_those_that_the_contract_publishes(reasons: type[StrEnum], published: Any, prefix: str) -> None:
+def test_reasons_are_those_that_the_contract_publishes(
+    reasons: type[StrEnum], published: Any, prefix: str
+) -> None:
     """Each reason of the code is a value of the contract's enum, and the reverse."""
-    names = [value.name.removeprefix(prefix) for value in published.DESCRIPTOR.values if value.number]
+    names = [
+        value.name.removeprefix(prefix) for value in published.DESCRIPTOR.values if value.number
+    ]
     assert [reason.value for reason in reasons] == names
     assert [reason.name for reason in reasons] == names
 
@@ -59,7 +80,9 @@ def test_reasons_are_those_that_the_contract_publishes(reasons: type[StrEnum], p
 @pytest.mark.parametrize(("reasons", "made"), [(Reason, STAGES), (ReturnReason, set[str]())])
 def test_each_reason_is_given_by_the_code(reasons: type[StrEnum], made: set[str]) -> None:
     """No reason is published that the order service never gives."""
-    named = {name for path in GIVING for name in members(ast.parse(path.read_text()), reasons.__name__)}
+    named = {
+        name for path in GIVING for name in members(ast.parse(path.read_text()), reasons.__name__)
+    }
     assert named | made == set(reasons.__members__)
 
 

@@ -1,4 +1,6 @@
-"""The table of returns, over its whole product: which move is made by which call or event, and which is refused."""
+"""The table of returns, over its whole product: which move is made by which call or event, and
+which is refused.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +20,18 @@ from order_svc.decisions import returning
 from order_svc.lifecycle import RETURN_MOVES, RETURNING, Disposition, ReturnStatus
 from order_svc.model import Order, Return, ReturnCommand
 from order_svc.wire.returns import DISPOSITION, KIND, STATUS
-from tests.unit.order.returns import NOW, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
+from tests.unit.order.returns import (
+    NOW,
+    ask,
+    ask_money,
+    cause,
+    delivered,
+    inspect,
+    move,
+    receive,
+    returned,
+    walked,
+)
 
 # The contract's table (return.proto), written out a second time on purpose.
 MAY_GO = {
@@ -51,14 +64,20 @@ def at(status: ReturnStatus) -> Order:
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(ReturnStatus, ReturnStatus)))
-def test_a_return_moves_where_the_contract_says_and_nowhere_else(old: ReturnStatus, new: ReturnStatus) -> None:
+def test_a_return_moves_where_the_contract_says_and_nowhere_else(
+    old: ReturnStatus, new: ReturnStatus
+) -> None:
     """Every pair of statuses is allowed or forbidden as the contract's table says."""
     assert (new in RETURN_MOVES[old]) == (new.value in MAY_GO[old.value])
 
 
 @pytest.mark.parametrize(("status", "to"), list(product(ReturnStatus, CALLS)))
-def test_every_call_in_every_status_moves_along_the_table_or_is_refused(status: ReturnStatus, to: ReturnStatus) -> None:
-    """A call that the table allows makes one version that tells of it; any other is ILLEGAL_TRANSITION and names what is allowed."""
+def test_every_call_in_every_status_moves_along_the_table_or_is_refused(
+    status: ReturnStatus, to: ReturnStatus
+) -> None:
+    """A call that the table allows makes one version that tells of it; any other is
+    ILLEGAL_TRANSITION and names what is allowed.
+    """
     order = at(status)
     [rma] = order.rmas
     command = CALLS[to](rma)
@@ -72,12 +91,17 @@ def test_every_call_in_every_status_moves_along_the_table_or_is_refused(status: 
     with pytest.raises(Refused) as refused:
         decisions.decide(order, command, NOW)
     assert refused.value.reason == "ILLEGAL_TRANSITION"
-    assert refused.value.metadata == {"status": status, "allowed": ", ".join(sorted(MAY_GO[status.value]))}
+    assert refused.value.metadata == {
+        "status": status,
+        "allowed": ", ".join(sorted(MAY_GO[status.value])),
+    }
 
 
 @pytest.mark.parametrize("status", ReturnStatus)
 def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> None:
-    """A refund takes it to closed, nothing to refund closes it, a failure leaves it; elsewhere all three change nothing."""
+    """A refund takes it to closed, nothing to refund closes it, a failure leaves it; elsewhere
+    all three change nothing.
+    """
     order = at(status)
     [rma] = order.rmas
     ends = {
@@ -88,14 +112,19 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
     if status is not ReturnStatus.INSPECTED:
         assert all(decision.record is order and not decision.facts for decision in ends.values())
         return
-    path = {name: [(step.new.value, step.reason) for step in walked(decision)] for name, decision in ends.items()}
+    path = {
+        name: [(step.new.value, step.reason) for step in walked(decision)]
+        for name, decision in ends.items()
+    }
     assert path == {
         "refunded": [("refunded", "RETURN_REFUNDED"), ("closed", "RETURN_CLOSED")],
         "nothing": [("closed", "NOTHING_REFUNDABLE")],
         "failed": [("inspected", "REFUND_FAILED")],
     }
     assert [decision.record.rmas[0].refunded for decision in ends.values()] == [100, 0, 0]
-    again = returning.refund_failed(ends["failed"].record, rma.id, "card_expired", cause(order), NOW)
+    again = returning.refund_failed(
+        ends["failed"].record, rma.id, "card_expired", cause(order), NOW
+    )
     assert not again.history
     tried = returning.refunded(ends["failed"].record, rma.id, 100, cause(order), NOW)
     assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
@@ -103,21 +132,35 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
 
 @pytest.mark.parametrize(
     ("cause_id", "return_id"),
-    [("01890000-0000-7000-8000-00000000000a", None), ("01890000-0000-7000-8000-00000000000a:2", "01890000-0000-7000-8000-00000000000a")],
+    [
+        ("01890000-0000-7000-8000-00000000000a", None),
+        ("01890000-0000-7000-8000-00000000000a:2", "01890000-0000-7000-8000-00000000000a"),
+    ],
     ids=["an event of yesterday", "another try"],
 )
 def test_a_refund_says_which_return_it_is_for(cause_id: str, return_id: str | None) -> None:
     """By its own field; an event of yesterday by its cause."""
     nothing = to_message(Money(0, "GBP"))
-    its = payment_pb2.Refund(order_id=str(uuid4()), cause=payment_pb2.REFUND_CAUSE_RETURN, cause_id=cause_id, return_id=return_id)
+    its = payment_pb2.Refund(
+        order_id=str(uuid4()),
+        cause=payment_pb2.REFUND_CAUSE_RETURN,
+        cause_id=cause_id,
+        return_id=return_id,
+    )
     its.amount.CopyFrom(nothing)
-    told = wire.note_refund(RefundCompleted(refund=its, captured_amount=nothing, refunded_amount=nothing), Keyed("k", b""), "e")
+    told = wire.note_refund(
+        RefundCompleted(refund=its, captured_amount=nothing, refunded_amount=nothing),
+        Keyed("k", b""),
+        "e",
+    )
     assert told.return_id == UUID("01890000-0000-7000-8000-00000000000a")
 
 
 @pytest.mark.parametrize("to", CALLS)
 def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> None:
-    """expected_version is the return's: another one is VERSION_MISMATCH, and comes before the status."""
+    """expected_version is the return's: another one is VERSION_MISMATCH, and comes before the
+    status.
+    """
     order = at(ReturnStatus.CLOSED)
     [rma] = order.rmas
     with pytest.raises(Stale) as stale:
@@ -127,15 +170,20 @@ def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> 
 
 @pytest.mark.parametrize("free", [False, True], ids=["goods", "without_goods"])
 def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: bool) -> None:
-    """expected_version of a return that is still to be made is the order's: another one is VERSION_MISMATCH, the order's own makes it.
+    """expected_version of a return that is still to be made is the order's: another one is
+    VERSION_MISMATCH, the order's own makes it.
 
-    The repeat of a request that has made its return answers with it, whatever version the order has by then.
+    The repeat of a request that has made its return answers with it, whatever version the order has
+    by then.
     """
     order = delivered()
     command = ask_money(order, {1: (1, Disposition.NONE)}) if free else ask(order, {1: 1})
     with pytest.raises(Stale) as stale:
         decisions.decide(order, replace(command, expected_version=order.version + 1), NOW)
-    assert stale.value.metadata == {"expected": str(order.version + 1), "actual": str(order.version)}
+    assert stale.value.metadata == {
+        "expected": str(order.version + 1),
+        "actual": str(order.version),
+    }
     asked = replace(command, expected_version=order.version)
     made = decisions.decide(order, asked, NOW).record
     assert [rma.id for rma in made.rmas] == [command.return_id]
@@ -144,9 +192,14 @@ def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: b
 
 
 def test_what_is_under_way_is_what_has_not_ended_and_was_not_inspected() -> None:
-    """Every status that can still be received or inspected holds what was announced; no other does."""
+    """Every status that can still be received or inspected holds what was announced; no other
+    does.
+    """
     ahead = {
-        status for status in ReturnStatus if {ReturnStatus.RECEIVED, ReturnStatus.INSPECTED, ReturnStatus.APPROVED} & RETURN_MOVES[status]
+        status
+        for status in ReturnStatus
+        if {ReturnStatus.RECEIVED, ReturnStatus.INSPECTED, ReturnStatus.APPROVED}
+        & RETURN_MOVES[status]
     }
     assert ahead == RETURNING
 

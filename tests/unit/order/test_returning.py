@@ -1,4 +1,6 @@
-"""What becomes of an order's units on their way back: who may send what, what is accepted, what it is refunded with."""
+"""What becomes of an order's units on their way back: who may send what, what is accepted, what
+it is refunded with.
+"""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -8,9 +10,31 @@ import pytest
 from chassis.errors import Deferred, Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.decisions import returning
-from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.lifecycle import (
+    Disposition,
+    End,
+    ReturnKind,
+    ReturnProgress,
+    ReturnStatus,
+    Status,
+    StockStatus,
+    Work,
+)
 from order_svc.model import Allocation, CancelOrder, Order, Return, WantedLine
-from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
+from tests.unit.order.returns import (
+    NOW,
+    after,
+    arrived,
+    ask,
+    ask_money,
+    cause,
+    delivered,
+    inspect,
+    move,
+    receive,
+    returned,
+    walked,
+)
 from tests.unit.order.samples import (
     at,
     base,
@@ -34,13 +58,19 @@ def shown(rma: Return) -> tuple[str, int, int]:
 
 
 def test_a_whole_return_is_refunded_with_the_frozen_price_of_its_lines() -> None:
-    """All units of both lines passed: refunded with what the lines cost, shipping left out; the order shows them as come back."""
+    """All units of both lines passed: refunded with what the lines cost, shipping left out; the
+    order shows them as come back.
+    """
     order, rma = arrived(delivered(), {1: 3, 2: 2})
     order = after(order, inspect(rma, {1: (3, 0, 0), 2: (2, 0, 0)}))
     [rma] = order.rmas
     assert shown(rma) == ("inspected", sum(line.total for line in order.lines), 4)
     assert rma.refund == order.total - order.shipping
-    assert (order.returns, order.stock, order.status) == (ReturnProgress.FULL, StockStatus.RETURNED, Status.DELIVERED)
+    assert (order.returns, order.stock, order.status) == (
+        ReturnProgress.FULL,
+        StockStatus.RETURNED,
+        Status.DELIVERED,
+    )
     assert [order.returned(line.number) for line in order.lines] == [3, 2]
     order = returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record
     assert (order.rmas[0].status, order.rmas[0].refunded) == (ReturnStatus.CLOSED, rma.refund)
@@ -48,7 +78,9 @@ def test_a_whole_return_is_refunded_with_the_frozen_price_of_its_lines() -> None
 
 
 def test_returns_one_unit_at_a_time_are_refunded_with_exactly_what_the_line_costs() -> None:
-    """Three lamps for 31.00 do not cost the same to the penny; one by one they are refunded with 31.00 all the same."""
+    """Three lamps for 31.00 do not cost the same to the penny; one by one they are refunded with
+    31.00 all the same.
+    """
     order, refunds = delivered(), []
     for _ in range(3):
         order, rma = arrived(order, {1: 1})
@@ -60,16 +92,30 @@ def test_returns_one_unit_at_a_time_are_refunded_with_exactly_what_the_line_cost
 
 
 def test_units_are_inspected_in_parts_and_the_last_one_makes_it_inspected() -> None:
-    """While one that arrived was not looked at it stays received, with what was found so far; then it is inspected."""
+    """While one that arrived was not looked at it stays received, with what was found so far;
+    then it is inspected.
+    """
     order, rma = arrived(delivered(), {1: 3})
     order = after(order, inspect(rma, {1: (1, 0, 0)}))
-    assert (order.rmas[0].status, order.rmas[0].line(1).passed, order.returns) == (ReturnStatus.RECEIVED, 1, ReturnProgress.OPEN)
+    assert (order.rmas[0].status, order.rmas[0].line(1).passed, order.returns) == (
+        ReturnStatus.RECEIVED,
+        1,
+        ReturnProgress.OPEN,
+    )
     assert order.rmas[0].refund == order.lines[0].worth(1)
     order = after(order, inspect(rma, {1: (0, 1, 0)}))
-    assert (order.rmas[0].status, order.rmas[0].refund) == (ReturnStatus.RECEIVED, order.lines[0].worth(2))
+    assert (order.rmas[0].status, order.rmas[0].refund) == (
+        ReturnStatus.RECEIVED,
+        order.lines[0].worth(2),
+    )
     order = after(order, inspect(rma, {1: (0, 1, 1)}))
     line = order.rmas[0].line(1)
-    assert (order.rmas[0].status, line.passed, line.failed, line.unrefunded) == (ReturnStatus.INSPECTED, 1, 2, 1)
+    assert (order.rmas[0].status, line.passed, line.failed, line.unrefunded) == (
+        ReturnStatus.INSPECTED,
+        1,
+        2,
+        1,
+    )
     assert order.rmas[0].refund == order.lines[0].worth(2)
 
 
@@ -77,15 +123,21 @@ def test_units_are_inspected_in_parts_and_the_last_one_makes_it_inspected() -> N
     ("found", "units"),
     [((2, 0, 0), 2), ((0, 2, 0), 2), ((1, 1, 1), 1), ((0, 2, 1), 1), ((2, 0, 1), 1)],
 )
-def test_failed_units_are_refunded_too_unless_the_inspector_says_no(found: tuple[int, int, int], units: int) -> None:
-    """Passed or failed, a unit is refunded with its share; those that the inspector refuses are not."""
+def test_failed_units_are_refunded_too_unless_the_inspector_says_no(
+    found: tuple[int, int, int], units: int
+) -> None:
+    """Passed or failed, a unit is refunded with its share; those that the inspector refuses are
+    not.
+    """
     order, rma = arrived(delivered(), {1: 2})
     order = after(order, inspect(rma, {1: found}))
     assert order.rmas[0].refund == order.lines[0].worth(units)
 
 
 def test_units_inspected_in_parts_are_refunded_like_units_inspected_at_once() -> None:
-    """Three lamps for 31.01, one after the other, of one return: what was accepted before is not counted again."""
+    """Three lamps for 31.01, one after the other, of one return: what was accepted before is not
+    counted again.
+    """
     order = delivered()
     order = replace(order, lines=(replace(order.lines[0], tax=201), order.lines[1]))
     order, rma = arrived(order, {1: 3})
@@ -95,19 +147,24 @@ def test_units_inspected_in_parts_are_refunded_like_units_inspected_at_once() ->
 
 
 def test_nothing_to_refund_closes_it_at_once() -> None:
-    """All refused by the inspector: nobody will tell of a refund, so inspected and closed are two steps of one decision."""
+    """All refused by the inspector: nobody will tell of a refund, so inspected and closed are
+    two steps of one decision.
+    """
     order, rma = arrived(delivered(), {1: 2})
     decision = decisions.decide(order, inspect(rma, {1: (0, 2, 2)}), NOW)
     assert [(step.new.value, step.reason) for step in walked(decision)] == [
         ("inspected", "RETURN_INSPECTED"),
         ("closed", "NOTHING_REFUNDABLE"),
     ]
-    assert [fact.rma.version for fact in decision.facts] == [4, 5]  # type: ignore[attr-defined]  # facts are any objects
+    # facts are any objects
+    assert [fact.rma.version for fact in decision.facts] == [4, 5]  # type: ignore[attr-defined]
     assert decision.record.rmas[0].refund == 0
 
 
 def test_less_than_announced_may_arrive_and_the_rest_can_be_returned_again() -> None:
-    """Announced three, one arrived: once inspected, it holds one, and the other two can be in another return."""
+    """Announced three, one arrived: once inspected, it holds one, and the other two can be in
+    another return.
+    """
     order = returned(delivered(), {1: 3})
     [rma] = order.rmas
     order = after(order, move(rma, ReturnStatus.APPROVED), receive(rma, {1: 1}))
@@ -118,13 +175,18 @@ def test_less_than_announced_may_arrive_and_the_rest_can_be_returned_again() -> 
     assert after(order, ask(order, {1: 2})).returns is ReturnProgress.OPEN
 
 
-def test_more_than_announced_may_arrive_and_lines_that_were_not_but_never_more_than_the_customer_has() -> None:
-    """Of three lamps one announced: three may arrive, and bulbs too; a fourth lamp, or one that is in another return, may not."""
+def test_receive_more_than_announced_is_bounded_by_delivered_units() -> None:
+    """Of three lamps one announced: three may arrive, and bulbs too; a fourth lamp, or one that
+    is in another return, may not.
+    """
     order = returned(delivered(), {1: 1})
     rma = order.rmas[0]
     order = after(order, move(rma, ReturnStatus.APPROVED))
     assert after(order, receive(rma, {1: 3, 2: 2})).rmas[0].line(2).received == 2
-    for lines, subjects in (({1: 4}, ["line 1"]), ({1: 4, 2: 3, 3: 1}, ["line 1", "line 2", "line 3"])):
+    for lines, subjects in (
+        ({1: 4}, ["line 1"]),
+        ({1: 4, 2: 3, 3: 1}, ["line 1", "line 2", "line 3"]),
+    ):
         with pytest.raises(Refused) as refused:
             after(order, receive(rma, lines))
         assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
@@ -147,7 +209,9 @@ def test_a_return_arrives_at_one_warehouse() -> None:
 
 
 def test_more_cannot_be_inspected_than_has_arrived() -> None:
-    """INSPECTION_EXCEEDS_RECEIPT names each line, those that never arrived included; nothing is taken in."""
+    """INSPECTION_EXCEEDS_RECEIPT names each line, those that never arrived included; nothing is
+    taken in.
+    """
     order, rma = arrived(delivered(), {1: 2})
     order = after(order, inspect(rma, {1: (1, 0, 0)}))
     with pytest.raises(Refused) as refused:
@@ -156,10 +220,15 @@ def test_more_cannot_be_inspected_than_has_arrived() -> None:
     assert [violation.subject for violation in refused.value.violations] == ["line 1", "line 2"]
 
 
-@pytest.mark.parametrize(("lines", "subjects"), [({1: 4}, ["line 1"]), ({3: 1}, ["line 3"]), ({1: 3, 2: 3}, ["line 2"])])
+@pytest.mark.parametrize(
+    ("lines", "subjects"), [({1: 4}, ["line 1"]), ({3: 1}, ["line 3"]), ({1: 3, 2: 3}, ["line 2"])]
+)
 def test_nobody_returns_what_he_does_not_have(lines: dict[int, int], subjects: list[str]) -> None:
     """More units than were ordered, or a line that there is not: each is named."""
-    for command in (ask(order := delivered(), lines), ask_money(order, {number: (n, NONE) for number, n in lines.items()})):
+    for command in (
+        ask(order := delivered(), lines),
+        ask_money(order, {number: (n, NONE) for number, n in lines.items()}),
+    ):
         with pytest.raises(Refused) as refused:
             after(order, command)
         assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
@@ -167,7 +236,9 @@ def test_nobody_returns_what_he_does_not_have(lines: dict[int, int], subjects: l
 
 
 def test_cancelled_units_cannot_be_returned_and_returned_ones_are_priced_after_them() -> None:
-    """Of three lamps one was cancelled: two can come back, refunded with what the second and the third unit cost."""
+    """Of three lamps one was cancelled: two can come back, refunded with what the second and the
+    third unit cost.
+    """
     order = delivered()
     lamps = replace(order.lines[0], cancelled=1)
     order = replace(order, lines=(lamps, order.lines[1]))
@@ -190,7 +261,10 @@ def test_only_what_was_delivered_can_be_returned(status: Status) -> None:
     for command in (ask(order, {1: 1}), ask_money(order, {1: (1, NONE)})):
         with pytest.raises(Refused) as refused:
             after(order, command)
-        assert (refused.value.reason, refused.value.metadata) == ("ORDER_NOT_RETURNABLE", {"status": status})
+        assert (refused.value.reason, refused.value.metadata) == (
+            "ORDER_NOT_RETURNABLE",
+            {"status": status},
+        )
 
 
 @pytest.mark.parametrize("end", [ReturnStatus.REJECTED, ReturnStatus.CANCELLED])
@@ -204,17 +278,28 @@ def test_what_is_not_to_come_holds_nothing(end: ReturnStatus) -> None:
 
 @pytest.mark.parametrize(
     ("disposition", "counts", "progress"),
-    [(RESTOCK, (2, 0, 0), ReturnProgress.PARTIAL), (DAMAGED, (0, 2, 0), ReturnProgress.PARTIAL), (NONE, (0, 0, 2), ReturnProgress.NONE)],
+    [
+        (RESTOCK, (2, 0, 0), ReturnProgress.PARTIAL),
+        (DAMAGED, (0, 2, 0), ReturnProgress.PARTIAL),
+        (NONE, (0, 0, 2), ReturnProgress.NONE),
+    ],
 )
 def test_a_refund_without_goods_is_inspected_from_the_start(
     disposition: Disposition, counts: tuple[int, int, int], progress: ReturnProgress
 ) -> None:
-    """One step: the units are accepted as the caller says, refunded by their shares, and can be returned no more."""
+    """One step: the units are accepted as the caller says, refunded by their shares, and can be
+    returned no more.
+    """
     order = delivered()
     decision = decisions.decide(order, ask_money(order, {1: (2, disposition)}), NOW)
     [rma], [step] = decision.record.rmas, walked(decision)
     line = rma.line(1)
-    assert (step.old, step.new, rma.version, rma.kind) == (None, ReturnStatus.INSPECTED, 1, ReturnKind.WITHOUT_GOODS)
+    assert (step.old, step.new, rma.version, rma.kind) == (
+        None,
+        ReturnStatus.INSPECTED,
+        1,
+        ReturnKind.WITHOUT_GOODS,
+    )
     assert (line.passed, line.failed, line.written_off) == counts
     assert rma.refund == order.lines[0].worth(2)
     assert returning.left(decision.record, 1) == 1
@@ -222,7 +307,9 @@ def test_a_refund_without_goods_is_inspected_from_the_start(
 
 
 def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
-    """The id names it: a repeat whose claim is gone by now changes nothing, not even where its units are all taken."""
+    """The id names it: a repeat whose claim is gone by now changes nothing, not even where its
+    units are all taken.
+    """
     order = delivered()
     for command in (ask(order, {1: 3}), ask_money(order, {2: (2, NONE)})):
         order = after(order, command)
@@ -235,7 +322,11 @@ def test_an_unknown_return_is_not_found() -> None:
     """Whatever is asked of it; and of an order that there is not, ORDER_NOT_FOUND."""
     order, rma = arrived(delivered(), {1: 1})
     unknown = replace(rma, id=uuid4())
-    for command in (move(unknown, ReturnStatus.APPROVED), receive(unknown, {1: 1}), inspect(unknown, {1: (1, 0, 0)})):
+    for command in (
+        move(unknown, ReturnStatus.APPROVED),
+        receive(unknown, {1: 1}),
+        inspect(unknown, {1: (1, 0, 0)}),
+    ):
         with pytest.raises(NotFound) as missing:
             after(order, command)
         assert missing.value.reason == "RETURN_NOT_FOUND"
@@ -245,11 +336,17 @@ def test_an_unknown_return_is_not_found() -> None:
 
 
 def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
-    """Told again it makes none; told of more units it makes one of the rest; inspected it is closed, and gives no money."""
+    """Told again it makes none; told of more units it makes one of the rest; inspected it is
+    closed, and gives no money.
+    """
     order = replace(at(Status.DELIVERED), status=Status.CANCELLED)
     order = returning.recall(order, "london", {1: 2}, cause(order), NOW).record
     [rma] = order.rmas
-    assert (rma.kind, rma.status, rma.line(1).announced) == (ReturnKind.RECALL, ReturnStatus.APPROVED, 2)
+    assert (rma.kind, rma.status, rma.line(1).announced) == (
+        ReturnKind.RECALL,
+        ReturnStatus.APPROVED,
+        2,
+    )
     assert returning.recall(order, "london", {1: 2}, cause(order), NOW).record is order
     order = returning.recall(order, "london", {1: 3, 2: 1}, cause(order), NOW).record
     assert [(line.number, line.announced) for line in order.rmas[1].lines] == [(1, 1), (2, 1)]
@@ -257,21 +354,28 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
         after(order, receive(rma, {1: 3}))  # more than left
     order = after(order, receive(rma, {1: 2}), inspect(rma, {1: (1, 1, 0)}))
     assert order.returns is ReturnProgress.OPEN
-    order = after(order, receive(order.rmas[0], {1: 1, 2: 1}), inspect(order.rmas[0], {1: (1, 0, 0), 2: (0, 1, 0)}))
+    order = after(
+        order,
+        receive(order.rmas[0], {1: 1, 2: 1}),
+        inspect(order.rmas[0], {1: (1, 0, 0), 2: (0, 1, 0)}),
+    )
     assert {(rma.status, rma.refund) for rma in order.rmas} == {(ReturnStatus.CLOSED, 0)}
     assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
 
 
 def test_return_before_the_fulfilments_report_is_deferred() -> None:
-    """A delivery can be known before the report of what the parcel holds. A return waits for that report, and takes no unit that the
-    picker did not find: the customer has two of three lamps.
+    """A delivery can be known before the report of what the parcel holds. A return waits for
+    that report, and takes no unit that the picker did not find: the customer has two of three
+    lamps.
     """
     order = at(Status.DELIVERED)
     for asked in (ask(order, {1: 1}), ask_money(order, {1: (1, Disposition.NONE)})):
         with pytest.raises(Deferred) as deferred:
             decisions.decide(order, asked, NOW)
         assert deferred.value.reason == "EVENT_AHEAD"
-    order = after(order, work(order, "london", Work.COMPLETED, 9, units={1: 2, 2: 2}, committed=True))
+    order = after(
+        order, work(order, "london", Work.COMPLETED, 9, units={1: 2, 2: 2}, committed=True)
+    )
     with pytest.raises(Refused) as refused:
         decisions.decide(order, ask(order, {1: 3}), NOW)
     assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
@@ -280,18 +384,31 @@ def test_return_before_the_fulfilments_report_is_deferred() -> None:
 
 
 def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
-    """One parcel of two came back and was taken in; then the order is cancelled: all that had left is back."""
+    """One parcel of two came back and was taken in; then the order is cancelled: all that had
+    left is back.
+    """
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london"))
-    gone = replace(order.lines[0], allocations=tuple(replace(a, quantity=0, shipped=3) for a in order.lines[0].allocations), cancelled=3)
-    parts = tuple(replace(part, ended=End.RETURNED) if part.warehouse_id == "london" else part for part in order.parts)
+    gone = replace(
+        order.lines[0],
+        allocations=tuple(replace(a, quantity=0, shipped=3) for a in order.lines[0].allocations),
+        cancelled=3,
+    )
+    parts = tuple(
+        replace(part, ended=End.RETURNED) if part.warehouse_id == "london" else part
+        for part in order.parts
+    )
     order = replace(order, lines=(gone, order.lines[1]), parts=parts)
     order = after(order, work(order, "paris", Work.PICKING, 2))
     [rma] = order.rmas
     order = after(order, receive(rma, {1: 3}), inspect(rma, {1: (3, 0, 0)}))
     assert order.returns is ReturnProgress.PARTIAL
     order = after(order, CancelOrder(**base(order.id), reason="CUSTOMER_REQUEST"))
-    assert (order.status, order.returns, order.stock) == (Status.CANCELLED, ReturnProgress.FULL, StockStatus.RETURNED)
+    assert (order.status, order.returns, order.stock) == (
+        Status.CANCELLED,
+        ReturnProgress.FULL,
+        StockStatus.RETURNED,
+    )
 
 
 def half_delivered() -> Order:
@@ -302,30 +419,40 @@ def half_delivered() -> Order:
 
 
 def test_return_of_a_delivered_parcel_while_another_travels() -> None:
-    """Units are counted by delivered parcels, not by the order's status: the lamps come back and are refunded, the bulbs are not there
-    yet. Once they are delivered, they can be returned too, and the order goes on to delivered.
+    """Units are counted by delivered parcels, not by the order's status: the lamps come back and
+    are refunded, the bulbs are not there yet. Once they are delivered, they can be returned too,
+    and the order goes on to delivered.
     """
     order = half_delivered()
     assert order.status is Status.SHIPPED
     for command in (ask(order, {1: 3, 2: 1}), ask_money(order, {2: (1, NONE)})):
         with pytest.raises(Refused) as refused:
             after(order, command)
-        assert (refused.value.reason, [v.subject for v in refused.value.violations]) == ("RETURN_EXCEEDS_DELIVERED", ["line 2"])
+        assert (refused.value.reason, [v.subject for v in refused.value.violations]) == (
+            "RETURN_EXCEEDS_DELIVERED",
+            ["line 2"],
+        )
     order, rma = arrived(order, {1: 2})
     order = after(order, inspect(rma, {1: (2, 0, 0)}))
-    assert (order.rmas[0].refund, order.returns, order.status) == (order.lines[0].worth(2), ReturnProgress.PARTIAL, Status.SHIPPED)
+    assert (order.rmas[0].refund, order.returns, order.status) == (
+        order.lines[0].worth(2),
+        ReturnProgress.PARTIAL,
+        Status.SHIPPED,
+    )
     order = after(order, ship(order, "paris", NOW), ask(order, {1: 1, 2: 2}))
     assert (order.status, len(order.rmas)) == (Status.DELIVERED, 2)
 
 
 def test_line_split_over_parcels_is_returned_by_parcel() -> None:
-    """Of three lamps from two warehouses, the one that was delivered can come back; when the other parcel is lost, the line has given
-    back exactly what it costs.
+    """Of three lamps from two warehouses, the one that was delivered can come back; when the
+    other parcel is lost, the line has given back exactly what it costs.
     """
     parts = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
     command = place(checkout(WantedLine("LAMP", 3, 1000, 100, 0)))
     order = decisions.decide(None, replace(command, allocations={1: parts}), NOW).record
-    order = after(order, pay(order), report(order, "london"), ship(order, "london", NOW), ship(order, "paris"))
+    order = after(
+        order, pay(order), report(order, "london"), ship(order, "london", NOW), ship(order, "paris")
+    )
     with pytest.raises(Refused):
         after(order, ask(order, {1: 2}))
     order, rma = arrived(order, {1: 1})
@@ -359,9 +486,16 @@ def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
 
 
 def test_parcels_of_a_cancelled_order_come_back_by_its_recall() -> None:
-    """Delivered in spite of the recall, its units are the recall's, and not a customer's return as well."""
+    """Delivered in spite of the recall, its units are the recall's, and not a customer's return
+    as well.
+    """
     order = placed(None, "london")
-    order = after(order, pay(order), work(order, "london", Work.SHIPPED, 2, units={1: 3, 2: 2}), ship(order, "london"))
+    order = after(
+        order,
+        pay(order),
+        work(order, "london", Work.SHIPPED, 2, units={1: 3, 2: 2}),
+        ship(order, "london"),
+    )
     order = after(order, CancelOrder(**base(order.id), reason="FRAUD"), ship(order, "london", NOW))
     assert [rma.kind for rma in order.rmas] == [ReturnKind.RECALL]
     with pytest.raises(Refused) as refused:

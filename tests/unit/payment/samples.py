@@ -122,8 +122,19 @@ def account(*payments: Payment, **changes: Any) -> Account:
 
 def declined(number: int, code: str = "insufficient_funds") -> Payment:
     """An earlier try that came to nothing."""
-    failed = operation(Outcome.FAILED, id=numbered(3, 100 + number), requested_by=f"create:{100 + number}", failure_code=code)
-    return payment(Status.DECLINED, id=numbered(2, 100 + number), try_number=number, decline_code=code, operations=(failed,))
+    failed = operation(
+        Outcome.FAILED,
+        id=numbered(3, 100 + number),
+        requested_by=f"create:{100 + number}",
+        failure_code=code,
+    )
+    return payment(
+        Status.DECLINED,
+        id=numbered(2, 100 + number),
+        try_number=number,
+        decline_code=code,
+        operations=(failed,),
+    )
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
@@ -224,12 +235,23 @@ def returned(number: int = 1, minor: int = 1_000, **changes: Any) -> Envelope[Re
 
 
 def back(
-    minor: int, outcome: Outcome = Outcome.REQUESTED, cause: Cause = Cause.REQUEST, cause_id: str = "b1", kind: Kind = Kind.REFUND
+    minor: int,
+    outcome: Outcome = Outcome.REQUESTED,
+    cause: Cause = Cause.REQUEST,
+    cause_id: str = "b1",
+    kind: Kind = Kind.REFUND,
 ) -> Operation:
     """What gives so much back."""
     name = f"{kind}-{cause}-{cause_id}"
     reference = f"ref-{name}" if outcome is Outcome.SUCCEEDED else None
-    its = operation(outcome, id=uuid5(PAYMENT, name), kind=kind, amount=minor, requested_by=name, reference=reference)
+    its = operation(
+        outcome,
+        id=uuid5(PAYMENT, name),
+        kind=kind,
+        amount=minor,
+        requested_by=name,
+        reference=reference,
+    )
     return replace(its, cause=cause, cause_id=cause_id)
 
 

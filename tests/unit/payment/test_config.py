@@ -13,12 +13,21 @@ from payment_svc.providers.webhooks import key_of
 def configured(secret: str | None) -> Config:
     its = SecretStr(secret) if secret else None
     return Config(
-        database_url=SecretStr("postgresql://localhost/payment"), nats_url=SecretStr("nats://localhost"), sandbox_webhook_secret=its
+        database_url=SecretStr("postgresql://localhost/payment"),
+        nats_url=SecretStr("nats://localhost"),
+        sandbox_webhook_secret=its,
     )
 
 
 GOOD = [f"whsec_{base64.b64encode(bytes(size)).decode()}" for size in (24, 25, 26, 32, 64)]
-BAD = ["secret", "whsec_", "whsec_short", f"whsec_{base64.b64encode(bytes(23)).decode()}", f"{GOOD[0]}A", f" {GOOD[0]}"]
+BAD = [
+    "secret",
+    "whsec_",
+    "whsec_short",
+    f"whsec_{base64.b64encode(bytes(23)).decode()}",
+    f"{GOOD[0]}A",
+    f" {GOOD[0]}",
+]
 
 
 @pytest.mark.parametrize("secret", GOOD)
@@ -32,7 +41,9 @@ def test_a_secret_that_is_taken_makes_a_key(secret: str) -> None:
 
 @pytest.mark.parametrize("secret", BAD)
 def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> None:
-    """In a sentence that names the variable, and not its value; the key would be refused as well."""
+    """In a sentence that names the variable, and not its value; the key would be refused as
+    well.
+    """
     with pytest.raises(ValidationError) as refused:
         configured(secret)
     [sentence] = faults(Config, refused.value)

@@ -81,23 +81,31 @@ def test_a_later_version_of_the_order_replaces_the_earlier(version: int, heard: 
     """The order's version decides what is news, not the order of delivery; the payments stay."""
     before = account(payment(), version=2)
     decided = decide(before, note(version=version, status=OrderStatus.CANCELLED), LATER)
-    assert decided.record == (account(payment(), version=3, status=OrderStatus.CANCELLED) if heard else before)
+    assert decided.record == (
+        account(payment(), version=3, status=OrderStatus.CANCELLED) if heard else before
+    )
     assert (decided.record is before) is not heard
 
 
 def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
-    """A not_required payment with its row of history, and the world is told: no processor, no caller."""
+    """A not_required payment with its row of history, and the world is told: no processor, no
+    caller.
+    """
     decided = decide(None, note(total=FREE), NOON)
     free = payment(Status.NOT_REQUIRED, id=numbered(2, 51))
     assert decided.record == account(free, total=FREE)
     assert decided.history == [
-        Change(free.id, 1, None, Status.NOT_REQUIRED, None, None, "NOTHING_TO_PAY", "order", "e1", NOON),
+        Change(
+            free.id, 1, None, Status.NOT_REQUIRED, None, None, "NOTHING_TO_PAY", "order", "e1", NOON
+        ),
     ]
     assert decided.facts == [Confirmed(free, decided.history[0])]
 
 
 def test_an_attempt_of_total_zero_is_paid_once() -> None:
-    """Another event of the same attempt, and a call, find the payment there; the next attempt gets one of its own."""
+    """Another event of the same attempt, and a call, find the payment there; the next attempt
+    gets one of its own.
+    """
     first = decide(None, note(total=FREE), NOON).record
     again = decide(first, note(2, total=FREE, version=2), LATER)
     assert again.record.payments == first.payments
@@ -109,17 +117,27 @@ def test_an_attempt_of_total_zero_is_paid_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(Status.FAILED, "ORDER_NOT_PAYABLE"), (Status.AUTHORIZED, "PAYMENT_ALREADY_EXISTS")], ids=str
+    ("status", "reason"),
+    [(Status.FAILED, "ORDER_NOT_PAYABLE"), (Status.AUTHORIZED, "PAYMENT_ALREADY_EXISTS")],
+    ids=str,
 )
-def test_a_payment_that_was_asked_for_before_the_order_cost_nothing_is_no_payment_of_nothing(status: Status, reason: str) -> None:
-    """All its units were cancelled while the card was asked: who pays again is told how that stands, and is not answered with it."""
+def test_a_payment_that_was_asked_for_before_the_order_cost_nothing_is_no_payment_of_nothing(
+    status: Status, reason: str
+) -> None:
+    """All its units were cancelled while the card was asked: who pays again is told how that
+    stands, and is not answered with it.
+    """
     another = create(key="create:another")
     assert refused(account(payment(status), total=FREE), another).reason == reason
 
 
-@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.PENDING])
+@pytest.mark.parametrize(
+    "status", [status for status in OrderStatus if status is not OrderStatus.PENDING]
+)
 def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: OrderStatus) -> None:
-    """Its pending event came late, or the order died first: there is nothing to confirm any more."""
+    """Its pending event came late, or the order died first: there is nothing to confirm any
+    more.
+    """
     decided = decide(None, note(total=FREE, status=status), NOON)
     assert decided.record == account(total=FREE, status=status)
     assert not decided.facts
@@ -130,17 +148,32 @@ def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: O
 
 @pytest.mark.parametrize(("manual", "kind"), [(False, Kind.CHARGE), (True, Kind.AUTHORIZE)])
 def test_an_intent_is_written_before_anybody_is_asked(manual: bool, kind: Kind) -> None:
-    """The payment is pending over the order's total, its operation requested; it is due for asking once the patience is over."""
+    """The payment is pending over the order's total, its operation requested; it is due for
+    asking once the patience is over.
+    """
     decided = decide(account(), create(manual_capture=manual), NOON)
     assert decided.record == account(payment(operations=(operation(kind=kind),)))
     assert decided.history == [
-        Change(PAYMENT, 1, None, Status.PENDING, OPERATION, Outcome.REQUESTED, "PAYMENT_REQUESTED", "payment", "r1", NOON)
+        Change(
+            PAYMENT,
+            1,
+            None,
+            Status.PENDING,
+            OPERATION,
+            Outcome.REQUESTED,
+            "PAYMENT_REQUESTED",
+            "payment",
+            "r1",
+            NOON,
+        )
     ]
     assert not decided.facts
 
 
 def test_a_call_that_overtakes_the_event_brings_what_the_order_service_said() -> None:
-    """The account opens with the answer of the order service; the event, when it comes, is no news."""
+    """The account opens with the answer of the order service; the event, when it comes, is no
+    news.
+    """
     decided = decide(None, create(order=order()), NOON)
     assert decided.record == account(payment())
     assert decide(decided.record, note(), LATER).record is decided.record
@@ -153,7 +186,9 @@ def test_without_either_there_is_no_order() -> None:
 
 
 def test_the_order_service_revives_an_account_and_an_old_answer_does_not() -> None:
-    """A retry of a failed order can be paid though its event is still on its way; an answer older than the account is not believed."""
+    """A retry of a failed order can be paid though its event is still on its way; an answer
+    older than the account is not believed.
+    """
     dead = account(version=5, status=OrderStatus.FAILED)
     retried = decide(dead, create(order=order(version=6, attempt=2)), LATER)
     assert only(retried.record).attempt == 2
@@ -162,8 +197,9 @@ def test_the_order_service_revives_an_account_and_an_old_answer_does_not() -> No
 
 @pytest.mark.parametrize("status", Status)
 def test_one_live_payment_for_each_attempt(status: Status) -> None:
-    """A second payment is refused and named while the first stands; after a finally failed one nothing is payable; after a declined or
-    voided one the next try is made."""
+    """A second payment is refused and named while the first stands; after a finally failed one
+    nothing is payable; after a declined or voided one the next try is made.
+    """
     before = account(payment(status))
     if status in (Status.DECLINED, Status.VOIDED):
         decided = decide(before, create(2), LATER)
@@ -171,7 +207,11 @@ def test_one_live_payment_for_each_attempt(status: Status) -> None:
         return
     failure = refused(before, create(2))
     assert failure.metadata["payment_id"] == str(PAYMENT)
-    wanted = (Refused, "ORDER_NOT_PAYABLE") if status is Status.FAILED else (Exists, "PAYMENT_ALREADY_EXISTS")
+    wanted = (
+        (Refused, "ORDER_NOT_PAYABLE")
+        if status is Status.FAILED
+        else (Exists, "PAYMENT_ALREADY_EXISTS")
+    )
     assert (type(failure), failure.reason) == wanted
 
 
@@ -181,7 +221,9 @@ def test_a_payment_of_another_attempt_is_not_in_the_way() -> None:
     assert [(p.attempt, p.try_number) for p in decided.record.payments] == [(1, 1), (2, 1)]
 
 
-@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.PENDING])
+@pytest.mark.parametrize(
+    "status", [status for status in OrderStatus if status is not OrderStatus.PENDING]
+)
 def test_only_a_pending_order_is_paid_for(status: OrderStatus) -> None:
     """Every other status, one that we do not know included, is refused by its name."""
     failure = refused(account(status=status), create())
@@ -190,29 +232,54 @@ def test_only_a_pending_order_is_paid_for(status: OrderStatus) -> None:
 
 @pytest.mark.parametrize("expected", [Money(4_249, "GBP"), Money(4_250, "EUR")])
 def test_nobody_pays_another_amount_than_he_agreed_to(expected: Money) -> None:
-    """The amount is the order's total, and the caller's idea of it must be the same, in amount and currency."""
+    """The amount is the order's total, and the caller's idea of it must be the same, in amount
+    and currency.
+    """
     failure = refused(account(), create(expected=expected))
-    assert (failure.reason, failure.metadata) == ("PAYMENT_AMOUNT_MISMATCH", {"expected": "42.50 GBP"})
+    assert (failure.reason, failure.metadata) == (
+        "PAYMENT_AMOUNT_MISMATCH",
+        {"expected": "42.50 GBP"},
+    )
     assert decide(account(), create(expected=TOTAL), NOON).record == account(payment())
 
 
 @pytest.mark.parametrize("status", SETTLED)
 def test_a_repeat_whose_claim_was_swept_changes_nothing(status: Status) -> None:
-    """What holds for ever is the operation's natural key: the request that made it makes no second one, years later."""
+    """What holds for ever is the operation's natural key: the request that made it makes no
+    second one, years later.
+    """
     before = account(payment(status), status=OrderStatus.DELIVERED)
-    assert decide(before, create(payment_id=numbered(2, 9), operation_id=numbered(3, 9)), LATER).record is before
+    assert (
+        decide(before, create(payment_id=numbered(2, 9), operation_id=numbered(3, 9)), LATER).record
+        is before
+    )
 
 
 # --- what processors tell
 
 
 def test_a_charge_that_succeeds_captures_and_confirms() -> None:
-    """pending -> captured in one version, all money set aside and taken, the operation settled; the world is told once."""
+    """pending -> captured in one version, all money set aside and taken, the operation settled;
+    the world is told once.
+    """
     decided = decide(account(payment()), settle(Succeeded("ref-1")), LATER)
     done = operation(Outcome.SUCCEEDED, settle_time=LATER)
-    assert decided.record == account(payment(Status.CAPTURED, update_time=LATER, operations=(done,)))
+    assert decided.record == account(
+        payment(Status.CAPTURED, update_time=LATER, operations=(done,))
+    )
     assert decided.history == [
-        Change(PAYMENT, 2, Status.PENDING, Status.CAPTURED, OPERATION, Outcome.SUCCEEDED, "CAPTURED", "sandbox", "w1", LATER)
+        Change(
+            PAYMENT,
+            2,
+            Status.PENDING,
+            Status.CAPTURED,
+            OPERATION,
+            Outcome.SUCCEEDED,
+            "CAPTURED",
+            "sandbox",
+            "w1",
+            LATER,
+        )
     ]
     assert news(decided) == [Confirmed(only(decided.record), decided.history[0])]
 
@@ -228,8 +295,14 @@ def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
 
 @pytest.mark.parametrize("order_status", OrderStatus)
 def test_money_that_comes_for_a_dead_order_is_booked_and_told(order_status: OrderStatus) -> None:
-    """The truth about money does not depend on the order: captured is captured, for the attempt that it was asked for."""
-    decided = decide(account(payment(), attempt=2, version=4, status=order_status), settle(Succeeded("ref-1")), LATER)
+    """The truth about money does not depend on the order: captured is captured, for the attempt
+    that it was asked for.
+    """
+    decided = decide(
+        account(payment(), attempt=2, version=4, status=order_status),
+        settle(Succeeded("ref-1")),
+        LATER,
+    )
     assert only(decided.record).status is Status.CAPTURED
     [fact] = news(decided)
     assert isinstance(fact, Confirmed)
@@ -247,8 +320,12 @@ def test_money_that_comes_for_a_dead_order_is_booked_and_told(order_status: Orde
         (2, Declined(METHOD_INVALID), Status.DECLINED),
     ],
 )
-def test_a_decline_is_final_by_its_code_or_at_the_third_try(before: int, answer: Declined, status: Status) -> None:
-    """Before that the try ends alone and nobody is told; a try that no card was asked for never is the last."""
+def test_a_decline_is_final_by_its_code_or_at_the_third_try(
+    before: int, answer: Declined, status: Status
+) -> None:
+    """Before that the try ends alone and nobody is told; a try that no card was asked for never
+    is the last.
+    """
     earlier = [declined(number) for number in range(1, before + 1)]
     its = payment(try_number=before + 1)
     decided = decide(account(*earlier, its), settle(answer), LATER)
@@ -260,9 +337,13 @@ def test_a_decline_is_final_by_its_code_or_at_the_third_try(before: int, answer:
 
 @pytest.mark.parametrize("code", [NOT_PROCESSED, METHOD_INVALID])
 def test_tries_that_no_card_was_asked_for_do_not_count(code: str) -> None:
-    """A processor that was down, or a mistyped token, does not use up the customer's three tries."""
+    """A processor that was down, or a mistyped token, does not use up the customer's three
+    tries.
+    """
     earlier = [declined(number, code) for number in range(1, DECLINES_MAX + 2)]
-    decided = decide(account(*earlier, payment(try_number=9)), settle(Declined("insufficient_funds")), LATER)
+    decided = decide(
+        account(*earlier, payment(try_number=9)), settle(Declined("insufficient_funds")), LATER
+    )
     assert decided.record.payments[-1].status is Status.DECLINED
 
 
@@ -270,13 +351,20 @@ def test_declines_of_another_attempt_do_not_count() -> None:
     """Each attempt of the order has its own three tries."""
     earlier = [declined(number) for number in (1, 2)]
     its = payment(attempt=2)
-    decided = decide(account(*earlier, its, attempt=2, version=4), settle(Declined("insufficient_funds")), LATER)
+    decided = decide(
+        account(*earlier, its, attempt=2, version=4), settle(Declined("insufficient_funds")), LATER
+    )
     assert decided.record.payments[-1].status is Status.DECLINED
 
 
-@pytest.mark.parametrize("answer", [Succeeded("ref-1"), Declined("insufficient_funds"), Declined("stolen_card", final=True)])
+@pytest.mark.parametrize(
+    "answer",
+    [Succeeded("ref-1"), Declined("insufficient_funds"), Declined("stolen_card", final=True)],
+)
 def test_what_is_told_twice_is_booked_once(answer: Succeeded | Declined) -> None:
-    """Answer, webhook and look-up may all tell the same, in any order: the first is booked, the others change nothing."""
+    """Answer, webhook and look-up may all tell the same, in any order: the first is booked, the
+    others change nothing.
+    """
     first = decide(account(payment()), settle(answer), LATER)
     again = decide(first.record, settle(answer, key="webhook"), LATER)
     assert again.record is first.record
@@ -291,8 +379,12 @@ def test_what_is_told_twice_is_booked_once(answer: Succeeded | Declined) -> None
         (Succeeded("ref-1"), Succeeded("ref-2")),
     ],
 )
-def test_contradiction_of_a_processor_is_stored_once(said: Succeeded | Declined, says: Succeeded | Declined) -> None:
-    """What is settled stays; what is said against it is stored with its operation, under its payload's digest, once."""
+def test_contradiction_of_a_processor_is_stored_once(
+    said: Succeeded | Declined, says: Succeeded | Declined
+) -> None:
+    """What is settled stays; what is said against it is stored with its operation, under its
+    payload's digest, once.
+    """
     first = decide(account(payment()), settle(said), LATER).record
     decided = decide(first, settle(says, key="webhook"), LATER)
     before, its = only(first), only(decided.record)
@@ -329,11 +421,16 @@ def test_contradictions_of_an_operation_are_bounded() -> None:
     record = decide(account(payment()), settle(Succeeded("ref-1")), LATER).record
     for number in range(25):
         record = decide(record, settle(Succeeded(f"other-{number}")), LATER).record
-    assert (len(only(record).operations[0].contradictions), only(record).captured) == (20, TOTAL.minor)
+    assert (len(only(record).operations[0].contradictions), only(record).captured) == (
+        20,
+        TOTAL.minor,
+    )
 
 
 def test_resolved_contradiction_keeps_its_first_note() -> None:
-    """A resolution moves no money; a second one, and one of an unknown contradiction, change nothing."""
+    """A resolution moves no money; a second one, and one of an unknown contradiction, change
+    nothing.
+    """
     record = decide(account(payment()), settle(Declined("insufficient_funds")), LATER).record
     record = decide(record, settle(Succeeded("ref-1")), LATER).record
     [stored] = only(record).operations[0].contradictions
@@ -346,10 +443,16 @@ def test_resolved_contradiction_keeps_its_first_note() -> None:
 
 
 def test_an_awaited_answer_keeps_the_payment_pending() -> None:
-    """The processor's name for it is kept, and it stays due for asking: the webhook may never come."""
+    """The processor's name for it is kept, and it stays due for asking: the webhook may never
+    come.
+    """
     decided = decide(account(payment()), settle(Awaited("ref-1")), LATER)
     its = only(decided.record)
-    assert (its.status, its.version, its.operations) == (Status.PENDING, 2, (operation(reference="ref-1"),))
+    assert (its.status, its.version, its.operations) == (
+        Status.PENDING,
+        2,
+        (operation(reference="ref-1"),),
+    )
     assert decide(decided.record, settle(Awaited("ref-1")), LATER).record is decided.record
 
 
@@ -364,7 +467,9 @@ def test_an_awaited_answer_that_comes_late_changes_nothing(status: Status) -> No
 
 
 def test_a_lost_answer_makes_the_outcome_unknown_and_the_payment_stays_live() -> None:
-    """Nobody may try again with another key while nobody knows whether the card was charged; it is asked about at once."""
+    """Nobody may try again with another key while nobody knows whether the card was charged; it
+    is asked about at once.
+    """
     decided = decide(account(payment()), lose(), LATER)
     its = only(decided.record)
     assert its.operations == (operation(Outcome.UNKNOWN, ask_time=LATER),)
@@ -382,16 +487,23 @@ def test_what_is_known_already_cannot_be_lost(answer: Succeeded | Declined) -> N
 
 
 def test_asking_again_is_taken_on_by_one() -> None:
-    """The ask is counted and the next one put off, and nothing changes that anybody sees; the same ask again is no news."""
+    """The ask is counted and the next one put off, and nothing changes that anybody sees; the
+    same ask again is no news.
+    """
     decided = decide(account(payment()), ask(), LATER)
-    assert decided.record == account(payment(operations=(operation(asks=1, ask_time=LATER + 2 * PATIENCE),)))
+    assert decided.record == account(
+        payment(operations=(operation(asks=1, ask_time=LATER + 2 * PATIENCE),))
+    )
     assert not decided.history
     assert decide(decided.record, ask(), LATER).record is decided.record
     settled = decide(account(payment()), settle(Succeeded("ref-1")), LATER).record
     assert decide(settled, ask(), LATER).record is settled
 
 
-@pytest.mark.parametrize("command", [settle(Succeeded("r"), numbered(3, 9)), lose(numbered(3, 9)), ask(1, numbered(3, 9))])
+@pytest.mark.parametrize(
+    "command",
+    [settle(Succeeded("r"), numbered(3, 9)), lose(numbered(3, 9)), ask(1, numbered(3, 9))],
+)
 @pytest.mark.parametrize("record", [None, account(), account(payment())])
 def test_nobody_settles_what_was_never_asked_for(
     record: Account | None,
@@ -418,7 +530,11 @@ def test_a_capture_is_an_intent_first() -> None:
     assert not asked.facts
     done = decide(asked.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
     captured = only(done.record)
-    assert (captured.status, captured.authorized, captured.captured) == (Status.CAPTURED, TOTAL.minor, TOTAL.minor)
+    assert (captured.status, captured.authorized, captured.captured) == (
+        Status.CAPTURED,
+        TOTAL.minor,
+        TOTAL.minor,
+    )
     assert news(done) == [Confirmed(captured, done.history[0])]
 
 
@@ -427,25 +543,39 @@ def test_a_declined_capture_leaves_the_authorisation() -> None:
     asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     declined_ = decide(asked, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
     its = only(declined_.record)
-    assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.AUTHORIZED, None, "insufficient_funds")
+    assert (its.status, its.decline_code, its.operations[1].failure_code) == (
+        Status.AUTHORIZED,
+        None,
+        "insufficient_funds",
+    )
     assert not declined_.facts
     assert len(only(decide(declined_.record, capture(2), LATER).record).operations) == 3
 
 
 @pytest.mark.parametrize("ask", [capture, void])
 def test_expired_authorization_counts_as_voided(ask: Callable[[], Envelope[Any]]) -> None:
-    """The processor answers a capture or a void with authorization_expired: the payment is voided, and another one may be made."""
+    """The processor answers a capture or a void with authorization_expired: the payment is
+    voided, and another one may be made.
+    """
     asked = decide(account(payment(Status.AUTHORIZED)), ask(), LATER).record
-    decided = decide(asked, settle(Declined(AUTHORIZATION_EXPIRED), asked.payments[0].operations[1].id), LATER)
+    decided = decide(
+        asked, settle(Declined(AUTHORIZATION_EXPIRED), asked.payments[0].operations[1].id), LATER
+    )
     its = only(decided.record)
-    assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.VOIDED, None, AUTHORIZATION_EXPIRED)
+    assert (its.status, its.decline_code, its.operations[1].failure_code) == (
+        Status.VOIDED,
+        None,
+        AUTHORIZATION_EXPIRED,
+    )
     assert [change.reason for change in decided.history] == ["AUTHORIZATION_EXPIRED"]
     assert not news(decided)
     assert decide(decided.record, create(2), LATER).record.payments[1].try_number == 2
 
 
 def test_two_captures_at_once_are_one() -> None:
-    """The second request finds the first under way and waits for the same answer; its own operation is never made."""
+    """The second request finds the first under way and waits for the same answer; its own
+    operation is never made.
+    """
     asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     assert decide(asked, capture(2), LATER).record is asked
 
@@ -474,19 +604,31 @@ def test_a_capture_names_a_payment_and_the_version_that_was_looked_at(
 
 
 def test_a_repeated_capture_whose_claim_was_swept_changes_nothing() -> None:
-    """The operation's natural key again: the request that captured captures no second time, and gets no error either."""
+    """The operation's natural key again: the request that captured captures no second time, and
+    gets no error either.
+    """
     asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     done = decide(asked, settle(Succeeded("ref-2"), numbered(3, 201)), LATER).record
     assert decide(done, capture(operation_id=numbered(3, 299)), LATER).record is done
 
 
 def test_impossible_answer_is_stored_as_a_contradiction() -> None:
-    """A payment that was given up cannot be captured by a late success: the money is not ours to book, and an operator must look."""
+    """A payment that was given up cannot be captured by a late success: the money is not ours to
+    book, and an operator must look.
+    """
     voided = payment(Status.VOIDED)
     late = replace(operation(), id=numbered(3, 201), kind=Kind.CAPTURE, requested_by="capture:1")
-    decided = decide(account(replace(voided, operations=(*voided.operations, late))), settle(Succeeded("r"), late.id), LATER)
+    decided = decide(
+        account(replace(voided, operations=(*voided.operations, late))),
+        settle(Succeeded("r"), late.id),
+        LATER,
+    )
     its = only(decided.record)
-    assert (its.status, its.captured, len(its.operations[1].contradictions)) == (Status.VOIDED, 0, 1)
+    assert (its.status, its.captured, len(its.operations[1].contradictions)) == (
+        Status.VOIDED,
+        0,
+        1,
+    )
 
 
 @pytest.mark.parametrize("known", [True, False])

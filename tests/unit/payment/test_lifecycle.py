@@ -22,7 +22,8 @@ from payment_svc.lifecycle import (
     may,
 )
 
-# The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses' declaration: from down, to across.
+# The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses'
+# declaration: from down, to across.
 PICTURE = """
 pending              . A C D F . . . .
 authorized           . . C . . V . . .
@@ -40,46 +41,68 @@ ROWS = {Status(name): letters for name, *letters in map(str.split, PICTURE.strip
 @pytest.mark.parametrize("here", Status)
 @pytest.mark.parametrize(("column", "there"), list(enumerate(Status)))
 def test_every_pair_of_statuses_is_as_drawn(here: Status, column: int, there: Status) -> None:
-    """A payment goes from one status to another where the picture has a letter, and nowhere else."""
+    """A payment goes from one status to another where the picture has a letter, and nowhere
+    else.
+    """
     assert may(here, there) == (ROWS[here][column] != ".")
 
 
 def test_the_tables_are_total_and_agree() -> None:
-    """Each status and outcome has its row; terminal are those with nowhere to go; all that was charged counts for its attempt."""
+    """Each status and outcome has its row; terminal are those with nowhere to go; all that was
+    charged counts for its attempt.
+    """
     assert set(MOVES) == set(Status)
     assert set(OUTCOME_MOVES) == set(Outcome)
     assert {s for s in Status if not MOVES[s]} == TERMINAL
     assert CHARGED <= ONE_PER_ATTEMPT
     assert {Outcome.REQUESTED, Outcome.UNKNOWN} == OPEN
-    assert all(moves <= OPEN | {Outcome.SUCCEEDED, Outcome.FAILED} for moves in OUTCOME_MOVES.values())
+    assert all(
+        moves <= OPEN | {Outcome.SUCCEEDED, Outcome.FAILED} for moves in OUTCOME_MOVES.values()
+    )
 
 
 def test_whatever_may_succeed_leads_somewhere_from_pending_or_authorized() -> None:
-    """What a success makes of a payment is a move that the table has from where such an operation is asked for."""
-    assert all(any(may(here, there) for here in (Status.PENDING, Status.AUTHORIZED)) for there in SUCCESS_MEANS.values())
+    """What a success makes of a payment is a move that the table has from where such an
+    operation is asked for.
+    """
+    assert all(
+        any(may(here, there) for here in (Status.PENDING, Status.AUTHORIZED))
+        for there in SUCCESS_MEANS.values()
+    )
 
 
-@pytest.mark.parametrize(("refunded", "status"), [(1, Status.PARTIALLY_REFUNDED), (99, Status.PARTIALLY_REFUNDED), (100, Status.REFUNDED)])
+@pytest.mark.parametrize(
+    ("refunded", "status"),
+    [(1, Status.PARTIALLY_REFUNDED), (99, Status.PARTIALLY_REFUNDED), (100, Status.REFUNDED)],
+)
 def test_a_payment_is_refunded_when_nothing_is_left_of_it(refunded: int, status: Status) -> None:
-    """A part leaves it partially refunded, the last part ends it; both are moves from where there is money."""
+    """A part leaves it partially refunded, the last part ends it; both are moves from where
+    there is money.
+    """
     assert after_refund(100, refunded) is status
     assert may(Status.CAPTURED, status)
 
 
 def test_what_is_told_of_a_refund_is_final_when_its_outcome_is() -> None:
     """Each outcome has its status, and pending is what is open."""
-    assert {outcome for outcome, status in REFUND_STATUS.items() if status is RefundStatus.PENDING} == OPEN
+    assert {
+        outcome for outcome, status in REFUND_STATUS.items() if status is RefundStatus.PENDING
+    } == OPEN
     assert set(REFUND_STATUS) == set(Outcome)
     assert set(SUCCESS_MEANS) | {Kind.REFUND} == set(Kind)
 
 
 def test_a_payment_that_gave_up_its_attempt_never_comes_back() -> None:
-    """From declined and voided nothing leads back to a status of which an attempt has only one: a second payment is safe there."""
+    """From declined and voided nothing leads back to a status of which an attempt has only one:
+    a second payment is safe there.
+    """
     assert all(not MOVES[status] for status in set(Status) - ONE_PER_ATTEMPT)
 
 
 def test_statuses_are_those_of_the_contracts() -> None:
-    """Payment statuses are the contract's; of the order's statuses every one that its contract has today is known here."""
+    """Payment statuses are the contract's; of the order's statuses every one that its contract
+    has today is known here.
+    """
     assert len(wire.STATUS) == len(payment_pb2.PaymentStatus.keys()) - 1
     assert len(wire.KIND) == len(payment_pb2.PaymentOperationKind.keys()) - 1
     assert len(wire.OUTCOME) == len(payment_pb2.PaymentOperationOutcome.keys()) - 1

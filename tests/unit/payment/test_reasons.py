@@ -8,7 +8,13 @@ from ordermesh.payment.v1 import payment_pb2
 
 import payment_svc
 from payment_svc.lifecycle import Reason
-from payment_svc.model import AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, NOTHING_REFUNDABLE, answers
+from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
+    METHOD_INVALID,
+    NOT_PROCESSED,
+    NOTHING_REFUNDABLE,
+    answers,
+)
 from payment_svc.providers.sandbox import TOKENS
 from payment_svc.providers.sandbox_ledger import OVERDRAWN
 
@@ -32,16 +38,27 @@ def test_every_reason_is_written_by_the_code() -> None:
     """Each reason is named outside of its enum: a published one that no code writes is noticed."""
     nodes = [node for path in CODE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    named = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "Reason"}
+    named = {
+        node.attr
+        for node in attributes
+        if isinstance(node.value, ast.Name) and node.value.id == "Reason"
+    }
     assert named == {each.name for each in Reason}
 
 
 def test_published_codes_are_those_of_the_code() -> None:
-    """DeclineCode and RefundFailureCode have this service's and the sandbox's codes, and no other."""
-    declines = {code for its in TOKENS.values() for code in (its.code, its.capture_code, its.void_code)}
+    """DeclineCode and RefundFailureCode have this service's and the sandbox's codes, and no
+    other.
+    """
+    declines = {
+        code for its in TOKENS.values() for code in (its.code, its.capture_code, its.void_code)
+    }
     declines |= {NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED, OVERDRAWN}
     refunds = {its.refund_code for its in TOKENS.values()} | {NOTHING_REFUNDABLE, OVERDRAWN}
-    for codes, enum in ((declines, payment_pb2.DeclineCode), (refunds, payment_pb2.RefundFailureCode)):
+    for codes, enum in (
+        (declines, payment_pb2.DeclineCode),
+        (refunds, payment_pb2.RefundFailureCode),
+    ):
         assert {code.upper() for code in codes if code} == published(enum.DESCRIPTOR)
     assert [code for code in (declines | refunds) - {None} if code != str(code).lower()] == []
 

@@ -1,4 +1,6 @@
-"""What gives money back because somebody says so, or because units of a return were accepted, by tables."""
+"""What gives money back because somebody says so, or because units of a return were accepted, by
+tables.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -58,7 +60,11 @@ def only(record: Account) -> Payment:
 
 def paid(refunded: int = 0, pending: int = 0) -> Account:
     """A delivered order's account, of whose money so much went back, or is on its way."""
-    its = payment(Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED, refunded=refunded, refund_pending=pending)
+    its = payment(
+        Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED,
+        refunded=refunded,
+        refund_pending=pending,
+    )
     gone = [back(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
     going = [back(pending, cause_id="going")] if pending else []
     return account(replace(its, operations=(*its.operations, *gone, *going)), **DELIVERED)
@@ -69,12 +75,24 @@ def paid(refunded: int = 0, pending: int = 0) -> Account:
 
 @pytest.mark.parametrize(("minor", "wanted"), [(1, 1), (4_250, 4_250), (None, 4_250)])
 def test_a_refund_is_an_intent_first(minor: int | None, wanted: int) -> None:
-    """A part, all, or whatever is left: its amount is on its way from then on, the status stays until the processor has answered."""
+    """A part, all, or whatever is left: its amount is on its way from then on, the status stays
+    until the processor has answered.
+    """
     decided = decide(paid(), refund(minor=minor), LATER)
     its = only(decided.record)
-    assert (its.status, its.refunded, its.refund_pending, its.version) == (Status.CAPTURED, 0, wanted, 3)
+    assert (its.status, its.refunded, its.refund_pending, its.version) == (
+        Status.CAPTURED,
+        0,
+        wanted,
+        3,
+    )
     asked = its.operations[1]
-    assert (asked.kind, asked.amount, asked.cause, asked.cause_id) == (Kind.REFUND, wanted, Cause.REQUEST, "b1")
+    assert (asked.kind, asked.amount, asked.cause, asked.cause_id) == (
+        Kind.REFUND,
+        wanted,
+        Cause.REQUEST,
+        "b1",
+    )
     assert (asked.outcome, asked.ask_time) == (Outcome.REQUESTED, LATER + PATIENCE)
     assert [change.reason for change in decided.history] == ["REFUND_REQUESTED"]
     assert not decided.facts
@@ -91,14 +109,27 @@ def test_a_refund_is_an_intent_first(minor: int | None, wanted: int) -> None:
         (account(payment(Status.REFUNDED), **DELIVERED), None, "0.00 GBP"),
     ],
 )
-def test_what_is_on_its_way_counts_under_the_ceiling(before: Account, minor: int | None, left: str) -> None:
-    """Refunded and pending together never exceed what was captured; who asks for more is told what is left."""
+def test_what_is_on_its_way_counts_under_the_ceiling(
+    before: Account, minor: int | None, left: str
+) -> None:
+    """Refunded and pending together never exceed what was captured; who asks for more is told
+    what is left.
+    """
     failure = refused(before, refund(2, minor))
-    assert (type(failure), failure.reason, failure.metadata["refundable"]) == (Refused, "REFUND_EXCEEDS_CAPTURE", left)
+    assert (type(failure), failure.reason, failure.metadata["refundable"]) == (
+        Refused,
+        "REFUND_EXCEEDS_CAPTURE",
+        left,
+    )
 
 
-@pytest.mark.parametrize(("refunded", "minor", "status"), [(0, 4_249, Status.PARTIALLY_REFUNDED), (0, 4_250, Status.REFUNDED)])
-def test_a_refund_that_succeeds_is_booked_and_told(refunded: int, minor: int, status: Status) -> None:
+@pytest.mark.parametrize(
+    ("refunded", "minor", "status"),
+    [(0, 4_249, Status.PARTIALLY_REFUNDED), (0, 4_250, Status.REFUNDED)],
+)
+def test_a_refund_that_succeeds_is_booked_and_told(
+    refunded: int, minor: int, status: Status
+) -> None:
     """From pending to refunded; the payment is refunded when nothing is left of it."""
     asked = decide(paid(refunded), refund(minor=minor), LATER).record
     decided = decide(asked, settle(Succeeded("ref-2"), numbered(3, 401)), LATER)
@@ -108,7 +139,10 @@ def test_a_refund_that_succeeds_is_booked_and_told(refunded: int, minor: int, st
     assert done
     assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(done))]
     assert done.outcome is Outcome.SUCCEEDED
-    assert decide(decided.record, settle(Succeeded("ref-2"), done.id, "webhook"), LATER).record is decided.record
+    assert (
+        decide(decided.record, settle(Succeeded("ref-2"), done.id, "webhook"), LATER).record
+        is decided.record
+    )
 
 
 def test_a_second_part_leaves_it_partially_refunded_until_the_last() -> None:
@@ -118,9 +152,15 @@ def test_a_second_part_leaves_it_partially_refunded_until_the_last() -> None:
         record = decide(record, refund(number, minor), LATER).record
     seen = []
     for number in (2, 1, 3):
-        record = decide(record, settle(Succeeded(f"ref-{number}"), numbered(3, 400 + number)), LATER).record
+        record = decide(
+            record, settle(Succeeded(f"ref-{number}"), numbered(3, 400 + number)), LATER
+        ).record
         seen.append((only(record).status, only(record).refunded, only(record).refund_pending))
-    assert seen == [(Status.PARTIALLY_REFUNDED, 2_000, 2_250), (Status.PARTIALLY_REFUNDED, 3_000, 1_250), (Status.REFUNDED, 4_250, 0)]
+    assert seen == [
+        (Status.PARTIALLY_REFUNDED, 2_000, 2_250),
+        (Status.PARTIALLY_REFUNDED, 3_000, 1_250),
+        (Status.REFUNDED, 4_250, 0),
+    ]
 
 
 def test_a_refund_that_is_refused_leaves_the_money_for_another() -> None:
@@ -128,10 +168,19 @@ def test_a_refund_that_is_refused_leaves_the_money_for_another() -> None:
     asked = decide(paid(), refund(), LATER).record
     decided = decide(asked, settle(Declined("card_closed"), numbered(3, 401)), LATER)
     its = only(decided.record)
-    assert (its.status, its.refunded, its.refund_pending, its.decline_code) == (Status.CAPTURED, 0, 0, None)
+    assert (its.status, its.refunded, its.refund_pending, its.decline_code) == (
+        Status.CAPTURED,
+        0,
+        0,
+        None,
+    )
     [fact] = decided.facts
     assert isinstance(fact, RefundSettled)
-    assert (fact.refund.outcome, fact.refund.failure_code, fact.payment) == (Outcome.FAILED, "card_closed", its)
+    assert (fact.refund.outcome, fact.refund.failure_code, fact.payment) == (
+        Outcome.FAILED,
+        "card_closed",
+        its,
+    )
     assert only(decide(decided.record, refund(2), LATER).record).refund_pending == TOTAL.minor
 
 
@@ -142,7 +191,9 @@ def test_only_what_was_captured_is_refunded(status: Status) -> None:
 
 
 def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
-    """Each wrong one is refused before anything else, and a repeat whose claim was swept changes nothing."""
+    """Each wrong one is refused before anything else, and a repeat whose claim was swept changes
+    nothing.
+    """
     assert type(refused(None, refund())) is NotFound
     assert type(refused(account(), refund())) is NotFound
     assert type(refused(paid(), refund(expected_version=1))) is Stale
@@ -153,9 +204,15 @@ def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
 
 
 def test_a_lost_refund_stays_on_its_way() -> None:
-    """Unknown: its amount is held, its key is asked for again, and nobody may refund the same money meanwhile."""
+    """Unknown: its amount is held, its key is asked for again, and nobody may refund the same
+    money meanwhile.
+    """
     record = decide(paid(), refund(), LATER).record
-    for command in (lose(numbered(3, 401)), ask(1, numbered(3, 401)), settle(Awaited("ref-9"), numbered(3, 401))):
+    for command in (
+        lose(numbered(3, 401)),
+        ask(1, numbered(3, 401)),
+        settle(Awaited("ref-9"), numbered(3, 401)),
+    ):
         record = decide(record, command, LATER).record
         assert only(record).refund_pending == TOTAL.minor
     its = only(record).operations[1]
@@ -167,25 +224,42 @@ def test_a_lost_refund_stays_on_its_way() -> None:
 
 
 def test_a_return_is_refunded_once_whatever_it_is_told() -> None:
-    """At once due for asking, by the worker; its id is made of the return: the same return, told again, makes no second one."""
+    """At once due for asking, by the worker; its id is made of the return: the same return, told
+    again, makes no second one.
+    """
     decided = decide(paid(), returned(), LATER)
     its = only(decided.record)
     asked = its.operations[1]
-    assert (its.refund_pending, asked.cause, asked.cause_id, asked.ask_time) == (1_000, Cause.RETURN, "return-1", LATER)
-    assert decide(decided.record, returned(minor=2_000, key="another event"), LATER).record is decided.record
-    assert decide(paid(), returned(key="told late"), LATER).record.payments[0].operations[1].id == asked.id
+    assert (its.refund_pending, asked.cause, asked.cause_id, asked.ask_time) == (
+        1_000,
+        Cause.RETURN,
+        "return-1",
+        LATER,
+    )
+    assert (
+        decide(decided.record, returned(minor=2_000, key="another event"), LATER).record
+        is decided.record
+    )
+    assert (
+        decide(paid(), returned(key="told late"), LATER).record.payments[0].operations[1].id
+        == asked.id
+    )
     other = decide(decided.record, returned(2), LATER)
     assert only(other.record).refund_pending == 2_000
 
 
-@pytest.mark.parametrize(("before", "gets"), [(paid(), 1_000), (paid(refunded=4_000), 250), (paid(pending=3_500), 750)])
+@pytest.mark.parametrize(
+    ("before", "gets"), [(paid(), 1_000), (paid(refunded=4_000), 250), (paid(pending=3_500), 750)]
+)
 def test_a_return_gets_what_is_left_at_most(before: Account, gets: int) -> None:
     """Its units' worth, or what neither went back nor is on its way."""
     its = only(decide(before, returned(), LATER).record)
     assert its.operations[-1].amount == gets
 
 
-@pytest.mark.parametrize("before", [paid(pending=4_250), account(payment(Status.REFUNDED), **DELIVERED)])
+@pytest.mark.parametrize(
+    "before", [paid(pending=4_250), account(payment(Status.REFUNDED), **DELIVERED)]
+)
 def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account) -> None:
     """No processor is asked; it is written down, told, and never told again."""
     decided = decide(before, returned(), LATER)
@@ -196,13 +270,26 @@ def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account)
     assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(made))]
     version = its.version
     assert decided.history == [
-        Change(its.id, version, its.status, its.status, made.id, Outcome.FAILED, "NOTHING_REFUNDABLE", "order", "r1", LATER)
+        Change(
+            its.id,
+            version,
+            its.status,
+            its.status,
+            made.id,
+            Outcome.FAILED,
+            "NOTHING_REFUNDABLE",
+            "order",
+            "r1",
+            LATER,
+        )
     ]
     assert decide(decided.record, returned(), LATER).record is decided.record
 
 
 def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
-    """An unknown order, another attempt, a payment whose outcome is not known yet: not now; another currency: never."""
+    """An unknown order, another attempt, a payment whose outcome is not known yet: not now;
+    another currency: never.
+    """
     assert type(refused(None, returned())) is NotFound
     assert type(refused(account(declined(1)), returned())) is NotFound
     assert type(refused(paid(), returned(attempt=2))) is NotFound
@@ -218,7 +305,9 @@ def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
 def refused_return(minor: int = 1_000, *, refunded: int = 0) -> Account:
     """A delivered order's account: the processor has refused to refund its return."""
     asked = decide(paid(refunded), returned(minor=minor), LATER).record
-    return decide(asked, settle(Declined("card_closed"), only(asked).operations[-1].id, "no 1"), LATER).record
+    return decide(
+        asked, settle(Declined("card_closed"), only(asked).operations[-1].id, "no 1"), LATER
+    ).record
 
 
 def try_again(number: int = 1, minor: int | None = None) -> Envelope[RefundPayment]:
@@ -227,20 +316,37 @@ def try_again(number: int = 1, minor: int | None = None) -> Envelope[RefundPayme
 
 @pytest.mark.parametrize("minor", [None, 1_000])
 def test_the_refund_of_a_return_is_tried_again_until_it_is_done(minor: int | None) -> None:
-    """For the same return under a name of its own each time, with the return's amount; told as the return's; and done once."""
+    """For the same return under a name of its own each time, with the return's amount; told as
+    the return's; and done once.
+    """
     record = refused_return()
     for number, name in ((1, "return-1:2"), (2, "return-1:3")):
         decided = decide(record, try_again(number, minor), LATER)
         asked = only(decided.record).operations[-1]
-        assert (asked.amount, asked.cause, asked.cause_id, asked.ask_time) == (1_000, Cause.RETURN, name, LATER + PATIENCE)
+        assert (asked.amount, asked.cause, asked.cause_id, asked.ask_time) == (
+            1_000,
+            Cause.RETURN,
+            name,
+            LATER + PATIENCE,
+        )
         assert [change.reason for change in decided.history] == ["REFUND_REQUESTED"]
         assert decide(decided.record, try_again(number, minor), LATER).record is decided.record
-        record = decide(decided.record, settle(Declined("card_closed"), asked.id, name), LATER).record
+        record = decide(
+            decided.record, settle(Declined("card_closed"), asked.id, name), LATER
+        ).record
     asked = only(decide(record, try_again(3, minor), LATER).record).operations[-1]
-    decided = decide(decide(record, try_again(3, minor), LATER).record, settle(Succeeded("ref-9"), asked.id), LATER)
+    decided = decide(
+        decide(record, try_again(3, minor), LATER).record,
+        settle(Succeeded("ref-9"), asked.id),
+        LATER,
+    )
     [fact] = decided.facts
     assert isinstance(fact, RefundSettled)
-    assert (fact.refund.cause_id, fact.refund.outcome, fact.payment.refunded) == ("return-1:4", Outcome.SUCCEEDED, 1_000)
+    assert (fact.refund.cause_id, fact.refund.outcome, fact.payment.refunded) == (
+        "return-1:4",
+        Outcome.SUCCEEDED,
+        1_000,
+    )
     failure = refused(decided.record, try_again(4, minor))
     assert (failure.reason, failure.metadata["status"]) == ("ILLEGAL_TRANSITION", "succeeded")
     assert decide(decided.record, returned(key="told late"), LATER).record is decided.record
@@ -252,35 +358,58 @@ def test_the_refund_of_a_return_is_tried_again_until_it_is_done(minor: int | Non
         (paid(), "none"),
         (decide(paid(), returned(), LATER).record, "requested"),
         (decide(refused_return(), try_again(9), LATER).record, "requested"),
-        (decide(account(payment(Status.REFUNDED), **DELIVERED), returned(), LATER).record, NOTHING_REFUNDABLE),
+        (
+            decide(account(payment(Status.REFUNDED), **DELIVERED), returned(), LATER).record,
+            NOTHING_REFUNDABLE,
+        ),
     ],
 )
 def test_only_what_the_processor_has_refused_is_tried_again(before: Account, status: str) -> None:
-    """Not a return of which nothing was heard, nor one whose refund is on its way, nor one that is closed without."""
+    """Not a return of which nothing was heard, nor one whose refund is on its way, nor one that
+    is closed without.
+    """
     failure = refused(before, try_again())
-    assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ILLEGAL_TRANSITION", status)
+    assert (type(failure), failure.reason, failure.metadata["status"]) == (
+        Refused,
+        "ILLEGAL_TRANSITION",
+        status,
+    )
 
 
 def test_another_try_is_of_the_returns_amount_and_of_what_is_left() -> None:
-    """Another amount is refused; what went back by hand meanwhile is not given again; what is on its way is waited for."""
+    """Another amount is refused; what went back by hand meanwhile is not given again; what is on
+    its way is waited for.
+    """
     failure = refused(refused_return(), try_again(minor=999))
-    assert (failure.reason, failure.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "10.00 GBP")
+    assert (failure.reason, failure.metadata["expected"]) == (
+        "PAYMENT_AMOUNT_MISMATCH",
+        "10.00 GBP",
+    )
     pending = decide(refused_return(), refund(7, 3_500), LATER).record
     failure = refused(pending, try_again())
-    assert (failure.reason, failure.metadata["refundable"]) == ("REFUND_EXCEEDS_CAPTURE", "7.50 GBP")
+    assert (failure.reason, failure.metadata["refundable"]) == (
+        "REFUND_EXCEEDS_CAPTURE",
+        "7.50 GBP",
+    )
     gone = decide(pending, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
     assert refused(gone, try_again(minor=1_000)).reason == "REFUND_EXCEEDS_CAPTURE"
     assert only(decide(gone, try_again(), LATER).record).operations[-1].amount == 750
 
 
 def test_a_return_whose_money_all_went_back_by_hand_ends_without_a_refund() -> None:
-    """No processor is asked: it is told as what was not refundable, which closes the return, and it is not tried again."""
+    """No processor is asked: it is told as what was not refundable, which closes the return, and
+    it is not tried again.
+    """
     gone = decide(refused_return(), refund(7), LATER).record
     gone = decide(gone, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
     decided = decide(gone, try_again(), LATER)
     [fact] = decided.facts
     assert isinstance(fact, RefundSettled)
-    assert (fact.refund.cause_id, fact.refund.amount, fact.refund.failure_code) == ("return-1:2", 0, NOTHING_REFUNDABLE)
+    assert (fact.refund.cause_id, fact.refund.amount, fact.refund.failure_code) == (
+        "return-1:2",
+        0,
+        NOTHING_REFUNDABLE,
+    )
     assert refused(decided.record, try_again(2)).reason == "ILLEGAL_TRANSITION"
 
 
@@ -288,7 +417,9 @@ def test_a_return_whose_money_all_went_back_by_hand_ends_without_a_refund() -> N
 
 
 def test_an_authorisation_is_given_back_by_request() -> None:
-    """authorized stays until the processor has answered; then voided, and the attempt may be paid by another payment. Nobody is told."""
+    """authorized stays until the processor has answered; then voided, and the attempt may be
+    paid by another payment. Nobody is told.
+    """
     asked = decide(account(payment(Status.AUTHORIZED)), void(), LATER)
     its = only(asked.record)
     made = its.operations[1]
@@ -309,7 +440,10 @@ def test_a_declined_void_leaves_the_authorisation() -> None:
     """It may be captured, or voided by another request."""
     asked = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
     decided = decide(asked, settle(Declined("processing_error"), numbered(3, 301)), LATER)
-    assert (only(decided.record).status, decided.history[0].reason) == (Status.AUTHORIZED, "VOID_DECLINED")
+    assert (only(decided.record).status, decided.history[0].reason) == (
+        Status.AUTHORIZED,
+        "VOID_DECLINED",
+    )
     assert len(only(decide(decided.record, void(2), LATER).record).operations) == 3
 
 
@@ -329,8 +463,15 @@ def test_only_what_is_authorised_is_voided(status: Status) -> None:
 
 
 def test_impossible_refund_is_stored_as_a_contradiction() -> None:
-    """A refund that succeeds for a payment of which nothing was captured: nothing is booked, and an operator must look."""
+    """A refund that succeeds for a payment of which nothing was captured: nothing is booked, and
+    an operator must look.
+    """
     impossible = payment(Status.VOIDED)
     late = operation(id=numbered(3, 77), kind=Kind.REFUND, amount=1, requested_by="x")
-    decided = decide(account(replace(impossible, operations=(late,))), settle(Succeeded("r"), late.id), LATER)
-    assert (only(decided.record).refunded, len(only(decided.record).operations[0].contradictions)) == (0, 1)
+    decided = decide(
+        account(replace(impossible, operations=(late,))), settle(Succeeded("r"), late.id), LATER
+    )
+    assert (
+        only(decided.record).refunded,
+        len(only(decided.record).operations[0].contradictions),
+    ) == (0, 1)

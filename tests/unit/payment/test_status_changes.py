@@ -52,7 +52,13 @@ LAST_TRY = account(declined(1), declined(2), payment(try_number=3))
         (account(payment()), settle(Succeeded("r")), Status.PENDING, Status.CAPTURED, 2),
         (account(CAPTURING), settle(Succeeded("r")), Status.AUTHORIZED, Status.CAPTURED, 4),
         (account(VOIDING), settle(Succeeded("r")), Status.AUTHORIZED, Status.VOIDED, 4),
-        (account(payment()), settle(Declined("insufficient_funds")), Status.PENDING, Status.DECLINED, 2),
+        (
+            account(payment()),
+            settle(Declined("insufficient_funds")),
+            Status.PENDING,
+            Status.DECLINED,
+            2,
+        ),
         (LAST_TRY, settle(Declined("insufficient_funds")), Status.PENDING, Status.FAILED, 2),
     ],
 )
@@ -63,7 +69,9 @@ def test_each_end_of_a_try_is_told(
     new: Status,
     version: int,
 ) -> None:
-    """Authorised, captured, voided, declined, failed: one fact, with the version that the change made, before what follows from it."""
+    """Authorised, captured, voided, declined, failed: one fact, with the version that the change
+    made, before what follows from it.
+    """
     decided = decide(before, command, LATER)
     told = decided.facts[0]
     assert isinstance(told, StatusChanged)
@@ -81,13 +89,19 @@ def test_each_end_of_a_try_is_told(
     ],
 )
 def test_intents_refunds_and_repeats_are_no_change_of_status(decided: object) -> None:
-    """A try that begins, what is only asked of a processor, and what is heard again are not told."""
+    """A try that begins, what is only asked of a processor, and what is heard again are not
+    told.
+    """
     assert not [fact for fact in decided.facts if isinstance(fact, StatusChanged)]  # type: ignore[attr-defined]
 
 
 def test_declined_try_is_published_with_its_code_and_amounts() -> None:
-    """The event names the payment, which try it was, what it was to pay, who processed it and why it was declined."""
-    decided = decide(account(declined(1), payment(try_number=2)), settle(Declined("insufficient_funds")), LATER)
+    """The event names the payment, which try it was, what it was to pay, who processed it and
+    why it was declined.
+    """
+    decided = decide(
+        account(declined(1), payment(try_number=2)), settle(Declined("insufficient_funds")), LATER
+    )
     [fact] = decided.facts
     assert isinstance(fact, StatusChanged)
     outgoing = wire.event(fact)
@@ -118,8 +132,12 @@ def test_captured_payment_is_told_before_its_confirmation() -> None:
     assert [type(fact) for fact in decided.facts] == [StatusChanged, Confirmed]
 
 
-PART = payment(Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(1_000)), refund_pending=1_000)
-WHOLE = payment(Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(4_250)), refund_pending=4_250)
+PART = payment(
+    Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(1_000)), refund_pending=1_000
+)
+WHOLE = payment(
+    Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(4_250)), refund_pending=4_250
+)
 NO = Declined("insufficient_funds")
 
 

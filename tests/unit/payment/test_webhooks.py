@@ -1,4 +1,6 @@
-"""Who may tell us what a processor did: the signature of Standard Webhooks, and what the sandbox's webhooks say."""
+"""Who may tell us what a processor did: the signature of Standard Webhooks, and what the
+sandbox's webhooks say.
+"""
 
 import base64
 import json
@@ -22,7 +24,9 @@ HEADERS = webhooks.sign(KEY, "evt_1", NOW, BODY)
 
 
 def test_a_signature_is_as_the_standard_writes_it() -> None:
-    """The example of the Standard Webhooks specification's reference libraries: the same secret, id, time and body, the same signature."""
+    """The example of the Standard Webhooks specification's reference libraries: the same secret,
+    id, time and body, the same signature.
+    """
     key = webhooks.key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     time = datetime.fromtimestamp(1614265330, UTC)
     headers = webhooks.sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", time, b'{"test": 2432232314}')
@@ -41,7 +45,12 @@ def test_five_minutes_either_way_are_allowed(away: timedelta) -> None:
     """Clocks differ; more than that is a replay, or a sender whose clock nobody looks after."""
     assert webhooks.verify(KEY, HEADERS, NOW + away, BODY) == "evt_1"
     with pytest.raises(Unauthenticated):
-        webhooks.verify(KEY, HEADERS, NOW + away + (timedelta(seconds=1) if away > timedelta(0) else timedelta(seconds=-1)), BODY)
+        webhooks.verify(
+            KEY,
+            HEADERS,
+            NOW + away + (timedelta(seconds=1) if away > timedelta(0) else timedelta(seconds=-1)),
+            BODY,
+        )
 
 
 @pytest.mark.parametrize(
@@ -65,13 +74,17 @@ def test_five_minutes_either_way_are_allowed(away: timedelta) -> None:
     ],
 )
 def test_what_was_altered_is_refused(headers: dict[str, str], body: bytes) -> None:
-    """Body, id, time and signature are all under the signature, and nothing that a stranger sends raises anything else."""
+    """Body, id, time and signature are all under the signature, and nothing that a stranger
+    sends raises anything else.
+    """
     with pytest.raises(Unauthenticated) as refused:
         webhooks.verify(KEY, headers, NOW, body)
     assert refused.value.reason == "WEBHOOK_SIGNATURE_INVALID"
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64", base64.b64encode(KEY).decode()])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64", base64.b64encode(KEY).decode()]
+)
 def test_a_weak_secret_is_refused_before_it_is_used(secret: str) -> None:
     """whsec_ and at least 24 bytes in base64, and the secret itself is not in the error."""
     with pytest.raises(ValueError, match="webhook secret") as refused:
@@ -89,34 +102,57 @@ def sandbox() -> Sandbox:
 
 
 def entry(state: str, code: str | None = None) -> Entry:
-    return Entry(UUID(int=7), "charge", state, b"", "tok_ok_late", 100, code, final=code == "stolen_card")
+    return Entry(
+        UUID(int=7), "charge", state, b"", "tok_ok_late", 100, code, final=code == "stolen_card"
+    )
 
 
 @pytest.mark.parametrize(
     ("settled", "answer"),
     [
         (entry("succeeded"), Succeeded(f"sbx_{UUID(int=7).hex}")),
-        (entry("declined", "insufficient_funds"), Declined("insufficient_funds", False, f"sbx_{UUID(int=7).hex}")),
+        (
+            entry("declined", "insufficient_funds"),
+            Declined("insufficient_funds", False, f"sbx_{UUID(int=7).hex}"),
+        ),
         (entry("declined", "stolen_card"), Declined("stolen_card", True, f"sbx_{UUID(int=7).hex}")),
     ],
 )
-def test_a_webhook_of_the_sandbox_says_what_it_did(sandbox: Sandbox, settled: Entry, answer: Succeeded | Declined) -> None:
-    """What it sends is read back as the same answer, under an id that is the same each time that it is sent."""
-    first, again = sandbox.webhook(settled, NOW), sandbox.webhook(settled, NOW + timedelta(minutes=1))
+def test_a_webhook_of_the_sandbox_says_what_it_did(
+    sandbox: Sandbox, settled: Entry, answer: Succeeded | Declined
+) -> None:
+    """What it sends is read back as the same answer, under an id that is the same each time that
+    it is sent.
+    """
+    first, again = (
+        sandbox.webhook(settled, NOW),
+        sandbox.webhook(settled, NOW + timedelta(minutes=1)),
+    )
     assert sandbox.report(*first, NOW) == Report(f"evt_{UUID(int=7).hex}", UUID(int=7), answer)
     assert first[0] == again[0]
     assert first[1]["webhook-id"] == again[1]["webhook-id"]
 
 
 def test_what_a_report_says_is_told_from_anything_else_and_the_same_in_every_release() -> None:
-    """Reports of three answers to one operation, and of one answer to two, differ; what a redelivery is compared with is never built
-    anew from names in the code.
+    """Reports of three answers to one operation, and of one answer to two, differ; what a
+    redelivery is compared with is never built anew from names in the code.
     """
-    answers: list[Answer] = [Succeeded("r"), Awaited("r"), Declined("r"), Declined("r", final=True), Declined("r", reference="r")]
-    reports = [Report("e", UUID(int=7), answer) for answer in answers] + [Report("e", UUID(int=8), answers[0])]
+    answers: list[Answer] = [
+        Succeeded("r"),
+        Awaited("r"),
+        Declined("r"),
+        Declined("r", final=True),
+        Declined("r", reference="r"),
+    ]
+    reports = [Report("e", UUID(int=7), answer) for answer in answers] + [
+        Report("e", UUID(int=8), answers[0])
+    ]
     assert len({report.digest for report in reports}) == len(reports)
     assert Report("another", UUID(int=7), answers[0]).digest == reports[0].digest
-    assert reports[0].digest.hex() == "7815fdd8728059a160ca12a2ed74d09eb9bf9c9b056014388673d1fd8749574f"
+    assert (
+        reports[0].digest.hex()
+        == "7815fdd8728059a160ca12a2ed74d09eb9bf9c9b056014388673d1fd8749574f"
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,14 +164,20 @@ def test_what_a_report_says_is_told_from_anything_else_and_the_same_in_every_rel
         b"7",
         b"{}",
         b'{"type": []}',
-        json.dumps({"type": "payment.exploded", "key": str(UUID(int=7)), "reference": "r"}).encode(),
+        json.dumps(
+            {"type": "payment.exploded", "key": str(UUID(int=7)), "reference": "r"}
+        ).encode(),
         json.dumps({"type": "payment.succeeded", "key": "seven", "reference": "r"}).encode(),
         json.dumps({"type": "payment.succeeded", "key": 7, "reference": "r"}).encode(),
-        json.dumps({"type": "payment.declined", "key": str(UUID(int=7)), "reference": "r"}).encode(),
+        json.dumps(
+            {"type": "payment.declined", "key": str(UUID(int=7)), "reference": "r"}
+        ).encode(),
     ],
 )
 def test_what_is_signed_and_cannot_be_read_is_malformed(sandbox: Sandbox, told: bytes) -> None:
-    """A new kind of event, or garbage: the sender learns that it was not understood, and nothing is guessed."""
+    """A new kind of event, or garbage: the sender learns that it was not understood, and nothing
+    is guessed.
+    """
     with pytest.raises(Failure) as refused:
         sandbox.report(told, webhooks.sign(KEY, "evt_1", NOW, told), NOW)
     assert (type(refused.value), refused.value.reason) == (Invalid, "WEBHOOK_MALFORMED")

@@ -6,9 +6,18 @@ from uuid import UUID
 
 import pytest
 from google.type.money_pb2 import Money as MoneyMessage
-from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import (
+    OrderItemsCancelled,
+    OrderStatusChanged,
+    ReturnStatusChanged,
+)
 from ordermesh.order.v1 import order_pb2, return_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    PaymentFailed,
+    RefundCompleted,
+    RefundFailed,
+)
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
@@ -72,9 +81,16 @@ def change(**more: Any) -> Change:
 
 
 def test_a_payment_is_told_with_its_operations() -> None:
-    """Every field of the contract that a captured payment has is set, amounts with their currency; what is absent is unset."""
+    """Every field of the contract that a captured payment has is set, amounts with their
+    currency; what is absent is unset.
+    """
     told = wire.payment(payment(Status.CAPTURED))
-    assert (told.payment_id, told.order_id, told.attempt, told.try_number) == (str(PAYMENT), str(ORDER), 1, 1)
+    assert (told.payment_id, told.order_id, told.attempt, told.try_number) == (
+        str(PAYMENT),
+        str(ORDER),
+        1,
+        1,
+    )
     assert told.status == payment_pb2.PAYMENT_STATUS_CAPTURED
     assert told.amount == told.authorized_amount == told.captured_amount == POUNDS
     assert told.refunded_amount == MoneyMessage(currency_code="GBP")
@@ -92,18 +108,25 @@ def test_each_status_has_its_name_in_the_contract(status: Status) -> None:
     """And a filter reads it back as the same."""
     told = wire.payment(payment(status)).status
     assert payment_pb2.PaymentStatus.Name(told) == f"PAYMENT_STATUS_{status.name}"
-    assert wire.payment_filter(api.ListPaymentsRequest(statuses=[told])) == PaymentFilter(statuses=(status,))
+    assert wire.payment_filter(api.ListPaymentsRequest(statuses=[told])) == PaymentFilter(
+        statuses=(status,)
+    )
 
 
 def test_facts_become_events_of_their_order() -> None:
-    """Confirmed with what was captured, or not required; failed with why. Each is of the payment whose version it carries, and concerns
-    its order.
+    """Confirmed with what was captured, or not required; failed with why. Each is of the payment
+    whose version it carries, and concerns its order.
     """
     outgoing = wire.event(Confirmed(payment(Status.CAPTURED), change()))
     event = outgoing.message
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert isinstance(event, PaymentConfirmed)
-    assert (event.payment_id, event.order_id, event.attempt, event.payment_version) == (str(PAYMENT), str(ORDER), 1, 2)
+    assert (event.payment_id, event.order_id, event.attempt, event.payment_version) == (
+        str(PAYMENT),
+        str(ORDER),
+        1,
+        2,
+    )
     assert (event.captured_amount, event.not_required) == (POUNDS, False)
     event = wire.event(Confirmed(payment(Status.NOT_REQUIRED), change())).message
     assert isinstance(event, PaymentConfirmed)
@@ -143,30 +166,51 @@ def test_refund_is_updated_when_it_is_settled() -> None:
         assert told.settle_time != told.create_time
 
 
-@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN])
+@pytest.mark.parametrize(
+    "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
+)
 def test_an_order_says_the_same_in_its_event_and_in_its_answer(status: OrderStatus) -> None:
     """Both become the same fact, so that whichever comes first opens the account."""
     value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
-    event = OrderStatusChanged(order_id=str(ORDER), attempt=1, new_status=value, total_amount=POUNDS, order_version=1)
-    answer = order_pb2.Order(order_id=str(ORDER), attempt=1, status=value, total_amount=POUNDS, version=1)
+    event = OrderStatusChanged(
+        order_id=str(ORDER), attempt=1, new_status=value, total_amount=POUNDS, order_version=1
+    )
+    answer = order_pb2.Order(
+        order_id=str(ORDER), attempt=1, status=value, total_amount=POUNDS, version=1
+    )
     assert wire.order_of_event(event) == wire.order_of_answer(answer) == order(status=status)
     told = wire.note_order(event, Source("payment-ORDERS:e1", cause="e1"), numbered(2, 51))
     assert told == note(status=status)
 
 
-@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN])
+@pytest.mark.parametrize(
+    "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
+)
 def test_cancelled_units_are_news_of_the_order_like_any_other(status: OrderStatus) -> None:
-    """In one sequence of versions with its changes of status: what it costs from then on, and where it stands."""
+    """In one sequence of versions with its changes of status: what it costs from then on, and
+    where it stands.
+    """
     value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
-    event = OrderItemsCancelled(order_id=str(ORDER), attempt=2, status=value, total_amount=POUNDS, order_version=7)
+    event = OrderItemsCancelled(
+        order_id=str(ORDER), attempt=2, status=value, total_amount=POUNDS, order_version=7
+    )
     assert wire.order_of_event(event) == order(status=status, version=7, attempt=2)
 
 
 @pytest.mark.parametrize("status", [value for value in return_pb2.ReturnStatus.values() if value])
-def test_only_an_inspected_return_that_is_worth_something_means_money(status: return_pb2.ReturnStatus.ValueType) -> None:
-    """Its worth, of the attempt that it is about; every other step of it, and a worth of zero, mean nothing here."""
+def test_only_an_inspected_return_that_is_worth_something_means_money(
+    status: return_pb2.ReturnStatus.ValueType,
+) -> None:
+    """Its worth, of the attempt that it is about; every other step of it, and a worth of zero,
+    mean nothing here.
+    """
     of = Source("payment-ORDERS:r1", cause="r1")
-    its = return_pb2.Return(return_id="return-1", order_id=str(ORDER), attempt=1, refund_amount=MoneyMessage(currency_code="GBP", units=10))
+    its = return_pb2.Return(
+        return_id="return-1",
+        order_id=str(ORDER),
+        attempt=1,
+        refund_amount=MoneyMessage(currency_code="GBP", units=10),
+    )
     command = wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
     inspected = status == return_pb2.RETURN_STATUS_INSPECTED
     assert command == (returned() if inspected else None)
@@ -248,46 +292,76 @@ def test_request_becomes_its_envelope(
 @pytest.mark.parametrize("cause", Cause)
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_refund_is_told_with_its_cause(outcome: Outcome, cause: Cause) -> None:
-    """Every field of the contract; what is absent is unset; settled ones become events with the payment's cumulative amounts."""
+    """Every field of the contract; what is absent is unset; settled ones become events with the
+    payment's cumulative amounts.
+    """
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000, refund_pending=250)
     made = its.refund(back(1_000, outcome, cause, "b1"))
     told = wire.refund(made)
-    assert (told.refund_id, told.payment_id, told.order_id, told.attempt) == (str(made.id), str(PAYMENT), str(ORDER), 1)
+    assert (told.refund_id, told.payment_id, told.order_id, told.attempt) == (
+        str(made.id),
+        str(PAYMENT),
+        str(ORDER),
+        1,
+    )
     assert (told.amount.units, told.amount.currency_code, told.cause_id) == (10, "GBP", "b1")
     assert payment_pb2.RefundCause.Name(told.cause) == f"REFUND_CAUSE_{cause.name}"
-    assert payment_pb2.RefundStatus.Name(told.status) == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
+    assert (
+        payment_pb2.RefundStatus.Name(told.status) == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
+    )
     assert told.return_id == ("b1" if cause is Cause.RETURN else "")
     assert wire.refund(its.refund(back(1_000, outcome, cause, "b1:2"))).return_id == told.return_id
     assert told.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
     assert told.HasField("failure_code") == (outcome is Outcome.FAILED)
-    assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (REFUND_STATUS[outcome],)
+    assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (
+        REFUND_STATUS[outcome],
+    )
     if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
         return
     outgoing = wire.event(RefundSettled(its, change(), made))
     event = outgoing.message
     assert isinstance(event, RefundCompleted if outcome is Outcome.SUCCEEDED else RefundFailed)
-    assert (outgoing.aggregate, event.refund, event.captured_amount, event.payment_version) == (PAYMENT, told, POUNDS, 2)
-    assert (event.refunded_amount.units, wire.payment(its).refund_pending_amount.nanos) == (10, 500_000_000)
+    assert (outgoing.aggregate, event.refund, event.captured_amount, event.payment_version) == (
+        PAYMENT,
+        told,
+        POUNDS,
+        2,
+    )
+    assert (event.refunded_amount.units, wire.payment(its).refund_pending_amount.nanos) == (
+        10,
+        500_000_000,
+    )
 
 
 def test_a_status_that_is_not_known_yet_is_unknown_and_not_guessed() -> None:
     """The contract says that new values may appear; nothing is charged for an order in one."""
-    event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]  # a value of tomorrow
+    # a value of tomorrow
+    event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]
     assert wire.order_of_event(event).status is OrderStatus.UNKNOWN
 
 
 def test_an_expected_amount_is_exact_or_refused() -> None:
     """Half a penny is no amount; what is not set is not expected."""
     assert wire.expected(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
-    assert wire.expected(api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))) == Money(0, "GBP")
+    assert wire.expected(
+        api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))
+    ) == Money(0, "GBP")
     assert wire.expected(api.CreatePaymentRequest()) is None
     with pytest.raises(Invalid) as refused:
-        wire.expected(api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000)))
+        wire.expected(
+            api.CreatePaymentRequest(
+                expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000)
+            )
+        )
     assert refused.value.violations[0].subject == "expected_amount"
 
 
 def test_a_token_is_in_no_text() -> None:
-    """What a request to the processor looks like in a log or an error does not show the token; the claim keeps only a hash."""
+    """What a request to the processor looks like in a log or an error does not show the token;
+    the claim keeps only a hash.
+    """
     assert "tok_secret" not in repr(Authorization(ORDER, "tok_secret", 1, "GBP", capture=True))
-    request = api.CreatePaymentRequest(request_id=str(PAYMENT), order_id=str(ORDER), payment_method_token="tok_secret")
+    request = api.CreatePaymentRequest(
+        request_id=str(PAYMENT), order_id=str(ORDER), payment_method_token="tok_secret"
+    )
     assert "tok_secret" not in repr(keyed(request))

@@ -1,4 +1,6 @@
-"""Shipments and commands for the tests of this folder and its neighbours: one of each, with what a test wants otherwise."""
+"""Shipments and commands for the tests of this folder and its neighbours: one of each, with what
+a test wants otherwise.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +28,8 @@ from shipping_svc.model import (
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
 PARCELS = (Parcel(1200, 300, 200, 100), Parcel(50, 10, 10, 10))
-WAY = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}  # versions that a way there has made; 3 elsewhere
+# versions that a way there has made; 3 elsewhere
+WAY = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
 
 
@@ -62,24 +65,61 @@ def wanted(**more: Any) -> Wanted:
 
 def ask(target: UUID = SHIPMENT, key: str = "ask:1", **more: Any) -> AskForShipment:
     """The ask for `shipment()`, or for what else is wanted."""
-    return AskForShipment(key, b"", target, "fulfillment", "e1", wanted=wanted(**more), carrier="sandbox")
+    return AskForShipment(
+        key, b"", target, "fulfillment", "e1", wanted=wanted(**more), carrier="sandbox"
+    )
 
 
 def keep_label(**more: Any) -> KeepLabel:
     """The carrier has sold LABEL, by the first purchase."""
-    return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, purchase=0), **more)
+    return replace(
+        KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, purchase=0), **more
+    )
 
 
-def give_up(reason: Reason = Reason.CARRIER_REFUSED, carrier_code: str | None = "NO_SUCH_PLACE", **more: Any) -> GiveUp:
+def give_up(
+    reason: Reason = Reason.CARRIER_REFUSED, carrier_code: str | None = "NO_SUCH_PLACE", **more: Any
+) -> GiveUp:
     """The carrier refuses the first purchase."""
-    return replace(GiveUp("label:1", b"", SHIPMENT, "shipping", "c1", reason=reason, carrier_code=carrier_code, purchase=0), **more)
+    return replace(
+        GiveUp(
+            "label:1",
+            b"",
+            SHIPMENT,
+            "shipping",
+            "c1",
+            reason=reason,
+            carrier_code=carrier_code,
+            purchase=0,
+        ),
+        **more,
+    )
 
 
-def report(status: Status | str, minute: int = 0, carrier_event_id: str = "", **more: Any) -> RecordReport:
-    """The carrier reports `status`, so many minutes after noon; its id is made of both unless given."""
+def report(
+    status: Status | str, minute: int = 0, carrier_event_id: str = "", **more: Any
+) -> RecordReport:
+    """The carrier reports `status`, so many minutes after noon; its id is made of both unless
+    given.
+    """
     status = Status(status)
-    told = Report(carrier_event_id or f"{status}@{minute}", status, NOON + timedelta(minutes=minute), "Dover hub")
-    return replace(RecordReport(f"report:{told.carrier_event_id}", b"", SHIPMENT, "carrier", told.carrier_event_id, report=told), **more)
+    told = Report(
+        carrier_event_id or f"{status}@{minute}",
+        status,
+        NOON + timedelta(minutes=minute),
+        "Dover hub",
+    )
+    return replace(
+        RecordReport(
+            f"report:{told.carrier_event_id}",
+            b"",
+            SHIPMENT,
+            "carrier",
+            told.carrier_event_id,
+            report=told,
+        ),
+        **more,
+    )
 
 
 def cancel(**more: Any) -> Cancel:
@@ -99,4 +139,16 @@ def withdraw(**more: Any) -> Withdraw:
 
 def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:
     """The carrier answers the recall."""
-    return replace(KeepRecall("recall:1", b"", SHIPMENT, "carrier", "r1", answer=answer, purchase=0, tracking_number=None), **more)
+    return replace(
+        KeepRecall(
+            "recall:1",
+            b"",
+            SHIPMENT,
+            "carrier",
+            "r1",
+            answer=answer,
+            purchase=0,
+            tracking_number=None,
+        ),
+        **more,
+    )

@@ -62,13 +62,19 @@ def test_an_ask_is_written_down_before_anything_is_bought() -> None:
     """The first ask makes a pending shipment with a row of history, and tells nobody yet."""
     decided = decide(None, ask(), NOON)
     assert decided.record == shipment("pending")
-    assert decided.history == [Transition(SHIPMENT, 1, None, Status.PENDING, "FULFILLMENT_READY", "fulfillment", "e1", NOON)]
+    assert decided.history == [
+        Transition(
+            SHIPMENT, 1, None, Status.PENDING, "FULFILLMENT_READY", "fulfillment", "e1", NOON
+        )
+    ]
     assert not decided.facts
 
 
 @pytest.mark.parametrize("status", Status)
 def test_a_second_ask_finds_the_shipment(status: Status) -> None:
-    """Whichever of call and event comes second changes nothing, whatever became of the shipment meanwhile."""
+    """Whichever of call and event comes second changes nothing, whatever became of the shipment
+    meanwhile.
+    """
     there = shipment(status)
     decided = decide(there, ask(key="another", target=FULFILLMENT), LATER)
     assert decided.record is there
@@ -81,8 +87,9 @@ NEW_PARCELS = (Parcel(900, 300, 200, 100),)
 
 @pytest.mark.parametrize("status", Status)
 def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: Status) -> None:
-    """A newer ask puts its parcels in the place of those that wait for a label, as a version of its own that nobody is told of, and as a
-    purchase of its own: what may have been sold for the others is taken back.
+    """A newer ask puts its parcels in the place of those that wait for a label, as a version of
+    its own that nobody is told of, and as a purchase of its own: what may have been sold for the
+    others is taken back.
     """
     there = shipment(status, fulfillment_version=7)
     decided = decide(there, ask(key="another", fulfillment_version=10, parcels=NEW_PARCELS), LATER)
@@ -90,9 +97,16 @@ def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: S
         assert decided.record is there
         return
     its = decided.record
-    assert (its.parcels, its.fulfillment_version, its.version, its.purchase) == (NEW_PARCELS, 10, 2, 1)
+    assert (its.parcels, its.fulfillment_version, its.version, its.purchase) == (
+        NEW_PARCELS,
+        10,
+        2,
+        1,
+    )
     assert decided.history == [
-        Transition(SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER),
+        Transition(
+            SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER
+        ),
         RecallOpened(SHIPMENT, 0, None, LATER),
     ]
     assert not decided.facts
@@ -100,17 +114,31 @@ def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: S
 
 @pytest.mark.parametrize("version", [0, 6, 7])
 def test_an_ask_that_is_not_newer_repacks_nothing(version: int) -> None:
-    """Asks come in any order: only a greater version of the fulfilment is newer; one that does not say is older than any."""
+    """Asks come in any order: only a greater version of the fulfilment is newer; one that does
+    not say is older than any.
+    """
     there = shipment("pending", fulfillment_version=7)
-    assert decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
+    assert (
+        decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
+    )
 
 
 def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
-    """Packed anew while a label was being sold: that one goes back to the carrier, whether the newer parcels have theirs by then or not."""
-    waiting = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10, parcels=NEW_PARCELS), LATER).record
+    """Packed anew while a label was being sold: that one goes back to the carrier, whether the
+    newer parcels have theirs by then or not.
+    """
+    waiting = decide(
+        shipment("pending", fulfillment_version=7),
+        ask(fulfillment_version=10, parcels=NEW_PARCELS),
+        LATER,
+    ).record
     its_own = replace(LABEL, tracking_number="SBX0000000002")
     created = decide(waiting, keep_label(label=its_own, purchase=1), LATER).record
-    assert (created.status, created.parcels, created.tracking_number) == (Status.CREATED, NEW_PARCELS, "SBX0000000002")
+    assert (created.status, created.parcels, created.tracking_number) == (
+        Status.CREATED,
+        NEW_PARCELS,
+        "SBX0000000002",
+    )
     for there in (waiting, created):
         decided = decide(there, keep_label(), LATER)
         assert decided.record is there
@@ -125,20 +153,31 @@ def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
     assert not decided.history
 
 
-@pytest.mark.parametrize("other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}])
+@pytest.mark.parametrize(
+    "other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}]
+)
 def test_an_ask_for_somebody_elses_fulfilment_is_refused(other: dict[str, Any]) -> None:
-    """A fulfilment belongs to one order, attempt and warehouse: who names it with another gets no shipment that is not his."""
+    """A fulfilment belongs to one order, attempt and warehouse: who names it with another gets
+    no shipment that is not his.
+    """
     with pytest.raises(Exists) as refused:
         decide(shipment("created"), ask(**other), LATER)
-    assert (refused.value.reason, refused.value.metadata) == ("SHIPMENT_ALREADY_EXISTS", {"shipment_id": str(SHIPMENT)})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "SHIPMENT_ALREADY_EXISTS",
+        {"shipment_id": str(SHIPMENT)},
+    )
 
 
 def test_the_label_creates_the_shipment() -> None:
-    """pending -> created with the tracking number, one version, one row of history, the label, and one ShipmentCreated."""
+    """pending -> created with the tracking number, one version, one row of history, the label,
+    and one ShipmentCreated.
+    """
     decided = decide(shipment("pending"), keep_label(), LATER)
     assert decided.record == shipment("created", reason="LABEL_BOUGHT", update_time=LATER)
     assert decided.history == [
-        Transition(SHIPMENT, 2, Status.PENDING, Status.CREATED, "LABEL_BOUGHT", "shipping", "c1", LATER),
+        Transition(
+            SHIPMENT, 2, Status.PENDING, Status.CREATED, "LABEL_BOUGHT", "shipping", "c1", LATER
+        ),
         KeptLabel(SHIPMENT, LABEL),
     ]
     assert decided.facts == [Created(decided.record, as_step(decided.history[0]))]
@@ -147,13 +186,17 @@ def test_the_label_creates_the_shipment() -> None:
 def test_a_refused_label_fails_the_shipment() -> None:
     """pending -> failed with the carrier's code, and the world is told."""
     decided = decide(shipment("pending"), give_up(), LATER)
-    assert decided.record == shipment("failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER)
+    assert decided.record == shipment(
+        "failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER
+    )
     assert [type(row) for row in decided.history] == [Transition]
     assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
 
 def test_a_refusal_is_of_what_was_offered() -> None:
-    """Parcels that were packed anew while the carrier refused older ones are still to be offered."""
+    """Parcels that were packed anew while the carrier refused older ones are still to be
+    offered.
+    """
     there = shipment("pending", purchase=1)
     assert decide(there, give_up(purchase=0), LATER).record is there
     assert decide(there, give_up(purchase=1), LATER).record.status is Status.FAILED
@@ -162,16 +205,24 @@ def test_a_refusal_is_of_what_was_offered() -> None:
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
 @pytest.mark.parametrize("command", [keep_label(), give_up()], ids=["keep_label", "give_up"])
 def test_the_label_is_settled_once(status: Status, command: object) -> None:
-    """Two that settle the same label at once change nothing any more; one that was sold for nothing is wanted back."""
+    """Two that settle the same label at once change nothing any more; one that was sold for
+    nothing is wanted back.
+    """
     there = shipment(status)
     decided = decide(there, command, LATER)  # type: ignore[arg-type]  # either of two commands
     assert decided.record is there
     stray = status is Status.FAILED and isinstance(command, KeepLabel)
-    assert list(decided.history) == ([RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER)] if stray else [])
+    assert list(decided.history) == (
+        [RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER)] if stray else []
+    )
     assert not decided.facts
 
 
-@pytest.mark.parametrize("command", [keep_label(), give_up(), report("delivered"), cancel(), close(), keep_recall()], ids=type)
+@pytest.mark.parametrize(
+    "command",
+    [keep_label(), give_up(), report("delivered"), cancel(), close(), keep_recall()],
+    ids=type,
+)
 def test_what_is_not_there_cannot_change(command: ShipmentCommand) -> None:
     """Every verb but the ask needs a shipment."""
     with pytest.raises(NotFound) as refused:
@@ -182,27 +233,41 @@ def test_what_is_not_there_cannot_change(command: ShipmentCommand) -> None:
 @pytest.mark.parametrize("here", sorted(LABELLED))
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
 def test_each_report_in_each_status(here: Status, there: Status) -> None:
-    """A later report is recorded always; it moves the shipment, by one version and one row, where it is further; else it moves nothing. Of
-    a void label it is a contradiction.
+    """A later report is recorded always; it moves the shipment, by one version and one row,
+    where it is further; else it moves nothing. Of a void label it is a contradiction.
     """
     before = shipment(here)
     decided = decide(before, report(there, minute=30), LATER)
     after = decided.record
     assert decided.history[0] == TrackingEvent(SHIPMENT, report(there, minute=30).report, LATER)
     if here is Status.VOIDED:
-        contradicted = replace(before, version=5, update_time=LATER, reason="REPORTED_AFTER_VOID", contradict_time=LATER)
+        contradicted = replace(
+            before,
+            version=5,
+            update_time=LATER,
+            reason="REPORTED_AFTER_VOID",
+            contradict_time=LATER,
+        )
         assert replace(after, known_reports=frozenset()) == contradicted
         cause = f"{there}@30"
-        assert decided.history[1:] == [Transition(SHIPMENT, 5, here, here, "REPORTED_AFTER_VOID", "carrier", cause, LATER)]
+        assert decided.history[1:] == [
+            Transition(SHIPMENT, 5, here, here, "REPORTED_AFTER_VOID", "carrier", cause, LATER)
+        ]
         assert decided.facts == [StatusChanged(after, as_step(decided.history[1]))]
         again = decide(after, report(there, minute=40), LATER)
         assert (again.record.version, len(again.history), again.facts) == (5, 1, [])
         return
     moves = here not in TERMINAL and here is not there and STAGE[there] >= STAGE[here]
-    assert (after.status, after.version) == ((there, before.version + 1) if moves else (here, before.version))
+    assert (after.status, after.version) == (
+        (there, before.version + 1) if moves else (here, before.version)
+    )
     if moves:
         cause = f"{there}@30"
-        assert decided.history[1:] == [Transition(SHIPMENT, after.version, here, there, "CARRIER_REPORTED", "carrier", cause, LATER)]
+        assert decided.history[1:] == [
+            Transition(
+                SHIPMENT, after.version, here, there, "CARRIER_REPORTED", "carrier", cause, LATER
+            )
+        ]
         assert (after.reason, after.update_time) == ("CARRIER_REPORTED", LATER)
         step = as_step(decided.history[1])
         assert decided.facts[0] == StatusChanged(after, step)
@@ -216,7 +281,9 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
 
 def test_a_delivery_has_the_carriers_time() -> None:
     """When it was delivered is what the carrier says, not when we heard of it."""
-    assert decide(shipment("created"), report("delivered", minute=7), LATER).record.deliver_time == NOON + timedelta(minutes=7)
+    assert decide(
+        shipment("created"), report("delivered", minute=7), LATER
+    ).record.deliver_time == NOON + timedelta(minutes=7)
 
 
 @pytest.mark.parametrize("here", sorted(LABELLED))
@@ -236,20 +303,36 @@ def test_the_same_report_twice_in_one_set_is_one() -> None:
 
 
 def test_a_second_try_at_the_door_counts_from_its_own_time() -> None:
-    """A try that failed before the present one is not the present one's failure, though it is heard of later."""
+    """A try that failed before the present one is not the present one's failure, though it is
+    heard of later.
+    """
     out = decide(shipment("out_for_delivery"), report("out_for_delivery", minute=60), LATER).record
     assert (out.status, out.version) == (Status.OUT_FOR_DELIVERY, 3)
-    assert decide(out, report("delivery_failed", minute=30), LATER).record.status is Status.OUT_FOR_DELIVERY
-    assert decide(out, report("delivery_failed", minute=90), LATER).record.status is Status.DELIVERY_FAILED
+    assert (
+        decide(out, report("delivery_failed", minute=30), LATER).record.status
+        is Status.OUT_FOR_DELIVERY
+    )
+    assert (
+        decide(out, report("delivery_failed", minute=90), LATER).record.status
+        is Status.DELIVERY_FAILED
+    )
 
 
-@pytest.mark.parametrize(("here", "told"), [("pending", "in_transit"), ("failed", "delivered"), ("in_transit", "created")])
+@pytest.mark.parametrize(
+    ("here", "told"),
+    [("pending", "in_transit"), ("failed", "delivered"), ("in_transit", "created")],
+)
 def test_what_no_carrier_can_report_is_refused(here: str, told: str) -> None:
-    """Nothing is reported of a shipment without a label, and no carrier reports the start; the refusal says what is allowed."""
+    """Nothing is reported of a shipment without a label, and no carrier reports the start; the
+    refusal says what is allowed.
+    """
     with pytest.raises(Refused) as refused:
         decide(shipment(here), report(told), LATER)
     assert refused.value.reason == "ILLEGAL_TRANSITION"
-    assert refused.value.metadata == {"status": here, "allowed": ", ".join(sorted(MOVES[Status(here)]))}
+    assert refused.value.metadata == {
+        "status": here,
+        "allowed": ", ".join(sorted(MOVES[Status(here)])),
+    }
 
 
 def test_why_there_is_no_label() -> None:
@@ -257,18 +340,31 @@ def test_why_there_is_no_label() -> None:
     by_carrier = refusal(decide(shipment("pending"), give_up(), LATER).record)
     assert by_carrier is not None
     assert by_carrier.reason == "CARRIER_REFUSED"
-    assert by_carrier.metadata == {"carrier": "sandbox", "carrier_code": "NO_SUCH_PLACE", "shipment_id": str(SHIPMENT)}
-    by_death = refusal(decide(shipment("pending"), give_up(Reason.ORDER_CLOSED, None), LATER).record)
+    assert by_carrier.metadata == {
+        "carrier": "sandbox",
+        "carrier_code": "NO_SUCH_PLACE",
+        "shipment_id": str(SHIPMENT),
+    }
+    by_death = refusal(
+        decide(shipment("pending"), give_up(Reason.ORDER_CLOSED, None), LATER).record
+    )
     assert by_death is not None
     assert (by_death.reason, by_death.metadata) == ("ORDER_CLOSED", {"order_id": str(ORDER)})
     by_hand = refusal(decide(shipment("pending"), cancel(), LATER).record)
     assert by_hand is not None
-    assert (by_hand.reason, by_hand.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
-    assert [refusal(shipment(status)) for status in set(Status) - {Status.FAILED}] == [None] * (len(Status) - 1)
+    assert (by_hand.reason, by_hand.metadata) == (
+        "ILLEGAL_TRANSITION",
+        {"status": "failed", "allowed": ""},
+    )
+    assert [refusal(shipment(status)) for status in set(Status) - {Status.FAILED}] == [None] * (
+        len(Status) - 1
+    )
 
 
 def test_the_last_death_of_an_order_is_remembered() -> None:
-    """In whichever order deaths are heard of, the last one stays; the same one again changes nothing."""
+    """In whichever order deaths are heard of, the last one stays; the same one again changes
+    nothing.
+    """
     first = BuryOrder("o:1", b"", ORDER, "order", "e1", attempt=1, status="failed", version=4)
     last = replace(first, key="o:2", cause="e2", attempt=2, status="cancelled", version=9)
     for ways in ([first, last], [last, first], [last, first, last]):
@@ -278,14 +374,21 @@ def test_the_last_death_of_an_order_is_remembered() -> None:
         assert order == DeadOrder(ORDER, 2, "cancelled", 9, NOON)
 
 
-@pytest.mark.parametrize(("died", "attempt", "closed"), [(None, 1, False), (1, 1, True), (2, 1, True), (1, 2, False)])
+@pytest.mark.parametrize(
+    ("died", "attempt", "closed"), [(None, 1, False), (1, 1, True), (2, 1, True), (1, 2, False)]
+)
 def test_death_is_per_attempt(died: int | None, attempt: int, closed: bool) -> None:
-    """Nothing is shipped for an attempt that died, or for one before it; a later one is untouched."""
-    assert dead(died and DeadOrder(ORDER, died, "failed", 4, NOON), attempt) is closed  # type: ignore[arg-type]  # None or an attempt
+    """Nothing is shipped for an attempt that died, or for one before it; a later one is
+    untouched.
+    """
+    # None or an attempt
+    assert dead(died and DeadOrder(ORDER, died, "failed", 4, NOON), attempt) is closed  # type: ignore[arg-type]
 
 
 def test_parcels_do_not_change() -> None:
-    """What the label was asked for is what it is bought for: a second ask with other parcels changes none."""
+    """What the label was asked for is what it is bought for: a second ask with other parcels
+    changes none.
+    """
     assert decide(shipment("pending"), ask(parcels=PARCELS[:1]), LATER).record.parcels == PARCELS
 
 
@@ -297,12 +400,18 @@ DEAD = give_up(Reason.ORDER_CLOSED, None, purchase=None)
 
 @pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
 @pytest.mark.parametrize("here", sorted(set(Status) - TERMINAL - {Status.PENDING}))
-def test_a_recall_is_a_wish_and_no_status(here: Status, command: ShipmentCommand, reason: str, actor: str, cause: str) -> None:
-    """Wherever the carrier has the label: recall_time, one version, one row and one event on the spot, and the carrier is to be asked."""
+def test_a_recall_is_a_wish_and_no_status(
+    here: Status, command: ShipmentCommand, reason: str, actor: str, cause: str
+) -> None:
+    """Wherever the carrier has the label: recall_time, one version, one row and one event on the
+    spot, and the carrier is to be asked.
+    """
     before = shipment(here)
     decided = decide(before, command, LATER)
     after = decided.record
-    assert after == replace(before, recall_time=LATER, reason=reason, version=before.version + 1, update_time=LATER)
+    assert after == replace(
+        before, recall_time=LATER, reason=reason, version=before.version + 1, update_time=LATER
+    )
     assert decided.history == [
         Transition(SHIPMENT, after.version, here, here, reason, actor, cause, LATER),
         RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER),
@@ -316,10 +425,16 @@ def test_a_recall_is_a_wish_and_no_status(here: Status, command: ShipmentCommand
 
 
 @pytest.mark.parametrize(
-    ("command", "reason", "actor", "cause"), [*RECALLS, (DEAD, "ORDER_CLOSED", "shipping", "c1")], ids=["cancel", "close", "dead"]
+    ("command", "reason", "actor", "cause"),
+    [*RECALLS, (DEAD, "ORDER_CLOSED", "shipping", "c1")],
+    ids=["cancel", "close", "dead"],
 )
-def test_a_recall_before_the_label_fails_the_shipment(command: ShipmentCommand, reason: str, actor: str, cause: str) -> None:
-    """pending -> failed, told to the world. The word of a sale may be lost, or on its way: what may have been sold is taken back."""
+def test_a_recall_before_the_label_fails_the_shipment(
+    command: ShipmentCommand, reason: str, actor: str, cause: str
+) -> None:
+    """pending -> failed, told to the world. The word of a sale may be lost, or on its way: what
+    may have been sold is taken back.
+    """
     decided = decide(shipment("pending"), command, LATER)
     assert decided.record == shipment("failed", reason=reason, update_time=LATER)
     assert decided.history == [
@@ -335,7 +450,10 @@ def test_what_is_at_its_end_is_not_recalled(here: Status) -> None:
     there = shipment(here)
     with pytest.raises(Refused) as refused:
         decide(there, cancel(), LATER)
-    assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": here, "allowed": ""})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "ILLEGAL_TRANSITION",
+        {"status": here, "allowed": ""},
+    )
     decided = decide(there, close(), LATER)
     assert decided.record is there
     assert not decided.history
@@ -344,20 +462,30 @@ def test_what_is_at_its_end_is_not_recalled(here: Status) -> None:
 
 def test_who_looked_at_another_version_is_told() -> None:
     """A stated version must be the shipment's: also of one that is at its end, or recalled."""
-    for there in (shipment("in_transit"), shipment("delivered"), shipment("in_transit", recall_time=NOON)):
+    for there in (
+        shipment("in_transit"),
+        shipment("delivered"),
+        shipment("in_transit", recall_time=NOON),
+    ):
         with pytest.raises(Stale) as stale:
             decide(there, cancel(expected_version=2), LATER)
         assert stale.value.metadata == {"expected": "2", "actual": "3"}
-    assert decide(shipment("in_transit"), cancel(expected_version=3), LATER).record.recall_time == LATER
+    assert (
+        decide(shipment("in_transit"), cancel(expected_version=3), LATER).record.recall_time
+        == LATER
+    )
 
 
 @pytest.mark.parametrize("answer", Recalled)
 @pytest.mark.parametrize("here", sorted(set(Status) - {Status.PENDING}))
 def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) -> None:
-    """Void ends a shipment that waits for its carrier, for the reason of its recall; else reports decide. Nobody asks again, unless the
-    carrier lets go on what was recalled since it was asked.
+    """Void ends a shipment that waits for its carrier, for the reason of its recall; else
+    reports decide. Nobody asks again, unless the carrier lets go on what was recalled since it
+    was asked.
     """
-    before = shipment(here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON)
+    before = shipment(
+        here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON
+    )
     decided = decide(before, keep_recall(answer), LATER)
     after = decided.record
     if here is Status.CREATED and answer is Recalled.TOO_LATE:
@@ -366,7 +494,9 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
     assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
     if here is Status.CREATED and answer is Recalled.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
-        assert decided.history[:-1] == [Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)]
+        assert decided.history[:-1] == [
+            Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)
+        ]
         assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
     else:
         assert after is before
@@ -376,13 +506,17 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
 
 def told_of(decided: Decided) -> list[tuple[Status, str]]:
     """The status and the reason of each change that is told."""
-    return [(fact.shipment.status, fact.shipment.reason) for fact in decided.facts if isinstance(fact, StatusChanged)]
+    return [
+        (fact.shipment.status, fact.shipment.reason)
+        for fact in decided.facts
+        if isinstance(fact, StatusChanged)
+    ]
 
 
 @pytest.mark.parametrize("here", Status)
 def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
-    """No label is bought any more, the carrier is asked for one that is, without bringing back what is on its way; what is known is told
-    at once. Once: it is answered, or will be.
+    """No label is bought any more, the carrier is asked for one that is, without bringing back
+    what is on its way; what is known is told at once. Once: it is answered, or will be.
     """
     before = shipment(here)
     decided = decide(before, withdraw(), LATER)
@@ -390,7 +524,9 @@ def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
     assert (after.withdraw_version, after.recall_time) == (8, before.recall_time)
     assert after.version == before.version + 1
     told = told_of(decided)
-    asked = RecallOpened(SHIPMENT, 0, after.tracking_number, LATER, bring_back=here is Status.PENDING)
+    asked = RecallOpened(
+        SHIPMENT, 0, after.tracking_number, LATER, bring_back=here is Status.PENDING
+    )
     if here is Status.PENDING:
         assert (told, decided.history[1:]) == ([(Status.FAILED, "FULFILLMENT_WITHDRAWN")], [asked])
     elif here is Status.CREATED:
@@ -406,7 +542,12 @@ def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
 @pytest.mark.parametrize("recalled", [False, True])
 def test_each_answer_to_a_withdrawal_is_told(answer: Recalled, recalled: bool) -> None:
     """Void, or too late; where the parcels were recalled since, only an answer to that counts."""
-    before = shipment("created", withdraw_version=8, reason="FULFILLMENT_WITHDRAWN", recall_time=NOON if recalled else None)
+    before = shipment(
+        "created",
+        withdraw_version=8,
+        reason="FULFILLMENT_WITHDRAWN",
+        recall_time=NOON if recalled else None,
+    )
     decided = decide(before, keep_recall(answer), LATER)
     told = told_of(decided)
     if recalled and answer is Recalled.TOO_LATE:
@@ -414,7 +555,11 @@ def test_each_answer_to_a_withdrawal_is_told(answer: Recalled, recalled: bool) -
         return
     assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
     void = answer is Recalled.VOIDED
-    assert told == [(Status.VOIDED, "FULFILLMENT_WITHDRAWN") if void else (Status.CREATED, "WITHDRAWAL_TOO_LATE")]
+    assert told == [
+        (Status.VOIDED, "FULFILLMENT_WITHDRAWN")
+        if void
+        else (Status.CREATED, "WITHDRAWAL_TOO_LATE")
+    ]
 
 
 def test_withdrawn_shipment_is_followed_by_another() -> None:
@@ -422,7 +567,9 @@ def test_withdrawn_shipment_is_followed_by_another() -> None:
     for here in Status:
         its = shipment(here, withdraw_version=8)
         for version, later in ((7, False), (8, False), (9, True)):
-            assert its.followed_by(wanted(fulfillment_version=version)) == (later and here in (Status.FAILED, Status.VOIDED))
+            assert its.followed_by(wanted(fulfillment_version=version)) == (
+                later and here in (Status.FAILED, Status.VOIDED)
+            )
         assert not shipment(here).followed_by(wanted(fulfillment_version=9))
 
 
@@ -436,26 +583,41 @@ def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:
 
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
 def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
-    """Reports move it as any other: delivered after all is delivered. At rest, nobody asks for it any more."""
+    """Reports move it as any other: delivered after all is delivered. At rest, nobody asks for
+    it any more.
+    """
     recalled = shipment("created", recall_time=NOON, reason="RECALLED", version=3)
     decided = decide(recalled, report(there), LATER)
-    assert (decided.record.status, decided.record.version, decided.record.recall_time) == (there, 4, NOON)
+    assert (decided.record.status, decided.record.version, decided.record.recall_time) == (
+        there,
+        4,
+        NOON,
+    )
     assert decided.facts[0] == StatusChanged(decided.record, as_step(decided.history[1]))
-    assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (there in TERMINAL)
+    assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (
+        there in TERMINAL
+    )
 
 
 def test_label_with_number_in_use_fails_shipment() -> None:
-    """A label whose tracking number another live shipment of the carrier has: failed with a reason that repeats are told, without
-    the number, and given back by its purchase. Another number of that carrier is no obstacle.
+    """A label whose tracking number another live shipment of the carrier has: failed with a
+    reason that repeats are told, without the number, and given back by its purchase. Another
+    number of that carrier is no obstacle.
     """
     before = shipment("pending", rivals={LABEL.tracking_number: ORDER})
     decided = decide(before, keep_label(), LATER)
-    assert (decided.record.status, decided.record.reason) == (Status.FAILED, "TRACKING_NUMBER_IN_USE")
+    assert (decided.record.status, decided.record.reason) == (
+        Status.FAILED,
+        "TRACKING_NUMBER_IN_USE",
+    )
     assert decided.record.tracking_number is None
     assert RecallOpened(SHIPMENT, 0, None, LATER) in decided.history
     refused = refusal(decided.record)
     assert refused
-    assert (refused.reason, refused.metadata["shipment_id"]) == ("TRACKING_NUMBER_IN_USE", str(SHIPMENT))
+    assert (refused.reason, refused.metadata["shipment_id"]) == (
+        "TRACKING_NUMBER_IN_USE",
+        str(SHIPMENT),
+    )
     other = replace(LABEL, tracking_number="SBX9")
     assert decide(before, keep_label(label=other), LATER).record.status is Status.CREATED
 
@@ -466,13 +628,17 @@ def test_a_forged_version_is_refused(known: bool) -> None:
     where one is known and where none is.
     """
     dead = DeadOrder(ORDER, 1, "cancelled", 4, NOON) if known else None
-    burial = BuryOrder("o:1", b"", ORDER, "order", "e1", attempt=1, status="cancelled", version=2**60)
+    burial = BuryOrder(
+        "o:1", b"", ORDER, "order", "e1", attempt=1, status="cancelled", version=2**60
+    )
     cancelled = BuryFulfillment("f:1", b"", FULFILLMENT, "fulfillment", "e1", version=2**60)
     refused: list[Callable[[], object]] = [
         lambda: decide(shipment() if known else None, ask(fulfillment_version=2**60), NOON),
         lambda: decide(shipment("created") if known else shipment(), withdraw(version=2**60), NOON),
         lambda: bury(dead, burial, NOON),
-        lambda: bury_fulfillment(DeadFulfillment(FULFILLMENT, 4, NOON) if known else None, cancelled, NOON),
+        lambda: bury_fulfillment(
+            DeadFulfillment(FULFILLMENT, 4, NOON) if known else None, cancelled, NOON
+        ),
     ]
     for attempt in refused:
         with pytest.raises(Refused) as caught:
@@ -481,7 +647,9 @@ def test_a_forged_version_is_refused(known: bool) -> None:
 
 
 def test_first_word_of_a_fulfilment_may_have_a_high_version() -> None:
-    """Each scan raises a fulfilment's version and publishes nothing: 10,001 is ready, or cancelled."""
+    """Each scan raises a fulfilment's version and publishes nothing: 10,001 is ready, or
+    cancelled.
+    """
     assert decide(None, ask(fulfillment_version=10_001), NOON).record.fulfillment_version == 10_001
     cancelled = BuryFulfillment("f:1", b"", FULFILLMENT, "fulfillment", "e1", version=10_001)
     assert bury_fulfillment(None, cancelled, NOON).record.version == 10_001

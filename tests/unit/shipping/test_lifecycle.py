@@ -12,7 +12,9 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 # Written out by hand, from the specification: a change of the table must be made twice.
 LEGAL = {
     "pending": "created failed",
-    "created": "in_transit out_for_delivery delivery_failed delivered lost returned_to_sender voided",
+    "created": (
+        "in_transit out_for_delivery delivery_failed delivered lost returned_to_sender voided"
+    ),
     "in_transit": "out_for_delivery delivery_failed delivered lost returned_to_sender",
     "out_for_delivery": "delivery_failed delivered lost returned_to_sender",
     "delivery_failed": "out_for_delivery delivered lost returned_to_sender",
@@ -31,7 +33,9 @@ def test_each_pair_of_statuses_is_legal_or_not(old: Status, new: Status) -> None
 
 
 def test_the_sets_are_what_the_table_says() -> None:
-    """Terminal is what goes nowhere; a label is there from created on; neither the start nor a void label can be reported, all else can."""
+    """Terminal is what goes nowhere; a label is there from created on; neither the start nor a
+    void label can be reported, all else can.
+    """
     assert {"delivered", "lost", "returned_to_sender", "failed", "voided"} == TERMINAL
     assert set(Status) - LABELLED == {Status.PENDING, Status.FAILED}
     assert set(STAGE) == LABELLED - {Status.VOIDED}
@@ -41,7 +45,9 @@ def test_the_sets_are_what_the_table_says() -> None:
 @pytest.mark.parametrize(("here", "there"), list(product(Status, sorted(REPORTABLE))))
 @pytest.mark.parametrize("later_s", [-1, 0, 1])
 def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, later_s: int) -> None:
-    """A report that moves a shipment to another status moves it along the table, whatever its time; an end is never moved."""
+    """A report that moves a shipment to another status moves it along the table, whatever its
+    time; an end is never moved.
+    """
     here_time = None if here is Status.CREATED else NOON
     if further(here, here_time, there, NOON + timedelta(seconds=later_s)):
         assert there is here or there in MOVES[here]
@@ -54,11 +60,13 @@ def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, lat
     ("here", "there", "later_s", "moves"),
     [
         ("in_transit", "delivered", -60, True),  # a later stage, reported with an earlier time
-        ("out_for_delivery", "in_transit", 60, False),  # an earlier stage, reported with a later time
+        # an earlier stage, reported with a later time
+        ("out_for_delivery", "in_transit", 60, False),
         ("out_for_delivery", "delivery_failed", 60, True),
         ("out_for_delivery", "delivery_failed", -60, False),  # the try before this one
         ("delivery_failed", "out_for_delivery", 60, True),  # the second try
-        ("delivery_failed", "out_for_delivery", 0, False),  # at one moment the failure is the last word
+        # at one moment the failure is the last word
+        ("delivery_failed", "out_for_delivery", 0, False),
         ("out_for_delivery", "delivery_failed", 0, True),
         ("delivered", "lost", 60, False),
         ("lost", "delivered", 60, False),
@@ -68,5 +76,7 @@ def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, lat
     ],
 )
 def test_how_far_a_report_is(here: str, there: str, later_s: int, moves: bool) -> None:
-    """The stage decides first, then the carrier's clock; nothing moves an end, or what has no label."""
+    """The stage decides first, then the carrier's clock; nothing moves an end, or what has no
+    label.
+    """
     assert further(Status(here), NOON, Status(there), NOON + timedelta(seconds=later_s)) is moves

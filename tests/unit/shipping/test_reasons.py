@@ -24,20 +24,28 @@ def nodes(*paths: Path) -> list[ast.AST]:
 
 def test_published_reasons_are_those_of_the_code() -> None:
     """ShipmentStatusReason has each reason of the code, and no other; the value is the name."""
-    assert published(shipping_pb2.ShipmentStatusReason.DESCRIPTOR) == {reason.name for reason in Reason}
+    assert published(shipping_pb2.ShipmentStatusReason.DESCRIPTOR) == {
+        reason.name for reason in Reason
+    }
     assert [reason for reason in Reason if reason.value != reason.name] == []
 
 
 def test_every_reason_is_written_by_the_code() -> None:
     """Each reason is named outside of its enum: a published one that no code writes is noticed."""
     attributes = [node for node in nodes(*CODE.rglob("*.py")) if isinstance(node, ast.Attribute)]
-    named = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "Reason"}
+    named = {
+        node.attr
+        for node in attributes
+        if isinstance(node.value, ast.Name) and node.value.id == "Reason"
+    }
     assert named == {reason.name for reason in Reason}
 
 
 def test_published_carrier_codes_are_those_of_the_sandbox() -> None:
     """SandboxCarrierCode has each code with which the sandbox carrier refuses, and no other."""
     calls = [node for node in nodes(CODE / "providers/sandbox.py") if isinstance(node, ast.Call)]
-    refusals = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "_refused"]
+    refusals = [
+        node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "_refused"
+    ]
     codes = {node.args[0].value for node in refusals if isinstance(node.args[0], ast.Constant)}
     assert codes == published(shipping_pb2.SandboxCarrierCode.DESCRIPTOR)

@@ -1,4 +1,6 @@
-"""The sandbox carrier: the behaviours that its table promises, and labels that a PDF reader opens."""
+"""The sandbox carrier: the behaviours that its table promises, and labels that a PDF reader
+opens.
+"""
 
 import asyncio
 import io
@@ -16,7 +18,9 @@ from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, document
 from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS
 
-ADA = Recipient("Ada (née) Köhler \\ Söhne", ("1 High Street",), "Dover", "Kent", "CT16 1AA", "GB", "+44 1")
+ADA = Recipient(
+    "Ada (née) Köhler \\ Söhne", ("1 High Street",), "Dover", "Kent", "CT16 1AA", "GB", "+44 1"
+)
 
 
 def carrier_of(*reported: str, **more: Any) -> SandboxCarrier:
@@ -33,7 +37,9 @@ async def buy(carrier: SandboxCarrier, key: str = "shipment:1", **where: Any) ->
 
 
 async def test_the_same_key_is_the_same_purchase() -> None:
-    """A label bought twice under one key is one label, also from a carrier that was restarted between; another key is another."""
+    """A label bought twice under one key is one label, also from a carrier that was restarted
+    between; another key is another.
+    """
     first, again = await buy(carrier_of()), await buy(carrier_of())
     assert first == again
     assert (await buy(carrier_of(), "shipment:2")).tracking_number != first.tracking_number
@@ -41,13 +47,20 @@ async def test_the_same_key_is_the_same_purchase() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "code"), [({"country_code": "AQ"}, "DESTINATION_NOT_SERVED"), ({"postal_code": "SANDBOX-REFUSE"}, "ADDRESS_INVALID")]
+    ("where", "code"),
+    [
+        ({"country_code": "AQ"}, "DESTINATION_NOT_SERVED"),
+        ({"postal_code": "SANDBOX-REFUSE"}, "ADDRESS_INVALID"),
+    ],
 )
 async def test_it_refuses_where_its_table_says(where: dict[str, str], code: str) -> None:
     """A refusal names the carrier and its code."""
     with pytest.raises(Refused) as refused:
         await buy(carrier_of(), **where)
-    assert (refused.value.reason, refused.value.metadata) == ("CARRIER_REFUSED", {"carrier": "sandbox", "carrier_code": code})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "CARRIER_REFUSED",
+        {"carrier": "sandbox", "carrier_code": code},
+    )
 
 
 async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
@@ -56,7 +69,10 @@ async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
     for key in ("a", "b"):
         with pytest.raises(Deferred) as away:
             await buy(carrier, key, postal_code="SANDBOX-DOWN-ONCE")
-        assert (away.value.reason, away.value.metadata) == ("DEPENDENCY_UNAVAILABLE", {"peer": "sandbox"})
+        assert (away.value.reason, away.value.metadata) == (
+            "DEPENDENCY_UNAVAILABLE",
+            {"peer": "sandbox"},
+        )
         assert (await buy(carrier, key, postal_code="SANDBOX-DOWN-ONCE")).content
         for _ in range(2):
             with pytest.raises(Deferred):
@@ -71,12 +87,14 @@ async def test_it_is_slow() -> None:
 
 
 async def test_a_label_is_void_until_the_first_report() -> None:
-    """Recalled before anything was reported of it, a label is void, however often it is asked; afterwards the parcels are brought back, or
-    go on to their recipient, as was asked.
+    """Recalled before anything was reported of it, a label is void, however often it is asked;
+    afterwards the parcels are brought back, or go on to their recipient, as was asked.
     """
     carrier = carrier_of("SBX1")
     for bring_back in (True, False):
-        assert [await carrier.recall(key, "p", "SBX0", bring_back=bring_back) for key in ("a", "a", "b")] == [Recalled.VOIDED] * 3
+        assert [
+            await carrier.recall(key, "p", "SBX0", bring_back=bring_back) for key in ("a", "a", "b")
+        ] == [Recalled.VOIDED] * 3
     assert await carrier.recall("a", "p", "SBX1", bring_back=True) is Recalled.RETURNING
     assert await carrier.recall("a", "p", "SBX1", bring_back=False) is Recalled.TOO_LATE
 
@@ -85,7 +103,9 @@ async def test_what_nobody_has_heard_of_is_void() -> None:
     """Recalled by the key of its purchase alone, whether it was sold or not."""
     carrier = carrier_of()
     await buy(carrier, "sold")
-    assert [await carrier.recall("a", purchase, None, bring_back=True) for purchase in ("sold", "never")] == [Recalled.VOIDED] * 2
+    assert [
+        await carrier.recall("a", purchase, None, bring_back=True) for purchase in ("sold", "never")
+    ] == [Recalled.VOIDED] * 2
 
 
 async def test_the_label_is_a_document_with_a_page_for_each_parcel() -> None:
@@ -104,7 +124,9 @@ NAMES = ("서울특별시", "Żółć", "Jiří", "Ελλάδα", "Москва"
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_names_are_printed_in_their_script(name: str) -> None:
-    """As the recipient writes them, with an address in Latin letters around them; not one question mark."""
+    """As the recipient writes them, with an address in Latin letters around them; not one
+    question mark.
+    """
     label = await buy(carrier_of(), name=name, address_lines=(f"{name} 7, Dover {name}", name))
     text = shown(label.content)[0]
     assert f"{name} 7, Dover {name}\n{name}\n" in text
@@ -113,7 +135,9 @@ async def test_names_are_printed_in_their_script(name: str) -> None:
 
 
 async def test_decomposed_accents_are_printed_composed() -> None:
-    """e and a combining acute accent are one letter on the label; so is a syllable that came as its jamo."""
+    """e and a combining acute accent are one letter on the label; so is a syllable that came as
+    its jamo.
+    """
     jamo = unicodedata.normalize("NFD", "서울")
     label = await buy(carrier_of(), name="Jose\u0301", address_lines=(jamo,))
     assert "José\n서울\n" in shown(label.content)[0]
@@ -125,20 +149,33 @@ def test_long_lines_stay_on_the_paper(line: str) -> None:
     content = document([["first", *[line] * 6, "last"]])
     [page] = PdfReader(io.BytesIO(content)).pages
     places: list[tuple[float, float]] = []
-    page.extract_text(visitor_text=lambda text, _cm, tm, _font, _size: places.append((tm[4], tm[5])) if text.strip() else None)
+    page.extract_text(
+        visitor_text=lambda text, _cm, tm, _font, _size: (
+            places.append((tm[4], tm[5])) if text.strip() else None
+        )
+    )
     text = page.extract_text()
-    assert text.split() == ["first", *"".join([line] * 6).split(), "last"] or "".join(text.split()) == "".join(
-        ["first", *[line] * 6, "last"]
-    ).replace(" ", "")
-    assert all(MARGIN - 1 <= x < WIDTH - MARGIN and MARGIN - 1 <= y <= HEIGHT - MARGIN for x, y in places)
+    assert text.split() == ["first", *"".join([line] * 6).split(), "last"] or "".join(
+        text.split()
+    ) == "".join(["first", *[line] * 6, "last"]).replace(" ", "")
+    assert all(
+        MARGIN - 1 <= x < WIDTH - MARGIN and MARGIN - 1 <= y <= HEIGHT - MARGIN for x, y in places
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "scripts"),
-    [("سلام", ["ARABIC"]), ("नमस्ते Ada", ["DEVANAGARI"]), ("שלום ไทย", ["HEBREW", "THAI"]), ("Ada \U0001f600", ["GRINNING"])],
+    [
+        ("سلام", ["ARABIC"]),
+        ("नमस्ते Ada", ["DEVANAGARI"]),
+        ("שלום ไทย", ["HEBREW", "THAI"]),
+        ("Ada \U0001f600", ["GRINNING"]),
+    ],
 )
 async def test_what_cannot_be_printed_is_not_bought(text: str, scripts: list[str]) -> None:
-    """Scripts that need shaping, or run from the right: refused before the purchase, with the scripts and nothing of the address."""
+    """Scripts that need shaping, or run from the right: refused before the purchase, with the
+    scripts and nothing of the address.
+    """
     with pytest.raises(Refused) as refused:
         await buy(carrier_of(), address_lines=(text,))
     assert refused.value.reason == "LABEL_NOT_PRINTABLE"
@@ -146,8 +183,12 @@ async def test_what_cannot_be_printed_is_not_bought(text: str, scripts: list[str
 
 
 async def test_without_the_extra_cjk_is_not_bought(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the font for Chinese, Japanese and Korean is not installed they are refused; other scripts are printed."""
-    monkeypatch.setattr("shipping_svc.providers.pdf.FONTS", (FONTS[0], replace(FONTS[1], package="not_installed")))
+    """Where the font for Chinese, Japanese and Korean is not installed they are refused; other
+    scripts are printed.
+    """
+    monkeypatch.setattr(
+        "shipping_svc.providers.pdf.FONTS", (FONTS[0], replace(FONTS[1], package="not_installed"))
+    )
     for name, script in (("서울특별시", "HANGUL"), ("東京都", "CJK"), ("ひらがな", "HIRAGANA")):
         with pytest.raises(Refused) as refused:
             await buy(carrier_of(), name=name)
@@ -155,7 +196,9 @@ async def test_without_the_extra_cjk_is_not_bought(monkeypatch: pytest.MonkeyPat
     assert "Żółć" in shown((await buy(carrier_of(), name="Żółć")).content)[0]
 
 
-@pytest.mark.parametrize("pages", [[["one"]], [["日本"], ["a\nb\0c", "(", "\\"]], [[]], [["x"] * 40] * 10])
+@pytest.mark.parametrize(
+    "pages", [[["one"]], [["日本"], ["a\nb\0c", "(", "\\"]], [[]], [["x"] * 40] * 10]
+)
 def test_every_document_is_a_valid_file(pages: list[list[str]]) -> None:
     """A reader opens it, with at least a page for each; the same lines are the same bytes."""
     content = document(pages)
@@ -164,7 +207,9 @@ def test_every_document_is_a_valid_file(pages: list[list[str]]) -> None:
 
 
 def test_nobody_is_shown_by_accident() -> None:
-    """Neither a recipient nor a label tells who it is for when it lands in a log line or a traceback."""
+    """Neither a recipient nor a label tells who it is for when it lands in a log line or a
+    traceback.
+    """
     shown = repr(ADA) + repr(Label("SBX1", b"Ada", "application/pdf")) + f"{ADA} {[ADA]!r}"
     assert "Ada" not in shown
     assert "SBX1" in shown

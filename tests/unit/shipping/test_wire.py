@@ -41,7 +41,11 @@ FULFILLED = fulfillment_pb2.Fulfillment(
     warehouse_id="W1",
     packages=[
         fulfillment_pb2.Package(
-            package_number=n, weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm
+            package_number=n,
+            weight_grams=p.weight_grams,
+            length_mm=p.length_mm,
+            width_mm=p.width_mm,
+            height_mm=p.height_mm,
         )
         for n, p in enumerate(wanted().parcels, 1)
     ],
@@ -50,14 +54,23 @@ FULFILLED = fulfillment_pb2.Fulfillment(
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_only_a_ready_fulfilment_asks_for_a_shipment(status: int) -> None:
-    """Ready says what to ship, in its packages' order; every other status, an unknown one included, means nothing here."""
-    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]  # also one that we do not know
+    """Ready says what to ship, in its packages' order; every other status, an unknown one
+    included, means nothing here.
+    """
+    # also one that we do not know
+    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     ask = wire.ready(event, OF, "e1")
     if status != READY:
         assert ask is None
         return
     assert ask is not None
-    assert (ask.wanted, ask.key, ask.digest, ask.actor, ask.cause) == (wanted(), OF.key, OF.digest, "fulfillment", "e1")
+    assert (ask.wanted, ask.key, ask.digest, ask.actor, ask.cause) == (
+        wanted(),
+        OF.key,
+        OF.digest,
+        "fulfillment",
+        "e1",
+    )
 
 
 def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
@@ -71,7 +84,9 @@ def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
 
 @pytest.mark.parametrize("status", [*order_pb2.OrderStatus.values(), 99])
 def test_only_a_dead_order_is_buried(status: int) -> None:
-    """Cancelled and failed are deaths; every other status, an unknown one included, means nothing here."""
+    """Cancelled and failed are deaths; every other status, an unknown one included, means
+    nothing here.
+    """
     event = OrderStatusChanged(
         order_id=str(ORDER),
         attempt=2,
@@ -84,22 +99,29 @@ def test_only_a_dead_order_is_buried(status: int) -> None:
         assert buried is None
         return
     name = names[order_pb2.OrderStatus.ValueType(status)]
-    assert buried == BuryOrder(OF.key, OF.digest, ORDER, "order", "e1", attempt=2, status=name, version=7)
+    assert buried == BuryOrder(
+        OF.key, OF.digest, ORDER, "order", "e1", attempt=2, status=name, version=7
+    )
 
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_only_a_cancelled_fulfilment_is_buried(status: int) -> None:
     """Cancelled is its death; every other status, an unknown one included, means nothing here."""
-    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]  # also one that we do not know
+    # also one that we do not know
+    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     event.fulfillment.version = 4
     dead = BuryFulfillment(OF.key, OF.digest, FULFILLMENT, "fulfillment", "e1", version=4)
-    assert wire.bury_fulfillment(event, OF, "e1") == (dead if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None)
+    assert wire.bury_fulfillment(event, OF, "e1") == (
+        dead if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None
+    )
 
 
 def test_a_recall_says_who_and_what_for() -> None:
     """Staff cancel; the version is the one that they looked at, where they say one."""
     request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
-    assert wire.cancel(request, OF) == Cancel(OF.key, OF.digest, SHIPMENT, "staff", "r", expected_version=None)
+    assert wire.cancel(request, OF) == Cancel(
+        OF.key, OF.digest, SHIPMENT, "staff", "r", expected_version=None
+    )
     by = Keyed(OF.key, OF.digest, "staff:7f3a", "wrong address")
     cancelled = wire.cancel(request, by)
     assert (cancelled.claimed_actor, cancelled.note) == ("staff:7f3a", "wrong address")
@@ -108,7 +130,9 @@ def test_a_recall_says_who_and_what_for() -> None:
 
 
 def test_a_shipment_is_told_with_every_field() -> None:
-    """Nothing of a shipment is lost on the wire; what it has not is unset, and not zero or empty."""
+    """Nothing of a shipment is lost on the wire; what it has not is unset, and not zero or
+    empty.
+    """
     said = wire.shipment(shipment("delivered"))
     assert (
         said.SerializeToString()
@@ -133,11 +157,21 @@ def test_a_shipment_is_told_with_every_field() -> None:
         ).SerializeToString()
     )
     pending = wire.shipment(shipment("pending"))
-    assert not any(pending.HasField(name) for name in ("tracking_number", "carrier_code", "deliver_time"))
+    assert not any(
+        pending.HasField(name) for name in ("tracking_number", "carrier_code", "deliver_time")
+    )
     assert wire.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
-    assert not any(said.HasField(name) for name in ("recall_time", "withdraw_version", "contradict_time"))
-    contradicted = wire.shipment(shipment("voided", fulfillment_version=7, withdraw_version=8, contradict_time=NOON))
-    assert (contradicted.fulfillment_version, contradicted.withdraw_version, contradicted.contradict_time) == (7, 8, timestamp(NOON))
+    assert not any(
+        said.HasField(name) for name in ("recall_time", "withdraw_version", "contradict_time")
+    )
+    contradicted = wire.shipment(
+        shipment("voided", fulfillment_version=7, withdraw_version=8, contradict_time=NOON)
+    )
+    assert (
+        contradicted.fulfillment_version,
+        contradicted.withdraw_version,
+        contradicted.contradict_time,
+    ) == (7, 8, timestamp(NOON))
     assert wire.shipment(shipment("voided")).recall_time == timestamp(NOON)
 
 
@@ -145,7 +179,9 @@ def test_a_shipment_is_told_with_every_field() -> None:
 def test_statuses_have_the_contracts_names(status: Status) -> None:
     """Each status goes over the wire and comes back."""
     assert wire.STATUS_OF[wire.STATUS[status]] is status
-    assert shipping_pb2.ShipmentStatus.Name(wire.STATUS[status]) == f"SHIPMENT_STATUS_{status.upper()}"
+    assert (
+        shipping_pb2.ShipmentStatus.Name(wire.STATUS[status]) == f"SHIPMENT_STATUS_{status.upper()}"
+    )
 
 
 def test_each_fact_has_its_event() -> None:
@@ -168,13 +204,22 @@ def test_each_fact_has_its_event() -> None:
         note="by hand",
     )
     records = {"aggregate": SHIPMENT, "order_id": ORDER}
-    why = {"reason": "CARRIER_REPORTED", "actor": "sandbox", "claimed_actor": "staff:7f3a", "cause_id": "r1"}
+    why = {
+        "reason": "CARRIER_REPORTED",
+        "actor": "sandbox",
+        "claimed_actor": "staff:7f3a",
+        "cause_id": "r1",
+    }
     created = events.ShipmentCreated(shipment=said, occur_time=when, **why)
     assert wire.event(Created(its, step)) == OutgoingEvent(**records, message=created)
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
-    changed = events.ShipmentStatusChanged(shipment=said, old_status=old, new_status=new, occur_time=when, **why)
+    changed = events.ShipmentStatusChanged(
+        shipment=said, old_status=old, new_status=new, occur_time=when, **why
+    )
     assert wire.event(StatusChanged(its, step)) == OutgoingEvent(**records, message=changed)
-    confirmed = events.DeliveryConfirmed(shipment=said, deliver_time=timestamp(NOON), occur_time=when, **why)
+    confirmed = events.DeliveryConfirmed(
+        shipment=said, deliver_time=timestamp(NOON), occur_time=when, **why
+    )
     assert wire.event(Delivered(its, step)) == OutgoingEvent(**records, message=confirmed)
     alone = wire.event(StatusChanged(its, replace(step, claimed_actor=None))).message
     assert not alone.HasField("claimed_actor")
@@ -189,13 +234,21 @@ def test_a_filter_that_is_not_set_filters_nothing() -> None:
         tracking_number="T",
         statuses=[shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_FAILED],
     )
-    assert wire.shipment_filter(request) == ShipmentFilter(ORDER, "C", "T", (Status.LOST, Status.FAILED))
+    assert wire.shipment_filter(request) == ShipmentFilter(
+        ORDER, "C", "T", (Status.LOST, Status.FAILED)
+    )
 
 
 def test_a_recipient_is_what_the_label_needs() -> None:
     """Name, address and telephone; the mail address stays where it is."""
     message = order_pb2.Recipient(
-        name="Ada", address_lines=["1", "2"], locality="Dover", administrative_area="Kent", postal_code="CT", country_code="GB", phone="1"
+        name="Ada",
+        address_lines=["1", "2"],
+        locality="Dover",
+        administrative_area="Kent",
+        postal_code="CT",
+        country_code="GB",
+        phone="1",
     )
     message.email = "ada@example.org"
     assert wire.recipient(message) == Recipient("Ada", ("1", "2"), "Dover", "Kent", "CT", "GB", "1")
@@ -205,6 +258,9 @@ def test_a_report_keeps_the_carriers_time() -> None:
     """To the microsecond, with the place that it names."""
     time = NOON.replace(microsecond=123456)
     request = api.RecordTrackingEventRequest(
-        carrier_event_id="r", status=shipping_pb2.SHIPMENT_STATUS_LOST, location="Dover", occur_time=timestamp(time)
+        carrier_event_id="r",
+        status=shipping_pb2.SHIPMENT_STATUS_LOST,
+        location="Dover",
+        occur_time=timestamp(time),
     )
     assert wire.report(request) == Report("r", Status.LOST, time, "Dover")

@@ -38,8 +38,12 @@ def fulfillment(status: str, *, picked: int = 0, **changes: Any) -> fulfillment_
         "stock_committed": True,
         "version": 7,
         "picklist": [
-            fulfillment_pb2.PicklistLine(line_number=1, sku="A", quantity=3, picked_quantity=min(picked, 3)),
-            fulfillment_pb2.PicklistLine(line_number=4, sku="B", quantity=2, picked_quantity=min(picked, 2)),
+            fulfillment_pb2.PicklistLine(
+                line_number=1, sku="A", quantity=3, picked_quantity=min(picked, 3)
+            ),
+            fulfillment_pb2.PicklistLine(
+                line_number=4, sku="B", quantity=2, picked_quantity=min(picked, 2)
+            ),
         ],
     }
     return fulfillment_pb2.Fulfillment(**(fields | changes))

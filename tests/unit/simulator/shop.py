@@ -1,4 +1,6 @@
-"""The five services in a few lines of memory, quick and obedient, with faults that a test sets. No tests here."""
+"""The five services in a few lines of memory, quick and obedient, with faults that a test sets.
+No tests here.
+"""
 
 import asyncio
 from collections import Counter
@@ -51,7 +53,9 @@ class Shop(Services):
     """
 
     def __init__(self) -> None:
-        self.orders = self.returns = self.inventory = self.fulfillments = self.shipping = self.payments = _Names()  # type: ignore[assignment]  # only names are asked of them
+        names: Any = _Names()  # the simulator reads nothing of a stub but its methods' names
+        self.orders = self.returns = self.inventory = names
+        self.fulfillments = self.shipping = self.payments = names
         self.troubles = Counter()
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[Failure]] = {}
@@ -66,7 +70,9 @@ class Shop(Services):
         self.refunded: Counter[str] = Counter()
         self.stingy = False
 
-    async def ask(self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = 1.0) -> Any:
+    async def ask(
+        self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = 1.0
+    ) -> Any:
         """Answers as the contract says, roughly."""
         name = verb(request)
         assert method == name
@@ -88,21 +94,35 @@ class Shop(Services):
         if request.request_id not in self.by_request:
             order_id = str(uuid5(NAMESPACE_OID, request.request_id))
             self.by_request[request.request_id] = order_id
-            total = sum(from_message(item.unit_price).minor * item.quantity for item in request.items)
-            total += from_message(request.shipping_amount).minor if request.HasField("shipping_amount") else 0
-            total -= from_message(request.discount_amount).minor if request.HasField("discount_amount") else 0
+            total = sum(
+                from_message(item.unit_price).minor * item.quantity for item in request.items
+            )
+            total += (
+                from_message(request.shipping_amount).minor
+                if request.HasField("shipping_amount")
+                else 0
+            )
+            total -= (
+                from_message(request.discount_amount).minor
+                if request.HasField("discount_amount")
+                else 0
+            )
             items = [
                 order_pb2.OrderItem(
                     line_number=n,
                     sku=item.sku,
                     quantity=item.quantity,
-                    unit_shares=[order_pb2.UnitShare(quantity=item.quantity, amount=item.unit_price)],
+                    unit_shares=[
+                        order_pb2.UnitShare(quantity=item.quantity, amount=item.unit_price)
+                    ],
                 )
                 for n, item in enumerate(request.items, 1)
             ]
             if request.HasField("discount_amount"):  # all of it on the first unit
                 [share] = items[0].unit_shares
-                less = from_message(share.amount).minor - from_message(request.discount_amount).minor
+                less = (
+                    from_message(share.amount).minor - from_message(request.discount_amount).minor
+                )
                 del items[0].unit_shares[:]
                 items[0].unit_shares.extend(
                     [
@@ -111,14 +131,19 @@ class Shop(Services):
                     ]
                 )
             self.placed[order_id] = order_pb2.Order(
-                order_id=order_id, order_number=f"OM-{len(self.placed)}", items=items, total_amount=pence(total)
+                order_id=order_id,
+                order_number=f"OM-{len(self.placed)}",
+                items=items,
+                total_amount=pence(total),
             )
             self._move(order_id, "PENDING")
             answer = order_service_pb2.CreateOrderResponse(order=self.placed[order_id])
             if total == 0:
                 self._confirm(order_id)  # by itself, after the answer
             return answer
-        return order_service_pb2.CreateOrderResponse(order=self.placed[self.by_request[request.request_id]])
+        return order_service_pb2.CreateOrderResponse(
+            order=self.placed[self.by_request[request.request_id]]
+        )
 
     def _GetOrder(self, request: order_service_pb2.GetOrderRequest) -> Any:
         if request.order_id not in self.placed:
@@ -128,11 +153,16 @@ class Shop(Services):
     def _BatchGetOrders(self, request: order_service_pb2.BatchGetOrdersRequest) -> Any:
         if set(request.order_ids) - set(self.placed):
             raise NotFound("ORDER_NOT_FOUND")
-        return order_service_pb2.BatchGetOrdersResponse(orders=[self.placed[order_id] for order_id in request.order_ids])
+        return order_service_pb2.BatchGetOrdersResponse(
+            orders=[self.placed[order_id] for order_id in request.order_ids]
+        )
 
     def _move(self, order_id: str, status: str) -> None:
         order = self.placed[order_id]
-        order.status, order.version = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}"), order.version + 1
+        order.status, order.version = (
+            order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}"),
+            order.version + 1,
+        )
 
     def _confirm(self, order_id: str) -> None:
         if self.deaf:
@@ -140,7 +170,9 @@ class Shop(Services):
         self._move(order_id, "CONFIRMED")
         self._move(order_id, "PROCESSING")
         lines = [
-            fulfillment_pb2.PicklistLine(line_number=item.line_number, sku=item.sku, quantity=item.quantity)
+            fulfillment_pb2.PicklistLine(
+                line_number=item.line_number, sku=item.sku, quantity=item.quantity
+            )
             for item in self.placed[order_id].items
         ]
         self.works[order_id] = fulfillment_pb2.Fulfillment(
@@ -157,7 +189,9 @@ class Shop(Services):
 
     def _CreatePayment(self, request: payment_service_pb2.CreatePaymentRequest) -> Any:
         if request.order_id not in self.captured:
-            self.captured[request.order_id] = from_message(self.placed[request.order_id].total_amount).minor
+            self.captured[request.order_id] = from_message(
+                self.placed[request.order_id].total_amount
+            ).minor
             self._confirm(request.order_id)
         return payment_service_pb2.CreatePaymentResponse()
 
@@ -167,7 +201,9 @@ class Shop(Services):
             captured_amount=pence(self.captured.get(request.order_id, 0)),
             refunded_amount=pence(self.refunded[request.order_id]),
         )
-        return payment_service_pb2.ListPaymentsResponse(payments=[captured] if request.order_id in self.captured else [])
+        return payment_service_pb2.ListPaymentsResponse(
+            payments=[captured] if request.order_id in self.captured else []
+        )
 
     def _ReceiveStock(self, request: inventory_service_pb2.ReceiveStockRequest) -> Any:
         self.received[request.request_id] = request
@@ -177,18 +213,25 @@ class Shop(Services):
         """A page for each row, so that readers of one page are found out."""
         if list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK]:
             back = [its for its in self.sent_back.values() if its.order_id == request.order_id]
-            moved = [warehouse_pb2.StockMovement(quantity=line.passed_quantity) for its in back for line in its.lines]
+            moved = [
+                warehouse_pb2.StockMovement(quantity=line.passed_quantity)
+                for its in back
+                for line in its.lines
+            ]
             return inventory_service_pb2.ListStockMovementsResponse(stock_movements=moved)
         assert list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP]
         rows = [
             warehouse_pb2.StockMovement(quantity=line.quantity)
             for work in self.works.values()
-            if work.order_id == request.order_id and work.status == fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
+            if work.order_id == request.order_id
+            and work.status == fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
             for line in work.picklist
         ]
         place = int(request.page_token or 0)
         more = str(place + 1) if place + 1 < len(rows) else ""
-        return inventory_service_pb2.ListStockMovementsResponse(stock_movements=rows[place : place + 1], next_page_token=more)
+        return inventory_service_pb2.ListStockMovementsResponse(
+            stock_movements=rows[place : place + 1], next_page_token=more
+        )
 
     # --- goods
 
@@ -211,12 +254,15 @@ class Shop(Services):
             for line in work.picklist:
                 line.picked_quantity = line.quantity
         else:
-            work.status = fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{AFTER[name]}")
+            work.status = fulfillment_pb2.FulfillmentStatus.Value(
+                f"FULFILLMENT_STATUS_{AFTER[name]}"
+            )
         if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY:
             work.status = fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
             self._move(work.order_id, "SHIPPED")
             self.parcels[work.order_id] = shipping_pb2.Shipment(
-                shipment_id=str(uuid5(NAMESPACE_OID, f"shipment of {work.order_id}")),  # everything has an id of its own
+                # everything has an id of its own
+                shipment_id=str(uuid5(NAMESPACE_OID, f"shipment of {work.order_id}")),
                 order_id=work.order_id,
                 status=shipping_pb2.SHIPMENT_STATUS_CREATED,
                 tracking_number=work.order_id,
@@ -251,7 +297,9 @@ class Shop(Services):
             self.by_request[request.request_id] = return_id
             lines = [
                 return_pb2.ReturnLine(
-                    line_number=line.line_number, sku=order.items[line.line_number - 1].sku, announced_quantity=line.quantity
+                    line_number=line.line_number,
+                    sku=order.items[line.line_number - 1].sku,
+                    announced_quantity=line.quantity,
                 )
                 for line in request.lines
             ]
@@ -263,11 +311,16 @@ class Shop(Services):
                 lines=lines,
                 version=1,
             )
-        return return_service_pb2.CreateReturnResponse(order_return=self.sent_back[self.by_request[request.request_id]])
+        return return_service_pb2.CreateReturnResponse(
+            order_return=self.sent_back[self.by_request[request.request_id]]
+        )
 
     def _to(self, request: Any, status: str) -> return_pb2.Return:
         its = self.sent_back[request.return_id]
-        its.status, its.version = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}"), its.version + 1
+        its.status, its.version = (
+            return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}"),
+            its.version + 1,
+        )
         return its
 
     def _ApproveReturn(self, request: return_service_pb2.ApproveReturnRequest) -> Any:
@@ -280,21 +333,28 @@ class Shop(Services):
         return return_service_pb2.ReceiveReturnResponse(order_return=its)
 
     def _InspectReturn(self, request: return_service_pb2.InspectReturnRequest) -> Any:
-        its, order = self._to(request, "INSPECTED"), self.placed[self.sent_back[request.return_id].order_id]
+        its, order = (
+            self._to(request, "INSPECTED"),
+            self.placed[self.sent_back[request.return_id].order_id],
+        )
         for line, good in zip(its.lines, request.lines, strict=True):
             line.passed_quantity = good.passed_quantity
             item = order.items[line.line_number - 1]
             before = worth(item.unit_shares, item.returned_quantity)
             item.returned_quantity += good.passed_quantity
             if its.kind == return_pb2.RETURN_KIND_CUSTOMER and not self.stingy:
-                self.refunded[order.order_id] += worth(item.unit_shares, item.returned_quantity) - before
+                self.refunded[order.order_id] += (
+                    worth(item.unit_shares, item.returned_quantity) - before
+                )
         if self.refunded[order.order_id] == self.captured.get(order.order_id, -1):
             self._move(order.order_id, "REFUNDED")
         return return_service_pb2.InspectReturnResponse(order_return=its)
 
     def _GetReturn(self, request: return_service_pb2.GetReturnRequest) -> Any:
         """It is closed a look after it was inspected."""
-        answer = return_service_pb2.GetReturnResponse(order_return=self.sent_back[request.return_id])
+        answer = return_service_pb2.GetReturnResponse(
+            order_return=self.sent_back[request.return_id]
+        )
         if not self.stingy:
             self._to(request, "CLOSED")
         return answer
@@ -303,7 +363,8 @@ class Shop(Services):
         found = [
             its
             for its in self.sent_back.values()
-            if (not request.HasField("order_id") or its.order_id == request.order_id) and its.status in request.statuses
+            if (not request.HasField("order_id") or its.order_id == request.order_id)
+            and its.status in request.statuses
         ]
         return return_service_pb2.ListReturnsResponse(returns=found)
 

@@ -1,4 +1,6 @@
-"""What credit notes give back of a file's invoices, unit by unit, and the reason for every row that gives back nothing."""
+"""What credit notes give back of a file's invoices, unit by unit, and the reason for every row
+that gives back nothing.
+"""
 
 import pytest
 
@@ -35,26 +37,43 @@ def told(found: tuple[Credit, ...]) -> list[tuple[str, str, tuple[tuple[int, int
     [
         ([credit()], [("C9", "2", ((1, 1),))]),  # the latest before it, not the one after it
         ([credit(price="2.10", quantity="-2")], [("C9", "1", ((3, 2),))]),  # by its price
-        ([credit(quantity="-7")], [("C9", "1", ((1, 3),)), ("C9", "2", ((1, 4),))]),  # more than one invoice has
-        ([credit(sku="22139"), credit(), credit()], [("C9", "1", ((2, 1),)), ("C9", "2", ((1, 2),))]),  # rows of a note together
-        ([credit(), credit(invoice="c10")], [("C9", "2", ((1, 1),)), ("c10", "2", ((1, 1),))]),  # notes apart
+        # more than one invoice has
+        ([credit(quantity="-7")], [("C9", "1", ((1, 3),)), ("C9", "2", ((1, 4),))]),
+        # rows of a note together
+        (
+            [credit(sku="22139"), credit(), credit()],
+            [("C9", "1", ((2, 1),)), ("C9", "2", ((1, 2),))],
+        ),
+        # notes apart
+        ([credit(), credit(invoice="c10")], [("C9", "2", ((1, 1),)), ("c10", "2", ((1, 1),))]),
         ([credit(customer="17850.0")], [("C9", "2", ((1, 1),))]),
         ([credit(customer="5", quantity="-9")], [("C9", "4", ((1, 9),))]),
     ],
 )
 def test_a_credit_is_of_what_its_customer_bought(rows: list[str], expected: list[object]) -> None:
-    """By customer, SKU and price, of the latest invoice before it first; every row of it is accounted for."""
+    """By customer, SKU and price, of the latest invoice before it first; every row of it is
+    accounted for.
+    """
     ledger = book(*rows)
-    assert sorted(told(ledger.credits)) == sorted(expected)  # type: ignore[type-var]  # tuples of one make
+    # tuples of one make
+    assert sorted(told(ledger.credits)) == sorted(expected)  # type: ignore[type-var]
     assert ledger.left == ()
     assert sum(each.rows for each in ledger.credits) == len(rows)
 
 
 def test_no_unit_comes_back_twice() -> None:
-    """What one row has given back is not there for the next; a row that wants more than is left gives back nothing."""
-    ledger = book(credit(quantity="-8"), credit(invoice="C10", quantity="-3"), credit(invoice="C11", quantity="-2"))
+    """What one row has given back is not there for the next; a row that wants more than is left
+    gives back nothing.
+    """
+    ledger = book(
+        credit(quantity="-8"),
+        credit(invoice="C10", quantity="-3"),
+        credit(invoice="C11", quantity="-2"),
+    )
     assert sum(each.units for each in ledger.credits) == 10
-    assert [left.reason for left in ledger.left] == ["more units than its customer's earlier invoices in the file have left"]
+    assert [left.reason for left in ledger.left] == [
+        "more units than its customer's earlier invoices in the file have left"
+    ]
     assert [left.row.invoice for left in ledger.left] == ["C10"]
 
 
@@ -75,11 +94,16 @@ def test_no_unit_comes_back_twice() -> None:
         ({"sku": "22140"}, "no earlier invoice of its customer in the file has it"),
         ({"date": "01-12-10 7:59"}, "no earlier invoice of its customer in the file has it"),
         ({"price": "2.54"}, "no earlier invoice of its customer in the file has it at this price"),
-        ({"quantity": "-11"}, "more units than its customer's earlier invoices in the file have left"),
+        (
+            {"quantity": "-11"},
+            "more units than its customer's earlier invoices in the file have left",
+        ),
     ],
 )
 def test_what_is_no_return_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
-    """A row that cannot be matched is accounted for by its line, and takes nothing from those that can."""
+    """A row that cannot be matched is accounted for by its line, and takes nothing from those
+    that can.
+    """
     ledger = book(credit(**changes), credit(invoice="C10", quantity="-10"))
     assert [(left.row.line, left.reason) for left in ledger.left] == [(9, reason)]
     assert sum(each.units for each in ledger.credits) == 10
@@ -92,7 +116,9 @@ def test_units_and_pence_of_a_credit() -> None:
 
 
 def test_the_key_is_of_what_comes_back() -> None:
-    """The same credit has the same key; another note, other units, or another label make another one."""
+    """The same credit has the same key; another note, other units, or another label make another
+    one.
+    """
     [first] = book(credit()).credits
     others = [credit(invoice="C8"), credit(quantity="-2"), credit(sku="22139")]
     keys = {each.key() for other in others for each in book(other).credits}

@@ -12,7 +12,9 @@ from tests.unit.simulator.samples import fulfillment, order, shipment
 
 def payment(status: str) -> payment_pb2.Payment:
     """A payment that stands there."""
-    return payment_pb2.Payment(status=payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.upper()}"))
+    return payment_pb2.Payment(
+        status=payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.upper()}")
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,19 +23,66 @@ def payment(status: str) -> payment_pb2.Payment:
         ("pending", [], [], [], "pending, and not paid", "payment"),
         ("pending", [payment("declined")], [], [], "pending, and not paid", "payment"),
         ("pending", [payment("pending")], [], [], "the processor's answer", "payment"),
-        ("pending", [payment("declined"), payment("captured")], [], [], "paid, and the order has not heard", "order"),
-        ("pending", [payment("not_required")], [], [], "paid, and the order has not heard", "order"),
+        (
+            "pending",
+            [payment("declined"), payment("captured")],
+            [],
+            [],
+            "paid, and the order has not heard",
+            "order",
+        ),
+        (
+            "pending",
+            [payment("not_required")],
+            [],
+            [],
+            "paid, and the order has not heard",
+            "order",
+        ),
         ("confirmed", [], [], [], "no warehouse has begun", "fulfillment"),
-        ("processing", [], [fulfillment("planning", stock_committed=False)], [], "waits for its stock", "warehouse"),
-        ("processing", [], [fulfillment("shipped"), fulfillment("picking")], [], "london-1 is picking", "fulfillment"),
+        (
+            "processing",
+            [],
+            [fulfillment("planning", stock_committed=False)],
+            [],
+            "waits for its stock",
+            "warehouse",
+        ),
+        (
+            "processing",
+            [],
+            [fulfillment("shipped"), fulfillment("picking")],
+            [],
+            "london-1 is picking",
+            "fulfillment",
+        ),
         ("processing", [], [fulfillment("ready")], [], "waits for its shipment", "shipping"),
-        ("processing", [], [fulfillment("shipped")], [], "every fulfilment is with its carrier", "order"),
-        ("shipped", [], [], [shipment("delivered"), shipment("in_transit")], "london-1 is in_transit", "shipping"),
+        (
+            "processing",
+            [],
+            [fulfillment("shipped")],
+            [],
+            "every fulfilment is with its carrier",
+            "order",
+        ),
+        (
+            "shipped",
+            [],
+            [],
+            [shipment("delivered"), shipment("in_transit")],
+            "london-1 is in_transit",
+            "shipping",
+        ),
         ("shipped", [], [], [shipment("delivered")], "every shipment is delivered", "order"),
     ],
 )
 def test_the_stuck_step_is_named(
-    status: str, payments: Sequence[Any], works: Sequence[Any], shipments: Sequence[Any], said: str, whose: str
+    status: str,
+    payments: Sequence[Any],
+    works: Sequence[Any],
+    shipments: Sequence[Any],
+    said: str,
+    whose: str,
 ) -> None:
     """The sentence says what was waited for, and in which log to look."""
     found = diagnosis(order(status), payments, works, shipments)

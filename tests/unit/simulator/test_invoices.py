@@ -1,4 +1,6 @@
-"""What of an invoice file can be ordered, to the penny, and the reason for every row that cannot."""
+"""What of an invoice file can be ordered, to the penny, and the reason for every row that
+cannot.
+"""
 
 from datetime import datetime
 from decimal import Decimal
@@ -36,9 +38,17 @@ def row(**changes: str) -> str:
 
 
 def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
-    """Goods, customer, country and time stand as in the file; prices are whole pence however many digits the file gives."""
-    [invoice] = book(row(), row(sku="22139", quantity="3", price="27.5"), row(sku="22752", price="7")).invoices
-    assert (invoice.number, invoice.customer, invoice.country) == ("536365", "17850", "United Kingdom")
+    """Goods, customer, country and time stand as in the file; prices are whole pence however
+    many digits the file gives.
+    """
+    [invoice] = book(
+        row(), row(sku="22139", quantity="3", price="27.5"), row(sku="22752", price="7")
+    ).invoices
+    assert (invoice.number, invoice.customer, invoice.country) == (
+        "536365",
+        "17850",
+        "United Kingdom",
+    )
     assert invoice.time == datetime(2010, 12, 1, 8, 26)  # noqa: DTZ001  the file says no zone
     assert invoice.goods == (Good("85123A", 6, 255), Good("22139", 3, 2750), Good("22752", 6, 700))
     assert (invoice.units, invoice.total) == (15, 6 * 255 + 3 * 2750 + 6 * 700)
@@ -47,21 +57,37 @@ def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
 def test_the_same_sku_twice_is_two_lines() -> None:
     """Rows of one SKU are not summed, whatever their price."""
     [invoice] = book(row(), row(price="2.10"), row()).invoices
-    assert [(good.sku, good.price) for good in invoice.goods] == [("85123A", 255), ("85123A", 210), ("85123A", 255)]
+    assert [(good.sku, good.price) for good in invoice.goods] == [
+        ("85123A", 255),
+        ("85123A", 210),
+        ("85123A", 255),
+    ]
 
 
 def test_postage_and_discount_are_no_goods() -> None:
-    """POST, DOT and C2 become the order's postage, D its discount: they change the total, and nobody picks them."""
+    """POST, DOT and C2 become the order's postage, D its discount: they change the total, and
+    nobody picks them.
+    """
     [invoice] = book(
-        row(), row(sku="POST", quantity="3", price="18"), row(sku="DOT", quantity="1", price="1.01"), row(sku="d", quantity="-1", price="5")
+        row(),
+        row(sku="POST", quantity="3", price="18"),
+        row(sku="DOT", quantity="1", price="1.01"),
+        row(sku="d", quantity="-1", price="5"),
     ).invoices
-    assert (invoice.postage, invoice.discount, invoice.postage_units, invoice.units) == (5501, 500, 4, 6)
+    assert (invoice.postage, invoice.discount, invoice.postage_units, invoice.units) == (
+        5501,
+        500,
+        4,
+        6,
+    )
     assert invoice.total == 6 * 255 + 5501 - 500
     assert invoice.rows == 4
 
 
 def test_free_of_charge_and_without_a_customer() -> None:
-    """A price of zero, an empty description and no customer make a good order: a guest's, of total zero."""
+    """A price of zero, an empty description and no customer make a good order: a guest's, of
+    total zero.
+    """
     [invoice] = book(row(description="", quantity="56", price="0", customer="")).invoices
     assert (invoice.total, invoice.customer, invoice.units) == (0, None, 56)
 
@@ -99,7 +125,9 @@ def test_rows_of_an_invoice_may_lie_apart() -> None:
     ],
 )
 def test_what_cannot_be_used_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
-    """A row that is no part of an order is accounted for by its line and its reason, and the rest of the invoice is ordered."""
+    """A row that is no part of an order is accounted for by its line and its reason, and the
+    rest of the invoice is ordered.
+    """
     ledger = book(row(), row(**changes), row(sku="22139"))
     assert [(left.row.line, left.reason) for left in ledger.left] == [(3, reason)]
     assert [invoice.rows for invoice in ledger.invoices] == [2]
@@ -122,7 +150,9 @@ def test_an_invoice_that_cannot_be_an_order_is_left_whole(rows: list[str], reaso
 
 
 def test_every_row_and_every_penny_is_accounted_for() -> None:
-    """Orders, what comes back of them, and what is left add up to the file, in rows and in money."""
+    """Orders, what comes back of them, and what is left add up to the file, in rows and in
+    money.
+    """
     ledger = book(
         row(),
         row(sku="POST", price="18"),
@@ -131,13 +161,27 @@ def test_every_row_and_every_penny_is_accounted_for() -> None:
         row(invoice="3", sku="D", quantity="-1"),
     )
     [credit] = ledger.credits
-    assert sum(invoice.rows for invoice in ledger.invoices) + credit.rows + len(ledger.left) == ledger.rows == 5
-    assert sum((left.row.amount for left in ledger.left), Decimal()) == Decimal("0.63") - Decimal("2.55")
+    assert (
+        sum(invoice.rows for invoice in ledger.invoices) + credit.rows + len(ledger.left)
+        == ledger.rows
+        == 5
+    )
+    assert sum((left.row.amount for left in ledger.left), Decimal()) == Decimal("0.63") - Decimal(
+        "2.55"
+    )
     assert credit.amount == 1530
 
 
 @pytest.mark.parametrize(
-    "date", ["01-12-10 8:26", "01-12-2010 08:26", "2010-12-01 08:26", "2010-12-01 08:26:00", "12/1/2010 8:26", "12/1/10 8:26"]
+    "date",
+    [
+        "01-12-10 8:26",
+        "01-12-2010 08:26",
+        "2010-12-01 08:26",
+        "2010-12-01 08:26:00",
+        "12/1/2010 8:26",
+        "12/1/10 8:26",
+    ],
 )
 def test_dates_of_all_editions(date: str) -> None:
     """The editions of the data set write the same moment in different ways."""
@@ -146,14 +190,30 @@ def test_dates_of_all_editions(date: str) -> None:
 
 
 def test_columns_are_found_by_name() -> None:
-    """The second edition has other names, and customers as decimals; a column more, or in another place, does no harm."""
-    ledger = parse("Country,Customer ID,Price,More,InvoiceDate,Quantity,StockCode,Invoice\nEIRE,17850.0,2.55,?,2010-12-01 08:26:00,6,A,1\n")
-    assert [(invoice.number, invoice.customer, invoice.total) for invoice in ledger.invoices] == [("1", "17850", 1530)]
+    """The second edition has other names, and customers as decimals; a column more, or in
+    another place, does no harm.
+    """
+    ledger = parse(
+        "Country,Customer"
+        " ID,Price,More,InvoiceDate,Quantity,StockCode,Invoice\nEIRE,17850.0,2.55,?,2010-12-01"
+        " 08:26:00,6,A,1\n"
+    )
+    assert [(invoice.number, invoice.customer, invoice.total) for invoice in ledger.invoices] == [
+        ("1", "17850", 1530)
+    ]
 
 
 def test_quoted_fields_and_empty_lines() -> None:
-    """A description with a comma or a line break in it stays in its row, and the account names the line on which a row ends."""
-    ledger = book(row(description='"HEART, WHITE"'), "", row(invoice="C1", description='"two\nlines"'), ",,,,,,,", row(sku="B2"))
+    """A description with a comma or a line break in it stays in its row, and the account names
+    the line on which a row ends.
+    """
+    ledger = book(
+        row(description='"HEART, WHITE"'),
+        "",
+        row(invoice="C1", description='"two\nlines"'),
+        ",,,,,,,",
+        row(sku="B2"),
+    )
     assert [invoice.rows for invoice in ledger.invoices] == [2]
     assert [left.row.line for left in ledger.left] == [5]
     assert ledger.rows == 3
@@ -161,7 +221,9 @@ def test_quoted_fields_and_empty_lines() -> None:
 
 def test_a_row_that_ends_early_is_left() -> None:
     """Missing fields are empty ones, and say why the row cannot be used."""
-    assert [left.reason for left in book("536365,85123A,HEART,6").left] == ["a price that is no number"]
+    assert [left.reason for left in book("536365,85123A,HEART,6").left] == [
+        "a price that is no number"
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "a,b,c\n1,2,3\n", "InvoiceNo,StockCode\n"])
@@ -187,21 +249,36 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
 
 
 def test_the_key_is_of_what_is_ordered() -> None:
-    """The same invoice has the same key in any file; another number, another line or another label make another one."""
+    """The same invoice has the same key in any file; another number, another line or another
+    label make another one.
+    """
     [first] = book(row()).invoices
     assert first.key() == book(row(invoice="1"), row(description="other words")).invoices[1].key()
-    others = [row(invoice="1"), row(quantity="7"), row(price="2.56"), row(customer="1"), row(country="France")]
+    others = [
+        row(invoice="1"),
+        row(quantity="7"),
+        row(price="2.56"),
+        row(customer="1"),
+        row(country="France"),
+    ]
     keys = {book(other).invoices[0].key() for other in others}
     assert len(keys | {first.key(), first.key("again")}) == len(others) + 2
 
 
 def test_unclosed_quote_costs_its_own_row_alone() -> None:
-    """Of twenty rows the seventh has a quote that is not closed: nineteen are ordered, whether or not rows behind it have quotes."""
+    """Of twenty rows the seventh has a quote that is not closed: nineteen are ordered, whether
+    or not rows behind it have quotes.
+    """
     for behind in ("HEART", '"HEART, RED"'):
-        rows = [row(invoice=str(number), description=behind if number > 7 else "HEART") for number in range(1, 21)]
+        rows = [
+            row(invoice=str(number), description=behind if number > 7 else "HEART")
+            for number in range(1, 21)
+        ]
         rows[6] = row(invoice="7", description='"HEART')
         ledger = book(*rows)
-        assert [(left.row.line, left.reason) for left in ledger.left] == [(8, "a quote that is not closed")]
+        assert [(left.row.line, left.reason) for left in ledger.left] == [
+            (8, "a quote that is not closed")
+        ]
         assert (len(ledger.invoices), ledger.rows) == (19, 20)
 
 
@@ -212,7 +289,9 @@ def test_header_alone_is_a_file_without_rows() -> None:
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_other_delimiters_are_found_in_the_header(delimiter: str) -> None:
-    """A semicolon or a tab between the columns; with semicolons, as spreadsheets write them, a comma before the pence."""
+    """A semicolon or a tab between the columns; with semicolons, as spreadsheets write them, a
+    comma before the pence.
+    """
     text = "\n".join([HEADER, row(description="HEART. WHITE")]).replace(",", delimiter)
     ledger = parse(text.replace("2.55", "2,55") if delimiter == ";" else text)
     assert [(invoice.total, invoice.rows) for invoice in ledger.invoices] == [(1530, 1)]
@@ -220,7 +299,13 @@ def test_other_delimiters_are_found_in_the_header(delimiter: str) -> None:
 
 def test_header_at_fault_names_the_delimiter() -> None:
     """A file of semicolons that lacks a column is told so as a file of semicolons."""
-    with pytest.raises(FileFault, match=r"split at semicolons, names no column Country\. Fields may stand between commas, semicolons or"):
+    with pytest.raises(
+        FileFault,
+        match=(
+            r"split at semicolons, names no column Country\. Fields may stand between commas,"
+            r" semicolons or"
+        ),
+    ):
         parse(HEADER.replace(",", ";").removesuffix(";Country"))
 
 
@@ -229,28 +314,45 @@ def test_header_at_fault_names_the_delimiter() -> None:
 def test_unprintable_character_costs_its_own_row_alone(column: str, character: str) -> None:
     """A NUL, say, would have the whole invoice refused: the other rows of it are ordered."""
     ledger = book(row(), row(**{column: f"5{character}6"}), row(sku="B2"))
-    assert [(left.row.line, left.reason) for left in ledger.left] == [(3, "a character that is not to be printed")]
+    assert [(left.row.line, left.reason) for left in ledger.left] == [
+        (3, "a character that is not to be printed")
+    ]
     assert [invoice.rows for invoice in ledger.invoices] == [2]
 
 
 def test_row_with_too_many_fields_is_left() -> None:
-    """A comma that is not in quotes moves all that stands behind it; empty fields at the end do no harm."""
+    """A comma that is not in quotes moves all that stands behind it; empty fields at the end do
+    no harm.
+    """
     ledger = book(row(description="HEART, WHITE"), row() + ",,")
     assert [(left.row.line, left.reason) for left in ledger.left] == [(2, "more than 8 fields")]
     assert [invoice.rows for invoice in ledger.invoices] == [1]
 
 
-LINES = st.lists(st.one_of(st.just(row()), st.text('",;\r\0C-6A \u2028x', max_size=12), st.text(max_size=12)), max_size=12)
+LINES = st.lists(
+    st.one_of(st.just(row()), st.text('",;\r\0C-6A \u2028x', max_size=12), st.text(max_size=12)),
+    max_size=12,
+)
 
 
-@given(lines=LINES, header=st.sampled_from([HEADER, HEADER.replace(",", ";"), f'"{HEADER}"'.replace(",", '","')]))
+@given(
+    lines=LINES,
+    header=st.sampled_from([HEADER, HEADER.replace(",", ";"), f'"{HEADER}"'.replace(",", '","')]),
+)
 def test_every_row_is_accounted_for_whatever_the_file(lines: list[str], header: str) -> None:
-    """Whatever stands below a header: each row is in an order, in a return, or left with its reason; and no good row is lost."""
+    """Whatever stands below a header: each row is in an order, in a return, or left with its
+    reason; and no good row is lost.
+    """
     ledger = parse("\n".join([header, *lines]))
-    ordered, returned = sum(invoice.rows for invoice in ledger.invoices), sum(credit.rows for credit in ledger.credits)
+    ordered, returned = (
+        sum(invoice.rows for invoice in ledger.invoices),
+        sum(credit.rows for credit in ledger.credits),
+    )
     assert ordered + returned + len(ledger.left) == ledger.rows
     assert all(left.reason for left in ledger.left)
-    blank = [line for line in "\n".join(lines).replace("\r", "\n").split("\n") if not line.strip(' ,;"')]
+    blank = [
+        line for line in "\n".join(lines).replace("\r", "\n").split("\n") if not line.strip(' ,;"')
+    ]
     assert ledger.rows <= len("\n".join(lines).replace("\r", "\n").split("\n"))
     if not any('"' in line for line in lines):
         assert ledger.rows >= len("\n".join(lines).replace("\r", "\n").split("\n")) - len(blank)

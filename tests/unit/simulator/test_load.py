@@ -37,11 +37,15 @@ def test_a_basket_is_its_keys() -> None:
 
 
 async def test_a_run_sends_all_and_waits_for_all() -> None:
-    """Rate × duration orders are sent, each walks to its end, for orders of others is worked as well, and each is measured."""
+    """Rate × duration orders are sent, each walks to its end, for orders of others is worked as
+    well, and each is measured.
+    """
     shop = Shop()
     world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
     async with living(world):
-        run = await load(shop, Shoppers(shop, world, 10.0), rate=200, duration_s=0.1, tell=lambda _: None)
+        run = await load(
+            shop, Shoppers(shop, world, 10.0), rate=200, duration_s=0.1, tell=lambda _: None
+        )
     assert len(shop.placed) == len(run.purchases) == 20
     assert {purchase.outcome for purchase in run.purchases} == {"delivered"}
     for purchase in run.purchases:
@@ -53,12 +57,16 @@ async def test_a_run_sends_all_and_waits_for_all() -> None:
 
 
 async def test_the_rate_is_kept() -> None:
-    """Orders are sent when they are due, not all at once, and their times count from then: a slow shop delays no other order."""
+    """Orders are sent when they are due, not all at once, and their times count from then: a
+    slow shop delays no other order.
+    """
     shop = Shop()
     shop.deaf = True
     world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
     async with living(world):
-        run = await load(shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, tell=lambda _: None)
+        run = await load(
+            shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, tell=lambda _: None
+        )
     assert 0.19 <= run.seconds < 3  # one after the other they would take 6
     assert {purchase.outcome for purchase in run.purchases} == {STUCK}
 
@@ -80,7 +88,9 @@ def run_of(*purchases: Purchase) -> Load:
 
 @pytest.mark.parametrize("outcome", [REFUSED, "cancelled", "failed", LOST, STUCK])
 def test_only_what_was_delivered_is_healthy(outcome: str) -> None:
-    """Whatever else became of an order is a fault, and is told: a run in which all are refused has proven nothing."""
+    """Whatever else became of an order is a fault, and is told: a run in which all are refused
+    has proven nothing.
+    """
     assert run_of(Purchase("delivered")).healthy
     run = run_of(Purchase("delivered"), Purchase(outcome, "WHY"))
     assert not run.healthy
@@ -88,8 +98,17 @@ def test_only_what_was_delivered_is_healthy(outcome: str) -> None:
 
 
 def test_the_report() -> None:
-    """Counts by outcome, percentiles by measure (a dash where nothing was measured), failures by reason, and who was unhappy."""
-    lines = list(report(run_of(Purchase("delivered", created_s=0.1, confirmed_s=0.5), Purchase(STUCK, "nobody picks", created_s=0.2))))
+    """Counts by outcome, percentiles by measure (a dash where nothing was measured), failures by
+    reason, and who was unhappy.
+    """
+    lines = list(
+        report(
+            run_of(
+                Purchase("delivered", created_s=0.1, confirmed_s=0.5),
+                Purchase(STUCK, "nobody picks", created_s=0.2),
+            )
+        )
+    )
     assert lines[0] == "2 orders sent in 2.0 s (1.0 a second): 1 delivered, 1 stuck"
     assert lines[2:5] == [
         "create                    0.100    0.200    0.200",

@@ -1,4 +1,6 @@
-"""What shoppers and the shop ask for: a repeat says the same, and amounts and stock are those of the invoice."""
+"""What shoppers and the shop ask for: a repeat says the same, and amounts and stock are those of
+the invoice.
+"""
 
 import pytest
 
@@ -10,11 +12,22 @@ from tests.unit.simulator.samples import INVOICE
 
 
 def test_an_invoice_becomes_a_checkout() -> None:
-    """Lines, discount and shipping add up to the invoice's total; the recipient is invented, the country is a code."""
+    """Lines, discount and shipping add up to the invoice's total; the recipient is invented, the
+    country is a code.
+    """
     order = requests.checkout(INVOICE)
     lines = sum(from_message(item.unit_price).minor * item.quantity for item in order.items)
-    assert lines + from_message(order.shipping_amount).minor - from_message(order.discount_amount).minor == INVOICE.total
-    assert [(item.sku, item.quantity) for item in order.items] == [("85123A", 6), ("22139", 2), ("85123A", 1)]
+    assert (
+        lines
+        + from_message(order.shipping_amount).minor
+        - from_message(order.discount_amount).minor
+        == INVOICE.total
+    )
+    assert [(item.sku, item.quantity) for item in order.items] == [
+        ("85123A", 6),
+        ("22139", 2),
+        ("85123A", 1),
+    ]
     assert (order.customer_id, order.external_reference) == ("17850", "536365")
     assert (order.recipient.name, order.recipient.country_code) == ("Customer 17850", "FR")
 
@@ -22,16 +35,24 @@ def test_an_invoice_becomes_a_checkout() -> None:
 def test_a_guest_has_no_customer() -> None:
     """Without a customer, a discount or postage the fields are unset, and not empty or zero."""
     order = requests.checkout(Invoice("1", INVOICE.time, None, "", (Good("A", 1, 0),)))
-    assert not any(order.HasField(name) for name in ("customer_id", "discount_amount", "shipping_amount"))
+    assert not any(
+        order.HasField(name) for name in ("customer_id", "discount_amount", "shipping_amount")
+    )
     assert order.recipient.country_code == UNKNOWN
 
 
 def test_the_same_invoice_asks_for_the_same() -> None:
-    """The same invoice is the same requests, byte for byte; under another label each of them is another."""
+    """The same invoice is the same requests, byte for byte; under another label each of them is
+    another.
+    """
     assert requests.checkout(INVOICE) == requests.checkout(INVOICE)
     assert requests.stock_for(INVOICE) == requests.stock_for(INVOICE)
     orders = {requests.checkout(INVOICE, label).request_id for label in ("", "again")}
-    receipts = {receipt.request_id for label in ("", "again") for receipt in requests.stock_for(INVOICE, label)}
+    receipts = {
+        receipt.request_id
+        for label in ("", "again")
+        for receipt in requests.stock_for(INVOICE, label)
+    }
     assert len(orders) == 2
     assert len(receipts) == 2 * len(requests.stock_for(INVOICE))
 
@@ -40,8 +61,15 @@ def test_stock_is_what_the_invoice_needs() -> None:
     """Each SKU is received once, in its home, with the units of all its lines."""
     receipts = requests.stock_for(INVOICE)
     assert {receipt.warehouse_id for receipt in receipts} <= set(requests.WAREHOUSES)
-    received = {line.sku: (receipt.warehouse_id, line.quantity) for receipt in receipts for line in receipt.lines}
-    assert received == {"85123A": (requests.home("85123A"), 7), "22139": (requests.home("22139"), 2)}
+    received = {
+        line.sku: (receipt.warehouse_id, line.quantity)
+        for receipt in receipts
+        for line in receipt.lines
+    }
+    assert received == {
+        "85123A": (requests.home("85123A"), 7),
+        "22139": (requests.home("22139"), 2),
+    }
 
 
 def test_both_warehouses_are_home_to_some() -> None:

@@ -16,7 +16,9 @@ def back(status: str, version: int = 3, **line: Any) -> return_pb2.Return:
     """Two lines, of which the first says `line`."""
     lines = [
         return_pb2.ReturnLine(line_number=2, sku="A", announced_quantity=3, **line),
-        return_pb2.ReturnLine(line_number=5, sku="B", announced_quantity=1, received_quantity=1, passed_quantity=1),
+        return_pb2.ReturnLine(
+            line_number=5, sku="B", announced_quantity=1, received_quantity=1, passed_quantity=1
+        ),
     ]
     stands = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}")
     return return_pb2.Return(return_id=RETURN_ID, status=stands, version=version, lines=lines)
@@ -44,11 +46,15 @@ def test_all_that_was_announced_arrives_and_is_good() -> None:
     assert [(line.line_number, line.quantity) for line in arrived.lines] == [(2, 3), (5, 1)]
     seen = next_step(back("RECEIVED", received_quantity=3, passed_quantity=1))
     assert isinstance(seen, api.InspectReturnRequest)
-    assert [(line.line_number, line.passed_quantity, line.failed_quantity) for line in seen.lines] == [(2, 2, 0)]
+    assert [
+        (line.line_number, line.passed_quantity, line.failed_quantity) for line in seen.lines
+    ] == [(2, 2, 0)]
 
 
 def test_a_step_is_named_by_what_it_is_taken_on() -> None:
-    """The same step on the same version is the same request; on another version it is another one."""
+    """The same step on the same version is the same request; on another version it is another
+    one.
+    """
     first, repeat, later = (next_step(back("APPROVED", version)) for version in (3, 3, 4))
     assert first == repeat
     assert first is not None

@@ -1,4 +1,6 @@
-"""The patience of those who call the services, over a real channel to a server that fails as it is told."""
+"""The patience of those who call the services, over a real channel to a server that fails as it
+is told.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -7,7 +9,10 @@ from typing import Any
 
 import pytest
 from ordermesh.order.v1 import order_service_pb2
-from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.order_service_pb2_grpc import (
+    OrderServiceServicer,
+    add_OrderServiceServicer_to_server,
+)
 
 from chassis.errors import Deferred, Failure, NotFound
 from devstack.ports import free_ports
@@ -41,7 +46,9 @@ async def orders() -> AsyncIterator[tuple[Any, Services]]:
 
 
 async def test_what_may_pass_is_asked_again(orders: tuple[Any, Services]) -> None:
-    """A deferred call is made again until it is answered, and each failure is counted under the reason that the service gave."""
+    """A deferred call is made again until it is answered, and each failure is counted under the
+    reason that the service gave.
+    """
     servicer, services = orders
     # More than gRPC itself tries again.
     servicer.failures = [Deferred("DRAINING", retry_after_s=0.01) for _ in range(6)]
@@ -50,7 +57,9 @@ async def test_what_may_pass_is_asked_again(orders: tuple[Any, Services]) -> Non
 
 
 async def test_patience_ends(orders: tuple[Any, Services]) -> None:
-    """Without patience left the failure is raised; a refusal is raised at once, however much there is."""
+    """Without patience left the failure is raised; a refusal is raised at once, however much
+    there is.
+    """
     servicer, services = orders
     servicer.failures = [Deferred("DRAINING", retry_after_s=5)] * 4
     with pytest.raises(Deferred):
@@ -62,10 +71,19 @@ async def test_patience_ends(orders: tuple[Any, Services]) -> None:
 
 
 async def test_who_does_not_answer_is_named() -> None:
-    """Before anything begins, every service that does not answer is named, with its address and the variable that changes it."""
+    """Before anything begins, every service that does not answer is named, with its address and
+    the variable that changes it.
+    """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(5)]
-    names = ("order_address", "warehouse_address", "fulfillment_address", "shipping_address", "payment_address")
-    settings = Settings(**dict(zip(names, addresses, strict=True)))  # type: ignore[arg-type]  # no field but these is given
+    names = (
+        "order_address",
+        "warehouse_address",
+        "fulfillment_address",
+        "shipping_address",
+        "payment_address",
+    )
+    # no field but these is given
+    settings = Settings(**dict(zip(names, addresses, strict=True)))  # type: ignore[arg-type]
     with pytest.raises(Unreachable) as caught:
         async with connected(settings):
             pass

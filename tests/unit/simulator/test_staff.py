@@ -1,4 +1,6 @@
-"""What the staff do next, by what they see: the right step at each status, the same words for the same step."""
+"""What the staff do next, by what they see: the right step at each status, the same words for
+the same step.
+"""
 
 import pytest
 from ordermesh.fulfillment.v1 import fulfillment_pb2
@@ -29,7 +31,9 @@ from tests.unit.simulator.samples import SHIPMENT_ID, fulfillment, shipment
     ],
 )
 def test_the_next_step(work: fulfillment_pb2.Fulfillment, step: type | None) -> None:
-    """Each status has its step; where there is nothing to do, or the stock is not committed, there is none."""
+    """Each status has its step; where there is nothing to do, or the stock is not committed,
+    there is none.
+    """
     found = next_step(work)
     assert (found and type(found)) == step
     if found is not None:
@@ -45,13 +49,17 @@ def test_the_scan_takes_what_is_left_on_the_shelf() -> None:
 
 
 def test_the_parcel_holds_what_was_picked() -> None:
-    """One parcel, with every picked unit by its line, and a weight within the contract's bounds however many there are."""
+    """One parcel, with every picked unit by its line, and a weight within the contract's bounds
+    however many there are.
+    """
     step = next_step(fulfillment("packing", picked=3))
     assert isinstance(step, api.PackFulfillmentRequest)
     [parcel] = step.packages
     assert [(item.line_number, item.quantity) for item in parcel.items] == [(1, 3), (4, 2)]
     assert parcel.weight_grams == 150 + 5 * 50
-    line = fulfillment_pb2.PicklistLine(line_number=1, sku="A", quantity=1_000_000, picked_quantity=1_000_000)
+    line = fulfillment_pb2.PicklistLine(
+        line_number=1, sku="A", quantity=1_000_000, picked_quantity=1_000_000
+    )
     heavy = next_step(fulfillment("packing", picklist=[line]))
     assert isinstance(heavy, api.PackFulfillmentRequest)
     assert heavy.packages[0].weight_grams == 1_000_000
@@ -65,14 +73,18 @@ def test_a_line_of_which_nothing_stays_is_left_alone() -> None:
     assert isinstance(scan, api.ScanItemRequest)
     assert [(each.sku, each.quantity) for each in scan.scans] == [("B", 1)]
     left.picked_quantity = 1
-    assert isinstance(next_step(fulfillment("picking", picklist=[gone, left])), api.CompletePickingRequest)
+    assert isinstance(
+        next_step(fulfillment("picking", picklist=[gone, left])), api.CompletePickingRequest
+    )
     pack = next_step(fulfillment("packing", picklist=[gone, left]))
     assert isinstance(pack, api.PackFulfillmentRequest)
     assert [(item.line_number, item.quantity) for item in pack.packages[0].items] == [(4, 1)]
 
 
 def test_a_step_is_named_by_what_it_is_taken_on() -> None:
-    """The same step on the same version is the same request; on another version, after a failed inspection say, it is another one."""
+    """The same step on the same version is the same request; on another version, after a failed
+    inspection say, it is another one.
+    """
     steps = [next_step(fulfillment("picking", version=version)) for version in (7, 7, 12)]
     first, repeat, later = steps
     assert first == repeat
@@ -96,9 +108,13 @@ def test_a_step_is_named_by_what_it_is_taken_on() -> None:
     ],
 )
 def test_the_next_report(here: str, there: str | None) -> None:
-    """A carrier reports step by step up to the delivery, and nothing of a parcel that it does not have, or has no more."""
+    """A carrier reports step by step up to the delivery, and nothing of a parcel that it does
+    not have, or has no more.
+    """
     report = next_report(shipment(here))
-    assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (there and f"SHIPMENT_STATUS_{there.upper()}")
+    assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (
+        there and f"SHIPMENT_STATUS_{there.upper()}"
+    )
     assert (report is not None) == (shipment(here).status in REPORTS)
 
 
@@ -118,11 +134,15 @@ def test_what_is_wanted_back_is_brought_back(here: str, there: str | None) -> No
     recalled = shipment(here)
     recalled.recall_time.CopyFrom(recalled.update_time)
     report = next_report(recalled)
-    assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (there and f"SHIPMENT_STATUS_{there.upper()}")
+    assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (
+        there and f"SHIPMENT_STATUS_{there.upper()}"
+    )
 
 
 def test_the_same_report_says_the_same() -> None:
-    """Whoever reports it, and whenever: a repeat is equal in every field, its time included; and it is the carrier's one report of that."""
+    """Whoever reports it, and whenever: a repeat is equal in every field, its time included; and
+    it is the carrier's one report of that.
+    """
     report = next_report(shipment("created"))
     assert report is not None
     assert report == next_report(shipment("created"))

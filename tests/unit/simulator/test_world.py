@@ -6,13 +6,19 @@ from simulator.world import Followed
 
 
 def test_older_news_is_no_news() -> None:
-    """News comes from events and from looks, in any order and twice: the latest version counts, each status has its first time."""
+    """News comes from events and from looks, in any order and twice: the latest version counts,
+    each status has its first time.
+    """
     followed = Followed("1")
     followed.hear(order_pb2.ORDER_STATUS_PROCESSING, 3)
     first = followed.heard
     followed.hear(order_pb2.ORDER_STATUS_PROCESSING, 3)
     followed.hear(order_pb2.ORDER_STATUS_CONFIRMED, 2)
-    assert (followed.status, followed.version, followed.heard) == (order_pb2.ORDER_STATUS_PROCESSING, 3, first)
+    assert (followed.status, followed.version, followed.heard) == (
+        order_pb2.ORDER_STATUS_PROCESSING,
+        3,
+        first,
+    )
     assert followed.times == {order_pb2.ORDER_STATUS_PROCESSING: first}
     assert not followed.ended.is_set()
     followed.hear(order_pb2.ORDER_STATUS_DELIVERED, 5)

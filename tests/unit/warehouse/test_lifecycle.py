@@ -4,7 +4,18 @@ from itertools import product
 
 import pytest
 
-from warehouse_svc.lifecycle import EFFECTS, MOVES, TERMINAL, UNITS, Bucket, Effect, MovementKind, Status, allowed, status_of
+from warehouse_svc.lifecycle import (
+    EFFECTS,
+    MOVES,
+    TERMINAL,
+    UNITS,
+    Bucket,
+    Effect,
+    MovementKind,
+    Status,
+    allowed,
+    status_of,
+)
 
 # The specification's table: available, reserved, committed, damaged, outside.
 MOVEMENTS = {
@@ -47,7 +58,9 @@ def test_a_line_and_its_balances_move_together(kind: MovementKind) -> None:
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, Status)))
 def test_every_pair_of_statuses(here: Status, there: Status) -> None:
-    """active -> confirmed | released | expired; confirmed -> closed; nothing else; and nothing leaves a terminal status."""
+    """active -> confirmed | released | expired; confirmed -> closed; nothing else; and nothing
+    leaves a terminal status.
+    """
     moves = {
         (Status.ACTIVE, Status.CONFIRMED),
         (Status.ACTIVE, Status.RELEASED),
@@ -73,6 +86,8 @@ def test_every_pair_of_statuses(here: Status, there: Status) -> None:
     ],
 )
 def test_units_make_the_status(units: dict[str, int], status: Status) -> None:
-    """A reservation of two units stands where its units are; those not named have shipped, come back or been written off."""
+    """A reservation of two units stands where its units are; those not named have shipped, come
+    back or been written off.
+    """
     nothing = dict.fromkeys(("reserved", "committed", "released", "expired"), 0)
     assert status_of(**nothing | units, quantity=2) is status

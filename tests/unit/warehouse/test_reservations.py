@@ -40,11 +40,17 @@ def reason(outcome: Outcome[Any]) -> str:
 
 def told(world: World) -> list[tuple[Status | None, Status, str | None]]:
     """(old status, new status, refused) of each reservation that the world heard of."""
-    return [(f.old_status, f.reservation.status, f.refused) for f in world.facts if isinstance(f, ReservationChanged)]
+    return [
+        (f.old_status, f.reservation.status, f.refused)
+        for f in world.facts
+        if isinstance(f, ReservationChanged)
+    ]
 
 
 def test_the_specifications_example() -> None:
-    """100 available; reserve 2: 100, 2, sellable 98; confirm: 98, 0, committed 2; ship: committed 0."""
+    """100 available; reserve 2: 100, 2, sellable 98; confirm: 98, 0, committed 2; ship:
+    committed 0.
+    """
     world = stocked(london={"tea": 100})
     world.do(reserve(("tea", 2)))
     assert world.balances("london", "tea") == (100, 2, 0, 0)
@@ -57,12 +63,17 @@ def test_the_specifications_example() -> None:
 
 
 def test_reserving_is_all_or_none() -> None:
-    """One short SKU leaves everything as it was; the refusal names each short SKU with what is asked and left."""
+    """One short SKU leaves everything as it was; the refusal names each short SKU with what is
+    asked and left.
+    """
     world = stocked(london={"tea": 5, "cup": 1}, york={"cup": 1})
     [outcome] = world.try_all(reserve(("tea", 5), ("cup", 2), ("cup", 1), ("jam", 1)))
     assert isinstance(outcome, Refused)
     assert (outcome.code, outcome.reason) == ("FAILED_PRECONDITION", "INSUFFICIENT_STOCK")
-    assert [(v.subject, v.description) for v in outcome.violations] == [("cup", "asked 3, left 2"), ("jam", "asked 1, left 0")]
+    assert [(v.subject, v.description) for v in outcome.violations] == [
+        ("cup", "asked 3, left 2"),
+        ("jam", "asked 1, left 0"),
+    ]
     first = {"shortages": "2", "sku_1": "cup", "asked_1": "3", "left_1": "2"}
     assert outcome.metadata == first | {"sku_2": "jam", "asked_2": "1", "left_2": "0"}
     assert world.balances("london", "tea") == (5, 0, 0, 0)
@@ -71,10 +82,15 @@ def test_reserving_is_all_or_none() -> None:
 
 
 def test_an_order_over_two_warehouses() -> None:
-    """One reservation for each warehouse, each with its lines and units; a line that none has whole is split."""
+    """One reservation for each warehouse, each with its lines and units; a line that none has
+    whole is split.
+    """
     world = stocked(london={"tea": 3, "cup": 1}, york={"tea": 4})
     world.do(reserve(("cup", 1), ("tea", 6)))
-    parts = {r.warehouse_id: [(line.number, line.sku, line.reserved) for line in r.lines] for r in world.standing()}
+    parts = {
+        r.warehouse_id: [(line.number, line.sku, line.reserved) for line in r.lines]
+        for r in world.standing()
+    }
     assert parts == {"london": [(1, "cup", 1), (2, "tea", 2)], "york": [(2, "tea", 4)]}
     assert len({r.id for r in world.standing()}) == 2
     assert all(r.id.version == 7 and r.expire_time == world.now + TTL for r in world.standing())
@@ -94,7 +110,9 @@ def test_commands_of_one_set_see_what_those_before_have_left() -> None:
 
 
 def test_one_live_set_of_reservations_for_an_attempt() -> None:
-    """Another request for the same attempt is refused while there are reservations, released ones included; another attempt is not."""
+    """Another request for the same attempt is refused while there are reservations, released
+    ones included; another attempt is not.
+    """
     world = stocked(london={"tea": 9})
     world.do(reserve(("tea", 1)))
     assert reason(world.try_all(reserve(("tea", 1)))[0]) == "RESERVATION_CLOSED"
@@ -110,18 +128,28 @@ def test_every_movement_is_told_with_the_level_it_left() -> None:
     world.do(reserve(("tea", 1), ("tea", 2)), confirm())
     facts = [f for f in world.facts if isinstance(f, StockChanged)]
     assert [f.movement for f in facts] == world.ledger[1:]
-    assert [(f.level.version, f.level.reserved, f.level.committed) for f in facts] == [(2, 1, 0), (3, 3, 0), (4, 2, 1), (5, 0, 3)]
+    assert [(f.level.version, f.level.reserved, f.level.committed) for f in facts] == [
+        (2, 1, 0),
+        (3, 3, 0),
+        (4, 2, 1),
+        (5, 0, 3),
+    ]
 
 
 def test_what_the_world_hears_of_reservations() -> None:
-    """Confirmed, released, expired and un-committed are told, with all that stands; what was only reserved or shipped is not."""
+    """Confirmed, released, expired and un-committed are told, with all that stands; what was
+    only reserved or shipped is not.
+    """
     world = stocked(london={"tea": 1}, york={"tea": 1})
     world.do(reserve(("tea", 2)))
     assert told(world) == []
     world.do(confirm())
     assert told(world) == [(Status.ACTIVE, Status.CONFIRMED, None)] * 2
     facts = [f for f in world.facts if isinstance(f, ReservationChanged)]
-    assert all(f.standing == world.standing() and f.holding_version == world.holdings[ORDER].version == 2 for f in facts)
+    assert all(
+        f.standing == world.standing() and f.holding_version == world.holdings[ORDER].version == 2
+        for f in facts
+    )
     world.do(ship("london", {1: 1}))
     assert told(world)[2:] == []
     world.do(end())
@@ -150,7 +178,9 @@ def test_a_reservation_past_its_time_is_confirmed_all_the_same() -> None:
 
 
 def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
-    """From another warehouse where need be; the old one stays expired, and the new one is told as new."""
+    """From another warehouse where need be; the old one stays expired, and the new one is told
+    as new.
+    """
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)))
     world.pass_time(TTL)
@@ -159,13 +189,18 @@ def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
     world.do(confirm())
     [new] = world.standing()
     assert (new.warehouse_id, new.status, new.generation) == ("york", Status.CONFIRMED, 2)
-    assert [r.status for r in world.holdings[ORDER].reservations] == [Status.EXPIRED, Status.CONFIRMED]
+    assert [r.status for r in world.holdings[ORDER].reservations] == [
+        Status.EXPIRED,
+        Status.CONFIRMED,
+    ]
     assert told(world) == [(None, Status.CONFIRMED, None)]
     world.check()
 
 
 def test_an_expired_reservation_whose_units_are_sold() -> None:
-    """The caller is refused, RESERVATION_EXPIRED with what is short; by event the world is told, once for each event."""
+    """The caller is refused, RESERVATION_EXPIRED with what is short; by event the world is told,
+    once for each event.
+    """
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)))
     world.pass_time(TTL)
@@ -192,7 +227,9 @@ def test_confirming_what_was_released() -> None:
     assert told(world) == [(Status.RELEASED, Status.RELEASED, "RESERVATION_CLOSED")]
 
 
-@pytest.mark.parametrize("command", [confirm(), confirm(by_event=True), release(), ship("london", {1: 1})])
+@pytest.mark.parametrize(
+    "command", [confirm(), confirm(by_event=True), release(), ship("london", {1: 1})]
+)
 def test_what_was_never_reserved_is_not_found(command: StockCommand) -> None:
     """An event about it waits; a call is answered."""
     world = stocked(london={"tea": 2})
@@ -218,7 +255,9 @@ def test_expiry_takes_back_only_what_is_past_its_time() -> None:
 
 
 def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
-    """Whether or not the worker has come by; with the units that the clock took, in the same warehouse where that can be."""
+    """Whether or not the worker has come by; with the units that the clock took, in the same
+    warehouse where that can be.
+    """
     for worker_came in (True, False):
         world = stocked(york={"tea": 5})
         world.do(reserve(("tea", 3)), release({1: 1}), receive("london", tea=5))
@@ -227,7 +266,12 @@ def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
             world.do(expire())
         world.do(renew())
         [new] = world.standing()
-        assert (new.warehouse_id, new.status, new.lines[0].reserved, new.generation) == ("york", Status.ACTIVE, 2, 2)
+        assert (new.warehouse_id, new.status, new.lines[0].reserved, new.generation) == (
+            "york",
+            Status.ACTIVE,
+            2,
+            2,
+        )
         assert new.expire_time == world.now + TTL
         world.check()
 
@@ -243,8 +287,9 @@ def test_what_has_not_expired_is_not_made_anew(then: tuple[StockCommand, ...]) -
 
 
 def test_a_request_that_comes_again_late_has_its_whole_time_before_it() -> None:
-    """The order that it is for may be placed only now, and decides first: what is still reserved stays so, where it is, and is told to
-    nobody. Units that were given up meanwhile stay where they are, and so does what is confirmed.
+    """The order that it is for may be placed only now, and decides first: what is still reserved
+    stays so, where it is, and is told to nobody. Units that were given up meanwhile stay where
+    they are, and so does what is confirmed.
     """
     world = stocked(london={"tea": 2}, york={"tea": 2})
     world.do(reserve(("tea", 4)))
@@ -279,14 +324,21 @@ def test_what_expired_before_the_attempt_died_is_not_made_anew() -> None:
 
 
 def test_release_in_part_by_target() -> None:
-    """A line's target is reached once, however often it is asked for, over all warehouses; the rest is confirmed."""
+    """A line's target is reached once, however often it is asked for, over all warehouses; the
+    rest is confirmed.
+    """
     world = stocked(london={"tea": 2}, york={"tea": 3})
     world.do(reserve(("tea", 5)))
     for _ in range(2):
         world.do(release({1: 4}))
         assert sorted(r.lines[0].released for r in world.standing()) == [1, 3]
     world.do(confirm())
-    assert world.balances("london", "tea") == (1, 0, 1, 0) or world.balances("york", "tea") == (2, 0, 1, 0)
+    assert world.balances("london", "tea") == (1, 0, 1, 0) or world.balances("york", "tea") == (
+        2,
+        0,
+        1,
+        0,
+    )
     assert reason(world.try_all(release({1: 6}))[0]) == "QUANTITY_OUT_OF_RANGE"
     assert reason(world.try_all(release({2: 1}))[0]) == "QUANTITY_OUT_OF_RANGE"
     world.check()
@@ -305,7 +357,9 @@ def test_death_frees_what_is_reserved_and_refuses_later_confirms() -> None:
     world.do(*(reserve(("tea", n), attempt=n) for n in (1, 2, 3)))
     world.do(end(attempt=2))
     assert world.balances("london", "tea") == (9, 3, 0, 0)
-    assert [reason(o) for o in world.try_all(confirm(attempt=1), confirm(attempt=2))] == ["RESERVATION_CLOSED"] * 2
+    assert [reason(o) for o in world.try_all(confirm(attempt=1), confirm(attempt=2))] == [
+        "RESERVATION_CLOSED"
+    ] * 2
     assert reason(world.try_all(reserve(("tea", 1), attempt=2))[0]) == "RESERVATION_CLOSED"
     world.do(confirm(attempt=3), end(attempt=2))
     assert world.balances("london", "tea") == (6, 0, 3, 0)
@@ -329,7 +383,9 @@ def test_death_after_confirmation_leaves_committed_units_to_fulfilment() -> None
 
 
 def test_a_death_that_comes_first_is_remembered() -> None:
-    """Also of an order of which nothing is held: neither a late reservation nor a late event revives it."""
+    """Also of an order of which nothing is held: neither a late reservation nor a late event
+    revives it.
+    """
     world = stocked(london={"tea": 9})
     world.do(end())
     assert reason(world.try_all(reserve(("tea", 1)))[0]) == "RESERVATION_CLOSED"
@@ -339,7 +395,9 @@ def test_a_death_that_comes_first_is_remembered() -> None:
 
 
 def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
-    """A write that is retried makes the same reservations and the same rows, and their ids sort as they were made."""
+    """A write that is retried makes the same reservations and the same rows, and their ids sort
+    as they were made.
+    """
     command = reserve(("tea", 2), ("cup", 1))
     one, other = (stocked(london={"tea": 2, "cup": 1}) for _ in range(2))
     other.ledger, other.levels = list(one.ledger), dict(one.levels)
@@ -352,8 +410,8 @@ def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
 
 
 def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
-    """An order's events name each line at each of its warehouses: 8 are served, 9 are refused with both numbers and what to do, and
-    nothing is moved.
+    """An order's events name each line at each of its warehouses: 8 are served, 9 are refused
+    with both numbers and what to do, and nothing is moved.
     """
     world = stocked(**{f"w{number}": {"tea": 1} for number in range(17)})
     world.do(reserve(("tea", 8)))
@@ -368,11 +426,15 @@ def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
 
 
 def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
-    """A confirmation that must source expired units anew refuses what no event could tell of: the call, and the event as a fact."""
+    """A confirmation that must source expired units anew refuses what no event could tell of:
+    the call, and the event as a fact.
+    """
     world = stocked(w0={"tea": 9})
     world.do(reserve(("tea", 9)))
     world.pass_time(TTL)
-    world.do(expire(), adjust("w0", "tea", -8), *(receive(f"w{number}", tea=1) for number in range(1, 9)))
+    world.do(
+        expire(), adjust("w0", "tea", -8), *(receive(f"w{number}", tea=1) for number in range(1, 9))
+    )
     facts = len(told(world))
     assert [reason(outcome) for outcome in world.try_all(confirm())] == ["TOO_MANY_WAREHOUSES"]
     world.do(confirm(by_event=True))
@@ -381,8 +443,8 @@ def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
 
 
 def test_unworked_attempt_of_unknown_order_waits() -> None:
-    """Fulfilment's word that nobody worked on an attempt leaves no trace of an order of which nothing
-    was ever reserved; the order's own word does.
+    """Fulfilment's word that nobody worked on an attempt leaves no trace of an order of which
+    nothing was ever reserved; the order's own word does.
     """
     told = end()
     with pytest.raises(NotFound) as caught:

@@ -6,7 +6,20 @@ from uuid import UUID
 import pytest
 
 from chassis.errors import Deferred, Failure, InvalidField, NotFound, Refused
-from tests.unit.warehouse.world import ORDER, RETURN, World, bring, confirm, end, expire, receive, reserve, ship, stocked, work
+from tests.unit.warehouse.world import (
+    ORDER,
+    RETURN,
+    World,
+    bring,
+    confirm,
+    end,
+    expire,
+    receive,
+    reserve,
+    ship,
+    stocked,
+    work,
+)
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged, StockCommand
 
@@ -14,7 +27,9 @@ OTHER = UUID(int=78)
 
 
 def sent(units: int = 3) -> World:
-    """An order of so many units of tea and one cup, gone from London; nothing of either is left there."""
+    """An order of so many units of tea and one cup, gone from London; nothing of either is left
+    there.
+    """
     world = stocked(london={"tea": units, "cup": 1})
     world.do(reserve(("tea", units), ("cup", 1)), confirm(), ship("london", {1: units, 2: 1}))
     world.facts.clear()
@@ -49,9 +64,18 @@ def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged
     world.check()
 
 
-@pytest.mark.parametrize("told", list(permutations([bring("london", {1: 1}), bring("london", {1: 2}, {1: 1}), bring("york", {1: 2})])))
+@pytest.mark.parametrize(
+    "told",
+    list(
+        permutations(
+            [bring("london", {1: 1}), bring("london", {1: 2}, {1: 1}), bring("york", {1: 2})]
+        )
+    ),
+)
 def test_each_unit_once_whatever_is_told_of_a_return(told: tuple[StockCommand, ...]) -> None:
-    """In any order, in one set or in many, in whichever warehouse: the largest of the targets is what is booked."""
+    """In any order, in one set or in many, in whichever warehouse: the largest of the targets is
+    what is booked.
+    """
     for sets in ([told], [(command,) for command in told], [told, told]):
         world = sent()
         for some in sets:
@@ -66,7 +90,10 @@ def test_two_returns_of_one_line() -> None:
     world = sent()
     world.do(bring("london", {1: 2}), bring("london", {1: 1}, source=OTHER))
     assert world.balances("london", "tea") == (3, 0, 0, 0)
-    assert reason(world, bring("london", {1: 2}, source=OTHER)) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+    assert reason(world, bring("london", {1: 2}, source=OTHER)) == (
+        Refused,
+        "RETURN_EXCEEDS_SHIPPED",
+    )
     assert reason(world, bring("london", damaged={1: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
@@ -91,14 +118,17 @@ def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
     [
         ([], (Deferred, "EVENT_AHEAD")),  # reserved: it may be committed yet, and leave
         ([confirm()], (Deferred, "EVENT_AHEAD")),
-        ([confirm(), end(while_pending=False)], (Deferred, "EVENT_AHEAD")),  # a dead order's goods may be on their way
+        # a dead order's goods may be on their way
+        ([confirm(), end(while_pending=False)], (Deferred, "EVENT_AHEAD")),
         ([confirm(), work("london", {1: 2})], (Deferred, "EVENT_AHEAD")),
         ([end()], (Refused, "RETURN_EXCEEDS_SHIPPED")),
         ([confirm(), work("london", {1: 0})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
         ([confirm(), ship("london", {1: 1})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
     ],
 )
-def test_more_than_has_left(before: list[StockCommand], expected: tuple[type[Failure], str]) -> None:
+def test_more_than_has_left(
+    before: list[StockCommand], expected: tuple[type[Failure], str]
+) -> None:
     """Deferred while more may be heard to have left, refused for good when there is no more."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)), *before)
@@ -113,7 +143,8 @@ def test_an_expired_reservation_can_still_leave_until_the_attempt_is_dead() -> N
     world.do(expire())
     assert reason(world, bring("london", {1: 1})) == (Deferred, "EVENT_AHEAD")
     world.do(confirm(), ship("london", {1: 3}))
-    assert reason(world, bring("london", {1: 4})) == (Refused, "RETURN_EXCEEDS_SHIPPED")  # the first generation is no hope
+    # the first generation is no hope
+    assert reason(world, bring("london", {1: 4})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
 def test_a_return_waits_for_its_shipping() -> None:
@@ -128,10 +159,15 @@ def test_a_return_waits_for_its_shipping() -> None:
 
 
 def test_what_the_warehouse_knows_nothing_of() -> None:
-    """An order of which nothing was ever held, not even when its death is known; a line that it has not."""
+    """An order of which nothing was ever held, not even when its death is known; a line that it
+    has not.
+    """
     world = sent()
     for order in (UUID(int=5), UUID(int=6)):
-        assert reason(world, bring("london", {1: 1}, order=order)) == (NotFound, "RESERVATION_NOT_FOUND")
+        assert reason(world, bring("london", {1: 1}, order=order)) == (
+            NotFound,
+            "RESERVATION_NOT_FOUND",
+        )
         world.do(end(UUID(int=6)))
     assert reason(world, bring("london", {3: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
@@ -139,10 +175,21 @@ def test_what_the_warehouse_knows_nothing_of() -> None:
 def test_a_return_is_of_one_order() -> None:
     """What names another order's return, or a receipt, is no return."""
     world = sent()
-    world.do(receive("london", request=9, tea=1), reserve(("tea", 1), order=OTHER), confirm(OTHER), ship("london", {1: 1}, OTHER))
+    world.do(
+        receive("london", request=9, tea=1),
+        reserve(("tea", 1), order=OTHER),
+        confirm(OTHER),
+        ship("london", {1: 1}, OTHER),
+    )
     world.do(bring("london", {1: 1}))
-    assert reason(world, bring("london", {1: 1}, order=OTHER)) == (InvalidField, "VALIDATION_FAILED")
-    assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (InvalidField, "VALIDATION_FAILED")
+    assert reason(world, bring("london", {1: 1}, order=OTHER)) == (
+        InvalidField,
+        "VALIDATION_FAILED",
+    )
+    assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (
+        InvalidField,
+        "VALIDATION_FAILED",
+    )
 
 
 def test_goods_are_somewhere() -> None:

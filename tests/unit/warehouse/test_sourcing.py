@@ -1,4 +1,6 @@
-"""Which warehouses serve an order: by tables. (That they are the fewest is a property: tests/property/test_stock_sourcing.py.)"""
+"""Which warehouses serve an order: by tables. (That they are the fewest is a property:
+tests/property/test_stock_sourcing.py.)
+"""
 
 from collections.abc import Mapping
 
@@ -10,17 +12,28 @@ from warehouse_svc.decisions.sourcing import EXACT_STEPS_MAX, Shortage, fewest, 
 Parts = dict[str, list[tuple[int, int]]]
 
 
-def sourced(lines: tuple[tuple[str, int], ...], sellable: Mapping[str, Mapping[str, int]], preferred: tuple[str, ...] = ()) -> Parts:
+def sourced(
+    lines: tuple[tuple[str, int], ...],
+    sellable: Mapping[str, Mapping[str, int]],
+    preferred: tuple[str, ...] = (),
+) -> Parts:
     """(line, units) by warehouse."""
     served = source(basket(*lines), sellable, preferred)
-    return {warehouse: [(part.number, part.quantity) for part in parts] for warehouse, parts in served.items()}
+    return {
+        warehouse: [(part.number, part.quantity) for part in parts]
+        for warehouse, parts in served.items()
+    }
 
 
 @pytest.mark.parametrize(
     ("lines", "sellable", "served"),
     [
         # one warehouse where one can, although another has most of it
-        ((("tea", 2), ("cup", 1)), {"a": {"tea": 99}, "b": {"tea": 2, "cup": 1}}, {"b": [(1, 2), (2, 1)]}),
+        (
+            (("tea", 2), ("cup", 1)),
+            {"a": {"tea": 99}, "b": {"tea": 2, "cup": 1}},
+            {"b": [(1, 2), (2, 1)]},
+        ),
         # among equals the first by name
         ((("tea", 2),), {"b": {"tea": 2}, "a": {"tea": 2}}, {"a": [(1, 2)]}),
         # the fewest, where none can alone
@@ -31,31 +44,45 @@ def sourced(lines: tuple[tuple[str, int], ...], sellable: Mapping[str, Mapping[s
         ),
         # a line is split only where it must be
         ((("tea", 5),), {"a": {"tea": 3}, "b": {"tea": 4}}, {"a": [(1, 1)], "b": [(1, 4)]}),
-        ((("tea", 4), ("tea", 3)), {"a": {"tea": 3}, "b": {"tea": 4}}, {"a": [(2, 3)], "b": [(1, 4)]}),
+        (
+            (("tea", 4), ("tea", 3)),
+            {"a": {"tea": 3}, "b": {"tea": 4}},
+            {"a": [(2, 3)], "b": [(1, 4)]},
+        ),
         # the same SKU in several lines: it is the sum that must be there
         ((("tea", 2), ("tea", 2)), {"a": {"tea": 3}, "b": {"tea": 4}}, {"b": [(1, 2), (2, 2)]}),
     ],
 )
-def test_where_the_units_come_from(lines: tuple[tuple[str, int], ...], sellable: Mapping[str, Mapping[str, int]], served: Parts) -> None:
-    """One warehouse where one can serve all lines, else the fewest; lines stay whole where they can."""
+def test_where_the_units_come_from(
+    lines: tuple[tuple[str, int], ...], sellable: Mapping[str, Mapping[str, int]], served: Parts
+) -> None:
+    """One warehouse where one can serve all lines, else the fewest; lines stay whole where they
+    can.
+    """
     assert sourced(lines, sellable) == served
 
 
 def test_the_preferred_warehouse_wins_among_equals() -> None:
-    """What was reserved somewhere before is reserved there again, but not at the price of a second warehouse."""
+    """What was reserved somewhere before is reserved there again, but not at the price of a
+    second warehouse.
+    """
     assert sourced((("tea", 1),), {"a": {"tea": 1}, "b": {"tea": 1}}, ("b",)) == {"b": [(1, 1)]}
     assert sourced((("tea", 2),), {"a": {"tea": 2}, "b": {"tea": 1}}, ("b",)) == {"a": [(1, 2)]}
 
 
 def test_shortages_are_summed_over_lines_and_warehouses() -> None:
-    """Each short SKU is named once, in the order of the lines, with all that is asked and all that is left; unknown SKUs have none."""
+    """Each short SKU is named once, in the order of the lines, with all that is asked and all
+    that is left; unknown SKUs have none.
+    """
     lines = basket(("tea", 3), ("cup", 1), ("tea", 2), ("moon", 1))
     sellable = {"a": {"tea": 2, "cup": 1}, "b": {"tea": 2}}
     assert shortages(lines, sellable) == [Shortage("tea", 5, 4), Shortage("moon", 1, 0)]
 
 
 def test_very_many_warehouses_are_not_searched_for_ever() -> None:
-    """Beyond the bound of the exact search the answer still serves everything, and names no warehouse that is not needed."""
+    """Beyond the bound of the exact search the answer still serves everything, and names no
+    warehouse that is not needed.
+    """
     sellable = {f"w{n:03}": {"tea": 1, f"sku{n}": 1} for n in range(400)}
     asked = {"tea": 40} | {f"sku{n}": 1 for n in range(0, 60, 2)}
     chosen = fewest(asked, sellable, sorted(sellable))

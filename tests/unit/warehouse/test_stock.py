@@ -25,7 +25,9 @@ from warehouse_svc.model import BALANCE_MAX, StockCommand
 
 
 def test_a_receipt_books_all_lines_or_none() -> None:
-    """One line out of its bounds leaves the others out as well; a SKU's first receipt makes its stock level."""
+    """One line out of its bounds leaves the others out as well; a SKU's first receipt makes its
+    stock level.
+    """
     world = stocked(london={"tea": BALANCE_MAX})
     [outcome] = world.try_all(receive("london", cup=1, tea=1))
     assert isinstance(outcome, Refused)
@@ -56,7 +58,9 @@ def test_a_receipt_and_a_count_of_one_request_id_are_both_booked() -> None:
 
 
 def test_a_count_never_goes_below_what_is_reserved() -> None:
-    """Up and down, with the ledger's row; not below the reserved units, not of what was never there, not on an old version."""
+    """Up and down, with the ledger's row; not below the reserved units, not of what was never
+    there, not on an old version.
+    """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), adjust("london", "tea", -3))
     assert world.balances("london", "tea") == (2, 2, 0, 0)
@@ -69,24 +73,33 @@ def test_a_count_never_goes_below_what_is_reserved() -> None:
         (adjust("london", "cup", 1), NotFound, "STOCK_LEVEL_NOT_FOUND"),
     ]
     outcomes = world.try_all(*(command for command, _, _ in refused))
-    assert [(type(o), o.reason) for o in outcomes if isinstance(o, Failure)] == [(kind, reason) for _, kind, reason in refused]
+    assert [(type(o), o.reason) for o in outcomes if isinstance(o, Failure)] == [
+        (kind, reason) for _, kind, reason in refused
+    ]
     assert world.balances("london", "tea") == (6, 2, 0, 0)
     world.check()
 
 
 def test_units_ship_up_to_the_target() -> None:
-    """Repeats move nothing; the last unit closes the reservation; other warehouses are not concerned."""
+    """Repeats move nothing; the last unit closes the reservation; other warehouses are not
+    concerned.
+    """
     world = stocked(london={"tea": 3}, york={"tea": 2})
     world.do(reserve(("tea", 5)), confirm(), ship("london", {1: 3}))
     assert world.balances("london", "tea") == (0, 0, 0, 0)
     world.do(ship("london", {1: 3}), work("london", {1: 3}))
-    assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.CLOSED, "york": Status.CONFIRMED}
+    assert {r.warehouse_id: r.status for r in world.standing()} == {
+        "london": Status.CLOSED,
+        "york": Status.CONFIRMED,
+    }
     world.check()
 
 
 @pytest.mark.parametrize(("number", "target"), [(1, 3), (2, 1)])
 def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
-    """Neither units nor lines that the reservation has not, also where another order has committed as many."""
+    """Neither units nor lines that the reservation has not, also where another order has
+    committed as many.
+    """
     world, other = stocked(london={"tea": 9}), UUID(int=2)
     world.do(reserve(("tea", 2)), confirm(), reserve(("tea", 5), order=other), confirm(other))
     [outcome] = world.try_all(ship("london", {number: target}))
@@ -96,7 +109,9 @@ def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
 
 
 def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
-    """Deferred, EVENT_AHEAD, while the units are reserved or have expired: the commit is still owed."""
+    """Deferred, EVENT_AHEAD, while the units are reserved or have expired: the commit is still
+    owed.
+    """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)))
     for _ in ("active", "expired"):
@@ -111,7 +126,9 @@ def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
 
 @pytest.mark.parametrize("given_up", [end(), release()])
 def test_what_was_given_up_cannot_ship_and_need_not_come_back(given_up: StockCommand) -> None:
-    """Refused, for somebody has to look at it; a cancelled fulfilment of it has nothing to bring back."""
+    """Refused, for somebody has to look at it; a cancelled fulfilment of it has nothing to bring
+    back.
+    """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), given_up)
     [outcome] = world.try_all(ship("london", {1: 2}))

@@ -1,4 +1,6 @@
-"""What fulfilment's reports and cancelled items make of committed units: back on the shelf, not found, spoiled and replaced."""
+"""What fulfilment's reports and cancelled items make of committed units: back on the shelf, not
+found, spoiled and replaced.
+"""
 
 from itertools import permutations
 from uuid import UUID
@@ -32,7 +34,9 @@ from warehouse_svc.model import ReservationLine, StockCommand
 
 def sold(units: int = 3, **by_warehouse: int) -> World:
     """An order of so many units of tea, committed; by default all in London, where five are."""
-    world = stocked(**{warehouse: {"tea": n} for warehouse, n in (by_warehouse or {"london": 5}).items()})
+    world = stocked(
+        **{warehouse: {"tea": n} for warehouse, n in (by_warehouse or {"london": 5}).items()}
+    )
     world.do(reserve(("tea", units)), confirm())
     return world
 
@@ -69,14 +73,21 @@ def test_short_and_spoiled_units_are_told_apart() -> None:
     world = sold()
     world.do(work("london", {1: (1, 1, 1)}), work("london", {1: (1, 1, 1)}))
     assert (line(world).written_off, line(world).spoiled, line(world).committed) == (2, 1, 1)
-    assert [(m.kind, m.cumulative) for m in world.ledger[3:]] == [("short", 1), ("spoil_committed", 1)]
+    assert [(m.kind, m.cumulative) for m in world.ledger[3:]] == [
+        ("short", 1),
+        ("spoil_committed", 1),
+    ]
     world.do(work("london", {1: (0, 2, 1)}))
     assert (line(world).written_off, line(world).spoiled) == (3, 1)
     assert world.standing()[0].status is Status.CLOSED
     world.check()
 
 
-REPORTS = [work("london", {1: (2, 1, 0)}), work("london", {1: (1, 1, 0)}), ship("london", {1: (1, 1, 0)})]
+REPORTS = [
+    work("london", {1: (2, 1, 0)}),
+    work("london", {1: (1, 1, 0)}),
+    ship("london", {1: (1, 1, 0)}),
+]
 
 
 @pytest.mark.parametrize("reports", list(permutations(REPORTS)))
@@ -93,15 +104,21 @@ DEATH, REPORT, COMMIT = end(while_pending=False), call_off("london"), confirm(by
 
 @pytest.mark.parametrize("heard", list(permutations((DEATH, DEATH, REPORT, REPORT, COMMIT))))
 @pytest.mark.parametrize("committed", [True, False])
-def test_an_order_that_died_after_it_was_confirmed(heard: tuple[StockCommand, ...], *, committed: bool) -> None:
-    """Its units are back once fulfilment says so, or at once where they never were committed: in every order, and twice."""
+def test_an_order_that_died_after_it_was_confirmed(
+    heard: tuple[StockCommand, ...], *, committed: bool
+) -> None:
+    """Its units are back once fulfilment says so, or at once where they never were committed: in
+    every order, and twice.
+    """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)), *([confirm()] if committed else []))
     waiting = list(heard)
     while waiting:
         outcomes = [world.try_all(command)[0] for command in waiting]
         assert all(isinstance(o, Done | Deferred) for o in outcomes)
-        waiting = [command for command, o in zip(waiting, outcomes, strict=True) if isinstance(o, Deferred)]
+        waiting = [
+            command for command, o in zip(waiting, outcomes, strict=True) if isinstance(o, Deferred)
+        ]
     assert world.balances("london", "tea") == (5, 0, 0, 0)
     world.check()
 
@@ -123,7 +140,12 @@ def test_a_dead_order_ships_all_the_same() -> None:
 
 def test_the_line_that_is_short_has_no_such_units() -> None:
     """More than were committed: refused, for somebody has to look at it."""
-    for report in (work("london", {1: (0, 4, 0)}), work("london", {1: (0, 2, 2)}), work("london", {2: (0, 1, 0)}), ship("london", {1: 4})):
+    for report in (
+        work("london", {1: (0, 4, 0)}),
+        work("london", {1: (0, 2, 2)}),
+        work("london", {2: (0, 1, 0)}),
+        ship("london", {1: 4}),
+    ):
         world = sold()
         [outcome] = world.try_all(report)
         assert isinstance(outcome, Refused)
@@ -147,7 +169,9 @@ def test_the_line_that_is_short_has_no_such_units() -> None:
 def test_spoiled_units_are_replaced_as_far_as_there_are_any(
     there: int, spoiled: int, committed: int, balances: tuple[int, int, int, int]
 ) -> None:
-    """Damaged ones are written off, others of the same warehouse committed; a repeat, and the report, find it done."""
+    """Damaged ones are written off, others of the same warehouse committed; a repeat, and the
+    report, find it done.
+    """
     world = sold(london=there)
     for again in (
         replace_spoiled("london", {1: spoiled}),
@@ -186,7 +210,11 @@ def test_short_units_that_are_not_heard_of_yet_do_not_count_as_committed() -> No
     world = sold(london=3)
     world.do(replace_spoiled("london", {1: 1}, short={1: 1}))
     assert line(world).committed == 1
-    world.do(work("london", {1: (2, 1, 0)}), work("london", {1: (1, 1, 1)}), ship("london", {1: (1, 1, 1)}))
+    world.do(
+        work("london", {1: (2, 1, 0)}),
+        work("london", {1: (1, 1, 1)}),
+        ship("london", {1: (1, 1, 1)}),
+    )
     assert world.balances("london", "tea") == (0, 0, 0, 1)
     world.check()
 
@@ -207,13 +235,17 @@ def test_a_line_has_its_bounds() -> None:
 
 
 def test_units_that_cannot_be_replaced() -> None:
-    """Those not committed, yet or ever; more than there are; those of a warehouse that does not serve the order."""
+    """Those not committed, yet or ever; more than there are; those of a warehouse that does not
+    serve the order.
+    """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
     [early] = world.try_all(replace_spoiled("london", {1: 1}))
     world.do(confirm())
     [many, strange, elsewhere] = world.try_all(
-        replace_spoiled("london", {1: 4}), replace_spoiled("london", {2: 1}), replace_spoiled("york", {1: 1})
+        replace_spoiled("london", {1: 4}),
+        replace_spoiled("london", {2: 1}),
+        replace_spoiled("york", {1: 1}),
     )
     given_up = stocked(london={"tea": 5})
     given_up.do(reserve(("tea", 3)), release())
@@ -255,7 +287,9 @@ def test_cancelled_items_and_releases_by_call_come_to_the_same(call_first: bool)
 
 
 def test_committed_units_wait_for_fulfilment_unless_the_order_was_pending() -> None:
-    """The commit raced the cancellation, and fulfilment will never hear of these units; later it has them on its picklist."""
+    """The commit raced the cancellation, and fulfilment will never hear of these units; later it
+    has them on its picklist.
+    """
     for pending, balances in ((True, (3, 0, 2, 0)), (False, (2, 0, 3, 0))):
         world = sold()
         world.do(keep({1: 2}, world.standing(), while_pending=pending))
@@ -268,14 +302,22 @@ def test_a_warehouse_that_serves_the_order_no_more() -> None:
     world = stocked(london={"tea": 3}, york={"tea": 2})
     world.do(reserve(("tea", 5)))
     world.do(keep({1: 3}, world.standing()))
-    assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.ACTIVE, "york": Status.RELEASED}
+    assert {r.warehouse_id: r.status for r in world.standing()} == {
+        "london": Status.ACTIVE,
+        "york": Status.RELEASED,
+    }
     world.do(confirm(), confirm(by_event=True), work("london", {1: 3}))
-    assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.CONFIRMED, "york": Status.RELEASED}
+    assert {r.warehouse_id: r.status for r in world.standing()} == {
+        "london": Status.CONFIRMED,
+        "york": Status.RELEASED,
+    }
     world.check()
 
 
 def test_an_order_that_does_not_know_where_its_units_are() -> None:
-    """Its expired reservation was made anew elsewhere: from what it says of the old one nothing is concluded."""
+    """Its expired reservation was made anew elsewhere: from what it says of the old one nothing
+    is concluded.
+    """
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)))
     old = world.standing()
@@ -285,8 +327,8 @@ def test_an_order_that_does_not_know_where_its_units_are() -> None:
 
 
 def test_work_that_is_given_up_where_the_units_expired_has_nothing_to_give_back() -> None:
-    """Reserved in London and Paris, expired, and committed in Paris alone: London's cancelled work is news of nothing, once or twice; and
-    goods cannot leave from there.
+    """Reserved in London and Paris, expired, and committed in Paris alone: London's cancelled
+    work is news of nothing, once or twice; and goods cannot leave from there.
     """
     world = stocked(london={"tea": 2}, paris={"tea": 1})
     world.do(reserve(("tea", 3)))
@@ -294,7 +336,11 @@ def test_work_that_is_given_up_where_the_units_expired_has_nothing_to_give_back(
     world.do(expire(), adjust("london", "tea", -2), receive("paris", tea=2), confirm())
     before = (world.balances("london", "tea"), world.balances("paris", "tea"))
     world.do(work("london", {}), work("london", {1: 0}))
-    assert (world.balances("london", "tea"), world.balances("paris", "tea")) == before == ((0, 0, 0, 0), (0, 0, 3, 0))
+    assert (
+        (world.balances("london", "tea"), world.balances("paris", "tea"))
+        == before
+        == ((0, 0, 0, 0), (0, 0, 3, 0))
+    )
     with pytest.raises(NotFound):
         world.do(ship("london", {1: 2}))
     world.check()

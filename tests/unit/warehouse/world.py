@@ -1,4 +1,6 @@
-"""A warehouse in memory, for tests of its decisions: what commands do to it, and what must hold of it whatever was done. No tests here."""
+"""A warehouse in memory, for tests of its decisions: what commands do to it, and what must hold
+of it whatever was done. No tests here.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -48,22 +50,42 @@ keys = map(str, count(1))
 
 def basket(*wanted: tuple[str, int]) -> tuple[WantedLine, ...]:
     """Order lines, numbered from 1."""
-    return tuple(WantedLine(number, sku, quantity) for number, (sku, quantity) in enumerate(wanted, 1))
+    return tuple(
+        WantedLine(number, sku, quantity) for number, (sku, quantity) in enumerate(wanted, 1)
+    )
 
 
 def receive(warehouse_id: str, request: int | None = None, **quantities: int) -> ReceiveStock:
     """A receipt of a request of its own, or of a given one."""
     key = next(keys)
-    return ReceiveStock(key, b"", UUID(int=request or int(key) + 10**9), warehouse_id=warehouse_id, quantities=quantities)
+    return ReceiveStock(
+        key,
+        b"",
+        UUID(int=request or int(key) + 10**9),
+        warehouse_id=warehouse_id,
+        quantities=quantities,
+    )
 
 
-def adjust(warehouse_id: str, sku: str, delta: int, request: int | None = None, **more: Any) -> AdjustStock:
+def adjust(
+    warehouse_id: str, sku: str, delta: int, request: int | None = None, **more: Any
+) -> AdjustStock:
     """A count of a request of its own, or of a given one."""
     key = next(keys)
-    return AdjustStock(key, b"", UUID(int=request or int(key) + 10**9), warehouse_id=warehouse_id, sku=sku, delta=delta, **more)
+    return AdjustStock(
+        key,
+        b"",
+        UUID(int=request or int(key) + 10**9),
+        warehouse_id=warehouse_id,
+        sku=sku,
+        delta=delta,
+        **more,
+    )
 
 
-def reserve(*wanted: tuple[str, int], order: UUID = ORDER, attempt: int = 1, ttl: timedelta = TTL) -> ReserveStock:
+def reserve(
+    *wanted: tuple[str, int], order: UUID = ORDER, attempt: int = 1, ttl: timedelta = TTL
+) -> ReserveStock:
     """A checkout."""
     return ReserveStock(next(keys), b"", order, attempt=attempt, lines=basket(*wanted), ttl=ttl)
 
@@ -73,12 +95,16 @@ def renew(order: UUID = ORDER, attempt: int = 1) -> RenewReservations:
     return RenewReservations(next(keys), b"", order, attempt=attempt, ttl=TTL)
 
 
-def confirm(order: UUID = ORDER, attempt: int = 1, *, by_event: bool = False) -> ConfirmReservations:
+def confirm(
+    order: UUID = ORDER, attempt: int = 1, *, by_event: bool = False
+) -> ConfirmReservations:
     """A confirmation, called for or by event."""
     return ConfirmReservations(next(keys), b"", order, attempt=attempt, by_event=by_event)
 
 
-def release(released: Mapping[int, int] | None = None, order: UUID = ORDER, attempt: int = 1) -> ReleaseReservations:
+def release(
+    released: Mapping[int, int] | None = None, order: UUID = ORDER, attempt: int = 1
+) -> ReleaseReservations:
     """A release of all, or up to so many units of lines."""
     return ReleaseReservations(next(keys), b"", order, attempt=attempt, released=released or {})
 
@@ -96,13 +122,33 @@ def end(order: UUID = ORDER, attempt: int = 1, *, while_pending: bool = True) ->
 Units = int | tuple[int, int, int]  # on a picklist; or these, those short and those spoiled
 
 
-def work(warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1, *, shipped: bool = False) -> FollowWork:
+def work(
+    warehouse_id: str,
+    picklist: Mapping[int, Units],
+    order: UUID = ORDER,
+    attempt: int = 1,
+    *,
+    shipped: bool = False,
+) -> FollowWork:
     """Fulfilment tells of a picklist, by line."""
-    lines = tuple(WorkLine(number, *([units] if isinstance(units, int) else units)) for number, units in picklist.items())
-    return FollowWork(next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, lines=lines, shipped=shipped)
+    lines = tuple(
+        WorkLine(number, *([units] if isinstance(units, int) else units))
+        for number, units in picklist.items()
+    )
+    return FollowWork(
+        next(keys),
+        b"",
+        order,
+        attempt=attempt,
+        warehouse_id=warehouse_id,
+        lines=lines,
+        shipped=shipped,
+    )
 
 
-def ship(warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1) -> FollowWork:
+def ship(
+    warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1
+) -> FollowWork:
     """Units are with the carrier."""
     return work(warehouse_id, picklist, order, attempt, shipped=True)
 
@@ -113,23 +159,41 @@ def call_off(warehouse_id: str, order: UUID = ORDER, attempt: int = 1) -> Follow
 
 
 def replace_spoiled(
-    warehouse_id: str, spoiled: Mapping[int, int], order: UUID = ORDER, attempt: int = 1, short: Mapping[int, int] | None = None
+    warehouse_id: str,
+    spoiled: Mapping[int, int],
+    order: UUID = ORDER,
+    attempt: int = 1,
+    short: Mapping[int, int] | None = None,
 ) -> ReplaceSpoiled:
     """Units are found damaged while packing, others are asked for."""
-    lines = tuple(SpoiledLine(number, units, (short or {}).get(number, 0)) for number, units in spoiled.items())
-    return ReplaceSpoiled(next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, lines=lines)
+    lines = tuple(
+        SpoiledLine(number, units, (short or {}).get(number, 0))
+        for number, units in spoiled.items()
+    )
+    return ReplaceSpoiled(
+        next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, lines=lines
+    )
 
 
 def keep(
-    kept: Mapping[int, int], of: Sequence[Reservation], order: UUID = ORDER, attempt: int = 1, *, while_pending: bool = False
+    kept: Mapping[int, int],
+    of: Sequence[Reservation],
+    order: UUID = ORDER,
+    attempt: int = 1,
+    *,
+    while_pending: bool = False,
 ) -> KeepUnits:
     """An order keeps these units by line, of those in the reservations, first come first served."""
     left, allocated = dict(kept), {}
     for reservation in of:
         for line in reservation.lines:
-            allocated[reservation.id, line.number] = units = min(left.get(line.number, 0), line.quantity)
+            allocated[reservation.id, line.number] = units = min(
+                left.get(line.number, 0), line.quantity
+            )
             left[line.number] = left.get(line.number, 0) - units
-    return KeepUnits(next(keys), b"", order, attempt=attempt, kept=allocated, while_pending=while_pending)
+    return KeepUnits(
+        next(keys), b"", order, attempt=attempt, kept=allocated, while_pending=while_pending
+    )
 
 
 def bring(
@@ -140,12 +204,22 @@ def bring(
     source: UUID = RETURN,
 ) -> BookReturn:
     """A return was inspected."""
-    return BookReturn(next(keys), b"", order, source=source, warehouse_id=warehouse_id, restocked=restocked or {}, damaged=damaged or {})
+    return BookReturn(
+        next(keys),
+        b"",
+        order,
+        source=source,
+        warehouse_id=warehouse_id,
+        restocked=restocked or {},
+        damaged=damaged or {},
+    )
 
 
 @dataclass
 class World:
-    """All stock, all that is held, the ledger and the facts, as the commands so far have left them."""
+    """All stock, all that is held, the ledger and the facts, as the commands so far have left
+    them.
+    """
 
     now: datetime = NOON
     levels: dict[Place, StockLevel] = field(default_factory=dict)
@@ -159,7 +233,9 @@ class World:
         picture = Picture(self.levels.values(), self.holdings.values(), requests, self.booked())
         folded = fold(picture, commands, decide, self.now)
         self.levels = dict(picture.get(UUID(int=0)).stock)
-        self.holdings |= {view.holding.order_id: view.holding for view in folded.after.values() if view.holding}
+        self.holdings |= {
+            view.holding.order_id: view.holding for view in folded.after.values() if view.holding
+        }
         self.ledger += folded.history
         self.facts += folded.facts
         return [folded.outcomes[c.key] for c in commands]
@@ -170,7 +246,9 @@ class World:
 
     def booked(self) -> dict[UUID, Booked]:
         """What the ledger has for each source, as the store reads it."""
-        units: defaultdict[UUID, Counter[tuple[UUID | None, int | None, MovementKind]]] = defaultdict(Counter)
+        units: defaultdict[UUID, Counter[tuple[UUID | None, int | None, MovementKind]]] = (
+            defaultdict(Counter)
+        )
         for m in self.ledger:
             units[m.source_id][m.order_id, m.line_number, m.kind] += m.quantity
         return {source: dict(of_source) for source, of_source in units.items()}
@@ -187,11 +265,15 @@ class World:
         return self.holdings[order].of(attempt)
 
     def check(self) -> None:
-        """What must hold whatever was done: balances are the ledger's sums and the reservations' units, and nothing is below zero."""
+        """What must hold whatever was done: balances are the ledger's sums and the reservations'
+        units, and nothing is below zero.
+        """
         sums: defaultdict[Place, Counter[str]] = defaultdict(Counter)
         for row in self.ledger:
             assert row.available + row.committed + row.damaged + row.outside == 0, row
-            sums[row.warehouse_id, row.sku].update({name: getattr(row, name) for name in BALANCES} | {"rows": 1})
+            sums[row.warehouse_id, row.sku].update(
+                {name: getattr(row, name) for name in BALANCES} | {"rows": 1}
+            )
         held: defaultdict[Place, Counter[str]] = defaultdict(Counter)
         for r in (r for holding in self.holdings.values() for r in holding.reservations):
             assert r.status is r.status_of_units
@@ -200,20 +282,34 @@ class World:
                 assert min(line.units(bucket) for bucket in Bucket) >= 0, line
                 assert 0 <= line.expired <= line.released, line
                 assert 0 <= line.spoiled <= line.written_off, line
-                held[r.warehouse_id, line.sku].update(reserved=line.reserved, committed=line.committed)
+                held[r.warehouse_id, line.sku].update(
+                    reserved=line.reserved, committed=line.committed
+                )
         for place, level in self.levels.items():
-            assert {name: getattr(level, name) for name in BALANCES} == {name: sums[place][name] for name in BALANCES}, level
-            assert (level.reserved, level.committed) == (held[place]["reserved"], held[place]["committed"]), level
+            assert {name: getattr(level, name) for name in BALANCES} == {
+                name: sums[place][name] for name in BALANCES
+            }, level
+            assert (level.reserved, level.committed) == (
+                held[place]["reserved"],
+                held[place]["committed"],
+            ), level
             assert level.version == sums[place]["rows"], level
-            assert min(level.available, level.reserved, level.committed, level.damaged, level.sellable) >= 0, level
-        business_keys = Counter((m.kind, m.source_id, m.level_id, m.line_number, m.cumulative) for m in self.ledger)
+            assert (
+                min(level.available, level.reserved, level.committed, level.damaged, level.sellable)
+                >= 0
+            ), level
+        business_keys = Counter(
+            (m.kind, m.source_id, m.level_id, m.line_number, m.cumulative) for m in self.ledger
+        )
         assert not [key for key, times in business_keys.items() if times > 1]
         self.check_cumulative()
         self.check_returns()
         assert len({m.id for m in self.ledger}) == len(self.ledger)
 
     def check_cumulative(self) -> None:
-        """Each row says how many units its kind has moved for its source and line so far, these included: none is missing, none twice."""
+        """Each row says how many units its kind has moved for its source and line so far, these
+        included: none is missing, none twice.
+        """
         so_far: Counter[tuple[object, ...]] = Counter()
         for row in sorted(self.ledger, key=lambda row: row.cumulative):
             if row.order_id is not None:
@@ -221,10 +317,14 @@ class World:
                 assert row.cumulative == so_far[row.kind, row.source_id, row.line_number], row
 
     def check_returns(self) -> None:
-        """Of each order line no more came back than has left, and the ledger says the same of both."""
+        """Of each order line no more came back than has left, and the ledger says the same of
+        both.
+        """
         for order_id, holding in self.holdings.items():
             for line in holding.lines.values():
-                rows = [m for m in self.ledger if (m.order_id, m.line_number) == (order_id, line.number)]
+                rows = [
+                    m for m in self.ledger if (m.order_id, m.line_number) == (order_id, line.number)
+                ]
                 sums = [
                     sum(m.quantity for m in rows if m.kind is kind)
                     for kind in (MovementKind.SHIP, MovementKind.RESTOCK, MovementKind.MARK_DAMAGED)

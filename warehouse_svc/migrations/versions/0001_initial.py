@@ -1,4 +1,6 @@
-"""The warehouse's first tables: stock levels, the ledger, what is held for orders, and the chassis's own."""
+"""The warehouse's first tables: stock levels, the ledger, what is held for orders, and the
+chassis's own.
+"""
 
 from alembic import op
 
@@ -83,7 +85,10 @@ STATEMENTS = (
     """,
     "CREATE INDEX movements_level_id_id ON movements (level_id, id)",
     "CREATE INDEX movements_order_id_id ON movements (order_id, id) WHERE order_id IS NOT NULL",
-    "CREATE TYPE reservation_status AS ENUM ('active', 'confirmed', 'released', 'expired', 'closed')",
+    (
+        "CREATE TYPE reservation_status AS ENUM ('active', 'confirmed', 'released', 'expired',"
+        " 'closed')"
+    ),
     """
     CREATE TABLE reservations (
         id uuid NOT NULL,
@@ -101,7 +106,10 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX reservations_expire_time ON reservations (expire_time) WHERE status = 'active'",
-    "CREATE UNIQUE INDEX reservations_standing_key ON reservations (order_id, attempt, warehouse_id) WHERE status != 'expired'",
+    (
+        "CREATE UNIQUE INDEX reservations_standing_key ON reservations (order_id, attempt,"
+        " warehouse_id) WHERE status != 'expired'"
+    ),
     "CREATE INDEX reservations_status_id ON reservations (status, id)",
     "CREATE INDEX reservations_warehouse_id_id ON reservations (warehouse_id, id)",
     """

@@ -1,4 +1,6 @@
-"""What comes back: spoiled units of a reservation's line; of each order line what has left, and what of that returned."""
+"""What comes back: spoiled units of a reservation's line; of each order line what has left, and
+what of that returned.
+"""
 
 from alembic import op
 
@@ -25,7 +27,8 @@ STATEMENTS = (
         CONSTRAINT order_lines_order_id_fkey FOREIGN KEY(order_id) REFERENCES holdings (order_id)
     )
     """,
-    # What has left until now. What the version before still ships is written when a return of it comes: the lines are the truth.
+    # What has left until now. What the version before still ships is written when a return of it
+    # comes: the lines are the truth.
     """
     INSERT INTO order_lines
     SELECT order_id, number, min(sku), sum(shipped), 0, 0

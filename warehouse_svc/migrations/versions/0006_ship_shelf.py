@@ -1,4 +1,6 @@
-"""A movement for parcels that were reported after their label was void: they leave from the shelf."""
+"""A movement for parcels that were reported after their label was void: they leave from the
+shelf.
+"""
 
 from alembic import op
 
