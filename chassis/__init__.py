@@ -9,7 +9,8 @@ values       errors.py why something was not done; decision.py what goes into a 
 the write    database.py; in it claims.py the keys, fold.py the decisions,
              blame.py whose fault it was; envelope.py what carries a command, and what a decider
              gets of it; idempotency.py what a request's key and digest are; writing.py whether
-             one is under way; tables.py what all have, and SQL over sets; migration.py;
+             one is under way; tables.py what all have, and SQL over sets; rows.py
+             maps rows to records by name; migration.py;
              silence.py a connection that hangs up on a server that says nothing
 events out   outgoing.py what a fact becomes; outbox.py appends; relay.py publishes; shards.py whose
              turn it is; rebuild.py what a stream has lost; contents.py what it holds; partitions.py

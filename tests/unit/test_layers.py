@@ -65,7 +65,7 @@ ROOMS = {
         pure=True,
     ),
     "tables": _room("lifecycle", "tables", "sqlalchemy"),
-    "store": _room("lifecycle model tables", "envelope tables money paging", "sqlalchemy"),
+    "store": _room("lifecycle model tables", "envelope tables rows money paging", "sqlalchemy"),
     "peers": _room("model wire", "client errors", contracts=True),
     "providers": _room("model", "errors", "structlog"),
     "operations": _room(
