@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.envelope import Envelope
 from chassis.paging import Listed, Page
-from chassis.tables import among, arrays, arrays_of, given, insert_rows
+from chassis.rows import RecordRows, column_arrays, row_arrays
+from chassis.tables import among, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Allocation,
@@ -48,13 +49,13 @@ from fulfillment_svc.tables import (
 )
 
 f = fulfillments.c
-FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT, VOID = (
-    tuple(table.c.keys())
-    for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
-)
-WORK = ("order_id", "warehouse_id", "attempt")
-# where a column's value is found in a fulfilment
-FIELDS = tuple(f"work.{name}" if name in WORK else name for name in FULFILLMENT)
+FULFILLMENT = RecordRows(Fulfillment, fulfillments.c, loaded=["lines", "packages", "void_labels"])
+LINE = RecordRows(Line, lines.c, keys=["fulfillment_id"])
+PACKAGE = RecordRows(Package, packages.c, keys=["fulfillment_id"], loaded=["items"])
+ITEM = RecordRows(PackedItem, items.c, keys=["fulfillment_id", "package_number"])
+TRANSITION = RecordRows(Transition, history.c)
+KEPT_UNIT = RecordRows(Allocation, kept_units.c, keys=["order_id"])
+WORK = RecordRows(Work, (f.order_id, f.warehouse_id, f.attempt))
 CHANGING = (
     "id",
     "status",
@@ -68,7 +69,6 @@ CHANGING = (
 )
 # A line's units; its number and SKU never change.
 COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found")
-COUNTED = ("fulfillment_id", "line_number", *COUNTS)
 # The statuses in which there may be packages: in the others nobody looks for them.
 PACKED = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
 
@@ -137,7 +137,7 @@ note_orders = insert_orders.on_conflict_do_nothing()
 changed_orders = given(*orders.c)
 update_orders = (
     update(orders)
-    .values({name: changed_orders.c[name] for name in ORDER[1:]})
+    .values({each.name: each for each in changed_orders.c if each.name != "order_id"})
     .where(orders.c.order_id == changed_orders.c.order_id)
 )
 drop_kept = delete(kept_units).where(among(kept_units.c.order_id))
@@ -147,7 +147,7 @@ update_fulfillments = (
     .values({name: changed_fulfillments.c[name] for name in CHANGING[1:]})
     .where(f.id == changed_fulfillments.c.id)
 )
-changed_lines = given(*(lines.c[name] for name in COUNTED))
+changed_lines = given(*lines.c)
 update_lines = (
     update(lines)
     .values({name: changed_lines.c[name] for name in COUNTS})
@@ -170,9 +170,9 @@ async def lock_jobs(
 
     The lock of an order is that of all its fulfilments: every write of them takes it here.
     """
-    named = [[id] for id in {*repeats, *(each.target for each in envelopes)}]
-    of_fulfillments = (await connection.execute(read_orders, arrays(["id"], named))).scalars()
-    wanted = arrays(["order_id"], [*named, *([id] for id in of_fulfillments)])
+    named = {*repeats, *(each.target for each in envelopes)}
+    of_fulfillments = (await connection.execute(read_orders, column_arrays(id=named))).scalars()
+    wanted = column_arrays(order_id=[*named, *of_fulfillments])
     rows = list(await connection.execute(lock_orders, wanted))
     units, works = (
         defaultdict[UUID, list[Allocation]](list),
@@ -184,17 +184,23 @@ async def lock_jobs(
         # The version before this one made them. Whoever is first writes the order down; then all
         # find it, and wait for each other.
         await connection.execute(
-            note_orders, arrays(ORDER, [(id, 0, None, None) for id in sorted(unknown)])
+            note_orders, row_arrays([_order(Job(id)) for id in sorted(unknown)])
         )
         return await lock_jobs(connection, envelopes, repeats)
     if any(row.kept_version for row in rows):
-        for order_id, *unit in await connection.execute(read_kept, wanted):
-            units[order_id].append(Allocation(*unit))
+        for unit in await connection.execute(read_kept, wanted):
+            units[unit.order_id].append(KEPT_UNIT.record(unit))
     picture: dict[UUID, Job] = {}
-    for order_id, closed, attempt, version in rows:
-        kept = Kept(attempt, version, tuple(units[order_id])) if version else None
-        job = Job(order_id, closed, kept, tuple(works[order_id]))
-        picture |= dict.fromkeys([order_id, *(each.id for each in job.fulfillments)], job)
+    for row in rows:
+        id, version = row.order_id, row.kept_version
+        kept = Kept(row.kept_attempt, version, tuple(units[id])) if version else None
+        job = Job(
+            order_id=id,
+            closed_attempt=row.closed_attempt,
+            kept=kept,
+            fulfillments=tuple(works[id]),
+        )
+        picture |= dict.fromkeys([id, *(each.id for each in job.fulfillments)], job)
     return picture
 
 
@@ -225,21 +231,19 @@ async def save_fulfillments(
 ) -> None:
     """Stores the fulfilments that changed, under the locks of their orders."""
     created = sorted(
-        (each for id, each in after.items() if id not in before), key=attrgetter(*FIELDS[1:4])
+        (each for id, each in after.items() if id not in before),
+        key=attrgetter("work.order_id", "work.warehouse_id", "work.attempt"),
     )
     changed = sorted(
         ((before[id], each) for id, each in after.items() if id in before),
         key=lambda pair: pair[1].id,
     )
     if created:
-        await connection.execute(
-            insert_fulfillments,
-            arrays(FULFILLMENT, [attrgetter(*FIELDS)(each) for each in created]),
-        )
+        await connection.execute(insert_fulfillments, FULFILLMENT.arrays(created))
         await _insert_lines(connection, created)
     if changed:
         await connection.execute(
-            update_fulfillments, arrays_of(CHANGING, (each for _, each in changed))
+            update_fulfillments, FULFILLMENT.arrays((each for _, each in changed), CHANGING)
         )
         await _save_lines(connection, changed)
         await _save_packages(
@@ -249,27 +253,20 @@ async def save_fulfillments(
             connection, [new for old, new in changed if old.void_labels != new.void_labels]
         )
     if steps:
-        await connection.execute(insert_history, arrays_of(STEP, steps))
+        await connection.execute(insert_history, TRANSITION.arrays(steps))
 
 
 async def find_fulfillments(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Fulfillment]:
     """The fulfilments as they stand, unlocked, by id; unknown ids are missing."""
-    return {
-        each.id: each
-        for each in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
-    }
+    return {each.id: each for each in await _whole(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def works_of(connection: AsyncConnection, orders: Collection[UUID]) -> set[Work]:
     """What there is for these orders, whatever its attempt and status."""
-    return {
-        Work(*row)
-        for row in await connection.execute(
-            read_works, arrays(["order_id"], [[id] for id in orders])
-        )
-    }
+    rows = await connection.execute(read_works, column_arrays(order_id=orders))
+    return {WORK.record(row) for row in rows}
 
 
 async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list[Fulfillment]:
@@ -313,7 +310,7 @@ async def list_history(
 ) -> list[Transition]:
     """The fulfilment's transitions after that version, oldest first."""
     rows = await connection.execute(read_history, {"of": of, "after": after, "most": most})
-    return [Transition(**row) for row in rows.mappings()]
+    return [TRANSITION.record(row) for row in rows]
 
 
 async def _whole(
@@ -323,22 +320,17 @@ async def _whole(
     rows = list(await connection.execute(statement, parameters))
     picklists: defaultdict[UUID, list[Line]] = defaultdict(list)
     if rows:
-        for id, *line in await connection.execute(
-            read_lines, {"given_fulfillment_id": [row.id for row in rows]}
-        ):
-            picklists[id].append(Line(*line))
+        of = column_arrays(fulfillment_id=[row.id for row in rows])
+        for line in await connection.execute(read_lines, of):
+            picklists[line.fulfillment_id].append(LINE.record(line))
     parcels = await _packages(connection, [row.id for row in rows if row.status in PACKED])
     void = await _void_labels(connection, [row.id for row in rows if row.released_version])
     return [
-        Fulfillment(
-            row.id,
-            Work(*row[1:4]),
-            *(
-                *row[4:],
-                tuple(picklists[row.id]),
-                tuple(parcels.get(row.id, ())),
-                tuple(void.get(row.id, ())),
-            ),
+        FULFILLMENT.record(
+            row,
+            lines=tuple(picklists[row.id]),
+            packages=tuple(parcels.get(row.id, ())),
+            void_labels=tuple(void.get(row.id, ())),
         )
         for row in rows
     ]
@@ -348,14 +340,14 @@ async def _packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, 
     """The packages of these fulfilments, each with its items."""
     if not ids:
         return {}
+    of = column_arrays(fulfillment_id=ids)
     contents: defaultdict[tuple[UUID, int], list[PackedItem]] = defaultdict(list)
-    for id, number, line_number, quantity in await connection.execute(
-        read_items, {"given_fulfillment_id": ids}
-    ):
-        contents[id, number].append(PackedItem(line_number, quantity))
+    for row in await connection.execute(read_items, of):
+        contents[row.fulfillment_id, row.package_number].append(ITEM.record(row))
     parcels: defaultdict[UUID, list[Package]] = defaultdict(list)
-    for id, number, *size in await connection.execute(read_packages, {"given_fulfillment_id": ids}):
-        parcels[id].append(Package(number, *(*size, tuple(contents[id, number]))))
+    for row in await connection.execute(read_packages, of):
+        packed = tuple(contents[row.fulfillment_id, row.number])
+        parcels[row.fulfillment_id].append(PACKAGE.record(row, items=packed))
     return parcels
 
 
@@ -364,10 +356,8 @@ async def _void_labels(connection: AsyncConnection, ids: list[UUID]) -> dict[UUI
     if not ids:
         return {}
     units: defaultdict[tuple[UUID, UUID, bool], dict[int, int]] = defaultdict(dict)
-    for id, shipment_id, line_number, quantity, left in await connection.execute(
-        read_void, {"given_fulfillment_id": ids}
-    ):
-        units[id, shipment_id, left][line_number] = quantity
+    for row in await connection.execute(read_void, column_arrays(fulfillment_id=ids)):
+        units[row.fulfillment_id, row.shipment_id, row.left][row.line_number] = row.quantity
     labels: defaultdict[UUID, list[VoidLabel]] = defaultdict(list)
     for (id, shipment_id, left), held in units.items():
         labels[id].append(VoidLabel(shipment_id, held, left))
@@ -377,14 +367,20 @@ async def _void_labels(connection: AsyncConnection, ids: list[UUID]) -> dict[UUI
 async def _save_void_labels(connection: AsyncConnection, changed: Sequence[Fulfillment]) -> None:
     if not changed:
         return
-    await connection.execute(drop_void, arrays(["fulfillment_id"], [[each.id] for each in changed]))
+    await connection.execute(drop_void, column_arrays(fulfillment_id=[each.id for each in changed]))
     rows = [
-        (each.id, label.shipment_id, number, quantity, label.left)
+        {
+            "fulfillment_id": each.id,
+            "shipment_id": label.shipment_id,
+            "line_number": number,
+            "quantity": quantity,
+            "left": label.left,
+        }
         for each in changed
         for label in each.void_labels
         for number, quantity in label.units.items()
     ]
-    await connection.execute(insert_void, arrays(VOID, rows))
+    await connection.execute(insert_void, row_arrays(rows))
 
 
 async def _save_orders(
@@ -398,35 +394,35 @@ async def _save_orders(
         and (was.closed_attempt, was.kept) != (job.closed_attempt, job.kept)
     ]
     if created:
-        await connection.execute(insert_orders, arrays(ORDER, [_order(job) for job in created]))
+        await connection.execute(insert_orders, row_arrays([_order(job) for job in created]))
     if changed:
-        await connection.execute(update_orders, arrays(ORDER, [_order(job) for job in changed]))
+        await connection.execute(update_orders, row_arrays([_order(job) for job in changed]))
         await connection.execute(
-            drop_kept, arrays(["order_id"], [[job.order_id] for job in changed])
+            drop_kept, column_arrays(order_id=[job.order_id for job in changed])
         )
     kept = [
-        (job.order_id, unit.warehouse_id, unit.line_number, unit.quantity)
+        KEPT_UNIT.row(unit, order_id=job.order_id)
         for job in (*created, *changed)
         if job.kept
         for unit in job.kept.units
     ]
     if kept:
-        await connection.execute(insert_kept, arrays(KEPT, kept))
+        await connection.execute(insert_kept, row_arrays(kept))
 
 
-def _order(job: Job) -> tuple[Any, ...]:
-    return (
-        job.order_id,
-        job.closed_attempt,
-        job.kept and job.kept.attempt,
-        job.kept and job.kept.version,
-    )
+def _order(job: Job) -> dict[str, Any]:
+    return {
+        "order_id": job.order_id,
+        "closed_attempt": job.closed_attempt,
+        "kept_attempt": job.kept and job.kept.attempt,
+        "kept_version": job.kept and job.kept.version,
+    }
 
 
 async def _insert_lines(connection: AsyncConnection, of: Sequence[Fulfillment]) -> None:
-    rows = [(each.id, *attrgetter(*LINE[1:])(line)) for each in of for line in each.lines]
+    rows = [LINE.row(line, fulfillment_id=each.id) for each in of for line in each.lines]
     if rows:
-        await connection.execute(insert_lines, arrays(LINE, rows))
+        await connection.execute(insert_lines, row_arrays(rows))
 
 
 async def _save_lines(
@@ -435,21 +431,20 @@ async def _save_lines(
     """New counts of lines that stay; whole picklists where the lines themselves are others."""
     counted, replaced = [], []
     for old, new in changed:
-        if [(line.line_number, line.sku) for line in old.lines] == [
-            (line.line_number, line.sku) for line in new.lines
-        ]:
+        names = [[(line.line_number, line.sku) for line in each.lines] for each in (old, new)]
+        if names[0] == names[1]:
             counted += [
-                (new.id, line.line_number, *attrgetter(*COUNTS)(line))
+                LINE.row(line, fulfillment_id=new.id)
                 for was, line in zip(old.lines, new.lines, strict=True)
                 if line != was
             ]
         else:
             replaced.append(new)
     if counted:
-        await connection.execute(update_lines, arrays(COUNTED, counted))
+        await connection.execute(update_lines, row_arrays(counted))
     if replaced:
         await connection.execute(
-            drop_lines, arrays(["fulfillment_id"], [[each.id] for each in replaced])
+            drop_lines, column_arrays(fulfillment_id=[each.id for each in replaced])
         )
         await _insert_lines(connection, replaced)
 
@@ -458,16 +453,15 @@ async def _save_packages(
     connection: AsyncConnection, repacked: Sequence[tuple[Fulfillment, Fulfillment]]
 ) -> None:
     """The packages as they now are, in the place of those that were."""
-    if emptied := [[old.id] for old, _ in repacked if old.packages]:
-        await connection.execute(drop_packages, arrays(["fulfillment_id"], emptied))
+    if emptied := [old.id for old, _ in repacked if old.packages]:
+        await connection.execute(drop_packages, column_arrays(fulfillment_id=emptied))
     parcels = [(new.id, parcel) for _, new in repacked for parcel in new.packages]
     if parcels:
-        rows = [
-            (id, p.number, p.weight_grams, p.length_mm, p.width_mm, p.height_mm)
-            for id, p in parcels
-        ]
-        await connection.execute(insert_packages, arrays(PACKAGE, rows))
+        rows = [PACKAGE.row(parcel, fulfillment_id=id) for id, parcel in parcels]
+        await connection.execute(insert_packages, row_arrays(rows))
         contents = [
-            (id, p.number, item.line_number, item.quantity) for id, p in parcels for item in p.items
+            ITEM.row(item, fulfillment_id=id, package_number=parcel.number)
+            for id, parcel in parcels
+            for item in parcel.items
         ]
-        await connection.execute(insert_items, arrays(ITEM, contents))
+        await connection.execute(insert_items, row_arrays(contents))

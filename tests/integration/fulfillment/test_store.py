@@ -277,9 +277,7 @@ async def test_history_tells_each_step_once(
     await saved(engine, standing(Status.PLANNING), steps=(BIRTH,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
-            await connection.execute(
-                insert(history), [{name: getattr(second, name) for name in store.STEP}]
-            )
+            await connection.execute(insert(history), [store.TRANSITION.row(second)])
 
 
 async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
