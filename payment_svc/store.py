@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from operator import attrgetter
+from dataclasses import fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.envelope import Envelope
 from chassis.money import Money
 from chassis.paging import Page
-from chassis.tables import among, arrays, arrays_of, given, insert_rows
+from chassis.rows import RecordRows, column_arrays, row_arrays
+from chassis.tables import among, given, insert_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model import (
     Account,
@@ -46,9 +46,15 @@ from payment_svc.tables import (
     refund_update_time,
 )
 
-ACCOUNT, PAYMENT, OPERATION, CHANGE, CONTRADICTION = (
-    tuple(table.c.keys()) for table in (accounts, payments, operations, history, contradictions)
-)
+PAYMENT = RecordRows(Payment, payments.c, loaded=["operations"])
+OPERATION = RecordRows(Operation, operations.c, keys=["payment_id"], loaded=["contradictions"])
+CONTRADICTION = RecordRows(Contradiction, contradictions.c, keys=["operation_id"])
+CHANGE = RecordRows(Change, history.c)
+OF_PAYMENT = ("order_id", "attempt", "currency")
+REFUND_COLUMNS = [
+    (payments if each.name in OF_PAYMENT else operations).c[each.name] for each in fields(Refund)
+]
+REFUND = RecordRows(Refund, REFUND_COLUMNS)
 
 lock_accounts_by_id = (
     select(accounts)
@@ -84,15 +90,14 @@ read_due = (
     .order_by(operations.c.ask_time)
     .limit(bindparam("most"))
 )
-OF_PAYMENT = ("order_id", "attempt", "currency")
 read_refunds = (
-    select(*((payments if name in OF_PAYMENT else operations).c[name] for name in Refund.__slots__))
+    select(*REFUND_COLUMNS)
     .join_from(operations, payments)
     .where(operations.c.kind == Kind.REFUND)
     .order_by(operations.c.request_time.desc(), operations.c.id.desc())
 )
 read_history = (
-    select(*(history.c[name] for name in CHANGE), operations.c.kind)
+    select(history, operations.c.kind)
     .outerjoin_from(history, operations, history.c.operation_id == operations.c.id)
     .where(history.c.payment_id == bindparam("payment_id"))
     .where(history.c.version > bindparam("after", type_=BigInteger))
@@ -124,7 +129,7 @@ insert_accounts, insert_history = insert_rows(*accounts.c), insert_rows(*history
 changed = given(*accounts.c)
 update_accounts = (
     update(accounts)
-    .values({n: changed.c[n] for n in ACCOUNT[1:]})
+    .values({each.name: each for each in changed.c if each.name != "order_id"})
     .where(accounts.c.order_id == changed.c.order_id)
 )
 save_payments, save_operations, save_contradictions = (
@@ -155,23 +160,24 @@ async def save_accounts(
     """Stores what changed; new accounts sorted, or two sets of rivals may deadlock."""
     ordered = [after[order_id] for order_id in sorted(after)]
     if created := [a.order for a in ordered if a.order.id not in before]:
-        await connection.execute(insert_accounts, arrays(ACCOUNT, list(map(_order_row, created))))
+        await connection.execute(insert_accounts, row_arrays(list(map(_order_row, created))))
     if heard := [
         a.order for a in ordered if a.order.id in before and a.order is not before[a.order.id].order
     ]:
-        await connection.execute(update_accounts, arrays(ACCOUNT, list(map(_order_row, heard))))
+        await connection.execute(update_accounts, row_arrays(list(map(_order_row, heard))))
     known = {id(p) for account in before.values() for p in account.payments}
     if moved := [p for account in ordered for p in account.payments if id(p) not in known]:
-        await connection.execute(save_payments, arrays_of(PAYMENT, moved))
+        await connection.execute(save_payments, PAYMENT.arrays(moved))
     asked = {id(o) for account in before.values() for p in account.payments for o in p.operations}
     if settled := [(p.id, o) for p in moved for o in p.operations if id(o) not in asked]:
-        await connection.execute(
-            save_operations, arrays(OPERATION, [_operation_row(*row) for row in settled])
-        )
-        if said := [_contradiction_row(o.id, c) for _, o in settled for c in o.contradictions]:
-            await connection.execute(save_contradictions, arrays(CONTRADICTION, said))
+        rows = [OPERATION.row(o, payment_id=id) for id, o in settled]
+        await connection.execute(save_operations, row_arrays(rows))
+        if said := [
+            CONTRADICTION.row(c, operation_id=o.id) for _, o in settled for c in o.contradictions
+        ]:
+            await connection.execute(save_contradictions, row_arrays(said))
     if changes:
-        await connection.execute(insert_history, arrays_of(CHANGE, changes))
+        await connection.execute(insert_history, CHANGE.arrays(changes))
 
 
 async def find_account(connection: AsyncConnection, order_id: UUID) -> Account | None:
@@ -236,10 +242,8 @@ async def list_refunds(
         conditions.append(operations.c.payment_id == wanted.payment_id)
     if page.after:
         conditions.append(tuple_(operations.c.request_time, operations.c.id) < tuple_(*page.after))
-    return [
-        Refund(*row)
-        for row in await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))
-    ]
+    rows = await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))
+    return [REFUND.record(row) for row in rows]
 
 
 async def list_history(
@@ -252,7 +256,7 @@ async def list_history(
     after = page.after[0] if page.after else 0
     wanted = {"payment_id": payment_id, "after": after, "most": page.size + 1}
     rows = await connection.execute(read_history, wanted)
-    return [(Change(*values), kind) for *values, kind in rows]
+    return [(CHANGE.record(row), row.kind) for row in rows]
 
 
 async def open_refunds(connection: AsyncConnection) -> tuple[int, float]:
@@ -272,7 +276,7 @@ async def _whole_accounts(
     connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]
 ) -> list[Account]:
     """The accounts that the statement finds, with all that is in them."""
-    ids = {"given_order_id": list(order_ids)}
+    ids = column_arrays(order_id=order_ids)
     found = list(await connection.execute(statement, ids))
     of_order: defaultdict[UUID, list[Payment]] = defaultdict(list)
     for payment in await _whole_payments(connection, read_payments, ids) if found else []:
@@ -280,7 +284,11 @@ async def _whole_accounts(
     return [
         Account(
             Order(
-                row.order_id, row.version, row.attempt, row.status, Money(row.total, row.currency)
+                id=row.order_id,
+                version=row.version,
+                attempt=row.attempt,
+                status=row.status,
+                total=Money(row.total, row.currency),
             ),
             tuple(of_order[row.order_id]),
         )
@@ -298,17 +306,14 @@ async def _whole_payments(
     if not rows:
         return []
     of_payment: defaultdict[UUID, dict[UUID, Operation]] = defaultdict(dict)
-    for row in await connection.execute(
-        read_operations, {"given_payment_id": [row.id for row in rows]}
-    ):
-        id, payment_id, *rest = row[: len(OPERATION)]
-        its = of_payment[payment_id].get(id) or Operation(id, *rest)
+    of = column_arrays(payment_id=[row.id for row in rows])
+    for row in await connection.execute(read_operations, of):
+        its = of_payment[row.payment_id].get(row.id) or OPERATION.record(row)
         if row.contradiction_id:
-            its = replace(
-                its, contradictions=(*its.contradictions, Contradiction(*row[len(OPERATION) :]))
-            )
-        of_payment[payment_id][id] = its
-    return [Payment(*(*row, tuple(of_payment[row.id].values()))) for row in rows]
+            said = CONTRADICTION.record(row, "contradiction_")
+            its = replace(its, contradictions=(*its.contradictions, said))
+        of_payment[row.payment_id][row.id] = its
+    return [PAYMENT.record(row, operations=tuple(of_payment[row.id].values())) for row in rows]
 
 
 def _updated(
@@ -323,13 +328,12 @@ def _updated(
     return conditions
 
 
-def _order_row(its: Order) -> tuple[Any, ...]:
-    return its.id, its.version, its.attempt, its.status, its.total.minor, its.total.currency
-
-
-def _operation_row(payment_id: UUID, its: Operation) -> tuple[Any, ...]:
-    return its.id, payment_id, *attrgetter(*OPERATION[2:])(its)
-
-
-def _contradiction_row(operation_id: UUID, its: Contradiction) -> tuple[Any, ...]:
-    return its.id, operation_id, *attrgetter(*CONTRADICTION[2:])(its)
+def _order_row(its: Order) -> dict[str, Any]:
+    return {
+        "order_id": its.id,
+        "version": its.version,
+        "attempt": its.attempt,
+        "status": its.status,
+        "total": its.total.minor,
+        "currency": its.total.currency,
+    }
