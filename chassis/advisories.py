@@ -58,7 +58,9 @@ class Advisories:
             for kind in GIVEN_UP
             for consumer, stream in consumers.items()
         ]
-        self._pull = Pull(broker, ADVISORIES, f"{service}-advisories", subjects)
+        self._pull = Pull(
+            broker=broker, stream=ADVISORIES, consumer=f"{service}-advisories", subjects=subjects
+        )
         self._given_up = telemetry.counter(
             "inbox_given_up_total", "Events that the broker has given up by itself", "consumer"
         )
@@ -135,11 +137,11 @@ def understood(body: bytes) -> GivenUp | None:
         words: dict[str, Any] = json.loads(body)
         seq, deliveries = int(words["stream_seq"]), int(words["deliveries"])
         return GivenUp(
-            str(words["stream"]),
-            str(words["consumer"]),
-            seq,
-            deliveries,
-            datetime.fromisoformat(words["timestamp"]),
+            stream=str(words["stream"]),
+            consumer=str(words["consumer"]),
+            seq=seq,
+            deliveries=deliveries,
+            time=datetime.fromisoformat(words["timestamp"]),
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -149,7 +149,12 @@ def _bounds(info: StreamInfo) -> Bounds:
         raise TypeError("the broker does not say when it created the stream")
     state = info.state
     first_seq = state.first_seq if state.messages else state.last_seq + 1
-    return Bounds(info.created, first_seq, state.last_seq, state.num_deleted or 0)
+    return Bounds(
+        create_time=info.created,
+        first_seq=first_seq,
+        last_seq=state.last_seq,
+        deleted=state.num_deleted or 0,
+    )
 
 
 def _end_of(answer: Msg) -> Exception | None:

@@ -129,7 +129,13 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
     except Exception as error:  # noqa: BLE001  # a defect of our own concerns this event alone
         return Received(event, fault=Defect(error))
     key = f"{event.consumer}:{event.event_id}"
-    delivery = Delivery(event.event_id, key, event.digest, message, event.event_time)
+    delivery = Delivery(
+        event_id=event.event_id,
+        key=key,
+        digest=event.digest,
+        message=message,
+        time=event.event_time,
+    )
     return Received(event, kind, delivery)
 
 

@@ -5,7 +5,7 @@ A deferred event is parked here: its message is acknowledged, and chassis.parkin
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.tables import FailedState, among, arrays, arrays_of, given
+from chassis.rows import RecordRows, column_arrays
+from chassis.tables import FailedState, among, arrays, given
 
 DEFERRAL_LIMIT = timedelta(minutes=15)
 # A parked event waits for its next try as long as it has waited so far, within these bounds: each
@@ -42,11 +43,6 @@ WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 KNOWN = timedelta(days=30)
 OPEN = (FailedState.DEFERRED, FailedState.FAILED)
 NAME = ("consumer", "event_id", "digest")
-FIELDS = (
-    *NAME,
-    *("state", "stream", "stream_seq", "subject", "type", "aggregate", "payload", "traceparent"),
-    *("event_time", "reason", "error", "attempts", "waits_for"),
-)
 TIMES = ("first_time", "update_time", "next_try_time")
 TRIED = (*NAME, "state", "reason", "error", "waits_for")
 Name = tuple[str, UUID, bytes]  # the consumer, the event's id, and the digest of its body
@@ -85,6 +81,9 @@ class FailedEvent:
     def name(self) -> Name:
         """What identifies the row."""
         return self.consumer, self.event_id, self.digest
+
+
+FIELDS = tuple(field.name for field in fields(FailedEvent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +136,7 @@ class FailedEvents:
     ) -> None:
         """`limit` is how long an event may be deferred, from the first time."""
         self._engine, self._table, t = engine, table, table.c
+        self._of_rows = RecordRows(FailedEvent, (t[name] for name in FIELDS))
         now = func.clock_timestamp()
         self._now, self._over = now, t.first_time <= now - bindparam("limit", limit, type_=INTERVAL)
         self._end = t.first_time + bindparam("limit", limit, type_=INTERVAL)
@@ -275,7 +275,7 @@ class FailedEvents:
         What has failed before, or was discarded, stays so.
         """
         async with self._engine.begin() as connection:
-            found = await connection.execute(self._record, _rows(events))
+            found = await connection.execute(self._record, self._rows(events))
             return {_name(row): row.state for row in found}
 
     async def give_up(self, events: Sequence[FailedEvent]) -> int:
@@ -283,7 +283,7 @@ class FailedEvents:
         answers how many were new.
         """
         async with self._engine.begin() as connection:
-            return len((await connection.execute(self._give_up, _rows(events))).all())
+            return len((await connection.execute(self._give_up, self._rows(events))).all())
 
     async def parked(self) -> tuple[bool, datetime]:
         """Whether any event is parked, and the database's clock."""
@@ -307,18 +307,19 @@ class FailedEvents:
         """Takes events that wait for one of these records, due or not, unless they were tried at
         `before` or later.
         """
-        which = arrays(["waits_for"], [[record] for record in records])
+        which = column_arrays(waits_for=records)
         return await self._claimed(self._waiting, which | {"before": before, "most": most})
 
     async def _claimed(self, claim: Update, parameters: dict[str, Any]) -> list[FailedEvent]:
         async with self._engine.begin() as connection:
-            found = [FailedEvent(*row) for row in await connection.execute(claim, parameters)]
+            rows = await connection.execute(claim, parameters)
+            found = map(self._of_rows.record, rows)
             return sorted(found, key=attrgetter("event_time", "stream_seq"))
 
     async def tried(self, events: Sequence[FailedEvent]) -> None:
         """Stores what tries of claimed events came to."""
         async with self._engine.begin() as connection:
-            await connection.execute(self._tried, arrays_of(TRIED, events))
+            await connection.execute(self._tried, self._of_rows.arrays(events, TRIED))
 
     async def states(self, names: Collection[Name]) -> Mapping[Name, FailedState]:
         """How those of the events stand that have a row."""
@@ -359,7 +360,7 @@ class FailedEvents:
         """A replay did not help: each row stays as it stands, with the new error, unless it was
         replayed meanwhile.
         """
-        rows = arrays_of((*NAME, "reason", "error"), events)
+        rows = self._of_rows.arrays(events, (*NAME, "reason", "error"))
         async with self._engine.begin() as connection:
             await connection.execute(self._still, rows)
 
@@ -381,7 +382,7 @@ class FailedEvents:
         """Those of the events that have a row, in the order given."""
         async with self._engine.connect() as connection:
             rows = await connection.execute(self._get, _named(names))
-            found = {event.name: event for event in (FailedEvent(*row) for row in rows)}
+            found = {event.name: event for event in map(self._of_rows.record, rows)}
             return [found[name] for name in dict.fromkeys(names) if name in found]
 
     async def entries(self, names: Collection[Name]) -> Mapping[Name, Entry]:
@@ -411,6 +412,11 @@ class FailedEvents:
         """Which rows are wanted, the oldest trouble first: at most so many."""
         names = select(*(self._table.c[name] for name in NAME))
         return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
+
+    def _rows(self, events: Sequence[FailedEvent]) -> dict[str, list[Any]]:
+        """The events' columns: an event that is here twice has one row."""
+        last = {event.name: event for event in events}
+        return self._of_rows.arrays(last[name] for name in sorted(last))
 
     def _first(self, query: Select[Any], wanted: Wanted, most: int) -> Select[Any]:
         t = self._table.c
@@ -445,17 +451,16 @@ def _named(names: Collection[Name]) -> dict[str, Any]:
     return arrays(NAME, sorted(set(names)))
 
 
-def _rows(events: Sequence[FailedEvent]) -> dict[str, Any]:
-    # an event that is here twice has one row
-    rows = {e.name: attrgetter(*FIELDS)(e) for e in events}
-    return arrays(FIELDS, [rows[name] for name in sorted(rows)])
-
-
 def _name(row: Row[*tuple[Any, ...]]) -> Name:
     return row.consumer, row.event_id, row.digest
 
 
 def _entry(row: Row[*tuple[Any, ...]], payload: bytes) -> Entry:
-    fields = {name: getattr(row, name) for name in FIELDS if name != "payload"}
-    event = FailedEvent(**fields, payload=payload)
-    return Entry(event, row.first_time, row.update_time, row.next_try_time)
+    known = {name: getattr(row, name) for name in FIELDS if name != "payload"}
+    event = FailedEvent(**known, payload=payload)
+    return Entry(
+        event=event,
+        first_time=row.first_time,
+        update_time=row.update_time,
+        next_try_time=row.next_try_time,
+    )

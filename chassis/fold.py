@@ -80,4 +80,12 @@ def fold(
             causes += [command.cause] * len(decision.facts)
     changed = [name for name, record in picture.items() if record is not before.get(name)]
     after = {name: picture[name] for name in {id(picture[name]): name for name in changed}.values()}
-    return Folded(outcomes, before, after, changed, history, facts, causes)
+    return Folded(
+        outcomes=outcomes,
+        before=before,
+        after=after,
+        changed=changed,
+        history=history,
+        facts=facts,
+        causes=causes,
+    )

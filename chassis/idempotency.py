@@ -49,7 +49,10 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     digest = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
     note: str | None = getattr(request, "note", None)
     return Keyed(
-        f"{_method(request.DESCRIPTOR)}:{request_id}", digest, claimed_actor(), note or None
+        key=f"{_method(request.DESCRIPTOR)}:{request_id}",
+        digest=digest,
+        claimed_actor=claimed_actor(),
+        note=note or None,
     )
 
 

@@ -89,18 +89,18 @@ class Inbox:
         self._parking = Parking(self.failed, self._handlers, turns)
         self._consumers = [
             Consumer(
-                Pull(
-                    broker,
-                    stream,
-                    f"{service}-{stream.lower()}",
-                    wanted,
+                pull=Pull(
+                    broker=broker,
+                    stream=stream,
+                    consumer=f"{service}-{stream.lower()}",
+                    subjects=wanted,
                     batch_size_max=batch_size_max,
                     linger_s=linger_s,
                 ),
-                self._handlers,
-                self.failed,
-                self._parking,
-                turns,
+                handlers=self._handlers,
+                failed=self.failed,
+                parking=self._parking,
+                turns=turns,
             )
             for stream, wanted in subjects.items()
         ]

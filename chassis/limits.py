@@ -154,7 +154,12 @@ def _field(descriptor: FieldDescriptor) -> Field:
         pair = (_value(key, rules.map.keys), _value(value, rules.map.values))
         inner = _together(replace(each, name="") for each in pair)  # told of by its key
         most = rules.map.max_pairs if rules.map.HasField("max_pairs") else REQUEST_BYTES_MAX
-        of = Field(descriptor.name, descriptor.number, descriptor.type, inner.bytes_max)
+        of = Field(
+            name=descriptor.name,
+            number=descriptor.number,
+            kind=descriptor.type,
+            bytes_max=inner.bytes_max,
+        )
         return replace(of, items_max=most, inner=inner, pair=GetMessageClass(message))
     if not descriptor.is_repeated:
         return _value(descriptor, rules)
@@ -170,7 +175,13 @@ def _value(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> Field
     """The limits of a field with one value."""
     inner = None if descriptor.message_type is None else _message(descriptor.message_type)
     most = _bytes_max(descriptor, rules) if inner is None else inner.bytes_max
-    return Field(descriptor.name, descriptor.number, descriptor.type, most, inner=inner)
+    return Field(
+        name=descriptor.name,
+        number=descriptor.number,
+        kind=descriptor.type,
+        bytes_max=most,
+        inner=inner,
+    )
 
 
 def _bytes_max(descriptor: FieldDescriptor, rules: validate_pb2.FieldRules) -> int:

@@ -131,7 +131,7 @@ def _portions(found: Sequence[Listed]) -> Iterator[list[UUID]]:
 
 def batch(ids: Sequence[UUID], encode: Callable[[Any], Message]) -> Page:
     """The page that holds all of these records: a batch, which is answered whole or not at all."""
-    return Page(len(ids), None, 0, encode)
+    return Page(size=len(ids), after=None, filter=0, encode=encode)
 
 
 def too_large(fitting: int, asked: int, bound: str) -> Refused:
@@ -156,7 +156,7 @@ def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) 
     """
     size, filter_hash = request.page_size or SIZE_DEFAULT, _filter_hash(request)
     if not request.page_token:
-        return Page(size, None, filter_hash, encode)
+        return Page(size=size, after=None, filter=filter_hash, encode=encode)
     try:
         filtered, *after = unpack(request.page_token, int, *(place or (UUID,)))
     except ValueError as error:  # whatever a token that is not ours can break
@@ -165,7 +165,7 @@ def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) 
         raise refused("it belongs to a request with other filters")
     if any(isinstance(value, int) and value not in NUMBERS for value in after):
         raise refused()
-    return Page(size, tuple(after), filter_hash, encode)
+    return Page(size=size, after=tuple(after), filter=filter_hash, encode=encode)
 
 
 def _filter_hash(request: ListRequest) -> int:

@@ -47,6 +47,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis import telemetry
 from chassis.contents import Bounds, Contents, Entry
 from chassis.outbox import shard_of
+from chassis.rows import RecordRows
 from chassis.stream import MAX_AGE_S, Broker
 from chassis.tables import among, arrays, given
 
@@ -157,7 +158,7 @@ class Comparison:
         entries = {seq: entry for seq, entry in held.items() if seq <= high}
         explained = {(row.stream_seq, str(row.event_id)) for row in rows}
         unexplained = [e for e in entries.values() if (e.seq, e.event_id) not in explained]
-        return Page(high, len(rows), lost, entries, unexplained)
+        return Page(high=high, rows=len(rows), lost=lost, entries=entries, unexplained=unexplained)
 
     async def missing(self, rows: Sequence[Marked]) -> list[Marked]:
         """The rows whose event the broker does not have at its mark, asked for one by one."""
@@ -214,7 +215,7 @@ class Rebuild:
         source: str,
     ) -> None:
         t, p = outbox.c, positions.c
-        self._comparison = Comparison(outbox, broker, stream, source)
+        self._comparison = Comparison(outbox=outbox, broker=broker, stream=stream, source=source)
         self.contents, self._stream = self._comparison.contents, stream
         lost = given(t.id, t.create_time)
         span = t.create_time.between(bindparam("first"), bindparam("last"))
@@ -225,6 +226,7 @@ class Rebuild:
         shards = bindparam("shards", type_=ARRAY(SmallInteger))
         self._load = select(positions).where(p.shard == any_(shards))
         facts = [column for column in positions.c if column is not p.shard]
+        self._positions = RecordRows(Position, positions.c, keys=["shard"])
         values = [bindparam(f"at_{column.name}", type_=column.type) for column in facts]
         shard = func.unnest(shards).column_valued("shard")
         store = insert(positions).from_select([p.shard, *facts], select(shard, *values))
@@ -409,8 +411,7 @@ class Rebuild:
         rows = (await connection.execute(self._load, {"shards": sorted(self._shards)})).all()
         if len(rows) < len(self._shards):
             return []
-        names = Position.__slots__
-        return list({Position(*(getattr(row, name) for name in names)) for row in rows})
+        return list({self._positions.record(row) for row in rows})
 
     async def _has_message(self, position: Position) -> bool:
         if not position.message_seq:
@@ -498,7 +499,7 @@ class Rebuild:
 
 def _first_position(bounds: Bounds) -> Position:
     """The position from which nothing of this stream is compared yet."""
-    return Position(bounds.create_time, 1, bounds.deleted, 0)
+    return Position(create_time=bounds.create_time, first_seq=1, deleted=bounds.deleted, seq=0)
 
 
 def _suspects(outbox: Table) -> Select[*tuple[Any, ...]]:

@@ -116,7 +116,13 @@ class Relay:
             session_timeout_s,
         )
         self._url, self._appended = database.engine.url, database.outbox.appended
-        self._rebuild = Rebuild(database.outbox.table, positions, broker, stream, source)
+        self._rebuild = Rebuild(
+            outbox=database.outbox.table,
+            positions=positions,
+            broker=broker,
+            stream=stream,
+            source=source,
+        )
         self._contents = self._rebuild.contents
         # aggregate -> until when, and how long the next time
         self._blocked: dict[UUID, tuple[float, float]] = {}

@@ -101,7 +101,7 @@ class Republish:
         self._stats = select(
             *(query.scalar_subquery() for query in (every.where(waits), oldest, every, highest))
         )
-        size = func.length(t.payload)
+        size = func.length(t.payload).label("size")
         refused = select(t.aggregate, t.event_id, t.type, size, t.refusal, t.create_time).where(
             t.refusal.is_not(None)
         )
@@ -111,8 +111,11 @@ class Republish:
         """How it stands. Raises Deferred where the database is away."""
         async with self._transaction() as connection:
             waiting, oldest, kept, highest = (await connection.execute(self._stats)).one()
-            refused = [RefusedEvent(*row) for row in await connection.execute(self._refused)]
-        return Stats(waiting, oldest, kept, highest, refused)
+            rows = await connection.execute(self._refused)
+            refused = [RefusedEvent(**row) for row in rows.mappings()]
+        return Stats(
+            waiting=waiting, oldest_waiting=oldest, kept=kept, highest=highest, refused=refused
+        )
 
     async def count(self, events: Events) -> int:
         """How many of the events were published, and would be again. Raises Deferred where the

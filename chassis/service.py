@@ -103,7 +103,10 @@ class Ground:
         self.tasks.start("inbox", inbox.run())
         self.tasks.start("advisories", advisories.run())
         unmatched = UnmatchedEvents(
-            self.database, self.broker, self.stream_name, self.config.service
+            database=self.database,
+            broker=self.broker,
+            stream=self.stream_name,
+            source=self.config.service,
         )
         outbox = OutboxService(Republish(self.database), unmatched, self.stream_name)
         operators = (
@@ -153,7 +156,16 @@ async def founded(
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
         tasks.start("database probe", probe.run(engine))
-        ground = Ground(config, tables, database, broker, stream_name, tasks, stack, channels)
+        ground = Ground(
+            config=config,
+            tables=tables,
+            database=database,
+            broker=broker,
+            stream_name=stream_name,
+            tasks=tasks,
+            stack=stack,
+            channels=channels,
+        )
         ground.work(
             HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions"
         )

@@ -69,7 +69,9 @@ class UnmatchedEvents:
         self._engine, self._claims = database.engine, database.claims
         self._table = database.outbox.table
         self._broker, self._stream = broker, stream
-        self._comparison = Comparison(self._table, broker, stream, source)
+        self._comparison = Comparison(
+            outbox=self._table, broker=broker, stream=stream, source=source
+        )
         sequences = self._table.metadata.tables[EVENT_SEQUENCES]
         count = upsert(sequences)
         highest = func.greatest(sequences.c.sequence, count.excluded.sequence)
@@ -84,7 +86,9 @@ class UnmatchedEvents:
         """
         with deferring(), _broker():
             found = await self._comparison.contents.bounds()
-            bounds = found or Bounds(datetime.now(UTC), 1, 0, 0)
+            bounds = found or Bounds(
+                create_time=datetime.now(UTC), first_seq=1, last_seq=0, deleted=0
+            )
             async with self._engine.connect() as connection:
                 page = await self._comparison.page(connection, ALL, bounds, after + 1)
                 unknown = await self._comparison.unknown(connection, ALL, page.unexplained)

@@ -30,7 +30,11 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate
         )
         operations = Operations(
-            ground.database, warehouse, shipping, inspection, owed_batch=config.owed_stock_batch
+            database=ground.database,
+            warehouse=warehouse,
+            shipping=shipping,
+            inspection=inspection,
+            owed_batch=config.owed_stock_batch,
         )
         ground.work(config.owed_stock_interval_s, operations.commit_owed_stock, "owed stock")
         services = [

@@ -293,10 +293,12 @@ class Operations:
         shares = answer.shares if isinstance(answer, Committed) else news.shares
         picklists = tuple(
             Picklist(
-                uuid7(),
-                at,
-                lines,
-                self.inspection.rule(Work(news.order_id, at, news.attempt), news.total, lines),
+                id=uuid7(),
+                warehouse_id=at,
+                lines=lines,
+                inspection_rule=self.inspection.rule(
+                    Work(news.order_id, at, news.attempt), news.total, lines
+                ),
             )
             for at, lines in sorted(shares.items())
         )

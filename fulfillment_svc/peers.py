@@ -93,10 +93,10 @@ class Warehouse:
         asked = {line.line_number for line in lines}
         return tuple(
             Rebooked(
-                line.line_number,
-                line.quantity - line.released - line.reserved,
-                line.committed,
-                line.spoiled,
+                line_number=line.line_number,
+                units=line.quantity - line.released - line.reserved,
+                committed=line.committed,
+                spoiled=line.spoiled,
             )
             for line in response.reservation.lines
             if line.line_number in asked

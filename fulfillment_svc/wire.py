@@ -147,9 +147,13 @@ def _packed(package: fulfillment_pb2.Package) -> Package:
     items: Counter[int] = Counter()
     for item in package.items:
         items[item.line_number] += item.quantity
-    size = (package.weight_grams, package.length_mm, package.width_mm, package.height_mm)
     return Package(
-        0, *size, tuple(PackedItem(number, quantity) for number, quantity in sorted(items.items()))
+        number=0,
+        weight_grams=package.weight_grams,
+        length_mm=package.length_mm,
+        width_mm=package.width_mm,
+        height_mm=package.height_mm,
+        items=tuple(PackedItem(number, quantity) for number, quantity in sorted(items.items())),
     )
 
 

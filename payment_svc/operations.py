@@ -156,7 +156,13 @@ class Operations:
         if operation.outcome in OPEN:
             crash.point("payment.requested")
             charge = operation.kind is Kind.CHARGE
-            request = Authorization(operation.id, token, operation.amount, payment.currency, charge)
+            request = Authorization(
+                key=operation.id,
+                token=token,
+                amount=operation.amount,
+                currency=payment.currency,
+                capture=charge,
+            )
             question = self.processors[payment.processor].authorize(request)
             payment = await self._ask(payment, operation, question, envelope.cause)
         return verdict(payment, operation.id)

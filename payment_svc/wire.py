@@ -181,22 +181,22 @@ def order_of_event(event: OrderEvent) -> Order:
         event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
     )
     return Order(
-        UUID(event.order_id),
-        event.order_version,
-        event.attempt,
-        ORDER_STATUS_OF.get(told, OrderStatus.UNKNOWN),
-        total,
+        id=UUID(event.order_id),
+        version=event.order_version,
+        attempt=event.attempt,
+        status=ORDER_STATUS_OF.get(told, OrderStatus.UNKNOWN),
+        total=total,
     )
 
 
 def order_of_answer(its: order_pb2.Order) -> Order:
     total = money(its.total_amount, "total_amount")
     return Order(
-        UUID(its.order_id),
-        its.version,
-        its.attempt,
-        ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN),
-        total,
+        id=UUID(its.order_id),
+        version=its.version,
+        attempt=its.attempt,
+        status=ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN),
+        total=total,
     )
 
 

@@ -3,10 +3,9 @@ was asked for.
 """
 
 import asyncio
-import operator
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -39,7 +38,8 @@ class Books:
     refunded: int = 0
 
     def __add__(self, other: "Books") -> "Books":
-        return Books(*map(operator.add, astuple(self), astuple(other)))
+        ours, theirs = asdict(self), asdict(other)
+        return Books(**{name: ours[name] + theirs[name] for name in ours})
 
 
 async def books(services: Services, order_ids: Sequence[str], concurrency: int) -> Books:

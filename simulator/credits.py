@@ -125,7 +125,12 @@ def match(rows: Iterable[Row], invoices: Sequence[Invoice]) -> tuple[list[Credit
             lines[row.invoice, invoice.number][line] += units
         counted[row.invoice, taken[0][0].number] += 1
     found = [
-        Credit(note, credited[number], tuple(sorted(units.items())), counted[note, number])
+        Credit(
+            note=note,
+            invoice=credited[number],
+            lines=tuple(sorted(units.items())),
+            rows=counted[note, number],
+        )
         for (note, number), units in lines.items()
     ]
     return found, left

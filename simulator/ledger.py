@@ -86,10 +86,10 @@ def parse(text: str) -> Ledger:
             invoices.append(invoice)
     credited, unmatched = match(notes, invoices)
     return Ledger(
-        tuple(invoices),
-        tuple(sorted([*left, *unmatched], key=lambda entry: entry.row.line)),
-        len(rows),
-        tuple(credited),
+        invoices=tuple(invoices),
+        left=tuple(sorted([*left, *unmatched], key=lambda entry: entry.row.line)),
+        rows=len(rows),
+        credits=tuple(credited),
     )
 
 
@@ -162,7 +162,7 @@ def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row 
         blank = not any(field.strip() for field in fields)
         return count, None if blank else columns.row(place + count, fields)
     reason = "a quote that is not closed" if fault == UNCLOSED else fault
-    return 1, Left(Row(place + 1, "", "", "", ""), reason)
+    return 1, Left(Row(line=place + 1, invoice="", sku="", quantity="", price=""), reason)
 
 
 def _columns(header: str) -> _Columns:

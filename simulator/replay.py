@@ -78,7 +78,12 @@ async def replay(
     walked = await asyncio.gather(*(walk(invoice) for invoice in ledger.invoices))
     seconds = time.monotonic() - began
     orders = [each.purchase.order.order_id for each in walked if each.purchase.order]
-    return Replay(ledger, tuple(walked), await books(services, orders, concurrency), seconds)
+    return Replay(
+        ledger=ledger,
+        walked=tuple(walked),
+        books=await books(services, orders, concurrency),
+        seconds=seconds,
+    )
 
 
 async def _give_back(

@@ -103,10 +103,10 @@ async def connected(settings: Settings) -> AsyncIterator[Services]:
     }
     async with AsyncExitStack() as channels:
         services = Services(
-            *[
-                await channels.enter_async_context(connect(address))
-                for address in addresses.values()
-            ]
+            **{
+                name: await channels.enter_async_context(connect(address))
+                for name, address in addresses.items()
+            }
         )
         await _probe(services, addresses)
         yield services

@@ -172,7 +172,10 @@ def events() -> Iterator[Event]:
         for found in EVENT.finditer(text):
             when = " ".join(line.removeprefix("// ") for line in found["comment"].splitlines())
             yield Event(
-                found["subject"], f"ordermesh.{service}.events.v1.{found['name']}", service, when
+                subject=found["subject"],
+                message=f"ordermesh.{service}.events.v1.{found['name']}",
+                publisher=service,
+                when=when,
             )
 
 
@@ -288,10 +291,10 @@ def _metrics(tree: ast.Module) -> Iterator[Metric]:
                     args=[name, what, *labels],
                 ) if kind in KINDS:
                     yield Metric(
-                        ast.literal_eval(name),
-                        KINDS[kind],
-                        tuple(_labels(labels, known)),
-                        ast.literal_eval(what),
+                        name=ast.literal_eval(name),
+                        kind=KINDS[kind],
+                        labels=tuple(_labels(labels, known)),
+                        what=ast.literal_eval(what),
                     )
 
 

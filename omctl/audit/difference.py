@@ -57,7 +57,9 @@ class Check:
 
 def check(*needs: str, rules: tuple[str, ...], by_service: bool = False) -> Callable[[Find], Check]:
     """Makes a function a Check."""
-    return lambda find: Check(find, frozenset(needs), frozenset(rules), by_service)
+    return lambda find: Check(
+        find=find, needs=frozenset(needs), rules=frozenset(rules), by_service=by_service
+    )
 
 
 def minor(money: Money) -> int:

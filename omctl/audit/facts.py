@@ -203,37 +203,60 @@ class Witnesses:
             order_service_pb2.ListOrdersRequest(),
             return_service_pb2.ListReturnsRequest(),
         )
-        yield _List("order", "orders", self._orders.ListOrders, orders)
-        yield _List("order", "returns", self._returns.ListReturns, returns)
+        yield _List(service="order", field="orders", method=self._orders.ListOrders, request=orders)
+        yield _List(
+            service="order", field="returns", method=self._returns.ListReturns, request=returns
+        )
         levels, movements = (
             inventory_service_pb2.ListStockLevelsRequest(),
             inventory_service_pb2.ListStockMovementsRequest(),
         )
-        yield _List("warehouse", "levels", self._inventory.ListStockLevels, levels, "stock_levels")
         yield _List(
-            "warehouse",
-            "movements",
-            self._inventory.ListStockMovements,
-            movements,
-            "stock_movements",
+            service="warehouse",
+            field="levels",
+            method=self._inventory.ListStockLevels,
+            request=levels,
+            answer="stock_levels",
+        )
+        yield _List(
+            service="warehouse",
+            field="movements",
+            method=self._inventory.ListStockMovements,
+            request=movements,
+            answer="stock_movements",
         )
         reservations = reservation_service_pb2.ListReservationsRequest()
-        yield _List("warehouse", "reservations", self._reservations.ListReservations, reservations)
+        yield _List(
+            service="warehouse",
+            field="reservations",
+            method=self._reservations.ListReservations,
+            request=reservations,
+        )
         payments, refunds = (
             payment_service_pb2.ListPaymentsRequest(),
             payment_service_pb2.ListRefundsRequest(),
         )
-        yield _List("payment", "payments", self._payments.ListPayments, payments)
-        yield _List("payment", "refunds", self._payments.ListRefunds, refunds)
-        fulfillments = fulfillment_service_pb2.ListFulfillmentsRequest()
         yield _List(
-            "fulfillment", "fulfillments", self._fulfillments.ListFulfillments, fulfillments
+            service="payment",
+            field="payments",
+            method=self._payments.ListPayments,
+            request=payments,
         )
         yield _List(
-            "shipping",
-            "shipments",
-            self._shipping.ListShipments,
-            shipping_service_pb2.ListShipmentsRequest(),
+            service="payment", field="refunds", method=self._payments.ListRefunds, request=refunds
+        )
+        fulfillments = fulfillment_service_pb2.ListFulfillmentsRequest()
+        yield _List(
+            service="fulfillment",
+            field="fulfillments",
+            method=self._fulfillments.ListFulfillments,
+            request=fulfillments,
+        )
+        yield _List(
+            service="shipping",
+            field="shipments",
+            method=self._shipping.ListShipments,
+            request=shipping_service_pb2.ListShipmentsRequest(),
         )
 
     async def _failed(self, service: str) -> list[ops_service_pb2.FailedEvent]:

@@ -49,10 +49,10 @@ def payments(facts: Facts, _patience: timedelta) -> Differences:
             <= minor(payment.amount)
         ):
             yield Difference(
-                "payment.ceiling",
-                subject,
-                f"captured {captured}, refunded {refunded}, pending {pending}",
-                repair,
+                check="payment.ceiling",
+                subject=subject,
+                text=f"captured {captured}, refunded {refunded}, pending {pending}",
+                repair=repair,
             )
         for name, told, status in (
             ("refunded", refunded, COMPLETED),
@@ -60,7 +60,10 @@ def payments(facts: Facts, _patience: timedelta) -> Differences:
         ):
             if (found := _refunds(facts, payment, status)) != told:
                 yield Difference(
-                    "payment.refunds", subject, f"{name} is {told}, its refunds say {found}", repair
+                    check="payment.refunds",
+                    subject=subject,
+                    text=f"{name} is {told}, its refunds say {found}",
+                    repair=repair,
                 )
 
 
@@ -72,12 +75,12 @@ def contradictions(facts: Facts, _patience: timedelta) -> Differences:
             for its in operation.contradictions:
                 if not its.HasField("resolve_time"):
                     yield Difference(
-                        "payment.contradicted",
-                        f"payment {payment.payment_id} of order {payment.order_id}",
-                        f"{payment.processor} said that operation {operation.operation_id} "
+                        check="payment.contradicted",
+                        subject=f"payment {payment.payment_id} of order {payment.order_id}",
+                        text=f"{payment.processor} said that operation {operation.operation_id} "
                         f"{_outcome(operation.outcome)}, and its report {its.report_id} "
                         f"(SHA-256 {its.payload_sha256}) says that it {_outcome(its.outcome)}",
-                        f"omctl payment contradictions {payment.order_id}",
+                        repair=f"omctl payment contradictions {payment.order_id}",
                     )
 
 
@@ -88,10 +91,10 @@ def charged_once(facts: Facts, _patience: timedelta) -> Differences:
         attempts = [payment.attempt for payment in all_of_order if minor(payment.captured_amount)]
         if len(attempts) != len(set(attempts)):
             yield Difference(
-                "payment.twice",
-                f"order {order_id}",
-                "an attempt was charged more than once",
-                f"omctl order get {order_id}",
+                check="payment.twice",
+                subject=f"order {order_id}",
+                text="an attempt was charged more than once",
+                repair=f"omctl order get {order_id}",
             )
 
 
@@ -104,7 +107,9 @@ def charged_for_no_order(facts: Facts, _patience: timedelta) -> Differences:
             continue
         if any(kept(payment) for payment in all_of_order):
             text = "money for an order that there is not"
-            yield Difference("payment.order", f"order {order_id}", text, undo(order_id))
+            yield Difference(
+                check="payment.order", subject=f"order {order_id}", text=text, repair=undo(order_id)
+            )
 
 
 @check("orders", "payments", "refunds", rules=("money.dead", "money.authorised"))
@@ -120,7 +125,10 @@ def kept_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
                 if left:
                     text = f"{left} minor units are kept for a dead attempt ({payment.attempt})"
                     yield Difference(
-                        "money.dead", f"order {order_id}", text, _give_back(facts, payment)
+                        check="money.dead",
+                        subject=f"order {order_id}",
+                        text=text,
+                        repair=_give_back(facts, payment),
                     )
         yield from _authorised_for_nobody(order, all_of_order)
 
@@ -147,10 +155,10 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
         subject = f"order {order.order_id}"
         if payment is None:
             yield Difference(
-                "money.unpaid",
-                subject,
-                "goes on without a captured payment",
-                f"omctl order get {order.order_id}",
+                check="money.unpaid",
+                subject=subject,
+                text="goes on without a captured payment",
+                repair=f"omctl order get {order.order_id}",
             )
             continue
         captured, costs = minor(payment.captured_amount), minor(order.total_amount)
@@ -168,17 +176,22 @@ def owed(facts: Facts, _patience: timedelta) -> Differences:
                 " given back"
             )
             yield Difference(
-                "money.owed",
-                subject,
-                text,
-                _settle(payment, captured - because_of_order - costs, refused),
+                check="money.owed",
+                subject=subject,
+                text=text,
+                repair=_settle(payment, captured - because_of_order - costs, refused),
             )
         if minor(order.refunded_amount) != minor(payment.refunded_amount):
             text = (
                 f"says {minor(order.refunded_amount)} refunded, its payment"
                 f" {minor(payment.refunded_amount)}"
             )
-            yield Difference("money.told", subject, text, republish("payment", order.order_id))
+            yield Difference(
+                check="money.told",
+                subject=subject,
+                text=text,
+                repair=republish("payment", order.order_id),
+            )
 
 
 @check("returns", "refunds", rules=("return.money",))
@@ -198,7 +211,12 @@ def returns(facts: Facts, _patience: timedelta) -> Differences:
                 f"worth {minor(each.refund_amount)}, says {minor(each.refunded_amount)} refunded,"
                 f" payments say {got}"
             )
-            yield Difference("return.money", subject, text, republish("payment", each.order_id))
+            yield Difference(
+                check="return.money",
+                subject=subject,
+                text=text,
+                repair=republish("payment", each.order_id),
+            )
 
 
 @check("orders", "payments", "refunds", rules=("return.twice",))
@@ -224,10 +242,10 @@ def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
                     f" costs less, {returned} for returns"
                 )
                 yield Difference(
-                    "return.twice",
-                    f"order {order.order_id}",
-                    text,
-                    f"omctl order get {order.order_id}",
+                    check="return.twice",
+                    subject=f"order {order.order_id}",
+                    text=text,
+                    repair=f"omctl order get {order.order_id}",
                 )
 
 
@@ -316,10 +334,10 @@ def _authorised_for_nobody(
         ):
             text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
             yield Difference(
-                "money.authorised",
-                f"order {order.order_id}",
-                text,
-                f"omctl payment void {payment.payment_id}",
+                check="money.authorised",
+                subject=f"order {order.order_id}",
+                text=text,
+                repair=f"omctl payment void {payment.payment_id}",
             )
 
 

@@ -59,18 +59,18 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
                     order_pb2.ORDER_FULFILLMENT_STATUS_CANCELLED,
                 ):  # else none was ever heard of
                     yield Difference(
-                        "fulfillment.unknown",
-                        subject,
-                        f"{ours}, and there is no such fulfilment",
-                        _get(order.order_id),
+                        check="fulfillment.unknown",
+                        subject=subject,
+                        text=f"{ours}, and there is no such fulfilment",
+                        repair=_get(order.order_id),
                     )
             elif (theirs := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != ours:
                 text = f"the order says {ours}, the fulfilment {theirs}"
                 yield Difference(
-                    "fulfillment.status",
-                    subject,
-                    text,
-                    republish("fulfillment", work.fulfillment_id),
+                    check="fulfillment.status",
+                    subject=subject,
+                    text=text,
+                    repair=republish("fulfillment", work.fulfillment_id),
                 )
     for work in facts.fulfillments:
         order_ = facts.orders.get(work.order_id)
@@ -79,13 +79,18 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
         if order_ is None:
             if status not in OVER:
                 text = f"{status}, and there is no such order"
-                yield Difference("fulfillment.order", subject, text, undo(work.order_id))
+                yield Difference(
+                    check="fulfillment.order",
+                    subject=subject,
+                    text=text,
+                    repair=undo(work.order_id),
+                )
         elif order_.status in DEAD and status not in OVER and not work.HasField("withdraw_reason"):
             yield Difference(
-                "fulfillment.dead",
-                subject,
-                f"{status}, and its order is dead",
-                republish("order", work.order_id),
+                check="fulfillment.dead",
+                subject=subject,
+                text=f"{status}, and its order is dead",
+                repair=republish("order", work.order_id),
             )
 
 
@@ -106,7 +111,12 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
         if order is None:
             if shipment.status not in AT_REST and not shipment.HasField("recall_time"):
                 text = f"{status}, not recalled, and there is no such order"
-                yield Difference("shipment.order", subject, text, undo(shipment.order_id))
+                yield Difference(
+                    check="shipment.order",
+                    subject=subject,
+                    text=text,
+                    repair=undo(shipment.order_id),
+                )
             continue
         if (
             order.status in DEAD
@@ -114,14 +124,17 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
             and not shipment.HasField("recall_time")
         ):
             yield Difference(
-                "shipment.dead",
-                subject,
-                f"{status}, not recalled, and its order is dead",
-                republish("order", order.order_id),
+                check="shipment.dead",
+                subject=subject,
+                text=f"{status}, not recalled, and its order is dead",
+                repair=republish("order", order.order_id),
             )
         if order.status == order_pb2.ORDER_STATUS_DELIVERED and shipment.status not in AT_REST:
             yield Difference(
-                "shipment.status", subject, f"{status}, and its order is delivered", repair
+                check="shipment.status",
+                subject=subject,
+                text=f"{status}, and its order is delivered",
+                repair=repair,
             )
         known = {part.shipment_id for part in order.fulfillments}
         void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED and shipment.HasField(
@@ -134,7 +147,10 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
             and not void
         ):
             yield Difference(
-                "shipment.unknown", subject, f"{status}, and its order knows nothing of it", repair
+                check="shipment.unknown",
+                subject=subject,
+                text=f"{status}, and its order knows nothing of it",
+                repair=repair,
             )
 
 
@@ -147,17 +163,19 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
         if order.status == order_pb2.ORDER_STATUS_PENDING and older(
             order.expire_time, now, patience
         ):
-            yield Difference("stuck.expiry", subject, "pending past its time", get)
+            yield Difference(
+                check="stuck.expiry", subject=subject, text="pending past its time", repair=get
+            )
         if (
             order.stock_status == order_pb2.STOCK_STATUS_OWED
             and order.status in AT_WORK
             and older(order.update_time, now, patience)
         ):
             yield Difference(
-                "stuck.stock",
-                subject,
-                "its stock is still owed",
-                republish("warehouse", order.order_id),
+                check="stuck.stock",
+                subject=subject,
+                text="its stock is still owed",
+                repair=republish("warehouse", order.order_id),
             )
         waiting = [
             part
@@ -167,10 +185,10 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
         ]
         if waiting and older(order.update_time, now, patience):
             yield Difference(
-                "stuck.fulfillment",
-                subject,
-                f"no fulfilment in {waiting[0].warehouse_id}",
-                republish("order", order.order_id),
+                check="stuck.fulfillment",
+                subject=subject,
+                text=f"no fulfilment in {waiting[0].warehouse_id}",
+                repair=republish("order", order.order_id),
             )
 
 
@@ -182,7 +200,10 @@ def stuck_withdrawals(facts: Facts, patience: timedelta) -> Differences:
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
             text = f"withdrawn ({work.withdraw_reason}), and its label is neither void nor used"
             yield Difference(
-                "stuck.withdrawal", subject, text, republish("fulfillment", work.fulfillment_id)
+                check="stuck.withdrawal",
+                subject=subject,
+                text=text,
+                repair=republish("fulfillment", work.fulfillment_id),
             )
 
 
@@ -202,10 +223,10 @@ def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
             repair = f"omctl order cancel {work.order_id}"
             yield Difference(
-                "stuck.shipment",
-                subject,
-                "ready, and no carrier takes it: its shipment has failed",
-                repair,
+                check="stuck.shipment",
+                subject=subject,
+                text="ready, and no carrier takes it: its shipment has failed",
+                repair=repair,
             )
 
 
@@ -217,10 +238,10 @@ def stuck_labels(facts: Facts, patience: timedelta) -> Differences:
             shipment.update_time, facts.time, patience
         ):
             yield Difference(
-                "stuck.label",
-                f"shipment {shipment.shipment_id}",
-                "its label is not bought",
-                _get(shipment.order_id),
+                check="stuck.label",
+                subject=f"shipment {shipment.shipment_id}",
+                text="its label is not bought",
+                repair=_get(shipment.order_id),
             )
 
 
@@ -235,10 +256,10 @@ def stuck_payments(facts: Facts, patience: timedelta) -> Differences:
                 kind = name_of(payment_pb2.PaymentOperationKind, operation.kind)
                 subject = f"payment {payment.payment_id} of order {payment.order_id}"
                 yield Difference(
-                    "stuck.payment",
-                    subject,
-                    f"the {kind} {operation.operation_id} is not settled",
-                    _get(payment.order_id),
+                    check="stuck.payment",
+                    subject=subject,
+                    text=f"the {kind} {operation.operation_id} is not settled",
+                    repair=_get(payment.order_id),
                 )
 
 
@@ -252,10 +273,10 @@ def stuck_returns(facts: Facts, patience: timedelta) -> Differences:
         ) and older(each.update_time, facts.time, patience):
             subject = f"return {each.return_id} of order {each.order_id}"
             yield Difference(
-                "stuck.return",
-                subject,
-                f"inspected, and not closed ({each.status_reason})",
-                _refund(facts, each),
+                check="stuck.return",
+                subject=subject,
+                text=f"inspected, and not closed ({each.status_reason})",
+                repair=_refund(facts, each),
             )
 
 
@@ -272,7 +293,7 @@ def failed_events(facts: Facts, _patience: timedelta) -> Differences:
             # Another body may have the same id, in a row that is not open: the digest names one.
             repair = f"omctl events {verb} {event.consumer} {event.event_id}"
             repair += f" --digest {event.digest}" if event.digest else ""
-            yield Difference("event.failed", subject, text, repair)
+            yield Difference(check="event.failed", subject=subject, text=text, repair=repair)
 
 
 @check("outboxes", rules=("event.waiting",), by_service=True)
@@ -282,10 +303,10 @@ def waiting_events(facts: Facts, patience: timedelta) -> Differences:
         if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
             text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"
             yield Difference(
-                "event.waiting",
-                f"outbox of {service}",
-                text,
-                f"omctl events stats --service {service}",
+                check="event.waiting",
+                subject=f"outbox of {service}",
+                text=text,
+                repair=f"omctl events stats --service {service}",
             )
 
 
@@ -300,7 +321,10 @@ def refused_events(facts: Facts, _patience: timedelta) -> Differences:
                 f" {refused.payload_bytes} bytes, which {outbox.stream} refuses: {refused.refusal}"
             )
             yield Difference(
-                "event.refused", subject, text, f"omctl events stats --service {service}"
+                check="event.refused",
+                subject=subject,
+                text=text,
+                repair=f"omctl events stats --service {service}",
             )
 
 

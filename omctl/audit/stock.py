@@ -52,14 +52,17 @@ def ledger(facts: Facts, _patience: timedelta) -> Differences:
         for name in BALANCES:
             if booked[name] != getattr(level, name):
                 yield Difference(
-                    "stock.ledger",
-                    subject,
-                    f"{name} is {getattr(level, name)}, its movements say {booked[name]}",
-                    repair,
+                    check="stock.ledger",
+                    subject=subject,
+                    text=f"{name} is {getattr(level, name)}, its movements say {booked[name]}",
+                    repair=repair,
                 )
         if gap := booked["available"] + booked["committed"] + booked["damaged"] + booked["outside"]:
             yield Difference(
-                "stock.conservation", subject, f"movements make or lose {gap} units", repair
+                check="stock.conservation",
+                subject=subject,
+                text=f"movements make or lose {gap} units",
+                repair=repair,
             )
         if (
             min(
@@ -72,17 +75,17 @@ def ledger(facts: Facts, _patience: timedelta) -> Differences:
             < 0
         ):
             yield Difference(
-                "stock.negative",
-                subject,
-                "a balance is below zero, or more is reserved than there is",
-                repair,
+                check="stock.negative",
+                subject=subject,
+                text="a balance is below zero, or more is reserved than there is",
+                repair=repair,
             )
     for warehouse_id, sku in sums:
         yield Difference(
-            "stock.ledger",
-            f"stock {warehouse_id}/{sku}",
-            "has movements and no balance",
-            "omctl stock list",
+            check="stock.ledger",
+            subject=f"stock {warehouse_id}/{sku}",
+            text="has movements and no balance",
+            repair="omctl stock list",
         )
 
 
@@ -100,10 +103,10 @@ def promises(facts: Facts, _patience: timedelta) -> Differences:
             if promised[name] != getattr(level, name):
                 text = f"{name} is {getattr(level, name)}, its reservations hold {promised[name]}"
                 yield Difference(
-                    "stock.reservations",
-                    f"stock {level.warehouse_id}/{level.sku}",
-                    text,
-                    _shown(level),
+                    check="stock.reservations",
+                    subject=f"stock {level.warehouse_id}/{level.sku}",
+                    text=text,
+                    repair=_shown(level),
                 )
 
 
@@ -134,7 +137,9 @@ def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
         if undone:
             text = f"{undone} units for an order that there is not"
             repair = undo(reservation.order_id)
-            yield Difference("reservation.order", _subject(reservation), text, repair)
+            yield Difference(
+                check="reservation.order", subject=_subject(reservation), text=text, repair=repair
+            )
         if not has_work:
             yield from _uncounted(reservation, counted)
 
@@ -158,7 +163,9 @@ def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str])
             " available"
         )
         repair = f"omctl stock adjust {place} --delta {line.committed} --request-id {request_id}"
-        yield Difference("reservation.order", _subject(reservation), text, repair)
+        yield Difference(
+            check="reservation.order", subject=_subject(reservation), text=text, repair=repair
+        )
 
 
 @check("orders", "reservations", "fulfillments", rules=("reservation.dead",))
@@ -179,7 +186,9 @@ def held_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
                 f" attempt {order.attempt}"
             )
             repair = republish("fulfillment", _work_of(facts, reservation) or reservation.order_id)
-            yield Difference("reservation.dead", _subject(reservation), text, repair)
+            yield Difference(
+                check="reservation.dead", subject=_subject(reservation), text=text, repair=repair
+            )
 
 
 @check("orders", rules=("order.units",))
@@ -194,10 +203,10 @@ def lines(facts: Facts, _patience: timedelta) -> Differences:
                     f" {item.cancelled_quantity} are cancelled"
                 )
                 yield Difference(
-                    "order.units",
-                    f"order {order.order_id}",
-                    text,
-                    f"omctl order get {order.order_id}",
+                    check="order.units",
+                    subject=f"order {order.order_id}",
+                    text=text,
+                    repair=f"omctl order get {order.order_id}",
                 )
 
 
@@ -230,7 +239,12 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
                         f" {place.warehouse_id}, {fault}"
                     )
                     repair = republish("warehouse", order.order_id)
-                    yield Difference("order.stock", f"order {order.order_id}", text, repair)
+                    yield Difference(
+                        check="order.stock",
+                        subject=f"order {order.order_id}",
+                        text=text,
+                        repair=repair,
+                    )
 
 
 @check("returns", "movements", rules=("return.stock", "return.unknown"))
@@ -250,7 +264,10 @@ def returned(facts: Facts, _patience: timedelta) -> Differences:
                     subject = f"return {each.return_id} of order {each.order_id}"
                     text = f"line {its.line_number}: {told} units {what}, {found} booked"
                     yield Difference(
-                        "return.stock", subject, text, republish("order", each.return_id)
+                        check="return.stock",
+                        subject=subject,
+                        text=text,
+                        repair=republish("order", each.return_id),
                     )
     yield from _of_no_return(facts, {source for source, _, _ in booked})
 
@@ -266,10 +283,10 @@ def _of_no_return(facts: Facts, sources: Collection[str]) -> Differences:
             what = f"{movement.quantity} units {verbs[movement.kind]} for {movement.source_id}"
             at = f"--warehouse {quote(movement.warehouse_id)} --sku {quote(movement.sku)}"
             yield Difference(
-                "return.unknown",
-                f"order {movement.order_id}",
-                f"{place}: {what}, which is no return of this order",
-                f"omctl stock list {at}",
+                check="return.unknown",
+                subject=f"order {movement.order_id}",
+                text=f"{place}: {what}, which is no return of this order",
+                repair=f"omctl stock list {at}",
             )
 
 
@@ -291,7 +308,10 @@ def came_back(facts: Facts, _patience: timedelta) -> Differences:
                 " shipped"
             )
             yield Difference(
-                "return.shipped", f"order {order_id}", text, f"omctl order get {order_id}"
+                check="return.shipped",
+                subject=f"order {order_id}",
+                text=text,
+                repair=f"omctl order get {order_id}",
             )
 
 
@@ -339,7 +359,10 @@ def recalled(facts: Facts, _patience: timedelta) -> Differences:
                     f" {announced[number]} are recalled"
                 )
                 yield Difference(
-                    "return.recall", f"order {order_id}", text, f"omctl order get {order_id}"
+                    check="return.recall",
+                    subject=f"order {order_id}",
+                    text=text,
+                    repair=f"omctl order get {order_id}",
                 )
 
 

@@ -30,7 +30,9 @@ def restored_databases(facts: Facts, _patience: timedelta) -> Differences:
             "Repair what is named below, and this last"
         )
         repair = f"omctl events adopt --service {service}"
-        yield Difference("database.restored", f"database of {service}", text, repair)
+        yield Difference(
+            check="database.restored", subject=f"database of {service}", text=text, repair=repair
+        )
 
 
 @check("unmatched", rules=("event.lost",), by_service=True)
@@ -42,7 +44,7 @@ def lost_events(facts: Facts, _patience: timedelta) -> Differences:
                 subject = f"event {event.event_id} of {service}"
                 text = f"{event.type} of {event.aggregate_id}: published, and not in the stream"
                 repair = republish(service, event.aggregate_id)
-                yield Difference("event.lost", subject, text, repair)
+                yield Difference(check="event.lost", subject=subject, text=text, repair=repair)
 
 
 def _told_again(order_id: str) -> str:

@@ -215,14 +215,14 @@ class Sandbox:
         asked = fingerprint(token.name, request.amount, request.currency, request.capture)
         kind = "charge" if request.capture else "authorize"
         entry = Entry(
-            request.key,
-            kind,
-            _state(token.code),
-            asked,
-            token.name,
-            request.amount,
-            token.code,
-            token.final,
+            key=request.key,
+            kind=kind,
+            state=_state(token.code),
+            request=asked,
+            token=token.name,
+            amount=request.amount,
+            code=token.code,
+            final=token.final,
         )
         known = await self.ledger.record(entry, self._late if token.late else None)
         return await self._unless_lost(fault, known)
@@ -261,7 +261,16 @@ class Sandbox:
     async def abandon(self, key: UUID) -> Answer:
         return _answer(
             await self.ledger.record(
-                Entry(key, "abandoned", "declined", None, None, 0, NOT_PROCESSED, final=False)
+                Entry(
+                    key=key,
+                    kind="abandoned",
+                    state="declined",
+                    request=None,
+                    token=None,
+                    amount=0,
+                    code=NOT_PROCESSED,
+                    final=False,
+                )
             )
         )
 
@@ -334,7 +343,15 @@ class Sandbox:
         """What the key stands for: a part of what was done before, taken or given back."""
         asked = fingerprint(its.reference, amount)
         entry = Entry(
-            key, kind, _state(code), asked, its.token, amount, code, final=False, parent=its.key
+            key=key,
+            kind=kind,
+            state=_state(code),
+            request=asked,
+            token=its.token,
+            amount=amount,
+            code=code,
+            final=False,
+            parent=its.key,
         )
         return await self.ledger.record(entry, late)
 

@@ -8,9 +8,8 @@ transactions of its own, and it outlives the service's processes as a processor 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -39,6 +38,8 @@ from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chassis.rows import RecordRows
 
 OVERDRAWN = "exceeds_what_is_left"
 
@@ -128,7 +129,8 @@ class Entry:
         return f"sbx_{self.key.hex}"
 
 
-COLUMNS = tuple(operations.c[name] for name in Entry.__slots__)
+COLUMNS = tuple(operations.c[field.name] for field in fields(Entry))
+ENTRY = RecordRows(Entry, COLUMNS)
 now = func.clock_timestamp()
 
 count_call = (
@@ -202,7 +204,7 @@ class Ledger:
     async def find(self, key: UUID) -> Entry | None:
         async with self._open() as connection:
             row = (await connection.execute(find, {"sought": key})).one_or_none()
-        return Entry(*row) if row else None
+        return ENTRY.record(row) if row else None
 
     async def declined(self, parent: UUID, *, besides: UUID) -> bool:
         """Whether anything else that was asked about the parent's money was declined."""
@@ -226,12 +228,12 @@ class Ledger:
                 ).scalar_one()
                 if taken + entry.amount > there:
                     entry = replace(entry, state="declined", code=OVERDRAWN)
-            values: dict[str, Any] = {name: getattr(entry, name) for name in Entry.__slots__}
+            values = ENTRY.row(entry)
             if late is not None:
                 values |= {"state": "pending", "due_time": now + literal(late, INTERVAL)}
             await connection.execute(insert(operations).values(values).on_conflict_do_nothing())
             row = (await connection.execute(find, {"sought": entry.key})).one()
-        known = Entry(*row)
+        known = ENTRY.record(row)
         if known.request != entry.request and None not in (known.request, entry.request):
             raise ValueError(f"the key {entry.key} was used before, to ask for something else")
         return known
@@ -248,9 +250,8 @@ class Ledger:
         with each attempt).
         """
         async with self._open() as connection:
-            return [
-                Entry(*row) for row in await connection.execute(take_webhooks, {"lease_s": lease_s})
-            ]
+            rows = await connection.execute(take_webhooks, {"lease_s": lease_s})
+            return [ENTRY.record(row) for row in rows]
 
     async def delivered(self, key: UUID) -> None:
         async with self._open() as connection:

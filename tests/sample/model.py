@@ -110,9 +110,22 @@ def create(order: Order | None, command: CreateOrder, now: datetime) -> Decided:
     if order:
         return Decision(order)
     order = Order(
-        command.target, command.reference, command.total, Status.PENDING, 1, now + PAYMENT_WINDOW
+        id=command.target,
+        reference=command.reference,
+        total=command.total,
+        status=Status.PENDING,
+        version=1,
+        deadline=now + PAYMENT_WINDOW,
     )
-    step = Transition(order.id, 1, None, Status.PENDING, "CREATED", command.key, now)
+    step = Transition(
+        order_id=order.id,
+        version=1,
+        old=None,
+        new=Status.PENDING,
+        reason="CREATED",
+        cause=command.key,
+        time=now,
+    )
     return Decision(order, [step], [step])
 
 
@@ -128,7 +141,15 @@ def steps(
     history = []
     for new in path:
         history.append(
-            Transition(order.id, order.version + 1, order.status, new, reason, command.key, now)
+            Transition(
+                order_id=order.id,
+                version=order.version + 1,
+                old=order.status,
+                new=new,
+                reason=reason,
+                cause=command.key,
+                time=now,
+            )
         )
         order = replace(order, status=new, version=order.version + 1)
     return Decision(order, history, history)

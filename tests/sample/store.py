@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import tables
 from chassis.outgoing import OutgoingEvent
+from chassis.rows import RecordRows
 from chassis.tables import among, arrays, given, insert_rows
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, OrderCommand, Status, Transition
@@ -65,11 +66,8 @@ history = Table(
 
 stored_versions = (tables.StoredVersion(orders.c.version, orders.c.id),)
 
-ORDER, CHANGING, STEP = (
-    tuple(orders.c.keys()),
-    ("id", "status", "version", "deadline"),
-    tuple(history.c.keys()),
-)
+ORDER, TRANSITION = RecordRows(Order, orders.c), RecordRows(Transition, history.c)
+CHANGING = ("id", "status", "version", "deadline")
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(among(orders.c.id))
@@ -95,7 +93,7 @@ async def lock_orders(
     if new:
         parameters |= arrays(["reference"], [[reference] for reference in new])
     rows = await connection.execute(lock_by_checkout if new else lock_by_id, parameters)
-    found = [Order(*row) for row in rows]
+    found = [ORDER.record(row) for row in rows]
     return {new[o.reference]: o for o in found if o.reference in new} | {o.id: o for o in found}
 
 
@@ -111,14 +109,10 @@ async def save_orders(
         (o for id_, o in after.items() if id_ not in before), key=attrgetter("reference")
     )
     if created:
-        await connection.execute(
-            insert_orders, arrays(ORDER, list(map(attrgetter(*ORDER), created)))
-        )
+        await connection.execute(insert_orders, ORDER.arrays(created))
     if changed := [o for id_, o in after.items() if id_ in before]:
-        await connection.execute(
-            update_orders, arrays(CHANGING, list(map(attrgetter(*CHANGING), changed)))
-        )
-    await connection.execute(insert_history, arrays(STEP, list(map(attrgetter(*STEP), steps))))
+        await connection.execute(update_orders, ORDER.arrays(changed, CHANGING))
+    await connection.execute(insert_history, TRANSITION.arrays(steps))
 
 
 def event(fact: Transition) -> OutgoingEvent:

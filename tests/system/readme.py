@@ -55,10 +55,10 @@ def blocks(page: Path = PAGE) -> list[Block]:
     headings = [(found.start(), found[1]) for found in HEADING.finditer(text)]
     return [
         Block(
-            found[1],
-            found[2],
-            next((name for start, name in reversed(headings) if start < found.start()), ""),
-            f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}",
+            language=found[1],
+            text=found[2],
+            section=next((name for start, name in reversed(headings) if start < found.start()), ""),
+            place=f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}",
         )
         for found in BLOCK.finditer(text)
     ]

@@ -49,7 +49,12 @@ def _room(
     pure: bool = False,
 ) -> Room:
     others = frozenset(packages.split()) | (CONTRACTS if contracts else frozenset())
-    return Room(frozenset(rooms.split()), frozenset(chassis.split()), others, pure)
+    return Room(
+        rooms=frozenset(rooms.split()),
+        chassis=frozenset(chassis.split()),
+        packages=others,
+        pure=pure,
+    )
 
 
 # Where this is wider than the first table of the house: docs/decisions/0011 has the reasons.
@@ -67,7 +72,7 @@ ROOMS = {
     "tables": _room("lifecycle", "tables", "sqlalchemy"),
     "store": _room("lifecycle model tables", "envelope tables rows money paging", "sqlalchemy"),
     "peers": _room("model wire", "client errors", contracts=True),
-    "providers": _room("model", "errors", "structlog"),
+    "providers": _room("model", "errors rows", "structlog"),
     "operations": _room(
         "lifecycle model decisions store peers providers", "*", "structlog uuid_utils"
     ),

@@ -83,7 +83,7 @@ async def test_unmatched_page_with_older_bounds_lists_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Events that are published after the stream's bounds were read are not listed as lost."""
-    unmatched = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    unmatched = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     before = await unmatched._comparison.contents.bounds()
     async with running(relay(database, broker)):
         await placed(database, 5)

@@ -19,8 +19,23 @@ LIMIT = timedelta(minutes=15)
 
 def event(state: FailedState, consumer: str = "sample-orders", attempts: int = 1) -> FailedEvent:
     time = datetime(2026, 11, 22, tzinfo=UTC)
-    about = ("ORDERS", 7, "orders.x", "x", "7", b"body", None, time, "SOME_REASON", "")
-    return FailedEvent(consumer, uuid4(), b"digest", state, *about, attempts)
+    return FailedEvent(
+        consumer=consumer,
+        event_id=uuid4(),
+        digest=b"digest",
+        state=state,
+        stream="ORDERS",
+        stream_seq=7,
+        subject="orders.x",
+        type="x",
+        aggregate="7",
+        payload=b"body",
+        traceparent=None,
+        event_time=time,
+        reason="SOME_REASON",
+        error="",
+        attempts=attempts,
+    )
 
 
 @pytest.fixture

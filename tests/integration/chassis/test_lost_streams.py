@@ -95,7 +95,7 @@ async def house(
     short_window: None, own_nats: Nats, own_broker: Broker, database: Database, listener: Database
 ) -> AsyncIterator[House]:
     """A publisher and a listener, with ten orders behind them."""
-    house = House(own_nats, own_broker, database, listener)
+    house = House(nats=own_nats, broker=own_broker, database=database, listener=listener)
     async with house.lives():
         await house.order(10)
         await house.recovers()
@@ -233,7 +233,7 @@ async def test_nobody_was_there_when_it_was_lost(
     """The services were down: at their start they find out. A listener that starts first makes
     an empty stream, and waits.
     """
-    house = House(own_nats, own_broker, database, listener)
+    house = House(nats=own_nats, broker=own_broker, database=database, listener=listener)
     async with house.lives():
         await house.order(10)
         await house.recovers()

@@ -99,7 +99,9 @@ async def load(
     connection: AsyncConnection, commands: Sequence[Reserve], repeats: Collection[UUID]
 ) -> Picture:
     found = await connection.execute(read, arrays(["id"], [[name] for name in repeats]))
-    held = {r.id: View({}, Reserve("", r.id, r.sku, r.quantity)) for r in found}
+    held = {
+        r.id: View({}, Reserve(key="", target=r.id, sku=r.sku, quantity=r.quantity)) for r in found
+    }
     rows = await connection.execute(lock, arrays(["sku"], [[c.sku] for c in commands]))
     return Picture({r.sku: r.free for r in rows}, held)
 
@@ -152,7 +154,10 @@ async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine)
     """
     before = retried("race")
     sets = [
-        [Reserve(f"r:{s}:{i}", uuid4(), "abc"[(s + i) % 3], 1) for i in range(12)]
+        [
+            Reserve(key=f"r:{s}:{i}", target=uuid4(), sku="abc"[(s + i) % 3], quantity=1)
+            for i in range(12)
+        ]
         for s in range(20)
     ]
     outcomes = [
@@ -172,9 +177,9 @@ async def test_commands_of_a_set_share_the_stock(database: Database, shelf: Asyn
     repeat takes nothing again.
     """
     commands = [
-        Reserve("r:1", uuid4(), "a", 30),
-        Reserve("r:2", uuid4(), "a", 30),
-        Reserve("r:3", uuid4(), "a", 20),
+        Reserve(key="r:1", target=uuid4(), sku="a", quantity=30),
+        Reserve(key="r:2", target=uuid4(), sku="a", quantity=30),
+        Reserve(key="r:3", target=uuid4(), sku="a", quantity=20),
     ]
     first, second, third = await database.write(commands, load=load, decide=decide, save=save)
     assert [type(o).__name__ for o in (first, second, third)] == ["Done", "Refused", "Done"]

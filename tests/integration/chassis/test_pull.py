@@ -88,7 +88,14 @@ async def test_more_is_asked_for_before_the_last_has_come(broker: Broker) -> Non
     """When half of what was asked for has come, a whole batch is owed again: sets neither
     dwindle to what was left, nor outgrow it.
     """
-    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS, batch_size_max=10, linger_s=0.5)
+    pull = Pull(
+        broker=broker,
+        stream="ORDERS",
+        consumer=CONSUMER,
+        subjects=SUBJECTS,
+        batch_size_max=10,
+        linger_s=0.5,
+    )
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(9)))
     first = await pull.next()
     assert len(first) == 9
@@ -169,7 +176,7 @@ async def test_a_stream_is_its_publisher_s_to_correct(nats_url: str, broker: Bro
     would change it for ever.
     """
     listener = await connect(nats_url, name="listener", limits=Limits(max_bytes=2**20))
-    pull = Pull(listener, "ORDERS", CONSUMER, SUBJECTS)
+    pull = Pull(broker=listener, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
     await publish(broker, SampleStatusChanged(version=1))
     assert len(await pull.next()) == 1
     assert (await broker.streams.stream_info("ORDERS")).config.max_bytes == Limits().max_bytes
@@ -234,7 +241,7 @@ async def test_a_request_is_given_its_time(
     """
     # a machine that halts for a while has missed no heartbeat
     monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
-    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS)
+    pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
     waiting = asyncio.create_task(pull.next())
     await eventually(lambda: pull._outstanding)
     subscription = pull._subscription
@@ -255,7 +262,7 @@ async def test_a_request_that_ends_is_followed_by_another(
     monkeypatch.setattr(pulls, "EXPIRES_S", 1.2)
     # a machine that halts for a while has missed no heartbeat
     monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
-    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS)
+    pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
     await publish(broker, SampleStatusChanged(version=1))
     await pull.next()
     subscription = pull._subscription

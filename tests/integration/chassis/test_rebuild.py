@@ -321,7 +321,13 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
     assert (await broker.ensure_stream("ORDERS")).first_seq == number + 1
     looks, shards = (
-        Rebuild(outbox, stream_positions, broker, "ORDERS", "sample"),
+        Rebuild(
+            outbox=outbox,
+            positions=stream_positions,
+            broker=broker,
+            stream="ORDERS",
+            source="sample",
+        ),
         frozenset(range(SHARDS)),
     )
     before = republished()

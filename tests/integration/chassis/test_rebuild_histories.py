@@ -188,7 +188,7 @@ async def a_history(url: str) -> AsyncIterator[History]:
         try:
             relays = [relay(database, broker, poll_s=0.05) for _ in range(2)]
             async with running(*relays):
-                yield History(nats, broker, database, folder)
+                yield History(nats=nats, broker=broker, database=database, folder=folder)
         finally:
             await engine.dispose()
             await broker.close()

@@ -71,7 +71,7 @@ async def test_restored_database_is_told_until_it_is_adopted(
             await eventually(lambda: none_waits(engine))
         told = capsys.readouterr().out
         assert told.count("the database was restored to an older state") == 1
-    events = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     page = await events.page(0)
     found = [(entry.event_id, entry.seq) for entry in page.unknown]
     assert found == [(str(row.event_id), row.stream_seq) for row in reversed(lost)]
@@ -107,7 +107,9 @@ async def test_old_and_foreign_messages_are_no_restoration(
     young = {"ce-source": "/ordermesh/another", "ce-time": row.create_time.isoformat()}
     for headers in (late, young):
         await broker.publish("orders.sample.noted", b"", names | headers, stream="ORDERS")
-    page = await UnmatchedEvents(database, broker, "ORDERS", "sample").page(0)
+    page = await UnmatchedEvents(
+        database=database, broker=broker, stream="ORDERS", source="sample"
+    ).page(0)
     assert [entry.event_id for entry in page.unknown] == [str(row.event_id)]
 
 
@@ -171,7 +173,7 @@ async def test_adopt_goes_on_where_the_last_call_ended(
         await placed(database, 10)
         await eventually(lambda: none_waits(engine))
     await forget_rows(engine)
-    events = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     first = adopt_command()
     assert await events.adopt(first) == Adopted(stored=4, unreadable=0, after=4)
     assert await events.adopt(first, after=4) == Adopted(stored=0, unreadable=0, after=4)
@@ -240,7 +242,7 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
         await placed(database, 5)
         await eventually(lambda: none_waits(engine))
     await forget_rows(engine)
-    events = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     async with running(relay(database, broker, poll_s=0.05)):
         await eventually(lambda: unknown_events() == 2)
         with monkeypatch.context() as patch:

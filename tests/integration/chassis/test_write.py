@@ -435,7 +435,17 @@ async def test_history_is_saved_where_the_record_stays_as_it_is(
         assert order
         return Decision(
             order,
-            [model.Transition(order.id, 9, order.status, order.status, "NOTED", command.key, now)],
+            [
+                model.Transition(
+                    order_id=order.id,
+                    version=9,
+                    old=order.status,
+                    new=order.status,
+                    reason="NOTED",
+                    cause=command.key,
+                    time=now,
+                )
+            ],
         )
 
     assert kinds(await write(database, ConfirmPayment(key(), order), decide=decide)) == ["Done"]
@@ -469,7 +479,9 @@ async def test_any_cutting_into_sets_gives_the_same_history(
     alone: dict[UUID, Order] = {}
     claimed: set[str] = set()
     for command in commands:  # the model: one at a time, in memory
-        order = alone.get(command.target) or Order(command.target, "", 0, Status.PENDING, 1, NOW)
+        order = alone.get(command.target) or Order(
+            id=command.target, reference="", total=0, status=Status.PENDING, version=1, deadline=NOW
+        )
         try:
             decision = model.decide(order, command, NOW) if command.key not in claimed else None
         except Failure:

@@ -88,7 +88,11 @@ async def operations(
     to_warehouse = client.connect(warehouse_peer.address, breaker=Breaker("warehouse", open_s=0.2))
     async with to_warehouse, client.connect(shipping_peer.address) as to_shipping:
         yield Operations(
-            database, Warehouse(to_warehouse), Shipping(to_shipping), INSPECTION, owed_batch=2
+            database=database,
+            warehouse=Warehouse(to_warehouse),
+            shipping=Shipping(to_shipping),
+            inspection=INSPECTION,
+            owed_batch=2,
         )
 
 

@@ -156,4 +156,10 @@ def _delivery(event: Message, kind: str = "changed") -> Delivery[Message]:
     """One delivery for each event: the same event again is the same delivery."""
     digest = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
     event_id = UUID(bytes=digest[:16])
-    return Delivery(event_id, f"fulfillment:{event_id}", digest, event, datetime.now(UTC))
+    return Delivery(
+        event_id=event_id,
+        key=f"fulfillment:{event_id}",
+        digest=digest,
+        message=event,
+        time=datetime.now(UTC),
+    )

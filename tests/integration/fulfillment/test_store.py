@@ -32,8 +32,22 @@ from fulfillment_svc.tables import fulfillments, history, items, kept_units, lin
 from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, envelope, plan, standing
 
 TWO_PACKAGES = (
-    Package(1, 900, 300, 200, 100, (PackedItem(1, 1), PackedItem(2, 1))),
-    Package(2, 1500, 400, 300, 200, (PackedItem(1, 1), PackedItem(4, 3))),
+    Package(
+        number=1,
+        weight_grams=900,
+        length_mm=300,
+        width_mm=200,
+        height_mm=100,
+        items=(PackedItem(1, 1), PackedItem(2, 1)),
+    ),
+    Package(
+        number=2,
+        weight_grams=1500,
+        length_mm=400,
+        width_mm=300,
+        height_mm=200,
+        items=(PackedItem(1, 1), PackedItem(4, 3)),
+    ),
 )
 BIRTH = Transition(
     fulfillment_id=ID,
@@ -300,7 +314,14 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     ) -> list[Fulfillment]:
         async with engine.connect() as connection:
             found = await store.list_fulfillments(
-                connection, wanted, Page(size, (after.id,) if after else None, 0, wire.fulfillment)
+                connection,
+                wanted,
+                Page(
+                    size=size,
+                    after=(after.id,) if after else None,
+                    filter=0,
+                    encode=wire.fulfillment,
+                ),
             )
             by_id = await store.find_fulfillments(connection, [its.place[0] for its in found])
         whole = [by_id[its.place[0]] for its in found]

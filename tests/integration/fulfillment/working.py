@@ -91,7 +91,15 @@ async def planned(operations: Operations, places: Places, **order: Any) -> Fulfi
 def packing(its: Fulfillment) -> Envelope[Pack]:
     """Everything that was picked, in one package."""
     items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
-    return envelope(Pack, target=its.id, packages=(Package(0, 1200, 300, 200, 100, items),))
+    return envelope(
+        Pack,
+        target=its.id,
+        packages=(
+            Package(
+                number=0, weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items
+            ),
+        ),
+    )
 
 
 async def worked(operations: Operations, its: Fulfillment, until: Status) -> Fulfillment:

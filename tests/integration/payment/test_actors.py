@@ -41,7 +41,16 @@ async def events(world: World) -> list[Any]:
 async def contradicted(payments: Payments, sandbox: Sandbox, its: payment_pb2.Payment) -> str:
     """The id of a contradiction of the payment's charge."""
     key = UUID(its.operations[0].operation_id)
-    declined = Entry(key, "charge", "declined", None, None, 4250, "lost_card", final=False)
+    declined = Entry(
+        key=key,
+        kind="charge",
+        state="declined",
+        request=None,
+        token=None,
+        amount=4250,
+        code="lost_card",
+        final=False,
+    )
     body, headers = sandbox.webhook(declined, datetime.now(UTC))
     report = api.IngestProviderWebhookRequest(processor="sandbox", body=body, headers=headers)
     taken = (await ask(payments.IngestProviderWebhook, report)).payment
@@ -309,7 +318,16 @@ async def test_refunds_are_listed_by_update_time(
     pending = payment_pb2.REFUND_STATUS_PENDING
     assert [each.status == pending for each in made] == [True, False, True]
     late = made.pop(0)
-    told = Entry(UUID(late.refund_id), "refund", "succeeded", None, None, 4250, None, final=False)
+    told = Entry(
+        key=UUID(late.refund_id),
+        kind="refund",
+        state="succeeded",
+        request=None,
+        token=None,
+        amount=4250,
+        code=None,
+        final=False,
+    )
     body, headers = sandbox.webhook(told, datetime.now(UTC))
     report = api.IngestProviderWebhookRequest(processor="sandbox", body=body, headers=headers)
     await ask(payments.IngestProviderWebhook, report)

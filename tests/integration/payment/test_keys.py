@@ -63,8 +63,26 @@ async def test_reused_report_is_stored_under_a_step_of_its_key(
     order = await world.order()
     [asked] = (await world.pay(create_payment(order))).operations
     reports = [
-        Entry(asked.id, "charge", "succeeded", None, None, 4250, None, final=False),
-        Entry(asked.id, "charge", "declined", None, None, 4250, "card_closed", final=False),
+        Entry(
+            key=asked.id,
+            kind="charge",
+            state="succeeded",
+            request=None,
+            token=None,
+            amount=4250,
+            code=None,
+            final=False,
+        ),
+        Entry(
+            key=asked.id,
+            kind="charge",
+            state="declined",
+            request=None,
+            token=None,
+            amount=4250,
+            code="card_closed",
+            final=False,
+        ),
     ]
     now = datetime.now(UTC)
     bodies = [sandbox.webhook(each, now)[0] for each in reports]

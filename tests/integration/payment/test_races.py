@@ -76,7 +76,17 @@ def body_of(
     """The webhook that the sandbox would send about an operation."""
     state = "declined" if code else "succeeded"
     return sandbox.webhook(
-        Entry(operation_id, "charge", state, None, None, 4250, code, final=False), datetime.now(UTC)
+        Entry(
+            key=operation_id,
+            kind="charge",
+            state=state,
+            request=None,
+            token=None,
+            amount=4250,
+            code=code,
+            final=False,
+        ),
+        datetime.now(UTC),
     )
 
 

@@ -114,7 +114,16 @@ def webhook(
     """The webhook that the sandbox would send about a refund."""
     state = "declined" if code else "succeeded"
     return sandbox.webhook(
-        Entry(operation_id, "refund", state, None, None, TOTAL, code, final=False),
+        Entry(
+            key=operation_id,
+            kind="refund",
+            state=state,
+            request=None,
+            token=None,
+            amount=TOTAL,
+            code=code,
+            final=False,
+        ),
         datetime.now(UTC),
     )
 
@@ -266,7 +275,16 @@ async def test_the_order_dies_while_the_outcome_is_unknown(
     if by_webhook:
         [asked] = (await world.payment(order)).operations
         its = sandbox.webhook(
-            Entry(asked.id, "charge", "succeeded", None, None, TOTAL, None, final=False),
+            Entry(
+                key=asked.id,
+                kind="charge",
+                state="succeeded",
+                request=None,
+                token=None,
+                amount=TOTAL,
+                code=None,
+                final=False,
+            ),
             datetime.now(UTC),
         )
         for _ in range(2):

@@ -466,13 +466,13 @@ async def test_contradiction_is_shown_and_resolved(
     """
     payment = await pay(payments, create_payment(await world.order()))
     declined = Entry(
-        UUID(payment.operations[0].operation_id),
-        "charge",
-        "declined",
-        None,
-        None,
-        4250,
-        "lost_card",
+        key=UUID(payment.operations[0].operation_id),
+        kind="charge",
+        state="declined",
+        request=None,
+        token=None,
+        amount=4250,
+        code="lost_card",
         final=False,
     )
     body, headers = sandbox.webhook(declined, datetime.now(UTC))

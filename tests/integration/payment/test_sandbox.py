@@ -26,7 +26,7 @@ from tests.support import Eventually, FreshDatabase
 
 
 def charge(token: str = "tok_ok", *, amount: int = 100, capture: bool = True) -> Authorization:
-    return Authorization(uuid4(), token, amount, "GBP", capture)
+    return Authorization(key=uuid4(), token=token, amount=amount, currency="GBP", capture=capture)
 
 
 async def ask(question: Awaitable[Answer]) -> Answer | type[BaseException]:
@@ -223,7 +223,9 @@ async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
     request = charge()
     await sandbox.authorize(request)
     with pytest.raises(ValueError, match="used before"):
-        await sandbox.authorize(Authorization(request.key, "tok_ok", 101, "GBP", capture=True))
+        await sandbox.authorize(
+            Authorization(key=request.key, token="tok_ok", amount=101, currency="GBP", capture=True)
+        )
 
 
 async def test_what_was_abandoned_is_never_done(sandbox: Sandbox, books: Books) -> None:

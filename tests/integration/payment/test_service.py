@@ -188,7 +188,13 @@ def deliveries(events: Sequence[OrderStatusChanged | OrderItemsCancelled]) -> li
         for event in events
     ]
     return [
-        Delivery(id, f"payment-orders:{id}", b"", event, event.occur_time.ToDatetime())
+        Delivery(
+            event_id=id,
+            key=f"payment-orders:{id}",
+            digest=b"",
+            message=event,
+            time=event.occur_time.ToDatetime(),
+        )
         for id, event in zip(ids, events, strict=True)
     ]
 
@@ -275,7 +281,11 @@ async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_m
             ]
             id = UUID(back.order_return.return_id)
             of_return = Delivery(
-                id, f"payment-orders:{id}", b"", back, back.occur_time.ToDatetime()
+                event_id=id,
+                key=f"payment-orders:{id}",
+                digest=b"",
+                message=back,
+                time=back.occur_time.ToDatetime(),
             )
             outcomes += await consumers.return_status_changed([of_return] * some.count(3))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
@@ -318,7 +328,13 @@ async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) ->
     ]
     events.append(return_changed(order, pounds(0)))
     told_of = [
-        Delivery(id := uuid4(), f"payment-orders:{id}", b"", event, event.occur_time.ToDatetime())
+        Delivery(
+            event_id=(id := uuid4()),
+            key=f"payment-orders:{id}",
+            digest=b"",
+            message=event,
+            time=event.occur_time.ToDatetime(),
+        )
         for event in events
     ]
     outcomes = await Consumers(world.operations).return_status_changed(told_of)

@@ -77,16 +77,16 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
     lock, and by the payment's id.
     """
     change = Change(
-        PAYMENT,
-        1,
-        None,
-        Status.PENDING,
-        OPERATION,
-        Outcome.REQUESTED,
-        "PAYMENT_REQUESTED",
-        "payment",
-        "r1",
-        NOON,
+        payment_id=PAYMENT,
+        version=1,
+        old=None,
+        new=Status.PENDING,
+        operation_id=OPERATION,
+        outcome=Outcome.REQUESTED,
+        reason="PAYMENT_REQUESTED",
+        actor="payment",
+        cause="r1",
+        time=NOON,
     )
     for status in Status:
         its = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
@@ -100,7 +100,15 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
     """Two of one operation, the older first, one of them resolved; a resolution replaces what it
     was.
     """
-    older = Contradiction(numbered(9, 1), Outcome.FAILED, "r", "late", "evt_1", bytes(32), NOON)
+    older = Contradiction(
+        id=numbered(9, 1),
+        outcome=Outcome.FAILED,
+        reference="r",
+        failure_code="late",
+        report_id="evt_1",
+        payload_digest=bytes(32),
+        report_time=NOON,
+    )
     newer = replace(older, id=numbered(9, 2), payload_digest=bytes([1] * 32), report_time=LATER)
     its = operation(Outcome.SUCCEEDED, contradictions=(older, newer))
     before = account(payment(Status.CAPTURED, operations=(its,)))
@@ -236,7 +244,16 @@ async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine)
     does not add up.
     """
     change = Change(
-        PAYMENT, 1, None, Status.CAPTURED, None, None, "CAPTURED", "payment", "r1", NOON
+        payment_id=PAYMENT,
+        version=1,
+        old=None,
+        new=Status.CAPTURED,
+        operation_id=None,
+        outcome=None,
+        reason="CAPTURED",
+        actor="payment",
+        cause="r1",
+        time=NOON,
     )
     await save(engine, account(payment(Status.CAPTURED)), None, change)
     for rule, statement in RULES:
@@ -326,7 +343,9 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(
             found, after = [], None
             while True:
                 rows = await store.list_refunds(
-                    connection, RefundFilter(**wanted), Page(size, after, 0, wire.refund)
+                    connection,
+                    RefundFilter(**wanted),
+                    Page(size=size, after=after, filter=0, encode=wire.refund),
                 )
                 found += rows[:size]
                 if len(rows) <= size:

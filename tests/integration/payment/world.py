@@ -173,7 +173,13 @@ def return_changed(
 def delivery(event: M) -> Delivery[M]:
     """A delivery of the event: each one has an event id of its own."""
     event_id = uuid7()
-    return Delivery(event_id, f"payment-orders:{event_id}", b"", event, datetime.now(UTC))
+    return Delivery(
+        event_id=event_id,
+        key=f"payment-orders:{event_id}",
+        digest=b"",
+        message=event,
+        time=datetime.now(UTC),
+    )
 
 
 def asking(kind: type[C], key: str, payment: Payment, **fields: Any) -> Envelope[C]:

@@ -15,7 +15,9 @@ from tests.chaos import prove, run
 from tests.chaos.run import NotStarted, Wanted
 
 BUG = "no_dedup"
-DIFFERENCE = Difference("stock.ledger", "stock x/y", "available is 8", "omctl stock list")
+DIFFERENCE = Difference(
+    check="stock.ledger", subject="stock x/y", text="available is 8", repair="omctl stock list"
+)
 
 
 def _ends(found: Any) -> Callable[[str], Any]:
@@ -79,4 +81,4 @@ async def test_a_run_tells_a_stack_that_does_not_start(
 
     monkeypatch.setattr(run, "Stack", Refused)
     with pytest.raises(NotStarted, match=r"The disk is full\."):
-        await run.run(Wanted(1, 0.0, [], []), tmp_path)
+        await run.run(Wanted(seed=1, duration_s=0.0, faults=[], shoppers=[]), tmp_path)

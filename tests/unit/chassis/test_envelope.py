@@ -45,7 +45,12 @@ def envelope(command: object, **parts: Any) -> Envelope[Any]:
 
 def test_request_envelope_takes_all_of_the_call() -> None:
     """Key, digest, claimed actor and note are the call's; target, actor and cause the service's."""
-    keyed = Keyed("/sample.v1.Bank/Deposit:r1", b"digest", "staff:7f3a", "by phone")
+    keyed = Keyed(
+        key="/sample.v1.Bank/Deposit:r1",
+        digest=b"digest",
+        claimed_actor="staff:7f3a",
+        note="by phone",
+    )
     made = Envelope.of_request(keyed, Deposit(5), target=TARGET, actor="cashier", cause="r1")
     assert made == Envelope(
         key="/sample.v1.Bank/Deposit:r1",
@@ -62,7 +67,13 @@ def test_request_envelope_takes_all_of_the_call() -> None:
 def test_event_envelope_names_the_event_as_its_cause() -> None:
     """Key and digest are the delivery's and the cause is the event's id; no caller claims it."""
     event_id = uuid4()
-    delivery = Delivery(event_id, f"bank:{event_id}", b"digest", SampleStatusChanged(), NOW)
+    delivery = Delivery(
+        event_id=event_id,
+        key=f"bank:{event_id}",
+        digest=b"digest",
+        message=SampleStatusChanged(),
+        time=NOW,
+    )
     made = Envelope.of_event(delivery, Deposit(5), target=TARGET, actor="order")
     assert made == Envelope(
         key=f"bank:{event_id}",

@@ -83,7 +83,10 @@ def picklists(
     """
     if isinstance(places, tuple):
         places = {WORK.warehouse_id: places}
-    return tuple(Picklist(id_at(at), at, lines, rule) for at, lines in places.items())
+    return tuple(
+        Picklist(id=id_at(at), warehouse_id=at, lines=lines, inspection_rule=rule)
+        for at, lines in places.items()
+    )
 
 
 def id_at(warehouse_id: str) -> UUID:
@@ -161,12 +164,12 @@ def standing(
 def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
     """One package with everything in it."""
     return Package(
-        number,
-        1200,
-        300,
-        200,
-        100,
-        tuple(PackedItem(line.line_number, line.quantity) for line in lines),
+        number=number,
+        weight_grams=1200,
+        length_mm=300,
+        width_mm=200,
+        height_mm=100,
+        items=tuple(PackedItem(line.line_number, line.quantity) for line in lines),
     )
 
 

@@ -230,7 +230,14 @@ def test_packages_hold_exactly_what_was_picked(
     packed: list[tuple[int, int]], wrong: list[str]
 ) -> None:
     """Too little, too much, the wrong line: PACKAGES_INCOMPLETE names each."""
-    box = Package(0, 1, 1, 1, 1, tuple(PackedItem(*item) for item in packed))
+    box = Package(
+        number=0,
+        weight_grams=1,
+        length_mm=1,
+        width_mm=1,
+        height_mm=1,
+        items=tuple(PackedItem(*item) for item in packed),
+    )
     failure = refused(standing(Status.PACKING), envelope(Pack, packages=(box,)))
     assert (failure.reason, [v.subject for v in failure.violations]) == (
         "PACKAGES_INCOMPLETE",
@@ -241,8 +248,22 @@ def test_packages_hold_exactly_what_was_picked(
 def test_packages_are_numbered_from_one() -> None:
     """A line may be spread over packages; their numbers follow the request, whatever it says."""
     boxes = (
-        Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(2, 1))),
-        Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(4, 3))),
+        Package(
+            number=7,
+            weight_grams=1,
+            length_mm=1,
+            width_mm=1,
+            height_mm=1,
+            items=(PackedItem(1, 1), PackedItem(2, 1)),
+        ),
+        Package(
+            number=7,
+            weight_grams=1,
+            length_mm=1,
+            width_mm=1,
+            height_mm=1,
+            items=(PackedItem(1, 1), PackedItem(4, 3)),
+        ),
     )
     record = decided(standing(Status.PACKING), envelope(Pack, packages=boxes), NOW).record
     assert [package.number for package in record.packages] == [1, 2]
@@ -317,7 +338,19 @@ def test_the_whole_life_in_order() -> None:
         envelope(ScanItems, scans=(Scan("mug", 2),)),
         envelope(CompletePicking),
         envelope(StartPacking),
-        envelope(Pack, packages=(Package(0, 1, 1, 1, 1, (PackedItem(1, 2),)),)),
+        envelope(
+            Pack,
+            packages=(
+                Package(
+                    number=0,
+                    weight_grams=1,
+                    length_mm=1,
+                    width_mm=1,
+                    height_mm=1,
+                    items=(PackedItem(1, 2),),
+                ),
+            ),
+        ),
         envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=7),
         envelope(Complete, shipment_id=SHIPMENT, fulfillment_version=7),
     ]

@@ -146,7 +146,11 @@ def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None
     picklist is shorter.
     """
     here = standing(Status.PACKED, rule=RULE)
-    decision = decide_one(here, failed({4: 1}, Rebooked(4, units, units - 1, 1)), NOW)
+    decision = decide_one(
+        here,
+        failed({4: 1}, Rebooked(line_number=4, units=units, committed=units - 1, spoiled=1)),
+        NOW,
+    )
     record = decision.record
     assert record.lines == (LINES[0], LINES[1], Line(4, "mug", quantity, spoiled=1))
     assert (record.status, record.packages) == (Status.PICKING, ())
@@ -160,7 +164,9 @@ def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None
 def test_when_all_units_are_spoiled_the_work_ends() -> None:
     """Nothing came in their place, so nothing is left to do."""
     here = standing(Status.PACKED, (Line(1, "mug", 2),), rule=RULE)
-    decision = decide_one(here, failed({1: 2}, Rebooked(1, 2, 0, 2)), NOW)
+    decision = decide_one(
+        here, failed({1: 2}, Rebooked(line_number=1, units=2, committed=0, spoiled=2)), NOW
+    )
     assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
     assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
 
@@ -213,9 +219,17 @@ def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(
     """
     line = Line(4, "mug", 3).with_found(1).with_found(2)
     for spoiled in answers:
-        line = line.rebooked(Rebooked(4, 3, 3 - spoiled, spoiled))
+        line = line.rebooked(
+            Rebooked(line_number=4, units=3, committed=3 - spoiled, spoiled=spoiled)
+        )
     assert (line.spoiled, line.quantity, line.unbooked, line.planned) == (2, 1, 0, 3)
-    assert Line(4, "mug", 3).with_found(2).rebooked(Rebooked(4, 3, 2, 1)).unbooked == 1
+    assert (
+        Line(4, "mug", 3)
+        .with_found(2)
+        .rebooked(Rebooked(line_number=4, units=3, committed=2, spoiled=1))
+        .unbooked
+        == 1
+    )
     assert Line(4, "mug", 3).with_found(3).cut_to(1).unbooked == 1
 
 
@@ -228,7 +242,9 @@ def test_spoiled_units_of_withdrawn_work_are_published() -> None:
     and an event of its own.
     """
     asked = replace(standing(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT)
-    decision = decide_one(asked, failed({4: 1}, Rebooked(4, 2, 1, 1)), NOW)
+    decision = decide_one(
+        asked, failed({4: 1}, Rebooked(line_number=4, units=2, committed=1, spoiled=1)), NOW
+    )
     assert decision.record.withdraw_reason is WithdrawReason.UNITS_CUT
     assert [row.version for row in decision.history] == [asked.version + 1]
     assert told(decision.facts) == [("lines", asked.version + 1, Status.READY, "INSPECTION_FAILED")]
@@ -241,7 +257,7 @@ def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, unit
     all the same, unit by unit. What is ready by then is withdrawn, its packages as they are.
     """
     here = standing(status, rule=RULE)
-    answer = failed({4: 1}, Rebooked(4, units, units - 1, 1))
+    answer = failed({4: 1}, Rebooked(line_number=4, units=units, committed=units - 1, spoiled=1))
     if status in LEFT:
         with pytest.raises(Refused) as caught:
             decide_one(here, answer, NOW)
@@ -274,7 +290,9 @@ def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> N
         standing(Status.PACKING, rule=RULE),
         lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)),
     )
-    decision = decide_one(here, failed({4: 1}, Rebooked(4, 3, committed, 1)), NOW)
+    decision = decide_one(
+        here, failed({4: 1}, Rebooked(line_number=4, units=3, committed=committed, spoiled=1)), NOW
+    )
     assert decision.record.lines[-1] == replace(line, picked=line.quantity)
     assert told(decision.facts) == [
         ("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")

@@ -190,20 +190,20 @@ class World:
     def facts(self) -> Facts:
         orders: Mapping[str, order_pb2.Order] = {"order": self.order} if self.has_order else {}
         return Facts(
-            NOW,
-            orders,
-            [self.rma],
-            [self.level],
-            self.movements,
-            [self.reservation],
-            self.payments,
-            self.refunds,
-            [self.work],
-            [self.parcel],
-            {"order": self.failed},
-            {"order": self.outbox},
-            self.gaps,
-            self.unmatched,
+            time=NOW,
+            orders=orders,
+            returns=[self.rma],
+            levels=[self.level],
+            movements=self.movements,
+            reservations=[self.reservation],
+            payments=self.payments,
+            refunds=self.refunds,
+            fulfillments=[self.work],
+            shipments=[self.parcel],
+            failed={"order": self.failed},
+            outboxes={"order": self.outbox},
+            gaps=self.gaps,
+            unmatched=self.unmatched,
         )
 
 

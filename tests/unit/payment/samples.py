@@ -64,7 +64,9 @@ def news(decided: Decided) -> list[object]:
 
 
 def order(**changes: Any) -> Order:
-    return replace(Order(ORDER, 1, 1, OrderStatus.PENDING, TOTAL), **changes)
+    return replace(
+        Order(id=ORDER, version=1, attempt=1, status=OrderStatus.PENDING, total=TOTAL), **changes
+    )
 
 
 def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation:

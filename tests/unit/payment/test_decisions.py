@@ -96,7 +96,16 @@ def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
     assert decided.record == account(free, total=FREE)
     assert decided.history == [
         Change(
-            free.id, 1, None, Status.NOT_REQUIRED, None, None, "NOTHING_TO_PAY", "order", "e1", NOON
+            payment_id=free.id,
+            version=1,
+            old=None,
+            new=Status.NOT_REQUIRED,
+            operation_id=None,
+            outcome=None,
+            reason="NOTHING_TO_PAY",
+            actor="order",
+            cause="e1",
+            time=NOON,
         ),
     ]
     assert decided.facts == [Confirmed(free, decided.history[0])]
@@ -155,16 +164,16 @@ def test_an_intent_is_written_before_anybody_is_asked(manual: bool, kind: Kind) 
     assert decided.record == account(payment(operations=(operation(kind=kind),)))
     assert decided.history == [
         Change(
-            PAYMENT,
-            1,
-            None,
-            Status.PENDING,
-            OPERATION,
-            Outcome.REQUESTED,
-            "PAYMENT_REQUESTED",
-            "payment",
-            "r1",
-            NOON,
+            payment_id=PAYMENT,
+            version=1,
+            old=None,
+            new=Status.PENDING,
+            operation_id=OPERATION,
+            outcome=Outcome.REQUESTED,
+            reason="PAYMENT_REQUESTED",
+            actor="payment",
+            cause="r1",
+            time=NOON,
         )
     ]
     assert not decided.facts
@@ -269,16 +278,16 @@ def test_a_charge_that_succeeds_captures_and_confirms() -> None:
     )
     assert decided.history == [
         Change(
-            PAYMENT,
-            2,
-            Status.PENDING,
-            Status.CAPTURED,
-            OPERATION,
-            Outcome.SUCCEEDED,
-            "CAPTURED",
-            "sandbox",
-            "w1",
-            LATER,
+            payment_id=PAYMENT,
+            version=2,
+            old=Status.PENDING,
+            new=Status.CAPTURED,
+            operation_id=OPERATION,
+            outcome=Outcome.SUCCEEDED,
+            reason="CAPTURED",
+            actor="sandbox",
+            cause="w1",
+            time=LATER,
         )
     ]
     assert news(decided) == [Confirmed(only(decided.record), decided.history[0])]

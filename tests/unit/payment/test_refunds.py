@@ -271,16 +271,16 @@ def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account)
     version = its.version
     assert decided.history == [
         Change(
-            its.id,
-            version,
-            its.status,
-            its.status,
-            made.id,
-            Outcome.FAILED,
-            "NOTHING_REFUNDABLE",
-            "order",
-            "r1",
-            LATER,
+            payment_id=its.id,
+            version=version,
+            old=its.status,
+            new=its.status,
+            operation_id=made.id,
+            outcome=Outcome.FAILED,
+            reason="NOTHING_REFUNDABLE",
+            actor="order",
+            cause="r1",
+            time=LATER,
         )
     ]
     assert decide(decided.record, returned(), LATER).record is decided.record

@@ -103,7 +103,14 @@ def sandbox() -> Sandbox:
 
 def entry(state: str, code: str | None = None) -> Entry:
     return Entry(
-        UUID(int=7), "charge", state, b"", "tok_ok_late", 100, code, final=code == "stolen_card"
+        key=UUID(int=7),
+        kind="charge",
+        state=state,
+        request=b"",
+        token="tok_ok_late",
+        amount=100,
+        code=code,
+        final=code == "stolen_card",
     )
 
 

@@ -360,7 +360,9 @@ def test_a_token_is_in_no_text() -> None:
     """What a request to the processor looks like in a log or an error does not show the token;
     the claim keeps only a hash.
     """
-    assert "tok_secret" not in repr(Authorization(ORDER, "tok_secret", 1, "GBP", capture=True))
+    assert "tok_secret" not in repr(
+        Authorization(key=ORDER, token="tok_secret", amount=1, currency="GBP", capture=True)
+    )
     request = api.CreatePaymentRequest(
         request_id=str(PAYMENT), order_id=str(ORDER), payment_method_token="tok_secret"
     )

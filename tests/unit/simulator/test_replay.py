@@ -27,7 +27,14 @@ from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
 from tests.unit.simulator.shop import Shop, living
 
-FREE = Invoice("536414", INVOICE.time, None, "United Kingdom", (Good("22139", 56, 0),), rows=1)
+FREE = Invoice(
+    number="536414",
+    time=INVOICE.time,
+    customer=None,
+    country="United Kingdom",
+    goods=(Good("22139", 56, 0),),
+    rows=1,
+)
 LEFT = parse(
     "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\nC536379,D,-1,01-12-10"
     " 9:41,27.5,14527,UK\n"
@@ -245,10 +252,16 @@ def replayed(*outcomes: str, books: Books | None = None) -> Replay:
     ledger = Ledger(tuple(each.invoice for each in walked), LEFT, 5 * len(outcomes) + 1)
     count = len(outcomes)
     return Replay(
-        ledger,
-        walked,
-        books or Books(9 * count, 9 * count, INVOICE.total * count, INVOICE.total * count),
-        2.0,
+        ledger=ledger,
+        walked=walked,
+        books=books
+        or Books(
+            ordered_units=9 * count,
+            shipped_units=9 * count,
+            ordered=INVOICE.total * count,
+            captured=INVOICE.total * count,
+        ),
+        seconds=2.0,
     )
 
 
@@ -275,10 +288,10 @@ def test_the_report() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        Books(8, 9, INVOICE.total, INVOICE.total),
-        Books(9, 8, INVOICE.total, INVOICE.total),
-        Books(9, 9, INVOICE.total + 1, INVOICE.total),
-        Books(9, 9, INVOICE.total, INVOICE.total - 1),
+        Books(ordered_units=8, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total),
+        Books(ordered_units=9, shipped_units=8, ordered=INVOICE.total, captured=INVOICE.total),
+        Books(ordered_units=9, shipped_units=9, ordered=INVOICE.total + 1, captured=INVOICE.total),
+        Books(ordered_units=9, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total - 1),
     ],
 )
 def test_a_difference_of_one_is_noticed(wrong: Books) -> None:
@@ -317,7 +330,7 @@ CREDITS = (
     Credit("C2", PLAIN, ((1, 1),), rows=1),
     Credit("C3", FREE, ((1, 56),), rows=1),
 )
-CREDITED = Ledger((PLAIN, FREE), (), 10, CREDITS)
+CREDITED = Ledger(invoices=(PLAIN, FREE), left=(), rows=10, credits=CREDITS)
 
 
 async def test_what_is_credited_comes_back() -> None:
@@ -346,10 +359,10 @@ async def test_what_came_back_does_not_come_back_again() -> None:
     under a label all is made anew.
     """
     whole = Ledger(
-        (replace(PLAIN, postage=0),),
-        (),
-        4,
-        (Credit("C1", replace(PLAIN, postage=0), ((1, 6), (2, 2), (3, 1)), rows=1),),
+        invoices=(replace(PLAIN, postage=0),),
+        left=(),
+        rows=4,
+        credits=(Credit("C1", replace(PLAIN, postage=0), ((1, 6), (2, 2), (3, 1)), rows=1),),
     )
     shop = Shop()
     first, _ = await run(shop, whole)
@@ -369,7 +382,13 @@ async def test_a_discount_is_not_given_twice() -> None:
     """
     shop = Shop()
     done, _ = await run(
-        shop, Ledger((INVOICE,), (), 6, (Credit("C1", INVOICE, ((1, 1),), rows=1),))
+        shop,
+        Ledger(
+            invoices=(INVOICE,),
+            left=(),
+            rows=6,
+            credits=(Credit("C1", INVOICE, ((1, 1),), rows=1),),
+        ),
     )
     assert done.books.refunded == 255 - 99
     assert report.complete(done)
@@ -400,7 +419,7 @@ async def test_what_does_not_come_back_is_told() -> None:
     """
     shop = Shop()
     shop.failures["CreateReturn"] = [Refused("RETURN_EXCEEDS_DELIVERED", "too many")]
-    done, _ = await run(shop, Ledger((PLAIN,), (), 6, CREDITS[:2]))
+    done, _ = await run(shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:2]))
     assert "  credit note C1 of invoice 1: refused: RETURN_EXCEEDS_DELIVERED: too many" in list(
         report.lines(done)
     )
@@ -409,13 +428,15 @@ async def test_what_does_not_come_back_is_told() -> None:
 
     shop = Shop()
     shop.stingy = True
-    done, _ = await run(shop, Ledger((PLAIN,), (), 6, CREDITS[:1]), patience_s=0.5)
+    done, _ = await run(
+        shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]), patience_s=0.5
+    )
     [kept] = [each for walked in done.walked for each in walked.returned]
     assert (kept.outcome, "the return is inspected" in kept.why) == ("stuck", True)
 
     shop = Shop()
     shop.failures["CreateOrder"] = [Refused("INSUFFICIENT_STOCK")]
-    done, _ = await run(shop, Ledger((PLAIN,), (), 6, CREDITS[:1]))
+    done, _ = await run(shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]))
     assert "  credit note C1 of invoice 1: refused: its order did not arrive" in list(
         report.lines(done)
     )

@@ -34,7 +34,9 @@ def test_an_invoice_becomes_a_checkout() -> None:
 
 def test_a_guest_has_no_customer() -> None:
     """Without a customer, a discount or postage the fields are unset, and not empty or zero."""
-    order = requests.checkout(Invoice("1", INVOICE.time, None, "", (Good("A", 1, 0),)))
+    order = requests.checkout(
+        Invoice(number="1", time=INVOICE.time, customer=None, country="", goods=(Good("A", 1, 0),))
+    )
     assert not any(
         order.HasField(name) for name in ("customer_id", "discount_amount", "shipping_amount")
     )

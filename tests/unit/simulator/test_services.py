@@ -42,7 +42,16 @@ async def orders() -> AsyncIterator[tuple[Any, Services]]:
     servicer = kind()
     register: Any = partial(add_OrderServiceServicer_to_server, servicer)
     async with channel_of(register) as channel:
-        yield servicer, Services(channel, channel, channel, channel, channel)
+        yield (
+            servicer,
+            Services(
+                order=channel,
+                warehouse=channel,
+                fulfillment=channel,
+                shipping=channel,
+                payment=channel,
+            ),
+        )
 
 
 async def test_what_may_pass_is_asked_again(orders: tuple[Any, Services]) -> None:
