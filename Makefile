@@ -5,10 +5,10 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test explore chaos chaos-bugs check generate pictures clients lock clean
+.PHONY: help run test explore chaos chaos-bugs check generate pictures clients release-dump lock clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: requirements.lock tools/venv.sh
 	@tools/venv.sh
@@ -44,6 +44,9 @@ pictures: .venv/ready ## Draw the pictures and tables of README.md and docs/ aga
 
 clients: .venv/ready ## Build the Python client wheel into dist/
 	@$(BIN)/python tools/clients.py
+
+release-dump: .venv/ready ## At a release, while `make run` is up: dump its databases, which later migrations are tested on
+	@$(BIN)/python tools/release_dump.py
 
 lock: .venv/ready ## Pin every dependency again in requirements.lock
 	@$(BIN)/uv --quiet --system-certs pip compile --universal --generate-hashes --no-emit-index-url --no-header --extra dev \

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.naming import conv
@@ -71,7 +72,7 @@ orders = Table(
         "currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False
     ),
     Column("shipping", BigInteger, CheckConstraint("shipping >= 0", "shipping"), nullable=False),
-    Column("captured", BigInteger, nullable=False, server_default="0"),
+    Column("captured", BigInteger, nullable=False, server_default=text("0")),
     Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),

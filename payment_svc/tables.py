@@ -20,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 
 from chassis import tables as chassis
@@ -84,8 +85,7 @@ payments = Table(
     Column("authorized", BigInteger, nullable=False),
     Column("captured", BigInteger, nullable=False),
     Column("refunded", BigInteger, nullable=False),
-    # a replica of the release before writes none
-    Column("refund_pending", BigInteger, nullable=False, server_default="0"),
+    Column("refund_pending", BigInteger, nullable=False, server_default=text("0")),
     Column("processor", Text, nullable=False),
     Column("decline_code", Text),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 
 from chassis import tables as chassis
@@ -57,7 +58,7 @@ shipments = Table(
         BigInteger,
         CheckConstraint("fulfillment_version >= 0", "fulfillment_version"),
         nullable=False,
-        server_default="0",
+        server_default=text("0"),
     ),
     Column(
         "purchase",

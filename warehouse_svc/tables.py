@@ -129,7 +129,6 @@ reservations = Table(
     Column("version", BigInteger, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True), nullable=False),
-    # The default is for the version before this one, which does not name the column.
     Column("update_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
     UniqueConstraint("order_id", "attempt", "generation", "warehouse_id"),
 )

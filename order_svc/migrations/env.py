@@ -1,6 +1,5 @@
-"""Alembic's entrance; the work is the chassis's."""
+"""The entry point of Alembic."""
 
 from chassis.migration import run
-from order_svc.tables import metadata
 
-run(metadata)
+run()

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.claims import Claim
@@ -23,13 +23,7 @@ from tests.sample.model import CancelOrder, ConfirmPayment, ShipmentCreated, Tra
 from tests.sample.relaying import none_waits, published, relay, running
 from tests.sample.store import outbox
 from tests.sample.writes import create, key, kinds, placed, write
-from tests.support import Eventually, FreshDatabase
-from tests.yesterday import rows, upgraded
-
-ROW = (
-    "insert into outbox (shard, aggregate, event_id, subject, type, payload) select 0, '{}',"
-    " gen_random_uuid(), 'orders.x', 'x', ''"
-)
+from tests.support import Eventually
 
 
 async def numbers(engine: AsyncEngine) -> dict[UUID, list[int]]:
@@ -142,21 +136,3 @@ async def test_cause_of_an_event_is_what_led_to_it(
     assert {(message.headers or {}).get("ce-causationid") for message in messages} == set(
         causes.values()
     )
-
-
-def test_events_of_yesterday_are_numbered_by_their_aggregate(fresh_database: FreshDatabase) -> None:
-    """The migration numbers the rows that are kept, in their order, and later ones go on from
-    there.
-    """
-    one, other = uuid4(), uuid4()
-    fill = rows(*(ROW.format(id) for id in (one, other, one, one)))
-    with (
-        upgraded(fresh_database(), "order_svc", fill, since="0003") as engine,
-        engine.connect() as connection,
-    ):
-        stored = connection.execute(
-            text("select aggregate, sequence from outbox order by id")
-        ).all()
-        assert [tuple(row) for row in stored] == [(one, 1), (other, 1), (one, 2), (one, 3)]
-        counted = connection.execute(text("select aggregate, sequence from event_sequences")).all()
-        assert {tuple(row) for row in counted} == {(one, 3), (other, 1)}

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.schema import CreateSchema
 
 from chassis.database import connect
 from chassis.errors import Deferred, Failure, Refused
@@ -22,7 +21,7 @@ from payment_svc.providers.port import Authorization, Processor
 from payment_svc.providers.sandbox import TOKENS, Fault, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
 from tests.integration.payment.world import Books, World, create_payment
-from tests.support import Eventually, FreshDatabase
+from tests.support import Eventually
 
 
 def charge(token: str = "tok_ok", *, amount: int = 100, capture: bool = True) -> Authorization:
@@ -377,44 +376,6 @@ async def test_captures_can_go_wrong_as_well(name: str, sandbox: Sandbox, books:
     assert (first is TimeoutError) == lost
     assert isinstance(again, Succeeded if lost else Declined)
     assert (await books.charged())["capture"] == (100 if lost else 0)
-
-
-def test_the_migrations_make_the_sandboxs_memory(
-    payment_url: str, fresh_database: FreshDatabase
-) -> None:
-    """What is in its schema after the migrations is what its tables declare: columns, keys,
-    checks and indexes.
-    """
-    migrated, declared = create_engine(payment_url), create_engine(fresh_database())
-    try:
-        with declared.begin() as connection:
-            connection.execute(CreateSchema("sandbox"))
-            sandbox_ledger.metadata.create_all(connection)
-        with migrated.connect() as one, declared.connect() as two:
-            assert catalogue(one) == catalogue(two)
-    finally:
-        migrated.dispose()
-        declared.dispose()
-
-
-def catalogue(connection: Connection) -> set[tuple[str, ...]]:
-    """What PostgreSQL knows of the sandbox's schema."""
-    columns = (
-        "select table_name, column_name, data_type, is_nullable, column_default from"
-        " information_schema.columns where table_schema = {0}"
-    )
-    constraints = (
-        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint"
-        " where connamespace = {0}::regnamespace"
-    )
-    indexes = "select tablename, indexname, indexdef from pg_indexes where schemaname = {0}"
-    found = {
-        tuple(row)
-        for query in (columns, constraints, indexes)
-        for row in connection.exec_driver_sql(query.format("'sandbox'"))
-    }
-    assert len(found) > 20
-    return found
 
 
 async def test_no_token_stands_in_the_services_own_tables(world: World) -> None:
