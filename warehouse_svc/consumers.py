@@ -18,7 +18,6 @@ from chassis.decision import Outcome
 from chassis.delivery import Delivery
 from chassis.handling import Handler, carry_out
 from warehouse_svc import wire
-from warehouse_svc.model import StockCommand
 from warehouse_svc.operations import Operations
 
 
@@ -41,23 +40,28 @@ class Consumers:
     async def order_status_changed(
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await self._write([wire.order_changed(d.message, d.keyed) for d in deliveries])
+        return await carry_out(
+            [wire.order_changed(d.message, d) for d in deliveries],
+            self.operations.write,
+        )
 
     async def order_items_cancelled(
         self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
     ) -> Sequence[Outcome[Any]]:
-        return await self._write([wire.items_cancelled(d.message, d.keyed) for d in deliveries])
+        return await self.operations.write([wire.items_cancelled(d.message, d) for d in deliveries])
 
     async def return_status_changed(
         self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await self._write([wire.return_changed(d.message, d.keyed) for d in deliveries])
+        return await carry_out(
+            [wire.return_changed(d.message, d) for d in deliveries],
+            self.operations.write,
+        )
 
     async def fulfillment_changed(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await self._write([wire.work_changed(d.message, d.keyed) for d in deliveries])
-
-    async def _write(self, commands: Sequence[StockCommand | None]) -> Sequence[Outcome[Any]]:
-        # mypy joins the union to Command
-        return await carry_out(commands, self.operations.write)  # type: ignore[arg-type]
+        return await carry_out(
+            [wire.work_changed(d.message, d) for d in deliveries],
+            self.operations.write,
+        )

@@ -1,6 +1,7 @@
 """What the warehouse service does: one method for each thing. It asks nobody."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -10,9 +11,12 @@ from uuid_utils.compat import uuid7
 
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound
 from chassis.paging import ANSWER_BYTES_MAX, Page, too_large
-from warehouse_svc import decisions, store
+from warehouse_svc import store
+from warehouse_svc.decisions.deciders import decide
+from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
 from warehouse_svc.model import (
     AdjustStock,
     Availability,
@@ -28,7 +32,6 @@ from warehouse_svc.model import (
     Reservation,
     ReservationFilter,
     ReserveStock,
-    StockCommand,
     StockLevel,
     View,
 )
@@ -46,20 +49,23 @@ class Operations:
 
     # --- stock
 
-    async def receive_stock(self, command: ReceiveStock) -> list[StockLevel]:
+    async def receive_stock(self, envelope: Envelope[ReceiveStock]) -> list[StockLevel]:
         """Books what has arrived, and answers with its levels, in the order of the receipt."""
-        view = unwrap((await self.write([command]))[0])
-        return [view.stock[command.warehouse_id, sku] for sku in command.quantities]
+        view = unwrap((await self.write([envelope]))[0])
+        return [
+            view.stock[envelope.command.warehouse_id, sku] for sku in envelope.command.quantities
+        ]
 
-    async def adjust_stock(self, command: AdjustStock) -> StockLevel:
-        view = unwrap((await self.write([command]))[0])
-        return view.stock[command.warehouse_id, command.sku]
+    async def adjust_stock(self, envelope: Envelope[AdjustStock]) -> StockLevel:
+        view = unwrap((await self.write([envelope]))[0])
+        return view.stock[envelope.command.warehouse_id, envelope.command.sku]
 
-    async def book_return(self, command: BookReturn) -> StockLevel | None:
+    async def book_return(self, envelope: Envelope[BookReturn]) -> StockLevel | None:
         """Books units of one line of a return, and answers with the level where they were to go.
         None: they were booked in another warehouse before, and this one has never had any.
         """
-        view = unwrap((await self.write([command]))[0])
+        command = envelope.command
+        view = unwrap((await self.write([envelope]))[0])
         [number] = command.restocked.keys() | command.damaged.keys()
         return view.stock.get((command.warehouse_id, _holding(view).lines[number].sku))
 
@@ -95,40 +101,35 @@ class Operations:
 
     # --- reservations
 
-    async def reserve_stock(self, command: ReserveStock) -> Holding:
+    async def reserve_stock(self, envelope: Envelope[ReserveStock]) -> Holding:
         """Sets the lines aside. A repeat is answered with what the first try holds: whoever asks
         so late has its time before him too, and what has expired is made anew.
         """
-        [outcome] = await self.write([command])
+        [outcome] = await self.write([envelope])
         holding = _holding(unwrap(outcome))
         if not (isinstance(outcome, Done) and outcome.repeat):
             return holding
+        command = envelope.command
         standing = holding.of(command.attempt)
         async with self.database.read() as connection:
             now = await store.clock(connection)
-        if not decisions.due_for_renewal(standing, command.ttl, now):
+        if not due_for_renewal(standing, command.ttl, now):
             return holding
         # Rivals that have seen the same end of its time renew it once.
         latest = max(r.expire_time for r in standing)
-        key = f"{command.key}:{standing[0].generation}:{latest.isoformat()}"
-        renewal = RenewReservations(
-            key,
-            command.digest,
-            holding.order_id,
-            claimed_actor=command.claimed_actor,
-            note=command.note,
-            attempt=command.attempt,
-            ttl=command.ttl,
-        )
-        return _holding(unwrap((await self.write([renewal]))[0]))
+        step = f"{standing[0].generation}:{latest.isoformat()}"
+        renewal = RenewReservations(attempt=command.attempt, ttl=command.ttl)
+        # The repeat may propose another order_id: the target is the order of the first try.
+        renewing = replace(envelope, target=holding.order_id).step(step, renewal)
+        return _holding(unwrap((await self.write([renewing]))[0]))
 
-    async def move_reservations(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
+    async def move_reservations(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[View]]:
         """Confirms or releases for many orders: each all or none, whatever becomes of the others.
 
         Raises what concerns the call as a whole: its request_id was used before for something else,
         or nothing can be done just now.
         """
-        outcomes = await self.write(commands)
+        outcomes = await self.write(envelopes)
         reused = [o for o in outcomes if isinstance(o, Failure) and o.reason == "REQUEST_ID_REUSED"]
         deferred = [o for o in outcomes if isinstance(o, Deferred)]
         if reused or len(deferred) == len(outcomes):
@@ -142,20 +143,19 @@ class Operations:
         """
         async with self.database.read() as connection:
             lines = await store.line_bytes_of(connection, orders)
-        most = (
-            decisions.WAREHOUSES_MAX * (RESERVATION_BYTES + lines.get(order, 0)) for order in orders
-        )
+        most = (WAREHOUSES_MAX * (RESERVATION_BYTES + lines.get(order, 0)) for order in orders)
         fitting = sum(so_far <= ANSWER_BYTES_MAX for so_far in accumulate(most))
         if fitting < len(orders):
             raise too_large(
                 fitting, len(orders), f"{fitting} orders at once, or with view VIEW_SUMMARY"
             )
 
-    async def replace_spoiled(self, command: ReplaceSpoiled) -> Reservation:
+    async def replace_spoiled(self, envelope: Envelope[ReplaceSpoiled]) -> Reservation:
         """Books units as damaged and commits others in their place; the reservation then says
         what there is to pick.
         """
-        holding = _holding(unwrap((await self.write([command]))[0]))
+        command = envelope.command
+        holding = _holding(unwrap((await self.write([envelope]))[0]))
         [reservation] = [
             r for r in holding.of(command.attempt) if r.warehouse_id == command.warehouse_id
         ]
@@ -190,12 +190,19 @@ class Operations:
                 chosen = await store.lapsed(connection, last, EXPIRY_BATCH)
             # What is past its time is found in the reservations, not in a claim: so a key that
             # never comes again.
-            orders = dict.fromkeys(reservation.order_id for reservation in chosen)
-            commands = [
-                ExpireReservations(f"warehouse.expiry:{uuid7()}", b"", order_id)
-                for order_id in orders
+            causes = {reservation.order_id: str(uuid7()) for reservation in chosen}
+            envelopes = [
+                Envelope(
+                    key=f"warehouse.expiry:{cause}",
+                    digest=b"",
+                    target=order_id,
+                    actor="warehouse",
+                    cause=cause,
+                    command=ExpireReservations(),
+                )
+                for order_id, cause in causes.items()
             ]
-            outcomes = await self.write(commands)
+            outcomes = await self.write(envelopes)
             expired += sum(
                 isinstance(outcome, Done) and not outcome.skipped for outcome in outcomes
             )
@@ -207,12 +214,13 @@ class Operations:
             raise failures[0]
         return expired
 
-    async def write(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
-        """What the warehouse is asked or told, over one picture of stock; each command is
-        answered by itself.
-        """
+    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[View]]:
+        """Writes the commands over one picture of stock. Each has an outcome of its own."""
         return await self.database.write(
-            commands, load=store.lock_stock, decide=decisions.decide, save=store.save_stock
+            envelopes,
+            load=store.lock_stock,
+            decide=decide,
+            save=store.save_stock,
         )
 
 

@@ -93,49 +93,43 @@ class ReservationService(ReservationServiceServicer):
     async def ReserveStock(
         self, request: reserving.ReserveStockRequest, context: Context
     ) -> reserving.ReserveStockResponse:
-        command = wire.reserve_stock(request, keyed(request, leave_out=["order_id"]))
-        return wire.reserved(await self.operations.reserve_stock(command), command.attempt)
+        envelope = wire.reserve_stock(request, keyed(request, leave_out=["order_id"]))
+        return wire.reserved(await self.operations.reserve_stock(envelope), request.attempt)
 
     async def ConfirmReservation(
         self, request: reserving.ConfirmReservationRequest, context: Context
     ) -> reserving.ConfirmReservationResponse:
-        its = request.order_attempt
-        [outcome] = await self.operations.move_reservations([wire.confirm(its, keyed(request))])
+        envelope = wire.confirm(request, keyed(request))
+        [outcome] = await self.operations.move_reservations([envelope])
         return reserving.ConfirmReservationResponse(
-            reservations=wire.standing(unwrap(outcome), its.attempt)
+            reservations=wire.standing(unwrap(outcome), request.order_attempt.attempt)
         )
 
     async def BatchConfirmReservations(
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
-        of, each = keyed(request), request.order_attempts
+        envelopes = wire.confirm_all(request, keyed(request))
         await self._check_answer(request)
-        outcomes = await self.operations.move_reservations(
-            [wire.confirm(its, of, f":{its.order_id}") for its in each]
-        )
-        results = map(partial(wire.result, view=request.view), each, outcomes)
+        outcomes = await self.operations.move_reservations(envelopes)
+        results = map(partial(wire.result, view=request.view), request.order_attempts, outcomes)
         return reserving.BatchConfirmReservationsResponse(results=results)
 
     async def ReleaseReservation(
         self, request: reserving.ReleaseReservationRequest, context: Context
     ) -> reserving.ReleaseReservationResponse:
-        its = request.order_attempt
-        [outcome] = await self.operations.move_reservations(
-            [wire.release(its, keyed(request), lines=request.lines)]
-        )
+        envelope = wire.release(request, keyed(request))
+        [outcome] = await self.operations.move_reservations([envelope])
         return reserving.ReleaseReservationResponse(
-            reservations=wire.standing(unwrap(outcome), its.attempt)
+            reservations=wire.standing(unwrap(outcome), request.order_attempt.attempt)
         )
 
     async def BatchReleaseReservations(
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
-        of, each = keyed(request), request.order_attempts
+        envelopes = wire.release_all(request, keyed(request))
         await self._check_answer(request)
-        outcomes = await self.operations.move_reservations(
-            [wire.release(its, of, f":{its.order_id}") for its in each]
-        )
-        results = map(partial(wire.result, view=request.view), each, outcomes)
+        outcomes = await self.operations.move_reservations(envelopes)
+        results = map(partial(wire.result, view=request.view), request.order_attempts, outcomes)
         return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(

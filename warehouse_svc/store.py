@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chassis.envelope import Envelope
 from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
@@ -40,7 +41,6 @@ from warehouse_svc.model import (
     ReservationFilter,
     ReservationLine,
     ReserveStock,
-    StockCommand,
     StockLevel,
     View,
     level_id,
@@ -217,16 +217,24 @@ update_levels = (
 
 
 async def lock_stock(
-    connection: AsyncConnection, commands: Sequence[StockCommand], repeats: Collection[UUID]
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Any]],
+    repeats: Collection[UUID],
 ) -> Picture:
     """What the commands share: what is held for their orders, then the stock that they may move,
     both locked in the order of ids.
     """
-    requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
+    commands = [each.command for each in envelopes]
+    requests = {
+        each.target for each in envelopes if isinstance(each.command, (ReceiveStock, AdjustStock))
+    }
     sources = requests | {c.source for c in commands if isinstance(c, BookReturn)}
     sources |= {c.left.source for c in commands if isinstance(c, FollowWork) and c.left}
-    held = await _lock_holdings(connection, {*repeats, *(c.target for c in commands)} - requests)
-    wanted = _places_and_skus(commands, held)
+    held = await _lock_holdings(
+        connection,
+        {*repeats, *(each.target for each in envelopes)} - requests,
+    )
+    wanted = _places_and_skus(envelopes, held)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
     return Picture(
         (StockLevel(*row) for row in rows),
@@ -258,7 +266,8 @@ async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> 
 
 
 def _places_and_skus(
-    commands: Sequence[StockCommand], held: Mapping[UUID, Holding]
+    envelopes: Sequence[Envelope[Any]],
+    held: Mapping[UUID, Holding],
 ) -> dict[str, list[Any]]:
     """The places whose units the commands may move, and the SKUs that they may look for in every
     warehouse.
@@ -269,8 +278,9 @@ def _places_and_skus(
     """
     places: set[Place] = set()
     skus: set[str] = set()
-    for command in commands:
-        standing = held[command.target].reservations if command.target in held else ()
+    for each in envelopes:
+        command = each.command
+        standing = held[each.target].reservations if each.target in held else ()
         reach = REACH.get(type(command), frozenset())
         places.update(
             (r.warehouse_id, line.sku) for r in standing if r.status in reach for line in r.lines

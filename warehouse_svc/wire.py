@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
@@ -17,6 +17,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 
 from chassis.convert import given, names, timestamp
 from chassis.decision import Outcome
+from chassis.envelope import Envelope, EventSource
 from chassis.errors import Deferred, Failure
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
@@ -50,47 +51,56 @@ from warehouse_svc.model import (
     WorkLine,
 )
 
+C = TypeVar("C")
+
 TTL_DEFAULT = timedelta(minutes=30)
 STATUS = names(Status, "RESERVATION_STATUS", warehouse_pb2.ReservationStatus.Value)
 KIND = names(MovementKind, "STOCK_MOVEMENT_KIND", warehouse_pb2.StockMovementKind.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
 KIND_OF = {value: kind for kind, value in KIND.items()}
 
+
+class ChangeRequest(Protocol):
+    """What every request has that changes stock or reservations."""
+
+    request_id: str
+
+
 # --- requests
 
 
-def receive_stock(request: inventory.ReceiveStockRequest, of: Keyed) -> ReceiveStock:
+def receive_stock(request: inventory.ReceiveStockRequest, of: Keyed) -> Envelope[ReceiveStock]:
     quantities = {line.sku: line.quantity for line in request.lines}
-    about = _about(of, request.request_id)
-    return ReceiveStock(**about, warehouse_id=request.warehouse_id, quantities=quantities)
+    command = ReceiveStock(warehouse_id=request.warehouse_id, quantities=quantities)
+    return _requested(request, of, request.request_id, command)
 
 
-def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> AdjustStock:
-    return AdjustStock(
-        **_about(of, request.request_id),
+def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> Envelope[AdjustStock]:
+    command = AdjustStock(
         warehouse_id=request.warehouse_id,
         sku=request.sku,
         delta=request.delta,
         expected_version=given(request, "expected_version"),
     )
+    return _requested(request, of, request.request_id, command)
 
 
-def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> BookReturn:
-    return BookReturn(
-        **_about(of, request.order_id),
+def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> Envelope[BookReturn]:
+    command = BookReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
         restocked={request.line_number: request.restocked_quantity},
     )
+    return _requested(request, of, request.order_id, command)
 
 
-def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> BookReturn:
-    return BookReturn(
-        **_about(of, request.order_id),
+def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> Envelope[BookReturn]:
+    command = BookReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
         damaged={request.line_number: request.damaged_quantity},
     )
+    return _requested(request, of, request.order_id, command)
 
 
 def asked(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
@@ -121,38 +131,81 @@ def movement_filter(request: inventory.ListStockMovementsRequest) -> MovementFil
     )
 
 
-def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> ReserveStock:
+def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> Envelope[ReserveStock]:
     lines = tuple(WantedLine(line.line_number, line.sku, line.quantity) for line in request.lines)
     ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else TTL_DEFAULT
-    about = _about(of, request.order_id)
-    return ReserveStock(**about, attempt=request.attempt, lines=lines, ttl=ttl)
+    command = ReserveStock(attempt=request.attempt, lines=lines, ttl=ttl)
+    return _requested(request, of, request.order_id, command)
 
 
-def confirm(its: reserving.OrderAttempt, of: Keyed, step: str = "") -> ConfirmReservations:
-    return ConfirmReservations(**_about(of, its.order_id, step=step), attempt=its.attempt)
+def confirm(
+    request: reserving.ConfirmReservationRequest,
+    of: Keyed,
+) -> Envelope[ConfirmReservations]:
+    its = request.order_attempt
+    return _requested(request, of, its.order_id, ConfirmReservations(attempt=its.attempt))
+
+
+def confirm_all(
+    request: reserving.BatchConfirmReservationsRequest,
+    of: Keyed,
+) -> list[Envelope[ConfirmReservations]]:
+    return [
+        _of_batch(request, of, its, ConfirmReservations(attempt=its.attempt))
+        for its in request.order_attempts
+    ]
 
 
 def release(
-    its: reserving.OrderAttempt,
+    request: reserving.ReleaseReservationRequest,
     of: Keyed,
-    step: str = "",
-    lines: Sequence[reserving.ReleaseLine] = (),
-) -> ReleaseReservations:
-    released = {line.line_number: line.released_quantity for line in lines}
-    about = _about(of, its.order_id, step=step)
-    return ReleaseReservations(**about, attempt=its.attempt, released=released)
+) -> Envelope[ReleaseReservations]:
+    its = request.order_attempt
+    released = {line.line_number: line.released_quantity for line in request.lines}
+    command = ReleaseReservations(attempt=its.attempt, released=released)
+    return _requested(request, of, its.order_id, command)
 
 
-def replace_spoiled(request: reserving.ReplaceSpoiledUnitsRequest, of: Keyed) -> ReplaceSpoiled:
-    return ReplaceSpoiled(
-        **_about(of, request.order_attempt.order_id),
-        attempt=request.order_attempt.attempt,
-        warehouse_id=request.warehouse_id,
-        lines=tuple(
-            SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity)
-            for line in request.lines
-        ),
+def release_all(
+    request: reserving.BatchReleaseReservationsRequest,
+    of: Keyed,
+) -> list[Envelope[ReleaseReservations]]:
+    return [
+        _of_batch(request, of, its, ReleaseReservations(attempt=its.attempt, released={}))
+        for its in request.order_attempts
+    ]
+
+
+def replace_spoiled(
+    request: reserving.ReplaceSpoiledUnitsRequest,
+    of: Keyed,
+) -> Envelope[ReplaceSpoiled]:
+    its = request.order_attempt
+    lines = tuple(
+        SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity)
+        for line in request.lines
     )
+    command = ReplaceSpoiled(attempt=its.attempt, warehouse_id=request.warehouse_id, lines=lines)
+    return _requested(request, of, its.order_id, command)
+
+
+def _requested(request: ChangeRequest, of: Keyed, target: str, command: C) -> Envelope[C]:
+    """The envelope of a caller's command, with the request_id as the cause.
+
+    `target` is the order; of a receipt or a count it is the request_id.
+    """
+    cause = request.request_id
+    return Envelope.of_request(of, command, target=UUID(target), actor="warehouse", cause=cause)
+
+
+def _of_batch(
+    request: ChangeRequest,
+    of: Keyed,
+    its: reserving.OrderAttempt,
+    command: C,
+) -> Envelope[C]:
+    """The envelope of a command about one order of a batch, whose id is the step of the key."""
+    return _requested(request, of, its.order_id, command).step(its.order_id, command)
 
 
 def reservation_filter(request: reserving.ListReservationsRequest) -> ReservationFilter:
@@ -165,63 +218,57 @@ def reservation_filter(request: reserving.ListReservationsRequest) -> Reservatio
     )
 
 
-def _about(of: Keyed, target: str, *, actor: str = "warehouse", step: str = "") -> dict[str, Any]:
-    """What every command has; `actor` is the service whose event it is, or this one for a call."""
-    return {
-        "key": of.key + step,
-        "digest": of.digest,
-        "target": UUID(target),
-        "actor": actor,
-        "claimed_actor": of.claimed_actor,
-        "note": of.note,
-    }
-
-
 # --- events of others
 
 
 def order_changed(
-    event: order_events_pb2.OrderStatusChanged, of: Keyed
-) -> ConfirmReservations | KeepUnits | EndAttempt | None:
+    event: order_events_pb2.OrderStatusChanged,
+    of: EventSource,
+) -> Envelope[ConfirmReservations | KeepUnits | EndAttempt] | None:
     """What an order's new status asks of its stock; None: nothing."""
-    about = _about(of, event.order_id, actor="order")
+    target = UUID(event.order_id)
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
             # By whatever committed it, which may have known nothing of units that were cancelled
             # shortly before. No fulfilment will speak of those.
             return _keep(event, of, while_pending=True)
-        return ConfirmReservations(**about, attempt=event.attempt, by_event=True)
+        commit = ConfirmReservations(attempt=event.attempt, by_event=True)
+        return Envelope.of_event(of, commit, target=target, actor="order")
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
         while_pending = event.old_status == order_pb2.ORDER_STATUS_PENDING
-        return EndAttempt(**about, attempt=event.attempt, while_pending=while_pending)
+        end = EndAttempt(attempt=event.attempt, while_pending=while_pending)
+        return Envelope.of_event(of, end, target=target, actor="order")
     return None
 
 
-def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed) -> KeepUnits:
+def items_cancelled(
+    event: order_events_pb2.OrderItemsCancelled,
+    of: EventSource,
+) -> Envelope[KeepUnits]:
     return _keep(event, of, while_pending=event.status == order_pb2.ORDER_STATUS_PENDING)
 
 
 def _keep(
     event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
-    of: Keyed,
+    of: EventSource,
     *,
     while_pending: bool,
-) -> KeepUnits:
+) -> Envelope[KeepUnits]:
     """Of each line, the units that stay, where they are."""
     kept = {
         (UUID(its.reservation_id), item.line_number): its.quantity
         for item in event.items
         for its in item.allocations
     }
-    about = _about(of, event.order_id, actor="order")
-    return KeepUnits(**about, attempt=event.attempt, kept=kept, while_pending=while_pending)
+    command = KeepUnits(attempt=event.attempt, kept=kept, while_pending=while_pending)
+    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="order")
 
 
 def work_changed(
     event: fulfillment_events_pb2.FulfillmentStatusChanged
     | fulfillment_events_pb2.FulfillmentLinesChanged,
-    of: Keyed,
-) -> FollowWork | EndAttempt | None:
+    of: EventSource,
+) -> Envelope[FollowWork | EndAttempt] | None:
     """What a fulfilment's picklist says of units; None: nothing that is not known.
 
     Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever
@@ -231,9 +278,10 @@ def work_changed(
     warehouse.
     """
     its = event.fulfillment
-    about = _about(of, its.order_id, actor="fulfillment")
+    target = UUID(its.order_id)
     if event.attempt_unworked:
-        return EndAttempt(**about, attempt=its.attempt, while_pending=True, by_order=False)
+        end = EndAttempt(attempt=its.attempt, while_pending=True, by_order=False)
+        return Envelope.of_event(of, end, target=target, actor="fulfillment")
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
     shipped = its.status in (
         fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
@@ -245,8 +293,7 @@ def work_changed(
     left = _left(event)
     if not its.picklist or not (cancelled or shipped or left or (lost and its.stock_committed)):
         return None
-    return FollowWork(
-        **about,
+    follow = FollowWork(
         attempt=its.attempt,
         warehouse_id=its.warehouse_id,
         lines=tuple(
@@ -261,6 +308,7 @@ def work_changed(
         shipped=shipped,
         left=left,
     )
+    return Envelope.of_event(of, follow, target=target, actor="fulfillment")
 
 
 def _left(
@@ -277,20 +325,23 @@ def _left(
     )
 
 
-def return_changed(event: order_events_pb2.ReturnStatusChanged, of: Keyed) -> BookReturn | None:
+def return_changed(
+    event: order_events_pb2.ReturnStatusChanged,
+    of: EventSource,
+) -> Envelope[BookReturn] | None:
     """What a return's inspection says of units; None: nothing yet."""
     its = event.order_return
     passed = {line.line_number: line.passed_quantity for line in its.lines if line.passed_quantity}
     failed = {line.line_number: line.failed_quantity for line in its.lines if line.failed_quantity}
     if not passed and not failed:
         return None
-    return BookReturn(
-        **_about(of, its.order_id, actor="order"),
+    command = BookReturn(
         source=UUID(its.return_id),
         warehouse_id=its.warehouse_id,
         restocked=passed,
         damaged=failed,
     )
+    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="order")
 
 
 # --- answers

@@ -101,11 +101,13 @@ def _takes_repeats_for_new() -> None:
 
 
 def _releases_twice() -> None:
-    reservations = _module("warehouse_svc.decisions.reservations")
+    deciders = _module("warehouse_svc.decisions.deciders").DECIDERS
     kinds = _module("warehouse_svc.lifecycle").MovementKind
+    kind = _module("warehouse_svc.model").EndAttempt
+    end = deciders[kind]
 
-    def again(view: Any, command: Any, now: Any) -> Any:
-        books = reservations.Books(view, command, now)
+    def again(view: Any, command: Any, context: Any) -> Any:
+        books = _module("warehouse_svc.decisions.books").Books(view, command, context)
         gone = [
             (r, line)
             for r in (view.holding.reservations if view.holding else ())
@@ -125,20 +127,22 @@ def _releases_twice() -> None:
                 cumulative,
             )
         return (
-            books.decision(command.target, closed_attempt=command.attempt)
+            books.decision(context.target, closed_attempt=command.attempt)
             if gone
-            else end(view, command, now)
+            else end(view, command, context)
         )
 
-    end = _replace(reservations, "end", again)
+    deciders[kind] = again
 
 
 def _restocks_twice() -> None:
-    returns = _module("warehouse_svc.decisions.returns")
-    book: Any = _replace(
-        returns,
-        "book",
-        lambda view, command, now: book(view, replace(command, source=uuid4()), now),
+    deciders = _module("warehouse_svc.decisions.deciders").DECIDERS
+    kind = _module("warehouse_svc.model").BookReturn
+    book = deciders[kind]
+    deciders[kind] = lambda view, command, context: book(
+        view,
+        replace(command, source=uuid4()),
+        context,
     )
 
 

@@ -139,7 +139,9 @@ class Stock:
     async def lock_stock(
         self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
     ) -> Picture:
-        requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
+        requests = {
+            c.target for c in commands if isinstance(c.command, (ReceiveStock, AdjustStock))
+        }
         wanted = {*repeats, *(c.target for c in commands)} - requests
         booked: dict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = {}
         for row in self.ledger:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.decision import Done
+from chassis.envelope import Envelope
 from chassis.errors import Defect
 from tests.unit.warehouse.world import (
     World,
@@ -30,7 +32,7 @@ from tests.unit.warehouse.world import (
     ship,
     work,
 )
-from warehouse_svc.model import KeepUnits, Reservation, StockCommand
+from warehouse_svc.model import KeepUnits, Reservation
 
 # Few names and small numbers, so that commands meet: orders that compete for little stock, and two
 # that are further in their lives.
@@ -100,7 +102,7 @@ returning = st.builds(
 )
 
 
-def beginning() -> list[StockCommand]:
+def beginning() -> list[Envelope[Any]]:
     """Two orders that have reserved most of the stock, one from one warehouse, one from two; a
     third is sold, a fourth has left. In memory their reservations' ids are the same each time.
     """
@@ -130,14 +132,14 @@ def begun() -> World:
     return world
 
 
-def keeping(of: UUID, attempt: int, kept: dict[int, int], *, pending: bool) -> KeepUnits:
+def keeping(of: UUID, attempt: int, kept: dict[int, int], *, pending: bool) -> Envelope[KeepUnits]:
     """Units of an order are cancelled; those that stay are allocated as the beginning reserved
     them.
     """
     return keep(kept, begun().holdings[of].of(attempt), of, attempt, while_pending=pending)
 
 
-commands: st.SearchStrategy[StockCommand] = st.one_of(
+commands: st.SearchStrategy[Envelope[Any]] = st.one_of(
     reserving,
     confirming,
     confirming,
@@ -178,7 +180,7 @@ histories = st.lists(
 )
 
 
-def run(world: World, history: Sequence[tuple[Sequence[StockCommand], int]]) -> None:
+def run(world: World, history: Sequence[tuple[Sequence[Envelope[Any]], int]]) -> None:
     for some, minutes in history:
         for outcome in world.try_all(*some):
             assert not isinstance(outcome, Defect), repr(outcome.__cause__)
@@ -187,7 +189,7 @@ def run(world: World, history: Sequence[tuple[Sequence[StockCommand], int]]) -> 
 
 @settings(max_examples=200, deadline=None)
 @given(histories)
-def test_no_unit_is_lost_or_doubled(history: list[tuple[list[StockCommand], int]]) -> None:
+def test_no_unit_is_lost_or_doubled(history: list[tuple[list[Envelope[Any]], int]]) -> None:
     """Balances are the sums of the ledger and of the reservations' units, none is below zero,
     and no movement is booked twice.
     """
@@ -200,7 +202,7 @@ def test_no_unit_is_lost_or_doubled(history: list[tuple[list[StockCommand], int]
 @settings(max_examples=100, deadline=None)
 @given(histories)
 def test_any_cutting_into_sets_comes_to_the_same(
-    history: list[tuple[list[StockCommand], int]],
+    history: list[tuple[list[Envelope[Any]], int]],
 ) -> None:
     """Commands folded over one picture end where the same commands end one at a time."""
     together = begun()
@@ -215,7 +217,7 @@ def test_any_cutting_into_sets_comes_to_the_same(
 @settings(max_examples=200, deadline=None)
 @given(histories, commands)
 def test_a_second_time_on_another_path_moves_nothing(
-    history: list[tuple[list[StockCommand], int]], command: StockCommand
+    history: list[tuple[list[Envelope[Any]], int]], command: Envelope[Any]
 ) -> None:
     """Effects are idempotent on their business keys: whichever of two paths comes second, it
     books not one row.
@@ -238,7 +240,7 @@ def live(world: World) -> list[Reservation]:
 @settings(max_examples=100, deadline=None)
 @given(histories)
 def test_when_every_order_is_over_nothing_is_held(
-    history: list[tuple[list[StockCommand], int]],
+    history: list[tuple[list[Envelope[Any]], int]],
 ) -> None:
     """Once each attempt is dead and each fulfilment has reported, no unit is reserved or
     committed.

@@ -6,11 +6,13 @@ units in the same places.
 from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.decision import Done
+from chassis.envelope import Envelope
 from chassis.errors import Deferred
 from tests.unit.warehouse.world import (
     ORDER,
@@ -24,7 +26,7 @@ from tests.unit.warehouse.world import (
     work,
 )
 from warehouse_svc.lifecycle import Bucket
-from warehouse_svc.model import FollowWork, StockCommand
+from warehouse_svc.model import FollowWork
 
 SKUS = {1: "tea", 2: "cup"}
 HERE = "london"
@@ -41,7 +43,7 @@ class Story:
     wanted: dict[int, int]
     spare: int
     world: World = field(default_factory=World)
-    waiting: list[StockCommand] = field(default_factory=list)
+    waiting: list[Envelope[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.quantity, self.short, self.spoiled = (
@@ -54,7 +56,7 @@ class Story:
         )
         self.world.do(reserve(*((sku, self.wanted[number]) for number, sku in SKUS.items())))
 
-    def tell(self, command: StockCommand) -> None:
+    def tell(self, command: Envelope[Any]) -> None:
         """Sends an event; what is on its way may arrive meanwhile, twice, and in another order."""
         self.waiting += [command] * self.dice.choice([1, 1, 2])
         self.arrive(self.dice.choice([0, 0, self.dice.randint(0, len(self.waiting))]))
@@ -68,7 +70,7 @@ class Story:
             self.waiting += [command] if isinstance(outcome, Deferred) else []
             self.world.check()
 
-    def report(self, *, shipped: bool = False) -> FollowWork:
+    def report(self, *, shipped: bool = False) -> Envelope[FollowWork]:
         """The picklist as it stands."""
         return work(
             HERE,
@@ -165,7 +167,7 @@ def test_whatever_an_order_loses_its_stock_ends_the_same(
         story.tell(story.report(shipped=True))  # completed
     else:
         story.quantity = dict.fromkeys(SKUS, 0)
-        endings: list[StockCommand] = [end(while_pending=False), story.report()]
+        endings: list[Envelope[Any]] = [end(while_pending=False), story.report()]
         dice.shuffle(endings)
         for command in endings:
             story.tell(command)

@@ -12,6 +12,8 @@ from fulfillment_svc.model import GiveUp, Plan
 from fulfillment_svc.model import commands as fulfillment_commands
 from payment_svc.decisions import deciders as payment_deciders
 from payment_svc.model import commands as payment_commands
+from warehouse_svc.decisions import deciders as warehouse_deciders
+from warehouse_svc.model import commands as warehouse_commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ SERVICES = {
                 "Request",
             },
         ),
+    ),
+    "warehouse": Service(
+        commands=warehouse_commands,
+        deciders=warehouse_deciders.DECIDERS,
+        others=frozenset({"LeftAfterVoid", "SpoiledLine", "WorkLine"}),
     ),
 }
 

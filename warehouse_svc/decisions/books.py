@@ -12,13 +12,13 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Refused
 from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Reason, Status, allowed
 from warehouse_svc.model import (
     BALANCE_MAX,
     Back,
     Booked,
-    Command,
     ConfirmReservations,
     EndAttempt,
     ExpireReservations,
@@ -39,7 +39,6 @@ from warehouse_svc.model import (
     StockLevel,
     View,
     WantedLine,
-    derived_id,
     level_id,
 )
 
@@ -53,7 +52,7 @@ TOLD = frozenset(
 
 
 # Why a reservation changes, by the command that moves its units.
-REASONS: Mapping[type[Command], Reason] = {
+REASONS: Mapping[type, Reason] = {
     ReserveStock: Reason.STOCK_RESERVED,
     RenewReservations: Reason.RESERVATION_RENEWED,
     ConfirmReservations: Reason.STOCK_CONFIRMED,
@@ -69,12 +68,11 @@ REASONS: Mapping[type[Command], Reason] = {
 class Books:
     """Opened on a decision's view; `decision` closes it.
 
-    Ids come of the command's key and of `now`, the write's time.
+    Ids, actor, cause, claimed actor and note come from the context.
     """
 
-    def __init__(self, view: View, command: Command, now: datetime) -> None:
-        self._view, self._command, self._now = view, command, now
-        self._key, self._cause = command.key, command.cause
+    def __init__(self, view: View, command: object, context: Context) -> None:
+        self._view, self._command, self._context = view, command, context
         self._stock = dict(view.stock)
         self._reservations = {r.id: r for r in view.holding.reservations} if view.holding else {}
         self._lines: dict[UUID, dict[int, ReservationLine]] = {}
@@ -87,7 +85,15 @@ class Books:
     def level(self, place: Place) -> StockLevel:
         """The stock level as the books have it; where there is none yet, an empty one."""
         return self._stock.get(place) or StockLevel(
-            level_id(place), *place, 0, 0, 0, 0, 0, self._now
+            id=level_id(place),
+            warehouse_id=place[0],
+            sku=place[1],
+            available=0,
+            reserved=0,
+            committed=0,
+            damaged=0,
+            version=0,
+            update_time=self._context.time,
         )
 
     def sellable(self) -> dict[str, dict[str, int]]:
@@ -173,15 +179,25 @@ class Books:
 
     def reserve(
         self,
-        order: tuple[UUID, int, int],
+        attempt: int,
+        generation: int,
         warehouse_id: str,
         lines: Sequence[WantedLine],
         expire_time: datetime,
     ) -> Reservation:
-        """Sets units aside in a new reservation for the order's id, attempt and generation."""
-        made = derived_id(self._now, self._key, len(self._touched))
-        now = self._now
-        new = Reservation(made, *order, warehouse_id, Status.ACTIVE, 0, now, expire_time, now)
+        """Sets units aside in a new reservation for the order that is the command's target."""
+        new = Reservation(
+            id=self._context.new_id(len(self._touched)),
+            order_id=self._context.target,
+            attempt=attempt,
+            generation=generation,
+            warehouse_id=warehouse_id,
+            status=Status.ACTIVE,
+            version=0,
+            create_time=self._context.time,
+            expire_time=expire_time,
+            update_time=self._context.time,
+        )
         self._lines[new.id] = {
             line.number: ReservationLine(line.number, line.sku, line.quantity, line.quantity)
             for line in lines
@@ -224,7 +240,7 @@ class Books:
         if reservation.id not in self._touched:
             return reservation
         version = reservation.version + 1
-        after = replace(self.current(reservation), version=version, update_time=self._now)
+        after = replace(self.current(reservation), version=version, update_time=self._context.time)
         after = replace(after, status=after.status_of_units)
         if not allowed(reservation.status, after.status):
             raise AssertionError(
@@ -241,11 +257,11 @@ class Books:
                     old_status=before.get(reservation.id),
                     standing=new.of(reservation.attempt),
                     holding_version=new.version,
-                    time=self._now,
+                    time=self._context.time,
                     reason=REASONS[type(self._command)],
-                    actor=self._command.actor,
-                    cause=self._cause,
-                    claimed_actor=self._command.claimed_actor,
+                    actor=self._context.actor,
+                    cause=self._context.cause,
+                    claimed_actor=self._context.claimed_actor,
                 )
                 self._facts.append(changed)
 
@@ -292,18 +308,19 @@ class Books:
     ) -> None:
         effect, old = EFFECTS[kind], self.level(place)
         new = StockLevel(
-            old.id,
-            *place,
-            old.available + n * effect.available,
-            old.reserved + n * effect.reserved,
-            old.committed + n * effect.committed,
-            old.damaged + n * effect.damaged,
-            old.version + 1,
-            self._now,
+            id=old.id,
+            warehouse_id=old.warehouse_id,
+            sku=old.sku,
+            available=old.available + n * effect.available,
+            reserved=old.reserved + n * effect.reserved,
+            committed=old.committed + n * effect.committed,
+            damaged=old.damaged + n * effect.damaged,
+            version=old.version + 1,
+            update_time=self._context.time,
         )
         _within_bounds(new)
         movement = Movement(
-            id=derived_id(self._now, self._key, len(self._movements)),
+            id=self._context.new_id(len(self._movements)),
             level_id=old.id,
             warehouse_id=old.warehouse_id,
             sku=old.sku,
@@ -319,11 +336,11 @@ class Books:
             line_number=number,
             cumulative=cumulative,
             level_version=new.version,
-            time=self._now,
-            actor=self._command.actor,
-            claimed_actor=self._command.claimed_actor,
-            cause=self._cause,
-            note=self._command.note,
+            time=self._context.time,
+            actor=self._context.actor,
+            claimed_actor=self._context.claimed_actor,
+            cause=self._context.cause,
+            note=self._context.note,
         )
         self._stock[place] = new
         self._movements.append(movement)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
@@ -35,27 +36,27 @@ WAREHOUSES_MAX = 8
 SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
 
 
-def reserve(view: View, command: ReserveStock, now: datetime) -> Decided:
+def reserve(view: View, command: ReserveStock, context: Context) -> Decided:
     """All lines or none. What the attempt had before may only have expired."""
-    holding = view.holding or Holding(command.target)
+    holding = view.holding or Holding(context.target)
     standing = holding.of(command.attempt)
     refuse_dead(holding, command.attempt)
-    if live := [r for r in standing if not r.lapsed(now)]:
+    if live := [r for r in standing if not r.lapsed(context.time)]:
         text = (
-            f"Attempt {command.attempt} of order {command.target} has reservations of another"
+            f"Attempt {command.attempt} of order {context.target} has reservations of another"
             " request."
         )
         raise Refused(
-            "RESERVATION_CLOSED", text, order_id=str(command.target), status=live[0].status
+            "RESERVATION_CLOSED", text, order_id=str(context.target), status=live[0].status
         )
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for reservation in standing:
         books.move_all(reservation, MovementKind.EXPIRE)
-    set_aside(books, command, command.lines, standing, now + command.ttl)
-    return books.decision(command.target)
+    set_aside(books, command.attempt, command.lines, standing, context.time + command.ttl)
+    return books.decision(context.target)
 
 
-def renew(view: View, command: RenewReservations, now: datetime) -> Decided:
+def renew(view: View, command: RenewReservations, context: Context) -> Decided:
     """Makes anew what has expired, and prolongs what is still reserved; whatever else has become
     of the attempt stands.
     """
@@ -64,16 +65,16 @@ def renew(view: View, command: RenewReservations, now: datetime) -> Decided:
     if (
         not holding
         or command.attempt <= holding.closed_attempt
-        or not due_for_renewal(standing, command.ttl, now)
+        or not due_for_renewal(standing, command.ttl, context.time)
     ):
         return Decision(view)
-    if not all(r.lapsed(now) for r in standing):
-        return prolonged(view, holding, standing, command, now)
-    books = Books(view, command, now)
+    if not all(r.lapsed(context.time) for r in standing):
+        return prolonged(view, holding, standing, command, context.time)
+    books = Books(view, command, context)
     for reservation in standing:
         books.move_all(reservation, MovementKind.EXPIRE)
     standing = tuple(map(books.current, standing))
-    set_aside(books, command, expired_units(standing), standing, now + command.ttl)
+    set_aside(books, command.attempt, expired_units(standing), standing, context.time + command.ttl)
     return books.decision()
 
 
@@ -98,15 +99,8 @@ def prolonged(
     No unit moves, and no status changes: so no event is published.
     """
     active = {r.id for r in standing if r.status is Status.ACTIVE}
-
-    def later(each: Reservation) -> Reservation:
-        time, version = now + command.ttl, each.version + 1
-        return replace(each, expire_time=time, version=version, update_time=now)
-
     reservations = tuple(
-        later(
-            each,
-        )
+        replace(each, expire_time=now + command.ttl, version=each.version + 1, update_time=now)
         if each.id in active
         else each
         for each in holding.reservations
@@ -115,7 +109,7 @@ def prolonged(
     return Decision(replace(view, holding=after))
 
 
-def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
+def confirm(view: View, command: ConfirmReservations, context: Context) -> Decided:
     """Commits all that the attempt has reserved, past its time as well; what has expired only if
     the units are still sellable.
 
@@ -126,9 +120,9 @@ def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
         return Decision(view)
     holding, standing = held(view, command.attempt)
     if not command.by_event:
-        return commit(view, command, standing, now)
+        return commit(view, command, standing, context)
     try:
-        return commit(view, command, standing, now)
+        return commit(view, command, standing, context)
     except Refused as refusal:
         told = replace(holding, version=holding.version + 1)
         fact = ReservationChanged(
@@ -136,44 +130,47 @@ def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
             old_status=standing[0].status,
             standing=standing,
             holding_version=told.version,
-            time=now,
+            time=context.time,
             reason=Reason.CONFIRM_REFUSED,
-            actor=command.actor,
-            cause=command.cause,
-            claimed_actor=command.claimed_actor,
+            actor=context.actor,
+            cause=context.cause,
+            claimed_actor=context.claimed_actor,
             refused=refusal.reason,
         )
         return Decision(replace(view, holding=told), facts=[fact])
 
 
 def commit(
-    view: View, command: ConfirmReservations, standing: Sequence[Reservation], now: datetime
+    view: View,
+    command: ConfirmReservations,
+    standing: Sequence[Reservation],
+    context: Context,
 ) -> Decided:
     """What `confirm` does, or the Refused that says why not."""
     assert view.holding
     refuse_dead(view.holding, command.attempt)
     statuses = {r.status for r in standing}
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     if Status.ACTIVE in statuses:
         for reservation in standing:
             books.move_all(reservation, MovementKind.CONFIRM)
     elif statuses == {Status.RELEASED}:
-        text = f"The units of attempt {command.attempt} of order {command.target} were released."
+        text = f"The units of attempt {command.attempt} of order {context.target} were released."
         raise Refused(
-            "RESERVATION_CLOSED", text, order_id=str(command.target), status=Status.RELEASED
+            "RESERVATION_CLOSED", text, order_id=str(context.target), status=Status.RELEASED
         )
     elif Status.EXPIRED in statuses:
-        for new in replaced(books, command, standing, now):
+        for new in replaced(books, command.attempt, standing, context.time):
             books.move_all(new, MovementKind.CONFIRM)
     return books.decision()
 
 
-def release(view: View, command: ReleaseReservations, now: datetime) -> Decided:
+def release(view: View, command: ReleaseReservations, context: Context) -> Decided:
     """Gives up what is still reserved, of all lines or up to the given units of some. Committed
     units wait for fulfilment's report.
     """
     _, standing = held(view, command.attempt)
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for reservation in standing if not command.released else ():
         books.move_all(reservation, MovementKind.RELEASE)
     for number, target in command.released.items():
@@ -196,16 +193,16 @@ def release_line(books: Books, standing: Sequence[Reservation], number: int, tar
             missing -= units
 
 
-def expire(view: View, command: ExpireReservations, now: datetime) -> Decided:
+def expire(view: View, command: ExpireReservations, context: Context) -> Decided:
     """Takes back what is reserved past its time, whatever attempt it is for."""
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for reservation in view.holding.reservations if view.holding else ():
-        if reservation.lapsed(now):
+        if reservation.lapsed(context.time):
             books.move_all(reservation, MovementKind.EXPIRE)
     return books.decision()
 
 
-def end(view: View, command: EndAttempt, now: datetime) -> Decided:
+def end(view: View, command: EndAttempt, context: Context) -> Decided:
     """The attempt is dead, and with it those before: nothing of them is confirmed from now on, and
     what they have reserved is free.
 
@@ -216,16 +213,16 @@ def end(view: View, command: EndAttempt, now: datetime) -> Decided:
     """
     if not command.by_order and view.holding is None:
         raise unreserved(command.attempt)
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for reservation in view.holding.reservations if view.holding else ():
         if reservation.attempt <= command.attempt:
             books.move_all(reservation, MovementKind.RELEASE)
         if reservation.attempt == command.attempt and command.while_pending:
             books.move_all(reservation, MovementKind.UNCOMMIT)
-    return books.decision(command.target, closed_attempt=command.attempt)
+    return books.decision(context.target, closed_attempt=command.attempt)
 
 
-def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
+def keep(view: View, command: KeepUnits, context: Context) -> Decided:
     """The order gives up units that are not among the kept ones: of those that are still reserved,
     at once. Committed units wait for fulfilment's report, unless the order was pending when they
     went: those it never puts on a picklist (the commit raced the cancellation).
@@ -234,7 +231,7 @@ def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
     units are, and nothing is concluded.
     """
     _, standing = held(view, command.attempt)
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     if not {id for id, _ in command.kept} <= {r.id for r in standing}:
         return books.decision()
     for reservation, line in [(r, line) for r in standing for line in r.lines]:
@@ -278,26 +275,24 @@ def refuse_dead(holding: Holding, attempt: int) -> None:
 
 
 def replaced(
-    books: Books, command: ConfirmReservations, standing: Sequence[Reservation], now: datetime
+    books: Books, attempt: int, standing: Sequence[Reservation], now: datetime
 ) -> list[Reservation]:
     """New reservations for expired ones. Refused RESERVATION_EXPIRED where the units are sold."""
     lines = expired_units(standing)
     if short := shortages(lines, books.sellable()):
-        text = (
-            f"The reservations of attempt {command.attempt} have expired, and their units are sold."
-        )
+        text = f"The reservations of attempt {attempt} have expired, and their units are sold."
         raise Refused(
             "RESERVATION_EXPIRED",
             text,
             violations=violations(short, "RESERVATION_EXPIRED"),
             **metadata(short),
         )
-    return set_aside(books, command, lines, standing, now)
+    return set_aside(books, attempt, lines, standing, now)
 
 
 def set_aside(
     books: Books,
-    command: ReserveStock | RenewReservations | ConfirmReservations,
+    attempt: int,
     lines: Sequence[WantedLine],
     before: Sequence[Reservation],
     expire_time: datetime,
@@ -316,7 +311,7 @@ def set_aside(
             violations=violations(short, "INSUFFICIENT_STOCK"),
             **metadata(short),
         )
-    of = (command.target, command.attempt, max((r.generation for r in before), default=0) + 1)
+    generation = max((r.generation for r in before), default=0) + 1
     by_warehouse = source(lines, sellable, [r.warehouse_id for r in before])
     if len(by_warehouse) > WAREHOUSES_MAX:
         text = (
@@ -330,7 +325,7 @@ def set_aside(
             warehouses_max=str(WAREHOUSES_MAX),
         )
     return [
-        books.reserve(of, warehouse_id, parts, expire_time)
+        books.reserve(attempt, generation, warehouse_id, parts, expire_time)
         for warehouse_id, parts in by_warehouse.items()
     ]
 

@@ -2,16 +2,16 @@
 return and order line.
 """
 
-from datetime import datetime
 from uuid import UUID
 
+from chassis.envelope import Context
 from chassis.errors import Deferred, InvalidField, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import BookReturn, Holding, View
 
 
-def book(view: View, command: BookReturn, now: datetime) -> Decided:
+def book(view: View, command: BookReturn, context: Context) -> Decided:
     """All lines or none. Whatever else is told of a return, in whichever warehouse, each unit of it
     is booked once.
 
@@ -21,11 +21,11 @@ def book(view: View, command: BookReturn, now: datetime) -> Decided:
     if view.holding is None or not view.holding.reservations:
         raise NotFound(
             "RESERVATION_NOT_FOUND",
-            f"Nothing was ever held for order {command.target}.",
-            order_id=str(command.target),
+            f"Nothing was ever held for order {context.target}.",
+            order_id=str(context.target),
         )
-    refuse_strange(view, command)
-    books = Books(view, command, now)
+    refuse_strange(view, command, context)
+    books = Books(view, command, context)
     for kind, targets in (
         (MovementKind.RESTOCK, command.restocked),
         (MovementKind.MARK_DAMAGED, command.damaged),
@@ -68,13 +68,13 @@ def may_leave(holding: Holding, number: int) -> bool:
     return False
 
 
-def refuse_strange(view: View, command: BookReturn) -> None:
+def refuse_strange(view: View, command: BookReturn, context: Context) -> None:
     """Invalid where nobody says in which warehouse the goods are; and where the source has
     booked units of another order, or a receipt.
     """
     if not command.warehouse_id:
         raise invalid("warehouse_id", "is needed where units were inspected")
-    if any(order_id != command.target for order_id, _, _ in view.booked.get(command.source, {})):
+    if any(order_id != context.target for order_id, _, _ in view.booked.get(command.source, {})):
         raise invalid("source_id", "names what is not a return of this order")
 
 

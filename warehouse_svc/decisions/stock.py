@@ -1,30 +1,30 @@
 """What is done to shelves: goods arrive, a count corrects the books."""
 
-from datetime import datetime
 from uuid import UUID
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import NotFound, Stale
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import AdjustStock, ReceiveStock, View
 
 
-def receive(view: View, command: ReceiveStock, now: datetime) -> Decided:
+def receive(view: View, command: ReceiveStock, context: Context) -> Decided:
     """All lines or none, once for each request. A SKU is in a warehouse from its first receipt
     on.
     """
-    if booked(view, command.target, MovementKind.RECEIVE):
+    if booked(view, context.target, MovementKind.RECEIVE):
         return Decision(view)
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for sku, quantity in command.quantities.items():
-        books.move((command.warehouse_id, sku), MovementKind.RECEIVE, quantity, command.target)
+        books.move((command.warehouse_id, sku), MovementKind.RECEIVE, quantity, context.target)
     return books.decision()
 
 
-def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
+def adjust(view: View, command: AdjustStock, context: Context) -> Decided:
     """A count: never below what is reserved, once for each request."""
-    if booked(view, command.target, MovementKind.ADJUST):
+    if booked(view, context.target, MovementKind.ADJUST):
         return Decision(view)
     place = (command.warehouse_id, command.sku)
     level = view.stock.get(place)
@@ -35,8 +35,8 @@ def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
         )
     if command.expected_version not in (None, level.version):
         raise Stale(expected=str(command.expected_version), actual=str(level.version))
-    books = Books(view, command, now)
-    books.move(place, MovementKind.ADJUST, command.delta, command.target)
+    books = Books(view, command, context)
+    books.move(place, MovementKind.ADJUST, command.delta, context.target)
     return books.decision()
 
 

@@ -6,9 +6,8 @@ whatever is committed beyond the smallest one heard of is back on the shelf: rep
 order, and units that nobody ever put on a picklist come back as well.
 """
 
-from datetime import datetime
-
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.reservations import held
@@ -26,20 +25,20 @@ LINE_MAX = 1_000_000  # units that a reservation's line may count
 UNCOMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})
 
 
-def follow(view: View, command: FollowWork, now: datetime) -> Decided:
+def follow(view: View, command: FollowWork, context: Context) -> Decided:
     """Deferred EVENT_AHEAD until the units are committed. Of units that were given up instead
     nothing can have left, and none need come back: the attempt's death frees them, or has done
     so.
     """
     if not command.shipped and withdrawn(view, command):
         return Decision(view)
-    reservation = at(view, command)
+    reservation = at(view, command, context)
     if reservation.status in UNCOMMITTED:
         failure = uncommitted(view, reservation)
         if isinstance(failure, Deferred) or command.shipped:
             raise failure
         return Decision(view)
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for told in command.lines:
         reach(books, reservation, told.number, MovementKind.SHORT, told.short)
         reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)
@@ -79,15 +78,15 @@ def ship_shelf(books: Books, reservation: Reservation, left: LeftAfterVoid) -> N
         raise Refused("SHELF_SHORTAGE", text, violations=short, **at)
 
 
-def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decided:
+def replace_spoiled(view: View, command: ReplaceSpoiled, context: Context) -> Decided:
     """Books units as damaged, and commits as many others of the same warehouse as there are;
     none for an attempt that is dead.
     """
-    reservation = at(view, command)
+    reservation = at(view, command, context)
     if reservation.status in UNCOMMITTED:
         raise uncommitted(view, reservation)
     assert view.holding
-    books = Books(view, command, now)
+    books = Books(view, command, context)
     for told in command.lines:
         reach(books, reservation, told.number, MovementKind.SHORT, told.short)
         spoiled = reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)
@@ -123,7 +122,7 @@ def withdrawn(view: View, command: FollowWork) -> bool:
     return settled and command.warehouse_id in there - here
 
 
-def at(view: View, command: FollowWork | ReplaceSpoiled) -> Reservation:
+def at(view: View, command: FollowWork | ReplaceSpoiled, context: Context) -> Reservation:
     """The attempt's reservation in the warehouse. Raises NotFound RESERVATION_NOT_FOUND where
     there is none.
     """
@@ -131,7 +130,7 @@ def at(view: View, command: FollowWork | ReplaceSpoiled) -> Reservation:
         if reservation.warehouse_id == command.warehouse_id:
             return reservation
     text = (
-        f"Attempt {command.attempt} of order {command.target} has no reservation in"
+        f"Attempt {command.attempt} of order {context.target} has no reservation in"
         f" {command.warehouse_id}."
     )
     raise NotFound("RESERVATION_NOT_FOUND", text, warehouse_id=command.warehouse_id)

@@ -3,7 +3,7 @@ that the commands of one write share.
 
 stock.py      stock levels, and the ledger's rows
 held.py       reservations, their units, and what has left and come back
-commands.py   what may be asked of the warehouse, or told to it
+commands.py   the commands
 picture.py    what one decision sees, and what the commands of one write share
 lists.py      filters
 """
@@ -11,7 +11,6 @@ lists.py      filters
 from warehouse_svc.model.commands import (
     AdjustStock,
     BookReturn,
-    Command,
     ConfirmReservations,
     EndAttempt,
     ExpireReservations,
@@ -24,7 +23,6 @@ from warehouse_svc.model.commands import (
     ReplaceSpoiled,
     ReserveStock,
     SpoiledLine,
-    StockCommand,
     WorkLine,
 )
 from warehouse_svc.model.held import (
@@ -55,7 +53,6 @@ from warehouse_svc.model.stock import (
     Place,
     StockChanged,
     StockLevel,
-    derived_id,
     level_id,
 )
 
@@ -67,7 +64,6 @@ __all__ = [
     "Back",
     "BookReturn",
     "Booked",
-    "Command",
     "ConfirmReservations",
     "EndAttempt",
     "ExpireReservations",
@@ -93,11 +89,9 @@ __all__ = [
     "ReserveStock",
     "SpoiledLine",
     "StockChanged",
-    "StockCommand",
     "StockLevel",
     "View",
     "WantedLine",
     "WorkLine",
-    "derived_id",
     "level_id",
 ]

@@ -1,4 +1,8 @@
-"""What may be asked of the warehouse, or told to it."""
+"""The commands of the warehouse service.
+
+A command has domain data only: chassis.envelope carries the rest. The target of its envelope is the
+order; of a receipt or a count it is the request's id.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,33 +12,8 @@ from uuid import UUID
 from warehouse_svc.model.held import WantedLine
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What may be asked of the warehouse.
-
-    target         the order's id; of a receipt or an adjustment the request's
-    actor          the service that it comes from: this one for a call and for the expiry
-    claimed_actor  the call's
-    note           the request's
-    """
-
-    key: str
-    digest: bytes
-    target: UUID
-    actor: str = field(default="warehouse", kw_only=True)
-    claimed_actor: str | None = field(default=None, kw_only=True)
-    note: str | None = field(default=None, kw_only=True)
-
-    @property
-    def cause(self) -> str:
-        """The request_id or the event's id that the key names: `<method or consumer>:<id>`, and
-        `:<step>` where there are several.
-        """
-        return self.key.partition(":")[2].partition(":")[0]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiveStock(Command):
+class ReceiveStock:
     """Goods have arrived: units by SKU."""
 
     warehouse_id: str
@@ -42,7 +21,7 @@ class ReceiveStock(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdjustStock(Command):
+class AdjustStock:
     """A count has found `delta` more units than the books say."""
 
     warehouse_id: str
@@ -52,7 +31,7 @@ class AdjustStock(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveStock(Command):
+class ReserveStock:
     """Set aside all lines, or none, for `ttl`."""
 
     attempt: int
@@ -61,7 +40,7 @@ class ReserveStock(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RenewReservations(Command):
+class RenewReservations:
     """The request that once reserved has come again: what is still reserved is so for `ttl` from
     now, what has expired is made anew.
     """
@@ -71,7 +50,7 @@ class RenewReservations(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmReservations(Command):
+class ConfirmReservations:
     """Commit what the attempt has reserved. `by_event`: nobody waits for the answer, so that a
     refusal for good is told to the world.
     """
@@ -81,7 +60,7 @@ class ConfirmReservations(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseReservations(Command):
+class ReleaseReservations:
     """Give up what the attempt still has reserved: by line number the units released so far,
     these included; empty: all of it.
     """
@@ -91,12 +70,12 @@ class ReleaseReservations(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireReservations(Command):
+class ExpireReservations:
     """Take back what is reserved past its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndAttempt(Command):
+class EndAttempt:
     """The order's attempt is dead.
 
     while_pending  no fulfilment will ever speak of its units
@@ -110,7 +89,7 @@ class EndAttempt(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepUnits(Command):
+class KeepUnits:
     """What a living order keeps, by reservation and line number: it says so when units are
     cancelled, and when it is confirmed with its stock committed. `while_pending`: of the units
     that went, no fulfilment will ever speak.
@@ -144,7 +123,7 @@ class LeftAfterVoid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowWork(Command):
+class FollowWork:
     """One warehouse's picklist as it stands: whatever else is committed there is back on the
     shelf. `shipped`: its units have left. `left`: others have left as well.
     """
@@ -168,7 +147,7 @@ class SpoiledLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceSpoiled(Command):
+class ReplaceSpoiled:
     """Committed units are damaged: others are to be committed in their place."""
 
     attempt: int
@@ -177,7 +156,7 @@ class ReplaceSpoiled(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BookReturn(Command):
+class BookReturn:
     """Units of a return, its `source`, were inspected: by line number those that have passed so
     far, and those that have failed.
     """
@@ -186,19 +165,3 @@ class BookReturn(Command):
     warehouse_id: str
     restocked: Mapping[int, int] = field(default_factory=dict)
     damaged: Mapping[int, int] = field(default_factory=dict)
-
-
-StockCommand = (
-    ReceiveStock
-    | AdjustStock
-    | ReserveStock
-    | RenewReservations
-    | ConfirmReservations
-    | ReleaseReservations
-    | ExpireReservations
-    | EndAttempt
-    | KeepUnits
-    | FollowWork
-    | ReplaceSpoiled
-    | BookReturn
-)

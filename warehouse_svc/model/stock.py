@@ -2,7 +2,6 @@
 no I/O, no clock.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -19,18 +18,6 @@ Place = tuple[str, str]  # warehouse_id, sku
 def level_id(place: Place) -> UUID:
     """The id of the stock level at a place: known before there is one."""
     return uuid5(LEVELS, "\0".join(place))
-
-
-def derived_id(now: datetime, key: str, number: int) -> UUID:
-    """A UUIDv7 for the `number`th thing (below 2**20) that the command `key` makes at `now`: the
-    same whenever it is decided again.
-
-    Ids of one command sort by number, and ids of all commands by time (to the millisecond).
-    """
-    chance = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]) & (1 << 54) - 1
-    high, low = divmod(number, 1 << 8)
-    milliseconds = int(now.timestamp() * 1000)
-    return UUID(int=milliseconds << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low << 54 | chance)
 
 
 @dataclass(frozen=True, slots=True)

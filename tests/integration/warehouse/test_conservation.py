@@ -3,7 +3,6 @@ the same, and no unit is lost.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -13,13 +12,14 @@ from sqlalchemy import text
 
 from chassis.database import Database, connect
 from chassis.decision import Outcome
+from chassis.envelope import Envelope
 from chassis.errors import Failure
 from chassis.outbox import Outbox
 from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
-from tests.unit.warehouse.world import World
+from tests.unit.warehouse.world import World, changed
 from warehouse_svc import tables, wire
-from warehouse_svc.model import KeepUnits, Reservation, StockCommand
+from warehouse_svc.model import KeepUnits, Reservation
 from warehouse_svc.operations import Operations
 
 SHIFT = text("update reservations set expire_time = expire_time - make_interval(mins => :minutes)")
@@ -29,16 +29,17 @@ def ended(outcomes: Sequence[Outcome[Any]]) -> list[str]:
     return [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes]
 
 
-def translated(command: StockCommand, world: World, stored: World) -> StockCommand:
+def translated(command: Envelope[Any], world: World, stored: World) -> Envelope[Any]:
     """The command as it names the stored reservations: their ids are of another clock than those
     in memory.
     """
-    if not isinstance(command, KeepUnits):
+    its = command.command
+    if not isinstance(its, KeepUnits):
         return command
     names = {natural(r): r.id for r in reservations(stored)}
     ids = {r.id: names[natural(r)] for r in reservations(world)}
-    return replace(
-        command, kept={(ids[id], number): units for (id, number), units in command.kept.items()}
+    return changed(
+        command, kept={(ids[id], number): units for (id, number), units in its.kept.items()}
     )
 
 
@@ -84,7 +85,7 @@ def seen(world: World) -> tuple[Any, ...]:
 )
 @given(history=histories)
 async def test_random_histories_end_as_in_memory(
-    migrated_database: Callable[[str], str], history: list[tuple[list[StockCommand], int]]
+    migrated_database: Callable[[str], str], history: list[tuple[list[Envelope[Any]], int]]
 ) -> None:
     """Each command is answered the same, and the tables say the same, as when it is decided in
     memory; the stock is conserved.
@@ -97,7 +98,7 @@ async def test_random_histories_end_as_in_memory(
     )
     try:
         for some, minutes in [(beginning(), 0), *history]:
-            for _, same in groupby(some, type):
+            for _, same in groupby(some, lambda each: type(each.command)):
                 commands, stored = list(same), await as_stored(engine)
                 outcomes = await operations.write(
                     [translated(command, world, stored) for command in commands]

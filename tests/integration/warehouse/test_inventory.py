@@ -12,7 +12,8 @@ from chassis.client import ask, pages
 from chassis.errors import Invalid, NotFound, Refused, Stale
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
-from warehouse_svc.model import BALANCE_MAX, ReceiveStock
+from tests.unit.warehouse import world
+from warehouse_svc.model import BALANCE_MAX
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import movements, outbox
 
@@ -58,9 +59,7 @@ async def test_a_receipt_out_of_bounds_books_nothing(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
     """All lines or none; bounds that the contract states name the field."""
-    await operations.receive_stock(
-        ReceiveStock("full", b"", uuid4(), warehouse_id="london", quantities={"tea": BALANCE_MAX})
-    )
+    await operations.receive_stock(world.receive("london", request=uuid4().int, tea=BALANCE_MAX))
     booked = await count(engine, movements)
     with pytest.raises(Refused) as refused:
         await ask(clients.inventory.ReceiveStock, receive(cup=1, tea=1))

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
 from chassis.client import ask, pages
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
 from chassis.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
@@ -31,9 +33,12 @@ from tests.integration.warehouse.requests import (
     reserve,
 )
 from tests.support import Eventually, room_for
-from warehouse_svc import decisions, operations, store, wire
-from warehouse_svc.decisions import WAREHOUSES_MAX
-from warehouse_svc.model import ReceiveStock, ReserveStock, StockCommand, View, WantedLine
+from tests.unit.warehouse.world import envelope
+from warehouse_svc import operations, store, wire
+from warehouse_svc.decisions.books import Decided
+from warehouse_svc.decisions.deciders import decide
+from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
+from warehouse_svc.model import ReceiveStock, ReserveStock, View, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
 from warehouse_svc.store import LINE_BYTES
 from warehouse_svc.tables import (
@@ -275,14 +280,13 @@ async def test_expiry_goes_on_behind_what_fails(
         await connection.execute(
             text("update reservations set expire_time = create_time - interval '1 hour'")
         )
-    decide = decisions.decide
 
-    def failing(view: View | None, command: StockCommand, now: datetime) -> decisions.Decided:
+    def failing(view: View | None, command: Envelope[Any], now: datetime) -> Decided:
         if str(command.target) in order_ids[:2]:
             raise RuntimeError("never")
         return decide(view, command, now)
 
-    monkeypatch.setattr(decisions, "decide", failing)
+    monkeypatch.setattr("warehouse_svc.operations.decide", failing)
     monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
         await operations.expire_reservations()
@@ -607,11 +611,11 @@ async def test_largest_order_is_confirmed_and_can_be_published(
     for number in range(WAREHOUSES_MAX):
         name = f"{number:02}" + 62 * "\U0001f3ed"
         await operations.receive_stock(
-            ReceiveStock(f"test:{number}", b"", uuid4(), warehouse_id=name, quantities=units)
+            envelope(ReceiveStock, target=uuid4(), warehouse_id=name, quantities=units)
         )
     lines = tuple(WantedLine(number, sku, WAREHOUSES_MAX) for number, sku in enumerate(skus, 1))
     holding = await operations.reserve_stock(
-        ReserveStock("test:reserve", b"", order_id, attempt=1, lines=lines, ttl=timedelta(hours=1))
+        envelope(ReserveStock, target=order_id, attempt=1, lines=lines, ttl=timedelta(hours=1))
     )
     assert [len(its.lines) for its in holding.reservations] == [500] * WAREHOUSES_MAX
     attempts = [api.OrderAttempt(order_id=str(order_id), attempt=1)]

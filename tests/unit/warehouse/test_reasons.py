@@ -3,10 +3,12 @@
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ordermesh.warehouse.v1 import warehouse_pb2
 
+from chassis.envelope import Envelope
 from tests.unit.warehouse.world import (
     TTL,
     World,
@@ -23,7 +25,7 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc import decisions
 from warehouse_svc.lifecycle import Reason
-from warehouse_svc.model import ReservationChanged, StockCommand
+from warehouse_svc.model import ReservationChanged
 
 PREFIX = "RESERVATION_STATUS_REASON_"
 
@@ -77,7 +79,7 @@ def sold_out() -> World:
     return world
 
 
-SCENARIOS: dict[Reason, tuple[Callable[[], World], Callable[[World], StockCommand]]] = {
+SCENARIOS: dict[Reason, tuple[Callable[[], World], Callable[[World], Envelope[Any]]]] = {
     Reason.STOCK_RESERVED: (lapsed, lambda _: reserve(("tea", 2))),
     Reason.RESERVATION_RENEWED: (lapsed, lambda _: renew()),
     Reason.STOCK_CONFIRMED: (held, lambda _: confirm()),

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from chassis.decision import Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Failure, NotFound, Refused
 from tests.unit.warehouse.world import (
     NOON,
@@ -16,6 +17,7 @@ from tests.unit.warehouse.world import (
     TTL,
     World,
     adjust,
+    changed,
     confirm,
     end,
     expire,
@@ -26,9 +28,9 @@ from tests.unit.warehouse.world import (
     ship,
     stocked,
 )
-from warehouse_svc.decisions import decide
+from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import ReservationChanged, StockChanged, StockCommand
+from warehouse_svc.model import ReservationChanged, StockChanged
 
 OTHER = UUID(int=2)
 
@@ -157,7 +159,7 @@ def test_what_the_world_hears_of_reservations() -> None:
 
 
 @pytest.mark.parametrize("repeat", [confirm, lambda: confirm(by_event=True)])
-def test_a_second_confirm_changes_nothing(repeat: Callable[[], StockCommand]) -> None:
+def test_a_second_confirm_changes_nothing(repeat: Callable[[], Envelope[Any]]) -> None:
     """Whichever of call and event comes second finds the work done, also once goods have left."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), confirm())
@@ -230,7 +232,7 @@ def test_confirming_what_was_released() -> None:
 @pytest.mark.parametrize(
     "command", [confirm(), confirm(by_event=True), release(), ship("london", {1: 1})]
 )
-def test_what_was_never_reserved_is_not_found(command: StockCommand) -> None:
+def test_what_was_never_reserved_is_not_found(command: Envelope[Any]) -> None:
     """An event about it waits; a call is answered."""
     world = stocked(london={"tea": 2})
     for before in ([], [reserve(("tea", 1), attempt=2)]):
@@ -277,7 +279,7 @@ def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
 
 
 @pytest.mark.parametrize("then", [(), (confirm(),), (release(),), (end(),)])
-def test_what_has_not_expired_is_not_made_anew(then: tuple[StockCommand, ...]) -> None:
+def test_what_has_not_expired_is_not_made_anew(then: tuple[Envelope[Any], ...]) -> None:
     """A live reservation stands, and so does a confirmed, released or dead one."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)), *then)
@@ -448,7 +450,7 @@ def test_unworked_attempt_of_unknown_order_waits() -> None:
     """
     told = end()
     with pytest.raises(NotFound) as caught:
-        decide(None, replace(told, by_order=False), NOON)
+        decide(None, changed(told, by_order=False), NOON)
     assert caught.value.reason == "RESERVATION_NOT_FOUND"
     holding = decide(None, told, NOON).record.holding
     assert holding

@@ -1,10 +1,12 @@
 """What returns bring back: each unit once, and never more than has left."""
 
 from itertools import permutations
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, InvalidField, NotFound, Refused
 from tests.unit.warehouse.world import (
     ORDER,
@@ -21,7 +23,7 @@ from tests.unit.warehouse.world import (
     work,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged, StockCommand
+from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged
 
 OTHER = UUID(int=78)
 
@@ -36,7 +38,7 @@ def sent(units: int = 3) -> World:
     return world
 
 
-def reason(world: World, command: StockCommand) -> tuple[type[Failure], str]:
+def reason(world: World, command: Envelope[Any]) -> tuple[type[Failure], str]:
     """How the command is refused; nothing has moved."""
     booked = len(world.ledger)
     [outcome] = world.try_all(command)
@@ -72,7 +74,7 @@ def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged
         )
     ),
 )
-def test_each_unit_once_whatever_is_told_of_a_return(told: tuple[StockCommand, ...]) -> None:
+def test_each_unit_once_whatever_is_told_of_a_return(told: tuple[Envelope[Any], ...]) -> None:
     """In any order, in one set or in many, in whichever warehouse: the largest of the targets is
     what is booked.
     """
@@ -127,7 +129,7 @@ def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
     ],
 )
 def test_more_than_has_left(
-    before: list[StockCommand], expected: tuple[type[Failure], str]
+    before: list[Envelope[Any]], expected: tuple[type[Failure], str]
 ) -> None:
     """Deferred while more may be heard to have left, refused for good when there is no more."""
     world = stocked(london={"tea": 3})

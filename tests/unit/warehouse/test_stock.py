@@ -1,9 +1,11 @@
 """What receipts, counts and fulfilment's reports make of stock."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
 from tests.unit.warehouse.world import (
     ORDER,
@@ -21,7 +23,7 @@ from tests.unit.warehouse.world import (
     work,
 )
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import BALANCE_MAX, StockCommand
+from warehouse_svc.model import BALANCE_MAX
 
 
 def test_a_receipt_books_all_lines_or_none() -> None:
@@ -66,7 +68,7 @@ def test_a_count_never_goes_below_what_is_reserved() -> None:
     assert world.balances("london", "tea") == (2, 2, 0, 0)
     world.do(adjust("london", "tea", 4, expected_version=3))
     assert world.balances("london", "tea") == (6, 2, 0, 0)
-    refused: list[tuple[StockCommand, type[Failure], str]] = [
+    refused: list[tuple[Envelope[Any], type[Failure], str]] = [
         (adjust("london", "tea", -5), Refused, "STOCK_BELOW_RESERVED"),
         (adjust("london", "tea", BALANCE_MAX), Refused, "QUANTITY_OUT_OF_RANGE"),
         (adjust("london", "tea", 1, expected_version=3), Stale, "VERSION_MISMATCH"),
@@ -125,7 +127,7 @@ def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
 
 
 @pytest.mark.parametrize("given_up", [end(), release()])
-def test_what_was_given_up_cannot_ship_and_need_not_come_back(given_up: StockCommand) -> None:
+def test_what_was_given_up_cannot_ship_and_need_not_come_back(given_up: Envelope[Any]) -> None:
     """Refused, for somebody has to look at it; a cancelled fulfilment of it has nothing to bring
     back.
     """

@@ -3,11 +3,13 @@ found, spoiled and replaced.
 """
 
 from itertools import permutations
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from chassis.decision import Done
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, NotFound, Refused
 from tests.unit.warehouse.world import (
     ORDER,
@@ -29,7 +31,7 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc.decisions.work import LINE_MAX
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import ReservationLine, StockCommand
+from warehouse_svc.model import ReservationLine
 
 
 def sold(units: int = 3, **by_warehouse: int) -> World:
@@ -59,7 +61,7 @@ def line(world: World) -> ReservationLine:
         (ship("london", {1: (1, 1, 0)}), (3, 0, 0, 0)),  # nobody has told of the cut
     ],
 )
-def test_what_a_report_does(report: StockCommand, balances: tuple[int, int, int, int]) -> None:
+def test_what_a_report_does(report: Envelope[Any], balances: tuple[int, int, int, int]) -> None:
     """Each unit that has left the picklist is where the report says; a repeat moves nothing."""
     world = sold()
     for _ in range(2):
@@ -91,7 +93,7 @@ REPORTS = [
 
 
 @pytest.mark.parametrize("reports", list(permutations(REPORTS)))
-def test_reports_in_any_order(reports: tuple[StockCommand, ...]) -> None:
+def test_reports_in_any_order(reports: tuple[Envelope[Any], ...]) -> None:
     """One short, then one cut, then shipped: whichever is heard first."""
     world = sold()
     world.do(*reports, *reports)
@@ -105,7 +107,7 @@ DEATH, REPORT, COMMIT = end(while_pending=False), call_off("london"), confirm(by
 @pytest.mark.parametrize("heard", list(permutations((DEATH, DEATH, REPORT, REPORT, COMMIT))))
 @pytest.mark.parametrize("committed", [True, False])
 def test_an_order_that_died_after_it_was_confirmed(
-    heard: tuple[StockCommand, ...], *, committed: bool
+    heard: tuple[Envelope[Any], ...], *, committed: bool
 ) -> None:
     """Its units are back once fulfilment says so, or at once where they never were committed: in
     every order, and twice.
@@ -281,7 +283,7 @@ def test_cancelled_items_and_releases_by_call_come_to_the_same(call_first: bool)
     """Whichever is heard first: what was released counts towards what the order no longer keeps."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
-    both: list[StockCommand] = [release({1: 1}), keep({1: 2}, world.standing())]
+    both: list[Envelope[Any]] = [release({1: 1}), keep({1: 2}, world.standing())]
     world.do(*(both if call_first else reversed(both)))
     assert world.balances("london", "tea") == (5, 2, 0, 0)
 

@@ -4,15 +4,17 @@ of it whatever was done. No tests here.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from chassis.decision import Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.fold import fold
-from warehouse_svc.decisions import decide
+from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Bucket, MovementKind
 from warehouse_svc.model import (
     AdjustStock,
@@ -34,7 +36,6 @@ from warehouse_svc.model import (
     Reservation,
     ReserveStock,
     SpoiledLine,
-    StockCommand,
     StockLevel,
     View,
     WantedLine,
@@ -45,7 +46,37 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TTL = timedelta(minutes=30)
 BALANCES = ("available", "reserved", "committed", "damaged")
 ORDER, RETURN = UUID(int=1), UUID(int=77)
-keys = map(str, count(1))
+# What an envelope has beside its command.
+PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
+
+C = TypeVar("C")
+numbers = count(1)
+
+
+def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
+    """A command of this kind in an envelope with a key of its own. `fields` are of either."""
+    key = str(next(numbers))
+    parts: dict[str, Any] = {
+        "key": key,
+        "digest": b"",
+        "target": ORDER,
+        "actor": "tester",
+        "cause": key,
+    }
+    parts |= {name: value for name, value in fields.items() if name in PARTS}
+    command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
+    return Envelope(**parts, command=command)
+
+
+def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
+    """The envelope, with these fields of its command changed."""
+    command: Any = old.command
+    return old.with_command(replace(command, **fields))
+
+
+def of_request(kind: type[C], request: int | None, **fields: Any) -> Envelope[C]:
+    """A receipt or a count: its target is the request, one of its own or a given one."""
+    return envelope(kind, target=UUID(int=request or next(numbers) + 10**9), **fields)
 
 
 def basket(*wanted: tuple[str, int]) -> tuple[WantedLine, ...]:
@@ -55,68 +86,64 @@ def basket(*wanted: tuple[str, int]) -> tuple[WantedLine, ...]:
     )
 
 
-def receive(warehouse_id: str, request: int | None = None, **quantities: int) -> ReceiveStock:
+def receive(
+    warehouse_id: str,
+    request: int | None = None,
+    **quantities: int,
+) -> Envelope[ReceiveStock]:
     """A receipt of a request of its own, or of a given one."""
-    key = next(keys)
-    return ReceiveStock(
-        key,
-        b"",
-        UUID(int=request or int(key) + 10**9),
-        warehouse_id=warehouse_id,
-        quantities=quantities,
-    )
+    return of_request(ReceiveStock, request, warehouse_id=warehouse_id, quantities=quantities)
 
 
 def adjust(
     warehouse_id: str, sku: str, delta: int, request: int | None = None, **more: Any
-) -> AdjustStock:
+) -> Envelope[AdjustStock]:
     """A count of a request of its own, or of a given one."""
-    key = next(keys)
-    return AdjustStock(
-        key,
-        b"",
-        UUID(int=request or int(key) + 10**9),
-        warehouse_id=warehouse_id,
-        sku=sku,
-        delta=delta,
-        **more,
-    )
+    place = {"warehouse_id": warehouse_id, "sku": sku}
+    return of_request(AdjustStock, request, **place, delta=delta, **more)
 
 
 def reserve(
     *wanted: tuple[str, int], order: UUID = ORDER, attempt: int = 1, ttl: timedelta = TTL
-) -> ReserveStock:
+) -> Envelope[ReserveStock]:
     """A checkout."""
-    return ReserveStock(next(keys), b"", order, attempt=attempt, lines=basket(*wanted), ttl=ttl)
+    lines = basket(*wanted)
+    return envelope(ReserveStock, target=order, attempt=attempt, lines=lines, ttl=ttl)
 
 
-def renew(order: UUID = ORDER, attempt: int = 1) -> RenewReservations:
+def renew(order: UUID = ORDER, attempt: int = 1) -> Envelope[RenewReservations]:
     """A checkout's request, come again."""
-    return RenewReservations(next(keys), b"", order, attempt=attempt, ttl=TTL)
+    return envelope(RenewReservations, target=order, attempt=attempt, ttl=TTL)
 
 
 def confirm(
     order: UUID = ORDER, attempt: int = 1, *, by_event: bool = False
-) -> ConfirmReservations:
+) -> Envelope[ConfirmReservations]:
     """A confirmation, called for or by event."""
-    return ConfirmReservations(next(keys), b"", order, attempt=attempt, by_event=by_event)
+    return envelope(ConfirmReservations, target=order, attempt=attempt, by_event=by_event)
 
 
 def release(
     released: Mapping[int, int] | None = None, order: UUID = ORDER, attempt: int = 1
-) -> ReleaseReservations:
+) -> Envelope[ReleaseReservations]:
     """A release of all, or up to so many units of lines."""
-    return ReleaseReservations(next(keys), b"", order, attempt=attempt, released=released or {})
+    units = released or {}
+    return envelope(ReleaseReservations, target=order, attempt=attempt, released=units)
 
 
-def expire(order: UUID = ORDER) -> ExpireReservations:
+def expire(order: UUID = ORDER) -> Envelope[ExpireReservations]:
     """The worker comes by."""
-    return ExpireReservations(next(keys), b"", order)
+    return envelope(ExpireReservations, target=order)
 
 
-def end(order: UUID = ORDER, attempt: int = 1, *, while_pending: bool = True) -> EndAttempt:
+def end(
+    order: UUID = ORDER,
+    attempt: int = 1,
+    *,
+    while_pending: bool = True,
+) -> Envelope[EndAttempt]:
     """The attempt dies."""
-    return EndAttempt(next(keys), b"", order, attempt=attempt, while_pending=while_pending)
+    return envelope(EndAttempt, target=order, attempt=attempt, while_pending=while_pending)
 
 
 Units = int | tuple[int, int, int]  # on a picklist; or these, those short and those spoiled
@@ -129,16 +156,15 @@ def work(
     attempt: int = 1,
     *,
     shipped: bool = False,
-) -> FollowWork:
+) -> Envelope[FollowWork]:
     """Fulfilment tells of a picklist, by line."""
     lines = tuple(
         WorkLine(number, *([units] if isinstance(units, int) else units))
         for number, units in picklist.items()
     )
-    return FollowWork(
-        next(keys),
-        b"",
-        order,
+    return envelope(
+        FollowWork,
+        target=order,
         attempt=attempt,
         warehouse_id=warehouse_id,
         lines=lines,
@@ -148,12 +174,12 @@ def work(
 
 def ship(
     warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1
-) -> FollowWork:
+) -> Envelope[FollowWork]:
     """Units are with the carrier."""
     return work(warehouse_id, picklist, order, attempt, shipped=True)
 
 
-def call_off(warehouse_id: str, order: UUID = ORDER, attempt: int = 1) -> FollowWork:
+def call_off(warehouse_id: str, order: UUID = ORDER, attempt: int = 1) -> Envelope[FollowWork]:
     """A fulfilment is cancelled: no unit stays on its picklist."""
     return work(warehouse_id, {1: 0}, order, attempt)
 
@@ -164,14 +190,18 @@ def replace_spoiled(
     order: UUID = ORDER,
     attempt: int = 1,
     short: Mapping[int, int] | None = None,
-) -> ReplaceSpoiled:
+) -> Envelope[ReplaceSpoiled]:
     """Units are found damaged while packing, others are asked for."""
     lines = tuple(
         SpoiledLine(number, units, (short or {}).get(number, 0))
         for number, units in spoiled.items()
     )
-    return ReplaceSpoiled(
-        next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, lines=lines
+    return envelope(
+        ReplaceSpoiled,
+        target=order,
+        attempt=attempt,
+        warehouse_id=warehouse_id,
+        lines=lines,
     )
 
 
@@ -182,7 +212,7 @@ def keep(
     attempt: int = 1,
     *,
     while_pending: bool = False,
-) -> KeepUnits:
+) -> Envelope[KeepUnits]:
     """An order keeps these units by line, of those in the reservations, first come first served."""
     left, allocated = dict(kept), {}
     for reservation in of:
@@ -191,8 +221,12 @@ def keep(
                 left.get(line.number, 0), line.quantity
             )
             left[line.number] = left.get(line.number, 0) - units
-    return KeepUnits(
-        next(keys), b"", order, attempt=attempt, kept=allocated, while_pending=while_pending
+    return envelope(
+        KeepUnits,
+        target=order,
+        attempt=attempt,
+        kept=allocated,
+        while_pending=while_pending,
     )
 
 
@@ -202,12 +236,11 @@ def bring(
     damaged: Mapping[int, int] | None = None,
     order: UUID = ORDER,
     source: UUID = RETURN,
-) -> BookReturn:
+) -> Envelope[BookReturn]:
     """A return was inspected."""
-    return BookReturn(
-        next(keys),
-        b"",
-        order,
+    return envelope(
+        BookReturn,
+        target=order,
         source=source,
         warehouse_id=warehouse_id,
         restocked=restocked or {},
@@ -227,9 +260,13 @@ class World:
     ledger: list[Movement] = field(default_factory=list)
     facts: list[object] = field(default_factory=list)
 
-    def try_all(self, *commands: StockCommand) -> list[Outcome[View]]:
+    def try_all(self, *commands: Envelope[Any]) -> list[Outcome[View]]:
         """What comes of a set of commands; the world is as they leave it."""
-        requests = [c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))]
+        requests = [
+            each.target
+            for each in commands
+            if isinstance(each.command, (ReceiveStock, AdjustStock))
+        ]
         picture = Picture(self.levels.values(), self.holdings.values(), requests, self.booked())
         folded = fold(picture, commands, decide, self.now)
         self.levels = dict(picture.get(UUID(int=0)).stock)
@@ -240,7 +277,7 @@ class World:
         self.facts += folded.facts
         return [folded.outcomes[c.key] for c in commands]
 
-    def do(self, *commands: StockCommand) -> View:
+    def do(self, *commands: Envelope[Any]) -> View:
         """The same, for commands that must all be done; the last one's view."""
         return [unwrap(outcome) for outcome in self.try_all(*commands)][-1]
 

@@ -1,0 +1,203 @@
+"""The stored idempotency keys: they are in databases of running systems, so they stay as they
+are.
+"""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.message import Message
+from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
+from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.idempotency import keyed
+from tests.integration.warehouse.conftest import Clients
+from tests.integration.warehouse.events import (
+    CONFIRMED,
+    PENDING,
+    WORK,
+    delivery,
+    inspected,
+    items_cancelled,
+    order_moved,
+    work_moved,
+)
+from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
+from warehouse_svc.consumers import Consumers
+from warehouse_svc.operations import Operations
+from warehouse_svc.tables import claims, movements
+
+Row = tuple[str, bytes, UUID]
+
+
+async def stored(engine: AsyncEngine, start: str) -> set[Row]:
+    """Key, digest and target of the keys that start so."""
+    query = select(claims.c.key, claims.c.digest, claims.c.target)
+    async with engine.connect() as connection:
+        rows = await connection.execute(query.where(claims.c.key.startswith(start)))
+        return {(key, digest, target) for key, digest, target in rows}
+
+
+async def held(clients: Clients, units: int = 2) -> str:
+    """An order with so many units of tea."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    return (await ask(clients.reservations.ReserveStock, reserve(("tea", units)))).order_id
+
+
+async def sent(clients: Clients, operations: Operations) -> str:
+    """An order whose two units of tea have left London."""
+    order_id = await held(clients)
+    await ask(clients.reservations.ConfirmReservation, confirm(order_id))
+    left: Any = delivery(
+        work_moved(UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2})
+    )
+    await Consumers(operations).fulfillment_changed([left])
+    return order_id
+
+
+async def test_request_about_stock_is_stored_under_its_id(
+    clients: Clients,
+    engine: AsyncEngine,
+) -> None:
+    """The key is method and request_id, and the target is the request_id."""
+    received = receive(tea=3)
+    await ask(clients.inventory.ReceiveStock, received)
+    adjusted = inventory.AdjustStockRequest(
+        request_id=str(uuid4()), warehouse_id="london", sku="tea", delta=1
+    )
+    await ask(clients.inventory.AdjustStock, adjusted)
+    for method, request in (("ReceiveStock", received), ("AdjustStock", adjusted)):
+        key = f"/ordermesh.warehouse.v1.InventoryService/{method}:{request.request_id}"
+        row = (key, keyed(request).digest, UUID(request.request_id))
+        assert await stored(engine, key) == {row}
+
+
+@pytest.mark.parametrize(
+    ("method", "units"), [("RestockItem", "restocked"), ("MarkDamaged", "damaged")]
+)
+async def test_request_about_return_is_stored_under_its_id(
+    clients: Clients,
+    operations: Operations,
+    engine: AsyncEngine,
+    method: str,
+    units: str,
+) -> None:
+    """The key is method and request_id, and the target is the order."""
+    order_id = await sent(clients, operations)
+    request = getattr(inventory, f"{method}Request")(
+        request_id=str(uuid4()),
+        warehouse_id="london",
+        source_id=str(uuid4()),
+        order_id=order_id,
+        line_number=1,
+        **{f"{units}_quantity": 1},
+    )
+    await ask(getattr(clients.inventory, method), request)
+    key = f"/ordermesh.warehouse.v1.InventoryService/{method}:{request.request_id}"
+    assert await stored(engine, key) == {(key, keyed(request).digest, UUID(order_id))}
+
+
+async def test_renewal_is_stored_under_generation_and_end(
+    clients: Clients,
+    engine: AsyncEngine,
+) -> None:
+    """The repeat's key has the generation and the end of the reservation that it renews.
+
+    The target is the first order: neither digest nor target depend on the order_id of the repeat.
+    """
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    request = reserve(("tea", 2))
+    await ask(clients.reservations.ReserveStock, request)
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = create_time"))
+    target = UUID(request.order_id)
+    [first] = (await as_stored(engine)).standing(target)
+    request.order_id = str(uuid4())
+    await ask(clients.reservations.ReserveStock, request)
+    of = keyed(request, leave_out=["order_id"])
+    assert of.key == (
+        f"/ordermesh.warehouse.v1.ReservationService/ReserveStock:{request.request_id}"
+    )
+    assert await stored(engine, of.key) == {
+        (of.key, of.digest, target),
+        (f"{of.key}:1:{first.expire_time.isoformat()}", of.digest, target),
+    }
+
+
+async def test_request_about_attempts_is_stored_under_its_id(
+    clients: Clients,
+    engine: AsyncEngine,
+) -> None:
+    """The key is method and request_id; in a batch each order adds its id.
+
+    The target is the order.
+    """
+    one, other = [await held(clients) for _ in range(2)]
+    for method, orders in (
+        ("ConfirmReservation", [one]),
+        ("BatchConfirmReservations", [one, other]),
+        ("ReleaseReservation", [one]),
+        ("BatchReleaseReservations", [one, other]),
+        ("ReplaceSpoiledUnits", [one]),
+    ):
+        fields: dict[str, Any] = (
+            {"order_attempts": [attempt(each) for each in orders]}
+            if method.startswith("Batch")
+            else {"order_attempt": attempt(one)}
+        )
+        if method == "ReplaceSpoiledUnits":
+            line = reserving.SpoiledLine(line_number=1, spoiled_quantity=1)
+            fields |= {"warehouse_id": "london", "lines": [line]}
+        request = getattr(reserving, f"{method}Request")(request_id=str(uuid4()), **fields)
+        await ask(getattr(clients.reservations, method), request)
+        key = f"/ordermesh.warehouse.v1.ReservationService/{method}:{request.request_id}"
+        steps = [f":{each}" for each in orders] if method.startswith("Batch") else [""]
+        assert await stored(engine, key) == {
+            (f"{key}{step}", keyed(request).digest, UUID(order_id))
+            for step, order_id in zip(steps, orders, strict=True)
+        }
+
+
+async def test_event_is_stored_under_its_consumer_and_id(
+    clients: Clients,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
+    """The key is consumer and event id, the digest is the event's, and the target is the order."""
+    order_id = UUID(await held(clients, units=3))
+    standing = (await as_stored(engine)).standing(order_id)
+    events: list[Message] = [
+        items_cancelled(order_id, {1: 2}, standing, PENDING),
+        order_moved(order_id, PENDING, CONFIRMED),
+        work_moved(order_id, "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}),
+        inspected(order_id, uuid4(), "london", {1: (1, 1)}),
+    ]
+    deliveries = [delivery(each) for each in events]
+    handlers = Consumers(operations).handlers
+    for each in deliveries:
+        await handlers[type(each.message)]([each])
+    assert await stored(engine, "warehouse-test:") == {
+        (f"warehouse-test:{each.event_id}", each.digest, order_id) for each in deliveries
+    }
+
+
+async def test_expiry_is_stored_under_an_id_of_its_own(
+    clients: Clients,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
+    """The key has the id that the ledger names as the cause, and the target is the order."""
+    order_id = await held(clients)
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = create_time"))
+    assert await operations.expire_reservations() == 1
+    async with engine.connect() as connection:
+        query = select(movements.c.cause).where(movements.c.kind == "expire")
+        [cause] = (await connection.execute(query)).scalars()
+    assert UUID(cause).version == 7
+    assert await stored(engine, "warehouse.expiry:") == {
+        (f"warehouse.expiry:{cause}", b"", UUID(order_id))
+    }
