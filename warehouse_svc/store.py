@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.envelope import Envelope
 from chassis.paging import Listed, Page
-from chassis.tables import among, arrays, arrays_of, given, insert_rows
+from chassis.rows import RecordRows, column_arrays, row_arrays
+from chassis.tables import among, given, insert_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
@@ -54,12 +54,11 @@ from warehouse_svc.tables import (
     stock_levels,
 )
 
-LEVEL, BOOKED, HOLDING = (
-    tuple(stock_levels.c.keys()),
-    tuple(movements.c.keys()),
-    tuple(holdings.c.keys()),
-)
-RESERVATION, LINE = tuple(reservations.c.keys()), tuple(f.name for f in fields(ReservationLine))
+LEVEL = RecordRows(StockLevel, stock_levels.c)
+MOVEMENT = RecordRows(Movement, movements.c, loaded=["warehouse_id", "sku"])
+HOLDING = RecordRows(Holding, holdings.c, loaded=["reservations", "back"])
+RESERVATION = RecordRows(Reservation, reservations.c, loaded=["lines"])
+LINE = RecordRows(ReservationLine, reservation_lines.c, keys=["reservation_id"])
 CHANGING = ("id", "status", "version", "expire_time", "update_time")
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
 UNITS = ("quantity", *Bucket, "expired", "spoiled")
@@ -105,7 +104,7 @@ count_lines = (
     .scalar_subquery()
 )
 read_lines = (
-    select(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
+    select(reservation_lines)
     .where(among(reservation_lines.c.reservation_id))
     .order_by(reservation_lines.c.reservation_id, reservation_lines.c.number)
 )
@@ -130,12 +129,9 @@ read_back = select(
     order_lines.c.restocked,
     order_lines.c.damaged,
 ).where(among(order_lines.c.order_id))
-read_movements = select(
-    *(
-        levels[f.name] if f.name in ("warehouse_id", "sku") else movements.c[f.name]
-        for f in fields(Movement)
-    )
-).join_from(movements, stock_levels, levels.id == movements.c.level_id)
+read_movements = select(movements, levels.warehouse_id, levels.sku).join_from(
+    movements, stock_levels, levels.id == movements.c.level_id
+)
 read_clock = select(func.clock_timestamp())
 by_time = (reservations.c.expire_time, reservations.c.id)
 choose_lapsed = (
@@ -166,11 +162,9 @@ REACH: Mapping[type, frozenset[Status]] = {
     FollowWork: frozenset({Status.CONFIRMED}),
     ReplaceSpoiled: frozenset({Status.CONFIRMED}),
 }
-insert_holdings, insert_levels, insert_movements, insert_reservations = (
-    insert_rows(*table.c) for table in (holdings, stock_levels, movements, reservations)
-)
-insert_lines = insert_rows(
-    reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE)
+insert_holdings, insert_levels, insert_movements, insert_reservations, insert_lines = (
+    insert_rows(*table.c)
+    for table in (holdings, stock_levels, movements, reservations, reservation_lines)
 )
 insert_order_lines = insert_rows(
     order_lines.c.order_id,
@@ -194,7 +188,7 @@ update_reservations = (
     .values({name: changed_reservations.c[name] for name in CHANGING[1:]})
     .where(reservations.c.id == changed_reservations.c.id)
 )
-changed_lines = given(*(reservation_lines.c[name] for name in ("reservation_id", "number", *UNITS)))
+changed_lines = given(*reservation_lines.c)
 update_lines = (
     update(reservation_lines)
     .values({name: changed_lines.c[name] for name in UNITS})
@@ -237,10 +231,10 @@ async def lock_stock(
     wanted = _places_and_skus(envelopes, held)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
     return Picture(
-        (StockLevel(*row) for row in rows),
-        held.values(),
-        requests,
-        await _booked(connection, sources),
+        levels=map(LEVEL.record, rows),
+        holdings=held.values(),
+        requests=requests,
+        booked=await _booked(connection, sources),
     )
 
 
@@ -250,9 +244,7 @@ async def _booked(connection: AsyncConnection, sources: Collection[UUID]) -> dic
         defaultdict(dict)
     )
     for source, order_id, number, kind, units in (
-        await connection.execute(read_booked, arrays(["source_id"], [[id] for id in sources]))
-        if sources
-        else ()
+        await connection.execute(read_booked, column_arrays(source_id=sources)) if sources else ()
     ):
         of_source[source][order_id, number, kind] = units
     return dict(of_source)
@@ -261,8 +253,8 @@ async def _booked(connection: AsyncConnection, sources: Collection[UUID]) -> dic
 async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Holding]:
     if not ids:
         return {}
-    rows = await connection.execute(lock_holdings, arrays(["order_id"], [[id] for id in ids]))
-    return await _with_reservations(connection, [Holding(*row) for row in rows])
+    rows = await connection.execute(lock_holdings, column_arrays(order_id=ids))
+    return await _with_reservations(connection, list(map(HOLDING.record, rows)))
 
 
 def _places_and_skus(
@@ -316,9 +308,7 @@ def _places_and_skus(
                     if r.attempt == command.attempt and r.status is Status.EXPIRED
                 ]
                 skus.update(line.sku for r in lost for line in r.lines)
-    return arrays(["id"], [[level_id(place)] for place in places]) | arrays(
-        ["sku"], [[sku] for sku in skus]
-    )
+    return column_arrays(id=map(level_id, places), sku=skus)
 
 
 # --- save
@@ -346,32 +336,25 @@ async def save_stock(
     await _save_order_lines(connection, old, new)
     if booked:
         await _move_balances(connection, booked)
-        await connection.execute(
-            insert_movements,
-            arrays(BOOKED, [[getattr(row, name) for name in BOOKED] for row in booked]),
-        )
+        await connection.execute(insert_movements, MOVEMENT.arrays(booked))
 
 
 async def _save_holdings(
     connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]
 ) -> None:
-    rows = {
-        id: (id, holding.closed_attempt, holding.version)
-        for id, holding in sorted(new.items())
-        if holding is not old.get(id)
-    }
-    if made := [row for id, row in rows.items() if id not in old]:
-        await connection.execute(insert_holdings, arrays(HOLDING, made))
-    if kept := [row for id, row in rows.items() if id in old]:
-        await connection.execute(update_holdings, arrays(HOLDING, kept))
+    changed = [new[id] for id in sorted(new) if new[id] is not old.get(id)]
+    if made := [each for each in changed if each.order_id not in old]:
+        await connection.execute(insert_holdings, HOLDING.arrays(made))
+    if kept := [each for each in changed if each.order_id in old]:
+        await connection.execute(update_holdings, HOLDING.arrays(kept))
 
 
 async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reservation]) -> None:
     if not made:
         return
-    await connection.execute(insert_reservations, arrays_of(RESERVATION, made))
-    lines = [(r.id, *attrgetter(*LINE)(line)) for r in made for line in r.lines]
-    await connection.execute(insert_lines, arrays(("reservation_id", *LINE), lines))
+    await connection.execute(insert_reservations, RESERVATION.arrays(made))
+    lines = [LINE.row(line, reservation_id=r.id) for r in made for line in r.lines]
+    await connection.execute(insert_lines, row_arrays(lines))
 
 
 async def _update_reservations(
@@ -379,15 +362,15 @@ async def _update_reservations(
 ) -> None:
     if not changed:
         return
-    await connection.execute(update_reservations, arrays_of(CHANGING, changed))
+    await connection.execute(update_reservations, RESERVATION.arrays(changed, CHANGING))
     lines = [
-        (r.id, line)
+        LINE.row(line, reservation_id=r.id)
         for r in changed
         for line, was in zip(r.lines, old[r.id].lines, strict=True)
         if line != was
     ]
-    rows = [(id, line.number, *attrgetter(*UNITS)(line)) for id, line in lines]
-    await connection.execute(update_lines, arrays(("reservation_id", "number", *UNITS), rows))
+    if lines:
+        await connection.execute(update_lines, row_arrays(lines))
 
 
 async def _save_order_lines(
@@ -395,7 +378,8 @@ async def _save_order_lines(
 ) -> None:
     """What has left, and what came back, where that has changed."""
     moved = [
-        (id, line.number, line.sku, *attrgetter(*BACK)(line))
+        {"order_id": id, "line_number": line.number, "sku": line.sku}
+        | {name: getattr(line, name) for name in BACK}
         for id, holding in sorted(new.items())
         if _has_left(holding.reservations)
         for was in [old[id].lines if id in old else {}]
@@ -403,9 +387,7 @@ async def _save_order_lines(
         if line.shipped and line != was.get(line.number)
     ]
     if moved:
-        await connection.execute(
-            save_order_lines, arrays(("order_id", "line_number", "sku", *BACK), moved)
-        )
+        await connection.execute(save_order_lines, row_arrays(moved))
 
 
 async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]) -> None:
@@ -419,15 +401,18 @@ async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]
             {name: getattr(row, name) for name in BALANCES[:-1]} | {"version": 1}
         )
     made = {row.level_id for row in booked if row.level_version == 1}
-    totals = {id: (*(sums[id][name] for name in BALANCES), last[id].time) for id in sorted(sums)}
-    if moves := [(id, *total) for id, total in totals.items() if id not in made]:
-        await connection.execute(update_levels, arrays(("id", *BALANCES, "update_time"), moves))
+    totals = {
+        id: {name: sums[id][name] for name in BALANCES} | {"id": id, "update_time": last[id].time}
+        for id in sorted(sums)
+    }
+    if moves := [total for id, total in totals.items() if id not in made]:
+        await connection.execute(update_levels, row_arrays(moves))
     if new := [
-        (id, last[id].warehouse_id, last[id].sku, *total)
+        total | {"warehouse_id": last[id].warehouse_id, "sku": last[id].sku}
         for id, total in totals.items()
         if id in made
     ]:
-        await connection.execute(insert_levels, arrays(LEVEL, new))
+        await connection.execute(insert_levels, row_arrays(new))
 
 
 # --- read
@@ -437,8 +422,8 @@ async def find_reservations(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Reservation]:
     """The reservations as they stand, unlocked, by id; unknown ids are missing."""
-    rows = await connection.execute(read_by_id, arrays(["id"], [[id] for id in ids]))
-    return {r.id: r for r in await _with_lines(connection, [Reservation(*row) for row in rows])}
+    rows = await connection.execute(read_by_id, column_arrays(id=ids))
+    return {r.id: r for r in await _with_lines(connection, list(map(RESERVATION.record, rows)))}
 
 
 async def list_reservations(
@@ -466,13 +451,13 @@ async def line_bytes_of(connection: AsyncConnection, orders: Collection[UUID]) -
     """How many bytes the lines of the orders' reservations have in an answer at most; orders
     without any are missing.
     """
-    rows = await connection.execute(read_line_bytes, arrays(["order_id"], [[id] for id in orders]))
+    rows = await connection.execute(read_line_bytes, column_arrays(order_id=orders))
     return {order_id: int(size) for order_id, size in rows}
 
 
 async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | None:
-    row = (await connection.execute(read_levels, arrays(["id"], [[level_id(place)]]))).one_or_none()
-    return StockLevel(*row) if row else None
+    row = (await connection.execute(read_levels, column_arrays(id=[level_id(place)]))).one_or_none()
+    return LEVEL.record(row) if row else None
 
 
 async def list_levels(
@@ -490,7 +475,7 @@ async def list_levels(
         query = query.where(levels.update_time < wanted.update_time_before)
     if page.after:
         query = query.where(tuple_(levels.warehouse_id, levels.sku) > tuple_(*page.after))
-    return [StockLevel(*row) for row in await connection.execute(query)]
+    return [LEVEL.record(row) for row in await connection.execute(query)]
 
 
 async def list_movements(
@@ -501,14 +486,14 @@ async def list_movements(
     if page.after:
         query = query.where(movements.c.id > page.after[0])
     rows = await connection.execute(query.order_by(movements.c.id).limit(page.size + 1))
-    return [Movement(*row) for row in rows]
+    return [MOVEMENT.record(row, warehouse_id=row.warehouse_id, sku=row.sku) for row in rows]
 
 
 async def sellable(connection: AsyncConnection, skus: Collection[str]) -> dict[str, int]:
     """What checkouts can still get, over all warehouses; an SKU that never was anywhere is left
     out.
     """
-    rows = await connection.execute(read_sellable, arrays(["sku"], [[sku] for sku in skus]))
+    rows = await connection.execute(read_sellable, column_arrays(sku=skus))
     return {sku: int(units) for sku, units in rows}
 
 
@@ -528,7 +513,7 @@ async def lapsed(connection: AsyncConnection, after: Lapsed | None, most: int) -
     rows = await connection.execute(
         choose_lapsed, {"after_expire_time": time, "after_id": id, "most": most}
     )
-    return [Lapsed(*row) for row in rows]
+    return [Lapsed(expire_time=row.expire_time, id=row.id, order_id=row.order_id) for row in rows]
 
 
 def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
@@ -552,10 +537,10 @@ async def _with_reservations(
     if not found:
         return {}
     rows = await connection.execute(
-        read_reservations, arrays(["order_id"], [[h.order_id] for h in found])
+        read_reservations, column_arrays(order_id=[h.order_id for h in found])
     )
     of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
-    for reservation in await _with_lines(connection, [Reservation(*row) for row in rows]):
+    for reservation in await _with_lines(connection, list(map(RESERVATION.record, rows))):
         of_order[reservation.order_id].append(reservation)
     left = {id for id, its in of_order.items() if _has_left(its)}
     back = await _back(connection, left)
@@ -575,12 +560,8 @@ def _has_left(held: Sequence[Reservation]) -> bool:
 async def _back(connection: AsyncConnection, left: Collection[UUID]) -> dict[UUID, dict[int, Back]]:
     """What came back by returns, of orders of which anything has left."""
     of_order: defaultdict[UUID, dict[int, Back]] = defaultdict(dict)
-    for order_id, number, *units in (
-        await connection.execute(read_back, arrays(["order_id"], [[id] for id in left]))
-        if left
-        else ()
-    ):
-        of_order[order_id][number] = Back(*units)
+    for row in await connection.execute(read_back, column_arrays(order_id=left)) if left else ():
+        of_order[row.order_id][row.line_number] = Back(row.restocked, row.damaged)
     return dict(of_order)
 
 
@@ -589,8 +570,8 @@ async def _with_lines(
 ) -> list[Reservation]:
     if not found:
         return []
-    rows = await connection.execute(read_lines, arrays(["reservation_id"], [[r.id] for r in found]))
+    rows = await connection.execute(read_lines, column_arrays(reservation_id=[r.id for r in found]))
     of_reservation: defaultdict[UUID, list[ReservationLine]] = defaultdict(list)
-    for reservation_id, *line in rows:
-        of_reservation[reservation_id].append(ReservationLine(*line))
+    for row in rows:
+        of_reservation[row.reservation_id].append(LINE.record(row))
     return [replace(r, lines=tuple(of_reservation[r.id])) for r in found]

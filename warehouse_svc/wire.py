@@ -298,10 +298,10 @@ def work_changed(
         warehouse_id=its.warehouse_id,
         lines=tuple(
             WorkLine(
-                line.line_number,
-                0 if cancelled else line.quantity,
-                line.short_quantity,
-                line.spoiled_quantity,
+                number=line.line_number,
+                quantity=0 if cancelled else line.quantity,
+                short=line.short_quantity,
+                spoiled=line.spoiled_quantity,
             )
             for line in its.picklist
         ),

@@ -199,7 +199,9 @@ class Books:
             update_time=self._context.time,
         )
         self._lines[new.id] = {
-            line.number: ReservationLine(line.number, line.sku, line.quantity, line.quantity)
+            line.number: ReservationLine(
+                number=line.number, sku=line.sku, quantity=line.quantity, reserved=line.quantity
+            )
             for line in lines
         }
         self._reservations[new.id] = new
@@ -227,7 +229,13 @@ class Books:
         holding = None
         if old:
             reservations = tuple(self._closed(r) for r in self._reservations.values())
-            holding = Holding(old.order_id, closed, old.version + 1, reservations, self._back)
+            holding = Holding(
+                order_id=old.order_id,
+                closed_attempt=closed,
+                version=old.version + 1,
+                reservations=reservations,
+                back=self._back,
+            )
             self._tell(old, holding)
         return Decision(View(self._stock, holding, self._booked), self._movements, self._facts)
 

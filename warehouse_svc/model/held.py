@@ -180,8 +180,9 @@ class Holding:
         """The order's lines, by number, as far as anything was ever held for them."""
         lines: dict[int, OrderLine] = {}
         for its in (line for reservation in self.reservations for line in reservation.lines):
+            back = self.back.get(its.number, Back())
             line = lines.get(its.number) or OrderLine(
-                its.number, its.sku, 0, *self.back.get(its.number, Back())
+                number=its.number, sku=its.sku, restocked=back.restocked, damaged=back.damaged
             )
             lines[its.number] = replace(line, shipped=line.shipped + its.shipped)
         return lines

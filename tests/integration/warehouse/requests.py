@@ -59,7 +59,7 @@ def release(
     )
 
 
-EVERYTHING = Page(100_000, None, 0, lambda record: record)
+EVERYTHING = Page(size=100_000, after=None, filter=0, encode=lambda record: record)
 
 
 async def as_stored(engine: AsyncEngine) -> World:

@@ -54,7 +54,9 @@ def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged
     world.do(bring("london", {1: 2, 2: 1}, {1: 1}))
     assert world.balances("london", "tea") == (2, 0, 0, 1)
     assert world.balances("london", "cup") == (1, 0, 0, 0)
-    assert world.holdings[ORDER].lines[1] == OrderLine(1, "tea", 3, 2, 1)
+    assert world.holdings[ORDER].lines[1] == OrderLine(
+        number=1, sku="tea", shipped=3, restocked=2, damaged=1
+    )
     rows = world.ledger[-3:]
     assert [(m.kind, m.line_number, m.quantity, m.outside) for m in rows] == [
         (MovementKind.RESTOCK, 1, 2, -2),

@@ -267,7 +267,12 @@ class World:
             for each in commands
             if isinstance(each.command, (ReceiveStock, AdjustStock))
         ]
-        picture = Picture(self.levels.values(), self.holdings.values(), requests, self.booked())
+        picture = Picture(
+            levels=self.levels.values(),
+            holdings=self.holdings.values(),
+            requests=requests,
+            booked=self.booked(),
+        )
         folded = fold(picture, commands, decide, self.now)
         self.levels = dict(picture.get(UUID(int=0)).stock)
         self.holdings |= {
