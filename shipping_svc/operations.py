@@ -21,27 +21,32 @@ from chassis.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refu
 from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
-from shipping_svc import decisions, store
+from shipping_svc import store
+from shipping_svc.decisions.closing import bury, bury_fulfillment
+from shipping_svc.decisions.deciders import decide
+from shipping_svc.decisions.refusals import REFUSALS, closed, no_label, refusal
 from shipping_svc.lifecycle import TERMINAL, Reason, Status
-from shipping_svc.model import (
-    Ask,
+from shipping_svc.model.commands import (
     AskForShipment,
     BuryFulfillment,
     BuryOrder,
     Cancel,
     Close,
     GiveUp,
-    Graves,
     KeepLabel,
     KeepRecall,
+    RecordReport,
+    ShipmentCommand,
+    Withdraw,
+)
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
+    Ask,
+    Graves,
     Label,
     RecallOpened,
-    RecordReport,
     Report,
     Shipment,
-    ShipmentCommand,
-    ShipmentFilter,
-    Withdraw,
     purchase_key,
 )
 from shipping_svc.peers import Orders
@@ -128,8 +133,8 @@ class Operations:
         if shipment.status is Status.PENDING:
             [outcome] = await self._buy([shipment])
             shipment = unwrap(outcome)
-        if refusal := decisions.refusal(shipment):
-            raise refusal
+        if refused := refusal(shipment):
+            raise refused
         if shipment.status is Status.PENDING:
             text = "It was packed anew meanwhile, and its label is still to be bought."
             raise Deferred("CONTENTION", text, shipment_id=str(shipment.id))
@@ -218,7 +223,7 @@ class Operations:
         buried = await self.database.write(
             commands,
             load=store.lock_dead_orders,
-            decide=decisions.bury,
+            decide=bury,
             save=store.save_dead_orders,
         )
         crash.point("shipping.buried")
@@ -245,7 +250,7 @@ class Operations:
         buried = await self.database.write(
             commands,
             load=store.lock_dead_fulfillments,
-            decide=decisions.bury_fulfillment,
+            decide=bury_fulfillment,
             save=store.save_dead_fulfillments,
         )
         async with self.database.read() as connection:
@@ -396,7 +401,7 @@ class Operations:
         async with self.database.read() as connection:
             label = await store.find_label(connection, shipment_id)
         if label is None:
-            raise decisions.no_label(await self.get_shipment(shipment_id))
+            raise no_label(await self.get_shipment(shipment_id))
         return label
 
     async def list_tracking_events(
@@ -464,7 +469,7 @@ class Operations:
         crash.point("shipping.asked")
         return [
             outcomes.get(ask.key)
-            or decisions.closed(ask.wanted, graves.reason(ask.wanted) or Reason.ORDER_CLOSED)
+            or closed(ask.wanted, graves.reason(ask.wanted) or Reason.ORDER_CLOSED)
             for ask in asks
         ]
 
@@ -538,7 +543,7 @@ class Operations:
             )
         except Failure as failure:
             self._tries.labels(failure.reason.lower()).inc()
-            if failure.reason in decisions.REFUSALS:
+            if failure.reason in REFUSALS:
                 refused = failure.metadata.get("carrier_code")
                 why = Reason(failure.reason)
                 return GiveUp(
@@ -634,7 +639,7 @@ class Operations:
 
     async def _write(self, commands: Sequence[ShipmentCommand]) -> list[Outcome[Shipment]]:
         outcomes = await self.database.write(
-            commands, load=store.lock_shipments, decide=decisions.decide, save=store.save_shipments
+            commands, load=store.lock_shipments, decide=decide, save=store.save_shipments
         )
         self.watches.wake()
         return outcomes

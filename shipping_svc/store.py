@@ -32,25 +32,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.paging import Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from shipping_svc.lifecycle import LIVE, TERMINAL, Status
-from shipping_svc.model import (
+from shipping_svc.model.commands import (
     AskForShipment,
     BuryFulfillment,
     BuryOrder,
+    KeepLabel,
+    RecordReport,
+    ShipmentCommand,
+)
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
     DeadFulfillment,
     DeadOrder,
     Graves,
-    KeepLabel,
     KeptLabel,
     Label,
     Parcel,
     RecallClosed,
     RecallOpened,
-    RecordReport,
     Report,
     Row,
     Shipment,
-    ShipmentCommand,
-    ShipmentFilter,
     TrackingEvent,
     Transition,
 )

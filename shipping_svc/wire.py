@@ -29,21 +29,16 @@ from chassis.convert import (
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import (
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
+from shipping_svc.model.events import Created, Delivered, Fact, StatusChanged
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
     Ask,
-    BuryFulfillment,
-    BuryOrder,
-    Cancel,
-    Created,
-    Delivered,
-    Fact,
     Label,
     Parcel,
     Recipient,
     Report,
     Shipment,
-    ShipmentFilter,
-    StatusChanged,
     TrackingEvent,
     Transition,
     Wanted,

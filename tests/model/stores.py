@@ -19,8 +19,8 @@ from order_svc.model import Order, PlaceOrder, Recipient, Return
 from payment_svc.model import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
 from shipping_svc.lifecycle import Status as ShipmentStatus
-from shipping_svc.model import (
-    AskForShipment,
+from shipping_svc.model.commands import AskForShipment, RecordReport
+from shipping_svc.model.records import (
     DeadFulfillment,
     DeadOrder,
     Graves,
@@ -28,7 +28,6 @@ from shipping_svc.model import (
     Label,
     RecallClosed,
     RecallOpened,
-    RecordReport,
     Shipment,
     TrackingEvent,
 )

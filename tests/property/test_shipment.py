@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipping_svc.decisions import decide
+from shipping_svc.decisions.deciders import decide
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status
-from shipping_svc.model import RecordReport, Row, Shipment, StatusChanged, TrackingEvent, Transition
+from shipping_svc.model.commands import RecordReport
+from shipping_svc.model.events import StatusChanged
+from shipping_svc.model.records import Row, Shipment, TrackingEvent, Transition
 from tests.unit.shipping.samples import NOON, report, shipment
 
 ENDS = [Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER]

@@ -14,7 +14,8 @@ from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shipping_svc import tables
-from shipping_svc.model import Ask, BuryFulfillment, BuryOrder
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder
+from shipping_svc.model.records import Ask
 from tests.unit.shipping.samples import wanted
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from chassis.decision import Done
 from chassis.delivery import Delivery
 from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
 from shipping_svc.consumers import Consumers
-from shipping_svc.model import Parcel
+from shipping_svc.model.records import Parcel
 from shipping_svc.operations import Operations, Patience
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (

@@ -19,7 +19,8 @@ from chassis.client import ask
 from chassis.database import Database
 from chassis.decision import Done, Outcome
 from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
-from shipping_svc.model import BuryOrder, purchase_key
+from shipping_svc.model.commands import BuryOrder
+from shipping_svc.model.records import purchase_key
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.providers.sandbox import number_of
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders

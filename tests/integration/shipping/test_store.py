@@ -17,14 +17,14 @@ from uuid_utils.compat import uuid7
 from chassis.paging import Page, asked
 from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import (
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
     KeptLabel,
     Label,
     RecallClosed,
     RecallOpened,
     Row,
     Shipment,
-    ShipmentFilter,
     TrackingEvent,
     Transition,
 )

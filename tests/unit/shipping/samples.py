@@ -8,22 +8,17 @@ from typing import Any
 from uuid import UUID
 
 from shipping_svc.lifecycle import LABELLED, REPORTABLE, Reason, Status
-from shipping_svc.model import (
+from shipping_svc.model.commands import (
     AskForShipment,
     Cancel,
     Close,
     GiveUp,
     KeepLabel,
     KeepRecall,
-    Label,
-    Parcel,
-    Recalled,
     RecordReport,
-    Report,
-    Shipment,
-    Wanted,
     Withdraw,
 )
+from shipping_svc.model.records import Label, Parcel, Recalled, Report, Shipment, Wanted
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)

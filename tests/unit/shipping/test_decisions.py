@@ -8,24 +8,22 @@ from typing import Any
 import pytest
 
 from chassis.errors import Exists, NotFound, Refused, Stale
-from shipping_svc.decisions import Decided, bury, bury_fulfillment, decide, refusal
+from shipping_svc.decisions.closing import bury, bury_fulfillment
+from shipping_svc.decisions.deciders import decide
+from shipping_svc.decisions.refusals import refusal
+from shipping_svc.decisions.steps import Decided
 from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Reason, Status
-from shipping_svc.model import (
-    BuryFulfillment,
-    BuryOrder,
-    Created,
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder, KeepLabel, ShipmentCommand
+from shipping_svc.model.events import Created, Delivered, StatusChanged
+from shipping_svc.model.records import (
     DeadFulfillment,
     DeadOrder,
-    Delivered,
-    KeepLabel,
     KeptLabel,
     Parcel,
     RecallClosed,
     Recalled,
     RecallOpened,
     Row,
-    ShipmentCommand,
-    StatusChanged,
     TrackingEvent,
     Transition,
     dead,

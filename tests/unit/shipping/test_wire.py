@@ -18,18 +18,10 @@ from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import (
-    BuryFulfillment,
-    BuryOrder,
-    Cancel,
-    Created,
-    Delivered,
-    Recipient,
-    Report,
-    ShipmentFilter,
-    StatusChanged,
-    Transition,
-)
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
+from shipping_svc.model.events import Created, Delivered, StatusChanged
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import Recipient, Report, Transition
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
 
 OF = Keyed("shipping-x:1", b"digest")
