@@ -1,6 +1,6 @@
 """The decisions: what a shipment becomes by a command. Pure: no I/O, no clock, no chance.
 
-deciders.py  one decider for each command, and the check that they have in common
+deciders.py  the tables of deciders, and what several have in common
 creation.py  the shipment of a ready fulfilment
 labels.py    the carrier sells a label, or refuses
 reports.py   the carrier reports

@@ -1,20 +1,23 @@
 """A fulfilment is ready: its shipment, and other parcels for it while no label is bought. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Exists
 from chassis.versions import check_jump
-from shipping_svc.decisions.steps import Decided, on_the_spot, transition, unheard_of
+from shipping_svc.decisions.steps import Decided, changed, transition, unknown_sale
 from shipping_svc.lifecycle import Reason, Status
 from shipping_svc.model.commands import AskForShipment
-from shipping_svc.model.records import Shipment
+from shipping_svc.model.records import Shipment, Wanted
 
 
-def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> Decided:
-    """The intent, before any label is bought: after a crash it says what is still to be done. A
-    fulfilment has one shipment.
+def ask(shipment: Shipment | None, command: AskForShipment, context: Context) -> Decided:
+    """The pending shipment of the fulfilment, stored before any label is bought.
+
+    So a worker finds after a crash what is still to be bought. A second request for the fulfilment
+    gets its shipment, with the parcels of the newer request.
+    Raises Exists SHIPMENT_ALREADY_EXISTS where the shipment is of another order or warehouse.
     """
     wanted = command.wanted
     stored = shipment.fulfillment_version if shipment else command.stored_version
@@ -30,9 +33,9 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
                 " warehouse."
             )
             raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
-        return repack(shipment, command, now)
+        return repack(shipment, wanted, context)
     shipment = Shipment(
-        id=command.target,
+        id=context.target,
         order_id=wanted.order_id,
         attempt=wanted.attempt,
         fulfillment_id=wanted.fulfillment_id,
@@ -43,23 +46,22 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         carrier_code=None,
         tracking_number=None,
         version=1,
-        create_time=now,
-        update_time=now,
+        create_time=context.time,
+        update_time=context.time,
         report_time=None,
         deliver_time=None,
         fulfillment_version=wanted.fulfillment_version,
         parcels=wanted.parcels,
     )
-    return Decision(shipment, [transition(shipment, None, command)])
+    return Decision(shipment, [transition(shipment, None, context)])
 
 
-def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decided:
-    """The shipment with the parcels of the newest ask, as long as no label is bought; what was
-    bought for others is not wanted any more.
+def repack(shipment: Shipment, wanted: Wanted, context: Context) -> Decided:
+    """The shipment with newer parcels, as long as it has no label.
 
-    A label that is known to be bought is for what it is for.
+    Other parcels are another purchase. The carrier takes back what it may have sold for the older
+    one.
     """
-    wanted = command.wanted
     if (
         shipment.status is not Status.PENDING
         or wanted.fulfillment_version <= shipment.fulfillment_version
@@ -70,6 +72,5 @@ def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decide
     )
     if after.parcels == shipment.parcels:
         return Decision(after)
-    again = replace(after, purchase=shipment.purchase + 1)
-    after, row = on_the_spot(again, Reason.REPACKED, command, now)
-    return Decision(after, [row, unheard_of(shipment, now)])
+    after, row = changed(after, Reason.REPACKED, context, purchase=shipment.purchase + 1)
+    return Decision(after, [row, unknown_sale(shipment, context)])

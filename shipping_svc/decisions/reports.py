@@ -1,20 +1,23 @@
 """The carrier reports where the parcels are. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
-from shipping_svc.decisions.steps import Decided, cannot_become, on_the_spot, step
+from chassis.envelope import Context
+from shipping_svc.decisions.steps import Decided, cannot_become, changed, step
 from shipping_svc.lifecycle import REPORTABLE, TERMINAL, Reason, Status, further
 from shipping_svc.model.commands import RecordReport
 from shipping_svc.model.events import Delivered, Fact, StatusChanged
 from shipping_svc.model.records import RecallClosed, Row, Shipment, TrackingEvent
 
 
-def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> Decided:
-    """Every report is recorded, once. It moves the shipment if it is further than what was
-    reported before. One of parcels whose label is void contradicts the carrier's own word: that
-    is remembered, and told, once.
+def record_report(shipment: Shipment, command: RecordReport, context: Context) -> Decided:
+    """The shipment with the report, which is recorded once.
+
+    A report that is further than those before moves the shipment. One of parcels whose label is
+    void contradicts the carrier's own answer: the first of these is an event of the shipment.
+    Raises Refused ILLEGAL_TRANSITION for a status that no carrier reports, and for a shipment
+    without a label.
     """
     report = command.report
     if report.carrier_event_id in shipment.known_reports:
@@ -24,9 +27,9 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
     recorded = TrackingEvent(
         shipment_id=shipment.id,
         report=report,
-        record_time=now,
-        claimed_actor=command.claimed_actor,
-        note=command.note,
+        record_time=context.time,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
     )
     rows: list[Row] = [recorded]
     facts: list[Fact] = []
@@ -36,7 +39,7 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
         if report.status is not shipment.status:
             if report.status is Status.DELIVERED:
                 after = replace(after, deliver_time=report.occur_time)
-            after, row = step(after, report.status, Reason.CARRIER_REPORTED, command, now)
+            after, row = step(after, report.status, Reason.CARRIER_REPORTED, context)
             rows.append(row)
             facts.append(StatusChanged(after, row))
             if after.status is Status.DELIVERED:
@@ -44,8 +47,9 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
             if after.status in TERMINAL and after.recall_time:
                 rows.append(RecallClosed(after.id, after.purchase, after.tracking_number))
     elif shipment.status is Status.VOIDED and shipment.contradict_time is None:
-        contradicted = replace(after, contradict_time=now)
-        after, row = on_the_spot(contradicted, Reason.REPORTED_AFTER_VOID, command, now)
+        after, row = changed(
+            after, Reason.REPORTED_AFTER_VOID, context, contradict_time=context.time
+        )
         rows.append(row)
         facts.append(StatusChanged(after, row))
     return Decision(after, rows, facts)

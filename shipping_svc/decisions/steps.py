@@ -1,58 +1,67 @@
 """How a shipment changes: its next version and its row of history. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
+from typing import Any
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Refused, illegal
 from shipping_svc.lifecycle import MOVES, Reason, Status
-from shipping_svc.model.commands import Command
 from shipping_svc.model.events import StatusChanged
 from shipping_svc.model.records import RecallOpened, Row, Shipment, Transition
 
 Decided = Decision[Shipment, Row]
 
 
-def on_the_spot(
-    shipment: Shipment, reason: Reason, command: Command, now: datetime
+def changed(
+    shipment: Shipment,
+    reason: Reason,
+    context: Context,
+    **fields: Any,
 ) -> tuple[Shipment, Transition]:
-    """The shipment one version on in its status, and its row of history."""
-    after = replace(shipment, reason=reason, version=shipment.version + 1, update_time=now)
-    return after, transition(after, after.status, command)
+    """The shipment's next version, with these fields, and its row of history."""
+    version = shipment.version + 1
+    after = replace(shipment, reason=reason, version=version, update_time=context.time, **fields)
+    return after, transition(after, shipment.status, context)
 
 
 def step(
     shipment: Shipment,
     new: Status,
     reason: Reason,
-    command: Command,
-    now: datetime,
+    context: Context,
+    **fields: Any,
 ) -> tuple[Shipment, Transition]:
-    """The shipment one status and one version on, and its row of history. Refused where the
-    table has no such move.
+    """The shipment's next version in another status, and its row of history.
+
+    Raises Refused ILLEGAL_TRANSITION where the table has no such move.
     """
     if new not in MOVES[shipment.status]:
         raise cannot_become(shipment, new)
-    after = replace(
-        shipment, status=new, reason=reason, version=shipment.version + 1, update_time=now
-    )
-    return after, transition(after, shipment.status, command)
+    return changed(shipment, reason, context, status=new, **fields)
 
 
-def fail(shipment: Shipment, reason: Reason, command: Command, now: datetime) -> Decided:
-    """There will be no label. One may have been sold, and the word of it be lost or under way:
-    the carrier takes it back.
+def fail(shipment: Shipment, reason: Reason, context: Context) -> Decided:
+    """The decision that the shipment gets no label.
+
+    The carrier may have sold one, though its answer is lost or late: it takes the label back.
     """
-    failed, row = step(shipment, Status.FAILED, reason, command, now)
-    return Decision(failed, [row, unheard_of(shipment, now)], [StatusChanged(failed, row)])
+    failed, row = step(shipment, Status.FAILED, reason, context)
+    facts = [StatusChanged(failed, row)]
+    return Decision(failed, [row, unknown_sale(shipment, context)], facts)
 
 
-def unheard_of(shipment: Shipment, now: datetime) -> RecallOpened:
-    """The recall of what the present purchase may have bought, as far as we know nothing."""
-    return RecallOpened(shipment.id, shipment.purchase, None, now)
+def unknown_sale(shipment: Shipment, context: Context) -> RecallOpened:
+    """The recall of a label that the carrier may have sold for the present purchase."""
+    return RecallOpened(
+        shipment_id=shipment.id,
+        purchase=shipment.purchase,
+        tracking_number=None,
+        time=context.time,
+    )
 
 
-def transition(after: Shipment, old: Status | None, command: Command) -> Transition:
+def transition(after: Shipment, old: Status | None, context: Context) -> Transition:
     """The row of history of the shipment's newest version; `old` is None for its first."""
     return Transition(
         shipment_id=after.id,
@@ -60,11 +69,11 @@ def transition(after: Shipment, old: Status | None, command: Command) -> Transit
         old=old,
         new=after.status,
         reason=after.reason,
-        actor=command.actor,
-        cause=command.cause,
+        actor=context.actor,
+        cause=context.cause,
         time=after.update_time,
-        claimed_actor=command.claimed_actor,
-        note=command.note,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
     )
 
 

@@ -1,36 +1,22 @@
-"""The commands of the shipping service."""
+"""The commands of the shipping service.
 
-from dataclasses import dataclass, field
-from uuid import UUID
+A command has domain data only: chassis.envelope carries the rest. The target of its envelope is a
+shipment, and for the two last ones an order and a fulfilment.
+"""
+
+from dataclasses import dataclass
 
 from shipping_svc.lifecycle import Reason
 from shipping_svc.model.records import Label, Recalled, Report, Wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What may be asked: by whom (`actor`), and what for (`cause`).
-
-    `cause` is an event's id, a request_id, or the carrier's id of a report.
-    `claimed_actor` and `note` are those of the request; None where the command is no request's.
-    """
-
-    key: str
-    digest: bytes
-    target: UUID
-    actor: str
-    cause: str
-    claimed_actor: str | None = field(default=None, kw_only=True)
-    note: str | None = field(default=None, kw_only=True)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskForShipment(Command):
-    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes, unless it
-    has one already.
+class AskForShipment:
+    """Ship the parcels of a fulfilment.
 
-    `stored_version` is the fulfilment's highest version that its earlier shipments state (0: it has
-    none).
+    The envelope's target is a proposed id: the shipment takes it, unless the fulfilment has a
+    shipment already. `stored_version` is the highest version of the fulfilment that its earlier
+    shipments have (0: there are none).
     """
 
     wanted: Wanted
@@ -39,17 +25,18 @@ class AskForShipment(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepLabel(Command):
-    """The carrier has sold the label."""
+class KeepLabel:
+    """The carrier has sold the label for this purchase."""
 
     label: Label
     purchase: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp(Command):
-    """There will be no label: the carrier refuses (`carrier_code`) this `purchase`, or (None)
-    order or fulfilment is dead.
+class GiveUp:
+    """No label is bought: the carrier refuses this purchase with `carrier_code`.
+
+    A `purchase` of None: the order or the fulfilment is closed.
     """
 
     reason: Reason
@@ -58,39 +45,42 @@ class GiveUp(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordReport(Command):
+class RecordReport:
     """The carrier reports."""
 
     report: Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(Command):
-    """Somebody wants the parcels back. `expected_version` is the one that he looked at; None:
-    whatever it is.
+class Cancel:
+    """A caller recalls the parcels.
+
+    `expected_version` is the version that the caller decided on; None: any version will do.
     """
 
     expected_version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Close(Command):
-    """The shipment's order is dead, or its fulfilment is cancelled: `reason`."""
+class Close:
+    """Recall the parcels, for this reason."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Withdraw(Command):
-    """The fulfilment wants its parcels back before they leave, at this version of it."""
+class Withdraw:
+    """The fulfilment withdraws its parcels before they leave, at this version of it."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepRecall(Command):
-    """The carrier has answered the recall of what it has sold by this purchase, and calls so, as
-    far as we had heard.
+class KeepRecall:
+    """The carrier has answered a recall.
+
+    `purchase` and `tracking_number` are those of the recall: a `tracking_number` of None stands
+    for a purchase whose sale was unknown.
     """
 
     answer: Recalled
@@ -98,14 +88,9 @@ class KeepRecall(Command):
     tracking_number: str | None
 
 
-ShipmentCommand = (
-    AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | Withdraw | KeepRecall
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuryOrder(Command):
-    """An order was cancelled or failed; `target` is its id."""
+class BuryOrder:
+    """An order was cancelled or has failed."""
 
     attempt: int
     status: str
@@ -113,7 +98,7 @@ class BuryOrder(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuryFulfillment(Command):
-    """A fulfilment was cancelled; `target` is its id."""
+class BuryFulfillment:
+    """A fulfilment was cancelled."""
 
     version: int

@@ -140,21 +140,6 @@ class Shipment:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Somebody wants something shipped: by a call, or by an event. It becomes a command once it
-    has an id and a carrier.
-    """
-
-    key: str
-    digest: bytes
-    actor: str
-    cause: str
-    wanted: Wanted
-    claimed_actor: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DeadOrder:
     """An order that was cancelled or failed: nothing is shipped for this attempt of it, or for
     an earlier one.
