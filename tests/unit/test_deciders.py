@@ -12,6 +12,8 @@ from fulfillment_svc.model import GiveUp, Plan
 from fulfillment_svc.model import commands as fulfillment_commands
 from payment_svc.decisions import deciders as payment_deciders
 from payment_svc.model import commands as payment_commands
+from shipping_svc.decisions import deciders as shipping_deciders
+from shipping_svc.model import commands as shipping_commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,15 @@ SERVICES = {
                 "Request",
             },
         ),
+    ),
+    "shipping": Service(
+        commands=shipping_commands,
+        deciders={
+            **shipping_deciders.DECIDERS,
+            **shipping_deciders.ORDER_DECIDERS,
+            **shipping_deciders.FULFILLMENT_DECIDERS,
+        },
+        others=frozenset(),
     ),
 }
 
