@@ -46,8 +46,8 @@ class Consumers:
     async def _follow(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        dead = [wire.bury_fulfillment(d.message, d.keyed, d.cause) for d in deliveries]
-        ready = [wire.ready(d.message, d.keyed, d.cause) for d in deliveries]
+        dead = [wire.bury_fulfillment(d.message, d) for d in deliveries]
+        ready = [wire.ready(d.message, d) for d in deliveries]
         gone = await carry_out(dead, self.operations.bury_fulfillments)
         shipped = await carry_out(ready, self.operations.ship)
         return [
@@ -66,7 +66,7 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.withdrawn(d.message, d.keyed, d.cause) for d in deliveries],
+            [wire.withdrawn(d.message, d) for d in deliveries],
             self.operations.withdraw,
         )
 
@@ -89,7 +89,7 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.bury(d.message, d.keyed, d.cause) for d in deliveries],
+            [wire.bury(d.message, d) for d in deliveries],
             self.operations.bury_orders,
         )
 

@@ -5,7 +5,7 @@ writes, never inside one.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,31 +17,35 @@ from chassis import crash, telemetry
 from chassis.blame import deferring
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refused
 from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
-from shipping_svc import decisions, store
+from shipping_svc import store
+from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
+from shipping_svc.decisions.refusals import REFUSALS, closed, no_label, refusal
 from shipping_svc.lifecycle import TERMINAL, Reason, Status
-from shipping_svc.model import (
-    Ask,
+from shipping_svc.model.commands import (
     AskForShipment,
     BuryFulfillment,
     BuryOrder,
     Cancel,
     Close,
     GiveUp,
-    Graves,
     KeepLabel,
     KeepRecall,
+    RecordReport,
+    Withdraw,
+)
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
+    Graves,
     Label,
     RecallOpened,
-    RecordReport,
     Report,
     Shipment,
-    ShipmentCommand,
-    ShipmentFilter,
-    Withdraw,
+    Wanted,
     purchase_key,
 )
 from shipping_svc.peers import Orders
@@ -119,17 +123,17 @@ class Operations:
             "shipping_recalls_open_seconds", "How long the oldest of them has been open"
         )
 
-    async def create_shipment(self, ask: Ask) -> Shipment:
+    async def create_shipment(self, envelope: Envelope[Wanted]) -> Shipment:
         """The fulfilment's shipment, with its label. Where it cannot be bought just now the
         shipment stays pending, for the sweeper.
         """
-        [outcome] = await self._begin([ask])
+        [outcome] = await self._begin([envelope])
         shipment = unwrap(outcome)
         if shipment.status is Status.PENDING:
             [outcome] = await self._buy([shipment])
             shipment = unwrap(outcome)
-        if refusal := decisions.refusal(shipment):
-            raise refusal
+        if refused := refusal(shipment):
+            raise refused
         if shipment.status is Status.PENDING:
             text = "It was packed anew meanwhile, and its label is still to be bought."
             raise Deferred("CONTENTION", text, shipment_id=str(shipment.id))
@@ -157,11 +161,11 @@ class Operations:
             for id in new - existing
         }
 
-    async def ship(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
+    async def ship(self, envelopes: Sequence[Envelope[Wanted]]) -> Sequence[Outcome[Any]]:
         """What `create_shipment` does, for the guarantee: done once the intents are stored.
         Labels not bought at once are the sweeper's.
         """
-        outcomes = await self._begin(asks)
+        outcomes = await self._begin(envelopes)
         begun = {
             outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)
         }
@@ -199,114 +203,112 @@ class Operations:
             random.shuffle(pending)
             await self._buy(pending)
 
-    async def cancel_shipment(self, command: Cancel) -> Shipment:
+    async def cancel_shipment(self, envelope: Envelope[Cancel]) -> Shipment:
         """The shipment, wanted back. Where the carrier does not answer just now it is asked
         again by the sweeper.
         """
-        [outcome] = await self._write([command])
+        [outcome] = await self._write([envelope])
         shipment = unwrap(outcome)
         return (await self._call_back([shipment.id])).get(shipment.id, shipment)
 
-    async def bury_orders(self, commands: Sequence[BuryOrder]) -> Sequence[Outcome[Any]]:
-        """Remembers that these orders are dead: nothing is shipped for them from now on, and what
-        is on its way is wanted back.
+    async def bury_orders(
+        self,
+        envelopes: Sequence[Envelope[BuryOrder]],
+    ) -> Sequence[Outcome[Any]]:
+        """Stores that these orders are closed: their shipments are recalled, and no more created.
 
-        Shipments are looked for once the death is committed, and an ask looks for deaths once its
-        intent is: of both at the same time one sees the other. A label that is sold meanwhile waits
-        for the shipment's lock, or meets a shipment that has failed.
+        This operation reads shipments after it has committed the closed order, and `_buy` reads
+        closed orders after the shipment is committed: of both at the same time one finds the other.
+        A label that is sold meanwhile waits for the shipment's lock, or meets a shipment that has
+        failed.
         """
         buried = await self.database.write(
-            commands,
+            envelopes,
             load=store.lock_dead_orders,
-            decide=decisions.bury,
+            decide=decide_order,
             save=store.save_dead_orders,
         )
         crash.point("shipping.buried")
         async with self.database.read() as connection:
             living = await store.find_living(
-                connection, order_ids={command.target for command in commands}
+                connection, order_ids={each.target for each in envelopes}
             )
         closes = [
             [
-                _close(c, its.id, Reason.ORDER_CLOSED)
+                _close(each, its.id, Reason.ORDER_CLOSED)
                 for its in living
-                if its.order_id == c.target and its.attempt <= c.attempt
+                if its.order_id == each.target and its.attempt <= each.command.attempt
             ]
-            for c in commands
+            for each in envelopes
         ]
         return await self._close(buried, closes)
 
     async def bury_fulfillments(
-        self, commands: Sequence[BuryFulfillment]
+        self,
+        envelopes: Sequence[Envelope[BuryFulfillment]],
     ) -> Sequence[Outcome[Any]]:
-        """The same for fulfilments: what was cancelled while its label was being bought stays in
-        the warehouse.
+        """Stores that these fulfilments are cancelled, as `bury_orders` does for orders.
+
+        What was cancelled while the carrier sold its label stays in the warehouse.
         """
         buried = await self.database.write(
-            commands,
+            envelopes,
             load=store.lock_dead_fulfillments,
-            decide=decisions.bury_fulfillment,
+            decide=decide_fulfillment,
             save=store.save_dead_fulfillments,
         )
         async with self.database.read() as connection:
             living = await store.find_living(
-                connection, fulfillment_ids={command.target for command in commands}
+                connection, fulfillment_ids={each.target for each in envelopes}
             )
         closes = [
             [
-                _close(c, its.id, Reason.FULFILLMENT_CANCELLED)
+                _close(each, its.id, Reason.FULFILLMENT_CANCELLED)
                 for its in living
-                if its.fulfillment_id == c.target
+                if its.fulfillment_id == each.target
             ]
-            for c in commands
+            for each in envelopes
         ]
         return await self._close(buried, closes)
 
-    async def withdraw(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
-        """These fulfilments want their parcels back before they leave. The answer is an event of
-        the shipment; so one of which nothing was heard yet gets one first, and what is heard of
-        it later finds that.
+    async def withdraw(self, envelopes: Sequence[Envelope[Wanted]]) -> Sequence[Outcome[Any]]:
+        """Withdraws the parcels of these fulfilments before they leave.
+
+        An event of the shipment has the answer. So a fulfilment without a shipment gets one first,
+        and an event of the fulfilment that arrives later finds it withdrawn.
         """
         async with self.database.read() as connection:
             stored = await store.find_fulfillments(
-                connection, {ask.wanted.fulfillment_id for ask in asks}
+                connection, {each.command.fulfillment_id for each in envelopes}
             )
         known = await self._write(
-            [self._asked(ask, uuid7(), f"{ask.key}:known", stored) for ask in asks]
+            [self._asked(each.step("known", each.command), uuid7(), stored) for each in envelopes]
         )
         withdrawals = [
-            Withdraw(
-                ask.key,
-                ask.digest,
-                outcome.record.id,
-                ask.actor,
-                ask.cause,
-                version=ask.wanted.fulfillment_version,
+            replace(
+                each.with_command(Withdraw(version=each.command.fulfillment_version)),
+                target=outcome.record.id,
             )
-            for ask, outcome in zip(asks, known, strict=True)
+            for each, outcome in zip(envelopes, known, strict=True)
             if isinstance(outcome, Done)
         ]
-        withdrawn = dict(
-            zip(
-                (command.key for command in withdrawals),
-                await self._write(withdrawals),
-                strict=True,
-            )
-        )
-        await self._call_back({command.target for command in withdrawals})
+        withdrawn = await self._write_by_key(withdrawals)
+        await self._call_back({each.target for each in withdrawals})
         return [
-            outcome if isinstance(outcome, Failure) else withdrawn[ask.key]
-            for ask, outcome in zip(asks, known, strict=True)
+            outcome if isinstance(outcome, Failure) else withdrawn[each.key]
+            for each, outcome in zip(envelopes, known, strict=True)
         ]
 
     async def _close(
-        self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Close]]
+        self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Envelope[Close]]]
     ) -> Sequence[Outcome[Any]]:
-        """Wants back what each of the buried has shipped; one that fails of its shipments fails
-        its burial, to be heard again.
+        """Recalls the shipments of each closed order or fulfilment.
+
+        Where one of its shipments fails, so does the order or the fulfilment: its event comes
+        again.
         """
         wanted = [close for several in closes for close in several]
-        closed = dict(zip((close.key for close in wanted), await self._write(wanted), strict=True))
+        closed = await self._write_by_key(wanted)
         await self._call_back({close.target for close in wanted})
         failures = [
             [f for close in several if isinstance(f := closed[close.key], Failure)]
@@ -353,13 +355,14 @@ class Operations:
             raise NotFound(
                 "SHIPMENT_NOT_FOUND", text, carrier=carrier, tracking_number=tracking_number
             )
-        command = RecordReport(
-            *(of.key, of.digest, shipment_id, carrier, report.carrier_event_id),
-            claimed_actor=of.claimed_actor,
-            note=of.note,
-            report=report,
+        envelope = Envelope.of_request(
+            of,
+            RecordReport(report=report),
+            target=shipment_id,
+            actor=carrier,
+            cause=report.carrier_event_id,
         )
-        [outcome] = await self._write([command])
+        [outcome] = await self._write([envelope])
         shipment = unwrap(outcome)
         if (
             shipment.status is Status.VOIDED
@@ -396,7 +399,7 @@ class Operations:
         async with self.database.read() as connection:
             label = await store.find_label(connection, shipment_id)
         if label is None:
-            raise decisions.no_label(await self.get_shipment(shipment_id))
+            raise no_label(await self.get_shipment(shipment_id))
         return label
 
     async def list_tracking_events(
@@ -442,44 +445,45 @@ class Operations:
                 except TimeoutError:
                     yield datetime.now(UTC), told
 
-    async def _begin(self, asks: Sequence[Ask]) -> list[Outcome[Shipment]]:
-        """Stores the intents, but none for what is dead; the second ask for a fulfilment finds
-        the shipment of the first.
+    async def _begin(self, envelopes: Sequence[Envelope[Wanted]]) -> list[Outcome[Shipment]]:
+        """Stores pending shipments, but none for a closed order or fulfilment.
+
+        The second request for a fulfilment finds the shipment of the first.
         """
+        fulfillment_ids = {each.command.fulfillment_id for each in envelopes}
+        order_ids = {each.command.order_id for each in envelopes}
         async with self.database.read() as connection:
-            fulfillment_ids = {ask.wanted.fulfillment_id for ask in asks}
             known = await store.find_fulfillments(connection, fulfillment_ids)
-            graves = await store.find_graves(
-                connection, {ask.wanted.order_id for ask in asks}, fulfillment_ids
-            )
+            graves = await store.find_graves(connection, order_ids, fulfillment_ids)
         ids: dict[UUID, UUID] = {}
-        commands = [
-            self._asked(ask, ids.setdefault(ask.wanted.fulfillment_id, uuid7()), ask.key, known)
-            for ask in asks
-            if ask.wanted.fulfillment_id in known or not graves.reason(ask.wanted)
-        ]
-        outcomes = dict(
-            zip((command.key for command in commands), await self._write(commands), strict=True)
+        outcomes = await self._write_by_key(
+            [
+                self._asked(each, ids.setdefault(each.command.fulfillment_id, uuid7()), known)
+                for each in envelopes
+                if each.command.fulfillment_id in known or not graves.reason(each.command)
+            ]
         )
         crash.point("shipping.asked")
         return [
-            outcomes.get(ask.key)
-            or decisions.closed(ask.wanted, graves.reason(ask.wanted) or Reason.ORDER_CLOSED)
-            for ask in asks
+            outcomes.get(each.key)
+            or closed(each.command, graves.reason(each.command) or Reason.ORDER_CLOSED)
+            for each in envelopes
         ]
 
-    def _asked(self, ask: Ask, id: UUID, key: str, stored: Mapping[UUID, int]) -> AskForShipment:
-        """The command for what is wanted; `id` is proposed for its shipment. `stored` has the
-        highest version of each fulfilment that has a shipment.
+    def _asked(
+        self,
+        envelope: Envelope[Wanted],
+        id: UUID,
+        stored: Mapping[UUID, int],
+    ) -> Envelope[AskForShipment]:
+        """The command for what is wanted; `id` is proposed for its shipment.
+
+        `stored` has the highest version of each fulfilment that has a shipment.
         """
-        return AskForShipment(
-            *(key, ask.digest, id, ask.actor, ask.cause),
-            claimed_actor=ask.claimed_actor,
-            note=ask.note,
-            wanted=ask.wanted,
-            carrier=self.carrier.name,
-            stored_version=stored.get(ask.wanted.fulfillment_id, 0),
-        )
+        wanted = envelope.command
+        version = stored.get(wanted.fulfillment_id, 0)
+        ask = AskForShipment(wanted=wanted, carrier=self.carrier.name, stored_version=version)
+        return replace(envelope.with_command(ask), target=id)
 
     async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
         """Settles pending shipments: the carrier's answers are asked for all at once, then
@@ -497,9 +501,8 @@ class Operations:
             )
         answers = await asyncio.gather(*(self._answer(shipment, graves) for shipment in shipments))
         crash.point("shipping.bought")
-        commands = [answer for answer in answers if not isinstance(answer, Failure)]
-        written = dict(
-            zip((command.key for command in commands), await self._write(commands), strict=True)
+        written = await self._write_by_key(
+            [answer for answer in answers if not isinstance(answer, Failure)]
         )
         outcomes = [
             answer if isinstance(answer, Failure) else written[answer.key] for answer in answers
@@ -512,17 +515,29 @@ class Operations:
         _report_clashes(answers, outcomes)
         return outcomes
 
-    async def _answer(self, shipment: Shipment, graves: Graves) -> KeepLabel | GiveUp | Failure:
-        """What is to become of a pending shipment, by what its order and its carrier say; a
-        failure where that is not known yet.
+    async def _answer(
+        self,
+        shipment: Shipment,
+        graves: Graves,
+    ) -> Envelope[KeepLabel | GiveUp] | Failure:
+        """The command that settles a pending shipment, by what its order and its carrier say.
+
+        A failure where neither settles it yet: the shipment stays pending.
         """
         key = purchase_key(shipment.id, shipment.purchase)  # one purchase has one result
-        of = (key, b"", shipment.id, self.carrier.name, key)
+        purchase = Envelope(
+            key=key,
+            digest=b"",
+            target=shipment.id,
+            actor=self.carrier.name,
+            cause=key,
+            command=None,
+        )
         if reason := graves.reason(shipment):
             self._tries.labels(reason.lower()).inc()
-            # Under a key of its own: somebody else's purchase may have gone through, and must not
-            # pass for a repeat of this.
-            return GiveUp(f"{key}:closed", *of[1:], reason=reason)
+            # Under a key of its own: another replica's purchase may have gone through, and must
+            # not pass for a repeat of this.
+            return purchase.step("closed", GiveUp(reason=reason))
         try:
             async with asyncio.timeout(self.patience.label_s), self._places:
                 recipient = await self.orders.recipient(shipment.order_id)
@@ -538,23 +553,20 @@ class Operations:
             )
         except Failure as failure:
             self._tries.labels(failure.reason.lower()).inc()
-            if failure.reason in decisions.REFUSALS:
-                refused = failure.metadata.get("carrier_code")
-                why = Reason(failure.reason)
-                return GiveUp(
-                    f"{key}:refused",
-                    *of[1:],
-                    reason=why,
-                    carrier_code=refused,
+            if failure.reason in REFUSALS:
+                give_up = GiveUp(
+                    reason=Reason(failure.reason),
+                    carrier_code=failure.metadata.get("carrier_code"),
                     purchase=shipment.purchase,
                 )
+                return purchase.step("refused", give_up)
             return failure
         # an adapter's bug concerns its own shipment, which stays pending
         except Exception as error:  # noqa: BLE001
             self._tries.labels("defect").inc()
             return Defect(error)
         self._tries.labels("bought").inc()
-        return KeepLabel(*of, label=label, purchase=shipment.purchase)
+        return purchase.with_command(KeepLabel(label=label, purchase=shipment.purchase))
 
     async def _call_back(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         """Asks the carrier at once for what is wanted back of these shipments; those that its
@@ -575,9 +587,7 @@ class Operations:
         in_chance_order = random.sample(wanted, len(wanted))  # as in buy_waiting_labels
         answers = await asyncio.gather(*map(self._recalled, in_chance_order))
         crash.point("shipping.recalled")
-        outcomes = await self._write(
-            [answer for answer in answers if isinstance(answer, KeepRecall)]
-        )
+        outcomes = await self._write([answer for answer in answers if isinstance(answer, Envelope)])
         _report_defects(
             "a label could not be recalled, by a defect of ours",
             [its.shipment_id for its in in_chance_order],
@@ -587,7 +597,7 @@ class Operations:
             outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)
         }
 
-    async def _recalled(self, its: RecallOpened) -> KeepRecall | Failure:
+    async def _recalled(self, its: RecallOpened) -> Envelope[KeepRecall] | Failure:
         """What the carrier says; a failure where that is not known yet."""
         purchase = purchase_key(its.shipment_id, its.purchase)
         verb = "recall" if its.bring_back else "void"
@@ -613,10 +623,18 @@ class Operations:
             self._recalls.labels("defect").inc()
             return Defect(error)
         self._recalls.labels(answer.value).inc()
-        # Opened again after it was answered, it is answered again.
-        of = (f"{key}:{its.time.isoformat()}", b"", its.shipment_id, self.carrier.name, key)
-        return KeepRecall(
-            *of, answer=answer, purchase=its.purchase, tracking_number=its.tracking_number
+        return Envelope(
+            # Opened again after it was answered, it is answered again.
+            key=f"{key}:{its.time.isoformat()}",
+            digest=b"",
+            target=its.shipment_id,
+            actor=self.carrier.name,
+            cause=key,
+            command=KeepRecall(
+                answer=answer,
+                purchase=its.purchase,
+                tracking_number=its.tracking_number,
+            ),
         )
 
     def _skip(self) -> Done[None]:
@@ -632,18 +650,27 @@ class Operations:
         async with self.database.read() as connection:
             return await store.versions(connection, ids)
 
-    async def _write(self, commands: Sequence[ShipmentCommand]) -> list[Outcome[Shipment]]:
+    async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Shipment]]:
         outcomes = await self.database.write(
-            commands, load=store.lock_shipments, decide=decisions.decide, save=store.save_shipments
+            envelopes, load=store.lock_shipments, decide=decide, save=store.save_shipments
         )
         self.watches.wake()
         return outcomes
 
+    async def _write_by_key(
+        self,
+        envelopes: Sequence[Envelope[Any]],
+    ) -> dict[str, Outcome[Shipment]]:
+        """The outcomes of `_write`, by the envelopes' keys."""
+        return dict(
+            zip((each.key for each in envelopes), await self._write(envelopes), strict=True)
+        )
 
-def _close(burial: BuryOrder | BuryFulfillment, shipment_id: UUID, reason: Reason) -> Close:
-    return Close(
-        f"{burial.key}:{shipment_id}", b"", shipment_id, burial.actor, burial.cause, reason=reason
-    )
+
+def _close(burial: Envelope[Any], shipment_id: UUID, reason: Reason) -> Envelope[Close]:
+    """A step of the event. Its digest is empty, because the stored keys have none."""
+    close = burial.step(str(shipment_id), Close(reason=reason))
+    return replace(close, digest=b"", target=shipment_id)
 
 
 def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[object]) -> None:
@@ -660,11 +687,10 @@ def _report_clashes(answers: Sequence[object], outcomes: Sequence[Outcome[Shipme
         failed = (
             isinstance(outcome, Done) and outcome.record.reason == Reason.TRACKING_NUMBER_IN_USE
         )
-        if failed and isinstance(answer, KeepLabel):
-            number = answer.label.tracking_number
+        if failed and isinstance(answer, Envelope) and isinstance(answer.command, KeepLabel):
             _log.error(
                 "a tracking number was sold twice",
                 shipment_id=str(answer.target),
                 carrier=answer.actor,
-                tracking_number=number,
+                tracking_number=answer.command.label.tracking_number,
             )

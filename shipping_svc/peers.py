@@ -9,7 +9,7 @@ from ordermesh.view.v1 import view_pb2
 
 from chassis.client import Channel, ask
 from shipping_svc import wire
-from shipping_svc.model import Recipient
+from shipping_svc.model.records import Recipient
 
 TIMEOUT_S = 2.0
 # As many orders as the order service takes in one call.

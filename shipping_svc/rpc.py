@@ -29,7 +29,8 @@ class ShippingService(ShippingServiceServicer):
     async def CreateShipment(
         self, request: api.CreateShipmentRequest, context: Context
     ) -> api.CreateShipmentResponse:
-        shipment = await self.operations.create_shipment(wire.ask(request, keyed(request)))
+        envelope = wire.create_shipment(request, keyed(request))
+        shipment = await self.operations.create_shipment(envelope)
         return api.CreateShipmentResponse(shipment=wire.shipment(shipment))
 
     async def GetShipment(
@@ -48,7 +49,8 @@ class ShippingService(ShippingServiceServicer):
     async def CancelShipment(
         self, request: api.CancelShipmentRequest, context: Context
     ) -> api.CancelShipmentResponse:
-        shipment = await self.operations.cancel_shipment(wire.cancel(request, keyed(request)))
+        envelope = wire.cancel_shipment(request, keyed(request))
+        shipment = await self.operations.cancel_shipment(envelope)
         return api.CancelShipmentResponse(shipment=wire.shipment(shipment))
 
     async def GetLabel(

@@ -29,28 +29,24 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chassis.envelope import Envelope
 from chassis.paging import Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from shipping_svc.lifecycle import LIVE, TERMINAL, Status
-from shipping_svc.model import (
-    AskForShipment,
-    BuryFulfillment,
-    BuryOrder,
+from shipping_svc.model.commands import AskForShipment, KeepLabel, RecordReport
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
     DeadFulfillment,
     DeadOrder,
     Graves,
-    KeepLabel,
     KeptLabel,
     Label,
     Parcel,
     RecallClosed,
     RecallOpened,
-    RecordReport,
     Report,
     Row,
     Shipment,
-    ShipmentCommand,
-    ShipmentFilter,
     TrackingEvent,
     Transition,
 )
@@ -278,40 +274,37 @@ update_dead = (
 
 
 async def lock_shipments(
-    connection: AsyncConnection, commands: Sequence[ShipmentCommand], repeats: Collection[UUID]
+    connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> dict[UUID, Shipment]:
-    """The shipments that the commands are about, by id; an ask's also by the id that it proposed
-    for its fulfilment's, unless that is to be another one.
+    """The shipments of the commands, by id.
+
+    A fulfilment's shipment is also found by the id that its AskForShipment proposes, unless that
+    command creates the next shipment of the fulfilment.
     """
-    parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
-    asked = [(c.wanted.fulfillment_id, c.target) for c in commands if isinstance(c, AskForShipment)]
+    commands = [(each.target, each.command) for each in envelopes]
+    parameters = arrays(["id"], [[id] for id in {*repeats, *(each.target for each in envelopes)}])
+    asked = [(id, its.wanted) for id, its in commands if isinstance(its, AskForShipment)]
     if asked:
-        parameters |= arrays(["fulfillment_id"], asked)
+        parameters |= arrays(["fulfillment_id"], [[wanted.fulfillment_id] for _, wanted in asked])
     found = {
         s.id: s
         for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)
     }
     if reports := [
-        (c.target, c.report.carrier_event_id) for c in commands if isinstance(c, RecordReport)
+        (id, its.report.carrier_event_id) for id, its in commands if isinstance(its, RecordReport)
     ]:
         await _mark_known(connection, found, reports)
     if sold := [
-        (c.target, c.label.tracking_number)
-        for c in commands
-        if isinstance(c, KeepLabel) and c.target in found
+        (id, its.label.tracking_number)
+        for id, its in commands
+        if isinstance(its, KeepLabel) and id in found
     ]:
         await _mark_rivals(connection, found, sold)
     last = {
         s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))
     }
-    wanted = [
-        (c.target, last.get(c.wanted.fulfillment_id), c.wanted)
-        for c in commands
-        if isinstance(c, AskForShipment)
-    ]
-    return found | {
-        target: its for target, its, what in wanted if its and not its.followed_by(what)
-    }
+    known = [(id, last.get(wanted.fulfillment_id), wanted) for id, wanted in asked]
+    return found | {id: its for id, its, wanted in known if its and not its.followed_by(wanted)}
 
 
 async def save_shipments(
@@ -536,15 +529,11 @@ async def find_graves(
 
 
 async def lock_dead_orders(
-    connection: AsyncConnection, commands: Sequence[BuryOrder], repeats: Collection[UUID]
+    connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> dict[UUID, DeadOrder]:
-    """Those of the orders that have died before, by id."""
-    return _dead(
-        await connection.execute(
-            lock_dead,
-            arrays(["order_id"], [[id] for id in {*repeats, *(c.target for c in commands)}]),
-        )
-    )
+    """The orders among the targets that have a closed attempt, by id."""
+    ids = arrays(["order_id"], [[id] for id in {*repeats, *(each.target for each in envelopes)}])
+    return _dead(await connection.execute(lock_dead, ids))
 
 
 async def save_dead_orders(
@@ -564,10 +553,11 @@ async def save_dead_orders(
 
 
 async def lock_dead_fulfillments(
-    connection: AsyncConnection, commands: Sequence[BuryFulfillment], repeats: Collection[UUID]
+    connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> dict[UUID, DeadFulfillment]:
-    """Those of the fulfilments that are known to be cancelled, by id."""
-    ids = arrays(["fulfillment_id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
+    """The cancelled fulfilments among the targets, by id."""
+    targets = {*repeats, *(each.target for each in envelopes)}
+    ids = arrays(["fulfillment_id"], [[id] for id in targets])
     return {
         row.fulfillment_id: DeadFulfillment(*row)
         for row in await connection.execute(lock_gone, ids)

@@ -26,24 +26,19 @@ from chassis.convert import (
     timestamp,
     timestamp_or_none,
 )
+from chassis.envelope import Envelope, EventSource
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import (
-    Ask,
-    BuryFulfillment,
-    BuryOrder,
-    Cancel,
-    Created,
-    Delivered,
-    Fact,
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
+from shipping_svc.model.events import Created, Delivered, Fact, StatusChanged
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
     Label,
     Parcel,
     Recipient,
     Report,
     Shipment,
-    ShipmentFilter,
-    StatusChanged,
     TrackingEvent,
     Transition,
     Wanted,
@@ -56,17 +51,23 @@ DEATHS = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_
 # --- requests
 
 
-def ask(request: api.CreateShipmentRequest, of: Keyed) -> Ask:
-    parcels = _parcels(request.parcels)
-    about = (
-        UUID(request.order_id),
-        request.attempt,
-        UUID(request.fulfillment_id),
-        request.warehouse_id,
+def create_shipment(request: api.CreateShipmentRequest, of: Keyed) -> Envelope[Wanted]:
+    """The target is the fulfilment, until an operation proposes the id of a shipment."""
+    wanted = Wanted(
+        order_id=UUID(request.order_id),
+        attempt=request.attempt,
+        fulfillment_id=UUID(request.fulfillment_id),
+        warehouse_id=request.warehouse_id,
+        parcels=_parcels(request.parcels),
+        fulfillment_version=request.fulfillment_version,
     )
-    wanted = Wanted(*about, parcels, request.fulfillment_version)
-    said = (of.claimed_actor, of.note)
-    return Ask(of.key, of.digest, "shipping", request.request_id, wanted, *said)
+    return Envelope.of_request(
+        of,
+        wanted,
+        target=wanted.fulfillment_id,
+        actor="shipping",
+        cause=request.request_id,
+    )
 
 
 def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
@@ -81,12 +82,13 @@ def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
     )
 
 
-def cancel(request: api.CancelShipmentRequest, of: Keyed) -> Cancel:
-    return Cancel(
-        *(of.key, of.digest, UUID(request.shipment_id), "staff", request.request_id),
-        claimed_actor=of.claimed_actor,
-        note=of.note,
-        expected_version=given(request, "expected_version"),
+def cancel_shipment(request: api.CancelShipmentRequest, of: Keyed) -> Envelope[Cancel]:
+    return Envelope.of_request(
+        of,
+        Cancel(expected_version=given(request, "expected_version")),
+        target=UUID(request.shipment_id),
+        actor="staff",
+        cause=request.request_id,
     )
 
 
@@ -103,59 +105,56 @@ FOLLOWED = frozenset(
 )
 
 
-def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
-    """What is to be shipped; None where the fulfilment is not ready: then there is nothing to
-    do.
+def ready(event: FulfillmentStatusChanged, of: EventSource) -> Envelope[Wanted] | None:
+    """What is to be shipped; None where the fulfilment is not ready.
+
+    Raises Invalid VALIDATION_FAILED where it has no packages.
     """
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_READY:
         return None
-    its = event.fulfillment
-    if not its.packages:
+    if not event.fulfillment.packages:
         raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
-    about = (UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id)
-    wanted = Wanted(*about, _parcels(its.packages), its.version)
-    return Ask(of.key, of.digest, "fulfillment", cause, wanted)
+    return _wanted(event.fulfillment, of)
 
 
-def withdrawn(event: FulfillmentLinesChanged, of: Keyed, cause: str) -> Ask | None:
+def withdrawn(event: FulfillmentLinesChanged, of: EventSource) -> Envelope[Wanted] | None:
     """What is not to be shipped as it stands; None where nothing is withdrawn."""
     its = event.fulfillment
-    if not its.HasField("withdraw_reason"):
-        return None
-    about = (UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id)
-    return Ask(
-        of.key, of.digest, "fulfillment", cause, Wanted(*about, _parcels(its.packages), its.version)
+    return _wanted(its, of) if its.HasField("withdraw_reason") else None
+
+
+def _wanted(its: fulfillment_pb2.Fulfillment, of: EventSource) -> Envelope[Wanted]:
+    """The target is the fulfilment, until an operation proposes the id of a shipment."""
+    wanted = Wanted(
+        order_id=UUID(its.order_id),
+        attempt=its.attempt,
+        fulfillment_id=UUID(its.fulfillment_id),
+        warehouse_id=its.warehouse_id,
+        parcels=_parcels(its.packages),
+        fulfillment_version=its.version,
     )
+    return Envelope.of_event(of, wanted, target=wanted.fulfillment_id, actor="fulfillment")
 
 
 def bury_fulfillment(
-    event: FulfillmentStatusChanged, of: Keyed, cause: str
-) -> BuryFulfillment | None:
-    """The fulfilment's death; None where it lives."""
+    event: FulfillmentStatusChanged,
+    of: EventSource,
+) -> Envelope[BuryFulfillment] | None:
+    """None where the fulfilment is not cancelled."""
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
         return None
-    its = event.fulfillment
-    return BuryFulfillment(
-        of.key, of.digest, UUID(its.fulfillment_id), "fulfillment", cause, version=its.version
-    )
+    command = BuryFulfillment(version=event.fulfillment.version)
+    target = UUID(event.fulfillment.fulfillment_id)
+    return Envelope.of_event(of, command, target=target, actor="fulfillment")
 
 
-def bury(event: OrderStatusChanged, of: Keyed, cause: str) -> BuryOrder | None:
-    """The order's death; None where it lives."""
+def bury(event: OrderStatusChanged, of: EventSource) -> Envelope[BuryOrder] | None:
+    """None where the order is neither cancelled nor failed."""
     status = DEATHS.get(event.new_status)
     if status is None:
         return None
-    target = UUID(event.order_id)
-    return BuryOrder(
-        of.key,
-        of.digest,
-        target,
-        "order",
-        cause,
-        attempt=event.attempt,
-        status=status,
-        version=event.order_version,
-    )
+    command = BuryOrder(attempt=event.attempt, status=status, version=event.order_version)
+    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="order")
 
 
 def recipient(its: order_pb2.Recipient) -> Recipient:

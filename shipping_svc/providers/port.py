@@ -5,7 +5,7 @@ nothing that matters.
 from collections.abc import Sequence
 from typing import Protocol
 
-from shipping_svc.model import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
 
 
 class Carrier(Protocol):

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from chassis.errors import Deferred, Refused
-from shipping_svc.model import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
 from shipping_svc.providers import pdf
 
 NAME: Final = "sandbox"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from payment_svc.model import NOT_PROCESSED, Answer, Declined, Report, Succeeded
 from payment_svc.providers.port import Authorization
-from shipping_svc.model import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
 
 DECLINED = "tok_declined"
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from chassis.envelope import Envelope
 from chassis.paging import Page
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model import Fulfillment, Job
@@ -19,8 +20,8 @@ from order_svc.model import Order, PlaceOrder, Recipient, Return
 from payment_svc.model import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
 from shipping_svc.lifecycle import Status as ShipmentStatus
-from shipping_svc.model import (
-    AskForShipment,
+from shipping_svc.model.commands import AskForShipment, RecordReport
+from shipping_svc.model.records import (
     DeadFulfillment,
     DeadOrder,
     Graves,
@@ -28,7 +29,6 @@ from shipping_svc.model import (
     Label,
     RecallClosed,
     RecallOpened,
-    RecordReport,
     Shipment,
     TrackingEvent,
 )
@@ -299,26 +299,24 @@ class Parcels:
         self._clock = clock
 
     async def lock_shipments(
-        self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
+        self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
     ) -> dict[UUID, Shipment]:
         found = {
             id: self.shipments[id]
-            for id in {*repeats, *(c.target for c in commands)}
+            for id in {*repeats, *(each.target for each in envelopes)}
             if id in self.shipments
         }
         last = {s.fulfillment_id: s for s in self.shipments.values()}
-        for command in commands:
+        for target, command in ((each.target, each.command) for each in envelopes):
             if isinstance(command, AskForShipment):
                 its = last.get(command.wanted.fulfillment_id)
                 if its and not its.followed_by(command.wanted):
-                    found[command.target] = its
-            if isinstance(command, RecordReport) and command.target in found:
+                    found[target] = its
+            if isinstance(command, RecordReport) and target in found:
                 known = frozenset(
-                    row.report.carrier_event_id
-                    for row in self.reports
-                    if row.shipment_id == command.target
+                    row.report.carrier_event_id for row in self.reports if row.shipment_id == target
                 )
-                found[command.target] = replace(found[command.target], known_reports=known)
+                found[target] = replace(found[target], known_reports=known)
         return found
 
     async def save_shipments(
@@ -400,10 +398,12 @@ class Parcels:
         )
 
     async def lock_dead_orders(
-        self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
+        self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
     ) -> dict[UUID, DeadOrder]:
         return {
-            id: self.dead[id] for id in {*repeats, *(c.target for c in commands)} if id in self.dead
+            id: self.dead[id]
+            for id in {*repeats, *(each.target for each in envelopes)}
+            if id in self.dead
         }
 
     async def save_dead_orders(
@@ -412,10 +412,12 @@ class Parcels:
         self.dead |= after
 
     async def lock_dead_fulfillments(
-        self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
+        self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
     ) -> dict[UUID, DeadFulfillment]:
         return {
-            id: self.gone[id] for id in {*repeats, *(c.target for c in commands)} if id in self.gone
+            id: self.gone[id]
+            for id in {*repeats, *(each.target for each in envelopes)}
+            if id in self.gone
         }
 
     async def save_dead_fulfillments(

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipping_svc.decisions import decide
+from chassis.envelope import Envelope
+from shipping_svc.decisions.deciders import decide
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status
-from shipping_svc.model import RecordReport, Row, Shipment, StatusChanged, TrackingEvent, Transition
+from shipping_svc.model.commands import RecordReport
+from shipping_svc.model.events import StatusChanged
+from shipping_svc.model.records import Row, Shipment, TrackingEvent, Transition
 from tests.unit.shipping.samples import NOON, report, shipment
 
 ENDS = [Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER]
@@ -23,7 +26,7 @@ with_one_end = st.builds(
 )
 
 
-def told(commands: Sequence[RecordReport]) -> tuple[Shipment, list[Row], list[object]]:
+def told(commands: Sequence[Envelope[RecordReport]]) -> tuple[Shipment, list[Row], list[object]]:
     """A created shipment after all these reports, with its history and the facts."""
     here = shipment("created")
     rows: list[Row] = []
@@ -38,7 +41,7 @@ def told(commands: Sequence[RecordReport]) -> tuple[Shipment, list[Row], list[ob
 
 @given(st.data(), st.one_of(reports, with_one_end))
 def test_reports_in_every_order_end_in_the_same_shipment(
-    data: st.DataObject, commands: list[RecordReport]
+    data: st.DataObject, commands: list[Envelope[RecordReport]]
 ) -> None:
     """Status, delivery time and tracking list do not depend on the order of arrival, nor on
     repeats.
@@ -73,7 +76,7 @@ def test_every_order_of_a_whole_life(end: Status) -> None:
 
 
 @given(st.lists(st.builds(report, st.sampled_from(sorted(REPORTABLE)), MINUTES), max_size=12))
-def test_history_is_a_walk_along_the_table(commands: list[RecordReport]) -> None:
+def test_history_is_a_walk_along_the_table(commands: list[Envelope[RecordReport]]) -> None:
     """Versions rise by one with each step, each step is a move of the table and starts where the
     last one ended; an end is the end.
     """
@@ -94,13 +97,13 @@ def test_history_is_a_walk_along_the_table(commands: list[RecordReport]) -> None
 
 
 @given(st.lists(st.builds(report, st.sampled_from(sorted(REPORTABLE)), MINUTES), max_size=12))
-def test_every_report_is_recorded_once(commands: list[RecordReport]) -> None:
+def test_every_report_is_recorded_once(commands: list[Envelope[RecordReport]]) -> None:
     """The tracking list has each of the carrier's ids exactly once, also of reports that came
     after the end.
     """
     _, rows, _ = told(commands)
     heard = [row.report.carrier_event_id for row in rows if isinstance(row, TrackingEvent)]
-    assert sorted(heard) == sorted({command.report.carrier_event_id for command in commands})
+    assert sorted(heard) == sorted({each.command.report.carrier_event_id for each in commands})
 
 
 def tracking(rows: list[Row]) -> set[object]:

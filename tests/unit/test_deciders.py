@@ -12,6 +12,8 @@ from fulfillment_svc.model import GiveUp, Plan
 from fulfillment_svc.model import commands as fulfillment_commands
 from payment_svc.decisions import deciders as payment_deciders
 from payment_svc.model import commands as payment_commands
+from shipping_svc.decisions import deciders as shipping_deciders
+from shipping_svc.model import commands as shipping_commands
 from warehouse_svc.decisions import deciders as warehouse_deciders
 from warehouse_svc.model import commands as warehouse_commands
 
@@ -77,6 +79,15 @@ SERVICES = {
         commands=warehouse_commands,
         deciders=warehouse_deciders.DECIDERS,
         others=frozenset({"LeftAfterVoid", "SpoiledLine", "WorkLine"}),
+    ),
+    "shipping": Service(
+        commands=shipping_commands,
+        deciders={
+            **shipping_deciders.DECIDERS,
+            **shipping_deciders.ORDER_DECIDERS,
+            **shipping_deciders.FULFILLMENT_DECIDERS,
+        },
+        others=frozenset(),
     ),
 }
 

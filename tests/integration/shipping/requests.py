@@ -13,8 +13,10 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.envelope import Envelope
 from shipping_svc import tables
-from shipping_svc.model import Ask, BuryFulfillment, BuryOrder
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder
+from shipping_svc.model.records import Wanted
 from tests.unit.shipping.samples import wanted
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def report(
     return api.RecordTrackingEventRequest(**(fields | more))
 
 
-def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Ask:
+def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Envelope[Wanted]:
     """The same fulfilment asked for by an event."""
     event_id = event or str(uuid4())
     its = wanted(
@@ -71,7 +73,14 @@ def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Ask:
         fulfillment_id=UUID(request.fulfillment_id),
         attempt=request.attempt,
     )
-    return Ask(f"shipping-FULFILLMENTS:{event_id}", event_id.encode(), "fulfillment", event_id, its)
+    return Envelope(
+        key=f"shipping-FULFILLMENTS:{event_id}",
+        digest=event_id.encode(),
+        target=its.fulfillment_id,
+        actor="fulfillment",
+        cause=event_id,
+        command=its,
+    )
 
 
 def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
@@ -82,25 +91,29 @@ def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
 
 def death(
     order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled"
-) -> BuryOrder:
-    """An event tells of the order's death."""
+) -> Envelope[BuryOrder]:
+    """An event has the order in this status."""
     event_id = str(uuid4())
-    key = f"shipping-ORDERS:{event_id}"
-    return BuryOrder(
-        key, b"", UUID(order_id), "order", event_id, attempt=attempt, status=status, version=version
+    return Envelope(
+        key=f"shipping-ORDERS:{event_id}",
+        digest=b"",
+        target=UUID(order_id),
+        actor="order",
+        cause=event_id,
+        command=BuryOrder(attempt=attempt, status=status, version=version),
     )
 
 
-def gone(fulfillment_id: str) -> BuryFulfillment:
-    """An event tells that the fulfilment is cancelled."""
+def gone(fulfillment_id: str) -> Envelope[BuryFulfillment]:
+    """An event has the fulfilment cancelled."""
     event_id = str(uuid4())
-    return BuryFulfillment(
-        f"shipping-FULFILLMENTS:{event_id}",
-        b"",
-        UUID(fulfillment_id),
-        "fulfillment",
-        event_id,
-        version=9,
+    return Envelope(
+        key=f"shipping-FULFILLMENTS:{event_id}",
+        digest=b"",
+        target=UUID(fulfillment_id),
+        actor="fulfillment",
+        cause=event_id,
+        command=BuryFulfillment(version=9),
     )
 
 

@@ -5,7 +5,6 @@ asked for.
 import asyncio
 import io
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
 from uuid import UUID, uuid4
@@ -28,7 +27,7 @@ from chassis.decision import Done
 from chassis.delivery import Delivery
 from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
 from shipping_svc.consumers import Consumers
-from shipping_svc.model import Parcel
+from shipping_svc.model.records import Parcel
 from shipping_svc.operations import Operations, Patience
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (
@@ -43,6 +42,7 @@ from tests.integration.shipping.requests import (
 )
 from tests.sample.contract_events import fulfillment
 from tests.support import Eventually
+from tests.unit.shipping.samples import changed
 
 
 def key_of(shipment: shipping_pb2.Shipment) -> str:
@@ -190,12 +190,7 @@ async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
     about = {"fulfillment_id": old.fulfillment_id, "order_id": old.order_id}
     new = create(fulfillment_version=10, **about)
     event = ask_of(new)
-    event = replace(
-        event,
-        wanted=replace(
-            event.wanted, fulfillment_version=10, parcels=(Parcel(1200, 300, 200, 100),)
-        ),
-    )
+    event = changed(event, fulfillment_version=10, parcels=(Parcel(1200, 300, 200, 100),))
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     for name in order:
         if name == "event":

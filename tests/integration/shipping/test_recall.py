@@ -19,7 +19,7 @@ from chassis.client import ask
 from chassis.database import Database
 from chassis.decision import Done, Outcome
 from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
-from shipping_svc.model import BuryOrder, purchase_key
+from shipping_svc.model.records import purchase_key
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.providers.sandbox import number_of
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
@@ -616,7 +616,7 @@ async def test_a_death_whose_recall_was_not_written_is_heard_again(
     and recalls when it comes again.
     """
     shipment = await created(shipping)
-    event: BuryOrder = death(shipment.order_id)
+    event = death(shipment.order_id)
     with monkeypatch.context() as broken:
         broken.setattr(operations, "_write", _away)
         [outcome] = await operations.bury_orders([event])

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
 from chassis.errors import Deferred
-from shipping_svc.model import purchase_key
+from shipping_svc.model.records import purchase_key
 from shipping_svc.operations import Operations
 from shipping_svc.providers.sandbox import number_of
 from tests.integration.shipping.peers import CountingCarrier

@@ -17,14 +17,14 @@ from uuid_utils.compat import uuid7
 from chassis.paging import Page, asked
 from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import (
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import (
     KeptLabel,
     Label,
     RecallClosed,
     RecallOpened,
     Row,
     Shipment,
-    ShipmentFilter,
     TrackingEvent,
     Transition,
 )
@@ -87,10 +87,10 @@ async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtes
     """
     its = fresh()
     move = Transition(its.id, 2, Status.PENDING, Status.CREATED, "WHY", "who", "cause", NOON)
-    heard = TrackingEvent(its.id, report("lost", 0, "r1").report, NOON)
+    heard = TrackingEvent(its.id, report("lost", 0, "r1").command.report, NOON)
     twins: dict[str, tuple[Row, Row]] = {
         "history": (move, replace(move, version=3)),
-        "tracking": (heard, replace(heard, report=report("delivered", 9, "r1").report)),
+        "tracking": (heard, replace(heard, report=report("delivered", 9, "r1").command.report)),
         "label": (KeptLabel(its.id, LABEL), KeptLabel(its.id, replace(LABEL, content=b"another"))),
     }
     for what, both in twins.items():
@@ -146,9 +146,12 @@ async def test_reports_that_are_recorded_are_known(engine: AsyncEngine) -> None:
     shipment.
     """
     its, other = fresh(), fresh()
-    heard = [TrackingEvent(its.id, report("in_transit", m).report, NOON) for m in range(3)]
+    heard = [TrackingEvent(its.id, report("in_transit", m).command.report, NOON) for m in range(3)]
     await stored(
-        engine, its, other, more=(*heard, TrackingEvent(other.id, report("lost").report, NOON))
+        engine,
+        its,
+        other,
+        more=(*heard, TrackingEvent(other.id, report("lost").command.report, NOON)),
     )
     commands = [
         report("in_transit", 1, target=its.id),
@@ -197,7 +200,8 @@ async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
     """In the order of recording, not of happening; a page goes on after the last one's last row."""
     its = fresh()
     heard = [
-        TrackingEvent(its.id, report("in_transit", minute).report, NOON) for minute in (5, 1, 3)
+        TrackingEvent(its.id, report("in_transit", minute).command.report, NOON)
+        for minute in (5, 1, 3)
     ]
     await stored(engine, its, more=tuple(heard))
     async with engine.connect() as connection:

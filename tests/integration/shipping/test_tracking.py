@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.client import ask, pages
 from chassis.convert import given
 from chassis.errors import Invalid, NotFound
-from shipping_svc.model import purchase_key
+from shipping_svc.model.records import purchase_key
 from tests.integration.shipping.requests import (
     NOON,
     Shipping,

@@ -2,28 +2,26 @@
 a test wants otherwise.
 """
 
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 from uuid import UUID
 
+from chassis.envelope import Envelope
 from shipping_svc.lifecycle import LABELLED, REPORTABLE, Reason, Status
-from shipping_svc.model import (
+from shipping_svc.model.commands import (
     AskForShipment,
     Cancel,
     Close,
     GiveUp,
     KeepLabel,
     KeepRecall,
-    Label,
-    Parcel,
-    Recalled,
     RecordReport,
-    Report,
-    Shipment,
-    Wanted,
     Withdraw,
 )
+from shipping_svc.model.records import Label, Parcel, Recalled, Report, Shipment, Wanted
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -31,6 +29,12 @@ PARCELS = (Parcel(1200, 300, 200, 100), Parcel(50, 10, 10, 10))
 # versions that a way there has made; 3 elsewhere
 WAY = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
+
+# What an envelope has beside its command.
+PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
+
+C = TypeVar("C")
+numbers = count(1)
 
 
 def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
@@ -63,92 +67,82 @@ def wanted(**more: Any) -> Wanted:
     return replace(Wanted(ORDER, 1, FULFILLMENT, "W1", PARCELS), **more)
 
 
-def ask(target: UUID = SHIPMENT, key: str = "ask:1", **more: Any) -> AskForShipment:
-    """The ask for `shipment()`, or for what else is wanted."""
-    return AskForShipment(
-        key, b"", target, "fulfillment", "e1", wanted=wanted(**more), carrier="sandbox"
-    )
+def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
+    """A command of this kind about `shipment()` in an envelope. `fields` are of either."""
+    key = f"test:{next(numbers)}"
+    parts: dict[str, Any] = {
+        "key": key,
+        "digest": b"",
+        "target": SHIPMENT,
+        "actor": "tester",
+        "cause": key,
+    }
+    parts |= {name: value for name, value in fields.items() if name in PARTS}
+    command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
+    return Envelope(**parts, command=command)
 
 
-def keep_label(**more: Any) -> KeepLabel:
+def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
+    """The envelope, with these fields of its command changed."""
+    command: Any = old.command
+    return old.with_command(replace(command, **fields))
+
+
+def ask(target: UUID = SHIPMENT, **more: Any) -> Envelope[AskForShipment]:
+    """The command that creates `shipment()`, or another one."""
+    of = {"target": target, "actor": "fulfillment", "cause": "e1"}
+    return envelope(AskForShipment, **of, wanted=wanted(**more), carrier="sandbox")
+
+
+def keep_label(**more: Any) -> Envelope[KeepLabel]:
     """The carrier has sold LABEL, by the first purchase."""
-    return replace(
-        KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, purchase=0), **more
-    )
+    usual = {"actor": "shipping", "cause": "c1", "label": LABEL, "purchase": 0}
+    return envelope(KeepLabel, **(usual | more))
 
 
 def give_up(
     reason: Reason = Reason.CARRIER_REFUSED, carrier_code: str | None = "NO_SUCH_PLACE", **more: Any
-) -> GiveUp:
+) -> Envelope[GiveUp]:
     """The carrier refuses the first purchase."""
-    return replace(
-        GiveUp(
-            "label:1",
-            b"",
-            SHIPMENT,
-            "shipping",
-            "c1",
-            reason=reason,
-            carrier_code=carrier_code,
-            purchase=0,
-        ),
-        **more,
-    )
+    usual = {"actor": "shipping", "cause": "c1", "purchase": 0}
+    return envelope(GiveUp, reason=reason, carrier_code=carrier_code, **(usual | more))
 
 
 def report(
     status: Status | str, minute: int = 0, carrier_event_id: str = "", **more: Any
-) -> RecordReport:
+) -> Envelope[RecordReport]:
     """The carrier reports `status`, so many minutes after noon; its id is made of both unless
     given.
     """
     status = Status(status)
-    told = Report(
-        carrier_event_id or f"{status}@{minute}",
-        status,
-        NOON + timedelta(minutes=minute),
-        "Dover hub",
+    its = Report(
+        carrier_event_id=carrier_event_id or f"{status}@{minute}",
+        status=status,
+        occur_time=NOON + timedelta(minutes=minute),
+        location="Dover hub",
     )
-    return replace(
-        RecordReport(
-            f"report:{told.carrier_event_id}",
-            b"",
-            SHIPMENT,
-            "carrier",
-            told.carrier_event_id,
-            report=told,
-        ),
-        **more,
-    )
+    of = {"actor": "carrier", "cause": its.carrier_event_id}
+    return envelope(RecordReport, report=its, **(of | more))
 
 
-def cancel(**more: Any) -> Cancel:
-    """Somebody wants `shipment()` back."""
-    return replace(Cancel("cancel:1", b"", SHIPMENT, "staff", "q1", expected_version=None), **more)
+def cancel(**more: Any) -> Envelope[Cancel]:
+    """Staff recall `shipment()`."""
+    usual = {"actor": "staff", "cause": "q1", "expected_version": None}
+    return envelope(Cancel, **(usual | more))
 
 
-def close(**more: Any) -> Close:
-    """The order of `shipment()` is dead."""
-    return replace(Close("o:1", b"", SHIPMENT, "order", "e9", reason=Reason.ORDER_CLOSED), **more)
+def close() -> Envelope[Close]:
+    """The order of `shipment()` is closed."""
+    return envelope(Close, actor="order", cause="e9", reason=Reason.ORDER_CLOSED)
 
 
-def withdraw(**more: Any) -> Withdraw:
-    """The fulfilment of `shipment()` wants its parcels back."""
-    return replace(Withdraw("w:1", b"", SHIPMENT, "fulfillment", "e8", version=8), **more)
+def withdraw(**more: Any) -> Envelope[Withdraw]:
+    """The fulfilment of `shipment()` withdraws its parcels."""
+    usual = {"actor": "fulfillment", "cause": "e8", "version": 8}
+    return envelope(Withdraw, **(usual | more))
 
 
-def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:
+def keep_recall(answer: Recalled = Recalled.VOIDED) -> Envelope[KeepRecall]:
     """The carrier answers the recall."""
-    return replace(
-        KeepRecall(
-            "recall:1",
-            b"",
-            SHIPMENT,
-            "carrier",
-            "r1",
-            answer=answer,
-            purchase=0,
-            tracking_number=None,
-        ),
-        **more,
-    )
+    of = {"actor": "carrier", "cause": "r1"}
+    return envelope(KeepRecall, **of, answer=answer, purchase=0, tracking_number=None)

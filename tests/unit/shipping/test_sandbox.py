@@ -13,7 +13,7 @@ import pytest
 from pypdf import PdfReader
 
 from chassis.errors import Deferred, Refused
-from shipping_svc.model import Label, Recalled, Recipient
+from shipping_svc.model.records import Label, Recalled, Recipient
 from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, document
 from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS

@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
@@ -13,26 +17,35 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
 from chassis.convert import timestamp
+from chassis.delivery import Delivery
+from chassis.envelope import Envelope
 from chassis.errors import Invalid
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import (
-    BuryFulfillment,
-    BuryOrder,
-    Cancel,
-    Created,
-    Delivered,
-    Recipient,
-    Report,
-    ShipmentFilter,
-    StatusChanged,
-    Transition,
-)
+from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
+from shipping_svc.model.events import Created, Delivered, StatusChanged
+from shipping_svc.model.filters import ShipmentFilter
+from shipping_svc.model.records import Recipient, Report, Transition
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
 
-OF = Keyed("shipping-x:1", b"digest")
+REQUEST = Keyed("/Service/Method:r", b"digest", "staff:7f3a", "wrong address")
+EVENT = Delivery(UUID(int=9), "shipping-x:1", b"digest", OrderStatusChanged(), NOON)
+
+
+def of_event(command: object, target: UUID, actor: str) -> Envelope[object]:
+    """The envelope of the event's command."""
+    return Envelope(
+        key="shipping-x:1",
+        digest=b"digest",
+        target=target,
+        actor=actor,
+        cause=str(UUID(int=9)),
+        command=command,
+    )
+
+
 READY = fulfillment_pb2.FULFILLMENT_STATUS_READY
 FULFILLED = fulfillment_pb2.Fulfillment(
     fulfillment_id=str(FULFILLMENT),
@@ -59,18 +72,17 @@ def test_only_a_ready_fulfilment_asks_for_a_shipment(status: int) -> None:
     """
     # also one that we do not know
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
-    ask = wire.ready(event, OF, "e1")
-    if status != READY:
-        assert ask is None
-        return
-    assert ask is not None
-    assert (ask.wanted, ask.key, ask.digest, ask.actor, ask.cause) == (
-        wanted(),
-        OF.key,
-        OF.digest,
-        "fulfillment",
-        "e1",
-    )
+    ready = of_event(wanted(), FULFILLMENT, "fulfillment")
+    assert wire.ready(event, EVENT) == (ready if status == READY else None)
+
+
+def test_withdrawn_fulfilment_becomes_its_envelope() -> None:
+    """An event of other changed lines means nothing here."""
+    event = FulfillmentLinesChanged(fulfillment=FULFILLED)
+    assert wire.withdrawn(event, EVENT) is None
+    event.fulfillment.withdraw_reason, event.fulfillment.version = "UNITS_CUT", 4
+    envelope = of_event(wanted(fulfillment_version=4), FULFILLMENT, "fulfillment")
+    assert wire.withdrawn(event, EVENT) == envelope
 
 
 def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
@@ -78,7 +90,7 @@ def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=READY)
     del event.fulfillment.packages[:]
     with pytest.raises(Invalid) as refused:
-        wire.ready(event, OF, "e1")
+        wire.ready(event, EVENT)
     assert [violation.subject for violation in refused.value.violations] == ["fulfillment.packages"]
 
 
@@ -94,14 +106,12 @@ def test_only_a_dead_order_is_buried(status: int) -> None:
         new_status=status,  # type: ignore[arg-type]  # also one that we do not know
     )
     names = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
-    buried = wire.bury(event, OF, "e1")
+    buried = wire.bury(event, EVENT)
     if status not in names:
         assert buried is None
         return
     name = names[order_pb2.OrderStatus.ValueType(status)]
-    assert buried == BuryOrder(
-        OF.key, OF.digest, ORDER, "order", "e1", attempt=2, status=name, version=7
-    )
+    assert buried == of_event(BuryOrder(attempt=2, status=name, version=7), ORDER, "order")
 
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
@@ -110,23 +120,50 @@ def test_only_a_cancelled_fulfilment_is_buried(status: int) -> None:
     # also one that we do not know
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     event.fulfillment.version = 4
-    dead = BuryFulfillment(OF.key, OF.digest, FULFILLMENT, "fulfillment", "e1", version=4)
-    assert wire.bury_fulfillment(event, OF, "e1") == (
+    dead = of_event(BuryFulfillment(version=4), FULFILLMENT, "fulfillment")
+    assert wire.bury_fulfillment(event, EVENT) == (
         dead if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None
     )
 
 
-def test_a_recall_says_who_and_what_for() -> None:
+def test_create_request_becomes_its_envelope() -> None:
+    """The fulfilment is the target: an operation proposes the id of the shipment."""
+    request = api.CreateShipmentRequest(
+        request_id="r",
+        order_id=str(ORDER),
+        attempt=1,
+        fulfillment_id=str(FULFILLMENT),
+        warehouse_id="W1",
+        parcels=wire.shipment(shipment()).parcels,
+        fulfillment_version=7,
+    )
+    assert wire.create_shipment(request, REQUEST) == Envelope(
+        key=REQUEST.key,
+        digest=b"digest",
+        target=FULFILLMENT,
+        actor="shipping",
+        cause="r",
+        command=wanted(fulfillment_version=7),
+        claimed_actor="staff:7f3a",
+        note="wrong address",
+    )
+
+
+def test_cancel_request_becomes_its_envelope() -> None:
     """Staff cancel; the version is the one that they looked at, where they say one."""
     request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
-    assert wire.cancel(request, OF) == Cancel(
-        OF.key, OF.digest, SHIPMENT, "staff", "r", expected_version=None
+    assert wire.cancel_shipment(request, REQUEST) == Envelope(
+        key=REQUEST.key,
+        digest=b"digest",
+        target=SHIPMENT,
+        actor="staff",
+        cause="r",
+        command=Cancel(expected_version=None),
+        claimed_actor="staff:7f3a",
+        note="wrong address",
     )
-    by = Keyed(OF.key, OF.digest, "staff:7f3a", "wrong address")
-    cancelled = wire.cancel(request, by)
-    assert (cancelled.claimed_actor, cancelled.note) == ("staff:7f3a", "wrong address")
     request.expected_version = 3
-    assert wire.cancel(request, OF).expected_version == 3
+    assert wire.cancel_shipment(request, REQUEST).command.expected_version == 3
 
 
 def test_a_shipment_is_told_with_every_field() -> None:

@@ -1,0 +1,79 @@
+"""Why there is no label, as the caller gets it. Pure."""
+
+from chassis.errors import Refused, illegal
+from shipping_svc.lifecycle import MOVES, Reason, Status
+from shipping_svc.model.records import Shipment, Wanted
+
+# Why a carrier sells no label, now and at every later ask.
+REFUSALS = frozenset({Reason.CARRIER_REFUSED, Reason.LABEL_NOT_PRINTABLE})
+
+
+def refusal(shipment: Shipment) -> Refused | None:
+    """Why there is no label and never will be, as its asker is told; None where there is one, or
+    may yet be.
+    """
+    if shipment.status is not Status.FAILED:
+        return None
+    if shipment.reason == Reason.LABEL_NOT_PRINTABLE:
+        return not_printable(shipment)
+    if shipment.reason == Reason.CARRIER_REFUSED:
+        code = shipment.carrier_code or ""
+        text = f"{shipment.carrier} refuses the shipment: {code}."
+        return Refused(
+            "CARRIER_REFUSED",
+            text,
+            carrier=shipment.carrier,
+            carrier_code=code,
+            shipment_id=str(shipment.id),
+        )
+    if shipment.reason == Reason.TRACKING_NUMBER_IN_USE:
+        text = f"{shipment.carrier} sold a tracking number that another of its live shipments has."
+        return Refused(
+            "TRACKING_NUMBER_IN_USE", text, carrier=shipment.carrier, shipment_id=str(shipment.id)
+        )
+    by_death = shipment.reason in (Reason.ORDER_CLOSED, Reason.FULFILLMENT_CANCELLED)
+    return closed(shipment, shipment.reason) if by_death else no_label(shipment)
+
+
+def not_printable(shipment: Shipment) -> Refused:
+    """The refusal of an address that no installed font prints. It names scripts, and nothing of
+    the address.
+    """
+    scripts = shipment.carrier_code or ""
+    text = (
+        f"No installed font prints the recipient's script ({scripts}). For Chinese, Japanese and"
+        " Korean install the extra `cjk` (pip install 'ordermesh[cjk]') and restart shipping;"
+        " other scripts need a recipient in Latin, Greek or Cyrillic letters. Then cancel this"
+        " order, and place it again."
+    )
+    return Refused(
+        "LABEL_NOT_PRINTABLE",
+        text,
+        carrier=shipment.carrier,
+        scripts=scripts,
+        shipment_id=str(shipment.id),
+    )
+
+
+def no_label(shipment: Shipment) -> Refused:
+    """The refusal of a label that is not bought (yet), or void."""
+    return illegal(
+        f"The shipment is {shipment.status}: there is no label.",
+        shipment.status,
+        MOVES[shipment.status],
+    )
+
+
+def closed(asked: Shipment | Wanted, reason: str) -> Refused:
+    """The refusal of everything that would ship the goods of what is dead."""
+    if reason == Reason.ORDER_CLOSED:
+        return Refused(
+            "ORDER_CLOSED",
+            "The order is dead: nothing is shipped for it.",
+            order_id=str(asked.order_id),
+        )
+    return illegal(
+        "The fulfilment is cancelled: nothing is shipped for it.",
+        "cancelled",
+        fulfillment_id=str(asked.fulfillment_id),
+    )

@@ -1,0 +1,55 @@
+"""The carrier reports where the parcels are. Pure."""
+
+from dataclasses import replace
+
+from chassis.decision import Decision
+from chassis.envelope import Context
+from shipping_svc.decisions.steps import Decided, cannot_become, changed, step
+from shipping_svc.lifecycle import REPORTABLE, TERMINAL, Reason, Status, further
+from shipping_svc.model.commands import RecordReport
+from shipping_svc.model.events import Delivered, Fact, StatusChanged
+from shipping_svc.model.records import RecallClosed, Row, Shipment, TrackingEvent
+
+
+def record_report(shipment: Shipment, command: RecordReport, context: Context) -> Decided:
+    """The shipment with the report, which is recorded once.
+
+    A report that is further than those before moves the shipment. One of parcels whose label is
+    void contradicts the carrier's own answer: the first of these is an event of the shipment.
+    Raises Refused ILLEGAL_TRANSITION for a status that no carrier reports, and for a shipment
+    without a label.
+    """
+    report = command.report
+    if report.carrier_event_id in shipment.known_reports:
+        return Decision(shipment)
+    if report.status not in REPORTABLE or shipment.tracking_number is None:
+        raise cannot_become(shipment, report.status)
+    recorded = TrackingEvent(
+        shipment_id=shipment.id,
+        report=report,
+        record_time=context.time,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
+    )
+    rows: list[Row] = [recorded]
+    facts: list[Fact] = []
+    after = replace(shipment, known_reports=shipment.known_reports | {report.carrier_event_id})
+    if further(shipment.status, shipment.report_time, report.status, report.occur_time):
+        after = replace(after, report_time=report.occur_time)
+        if report.status is not shipment.status:
+            if report.status is Status.DELIVERED:
+                after = replace(after, deliver_time=report.occur_time)
+            after, row = step(after, report.status, Reason.CARRIER_REPORTED, context)
+            rows.append(row)
+            facts.append(StatusChanged(after, row))
+            if after.status is Status.DELIVERED:
+                facts.append(Delivered(after, row))
+            if after.status in TERMINAL and after.recall_time:
+                rows.append(RecallClosed(after.id, after.purchase, after.tracking_number))
+    elif shipment.status is Status.VOIDED and shipment.contradict_time is None:
+        after, row = changed(
+            after, Reason.REPORTED_AFTER_VOID, context, contradict_time=context.time
+        )
+        rows.append(row)
+        facts.append(StatusChanged(after, row))
+    return Decision(after, rows, facts)

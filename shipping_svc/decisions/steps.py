@@ -1,0 +1,85 @@
+"""How a shipment changes: its next version and its row of history. Pure."""
+
+from dataclasses import replace
+from typing import Any
+
+from chassis.decision import Decision
+from chassis.envelope import Context
+from chassis.errors import Refused, illegal
+from shipping_svc.lifecycle import MOVES, Reason, Status
+from shipping_svc.model.events import StatusChanged
+from shipping_svc.model.records import RecallOpened, Row, Shipment, Transition
+
+Decided = Decision[Shipment, Row]
+
+
+def changed(
+    shipment: Shipment,
+    reason: Reason,
+    context: Context,
+    **fields: Any,
+) -> tuple[Shipment, Transition]:
+    """The shipment's next version, with these fields, and its row of history."""
+    version = shipment.version + 1
+    after = replace(shipment, reason=reason, version=version, update_time=context.time, **fields)
+    return after, transition(after, shipment.status, context)
+
+
+def step(
+    shipment: Shipment,
+    new: Status,
+    reason: Reason,
+    context: Context,
+    **fields: Any,
+) -> tuple[Shipment, Transition]:
+    """The shipment's next version in another status, and its row of history.
+
+    Raises Refused ILLEGAL_TRANSITION where the table has no such move.
+    """
+    if new not in MOVES[shipment.status]:
+        raise cannot_become(shipment, new)
+    return changed(shipment, reason, context, status=new, **fields)
+
+
+def fail(shipment: Shipment, reason: Reason, context: Context) -> Decided:
+    """The decision that the shipment gets no label.
+
+    The carrier may have sold one, though its answer is lost or late: it takes the label back.
+    """
+    failed, row = step(shipment, Status.FAILED, reason, context)
+    facts = [StatusChanged(failed, row)]
+    return Decision(failed, [row, unknown_sale(shipment, context)], facts)
+
+
+def unknown_sale(shipment: Shipment, context: Context) -> RecallOpened:
+    """The recall of a label that the carrier may have sold for the present purchase."""
+    return RecallOpened(
+        shipment_id=shipment.id,
+        purchase=shipment.purchase,
+        tracking_number=None,
+        time=context.time,
+    )
+
+
+def transition(after: Shipment, old: Status | None, context: Context) -> Transition:
+    """The row of history of the shipment's newest version; `old` is None for its first."""
+    return Transition(
+        shipment_id=after.id,
+        version=after.version,
+        old=old,
+        new=after.status,
+        reason=after.reason,
+        actor=context.actor,
+        cause=context.cause,
+        time=after.update_time,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
+    )
+
+
+def cannot_become(shipment: Shipment, new: Status) -> Refused:
+    return illegal(
+        f"A shipment that is {shipment.status} cannot become {new}.",
+        shipment.status,
+        MOVES[shipment.status],
+    )
