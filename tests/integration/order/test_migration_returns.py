@@ -2,6 +2,7 @@
 the version between as well.
 """
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,10 +10,11 @@ from sqlalchemy import text
 
 from chassis.database import Database, connect
 from chassis.decision import unwrap
+from chassis.envelope import Envelope
 from chassis.outbox import Outbox
-from order_svc import decisions, store, tables, wire
+from order_svc import store, tables, wire
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import ReturnProgress, ReturnStatus, StockStatus
-from order_svc.model import AnyCommand
 from tests.support import FreshDatabase
 from tests.unit.order.returns import ask, inspect, move, receive
 from tests.yesterday import rows, upgraded
@@ -67,9 +69,9 @@ async def test_yesterdays_orders_can_be_returned(
     engine = connect(url)
     database = Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
 
-    async def write(*commands: AnyCommand) -> None:
+    async def write(*envelopes: Envelope[Any]) -> None:
         for outcome in await database.write(
-            commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders
+            envelopes, load=store.lock_orders, decide=decide, save=store.save_orders
         ):
             unwrap(outcome)
 

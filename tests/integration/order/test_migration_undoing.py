@@ -1,15 +1,17 @@
 """Yesterday's orders survive the migrations, and can be cancelled, cut and refunded."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 
 from chassis.database import Database, connect
 from chassis.decision import unwrap
+from chassis.envelope import Envelope
 from chassis.outbox import Outbox
-from order_svc import decisions, store, tables, wire
+from order_svc import store, tables, wire
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import End, PaymentStatus, Status
-from order_svc.model import AnyCommand
 from tests.support import FreshDatabase
 from tests.unit.order.samples import cancel_items, end, refund
 from tests.yesterday import rows, upgraded
@@ -79,13 +81,13 @@ async def test_yesterdays_orders_go_on_and_can_be_undone(fresh_database: FreshDa
             3,
         )
         assert (pending.captured, pending.lines[0].allocations[0].shipped) == (0, None)
-        commands: list[AnyCommand] = [
+        envelopes: list[Envelope[Any]] = [
             cancel_items(pending, {1: 1}),
             end(shipped, "london", End.RETURNED),
             refund(shipped, 1495),
         ]
         outcomes = await database.write(
-            commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders
+            envelopes, load=store.lock_orders, decide=decide, save=store.save_orders
         )
         cut, _, refunded = [unwrap(outcome) for outcome in outcomes]
         assert (cut.version, cut.lines[0].cancelled, cut.total) == (
