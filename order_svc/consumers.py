@@ -52,61 +52,70 @@ class Consumers:
             ReservationStatusChanged: self.reservation_status_changed,
         }
 
-    async def payment_confirmed(self, deliveries: Sequence[Delivery[PaymentConfirmed]]) -> Outcomes:
+    async def payment_confirmed(
+        self,
+        deliveries: Sequence[Delivery[PaymentConfirmed]],
+    ) -> Outcomes:
         return await self.operations.confirm_payments(
-            [wire.confirm_payment(d.message, d.keyed, d.cause) for d in deliveries]
+            [wire.confirm_payment(d.message, d) for d in deliveries]
         )
 
-    async def payment_failed(self, deliveries: Sequence[Delivery[PaymentFailed]]) -> Outcomes:
+    async def payment_failed(
+        self,
+        deliveries: Sequence[Delivery[PaymentFailed]],
+    ) -> Outcomes:
         return await self.operations.fail_payments(
-            [wire.fail_payment(d.message, d.keyed, d.cause) for d in deliveries]
+            [wire.fail_payment(d.message, d) for d in deliveries]
         )
 
     async def refund_settled(
-        self, deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]]
+        self,
+        deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]],
     ) -> Outcomes:
-        return await self.operations.note(
-            [wire.note_refund(d.message, d.keyed, d.cause) for d in deliveries]
-        )
+        return await self.operations.write([wire.note_refund(d.message, d) for d in deliveries])
 
     async def fulfillment_status_changed(
-        self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
+        self,
+        deliveries: Sequence[Delivery[FulfillmentStatusChanged]],
     ) -> Outcomes:
-        return await self.operations.note(
-            [wire.note_fulfillment(d.message, d.keyed, d.cause) for d in deliveries]
+        return await self.operations.write(
+            [wire.note_fulfillment(d.message, d) for d in deliveries]
         )
 
     async def fulfillment_lines_changed(
-        self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
+        self,
+        deliveries: Sequence[Delivery[FulfillmentLinesChanged]],
     ) -> Outcomes:
-        return await self.operations.note(
-            [wire.note_lines(d.message, d.keyed, d.cause) for d in deliveries]
-        )
+        return await self.operations.write([wire.note_lines(d.message, d) for d in deliveries])
 
-    async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Outcomes:
-        return await self.operations.note(
-            [wire.note_shipment(d.message.shipment, d.keyed, d.cause) for d in deliveries]
+    async def shipment_created(
+        self,
+        deliveries: Sequence[Delivery[ShipmentCreated]],
+    ) -> Outcomes:
+        return await self.operations.write(
+            [wire.note_shipment(d.message.shipment, d) for d in deliveries]
         )
 
     async def shipment_status_changed(
-        self, deliveries: Sequence[Delivery[ShipmentStatusChanged]]
+        self,
+        deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Outcomes:
-        return await self.operations.note(
-            [wire.note_shipment_end(d.message, d.keyed, d.cause) for d in deliveries]
+        return await self.operations.write(
+            [wire.note_shipment_end(d.message, d) for d in deliveries]
         )
 
     async def delivery_confirmed(
-        self, deliveries: Sequence[Delivery[DeliveryConfirmed]]
+        self,
+        deliveries: Sequence[Delivery[DeliveryConfirmed]],
     ) -> Outcomes:
-        commands = [
-            wire.note_shipment(d.message.shipment, d.keyed, d.cause, d.message.deliver_time)
-            for d in deliveries
-        ]
-        return await self.operations.note(commands)
+        return await self.operations.write(
+            [wire.note_shipment(d.message.shipment, d, d.message.deliver_time) for d in deliveries]
+        )
 
     async def reservation_status_changed(
-        self, deliveries: Sequence[Delivery[ReservationStatusChanged]]
+        self,
+        deliveries: Sequence[Delivery[ReservationStatusChanged]],
     ) -> Outcomes:
         return await self.operations.note_reservations(
-            [wire.note_reservation(d.message, d.keyed, d.cause) for d in deliveries]
+            [wire.note_reservation(d.message, d) for d in deliveries]
         )

@@ -31,9 +31,7 @@ class OrderService(OrderServiceServicer):
     async def CreateOrder(
         self, request: api.CreateOrderRequest, context: Context
     ) -> api.CreateOrderResponse:
-        order = await self.operations.create_order(
-            keyed(request), UUID(request.request_id), wire.checkout(request)
-        )
+        order = await self.operations.create_order(wire.place_order(request, keyed(request)))
         return api.CreateOrderResponse(order=wire.order(order))
 
     async def GetOrder(
@@ -112,7 +110,7 @@ class ReturnService(ReturnServiceServicer):
     async def CreateReturn(
         self, request: returns.CreateReturnRequest, context: Context
     ) -> returns.CreateReturnResponse:
-        rma = await self.operations.change(wire.create_return(request, keyed(request)))
+        rma = await self.operations.write(wire.create_return(request, keyed(request)))
         return returns.CreateReturnResponse(order_return=wire.order_return(rma))
 
     async def GetReturn(
@@ -138,52 +136,35 @@ class ReturnService(ReturnServiceServicer):
     async def ApproveReturn(
         self, request: returns.ApproveReturnRequest, context: Context
     ) -> returns.ApproveReturnResponse:
-        rma = await self.operations.change(
-            wire.approve_return(request, keyed(request), await self._order_of(request.return_id))
-        )
+        rma = await self.operations.change(wire.approve_return(request, keyed(request)))
         return returns.ApproveReturnResponse(order_return=wire.order_return(rma))
 
     async def RejectReturn(
         self, request: returns.RejectReturnRequest, context: Context
     ) -> returns.RejectReturnResponse:
-        rma = await self.operations.change(
-            wire.reject_return(request, keyed(request), await self._order_of(request.return_id))
-        )
+        rma = await self.operations.change(wire.reject_return(request, keyed(request)))
         return returns.RejectReturnResponse(order_return=wire.order_return(rma))
 
     async def MarkReturnInTransit(
         self, request: returns.MarkReturnInTransitRequest, context: Context
     ) -> returns.MarkReturnInTransitResponse:
-        command = wire.mark_return_in_transit(
-            request, keyed(request), await self._order_of(request.return_id)
-        )
-        return returns.MarkReturnInTransitResponse(
-            order_return=wire.order_return(await self.operations.change(command))
-        )
+        rma = await self.operations.change(wire.mark_return_in_transit(request, keyed(request)))
+        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(rma))
 
     async def ReceiveReturn(
         self, request: returns.ReceiveReturnRequest, context: Context
     ) -> returns.ReceiveReturnResponse:
-        rma = await self.operations.change(
-            wire.receive_return(request, keyed(request), await self._order_of(request.return_id))
-        )
+        rma = await self.operations.change(wire.receive_return(request, keyed(request)))
         return returns.ReceiveReturnResponse(order_return=wire.order_return(rma))
 
     async def InspectReturn(
         self, request: returns.InspectReturnRequest, context: Context
     ) -> returns.InspectReturnResponse:
-        rma = await self.operations.change(
-            wire.inspect_return(request, keyed(request), await self._order_of(request.return_id))
-        )
+        rma = await self.operations.change(wire.inspect_return(request, keyed(request)))
         return returns.InspectReturnResponse(order_return=wire.order_return(rma))
 
     async def CancelReturn(
         self, request: returns.CancelReturnRequest, context: Context
     ) -> returns.CancelReturnResponse:
-        rma = await self.operations.change(
-            wire.cancel_return(request, keyed(request), await self._order_of(request.return_id))
-        )
+        rma = await self.operations.change(wire.cancel_return(request, keyed(request)))
         return returns.CancelReturnResponse(order_return=wire.order_return(rma))
-
-    async def _order_of(self, return_id: str) -> UUID:
-        return await self.operations.order_of(UUID(return_id))

@@ -1,9 +1,9 @@
 """An order, or units of it, are not wanted any more; a failed one is tried again."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred, Refused, Violation, illegal
 from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.decisions.steps import (
@@ -24,16 +24,16 @@ from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, RetryO
 CUTTABLE = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
 
 
-def cancel(order: Order, command: CancelOrder, now: datetime) -> Decided:
+def cancel(order: Order, command: CancelOrder, context: Context) -> Decided:
     """The whole order, unless any of it was delivered. What has left is recalled."""
     expected(order, command)
     alive(order)
     if not cancellable(order):
         raise not_cancellable(order, instead(order), **recallable(order))
-    return end(order, command.reason, command, now)
+    return end(order, command.reason, context)
 
 
-def cancel_items(order: Order, command: CancelItems, now: datetime) -> Decided:
+def cancel_items(order: Order, command: CancelItems, context: Context) -> Decided:
     """Some units that are not with a carrier, all lines or none; those that were sourced last
     first.
     """
@@ -63,19 +63,19 @@ def cancel_items(order: Order, command: CancelItems, now: datetime) -> Decided:
         else line
         for line in order.lines
     )
-    return take(order, lines, command.reason, command, now)
+    return take(order, lines, command.reason, context)
 
 
-def expire(order: Order, command: ExpireOrder, now: datetime) -> Decided:
+def expire(order: Order, command: ExpireOrder, context: Context) -> Decided:
     """The time to pay is over, by the clock of this very write."""
     if order.expire_time is None:
         return Decision(order)  # it was paid, or has ended, in that instant
-    if now < order.expire_time:
+    if context.time < order.expire_time:
         raise Deferred("CONTENTION", "The order's time is not over: it was tried again.")
-    return end(order, Reason.PAYMENT_EXPIRED, command, now)
+    return end(order, Reason.PAYMENT_EXPIRED, context)
 
 
-def retry(order: Order, command: RetryOrder, now: datetime) -> Decided:
+def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
     """A failed order is pending again, with what was reserved for its next attempt. Money and
     work of the one before are its own.
     """
@@ -90,11 +90,11 @@ def retry(order: Order, command: RetryOrder, now: datetime) -> Decided:
         stock=StockStatus.RESERVED,
         captured=0,
         refunded=0,
-        expire_time=now + PAYMENT_WINDOW,
+        expire_time=context.time + PAYMENT_WINDOW,
         lines=allocated(order.lines, command.allocations),
         parts=(),
     )
-    return steps(again, (Status.PENDING,), Reason.ORDER_RETRIED, command, now)
+    return steps(again, (Status.PENDING,), Reason.ORDER_RETRIED, context)
 
 
 def check_retry(order: Order, command: RetryOrder) -> None:

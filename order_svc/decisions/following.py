@@ -6,9 +6,9 @@ on, so that any order and any repetition of what is told ends the same.
 """
 
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred, Refused
 from chassis.versions import check_jump
 from order_svc.decisions import returning
@@ -41,7 +41,6 @@ from order_svc.lifecycle import (
 from order_svc.model import (
     Allocation,
     Allocations,
-    Command,
     Line,
     NoteFulfillment,
     NoteReservation,
@@ -60,7 +59,7 @@ ENDED = {
 }
 
 
-def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> Decided:
+def note_fulfillment(order: Order, command: NoteFulfillment, context: Context) -> Decided:
     """How far the work is, and on which units: those that left it are cancelled."""
     if nothing_there(order, command):
         return Decision(order)
@@ -77,9 +76,9 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
     lines = tuple(worked_on(line, command) for line in order.lines)
     if command.work is not Work.CANCELLED and lines != order.lines:
         check_placed(order)
-    followed = follow(order, heard, lines, (command.reason or stage, stage), command, now)
+    followed = follow(order, heard, lines, (command.reason or stage, stage), context)
     lost = order.status is Status.REFUNDED and lines != order.lines
-    return noted(order, followed, stage, command, now) if lost or further(part, heard) else followed
+    return noted(order, followed, stage, context) if lost or further(part, heard) else followed
 
 
 def further(part: Part, heard: Part) -> bool:
@@ -91,13 +90,11 @@ def further(part: Part, heard: Part) -> bool:
     )
 
 
-def noted(order: Order, followed: Decided, reason: str, command: Command, now: datetime) -> Decided:
+def noted(order: Order, followed: Decided, reason: str, context: Context) -> Decided:
     """What was decided; where the order had ended before, it stands among its late events."""
-    return (
-        followed
-        if MOVES[order.status]
-        else then(followed, late(followed.record, reason, command, now))
-    )
+    if MOVES[order.status]:
+        return followed
+    return then(followed, late(followed.record, reason, context))
 
 
 def worked_on(line: Line, command: NoteFulfillment) -> Line:
@@ -122,7 +119,7 @@ def worked_on(line: Line, command: NoteFulfillment) -> Line:
     return reallocated(line, [joined(allocation) for allocation in line.allocations])
 
 
-def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided:
+def note_shipment(order: Order, command: NoteShipment, context: Context) -> Decided:
     """Goods are with a carrier, or with the customer.
 
     A shipment that was withdrawn before does not bring its label back. Its delivery counts: the
@@ -131,7 +128,7 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
     reason = Reason.DELIVERY_CONFIRMED if command.deliver_time else Reason.SHIPMENT_CREATED
     part = part_of(order, command.warehouse_id)
     if part is None:
-        return late(order, reason, command, now)
+        return late(order, reason, context)
     if command.deliver_time is None and withdrawn(part, command):
         return Decision(order)
     heard = replace(
@@ -143,8 +140,8 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
     if heard == part:
         return Decision(order)
     check_placed(order)
-    followed = follow(order, heard, order.lines, (reason, reason), command, now)
-    return noted(order, followed, reason, command, now)
+    followed = follow(order, heard, order.lines, (reason, reason), context)
+    return noted(order, followed, reason, context)
 
 
 def withdrawn(part: Part, command: NoteShipment) -> bool:
@@ -155,7 +152,7 @@ def withdrawn(part: Part, command: NoteShipment) -> bool:
     return 0 < part.withdraw_version >= command.fulfillment_version
 
 
-def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> Decided:
+def note_shipment_end(order: Order, command: NoteShipmentEnd, context: Context) -> Decided:
     """A parcel that does not reach its customer: its units are cancelled.
 
     The units of a withdrawn parcel go on with another shipment. The part keeps the version of the
@@ -170,7 +167,7 @@ def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> 
         heard = replace(heard, shipment_id=None, tracking_number=None)
     if command.ended is None or part.ended or part.deliver_time:
         reasons = (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN)
-        return follow(order, heard, order.lines, reasons, command, now)
+        return follow(order, heard, order.lines, reasons, context)
     check_placed(order)
     tracking_number = command.tracking_number or part.tracking_number
     heard = replace(
@@ -191,12 +188,11 @@ def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> 
     ]
     lines = tuple(reallocated(line, allocations) for line, allocations in none)
     reason = ENDED[command.ended]
-    return noted(
-        order, follow(order, heard, lines, (reason, reason), command, now), reason, command, now
-    )
+    followed = follow(order, heard, lines, (reason, reason), context)
+    return noted(order, followed, reason, context)
 
 
-def note_reservation(order: Order, command: NoteReservation, now: datetime) -> Decided:
+def note_reservation(order: Order, command: NoteReservation, context: Context) -> Decided:
     """Settles an owed commit: the warehouse has committed after all, or says no for good. Of a dead
     order: its units are back.
 
@@ -204,18 +200,18 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
     time that the payment is confirmed.
     """
     if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
-        return Decision(replace(order, stock=StockStatus.RELEASED, update_time=now))
+        return Decision(replace(order, stock=StockStatus.RELEASED, update_time=context.time))
     if not MOVES[order.status] or (
         order.status is not Status.PENDING and order.stock is not StockStatus.OWED
     ):
         return Decision(order)
     if command.refused and order.stock is StockStatus.OWED:
-        return end(order, Reason.STOCK_UNAVAILABLE, command, now)
+        return end(order, Reason.STOCK_UNAVAILABLE, context)
     if not command.allocations:
         return Decision(order)  # nothing is committed yet
     placed = replace(order, lines=committed(order, command.allocations))
     stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
-    return Decision(replace(placed, parts=serving(placed), stock=stock, update_time=now))
+    return Decision(replace(placed, parts=serving(placed), stock=stock, update_time=context.time))
 
 
 def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
@@ -280,8 +276,7 @@ def follow(
     heard: Part,
     lines: tuple[Line, ...],
     reasons: tuple[str, str],
-    command: Command,
-    now: datetime,
+    context: Context,
 ) -> Decided:
     """The order with what was heard of one part of it, and with the lines that this leaves.
 
@@ -296,26 +291,24 @@ def follow(
         return Decision(order)
     if order.status is Status.CANCELLED:
         known = tuple(as_shipped(old, new) for old, new in zip(order.lines, lines, strict=True))
-        return Decision(emptied(replace(order, parts=parts, lines=known, update_time=now)))
+        return Decision(emptied(replace(order, parts=parts, lines=known, update_time=context.time)))
     standings = [part.standing for part in parts]
-    followed = replace(order, parts=parts, progress=progress_of(standings), update_time=now)
+    followed = replace(
+        order, parts=parts, progress=progress_of(standings), update_time=context.time
+    )
     if not MOVES[order.status]:
         left = replace(followed, lines=lines)
         return Decision(left if any(line.staying for line in lines) else emptied(left))
-    taken = take(followed, lines, reasons[0], command, now)
+    taken = take(followed, lines, reasons[0], context)
     if taken.record.status is Status.CANCELLED:
         return taken
     here = taken.record
     there = status_of(standings)
     if there in (Status.SHIPPED, Status.DELIVERED) and here.stock is not StockStatus.RETURNED:
         here = replace(here, stock=StockStatus.DEDUCTED)
-    walked = then(
-        taken, steps(here, way(here.status, there or here.status), reasons[1], command, now)
-    )
-    return then(
-        walked,
-        steps(walked.record, refunding(walked.record), Reason.REFUND_COMPLETED, command, now),
-    )
+    path = way(here.status, there or here.status)
+    walked = then(taken, steps(here, path, reasons[1], context))
+    return then(walked, refunding(walked.record, context))
 
 
 def as_shipped(old: Line, new: Line) -> Line:
@@ -326,20 +319,18 @@ def as_shipped(old: Line, new: Line) -> Line:
     )
 
 
-def recalls(decided: Decided, command: Command, now: datetime) -> Decided:
+def recalls(decided: Decided, context: Context) -> Decided:
     """With the returns of what has left though it is not wanted any more; of a lost parcel
     nothing is waited for.
     """
     for part in decided.record.parts:
         if part.ended is End.LOST:
-            lost = returning.call_off(
-                decided.record, part.warehouse_id, ReturnReason.PARCEL_LOST, command, now
-            )
+            reason = ReturnReason.PARCEL_LOST
+            lost = returning.call_off(decided.record, part.warehouse_id, reason, context)
             decided = then(decided, lost)
         elif units := unwanted(decided.record, part):
-            decided = then(
-                decided, returning.recall(decided.record, part.warehouse_id, units, command, now)
-            )
+            recall = returning.recall(decided.record, part.warehouse_id, units, context)
+            decided = then(decided, recall)
     return decided
 
 

@@ -1,9 +1,9 @@
 """What becomes of an order by its money: paid, not paid, given back."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Refused
 from order_svc.decisions import returning
 from order_svc.decisions.steps import (
@@ -20,7 +20,7 @@ from order_svc.lifecycle import PaymentStatus, Reason, Status, StockStatus
 from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Unavailable
 
 
-def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
+def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
     """Paid: confirmed, or failed where its stock is gone for good. For a dead order it is noted;
     payment gives the money back.
     """
@@ -29,9 +29,8 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
     ):
         captured = max(order.captured, command.captured.minor)
         order = replace(order, captured=captured)
-        return late(
-            replace(order, payment=payment_of(order)), Reason.PAYMENT_CONFIRMED, command, now
-        )
+        order = replace(order, payment=payment_of(order))
+        return late(order, Reason.PAYMENT_CONFIRMED, context)
     if order.status is not Status.PENDING:
         return Decision(order)  # heard before
     # Units may have been cancelled while the payment was on its way: what is too much, payment
@@ -50,35 +49,25 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
         paid, payment=PaymentStatus.NOT_REQUIRED if command.not_required else _paid(paid)
     )
     if isinstance(command.stock, Unavailable):
-        return steps(
-            replace(paid, stock=StockStatus.RELEASED),
-            (Status.FAILED,),
-            command.stock.reason,
-            command,
-            now,
-        )
+        released = replace(paid, stock=StockStatus.RELEASED)
+        return steps(released, (Status.FAILED,), command.stock.reason, context)
     # a pending order has parts when its commit was heard of
     committed = isinstance(command.stock, Committed) or bool(order.parts)
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
     stock = StockStatus.COMMITTED if committed else StockStatus.OWED
-    return steps(
-        replace(paid, parts=serving(paid), stock=stock),
-        (Status.CONFIRMED,),
-        Reason.PAYMENT_CONFIRMED,
-        command,
-        now,
-    )
+    confirmed = replace(paid, parts=serving(paid), stock=stock)
+    return steps(confirmed, (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, context)
 
 
-def fail(order: Order, command: FailPayment, now: datetime) -> Decided:
+def fail(order: Order, command: FailPayment, context: Context) -> Decided:
     if order.status is not Status.PENDING:
         return Decision(order)
     failed = emptied(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
-    return steps(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, command, now)
+    return steps(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, context)
 
 
-def note_refund(order: Order, command: NoteRefund, now: datetime) -> Decided:
+def note_refund(order: Order, command: NoteRefund, context: Context) -> Decided:
     """Money went back, or did not: the order knows how much did so far, and the return that it
     was for goes on.
     """
@@ -93,25 +82,21 @@ def note_refund(order: Order, command: NoteRefund, now: datetime) -> Decided:
         max(order.refunded, command.refunded.minor),
     )
     if (captured, refunded) != (order.captured, order.refunded):
-        order = replace(order, captured=captured, refunded=refunded, update_time=now)
+        order = replace(order, captured=captured, refunded=refunded, update_time=context.time)
         order = replace(order, payment=payment_of(order))
     decided: Decided = Decision(order)
     if command.return_id and command.failure_code:
-        decided = returning.refund_failed(
-            order, command.return_id, command.failure_code, command, now
-        )
+        decided = returning.refund_failed(order, command.return_id, command.failure_code, context)
     elif command.return_id:
-        decided = returning.refunded(order, command.return_id, command.amount, command, now)
-    return then(
-        decided,
-        steps(decided.record, refunding(decided.record), Reason.REFUND_COMPLETED, command, now),
-    )
+        decided = returning.refunded(order, command.return_id, command.amount, context)
+    return then(decided, refunding(decided.record, context))
 
 
-def refunding(order: Order) -> tuple[Status, ...]:
-    """The step to refunded, of a delivered order whose money all went back."""
+def refunding(order: Order, context: Context) -> Decided:
+    """The order; it is refunded if it is delivered and all its money went back."""
     whole = order.captured > 0 and order.refunded >= order.captured
-    return (Status.REFUNDED,) if whole and order.status is Status.DELIVERED else ()
+    path = (Status.REFUNDED,) if whole and order.status is Status.DELIVERED else ()
+    return steps(order, path, Reason.REFUND_COMPLETED, context)
 
 
 def _paid(order: Order) -> PaymentStatus:

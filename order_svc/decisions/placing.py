@@ -1,8 +1,9 @@
 """A checkout becomes an order."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Invalid, Violation
 from chassis.money import UNITS_MAX, minor_digits
 from order_svc.decisions.steps import Decided, allocated, steps
@@ -55,15 +56,15 @@ def check(checkout: Checkout) -> None:
         raise Invalid("VALIDATION_FAILED", "The amounts do not add up.", violations=violations)
 
 
-def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
+def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided:
     if order:
-        return Decision(order)  # placed by an earlier try whose claim is gone by now
+        return Decision(order)  # an earlier try placed it, whose idempotency key was deleted
     checkout = command.checkout
     lines = allocated(priced(checkout), command.allocations)
     order = Order(
-        id=command.target,
-        number=number_of(command.target),
-        checkout=command.key,
+        id=context.target,
+        number=number_of(context.target),
+        checkout=command.checkout_key,
         customer_id=checkout.customer_id,
         external_reference=checkout.external_reference,
         status=Status.PENDING,
@@ -78,11 +79,11 @@ def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
         shipping=checkout.shipping,
         captured=0,
         refunded=0,
-        create_time=now,
-        update_time=now,
-        expire_time=now + PAYMENT_WINDOW,
+        create_time=context.time,
+        update_time=context.time,
+        expire_time=context.time + PAYMENT_WINDOW,
         unique_external_reference=checkout.unique_external_reference,
         lines=lines,
         recipient=checkout.recipient,
     )
-    return steps(order, (Status.PENDING,), Reason.ORDER_PLACED, command, now)
+    return steps(order, (Status.PENDING,), Reason.ORDER_PLACED, context)

@@ -7,10 +7,10 @@ can have. Money and goods are told of in the return's own events.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from uuid import UUID, uuid5
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
 from order_svc.decisions.steps import Decided, expected, then
 from order_svc.lifecycle import (
@@ -25,7 +25,6 @@ from order_svc.lifecycle import (
     Work,
 )
 from order_svc.model import (
-    Command,
     CreateReturn,
     InspectReturn,
     MoveReturn,
@@ -35,43 +34,30 @@ from order_svc.model import (
     RefundWithoutGoods,
     Return,
     ReturnChanged,
-    ReturnCommand,
     ReturnLine,
     ReturnStep,
 )
 
 
-def decide(order: Order, command: ReturnCommand, now: datetime) -> Decided:
-    """What becomes of the order's returns; raises a Failure where nothing may."""
-    match command:
-        case CreateReturn():
-            return create(order, command, now)
-        case RefundWithoutGoods():
-            return refund_without_goods(order, command, now)
-        case MoveReturn():
-            rma = asked_of(order, command, command.to)
-            return walk(order, rma, [(command.to, command.reason)], command, now)
-        case ReceiveReturn():
-            return receive(order, command, now)
-        case InspectReturn():
-            return inspect(order, command, now)
-
-
-def create(order: Order, command: CreateReturn, now: datetime) -> Decided:
+def create(order: Order, command: CreateReturn, context: Context) -> Decided:
     """A customer's return: it holds what was announced from now on."""
     if return_of(order, command.return_id):
-        return Decision(order)  # made by an earlier try whose claim is gone by now
+        return Decision(order)  # an earlier try created it, whose idempotency key was deleted
     expected(order, command)
     returnable(order, command.lines)
     lines = [
         ReturnLine(number, sku_of(order, number), quantity)
         for number, quantity in sorted(command.lines.items())
     ]
-    rma = new(order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, now)
-    return walk(order, rma, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], command, now)
+    rma = new(order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, context)
+    return walk(order, rma, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], context)
 
 
-def refund_without_goods(order: Order, command: RefundWithoutGoods, now: datetime) -> Decided:
+def refund_without_goods(
+    order: Order,
+    command: RefundWithoutGoods,
+    context: Context,
+) -> Decided:
     """A return that is inspected from the start: the caller says what happens to stock."""
     if return_of(order, command.return_id):
         return Decision(order)
@@ -81,12 +67,18 @@ def refund_without_goods(order: Order, command: RefundWithoutGoods, now: datetim
         _disposed(number, sku_of(order, number), *wanted)
         for number, wanted in sorted(command.lines.items())
     ]
-    rma = new(order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, now)
+    rma = new(order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, context)
     rma = priced(order, replace(rma, warehouse_id=command.warehouse_id))
-    return walk(order, rma, _inspected(rma, ReturnReason.REFUND_WITHOUT_GOODS), command, now)
+    return walk(order, rma, _inspected(rma, ReturnReason.REFUND_WITHOUT_GOODS), context)
 
 
-def receive(order: Order, command: ReceiveReturn, now: datetime) -> Decided:
+def move(order: Order, command: MoveReturn, context: Context) -> Decided:
+    """The return takes one step that concerns all its units."""
+    rma = asked_of(order, command, command.to)
+    return walk(order, rma, [(command.to, command.reason)], context)
+
+
+def receive(order: Order, command: ReceiveReturn, context: Context) -> Decided:
     """More units have arrived: as many as the customer can have sent, whatever was announced."""
     rma = asked_of(order, command, ReturnStatus.RECEIVED)
     if rma.warehouse_id not in (None, command.warehouse_id):
@@ -114,10 +106,10 @@ def receive(order: Order, command: ReceiveReturn, now: datetime) -> Decided:
         warehouse_id=command.warehouse_id,
         lines=tuple(lines[number] for number in sorted(lines)),
     )
-    return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now)
+    return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context)
 
 
-def inspect(order: Order, command: InspectReturn, now: datetime) -> Decided:
+def inspect(order: Order, command: InspectReturn, context: Context) -> Decided:
     """Units that arrived were looked at: each is accepted once. The last of them makes the
     return inspected.
     """
@@ -146,15 +138,11 @@ def inspect(order: Order, command: InspectReturn, now: datetime) -> Decided:
     }
     rma = priced(order, replace(rma, lines=tuple(lines[number] for number in sorted(lines))))
     if any(line.inspected < line.received for line in rma.lines):
-        return walk(
-            order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now
-        )
-    return walk(order, rma, _inspected(rma, ReturnReason.RETURN_INSPECTED), command, now)
+        return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context)
+    return walk(order, rma, _inspected(rma, ReturnReason.RETURN_INSPECTED), context)
 
 
-def refunded(
-    order: Order, return_id: UUID, amount: int, command: Command, now: datetime
-) -> Decided:
+def refunded(order: Order, return_id: UUID, amount: int, context: Context) -> Decided:
     """The money of a return went back: refunded, and with that closed. Heard again, or of no
     return of ours, it changes nothing.
     """
@@ -165,12 +153,10 @@ def refunded(
         (ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED),
         (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED),
     ]
-    return walk(order, replace(rma, refunded=amount), path, command, now)
+    return walk(order, replace(rma, refunded=amount), path, context)
 
 
-def refund_failed(
-    order: Order, return_id: UUID, failure_code: str, command: Command, now: datetime
-) -> Decided:
+def refund_failed(order: Order, return_id: UUID, failure_code: str, context: Context) -> Decided:
     """The money of a return did not go back: closed where nothing is left to refund, else it
     stays inspected and says why.
     """
@@ -178,16 +164,17 @@ def refund_failed(
     if rma is None or rma.status is not ReturnStatus.INSPECTED:
         return Decision(order)
     if failure_code == "nothing_refundable":
-        return walk(
-            order, rma, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], command, now
-        )
+        return walk(order, rma, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], context)
     if rma.status_reason == ReturnReason.REFUND_FAILED:
         return Decision(order)
-    return walk(order, rma, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], command, now)
+    return walk(order, rma, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], context)
 
 
 def recall(
-    order: Order, warehouse_id: str, units: Mapping[int, int], command: Command, now: datetime
+    order: Order,
+    warehouse_id: str,
+    units: Mapping[int, int],
+    context: Context,
 ) -> Decided:
     """Goods that left a warehouse for what was cancelled come back, by an approved return without a
     refund.
@@ -210,24 +197,20 @@ def recall(
     lines = [
         ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()
     ]
-    rma = new(
-        order, recall_id(order, warehouse_id, len(earlier)), ReturnKind.RECALL, "RECALL", lines, now
-    )
-    return walk(order, rma, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], command, now)
+    return_id = recall_id(order, warehouse_id, len(earlier))
+    rma = new(order, return_id, ReturnKind.RECALL, "RECALL", lines, context)
+    return walk(order, rma, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], context)
 
 
-def call_off(
-    order: Order, warehouse_id: str, reason: str, command: Command, now: datetime
-) -> Decided:
+def call_off(order: Order, warehouse_id: str, reason: str, context: Context) -> Decided:
     """What this warehouse sent will not come back: recalls that nobody has seen on their way are
     cancelled.
     """
     done: Decided = Decision(order)
     for rma in recalled(order, warehouse_id):
         if rma.status is ReturnStatus.APPROVED:
-            done = then(
-                done, walk(done.record, rma, [(ReturnStatus.CANCELLED, reason)], command, now)
-            )
+            path = [(ReturnStatus.CANCELLED, reason)]
+            done = then(done, walk(done.record, rma, path, context))
     return done
 
 
@@ -383,7 +366,7 @@ def new(
     kind: ReturnKind,
     reason: str,
     lines: Sequence[ReturnLine],
-    now: datetime,
+    context: Context,
 ) -> Return:
     """A return that has no version yet."""
     status = ReturnStatus.REQUESTED  # until its first step
@@ -400,8 +383,8 @@ def new(
         warehouse_id=None,
         refunded=0,
         version=0,
-        create_time=now,
-        update_time=now,
+        create_time=context.time,
+        update_time=context.time,
         lines=tuple(lines),
     )
 
@@ -410,8 +393,7 @@ def walk(
     order: Order,
     rma: Return,
     path: Sequence[tuple[ReturnStatus, str]],
-    command: Command,
-    now: datetime,
+    context: Context,
 ) -> Decided:
     """The order with the return as it stands after these steps: one version, one row of history
     and one fact for each.
@@ -421,7 +403,11 @@ def walk(
     for status, reason in path:
         old = rma.status if rma.version else None
         rma = replace(
-            rma, status=status, status_reason=reason, version=rma.version + 1, update_time=now
+            rma,
+            status=status,
+            status_reason=reason,
+            version=rma.version + 1,
+            update_time=context.time,
         )
         step = ReturnStep(
             return_id=rma.id,
@@ -429,16 +415,16 @@ def walk(
             old=old,
             new=status,
             reason=reason,
-            actor=command.actor,
-            cause=command.cause,
-            time=now,
-            claimed_actor=command.claimed_actor,
-            note=command.note,
+            actor=context.actor,
+            cause=context.cause,
+            time=context.time,
+            claimed_actor=context.claimed_actor,
+            note=context.note,
         )
         history.append(step)
         facts.append(ReturnChanged(rma, step))
     others = tuple(other for other in order.rmas if other.id != rma.id)
-    return Decision(replace(order, rmas=(*others, rma), update_time=now), history, facts)
+    return Decision(replace(order, rmas=(*others, rma), update_time=context.time), history, facts)
 
 
 def axes(order: Order) -> Order:

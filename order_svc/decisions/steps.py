@@ -4,24 +4,21 @@ are cancelled, its end, and its axes.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Refused, Stale, illegal
 from order_svc.lifecycle import MOVES, PaymentStatus, Status, StockStatus, Work, progress_of
 from order_svc.model import (
     LATE_SHOWN,
     Allocation,
     Allocations,
-    Asked,
-    Command,
-    CreateReturn,
     ItemsCancelled,
     LateEvent,
     Line,
     Order,
     Part,
-    RefundWithoutGoods,
+    Request,
     Row,
     StatusChanged,
     Transition,
@@ -30,34 +27,30 @@ from order_svc.model import (
 Decided = Decision[Order, Row]
 
 
-def expected(order: Order, command: Asked | CreateReturn | RefundWithoutGoods) -> None:
-    """Refuses what was asked in view of another version."""
-    if command.expected_version not in (None, order.version):
+def expected(order: Order, request: Request) -> None:
+    """Raises Stale for a request that expects another version of the order."""
+    if request.expected_version not in (None, order.version):
         raise Stale(
             message=f"The order has version {order.version}.",
-            expected=str(command.expected_version),
+            expected=str(request.expected_version),
             actual=str(order.version),
         )
 
 
-def steps(
-    order: Order, path: tuple[Status, ...], reason: str, command: Command, now: datetime
-) -> Decided:
+def steps(order: Order, path: tuple[Status, ...], reason: str, context: Context) -> Decided:
     """One row of history, one version and one fact for each step of the path."""
     history, facts = [], []
     for new in path:
         old = order.status if order.version else None
         if old and new not in MOVES[old]:
             raise illegal(f"An order that is {old} cannot become {new}.", old, MOVES[old])
-        order, step = _stepped(order, old, new, reason, command, now)
+        order, step = _stepped(order, old, new, reason, context)
         history.append(step)
         facts.append(StatusChanged(order, step))
     return Decision(order, history, facts)
 
 
-def take(
-    order: Order, lines: tuple[Line, ...], reason: str, command: Command, now: datetime
-) -> Decided:
+def take(order: Order, lines: tuple[Line, ...], reason: str, context: Context) -> Decided:
     """The order with these lines, of which units were cancelled: one row, one version and one fact.
     Its last unit ends it.
 
@@ -69,24 +62,19 @@ def take(
         return Decision(order)
     if not any(line.staying for line in lines):
         if Status.CANCELLED in MOVES[order.status]:
-            return end(order, reason, command, now)
+            return end(order, reason, context)
         order = emptied(order)
-    order, step = _stepped(order, order.status, order.status, reason, command, now)
+    order, step = _stepped(order, order.status, order.status, reason, context)
     return Decision(order, [step], [ItemsCancelled(order, step)])
 
 
-def end(order: Order, reason: str, command: Command, now: datetime) -> Decided:
+def end(order: Order, reason: str, context: Context) -> Decided:
     """The order is cancelled. Its lines stay as they were; what had left is seen to by whoever
     recalls it.
     """
     payment = PaymentStatus.CANCELLED if order.payment is PaymentStatus.PENDING else order.payment
-    return steps(
-        emptied(replace(order, payment=payment, expire_time=None)),
-        (Status.CANCELLED,),
-        reason,
-        command,
-        now,
-    )
+    ended = emptied(replace(order, payment=payment, expire_time=None))
+    return steps(ended, (Status.CANCELLED,), reason, context)
 
 
 def then(first: Decided, second: Decided) -> Decided:
@@ -94,18 +82,33 @@ def then(first: Decided, second: Decided) -> Decided:
     return Decision(second.record, [*first.history, *second.history], [*first.facts, *second.facts])
 
 
-def late(order: Order, reason: str, command: Command, now: datetime) -> Decided:
+def late(order: Order, reason: str, context: Context) -> Decided:
     """Something was told of an order that has ended: it is noted, and moves nothing."""
-    event = LateEvent(order.id, command.cause, reason, command.actor, now)
-    return Decision(
-        replace(order, late=(*order.late, event)[:LATE_SHOWN], update_time=now), [event]
+    event = LateEvent(
+        order_id=order.id,
+        cause=context.cause,
+        reason=reason,
+        actor=context.actor,
+        time=context.time,
     )
+    noted = replace(order, late=(*order.late, event)[:LATE_SHOWN], update_time=context.time)
+    return Decision(noted, [event])
 
 
 def _stepped(
-    order: Order, old: Status | None, new: Status, reason: str, command: Command, now: datetime
+    order: Order,
+    old: Status | None,
+    new: Status,
+    reason: str,
+    context: Context,
 ) -> tuple[Order, Transition]:
-    order = replace(order, status=new, reason=reason, version=order.version + 1, update_time=now)
+    order = replace(
+        order,
+        status=new,
+        reason=reason,
+        version=order.version + 1,
+        update_time=context.time,
+    )
     step = Transition(
         order_id=order.id,
         version=order.version,
@@ -113,11 +116,11 @@ def _stepped(
         old=old,
         new=new,
         reason=reason,
-        actor=command.actor,
-        cause=command.cause,
-        time=now,
-        claimed_actor=command.claimed_actor,
-        note=command.note,
+        actor=context.actor,
+        cause=context.cause,
+        time=context.time,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
     )
     return order, step
 

@@ -2,32 +2,36 @@
 
 order.py      the order, what its units cost, its history, its facts; checkout.py: what it is made
               of
-commands.py   what may be asked of it, or told to it
-returns.py    its returns (RMAs), their history and facts; return_commands.py: what may be asked of
-              them
+commands.py   the commands about an order and its returns
+returns.py    its returns (RMAs), their history and facts
 """
 
 from order_svc.model.checkout import Checkout, WantedLine, number_of, priced
 from order_svc.model.commands import (
-    Asked,
     CancelItems,
     CancelOrder,
-    Command,
     CommitAnswer,
     Committed,
     ConfirmPayment,
+    CreateReturn,
     ExpireOrder,
     FailPayment,
+    Findings,
+    InspectReturn,
+    MoveReturn,
     NoteFulfillment,
     NoteRefund,
     NoteReservation,
     NoteShipment,
     NoteShipmentEnd,
-    OrderCommand,
+    OfAttempt,
+    OfReturn,
     Owed,
     PlaceOrder,
+    ReceiveReturn,
+    RefundWithoutGoods,
+    Request,
     RetryOrder,
-    Told,
     Unavailable,
 )
 from order_svc.model.order import (
@@ -46,29 +50,15 @@ from order_svc.model.order import (
     StatusChanged,
     Transition,
 )
-from order_svc.model.return_commands import (
-    AnyCommand,
-    CreateReturn,
-    Findings,
-    InspectReturn,
-    MoveReturn,
-    OfReturn,
-    ReceiveReturn,
-    RefundWithoutGoods,
-    ReturnCommand,
-)
 from order_svc.model.returns import Return, ReturnChanged, ReturnFilter, ReturnLine, ReturnStep
 
 __all__ = [
     "LATE_SHOWN",
     "Allocation",
     "Allocations",
-    "AnyCommand",
-    "Asked",
     "CancelItems",
     "CancelOrder",
     "Checkout",
-    "Command",
     "CommitAnswer",
     "Committed",
     "ConfirmPayment",
@@ -86,9 +76,9 @@ __all__ = [
     "NoteReservation",
     "NoteShipment",
     "NoteShipmentEnd",
+    "OfAttempt",
     "OfReturn",
     "Order",
-    "OrderCommand",
     "OrderFilter",
     "Owed",
     "Part",
@@ -96,17 +86,16 @@ __all__ = [
     "ReceiveReturn",
     "Recipient",
     "RefundWithoutGoods",
+    "Request",
     "RetryOrder",
     "Return",
     "ReturnChanged",
-    "ReturnCommand",
     "ReturnFilter",
     "ReturnLine",
     "ReturnStep",
     "Row",
     "Share",
     "StatusChanged",
-    "Told",
     "Transition",
     "Unavailable",
     "WantedLine",

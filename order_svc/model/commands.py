@@ -1,4 +1,7 @@
-"""What may be asked of an order, or told to it."""
+"""The commands about an order and its returns, with domain data only.
+
+The target of each is the order: its returns are decided under its lock.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.money import Money
-from order_svc.lifecycle import End, Work
+from order_svc.lifecycle import Disposition, End, ReturnStatus, Work
 from order_svc.model.checkout import Checkout
 from order_svc.model.order import Allocations
 
@@ -35,52 +38,51 @@ class Unavailable:
 CommitAnswer = Committed | Owed | Unavailable
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What may be asked of an order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A caller's request to change what is there.
 
-    actor           the service that asks, or whose event it is
-    cause           the event's id, or the call's request_id
-    claimed_actor   the person or service that a call claims to act for
-    note            why, in free text; for the history alone
+    `expected_version` is the version that the caller has read; None allows any version.
     """
 
-    key: str
-    digest: bytes
-    target: UUID
-    actor: str
-    cause: str
-    claimed_actor: str | None = field(default=None, kw_only=True)
-    note: str | None = field(default=None, kw_only=True)
+    expected_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceOrder(Command):
-    """A checkout, with the stock that was reserved for it."""
+class OfAttempt:
+    """A report about one attempt of the order. It changes nothing of another attempt."""
 
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceOrder:
+    """A checkout, with the stock that was reserved for it.
+
+    `checkout_key` is the key of the request. The order keeps it, and is found by it.
+    """
+
+    checkout_key: str
     checkout: Checkout
     allocations: Allocations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmPayment(Command):
+class ConfirmPayment(OfAttempt):
     """An attempt of the order is paid; `stock` is what the warehouse said to committing it."""
 
-    attempt: int
     captured: Money
     not_required: bool
     stock: CommitAnswer = Owed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailPayment(Command):
+class FailPayment(OfAttempt):
     """An attempt of the order is finally not paid."""
-
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteRefund(Command):
+class NoteRefund(OfAttempt):
     """Money of an attempt went back, or did not: `captured` and `refunded` are its payment's, so
     far.
 
@@ -89,7 +91,6 @@ class NoteRefund(Command):
     failure_code   why it did not go back; None where it did
     """
 
-    attempt: int
     captured: Money
     refunded: Money
     return_id: UUID | None = None
@@ -98,40 +99,37 @@ class NoteRefund(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelOrder(Command):
+class CancelOrder(Request):
     """The whole order is not wanted any more."""
 
     reason: str
-    expected_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelItems(Command):
+class CancelItems(Request):
     """So many more units by line are not wanted any more."""
 
     units: Mapping[int, int]
     reason: str
-    expected_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryOrder(Command):
+class RetryOrder(Request):
     """A failed order is to be tried again, with the stock that was reserved for that attempt;
     None: nothing was reserved.
     """
 
     attempt: int
     allocations: Allocations | None
-    expected_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireOrder(Command):
+class ExpireOrder:
     """The time to pay is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteFulfillment(Command):
+class NoteFulfillment(OfAttempt):
     """A fulfilment tells how far its work is, and of which units.
 
     work        None: a status that we do not know (yet): no change
@@ -141,7 +139,6 @@ class NoteFulfillment(Command):
                 picklist
     """
 
-    attempt: int
     warehouse_id: str
     fulfillment_id: UUID
     version: int
@@ -152,13 +149,12 @@ class NoteFulfillment(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteShipment(Command):
+class NoteShipment(OfAttempt):
     """Shipping tells that a fulfilment's goods are with the carrier, or delivered (`deliver_time`).
 
     `fulfillment_version`: the version of the fulfilment whose parcels these are; 0: unknown.
     """
 
-    attempt: int
     warehouse_id: str
     shipment_id: UUID
     tracking_number: str | None
@@ -167,7 +163,7 @@ class NoteShipment(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteShipmentEnd(Command):
+class NoteShipmentEnd(OfAttempt):
     """Shipping tells how a parcel ended that did not reach its customer; None: it has not ended so.
 
     `withdrawn`: its label is void, for its fulfilment is unpacked and packed anew; its units go on
@@ -175,7 +171,6 @@ class NoteShipmentEnd(Command):
     its fulfilment withdrew it; 0: none.
     """
 
-    attempt: int
     warehouse_id: str
     shipment_id: UUID
     tracking_number: str | None
@@ -185,7 +180,7 @@ class NoteShipmentEnd(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteReservation(Command):
+class NoteReservation(OfAttempt):
     """The warehouse tells what is committed for an attempt (nothing yet: no allocations), or that
     the commit is refused for good.
 
@@ -193,22 +188,67 @@ class NoteReservation(Command):
     shipped.
     """
 
-    attempt: int
     allocations: Allocations
     refused: str | None
     freed: bool = False
 
 
-# What is told of one attempt of an order, and means nothing to another one.
-Told = (
-    ConfirmPayment
-    | FailPayment
-    | NoteRefund
-    | NoteFulfillment
-    | NoteShipment
-    | NoteShipmentEnd
-    | NoteReservation
-)
-# What is asked of an order, and refused where it may not be.
-Asked = CancelOrder | CancelItems | RetryOrder
-OrderCommand = PlaceOrder | ExpireOrder | Asked | Told
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfReturn(Request):
+    """A request about one return.
+
+    `expected_version` is that of the return, or of the order where the request creates the return.
+    """
+
+    return_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateReturn(OfReturn):
+    """Units by line are to come back."""
+
+    lines: Mapping[int, int]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundWithoutGoods(OfReturn):
+    """Units by line are refunded without coming back; what happens to stock happens at
+    `warehouse_id`.
+    """
+
+    lines: Mapping[int, tuple[int, Disposition]]
+    reason: str = ""
+    warehouse_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveReturn(OfReturn):
+    """Approved, rejected, on its way or called off."""
+
+    to: ReturnStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveReturn(OfReturn):
+    """So many more units by line have arrived."""
+
+    warehouse_id: str
+    lines: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Units of a line that were just inspected; `unrefunded` of them are not to be refunded."""
+
+    passed: int
+    failed: int
+    unrefunded: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectReturn(OfReturn):
+    """So many more units by line were looked at."""
+
+    lines: Mapping[int, Findings]

@@ -15,16 +15,17 @@ from uuid_utils.compat import uuid7
 from chassis import crash, telemetry
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Exists, Failure, NotFound, OutOfRange
-from chassis.idempotency import Keyed
 from chassis.paging import Listed, Page, too_large
 from chassis.watch import Watches
-from order_svc import decisions, store
+from order_svc import store
+from order_svc.decisions.cancelling import check_retry
+from order_svc.decisions.deciders import decide
+from order_svc.decisions.placing import PAYMENT_WINDOW, check
 from order_svc.lifecycle import TERMINAL, Reason, Status
 from order_svc.model import (
     Allocations,
-    CancelItems,
-    CancelOrder,
     Checkout,
     Committed,
     ConfirmPayment,
@@ -32,11 +33,11 @@ from order_svc.model import (
     FailPayment,
     NoteReservation,
     Order,
-    OrderCommand,
     OrderFilter,
     Owed,
     PlaceOrder,
     Recipient,
+    Request,
     RetryOrder,
     Transition,
     Unavailable,
@@ -46,7 +47,7 @@ from order_svc.peers import Warehouse
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
 # Reserved again by a repeat it does so too.
-RESERVATION_TTL = decisions.PAYMENT_WINDOW + timedelta(minutes=5)
+RESERVATION_TTL = PAYMENT_WINDOW + timedelta(minutes=5)
 HISTORY_BATCH = 1000
 EXPIRY_BATCH = 100
 ANSWERS = {Committed: "confirmed", Owed: "owed", Unavailable: "refused"}
@@ -71,42 +72,34 @@ class Operations:
         )
         self._expired = telemetry.counter("orders_expired_total", "Orders that nobody paid in time")
 
-    async def create_order(self, of: Keyed, request_id: UUID, checkout: Checkout) -> Order:
-        """Reserves the checkout's stock, then stores the order. A repeat goes on where a try
-        that crashed halfway has stopped.
+    async def create_order(self, envelope: Envelope[PlaceOrder]) -> Order:
+        """Reserves the checkout's stock, then stores the order.
+
+        The envelope's target is the id of the request. The order gets the id that the warehouse
+        returns, so a repeat goes on where an earlier try has stopped.
         """
-        decisions.check(checkout)
+        command, request_id = envelope.command, envelope.target
+        checkout = command.checkout
+        check(checkout)
         async with self.database.read() as connection:
-            known = await store.order_of_checkout(connection, of.key)
-        if not known:
+            order_id = await store.order_of_checkout(connection, command.checkout_key)
+        if not order_id:
             await self._check_reference(checkout, None)
-        command = PlaceOrder(
-            key=of.key,
-            digest=of.digest,
-            target=known or uuid7(),
-            actor="order",
-            cause=str(request_id),
-            claimed_actor=of.claimed_actor,
-            note=of.note,
-            checkout=checkout,
-            allocations={},
-        )
-        if not known:
             wanted = [
                 (number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)
             ]
             order_id, allocations = await self.warehouse.reserve(
-                request_id, command.target, 1, wanted, RESERVATION_TTL
+                request_id, uuid7(), 1, wanted, RESERVATION_TTL
             )
             crash.point("order.reserved")
-            command = replace(command, target=order_id, allocations=allocations)
-        [outcome] = await self._write([command])
+            command = replace(command, allocations=allocations)
+        [outcome] = await self.write([replace(envelope, target=order_id, command=command)])
         if isinstance(outcome, Failure):
             try:
                 # a rival has placed its order meanwhile
-                await self._check_reference(checkout, command.target)
+                await self._check_reference(checkout, order_id)
             except Exists:
-                await self.releasing.release([(command.target, 1)])
+                await self.releasing.release([(order_id, 1)])
                 raise
         return unwrap(outcome)
 
@@ -128,74 +121,94 @@ class Operations:
             raise Exists("EXTERNAL_REFERENCE_TAKEN", text, order_id=str(holder))
 
     async def confirm_payments(
-        self, commands: Sequence[ConfirmPayment]
+        self,
+        envelopes: Sequence[Envelope[ConfirmPayment]],
     ) -> Sequence[Outcome[Order]]:
         """Commits the stock of all orders that wait for these payments, in one call, and
         confirms them.
         """
-        orders = await self._found([c.target for c in commands])
+        orders = await self._found([each.target for each in envelopes])
         waiting = {
-            (c.target, c.attempt)
-            for c in commands
-            if (order := orders.get(c.target))
+            (each.target, each.command.attempt)
+            for each in envelopes
+            if (order := orders.get(each.target))
             and order.status is Status.PENDING
-            and order.attempt == c.attempt
+            and order.attempt == each.command.attempt
         }
         answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
         crash.point("order.committed")
-        asked = [replace(c, stock=answers.get(c.target, Owed())) for c in commands]
-        outcomes = await self._write(asked)
-        for command, outcome in zip(asked, outcomes, strict=True):
+        asked = [
+            each.with_command(replace(each.command, stock=answers.get(each.target, Owed())))
+            for each in envelopes
+        ]
+        outcomes = await self.write(asked)
+        for each, outcome in zip(asked, outcomes, strict=True):
             if (
-                (command.target, command.attempt) in waiting
+                (each.target, each.command.attempt) in waiting
                 and isinstance(outcome, Done)
                 and not outcome.repeat
             ):
-                self._confirmed.labels(ANSWERS[type(command.stock)]).inc()
+                self._confirmed.labels(ANSWERS[type(each.command.stock)]).inc()
         return outcomes
 
-    async def fail_payments(self, commands: Sequence[FailPayment]) -> Sequence[Outcome[Order]]:
-        """Ends the orders that are not paid, and gives up their stock."""
-        outcomes = await self._write(commands)
+    async def fail_payments(
+        self,
+        envelopes: Sequence[Envelope[FailPayment]],
+    ) -> Sequence[Outcome[Order]]:
+        """Ends the orders that are not paid, and releases their stock."""
+        outcomes = await self.write(envelopes)
         await self.release(outcomes)
         return outcomes
 
     async def note_reservations(
-        self, commands: Sequence[NoteReservation]
+        self,
+        envelopes: Sequence[Envelope[NoteReservation]],
     ) -> Sequence[Outcome[Any]]:
-        """What the warehouse tells of reservations. A checkout that nobody has completed expires
-        there, and is nothing to us.
+        """Writes what the warehouse reports of reservations.
+
+        The end of a reservation that has no order is skipped.
         """
-        known = await self._found([c.target for c in commands])
-        meant = [c for c in commands if c.target in known or c.allocations or c.refused]
+        known = await self._found([each.target for each in envelopes])
+        meant = [
+            each
+            for each in envelopes
+            if each.target in known or each.command.allocations or each.command.refused
+        ]
         outcomes: dict[str, Outcome[Any]] = dict(
-            zip((c.key for c in meant), await self._write(meant), strict=True)
+            zip((each.key for each in meant), await self.write(meant), strict=True)
         )
-        for command in meant:
-            outcome = outcomes[command.key]
+        for each in meant:
+            outcome = outcomes[each.key]
             if (
-                command.refused
+                each.command.refused
                 and isinstance(outcome, Done)
                 and not outcome.repeat
                 and outcome.record.reason == Reason.STOCK_UNAVAILABLE
             ):
                 self._confirmed.labels(ANSWERS[Unavailable]).inc()
-        return [outcomes.get(command.key, Done(None)) for command in commands]
+        return [outcomes.get(each.key, Done(None)) for each in envelopes]
 
-    async def note(self, commands: Sequence[OrderCommand]) -> Sequence[Outcome[Order]]:
-        """What the order is told and needs nobody's answer for."""
-        return await self._write(commands)
+    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Order]]:
+        """Writes the commands, and wakes the watches of the orders."""
+        outcomes = await self.database.write(
+            envelopes,
+            load=store.lock_orders,
+            decide=decide,
+            save=store.save_orders,
+        )
+        self.watches.wake()
+        return outcomes
 
-    async def cancel(self, command: CancelOrder | CancelItems) -> Order:
+    async def cancel(self, envelope: Envelope[Request]) -> Order:
         """Decides first; then gives up the stock of an order that has ended by it. What that
         cannot reach fails nothing.
         """
-        [outcome] = await self._write([command])
+        [outcome] = await self.write([envelope])
         crash.point("order.cancelled")
         await self.release([outcome])
         return unwrap(outcome)
 
-    async def retry_order(self, command: RetryOrder) -> Order:
+    async def retry_order(self, envelope: Envelope[RetryOrder]) -> Order:
         """Reserves a failed order's stock anew, then makes it pending again. Every try of the same
         attempt meets the same reservation.
 
@@ -203,16 +216,16 @@ class Operations:
         is not who tries it again.
         """
         async with self.database.read() as connection:
-            repeat = await self.database.was_done(connection, command.key)
-        [order] = await self.get_orders([command.target])
+            repeat = await self.database.was_done(connection, envelope.key)
+        [order] = await self.get_orders([envelope.target])
         if order.status is Status.FAILED and not repeat:
-            decisions.check_retry(order, command)
+            check_retry(order, envelope.command)
             await self._check_reference(order, order.id)
             attempt = order.attempt + 1
-            command = replace(
-                command, attempt=attempt, allocations=await self._reserve_again(order, attempt)
-            )
-        [outcome] = await self._write([command])
+            allocations = await self._reserve_again(order, attempt)
+            retry = replace(envelope.command, attempt=attempt, allocations=allocations)
+            envelope = envelope.with_command(retry)
+        [outcome] = await self.write([envelope])
         if isinstance(outcome, Failure):
             await self._check_reference(order, order.id)
         return unwrap(outcome)
@@ -238,15 +251,7 @@ class Operations:
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.expired(connection, last, EXPIRY_BATCH)
-            # That it is time is found in the order, not in a claim: so a key that never comes
-            # again.
-            keys = [f"order.expiry:{uuid7()}" for _ in chosen]
-            outcomes = await self._write(
-                [
-                    ExpireOrder(key, b"", id, "order", key)
-                    for key, (_, id) in zip(keys, chosen, strict=True)
-                ]
-            )
+            outcomes = await self.write([_expiry(id) for _, id in chosen])
             ended = [o for o in outcomes if isinstance(o, Done) and not o.skipped]
             await self.release(ended)
             self._expired.inc(len(ended))
@@ -364,12 +369,18 @@ class Operations:
         async with self.database.read() as connection:
             return await store.update_times(connection, ids)
 
-    async def _write(self, commands: Sequence[OrderCommand]) -> list[Outcome[Order]]:
-        outcomes = await self.database.write(
-            commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders
-        )
-        self.watches.wake()
-        return outcomes
+
+def _expiry(order_id: UUID) -> Envelope[ExpireOrder]:
+    """The key is new each time: the order itself shows whether its time is over."""
+    key = f"order.expiry:{uuid7()}"
+    return Envelope(
+        key=key,
+        digest=b"",
+        target=order_id,
+        actor="order",
+        cause=key,
+        command=ExpireOrder(),
+    )
 
 
 def _missing(ids: Sequence[str]) -> NotFound:

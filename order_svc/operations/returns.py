@@ -3,16 +3,19 @@ orders' locks.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from chassis.database import Database
 from chassis.decision import unwrap
+from chassis.envelope import Envelope
 from chassis.errors import NotFound
 from chassis.paging import Page
-from order_svc import decisions, store
-from order_svc.model import Return, ReturnCommand, ReturnFilter
+from order_svc import store
+from order_svc.decisions.deciders import decide
+from order_svc.model import OfReturn, Return, ReturnFilter
 
 
 class ReturnOperations:
@@ -23,20 +26,20 @@ class ReturnOperations:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def order_of(self, return_id: UUID) -> UUID:
-        """The order whose lock a return is changed under. Raises NotFound RETURN_NOT_FOUND."""
-        async with self.database.read() as connection:
-            order_id = await store.order_of_return(connection, return_id)
-        if order_id is None:
-            raise _missing(return_id)
-        return order_id
-
-    async def change(self, command: ReturnCommand) -> Return:
-        """Makes a return, or moves it on; a repeat answers with it as it stands."""
+    async def write(self, envelope: Envelope[OfReturn]) -> Return:
+        """Writes the command under its order's lock. A repeat gets the return as it is now."""
         [outcome] = await self.database.write(
-            [command], load=store.lock_orders, decide=decisions.decide, save=store.save_orders
+            [envelope],
+            load=store.lock_orders,
+            decide=decide,
+            save=store.save_orders,
         )
-        return next(rma for rma in unwrap(outcome).rmas if rma.id == command.return_id)
+        return next(rma for rma in unwrap(outcome).rmas if rma.id == envelope.command.return_id)
+
+    async def change(self, envelope: Envelope[OfReturn]) -> Return:
+        """Changes a return that exists. Raises NotFound RETURN_NOT_FOUND."""
+        order_id = await self._order_of(envelope.command.return_id)
+        return await self.write(replace(envelope, target=order_id))
 
     async def get_return(self, return_id: UUID) -> Return:
         async with self.database.read() as connection:
@@ -47,7 +50,7 @@ class ReturnOperations:
 
     async def list_transitions(self, return_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
         """Raises NotFound RETURN_NOT_FOUND."""
-        await self.order_of(return_id)
+        await self._order_of(return_id)
         after = page.after[0] if page.after else 0
         async with self.database.read() as connection:
             rows = await store.list_return_history(connection, return_id, after, page.size + 1)
@@ -57,6 +60,14 @@ class ReturnOperations:
         async with self.database.read() as connection:
             found = await store.list_returns(connection, wanted, page)
             return await page.fill(found, partial(store.find_returns, connection))
+
+    async def _order_of(self, return_id: UUID) -> UUID:
+        """The order of the return, which never changes. Raises NotFound RETURN_NOT_FOUND."""
+        async with self.database.read() as connection:
+            order_id = await store.order_of_return(connection, return_id)
+        if order_id is None:
+            raise _missing(return_id)
+        return order_id
 
 
 def _missing(return_id: UUID) -> NotFound:

@@ -28,13 +28,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chassis.envelope import Envelope
 from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
     LATE_SHOWN,
     Allocation,
-    AnyCommand,
     LateEvent,
     Line,
     Order,
@@ -170,13 +170,20 @@ save_parts = new_parts.on_conflict_do_update(
 
 
 async def lock_orders(
-    connection: AsyncConnection, commands: Sequence[AnyCommand], repeats: Collection[UUID]
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Any]],
+    repeats: Collection[UUID],
 ) -> dict[UUID, Order]:
-    """The orders that the commands are about, by id; a checkout's also by the order that it
-    already became.
+    """The orders that are targets, by id.
+
+    An order that a checkout has already become stands under the checkout's target too.
     """
-    parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
-    placing = {c.key: c.target for c in commands if isinstance(c, PlaceOrder)}
+    parameters = arrays(["id"], [[id] for id in {*repeats, *(each.target for each in envelopes)}])
+    placing = {
+        each.command.checkout_key: each.target
+        for each in envelopes
+        if isinstance(each.command, PlaceOrder)
+    }
     if placing:
         parameters |= arrays(["checkout"], [[checkout] for checkout in placing])
     found = await _whole(connection, lock_by_checkout if placing else lock_by_id, parameters)

@@ -1,7 +1,7 @@
 """Protobuf to model and back, and facts to events. Pure.
 
-requests.py   what callers ask
-heard.py      what the other services tell
+requests.py   requests of callers
+heard.py      events of the other services
 answers.py    what callers get
 told.py       what the order service tells the world
 returns.py    all of it for returns
@@ -23,8 +23,8 @@ from order_svc.wire.heard import (
 from order_svc.wire.requests import (
     cancel_items,
     cancel_order,
-    checkout,
     order_filter,
+    place_order,
     retry_order,
 )
 from order_svc.wire.returns import (
@@ -47,7 +47,6 @@ __all__ = [
     "cancel_items",
     "cancel_order",
     "cancel_return",
-    "checkout",
     "confirm_payment",
     "create_return",
     "event",
@@ -63,6 +62,7 @@ __all__ = [
     "order",
     "order_filter",
     "order_return",
+    "place_order",
     "receive_return",
     "recipient",
     "reject_return",

@@ -1,4 +1,4 @@
-"""What the other services tell, as commands."""
+"""Events of the other services, as commands in envelopes."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 from chassis.convert import given, invalid, moment, money
-from chassis.idempotency import Keyed
+from chassis.envelope import Envelope, EventSource
 from order_svc.lifecycle import End
 from order_svc.model import (
     Allocation,
@@ -35,49 +35,40 @@ WITHOUT_PARCEL = (shipping_pb2.SHIPMENT_STATUS_VOIDED, shipping_pb2.SHIPMENT_STA
 
 
 def confirm_payment(
-    event: payment_events_pb2.PaymentConfirmed, of: Keyed, cause: str
-) -> ConfirmPayment:
-    captured = money(event.captured_amount, "captured_amount")
-    target = UUID(event.order_id)
-    return ConfirmPayment(
-        of.key,
-        of.digest,
-        target,
-        "payment",
-        cause,
+    event: payment_events_pb2.PaymentConfirmed,
+    of: EventSource,
+) -> Envelope[ConfirmPayment]:
+    command = ConfirmPayment(
         attempt=event.attempt,
-        captured=captured,
+        captured=money(event.captured_amount, "captured_amount"),
         not_required=event.not_required,
     )
+    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="payment")
 
 
-def fail_payment(event: payment_events_pb2.PaymentFailed, of: Keyed, cause: str) -> FailPayment:
-    return FailPayment(
-        of.key, of.digest, UUID(event.order_id), "payment", cause, attempt=event.attempt
-    )
+def fail_payment(
+    event: payment_events_pb2.PaymentFailed,
+    of: EventSource,
+) -> Envelope[FailPayment]:
+    fail = FailPayment(attempt=event.attempt)
+    return Envelope.of_event(of, fail, target=UUID(event.order_id), actor="payment")
 
 
 def note_refund(
     event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed,
-    of: Keyed,
-    cause: str,
-) -> NoteRefund:
+    of: EventSource,
+) -> Envelope[NoteRefund]:
     its = event.refund
-    return NoteRefund(
-        of.key,
-        of.digest,
-        UUID(its.order_id),
-        "payment",
-        cause,
+    failed = isinstance(event, payment_events_pb2.RefundFailed)
+    command = NoteRefund(
         attempt=its.attempt,
         captured=money(event.captured_amount, "captured_amount"),
         refunded=money(event.refunded_amount, "refunded_amount"),
         return_id=_returned(its) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
         amount=money(its.amount, "refund.amount").minor,
-        failure_code=its.failure_code or "unknown"
-        if isinstance(event, payment_events_pb2.RefundFailed)
-        else None,
+        failure_code=its.failure_code or "unknown" if failed else None,
     )
+    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="payment")
 
 
 def _returned(its: payment_pb2.Refund) -> UUID:
@@ -91,30 +82,26 @@ def _returned(its: payment_pb2.Refund) -> UUID:
 
 
 def note_fulfillment(
-    event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str
-) -> NoteFulfillment:
-    return _note_work(event.fulfillment, event.new_status, event.reason, of, cause)
+    event: fulfillment_events_pb2.FulfillmentStatusChanged,
+    of: EventSource,
+) -> Envelope[NoteFulfillment]:
+    return _note_work(event.fulfillment, event.new_status, event.reason, of)
 
 
 def note_lines(
-    event: fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed, cause: str
-) -> NoteFulfillment:
-    return _note_work(event.fulfillment, event.fulfillment.status, event.reason, of, cause)
+    event: fulfillment_events_pb2.FulfillmentLinesChanged,
+    of: EventSource,
+) -> Envelope[NoteFulfillment]:
+    return _note_work(event.fulfillment, event.fulfillment.status, event.reason, of)
 
 
 def _note_work(
     its: fulfillment_pb2.Fulfillment,
     status: fulfillment_pb2.FulfillmentStatus.ValueType,
     reason: str,
-    of: Keyed,
-    cause: str,
-) -> NoteFulfillment:
-    return NoteFulfillment(
-        of.key,
-        of.digest,
-        UUID(its.order_id),
-        "fulfillment",
-        cause,
+    of: EventSource,
+) -> Envelope[NoteFulfillment]:
+    command = NoteFulfillment(
         attempt=its.attempt,
         warehouse_id=its.warehouse_id,
         fulfillment_id=UUID(its.fulfillment_id),
@@ -124,17 +111,15 @@ def _note_work(
         units={line.line_number: line.quantity for line in its.picklist},
         committed=its.stock_committed,
     )
+    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="fulfillment")
 
 
 def note_shipment(
-    shipment: shipping_pb2.Shipment, of: Keyed, cause: str, deliver_time: Timestamp | None = None
-) -> NoteShipment:
-    return NoteShipment(
-        of.key,
-        of.digest,
-        UUID(shipment.order_id),
-        "shipping",
-        cause,
+    shipment: shipping_pb2.Shipment,
+    of: EventSource,
+    deliver_time: Timestamp | None = None,
+) -> Envelope[NoteShipment]:
+    command = NoteShipment(
         attempt=shipment.attempt,
         warehouse_id=shipment.warehouse_id,
         shipment_id=UUID(shipment.shipment_id),
@@ -142,20 +127,17 @@ def note_shipment(
         deliver_time=moment(deliver_time, "deliver_time") if deliver_time else None,
         fulfillment_version=shipment.fulfillment_version,
     )
+    return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")
 
 
 def note_shipment_end(
-    event: shipping_events_pb2.ShipmentStatusChanged, of: Keyed, cause: str
-) -> NoteShipmentEnd:
+    event: shipping_events_pb2.ShipmentStatusChanged,
+    of: EventSource,
+) -> Envelope[NoteShipmentEnd]:
     its = event.shipment
     void = event.new_status == shipping_pb2.SHIPMENT_STATUS_VOIDED
     withdrawn = void and its.HasField("withdraw_version") and not its.HasField("recall_time")
-    return NoteShipmentEnd(
-        of.key,
-        of.digest,
-        UUID(its.order_id),
-        "shipping",
-        cause,
+    command = NoteShipmentEnd(
         attempt=its.attempt,
         warehouse_id=its.warehouse_id,
         shipment_id=UUID(its.shipment_id),
@@ -164,6 +146,7 @@ def note_shipment_end(
         withdrawn=withdrawn,
         withdraw_version=its.withdraw_version if event.new_status in WITHOUT_PARCEL else 0,
     )
+    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="shipping")
 
 
 def _ended(status: shipping_pb2.ShipmentStatus.ValueType, reason: str) -> End | None:
@@ -176,31 +159,21 @@ def _ended(status: shipping_pb2.ShipmentStatus.ValueType, reason: str) -> End | 
 
 
 def note_reservation(
-    event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str
-) -> NoteReservation:
-    its = event.reservation
-    committed = [
-        r
-        for r in event.attempt_reservations
-        if r.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED
-    ]
-    refused = given(event, "confirm_refused_reason")
-    freed = all(
-        not (line.reserved or line.committed or line.shipped)
-        for r in event.attempt_reservations
-        for line in r.lines
+    event: warehouse_events_pb2.ReservationStatusChanged,
+    of: EventSource,
+) -> Envelope[NoteReservation]:
+    its, several = event.reservation, event.attempt_reservations
+    confirmed = warehouse_pb2.RESERVATION_STATUS_CONFIRMED
+    free = all(
+        not (line.reserved or line.committed or line.shipped) for r in several for line in r.lines
     )
-    return NoteReservation(
-        of.key,
-        of.digest,
-        UUID(its.order_id),
-        "warehouse",
-        cause,
+    command = NoteReservation(
         attempt=its.attempt,
-        allocations=allocations(committed),
-        refused=refused,
-        freed=freed and bool(event.attempt_reservations),
+        allocations=allocations(each for each in several if each.status == confirmed),
+        refused=given(event, "confirm_refused_reason"),
+        freed=free and bool(several),
     )
+    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="warehouse")
 
 
 def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocations:

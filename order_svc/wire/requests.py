@@ -1,13 +1,14 @@
-"""What callers ask, as commands and filters."""
+"""Requests of callers about orders, as commands in envelopes, and as filters."""
 
 import unicodedata
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
 from chassis.convert import given, invalid, money
+from chassis.envelope import Envelope
 from chassis.idempotency import Keyed
 from order_svc.lifecycle import Reason
 from order_svc.model import (
@@ -15,11 +16,14 @@ from order_svc.model import (
     CancelOrder,
     Checkout,
     OrderFilter,
+    PlaceOrder,
     Recipient,
     RetryOrder,
     WantedLine,
 )
 from order_svc.wire.names import STATUS_OF, STOCK_OF
+
+C = TypeVar("C")
 
 AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
 
@@ -54,43 +58,55 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
     )
 
 
-def asked_of(of: Keyed, order_id: UUID, cause: str) -> dict[str, Any]:
-    """What the command of each call has: key, order, cause, claimed actor and note."""
-    return {
-        "key": of.key,
-        "digest": of.digest,
-        "target": order_id,
-        "actor": "order",
-        "cause": cause,
-        "claimed_actor": of.claimed_actor,
-        "note": of.note,
-    }
+def place_order(
+    request: order_service_pb2.CreateOrderRequest,
+    of: Keyed,
+) -> Envelope[PlaceOrder]:
+    """The command has no stock yet; the target is the request's id until the order has one."""
+    request_id = UUID(request.request_id)
+    command = PlaceOrder(checkout_key=of.key, checkout=checkout(request), allocations={})
+    return requested(of, request_id, str(request_id), command)
 
 
-def cancel_order(request: order_service_pb2.CancelOrderRequest, of: Keyed) -> CancelOrder:
-    reason, version = (
-        given(request, "reason") or Reason.CUSTOMER_REQUEST,
-        given(request, "expected_version"),
+def cancel_order(
+    request: order_service_pb2.CancelOrderRequest,
+    of: Keyed,
+) -> Envelope[CancelOrder]:
+    command = CancelOrder(
+        expected_version=given(request, "expected_version"),
+        reason=given(request, "reason") or Reason.CUSTOMER_REQUEST,
     )
-    asked = asked_of(of, UUID(request.order_id), request.request_id)
-    return CancelOrder(**asked, reason=reason, expected_version=version)
+    return requested(of, UUID(request.order_id), request.request_id, command)
 
 
-def cancel_items(request: order_service_pb2.CancelOrderItemsRequest, of: Keyed) -> CancelItems:
-    reason, version = (
-        given(request, "reason") or Reason.CUSTOMER_REQUEST,
-        given(request, "expected_version"),
+def cancel_items(
+    request: order_service_pb2.CancelOrderItemsRequest,
+    of: Keyed,
+) -> Envelope[CancelItems]:
+    command = CancelItems(
+        expected_version=given(request, "expected_version"),
+        units={line.line_number: line.quantity for line in request.lines},
+        reason=given(request, "reason") or Reason.CUSTOMER_REQUEST,
     )
-    units = {line.line_number: line.quantity for line in request.lines}
-    asked = asked_of(of, UUID(request.order_id), request.request_id)
-    return CancelItems(**asked, units=units, reason=reason, expected_version=version)
+    return requested(of, UUID(request.order_id), request.request_id, command)
 
 
-def retry_order(request: order_service_pb2.RetryOrderRequest, of: Keyed) -> RetryOrder:
-    """The wish; which attempt that makes, and with which stock, is not known yet."""
-    version = given(request, "expected_version")
-    asked = asked_of(of, UUID(request.order_id), request.request_id)
-    return RetryOrder(**asked, attempt=0, allocations=None, expected_version=version)
+def retry_order(
+    request: order_service_pb2.RetryOrderRequest,
+    of: Keyed,
+) -> Envelope[RetryOrder]:
+    """The command has neither the number of the new attempt yet nor its stock."""
+    command = RetryOrder(
+        expected_version=given(request, "expected_version"),
+        attempt=0,
+        allocations=None,
+    )
+    return requested(of, UUID(request.order_id), request.request_id, command)
+
+
+def requested(of: Keyed, order_id: UUID, cause: str, command: C) -> Envelope[C]:
+    """The envelope of a caller's request."""
+    return Envelope.of_request(of, command, target=order_id, actor="order", cause=cause)
 
 
 def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:

@@ -1,6 +1,5 @@
 """Returns: what callers ask of them, what callers get, and the event that tells of each change."""
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -9,6 +8,7 @@ from ordermesh.order.v1 import return_pb2, return_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
 from chassis.convert import given, names, timestamp
+from chassis.envelope import Envelope
 from chassis.idempotency import Keyed
 from chassis.money import to_message
 from order_svc.lifecycle import Disposition, ReturnKind, ReturnReason, ReturnStatus
@@ -25,7 +25,7 @@ from order_svc.model import (
     ReturnLine,
     ReturnStep,
 )
-from order_svc.wire.requests import asked_of
+from order_svc.wire.requests import requested
 
 STATUS = names(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
@@ -33,88 +33,119 @@ KIND = names(ReturnKind, "RETURN_KIND", return_pb2.ReturnKind.Value)
 DISPOSITION = names(Disposition, "STOCK_DISPOSITION", return_pb2.StockDisposition.Value)
 DISPOSITION_OF = {value: disposition for disposition, value in DISPOSITION.items()}
 
+MoveRequest = (
+    return_service_pb2.ApproveReturnRequest
+    | return_service_pb2.RejectReturnRequest
+    | return_service_pb2.MarkReturnInTransitRequest
+    | return_service_pb2.CancelReturnRequest
+)
 
 # --- requests
+#
+# The cause is the key, because two methods may be called with one request_id. Where a request names
+# a return, the target is the return until an operation has its order.
 
 
 def create_return(
-    request: return_service_pb2.CreateReturnRequest, of: Keyed
-) -> CreateReturn | RefundWithoutGoods:
-    """The return's id is made of the order's and the request's key: a repeat, however late,
-    names the same return.
+    request: return_service_pb2.CreateReturnRequest,
+    of: Keyed,
+) -> Envelope[CreateReturn | RefundWithoutGoods]:
+    """The id of the return is made of the order's id and the request's key.
+
+    So a repeat names the same return after its idempotency key was deleted.
     """
     order_id = UUID(request.order_id)
-    base: Mapping[str, Any] = {
-        **asked_of(of, order_id, of.key),
+    about: dict[str, Any] = {
         "return_id": uuid5(order_id, of.key),
-        "reason": given(request, "reason") or "",
         "expected_version": given(request, "expected_version"),
+        "reason": given(request, "reason") or "",
     }
     if not request.without_goods:
-        return CreateReturn(
-            **base, lines={line.line_number: line.quantity for line in request.lines}
-        )
-    disposed = {
-        line.line_number: (line.quantity, DISPOSITION_OF[line.disposition])
-        for line in request.lines
-    }
-    return RefundWithoutGoods(**base, lines=disposed, warehouse_id=given(request, "warehouse_id"))
+        announced = {line.line_number: line.quantity for line in request.lines}
+        return requested(of, order_id, of.key, CreateReturn(**about, lines=announced))
+    command = RefundWithoutGoods(
+        **about,
+        lines={
+            line.line_number: (line.quantity, DISPOSITION_OF[line.disposition])
+            for line in request.lines
+        },
+        warehouse_id=given(request, "warehouse_id"),
+    )
+    return requested(of, order_id, of.key, command)
 
 
 def approve_return(
-    request: return_service_pb2.ApproveReturnRequest, of: Keyed, order_id: UUID
-) -> MoveReturn:
-    return MoveReturn(
-        **_asked(request, of, order_id),
-        to=ReturnStatus.APPROVED,
-        reason=ReturnReason.RETURN_APPROVED,
-    )
+    request: return_service_pb2.ApproveReturnRequest,
+    of: Keyed,
+) -> Envelope[MoveReturn]:
+    return _move_return(request, of, ReturnStatus.APPROVED, ReturnReason.RETURN_APPROVED)
 
 
 def reject_return(
-    request: return_service_pb2.RejectReturnRequest, of: Keyed, order_id: UUID
-) -> MoveReturn:
+    request: return_service_pb2.RejectReturnRequest,
+    of: Keyed,
+) -> Envelope[MoveReturn]:
     reason = given(request, "reason") or ReturnReason.RETURN_REJECTED
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.REJECTED, reason=reason)
+    return _move_return(request, of, ReturnStatus.REJECTED, reason)
 
 
 def mark_return_in_transit(
-    request: return_service_pb2.MarkReturnInTransitRequest, of: Keyed, order_id: UUID
-) -> MoveReturn:
-    return MoveReturn(
-        **_asked(request, of, order_id),
-        to=ReturnStatus.IN_TRANSIT,
-        reason=ReturnReason.RETURN_IN_TRANSIT,
-    )
+    request: return_service_pb2.MarkReturnInTransitRequest,
+    of: Keyed,
+) -> Envelope[MoveReturn]:
+    return _move_return(request, of, ReturnStatus.IN_TRANSIT, ReturnReason.RETURN_IN_TRANSIT)
 
 
 def cancel_return(
-    request: return_service_pb2.CancelReturnRequest, of: Keyed, order_id: UUID
-) -> MoveReturn:
-    return MoveReturn(
-        **_asked(request, of, order_id),
-        to=ReturnStatus.CANCELLED,
-        reason=ReturnReason.RETURN_CANCELLED,
+    request: return_service_pb2.CancelReturnRequest,
+    of: Keyed,
+) -> Envelope[MoveReturn]:
+    return _move_return(request, of, ReturnStatus.CANCELLED, ReturnReason.RETURN_CANCELLED)
+
+
+def _move_return(
+    request: MoveRequest,
+    of: Keyed,
+    to: ReturnStatus,
+    reason: str,
+) -> Envelope[MoveReturn]:
+    command = MoveReturn(
+        return_id=UUID(request.return_id),
+        expected_version=given(request, "expected_version"),
+        to=to,
+        reason=reason,
     )
+    return requested(of, command.return_id, of.key, command)
 
 
 def receive_return(
-    request: return_service_pb2.ReceiveReturnRequest, of: Keyed, order_id: UUID
-) -> ReceiveReturn:
-    arrived = {line.line_number: line.quantity for line in request.lines}
-    return ReceiveReturn(
-        **_asked(request, of, order_id), warehouse_id=request.warehouse_id, lines=arrived
+    request: return_service_pb2.ReceiveReturnRequest,
+    of: Keyed,
+) -> Envelope[ReceiveReturn]:
+    command = ReceiveReturn(
+        return_id=UUID(request.return_id),
+        expected_version=given(request, "expected_version"),
+        warehouse_id=request.warehouse_id,
+        lines={line.line_number: line.quantity for line in request.lines},
     )
+    return requested(of, command.return_id, of.key, command)
 
 
 def inspect_return(
-    request: return_service_pb2.InspectReturnRequest, of: Keyed, order_id: UUID
-) -> InspectReturn:
-    found = {
-        its.line_number: Findings(its.passed_quantity, its.failed_quantity, its.unrefunded_quantity)
-        for its in request.lines
-    }
-    return InspectReturn(**_asked(request, of, order_id), lines=found)
+    request: return_service_pb2.InspectReturnRequest,
+    of: Keyed,
+) -> Envelope[InspectReturn]:
+    command = InspectReturn(
+        return_id=UUID(request.return_id),
+        expected_version=given(request, "expected_version"),
+        lines={
+            its.line_number: Findings(
+                its.passed_quantity, its.failed_quantity, its.unrefunded_quantity
+            )
+            for its in request.lines
+        },
+    )
+    return requested(of, command.return_id, of.key, command)
 
 
 def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilter:
@@ -197,14 +228,3 @@ def _line(its: ReturnLine) -> return_pb2.ReturnLine:
         written_off_quantity=its.written_off,
         unrefunded_quantity=its.unrefunded,
     )
-
-
-def _asked(request: Any, of: Keyed, order_id: UUID) -> dict[str, Any]:
-    """What each request about a return says; `cause` is the key, for two methods may be called
-    with the same request_id.
-    """
-    return {
-        **asked_of(of, order_id, of.key),
-        "return_id": UUID(request.return_id),
-        "expected_version": given(request, "expected_version"),
-    }

@@ -71,6 +71,14 @@ def _replace(owner: Any, name: str, by: Any) -> Any:
     return before
 
 
+def _replace_decider(service: str, command: str, by: Any) -> Any:
+    """Puts another decider into the table that the service reads; returns the former one."""
+    table = _module(f"{service}_svc.decisions.deciders").DECIDERS
+    kind = getattr(_module(f"{service}_svc.model"), command)
+    before, table[kind] = table[kind], by
+    return before
+
+
 def _acks_before_commit() -> None:
     async def acks_first(self: Any, batch: Sequence[Any]) -> None:
         for received in batch:
@@ -178,27 +186,22 @@ def _never_puts_back() -> None:
 def _revives_the_dead() -> None:
     statuses = _module("order_svc.lifecycle").Status
 
-    def revives(order: Any, command: Any, now: Any) -> Any:
-        return confirm(
-            replace(order, status=statuses.PENDING)
-            if order.status is statuses.CANCELLED
-            else order,
-            command,
-            now,
-        )
+    def revives(order: Any, command: Any, context: Any) -> Any:
+        if order and order.status is statuses.CANCELLED:
+            order = replace(order, status=statuses.PENDING)
+        return confirm(order, command, context)
 
-    confirm = _replace(_module("order_svc.decisions.paying"), "confirm", revives)
+    confirm = _replace_decider("order", "ConfirmPayment", revives)
 
 
 def _believes_old_news() -> None:
-    def gullible(order: Any, command: Any, now: Any) -> Any:
-        return note(
-            replace(order, parts=tuple(replace(part, version=0) for part in order.parts)),
-            command,
-            now,
-        )
+    def gullible(order: Any, command: Any, context: Any) -> Any:
+        if order:
+            parts = tuple(replace(part, version=0) for part in order.parts)
+            order = replace(order, parts=parts)
+        return note(order, command, context)
 
-    note = _replace(_module("order_svc.decisions.following"), "note_fulfillment", gullible)
+    note = _replace_decider("order", "NoteFulfillment", gullible)
 
 
 def _never_releases() -> None:

@@ -6,6 +6,7 @@ names one, a defect is planted (tests/chaos/bugs.py). The services themselves kn
 either.
 """
 
+import importlib
 import os
 import runpy
 import sys
@@ -26,6 +27,9 @@ def main(service: str, arguments: Sequence[str]) -> None:
     if service == "order":
         from order_svc.decisions import cancelling, placing
 
+        # `operations` derives the time of a reservation from the window when it is imported: it is
+        # imported first, so that reservations live as long as in the service.
+        importlib.import_module("order_svc.operations")
         for room in (placing, cancelling):
             room.PAYMENT_WINDOW = PAYMENT_WINDOW  # type: ignore[attr-defined]
     if bug := os.environ.get("CHAOS_BUG"):

@@ -57,15 +57,15 @@ class Orders:
         self._clock = clock
 
     async def lock_orders(
-        self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
+        self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
     ) -> dict[UUID, Order]:
-        ids = {*repeats, *(c.target for c in commands)}
+        ids = {*repeats, *(each.target for each in envelopes)}
         found = {id: self.orders[id] for id in ids if id in self.orders}
         by_checkout = {order.checkout: order for order in self.orders.values()}
         return found | {
-            c.target: by_checkout[c.key]
-            for c in commands
-            if isinstance(c, PlaceOrder) and c.key in by_checkout
+            each.target: by_checkout[each.command.checkout_key]
+            for each in envelopes
+            if isinstance(each.command, PlaceOrder) and each.command.checkout_key in by_checkout
         }
 
     async def save_orders(

@@ -4,17 +4,19 @@ nothing is priced anew.
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 from uuid import UUID, uuid5
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from chassis.envelope import Envelope
 from chassis.errors import Failure
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model import Allocation as KeptUnits
 from fulfillment_svc.model import Kept, staying
 from fulfillment_svc.model import Line as PicklistLine
-from order_svc import decisions
+from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import allocated
 from order_svc.lifecycle import MOVES, End, ReturnKind, Status, Work
 from order_svc.model import (
@@ -22,20 +24,17 @@ from order_svc.model import (
     ItemsCancelled,
     Line,
     Order,
-    OrderCommand,
-    PlaceOrder,
     StatusChanged,
 )
 from tests.property.test_order_prices import checkouts
 from tests.unit.fulfillment.samples import WORK, standing
 from tests.unit.order.samples import (
     NOW,
-    allocations,
-    base,
     cancel,
     cancel_items,
     end,
     pay,
+    place,
     refund,
     ship,
     work,
@@ -51,8 +50,7 @@ def placed(draw: st.DrawFn) -> Order:
     of = draw(checkouts())
     order_id = UUID(int=draw(st.integers(1, 2**100)))
     serving = WAREHOUSES[: draw(st.integers(1, 3))]
-    command = PlaceOrder(**(base(order_id)), checkout=of, allocations=allocations(of, *serving))
-    return decisions.decide(None, command, NOW).record
+    return decide(None, replace(place(of, *serving), target=order_id), NOW).record
 
 
 def whole(order: Order) -> None:
@@ -82,7 +80,7 @@ def test_shares_add_up_whatever_units_are_cancelled_and_in_whichever_steps(
     while order.status is not Status.CANCELLED:
         line = data.draw(st.sampled_from([line for line in order.lines if line.staying]))
         units = data.draw(st.integers(1, line.staying) | st.just(line.staying))
-        fewer = decisions.decide(order, cancel_items(order, {line.number: units}), NOW).record
+        fewer = decide(order, cancel_items(order, {line.number: units}), NOW).record
         share = line.worth(line.cancelled + units) - line.worth(line.cancelled)
         assert order.total - fewer.total == share >= 0
         paid_back += share
@@ -147,7 +145,7 @@ def test_order_and_fulfilment_keep_the_same_units(
 
 
 @st.composite
-def commands(draw: st.DrawFn, order: Order, version: int) -> OrderCommand:
+def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
     """Something that may be asked of the order or told to it, possible or not."""
     where = draw(st.sampled_from(WAREHOUSES))
     fulfillment, shipment = (
@@ -174,11 +172,10 @@ def commands(draw: st.DrawFn, order: Order, version: int) -> OrderCommand:
                 captured=order.money(draw(st.sampled_from([order.total, order.placed_total]))),
             )
         case "ship":
-            return replace(
-                ship(order, where, draw(st.sampled_from([None, NOW]))), shipment_id=shipment
-            )
+            delivered = draw(st.sampled_from([None, NOW]))
+            return ship(order, where, delivered, shipment_id=shipment)
         case "end":
-            return replace(end(order, where, draw(st.sampled_from(End))), shipment_id=shipment)
+            return end(order, where, draw(st.sampled_from(End)), shipment_id=shipment)
         case "refund":
             captured = order.placed_total
             return refund(
@@ -209,11 +206,11 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
     not wanted.
     """
     if data.draw(st.sampled_from([True, True, False])):
-        order = decisions.decide(order, pay(order), NOW).record
+        order = decide(order, pay(order), NOW).record
     for n in range(data.draw(st.integers(1, 14))):
         command = data.draw(commands(order, n + 1))
         try:
-            decided = decisions.decide(order, command, NOW)
+            decided = decide(order, command, NOW)
         except Failure:
             continue
         own = [fact for fact in decided.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
@@ -233,7 +230,7 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
         order = decided.record
         whole(order)
         recalled_units_have_left(order)
-        assert decisions.decide(order, command, NOW).record == order if is_told(command) else True
+        assert decide(order, command, NOW).record == order if is_told(command) else True
 
 
 def recalled_units_have_left(order: Order) -> None:
@@ -245,11 +242,11 @@ def recalled_units_have_left(order: Order) -> None:
         assert announced <= left
 
 
-def is_told(command: OrderCommand) -> bool:
+def is_told(command: Envelope[Any]) -> bool:
     """Whether a second event with the same content changes nothing: what is asked is guarded by
     its request_id instead, and what comes too late is noted each time.
     """
-    return command.actor == "test" and type(command).__name__ in (
+    return command.actor == "test" and type(command.command).__name__ in (
         "NoteFulfillment",
         "NoteShipmentEnd",
         "NoteRefund",

@@ -3,18 +3,19 @@ promised than the line costs.
 """
 
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chassis.envelope import Envelope
 from chassis.errors import Refused
-from order_svc import decisions
 from order_svc.decisions import returning
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnStatus, Status, Work
 from order_svc.model import (
     Allocation,
-    AnyCommand,
     CreateReturn,
     ItemsCancelled,
     Order,
@@ -24,8 +25,19 @@ from order_svc.model import (
     StatusChanged,
     WantedLine,
 )
-from tests.unit.order.returns import NOW, ask, ask_money, cause, inspect, move, receive, walked
-from tests.unit.order.samples import cancel_items, checkout, pay, place, placed, report, ship, work
+from tests.unit.order.returns import ask, ask_money, context, inspect, move, receive, walked
+from tests.unit.order.samples import (
+    NOW,
+    cancel_items,
+    changed,
+    checkout,
+    pay,
+    place,
+    placed,
+    report,
+    ship,
+    work,
+)
 
 QUANTITY = st.integers(1, 5)
 LINES = st.dictionaries(st.integers(1, 3), QUANTITY, min_size=1, max_size=3)
@@ -48,7 +60,7 @@ def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> O
     )
     order = placed(of, "london")
     for command in (pay(order), ship(order, "london", NOW), report(order, "london")):
-        order = decisions.decide(order, command, NOW).record
+        order = decide(order, command, NOW).record
     assert order.status is Status.DELIVERED
     kept = [
         replace(line, cancelled=min(n, line.quantity))
@@ -58,7 +70,7 @@ def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> O
 
 
 @st.composite
-def commands(draw: st.DrawFn, order: Order) -> AnyCommand:
+def commands(draw: st.DrawFn, order: Order) -> Envelope[Any]:
     """Something that may be asked of the order's returns: mostly what their status calls for."""
     if not order.rmas or draw(st.integers(0, 3)) == 0:
         if draw(st.booleans()):
@@ -122,7 +134,7 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
     for _ in range(data.draw(st.integers(1, 25))):
         command = data.draw(commands(order))
         try:
-            decision = decisions.decide(order, command, NOW)
+            decision = decide(order, command, NOW)
         except Refused:
             continue
         for step in walked(decision):
@@ -130,14 +142,12 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
         assert len(decision.facts) == len(decision.history)
         order = decision.record
         holds(order)
-        if isinstance(command, CreateReturn | RefundWithoutGoods):
-            assert decisions.decide(order, command, NOW).record is order
+        if isinstance(command.command, CreateReturn | RefundWithoutGoods):
+            assert decide(order, command, NOW).record is order
         for rma in order.rmas:
             if rma.status is ReturnStatus.INSPECTED and data.draw(st.booleans()):
-                order = returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record
-                assert (
-                    returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record is order
-                )
+                order = returning.refunded(order, rma.id, rma.refund, context(order)).record
+                assert returning.refunded(order, rma.id, rma.refund, context(order)).record is order
         holds(order)
 
 
@@ -158,14 +168,14 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
     for version in range(1, data.draw(st.integers(1, 20))):
         if data.draw(st.booleans()):
             units = {number: data.draw(st.integers(0, most)) for number, most in units.items()}
-            command: AnyCommand = work(
+            command: Envelope[Any] = work(
                 order, "london", Work.COMPLETED, 9 + version, units=units, committed=True
             )
         else:
             command = data.draw(commands(order))
         before = order
         try:
-            order = decisions.decide(order, command, NOW).record
+            order = decide(order, command, NOW).record
         except Refused:
             continue
         assert sum(rma.refund for rma in order.rmas) <= order.total - order.shipping
@@ -189,11 +199,11 @@ def test_recalls_announce_each_unit_once_whatever_is_told_how_often(
         status=Status.CANCELLED,
     )
     for units in told:
-        order = returning.recall(order, "london", units, cause(order), NOW).record
+        order = returning.recall(order, "london", units, context(order)).record
     most = {n: max(units.get(n, 0) for units in told) for n in (1, 2)}
     assert {n: sum(rma.line(n).announced for rma in order.rmas) for n in (1, 2)} == most
     assert len({rma.id for rma in order.rmas}) == len(order.rmas)
-    other = returning.recall(order, "paris", {1: 1}, cause(order), NOW).record
+    other = returning.recall(order, "paris", {1: 1}, context(order)).record
     assert other.rmas[-1].id not in {rma.id for rma in order.rmas}
 
 
@@ -203,9 +213,9 @@ def units_at(order: Order, part: Part) -> int:
     return sum(a.quantity for a in allocations if a.warehouse_id == part.warehouse_id)
 
 
-def deliver(order: Order, part: Part) -> list[AnyCommand]:
+def deliver(order: Order, part: Part) -> list[Envelope[Any]]:
     """The parcel of that part leaves with all units that the order has there, and arrives."""
-    reported = replace(report(order, part.warehouse_id), version=part.version + 1)
+    reported = changed(report(order, part.warehouse_id), version=part.version + 1)
     return [reported, ship(order, part.warehouse_id, NOW)]
 
 
@@ -219,16 +229,16 @@ def split_orders(draw: st.DrawFn) -> Order:
     line = WantedLine("SKU", sum(quantities), price, discount, 0)
     warehouses = zip(("london", "oslo", "paris"), quantities, strict=False)
     allocations = tuple(Allocation(name, uuid4(), units) for name, units in warehouses)
-    command = replace(place(checkout(line)), allocations={1: allocations})
-    order = decisions.decide(None, command, NOW).record
-    order = decisions.decide(order, pay(order), NOW).record
+    command = changed(place(checkout(line)), allocations={1: allocations})
+    order = decide(None, command, NOW).record
+    order = decide(order, pay(order), NOW).record
     for delivery in deliver(order, order.parts[0]):
-        order = decisions.decide(order, delivery, NOW).record
+        order = decide(order, delivery, NOW).record
     return order
 
 
 @st.composite
-def parcel_commands(draw: st.DrawFn, order: Order) -> list[AnyCommand]:
+def parcel_commands(draw: st.DrawFn, order: Order) -> list[Envelope[Any]]:
     """A legal command, or two for a delivery: units are cancelled, are not found by the picker, are
     delivered, are refunded or are returned.
     """
@@ -258,7 +268,7 @@ def parcel_commands(draw: st.DrawFn, order: Order) -> list[AnyCommand]:
 
 
 @st.composite
-def next_step(draw: st.DrawFn, rma: Return) -> AnyCommand:
+def next_step(draw: st.DrawFn, rma: Return) -> Envelope[Any]:
     """What the status of the return calls for: all announced units arrive, and are inspected in
     parts.
     """
@@ -271,11 +281,11 @@ def next_step(draw: st.DrawFn, rma: Return) -> AnyCommand:
     return inspect(rma, {1: (passed, 0, draw(st.sampled_from([0, 0, 0, passed])))})
 
 
-def published_amounts(order: Order, command: AnyCommand) -> Order:
+def published_amounts(order: Order, command: Envelope[Any]) -> Order:
     """The order after the command. Fails where the order's cancelled amount changes and no event
     carries the new one.
     """
-    decision = decisions.decide(order, command, NOW)
+    decision = decide(order, command, NOW)
     own = [fact for fact in decision.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
     published = own[-1].order.cancelled_amount if own else order.cancelled_amount
     assert decision.record.cancelled_amount == published

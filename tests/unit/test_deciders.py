@@ -10,6 +10,8 @@ import pytest
 from fulfillment_svc.decisions import deciders as fulfillment_deciders
 from fulfillment_svc.model import GiveUp, Plan
 from fulfillment_svc.model import commands as fulfillment_commands
+from order_svc.decisions import deciders as order_deciders
+from order_svc.model import commands as order_commands
 from payment_svc.decisions import deciders as payment_deciders
 from payment_svc.model import commands as payment_commands
 from shipping_svc.decisions import deciders as shipping_deciders
@@ -58,6 +60,21 @@ SERVICES = {
                 "Picklist",
                 "Request",
                 "Scan",
+            },
+        ),
+    ),
+    "order": Service(
+        commands=order_commands,
+        deciders=order_deciders.DECIDERS,
+        others=frozenset(
+            {
+                "Committed",
+                "Findings",
+                "OfAttempt",
+                "OfReturn",
+                "Owed",
+                "Request",
+                "Unavailable",
             },
         ),
     ),

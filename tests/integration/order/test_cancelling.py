@@ -15,10 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
 from chassis.database import Database
+from chassis.envelope import Envelope
 from chassis.errors import Defect, NotFound, Refused
-from order_svc import decisions, store, tables
+from order_svc import store, tables
+from order_svc.decisions.deciders import decide
+from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Status
-from order_svc.model import AnyCommand, Order, Unavailable
+from order_svc.model import Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, not_paid, paid
@@ -311,14 +314,14 @@ async def test_expiry_goes_on_behind_what_fails(
     several = [await place(orders, operations, "london") for _ in range(5)]
     for order in several:
         await overdue(engine, order)
-    decide, broken = decisions.decide, {order.id for order in several[:2]}
+    broken = {order.id for order in several[:2]}
 
-    def failing(order: Order | None, command: AnyCommand, now: datetime) -> decisions.Decided:
+    def failing(order: Order | None, command: Envelope[Any], now: datetime) -> Decided:
         if command.target in broken:
             raise RuntimeError("never")
         return decide(order, command, now)
 
-    monkeypatch.setattr(decisions, "decide", failing)
+    monkeypatch.setattr("order_svc.operations.orders.decide", failing)
     monkeypatch.setattr("order_svc.operations.orders.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
         await operations.expire_orders()

@@ -21,13 +21,13 @@ from chassis.database import Database
 from chassis.decision import Done
 from chassis.paging import too_large
 from order_svc.lifecycle import Status, StockStatus
-from order_svc.model import CancelOrder, Order
 from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders, overdue
 from tests.integration.order.test_events import place, tell
 from tests.support import channel_of, measured
+from tests.unit.order.samples import cancel
 
 
 class FailingReservations(ReservationServiceServicer):
@@ -116,11 +116,6 @@ async def test_a_batch_too_large_is_asked_for_in_parts(
     assert set(answers) == {order_id for order_id, _ in attempts}
 
 
-def cancelling(order: Order) -> CancelOrder:
-    key = str(uuid4())
-    return CancelOrder(key, b"", order.id, "order", key, reason="CUSTOMER_REQUEST")
-
-
 async def test_cancellation_retries_the_release(
     orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
 ) -> None:
@@ -129,7 +124,7 @@ async def test_cancellation_retries_the_release(
     """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 2
-    cancelled = await connected.cancel(cancelling(order))
+    cancelled = await connected.cancel(cancel(order))
     assert cancelled.status is Status.CANCELLED
     assert [
         [entry.order_id for entry in request.order_attempts] for request in reservations.asked
@@ -147,7 +142,7 @@ async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellatio
     """Three attempts and no fourth; the order is cancelled, and the failure is counted once."""
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 99
-    assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
+    assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 3
     assert measured("order_release_failures_total") == before + 1
 
@@ -166,7 +161,7 @@ async def test_who_has_no_time_left_for_another_release_is_answered(
     before, reservations.failing = measured("order_release_failures_total"), 99
     monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
     with deadline.within(50):
-        assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
+        assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 2
     assert measured("order_release_failures_total") == before + 1
 
@@ -199,5 +194,5 @@ async def test_an_open_breaker_fails_no_cancellation(
     reservations.failing = 99
     for _ in range(3):
         order = await place(orders, operations, "london")
-        assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
+        assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 5

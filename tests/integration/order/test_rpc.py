@@ -23,12 +23,11 @@ from chassis.database import Database
 from chassis.errors import Deferred, Exists, Invalid, NotFound, OutOfRange, Refused, Violation
 from chassis.status import decode
 from order_svc import tables
-from order_svc.model import CancelItems
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import RECIPIENT, Orders, create_order, item, pounds
 from tests.support import room_for
-from tests.unit.order.samples import pay
+from tests.unit.order.samples import cancel_items, pay
 
 
 async def create(orders: Orders, request: order_service_pb2.CreateOrderRequest) -> order_pb2.Order:
@@ -542,10 +541,9 @@ async def test_a_watch_does_not_wait_while_there_are_more_steps(
     monkeypatch.setattr("order_svc.operations.orders.HISTORY_BATCH", 2)
     operations = Operations(database, warehouse, heartbeat_s=600)
     order_id = UUID((await create(orders, create_order(item("LAMP", 4)))).order_id)
-    for key in (str(uuid4()) for _ in range(3)):
-        await operations.cancel(
-            CancelItems(key, b"", order_id, "order", key, units={1: 1}, reason="CUSTOMER_REQUEST")
-        )
+    [order] = await operations.get_orders([order_id])
+    for _ in range(3):
+        await operations.cancel(cancel_items(order, {1: 1}))
     async with asyncio.timeout(30), aclosing(operations.watch_order(order_id, 0)) as watch:
         assert [(await anext(watch))[1] for _ in range(4)] == [1, 2, 3, 4]
 

@@ -5,9 +5,15 @@ That each is found: tests.chaos.prove.
 import subprocess
 import sys
 
+import pytest
+
+from order_svc.decisions.deciders import DECIDERS
+from order_svc.lifecycle import Status, Work
+from order_svc.model import ConfirmPayment, NoteFulfillment
 from tests.chaos.bugs import BUGS
 from tests.chaos.plan import SERVICES, Kind
 from tests.chaos.roads import known_roads
+from tests.unit.order.samples import after, at, cancel, pay, placed, work
 
 PLANT_ALL = "from tests.chaos.bugs import BUGS\nfor bug in BUGS.values(): bug.plant()"
 
@@ -18,6 +24,33 @@ def test_every_defect_can_be_planted() -> None:
         [sys.executable, "-c", PLANT_ALL], capture_output=True, text=True, timeout=60, check=False
     )
     assert planted.returncode == 0, planted.stderr
+
+
+@pytest.fixture
+def order_deciders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restores the order service's table of deciders after the test."""
+    for kind in (ConfirmPayment, NoteFulfillment):
+        monkeypatch.setitem(DECIDERS, kind, DECIDERS[kind])
+
+
+@pytest.mark.usefixtures("order_deciders")
+def test_planted_revival_confirms_a_cancelled_order() -> None:
+    """The order service takes the planted decider: without it, the order stays cancelled."""
+    order = placed()
+    dead = after(order, cancel(order))
+    assert after(dead, pay(order)).status is Status.CANCELLED
+    BUGS["revived"].plant()
+    assert after(dead, pay(order)).status is Status.CONFIRMED
+
+
+@pytest.mark.usefixtures("order_deciders")
+def test_planted_old_news_overwrites_a_newer_version() -> None:
+    """The order service takes the planted decider: without it, an older version is skipped."""
+    order = at(Status.PROCESSING)
+    old = work(order, "london", Work.PLANNING, order.parts[0].version - 1)
+    assert after(order, old) is order
+    BUGS["old_news"].plant()
+    assert after(order, old).parts[0].version == order.parts[0].version - 1
 
 
 def test_every_defect_has_its_run() -> None:

@@ -27,8 +27,8 @@ import shipping_svc.wire as shipping_wire
 import warehouse_svc.wire as warehouse_wire
 from chassis import client
 from chassis.convert import given, moment, resume_token, resumed, timestamp
+from chassis.delivery import Delivery
 from chassis.errors import Invalid
-from chassis.idempotency import Keyed
 from chassis.ops import OutboxService
 from chassis.ops import wire as ops_wire
 
@@ -124,10 +124,9 @@ def test_an_events_time_that_is_none_is_refused_too() -> None:
     field, and is no defect.
     """
     shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
+    delivery = Delivery(UUID(int=3), "key", b"digest", shipment, LAST)
     with pytest.raises(Invalid) as refused:
-        order_wire.note_shipment(
-            shipment, Keyed("key", b"digest"), "cause", Timestamp(seconds=10**15)
-        )
+        order_wire.note_shipment(shipment, delivery, Timestamp(seconds=10**15))
     assert [v.subject for v in refused.value.violations] == ["deliver_time"]
 
 

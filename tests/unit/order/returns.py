@@ -1,15 +1,15 @@
 """Returns, and what may be asked of them, to try things on."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from order_svc import decisions
+from chassis.envelope import Context, Envelope
+from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Disposition, ReturnStatus, Status
 from order_svc.model import (
-    AnyCommand,
-    Command,
     CreateReturn,
+    FailPayment,
     Findings,
     InspectReturn,
     MoveReturn,
@@ -19,9 +19,9 @@ from order_svc.model import (
     Return,
     ReturnStep,
 )
-from tests.unit.order.samples import NOW, at, base, report
+from tests.unit.order.samples import NOW, after, at, envelope, of_attempt, of_order, report
 
-__all__ = ["NOW"]
+C = TypeVar("C")
 
 
 def delivered() -> Order:
@@ -32,49 +32,53 @@ def delivered() -> Order:
     return after(order, report(order, "london"))
 
 
-def cause(order: Order) -> Command:
-    """Something that was told of the order."""
-    return Command(**base(order.id))
+def context(order: Order) -> Context:
+    """The context of a report about the order."""
+    return of_attempt(FailPayment, order).context(NOW)
 
 
-def ask(order: Order, lines: Mapping[int, int]) -> CreateReturn:
-    return CreateReturn(**base(order.id), return_id=uuid4(), lines=lines, reason="WRONG_SIZE")
+def ask(order: Order, lines: Mapping[int, int]) -> Envelope[CreateReturn]:
+    return of_order(CreateReturn, order, return_id=uuid4(), lines=lines, reason="WRONG_SIZE")
 
 
 def ask_money(
-    order: Order, lines: Mapping[int, tuple[int, Disposition]], warehouse_id: str | None = "london"
-) -> RefundWithoutGoods:
-    return RefundWithoutGoods(
-        **base(order.id), return_id=uuid4(), lines=lines, warehouse_id=warehouse_id
+    order: Order,
+    lines: Mapping[int, tuple[int, Disposition]],
+    warehouse_id: str | None = "london",
+) -> Envelope[RefundWithoutGoods]:
+    return of_order(
+        RefundWithoutGoods,
+        order,
+        return_id=uuid4(),
+        lines=lines,
+        warehouse_id=warehouse_id,
     )
 
 
-def move(rma: Return, to: ReturnStatus) -> MoveReturn:
-    return MoveReturn(**base(rma.order_id), return_id=rma.id, to=to, reason=f"RETURN_{to.upper()}")
+def of_return(kind: type[C], rma: Return, **fields: Any) -> Envelope[C]:
+    """A request about the return."""
+    return envelope(kind, target=rma.order_id, return_id=rma.id, **fields)
 
 
-def receive(rma: Return, lines: Mapping[int, int], warehouse_id: str = "london") -> ReceiveReturn:
-    return ReceiveReturn(
-        **base(rma.order_id), return_id=rma.id, warehouse_id=warehouse_id, lines=lines
-    )
+def move(rma: Return, to: ReturnStatus, **fields: Any) -> Envelope[MoveReturn]:
+    return of_return(MoveReturn, rma, to=to, **({"reason": f"RETURN_{to.upper()}"} | fields))
 
 
-def inspect(rma: Return, lines: Mapping[int, tuple[int, int, int]]) -> InspectReturn:
+def receive(
+    rma: Return,
+    lines: Mapping[int, int],
+    warehouse_id: str = "london",
+) -> Envelope[ReceiveReturn]:
+    return of_return(ReceiveReturn, rma, warehouse_id=warehouse_id, lines=lines)
+
+
+def inspect(rma: Return, lines: Mapping[int, tuple[int, int, int]]) -> Envelope[InspectReturn]:
     """By line: passed, failed, and how many of them are not to be refunded."""
-    return InspectReturn(
-        **base(rma.order_id),
-        return_id=rma.id,
-        lines={number: Findings(*found) for number, found in lines.items()},
-    )
+    found = {number: Findings(*counts) for number, counts in lines.items()}
+    return of_return(InspectReturn, rma, lines=found)
 
 
-def after(order: Order, *commands: AnyCommand) -> Order:
-    for command in commands:
-        order = decisions.decide(order, command, NOW).record
-    return order
-
-
-def walked(decision: decisions.Decided) -> list[ReturnStep]:
+def walked(decision: Decided) -> list[ReturnStep]:
     """The steps that returns took."""
     return [row for row in decision.history if isinstance(row, ReturnStep)]
 

@@ -1,11 +1,14 @@
 """Orders and commands to try things on."""
 
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, TypeVar
+from uuid import uuid4
 
+from chassis.envelope import Envelope
 from chassis.money import Money
-from order_svc import decisions
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import End, Status, Work
 from order_svc.model import (
     Allocation,
@@ -22,7 +25,6 @@ from order_svc.model import (
     NoteShipment,
     NoteShipmentEnd,
     Order,
-    OrderCommand,
     PlaceOrder,
     Recipient,
     Unavailable,
@@ -30,7 +32,20 @@ from order_svc.model import (
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+# What an envelope has beside its command.
+PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
 RECIPIENT = Recipient("Ada Example", ("1 Test Street",), "London", "", "N1 1AA", "GB", "", "")
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an envelope takes from an event."""
+
+    key: str = "test:e1"
+    digest: bytes = b""
+    cause: str = "e1"
 
 
 def checkout(*lines: WantedLine, **fields: Any) -> Checkout:
@@ -57,51 +72,81 @@ def allocations(of: Checkout, *warehouses: str) -> Allocations:
     }
 
 
-def base(order_id: UUID) -> dict[str, Any]:
+def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
+    """A command of this kind in an envelope with a key of its own. `fields` are of either."""
     cause = str(uuid4())
-    return {
+    parts: dict[str, Any] = {
         "key": f"test:{cause}",
         "digest": b"",
-        "target": order_id,
         "actor": "test",
         "cause": cause,
     }
+    parts |= {name: value for name, value in fields.items() if name in PARTS}
+    command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
+    return Envelope(**parts, command=command)
 
 
-def place(of: Checkout | None = None, *warehouses: str) -> PlaceOrder:
+def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
+    """The envelope, with these fields of its command changed."""
+    command: Any = old.command
+    return old.with_command(replace(command, **fields))
+
+
+def of_order(kind: type[C], order: Order, **fields: Any) -> Envelope[C]:
+    """A command about the order."""
+    return envelope(kind, target=order.id, **fields)
+
+
+def of_attempt(kind: type[C], order: Order, **fields: Any) -> Envelope[C]:
+    """A report about the order's attempt, unless `fields` name another one."""
+    return of_order(kind, order, **({"attempt": order.attempt} | fields))
+
+
+def place(of: Checkout | None = None, *warehouses: str) -> Envelope[PlaceOrder]:
     asked = of or checkout()
-    return PlaceOrder(**base(uuid4()), checkout=asked, allocations=allocations(asked, *warehouses))
+    return envelope(
+        PlaceOrder,
+        target=uuid4(),
+        checkout_key=f"checkout:{uuid4()}",
+        checkout=asked,
+        allocations=allocations(asked, *warehouses),
+    )
 
 
 def placed(of: Checkout | None = None, *warehouses: str) -> Order:
-    return decisions.decide(None, place(of, *warehouses), NOW).record
+    return decide(None, place(of, *warehouses), NOW).record
 
 
-def pay(order: Order, **fields: Any) -> ConfirmPayment:
-    stock = Committed({line.number: line.allocations for line in order.lines})
-    values: dict[str, Any] = {
-        "attempt": order.attempt,
+def pay(order: Order, **fields: Any) -> Envelope[ConfirmPayment]:
+    usual: dict[str, Any] = {
         "captured": order.money(order.total),
         "not_required": order.total == 0,
-        "stock": stock,
+        "stock": Committed({line.number: line.allocations for line in order.lines}),
     }
-    return ConfirmPayment(**base(order.id), **(values | fields))
+    return of_attempt(ConfirmPayment, order, **(usual | fields))
 
 
 def work(
-    order: Order, warehouse_id: str, stage: Work | None, version: int, **fields: Any
-) -> NoteFulfillment:
-    values: dict[str, Any] = {
-        "attempt": order.attempt,
+    order: Order,
+    warehouse_id: str,
+    stage: Work | None,
+    version: int,
+    **fields: Any,
+) -> Envelope[NoteFulfillment]:
+    usual: dict[str, Any] = {
         "warehouse_id": warehouse_id,
         "fulfillment_id": uuid4(),
         "version": version,
         "work": stage,
     }
-    return NoteFulfillment(**base(order.id), **(values | fields))
+    return of_attempt(NoteFulfillment, order, **(usual | fields))
 
 
-def report(order: Order, warehouse_id: str, stage: Work = Work.COMPLETED) -> NoteFulfillment:
+def report(
+    order: Order,
+    warehouse_id: str,
+    stage: Work = Work.COMPLETED,
+) -> Envelope[NoteFulfillment]:
     """The fulfilment's report that its parcel left with all units that the order has there."""
     there = [
         (line.number, its.quantity)
@@ -113,55 +158,65 @@ def report(order: Order, warehouse_id: str, stage: Work = Work.COMPLETED) -> Not
 
 
 def ship(
-    order: Order, warehouse_id: str, delivered: datetime | None = None, **fields: Any
-) -> NoteShipment:
-    values: dict[str, Any] = {
-        "attempt": order.attempt,
+    order: Order,
+    warehouse_id: str,
+    delivered: datetime | None = None,
+    **fields: Any,
+) -> Envelope[NoteShipment]:
+    usual: dict[str, Any] = {
         "warehouse_id": warehouse_id,
         "shipment_id": uuid4(),
         "tracking_number": "SB1",
         "deliver_time": delivered,
     }
-    return NoteShipment(**base(order.id), **(values | fields))
+    return of_attempt(NoteShipment, order, **(usual | fields))
 
 
-def end(order: Order, warehouse_id: str, ended: End | None, **fields: Any) -> NoteShipmentEnd:
-    values: dict[str, Any] = {
-        "attempt": order.attempt,
+def end(
+    order: Order,
+    warehouse_id: str,
+    ended: End | None,
+    **fields: Any,
+) -> Envelope[NoteShipmentEnd]:
+    usual: dict[str, Any] = {
         "warehouse_id": warehouse_id,
         "shipment_id": uuid4(),
         "tracking_number": "SB1",
         "ended": ended,
     }
-    return NoteShipmentEnd(**base(order.id), **(values | fields))
+    return of_attempt(NoteShipmentEnd, order, **(usual | fields))
 
 
-def cancel(order: Order, **fields: Any) -> CancelOrder:
-    return CancelOrder(**base(order.id), **({"reason": "CUSTOMER_REQUEST"} | fields))
+def cancel(order: Order, **fields: Any) -> Envelope[CancelOrder]:
+    return of_order(CancelOrder, order, **({"reason": "CUSTOMER_REQUEST"} | fields))
 
 
-def cancel_items(order: Order, units: dict[int, int], **fields: Any) -> CancelItems:
-    return CancelItems(**base(order.id), units=units, **({"reason": "CUSTOMER_REQUEST"} | fields))
+def cancel_items(order: Order, units: dict[int, int], **fields: Any) -> Envelope[CancelItems]:
+    usual: dict[str, Any] = {"units": units, "reason": "CUSTOMER_REQUEST"}
+    return of_order(CancelItems, order, **(usual | fields))
 
 
-def refund(order: Order, refunded: int, captured: int | None = None, **fields: Any) -> NoteRefund:
+def refund(
+    order: Order,
+    refunded: int,
+    captured: int | None = None,
+    **fields: Any,
+) -> Envelope[NoteRefund]:
     """So much of the payment went back so far."""
-    values: dict[str, Any] = {
-        "attempt": order.attempt,
+    usual: dict[str, Any] = {
         "captured": order.money(order.placed_total if captured is None else captured),
         "refunded": order.money(refunded),
     }
-    return NoteRefund(**base(order.id), **(values | fields))
+    return of_attempt(NoteRefund, order, **(usual | fields))
 
 
-def commit(order: Order, **fields: Any) -> NoteReservation:
+def commit(order: Order, **fields: Any) -> Envelope[NoteReservation]:
     """The warehouse has committed what the order was allocated; `allocations` says otherwise."""
-    values: dict[str, Any] = {
-        "attempt": order.attempt,
+    usual: dict[str, Any] = {
         "allocations": {line.number: line.allocations for line in order.lines},
         "refused": None,
     }
-    return NoteReservation(**base(order.id), **(values | fields))
+    return of_attempt(NoteReservation, order, **(usual | fields))
 
 
 def elsewhere(order: Order, warehouse_id: str) -> Allocations:
@@ -173,9 +228,9 @@ def elsewhere(order: Order, warehouse_id: str) -> Allocations:
     }
 
 
-def after(order: Order, *commands: OrderCommand) -> Order:
+def after(order: Order, *commands: Envelope[Any]) -> Order:
     for command in commands:
-        order = decisions.decide(order, command, NOW).record
+        order = decide(order, command, NOW).record
     return order
 
 
@@ -190,7 +245,7 @@ def at(status: Status) -> Order:
         Status.SHIPPED: (confirmed, processing, ship(order, "london")),
         Status.DELIVERED: (confirmed, processing, ship(order, "london", NOW)),
         Status.FAILED: (pay(order, stock=Unavailable("RESERVATION_EXPIRED")),),
-        Status.CANCELLED: (FailPayment(**base(order.id), attempt=1),),
+        Status.CANCELLED: (of_attempt(FailPayment, order),),
     }
     return after(order, *steps[status])
 

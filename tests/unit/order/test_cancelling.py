@@ -11,14 +11,15 @@ from uuid import uuid4
 import pytest
 
 from chassis.decision import Decision
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Refused, Stale
-from order_svc import decisions
+from order_svc.decisions.deciders import decide
+from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.lifecycle import End, PaymentStatus, Progress, Status, StockStatus, Work
 from order_svc.model import (
     ExpireOrder,
     ItemsCancelled,
     Order,
-    OrderCommand,
     RetryOrder,
     StatusChanged,
     WantedLine,
@@ -29,12 +30,12 @@ from tests.unit.order.samples import (
     after,
     allocations,
     at,
-    base,
     cancel,
     cancel_items,
     checkout,
     commit,
     end,
+    of_order,
     pay,
     placed,
     refund,
@@ -54,14 +55,14 @@ def standing_at(status: Status) -> Order:
     return at(status)
 
 
-def retried(order: Order, **fields: Any) -> RetryOrder:
+def retried(order: Order, **fields: Any) -> Envelope[RetryOrder]:
     """A wish to try it again, with stock for its next attempt."""
-    values: dict[str, Any] = {
+    usual: dict[str, Any] = {
         "attempt": order.attempt + 1,
         "allocations": {line.number: line.allocations for line in order.lines},
         "expected_version": None,
     }
-    return RetryOrder(**base(order.id), **(values | fields))
+    return of_order(RetryOrder, order, **(usual | fields))
 
 
 CANCELLED = {
@@ -89,7 +90,7 @@ def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status
     """
     order = standing_at(status)
     assert order.status is status
-    commands: dict[str, OrderCommand] = {
+    commands: dict[str, Envelope[Any]] = {
         "cancel": cancel(order),
         "cancel items": cancel_items(order, {1: 1}),
         "retry": retried(order),
@@ -100,7 +101,7 @@ def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status
             after(order, commands[asked])
         assert (refused.value.reason, refused.value.metadata["status"]) == (reason, status)
     else:
-        decided = decisions.decide(order, commands[asked], NOW)
+        decided = decide(order, commands[asked], NOW)
         assert (
             decided.record.status
             is {"cancel": Status.CANCELLED, "cancel items": status, "retry": Status.PENDING}[asked]
@@ -143,7 +144,7 @@ def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
     )
     assert refused.value.message == f"The order is processing. {advice}"
     order = after(order, cancel_items(order, {2: 2}), report(order, "london"))
-    order = decisions.decide(order, ask(order, {1: 3}), NOW).record
+    order = decide(order, ask(order, {1: 3}), NOW).record
     assert (order.lines[1].staying, order.rmas[0].line(1).announced) == (0, 3)
 
 
@@ -176,7 +177,7 @@ def test_cancel_items_of_a_withdrawn_parcel_advises_cancel() -> None:
     order = at(Status.PROCESSING)
     label = ship(order, "london")
     order = after(order, label)
-    void = end(order, "london", None, shipment_id=label.shipment_id, withdrawn=True)
+    void = end(order, "london", None, shipment_id=label.command.shipment_id, withdrawn=True)
     order = after(order, void)
     with pytest.raises(Refused) as refused:
         after(order, cancel_items(order, {1: 1}))
@@ -260,7 +261,7 @@ def test_cancelled_units_are_a_row_of_history_with_a_version_and_an_event_of_the
     """The status stays; the row says so, and why; the fact is no change of status."""
     order = at(Status.CONFIRMED)
     command = cancel_items(order, {2: 1}, reason="WRONG_SIZE")
-    decided = decisions.decide(order, command, NOW)
+    decided = decide(order, command, NOW)
     [step], [fact] = decided.history, decided.facts
     assert isinstance(fact, ItemsCancelled)
     assert fact.order == decided.record
@@ -280,7 +281,7 @@ def test_the_last_unit_cancels_the_order() -> None:
     """One row, the change of status; the units stand as cancelled."""
     order = at(Status.CONFIRMED)
     fewer = after(order, cancel_items(order, {1: 3}))
-    decided = decisions.decide(fewer, cancel_items(fewer, {2: 2}), NOW)
+    decided = decide(fewer, cancel_items(fewer, {2: 2}), NOW)
     [fact] = decided.facts
     assert isinstance(fact, StatusChanged)
     assert (decided.record.status, [line.staying for line in decided.record.lines]) == (
@@ -353,17 +354,17 @@ def test_an_order_expires_when_its_time_is_over_and_nobody_has_paid() -> None:
     """
     order = placed()
     assert order.expire_time
-    command = ExpireOrder(**base(order.id))
-    expired = decisions.decide(order, command, order.expire_time).record
+    command = of_order(ExpireOrder, order)
+    expired = decide(order, command, order.expire_time).record
     assert (expired.status, expired.reason, expired.stock) == (
         Status.CANCELLED,
         "PAYMENT_EXPIRED",
         StockStatus.RELEASED,
     )
     with pytest.raises(Deferred):
-        decisions.decide(order, command, order.expire_time - timedelta(microseconds=1))
+        decide(order, command, order.expire_time - timedelta(microseconds=1))
     confirmed = after(order, pay(order))
-    assert decisions.decide(confirmed, command, TOMORROW) == Decision(confirmed)
+    assert decide(confirmed, command, TOMORROW) == Decision(confirmed)
 
 
 def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> None:
@@ -371,7 +372,7 @@ def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> No
     cancelled.
     """
     order = at(Status.FAILED)
-    decided = decisions.decide(order, retried(order), TOMORROW)
+    decided = decide(order, retried(order), TOMORROW)
     again, [step] = decided.record, decided.history
     assert (again.status, again.attempt, again.version) == (Status.PENDING, 2, order.version + 1)
     assert (again.payment, again.stock, again.captured) == (
@@ -379,7 +380,7 @@ def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> No
         StockStatus.RESERVED,
         0,
     )
-    assert again.expire_time == TOMORROW + decisions.PAYMENT_WINDOW
+    assert again.expire_time == TOMORROW + PAYMENT_WINDOW
     assert getattr(step, "attempt", None) == 2
     assert after(again, pay(order)) is again
     assert after(again, refund(order, order.total)) is again

@@ -3,16 +3,18 @@
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 
 from chassis.decision import Decision
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Invalid, NotFound, Refused
-from order_svc import decisions
+from order_svc.decisions.deciders import decide
+from order_svc.decisions.placing import check
 from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
 from order_svc.model import (
     FailPayment,
-    OrderCommand,
     Owed,
     StatusChanged,
     Transition,
@@ -23,10 +25,11 @@ from tests.unit.order.samples import (
     NOW,
     after,
     at,
-    base,
+    changed,
     checkout,
     commit,
     elsewhere,
+    of_attempt,
     pay,
     place,
     placed,
@@ -41,7 +44,7 @@ def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
     both, and a deadline in 30 minutes.
     """
     command = place()
-    decided = decisions.decide(None, command, NOW)
+    decided = decide(None, command, NOW)
     order, [step], [fact] = decided.record, decided.history, decided.facts
     assert (order.status, order.version, order.attempt, order.stock) == (
         Status.PENDING,
@@ -63,16 +66,14 @@ def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
 def test_placing_again_after_the_claim_is_gone_changes_nothing() -> None:
     """The natural key finds the order: the command is skipped."""
     order = placed()
-    assert decisions.decide(order, place(), NOW) == Decision(order)
+    assert decide(order, place(), NOW) == Decision(order)
 
 
 def test_the_warehouse_must_serve_exactly_what_was_asked_for() -> None:
     """An answer with another number of units is refused, not stored."""
     command = place()
     with pytest.raises(Refused, match="line 2"):
-        decisions.decide(
-            None, replace(command, allocations={1: command.allocations[1], 2: ()}), NOW
-        )
+        decide(None, changed(command, allocations={1: command.command.allocations[1], 2: ()}), NOW)
 
 
 def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -> None:
@@ -176,7 +177,7 @@ def test_an_owed_commit_that_is_refused_for_good_cancels_the_order(status: Statu
 def test_a_payment_that_finally_failed_cancels_a_pending_order_and_no_other() -> None:
     """Pending becomes cancelled, PAYMENT_FAILED; a confirmed order stays as it is."""
     order = placed()
-    failed = FailPayment(**base(order.id), attempt=1)
+    failed = of_attempt(FailPayment, order)
     assert (after(order, failed).status, after(order, failed).reason) == (
         Status.CANCELLED,
         "PAYMENT_FAILED",
@@ -190,7 +191,7 @@ def test_events_that_are_ahead_walk_every_step_between() -> None:
     row, one version, one fact each.
     """
     order = at(Status.CONFIRMED)
-    decided = decisions.decide(order, ship(order, "london", NOW), NOW)
+    decided = decide(order, ship(order, "london", NOW), NOW)
     steps = [step for step in decided.history if isinstance(step, Transition)]
     assert [step.new for step in steps] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
     assert [step.version for step in steps] == [3, 4, 5]
@@ -236,7 +237,7 @@ def test_a_terminal_order_is_never_revived(status: Status) -> None:
         (ship(order, "london", NOW), "DELIVERY_CONFIRMED"),
         (commit(order), None),
     ):
-        decided = decisions.decide(order, command, NOW)
+        decided = decide(order, command, NOW)
         assert (decided.record.status, decided.record.version, [*decided.facts]) == (
             status,
             order.version,
@@ -259,15 +260,15 @@ def test_what_belongs_to_another_attempt_is_skipped() -> None:
 def test_an_unknown_order_is_not_found() -> None:
     """An event about it waits for the order; a call learns that there is none."""
     with pytest.raises(NotFound):
-        decisions.decide(None, pay(placed()), NOW)
+        decide(None, pay(placed()), NOW)
 
 
 def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None:
     """Six events of two parts, in all 720 orders: always delivered, each status once, in order."""
     start = after(order := placed(None, "london", "paris"), pay(order))
-    commands: list[OrderCommand] = []
+    commands: list[Envelope[Any]] = []
     for warehouse in ("london", "paris"):
-        fulfillment_id, shipment_id = base(order.id)["target"], base(order.id)["target"]
+        fulfillment_id = shipment_id = order.id
         commands.append(work(order, warehouse, Work.PICKING, 3, fulfillment_id=fulfillment_id))
         commands.append(ship(order, warehouse, shipment_id=shipment_id))
         commands.append(ship(order, warehouse, NOW, shipment_id=shipment_id))
@@ -275,7 +276,7 @@ def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None
     for several in permutations(commands):
         at_last, walked = start, []
         for command in several:
-            decided = decisions.decide(at_last, command, NOW)
+            decided = decide(at_last, command, NOW)
             at_last = decided.record
             walked += [step.new for step in decided.history if isinstance(step, Transition)]
         assert walked == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
@@ -288,11 +289,11 @@ def test_prices_that_do_not_add_up_are_refused_by_name() -> None:
     checkout.
     """
     with pytest.raises(Invalid) as refused:
-        decisions.check(checkout(WantedLine("A", 1, 100, 101, 0)))
+        check(checkout(WantedLine("A", 1, 100, 101, 0)))
     assert [violation.subject for violation in refused.value.violations] == [
         "items[0].discount_amount"
     ]
     with pytest.raises(Invalid) as refused:
-        decisions.check(checkout(WantedLine("A", 1, 100, 0, 0), discount=101))
+        check(checkout(WantedLine("A", 1, 100, 0, 0), discount=101))
     assert [violation.subject for violation in refused.value.violations] == ["discount_amount"]
-    decisions.check(checkout(WantedLine("A", 1, 100, 100, 0)))
+    check(checkout(WantedLine("A", 1, 100, 100, 0)))

@@ -12,9 +12,10 @@ import pytest
 from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentStatusChanged
 from ordermesh.shipping.v1 import shipping_pb2
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Refused
-from chassis.idempotency import Keyed
-from order_svc import decisions, wire
+from order_svc import wire
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (
     End,
     PaymentStatus,
@@ -28,23 +29,23 @@ from order_svc.lifecycle import (
 )
 from order_svc.model import (
     ItemsCancelled,
-    MoveReturn,
     NoteFulfillment,
     NoteShipmentEnd,
     Order,
-    OrderCommand,
     Owed,
     ReturnChanged,
     StatusChanged,
     WantedLine,
 )
+from tests.unit.order.returns import move
 from tests.unit.order.samples import (
     NOW,
+    Source,
     after,
     at,
-    base,
     cancel,
     cancel_items,
+    changed,
     checkout,
     commit,
     elsewhere,
@@ -65,7 +66,7 @@ def works_on(
     units: dict[int, int],
     at: str = "london",
     **fields: Any,
-) -> NoteFulfillment:
+) -> Envelope[NoteFulfillment]:
     """The fulfilment's stock is committed, and these are the units that it works on."""
     return work(order, at, stage, version, units=units, **({"committed": True} | fields))
 
@@ -102,7 +103,7 @@ def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> N
     fulfilment's status.
     """
     order = at(Status.CONFIRMED)
-    decided = decisions.decide(
+    decided = decide(
         order, works_on(order, Work.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW
     )
     cut, moved = decided.facts
@@ -137,7 +138,7 @@ def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_commit
         after(owed, works_on(owed, Work.PICKING, 3, {1: 1, 2: 2}))
     assert deferred.value.reason == "EVENT_AHEAD"
     assert after(owed, works_on(owed, Work.PICKING, 3, {1: 3, 2: 2})).status is Status.PROCESSING
-    told: list[OrderCommand] = [ship(owed, "london", NOW), end(owed, "london", End.LOST)]
+    told: list[Envelope[Any]] = [ship(owed, "london", NOW), end(owed, "london", End.LOST)]
     for parcel in told:
         with pytest.raises(Deferred):
             after(owed, parcel)
@@ -156,7 +157,7 @@ def test_what_the_warehouse_tells_of_fewer_units_waits_for_the_word_of_its_commi
         after(owed, still)
     assert deferred.value.reason == "EVENT_AHEAD"
     whole = commit(owed)
-    told: list[list[OrderCommand]] = [
+    told: list[list[Envelope[Any]]] = [
         [whole, still, gone],
         [whole, gone, still],
         [gone, still, whole],
@@ -178,7 +179,7 @@ def test_work_that_went_elsewhere_has_lost_no_units() -> None:
     owed = after(order, pay(order, stock=Owed()))
     moved = commit(owed, allocations=elsewhere(owed, "paris"))
     gone = work(owed, "london", Work.CANCELLED, 3, reason="STOCK_COMMITTED_ELSEWHERE")
-    told: list[OrderCommand] = [moved, gone]
+    told: list[Envelope[Any]] = [moved, gone]
     for several in permutations(told):
         settled = after(owed, *several)
         assert (settled.status, settled.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
@@ -244,7 +245,7 @@ def test_work_on_what_the_order_had_lost_before_is_not_waited_for() -> None:
         with pytest.raises(Deferred):
             after(owed, news)
         assert after(settled, news) is settled
-    gone: list[OrderCommand] = [
+    gone: list[Envelope[Any]] = [
         works_on(owed, Work.SHIPPED, 9, {2: 2}, at="paris"),
         ship(owed, "paris"),
     ]
@@ -260,9 +261,7 @@ def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
     order = two_parts()
     one = after(order, work(order, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"))
     assert (one.status, units(one)[0]) == (Status.CONFIRMED, (3, 0, [("london", 0, None)]))
-    decided = decisions.decide(
-        one, work(one, "paris", Work.CANCELLED, 2, reason="NO_UNITS_LEFT"), NOW
-    )
+    decided = decide(one, work(one, "paris", Work.CANCELLED, 2, reason="NO_UNITS_LEFT"), NOW)
     assert (decided.record.status, decided.record.reason) == (Status.CANCELLED, "NO_UNITS_LEFT")
     assert (decided.record.stock, decided.record.progress) == (
         StockStatus.RELEASED,
@@ -276,9 +275,7 @@ def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> N
     order = two_parts()
     order = after(order, work(order, "paris", Work.PICKING, 2), ship(order, "london", NOW))
     assert order.status is Status.PROCESSING
-    decided = decisions.decide(
-        order, work(order, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED"), NOW
-    )
+    decided = decide(order, work(order, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED"), NOW)
     assert [
         (fact.step.old, fact.step.new)
         for fact in decided.facts
@@ -302,7 +299,7 @@ def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_sta
     order = at(Status.PROCESSING)
     money = refund(order, order.captured)
     delivered = after(order, *([money] if refunded else []), ship(order, "london", NOW))
-    decided = decisions.decide(
+    decided = decide(
         delivered, work(delivered, "london", Work.CANCELLED, 9, reason="WORK_CANCELLED"), NOW
     )
     its = decided.record
@@ -339,7 +336,7 @@ def test_units_that_left_in_spite_of_a_cut_are_recalled() -> None:
     order = at(Status.PROCESSING)
     cut = after(order, cancel_items(order, {1: 1}))
     left = works_on(cut, Work.SHIPPED, 5, {1: 3, 2: 2})
-    shipped = after(cut, left, replace(left, version=6, work=Work.COMPLETED))
+    shipped = after(cut, left, changed(left, version=6, work=Work.COMPLETED))
     assert units(shipped) == [(1, 2, [("london", 2, 3)]), (0, 2, [("london", 2, 2)])]
     assert recalled(shipped) == [{1: 1}]
     assert [rma.refund for rma in shipped.rmas] == [0]
@@ -351,7 +348,7 @@ def test_goods_of_a_cancelled_order_that_left_are_recalled_whichever_is_heard_fi
     """
     order = at(Status.PROCESSING)
     left = works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})
-    told: list[OrderCommand] = [cancel(order), left, ship(order, "london")]
+    told: list[Envelope[Any]] = [cancel(order), left, ship(order, "london")]
     for several in permutations(told):
         dead = after(order, *several)
         assert (dead.status, recalled(dead), dead.stock) == (
@@ -372,7 +369,7 @@ def test_what_is_told_of_a_dead_orders_goods_is_noted_and_moves_nothing() -> Non
     order = at(Status.PROCESSING)
     dead = after(order, cancel(order))
     shipment = ship(order, "london")
-    noted = after(dead, shipment, shipment, replace(shipment, deliver_time=NOW))
+    noted = after(dead, shipment, shipment, changed(shipment, deliver_time=NOW))
     assert [event.reason for event in noted.late] == ["SHIPMENT_CREATED", "DELIVERY_CONFIRMED"]
     assert (noted.status, noted.version, noted.progress) == (
         Status.CANCELLED,
@@ -430,14 +427,14 @@ def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(
     """The other parcel goes on. What was not lost comes back as a recall of the units that left."""
     order = two_parts()
     gone = works_on(order, Work.SHIPPED, 5, {1: 3})
-    told: list[OrderCommand] = [gone, end(order, "london", how)]
+    told: list[Envelope[Any]] = [gone, end(order, "london", how)]
     for several in permutations(told):
         decided = after(order, *several)
         assert (units(decided)[0], decided.status) == ((3, 0, [("london", 0, 3)]), decided.status)
         assert recalled(decided) == ([{1: 3}] if back else [])
         assert decided.total == order.total - order.lines[0].total
         assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
-    first = decisions.decide(order, end(order, "london", how), NOW)
+    first = decide(order, end(order, "london", how), NOW)
     assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [
         reason
     ]
@@ -474,7 +471,7 @@ def test_how_a_parcel_ended_is_told_by_its_status_and_why(
     event = ShipmentStatusChanged(
         shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     )
-    assert wire.note_shipment_end(event, Keyed("k", b""), "c").ended is how
+    assert wire.note_shipment_end(event, Source()).command.ended is how
 
 
 def test_the_last_parcel_that_does_not_arrive_cancels_the_order() -> None:
@@ -512,7 +509,7 @@ def test_of_a_dead_orders_lost_parcel_nothing_is_waited_for_in_whichever_order_i
     nobody could ever receive.
     """
     order = at(Status.PROCESSING)
-    told: list[OrderCommand] = [
+    told: list[Envelope[Any]] = [
         cancel(order),
         works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}),
         end(order, "london", End.LOST),
@@ -542,12 +539,8 @@ def test_a_recall_that_somebody_has_seen_on_its_way_outlives_the_loss(seen: Retu
     order = at(Status.PROCESSING)
     dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
     if seen is ReturnStatus.IN_TRANSIT:
-        dead = decisions.decide(
-            dead,
-            MoveReturn(**base(dead.id), return_id=dead.rmas[0].id, to=seen, reason="SENT"),
-            NOW,
-        ).record
-    decided = decisions.decide(dead, end(dead, "london", End.LOST), NOW)
+        dead = after(dead, move(dead.rmas[0], seen, reason="SENT"))
+    decided = decide(dead, end(dead, "london", End.LOST), NOW)
     [rma] = decided.record.rmas
     assert rma.status is (ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen)
     assert [type(fact) for fact in decided.facts] == (
@@ -560,7 +553,7 @@ def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> No
     """One lamp too many was in the parcel that is lost: its recall is cancelled, or never made."""
     order = two_parts()
     cut = after(order, cancel_items(order, {1: 1}))
-    told: list[OrderCommand] = [
+    told: list[Envelope[Any]] = [
         works_on(cut, Work.SHIPPED, 5, {1: 3}),
         end(cut, "london", End.LOST),
     ]
@@ -596,7 +589,7 @@ def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_
     after it.
     """
     order = placed()
-    told: dict[str, OrderCommand] = {
+    told: dict[str, Envelope[Any]] = {
         "paid": pay(order),
         "delivered": ship(order, "london", NOW),
         "refunded": refund(order, order.total),
@@ -604,7 +597,7 @@ def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_
     waiting, steps = [told[name] for name in events], []
     while waiting:
         try:
-            decided = decisions.decide(order, waiting[0], NOW)
+            decided = decide(order, waiting[0], NOW)
         except Deferred:
             waiting.append(waiting.pop(0))
             continue
@@ -656,7 +649,7 @@ def test_a_refund_in_another_currency_is_refused() -> None:
     """It cannot be of this order's money."""
     order = at(Status.CONFIRMED)
     with pytest.raises(Refused):
-        after(order, replace(refund(order, 0), refunded=replace(pounds(1), currency="EUR")))
+        after(order, changed(refund(order, 0), refunded=replace(pounds(1), currency="EUR")))
 
 
 def test_a_refund_that_failed_moves_no_money() -> None:
@@ -676,7 +669,7 @@ def test_a_forged_fulfillment_version_is_refused(stage: Work | None) -> None:
     order = at(Status.CONFIRMED)
     [part] = order.parts
     with pytest.raises(Refused) as caught:
-        decisions.decide(order, work(order, part.warehouse_id, stage, 2**60), NOW)
+        decide(order, work(order, part.warehouse_id, stage, 2**60), NOW)
     assert caught.value.reason == "VERSION_JUMP"
     assert after(order, work(order, part.warehouse_id, Work.PICKING, 3)).status is Status.PROCESSING
 
@@ -697,18 +690,18 @@ def test_withdrawn_shipment_is_forgotten_by_its_part() -> None:
         status_reason="FULFILLMENT_WITHDRAWN",
     )
     event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.SHIPMENT_STATUS_VOIDED)
-    decided = decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW)
+    decided = decide(order, wire.note_shipment_end(event, Source()), NOW)
     waiting = replace(part, withdraw_version=8)
     assert decided.record.parts == (waiting,)
     assert (decided.record.lines, decided.facts) == (order.lines, [])
     event.shipment.shipment_id = str(uuid4())
-    other = decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW).record
+    other = decide(order, wire.note_shipment_end(event, Source()), NOW).record
     assert other.parts == (replace(order.parts[0], withdraw_version=8),)
     event.shipment.recall_time.FromDatetime(NOW)
-    assert wire.note_shipment_end(event, Keyed("k", b""), "c").ended is End.VOIDED
+    assert wire.note_shipment_end(event, Source()).command.ended is End.VOIDED
 
 
-def withdraw(order: Order, version: int, **fields: Any) -> NoteShipmentEnd:
+def withdraw(order: Order, version: int, **fields: Any) -> Envelope[NoteShipmentEnd]:
     """London's shipment is void: the fulfilment withdrew it at that version of its own."""
     return end(order, "london", None, withdrawn=True, withdraw_version=version, **fields)
 
@@ -722,7 +715,7 @@ def test_withdrawn_shipment_consumed_again_moves_nothing(known: bool) -> None:
     order = two_parts()
     shipped = ship(order, "london", fulfillment_version=5)
     order = after(order, work(order, "london", Work.PACKING, 7))
-    void = withdraw(order, 6, shipment_id=shipped.shipment_id)
+    void = withdraw(order, 6, shipment_id=shipped.command.shipment_id)
     order = after(order, shipped, void) if known else after(order, void)
     order = after(order, ship(order, "paris"))
     packing = after(order, shipped)
@@ -732,7 +725,10 @@ def test_withdrawn_shipment_consumed_again_moves_nothing(known: bool) -> None:
     assert after(packing, cancel_items(packing, {1: 1})).lines[0].cancelled == 1
     again = ship(packing, "london", fulfillment_version=9)
     labelled = after(packing, again, void, shipped)
-    assert (labelled.status, labelled.parts[0].shipment_id) == (Status.SHIPPED, again.shipment_id)
+    assert (labelled.status, labelled.parts[0].shipment_id) == (
+        Status.SHIPPED,
+        again.command.shipment_id,
+    )
 
 
 def test_order_with_late_label_of_a_void_stays_processing() -> None:
@@ -747,8 +743,8 @@ def test_withdrawn_shipment_delivered_after_all_counts() -> None:
     """The carrier delivers the parcel of a void label: the part is delivered with it."""
     order = two_parts()
     shipped = ship(order, "london", fulfillment_version=5)
-    order = after(order, shipped, withdraw(order, 6, shipment_id=shipped.shipment_id))
-    order = after(order, replace(shipped, deliver_time=NOW))
+    order = after(order, shipped, withdraw(order, 6, shipment_id=shipped.command.shipment_id))
+    order = after(order, changed(shipped, deliver_time=NOW))
     assert order.parts[0].standing is Status.DELIVERED
 
 
@@ -759,7 +755,10 @@ def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:
     order = two_parts()
     newer = ship(order, "london", fulfillment_version=9)
     order = after(order, newer, withdraw(order, 6), withdraw(order, 4))
-    assert (order.parts[0].shipment_id, order.parts[0].withdraw_version) == (newer.shipment_id, 6)
+    assert (order.parts[0].shipment_id, order.parts[0].withdraw_version) == (
+        newer.command.shipment_id,
+        6,
+    )
     assert after(order, ship(order, "london", fulfillment_version=6)) is order
 
 
@@ -779,8 +778,8 @@ def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: in
     )
     new_status = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     event = ShipmentStatusChanged(shipment=shipment, new_status=new_status)
-    assert wire.note_shipment_end(event, Keyed("k", b""), "c").withdraw_version == version
-    assert wire.note_shipment(shipment, Keyed("k", b""), "c").fulfillment_version == 5
+    assert wire.note_shipment_end(event, Source()).command.withdraw_version == version
+    assert wire.note_shipment(shipment, Source()).command.fulfillment_version == 5
 
 
 def test_forged_withdraw_version_is_refused() -> None:

@@ -8,7 +8,6 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 
-from chassis.idempotency import Keyed
 from order_svc import wire
 from order_svc.lifecycle import (
     MOVES,
@@ -27,7 +26,7 @@ from order_svc.lifecycle import (
     way,
 )
 from order_svc.wire.names import STATUS, WORK_OF
-from tests.unit.order.samples import after, pay, placed
+from tests.unit.order.samples import Source, after, pay, placed
 
 # The specification's table (lifecycle, section 2), written out a second time on purpose.
 MAY_GO = {
@@ -105,7 +104,7 @@ def test_fulfillment_status_mapping(number: int) -> None:
         confirmed = after(order, pay(order))
         told.order_id = str(order.id)
         event = FulfillmentStatusChanged(fulfillment=told, new_status=told.status)
-        moved = after(confirmed, wire.note_fulfillment(event, Keyed("k", b""), "e"))
+        moved = after(confirmed, wire.note_fulfillment(event, Source()))
         known = len(warehouses) == 1
         if becomes is Status.CONFIRMED:
             assert moved.status is becomes

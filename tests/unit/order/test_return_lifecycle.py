@@ -5,6 +5,7 @@ which is refused.
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,19 +13,19 @@ from ordermesh.order.v1 import return_pb2
 from ordermesh.payment.events.v1.payment_events_pb2 import RefundCompleted
 from ordermesh.payment.v1 import payment_pb2
 
+from chassis.envelope import Envelope
 from chassis.errors import Refused, Stale
-from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
-from order_svc import decisions, wire
+from order_svc import wire
 from order_svc.decisions import returning
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import RETURN_MOVES, RETURNING, Disposition, ReturnStatus
-from order_svc.model import Order, Return, ReturnCommand
+from order_svc.model import Order, Return
 from order_svc.wire.returns import DISPOSITION, KIND, STATUS
 from tests.unit.order.returns import (
-    NOW,
     ask,
     ask_money,
-    cause,
+    context,
     delivered,
     inspect,
     move,
@@ -32,6 +33,7 @@ from tests.unit.order.returns import (
     returned,
     walked,
 )
+from tests.unit.order.samples import NOW, Source, changed
 
 # The contract's table (return.proto), written out a second time on purpose.
 MAY_GO = {
@@ -45,7 +47,7 @@ MAY_GO = {
     "closed": set(),
     "cancelled": set(),
 }
-CALLS: dict[ReturnStatus, Callable[[Return], ReturnCommand]] = {
+CALLS: dict[ReturnStatus, Callable[[Return], Envelope[Any]]] = {
     ReturnStatus.APPROVED: lambda rma: move(rma, ReturnStatus.APPROVED),
     ReturnStatus.REJECTED: lambda rma: move(rma, ReturnStatus.REJECTED),
     ReturnStatus.IN_TRANSIT: lambda rma: move(rma, ReturnStatus.IN_TRANSIT),
@@ -82,14 +84,14 @@ def test_every_call_in_every_status_moves_along_the_table_or_is_refused(
     [rma] = order.rmas
     command = CALLS[to](rma)
     if to.value in MAY_GO[status.value]:
-        decision = decisions.decide(order, command, NOW)
+        decision = decide(order, command, NOW)
         [after] = decision.record.rmas
         assert (after.status, after.version) == (to, rma.version + 1)
         assert [(step.old, step.new) for step in walked(decision)] == [(status, to)]
         assert len(decision.facts) == 1
         return
     with pytest.raises(Refused) as refused:
-        decisions.decide(order, command, NOW)
+        decide(order, command, NOW)
     assert refused.value.reason == "ILLEGAL_TRANSITION"
     assert refused.value.metadata == {
         "status": status,
@@ -105,9 +107,9 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
     order = at(status)
     [rma] = order.rmas
     ends = {
-        "refunded": returning.refunded(order, rma.id, 100, cause(order), NOW),
-        "nothing": returning.refund_failed(order, rma.id, "nothing_refundable", cause(order), NOW),
-        "failed": returning.refund_failed(order, rma.id, "card_expired", cause(order), NOW),
+        "refunded": returning.refunded(order, rma.id, 100, context(order)),
+        "nothing": returning.refund_failed(order, rma.id, "nothing_refundable", context(order)),
+        "failed": returning.refund_failed(order, rma.id, "card_expired", context(order)),
     }
     if status is not ReturnStatus.INSPECTED:
         assert all(decision.record is order and not decision.facts for decision in ends.values())
@@ -122,11 +124,10 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
         "failed": [("inspected", "REFUND_FAILED")],
     }
     assert [decision.record.rmas[0].refunded for decision in ends.values()] == [100, 0, 0]
-    again = returning.refund_failed(
-        ends["failed"].record, rma.id, "card_expired", cause(order), NOW
-    )
+    failed = ends["failed"].record
+    again = returning.refund_failed(failed, rma.id, "card_expired", context(order))
     assert not again.history
-    tried = returning.refunded(ends["failed"].record, rma.id, 100, cause(order), NOW)
+    tried = returning.refunded(ends["failed"].record, rma.id, 100, context(order))
     assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
 
 
@@ -150,10 +151,9 @@ def test_a_refund_says_which_return_it_is_for(cause_id: str, return_id: str | No
     its.amount.CopyFrom(nothing)
     told = wire.note_refund(
         RefundCompleted(refund=its, captured_amount=nothing, refunded_amount=nothing),
-        Keyed("k", b""),
-        "e",
+        Source(),
     )
-    assert told.return_id == UUID("01890000-0000-7000-8000-00000000000a")
+    assert told.command.return_id == UUID("01890000-0000-7000-8000-00000000000a")
 
 
 @pytest.mark.parametrize("to", CALLS)
@@ -164,7 +164,7 @@ def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> 
     order = at(ReturnStatus.CLOSED)
     [rma] = order.rmas
     with pytest.raises(Stale) as stale:
-        decisions.decide(order, replace(CALLS[to](rma), expected_version=9), NOW)
+        decide(order, changed(CALLS[to](rma), expected_version=9), NOW)
     assert stale.value.metadata == {"expected": "9", "actual": str(rma.version)}
 
 
@@ -179,16 +179,16 @@ def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: b
     order = delivered()
     command = ask_money(order, {1: (1, Disposition.NONE)}) if free else ask(order, {1: 1})
     with pytest.raises(Stale) as stale:
-        decisions.decide(order, replace(command, expected_version=order.version + 1), NOW)
+        decide(order, changed(command, expected_version=order.version + 1), NOW)
     assert stale.value.metadata == {
         "expected": str(order.version + 1),
         "actual": str(order.version),
     }
-    asked = replace(command, expected_version=order.version)
-    made = decisions.decide(order, asked, NOW).record
-    assert [rma.id for rma in made.rmas] == [command.return_id]
+    asked = changed(command, expected_version=order.version)
+    made = decide(order, asked, NOW).record
+    assert [rma.id for rma in made.rmas] == [command.command.return_id]
     later = replace(made, version=made.version + 1)
-    assert decisions.decide(later, asked, NOW).record == later
+    assert decide(later, asked, NOW).record == later
 
 
 def test_what_is_under_way_is_what_has_not_ended_and_was_not_inspected() -> None:

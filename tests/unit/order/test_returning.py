@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from chassis.errors import Deferred, Invalid, NotFound, Refused
-from order_svc import decisions
 from order_svc.decisions import returning
+from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (
     Disposition,
     End,
@@ -20,14 +20,12 @@ from order_svc.lifecycle import (
     StockStatus,
     Work,
 )
-from order_svc.model import Allocation, CancelOrder, Order, Return, WantedLine
+from order_svc.model import Allocation, Order, Return, WantedLine
 from tests.unit.order.returns import (
-    NOW,
-    after,
     arrived,
     ask,
     ask_money,
-    cause,
+    context,
     delivered,
     inspect,
     move,
@@ -36,9 +34,12 @@ from tests.unit.order.returns import (
     walked,
 )
 from tests.unit.order.samples import (
+    NOW,
+    after,
     at,
-    base,
+    cancel,
     cancel_items,
+    changed,
     checkout,
     end,
     pay,
@@ -72,7 +73,7 @@ def test_a_whole_return_is_refunded_with_the_frozen_price_of_its_lines() -> None
         Status.DELIVERED,
     )
     assert [order.returned(line.number) for line in order.lines] == [3, 2]
-    order = returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record
+    order = returning.refunded(order, rma.id, rma.refund, context(order)).record
     assert (order.rmas[0].status, order.rmas[0].refunded) == (ReturnStatus.CLOSED, rma.refund)
     assert order.returns is ReturnProgress.FULL
 
@@ -151,7 +152,7 @@ def test_nothing_to_refund_closes_it_at_once() -> None:
     two steps of one decision.
     """
     order, rma = arrived(delivered(), {1: 2})
-    decision = decisions.decide(order, inspect(rma, {1: (0, 2, 2)}), NOW)
+    decision = decide(order, inspect(rma, {1: (0, 2, 2)}), NOW)
     assert [(step.new.value, step.reason) for step in walked(decision)] == [
         ("inspected", "RETURN_INSPECTED"),
         ("closed", "NOTHING_REFUNDABLE"),
@@ -291,7 +292,7 @@ def test_a_refund_without_goods_is_inspected_from_the_start(
     returned no more.
     """
     order = delivered()
-    decision = decisions.decide(order, ask_money(order, {1: (2, disposition)}), NOW)
+    decision = decide(order, ask_money(order, {1: (2, disposition)}), NOW)
     [rma], [step] = decision.record.rmas, walked(decision)
     line = rma.line(1)
     assert (step.old, step.new, rma.version, rma.kind) == (
@@ -313,7 +314,7 @@ def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
     order = delivered()
     for command in (ask(order, {1: 3}), ask_money(order, {2: (2, NONE)})):
         order = after(order, command)
-        again = decisions.decide(order, command, NOW)
+        again = decide(order, command, NOW)
         assert again.record is order
         assert not again.facts
 
@@ -331,7 +332,7 @@ def test_an_unknown_return_is_not_found() -> None:
             after(order, command)
         assert missing.value.reason == "RETURN_NOT_FOUND"
     with pytest.raises(NotFound) as missing:
-        decisions.decide(None, ask(order, {1: 1}), NOW)
+        decide(None, ask(order, {1: 1}), NOW)
     assert missing.value.reason == "ORDER_NOT_FOUND"
 
 
@@ -340,15 +341,15 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
     closed, and gives no money.
     """
     order = replace(at(Status.DELIVERED), status=Status.CANCELLED)
-    order = returning.recall(order, "london", {1: 2}, cause(order), NOW).record
+    order = returning.recall(order, "london", {1: 2}, context(order)).record
     [rma] = order.rmas
     assert (rma.kind, rma.status, rma.line(1).announced) == (
         ReturnKind.RECALL,
         ReturnStatus.APPROVED,
         2,
     )
-    assert returning.recall(order, "london", {1: 2}, cause(order), NOW).record is order
-    order = returning.recall(order, "london", {1: 3, 2: 1}, cause(order), NOW).record
+    assert returning.recall(order, "london", {1: 2}, context(order)).record is order
+    order = returning.recall(order, "london", {1: 3, 2: 1}, context(order)).record
     assert [(line.number, line.announced) for line in order.rmas[1].lines] == [(1, 1), (2, 1)]
     with pytest.raises(Refused):
         after(order, receive(rma, {1: 3}))  # more than left
@@ -371,13 +372,13 @@ def test_return_before_the_fulfilments_report_is_deferred() -> None:
     order = at(Status.DELIVERED)
     for asked in (ask(order, {1: 1}), ask_money(order, {1: (1, Disposition.NONE)})):
         with pytest.raises(Deferred) as deferred:
-            decisions.decide(order, asked, NOW)
+            decide(order, asked, NOW)
         assert deferred.value.reason == "EVENT_AHEAD"
     order = after(
         order, work(order, "london", Work.COMPLETED, 9, units={1: 2, 2: 2}, committed=True)
     )
     with pytest.raises(Refused) as refused:
-        decisions.decide(order, ask(order, {1: 3}), NOW)
+        decide(order, ask(order, {1: 3}), NOW)
     assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
     [rma] = after(order, ask(order, {1: 2})).rmas
     assert rma.line(1).announced == 2
@@ -403,7 +404,7 @@ def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
     [rma] = order.rmas
     order = after(order, receive(rma, {1: 3}), inspect(rma, {1: (3, 0, 0)}))
     assert order.returns is ReturnProgress.PARTIAL
-    order = after(order, CancelOrder(**base(order.id), reason="CUSTOMER_REQUEST"))
+    order = after(order, cancel(order))
     assert (order.status, order.returns, order.stock) == (
         Status.CANCELLED,
         ReturnProgress.FULL,
@@ -449,7 +450,7 @@ def test_line_split_over_parcels_is_returned_by_parcel() -> None:
     """
     parts = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
     command = place(checkout(WantedLine("LAMP", 3, 1000, 100, 0)))
-    order = decisions.decide(None, replace(command, allocations={1: parts}), NOW).record
+    order = decide(None, changed(command, allocations={1: parts}), NOW).record
     order = after(
         order, pay(order), report(order, "london"), ship(order, "london", NOW), ship(order, "paris")
     )
@@ -469,7 +470,7 @@ def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
     """
     parts = (Allocation("london", uuid4(), 2), Allocation("paris", uuid4(), 1))
     command = place(checkout(WantedLine("LAMP", 3, 33, 0, 1), shipping=0))
-    order = decisions.decide(None, replace(command, allocations={1: parts}), NOW).record
+    order = decide(None, changed(command, allocations={1: parts}), NOW).record
     order = after(order, pay(order), report(order, "london"), ship(order, "london", NOW))
     order, rma = arrived(order, {1: 1})
     order = after(order, inspect(rma, {1: (1, 0, 0)}))
@@ -496,7 +497,7 @@ def test_parcels_of_a_cancelled_order_come_back_by_its_recall() -> None:
         work(order, "london", Work.SHIPPED, 2, units={1: 3, 2: 2}),
         ship(order, "london"),
     )
-    order = after(order, CancelOrder(**base(order.id), reason="FRAUD"), ship(order, "london", NOW))
+    order = after(order, cancel(order, reason="FRAUD"), ship(order, "london", NOW))
     assert [rma.kind for rma in order.rmas] == [ReturnKind.RECALL]
     with pytest.raises(Refused) as refused:
         after(order, ask(order, {1: 1}))

@@ -1,0 +1,126 @@
+"""The table of deciders, one for each command, and the rules that several have in common."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+from chassis.decision import Decision
+from chassis.envelope import Context, Decider, decider
+from chassis.errors import NotFound
+from order_svc.decisions.cancelling import cancel, cancel_items, expire, retry
+from order_svc.decisions.following import (
+    note_fulfillment,
+    note_reservation,
+    note_shipment,
+    note_shipment_end,
+    recalls,
+)
+from order_svc.decisions.paying import confirm, fail, note_refund
+from order_svc.decisions.placing import place
+from order_svc.decisions.returning import (
+    axes,
+    create,
+    inspect,
+    move,
+    receive,
+    refund_without_goods,
+)
+from order_svc.decisions.steps import Decided
+from order_svc.model import (
+    CancelItems,
+    CancelOrder,
+    ConfirmPayment,
+    CreateReturn,
+    ExpireOrder,
+    FailPayment,
+    InspectReturn,
+    MoveReturn,
+    NoteFulfillment,
+    NoteRefund,
+    NoteReservation,
+    NoteShipment,
+    NoteShipmentEnd,
+    OfAttempt,
+    Order,
+    PlaceOrder,
+    ReceiveReturn,
+    RefundWithoutGoods,
+    RetryOrder,
+    Row,
+)
+
+C = TypeVar("C")
+N = TypeVar("N", bound=OfAttempt)
+OrderDecider = Decider[Order, Row]
+Table = Mapping[type[Any], OrderDecider]
+
+
+def of_order(verb: Callable[[Order, C, Context], Decided]) -> OrderDecider:
+    """Returns the decider of a command about an order that exists.
+
+    The decider raises NotFound ORDER_NOT_FOUND.
+    """
+
+    @wraps(verb)
+    def decide(order: Order | None, command: C, context: Context) -> Decided:
+        if order is None:
+            text = f"There is no order {context.target}."
+            raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
+        return verb(order, command, context)
+
+    return decide
+
+
+def of_attempt(verb: Callable[[Order, N, Context], Decided]) -> OrderDecider:
+    """Returns the decider of a report about one attempt: it skips a report about another one."""
+
+    @wraps(verb)
+    def decide(order: Order, command: N, context: Context) -> Decided:
+        if command.attempt != order.attempt:
+            return Decision(order)
+        return verb(order, command, context)
+
+    return of_order(decide)
+
+
+def completed(verb: OrderDecider) -> OrderDecider:
+    """Returns the decider with what follows from every change of an order.
+
+    Units that left a warehouse and are cancelled are recalled, and the returns of the order
+    determine its axes `returns` and `stock`.
+    """
+
+    @wraps(verb)
+    def decide(order: Order | None, command: Any, context: Context) -> Decided:
+        decided = verb(order, command, context)
+        if decided.record is order:
+            return decided
+        decided = recalls(decided, context)
+        return replace(decided, record=axes(decided.record))
+
+    return decide
+
+
+VERBS: Final[Table] = {
+    PlaceOrder: place,
+    CancelOrder: of_order(cancel),
+    CancelItems: of_order(cancel_items),
+    RetryOrder: of_order(retry),
+    ExpireOrder: of_order(expire),
+    ConfirmPayment: of_attempt(confirm),
+    FailPayment: of_attempt(fail),
+    NoteRefund: of_attempt(note_refund),
+    NoteFulfillment: of_attempt(note_fulfillment),
+    NoteShipment: of_attempt(note_shipment),
+    NoteShipmentEnd: of_attempt(note_shipment_end),
+    NoteReservation: of_attempt(note_reservation),
+    CreateReturn: of_order(create),
+    RefundWithoutGoods: of_order(refund_without_goods),
+    MoveReturn: of_order(move),
+    ReceiveReturn: of_order(receive),
+    InspectReturn: of_order(inspect),
+}
+DECIDERS: Final[Table] = {kind: completed(verb) for kind, verb in VERBS.items()}
+
+decide = decider(DECIDERS)

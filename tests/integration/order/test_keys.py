@@ -1,0 +1,146 @@
+"""The stored idempotency keys: they are in databases of running systems, so they stay as they
+are.
+"""
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from google.protobuf.message import Message
+from ordermesh.order.v1 import return_service_pb2 as api
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.idempotency import keyed
+from order_svc import tables
+from order_svc.operations import Operations
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered, working
+from tests.integration.order.requests import Orders, Returns, create_order, overdue
+from tests.integration.order.test_cancelling import cancel, cancel_items, failed, retry
+from tests.integration.order.test_events import PATH, place, tell
+from tests.integration.order.test_returns import (
+    about,
+    delivered,
+    inspection,
+    made,
+    money,
+    receipt,
+    wanted,
+)
+
+Row = tuple[str, bytes, UUID]
+
+
+async def stored(engine: AsyncEngine, start: str = "") -> set[Row]:
+    """Key, digest and target of the keys that start so."""
+    claims = tables.claims.c
+    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(start))
+    async with engine.connect() as connection:
+        return {(key, digest, target) for key, digest, target in await connection.execute(query)}
+
+
+def row(request: Message, target: UUID) -> Row:
+    """The row of a request about the order `target`."""
+    of = keyed(request)
+    return of.key, of.digest, target
+
+
+async def test_requests_about_orders_are_stored_under_their_keys(
+    orders: Orders,
+    operations: Operations,
+    warehouse: FakeWarehouse,
+    engine: AsyncEngine,
+) -> None:
+    """A key is the method and the request_id, and the order keeps that of its checkout."""
+    create = create_order()
+    placed = (await ask(orders.CreateOrder, create)).order
+    [order] = await operations.get_orders([UUID(placed.order_id)])
+    again = await failed(orders, operations, warehouse)
+    requests: dict[str, Any] = {
+        "CreateOrder": create,
+        "CancelOrderItems": cancel_items(
+            await place(orders, operations, "london", "paris"), {2: 1}
+        ),
+        "CancelOrder": cancel(order),
+        "RetryOrder": retry(again),
+    }
+    for method, request in requests.items():
+        await getattr(orders, method)(request, timeout=30)
+        key = f"/ordermesh.order.v1.OrderService/{method}:{request.request_id}"
+        target = UUID(request.order_id) if request is not create else order.id
+        assert await stored(engine, key) == {(key, keyed(request).digest, target)}
+    assert order.checkout == keyed(create).key
+    assert requests["RetryOrder"].order_id == str(again.id)
+
+
+async def test_requests_about_returns_are_stored_under_their_keys(
+    orders: Orders,
+    returns: Returns,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
+    """Their target is the order, and the id of a return is made of the key of its request."""
+    order = await delivered(orders, operations)
+    create, without_goods = wanted(order, {1: 1}), money(order, {2: (1, "NONE")})
+    rma, other, unwanted = [
+        (await ask(returns.CreateReturn, request)).order_return
+        for request in (create, without_goods, wanted(order, {1: 1}))
+    ]
+    for made_of, its in ((create, rma), (without_goods, other)):
+        assert its.return_id == str(uuid5(order.id, keyed(made_of).key))
+    third = await made(returns, order, {2: 1})
+    requests: dict[str, Any] = {
+        "ApproveReturn": api.ApproveReturnRequest(**about(rma)),
+        "MarkReturnInTransit": api.MarkReturnInTransitRequest(**about(rma)),
+        "ReceiveReturn": receipt(rma, {1: 1}),
+        "InspectReturn": inspection(rma, {1: (1, 0, 0)}),
+        "RejectReturn": api.RejectReturnRequest(**about(unwanted)),
+        "CancelReturn": api.CancelReturnRequest(**about(third)),
+    }
+    for method, request in requests.items():
+        await getattr(returns, method)(request, timeout=30)
+    rows = await stored(engine, "/ordermesh.order.v1.ReturnService/")
+    assert {row(request, order.id) for request in requests.values()} < rows
+    created = {each for each in rows if "/CreateReturn:" in each[0]}
+    assert {row(create, order.id), row(without_goods, order.id)} < created
+    assert {target for _, _, target in created} == {order.id}
+    assert len(rows) == len(requests) + len(created) == 10
+
+
+async def test_events_are_stored_under_their_keys(
+    orders: Orders,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
+    """The consumer's key of the event, its digest, and the order as the target."""
+    order = await place(orders, operations, "london")
+    deliveries = [
+        delivery(event)
+        for event in (
+            paid(order),
+            committed(order, "london"),
+            *working(order, "london", PATH),
+            *shipped_and_delivered(order, "london"),
+        )
+    ]
+    await tell(operations, deliveries)
+    expected = {(each.key, each.digest, order.id) for each in deliveries}
+    assert await stored(engine, "order-test:") == expected
+
+
+async def test_expiry_is_stored_under_a_key_of_each_turn(
+    orders: Orders,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
+    """The worker makes a key for each order and turn, without a digest; it is the cause too."""
+    order = await place(orders, operations, "london")
+    await overdue(engine, order)
+    assert await operations.expire_orders() == 1
+    [(key, digest, target)] = await stored(engine, "order.expiry:")
+    assert UUID(key.removeprefix("order.expiry:")).version == 7
+    assert (digest, target) == (b"", order.id)
+    query = select(tables.history.c.cause).where(tables.history.c.reason == "PAYMENT_EXPIRED")
+    async with engine.connect() as connection:
+        assert (await connection.execute(query)).scalar_one() == key
