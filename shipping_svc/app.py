@@ -31,12 +31,17 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         # probe costs nobody anything.
         orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
         patience = Patience(
-            config.label_timeout_s,
-            config.labels_at_once_max,
-            config.label_patience_s,
-            config.watch_heartbeat_s,
+            label_s=config.label_timeout_s,
+            labels_max=config.labels_at_once_max,
+            retry_s=config.label_patience_s,
+            heartbeat_s=config.watch_heartbeat_s,
         )
-        operations = Operations(ground.database, orders, sandbox.SandboxCarrier(reported), patience)
+        operations = Operations(
+            database=ground.database,
+            orders=orders,
+            carrier=sandbox.SandboxCarrier(reported),
+            patience=patience,
+        )
         ground.tasks.start("watches", operations.watches.run())
         ground.work(config.label_sweep_s, operations.buy_waiting_labels, "labels")
         ground.work(config.label_sweep_s, operations.ask_for_open_recalls, "recalls")

@@ -673,7 +673,12 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
 def _tracking_event(row: Any) -> TrackingEvent:
     return TrackingEvent(
         shipment_id=row.shipment_id,
-        report=Report(row.carrier_event_id, row.status, row.occur_time, row.location),
+        report=Report(
+            carrier_event_id=row.carrier_event_id,
+            status=row.status,
+            occur_time=row.occur_time,
+            location=row.location,
+        ),
         record_time=row.record_time,
         sequence=row.sequence,
         claimed_actor=row.claimed_actor,

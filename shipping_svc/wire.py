@@ -94,7 +94,12 @@ def cancel_shipment(request: api.CancelShipmentRequest, of: Keyed) -> Envelope[C
 
 def report(request: api.RecordTrackingEventRequest) -> Report:
     occur_time = moment(request.occur_time, "occur_time")
-    return Report(request.carrier_event_id, STATUS_OF[request.status], occur_time, request.location)
+    return Report(
+        carrier_event_id=request.carrier_event_id,
+        status=STATUS_OF[request.status],
+        occur_time=occur_time,
+        location=request.location,
+    )
 
 
 # --- events and answers of others
@@ -160,13 +165,13 @@ def bury(event: OrderStatusChanged, of: EventSource) -> Envelope[BuryOrder] | No
 def recipient(its: order_pb2.Recipient) -> Recipient:
     lines = tuple(its.address_lines)
     return Recipient(
-        its.name,
-        lines,
-        its.locality,
-        its.administrative_area,
-        its.postal_code,
-        its.country_code,
-        its.phone,
+        name=its.name,
+        address_lines=lines,
+        locality=its.locality,
+        administrative_area=its.administrative_area,
+        postal_code=its.postal_code,
+        country_code=its.country_code,
+        phone=its.phone,
     )
 
 
@@ -285,4 +290,12 @@ def _message(fact: Fact) -> Message:
 def _parcels(
     messages: Iterable[shipping_pb2.Parcel | fulfillment_pb2.Package],
 ) -> tuple[Parcel, ...]:
-    return tuple(Parcel(m.weight_grams, m.length_mm, m.width_mm, m.height_mm) for m in messages)
+    return tuple(
+        Parcel(
+            weight_grams=m.weight_grams,
+            length_mm=m.length_mm,
+            width_mm=m.width_mm,
+            height_mm=m.height_mm,
+        )
+        for m in messages
+    )

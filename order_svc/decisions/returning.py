@@ -468,7 +468,15 @@ def _disposed(number: int, sku: str, quantity: int, disposition: Disposition) ->
         quantity if disposition is one else 0
         for one in (Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE)
     )
-    return ReturnLine(number, sku, quantity, quantity, passed, failed, none)
+    return ReturnLine(
+        number=number,
+        sku=sku,
+        announced=quantity,
+        received=quantity,
+        passed=passed,
+        failed=failed,
+        written_off=none,
+    )
 
 
 def _inspected(rma: Return, reason: str) -> list[tuple[ReturnStatus, str]]:

@@ -46,13 +46,13 @@ def priced(checkout: Checkout) -> tuple[Line, ...]:
     discounts, taxes = split(checkout.discount, costs), split(checkout.tax, costs)
     return tuple(
         Line(
-            number,
-            line.sku,
-            line.quantity,
-            0,
-            line.unit_price,
-            line.discount + discount,
-            line.tax + tax,
+            number=number,
+            sku=line.sku,
+            quantity=line.quantity,
+            cancelled=0,
+            unit_price=line.unit_price,
+            discount=line.discount + discount,
+            tax=line.tax + tax,
         )
         for number, (line, discount, tax) in enumerate(
             zip(checkout.lines, discounts, taxes, strict=True), 1

@@ -105,7 +105,12 @@ class Line:
         for start, end in pairwise(bounds):
             of_discount, of_tax = discount + (start < discounts_more), tax + (start < taxes_more)
             shares.append(
-                Share(end - start, self.unit_price - of_discount + of_tax, of_discount, of_tax)
+                Share(
+                    quantity=end - start,
+                    amount=self.unit_price - of_discount + of_tax,
+                    discount=of_discount,
+                    tax=of_tax,
+                )
             )
         return tuple(shares)
 

@@ -357,7 +357,12 @@ async def _whole(
     of_line: defaultdict[tuple[UUID, int], list[Allocation]] = defaultdict(list)
     for a in await connection.execute(read_allocations, ids):
         of_line[a.order_id, a.line_number].append(
-            Allocation(a.warehouse_id, a.reservation_id, a.quantity, a.shipped)
+            Allocation(
+                warehouse_id=a.warehouse_id,
+                reservation_id=a.reservation_id,
+                quantity=a.quantity,
+                shipped=a.shipped,
+            )
         )
     of_order: defaultdict[UUID, list[Line]] = defaultdict(list)
     for line in await connection.execute(read_lines, ids):

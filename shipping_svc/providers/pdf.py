@@ -45,10 +45,10 @@ class Font:
 
 FONTS = (
     Font(
-        "noto",
-        "fontpkg_noto_sans",
-        "files/NotoSans[wdth,wght].ttf",  # at its defaults: normal width and weight
-        (
+        name="noto",
+        package="fontpkg_noto_sans",
+        file="files/NotoSans[wdth,wght].ttf",  # at its defaults: normal width and weight
+        ranges=(
             (0x20, 0x52F),
             (0x1AB0, 0x1AFF),
             (0x1C80, 0x1C8F),
@@ -63,10 +63,16 @@ FONTS = (
         ),
     ),
     Font(
-        "cjk",
-        "paperang_p2_fonts_cjk",
-        "fonts/wqy-microhei.ttc",
-        ((0x2E80, 0x9FFF), (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF)),
+        name="cjk",
+        package="paperang_p2_fonts_cjk",
+        file="fonts/wqy-microhei.ttc",
+        ranges=(
+            (0x2E80, 0x9FFF),
+            (0xAC00, 0xD7A3),
+            (0xF900, 0xFAFF),
+            (0xFE30, 0xFE4F),
+            (0xFF00, 0xFFEF),
+        ),
     ),
 )
 

@@ -98,7 +98,13 @@ def faults(
             else 0.0
         )
         planned.append(
-            Fault(len(planned) + 1, round(at_s, 2), round(lasts_s, 2), kind, next(whom[kind]))
+            Fault(
+                number=len(planned) + 1,
+                at_s=round(at_s, 2),
+                lasts_s=round(lasts_s, 2),
+                kind=kind,
+                target=next(whom[kind]),
+            )
         )
         at_s += chance.uniform(*EVERY_S)
     return planned

@@ -23,7 +23,11 @@ async def caught(name: str) -> Report:
     bug = BUGS[name]
     with reachable_folder("ordermesh-bug-") as folder:
         wanted = Wanted(
-            SEED, bug.duration_s, bug.plan(), bug.intents(), environment={"CHAOS_BUG": name}
+            seed=SEED,
+            duration_s=bug.duration_s,
+            faults=bug.plan(),
+            shoppers=bug.intents(),
+            environment={"CHAOS_BUG": name},
         )
         return await run(wanted, folder)
 

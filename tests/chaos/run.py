@@ -69,10 +69,10 @@ class Wanted:
 def by_chance(seed: int, duration_s: float, rate: float) -> Wanted:
     """A run with faults and shoppers of every kind, `rate` shoppers a second."""
     return Wanted(
-        seed,
-        duration_s,
-        plan.faults(seed, duration_s, known_roads()),
-        list(intents(seed, duration_s, rate)),
+        seed=seed,
+        duration_s=duration_s,
+        faults=plan.faults(seed, duration_s, known_roads()),
+        shoppers=list(intents(seed, duration_s, rate)),
     )
 
 
@@ -96,7 +96,7 @@ async def run(wanted: Wanted, folder: Path) -> Report:
         ):
             await _stock(calls)
             faults, lookout, known = (
-                Faults(stack, roads, events, wanted.seed),
+                Faults(stack=stack, roads=roads, events=events, seed=wanted.seed),
                 Lookout(calls),
                 dict[str, Intent](),
             )

@@ -359,7 +359,7 @@ class Shop:
 
     def expect(self, intent: Intent, began: float) -> None:
         """Another one comes when it is due, counted from `began` (monotonic)."""
-        shopper = Shopper(intent, self._calls, self._lookout, self._run)
+        shopper = Shopper(intent=intent, calls=self._calls, lookout=self._lookout, run=self._run)
         self._shoppers.append(shopper)
         self._lives.append(asyncio.create_task(self._live(shopper, began + intent.at_s)))
 

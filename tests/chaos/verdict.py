@@ -88,10 +88,10 @@ def resting(facts: Facts) -> Iterator[Difference]:
                 " nothing goes on"
             )
             yield Difference(
-                "chaos.resting",
-                f"order {order.order_id}",
-                text,
-                f"omctl order get {order.order_id}",
+                check="chaos.resting",
+                subject=f"order {order.order_id}",
+                text=text,
+                repair=f"omctl order get {order.order_id}",
             )
     for failed in facts.failed.values():
         for event in failed:
@@ -99,7 +99,7 @@ def resting(facts: Facts) -> Iterator[Difference]:
                 subject = f"event {event.event_id} for {event.consumer}"
                 text = f"deferred ({event.reason} {event.error})"
                 repair = f"omctl events show {event.consumer} {event.event_id}"
-                yield Difference("chaos.resting", subject, text, repair)
+                yield Difference(check="chaos.resting", subject=subject, text=text, repair=repair)
 
 
 async def histories(facts: Facts, calls: Calls) -> list[Difference]:
@@ -198,10 +198,10 @@ async def processor(facts: Facts, database_url: str) -> list[Difference]:
                 ours[operation.processor_reference] = minor(operation.amount)
     return [
         Difference(
-            "chaos.processor",
-            f"reference {key}",
-            f"the processor has {theirs.get(key)}, payments {ours.get(key)}",
-            "",
+            check="chaos.processor",
+            subject=f"reference {key}",
+            text=f"the processor has {theirs.get(key)}, payments {ours.get(key)}",
+            repair="",
         )
         for key in sorted(theirs.keys() | ours.keys())
         if theirs.get(key) != ours.get(key)
@@ -213,10 +213,10 @@ def faults(calls: Calls, unclean: Sequence[str]) -> Iterator[Difference]:
     asked to.
     """
     for text in sorted(calls.faults):
-        yield Difference("chaos.answer", "clients", text, "")
+        yield Difference(check="chaos.answer", subject="clients", text=text, repair="")
     for text in unclean:
-        yield Difference("chaos.ending", "processes", text, "")
+        yield Difference(check="chaos.ending", subject="processes", text=text, repair="")
 
 
 def _broken(what: str, subject: str, text: str) -> Difference:
-    return Difference(f"chaos.{what}", subject, text, "")
+    return Difference(check=f"chaos.{what}", subject=subject, text=text, repair="")

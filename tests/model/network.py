@@ -55,11 +55,11 @@ class Network:
         for service, handlers in self._handlers.items():
             if type(message) in handlers:
                 waiting = Waiting(
-                    service,
-                    event_id,
-                    type(message),
-                    message.SerializeToString(deterministic=True),
-                    self._clock(),
+                    service=service,
+                    event_id=event_id,
+                    kind=type(message),
+                    payload=message.SerializeToString(deterministic=True),
+                    time=self._clock(),
                 )
                 self.waiting.append(waiting)
                 self.history.append(waiting)
@@ -70,11 +70,13 @@ class Network:
         """
         consumer = f"{waiting.service}-{stream_of(subject_of(waiting.kind)).lower()}"
         delivery: Delivery[Any] = Delivery(
-            waiting.event_id,
-            f"{consumer}:{waiting.event_id}",
-            digest_of(subject_of(waiting.kind), waiting.kind.DESCRIPTOR.full_name, waiting.payload),
-            waiting.kind.FromString(waiting.payload),
-            waiting.time,
+            event_id=waiting.event_id,
+            key=f"{consumer}:{waiting.event_id}",
+            digest=digest_of(
+                subject_of(waiting.kind), waiting.kind.DESCRIPTOR.full_name, waiting.payload
+            ),
+            message=waiting.kind.FromString(waiting.payload),
+            time=waiting.time,
         )
         [outcome] = await self._handlers[waiting.service][waiting.kind]([delivery])
         if isinstance(outcome, (Deferred, NotFound)):

@@ -149,10 +149,10 @@ class Stock:
             key = (row.order_id, row.line_number, row.kind)
             of_source[key] = of_source.get(key, 0) + row.quantity
         return Picture(
-            self.levels.values(),
-            [self.holdings[id] for id in wanted if id in self.holdings],
-            requests,
-            booked,
+            levels=self.levels.values(),
+            holdings=[self.holdings[id] for id in wanted if id in self.holdings],
+            requests=requests,
+            booked=booked,
         )
 
     async def save_stock(

@@ -104,7 +104,9 @@ class World:
     def _build(self) -> None:
         channel: Any = self._wire
         memory = {
-            name: Memory(wire.event, self.clock, self.network.publish, self._point)
+            name: Memory(
+                encode=wire.event, clock=self.clock, publish=self.network.publish, point=self._point
+            )
             for name, wire in WIRES.items()
         }
         self.orders = Orders(self.clock)

@@ -61,7 +61,14 @@ LeftOver = tuple[tuple[int, int, int, int], ...]
 def pack(its: Fulfillment) -> Envelope[Pack]:
     """Everything that was picked, in one package."""
     items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
-    return envelope(Pack, packages=(Package(0, 1200, 300, 200, 100, items),))
+    return envelope(
+        Pack,
+        packages=(
+            Package(
+                number=0, weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items
+            ),
+        ),
+    )
 
 
 def short(its: Fulfillment) -> Envelope[CompletePicking]:
@@ -244,7 +251,12 @@ class World:
                 self.units[number] += max(0, min(target - self.spoiled[number], others))
                 self.spoiled[number] = max(target, self.spoiled[number])
                 answers.append(
-                    Rebooked(number, self.units[number], self.committed(line), self.spoiled[number])
+                    Rebooked(
+                        line_number=number,
+                        units=self.units[number],
+                        committed=self.committed(line),
+                        spoiled=self.spoiled[number],
+                    )
                 )
         return tuple(answers)
 

@@ -117,14 +117,14 @@ def test_order_and_fulfilment_keep_the_same_units(
     """
     assume(sum(committed.values()) >= sum(known.values()))
     line = Line(
-        1,
-        "LAMP",
-        sum(known.values()),
-        0,
-        100,
-        0,
-        0,
-        tuple(Allocation(at, RESERVATION, n) for at, n in known.items()),
+        number=1,
+        sku="LAMP",
+        quantity=sum(known.values()),
+        cancelled=0,
+        unit_price=100,
+        discount=0,
+        tax=0,
+        allocations=tuple(Allocation(at, RESERVATION, n) for at, n in known.items()),
     )
     [placed_line] = allocated(
         (line,), {1: [Allocation(at, RESERVATION, n) for at, n in committed.items()]}

@@ -16,7 +16,11 @@ def checkouts(draw: st.DrawFn) -> Checkout:
         quantity, price = draw(st.integers(1, 10**6)), draw(st.integers(0, 10**5))
         lines.append(
             WantedLine(
-                "SKU", quantity, price, draw(st.integers(0, price * quantity)), draw(amounts)
+                sku="SKU",
+                quantity=quantity,
+                unit_price=price,
+                discount=draw(st.integers(0, price * quantity)),
+                tax=draw(amounts),
             )
         )
     cost = sum(line.unit_price * line.quantity - line.discount for line in lines)

@@ -195,7 +195,14 @@ def test_recalls_announce_each_unit_once_whatever_is_told_how_often(
     announce the most that was told, once.
     """
     order = replace(
-        delivered([WantedLine("A", 3, 10, 0, 0), WantedLine("B", 3, 10, 0, 0)], 0, [0, 0]),
+        delivered(
+            [
+                WantedLine(sku="A", quantity=3, unit_price=10, discount=0, tax=0),
+                WantedLine(sku="B", quantity=3, unit_price=10, discount=0, tax=0),
+            ],
+            0,
+            [0, 0],
+        ),
         status=Status.CANCELLED,
     )
     for units in told:
@@ -226,7 +233,9 @@ def split_orders(draw: st.DrawFn) -> Order:
     """
     quantities = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
     price, discount = draw(st.integers(100, 200)), draw(st.integers(0, 50))
-    line = WantedLine("SKU", sum(quantities), price, discount, 0)
+    line = WantedLine(
+        sku="SKU", quantity=sum(quantities), unit_price=price, discount=discount, tax=0
+    )
     warehouses = zip(("london", "oslo", "paris"), quantities, strict=False)
     allocations = tuple(Allocation(name, uuid4(), units) for name, units in warehouses)
     command = changed(place(checkout(line)), allocations={1: allocations})

@@ -44,7 +44,13 @@ def delivery(message: Message) -> Delivery[Message]:
     """
     event_id = uuid4()
     digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
-    return Delivery(event_id, f"order-test:{event_id}", digest, message, datetime.now(UTC))
+    return Delivery(
+        event_id=event_id,
+        key=f"order-test:{event_id}",
+        digest=digest,
+        message=message,
+        time=datetime.now(UTC),
+    )
 
 
 def paid(order: Order) -> PaymentConfirmed:

@@ -92,7 +92,9 @@ def world(
     warehouse: FakeWarehouse,
     engine: AsyncEngine,
 ) -> World:
-    return World(orders, returns, operations, warehouse, engine)
+    return World(
+        orders=orders, returns=returns, operations=operations, warehouse=warehouse, engine=engine
+    )
 
 
 async def cancel_order(its: World) -> Message:

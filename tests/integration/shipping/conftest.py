@@ -65,7 +65,7 @@ def carrier(database: Database) -> CountingCarrier:
 async def operations(
     database: Database, orders: KnownOrders, carrier: CountingCarrier
 ) -> AsyncIterator[Operations]:
-    operations = Operations(database, orders, carrier, PATIENCE)
+    operations = Operations(database=database, orders=orders, carrier=carrier, patience=PATIENCE)
     async with Supervisor() as tasks:
         tasks.start("watches", operations.watches.run())
         yield operations

@@ -13,7 +13,15 @@ from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
 from shipping_svc.peers import Orders
 from shipping_svc.providers.sandbox import NAME, SandboxCarrier
 
-ADA = Recipient("Ada Lovelace", ("1 High Street",), "Dover", "", "CT16 1AA", "GB", "")
+ADA = Recipient(
+    name="Ada Lovelace",
+    address_lines=("1 High Street",),
+    locality="Dover",
+    administrative_area="",
+    postal_code="CT16 1AA",
+    country_code="GB",
+    phone="",
+)
 
 
 class KnownOrders(Orders):

@@ -190,7 +190,11 @@ async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
     about = {"fulfillment_id": old.fulfillment_id, "order_id": old.order_id}
     new = create(fulfillment_version=10, **about)
     event = ask_of(new)
-    event = changed(event, fulfillment_version=10, parcels=(Parcel(1200, 300, 200, 100),))
+    event = changed(
+        event,
+        fulfillment_version=10,
+        parcels=(Parcel(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100),),
+    )
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     for name in order:
         if name == "event":
@@ -358,7 +362,12 @@ async def test_a_carrier_that_does_not_answer_keeps_nobody(
     """A set with slow sales is over in its time; what was sold in time is stored, the rest is
     left to the sweeper.
     """
-    operations = Operations(database, orders, carrier, Patience(label_s=2.0, labels_max=4))
+    operations = Operations(
+        database=database,
+        orders=orders,
+        carrier=carrier,
+        patience=Patience(label_s=2.0, labels_max=4),
+    )
     requests = [create() for _ in range(6)]
     orders.addresses = {
         UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]
@@ -402,7 +411,10 @@ async def test_sweepers_at_once_finish_everything_once(
         await connection.execute(
             text("update label_tries set try_time = try_time - interval '1 hour'")
         )
-    replicas = [Operations(database, orders, carrier, Patience(retry_s=60)) for _ in range(3)]
+    replicas = [
+        Operations(database=database, orders=orders, carrier=carrier, patience=Patience(retry_s=60))
+        for _ in range(3)
+    ]
     await asyncio.gather(*(replica.buy_waiting_labels() for replica in replicas))
     assert await rows(engine, "select * from label_tries") == []
     assert await told_kinds(engine) == ["ShipmentCreated"] * 120
@@ -588,7 +600,11 @@ def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[Fulfill
     its.order_id, its.fulfillment_id = request.order_id, request.fulfillment_id
     message = FulfillmentStatusChanged(fulfillment=its, new_status=its.status)
     return Delivery(
-        event_id, f"shipping-test:{event_id}", event_id.bytes, message, datetime.now(UTC)
+        event_id=event_id,
+        key=f"shipping-test:{event_id}",
+        digest=event_id.bytes,
+        message=message,
+        time=datetime.now(UTC),
     )
 
 
@@ -649,7 +665,11 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
         of = told_of(request, "READY")
         of.message.fulfillment.withdraw_reason = "UNITS_CUT"
         message = FulfillmentLinesChanged(fulfillment=of.message.fulfillment, reason="WITHDRAWN")
-        events.append(Delivery(of.event_id, of.key, of.digest, message, of.time))
+        events.append(
+            Delivery(
+                event_id=of.event_id, key=of.key, digest=of.digest, message=message, time=of.time
+            )
+        )
     refused, done = await Consumers(operations).fulfillment_lines_changed(events)
     assert isinstance(refused, NotFound)
     assert refused.reason == "ORDER_NOT_FOUND"

@@ -189,7 +189,9 @@ async def test_order_event_is_stored_with_a_step_for_each_shipment(
         new_status=order_pb2.ORDER_STATUS_CANCELLED,
     )
     key = f"shipping-test:{event_id}"
-    delivery = Delivery(event_id, key, event_id.bytes, message, datetime.now(UTC))
+    delivery = Delivery(
+        event_id=event_id, key=key, digest=event_id.bytes, message=message, time=datetime.now(UTC)
+    )
     await Consumers(operations).order_status_changed([delivery])
     assert await stored(engine, key) == {
         (key, event_id.bytes, UUID(order_id)),

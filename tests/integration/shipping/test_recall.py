@@ -294,7 +294,9 @@ async def test_a_carrier_that_does_not_answer_keeps_nobody(
     """A recall without an answer is over in its time, and left to the sweeper."""
     shipment = await created(shipping)
     carrier.recall_answer.clear()
-    impatient = Operations(database, orders, carrier, Patience(label_s=0.1))
+    impatient = Operations(
+        database=database, orders=orders, carrier=carrier, patience=Patience(label_s=0.1)
+    )
     async with asyncio.timeout(20):
         assert [
             type(outcome) for outcome in await impatient.bury_orders([death(shipment.order_id)])
@@ -323,7 +325,10 @@ async def test_sweepers_at_once_ask_once(
         await connection.execute(
             text("update recall_tries set try_time = try_time - interval '1 hour'")
         )
-    replicas = [Operations(database, orders, carrier, Patience(retry_s=60)) for _ in range(3)]
+    replicas = [
+        Operations(database=database, orders=orders, carrier=carrier, patience=Patience(retry_s=60))
+        for _ in range(3)
+    ]
     await asyncio.gather(*(replica.ask_for_open_recalls() for replica in replicas))
     assert await open_recalls(engine) == 0
     assert set(carrier.recalls.values()) == {1}

@@ -86,7 +86,16 @@ async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtes
     is bought once.
     """
     its = fresh()
-    move = Transition(its.id, 2, Status.PENDING, Status.CREATED, "WHY", "who", "cause", NOON)
+    move = Transition(
+        shipment_id=its.id,
+        version=2,
+        old=Status.PENDING,
+        new=Status.CREATED,
+        reason="WHY",
+        actor="who",
+        cause="cause",
+        time=NOON,
+    )
     heard = TrackingEvent(its.id, report("lost", 0, "r1").command.report, NOON)
     twins: dict[str, tuple[Row, Row]] = {
         "history": (move, replace(move, version=3)),
@@ -181,7 +190,9 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
     async with engine.connect() as connection:
 
         async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
-            page = Page(size, (after,) if after else None, 0, wire.shipment)
+            page = Page(
+                size=size, after=(after,) if after else None, filter=0, encode=wire.shipment
+            )
             return [
                 several.index(its)
                 for its in await store.list_shipments(connection, ShipmentFilter(**wanted), page)
@@ -209,7 +220,7 @@ async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
             connection, its.id, asked(ListTrackingEventsRequest(), wire.shipment, int)
         )
         assert [replace(event, sequence=0) for event in found] == heard
-        page = Page(1, (found[0].sequence,), 0, wire.shipment)
+        page = Page(size=1, after=(found[0].sequence,), filter=0, encode=wire.shipment)
         assert await store.list_tracking_events(connection, its.id, page) == found[1:]
 
 
@@ -293,7 +304,10 @@ async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
     answer; the metrics count what is open.
     """
     its, other = fresh(status="failed", create_time=NOON), fresh(status="failed")
-    first, second = RecallOpened(its.id, 0, "T1", NOON), RecallOpened(other.id, 0, "T2", NOON)
+    first, second = (
+        RecallOpened(shipment_id=its.id, purchase=0, tracking_number="T1", time=NOON),
+        RecallOpened(shipment_id=other.id, purchase=0, tracking_number="T2", time=NOON),
+    )
     await stored(engine, its, other, more=(first, second))
     await tried(engine, its.id, 21, 2, recall_tries)
     await tried(engine, other.id, 19, 2, recall_tries)
@@ -314,7 +328,10 @@ async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
     the sale was heard of.
     """
     its = fresh(status="failed", create_time=NOON)
-    unheard, other = RecallOpened(its.id, 0, None, NOON), RecallOpened(its.id, 1, "T2", NOON)
+    unheard, other = (
+        RecallOpened(shipment_id=its.id, purchase=0, tracking_number=None, time=NOON),
+        RecallOpened(shipment_id=its.id, purchase=1, tracking_number="T2", time=NOON),
+    )
     await stored(engine, its, more=(unheard, other))
     heard = replace(unheard, tracking_number="T1")
     async with engine.begin() as connection:

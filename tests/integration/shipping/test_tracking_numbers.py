@@ -32,7 +32,7 @@ def others(database: Database, orders: KnownOrders) -> Operations:
 
     other = CountingCarrier(reported)
     other.called, other.number = "other", NUMBER
-    return Operations(database, orders, other, PATIENCE)
+    return Operations(database=database, orders=orders, carrier=other, patience=PATIENCE)
 
 
 async def created(shipping: Shipping) -> shipping_pb2.Shipment:

@@ -124,7 +124,9 @@ def test_an_events_time_that_is_none_is_refused_too() -> None:
     field, and is no defect.
     """
     shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
-    delivery = Delivery(UUID(int=3), "key", b"digest", shipment, LAST)
+    delivery = Delivery(
+        event_id=UUID(int=3), key="key", digest=b"digest", message=shipment, time=LAST
+    )
     with pytest.raises(Invalid) as refused:
         order_wire.note_shipment(shipment, delivery, Timestamp(seconds=10**15))
     assert [v.subject for v in refused.value.violations] == ["deliver_time"]

@@ -34,7 +34,16 @@ from order_svc.model import (
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 # What an envelope has beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
-RECIPIENT = Recipient("Ada Example", ("1 Test Street",), "London", "", "N1 1AA", "GB", "", "")
+RECIPIENT = Recipient(
+    name="Ada Example",
+    address_lines=("1 Test Street",),
+    locality="London",
+    administrative_area="",
+    postal_code="N1 1AA",
+    country_code="GB",
+    email="",
+    phone="",
+)
 
 C = TypeVar("C")
 
@@ -51,7 +60,11 @@ class Source:
 def checkout(*lines: WantedLine, **fields: Any) -> Checkout:
     values: dict[str, Any] = {
         "currency": "GBP",
-        "lines": lines or (WantedLine("LAMP", 3, 1000, 100, 200), WantedLine("BULB", 2, 50, 0, 0)),
+        "lines": lines
+        or (
+            WantedLine(sku="LAMP", quantity=3, unit_price=1000, discount=100, tax=200),
+            WantedLine(sku="BULB", quantity=2, unit_price=50, discount=0, tax=0),
+        ),
         "discount": 0,
         "tax": 0,
         "shipping": 495,

@@ -313,7 +313,7 @@ def test_units_that_are_with_a_carrier_are_not_cut() -> None:
 
 def test_units_that_were_sourced_last_go_first() -> None:
     """Of a line from two warehouses, the last one gives up its units before the first."""
-    order = placed(checkout(WantedLine("LAMP", 5, 100, 0, 0)))
+    order = placed(checkout(WantedLine(sku="LAMP", quantity=5, unit_price=100, discount=0, tax=0)))
     [first] = order.lines[0].allocations
     split = (replace(first, quantity=2), replace(first, warehouse_id="paris", quantity=3))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))

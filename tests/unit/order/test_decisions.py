@@ -94,7 +94,9 @@ def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -
 
 def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
     """A total of zero needs no capture."""
-    order = placed(checkout(WantedLine("GIFT", 1, 0, 0, 0), shipping=0))
+    order = placed(
+        checkout(WantedLine(sku="GIFT", quantity=1, unit_price=0, discount=0, tax=0), shipping=0)
+    )
     assert order.total == 0
     assert after(order, pay(order)).payment is PaymentStatus.NOT_REQUIRED
 
@@ -289,11 +291,15 @@ def test_prices_that_do_not_add_up_are_refused_by_name() -> None:
     checkout.
     """
     with pytest.raises(Invalid) as refused:
-        check(checkout(WantedLine("A", 1, 100, 101, 0)))
+        check(checkout(WantedLine(sku="A", quantity=1, unit_price=100, discount=101, tax=0)))
     assert [violation.subject for violation in refused.value.violations] == [
         "items[0].discount_amount"
     ]
     with pytest.raises(Invalid) as refused:
-        check(checkout(WantedLine("A", 1, 100, 0, 0), discount=101))
+        check(
+            checkout(
+                WantedLine(sku="A", quantity=1, unit_price=100, discount=0, tax=0), discount=101
+            )
+        )
     assert [violation.subject for violation in refused.value.violations] == ["discount_amount"]
-    check(checkout(WantedLine("A", 1, 100, 100, 0)))
+    check(checkout(WantedLine(sku="A", quantity=1, unit_price=100, discount=100, tax=0)))

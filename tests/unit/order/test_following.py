@@ -190,7 +190,7 @@ def test_a_commit_brings_no_cancelled_unit_back() -> None:
     """London's work was called off while its stock was owed. That the warehouse has committed it
     all the same takes nothing from Paris.
     """
-    order = placed(checkout(WantedLine("LAMP", 4, 100, 0, 0)))
+    order = placed(checkout(WantedLine(sku="LAMP", quantity=4, unit_price=100, discount=0, tax=0)))
     [first] = order.lines[0].allocations
     split = (replace(first, quantity=3), replace(first, warehouse_id="paris", quantity=1))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))
@@ -212,7 +212,9 @@ def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does
     keeps what the order counts on in Paris, and ends London's work. So does the order, and
     lives.
     """
-    order = placed(checkout(WantedLine("LAMP", 2, 100, 0, 0)), "paris")
+    order = placed(
+        checkout(WantedLine(sku="LAMP", quantity=2, unit_price=100, discount=0, tax=0)), "paris"
+    )
     [first] = order.lines[0].allocations
     order = after(order, cancel_items(order, {1: 1}))
     owed = after(order, pay(order, stock=Owed()))

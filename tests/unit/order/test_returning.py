@@ -449,7 +449,9 @@ def test_line_split_over_parcels_is_returned_by_parcel() -> None:
     other parcel is lost, the line has given back exactly what it costs.
     """
     parts = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
-    command = place(checkout(WantedLine("LAMP", 3, 1000, 100, 0)))
+    command = place(
+        checkout(WantedLine(sku="LAMP", quantity=3, unit_price=1000, discount=100, tax=0))
+    )
     order = decide(None, changed(command, allocations={1: parts}), NOW).record
     order = after(
         order, pay(order), report(order, "london"), ship(order, "london", NOW), ship(order, "paris")
@@ -469,7 +471,9 @@ def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
     refunded.
     """
     parts = (Allocation("london", uuid4(), 2), Allocation("paris", uuid4(), 1))
-    command = place(checkout(WantedLine("LAMP", 3, 33, 0, 1), shipping=0))
+    command = place(
+        checkout(WantedLine(sku="LAMP", quantity=3, unit_price=33, discount=0, tax=1), shipping=0)
+    )
     order = decide(None, changed(command, allocations={1: parts}), NOW).record
     order = after(order, pay(order), report(order, "london"), ship(order, "london", NOW))
     order, rma = arrived(order, {1: 1})

@@ -25,7 +25,10 @@ from shipping_svc.model.records import Label, Parcel, Recalled, Report, Shipment
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
-PARCELS = (Parcel(1200, 300, 200, 100), Parcel(50, 10, 10, 10))
+PARCELS = (
+    Parcel(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100),
+    Parcel(weight_grams=50, length_mm=10, width_mm=10, height_mm=10),
+)
 # versions that a way there has made; 3 elsewhere
 WAY = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
@@ -64,7 +67,16 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
 
 def wanted(**more: Any) -> Wanted:
     """What `shipment()` was asked for as."""
-    return replace(Wanted(ORDER, 1, FULFILLMENT, "W1", PARCELS), **more)
+    return replace(
+        Wanted(
+            order_id=ORDER,
+            attempt=1,
+            fulfillment_id=FULFILLMENT,
+            warehouse_id="W1",
+            parcels=PARCELS,
+        ),
+        **more,
+    )
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:

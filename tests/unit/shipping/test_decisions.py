@@ -64,7 +64,14 @@ def test_an_ask_is_written_down_before_anything_is_bought() -> None:
     assert decided.record == shipment("pending")
     assert decided.history == [
         Transition(
-            SHIPMENT, 1, None, Status.PENDING, "FULFILLMENT_READY", "fulfillment", "e1", NOON
+            shipment_id=SHIPMENT,
+            version=1,
+            old=None,
+            new=Status.PENDING,
+            reason="FULFILLMENT_READY",
+            actor="fulfillment",
+            cause="e1",
+            time=NOON,
         )
     ]
     assert not decided.facts
@@ -82,7 +89,7 @@ def test_a_second_ask_finds_the_shipment(status: Status) -> None:
     assert not decided.facts
 
 
-NEW_PARCELS = (Parcel(900, 300, 200, 100),)
+NEW_PARCELS = (Parcel(weight_grams=900, length_mm=300, width_mm=200, height_mm=100),)
 
 
 @pytest.mark.parametrize("status", Status)
@@ -105,9 +112,16 @@ def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: S
     )
     assert decided.history == [
         Transition(
-            SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER
+            shipment_id=SHIPMENT,
+            version=2,
+            old=Status.PENDING,
+            new=Status.PENDING,
+            reason="REPACKED",
+            actor="fulfillment",
+            cause="e1",
+            time=LATER,
         ),
-        RecallOpened(SHIPMENT, 0, None, LATER),
+        RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number=None, time=LATER),
     ]
     assert not decided.facts
 
@@ -142,7 +156,11 @@ def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
     for there in (waiting, created):
         decided = decide(there, keep_label(), LATER)
         assert decided.record is there
-        assert decided.history == [RecallOpened(SHIPMENT, 0, LABEL.tracking_number, LATER)]
+        assert decided.history == [
+            RecallOpened(
+                shipment_id=SHIPMENT, purchase=0, tracking_number=LABEL.tracking_number, time=LATER
+            )
+        ]
         assert not decided.facts
 
 
@@ -176,7 +194,14 @@ def test_the_label_creates_the_shipment() -> None:
     assert decided.record == shipment("created", reason="LABEL_BOUGHT", update_time=LATER)
     assert decided.history == [
         Transition(
-            SHIPMENT, 2, Status.PENDING, Status.CREATED, "LABEL_BOUGHT", "shipping", "c1", LATER
+            shipment_id=SHIPMENT,
+            version=2,
+            old=Status.PENDING,
+            new=Status.CREATED,
+            reason="LABEL_BOUGHT",
+            actor="shipping",
+            cause="c1",
+            time=LATER,
         ),
         KeptLabel(SHIPMENT, LABEL),
     ]
@@ -213,7 +238,13 @@ def test_the_label_is_settled_once(status: Status, command: Envelope[Any]) -> No
     assert decided.record is there
     stray = status is Status.FAILED and isinstance(command.command, KeepLabel)
     assert list(decided.history) == (
-        [RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER)] if stray else []
+        [
+            RecallOpened(
+                shipment_id=SHIPMENT, purchase=0, tracking_number="SBX0000000001", time=LATER
+            )
+        ]
+        if stray
+        else []
     )
     assert not decided.facts
 
@@ -253,7 +284,16 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
         assert replace(after, known_reports=frozenset()) == contradicted
         cause = f"{there}@30"
         assert decided.history[1:] == [
-            Transition(SHIPMENT, 5, here, here, "REPORTED_AFTER_VOID", "carrier", cause, LATER)
+            Transition(
+                shipment_id=SHIPMENT,
+                version=5,
+                old=here,
+                new=here,
+                reason="REPORTED_AFTER_VOID",
+                actor="carrier",
+                cause=cause,
+                time=LATER,
+            )
         ]
         assert decided.facts == [StatusChanged(after, as_step(decided.history[1]))]
         again = decide(after, report(there, minute=40), LATER)
@@ -267,7 +307,14 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
         cause = f"{there}@30"
         assert decided.history[1:] == [
             Transition(
-                SHIPMENT, after.version, here, there, "CARRIER_REPORTED", "carrier", cause, LATER
+                shipment_id=SHIPMENT,
+                version=after.version,
+                old=here,
+                new=there,
+                reason="CARRIER_REPORTED",
+                actor="carrier",
+                cause=cause,
+                time=LATER,
             )
         ]
         assert (after.reason, after.update_time) == ("CARRIER_REPORTED", LATER)
@@ -373,7 +420,9 @@ def test_the_last_death_of_an_order_is_remembered() -> None:
         order = None
         for command in ways:
             order = decide_order(order, command, NOON).record
-        assert order == DeadOrder(ORDER, 2, "cancelled", 9, NOON)
+        assert order == DeadOrder(
+            order_id=ORDER, attempt=2, status="cancelled", version=9, dead_time=NOON
+        )
 
 
 @pytest.mark.parametrize(
@@ -384,7 +433,14 @@ def test_death_is_per_attempt(died: int | None, attempt: int, closed: bool) -> N
     untouched.
     """
     # None or an attempt
-    assert dead(died and DeadOrder(ORDER, died, "failed", 4, NOON), attempt) is closed  # type: ignore[arg-type]
+    assert (
+        dead(
+            died
+            and DeadOrder(order_id=ORDER, attempt=died, status="failed", version=4, dead_time=NOON),
+            attempt,
+        )
+        is closed
+    )  # type: ignore[arg-type]
 
 
 def test_parcels_do_not_change() -> None:
@@ -415,8 +471,17 @@ def test_a_recall_is_a_wish_and_no_status(
         before, recall_time=LATER, reason=reason, version=before.version + 1, update_time=LATER
     )
     assert decided.history == [
-        Transition(SHIPMENT, after.version, here, here, reason, actor, cause, LATER),
-        RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER),
+        Transition(
+            shipment_id=SHIPMENT,
+            version=after.version,
+            old=here,
+            new=here,
+            reason=reason,
+            actor=actor,
+            cause=cause,
+            time=LATER,
+        ),
+        RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number="SBX0000000001", time=LATER),
     ]
     assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
     for again in (command, cancel(), close()):
@@ -440,8 +505,17 @@ def test_a_recall_before_the_label_fails_the_shipment(
     decided = decide(shipment("pending"), command, LATER)
     assert decided.record == shipment("failed", reason=reason, update_time=LATER)
     assert decided.history == [
-        Transition(SHIPMENT, 2, Status.PENDING, Status.FAILED, reason, actor, cause, LATER),
-        RecallOpened(SHIPMENT, 0, None, LATER),
+        Transition(
+            shipment_id=SHIPMENT,
+            version=2,
+            old=Status.PENDING,
+            new=Status.FAILED,
+            reason=reason,
+            actor=actor,
+            cause=cause,
+            time=LATER,
+        ),
+        RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number=None, time=LATER),
     ]
     assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
@@ -497,7 +571,16 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
     if here is Status.CREATED and answer is Recalled.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
         assert decided.history[:-1] == [
-            Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)
+            Transition(
+                shipment_id=SHIPMENT,
+                version=3,
+                old=here,
+                new=Status.VOIDED,
+                reason="ORDER_CLOSED",
+                actor="carrier",
+                cause="r1",
+                time=LATER,
+            )
         ]
         assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
     else:
@@ -527,7 +610,11 @@ def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
     assert after.version == before.version + 1
     told = told_of(decided)
     asked = RecallOpened(
-        SHIPMENT, 0, after.tracking_number, LATER, bring_back=here is Status.PENDING
+        shipment_id=SHIPMENT,
+        purchase=0,
+        tracking_number=after.tracking_number,
+        time=LATER,
+        bring_back=here is Status.PENDING,
     )
     if here is Status.PENDING:
         assert (told, decided.history[1:]) == ([(Status.FAILED, "FULFILLMENT_WITHDRAWN")], [asked])
@@ -613,7 +700,10 @@ def test_label_with_number_in_use_fails_shipment() -> None:
         "TRACKING_NUMBER_IN_USE",
     )
     assert decided.record.tracking_number is None
-    assert RecallOpened(SHIPMENT, 0, None, LATER) in decided.history
+    assert (
+        RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number=None, time=LATER)
+        in decided.history
+    )
     refused = refusal(decided.record)
     assert refused
     assert (refused.reason, refused.metadata["shipment_id"]) == (
@@ -629,7 +719,11 @@ def test_a_forged_version_is_refused(known: bool) -> None:
     """A version of 2^60 of a fulfilment, of its withdrawal or of a dead order is not stored,
     where one is known and where none is.
     """
-    dead = DeadOrder(ORDER, 1, "cancelled", 4, NOON) if known else None
+    dead = (
+        DeadOrder(order_id=ORDER, attempt=1, status="cancelled", version=4, dead_time=NOON)
+        if known
+        else None
+    )
     burial = envelope(BuryOrder, target=ORDER, attempt=1, status="cancelled", version=2**60)
     cancelled = envelope(BuryFulfillment, target=FULFILLMENT, version=2**60)
     refused: list[Callable[[], object]] = [

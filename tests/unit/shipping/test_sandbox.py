@@ -19,7 +19,13 @@ from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS
 
 ADA = Recipient(
-    "Ada (née) Köhler \\ Söhne", ("1 High Street",), "Dover", "Kent", "CT16 1AA", "GB", "+44 1"
+    name="Ada (née) Köhler \\ Söhne",
+    address_lines=("1 High Street",),
+    locality="Dover",
+    administrative_area="Kent",
+    postal_code="CT16 1AA",
+    country_code="GB",
+    phone="+44 1",
 )
 
 

@@ -30,8 +30,16 @@ from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import Recipient, Report, Transition
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
 
-REQUEST = Keyed("/Service/Method:r", b"digest", "staff:7f3a", "wrong address")
-EVENT = Delivery(UUID(int=9), "shipping-x:1", b"digest", OrderStatusChanged(), NOON)
+REQUEST = Keyed(
+    key="/Service/Method:r", digest=b"digest", claimed_actor="staff:7f3a", note="wrong address"
+)
+EVENT = Delivery(
+    event_id=UUID(int=9),
+    key="shipping-x:1",
+    digest=b"digest",
+    message=OrderStatusChanged(),
+    time=NOON,
+)
 
 
 def of_event(command: object, target: UUID, actor: str) -> Envelope[object]:
@@ -272,7 +280,7 @@ def test_a_filter_that_is_not_set_filters_nothing() -> None:
         statuses=[shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_FAILED],
     )
     assert wire.shipment_filter(request) == ShipmentFilter(
-        ORDER, "C", "T", (Status.LOST, Status.FAILED)
+        order_id=ORDER, carrier="C", tracking_number="T", statuses=(Status.LOST, Status.FAILED)
     )
 
 
@@ -288,7 +296,15 @@ def test_a_recipient_is_what_the_label_needs() -> None:
         phone="1",
     )
     message.email = "ada@example.org"
-    assert wire.recipient(message) == Recipient("Ada", ("1", "2"), "Dover", "Kent", "CT", "GB", "1")
+    assert wire.recipient(message) == Recipient(
+        name="Ada",
+        address_lines=("1", "2"),
+        locality="Dover",
+        administrative_area="Kent",
+        postal_code="CT",
+        country_code="GB",
+        phone="1",
+    )
 
 
 def test_a_report_keeps_the_carriers_time() -> None:
@@ -300,4 +316,6 @@ def test_a_report_keeps_the_carriers_time() -> None:
         location="Dover",
         occur_time=timestamp(time),
     )
-    assert wire.report(request) == Report("r", Status.LOST, time, "Dover")
+    assert wire.report(request) == Report(
+        carrier_event_id="r", status=Status.LOST, occur_time=time, location="Dover"
+    )
