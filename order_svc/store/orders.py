@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
@@ -30,7 +30,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.envelope import Envelope
 from chassis.paging import Listed, Page
-from chassis.tables import among, arrays, arrays_of, given, insert_rows
+from chassis.rows import RecordRows, column_arrays, row_arrays
+from chassis.tables import among, given, insert_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
     LATE_SHOWN,
@@ -58,9 +59,18 @@ from order_svc.tables import (
     recipients,
 )
 
-ORDER = tuple(orders.c.keys())
-# what the record keeps as it is stored
-OF_ORDER = tuple(name for name in ORDER if name != "has_returns")
+ORDER = RecordRows(
+    Order,
+    orders.c,
+    loaded=["lines", "parts", "rmas", "late", "recipient"],
+    derived=["has_returns"],
+)
+LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
+ALLOCATION = RecordRows(Allocation, allocations.c, keys=["order_id", "line_number"])
+PART = RecordRows(Part, parts.c, keys=["order_id"])
+TRANSITION = RecordRows(Transition, history.c)
+LATE = RecordRows(LateEvent, late_events.c)
+RECIPIENT = RecordRows(Recipient, recipients.c, keys=["order_id"])
 CHANGING = (
     "id",
     "status",
@@ -76,9 +86,6 @@ CHANGING = (
     "has_returns",
     "update_time",
     "expire_time",
-)
-LINE, ALLOCATION, PART, STEP, LATE = (
-    tuple(table.c.keys()) for table in (lines, allocations, parts, history, late_events)
 )
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
@@ -165,7 +172,7 @@ drop_allocations = delete(allocations).where(among(allocations.c.order_id))
 new_parts = upsert(parts).from_select(list(parts.c), select(*given(*parts.c).c))
 save_parts = new_parts.on_conflict_do_update(
     index_elements=list(parts.primary_key),
-    set_={name: new_parts.excluded[name] for name in PART if name not in parts.primary_key},
+    set_={c.name: new_parts.excluded[c.name] for c in parts.c if not c.primary_key},
 )
 
 
@@ -178,14 +185,14 @@ async def lock_orders(
 
     An order that a checkout has already become stands under the checkout's target too.
     """
-    parameters = arrays(["id"], [[id] for id in {*repeats, *(each.target for each in envelopes)}])
+    parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
     placing = {
         each.command.checkout_key: each.target
         for each in envelopes
         if isinstance(each.command, PlaceOrder)
     }
     if placing:
-        parameters |= arrays(["checkout"], [[checkout] for checkout in placing])
+        parameters |= column_arrays(checkout=placing)
     found = await _whole(connection, lock_by_checkout if placing else lock_by_id, parameters)
     return {o.id: o for o in found} | {
         placing[o.checkout]: o for o in found if o.checkout in placing
@@ -204,39 +211,35 @@ async def save_orders(
     created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
     changed = [o for id, o in after.items() if id in before]
     if created:
-        await connection.execute(insert_orders, arrays_of(ORDER, created))
-        await connection.execute(
-            insert_lines,
-            arrays(
-                LINE, [(o.id, *attrgetter(*LINE[1:])(line)) for o in created for line in o.lines]
-            ),
-        )
+        await connection.execute(insert_orders, ORDER.arrays(created))
+        placed = [LINE.row(line, order_id=o.id) for o in created for line in o.lines]
+        await connection.execute(insert_lines, row_arrays(placed))
         await connection.execute(
             insert(recipients),
-            [{"order_id": o.id, **asdict(o.recipient)} for o in created if o.recipient],
+            [RECIPIENT.row(o.recipient, order_id=o.id) for o in created if o.recipient],
         )
     if changed:
-        await connection.execute(update_orders, arrays_of(CHANGING, changed))
+        await connection.execute(update_orders, ORDER.arrays(changed, CHANGING))
     moved = [o for o in changed if o.lines != before[o.id].lines]
     cut = [
-        (o.id, new.number, new.cancelled)
+        {"order_id": o.id, "number": new.number, "cancelled": new.cancelled}
         for o in moved
         for old, new in _lines(before[o.id], o)
         if new.cancelled != old.cancelled
     ]
     if cut:
-        await connection.execute(update_lines, arrays(("order_id", "number", "cancelled"), cut))
+        await connection.execute(update_lines, row_arrays(cut))
     await _save_allocations(connection, created, moved)
     if rows := [
-        (o.id, *attrgetter(*PART[1:])(part))
+        PART.row(part, order_id=o.id)
         for o in sorted(after.values(), key=attrgetter("id"))
         for part in o.parts
     ]:
-        await connection.execute(save_parts, arrays(PART, rows))
+        await connection.execute(save_parts, row_arrays(rows))
     if own := [step for step in steps if isinstance(step, Transition)]:
-        await connection.execute(insert_history, arrays_of(STEP, own))
+        await connection.execute(insert_history, TRANSITION.arrays(own))
     if late := [step for step in steps if isinstance(step, LateEvent)]:
-        await connection.execute(new_late, arrays_of(LATE, late))
+        await connection.execute(new_late, LATE.arrays(late))
     await save_returns_of(
         connection, before, after, [step for step in steps if isinstance(step, ReturnStep)]
     )
@@ -259,16 +262,14 @@ async def holder_of_reference(
 
 async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:
     """The orders as they stand, unlocked, by id; unknown ids are missing."""
-    return {
-        o.id: o for o in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
-    }
+    return {o.id: o for o in await _whole(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
     """When each order, or a return of it, last changed, in microseconds since 1970. Unknown ids are
     missing.
     """
-    rows = await connection.execute(read_update_times, arrays(["id"], [[id] for id in ids]))
+    rows = await connection.execute(read_update_times, column_arrays(id=ids))
     return {row.id: row.microseconds for row in rows}
 
 
@@ -305,7 +306,7 @@ async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Pa
 
 async def count_lines_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
     """How many lines the orders have; unknown ids are missing."""
-    rows = await connection.execute(read_line_counts, arrays(["id"], [[id] for id in ids]))
+    rows = await connection.execute(read_line_counts, column_arrays(id=ids))
     return {row.id: row.lines for row in rows}
 
 
@@ -316,7 +317,7 @@ async def list_history(
     rows = await connection.execute(
         read_history, {"order_id": order_id, "after": after, "most": most}
     )
-    return [Transition(*row) for row in rows]
+    return [TRANSITION.record(row) for row in rows]
 
 
 async def expired(
@@ -341,7 +342,7 @@ async def owed(connection: AsyncConnection) -> int:
 
 async def find_recipient(connection: AsyncConnection, order_id: UUID) -> Recipient | None:
     row = (await connection.execute(read_recipient, {"order_id": order_id})).one_or_none()
-    return Recipient(row.name, tuple(row.address_lines), *row[3:]) if row else None
+    return replace(RECIPIENT.record(row), address_lines=tuple(row.address_lines)) if row else None
 
 
 async def _whole(
@@ -353,42 +354,29 @@ async def _whole(
     rows = list(await connection.execute(statement, parameters))
     if not rows:
         return []
-    ids = {"given_order_id": [row.id for row in rows]}
+    ids = column_arrays(order_id=[row.id for row in rows])
     of_line: defaultdict[tuple[UUID, int], list[Allocation]] = defaultdict(list)
     for a in await connection.execute(read_allocations, ids):
-        of_line[a.order_id, a.line_number].append(
-            Allocation(
-                warehouse_id=a.warehouse_id,
-                reservation_id=a.reservation_id,
-                quantity=a.quantity,
-                shipped=a.shipped,
-            )
-        )
+        of_line[a.order_id, a.line_number].append(ALLOCATION.record(a))
     of_order: defaultdict[UUID, list[Line]] = defaultdict(list)
     for line in await connection.execute(read_lines, ids):
-        of_order[line.order_id].append(
-            Line(*(*line[1:], tuple(of_line[line.order_id, line.number])))
-        )
+        allocated = tuple(of_line[line.order_id, line.number])
+        of_order[line.order_id].append(LINE.record(line, allocations=allocated))
     at: defaultdict[UUID, list[Part]] = defaultdict(list)
-    for order_id, attempt, warehouse_id, *rest in await connection.execute(read_parts, ids):
-        at[order_id].append(Part(warehouse_id, attempt, *rest))
+    for part in await connection.execute(read_parts, ids):
+        at[part.order_id].append(PART.record(part))
     late: defaultdict[UUID, list[LateEvent]] = defaultdict(list)
     if ended := [row.id for row in rows if row.status in TERMINAL]:
-        for event in await connection.execute(
-            read_late, arrays(["order_id"], [[id] for id in ended])
-        ):
-            late[event.order_id].append(LateEvent(*event))
+        for event in await connection.execute(read_late, column_arrays(order_id=ended)):
+            late[event.order_id].append(LATE.record(event))
     rmas = await returns_of(connection, [row.id for row in rows if row.has_returns])
-    fields = attrgetter(*OF_ORDER)
     return [
-        Order(
-            *(
-                *fields(row),
-                tuple(of_order[row.id]),
-                tuple(at[row.id]),
-                rmas.get(row.id, ()),
-                tuple(late[row.id][:LATE_SHOWN]),
-            )
+        ORDER.record(
+            row,
+            lines=tuple(of_order[row.id]),
+            parts=tuple(at[row.id]),
+            rmas=rmas.get(row.id, ()),
+            late=tuple(late[row.id][:LATE_SHOWN]),
         )
         for row in rows
     ]
@@ -399,15 +387,15 @@ async def _save_allocations(
 ) -> None:
     """Where the units come from: of a new order, and of one whose reservations were made anew."""
     if moved:
-        await connection.execute(drop_allocations, arrays(["order_id"], [[o.id] for o in moved]))
+        await connection.execute(drop_allocations, column_arrays(order_id=[o.id for o in moved]))
     rows = [
-        (o.id, line.number, a.warehouse_id, a.reservation_id, a.quantity, a.shipped)
+        ALLOCATION.row(a, order_id=o.id, line_number=line.number)
         for o in (*created, *moved)
         for line in o.lines
         for a in line.allocations
     ]
     if rows:
-        await connection.execute(insert_allocations, arrays(ALLOCATION, rows))
+        await connection.execute(insert_allocations, row_arrays(rows))
 
 
 def _lines(before: Order, after: Order) -> Iterable[tuple[Line, Line]]:

@@ -4,7 +4,6 @@ these orders' locks.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,32 +23,26 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Listed, Page
-from chassis.tables import among, arrays, arrays_of, given, insert_rows
+from chassis.rows import RecordRows, column_arrays, row_arrays
+from chassis.tables import among, given, insert_rows
 from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
-RETURN, LINE, STEP = (tuple(table.c.keys()) for table in (returns, return_lines, return_history))
+RETURN = RecordRows(Return, returns.c, loaded=["order_number", "currency", "lines"])
+LINE = RecordRows(ReturnLine, return_lines.c, keys=["return_id", "order_id"], loaded=["sku"])
+STEP = RecordRows(ReturnStep, return_history.c)
 CHANGING = ("status", "status_reason", "warehouse_id", "refunded", "version", "update_time")
 COUNTS = ("announced", "received", "passed", "failed", "written_off", "unrefunded", "refund")
 
-read = select(
-    returns.c.id,
-    returns.c.order_id,
-    orders.c.number,
-    orders.c.currency,
-    *(c for c in returns.c if c.name not in ("id", "order_id")),
-).join(orders, orders.c.id == returns.c.order_id)
+read = select(returns, orders.c.number.label("order_number"), orders.c.currency).join(
+    orders, orders.c.id == returns.c.order_id
+)
 read_by_id = read.where(among(returns.c.id))
 read_by_order = read.where(among(returns.c.order_id)).order_by(returns.c.create_time, returns.c.id)
 read_order_id = select(returns.c.order_id).where(returns.c.id == bindparam("return_id"))
 count_lines = select(func.count()).where(return_lines.c.return_id == returns.c.id).scalar_subquery()
 read_lines = (
-    select(
-        return_lines.c.return_id,
-        return_lines.c.number,
-        lines.c.sku,
-        *(return_lines.c[name] for name in COUNTS),
-    )
+    select(return_lines, lines.c.sku)
     .join(
         lines,
         and_(lines.c.order_id == return_lines.c.order_id, lines.c.number == return_lines.c.number),
@@ -91,7 +84,7 @@ async def returns_of(
     """The returns of these orders, by order, oldest first."""
     found: defaultdict[UUID, tuple[Return, ...]] = defaultdict(tuple)
     for rma in (
-        await _whole(connection, read_by_order, arrays(["order_id"], [[id] for id in order_ids]))
+        await _whole(connection, read_by_order, column_arrays(order_id=order_ids))
         if order_ids
         else []
     ):
@@ -116,15 +109,14 @@ async def save_returns_of(
         if known.get(rma.id) != rma.version
     }
     several = [changed[id] for id in sorted(changed)]
-    await connection.execute(save_returns, arrays_of(RETURN, several))
-    counts = attrgetter("number", *COUNTS)
-    await connection.execute(
-        save_lines,
-        arrays(
-            LINE, [(rma.id, rma.order_id, *counts(line)) for rma in several for line in rma.lines]
-        ),
-    )
-    await connection.execute(insert_steps, arrays_of(STEP, steps))
+    await connection.execute(save_returns, RETURN.arrays(several))
+    rows = [
+        LINE.row(line, return_id=rma.id, order_id=rma.order_id)
+        for rma in several
+        for line in rma.lines
+    ]
+    await connection.execute(save_lines, row_arrays(rows))
+    await connection.execute(insert_steps, STEP.arrays(steps))
 
 
 async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID | None:
@@ -134,10 +126,7 @@ async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID 
 
 async def find_returns(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Return]:
     """The returns as they stand, by id; unknown ids are missing."""
-    return {
-        rma.id: rma
-        for rma in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
-    }
+    return {rma.id: rma for rma in await _whole(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def list_returns(
@@ -179,7 +168,7 @@ async def list_return_history(
     rows = await connection.execute(
         read_steps, {"return_id": return_id, "after": after, "most": most}
     )
-    return [ReturnStep(*row) for row in rows]
+    return [STEP.record(row) for row in rows]
 
 
 async def _whole(
@@ -190,8 +179,15 @@ async def _whole(
     if not rows:
         return []
     of_return: defaultdict[UUID, list[ReturnLine]] = defaultdict(list)
-    for return_id, *counts in await connection.execute(
-        read_lines, arrays(["return_id"], [[row.id] for row in rows])
-    ):
-        of_return[return_id].append(ReturnLine(*counts))
-    return [Return(*(*row, tuple(of_return[row.id]))) for row in rows]
+    of = column_arrays(return_id=[row.id for row in rows])
+    for line in await connection.execute(read_lines, of):
+        of_return[line.return_id].append(LINE.record(line, sku=line.sku))
+    return [
+        RETURN.record(
+            row,
+            order_number=row.order_number,
+            currency=row.currency,
+            lines=tuple(of_return[row.id]),
+        )
+        for row in rows
+    ]

@@ -432,15 +432,12 @@ def test_death_is_per_attempt(died: int | None, attempt: int, closed: bool) -> N
     """Nothing is shipped for an attempt that died, or for one before it; a later one is
     untouched.
     """
-    # None or an attempt
-    assert (
-        dead(
-            died
-            and DeadOrder(order_id=ORDER, attempt=died, status="failed", version=4, dead_time=NOON),
-            attempt,
-        )
-        is closed
-    )  # type: ignore[arg-type]
+    order = (
+        DeadOrder(order_id=ORDER, attempt=died, status="failed", version=4, dead_time=NOON)
+        if died
+        else None
+    )
+    assert dead(order, attempt) is closed
 
 
 def test_parcels_do_not_change() -> None:
