@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -31,7 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.envelope import Envelope
 from chassis.paging import Page
-from chassis.tables import among, arrays, arrays_of, given, insert_rows
+from chassis.rows import RecordRows, column_arrays, row_arrays
+from chassis.tables import among, given, insert_rows
 from shipping_svc.lifecycle import LIVE, TERMINAL, Status
 from shipping_svc.model.commands import AskForShipment, KeepLabel, RecordReport
 from shipping_svc.model.filters import ShipmentFilter
@@ -44,7 +45,6 @@ from shipping_svc.model.records import (
     Parcel,
     RecallClosed,
     RecallOpened,
-    Report,
     Row,
     Shipment,
     TrackingEvent,
@@ -62,7 +62,12 @@ from shipping_svc.tables import (
     tracking_events,
 )
 
-SHIPMENT = tuple(shipments.c.keys())
+SHIPMENT = RecordRows(Shipment, shipments.c, loaded=["parcels", "known_reports", "rivals"])
+PARCEL = RecordRows(Parcel, parcels.c, keys=["shipment_id", "number"])
+TRANSITION = RecordRows(Transition, history.c)
+TRACKING_EVENT = RecordRows(TrackingEvent, tracking_events.c)
+DEAD_ORDER = RecordRows(DeadOrder, dead_orders.c)
+DEAD_FULFILLMENT = RecordRows(DeadFulfillment, dead_fulfillments.c)
 CHANGING = (
     "id",
     "status",
@@ -79,10 +84,6 @@ CHANGING = (
     "withdraw_version",
     "contradict_time",
 )
-GONE = tuple(dead_fulfillments.c.keys())
-PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (
-    tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders)
-)
 TRACKING = (
     "shipment_id",
     "carrier_event_id",
@@ -93,8 +94,6 @@ TRACKING = (
     "claimed_actor",
     "note",
 )
-RECORDED_OF = attrgetter(*TRACKING[5:])
-PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
 LIVING = ("id", "order_id", "attempt", "fulfillment_id")
 LONGEST_PAUSE_S = 60.0
 
@@ -156,9 +155,12 @@ read_living = (
     .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
     .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
-an_open_recall = tuple(
-    recall_tries.c[name]
-    for name in ("shipment_id", "purchase", "tracking_number", "open_time", "bring_back")
+an_open_recall = (
+    recall_tries.c.shipment_id,
+    recall_tries.c.purchase,
+    recall_tries.c.tracking_number,
+    recall_tries.c.open_time.label("time"),
+    recall_tries.c.bring_back,
 )
 read_recalls = select(*an_open_recall).where(
     among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None)
@@ -176,7 +178,7 @@ read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.car
     ),
 )
 read_tracking = (
-    select(*(tracking_events.c[name] for name in (*TRACKING, "sequence")))
+    select(tracking_events)
     .where(
         tracking_events.c.shipment_id == bindparam("shipment_id"),
         tracking_events.c.sequence > bindparam("after"),
@@ -185,7 +187,7 @@ read_tracking = (
     .limit(bindparam("most"))
 )
 read_history = (
-    select(*(history.c[name] for name in STEP))
+    select(history)
     .where(history.c.shipment_id == bindparam("shipment_id"))
     .where(history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
@@ -214,10 +216,12 @@ update_shipments = (
 )
 drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
-CLOSED = ("shipment_id", "purchase", "tracking_number")
-closed_recalls = given(*(recall_tries.c[name] for name in CLOSED))
+closed_recalls = given(
+    recall_tries.c.shipment_id, recall_tries.c.purchase, recall_tries.c.tracking_number
+)
 close_recalls = delete(recall_tries).where(
-    *(recall_tries.c[name] == closed_recalls.c[name] for name in CLOSED[:2]),
+    recall_tries.c.shipment_id == closed_recalls.c.shipment_id,
+    recall_tries.c.purchase == closed_recalls.c.purchase,
     recall_tries.c.tracking_number.is_not_distinct_from(closed_recalls.c.tracking_number),
 )
 
@@ -268,7 +272,7 @@ lock_gone = read_gone.order_by(dead_fulfillments.c.fulfillment_id).with_for_upda
 insert_gone = insert_rows(*dead_fulfillments.c)
 update_dead = (
     update(dead_orders)
-    .values({n: changed_dead.c[n] for n in DEAD[1:]})
+    .values({each.name: each for each in changed_dead.c if each.name != "order_id"})
     .where(dead_orders.c.order_id == changed_dead.c.order_id)
 )
 
@@ -282,10 +286,10 @@ async def lock_shipments(
     command creates the next shipment of the fulfilment.
     """
     commands = [(each.target, each.command) for each in envelopes]
-    parameters = arrays(["id"], [[id] for id in {*repeats, *(each.target for each in envelopes)}])
+    parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
     asked = [(id, its.wanted) for id, its in commands if isinstance(its, AskForShipment)]
     if asked:
-        parameters |= arrays(["fulfillment_id"], [[wanted.fulfillment_id] for _, wanted in asked])
+        parameters |= column_arrays(fulfillment_id=[wanted.fulfillment_id for _, wanted in asked])
     found = {
         s.id: s
         for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)
@@ -321,22 +325,21 @@ async def save_shipments(
     )
     changed = [s for id, s in after.items() if id in before]
     settled = [
-        [s.id]
+        s.id
         for id, s in after.items()
         if id in before and before[id].status is Status.PENDING is not s.status
     ]
     if created:
-        await connection.execute(insert_shipments, arrays_of(SHIPMENT, created))
-        await connection.execute(
-            insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created])
-        )
+        await connection.execute(insert_shipments, SHIPMENT.arrays(created))
+        tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in created]
+        await connection.execute(insert_tries, row_arrays(tries))
     if changed:
-        await connection.execute(update_shipments, arrays_of(CHANGING, changed))
+        await connection.execute(update_shipments, SHIPMENT.arrays(changed, CHANGING))
     await _save_parcels(
         connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
     )
     if settled:
-        await connection.execute(settle_labels, arrays(["shipment_id"], settled))
+        await connection.execute(settle_labels, column_arrays(shipment_id=settled))
     await _save_rows(connection, rows)
 
 
@@ -344,9 +347,7 @@ async def find_shipments(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Shipment]:
     """The shipments as they stand, unlocked, by id; unknown ids are missing."""
-    return {
-        s.id: s for s in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))
-    }
+    return {s.id: s for s in await _whole(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def find_fulfillments(
@@ -354,18 +355,15 @@ async def find_fulfillments(
 ) -> dict[UUID, int]:
     """Those of the fulfilments that have a shipment, with the highest version that one states."""
     found = await connection.execute(
-        read_fulfillments, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids])
+        read_fulfillments, column_arrays(fulfillment_id=fulfillment_ids)
     )
     return {row.fulfillment_id: row.highest for row in found}
 
 
 async def find_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:
     """Those of the orders that have a shipment, or are known to be dead."""
-    return set(
-        (
-            await connection.execute(read_orders, arrays(["order_id"], [[id] for id in order_ids]))
-        ).scalars()
-    )
+    rows = await connection.execute(read_orders, column_arrays(order_id=order_ids))
+    return set(rows.scalars())
 
 
 async def find_reported(
@@ -384,7 +382,7 @@ async def find_reported(
 
 async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
     """The shipments' versions, by id; unknown ids are missing."""
-    rows = await connection.execute(read_versions, arrays(["id"], [[id] for id in ids]))
+    rows = await connection.execute(read_versions, column_arrays(id=ids))
     return {row.id: row.version for row in rows}
 
 
@@ -417,7 +415,7 @@ async def list_shipments(
 async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
     """The label that was bought; None where there is none (yet), or it is void."""
     row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
-    return Label(*row) if row else None
+    return Label(**row._mapping) if row else None
 
 
 async def list_tracking_events(
@@ -430,7 +428,7 @@ async def list_tracking_events(
     rows = await connection.execute(
         read_tracking, {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
     )
-    return [_tracking_event(row) for row in rows]
+    return [TRACKING_EVENT.record(row) for row in rows]
 
 
 async def list_history(
@@ -439,7 +437,7 @@ async def list_history(
     """The page's rows of history and one more where there are more, oldest first."""
     after = page.after[0] if page.after else 0
     asked = {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
-    return [Transition(*row) for row in await connection.execute(read_history, asked)]
+    return [TRANSITION.record(row) for row in await connection.execute(read_history, asked)]
 
 
 async def begin_tries_due(connection: AsyncConnection, patience_s: float, most: int) -> list[UUID]:
@@ -469,7 +467,7 @@ async def find_living(
     """The shipments of these orders and fulfilments that are neither at their end nor recalled:
     id, order_id, attempt, fulfillment_id.
     """
-    wanted = {"given_order_id": list(order_ids), "given_fulfillment_id": list(fulfillment_ids)}
+    wanted = column_arrays(order_id=order_ids, fulfillment_id=fulfillment_ids)
     return (await connection.execute(read_living, wanted)).all()
 
 
@@ -482,10 +480,8 @@ async def find_recalls(
     What it may have sold unheard of is asked for once it is due: the purchase may still be on its
     way.
     """
-    found = await connection.execute(
-        read_recalls, arrays(["shipment_id"], [[id] for id in shipment_ids])
-    )
-    return [RecallOpened(*row) for row in found]
+    found = await connection.execute(read_recalls, column_arrays(shipment_id=shipment_ids))
+    return [RecallOpened(**row) for row in found.mappings()]
 
 
 async def begin_recalls_due(
@@ -495,7 +491,7 @@ async def begin_recalls_due(
     labels.
     """
     found = await connection.execute(begin_recalls, {"patience_s": patience_s, "most": most})
-    return [RecallOpened(*row) for row in found]
+    return [RecallOpened(**row) for row in found.mappings()]
 
 
 async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
@@ -521,9 +517,9 @@ async def find_graves(
     connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]
 ) -> Graves:
     """Those of the orders that have died, with their last death, and those of the fulfilments."""
-    orders = await connection.execute(read_dead, arrays(["order_id"], [[id] for id in order_ids]))
+    orders = await connection.execute(read_dead, column_arrays(order_id=order_ids))
     fulfillments = await connection.execute(
-        read_gone, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids])
+        read_gone, column_arrays(fulfillment_id=fulfillment_ids)
     )
     return Graves(_dead(orders), {row.fulfillment_id for row in fulfillments})
 
@@ -532,7 +528,7 @@ async def lock_dead_orders(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> dict[UUID, DeadOrder]:
     """The orders among the targets that have a closed attempt, by id."""
-    ids = arrays(["order_id"], [[id] for id in {*repeats, *(each.target for each in envelopes)}])
+    ids = column_arrays(order_id={*repeats, *(each.target for each in envelopes)})
     return _dead(await connection.execute(lock_dead, ids))
 
 
@@ -547,9 +543,9 @@ async def save_dead_orders(
     created = [order for order in died if order.order_id not in before]
     changed = [order for order in died if order.order_id in before]
     if created:
-        await connection.execute(insert_dead, arrays_of(DEAD, created))
+        await connection.execute(insert_dead, DEAD_ORDER.arrays(created))
     if changed:
-        await connection.execute(update_dead, arrays_of(DEAD, changed))
+        await connection.execute(update_dead, DEAD_ORDER.arrays(changed))
 
 
 async def lock_dead_fulfillments(
@@ -557,11 +553,8 @@ async def lock_dead_fulfillments(
 ) -> dict[UUID, DeadFulfillment]:
     """The cancelled fulfilments among the targets, by id."""
     targets = {*repeats, *(each.target for each in envelopes)}
-    ids = arrays(["fulfillment_id"], [[id] for id in targets])
-    return {
-        row.fulfillment_id: DeadFulfillment(*row)
-        for row in await connection.execute(lock_gone, ids)
-    }
+    rows = await connection.execute(lock_gone, column_arrays(fulfillment_id=targets))
+    return {row.fulfillment_id: DEAD_FULFILLMENT.record(row) for row in rows}
 
 
 async def save_dead_fulfillments(
@@ -574,7 +567,7 @@ async def save_dead_fulfillments(
     if gone := sorted(
         (its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")
     ):
-        await connection.execute(insert_gone, arrays_of(GONE, gone))
+        await connection.execute(insert_gone, DEAD_FULFILLMENT.arrays(gone))
 
 
 async def _whole(
@@ -584,11 +577,10 @@ async def _whole(
     rows = list(await connection.execute(statement, parameters))
     packed: defaultdict[UUID, list[Parcel]] = defaultdict(list)
     if rows:
-        for shipment_id, _, *parcel in await connection.execute(
-            read_parcels, {"given_shipment_id": [row.id for row in rows]}
-        ):
-            packed[shipment_id].append(Parcel(*parcel))
-    return [Shipment(*(*row, tuple(packed[row.id]))) for row in rows]
+        of = column_arrays(shipment_id=[row.id for row in rows])
+        for parcel in await connection.execute(read_parcels, of):
+            packed[parcel.shipment_id].append(PARCEL.record(parcel))
+    return [SHIPMENT.record(row, parcels=tuple(packed[row.id])) for row in rows]
 
 
 async def _save_parcels(
@@ -596,14 +588,14 @@ async def _save_parcels(
 ) -> None:
     """The parcels of new shipments, and others in the place of those that were packed anew."""
     if repacked:
-        await connection.execute(drop_parcels, arrays(["shipment_id"], [[s.id] for s in repacked]))
+        await connection.execute(drop_parcels, column_arrays(shipment_id=[s.id for s in repacked]))
     packed = [
-        (s.id, number, *PARCEL_OF(parcel))
+        PARCEL.row(parcel, shipment_id=s.id, number=number)
         for s in (*created, *repacked)
         for number, parcel in enumerate(s.parcels, 1)
     ]
     if packed:
-        await connection.execute(insert_parcels, arrays(PARCEL, packed))
+        await connection.execute(insert_parcels, row_arrays(packed))
 
 
 async def _mark_known(
@@ -613,9 +605,10 @@ async def _mark_known(
     already.
     """
     known: defaultdict[UUID, set[str]] = defaultdict(set)
-    for shipment_id, carrier_event_id in await connection.execute(
-        read_known_reports, arrays(["shipment_id", "carrier_event_id"], reports)
-    ):
+    asked = column_arrays(
+        shipment_id=[id for id, _ in reports], carrier_event_id=[event for _, event in reports]
+    )
+    for shipment_id, carrier_event_id in await connection.execute(read_known_reports, asked):
         known[shipment_id].add(carrier_event_id)
     for shipment_id, carrier_event_ids in known.items():
         found[shipment_id] = replace(found[shipment_id], known_reports=frozenset(carrier_event_ids))
@@ -627,8 +620,9 @@ async def _mark_rivals(
     """Tells the shipments which other live shipments of their carrier have the tracking numbers
     that were sold for them.
     """
-    asked = arrays(
-        ["carrier", "tracking_number"], [(found[target].carrier, number) for target, number in sold]
+    asked = column_arrays(
+        carrier=[found[target].carrier for target, _ in sold],
+        tracking_number=[number for _, number in sold],
     )
     live = {
         (row.carrier, row.tracking_number): row.id
@@ -643,48 +637,37 @@ async def _mark_rivals(
 async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     """Stores what the decisions have left beside the shipments themselves."""
     if steps := [row for row in rows if isinstance(row, Transition)]:
-        await connection.execute(insert_history, arrays_of(STEP, steps))
+        await connection.execute(insert_history, TRANSITION.arrays(steps))
     if bought := [row for row in rows if isinstance(row, KeptLabel)]:
         await connection.execute(
             insert_labels,
-            arrays(LABEL, [(r.shipment_id, r.label.content, r.label.content_type) for r in bought]),
+            column_arrays(
+                shipment_id=[each.shipment_id for each in bought],
+                content=[each.label.content for each in bought],
+                content_type=[each.label.content_type for each in bought],
+            ),
         )
     if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
-        recorded = [(row.shipment_id, *REPORT_OF(row.report), *RECORDED_OF(row)) for row in heard]
-        await connection.execute(insert_tracking, arrays(TRACKING, recorded))
+        await connection.execute(insert_tracking, TRACKING_EVENT.arrays(heard, TRACKING))
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
-        last = {
-            (row.shipment_id, row.purchase): (
-                row.tracking_number,
-                row.time,
-                1,
-                row.time,
-                row.bring_back,
-            )
-            for row in opened
-        }
-        await connection.execute(
-            open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()])
-        )
+        last = {(row.shipment_id, row.purchase): _recall_row(row) for row in opened}
+        await connection.execute(open_recalls_anew, row_arrays(list(last.values())))
     if closed := [row for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(close_recalls, arrays_of(CLOSED, closed))
+        await connection.execute(close_recalls, row_arrays([asdict(row) for row in closed]))
 
 
-def _tracking_event(row: Any) -> TrackingEvent:
-    return TrackingEvent(
-        shipment_id=row.shipment_id,
-        report=Report(
-            carrier_event_id=row.carrier_event_id,
-            status=row.status,
-            occur_time=row.occur_time,
-            location=row.location,
-        ),
-        record_time=row.record_time,
-        sequence=row.sequence,
-        claimed_actor=row.claimed_actor,
-        note=row.note,
-    )
+def _recall_row(row: RecallOpened) -> dict[str, Any]:
+    """The row of a recall: it is open, and asked for the first time."""
+    return {
+        "shipment_id": row.shipment_id,
+        "purchase": row.purchase,
+        "tracking_number": row.tracking_number,
+        "open_time": row.time,
+        "tries": 1,
+        "try_time": row.time,
+        "bring_back": row.bring_back,
+    }
 
 
 def _dead(rows: Iterable[Any]) -> dict[UUID, DeadOrder]:
-    return {row.order_id: DeadOrder(*row) for row in rows}
+    return {row.order_id: DEAD_ORDER.record(row) for row in rows}
