@@ -265,15 +265,20 @@ class Operations:
     async def withdraw(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
         """These fulfilments want their parcels back before they leave. The answer is an event of
         the shipment; so one of which nothing was heard yet gets one first, and what is heard of
-        it later finds that.
+        it later finds that. An event that is refused makes no shipment.
         """
         async with self.database.read() as connection:
+            refusals = await self.database.reused(connection, asks)
             stored = await store.find_fulfillments(
                 connection, {ask.wanted.fulfillment_id for ask in asks}
             )
-        known = await self._write(
-            [self._asked(ask, uuid7(), f"{ask.key}:known", stored) for ask in asks]
-        )
+        first = [
+            self._asked(ask, uuid7(), f"{ask.key}:known", stored)
+            for ask, refusal in zip(asks, refusals, strict=True)
+            if refusal is None
+        ]
+        shipments = iter(await self._write(first))
+        known = [refusal or next(shipments) for refusal in refusals]
         withdrawals = [
             Withdraw(
                 ask.key,
@@ -293,7 +298,7 @@ class Operations:
                 strict=True,
             )
         )
-        await self._call_back({command.target for command in withdrawals})
+        await self._call_back({c.target for c in withdrawals if isinstance(withdrawn[c.key], Done)})
         return [
             outcome if isinstance(outcome, Failure) else withdrawn[ask.key]
             for ask, outcome in zip(asks, known, strict=True)
@@ -302,9 +307,13 @@ class Operations:
     async def _close(
         self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Close]]
     ) -> Sequence[Outcome[Any]]:
-        """Wants back what each of the buried has shipped; one that fails of its shipments fails
-        its burial, to be heard again.
+        """Closes the shipments of each command that was stored, now or before; a refused command
+        closes none. A shipment that fails to close fails its command, which comes again.
         """
+        closes = [
+            several if isinstance(outcome, Done) else ()
+            for outcome, several in zip(buried, closes, strict=True)
+        ]
         wanted = [close for several in closes for close in several]
         closed = dict(zip((close.key for close in wanted), await self._write(wanted), strict=True))
         await self._call_back({close.target for close in wanted})
