@@ -16,6 +16,7 @@ from chassis.decision import Decision
 from chassis.errors import NotFound
 from order_svc.decisions import cancelling, following, paying, placing, returning
 from order_svc.decisions.cancelling import check_retry
+from order_svc.decisions.paying import accepts
 from order_svc.decisions.placing import PAYMENT_WINDOW, check
 from order_svc.decisions.steps import Decided
 from order_svc.model import (
@@ -39,7 +40,7 @@ from order_svc.model import (
     Told,
 )
 
-__all__ = ["PAYMENT_WINDOW", "Decided", "check", "check_retry", "decide"]
+__all__ = ["PAYMENT_WINDOW", "Decided", "accepts", "check", "check_retry", "decide"]
 
 
 def decide(order: Order | None, command: AnyCommand, now: datetime) -> Decided:

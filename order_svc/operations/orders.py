@@ -131,15 +131,19 @@ class Operations:
         self, commands: Sequence[ConfirmPayment]
     ) -> Sequence[Outcome[Order]]:
         """Commits the stock of all orders that wait for these payments, in one call, and
-        confirms them.
+        confirms them. A payment that the write refuses commits no stock.
         """
-        orders = await self._found([c.target for c in commands])
+        async with self.database.read() as connection:
+            refusals = await self.database.reused(connection, commands)
+            orders = await store.find_orders(connection, [c.target for c in commands])
         waiting = {
             (c.target, c.attempt)
-            for c in commands
-            if (order := orders.get(c.target))
+            for c, refusal in zip(commands, refusals, strict=True)
+            if refusal is None
+            and (order := orders.get(c.target))
             and order.status is Status.PENDING
             and order.attempt == c.attempt
+            and decisions.accepts(order, c.captured)
         }
         answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
         crash.point("order.committed")
