@@ -424,9 +424,8 @@ def bury_fulfillment(
     fulfillment: DeadFulfillment | None, command: BuryFulfillment, now: datetime
 ) -> Decision[DeadFulfillment, None]:
     """Remembers that a fulfilment is cancelled: it never lives again."""
-    check_jump(
-        fulfillment.version if fulfillment else 0, command.version, f"Fulfilment {command.target}"
-    )
+    stored = max(fulfillment.version if fulfillment else 0, command.stored_version)
+    check_jump(stored, command.version, f"Fulfilment {command.target}")
     return Decision(fulfillment or DeadFulfillment(command.target, command.version, now))
 
 

@@ -391,9 +391,12 @@ class BuryOrder(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuryFulfillment(Command):
-    """A fulfilment was cancelled; `target` is its id."""
+    """A fulfilment was cancelled; `target` is its id. `stored_version` is the version of it that
+    its shipments state; 0 where it has none.
+    """
 
     version: int
+    stored_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ writes, never inside one.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -242,8 +242,10 @@ class Operations:
         """The same for fulfilments: what was cancelled while its label was being bought stays in
         the warehouse.
         """
+        async with self.database.read() as connection:
+            stored = await store.find_fulfillments(connection, {c.target for c in commands})
         buried = await self.database.write(
-            commands,
+            [replace(c, stored_version=stored.get(c.target, 0)) for c in commands],
             load=store.lock_dead_fulfillments,
             decide=decisions.bury_fulfillment,
             save=store.save_dead_fulfillments,

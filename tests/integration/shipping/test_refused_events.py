@@ -89,6 +89,26 @@ async def test_refused_event_stores_and_asks_nothing(
     assert (carrier.calls, carrier.recalls, orders.asked, orders.asked_for) == asked
 
 
+@pytest.mark.parametrize("event", [ready, cancelled, withdrawn])
+async def test_version_far_above_the_shipments_is_refused(
+    operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, event: Event
+) -> None:
+    """The shipment states version 2 of its fulfilment: an event of version 20,000 voids no label.
+
+    An event of version 10,002 is taken.
+    """
+    handlers = Consumers(operations).handlers
+    request = create()
+    await consume(handlers, ready(request))
+    before = await contents(engine, tables.metadata)
+    outcome = await consume(handlers, event(request, 20_000))
+    assert isinstance(outcome, Failure)
+    assert outcome.reason == JUMP
+    assert await contents(engine, tables.metadata) == before
+    assert carrier.recalls == {}
+    assert isinstance(await consume(handlers, event(request, 10_002)), Done)
+
+
 async def test_refused_withdrawal_makes_no_shipment(
     operations: Operations, engine: AsyncEngine
 ) -> None:
