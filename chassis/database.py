@@ -29,7 +29,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from chassis import crash, silence, telemetry
 from chassis.blame import READ_ONLY, Blame, blame, deferral, deferring, only_reading
 from chassis.claims import Claims
-from chassis.decision import Command, Done, Outcome
+from chassis.decision import Command, Done, Idempotent, Outcome
 from chassis.errors import Defect, Deferred
 from chassis.fold import Decide, fold
 from chassis.idempotency import Reused
@@ -163,6 +163,21 @@ class Database:
     async def was_done(self, connection: AsyncConnection, key: str) -> bool:
         """Whether the effect of this key is committed."""
         return bool(await self.claims.find(connection, [key]))
+
+    async def reused(
+        self, connection: AsyncConnection, commands: Sequence[Idempotent]
+    ) -> list[Reused | None]:
+        """For each command the refusal with which `write` answers a key that stands for another
+        digest, in the table or earlier in the set; None for all others.
+
+        An operation that asks a peer or writes something else before its write leaves the refused
+        commands out of that. A rival may use a key between the two: `write` decides.
+        """
+        found = await self.claims.find(connection, {c.key for c in commands})
+        digests = {key: digest for key, (digest, _) in found.items()}
+        for command in commands:
+            digests.setdefault(command.key, command.digest)
+        return [None if digests[c.key] == c.digest else Reused(c.key) for c in commands]
 
     async def write(
         self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]

@@ -11,7 +11,17 @@ R = TypeVar("R")
 H = TypeVar("H")
 
 
-class Command(Protocol):
+class Idempotent(Protocol):
+    """What has an effect once for its key; see Command for both properties."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def digest(self) -> bytes: ...
+
+
+class Command(Idempotent, Protocol):
     """What can be written: it says what it is idempotent on, and which record it concerns.
 
     key     `method:request_id`, `consumer:event_id`, or `...:step` where one thing needs several
@@ -23,12 +33,6 @@ class Command(Protocol):
     cause   what led to it: a request_id, an event's id, or a name that a worker gives its turn.
             Empty: nothing that has a name
     """
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def digest(self) -> bytes: ...
 
     @property
     def target(self) -> UUID: ...

@@ -12,12 +12,17 @@ JUMP_MAX: Final = 10_000
 FIRST_MAX: Final = 100_000_000
 
 
+def is_jump(stored: int, stated: int) -> bool:
+    """Whether `check_jump` refuses the version that was stated."""
+    return stated > (stored + JUMP_MAX if stored else FIRST_MAX)
+
+
 def check_jump(stored: int, stated: int, record: str) -> None:
     """Raises Refused VERSION_JUMP where the version that was stated is more than JUMP_MAX above the
     one that is stored here, or above FIRST_MAX where none is stored (0). `record` names whose
     version it is, for people.
     """
-    if stated <= (stored + JUMP_MAX if stored else FIRST_MAX):
+    if not is_jump(stored, stated):
         return
     if stored:
         text = (

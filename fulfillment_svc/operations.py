@@ -19,6 +19,7 @@ from chassis.decision import Done, Outcome, unwrap
 from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, Failure, NotFound
 from chassis.paging import Page
+from chassis.versions import is_jump
 from fulfillment_svc import store
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.decisions.steps import expect
@@ -102,23 +103,15 @@ class Operations:
 
         A confirmed order gets one fulfilment for each of its warehouses.
         """
-        news = [each.command for each in envelopes]
-        confirmed = [
-            each for each in news if each.news is News.CONFIRMED and not each.stock_committed
-        ]
-        known = set[Work]()
-        if confirmed:
-            async with self.database.read() as connection:
-                known = await store.works_of(connection, {each.order_id for each in confirmed})
-        owed = {each.of for each in confirmed if not known.issuperset(each.works)}
+        meant = [each for each in envelopes if each.command.news is not News.OTHER]
+        owed = await self._attempts_owed(meant)
         try:
             answers = await self._confirm(uuid7(), owed)
         except (Deferred, Defect):  # away, or failed: neither says anything of the stock
             answers = {}  # planned all the same, with their stock owed: the worker goes on asking
         asked = {
             each.key: each.with_command(self._asked(each.command, answers.get(each.command.of)))
-            for each in envelopes
-            if each.command.news is not News.OTHER
+            for each in meant
         }
         outcomes = dict(zip(asked, await self._write(list(asked.values())), strict=True))
         followed = {key: fulfilled(outcome) for key, outcome in outcomes.items()}
@@ -276,6 +269,33 @@ class Operations:
         asked = list(last.values())[:CONFIRM_MAX]
         return await self.warehouse.confirm(request_id, asked) if asked else {}
 
+    async def _attempts_owed(
+        self,
+        envelopes: Sequence[Envelope[OrderNews]],
+    ) -> set[OrderAttempt]:
+        """The attempts whose stock is owed to fulfilments that are still to be made.
+
+        An event that the write refuses, by its key or by its version, names none.
+        """
+        if not any(owes(each.command) for each in envelopes):
+            return set()
+        async with self.database.read() as connection:
+            refusals = await self.database.reused(connection, envelopes)
+            news = [
+                each.command
+                for each, refusal in zip(envelopes, refusals, strict=True)
+                if refusal is None and owes(each.command)
+            ]
+            orders = {each.order_id for each in news}
+            known = await store.works_of(connection, orders)
+            versions = await store.versions_of(connection, orders)
+        return {
+            each.of
+            for each in news
+            if not is_jump(versions.get(each.order_id, 0), each.version)
+            and not known.issuperset(each.works)
+        }
+
     async def _page_of_owed(self, after: UUID) -> list[Fulfillment]:
         async with self.database.read() as connection:
             return await store.find_owed(connection, after, self.owed_batch)
@@ -324,6 +344,11 @@ class Operations:
             stock_committed=committed,
             kept=None if news.stock_committed else kept,
         )
+
+
+def owes(news: OrderNews) -> bool:
+    """Whether an order is confirmed whose stock is not committed yet."""
+    return news.news is News.CONFIRMED and not news.stock_committed
 
 
 def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:

@@ -92,6 +92,9 @@ read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kep
 count_lines = select(func.count()).where(lines.c.fulfillment_id == f.id).scalar_subquery()
 count_items = select(func.count()).where(items.c.fulfillment_id == f.id).scalar_subquery()
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
+read_versions = select(orders.c.order_id, orders.c.kept_version).where(
+    among(orders.c.order_id), orders.c.kept_version.is_not(None)
+)
 read_owed = (
     select(fulfillments)
     .where(f.status == Status.PLANNING, not_(f.stock_committed), f.id > bindparam("after"))
@@ -267,6 +270,12 @@ async def works_of(connection: AsyncConnection, orders: Collection[UUID]) -> set
     """What there is for these orders, whatever its attempt and status."""
     rows = await connection.execute(read_works, column_arrays(order_id=orders))
     return {WORK.record(row) for row in rows}
+
+
+async def versions_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
+    """The orders' stored versions; those without one are left out."""
+    rows = await connection.execute(read_versions, column_arrays(order_id=ids))
+    return {row.order_id: row.kept_version for row in rows}
 
 
 async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list[Fulfillment]:

@@ -251,8 +251,13 @@ class Operations:
 
         What was cancelled while the carrier sold its label stays in the warehouse.
         """
+        async with self.database.read() as connection:
+            stored = await store.find_fulfillments(connection, {each.target for each in envelopes})
         buried = await self.database.write(
-            envelopes,
+            [
+                each.with_command(replace(each.command, stored_version=stored.get(each.target, 0)))
+                for each in envelopes
+            ],
             load=store.lock_dead_fulfillments,
             decide=decide_fulfillment,
             save=store.save_dead_fulfillments,
@@ -275,15 +280,21 @@ class Operations:
         """Withdraws the parcels of these fulfilments before they leave.
 
         An event of the shipment has the answer. So a fulfilment without a shipment gets one first,
-        and an event of the fulfilment that arrives later finds it withdrawn.
+        and an event of the fulfilment that arrives later finds it withdrawn. An event that the
+        write refuses makes no shipment.
         """
         async with self.database.read() as connection:
+            refusals = await self.database.reused(connection, envelopes)
             stored = await store.find_fulfillments(
                 connection, {each.command.fulfillment_id for each in envelopes}
             )
-        known = await self._write(
-            [self._asked(each.step("known", each.command), uuid7(), stored) for each in envelopes]
-        )
+        first = [
+            self._asked(each.step("known", each.command), uuid7(), stored)
+            for each, refusal in zip(envelopes, refusals, strict=True)
+            if refusal is None
+        ]
+        shipments = iter(await self._write(first))
+        known = [refusal or next(shipments) for refusal in refusals]
         withdrawals = [
             replace(
                 each.with_command(Withdraw(version=each.command.fulfillment_version)),
@@ -293,7 +304,9 @@ class Operations:
             if isinstance(outcome, Done)
         ]
         withdrawn = await self._write_by_key(withdrawals)
-        await self._call_back({each.target for each in withdrawals})
+        await self._call_back(
+            {each.target for each in withdrawals if isinstance(withdrawn[each.key], Done)}
+        )
         return [
             outcome if isinstance(outcome, Failure) else withdrawn[each.key]
             for each, outcome in zip(envelopes, known, strict=True)
@@ -302,11 +315,15 @@ class Operations:
     async def _close(
         self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Envelope[Close]]]
     ) -> Sequence[Outcome[Any]]:
-        """Recalls the shipments of each closed order or fulfilment.
+        """Closes the shipments of each order or fulfilment that was stored, now or before.
 
-        Where one of its shipments fails, so does the order or the fulfilment: its event comes
-        again.
+        A refused command closes none. Where a shipment fails to close, its command fails, and its
+        event comes again.
         """
+        closes = [
+            several if isinstance(outcome, Done) else ()
+            for outcome, several in zip(buried, closes, strict=True)
+        ]
         wanted = [close for several in closes for close in several]
         closed = await self._write_by_key(wanted)
         await self._call_back({close.target for close in wanted})

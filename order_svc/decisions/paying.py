@@ -5,6 +5,7 @@ from dataclasses import replace
 from chassis.decision import Decision
 from chassis.envelope import Context
 from chassis.errors import Refused
+from chassis.money import Money
 from order_svc.decisions import returning
 from order_svc.decisions.steps import (
     Decided,
@@ -18,6 +19,13 @@ from order_svc.decisions.steps import (
 )
 from order_svc.lifecycle import PaymentStatus, Reason, Status, StockStatus
 from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Unavailable
+
+
+def accepts(order: Order, captured: Money) -> bool:
+    """Whether this amount pays the order: its total or more, up to what it cost when placed."""
+    return (
+        captured.currency == order.currency and order.total <= captured.minor <= order.placed_total
+    )
 
 
 def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
@@ -35,10 +43,7 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
         return Decision(order)  # heard before
     # Units may have been cancelled while the payment was on its way: what is too much, payment
     # gives back.
-    if (
-        command.captured.currency != order.currency
-        or not order.total <= command.captured.minor <= order.placed_total
-    ):
+    if not accepts(order, command.captured):
         raise Refused(
             "PAYMENT_AMOUNT_MISMATCH",
             f"The order costs {order.money(order.total)}, and {command.captured} was captured.",

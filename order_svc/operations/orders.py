@@ -22,6 +22,7 @@ from chassis.watch import Watches
 from order_svc import store
 from order_svc.decisions.cancelling import check_retry
 from order_svc.decisions.deciders import decide
+from order_svc.decisions.paying import accepts
 from order_svc.decisions.placing import PAYMENT_WINDOW, check
 from order_svc.lifecycle import TERMINAL, Reason, Status
 from order_svc.model import (
@@ -125,15 +126,19 @@ class Operations:
         envelopes: Sequence[Envelope[ConfirmPayment]],
     ) -> Sequence[Outcome[Order]]:
         """Commits the stock of all orders that wait for these payments, in one call, and
-        confirms them.
+        confirms them. A payment that the write refuses commits no stock.
         """
-        orders = await self._found([each.target for each in envelopes])
+        async with self.database.read() as connection:
+            refusals = await self.database.reused(connection, envelopes)
+            orders = await store.find_orders(connection, [each.target for each in envelopes])
         waiting = {
             (each.target, each.command.attempt)
-            for each in envelopes
-            if (order := orders.get(each.target))
+            for each, refusal in zip(envelopes, refusals, strict=True)
+            if refusal is None
+            and (order := orders.get(each.target))
             and order.status is Status.PENDING
             and order.attempt == each.command.attempt
+            and accepts(order, each.command.captured)
         }
         answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
         crash.point("order.committed")

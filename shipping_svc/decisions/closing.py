@@ -13,8 +13,8 @@ def bury_fulfillment(
     context: Context,
 ) -> Decision[DeadFulfillment, None]:
     """Stores that a fulfilment is cancelled, which is final."""
-    version = fulfillment.version if fulfillment else 0
-    check_jump(version, command.version, f"Fulfilment {context.target}")
+    stored = max(fulfillment.version if fulfillment else 0, command.stored_version)
+    check_jump(stored, command.version, f"Fulfilment {context.target}")
     closed = DeadFulfillment(context.target, command.version, context.time)
     return Decision(fulfillment or closed)
 

@@ -99,6 +99,10 @@ class BuryOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuryFulfillment:
-    """A fulfilment was cancelled."""
+    """A fulfilment was cancelled.
+
+    `stored_version` is the version of it that its shipments state; 0 where it has none.
+    """
 
     version: int
+    stored_version: int = 0

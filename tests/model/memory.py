@@ -57,6 +57,12 @@ class Memory:
         """As chassis.database.Database.was_done."""
         return key in self.claims
 
+    async def reused(self, _: None, commands: Sequence[Any]) -> list[Reused | None]:
+        """As chassis.database.Database.reused."""
+        digests = {c.key: c.digest for c in reversed(commands)}
+        digests |= {key: self.claims[key][0] for key in digests if key in self.claims}
+        return [None if digests[c.key] == c.digest else Reused(c.key) for c in commands]
+
     async def write(
         self, commands: Sequence[Any], *, load: Any, decide: Any, save: Any
     ) -> list[Outcome[Any]]:

@@ -275,6 +275,10 @@ class Jobs:
             each.work for id in orders if id in self.jobs for each in self.jobs[id].fulfillments
         }
 
+    async def versions_of(self, _: None, orders: Collection[UUID]) -> dict[UUID, int]:
+        jobs = [self.jobs[id] for id in orders if id in self.jobs]
+        return {job.order_id: job.kept.version for job in jobs if job.kept}
+
     async def find_owed(self, _: None, after: UUID, most: int) -> list[Fulfillment]:
         waiting = [
             each

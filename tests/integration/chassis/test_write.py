@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
@@ -303,6 +304,26 @@ async def test_refused_and_deferred_leave_no_claim(database: Database, engine: A
     assert await count(engine, claims, claims.c.key.in_([twice.key, early.key, unknown.key])) == 0
     assert await count(engine, claims, claims.c.key.in_([cancel.key, pay.key, skip.key])) == 3
     assert status((await write(database, early))[0]) == "shipped"  # its time has come
+
+
+async def test_reused_names_what_a_write_refuses(database: Database) -> None:
+    """A key of another digest is named, used by a write or by an earlier command of the set; a
+    repeat and a new command are not. Naming uses no key.
+    """
+    used, new = create(), create()
+    await write(database, used)
+    commands = [used, replace(used, digest=b"other"), new, replace(new, digest=b"other")]
+    for _ in range(2):
+        async with database.read() as connection:
+            refusals = await database.reused(connection, commands)
+            assert await database.reused(connection, []) == []
+        assert [refusal.key if refusal else None for refusal in refusals] == [
+            None,
+            used.key,
+            None,
+            new.key,
+        ]
+    assert kinds(await write(database, *commands)) == ["Done", "Reused", "Done", "Reused"]
 
 
 async def test_nothing_is_committed_where_nothing_was_done(

@@ -111,12 +111,12 @@ def cancelled(
 def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderNews]:
     """The order has lost units: those in these places stay."""
     event = items_cancelled(order_id, places, version=version)
-    return wire.items_cancelled(event, _delivery(event))
+    return wire.items_cancelled(event, delivery(event))
 
 
 def heard(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderNews]:
     """The event as the service's own words, by a delivery key that follows from it."""
-    return wire.order_news(event, _delivery(event))
+    return wire.order_news(event, delivery(event))
 
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
@@ -134,14 +134,14 @@ def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
 
 def shipped(fulfillment_id: UUID) -> Envelope[Ship]:
     """Its label is bought."""
-    return wire.ship(shipment(fulfillment_id), _delivery(shipment(fulfillment_id), "created"))
+    return wire.ship(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "created"))
 
 
 def voided(fulfillment_id: UUID) -> Envelope[OfShipment]:
     """It was withdrawn, and the carrier has confirmed that the label is void."""
     its = shipment(fulfillment_id)
     its.status, its.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
-    answer = wire.withdrawal_answer(its, _delivery(its, "voided"))
+    answer = wire.withdrawal_answer(its, delivery(its, "voided"))
     assert answer
     assert isinstance(answer.command, Release)
     return answer
@@ -149,10 +149,10 @@ def voided(fulfillment_id: UUID) -> Envelope[OfShipment]:
 
 def completed(fulfillment_id: UUID) -> Envelope[Complete]:
     """It is delivered."""
-    return wire.complete(shipment(fulfillment_id), _delivery(shipment(fulfillment_id), "delivered"))
+    return wire.complete(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "delivered"))
 
 
-def _delivery(event: Message, kind: str = "changed") -> Delivery[Message]:
+def delivery(event: Message, kind: str = "changed") -> Delivery[Message]:
     """One delivery for each event: the same event again is the same delivery."""
     digest = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
     event_id = UUID(bytes=digest[:16])

@@ -1,0 +1,69 @@
+"""An event that the payment service refuses stores nothing. Neither the order service nor the
+processor is asked for it.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ordermesh.order.v1 import order_pb2
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import Done
+from chassis.delivery import Delivery
+from chassis.errors import Failure
+from payment_svc import tables
+from payment_svc.consumers import Consumers
+from tests.integration.payment.world import (
+    World,
+    create_payment,
+    delivery,
+    items_cancelled,
+    pounds,
+    return_changed,
+    status_changed,
+)
+from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
+
+
+def event(name: str, order: order_pb2.Order, version: int) -> Delivery[Any]:
+    """An event of the order that gives money back, by name."""
+    its = order_pb2.Order()
+    its.CopyFrom(order)
+    its.version = version
+    if name == "return":
+        return delivery(return_changed(its, pounds(10)))
+    if name == "cut":
+        its.total_amount.CopyFrom(pounds(30))
+        return delivery(items_cancelled(its))
+    its.status = order_pb2.ORDER_STATUS_CANCELLED
+    return delivery(status_changed(its))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("death", JUMP), ("cut", JUMP), ("death", REUSED), ("cut", REUSED), ("return", REUSED)],
+)
+async def test_refused_event_stores_and_asks_nothing(
+    world: World, engine: AsyncEngine, name: str, reason: str
+) -> None:
+    """The order is paid. The forged version is 2^60. The second body comes under the id of another
+    order's event.
+    """
+    handlers = Consumers(world.operations).handlers
+    first = world.orders.place(pounds(50))
+    genuine = replace(delivery(status_changed(first)), digest=b"first")
+    assert isinstance(await consume(handlers, genuine), Done)
+    other = await world.order(pounds(50))
+    await world.pay(create_payment(other))
+    forged = event(name, other, FORGED if reason == JUMP else 2)
+    if reason == REUSED:
+        forged = second_body(forged, genuine)
+    before = await contents(engine, tables.metadata)
+    asked = world.orders.asked, await world.books.calls()
+    outcome = await consume(handlers, forged)
+    assert isinstance(outcome, Failure)
+    assert outcome.reason == reason
+    await world.operations.settle_due()
+    assert await contents(engine, tables.metadata) == before
+    assert (world.orders.asked, await world.books.calls()) == asked

@@ -1,0 +1,129 @@
+"""An event that shipping refuses stores nothing, and neither the carrier nor the order service is
+asked for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import Done
+from chassis.delivery import Delivery
+from chassis.errors import Failure
+from shipping_svc import tables
+from shipping_svc.consumers import Consumers
+from shipping_svc.operations import Operations
+from tests.integration.shipping.peers import CountingCarrier, KnownOrders
+from tests.integration.shipping.requests import create
+from tests.integration.shipping.test_creation import told_of
+from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
+
+Event = Callable[[api.CreateShipmentRequest, int], Delivery[Any]]
+
+
+def ready(request: api.CreateShipmentRequest, version: int = 2) -> Delivery[Any]:
+    """The request's fulfilment is ready."""
+    event = told_of(request, "READY")
+    event.message.fulfillment.version = version
+    return event
+
+
+def cancelled(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
+    """The request's fulfilment is cancelled."""
+    event = told_of(request, "CANCELLED")
+    event.message.fulfillment.version = version
+    return event
+
+
+def withdrawn(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
+    """The request's fulfilment withdraws its parcels."""
+    its = ready(request, version)
+    its.message.fulfillment.withdraw_reason = "UNITS_CUT"
+    message = FulfillmentLinesChanged(fulfillment=its.message.fulfillment, reason="WITHDRAWN")
+    return replace(its, message=message)
+
+
+def order_cancelled(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
+    """The request's order is cancelled."""
+    message = OrderStatusChanged(
+        order_id=request.order_id,
+        attempt=request.attempt,
+        new_status=order_pb2.ORDER_STATUS_CANCELLED,
+        order_version=version,
+    )
+    return replace(ready(request), message=message)
+
+
+@pytest.mark.parametrize("event", [ready, cancelled, withdrawn, order_cancelled])
+@pytest.mark.parametrize("reason", [JUMP, REUSED])
+async def test_refused_event_stores_and_asks_nothing(
+    operations: Operations,
+    engine: AsyncEngine,
+    carrier: CountingCarrier,
+    orders: KnownOrders,
+    event: Event,
+    reason: str,
+) -> None:
+    """The forged version is 2^60. The second body comes under the id of the event that cancelled
+    another order's fulfilment.
+    """
+    handlers = Consumers(operations).handlers
+    first, other = create(), create()
+    genuine = cancelled(first, 3)
+    for each in (ready(first), ready(other), genuine):
+        assert isinstance(await consume(handlers, each), Done)
+    forged = event(other, FORGED) if reason == JUMP else second_body(event(other, 3), genuine)
+    before = await contents(engine, tables.metadata)
+    asked = (carrier.calls.copy(), carrier.recalls.copy(), orders.asked, list(orders.asked_for))
+    outcome = await consume(handlers, forged)
+    assert isinstance(outcome, Failure)
+    assert outcome.reason == reason
+    assert await contents(engine, tables.metadata) == before
+    assert (carrier.calls, carrier.recalls, orders.asked, orders.asked_for) == asked
+
+
+@pytest.mark.parametrize("event", [ready, cancelled, withdrawn])
+async def test_version_far_above_the_shipments_is_refused(
+    operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, event: Event
+) -> None:
+    """The shipment states version 2 of its fulfilment: an event of version 20,000 voids no label.
+
+    An event of version 10,002 is taken.
+    """
+    handlers = Consumers(operations).handlers
+    request = create()
+    await consume(handlers, ready(request))
+    before = await contents(engine, tables.metadata)
+    outcome = await consume(handlers, event(request, 20_000))
+    assert isinstance(outcome, Failure)
+    assert outcome.reason == JUMP
+    assert await contents(engine, tables.metadata) == before
+    assert carrier.recalls == {}
+    assert isinstance(await consume(handlers, event(request, 10_002)), Done)
+
+
+async def test_refused_withdrawal_makes_no_shipment(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """A fulfilment that is new here gets no shipment by an event under a used id."""
+    handlers = Consumers(operations).handlers
+    first = create()
+    genuine = cancelled(first, 3)
+    for each in (ready(first), genuine):
+        await consume(handlers, each)
+    new = create(order_id=first.order_id)
+    before = await contents(engine, tables.metadata)
+    outcome = await consume(handlers, second_body(withdrawn(new, 3), genuine))
+    assert isinstance(outcome, Failure)
+    assert outcome.reason == REUSED
+    assert await contents(engine, tables.metadata) == before
+    async with engine.connect() as connection:
+        rows = await connection.execute(tables.shipments.select())
+        assert [row.fulfillment_id for row in rows] == [UUID(first.fulfillment_id)]
