@@ -148,6 +148,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONTRADICTION_NOT_FOUND: _ErrorReason.ValueType  # 90
     """The payment has no such contradiction of its processor."""
+    ERROR_REASON_OPERATION_LIMIT_REACHED: _ErrorReason.ValueType  # 91
+    """Callers have asked for as many captures, voids, refunds or repeated refunds of returns as one payment takes."""
     ERROR_REASON_SKU_NOT_ON_PICKLIST: _ErrorReason.ValueType  # 100
     """The scanned SKU is not on the picklist."""
     ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: _ErrorReason.ValueType  # 101
@@ -329,6 +331,8 @@ nothing_refundable.
 """
 ERROR_REASON_CONTRADICTION_NOT_FOUND: ErrorReason.ValueType  # 90
 """The payment has no such contradiction of its processor."""
+ERROR_REASON_OPERATION_LIMIT_REACHED: ErrorReason.ValueType  # 91
+"""Callers have asked for as many captures, voids, refunds or repeated refunds of returns as one payment takes."""
 ERROR_REASON_SKU_NOT_ON_PICKLIST: ErrorReason.ValueType  # 100
 """The scanned SKU is not on the picklist."""
 ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: ErrorReason.ValueType  # 101

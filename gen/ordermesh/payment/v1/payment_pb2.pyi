@@ -452,7 +452,10 @@ class Payment(_message.Message):
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentOperation]:
-        """What was asked of the processor, oldest first."""
+        """What was asked of the processor, oldest first: at most 500 operations, with 100 contradictions together. Where there are more,
+        those with an unresolved contradiction come first, then open ones, then those that are no refunds, then the newest
+        refunds. ListRefunds lists every refund.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -634,7 +637,9 @@ class PaymentOperation(_message.Message):
 
     @_builtins.property
     def contradictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorContradiction]:
-        """What the processor said against it later, oldest first; 20 at most. Nothing of it is booked."""
+        """What the processor said against it later, oldest first; 20 at most, and 100 in a payment: unresolved ones first, then the
+        newest. Nothing of it is booked.
+        """
 
     def __init__(
         self,
