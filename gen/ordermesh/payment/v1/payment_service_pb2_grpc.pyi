@@ -69,8 +69,9 @@ class PaymentServiceStub:
     PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
     PAYMENT_OUTCOME_UNKNOWN.
 
-    Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns (OPERATION_LIMIT_REACHED). Refunds that the
-    service makes without a request, for cancelled units, dead orders and returns, are neither counted nor refused.
+    Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+    (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+    units, dead orders and returns, are neither counted nor refused.
 
     With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
@@ -143,8 +144,9 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
     PAYMENT_OUTCOME_UNKNOWN.
 
-    Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns (OPERATION_LIMIT_REACHED). Refunds that the
-    service makes without a request, for cancelled units, dead orders and returns, are neither counted nor refused.
+    Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+    (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+    units, dead orders and returns, are neither counted nor refused.
 
     With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
@@ -238,8 +240,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
         PAYMENT_OUTCOME_UNKNOWN.
 
-        Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns (OPERATION_LIMIT_REACHED). Refunds that the
-        service makes without a request, for cancelled units, dead orders and returns, are neither counted nor refused.
+        Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+        (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+        units, dead orders and returns, are neither counted nor refused.
 
         With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
         where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
