@@ -3,10 +3,11 @@ true: every event up to it is skipped.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import Column, case, select, update
 
 from chassis.blame import deferring
 from chassis.claims import Claim
@@ -28,7 +29,8 @@ class StoredVersions:
         self, request: Keyed, order_id: UUID, fulfillment_id: UUID | None, version: int
     ) -> int:
         """Stores this version of an order, or of one of its fulfilments; answers with the one that
-        stands then. A repeat of the request changes nothing.
+        stands then. A withdrawal above it is lowered to it. A repeat of the request changes
+        nothing.
 
         Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.
         """
@@ -51,7 +53,7 @@ class StoredVersions:
                         await connection.execute(
                             update(stored.version.table)
                             .where(*which)
-                            .values({stored.version: version})
+                            .values(_values(stored, version))
                         )
                 if not found:
                     raise _not_found(order_id, fulfillment_id)
@@ -60,6 +62,14 @@ class StoredVersions:
                 "stored version set", order_id=str(order_id), before=max(found), version=version
             )
         return version if first else max(found)
+
+
+def _values(stored: StoredVersion, version: int) -> dict[Column[Any], Any]:
+    withdrawn = stored.withdraw_version
+    if withdrawn is None:
+        return {stored.version: version}
+    lowered = case((withdrawn > version, version), else_=withdrawn)
+    return {stored.version: version, withdrawn: lowered}
 
 
 def _not_found(order_id: UUID, fulfillment_id: UUID | None) -> NotFound:

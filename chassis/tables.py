@@ -59,11 +59,15 @@ class FailedState(StrEnum):
 class StoredVersion:
     """Where a service stores the version of another service's record: of an order, or (with the
     column of its id) of a fulfilment. Events up to it are skipped.
+
+    `withdraw_version` is the column with the version at which the fulfilment withdrew its shipment:
+    shipments of versions up to it are skipped.
     """
 
     version: Column[int]
     order_id: Column[UUID]
     fulfillment_id: Column[UUID] | None = None
+    withdraw_version: Column[Any] | None = None
 
 
 def new_metadata() -> MetaData:

@@ -7,8 +7,8 @@ from chassis.errors import Refused
 # A version that is not true would be stored, and every true event below it would be skipped as an
 # older one: so a version may be no more than JUMP_MAX above the stored one.
 JUMP_MAX: Final = 10_000
-# The first version of a record that a service gets may be much higher. Each scan of a unit raises a
-# fulfilment's version and publishes nothing, and a line has up to 1,000,000 units.
+# The first version of a record that a service gets may be much higher. Each scan of units raises a
+# fulfilment's version, shipping stores none before `ready`, and a line has up to 1,000,000 units.
 FIRST_MAX: Final = 100_000_000
 
 

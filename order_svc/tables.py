@@ -283,4 +283,11 @@ return_history = Table(
 )
 
 # What `omctl events set-version` can set.
-stored_versions = (StoredVersion(parts.c.version, parts.c.order_id, parts.c.fulfillment_id),)
+stored_versions = (
+    StoredVersion(
+        version=parts.c.version,
+        order_id=parts.c.order_id,
+        fulfillment_id=parts.c.fulfillment_id,
+        withdraw_version=parts.c.withdraw_version,
+    ),
+)

@@ -41,6 +41,7 @@ from payment_svc.model import (
     Change,
     CreatePayment,
     CreateRequest,
+    Declined,
     LoseAnswer,
     NewOperation,
     NoteOrder,
@@ -54,6 +55,7 @@ from payment_svc.model import (
     RefundRequest,
     RefundReturn,
     RefundSettled,
+    Report,
     Request,
     ResolveContradiction,
     Settle,
@@ -61,7 +63,7 @@ from payment_svc.model import (
     digest_of,
 )
 from payment_svc.peers import Orders
-from payment_svc.providers.port import Authorization, Processor
+from payment_svc.providers.port import TEXT_MAX, Authorization, Processor
 
 # A request that the processor has never heard of is abandoned at the third time of asking: it may
 # be on its way for a while.
@@ -238,6 +240,7 @@ class Operations:
                 "VALIDATION_FAILED", f"There is no processor {processor}.", violations=[violation]
             )
         report = self.processors[processor].report(body, headers, datetime.now(UTC))
+        check_texts(report)
         async with self.database.read() as connection:
             order_id = await store.order_of_operation(connection, report.operation_id)
         if order_id is None:
@@ -562,6 +565,20 @@ class Operations:
             said=change.outcome,
             report_id=change.cause,
         )
+
+
+def check_texts(report: Report) -> None:
+    """Raises Invalid WEBHOOK_MALFORMED for a text of more than TEXT_MAX characters: it would be
+    stored, and a payment's answer would have no bound.
+    """
+    answer = report.answer
+    texts = {"event id": report.event_id, "reference": answer.reference or ""}
+    if isinstance(answer, Declined):
+        texts["code"] = answer.code
+    for name, value in texts.items():
+        if len(value) > TEXT_MAX:
+            text = f"The webhook's {name} has {len(value)} characters: {TEXT_MAX} are the most."
+            raise Invalid("WEBHOOK_MALFORMED", text)
 
 
 def by_itself(its: Operation) -> bool:

@@ -47,6 +47,7 @@ from payment_svc.model import (
     Request,
     ResolveContradiction,
     StatusChanged,
+    excerpt,
 )
 
 C = TypeVar("C")
@@ -239,7 +240,7 @@ def payment(its: Payment) -> payment_pb2.Payment:
         decline_code=its.decline_code,
         try_number=its.try_number,
         order_version=its.order_version,
-        operations=[_operation(its, operation) for operation in its.operations],
+        operations=[_operation(its, operation) for operation in excerpt(its.operations)],
         version=its.version,
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),

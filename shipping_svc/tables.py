@@ -255,6 +255,9 @@ dead_fulfillments = Table(
 stored_versions = (
     StoredVersion(dead_orders.c.version, dead_orders.c.order_id),
     StoredVersion(
-        shipments.c.fulfillment_version, shipments.c.order_id, shipments.c.fulfillment_id
+        version=shipments.c.fulfillment_version,
+        order_id=shipments.c.order_id,
+        fulfillment_id=shipments.c.fulfillment_id,
+        withdraw_version=shipments.c.withdraw_version,
     ),
 )

@@ -9,10 +9,11 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
+from uuid import UUID
 
 import nats
 import psycopg
@@ -23,8 +24,12 @@ from sqlalchemy.engine import make_url
 
 from chassis.breaker import Breaker
 from chassis.client import Channel, connect
+from chassis.database import Database
+from chassis.idempotency import Keyed
 from chassis.paging import FRAME_BYTES
 from chassis.server import Limits, Register, Server
+from chassis.stored_versions import StoredVersions
+from chassis.tables import StoredVersion
 
 POLL_S = 0.01
 MEMORY = Path("/dev/shm")  # where Linux has files in memory
@@ -181,6 +186,18 @@ async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator
             task.cancel()
             await asyncio.wait([task], timeout=1.0)
         assert task.cancelled(), repr(task.exception())
+
+
+async def set_stored_version(
+    database: Database,
+    stored: Sequence[StoredVersion],
+    order_id: UUID,
+    version: int,
+    fulfillment_id: UUID | None = None,
+) -> None:
+    """What `omctl events set-version` does in a service that has these `stored_versions`."""
+    request = Keyed(f"set-version:{uuid.uuid4()}", b"")
+    await StoredVersions(database, stored).set(request, order_id, fulfillment_id, version)
 
 
 def room_for(*records: Message) -> int:

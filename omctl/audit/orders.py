@@ -289,9 +289,8 @@ def failed_events(facts: Facts, _patience: timedelta) -> Differences:
                 continue
             subject = f"event {event.event_id} for {event.consumer}"
             text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
-            verb = "discard" if _is_hopeless(event) else "replay"
             # Another body may have the same id, in a row that is not open: the digest names one.
-            repair = f"omctl events {verb} {event.consumer} {event.event_id}"
+            repair = f"omctl events {_verb(event)} {event.consumer} {event.event_id}"
             repair += f" --digest {event.digest}" if event.digest else ""
             yield Difference(check="event.failed", subject=subject, text=text, repair=repair)
 
@@ -339,6 +338,18 @@ def _refund(facts: Facts, its: return_pb2.Return) -> str:
     if payment is None or its.status_reason != "REFUND_FAILED":
         return republish("order", its.return_id)
     return f"omctl payment refund {payment.payment_id} --return {its.return_id}"
+
+
+def _verb(event: ops_service_pb2.FailedEvent) -> str:
+    """What an operator does with a failed event first.
+
+    Until the stored version is set, each replay of a version jump ends the same. Its error, which
+    the finding has, names that command; `show` has what the operator decides on: whether the stated
+    version is true.
+    """
+    if event.reason == "VERSION_JUMP":
+        return "show"
+    return "discard" if _is_hopeless(event) else "replay"
 
 
 def _is_hopeless(event: ops_service_pb2.FailedEvent) -> bool:

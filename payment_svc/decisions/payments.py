@@ -8,6 +8,7 @@ from payment_svc.decisions.steps import (
     Decided,
     cannot_become,
     changed,
+    check_requests,
     new_payment,
     put,
     request,
@@ -103,6 +104,7 @@ def capture(
             payment_id=str(payment.id),
         )
     operation = request(command.operation, Kind.CAPTURE, amount, context)
+    check_requests(payment, operation)
     reason, version = REQUEST_REASON[Kind.CAPTURE], account.order.version
     payment, change = changed(payment, context, reason, operation, order_version=version)
     return Decision(put(account, payment), [change])
@@ -116,6 +118,7 @@ def void(account: Account, payment: Payment, command: VoidPayment, context: Cont
     if open_of_kind(payment, Kind.VOID):
         return Decision(account)
     operation = request(command.operation, Kind.VOID, payment.authorized, context)
+    check_requests(payment, operation)
     payment, change = changed(payment, context, REQUEST_REASON[Kind.VOID], operation)
     return Decision(put(account, payment), [change])
 

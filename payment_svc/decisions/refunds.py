@@ -11,6 +11,7 @@ from payment_svc.decisions.steps import (
     Decided,
     cannot_become,
     changed,
+    check_requests,
     going_back,
     put,
     refund_settled,
@@ -48,6 +49,7 @@ def by_request(
     if not 0 < amount <= payment.refundable:
         raise exceeding(payment)
     operation = request(command.operation, Kind.REFUND, amount, context)
+    check_requests(payment, operation)
     payment, change = refunding(payment, operation, context)
     return Decision(put(account, payment), [change])
 
@@ -93,6 +95,7 @@ def again(
     requested = request(command.operation, Kind.REFUND, amount, context)
     cause_id = f"{return_id}:{len(tries) + 1}"
     operation = replace(requested, cause=Cause.RETURN, cause_id=cause_id)
+    check_requests(payment, operation)
     return begun(account, payment, operation, context)
 
 

@@ -30,6 +30,9 @@ from payment_svc.model import (
 
 Decided = Decision[Account, Change]
 
+# The operations of one kind and cause that callers may ask for, for one payment.
+REQUESTS_MAX = 500
+
 
 def new_payment(
     account: Account,
@@ -79,6 +82,21 @@ def request(new: NewOperation, kind: Kind, amount: int, context: Context) -> Ope
     )
 
 
+def check_requests(payment: Payment, wanted: Operation) -> None:
+    """Raises Refused OPERATION_LIMIT_REACHED where callers have asked for REQUESTS_MAX operations
+    of this kind and cause.
+
+    What the service gives back without a request is neither counted nor refused.
+    """
+    same = [o for o in payment.operations if (o.kind, o.cause) == (wanted.kind, wanted.cause)]
+    if sum(not o.requested_by.startswith(f"{payment.id}:") for o in same) < REQUESTS_MAX:
+        return
+    text = f"Callers have asked for {REQUESTS_MAX} operations of this kind for this payment."
+    raise Refused(
+        "OPERATION_LIMIT_REACHED", text, max=str(REQUESTS_MAX), payment_id=str(payment.id)
+    )
+
+
 def going_back(
     payment: Payment,
     kind: Kind,
@@ -89,7 +107,8 @@ def going_back(
 ) -> Operation:
     """The operation that gives money back without a request. It is due at once.
 
-    Its id and its key follow from its cause, so that a cause has one operation for ever.
+    Its id and its key follow from its cause, so that a cause has one operation for ever. The key
+    begins with the payment's id, as no request's does.
     """
     name = f"{kind}:{cause}:{cause_id}"
     return Operation(

@@ -5,6 +5,7 @@ records.py   the account, its payments and operations, their history and facts
 commands.py  the requests of callers, and the commands
 answers.py   what a processor answers and reports
 lists.py     what lists show
+excerpt.py   the operations that a payment's answer holds
 """
 
 from payment_svc.model.answers import (
@@ -38,6 +39,7 @@ from payment_svc.model.commands import (
     Settle,
     VoidPayment,
 )
+from payment_svc.model.excerpt import excerpt
 from payment_svc.model.lists import (
     PaymentFilter,
     RefundFilter,
@@ -99,4 +101,5 @@ __all__ = [
     "Succeeded",
     "VoidPayment",
     "digest_of",
+    "excerpt",
 ]

@@ -14,6 +14,10 @@ from uuid import UUID
 
 from payment_svc.model import Answer, Report
 
+# The characters of a reference, a code or an event id. An adapter shortens what is longer; of a
+# webhook it is refused.
+TEXT_MAX = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Authorization:

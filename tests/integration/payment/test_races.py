@@ -570,6 +570,25 @@ async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbo
     assert await world.books.dump() == before
 
 
+@pytest.mark.parametrize("field", ["webhook-id", "reference", "code"])
+async def test_webhook_with_a_long_text_is_refused(
+    world: World, sandbox: Sandbox, field: str
+) -> None:
+    """A signed text of 256 characters would be stored in the payment: WEBHOOK_MALFORMED names it,
+    and nothing changes.
+    """
+    payment = await world.pay(create_payment(await world.order()))
+    before = await world.books.dump()
+    body, headers = body_of(sandbox, payment.operations[0].id, "stolen_card")
+    texts = {**json.loads(body), **headers} | {field: "x" * 256}
+    anew = json.dumps({name: texts[name] for name in json.loads(body)}).encode()
+    signed = webhooks.sign(WEBHOOK_KEY, texts["webhook-id"], datetime.now(UTC), anew)
+    with pytest.raises(Invalid, match="256 characters") as caught:
+        await world.operations.ingest_webhook("sandbox", anew, signed)
+    assert caught.value.reason == "WEBHOOK_MALFORMED"
+    assert await world.books.dump() == before
+
+
 async def test_declined_then_signed_success_is_stored(world: World, sandbox: Sandbox) -> None:
     """A declined charge, then a signed webhook that says it succeeded, which comes twice: taken,
     stored once with the SHA-256 of its body, counted once, logged once; no money is booked.

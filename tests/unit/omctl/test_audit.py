@@ -21,7 +21,8 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 import omctl.audit
-from chassis.errors import Deferred
+from chassis.errors import Deferred, Refused
+from chassis.versions import check_jump
 from omctl.audit import CHECKS, PATIENCE, Facts, Gap, differences, persisting, unchecked
 from omctl.audit.difference import Check
 
@@ -546,19 +547,35 @@ FAILURES = [
     ("EVENT_UNREADABLE", "discard"),
     ("EVENT_ID_REUSED", "discard"),
     ("ORDER_NOT_FOUND", "discard"),
+    ("VERSION_JUMP", "show"),
     ("INTERNAL", "replay"),
 ]
 
 
 @pytest.mark.parametrize(("reason", "verb"), FAILURES)
-def test_unreadable_event_is_to_be_discarded(reason: str, verb: str) -> None:
-    """What no replay can help is discarded; any other failed event is replayed."""
+def test_failed_event_has_the_repair_of_its_reason(reason: str, verb: str) -> None:
+    """What no replay can help is discarded or, where its version may be true, shown; any other
+    failed event is replayed.
+    """
     world = World()
     _failed_event(world)
     world.failed[0].reason = reason
     assert [d.repair for d in differences(world.facts())] == [
         f"omctl events {verb} order-payments e"
     ]
+
+
+def test_version_jump_names_the_command_that_helps() -> None:
+    """The finding has the error of the service: it says when to set the version, and how."""
+    world = World()
+    _failed_event(world)
+    with pytest.raises(Refused) as refused:
+        check_jump(4, 2**60, "Order 7")
+    world.failed[0].reason, world.failed[0].error = "VERSION_JUMP", str(refused.value)
+    [found] = differences(world.facts())
+    assert "VERSION_JUMP Order 7 has version 4 here" in found.text
+    assert "`omctl events set-version`, then replay the event; else discard it" in found.text
+    assert found.repair == "omctl events show order-payments e"
 
 
 def test_deferred_event_is_no_difference() -> None:

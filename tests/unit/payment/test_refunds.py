@@ -11,6 +11,7 @@ from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
 from chassis.money import Money
 from payment_svc.decisions.deciders import decide
+from payment_svc.decisions.steps import REQUESTS_MAX
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     NOTHING_REFUNDABLE,
@@ -26,6 +27,7 @@ from payment_svc.model import (
 from tests.unit.payment.samples import (
     LATER,
     PATIENCE,
+    PAYMENT,
     TOTAL,
     account,
     ask,
@@ -35,6 +37,7 @@ from tests.unit.payment.samples import (
     declined,
     lose,
     news,
+    note,
     numbered,
     operation,
     payment,
@@ -475,3 +478,63 @@ def test_impossible_refund_is_stored_as_a_contradiction() -> None:
         only(decided.record).refunded,
         len(only(decided.record).operations[0].contradictions),
     ) == (0, 1)
+
+
+# --- the bound on what callers ask for
+
+
+def limit_reached(before: Account, asked: Envelope[Any]) -> bool:
+    """Whether the request is refused because of the bound, which it names."""
+    with pytest.raises(Refused) as caught:
+        decide(before, asked, LATER)
+    bound = {"max": str(REQUESTS_MAX), "payment_id": str(PAYMENT)}
+    return (caught.value.reason, caught.value.metadata) == ("OPERATION_LIMIT_REACHED", bound)
+
+
+def having(kind: Kind, its: Payment, count: int, **fields: Any) -> Account:
+    """The account of a payment for which callers have asked for so many operations in vain."""
+    failed = operation(Outcome.FAILED, kind=kind, amount=1, **fields)
+    tried = tuple(
+        replace(failed, id=numbered(3, 1_000 + n), requested_by=f"/asked:{n}", cause_id=name)
+        for n in range(count)
+        for name in [f"return-1:{n + 2}" if failed.cause else None]
+    )
+    return account(replace(its, operations=(*its.operations, *tried)), status=OrderStatus.CONFIRMED)
+
+
+def test_refund_beyond_the_bound_is_refused() -> None:
+    """The 501st that a caller asks for; the one before is taken."""
+    its = paid().payments[0]
+    one_less = having(Kind.REFUND, its, REQUESTS_MAX - 1, cause=Cause.REQUEST)
+    assert only(decide(one_less, refund(1, 1), LATER).record).refund_pending == 1
+    assert limit_reached(having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST), refund(1, 1))
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(Kind.CAPTURE, capture()), (Kind.VOID, void())])
+def test_end_of_authorisation_has_the_bound(kind: Kind, asked: Envelope[Any]) -> None:
+    """500 captures, or voids, that the processor has declined: the next one is refused."""
+    cause = Cause.REQUEST if kind is Kind.VOID else None
+    assert limit_reached(having(kind, payment(Status.AUTHORIZED), REQUESTS_MAX, cause=cause), asked)
+
+
+def test_further_try_for_a_return_has_a_bound_of_its_own() -> None:
+    """500 refunds by request do not count; 500 tries for returns do."""
+    its = refused_return().payments[0]
+    other = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
+    assert len(decide(other, try_again(1), LATER).history) == 1
+    assert limit_reached(having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.RETURN), try_again(1))
+
+
+def test_owed_refund_is_made_beyond_the_bound() -> None:
+    """Neither a return's refund nor that of a dead order is refused, nor counts for callers."""
+    its = paid().payments[0]
+    full = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
+    returning = decide(full, returned(minor=1), LATER).record
+    dead = decide(returning, note(9, version=9, status=OrderStatus.CANCELLED), LATER).record
+    assert only(dead).refundable == 0
+    own = tuple(
+        replace(back(1, Outcome.FAILED), id=numbered(3, 2_000 + n), requested_by=f"{PAYMENT}:{n}")
+        for n in range(REQUESTS_MAX)
+    )
+    counted = replace(its, operations=(*its.operations, *own))
+    assert decide(account(counted, status=OrderStatus.CONFIRMED), refund(1, 1), LATER).history

@@ -139,7 +139,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WEBHOOK_SIGNATURE_INVALID: _ErrorReason.ValueType  # 85
     """The webhook's signature is wrong, or older than allowed."""
     ERROR_REASON_WEBHOOK_MALFORMED: _ErrorReason.ValueType  # 86
-    """The webhook's signature is right, and its body cannot be read."""
+    """The webhook's signature is right, and its body cannot be read, or has a text of more than 255
+    characters.
+    """
     ERROR_REASON_PAYMENT_METHOD_INVALID: _ErrorReason.ValueType  # 88
     """The processor does not know the payment-method token."""
     ERROR_REASON_REFUND_FAILED: _ErrorReason.ValueType  # 89
@@ -148,6 +150,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONTRADICTION_NOT_FOUND: _ErrorReason.ValueType  # 90
     """The payment has no such contradiction of its processor."""
+    ERROR_REASON_OPERATION_LIMIT_REACHED: _ErrorReason.ValueType  # 91
+    """Callers have asked for as many captures, voids, refunds or repeated refunds of returns as one
+    payment takes.
+    """
     ERROR_REASON_SKU_NOT_ON_PICKLIST: _ErrorReason.ValueType  # 100
     """The scanned SKU is not on the picklist."""
     ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: _ErrorReason.ValueType  # 101
@@ -320,7 +326,9 @@ ERROR_REASON_PAYMENT_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 84
 ERROR_REASON_WEBHOOK_SIGNATURE_INVALID: ErrorReason.ValueType  # 85
 """The webhook's signature is wrong, or older than allowed."""
 ERROR_REASON_WEBHOOK_MALFORMED: ErrorReason.ValueType  # 86
-"""The webhook's signature is right, and its body cannot be read."""
+"""The webhook's signature is right, and its body cannot be read, or has a text of more than 255
+characters.
+"""
 ERROR_REASON_PAYMENT_METHOD_INVALID: ErrorReason.ValueType  # 88
 """The processor does not know the payment-method token."""
 ERROR_REASON_REFUND_FAILED: ErrorReason.ValueType  # 89
@@ -329,6 +337,10 @@ nothing_refundable.
 """
 ERROR_REASON_CONTRADICTION_NOT_FOUND: ErrorReason.ValueType  # 90
 """The payment has no such contradiction of its processor."""
+ERROR_REASON_OPERATION_LIMIT_REACHED: ErrorReason.ValueType  # 91
+"""Callers have asked for as many captures, voids, refunds or repeated refunds of returns as one
+payment takes.
+"""
 ERROR_REASON_SKU_NOT_ON_PICKLIST: ErrorReason.ValueType  # 100
 """The scanned SKU is not on the picklist."""
 ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: ErrorReason.ValueType  # 101

@@ -134,7 +134,9 @@ class FailedEventServiceServicer(object):
     def SetStoredVersion(self, request, context):
         """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
         up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. So does a first one above
-        100,000,000, where no version is stored. The record itself does not change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
+        100,000,000, where no version is stored. A stored withdrawal of the fulfilment's shipment with a higher version is lowered to
+        the version that is set. The record itself does not change until its next event. A repeat changes nothing. Reasons:
+        STORED_VERSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

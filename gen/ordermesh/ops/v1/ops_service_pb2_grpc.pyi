@@ -63,7 +63,9 @@ class FailedEventServiceStub:
     SetStoredVersion: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.SetStoredVersionRequest, _ops_service_pb2.SetStoredVersionResponse]
     """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
     up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. So does a first one above
-    100,000,000, where no version is stored. The record itself does not change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
+    100,000,000, where no version is stored. A stored withdrawal of the fulfilment's shipment with a higher version is lowered to
+    the version that is set. The record itself does not change until its next event. A repeat changes nothing. Reasons:
+    STORED_VERSION_NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -101,7 +103,9 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
     SetStoredVersion: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.SetStoredVersionRequest, _ops_service_pb2.SetStoredVersionResponse]  # type: ignore[assignment]
     """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
     up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. So does a first one above
-    100,000,000, where no version is stored. The record itself does not change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
+    100,000,000, where no version is stored. A stored withdrawal of the fulfilment's shipment with a higher version is lowered to
+    the version that is set. The record itself does not change until its next event. A repeat changes nothing. Reasons:
+    STORED_VERSION_NOT_FOUND.
     """
 
 class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -178,7 +182,9 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ops_service_pb2.SetStoredVersionResponse, _abc.Awaitable[_ops_service_pb2.SetStoredVersionResponse]]:
         """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
         up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. So does a first one above
-        100,000,000, where no version is stored. The record itself does not change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
+        100,000,000, where no version is stored. A stored withdrawal of the fulfilment's shipment with a higher version is lowered to
+        the version that is set. The record itself does not change until its next event. A repeat changes nothing. Reasons:
+        STORED_VERSION_NOT_FOUND.
         """
 
 def add_FailedEventServiceServicer_to_server(servicer: FailedEventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

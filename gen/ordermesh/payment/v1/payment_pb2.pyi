@@ -452,7 +452,11 @@ class Payment(_message.Message):
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentOperation]:
-        """What was asked of the processor, oldest first."""
+        """What was asked of the processor, oldest first: at most 500 operations, with at most 100
+        contradictions together. Of more operations these are kept: those with an unresolved
+        contradiction, then open ones, then those that are no refunds, then the newest refunds.
+        ListRefunds lists every refund.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -634,7 +638,9 @@ class PaymentOperation(_message.Message):
 
     @_builtins.property
     def contradictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorContradiction]:
-        """What the processor said against it later, oldest first; 20 at most. Nothing of it is booked."""
+        """What the processor said against it later, oldest first; 20 at most. Of more than 100 in a
+        payment the unresolved ones are kept, then the newest. Nothing of it is booked.
+        """
 
     def __init__(
         self,

@@ -117,7 +117,8 @@ class PaymentServiceServicer(object):
         processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
         processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
         Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
-        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, OPERATION_LIMIT_REACHED (500 captures were asked for), PAYMENT_DECLINED,
+        PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +127,7 @@ class PaymentServiceServicer(object):
     def VoidPayment(self, request, context):
         """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
         declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
-        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +138,12 @@ class PaymentServiceServicer(object):
         of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
         request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
+        PAYMENT_OUTCOME_UNKNOWN.
+
+        Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+        (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+        units, dead orders and returns, are neither counted nor refused.
 
         With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
         where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;

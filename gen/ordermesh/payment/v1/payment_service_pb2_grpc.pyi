@@ -53,19 +53,25 @@ class PaymentServiceStub:
     processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
     processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
     Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
-    ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, OPERATION_LIMIT_REACHED (500 captures were asked for), PAYMENT_DECLINED,
+    PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
     """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
     declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
-    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
     """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
     of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
     request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
+    PAYMENT_OUTCOME_UNKNOWN.
+
+    Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+    (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+    units, dead orders and returns, are neither counted nor refused.
 
     With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
@@ -122,19 +128,25 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
     processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
     Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
-    ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, OPERATION_LIMIT_REACHED (500 captures were asked for), PAYMENT_DECLINED,
+    PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
     """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
     declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
-    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
     """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
     of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
     request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
+    PAYMENT_OUTCOME_UNKNOWN.
+
+    Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+    (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+    units, dead orders and returns, are neither counted nor refused.
 
     With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
@@ -200,7 +212,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
         processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
         Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
-        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, OPERATION_LIMIT_REACHED (500 captures were asked for), PAYMENT_DECLINED,
+        PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -211,7 +224,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
         """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
         declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
-        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -224,7 +237,12 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
         request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
+        PAYMENT_OUTCOME_UNKNOWN.
+
+        Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
+        (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
+        units, dead orders and returns, are neither counted nor refused.
 
         With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
         where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;

@@ -1,0 +1,65 @@
+"""An operator corrects the versions that forged events have stored."""
+
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.database import Database
+from shipping_svc import tables
+from shipping_svc.consumers import Consumers
+from shipping_svc.operations import Operations
+from tests.integration.shipping.requests import create, death, rows
+from tests.integration.shipping.test_actors import ready, withdrawal
+from tests.support import set_stored_version
+
+FORGED = 9_000  # within the jump that a service accepts
+
+
+async def test_next_shipment_counts_after_set_version(
+    operations: Operations, engine: AsyncEngine, database: Database
+) -> None:
+    """A forged withdrawal at version 9,000: version 7 of the fulfilment gets no shipment. An
+    operator sets it, and version 9 gets one.
+    """
+    request, consumers = create(), Consumers(operations)
+    versions = "select fulfillment_version, withdraw_version from shipments order by id"
+    await consumers.fulfillment_status_changed([ready(request, 5)])
+    await consumers.fulfillment_lines_changed([withdrawal(request, FORGED)])
+    await consumers.fulfillment_status_changed([ready(request, 7)])
+    assert [tuple(row) for row in await rows(engine, versions)] == [(5, FORGED)]
+    order_id, fulfillment_id = UUID(request.order_id), UUID(request.fulfillment_id)
+    await set_stored_version(database, tables.stored_versions, order_id, 7, fulfillment_id)
+    await consumers.fulfillment_status_changed([ready(request, 9)])
+    assert [tuple(row) for row in await rows(engine, versions)] == [(7, 7), (9, None)]
+
+
+async def test_shipment_stays_not_withdrawn_after_set_version(
+    operations: Operations, engine: AsyncEngine, database: Database
+) -> None:
+    """A forged version 9,000 of a shipment whose fulfilment has withdrawn nothing: a version that
+    is set makes no withdrawal, and the true one counts.
+    """
+    request, consumers = create(), Consumers(operations)
+    await consumers.fulfillment_status_changed([ready(request, FORGED)])
+    order_id, fulfillment_id = UUID(request.order_id), UUID(request.fulfillment_id)
+    await set_stored_version(database, tables.stored_versions, order_id, 5, fulfillment_id)
+    stored = "select fulfillment_version, withdraw_version from shipments"
+    assert [tuple(row) for row in await rows(engine, stored)] == [(5, None)]
+    await consumers.fulfillment_lines_changed([withdrawal(request, 6)])
+    assert [tuple(row) for row in await rows(engine, stored)] == [(5, 6)]
+
+
+async def test_true_order_event_counts_after_set_version(
+    operations: Operations, engine: AsyncEngine, database: Database
+) -> None:
+    """A forged version 9,000 of a dead order: the true version 5 is skipped. An operator sets it,
+    and the end of the second attempt, version 7, counts.
+    """
+    order_id = create().order_id
+    await operations.bury_orders([death(order_id, version=FORGED)])
+    await operations.bury_orders([death(order_id, version=5)])
+    stored = "select attempt, version from dead_orders"
+    assert [tuple(row) for row in await rows(engine, stored)] == [(1, FORGED)]
+    await set_stored_version(database, tables.stored_versions, UUID(order_id), 5)
+    await operations.bury_orders([death(order_id, attempt=2, version=7)])
+    assert [tuple(row) for row in await rows(engine, stored)] == [(2, 7)]

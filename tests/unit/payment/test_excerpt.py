@@ -1,0 +1,107 @@
+"""A payment's answer has a bound, and what an operator looks for is in it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chassis.paging import ANSWER_BYTES_MAX
+from payment_svc import wire
+from payment_svc.decisions.contradictions import CONTRADICTIONS_MAX as OF_OPERATION_MAX
+from payment_svc.lifecycle import Cause, Kind, Outcome, Status
+from payment_svc.model import Contradiction, Operation
+from payment_svc.model.excerpt import CONTRADICTIONS_MAX, OPERATIONS_MAX, excerpt
+from payment_svc.providers.port import TEXT_MAX
+from tests.unit.payment.samples import LATER, NOON, back, numbered, operation, payment
+
+# Four bytes a character.
+WIDE = "\N{PARTY POPPER}"
+
+
+def contradiction(number: int, *, resolved: bool = False, text: str = "x") -> Contradiction:
+    """The report of that number against an operation."""
+    return Contradiction(
+        id=numbered(9, number),
+        outcome=Outcome.FAILED,
+        reference=text,
+        failure_code=text,
+        report_id=text,
+        payload_digest=bytes(32),
+        report_time=NOON + timedelta(seconds=number),
+        resolve_time=LATER if resolved else None,
+        resolve_note=WIDE * 500 if resolved else None,
+    )
+
+
+def refunds(count: int, outcome: Outcome = Outcome.SUCCEEDED) -> list[Operation]:
+    """The refunds of so many cents, oldest first."""
+    return [back(1, outcome, cause=Cause.ORDER, cause_id=f"version:{n}") for n in range(count)]
+
+
+def wide_operation(number: int) -> Operation:
+    """A refund with the longest texts and the most contradictions that are stored."""
+    first = number * OF_OPERATION_MAX
+    text = WIDE * TEXT_MAX
+    reports = [
+        contradiction(n, resolved=True, text=text) for n in range(first, first + OF_OPERATION_MAX)
+    ]
+    its = back(10**17, Outcome.FAILED, cause=Cause.ORDER, cause_id=f"version:{number}")
+    return replace(its, reference=text, failure_code=text, contradictions=tuple(reports))
+
+
+def test_the_widest_payment_fits() -> None:
+    """More of the widest operations than an answer holds: less than half of what it may have."""
+    text = WIDE * TEXT_MAX
+    operations = tuple(wide_operation(n) for n in range(OPERATIONS_MAX + 1))
+    amounts: dict[str, Any] = dict.fromkeys(
+        ("amount", "authorized", "captured", "refunded"), 10**17
+    )
+    its = payment(
+        Status.PARTIALLY_REFUNDED, operations=operations, decline_code=text, processor=text
+    )
+    answer = wire.payment(replace(its, **amounts))
+    assert len(answer.operations) == OPERATIONS_MAX
+    assert sum(len(each.contradictions) for each in answer.operations) == CONTRADICTIONS_MAX
+    assert answer.ByteSize() < ANSWER_BYTES_MAX // 2
+
+
+def test_many_refunds_leave_the_newest_in_the_answer() -> None:
+    """34,000 refunds: the answer has the newest of them, oldest first, and the charge."""
+    charge, given = operation(Outcome.SUCCEEDED), refunds(34_000)
+    assert excerpt([charge, *given]) == [charge, *given[1 - OPERATIONS_MAX :]]
+
+
+@pytest.mark.parametrize("count", [0, 1, OPERATIONS_MAX])
+def test_few_operations_are_all_in_the_answer(count: int) -> None:
+    """Nothing is left out below the bound, contradictions included."""
+    its = [
+        replace(each, contradictions=(contradiction(n),)) if n < CONTRADICTIONS_MAX else each
+        for n, each in enumerate(refunds(count))
+    ]
+    assert excerpt(its) == its
+
+
+def test_unresolved_contradiction_stays_in_the_answer() -> None:
+    """Of the oldest refund, behind more resolved contradictions and open refunds than fit."""
+    said = replace(refunds(1)[0], contradictions=(contradiction(0),))
+    resolved = tuple(contradiction(n, resolved=True) for n in range(1, CONTRADICTIONS_MAX + 1))
+    done = replace(operation(Outcome.SUCCEEDED), contradictions=resolved)
+    shown = excerpt([said, done, *refunds(1_000, Outcome.UNKNOWN)])
+    assert shown[0] == said
+    assert len(shown) == OPERATIONS_MAX
+
+
+def test_open_operation_stays_in_the_answer() -> None:
+    """An old refund that the processor has not answered, before 1,000 that it has."""
+    waiting = back(1, Outcome.UNKNOWN)
+    shown = excerpt([waiting, *refunds(1_000)])
+    assert shown[0] == waiting
+    assert all(each.kind is Kind.REFUND for each in shown)
+
+
+def test_contradictions_left_out_are_the_oldest_resolved() -> None:
+    """An operation keeps the newest of its resolved contradictions, in their order."""
+    reports = tuple(contradiction(n, resolved=True) for n in range(CONTRADICTIONS_MAX + 5))
+    [shown] = excerpt([replace(operation(Outcome.SUCCEEDED), contradictions=reports)])
+    assert shown.contradictions == reports[5:]
