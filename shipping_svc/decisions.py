@@ -10,6 +10,7 @@ from chassis.errors import Exists, NotFound, Refused, Stale, illegal
 from chassis.versions import check_jump
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Reason, Status, further
 from shipping_svc.model import (
+    CJK_SCRIPTS,
     AskForShipment,
     BuryFulfillment,
     BuryOrder,
@@ -349,14 +350,14 @@ def cannot_become(shipment: Shipment, new: Status) -> Refused:
     )
 
 
-def refusal(shipment: Shipment) -> Refused | None:
+def refusal(shipment: Shipment, *, cjk_installed: bool = True) -> Refused | None:
     """Why there is no label and never will be, as its asker is told; None where there is one, or
-    may yet be.
+    may yet be. `cjk_installed`: whether the font of the extra `cjk` is.
     """
     if shipment.status is not Status.FAILED:
         return None
     if shipment.reason == Reason.LABEL_NOT_PRINTABLE:
-        return not_printable(shipment)
+        return not_printable(shipment, cjk_installed)
     if shipment.reason == Reason.CARRIER_REFUSED:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
@@ -376,15 +377,16 @@ def refusal(shipment: Shipment) -> Refused | None:
     return closed(shipment, shipment.reason) if by_death else no_label(shipment)
 
 
-def not_printable(shipment: Shipment) -> Refused:
+def not_printable(shipment: Shipment, cjk_installed: bool) -> Refused:
     """The refusal of an address that no installed font prints. It names scripts, and nothing of
-    the address.
+    the address, and advises the extra `cjk` where that would print all of them.
     """
     scripts = shipment.carrier_code or ""
+    advice = "Have the recipient written in Latin, Greek or Cyrillic letters"
+    if not cjk_installed and CJK_SCRIPTS.issuperset(scripts.split(", ")):
+        advice = "Install the extra `cjk` (pip install 'ordermesh[cjk]') and restart shipping"
     text = (
-        f"No installed font prints the recipient's script ({scripts}). For Chinese, Japanese and"
-        " Korean install the extra `cjk` (pip install 'ordermesh[cjk]') and restart shipping;"
-        " other scripts need a recipient in Latin, Greek or Cyrillic letters. Then cancel this"
+        f"No installed font prints the recipient's script ({scripts}). {advice}; then cancel this"
         " order, and place it again."
     )
     return Refused(

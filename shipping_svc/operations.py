@@ -45,6 +45,7 @@ from shipping_svc.model import (
     purchase_key,
 )
 from shipping_svc.peers import Orders
+from shipping_svc.providers import pdf
 from shipping_svc.providers.port import Carrier
 
 # Labels that one turn of the sweeper takes on: what a carrier of ordinary speed sells well before
@@ -128,7 +129,7 @@ class Operations:
         if shipment.status is Status.PENDING:
             [outcome] = await self._buy([shipment])
             shipment = unwrap(outcome)
-        if refusal := decisions.refusal(shipment):
+        if refusal := decisions.refusal(shipment, cjk_installed=pdf.is_cjk_installed()):
             raise refusal
         if shipment.status is Status.PENDING:
             text = "It was packed anew meanwhile, and its label is still to be bought."

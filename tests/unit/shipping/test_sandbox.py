@@ -196,6 +196,7 @@ def advances_of(font: Font) -> dict[str, float]:
         ("नमस्ते Ada", ["DEVANAGARI"]),
         ("שלום ไทย", ["HEBREW", "THAI"]),
         ("Ada \U0001f600", ["GRINNING"]),
+        ("𠮷野家", ["CJK"]),
     ],
 )
 async def test_what_cannot_be_printed_is_not_bought(text: str, scripts: list[str]) -> None:
@@ -215,10 +216,14 @@ async def test_without_the_extra_cjk_is_not_bought(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "shipping_svc.providers.pdf.FONTS", (FONTS[0], replace(FONTS[1], package="not_installed"))
     )
-    for name, script in (("서울특별시", "HANGUL"), ("東京都", "CJK"), ("ひらがな", "HIRAGANA")):
+    for name, scripts in (
+        ("서울특별시", "HANGUL"),
+        ("「東京都」１−２、ㄅ", "CJK"),
+        ("ひらがなー", "HIRAGANA, KATAKANA"),
+    ):
         with pytest.raises(Refused) as refused:
             await buy(carrier_of(), name=name)
-        assert refused.value.metadata["carrier_code"] == script
+        assert refused.value.metadata["carrier_code"] == scripts
     assert "Żółć" in shown((await buy(carrier_of(), name="Żółć")).content)[0]
 
 
