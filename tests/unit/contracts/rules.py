@@ -198,8 +198,8 @@ def of_size(method: MethodDescriptor) -> Iterator[str]:
 
 
 def of_event(message: Descriptor) -> Iterator[str]:
-    """An event says which service made the change, for whom, and because of what. No note of a
-    person is in it, however deep.
+    """An event says which service made the change, for whom, and because of what. However deep, no
+    note of a person is in it, and its amounts have the bounds of a request's.
     """
     if not message.GetOptions().Extensions[options_pb2.event].subject:
         return
@@ -209,6 +209,11 @@ def of_event(message: Descriptor) -> Iterator[str]:
         f"{field.full_name} is in an event"
         for field in _deep(message)
         if field.name == "note" and field.full_name not in UNSET_IN_EVENTS
+    )
+    yield from (
+        f"{field.full_name} is not bounded"
+        for field in _deep(message)
+        if _is_money(field) and not _is_bounded(field)
     )
 
 
@@ -276,7 +281,7 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
     """
     if field.message_type is not None:
         name = field.message_type.full_name
-        money = name == "google.type.Money" and any(_bounds_money(rule) for rule in rules.cel)
+        money = _is_money(field) and any(_bounds_money(rule) for rule in rules.cel)
         return money or name in NUMBERS or not name.startswith("google.")
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         if field.type == FieldDescriptor.TYPE_BYTES:
@@ -287,6 +292,10 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
             or rules.string.uuid
         )
     return field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or rules.WhichOneof("type") is not None
+
+
+def _is_money(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.type.Money"
 
 
 def _bounds_money(rule: validate_pb2.Rule) -> bool:

@@ -191,6 +191,7 @@ broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _ti
 broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
 ThingChanged is an event without claimed_actor, cause_id
 broken.v1.Remark.note is in an event
+broken.v1.ThingChanged.price is not bounded
 GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll has no page_size of 0 to 1000
