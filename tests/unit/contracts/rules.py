@@ -7,11 +7,11 @@ What is excepted stands in the tables, with its reason.
 import importlib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodOptions
 from ordermesh.options.v1 import options_pb2
 
 from chassis import client
@@ -19,6 +19,7 @@ from chassis.limits import REQUEST_BYTES_MAX, limits_of
 from chassis.money import UNITS_MAX
 
 ROOT = Path(__file__).parents[3]
+GO_ROOT = "github.com/ordermesh/ordermesh/gen/go"
 READS = (*client.READS, "Watch")
 PAGE_SIZE_MAX = 1000
 # How many fields a request has at most, with those of its messages: its validation takes 20 ms of
@@ -110,11 +111,42 @@ def messages(file: FileDescriptor) -> Iterator[Descriptor]:
 def of_file(file: FileDescriptor) -> list[str]:
     """All that the file's descriptors break."""
     found = [
-        fault for message in messages(file) for fault in (*of_times(message), *of_event(message))
+        *of_languages(file),
+        *(
+            fault
+            for message in messages(file)
+            for fault in (*of_times(message), *of_event(message))
+        ),
     ]
     for method in methods(file):
         found += [*of_method(method), *(of_bounds(method.input_type) or of_size(method))]
     return found
+
+
+# --- languages
+
+
+def of_languages(file: FileDescriptor) -> Iterator[str]:
+    """A file has the options that generators of other languages read, with the values that follow
+    from its package and its name.
+    """
+    descriptor = FileDescriptorProto()
+    file.CopyToProto(descriptor)
+    parts = file.package.split(".")
+    namespace = [part.capitalize() for part in parts]
+    outer = "".join(word.capitalize() for word in PurePath(file.name).stem.split("_"))
+    options = {
+        "csharp_namespace": ".".join(namespace),
+        "go_package": f"{GO_ROOT}/{'/'.join(parts)};{''.join(parts[1:])}",
+        "java_multiple_files": True,
+        "java_outer_classname": f"{outer}Proto",
+        "java_package": f"com.{file.package}",
+        "php_namespace": "\\".join(namespace),
+        "ruby_package": "::".join(namespace),
+    }
+    for name, value in options.items():
+        if getattr(descriptor.options, name) != value:
+            yield f"{file.name} needs the option {name} = {value}"
 
 
 # --- methods

@@ -187,6 +187,12 @@ def test_catalogue_names_only_metadata_that_code_gives() -> None:
 
 # What broken.proto breaks, a line each.
 BREACHES = """\
+broken.proto needs the option csharp_namespace = Broken.V1
+broken.proto needs the option go_package = github.com/ordermesh/ordermesh/gen/go/broken/v1;v1
+broken.proto needs the option java_multiple_files = True
+broken.proto needs the option java_outer_classname = BrokenProto
+broken.proto needs the option php_namespace = Broken\\V1
+broken.proto needs the option ruby_package = Broken::V1
 broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _time
 broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
 ThingChanged is an event without claimed_actor, cause_id
@@ -221,7 +227,7 @@ broken.v1.Inner.deep is not bounded
 def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
     """Changes have a request_id, a reason or note, and state a version; lists come in pages and
     filter by update_time; events say who and why; times are named so; every field of a request
-    is bounded.
+    and every amount in an event is bounded; a file has the options of other languages.
     """
     assert rules.of_file(file) == []
 
