@@ -10,8 +10,7 @@ from google.type import money_pb2
 from iso4217 import Currency
 
 NANOS = 1_000_000_000
-# The highest amount in a request, in whole units of any currency. The rules of answers and events
-# allow 10^15.
+# The highest amount in a request or an event, in whole units of any currency: no order costs more.
 UNITS_MAX = 10**12
 
 

@@ -147,8 +147,8 @@ def shard_of(aggregate: UUID) -> int:
 
 def headers(row: Row[*tuple[Any, ...]], source: str) -> dict[str, str]:
     """The NATS headers of a row with HEADER_COLUMNS: CloudEvents attributes, the same at each
-    publication. `source` is the name of the service. A second publication of a row may only
-    replace `Nats-Msg-Id`, by which the stream recognises a repeat.
+    publication. `source` is the name of the service. `Nats-Msg-Id`, by which the stream
+    recognises a repeat, is the event's id.
     """
     attributes = {
         "Nats-Msg-Id": str(row.event_id),

@@ -32,9 +32,6 @@ NEXT: Final = {
     "FAILED_EVENT_NOT_FOUND": (
         "see `omctl events failed`; one that came right by itself leaves no trace"
     ),
-    "LABEL_NOT_PRINTABLE": (
-        "install the extra `cjk` where the script is Chinese, Japanese or Korean"
-    ),
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
     "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and name one",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",

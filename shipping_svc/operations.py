@@ -49,6 +49,7 @@ from shipping_svc.model.records import (
     purchase_key,
 )
 from shipping_svc.peers import Orders
+from shipping_svc.providers import pdf
 from shipping_svc.providers.port import Carrier
 
 # Labels that one turn of the sweeper takes on: what a carrier of ordinary speed sells well before
@@ -132,7 +133,7 @@ class Operations:
         if shipment.status is Status.PENDING:
             [outcome] = await self._buy([shipment])
             shipment = unwrap(outcome)
-        if refused := refusal(shipment):
+        if refused := refusal(shipment, cjk_installed=pdf.is_cjk_installed()):
             raise refused
         if shipment.status is Status.PENDING:
             text = "It was packed anew meanwhile, and its label is still to be bought."

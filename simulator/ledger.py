@@ -124,6 +124,14 @@ class _Columns:
         """
         return not any(field.strip() for field in fields[self.width :])
 
+    def is_row(self, line: str) -> bool:
+        """Whether this line alone is a row with a field for each name of the header."""
+        try:
+            fields = self.fields(line)
+        except csv.Error:
+            return False
+        return len(fields) >= self.width and self.whole(fields)
+
 
 def _rows(text: str) -> Iterator[Row | Left]:
     """Every row of the file, read or left with its reason: each line that is not blank is in
@@ -142,11 +150,13 @@ def _rows(text: str) -> Iterator[Row | Left]:
 def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row | Left | None]:
     """How many lines the row at this place has, and the row; None where it is blank.
 
-    A field in quotes may go on over LINES_OF_ROW_MAX lines. A quote that is not closed there, or
-    closed by another row's, costs its own line and no other.
+    A field in quotes may continue over LINES_OF_ROW_MAX lines, none of which after the first is a
+    row alone. Where a quote is not closed there, the row's first line is left, and no other line.
     """
     fault = ""
     for count in range(1, 1 + min(LINES_OF_ROW_MAX, len(lines) - place)):
+        if count > 1 and columns.is_row(lines[place + count - 1]):
+            break
         try:
             fields = columns.fields("\n".join(lines[place : place + count]))
         except csv.Error as error:

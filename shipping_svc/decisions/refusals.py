@@ -2,20 +2,21 @@
 
 from chassis.errors import Refused, illegal
 from shipping_svc.lifecycle import MOVES, Reason, Status
-from shipping_svc.model.records import Shipment, Wanted
+from shipping_svc.model.records import CJK_SCRIPTS, Shipment, Wanted
 
 # Why a carrier sells no label, now and at every later ask.
 REFUSALS = frozenset({Reason.CARRIER_REFUSED, Reason.LABEL_NOT_PRINTABLE})
 
 
-def refusal(shipment: Shipment) -> Refused | None:
-    """Why there is no label and never will be, as its asker is told; None where there is one, or
-    may yet be.
+def refusal(shipment: Shipment, *, cjk_installed: bool = True) -> Refused | None:
+    """Why there is no label and never will be; None where there is one, or may yet be.
+
+    `cjk_installed`: whether the font of the extra `cjk` is installed.
     """
     if shipment.status is not Status.FAILED:
         return None
     if shipment.reason == Reason.LABEL_NOT_PRINTABLE:
-        return not_printable(shipment)
+        return not_printable(shipment, cjk_installed)
     if shipment.reason == Reason.CARRIER_REFUSED:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
@@ -35,15 +36,18 @@ def refusal(shipment: Shipment) -> Refused | None:
     return closed(shipment, shipment.reason) if by_death else no_label(shipment)
 
 
-def not_printable(shipment: Shipment) -> Refused:
-    """The refusal of an address that no installed font prints. It names scripts, and nothing of
-    the address.
+def not_printable(shipment: Shipment, cjk_installed: bool) -> Refused:
+    """The refusal of an address that no installed font prints.
+
+    It names scripts, and nothing of the address. It advises the extra `cjk` where that prints all
+    of them.
     """
     scripts = shipment.carrier_code or ""
+    advice = "Have the recipient written in Latin, Greek or Cyrillic letters"
+    if not cjk_installed and CJK_SCRIPTS.issuperset(scripts.split(", ")):
+        advice = "Install the extra `cjk` (pip install 'ordermesh[cjk]') and restart shipping"
     text = (
-        f"No installed font prints the recipient's script ({scripts}). For Chinese, Japanese and"
-        " Korean install the extra `cjk` (pip install 'ordermesh[cjk]') and restart shipping;"
-        " other scripts need a recipient in Latin, Greek or Cyrillic letters. Then cancel this"
+        f"No installed font prints the recipient's script ({scripts}). {advice}; then cancel this"
         " order, and place it again."
     )
     return Refused(

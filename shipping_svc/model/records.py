@@ -8,6 +8,9 @@ from uuid import UUID
 
 from shipping_svc.lifecycle import Reason, Status
 
+# The scripts that labels print with the extra `cjk`, as LABEL_NOT_PRINTABLE names them.
+CJK_SCRIPTS = frozenset({"CJK", "HANGUL", "HIRAGANA", "KATAKANA"})
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:

@@ -18,6 +18,8 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # it has no 
 from fpdf import FPDF
 from fpdf.enums import MethodReturnValue
 
+from shipping_svc.model.records import CJK_SCRIPTS
+
 WIDTH, HEIGHT, MARGIN = 288, 432, 24  # points: 4 by 6 inches, what label printers take
 SIZES = (12.0, 10.0, 8.0, 6.0)  # the largest at which a page holds its lines is taken
 LEADING = 1.4
@@ -41,6 +43,10 @@ class Font:
         """Its file; None where the package is not installed."""
         spec = importlib.util.find_spec(self.package)
         return Path(spec.origin).parent / self.file if spec and spec.origin else None
+
+    def covers(self, character: str) -> bool:
+        """Whether the character is in its ranges. It prints those that its file has a glyph for."""
+        return any(first <= ord(character) <= last for first, last in self.ranges)
 
 
 FONTS = (
@@ -79,7 +85,7 @@ FONTS = (
 
 def unprintable_scripts(lines: Sequence[str]) -> list[str]:
     """The scripts of the characters that no installed font can print, sorted; none where all can
-    be printed.
+    be printed. CJK_SCRIPTS name all that the font of the extra `cjk` has, punctuation too.
     """
     characters = set("".join(map(_printed, lines)))
     lacking = {
@@ -87,9 +93,12 @@ def unprintable_scripts(lines: Sequence[str]) -> list[str]:
         for each in characters
         if not _is_latin1(each) and not any(each in _served(font) for font in FONTS)
     }
-    return sorted(
-        {unicodedata.name(each, "UNKNOWN").split()[0].partition("-")[0] for each in lacking}
-    )
+    return sorted(set(map(_script, lacking)))
+
+
+def is_cjk_installed() -> bool:
+    """Whether the font of the extra `cjk` is installed."""
+    return FONTS[1].path is not None
 
 
 def document(pages: Sequence[Sequence[str]]) -> bytes:
@@ -149,6 +158,11 @@ def _printed(line: str) -> str:
     )
 
 
+def _script(character: str) -> str:
+    name = unicodedata.name(character, "UNKNOWN").split()[0].partition("-")[0]
+    return "CJK" if FONTS[1].covers(character) and name not in CJK_SCRIPTS else name
+
+
 def _is_latin1(character: str) -> bool:
     return ord(character) <= 0xFF
 
@@ -160,6 +174,4 @@ def _served(font: Font) -> frozenset[str]:
         return frozenset()
     with TTFont(font.path, fontNumber=0, lazy=True) as file:
         known = file.getBestCmap()
-    return frozenset(
-        chr(code) for code in known if any(first <= code <= last for first, last in font.ranges)
-    )
+    return frozenset(filter(font.covers, map(chr, known)))

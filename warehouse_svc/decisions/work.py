@@ -74,8 +74,13 @@ def ship_shelf(books: Books, reservation: Reservation, left: LeftAfterVoid) -> N
             f"A parcel left {reservation.warehouse_id} after its label was void: {named}. Receive"
             " or free that stock, then replay."
         )
-        at = {"warehouse_id": reservation.warehouse_id, "shipment_id": str(left.source)}
-        raise Refused("SHELF_SHORTAGE", text, violations=short, **at)
+        raise Refused(
+            "SHELF_SHORTAGE",
+            text,
+            violations=short,
+            warehouse_id=reservation.warehouse_id,
+            shipment_id=str(left.source),
+        )
 
 
 def replace_spoiled(view: View, command: ReplaceSpoiled, context: Context) -> Decided:

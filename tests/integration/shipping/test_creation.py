@@ -5,6 +5,7 @@ asked for.
 import asyncio
 import io
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
 from uuid import UUID, uuid4
@@ -29,6 +30,8 @@ from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
 from shipping_svc.consumers import Consumers
 from shipping_svc.model.records import Parcel
 from shipping_svc.operations import Operations, Patience
+from shipping_svc.providers import pdf
+from shipping_svc.providers.pdf import FONTS
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (
     PARCEL,
@@ -457,28 +460,49 @@ async def test_the_carriers_refusal_is_final(
     )
 
 
+@pytest.mark.parametrize(
+    ("locality", "scripts", "installed", "advised"),
+    [
+        ("القاهرة", "ARABIC", True, False),
+        ("القاهرة", "ARABIC", False, False),
+        ("𠮷野家", "CJK", True, False),
+        ("서울", "HANGUL", False, True),
+        ("서울 القاهرة", "ARABIC, HANGUL", False, False),
+    ],
+)
 async def test_unprintable_recipient_buys_no_label(
-    shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine
+    shipping: Shipping,
+    orders: KnownOrders,
+    engine: AsyncEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    locality: str,
+    scripts: str,
+    installed: bool,
+    advised: bool,
 ) -> None:
-    """LABEL_NOT_PRINTABLE with the scripts and what to do, now and at every later ask; the
-    failure is told; nothing was bought.
+    """LABEL_NOT_PRINTABLE with the scripts and what to do, now and at every later ask: the extra
+    `cjk` only where it is missing and prints all of them. The failure is published; nothing was
+    bought.
     """
+    if not installed:
+        monkeypatch.setattr(pdf, "FONTS", (FONTS[0], replace(FONTS[1], package="not_installed")))
     request = create()
-    orders.addresses[UUID(request.order_id)] = {"locality": "القاهرة"}
+    orders.addresses[UUID(request.order_id)] = {"locality": locality}
     for _ in range(2):
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, request)
         assert (refused.value.reason, refused.value.metadata["scripts"]) == (
             "LABEL_NOT_PRINTABLE",
-            "ARABIC",
+            scripts,
         )
-        assert "install the extra `cjk`" in refused.value.message
+        assert ("Install the extra `cjk`" in refused.value.message) is advised
+        assert ("Latin, Greek or Cyrillic" in refused.value.message) is not advised
     failed = await the_one(shipping)
     assert (failed.status, failed.status_reason) == (
         shipping_pb2.SHIPMENT_STATUS_FAILED,
         "LABEL_NOT_PRINTABLE",
     )
-    assert (failed.carrier_code, failed.tracking_number) == ("ARABIC", "")
+    assert (failed.carrier_code, failed.tracking_number) == (scripts, "")
     assert await told_kinds(engine) == ["ShipmentStatusChanged"]
 
 

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -76,6 +77,12 @@ async def open_recalls(engine: AsyncEngine) -> int:
     return int(count)
 
 
+def reports_after_void() -> float:
+    value = REGISTRY.get_sample_value("shipping_reports_after_void_total")
+    assert value is not None
+    return value
+
+
 async def all_asked(operations: Operations, engine: AsyncEngine, eventually: Eventually) -> None:
     """The sweeper has had its say, and the carrier its answers."""
 
@@ -93,7 +100,7 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
     """created -> voided: recalled and void are a version and an event each; the label can be
-    printed no more.
+    printed no more. Each report after that is counted once.
     """
     shipment = await created(shipping)
     voided = await cancelled(shipping, shipment)
@@ -117,14 +124,18 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(
     with pytest.raises(Refused) as refused:
         await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment.shipment_id))
     assert refused.value.metadata == {"status": "voided", "allowed": ""}
+    counted = reports_after_void()
     contradicted = await reported(shipping, shipment, "delivered")
+    assert reports_after_void() == counted + 1
     assert (contradicted.status, contradicted.version) == (voided.status, voided.version + 1)
     assert (contradicted.status_reason, contradicted.contradict_time) == (
         "REPORTED_AFTER_VOID",
         contradicted.update_time,
     )
+    assert await reported(shipping, shipment, "delivered") == contradicted
+    assert reports_after_void() == counted + 1
     assert await reported(shipping, shipment, "returned_to_sender", 9) == contradicted
-    # the same
+    assert reports_after_void() == counted + 2
     assert (await told(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]
 
 

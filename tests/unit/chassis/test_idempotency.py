@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chassis.idempotency import keyed
+from chassis.idempotency import Reused, keyed
 from tests.rpc.sample import contract
 
 
@@ -51,6 +51,18 @@ def test_what_has_no_key_is_a_defect(message: str) -> None:
     """
     with pytest.raises(ValueError, match=r"request_id|methods"):
         keyed(getattr(contract()[0], message)())
+
+
+def test_reused_request_id_advises_repeat_or_new_id() -> None:
+    """The refusal names the method and what to do. Nothing of it shows the internal key."""
+    key = keyed(_create()).key
+    refused = Reused(key)
+    assert refused.message == (
+        "This request_id stands for another request of CreateThing. Repeat exactly that request"
+        " to get its answer, or send a new request_id."
+    )
+    assert refused.metadata == {"request_id": "r1"}
+    assert key not in f"{refused} {refused!r}"
 
 
 def test_a_message_that_no_method_takes_is_a_defect() -> None:

@@ -7,11 +7,11 @@ What is excepted stands in the tables, with its reason.
 import importlib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodOptions
 from ordermesh.options.v1 import options_pb2
 
 from chassis import client
@@ -19,6 +19,7 @@ from chassis.limits import REQUEST_BYTES_MAX, limits_of
 from chassis.money import UNITS_MAX
 
 ROOT = Path(__file__).parents[3]
+GO_ROOT = "github.com/ordermesh/ordermesh/gen/go"
 READS = (*client.READS, "Watch")
 PAGE_SIZE_MAX = 1000
 # How many fields a request has at most, with those of its messages: its validation takes 20 ms of
@@ -110,11 +111,42 @@ def messages(file: FileDescriptor) -> Iterator[Descriptor]:
 def of_file(file: FileDescriptor) -> list[str]:
     """All that the file's descriptors break."""
     found = [
-        fault for message in messages(file) for fault in (*of_times(message), *of_event(message))
+        *of_languages(file),
+        *(
+            fault
+            for message in messages(file)
+            for fault in (*of_times(message), *of_event(message))
+        ),
     ]
     for method in methods(file):
         found += [*of_method(method), *(of_bounds(method.input_type) or of_size(method))]
     return found
+
+
+# --- languages
+
+
+def of_languages(file: FileDescriptor) -> Iterator[str]:
+    """A file has the options that generators of other languages read, with the values that follow
+    from its package and its name.
+    """
+    descriptor = FileDescriptorProto()
+    file.CopyToProto(descriptor)
+    parts = file.package.split(".")
+    namespace = [part.capitalize() for part in parts]
+    outer = "".join(word.capitalize() for word in PurePath(file.name).stem.split("_"))
+    options = {
+        "csharp_namespace": ".".join(namespace),
+        "go_package": f"{GO_ROOT}/{'/'.join(parts)};{''.join(parts[1:])}",
+        "java_multiple_files": True,
+        "java_outer_classname": f"{outer}Proto",
+        "java_package": f"com.{file.package}",
+        "php_namespace": "\\".join(namespace),
+        "ruby_package": "::".join(namespace),
+    }
+    for name, value in options.items():
+        if getattr(descriptor.options, name) != value:
+            yield f"{file.name} needs the option {name} = {value}"
 
 
 # --- methods
@@ -198,8 +230,8 @@ def of_size(method: MethodDescriptor) -> Iterator[str]:
 
 
 def of_event(message: Descriptor) -> Iterator[str]:
-    """An event says which service made the change, for whom, and because of what. No note of a
-    person is in it, however deep.
+    """An event says which service made the change, for whom, and because of what. However deep, no
+    note of a person is in it, and its amounts have the bounds of a request's.
     """
     if not message.GetOptions().Extensions[options_pb2.event].subject:
         return
@@ -209,6 +241,11 @@ def of_event(message: Descriptor) -> Iterator[str]:
         f"{field.full_name} is in an event"
         for field in _deep(message)
         if field.name == "note" and field.full_name not in UNSET_IN_EVENTS
+    )
+    yield from (
+        f"{field.full_name} is not bounded"
+        for field in _deep(message)
+        if _is_money(field) and not _is_bounded(field)
     )
 
 
@@ -276,7 +313,7 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
     """
     if field.message_type is not None:
         name = field.message_type.full_name
-        money = name == "google.type.Money" and any(_bounds_money(rule) for rule in rules.cel)
+        money = _is_money(field) and any(_bounds_money(rule) for rule in rules.cel)
         return money or name in NUMBERS or not name.startswith("google.")
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         if field.type == FieldDescriptor.TYPE_BYTES:
@@ -287,6 +324,10 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
             or rules.string.uuid
         )
     return field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or rules.WhichOneof("type") is not None
+
+
+def _is_money(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.type.Money"
 
 
 def _bounds_money(rule: validate_pb2.Rule) -> bool:

@@ -5,7 +5,7 @@ bounds, and the reasons that they name.
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grpc_tools
@@ -108,6 +108,12 @@ CATALOGUE = {
     for value in ErrorReason.DESCRIPTOR.values
     if value.number
 }
+# Functions and classes that make a failure of one reason: its class, and the reason.
+MAKERS = {
+    "illegal": ("Refused", "ILLEGAL_TRANSITION"),
+    "not_cancellable": ("Refused", "ORDER_NOT_CANCELLABLE"),
+    "Stale": ("Stale", "VERSION_MISMATCH"),
+}
 # Arguments of a failure that are no metadata.
 NOT_METADATA = {"violations", "retry_after_s", "message"}
 # Reasons of failed events alone: no call answers with them.
@@ -116,30 +122,64 @@ OF_EVENTS = {"EVENT_ID_REUSED", "EVENT_UNREADABLE"}
 
 def beyond_the_catalogue(source: str) -> Iterator[str]:
     """Failures that the code raises with another status code, or with metadata, that the
-    catalogue does not have.
+    catalogue does not have; and mappings as metadata whose keys this cannot read.
     """
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-        reason = {"illegal": "ILLEGAL_TRANSITION", "Stale": "VERSION_MISMATCH"}.get(name)
-        if (
-            reason is None
-            and name in CLASSES
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-        ):
+    tree = ast.parse(source)
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    defined = {node.name: node for node in ast.walk(tree) if isinstance(node, kinds)}
+    # The arguments that a maker passes on are checked where it is called.
+    passed_on = {
+        keyword
+        for name in MAKERS.keys() & defined
+        for node in ast.walk(defined[name])
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg is None
+    }
+    for called, node in failures(tree):
+        name, reason = MAKERS.get(called, (called, None))
+        if reason is None and node.args and isinstance(node.args[0], ast.Constant):
             reason = str(node.args[0].value)
-        if reason not in CATALOGUE:
+        if name not in CLASSES or reason not in CATALOGUE:
             continue
-        described, code = CATALOGUE[reason], CLASSES["Refused" if name == "illegal" else name].code
+        described, code = CATALOGUE[reason], CLASSES[name].code
         if reason not in OF_EVENTS and code != described.code:
             yield f"{reason} comes with {code}, and its option says {described.code}"
-        keys = {keyword.arg for keyword in node.keywords if keyword.arg} - NOT_METADATA
-        yield from (
-            f"{reason} has metadata {key}, which its option does not name"
-            for key in keys - set(described.metadata)
-        )
+        for keyword in node.keywords:
+            if keyword in passed_on:
+                continue
+            keys = {keyword.arg} if keyword.arg else keys_of(keyword.value, defined)
+            if not keys:
+                yield f"{reason} has metadata in a mapping that cannot be read"
+            yield from (
+                f"{reason} has metadata {key}, which its option does not name"
+                for key in sorted(keys - NOT_METADATA - set(described.metadata))
+            )
+
+
+def failures(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """The calls in a file, with what is called: for `super().__init__` the class of failures."""
+    classes = {
+        id(node): of.name if of.name in CLASSES else ast.unparse(of.bases[0])
+        for of in ast.walk(tree)
+        if isinstance(of, ast.ClassDef) and of.bases
+        for node in ast.walk(of)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            yield classes.get(id(node), name) if name == "__init__" else name, node
+
+
+def keys_of(value: ast.expr, defined: Mapping[str, ast.AST]) -> set[str]:
+    """The keys of a mapping that a function of the file makes, a number in a key as 1; empty where
+    they cannot be read.
+    """
+    name = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else ""
+    nodes = ast.walk(defined[name]) if name in defined else ()
+    keys = [key for node in nodes if isinstance(node, ast.Dict) for key in node.keys if key]
+    texts = [re.sub(r"\{.*?\}", "1", ast.unparse(key).removeprefix("f")) for key in keys]
+    return {str(ast.literal_eval(text)) for text in texts}
 
 
 def test_every_reason_has_example_and_next_step() -> None:
@@ -163,11 +203,47 @@ def test_code_raises_what_the_catalogue_says() -> None:
         for fault in beyond_the_catalogue(path.read_text())
     ]
     assert found == []
-    wrong = 'raise Invalid("ORDER_NOT_FOUND", "text", colour="red")'
-    assert list(beyond_the_catalogue(wrong)) == [
-        "ORDER_NOT_FOUND comes with INVALID_ARGUMENT, and its option says NOT_FOUND",
-        "ORDER_NOT_FOUND has metadata colour, which its option does not name",
-    ]
+
+
+COLOUR = "ORDER_NOT_FOUND has metadata colour, which its option does not name"
+
+
+@pytest.mark.parametrize(
+    ("source", "faults"),
+    [
+        (
+            'raise Invalid("ORDER_NOT_FOUND", "text", colour="red")',
+            ["ORDER_NOT_FOUND comes with INVALID_ARGUMENT, and its option says NOT_FOUND", COLOUR],
+        ),
+        (
+            'raise NotFound("ORDER_NOT_FOUND", **its)\ndef its():\n    return {"colour": "red"}',
+            ["ORDER_NOT_FOUND has metadata in a mapping that cannot be read"],
+        ),
+        (
+            'raise NotFound("ORDER_NOT_FOUND", **its())\ndef its():\n    return {"colour": "red"}',
+            [COLOUR],
+        ),
+        (
+            'raise illegal("text", "failed", colour="red")',
+            ["ILLEGAL_TRANSITION has metadata colour, which its option does not name"],
+        ),
+        (
+            'raise not_cancellable(order, "text", **its())\n'
+            'def its():\n    return {"shipment_ids": "", f"sku_{1}": "A"}',
+            ["ORDER_NOT_CANCELLABLE has metadata sku_1, which its option does not name"],
+        ),
+        (
+            "class Lost(NotFound):\n    def __init__(self):\n"
+            '        super().__init__("ORDER_NOT_FOUND", colour="red")',
+            [COLOUR],
+        ),
+    ],
+)
+def test_metadata_beyond_the_catalogue_is_noticed(source: str, faults: list[str]) -> None:
+    """A key that an option does not name is found in keywords, in a mapping that a function makes,
+    through a maker of failures and in a subclass.
+    """
+    assert list(beyond_the_catalogue(source)) == faults
 
 
 def test_catalogue_names_only_metadata_that_code_gives() -> None:
@@ -187,10 +263,17 @@ def test_catalogue_names_only_metadata_that_code_gives() -> None:
 
 # What broken.proto breaks, a line each.
 BREACHES = """\
+broken.proto needs the option csharp_namespace = Broken.V1
+broken.proto needs the option go_package = github.com/ordermesh/ordermesh/gen/go/broken/v1;v1
+broken.proto needs the option java_multiple_files = True
+broken.proto needs the option java_outer_classname = BrokenProto
+broken.proto needs the option php_namespace = Broken\\V1
+broken.proto needs the option ruby_package = Broken::V1
 broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _time
 broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
 ThingChanged is an event without claimed_actor, cause_id
 broken.v1.Remark.note is in an event
+broken.v1.ThingChanged.price is not bounded
 GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll has no page_size of 0 to 1000
@@ -220,7 +303,7 @@ broken.v1.Inner.deep is not bounded
 def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
     """Changes have a request_id, a reason or note, and state a version; lists come in pages and
     filter by update_time; events say who and why; times are named so; every field of a request
-    is bounded.
+    and every amount in an event is bounded; a file has the options of other languages.
     """
     assert rules.of_file(file) == []
 

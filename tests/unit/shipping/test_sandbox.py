@@ -7,14 +7,17 @@ import io
 import re
 import unicodedata
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # it has no types
+from fpdf import FPDF
 from pypdf import PdfReader
 
 from chassis.errors import Deferred, Refused
 from shipping_svc.model.records import Label, Recalled, Recipient
-from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, document
+from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, Font, document
 from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS
 
@@ -151,13 +154,17 @@ async def test_decomposed_accents_are_printed_composed() -> None:
 
 @pytest.mark.parametrize("line", ["x" * 200, "ab " * 66, "漢" * 200, "Ж" * 200])
 def test_long_lines_stay_on_the_paper(line: str) -> None:
-    """Lines of 200 characters, a word or many, are wrapped inside the margins, all on one page."""
+    """Lines of 200 characters, a word or many, are wrapped inside the margins, all on one page: no
+    text begins or ends outside them.
+    """
     content = document([["first", *[line] * 6, "last"]])
     [page] = PdfReader(io.BytesIO(content)).pages
-    places: list[tuple[float, float]] = []
+    places: list[tuple[float, float, float]] = []
     page.extract_text(
-        visitor_text=lambda text, _cm, tm, _font, _size: (
-            places.append((tm[4], tm[5])) if text.strip() else None
+        visitor_text=lambda text, _cm, tm, font, size: (
+            places.append((tm[4], tm[4] + width(text.strip(), font["/BaseFont"], size), tm[5]))
+            if text.strip()
+            else None
         )
     )
     text = page.extract_text()
@@ -165,8 +172,27 @@ def test_long_lines_stay_on_the_paper(line: str) -> None:
         text.split()
     ) == "".join(["first", *[line] * 6, "last"]).replace(" ", "")
     assert all(
-        MARGIN - 1 <= x < WIDTH - MARGIN and MARGIN - 1 <= y <= HEIGHT - MARGIN for x, y in places
+        MARGIN - 1 <= left < right <= WIDTH - MARGIN + 1 and MARGIN - 1 <= y <= HEIGHT - MARGIN
+        for left, right, y in places
     )
+
+
+def width(text: str, base_font: str, size: float) -> float:
+    """The points that a text takes in the document's font of this name."""
+    if base_font == "/Helvetica":
+        pdf = FPDF(unit="pt")
+        pdf.set_font("helvetica", size=size)
+        return pdf.get_string_width(text)
+    advances = advances_of(FONTS[0] if "NotoSans" in base_font else FONTS[1])
+    return sum(advances[each] for each in text) * size
+
+
+@cache
+def advances_of(font: Font) -> dict[str, float]:
+    """How wide each of the font's characters is at size 1."""
+    with TTFont(font.path, fontNumber=0, lazy=True) as file:
+        em, glyphs = file["head"].unitsPerEm, file["hmtx"]
+        return {chr(code): glyphs[glyph][0] / em for code, glyph in file.getBestCmap().items()}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +202,7 @@ def test_long_lines_stay_on_the_paper(line: str) -> None:
         ("नमस्ते Ada", ["DEVANAGARI"]),
         ("שלום ไทย", ["HEBREW", "THAI"]),
         ("Ada \U0001f600", ["GRINNING"]),
+        ("𠮷野家", ["CJK"]),
     ],
 )
 async def test_what_cannot_be_printed_is_not_bought(text: str, scripts: list[str]) -> None:
@@ -195,10 +222,14 @@ async def test_without_the_extra_cjk_is_not_bought(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "shipping_svc.providers.pdf.FONTS", (FONTS[0], replace(FONTS[1], package="not_installed"))
     )
-    for name, script in (("서울특별시", "HANGUL"), ("東京都", "CJK"), ("ひらがな", "HIRAGANA")):
+    for name, scripts in (
+        ("서울특별시", "HANGUL"),
+        ("「東京都」１−２、ㄅ", "CJK"),
+        ("ひらがなー", "HIRAGANA, KATAKANA"),
+    ):
         with pytest.raises(Refused) as refused:
             await buy(carrier_of(), name=name)
-        assert refused.value.metadata["carrier_code"] == script
+        assert refused.value.metadata["carrier_code"] == scripts
     assert "Żółć" in shown((await buy(carrier_of(), name="Żółć")).content)[0]
 
 

@@ -2,12 +2,14 @@
 cannot.
 """
 
+import csv
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simulator.invoices import Good
@@ -282,6 +284,20 @@ def test_unclosed_quote_costs_its_own_row_alone() -> None:
         assert (len(ledger.invoices), ledger.rows) == (19, 20)
 
 
+@pytest.mark.parametrize("between", [0, 1, 6, 8])
+def test_quote_closed_by_another_row_costs_one_row(between: int) -> None:
+    """A quote that a later row closes is not closed: the good rows between and the later row are
+    ordered.
+    """
+    opened, closed = row(invoice="1", description='"HEART'), row(description='HEART"')
+    ledger = book(opened, *[row()] * between, closed)
+    assert [(left.row.line, left.reason) for left in ledger.left] == [
+        (2, "a quote that is not closed")
+    ]
+    assert [invoice.rows for invoice in ledger.invoices] == [between + 1]
+    assert ledger.rows == between + 2
+
+
 def test_header_alone_is_a_file_without_rows() -> None:
     """Nothing is ordered, and nothing is left out."""
     assert book() == book("", "") == Ledger((), (), 0)
@@ -330,18 +346,42 @@ def test_row_with_too_many_fields_is_left() -> None:
 
 
 LINES = st.lists(
-    st.one_of(st.just(row()), st.text('",;\r\0C-6A \u2028x', max_size=12), st.text(max_size=12)),
+    st.one_of(
+        st.sampled_from([row(), row(description='"HEART'), row(description='HEART"')]),
+        st.text('",;\r\0C-6A \u2028x', max_size=12),
+        st.text(max_size=12),
+    ),
     max_size=12,
 )
+
+
+def fields_of(line: str, delimiter: str) -> list[str] | None:
+    """The fields of a line alone, without white space around them; None where it cannot be read."""
+    try:
+        return [
+            field.strip() for field in next(csv.reader([line], delimiter=delimiter, strict=True))
+        ]
+    except csv.Error:
+        return None
+
+
+def is_row_alone(fields: list[str] | None) -> bool:
+    return fields is not None and len(fields) == len(HEADER.split(",")) and any(fields)
+
+
+def is_blank(fields: list[str] | None) -> bool:
+    return fields is not None and not any(fields)
 
 
 @given(
     lines=LINES,
     header=st.sampled_from([HEADER, HEADER.replace(",", ";"), f'"{HEADER}"'.replace(",", '","')]),
 )
+@example(lines=["\u2028"], header=HEADER)
 def test_every_row_is_accounted_for_whatever_the_file(lines: list[str], header: str) -> None:
-    """Whatever stands below a header: each row is in an order, in a return, or left with its
-    reason; and no good row is lost.
+    """Each row is in an order, in a return, or left with its reason. A line is at most one row; a
+    line that is a row alone is one, and lines between two such are one at least, unless all of
+    them are blank. Without quotes each line is a row, unless all its fields are blank.
     """
     ledger = parse("\n".join([header, *lines]))
     ordered, returned = (
@@ -350,9 +390,10 @@ def test_every_row_is_accounted_for_whatever_the_file(lines: list[str], header: 
     )
     assert ordered + returned + len(ledger.left) == ledger.rows
     assert all(left.reason for left in ledger.left)
-    blank = [
-        line for line in "\n".join(lines).replace("\r", "\n").split("\n") if not line.strip(' ,;"')
-    ]
-    assert ledger.rows <= len("\n".join(lines).replace("\r", "\n").split("\n"))
+    written = "\n".join(lines).replace("\r", "\n").split("\n")
+    fields = [fields_of(line, ";" if ";" in header else ",") for line in written]
+    runs = [(alone, list(run)) for alone, run in groupby(fields, is_row_alone)]
+    least = sum(len(run) if alone else not all(map(is_blank, run)) for alone, run in runs)
+    assert least <= ledger.rows <= len(written)
     if not any('"' in line for line in lines):
-        assert ledger.rows >= len("\n".join(lines).replace("\r", "\n").split("\n")) - len(blank)
+        assert ledger.rows == sum(not is_blank(each) for each in fields)

@@ -652,7 +652,7 @@ class ListStockMovementsResponse(_message.Message):
     """For the next page; empty: this was the last."""
     @_builtins.property
     def stock_movements(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.StockMovement]:
-        """Oldest first."""
+        """Oldest first, by movement_id."""
 
     def __init__(
         self,

@@ -151,7 +151,8 @@ class InventoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListStockMovements(self, request, context):
-        """Lists the ledger, oldest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+        occur_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,9 @@ class InventoryServiceStub:
     ListStockLevels: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]
     """Lists stock levels by warehouse and SKU. Reasons: PAGE_TOKEN_INVALID."""
     ListStockMovements: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockMovementsRequest, _inventory_service_pb2.ListStockMovementsResponse]
-    """Lists the ledger, oldest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+    occur_time. Reasons: PAGE_TOKEN_INVALID.
+    """
 
 @_typing.type_check_only
 class InventoryServiceAsyncStub(InventoryServiceStub):
@@ -106,7 +108,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ListStockLevels: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]  # type: ignore[assignment]
     """Lists stock levels by warehouse and SKU. Reasons: PAGE_TOKEN_INVALID."""
     ListStockMovements: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockMovementsRequest, _inventory_service_pb2.ListStockMovementsResponse]  # type: ignore[assignment]
-    """Lists the ledger, oldest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+    occur_time. Reasons: PAGE_TOKEN_INVALID.
+    """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Quantities on the shelves.
@@ -191,6 +195,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.ListStockMovementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ListStockMovementsResponse, _abc.Awaitable[_inventory_service_pb2.ListStockMovementsResponse]]:
-        """Lists the ledger, oldest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+        occur_time. Reasons: PAGE_TOKEN_INVALID.
+        """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
