@@ -189,7 +189,7 @@ def test_catalogue_names_only_metadata_that_code_gives() -> None:
 BREACHES = """\
 broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _time
 broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
-ThingChanged is an event without claimed_actor, cause_id
+ThingChanged is an event without reason, claimed_actor, cause_id
 broken.v1.Remark.note is in an event
 GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll is a read: NO_SIDE_EFFECTS, and no request_id
