@@ -14,7 +14,6 @@ from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
-from chassis import relay as module_relay
 from chassis.contents import Contents
 from chassis.database import Database, connect
 from chassis.outbox import Outbox, headers
@@ -252,8 +251,7 @@ async def test_any_history_ends_with_a_whole_stream(
     """Any sequence of orders, copies, wipes, deletions, purges, rebuilds and rollbacks to any
     earlier copy: in the end the stream has every event where it is marked, an aggregate's in order.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.1)
-    monkeypatch.setattr(module_relay, "PAUSE_MAX_S", 0.1)
+    monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
     async with a_history(fresh_database(sample_template)) as history:
         for what, number in steps:
             await history.happen(what, number)
