@@ -20,7 +20,9 @@ import psycopg
 from google.protobuf.message import Message
 from prometheus_client import REGISTRY
 from psycopg import sql
+from sqlalchemy import Table, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.breaker import Breaker
 from chassis.client import Channel, connect
@@ -208,6 +210,19 @@ def room_for(*records: Message) -> int:
 def measured(name: str, **labels: str) -> float:
     """What this process has counted, or measures, so far."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def numbered(engine: AsyncEngine, outbox: Table) -> dict[uuid.UUID, list[tuple[str, int]]]:
+    """The events of an outbox by their aggregates, in the order of their rows: each one's name and
+    its sequence.
+    """
+    columns = (outbox.c.aggregate, outbox.c.type, outbox.c.sequence)
+    found: dict[uuid.UUID, list[tuple[str, int]]] = {}
+    async with engine.connect() as connection:
+        for row in await connection.execute(select(*columns).order_by(outbox.c.id)):
+            name = row.type.rpartition(".")[2]
+            found.setdefault(row.aggregate, []).append((name, row.sequence))
+    return found
 
 
 class Eventually(Protocol):

@@ -18,9 +18,9 @@ from order_svc.decisions.steps import (
     take,
 )
 from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Reason, Status, StockStatus
-from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, RetryOrder
+from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, Part, RetryOrder
 
-# Units are cancelled one by one as long as some may be without a carrier.
+# Statuses in which no unit, or not every unit, is with a carrier. See `cuttable`.
 CUTTABLE = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
 
 
@@ -39,7 +39,7 @@ def cancel_items(order: Order, command: CancelItems, context: Context) -> Decide
     """
     expected(order, command)
     alive(order)
-    if order.status not in CUTTABLE:
+    if not cuttable(order):
         raise not_cancellable(order, instead(order), **recallable(order))
     gone = frozenset(part.warehouse_id for part in order.parts if has_left(part))
     here = {
@@ -124,6 +124,21 @@ def cancellable(order: Order) -> bool:
     return Status.CANCELLED in MOVES[order.status] and not delivered
 
 
+def cuttable(order: Order) -> bool:
+    """Whether the order may have units that are not with a carrier.
+
+    An order stays shipped when a label is withdrawn: the units of that parcel are packed anew.
+    """
+    if order.status is Status.SHIPPED:
+        return any(waits(part) for part in order.parts)
+    return order.status in CUTTABLE
+
+
+def waits(part: Part) -> bool:
+    """Whether its units are still to leave the warehouse."""
+    return part.standing is not None and not has_left(part)
+
+
 def instead(order: Order) -> str:
     """What to do in place of a cancellation, for each of the order's parcels: a sentence each."""
     if not order.parts:
@@ -134,9 +149,7 @@ def instead(order: Order) -> str:
         advice.append("Return the delivered units with CreateReturn.")
     if Status.SHIPPED in standings:
         advice.append("Recall the parcels that are on their way with CancelShipment.")
-    if order.status in CUTTABLE and any(
-        part.standing and not has_left(part) for part in order.parts
-    ):
+    if cuttable(order) and any(waits(part) for part in order.parts):
         advice.append("Cancel the units that have not left with CancelOrderItems.")
     if cancellable(order):
         advice.append("Cancel the whole order with CancelOrder.")

@@ -155,15 +155,17 @@ def withdrawn(part: Part, command: NoteShipment) -> bool:
 def note_shipment_end(order: Order, command: NoteShipmentEnd, context: Context) -> Decided:
     """A parcel that does not reach its customer: its units are cancelled.
 
-    The units of a withdrawn parcel go on with another shipment. The part keeps the version of the
-    withdrawal, also where it has no such shipment: the shipment's other events may come later.
+    The units of a withdrawn parcel go on with another shipment, unless it was delivered all the
+    same. The part keeps the version of the withdrawal, also where it has no such shipment: the
+    shipment's other events may come later.
     """
     part = part_of(order, command.warehouse_id)
     if part is None:
         return Decision(order)
     check_jump(part.version, command.withdraw_version, f"The fulfilment in {part.warehouse_id}")
     heard = replace(part, withdraw_version=max(part.withdraw_version, command.withdraw_version))
-    if command.withdrawn and part.shipment_id == command.shipment_id:
+    is_label = part.shipment_id == command.shipment_id and not part.deliver_time
+    if command.withdrawn and is_label:
         heard = replace(heard, shipment_id=None, tracking_number=None)
     if command.ended is None or part.ended or part.deliver_time:
         reasons = (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN)

@@ -22,9 +22,22 @@ from chassis.inbox import Inbox
 from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
 from tests.sample import store
 from tests.sample.writes import count, create, write
-from tests.support import cancelled_at_end
+from tests.support import cancelled_at_end, eventually
 
 CONSUMER = "sample-orders"
+FLUSH_AFTER = 500
+
+
+def headers_of(event: Message, event_id: UUID, **changed: str) -> dict[str, str]:
+    """The headers that the event has from a relay, with those that are given instead."""
+    headers = {
+        "Nats-Msg-Id": str(event_id),
+        "ce-id": str(event_id),
+        "ce-type": event.DESCRIPTOR.full_name,
+        "ce-subject": str(uuid4()),
+        "ce-time": datetime.now(UTC).isoformat(),
+    }
+    return headers | {name.replace("_", "-"): value for name, value in changed.items()}
 
 
 async def publish(
@@ -34,17 +47,36 @@ async def publish(
     id.
     """
     event_id = event_id or uuid4()
-    headers = {
-        "Nats-Msg-Id": str(event_id),
-        "ce-id": str(event_id),
-        "ce-type": event.DESCRIPTOR.full_name,
-        "ce-subject": str(uuid4()),
-        "ce-time": datetime.now(UTC).isoformat(),
-    }
-    headers |= {name.replace("_", "-"): value for name, value in changed.items()}
+    headers = headers_of(event, event_id, **changed)
     subject = subject_of(type(event))
     await broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
     return event_id
+
+
+async def publish_many(broker: Broker, events: Sequence[tuple[Message, UUID]]) -> None:
+    """Publishes the events under these ids, a repeated id as another message. Faster than
+    `publish`: no answer is awaited for each. The streams have all of them afterwards.
+    """
+    numbers = Counter(stream_of(subject_of(type(event))) for event, _ in events)
+    before = {stream: (await broker.ensure_stream(stream)).messages for stream in numbers}
+    for number, (event, event_id) in enumerate(events, 1):
+        headers = headers_of(event, event_id, Nats_Msg_Id=str(uuid4()))
+        await broker.client.publish(
+            subject_of(type(event)), event.SerializeToString(), headers=headers
+        )
+        if number % FLUSH_AFTER == 0:
+            await broker.client.flush()
+    await broker.client.flush()
+
+    async def all_stored() -> bool:
+        return all(
+            [
+                (await broker.ensure_stream(stream)).messages == before[stream] + number
+                for stream, number in numbers.items()
+            ]
+        )
+
+    await eventually(all_stored, timeout_s=60)
 
 
 class Handling:

@@ -20,6 +20,7 @@ from devstack.stack import Stack
 from tests.system.readme import blocks
 from tools import clients
 
+UV = clients.ROOT / ".venv/bin/uv"
 OLDEST = clients.ROOT / "requirements-oldest.txt"
 PROGRAM = Path(__file__).parent / "wheel_walk.py"
 # In the order of the program's arguments.
@@ -66,17 +67,19 @@ def python(
 ) -> Path:
     """The Python of a clean environment that has the wheel and what it declares.
 
-    Newest: what .venv has, linked to. Oldest: what requirements-oldest.txt pins, installed.
+    Newest: what .venv has, linked to; the wheel is installed by uv, which is faster than pip.
+    Oldest: what requirements-oldest.txt pins, and the wheel, installed by pip.
     """
     folder = tmp_path_factory.mktemp("client")
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin/python"
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
     install: tuple[str | Path, ...] = (*pip, "install", "--quiet", "--no-deps")
-    run(*install, "--no-index", wheel)
     if request.param == "newest":
+        run(UV, "pip", "install", "--quiet", "--no-deps", "--no-index", "--python", python, wheel)
         _link(python, wheel)
     else:
+        run(*install, "--no-index", wheel)
         run(*install, "--only-binary", ":all:", "--require-hashes", "-r", OLDEST)
     return python
 

@@ -1,4 +1,4 @@
-"""The order service's database is restored to an older state: the audit says so, and its repairs
+"""The database of a service is restored to an older state: the audit says so, and its repairs
 repair.
 """
 
@@ -7,6 +7,8 @@ import json
 import shlex
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from google.type.money_pb2 import Money
@@ -25,6 +27,12 @@ from tests.system.walk import RECIPIENT
 
 PATIENCE_S = 60.0
 ROUNDS_MAX = 5
+# A service, which differences the audit finds after its restoration, and the command that repairs
+# them.
+RESTORED = (
+    ("order", ("payment.order", "fulfillment.order"), "undo"),
+    ("payment", ("money.unpaid",), "cancel"),
+)
 
 
 @pytest.fixture
@@ -67,64 +75,85 @@ async def findings(omctl: Omctl) -> list[dict[str, str]]:
     return [json.loads(line) for line in out.decode().splitlines()]
 
 
-async def test_restored_order_database_is_repaired_by_the_audit(
+async def test_restored_databases_are_repaired_by_the_audit(
     own_stack: Stack, databases: Databases
 ) -> None:
-    """A backup of the order service's database; then an order, which is paid and being worked
-    on; then the backup comes back. The audit says that first, and once its commands were run, it
-    finds nothing.
+    """A backup of a service's database; then an order, which is paid and being worked on; then the
+    backup comes back: of the order service, and later of the payment service. The audit says that
+    first, and once its commands were run, it finds nothing, and all stock is back.
     """
     stack, omctl = own_stack, Omctl(own_stack)
-    orders = stack.services["order"]
+    async with shop(stack) as (services, sku):
+        for service, checks, repair in RESTORED:
+            backup = await backed_up(stack, databases, service)
+            order_id = await order_paid(services, sku)
+            await eventually(partial(is_worked_on, services, order_id), timeout_s=PATIENCE_S)
+            await come_back(stack, databases, service, backup)
+            found = await findings(omctl)
+            assert (found[0]["check"], found[0]["repair"]) == (
+                "database.restored",
+                f"omctl events adopt --service {service}",
+            )
+            repairs = {each["check"]: each["repair"] for each in found}
+            assert {repairs[check] for check in checks} == {f"omctl order {repair} {order_id}"}
+            await repaired(omctl, found)
+            assert await balances(omctl, sku) == ("10", "0", "0")
+
+
+async def repaired(omctl: Omctl, found: list[dict[str, str]]) -> None:
+    """Runs the audit's commands until it finds nothing: a repair goes on by events, and shows what
+    is next.
+    """
+    for _ in range(ROUNDS_MAX):
+        for repair in dict.fromkeys(each["repair"] for each in reversed(found)):
+            await omctl(*shlex.split(repair)[1:])
+        if not (found := await findings(omctl)):
+            break
+    assert not found
+
+
+async def balances(omctl: Omctl, sku: str) -> tuple[str, str, str]:
+    """Units of the SKU that are available, reserved and committed."""
+    level = json.loads(await omctl("stock", "list", "--sku", sku, "--json"))
+    return level["available"], level.get("reserved", "0"), level.get("committed", "0")
+
+
+@asynccontextmanager
+async def shop(stack: Stack) -> AsyncIterator[tuple[Services, str]]:
+    """The services, and a SKU of which London has ten units."""
     addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
     sku = f"lamp-{uuid.uuid4().hex[:8]}"
     # pydantic makes the secret
-    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]
+    settings = Settings(**addresses, nats_url=stack.nats_url)  # type: ignore[arg-type]
+    async with connected(settings) as services:
         line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=10)
         receive = inventory_service_pb2.ReceiveStockRequest(
             request_id=str(uuid.uuid4()), warehouse_id="london", lines=[line]
         )
         await services.ask(services.inventory.ReceiveStock, receive, patience_s=PATIENCE_S)
-        await orders.stop()
-        url = stack.database_urls["order"]
-        backup = await asyncio.to_thread(databases.create, url)
-        await orders.start()
-        lost = await order_paid(services, sku)
+        yield services, sku
 
-        async def working() -> bool:
-            request = order_service_pb2.GetOrderRequest(order_id=lost)
-            order = (await ask(services.orders.GetOrder, request, timeout_s=5)).order
-            return all(part.fulfillment_id for part in order.fulfillments) and bool(
-                order.fulfillments
-            )
 
-        await eventually(working, timeout_s=PATIENCE_S)
-        await orders.stop()
-        await asyncio.to_thread(replaced, databases, url, backup)
-        await orders.start()
+async def is_worked_on(services: Services, order_id: str) -> bool:
+    """Whether the order has a fulfilment in each of its warehouses."""
+    request = order_service_pb2.GetOrderRequest(order_id=order_id)
+    order = (await ask(services.orders.GetOrder, request, timeout_s=5)).order
+    return bool(order.fulfillments) and all(part.fulfillment_id for part in order.fulfillments)
 
-        found = await findings(omctl)
-        assert (found[0]["check"], found[0]["repair"]) == (
-            "database.restored",
-            "omctl events adopt --service order",
-        )
-        repairs = {each["check"]: each["repair"] for each in found}
-        assert (
-            repairs["payment.order"] == repairs["fulfillment.order"] == f"omctl order undo {lost}"
-        )
 
-        for _ in range(ROUNDS_MAX):  # a repair goes on by events, and shows what is next
-            for repair in dict.fromkeys(each["repair"] for each in reversed(found)):
-                await omctl(*shlex.split(repair)[1:])
-            if not (found := await findings(omctl)):
-                break
-        assert not found
-        level = json.loads(await omctl("stock", "list", "--sku", sku, "--json"))
-        assert (level["available"], level.get("reserved", "0"), level.get("committed", "0")) == (
-            "10",
-            "0",
-            "0",
-        )
+async def backed_up(stack: Stack, databases: Databases, service: str) -> str:
+    """The URL of a copy of the service's database."""
+    await stack.services[service].stop()
+    backup = await asyncio.to_thread(databases.create, stack.database_urls[service])
+    await stack.services[service].start()
+    return backup
+
+
+async def come_back(stack: Stack, databases: Databases, service: str, backup: str) -> None:
+    """The service runs on the copy."""
+    await stack.services[service].stop()
+    await asyncio.to_thread(replaced, databases, stack.database_urls[service], backup)
+    await stack.services[service].start()
 
 
 def replaced(databases: Databases, url: str, backup: str) -> None:

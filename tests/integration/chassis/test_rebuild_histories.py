@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
@@ -97,11 +97,13 @@ async def test_older_copy_after_a_rebuild_loses_nothing(
     engine: AsyncEngine,
     eventually: Eventually,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wiped, rebuilt, and then replaced by an older copy, in which 425 of 475 places hold what they
     are marked with: the 25 events that the copy does not have are published again, and the 25 that
     stand elsewhere are marked there. (25 of 475 were lost for good, and nothing told of it.)
     """
+    monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
         await placed(database, 450)
         await eventually(lambda: none_waits(engine), timeout_s=RECOVERY_S)
@@ -113,12 +115,15 @@ async def test_older_copy_after_a_rebuild_loses_nothing(
     before = sorted(await rows_of(engine), key=lambda row: row.stream_seq)
     replace_store(own_nats, None)
     await eventually(lambda: has_streams(own_broker))
-    rebuilt = [*before[450:], *before[25:450], *before[:25]]
+    rebuilt, marks = [*before[450:], *before[25:450], *before[:25]], []
     for place, row in enumerate(rebuilt, start=1):
         await own_broker.publish(row.subject, row.payload, headers(row, "sample"), stream="ORDERS")
-        async with engine.begin() as connection:
-            mark = update(outbox).values(stream_seq=place).where(outbox.c.id == row.id)
-            await connection.execute(mark)
+        marks.append({"row": row.id, "place": place})
+    mark = (
+        update(outbox).values(stream_seq=bindparam("place")).where(outbox.c.id == bindparam("row"))
+    )
+    async with engine.begin() as connection:
+        await connection.execute(mark, marks)
     async with running(relay(database, own_broker)):
         await eventually(lambda: is_compared(own_broker, engine), timeout_s=RECOVERY_S)
         repeated = republished()

@@ -11,16 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from ordermesh.order.v1.order_service_pb2 import GetOrderRequest
+from ordermesh.order.v1.order_service_pb2 import (
+    CancelledLine,
+    CancelOrderItemsRequest,
+    CreateOrderRequest,
+    GetOrderRequest,
+)
 
 from chassis.errors import Invalid, NotFound
 from chassis.interceptors import Method, Validation
 from chassis.server import Register, Server
+from tests.integration.order.requests import create_order, item, pounds
 from tests.rpc import hostile
 from tests.support import QUICK
 from tests.unit.contracts import rules
@@ -151,6 +158,43 @@ def test_empty_lines_are_refused_by_their_number(method: str, field: str, count:
     assert cpu_s(validate, data) <= CPU_S * MARGIN
 
 
+def legal_order(lines: int) -> CreateOrderRequest:
+    """A request for an order of so many lines, every text of them as long as it may be."""
+    return create_order(
+        *(
+            item(f"{n:03}".ljust(64, "x"), 1_000, discount_amount=pounds(1), tax_amount=pounds(2))
+            for n in range(lines)
+        )
+    )
+
+
+def test_validation_of_the_largest_legal_order_is_cheap() -> None:
+    """An order of 500 lines breaks no rule, and its validation is within the bound too."""
+    data = legal_order(500).SerializeToString()
+    validate = validating(of_order_service("CreateOrder"))
+    assert validate(data) == ""
+    assert cpu_s(validate, data) <= CPU_S * MARGIN
+
+
+@pytest.mark.parametrize(("lines", "violations"), [(100, 100), (101, 1)])
+def test_all_violations_are_named_of_small_requests(lines: int, violations: int) -> None:
+    """Of a hundred bad lines each is named, of a hundred and one the first alone."""
+    request = CancelOrderItemsRequest(
+        request_id=str(uuid4()),
+        order_id=str(uuid4()),
+        lines=[CancelledLine(line_number=n + 1, quantity=0) for n in range(lines)],
+    )
+    validation = Validation()
+    its = Method("ordermesh.order.v1.OrderService", "CancelOrderItems", "unary")
+    handler: Any = SimpleNamespace(
+        request_deserializer=CancelOrderItemsRequest.FromString, response_serializer=None
+    )
+    validation.codec(its, handler)
+    with pytest.raises(Invalid) as refused:
+        validation.received(its, request.SerializeToString())
+    assert len(refused.value.violations) == violations
+
+
 # --- over the wire
 
 
@@ -175,6 +219,13 @@ def answering(service: ServiceDescriptor) -> Register:
     return lambda server: server.add_generic_rpc_handlers((generic,))
 
 
+def empty_items(size: int) -> hostile.Hostile:
+    """A CreateOrder of so many bytes of empty items."""
+    method = of_order_service("CreateOrder")
+    items = method.input_type.fields_by_name["items"]
+    return hostile.Hostile(method, "empty items", lambda: hostile.filled(items, b"", size))
+
+
 async def code(channel: grpc.aio.Channel, request: hostile.Hostile) -> str:
     """The code that the request ends with."""
     method = request.method
@@ -190,12 +241,13 @@ async def code(channel: grpc.aio.Channel, request: hostile.Hostile) -> str:
 
 async def test_hostile_requests_stop_nobody_else() -> None:
     """Each is refused with a code of the contract, in bounded memory, and another caller is
-    served between.
+    served between. So are five of 2 MB at once.
     """
     services = {
         method.containing_service.full_name: method.containing_service for method in METHODS
     }
     requests = [request for method in METHODS for request in hostile.requests(method)]
+    big = empty_items(2_000_000)
     honest = GetOrderRequest(order_id="0" * 8 + "-0000-0000-0000-" + "0" * 12).SerializeToString()
     codes: Counter[str] = Counter()
     served = 0
@@ -211,6 +263,8 @@ async def test_hostile_requests_stop_nobody_else() -> None:
                 for request in requests:
                     with bounded_memory():
                         codes[await code(attacker, request)] += 1
+                with bounded_memory():
+                    codes.update(await asyncio.gather(*(code(attacker, big) for _ in range(5))))
 
             attacks = asyncio.create_task(attack())
             while not attacks.done():
@@ -220,5 +274,5 @@ async def test_hostile_requests_stop_nobody_else() -> None:
                 served += 1
             await attacks
     assert set(codes) == {"INVALID_ARGUMENT", "NOT_FOUND"}
-    assert sum(codes.values()) == len(requests)
+    assert sum(codes.values()) == len(requests) + 5
     assert served > 100

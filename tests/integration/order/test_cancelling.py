@@ -9,6 +9,7 @@ import pytest
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1 import order_service_pb2 as api
+from ordermesh.shipping.v1 import shipping_pb2
 from prometheus_client import REGISTRY
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,9 +25,20 @@ from order_svc.lifecycle import Status
 from order_svc.model import Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import committed, delivery, not_paid, paid
-from tests.integration.order.requests import Orders, overdue, pounds
+from tests.integration.order.events import (
+    WORK,
+    committed,
+    delivery,
+    left,
+    not_paid,
+    paid,
+    parcel_ended,
+    shipped_and_delivered,
+    working,
+)
+from tests.integration.order.requests import Orders, Returns, overdue, pounds
 from tests.integration.order.test_events import place, tell
+from tests.integration.order.test_returns import wanted
 from tests.support import measured
 
 
@@ -180,6 +192,38 @@ async def test_a_repeat_cancels_no_more_units(orders: Orders, operations: Operat
         await ask(orders.CancelOrderItems, cancel_items(order, {3: 2}))
     assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
     assert [violation.subject for violation in refused.value.violations] == ["line 3"]
+
+
+async def test_cut_of_a_withdrawn_parcel_follows_the_advice(
+    orders: Orders, returns: Returns, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """London's parcel is delivered. Paris's label made the order shipped, and was then withdrawn.
+    CancelOrder is refused with the advice to return London's units and to cancel those of Paris:
+    both succeed, and the order is delivered once the work in Paris is cancelled.
+    """
+    warehouse.serving = ("london", "paris")
+    order = await place(orders, operations, "london", "paris")
+    created, arrived = shipped_and_delivered(order, "london")
+    label, _ = shipped_and_delivered(order, "paris")
+    await tell(operations, [delivery(paid(order))])
+    await tell(operations, [delivery(event) for event in left(order, "london", {1: 1})])
+    await tell(operations, [delivery(event) for event in (created, arrived, label)])
+    assert (await now(operations, order)).status is Status.SHIPPED
+    void = parcel_ended(label.shipment, shipping_pb2.SHIPMENT_STATUS_VOIDED)
+    void.shipment.withdraw_version = 6
+    await tell(operations, [delivery(void)])
+    with pytest.raises(Refused) as refused:
+        await ask(orders.CancelOrder, cancel(order))
+    advised = ("CreateReturn", "CancelOrderItems")
+    assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
+    assert all(method in refused.value.message for method in advised)
+    assert "CancelShipment" not in refused.value.message
+    await ask(returns.CreateReturn, wanted(order, {1: 1}))
+    cut = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 2}))).order
+    assert (cut.status, cut.cancelled_amount) == (order_pb2.ORDER_STATUS_SHIPPED, pounds(20))
+    ended = working(order, "paris", [WORK.FULFILLMENT_STATUS_CANCELLED])
+    await tell(operations, [delivery(event) for event in ended])
+    assert (await now(operations, order)).status is Status.DELIVERED
 
 
 async def test_a_failed_order_is_tried_again_and_paid_again(

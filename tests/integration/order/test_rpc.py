@@ -107,22 +107,29 @@ async def test_a_try_that_crashed_after_reserving_is_gone_on_with(
     assert (await create(orders, request)).order_id == str(first)
 
 
+@pytest.mark.parametrize(
+    ("reason", "violations"),
+    [
+        ("INSUFFICIENT_STOCK", [Violation("LAMP", "asked 1, left 0", "STOCK")]),
+        ("TOO_MANY_WAREHOUSES", []),
+    ],
+)
 async def test_what_the_warehouse_refuses_is_not_stored(
-    orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
+    orders: Orders,
+    warehouse: FakeWarehouse,
+    engine: AsyncEngine,
+    reason: str,
+    violations: list[Violation],
 ) -> None:
-    """Not enough stock: its reason and its violations reach the caller, and nothing is left
-    behind; the same request may succeed later.
+    """Not enough stock, or units in too many warehouses: the reason and the violations reach the
+    caller, and nothing is left behind; the same request may succeed later.
     """
     request = create_order()
-    warehouse.refuses = Refused(
-        "INSUFFICIENT_STOCK",
-        "LAMP: 1 asked, 0 left",
-        violations=[Violation("LAMP", "asked 1, left 0", "STOCK")],
-    )
+    warehouse.refuses = Refused(reason, "It cannot be reserved.", violations=violations)
     with pytest.raises(Refused) as refused:
         await create(orders, request)
-    assert refused.value.reason == "INSUFFICIENT_STOCK"
-    assert [violation.subject for violation in refused.value.violations] == ["LAMP"]
+    assert refused.value.reason == reason
+    assert [each.subject for each in refused.value.violations] == [v.subject for v in violations]
     assert await count(engine, "orders", "claims", "outbox") == [0, 0, 0]
     warehouse.refuses = None
     await create(orders, request)
@@ -382,11 +389,12 @@ async def test_sixty_orders_of_500_lines_do_not_break_the_batch(
     assert 3 << 20 < answer.ByteSize() < 4 << 20
     summaries = order_service_pb2.BatchGetOrdersRequest(order_ids=ids, view=VIEW_SUMMARY)
     assert len((await ask(orders.BatchGetOrders, summaries, timeout_s=60)).orders) == 60
-    every = order_service_pb2.ListOrdersRequest()
-    found = [
-        page async for page in pages(orders.ListOrders, every, "orders", size=1000, timeout_s=60)
-    ]
-    assert [order.order_id for page in found for order in page] == ids[::-1]
+    every = order_service_pb2.ListOrdersRequest(page_size=1000)
+    page = await ask(orders.ListOrders, every, timeout_s=60)
+    newest = ids[::-1][: len(page.orders)]
+    assert [order.order_id for order in page.orders] == newest
+    assert page.next_page_token
+    assert 3 << 20 < page.ByteSize() < 4 << 20
 
 
 async def test_an_order_has_half_an_hour_to_be_paid(

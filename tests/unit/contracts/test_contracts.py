@@ -271,7 +271,7 @@ broken.proto needs the option php_namespace = Broken\\V1
 broken.proto needs the option ruby_package = Broken::V1
 broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _time
 broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
-ThingChanged is an event without claimed_actor, cause_id
+ThingChanged is an event without reason, claimed_actor, cause_id
 broken.v1.Remark.note is in an event
 broken.v1.ThingChanged.price is not bounded
 GetLoud is a read: NO_SIDE_EFFECTS, and no request_id

@@ -170,20 +170,72 @@ def test_refusal_names_the_parcels_to_recall() -> None:
     assert (order.status, order.lines[1].cancelled) == (Status.DELIVERED, 2)
 
 
-def test_cancel_items_of_a_withdrawn_parcel_advises_cancel() -> None:
-    """A label made the order shipped and is void since. The order stays shipped, its units are
-    packed anew: the refusal names CancelOrder, and that works.
-    """
-    order = at(Status.PROCESSING)
-    label = ship(order, "london")
+def withdrawn(order: Order, warehouse_id: str) -> Order:
+    """The order after the label of that warehouse's parcel was bought and withdrawn."""
+    label = ship(order, warehouse_id)
     order = after(order, label)
-    void = end(order, "london", None, shipment_id=label.command.shipment_id, withdrawn=True)
-    order = after(order, void)
+    void = end(order, warehouse_id, None, shipment_id=label.command.shipment_id, withdrawn=True)
+    return after(order, void)
+
+
+@pytest.mark.parametrize("units", [{2: 1}, {2: 2}], ids=["some", "all"])
+def test_cut_of_a_withdrawn_parcel_follows_the_advice(units: dict[int, int]) -> None:
+    """London's parcel is delivered, Paris's label made the order shipped and is void since. The
+    refusal of CancelOrder names CreateReturn and CancelOrderItems, and both work: London's units
+    cannot be cut, Paris's can. The order is delivered once Paris's work has ended.
+    """
+    order = placed(None, "london", "paris")
+    order = after(order, pay(order), ship(order, "london", NOW), report(order, "london"))
+    order = withdrawn(order, "paris")
+    assert order.status is Status.SHIPPED
+    with pytest.raises(Refused) as refused:
+        after(order, cancel(order))
+    advice = (
+        "Return the delivered units with CreateReturn. Cancel the units that have not left with"
+        " CancelOrderItems."
+    )
+    assert refused.value.message == f"The order is shipped. {advice}"
     with pytest.raises(Refused) as refused:
         after(order, cancel_items(order, {1: 1}))
-    advice = "Cancel the whole order with CancelOrder."
-    assert refused.value.message == f"The order is shipped. {advice}"
+    assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
+    decided = decide(order, cancel_items(order, units), NOW)
+    [fact] = decided.facts
+    assert isinstance(fact, ItemsCancelled)
+    cut = decided.record
+    assert (cut.status, cut.lines[1].cancelled, cut.lines[0]) == (
+        Status.SHIPPED,
+        units[2],
+        order.lines[0],
+    )
+    assert order.total - cut.total == order.lines[1].worth(units[2])
+    assert decide(cut, ask(cut, {1: 3}), NOW).record.rmas[0].line(1).announced == 3
+    ended = after(cut, work(cut, "paris", Work.CANCELLED, 9))
+    assert (ended.status, ended.lines[1].staying) == (Status.DELIVERED, 0)
+
+
+def test_cut_of_the_only_withdrawn_parcel_ends_the_order() -> None:
+    """The order's only label is void: some units can be cut, and the last ones cancel the order.
+    CancelOrder works as well.
+    """
+    order = withdrawn(at(Status.PROCESSING), "london")
+    some = after(order, cancel_items(order, {1: 1}))
+    assert (some.status, some.lines[0].staying) == (Status.SHIPPED, 2)
+    last = after(some, cancel_items(some, {1: 2, 2: 2}))
+    assert (last.status, last.progress) == (Status.CANCELLED, Progress.CANCELLED)
     assert after(order, cancel(order)).status is Status.CANCELLED
+    freed = after(last, work(last, "london", Work.CANCELLED, 9))
+    assert freed.stock is StockStatus.RELEASED
+
+
+def test_cut_of_a_parcel_on_its_way_is_refused_beside_one() -> None:
+    """London's label is withdrawn, Paris's parcel is on its way: only London's units can be cut."""
+    order = placed(None, "london", "paris")
+    order = after(order, pay(order), ship(order, "paris"))
+    order = withdrawn(order, "london")
+    assert order.status is Status.SHIPPED
+    with pytest.raises(Refused):
+        after(order, cancel_items(order, {2: 1}))
+    assert after(order, cancel_items(order, {1: 1})).lines[0].cancelled == 1
 
 
 def test_cancel_items_of_a_shipped_order_advises_both() -> None:

@@ -742,12 +742,18 @@ def test_order_with_late_label_of_a_void_stays_processing() -> None:
 
 
 def test_withdrawn_shipment_delivered_after_all_counts() -> None:
-    """The carrier delivers the parcel of a void label: the part is delivered with it."""
+    """The carrier delivers the parcel of a void label: the part is delivered with it, in whichever
+    order the two events are consumed, and its units can no longer be cancelled.
+    """
     order = two_parts()
     shipped = ship(order, "london", fulfillment_version=5)
-    order = after(order, shipped, withdraw(order, 6, shipment_id=shipped.command.shipment_id))
-    order = after(order, changed(shipped, deliver_time=NOW))
-    assert order.parts[0].standing is Status.DELIVERED
+    void = withdraw(order, 6, shipment_id=shipped.command.shipment_id)
+    arrived = changed(shipped, deliver_time=NOW)
+    one, other = after(order, shipped, void, arrived), after(order, shipped, arrived, void)
+    assert one.parts == other.parts
+    assert other.parts[0].standing is Status.DELIVERED
+    with pytest.raises(Refused):
+        after(other, cancel_items(other, {1: 1}))
 
 
 def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:

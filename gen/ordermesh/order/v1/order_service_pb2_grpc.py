@@ -142,9 +142,10 @@ class OrderServiceServicer(object):
 
     def CancelOrderItems(self, request, context):
         """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
-        with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
-        the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
-        (a violation for each line that has fewer units left), VERSION_MISMATCH.
+        with a carrier; of one that is shipped, units of a parcel whose label was withdrawn and which is packed anew. They are refunded
+        by their frozen share, and the units that stay are never re-priced; the last unit cancels the order. Reasons: ORDER_NOT_FOUND,
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE (a violation for each line that has
+        fewer units left), VERSION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,9 +60,10 @@ class OrderServiceStub:
     """
     CancelOrderItems: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderItemsRequest, _order_service_pb2.CancelOrderItemsResponse]
     """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
-    with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
-    the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
-    (a violation for each line that has fewer units left), VERSION_MISMATCH.
+    with a carrier; of one that is shipped, units of a parcel whose label was withdrawn and which is packed anew. They are refunded
+    by their frozen share, and the units that stay are never re-priced; the last unit cancels the order. Reasons: ORDER_NOT_FOUND,
+    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE (a violation for each line that has
+    fewer units left), VERSION_MISMATCH.
     """
     RetryOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
@@ -122,9 +123,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """
     CancelOrderItems: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderItemsRequest, _order_service_pb2.CancelOrderItemsResponse]  # type: ignore[assignment]
     """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
-    with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
-    the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
-    (a violation for each line that has fewer units left), VERSION_MISMATCH.
+    with a carrier; of one that is shipped, units of a parcel whose label was withdrawn and which is packed anew. They are refunded
+    by their frozen share, and the units that stay are never re-priced; the last unit cancels the order. Reasons: ORDER_NOT_FOUND,
+    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE (a violation for each line that has
+    fewer units left), VERSION_MISMATCH.
     """
     RetryOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]  # type: ignore[assignment]
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
@@ -217,9 +219,10 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.CancelOrderItemsResponse, _abc.Awaitable[_order_service_pb2.CancelOrderItemsResponse]]:
         """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
-        with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
-        the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
-        (a violation for each line that has fewer units left), VERSION_MISMATCH.
+        with a carrier; of one that is shipped, units of a parcel whose label was withdrawn and which is packed anew. They are refunded
+        by their frozen share, and the units that stay are never re-priced; the last unit cancels the order. Reasons: ORDER_NOT_FOUND,
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE (a violation for each line that has
+        fewer units left), VERSION_MISMATCH.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,25 @@
+"""How the events of a fulfilment are keyed and numbered."""
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fulfillment_svc import tables
+from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.operations import Operations
+from tests.integration.fulfillment.working import planned, told, worked
+from tests.support import numbered
+
+
+async def test_events_of_a_fulfilment_have_gapless_sequences(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """The fulfilment's id keys its events. Their versions skip some, their sequences none."""
+    several = [await planned(operations, {"london": [(1, "mug", 2)]}) for _ in range(2)]
+    for its in several:
+        await worked(operations, its, Status.READY)
+    found = await numbered(engine, tables.outbox)
+    assert set(found) == {its.id for its in several}
+    for its in several:
+        versions = [event.fulfillment.version for event in await told(engine, its.id)]
+        assert versions == sorted(set(versions))
+        assert versions != list(range(1, len(versions) + 1))
+        assert [sequence for _, sequence in found[its.id]] == list(range(1, len(versions) + 1))

@@ -1,0 +1,31 @@
+"""How the events of the warehouse are keyed and numbered."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.integration.warehouse.events import CONFIRMED, PENDING, delivery, order_moved
+from tests.integration.warehouse.stock import reserved, stocked
+from tests.integration.warehouse.test_events import tell
+from tests.support import numbered
+from warehouse_svc.operations import Operations
+from warehouse_svc.tables import outbox, stock_levels
+
+
+async def test_events_of_stock_are_keyed_by_level_and_order(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """A stock level's id keys its changes, an order's id what is held for it: one order from two
+    warehouses has one sequence. Sequences begin at 1 and have no gap.
+    """
+    await stocked(operations, tea=3, cup=3)
+    orders = [await reserved(operations, ("tea", 4)), await reserved(operations, ("cup", 1))]
+    confirmed = [order_moved(order, PENDING, CONFIRMED) for order in orders]
+    await tell(operations, *map(delivery, confirmed))
+    found = await numbered(engine, outbox)
+    async with engine.connect() as connection:
+        levels = set((await connection.execute(select(stock_levels.c.id))).scalars())
+    assert set(found) == levels | set(orders)
+    for aggregate, events in found.items():
+        kind = "ReservationStatusChanged" if aggregate in orders else "StockChanged"
+        assert events == [(kind, number) for number in range(1, len(events) + 1)]
+    assert len(found[orders[0]]) == 2
