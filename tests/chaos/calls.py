@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
+from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
@@ -48,6 +49,7 @@ class Calls:
             ReturnServiceStub(channels["order"]),
         )
         self.inventory = InventoryServiceStub(channels["warehouse"])
+        self.warehouse_events = FailedEventServiceStub(channels["warehouse"])
         self.fulfillments = FulfillmentServiceStub(channels["fulfillment"])
         self.shipping = ShippingServiceStub(channels["shipping"])
         self.payments = PaymentServiceStub(channels["payment"])

@@ -1,5 +1,5 @@
-"""Pickers, carriers, and those who look at returns: they do what they see, until they are called
-off.
+"""Pickers, carriers, inspectors of returns and an operator of the warehouse: they do what they
+see, until they are called off.
 
 What happens to each order's goods stands in its shopper's intent; what is not of this run happens
 as a rule. Every step's request_id is made of what stands there and its version (as in
@@ -7,14 +7,17 @@ simulator.staff): a repeat is a repeat.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid5
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
+from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import return_pb2, return_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
 
 from chassis.errors import Failure
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
@@ -27,6 +30,9 @@ PAGE: Final = 1000
 CAME_BACK: Final = frozenset(
     {shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, shipping_pb2.SHIPMENT_STATUS_VOIDED}
 )
+# What a SHELF_SHORTAGE says of each SKU, and of the warehouse.
+MISSING: Final = re.compile(r"([\w-]+): (\d+) left, \d+ sellable")
+LEFT: Final = re.compile(r"A parcel left (\S+) after")
 OPEN_RETURNS: Final = (
     return_pb2.RETURN_STATUS_REQUESTED,
     return_pb2.RETURN_STATUS_APPROVED,
@@ -49,6 +55,9 @@ class Staff:
         travelling = shipping_service_pb2.ListShipmentsRequest(
             page_size=PAGE, statuses=list(REPORTS)
         )
+        short = ops_service_pb2.ListFailedEventsRequest(
+            filter=ops_service_pb2.FailedEventFilter(reason="SHELF_SHORTAGE")
+        )
         coming = return_service_pb2.ListReturnsRequest(page_size=PAGE, statuses=OPEN_RETURNS)
         async with asyncio.TaskGroup() as group:
             group.create_task(
@@ -61,6 +70,15 @@ class Staff:
             )
             group.create_task(
                 self._look(group, calls.returns.ListReturns, coming, "return", self._take_back)
+            )
+            group.create_task(
+                self._look(
+                    group,
+                    calls.warehouse_events.ListFailedEvents,
+                    short,
+                    "failed_event",
+                    self._receive_missing,
+                )
             )
 
     async def _look(
@@ -79,7 +97,8 @@ class Staff:
             except (GaveUp, Failure):
                 continue  # noted by Calls
             for each in found:
-                if (id := getattr(each, f"{what}_id")) not in self._busy:
+                id = each.event_id if what == "failed_event" else getattr(each, f"{what}_id")
+                if id not in self._busy:
                     self._busy.add(id)
                     group.create_task(self._do(id, work(each)))
 
@@ -100,6 +119,30 @@ class Staff:
         while (step := _unlucky(work, intent) or next_step(work)) is not None:
             method = getattr(self._calls.fulfillments, verb(step))
             work = (await self._calls.ask(method, step)).fulfillment
+
+    async def _receive_missing(self, event: ops_service_pb2.FailedEvent) -> None:
+        """Does what a SHELF_SHORTAGE asks of an operator: receives the stock, and replays.
+
+        The carrier reports a parcel after it has confirmed that its label is void, and the shelf
+        has fewer units than the parcel.
+        """
+        [warehouse_id] = LEFT.findall(event.error)
+        received = inventory_service_pb2.ReceiveStockRequest(
+            request_id=_id(event.event_id, "ReceiveStock"),
+            warehouse_id=warehouse_id,
+            lines=[
+                inventory_service_pb2.ReceivedLine(sku=sku, quantity=int(units))
+                for sku, units in MISSING.findall(event.error)
+            ],
+        )
+        await self._calls.ask(self._calls.inventory.ReceiveStock, received)
+        replayed = ops_service_pb2.ReplayFailedEventRequest(
+            request_id=_id(event.event_id, f"Replay@{event.attempts}"),
+            consumer=event.consumer,
+            event_id=event.event_id,
+            digest=event.digest,
+        )
+        await self._calls.ask(self._calls.warehouse_events.ReplayFailedEvent, replayed)
 
     # --- on the road
 
