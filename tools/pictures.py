@@ -1,4 +1,4 @@
-"""Draws what README.md and docs/ show of the code, between their marks: pictures of statuses and
+"""Draws what the project's pages show of the code, between their marks: pictures of statuses and
 services, and tables.
 
     <!-- drawn: order-statuses -->
@@ -39,8 +39,8 @@ SERVICES = tuple(SERVICE_PORTS)
 
 
 def pages() -> list[Path]:
-    """Every page that may have drawings in it."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """Returns every page of the project: each may have drawings and links."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def drawn(text: str) -> str:

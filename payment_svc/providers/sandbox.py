@@ -4,7 +4,7 @@ payment-method token alone.
 It stands for a system that is not ours: it has a memory of its own (sandbox_ledger.py), which
 survives the payment service's processes and is shared by its replicas, so that "never charged
 twice" can be seen to hold. Its webhooks go to the service's own IngestProviderWebhook, signed as
-Standard Webhooks. The tokens are the table TOKENS; the README shows it.
+Standard Webhooks. The tokens are the table TOKENS; docs/sandbox.md shows it.
 """
 
 import asyncio

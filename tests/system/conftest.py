@@ -2,13 +2,16 @@
 of the tests.
 """
 
+import os
+import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 from devstack.stack import Stack
 from tests.support import Accounts, reachable_folder
+from tests.system.readme import HAS_GRPCURL, ROOT
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,22 @@ async def stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack]:
         ) as stack:
             yield stack
     nats_server.give_back(nats_url)
+
+
+@pytest.fixture(scope="session")
+def terminal_variables() -> Mapping[str, str]:
+    """The variables of a fresh terminal: none of an outer `make test` reaches a make in it."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack, terminal_variables: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables of a terminal beside the stack: the addresses are set. grpcurl is built."""
+    if HAS_GRPCURL:
+        command = ["make", "--silent", "build/grpcurl"]
+        subprocess.run(command, cwd=ROOT, env=terminal_variables, check=True)
+    return {**terminal_variables, **stack.environment}

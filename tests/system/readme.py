@@ -1,24 +1,33 @@
-"""A page as its reader has it: its blocks, a terminal to paste them into, and what two outputs
-have in common. No tests here.
+"""A page as its reader has it: its blocks, a terminal to paste them into, a run of its programs,
+and what two outputs have in common. No tests here.
 """
 
 import asyncio
 import platform
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from devstack.settings import METRICS_PORTS, NATS_PORT, SERVICE_PORTS
-from devstack.stack import Stack
+from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_PORTS
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "README.md"
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs/tutorial.md"
+# The ports of `make run`, by the variable that moves each.
+PORTS = {
+    **{f"{name.upper()}_PORT": port for name, port in SERVICE_PORTS.items()},
+    **{f"{name.upper()}_METRICS_PORT": port for name, port in METRICS_PORTS.items()},
+    "POSTGRES_PORT": POSTGRES_PORT,
+    "NATS_PORT": NATS_PORT,
+}
 BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 BLOCK_TIMEOUT_S = 120.0
+PROGRAM_TIMEOUT_S = 60.0
 # The binary of requirements-test.txt is for these; elsewhere everything is walked with buf curl
 # alone.
 HAS_GRPCURL = platform.system() == "Linux" and platform.machine() == "x86_64"
@@ -49,7 +58,7 @@ class Block:
     place: str
 
 
-def blocks(page: Path = PAGE) -> list[Block]:
+def blocks(page: Path) -> list[Block]:
     """The blocks of the page, in their order."""
     text = page.read_text()
     headings = [(found.start(), found[1]) for found in HEADING.finditer(text)]
@@ -73,14 +82,12 @@ def with_outputs(of: list[Block]) -> Iterator[tuple[Block, str | None]]:
             yield block, follower.text if follower and follower.language == "text" else None
 
 
-def moved(text: str, stack: Stack) -> str:
-    """The text with the addresses of `make run` replaced by those of the stack."""
-    ports = {str(SERVICE_PORTS[name]): address for name, address in stack.addresses.items()}
-    ports |= {
-        str(METRICS_PORTS[name]): address for name, address in stack.metrics_addresses.items()
-    }
-    text = text.replace(f"nats://127.0.0.1:{NATS_PORT}", stack.nats_url)
-    return re.sub(r"\b15\d{3}\b", lambda port: ports[port[0]].rpartition(":")[2], text)
+def moved(text: str, ports: Mapping[int, int]) -> str:
+    """Returns the text with the ports of `make run` replaced by others. Raises KeyError for a
+    port of `make run` that has no other.
+    """
+    known = "|".join(str(port) for port in PORTS.values())
+    return re.sub(rf"\b({known})\b", lambda found: str(ports[int(found[0])]), text)
 
 
 def pattern(output: str) -> str:
@@ -152,3 +159,72 @@ class Terminal:
     def _tell(self, command: str) -> None:
         assert self._bash.stdin is not None
         self._bash.stdin.write(f"{command}\n".encode())
+
+
+async def run_program(
+    folder: Path,
+    environment: Mapping[str, str],
+    text: str,
+    *arguments: str,
+    enough: Callable[[list[str]], bool] | None = None,
+) -> str:
+    """Returns what the Python program prints: to its end, or until the lines are `enough`.
+
+    `folder` takes the program. Raises AssertionError if it fails, TimeoutError if it does not end.
+    """
+    (folder / "page.py").write_text(text)
+    printed: list[str] = []
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(folder / "page.py"),
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PROGRAM_TIMEOUT_S):
+            async for line in process.stdout:
+                printed.append(line.decode())
+                if enough and enough(printed):
+                    break
+            else:
+                assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    return "".join(printed)
+
+
+async def execute(
+    block: Block,
+    text: str,
+    shown: str | None,
+    terminal: Terminal,
+    folder: Path,
+    environment: Mapping[str, str],
+    *arguments: str,
+) -> None:
+    """Executes `text`, the block as its reader has it, and compares its output with `shown`.
+
+    A bash block goes to the terminal. A Python block is run with the arguments; if it has no end,
+    until it has printed as many lines as are shown. Raises AssertionError for another output.
+    """
+    if block.language == "bash":
+        output = await terminal.paste(text)
+    else:
+        enough = lines(shown.count("\n")) if shown and subscribes(block) else None
+        output = await run_program(folder, environment, text, *arguments, enough=enough)
+    assert shown is None or pattern(output) == pattern(shown), f"{block.place} shows another output"
+
+
+def lines(count: int) -> Callable[[list[str]], bool]:
+    """Returns a test for so many lines."""
+    return lambda printed: len(printed) == count
+
+
+def subscribes(block: Block) -> bool:
+    """Returns whether the block is a program that prints events and has no end."""
+    return "while True" in block.text

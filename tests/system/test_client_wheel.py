@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from devstack.stack import Stack
-from tests.system.readme import blocks
+from tests.system.readme import README, TUTORIAL, blocks
 from tools import clients
 
 UV = clients.ROOT / ".venv/bin/uv"
@@ -149,11 +149,12 @@ def test_oldest_versions_are_the_declared_bounds(wheel: Path) -> None:
 
 
 def test_readme_pages_import_only_what_the_wheel_brings(python: Path) -> None:
-    """Each Python page of README.md imports in an environment with the wheel alone, NATS's
-    client apart.
+    """Each Python program of README.md and the tutorial imports in an environment with the wheel
+    alone, NATS's client apart.
     """
-    pages = [block.text for block in blocks() if block.language == "python"]
-    assert len(pages) == 2
+    both = [*blocks(README), *blocks(TUTORIAL)]
+    pages = [block.text for block in both if block.language == "python"]
+    assert len(pages) == 4
     for page in pages:
         imports = [
             node for node in ast.parse(page).body if isinstance(node, ast.Import | ast.ImportFrom)

@@ -1,5 +1,5 @@
-"""README.md and docs/ tell of the code as it stands: what is drawn is fresh, what is linked is
-there, decisions are short.
+"""The pages (README.md, docs/ and others) describe the code as it stands: drawings are fresh, links
+have targets, README.md and decisions are short.
 """
 
 import re
@@ -10,13 +10,20 @@ import pytest
 import chassis
 from chassis.stream import STREAMS, subject_of
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
+from devstack.settings import NATS_PORT, SERVICE_PORTS
 from payment_svc.lifecycle import Kind
+from shipping_svc.providers import sandbox
 from tests.chaos.run import ENVIRONMENT
 from tools import pictures
 
 ROOT = pictures.ROOT
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 DECISION_LINES_MAX = 25
+README_LINES_MAX = 200
+COLUMNS_MAX = 100
+# Pages whose own text has no longer line. Outputs of programs and drawn tables may have some.
+NARROW = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tutorial.md", "docs/sandbox.md")
+OUTPUT = re.compile(r"^```text\n.*?^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +134,36 @@ def test_decisions_are_short_and_numbered() -> None:
         text = path.read_text()
         assert text.startswith(f"# {number}. "), path.name
         assert len(text.splitlines()) < DECISION_LINES_MAX, path.name
+
+
+def test_readme_is_short() -> None:
+    """README.md is read in a few minutes; other pages have the rest."""
+    assert len((ROOT / "README.md").read_text().splitlines()) < README_LINES_MAX
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_lines_are_narrow(name: str) -> None:
+    """No line of the page has more than 100 columns, outputs and drawings apart."""
+    text = OUTPUT.sub("", pictures.MARK.sub("", (ROOT / name).read_text()))
+    assert [line for line in text.splitlines() if len(line) > COLUMNS_MAX] == []
+
+
+def test_tutorial_defaults_are_the_ports_of_make_run() -> None:
+    """The first block of the tutorial has the address of each service and of NATS as the default,
+    and no other line has an address: the page runs on moved ports as it stands.
+    """
+    text = (ROOT / "docs/tutorial.md").read_text()
+    addresses = dict(re.findall(r'^export (\w+)="\$\{\1:-(\S+)\}"$', text, re.MULTILINE))
+    assert addresses == {
+        **{f"{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in SERVICE_PORTS.items()},
+        "NATS_URL": f"nats://127.0.0.1:{NATS_PORT}",
+    }
+    assert text.count("127.0.0.1") == len(addresses)
+
+
+def test_addresses_of_the_sandbox_carrier_are_listed() -> None:
+    """docs/sandbox.md lists each postal code to which the sandbox carrier reacts."""
+    code = Path(sandbox.__file__).read_text()
+    page = (ROOT / "docs/sandbox.md").read_text()
+    codes = r"SANDBOX-[A-Z]+(?:-[A-Z]+)*"
+    assert set(re.findall(codes, page)) == set(re.findall(f'"({codes})"', code))
