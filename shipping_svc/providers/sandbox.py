@@ -1,16 +1,16 @@
-"""The built-in carrier: it ships nothing, and behaves as told by where the parcels go, so that
-every path can be walked by hand.
+"""The built-in carrier: it ships nothing, and the recipient's address determines its answer.
 
-| recipient | what the carrier does | | --- | --- | | country_code AQ | refuses: CARRIER_REFUSED,
-carrier_code DESTINATION_NOT_SERVED | | postal_code SANDBOX-REFUSE | refuses: CARRIER_REFUSED,
-carrier_code ADDRESS_INVALID | | postal_code SANDBOX-SLOW | sells, but takes SLOW_S: longer than
-anybody waits | | postal_code SANDBOX-DOWN | cannot be reached, ever | | postal_code
-SANDBOX-DOWN-ONCE | cannot be reached at the first call for a shipment; after that it sells | | any
-other | sells at once; what its label cannot print it refuses: LABEL_NOT_PRINTABLE |
+country_code AQ                refuses: CARRIER_REFUSED, carrier_code DESTINATION_NOT_SERVED
+postal_code SANDBOX-REFUSE     refuses: CARRIER_REFUSED, carrier_code ADDRESS_INVALID
+postal_code SANDBOX-SLOW       sells after SLOW_S, which is longer than any caller waits
+postal_code SANDBOX-DOWN       cannot be reached
+postal_code SANDBOX-DOWN-ONCE  cannot be reached at the first call for a shipment, then sells
+any other                      sells at once, or refuses what its label cannot print:
+                               LABEL_NOT_PRINTABLE
 
-The label is made of the key alone, so the same key is the same label by construction, also after a
-restart. A label is void when it is recalled before anything was reported of it; afterwards the
-parcels are brought back, or not, by whoever plays the carrier and reports.
+The label is made from the key alone: the same key gives the same label, also after a restart. A
+recall before the first report voids the label. After a report the parcels come back, or do not, as
+later reports say.
 """
 
 import asyncio

@@ -39,7 +39,7 @@ class CreatePaymentRequest(_message.Message):
     """The order; it must be pending."""
     payment_method_token: _builtins.str
     """What stands for the card, made by the processor's own form. Never a card number. The sandbox's tokens are listed in the
-    README.
+    docs/sandbox.md.
     """
     manual_capture: _builtins.bool
     """Only authorise now; CapturePayment takes the money later."""
