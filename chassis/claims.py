@@ -8,6 +8,7 @@ chassis.replays).
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Table, bindparam, delete, func, select
@@ -15,7 +16,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race, deferring
-from chassis.decision import Command
+from chassis.envelope import Envelope
 from chassis.idempotency import Keyed, Reused
 from chassis.tables import among, arrays, insert_rows
 
@@ -62,7 +63,7 @@ class Claims:
         self._sweep = delete(table).where(t.key.in_(batch))
 
     async def take(
-        self, connection: AsyncConnection, commands: Sequence[Command | Claim]
+        self, connection: AsyncConnection, commands: Sequence[Envelope[Any] | Claim]
     ) -> Mapping[str, tuple[bytes, UUID]]:
         """Claims every key, and answers with the claims that were there before: their digest and
         target.

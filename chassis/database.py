@@ -29,27 +29,28 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from chassis import crash, silence, telemetry
 from chassis.blame import READ_ONLY, Blame, blame, deferral, deferring, only_reading
 from chassis.claims import Claims
-from chassis.decision import Command, Done, Idempotent, Outcome
+from chassis.decision import Done, Outcome
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred
 from chassis.fold import Decide, fold
 from chassis.idempotency import Reused
 from chassis.outbox import Outbox
 from chassis.writing import writing
 
-C = TypeVar("C", bound=Command)
 R = TypeVar("R")
 H = TypeVar("H")
 T = TypeVar("T")
 
-# load(connection, commands, ids of the records that repeats are answered with) -> what they are
+# load(connection, envelopes, ids of the records that repeats are answered with) -> what they are
 # about, locked, by id; what a command finds by its natural key stands under the command's target
 # too
 Load = Callable[
-    [AsyncConnection, Sequence[C], Collection[UUID]], Awaitable[MutableMapping[UUID, R]]
+    [AsyncConnection, Sequence[Envelope[Any]], Collection[UUID]],
+    Awaitable[MutableMapping[UUID, R]],
 ]
 # save(connection, the records before, those that changed, rows of history)
 Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H]], Awaitable[None]]
-Attempt = Callable[[AsyncConnection, Sequence[C]], Awaitable[dict[str, Outcome[R]]]]
+Attempt = Callable[[AsyncConnection, Sequence[Envelope[Any]]], Awaitable[dict[str, Outcome[R]]]]
 
 TRIES = 5
 IDLE_IN_TRANSACTION_S = 15.0
@@ -165,7 +166,7 @@ class Database:
         return bool(await self.claims.find(connection, [key]))
 
     async def reused(
-        self, connection: AsyncConnection, commands: Sequence[Idempotent]
+        self, connection: AsyncConnection, commands: Sequence[Envelope[Any]]
     ) -> list[Reused | None]:
         """For each command the refusal with which `write` answers a key that stands for another
         digest, in the table or earlier in the set; None for all others.
@@ -180,12 +181,17 @@ class Database:
         return [None if digests[c.key] == c.digest else Reused(c.key) for c in commands]
 
     async def write(
-        self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]
+        self,
+        commands: Sequence[Envelope[Any]],
+        *,
+        load: Load[R],
+        decide: Decide[R, H],
+        save: Save[R, H],
     ) -> list[Outcome[R]]:
         """Answers each command, in the order given: what came of it, or why it was not done."""
 
         async def attempt(
-            connection: AsyncConnection, commands: Sequence[C]
+            connection: AsyncConnection, commands: Sequence[Envelope[Any]]
         ) -> dict[str, Outcome[R]]:
             return await self._attempt(connection, commands, load, decide, save)
 
@@ -204,7 +210,10 @@ class Database:
         ]
 
     async def _settle(
-        self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]
+        self,
+        commands: Sequence[Envelope[Any]],
+        attempt: Attempt[R],
+        outcomes: dict[str, Outcome[R]],
     ) -> None:
         """A race retries the set; no connection: nobody's fault; whatever else: one by one, to
         find whose.
@@ -232,9 +241,9 @@ class Database:
     async def _attempt(
         self,
         connection: AsyncConnection,
-        commands: Sequence[C],
-        load: Load[C, R],
-        decide: Decide[R, C, H],
+        commands: Sequence[Envelope[Any]],
+        load: Load[R],
+        decide: Decide[R, H],
         save: Save[R, H],
     ) -> dict[str, Outcome[R]]:
         claimed = await self.claims.take(connection, commands)

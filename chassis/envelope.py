@@ -84,8 +84,6 @@ class Envelope(Generic[C_co]):
     """
 
     key: str
-    # Becomes `request_hash` in chassis.decision.Command, here and in the tables in one step: when
-    # no service has commands that carry their own `digest` any more.
     digest: bytes
     target: UUID
     actor: str

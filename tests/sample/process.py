@@ -16,6 +16,7 @@ from chassis import stream
 from chassis.database import Database, connect
 from chassis.decision import Outcome
 from chassis.delivery import Delivery
+from chassis.envelope import Envelope
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.relay import Relay
@@ -38,7 +39,12 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
         return await write(
             database,
-            *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries),
+            *(
+                Envelope.of_event(
+                    d, ConfirmPayment(), target=UUID(d.message.order_id), actor="payment"
+                )
+                for d in deliveries
+            ),
         )
 
     relay = Relay(

@@ -5,7 +5,6 @@ Faults: test_write_faults.py.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from chassis.claims import Claims
 from chassis.client import ask
 from chassis.database import Database, connect
 from chassis.decision import Decision, Done, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Failure
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
@@ -29,7 +29,6 @@ from tests.sample.model import (
     CancelOrder,
     ConfirmPayment,
     Order,
-    OrderCommand,
     ShipmentCreated,
     Status,
 )
@@ -38,7 +37,7 @@ from tests.sample.writes import (
     Recorder,
     count,
     create,
-    key,
+    envelope,
     kinds,
     placed,
     reason,
@@ -59,13 +58,14 @@ async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -
     """
     [order] = await placed(database)
     assert (
-        reason((await write(database, ShipmentCreated(key(), order)))[0]) == "PAYMENT_OUTSTANDING"
+        reason((await write(database, envelope(ShipmentCreated(), order)))[0])
+        == "PAYMENT_OUTSTANDING"
     )
     outcomes = await write(
         database,
-        ConfirmPayment(key(), order),
-        ShipmentCreated(key(), order),
-        ConfirmPayment(key(), order),
+        envelope(ConfirmPayment(), order),
+        envelope(ShipmentCreated(), order),
+        envelope(ConfirmPayment(), order),
     )
     # the last was skipped
     assert [status(o) for o in outcomes] == ["confirmed", "shipped", "shipped"]
@@ -101,7 +101,7 @@ async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngi
     """
     ids = await placed(database, 100)
     recorder = Recorder(engine)
-    await write(database, *(ConfirmPayment(key(), order) for order in ids))
+    await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
     claim, lock, clock, rows, steps, events, commit, *_ = recorder.statements
     assert claim.startswith("INSERT INTO claims")
     assert "ON CONFLICT DO NOTHING" in claim
@@ -122,7 +122,7 @@ async def test_a_set_of_any_size_is_the_same_statements(
     for size in (2, 50):
         ids = await placed(database, size)
         recorder.statements.clear()
-        await write(database, *(ConfirmPayment(key(), order) for order in ids))
+        await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
         told.append(list(recorder.statements))
     assert told[0] == told[1]
 
@@ -227,9 +227,9 @@ async def test_a_repeat_is_answered_with_the_record_as_it_stands(
     """
     first = create()
     await write(database, first)
-    await write(database, ConfirmPayment(key(), first.target))
+    await write(database, envelope(ConfirmPayment(), first.target))
     # proposes another id
-    [again] = await write(database, create(key=first.key, reference=first.reference))
+    [again] = await write(database, create(key=first.key, reference=first.command.reference))
     assert isinstance(again, Done)
     assert again.repeat
     assert (again.record.id, again.record.status) == (first.target, Status.CONFIRMED)
@@ -261,7 +261,10 @@ async def test_a_record_with_two_names_is_one_record(
     await write(database, first)
     also = create(reference="cart-7", new=False)
     outcomes = await write(
-        database, also, ConfirmPayment(key(), also.target), ShipmentCreated(key(), first.target)
+        database,
+        also,
+        envelope(ConfirmPayment(), also.target),
+        envelope(ShipmentCreated(), first.target),
     )
     assert [status(o) for o in outcomes] == ["pending", "confirmed", "shipped"]
     assert {unwrap(o).id for o in outcomes} == {first.target}
@@ -290,14 +293,14 @@ async def test_refused_and_deferred_leave_no_claim(database: Database, engine: A
     """
     [order, other] = await placed(database, 2)
     cancel, twice, unknown = (
-        CancelOrder(key(), order),
-        CancelOrder(key(), order),
-        ConfirmPayment(key(), uuid4()),
+        envelope(CancelOrder(), order),
+        envelope(CancelOrder(), order),
+        envelope(ConfirmPayment(), uuid4()),
     )
     early, pay, skip = (
-        ShipmentCreated(key(), other),
-        ConfirmPayment(key(), other),
-        ConfirmPayment(key(), other),
+        envelope(ShipmentCreated(), other),
+        envelope(ConfirmPayment(), other),
+        envelope(ConfirmPayment(), other),
     )
     outcomes = await write(database, cancel, twice, early, unknown, pay, skip)
     assert kinds(outcomes) == ["Done", "Refused", "Deferred", "Deferred", "Done", "Done"]
@@ -331,10 +334,13 @@ async def test_nothing_is_committed_where_nothing_was_done(
 ) -> None:
     """A set of refusals and repeats ends in a rollback."""
     [order] = await placed(database)
-    cancel = CancelOrder(key(), order)
+    cancel = envelope(CancelOrder(), order)
     await write(database, cancel)
     recorder = Recorder(engine)
-    assert kinds(await write(database, cancel, CancelOrder(key(), order))) == ["Done", "Refused"]
+    assert kinds(await write(database, cancel, envelope(CancelOrder(), order))) == [
+        "Done",
+        "Refused",
+    ]
     assert "COMMIT" not in recorder.statements
     assert await write(database) == []
 
@@ -346,18 +352,18 @@ async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
     tries for itself.
     """
     [order, other] = await placed(database, 2)
-    early, waited, calls = ShipmentCreated(key(), order), asyncio.Event(), Counter[str]()
+    early, waited, calls = envelope(ShipmentCreated(), order), asyncio.Event(), Counter[str]()
 
     async def save(connection: Any, *rest: Any) -> None:
         await waited.wait()
         await store.save_orders(connection, *rest)
 
-    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+    def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
         calls[command.key] += 1
         return model.decide(order, command, now)
 
     first = asyncio.create_task(
-        write(database, early, ConfirmPayment(key(), other), save=save, decide=decide)
+        write(database, early, envelope(ConfirmPayment(), other), save=save, decide=decide)
     )
     await eventually(lambda: calls[early.key] == 1)
     second = asyncio.create_task(write(database, early, decide=decide))
@@ -370,7 +376,7 @@ async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
 async def test_the_same_key_twice_is_decided_once(database: Database, engine: AsyncEngine) -> None:
     """A key that stands twice in one set has one effect and one answer."""
     [order] = await placed(database)
-    cancel = CancelOrder(key(), order)
+    cancel = envelope(CancelOrder(), order)
     assert [status(o) for o in await write(database, cancel, cancel, cancel)] == ["cancelled"] * 3
     assert await count(engine, history) == 2
 
@@ -382,7 +388,7 @@ async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
     [order] = await placed(database)
     async with engine.connect() as holder:
         await holder.execute(select(orders).with_for_update())
-        waiting = asyncio.create_task(write(database, ConfirmPayment(key(), order)))
+        waiting = asyncio.create_task(write(database, envelope(ConfirmPayment(), order)))
         await eventually(lambda: someone_waits(engine))
         released: datetime = (await holder.execute(select(func.clock_timestamp()))).scalar_one()
         await holder.rollback()
@@ -452,7 +458,7 @@ async def test_history_is_saved_where_the_record_stays_as_it_is(
     """
     [order] = await placed(database)
 
-    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+    def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
         assert order
         return Decision(
             order,
@@ -469,7 +475,9 @@ async def test_history_is_saved_where_the_record_stays_as_it_is(
             ],
         )
 
-    assert kinds(await write(database, ConfirmPayment(key(), order), decide=decide)) == ["Done"]
+    assert kinds(await write(database, envelope(ConfirmPayment(), order), decide=decide)) == [
+        "Done"
+    ]
     assert await count(engine, history, history.c.reason == "NOTED") == 1
 
 
@@ -477,9 +485,9 @@ async def test_the_relay_is_woken_after_a_commit_that_appended(database: Databas
     """Events that are committed wake the relay; a skip and a refusal do not."""
     [order] = await placed(database)
     assert database.outbox.appended.is_set()
-    await write(database, CancelOrder(key(), order))
+    await write(database, envelope(CancelOrder(), order))
     database.outbox.appended.clear()
-    await write(database, CancelOrder(key(), order), ConfirmPayment(key(), order))
+    await write(database, envelope(CancelOrder(), order), envelope(ConfirmPayment(), order))
     assert not database.outbox.appended.is_set()
 
 
@@ -489,12 +497,8 @@ async def test_any_cutting_into_sets_gives_the_same_history(
 ) -> None:
     """One at a time, or in sets of any size: the same commands make the same history."""
     dice, ids = random.Random(seed), await placed(database, 3)
-    makers: list[Callable[[str, UUID], OrderCommand]] = [
-        ConfirmPayment,
-        CancelOrder,
-        ShipmentCreated,
-    ]
-    commands = [dice.choice(makers)(key(), dice.choice(ids)) for _ in range(12)]
+    kinds_of_command = [ConfirmPayment(), CancelOrder(), ShipmentCreated()]
+    commands = [envelope(dice.choice(kinds_of_command), dice.choice(ids)) for _ in range(12)]
     commands += dice.sample(commands, 3)
     expected: dict[UUID, list[Status]] = {order: [] for order in ids}
     alone: dict[UUID, Order] = {}

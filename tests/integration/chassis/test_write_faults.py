@@ -17,19 +17,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chassis.blame import Race
 from chassis.database import TRIES, Database, connect
 from chassis.decision import Done
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, NotFound
 from chassis.outbox import EVENT_BYTES_MAX, Outbox
 from chassis.outgoing import OutgoingEvent
 from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
-from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status, Transition
+from tests.sample.model import ConfirmPayment, Order, Status, Transition
 from tests.sample.store import claims, history, orders
 from tests.sample.writes import (
     Recorder,
     count,
     create,
-    key,
+    envelope,
     kinds,
     placed,
     reason,
@@ -61,7 +62,9 @@ async def test_races_retry_the_set_bounded(database: Database, code: str, times:
             )
         return await store.lock_orders(connection, *rest)
 
-    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
+    outcomes = await write(
+        database, *(envelope(ConfirmPayment(), order) for order in ids), load=unlucky
+    )
     if times == 2:
         assert [status(o) for o in outcomes] == ["confirmed"] * 3
         assert (tries, retried("race") - before) == (3, 2)
@@ -144,14 +147,14 @@ async def test_an_unexpected_exception_fails_its_own_command(
     ids = await placed(database, 3)
     decided: Counter[str] = Counter()
 
-    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+    def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
         decided[command.key] += 1
         if where == "decide" and command.target == ids[1]:
             raise ZeroDivisionError
         return model.decide(order, command, now)
 
     async def load(
-        connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any
+        connection: AsyncConnection, commands: Sequence[Envelope[Any]], repeats: Any
     ) -> Any:
         if where == "load" and ids[1] in {c.target for c in commands}:
             raise ZeroDivisionError
@@ -162,7 +165,7 @@ async def test_an_unexpected_exception_fails_its_own_command(
             raise ZeroDivisionError
         await store.save_orders(connection, before, after, steps)
 
-    commands = [ConfirmPayment(key(), order) for order in ids]
+    commands = [envelope(ConfirmPayment(), order) for order in ids]
     outcomes = await write(database, *commands, load=load, decide=decide, save=save)
     assert kinds(outcomes) == ["Done", "Defect", "Done"]
     assert isinstance(outcomes[1], Defect)
@@ -196,7 +199,7 @@ async def test_a_lost_connection_defers_all_and_condemns_none(
         await store.save_orders(connection, *rest)
         await connection.execute(text(GONE))
 
-    commands = [ConfirmPayment(key(), order) for order in ids]
+    commands = [envelope(ConfirmPayment(), order) for order in ids]
     assert [reason(o) for o in await write(database, *commands, save=cut)] == [
         "DEPENDENCY_UNAVAILABLE"
     ] * 3
@@ -221,7 +224,9 @@ async def test_a_connection_lost_while_the_culprit_is_sought(database: Database)
             await connection.execute(text(GONE))
         return await store.lock_orders(connection, *rest)
 
-    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
+    outcomes = await write(
+        database, *(envelope(ConfirmPayment(), order) for order in ids), load=unlucky
+    )
     assert kinds(outcomes) == ["Done", "Deferred", "Deferred", "Deferred"]
     assert loads == 3
 
@@ -250,11 +255,11 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
     async with database.engine.connect() as holder:
         await holder.execute(text("select * from orders for update"))
         assert (
-            reason((await write(limited, ConfirmPayment(key(), order)))[0])
+            reason((await write(limited, envelope(ConfirmPayment(), order)))[0])
             == "DEPENDENCY_UNAVAILABLE"
         )
     assert (
-        reason((await write(limited, ConfirmPayment(key(), order), load=slow))[0])
+        reason((await write(limited, envelope(ConfirmPayment(), order), load=slow))[0])
         == "DEPENDENCY_UNAVAILABLE"
     )
     async with database.engine.connect() as connection:
@@ -271,7 +276,7 @@ async def test_a_connection_that_falls_silent_is_given_up(
     the set is deferred; done, once, later.
     """
     [order] = await placed(database)
-    command = ConfirmPayment(key(), order)
+    command = envelope(ConfirmPayment(), order)
     async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
         # healthy statements of a slow machine are not silent
         through = connect(make_url(sample_url).set(port=proxy.port), silence_s=2.0)
@@ -346,13 +351,15 @@ async def test_a_missing_migration_condemns_none(database: Database) -> None:
     ids = await placed(database, 2)
 
     async def ahead(
-        connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any
+        connection: AsyncConnection, commands: Sequence[Envelope[Any]], repeats: Any
     ) -> Any:
         if ids[1] in {c.target for c in commands}:
             await connection.execute(text("select a_column_of_tomorrow from orders"))
         return await store.lock_orders(connection, commands, repeats)
 
-    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=ahead)
+    outcomes = await write(
+        database, *(envelope(ConfirmPayment(), order) for order in ids), load=ahead
+    )
     assert kinds(outcomes) == ["Done", "Deferred"]
     assert reason(outcomes[1]) == "DATABASE_NOT_READY"
 

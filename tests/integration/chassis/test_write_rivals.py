@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.database import Database
 from chassis.decision import Done, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Failure
 from tests.sample import store
-from tests.sample.model import ConfirmPayment, CreateOrder, OrderCommand, ShipmentCreated, Status
+from tests.sample.model import ConfirmPayment, ShipmentCreated, Status
 from tests.sample.store import claims, history, orders, outbox
-from tests.sample.writes import count, create, key, placed, retried, write
+from tests.sample.writes import count, create, envelope, placed, retried, write
 
 
 class Together:
@@ -27,7 +28,7 @@ class Together:
         self.barrier, self.loads = asyncio.Barrier(parties), 0
 
     async def __call__(
-        self, connection: AsyncConnection, commands: Sequence[CreateOrder], repeats: Any
+        self, connection: AsyncConnection, commands: Sequence[Envelope[Any]], repeats: Any
     ) -> Any:
         found = await store.lock_orders(connection, commands, repeats)
         self.loads += 1
@@ -53,7 +54,7 @@ async def test_a_natural_key_race_ends_in_a_retry(database: Database, engine: As
 async def test_fifty_writers_with_one_key(database: Database, engine: AsyncEngine) -> None:
     """One has the effect, forty-nine are repeats, and all get the same order."""
     first = create()
-    rivals = [create(key=first.key, reference=first.reference) for _ in range(50)]
+    rivals = [create(key=first.key, reference=first.command.reference) for _ in range(50)]
     outcomes = [o for [o] in await asyncio.gather(*(write(database, c) for c in rivals))]
     assert Counter(o.repeat for o in outcomes if isinstance(o, Done)) == {False: 1, True: 49}
     assert len({unwrap(o).id for o in outcomes}) == 1
@@ -92,9 +93,9 @@ async def test_overlapping_sets_in_random_order_do_not_deadlock(
     in one order by all.
     """
     ids, before = await placed(database, 30), retried("race")
-    shared: list[OrderCommand] = [ConfirmPayment(key(), order) for order in ids]
+    shared: list[Envelope[Any]] = [envelope(ConfirmPayment(), order) for order in ids]
     sets = [
-        random.sample([*shared, *(ShipmentCreated(key(), order) for order in ids)], 40)
+        random.sample([*shared, *(envelope(ShipmentCreated(), order) for order in ids)], 40)
         for _ in range(20)
     ]
     results = await asyncio.gather(*(write(database, *s) for s in sets))

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis.decision import Command, Decision, Done
+from chassis.decision import Decision, Done
 from chassis.delivery import Delivery
 from chassis.envelope import IDS_MAX, Context, Decider, Envelope, decider
 from chassis.errors import Defect, Refused
@@ -87,8 +87,8 @@ def test_event_envelope_names_the_event_as_its_cause() -> None:
 
 
 def test_envelope_is_what_a_write_takes() -> None:
-    """An envelope satisfies chassis.decision.Command, as commands with their own keys do."""
-    command: Command = envelope(Deposit(5))
+    """An envelope has the key, the digest, the target and the cause that a write needs."""
+    command = envelope(Deposit(5))
     assert (command.key, command.digest, command.target) == ("test:1", b"d", TARGET)
     assert command.cause == "1"
 
