@@ -1,8 +1,8 @@
 """What a decider returns and what a write answers: pure data, the same in every service."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from chassis.errors import Failure
 
@@ -23,13 +23,17 @@ class Decision(Generic[R, H]):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """The record as it stands. A repeat did nothing this time; what was skipped found that it
-    changes nothing.
+    """The record after the command, with the history and the facts that the command added.
+
+    repeat   the key had its effect before, and this command added nothing
+    skipped  the decider found nothing to change
     """
 
     record: R
     repeat: bool = False
     skipped: bool = False
+    history: Sequence[Any] = field(default=(), compare=False, repr=False)
+    facts: Sequence[object] = field(default=(), compare=False, repr=False)
 
 
 Outcome = Done[R] | Failure

@@ -1,6 +1,6 @@
 """The envelope that carries a command to the write, and the context that a decider gets. Pure.
 
-A service's wire functions put commands into envelopes, and `Database.write` takes the envelopes.
+A service's wire functions put commands into envelopes, and `Writer.write` takes the envelopes.
 A decider gets the record, the command and a Context. The command has domain data only.
 """
 
@@ -157,7 +157,7 @@ Decider = Callable[[R | None, Any, Context], Decision[R, H]]
 def decider(
     table: Mapping[type[Any], Decider[R, H]],
 ) -> Callable[[R | None, Envelope[Any], datetime], Decision[R, H]]:
-    """Returns the `decide` that `Database.write` takes: it picks the decider by the command's type.
+    """Returns the `decide` that a Writer takes: it picks the decider by the command's type.
 
     It raises Defect for a command without a decider.
     """

@@ -77,7 +77,12 @@ def fold(
             for name in names.get(id(before.get(envelope.target)), [envelope.target]):
                 picture[name] = decision.record
             skipped = decision.record is known and not decision.history and not decision.facts
-            outcomes[envelope.key] = Done(decision.record, skipped=skipped)
+            outcomes[envelope.key] = Done(
+                record=decision.record,
+                skipped=skipped,
+                history=decision.history,
+                facts=decision.facts,
+            )
             history += decision.history
             facts += decision.facts
             causes += [envelope.cause] * len(decision.facts)

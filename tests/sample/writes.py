@@ -10,6 +10,7 @@ from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
 from chassis.envelope import Envelope
 from chassis.errors import Failure
+from chassis.writer import Writer
 from tests.sample import model, store
 from tests.sample.model import CreateOrder, Order, Status
 from tests.support import measured
@@ -21,8 +22,13 @@ async def write(
     database: Database, *envelopes: Envelope[Any], **functions: Any
 ) -> list[Outcome[Order]]:
     """Writes the envelopes as one set, with the sample's functions unless others are given."""
-    usual = {"load": store.lock_orders, "decide": model.decide, "save": store.save_orders}
-    return await database.write(envelopes, **usual | functions)
+    usual: dict[str, Any] = {
+        "load": store.lock_orders,
+        "decide": model.decide,
+        "save": store.save_orders,
+    }
+    writer: Writer[Order] = Writer(database, **(usual | functions))
+    return await writer.write(envelopes)
 
 
 def key() -> str:

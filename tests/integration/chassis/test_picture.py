@@ -29,6 +29,7 @@ from chassis.decision import Decision, Done
 from chassis.envelope import Context, Decider, Envelope, decider
 from chassis.errors import Refused
 from chassis.tables import among, arrays, given, insert_rows
+from chassis.writer import Writer
 from tests.sample.writes import envelope, retried
 
 metadata = MetaData()
@@ -160,18 +161,12 @@ async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine)
     """Twenty sets at once ask for more than there is: exactly what there is goes, and nobody
     deadlocks.
     """
-    before = retried("race")
+    before, writer = retried("race"), Writer(database, load=load, decide=decide, save=save)
     sets = [
         [envelope(Reserve("abc"[(s + i) % 3], 1), uuid4(), key=f"r:{s}:{i}") for i in range(12)]
         for s in range(20)
     ]
-    outcomes = [
-        o
-        for r in await asyncio.gather(
-            *(database.write(s, load=load, decide=decide, save=save) for s in sets)
-        )
-        for o in r
-    ]
+    outcomes = [o for r in await asyncio.gather(*(writer.write(s) for s in sets)) for o in r]
     assert Counter(type(o).__name__ for o in outcomes) == {"Done": 150, "Refused": 90}
     assert await left(shelf) == [0, 0, 0]
     assert retried("race") == before
@@ -186,11 +181,12 @@ async def test_commands_of_a_set_share_the_stock(database: Database, shelf: Asyn
         envelope(Reserve("a", 30), uuid4(), key="r:2"),
         envelope(Reserve("a", 20), uuid4(), key="r:3"),
     ]
-    first, second, third = await database.write(commands, load=load, decide=decide, save=save)
+    writer = Writer(database, load=load, decide=decide, save=save)
+    first, second, third = await writer.write(commands)
     assert [type(o).__name__ for o in (first, second, third)] == ["Done", "Refused", "Done"]
     assert isinstance(second, Refused)
     assert second.metadata == {"left": "20"}
-    again, *_ = await database.write(commands, load=load, decide=decide, save=save)
+    again, *_ = await writer.write(commands)
     assert isinstance(again, Done)
     assert again.repeat
     assert await left(shelf) == [0, 50, 50]

@@ -210,11 +210,11 @@ async def test_a_write_is_read_committed(
         seen.append((await connection.execute(text("show transaction_isolation"))).scalar_one())
         return await store.lock_orders(connection, *rest)
 
-    writer = Database(fresh, claims, database.outbox)
+    other = Database(fresh, claims, database.outbox)
     if after_a_read:
-        async with writer.read() as connection:
+        async with other.read() as connection:
             await connection.execute(text("select 1"))
-    await write(writer, create(), load=load)
+    await write(other, create(), load=load)
     assert seen == ["read committed"]
     await fresh.dispose()
 

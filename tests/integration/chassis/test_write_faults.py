@@ -15,12 +15,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race
-from chassis.database import TRIES, Database, connect
+from chassis.database import Database, connect
 from chassis.decision import Done
 from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, NotFound
 from chassis.outbox import EVENT_BYTES_MAX, Outbox
 from chassis.outgoing import OutgoingEvent
+from chassis.writer import TRIES
 from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged

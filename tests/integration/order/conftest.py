@@ -117,9 +117,12 @@ async def orders(operations: Operations) -> AsyncIterator[Orders]:
 
 
 @pytest.fixture
-async def returns(database: Database) -> AsyncIterator[Returns]:
+async def returns(database: Database, operations: Operations) -> AsyncIterator[Returns]:
     """A client of the running server."""
     async with channel_of(
-        partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))
+        partial(
+            add_ReturnServiceServicer_to_server,
+            ReturnService(ReturnOperations(database, operations.writer)),
+        )
     ) as channel:
         yield ReturnServiceStub(channel)

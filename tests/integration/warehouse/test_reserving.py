@@ -289,7 +289,7 @@ async def test_expiry_goes_on_behind_what_fails(
     monkeypatch.setattr("warehouse_svc.operations.decide", failing)
     monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
-        await operations.expire_reservations()
+        await Operations(operations.database).expire_reservations()
     async with engine.connect() as connection:
         rows = await connection.execute(select(reservations.c.order_id, reservations.c.status))
     assert {str(id): status for id, status in rows} == dict.fromkeys(
