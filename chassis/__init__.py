@@ -9,7 +9,7 @@ values       errors.py why something was not done; decision.py what goes into a 
 the write    writer.py decides and stores a set of commands; in it fold.py the decisions,
              blame.py the class of an error; database.py the connections and the reads; claims.py
              the keys; envelope.py what carries a command, and what a decider gets of it;
-             idempotency.py the key and the digest of a request; writing.py whether a write is in
+             idempotency.py the key and the hash of a request; writing.py whether a write is in
              progress; tables.py the tables that all services have, and SQL over sets; rows.py
              maps rows to records by name; migration.py the migration of these tables;
              silence.py a connection that closes when its server does not answer

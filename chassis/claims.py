@@ -28,13 +28,13 @@ NOBODY = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A key and its digest, where there is no more to a command. `target` may be nobody's.
+    """A key and its request hash, where there is no more to a command. `target` may be nobody's.
 
     An operator's request leaves its claimed actor and its note here alone: it has no history.
     """
 
     key: str
-    digest: bytes = b""
+    request_hash: bytes = b""
     target: UUID = NOBODY
     claimed_actor: str | None = None
     note: str | None = None
@@ -42,7 +42,7 @@ class Claim:
     @classmethod
     def of(cls, request: Keyed, target: UUID = NOBODY) -> "Claim":
         """The claim of an operator's request."""
-        return cls(request.key, request.digest, target, request.claimed_actor, request.note)
+        return cls(request.key, request.request_hash, target, request.claimed_actor, request.note)
 
 
 class Claims:
@@ -50,9 +50,9 @@ class Claims:
 
     def __init__(self, table: Table) -> None:
         t = table.c
-        columns = t.key, t.digest, t.target, t.claimed_actor, t.note
+        columns = t.key, t.request_hash, t.target, t.claimed_actor, t.note
         self._insert = insert_rows(*columns).on_conflict_do_nothing().returning(t.key)
-        self._find = select(t.key, t.digest, t.target).where(among(t.key))
+        self._find = select(t.key, t.request_hash, t.target).where(among(t.key))
         self._delete = delete(table).where(among(t.key))
         old = select(t.key).where(
             t.claim_time < func.clock_timestamp() - bindparam("kept", type_=INTERVAL)
@@ -65,21 +65,21 @@ class Claims:
     async def take(
         self, connection: AsyncConnection, commands: Sequence[Envelope[Any] | Claim]
     ) -> Mapping[str, tuple[bytes, UUID]]:
-        """Claims every key, and answers with the claims that were there before: their digest and
-        target.
+        """Claims every key, and answers with the claims that were there before: their request
+        hash and target.
         """
         # all writes in one order: they wait, and never deadlock
         ordered = sorted(commands, key=lambda c: c.key)
         rows = [
             (
                 c.key,
-                c.digest,
+                c.request_hash,
                 c.target,
                 *((c.claimed_actor, c.note) if isinstance(c, Claim) else (None, None)),
             )
             for c in ordered
         ]
-        names = "key", "digest", "target", "claimed_actor", "note"
+        names = "key", "request_hash", "target", "claimed_actor", "note"
         won = set((await connection.execute(self._insert, arrays(names, rows))).scalars())
         if not (known := [c.key for c in commands if c.key not in won]):
             return {}
@@ -93,16 +93,16 @@ class Claims:
         it stands for something else.
         """
         known = (await self.take(connection, [command])).get(command.key)
-        if known and known[0] != command.digest:
+        if known and known[0] != command.request_hash:
             raise Reused(command.key)
         return known is None
 
     async def find(
         self, connection: AsyncConnection, keys: Collection[str]
     ) -> Mapping[str, tuple[bytes, UUID]]:
-        """The claims that stand, of those keys: their digest and target."""
+        """The claims that stand, of those keys: their request hash and target."""
         rows = await connection.execute(self._find, arrays(["key"], [[key] for key in keys]))
-        return {key: (digest, target) for key, digest, target in rows}
+        return {key: (request_hash, target) for key, request_hash, target in rows}
 
     async def give_up(self, connection: AsyncConnection, keys: Collection[str]) -> None:
         """Leaves no claim where nothing was done."""

@@ -132,14 +132,15 @@ class Database:
     ) -> list[Reused | None]:
         """Returns for each envelope the refusal with which `Writer.write` answers a reused key.
 
-        The key has another digest in the table or earlier in the set. The others get None. An
-        operation that asks a peer or writes something else before its write leaves out the refused
-        envelopes. Another caller may use a key between the two; `Writer.write` decides.
+        The key has another request hash in the table or earlier in the set. The others get None.
+        An operation that asks a peer or writes something else before its write leaves out the
+        refused envelopes. Another caller may use a key between the two; `Writer.write` decides.
         """
         found = await self.claims.find(connection, {each.key for each in envelopes})
-        digests = {key: digest for key, (digest, _) in found.items()}
+        hashes = {key: request_hash for key, (request_hash, _) in found.items()}
         for each in envelopes:
-            digests.setdefault(each.key, each.digest)
+            hashes.setdefault(each.key, each.request_hash)
         return [
-            None if digests[each.key] == each.digest else Reused(each.key) for each in envelopes
+            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            for each in envelopes
         ]

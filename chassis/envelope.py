@@ -32,7 +32,7 @@ class EventSource(Protocol):
     @property
     def key(self) -> str: ...
     @property
-    def digest(self) -> bytes: ...
+    def request_hash(self) -> bytes: ...
     @property
     def cause(self) -> str: ...
 
@@ -78,13 +78,13 @@ class Envelope(Generic[C_co]):
 
     key            `<method>:<request_id>` or `<consumer>:<event_id>`; `<key>:<step>` where one
                    request or event needs several writes
-    digest         the hash of what is asked; the write refuses a key that comes with another one
+    request_hash   the hash of the request or event; the write refuses a key with another one
     target         the id of the record that the command names; a new record gets this id
     actor, cause, claimed_actor, note   see Context
     """
 
     key: str
-    digest: bytes
+    request_hash: bytes
     target: UUID
     actor: str
     cause: str
@@ -107,7 +107,7 @@ class Envelope(Generic[C_co]):
         """
         return Envelope(
             key=keyed.key,
-            digest=keyed.digest,
+            request_hash=keyed.request_hash,
             target=target,
             actor=actor,
             cause=cause,
@@ -121,7 +121,7 @@ class Envelope(Generic[C_co]):
         """Returns the envelope of an event's command. `actor` is the service that published it."""
         return Envelope(
             key=event.key,
-            digest=event.digest,
+            request_hash=event.request_hash,
             target=target,
             actor=actor,
             cause=event.cause,

@@ -20,7 +20,7 @@ CREATE TYPE failed_event_state AS ENUM ('deferred', 'failed', 'replayed', 'disca
 
 CREATE TABLE claims (
     key text CONSTRAINT claims_pkey PRIMARY KEY,
-    digest bytea NOT NULL,
+    request_hash bytea NOT NULL,
     target uuid NOT NULL,
     claim_time timestamptz NOT NULL DEFAULT clock_timestamp(),
     claimed_actor text,

@@ -2,10 +2,10 @@
 
 A replay's first transaction chooses the events, and keeps what it chose: a claim of the request
 itself, and for each event one of a step (`key:0`, `key:1`, ... in their order), whose target is the
-event and whose digest names the rest of it. Another claim, `key:done`, follows when all were
+event and whose request hash names the rest of it. Another claim, `key:done`, follows when all were
 handled. A repeat in between goes on with the same events; a later one handles none. No repeat takes
-others. A discard is one transaction; its claim `key:done` says in its digest how many rows it has
-discarded, and whether more match.
+others. A discard is one transaction; its claim `key:done` says in its request hash how many rows it
+has discarded, and whether more match.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -43,7 +43,7 @@ class Discarded:
     more: bool
 
     def written(self) -> bytes:
-        """As a claim's digest keeps it."""
+        """The text that the claim has as its request hash."""
         return f"{self.count} {self.more:d}".encode()
 
     @classmethod

@@ -99,7 +99,7 @@ def claims(metadata: MetaData) -> Table:
         "claims",
         metadata,
         Column("key", Text, primary_key=True),
-        Column("digest", LargeBinary, nullable=False),
+        Column("request_hash", LargeBinary, nullable=False),
         Column("target", Uuid, nullable=False),
         Column(
             "claim_time",

@@ -78,7 +78,9 @@ class Writer(Generic[R]):
         except Deferred as away:
             outcomes = dict.fromkeys(once, away) | outcomes
         return [
-            outcomes[each.key] if each.digest == once[each.key].digest else Reused(each.key)
+            outcomes[each.key]
+            if each.request_hash == once[each.key].request_hash
+            else Reused(each.key)
             for each in envelopes
         ]
 
@@ -120,7 +122,7 @@ class Writer(Generic[R]):
         repeats = {
             each.key: (each.target, claimed[each.key][1])
             for each in envelopes
-            if each.key in claimed and claimed[each.key][0] == each.digest
+            if each.key in claimed and claimed[each.key][0] == each.request_hash
         }
         needed = [each for each in envelopes if each.key not in claimed or each.key in repeats]
         picture = await self._load(connection, needed, {target for _, target in repeats.values()})

@@ -379,7 +379,7 @@ def settling(
         yield Envelope(
             # An attempt's stock is settled once.
             key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",
-            digest=b"",
+            request_hash=b"",
             target=of.order_id,
             actor="fulfillment",
             cause=request_id,

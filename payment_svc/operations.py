@@ -254,7 +254,7 @@ class Operations:
         )
         envelope = Envelope(
             key=f"webhook:{processor}:{report.event_id}",
-            digest=report.digest,
+            request_hash=report.digest,
             target=order_id,
             actor=processor,
             cause=report.event_id,
@@ -487,7 +487,7 @@ class Operations:
         )
         return Envelope(
             key=f"{operation_id}:ask:{ask}",
-            digest=b"",
+            request_hash=b"",
             target=order_id,
             actor="payment",
             cause=str(operation_id),
@@ -593,7 +593,7 @@ def result(
     )
     return Envelope(
         key=f"{operation.id}:result:{type(answer).__name__.lower()}",
-        digest=b"",
+        request_hash=b"",
         target=payment.order_id,
         actor="payment",
         cause=cause,
@@ -605,7 +605,7 @@ def lost(payment: Payment, operation: Operation, cause: str) -> Envelope[LoseAns
     """The loss of the processor's answer, which is written once. The next asking is due at once."""
     return Envelope(
         key=f"{operation.id}:lost",
-        digest=b"",
+        request_hash=b"",
         target=payment.order_id,
         actor="payment",
         cause=cause,

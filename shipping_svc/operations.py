@@ -552,7 +552,7 @@ class Operations:
         key = purchase_key(shipment.id, shipment.purchase)  # one purchase has one result
         purchase = Envelope(
             key=key,
-            digest=b"",
+            request_hash=b"",
             target=shipment.id,
             actor=self.carrier.name,
             cause=key,
@@ -651,7 +651,7 @@ class Operations:
         return Envelope(
             # Opened again after it was answered, it is answered again.
             key=f"{key}:{its.time.isoformat()}",
-            digest=b"",
+            request_hash=b"",
             target=its.shipment_id,
             actor=self.carrier.name,
             cause=key,
@@ -691,9 +691,9 @@ class Operations:
 
 
 def _close(burial: Envelope[Any], shipment_id: UUID, reason: Reason) -> Envelope[Close]:
-    """A step of the event. Its digest is empty, because the stored keys have none."""
+    """A step of the event. Its request hash is empty, because the stored keys have none."""
     close = burial.step(str(shipment_id), Close(reason=reason))
-    return replace(close, digest=b"", target=shipment_id)
+    return replace(close, request_hash=b"", target=shipment_id)
 
 
 def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[object]) -> None:

@@ -196,7 +196,7 @@ class Operations:
             envelopes = [
                 Envelope(
                     key=f"warehouse.expiry:{cause}",
-                    digest=b"",
+                    request_hash=b"",
                     target=order_id,
                     actor="warehouse",
                     cause=cause,

@@ -379,7 +379,7 @@ def _expiry(order_id: UUID) -> Envelope[ExpireOrder]:
     key = f"order.expiry:{uuid7()}"
     return Envelope(
         key=key,
-        digest=b"",
+        request_hash=b"",
         target=order_id,
         actor="order",
         cause=key,

@@ -60,17 +60,18 @@ class Memory:
 
     async def reused(self, _: None, envelopes: Sequence[Envelope[Any]]) -> list[Reused | None]:
         """As chassis.database.Database.reused."""
-        digests = {each.key: each.digest for each in reversed(envelopes)}
-        digests |= {key: self.claims[key][0] for key in digests if key in self.claims}
+        hashes = {each.key: each.request_hash for each in reversed(envelopes)}
+        hashes |= {key: self.claims[key][0] for key in hashes if key in self.claims}
         return [
-            None if digests[each.key] == each.digest else Reused(each.key) for each in envelopes
+            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            for each in envelopes
         ]
 
     def commit(self, fresh: Sequence[Envelope[Any]], folded: Folded[Any, Any]) -> None:
         """Keeps the keys of what was done, and publishes the facts."""
         undone = set(folded.undone)
         self.claims |= {
-            each.key: (each.digest, each.target) for each in fresh if each.key not in undone
+            each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
         }
         for fact in folded.facts:
             event = self._encode(fact)
@@ -93,7 +94,7 @@ class MemoryWriter:
         repeats = {
             each.key: (each.target, claims[each.key][1])
             for each in ordered
-            if each.key in claims and claims[each.key][0] == each.digest
+            if each.key in claims and claims[each.key][0] == each.request_hash
         }
         picture = await self._load(
             None,
@@ -113,7 +114,9 @@ class MemoryWriter:
             self._memory.commit(fresh, folded)
         outcomes |= folded.outcomes
         return [
-            outcomes[each.key] if each.digest == once[each.key].digest else Reused(each.key)
+            outcomes[each.key]
+            if each.request_hash == once[each.key].request_hash
+            else Reused(each.key)
             for each in envelopes
         ]
 

@@ -38,7 +38,7 @@ def key() -> str:
 
 def envelope(command: C, target: UUID, **parts: Any) -> Envelope[C]:
     """An envelope with these parts around the command; without a `key`, it has one of its own."""
-    usual: dict[str, Any] = {"key": key(), "digest": b"", "actor": "tester"}
+    usual: dict[str, Any] = {"key": key(), "request_hash": b"", "actor": "tester"}
     usual |= parts
     cause = usual["key"].partition(":")[2]
     return Envelope(target=target, cause=cause, command=command, **usual)

@@ -97,7 +97,7 @@ async def test_a_service_keeps_its_house(
     async with engine.begin() as connection:
         await connection.execute(
             insert(store.claims).values(
-                key="old", digest=b"", target=NOBODY, claim_time=datetime.now(UTC) - 2 * KEPT
+                key="old", request_hash=b"", target=NOBODY, claim_time=datetime.now(UTC) - 2 * KEPT
             )
         )
 

@@ -277,11 +277,15 @@ async def test_a_record_with_two_names_is_one_record(
 
 async def test_another_body_is_refused(database: Database) -> None:
     """A key belongs to what was first asked with it, in the same set as well as later."""
-    first = create(digest=b"one")
-    other = create(key=first.key, digest=b"other")
+    first = create(request_hash=b"one")
+    other = create(key=first.key, request_hash=b"other")
     assert kinds(await write(database, first, other, first)) == ["Done", "Reused", "Done"]
     assert kinds(
-        await write(database, again := create(digest=b"one"), create(key=again.key, digest=b"two"))
+        await write(
+            database,
+            again := create(request_hash=b"one"),
+            create(key=again.key, request_hash=b"two"),
+        )
     ) == ["Done", "Reused"]
     [outcome] = await write(database, other)
     assert reason(outcome) == "REQUEST_ID_REUSED"
@@ -310,12 +314,17 @@ async def test_refused_and_deferred_leave_no_claim(database: Database, engine: A
 
 
 async def test_reused_names_what_a_write_refuses(database: Database) -> None:
-    """A key of another digest is named, used by a write or by an earlier command of the set; a
-    repeat and a new command are not. Naming uses no key.
+    """A key with another request hash is named, used by a write or by an earlier command of the
+    set; a repeat and a new command are not. Naming uses no key.
     """
     used, new = create(), create()
     await write(database, used)
-    commands = [used, replace(used, digest=b"other"), new, replace(new, digest=b"other")]
+    commands = [
+        used,
+        replace(used, request_hash=b"other"),
+        new,
+        replace(new, request_hash=b"other"),
+    ]
     for _ in range(2):
         async with database.read() as connection:
             refusals = await database.reused(connection, commands)

@@ -176,7 +176,7 @@ def delivery(event: M) -> Delivery[M]:
     return Delivery(
         event_id=event_id,
         key=f"payment-orders:{event_id}",
-        digest=b"",
+        request_hash=b"",
         message=event,
         time=datetime.now(UTC),
     )

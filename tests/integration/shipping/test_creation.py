@@ -602,7 +602,7 @@ def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[Fulfill
     return Delivery(
         event_id=event_id,
         key=f"shipping-test:{event_id}",
-        digest=event_id.bytes,
+        request_hash=event_id.bytes,
         message=message,
         time=datetime.now(UTC),
     )
@@ -667,7 +667,11 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
         message = FulfillmentLinesChanged(fulfillment=of.message.fulfillment, reason="WITHDRAWN")
         events.append(
             Delivery(
-                event_id=of.event_id, key=of.key, digest=of.digest, message=message, time=of.time
+                event_id=of.event_id,
+                key=of.key,
+                request_hash=of.request_hash,
+                message=message,
+                time=of.time,
             )
         )
     refused, done = await Consumers(operations).fulfillment_lines_changed(events)

@@ -28,7 +28,7 @@ class Pay:
 def pay(key: str, target: UUID, amount: int) -> Envelope[Pay]:
     """A payment in an envelope whose cause is its key."""
     return Envelope(
-        key=key, digest=b"", target=target, actor="payer", cause=key, command=Pay(amount)
+        key=key, request_hash=b"", target=target, actor="payer", cause=key, command=Pay(amount)
     )
 
 

@@ -279,7 +279,7 @@ def test_request_becomes_its_envelope(
     its = convert(request_, of)
     assert its == Envelope(
         key=of.key,
-        digest=of.digest,
+        request_hash=of.request_hash,
         target=target,
         actor="payment",
         cause=request_.request_id,
