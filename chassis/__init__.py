@@ -7,8 +7,9 @@ values       errors.py why something was not done; decision.py what goes into a 
              rules; convert.py what every service's wire needs; paging.py pages of lists; tokens.py
              what clients give back
 the write    writer.py decides and stores a set of commands; in it fold.py the decisions,
-             blame.py the class of an error; database.py the connections and the reads; claims.py
-             the keys; envelope.py what carries a command, and what a decider gets of it;
+             blame.py the class of an error; database.py the connections and the reads;
+             idempotency_keys.py the table of keys; envelope.py what carries a command, and what a
+             decider gets of it;
              idempotency.py the key and the hash of a request; writing.py whether a write is in
              progress; tables.py the tables that all services have, and SQL over sets; rows.py
              maps rows to records by name; migration.py the migration of these tables;

@@ -14,9 +14,9 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from chassis import silence
 from chassis.blame import READ_ONLY, deferring, only_reading
-from chassis.claims import Claims
 from chassis.envelope import Envelope
 from chassis.idempotency import Reused
+from chassis.idempotency_keys import IdempotencyKeys
 from chassis.outbox import Outbox
 
 IDLE_IN_TRANSACTION_S = 15.0
@@ -100,14 +100,18 @@ def _end_what_takes_no_writes(engine: Engine) -> None:
 
 
 class Database:
-    """A service's database: its engine, its claims, its outbox.
+    """A service's database: its engine, its idempotency keys, its outbox.
 
     `on_change` is called after each commit that has changed records, with their ids: events may
     wait for them.
     """
 
-    def __init__(self, engine: AsyncEngine, claims: Table, outbox: Outbox) -> None:
-        self.engine, self.claims, self.outbox = engine, Claims(claims), outbox
+    def __init__(self, engine: AsyncEngine, idempotency_keys: Table, outbox: Outbox) -> None:
+        self.engine, self.idempotency_keys, self.outbox = (
+            engine,
+            IdempotencyKeys(idempotency_keys),
+            outbox,
+        )
         self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
 
     @asynccontextmanager
@@ -125,7 +129,7 @@ class Database:
 
     async def was_done(self, connection: AsyncConnection, key: str) -> bool:
         """Whether the effect of this key is committed."""
-        return bool(await self.claims.find(connection, [key]))
+        return bool(await self.idempotency_keys.find(connection, [key]))
 
     async def reused(
         self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
@@ -136,7 +140,7 @@ class Database:
         An operation that asks a peer or writes something else before its write leaves out the
         refused envelopes. Another caller may use a key between the two; `Writer.write` decides.
         """
-        found = await self.claims.find(connection, {each.key for each in envelopes})
+        found = await self.idempotency_keys.find(connection, {each.key for each in envelopes})
         hashes = {key: request_hash for key, (request_hash, _) in found.items()}
         for each in envelopes:
             hashes.setdefault(each.key, each.request_hash)

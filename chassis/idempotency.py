@@ -1,7 +1,8 @@
 """What a request is idempotent on: its key, and the request hash. A repeat has both; another
 request under the same key has another hash.
 
-What lives here: pure functions over a request and its descriptor. Claims are chassis/claims.py's.
+What lives here: pure functions over a request and its descriptor. The table of keys
+is in chassis/idempotency_keys.py.
 """
 
 import hashlib

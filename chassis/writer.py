@@ -116,15 +116,15 @@ class Writer(Generic[R]):
     async def _attempt(
         self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
     ) -> dict[str, Outcome[R]]:
-        claims = self._database.claims
-        claimed = await claims.take(connection, envelopes)
-        fresh = [each for each in envelopes if each.key not in claimed]
+        keys = self._database.idempotency_keys
+        stored = await keys.insert(connection, envelopes)
+        fresh = [each for each in envelopes if each.key not in stored]
         repeats = {
-            each.key: (each.target, claimed[each.key][1])
+            each.key: (each.target, stored[each.key][1])
             for each in envelopes
-            if each.key in claimed and claimed[each.key][0] == each.request_hash
+            if each.key in stored and stored[each.key][0] == each.request_hash
         }
-        needed = [each for each in envelopes if each.key not in claimed or each.key in repeats]
+        needed = [each for each in envelopes if each.key not in stored or each.key in repeats]
         picture = await self._load(connection, needed, {target for _, target in repeats.values()})
         now = (await connection.execute(CLOCK)).scalar_one()
         folded = fold(picture, fresh, self._decide, now)
@@ -138,7 +138,7 @@ class Writer(Generic[R]):
             if folded.facts:
                 await self._database.outbox.append(connection, folded.facts, folded.causes)
             if folded.undone:
-                await claims.give_up(connection, folded.undone)
+                await keys.delete(connection, folded.undone)
             await _finish(self._commit(connection, bool(folded.facts), folded.changed))
         return {each.key: Reused(each.key) for each in envelopes} | again | folded.outcomes
 

@@ -190,8 +190,7 @@ class Operations:
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.lapsed(connection, last, EXPIRY_BATCH)
-            # What is past its time is found in the reservations, not in a claim: so a key that
-            # never comes again.
+            # The reservations say what is past its time, so each key is new and has no repeat.
             causes = {reservation.order_id: str(uuid7()) for reservation in chosen}
             envelopes = [
                 Envelope(

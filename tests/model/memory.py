@@ -2,7 +2,7 @@
 Store keeps; with a place to crash at.
 
 The services' own decisions, operations, doors and consumers run over it as they are; what is left
-out here (locks, constraints, claims' rows) has its tests on a real PostgreSQL.
+out here (locks, constraints, the rows of keys) has its tests on a real PostgreSQL.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,7 +28,7 @@ class Crash(BaseException):
 
 
 class Memory:
-    """Stands in for a Database: claims, one write at a time, and facts that become messages when
+    """Stands in for a Database: keys, one write at a time, and facts that become messages when
     it commits.
     """
 
@@ -43,7 +43,7 @@ class Memory:
         `point` raises Crash where one is planned.
         """
         self._encode, self.clock, self._publish, self.point = encode, clock, publish, point
-        self.claims: dict[str, tuple[bytes, UUID]] = {}
+        self.keys: dict[str, tuple[bytes, UUID]] = {}
         # whoever asks for a transaction of its own gets the same silent connection
         self.engine = self
 
@@ -56,12 +56,12 @@ class Memory:
 
     async def was_done(self, _: None, key: str) -> bool:
         """As chassis.database.Database.was_done."""
-        return key in self.claims
+        return key in self.keys
 
     async def reused(self, _: None, envelopes: Sequence[Envelope[Any]]) -> list[Reused | None]:
         """As chassis.database.Database.reused."""
         hashes = {each.key: each.request_hash for each in reversed(envelopes)}
-        hashes |= {key: self.claims[key][0] for key in hashes if key in self.claims}
+        hashes |= {key: self.keys[key][0] for key in hashes if key in self.keys}
         return [
             None if hashes[each.key] == each.request_hash else Reused(each.key)
             for each in envelopes
@@ -70,7 +70,7 @@ class Memory:
     def commit(self, fresh: Sequence[Envelope[Any]], folded: Folded[Any, Any]) -> None:
         """Keeps the keys of what was done, and publishes the facts."""
         undone = set(folded.undone)
-        self.claims |= {
+        self.keys |= {
             each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
         }
         for fact in folded.facts:
@@ -87,18 +87,18 @@ class MemoryWriter:
 
     async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Any]]:
         """As chassis.writer.Writer.write."""
-        claims = self._memory.claims
+        keys = self._memory.keys
         once = {each.key: each for each in reversed(envelopes)}
         ordered = [once[key] for key in dict.fromkeys(each.key for each in envelopes)]
-        fresh = [each for each in ordered if each.key not in claims]
+        fresh = [each for each in ordered if each.key not in keys]
         repeats = {
-            each.key: (each.target, claims[each.key][1])
+            each.key: (each.target, keys[each.key][1])
             for each in ordered
-            if each.key in claims and claims[each.key][0] == each.request_hash
+            if each.key in keys and keys[each.key][0] == each.request_hash
         }
         picture = await self._load(
             None,
-            [each for each in ordered if each.key not in claims or each.key in repeats],
+            [each for each in ordered if each.key not in keys or each.key in repeats],
             {t for _, t in repeats.values()},
         )
         folded = fold(picture, fresh, self._decide, self._memory.clock())

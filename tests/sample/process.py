@@ -31,7 +31,7 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     """Serves until it is killed; says "ready" when it has begun."""
     stream.ACK_WAIT_S = 1.0  # so that what a killed process had in hand comes again soon
     database = Database(
-        connect(database_url), store.claims, Outbox(store.outbox, encode=store.event)
+        connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)
     )
     broker = await stream.connect(nats_url, name="sample")
     await broker.ensure_streams()

@@ -33,7 +33,7 @@ from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, Status, Transition
 
 metadata = MetaData()
-claims = tables.claims(metadata)
+idempotency_keys = tables.idempotency_keys(metadata)
 outbox = tables.outbox(metadata)
 failed_events = tables.failed_events(metadata)
 stream_positions = tables.stream_positions(metadata)

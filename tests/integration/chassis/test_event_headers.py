@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.claims import Claim
 from chassis.database import Database
+from chassis.idempotency_keys import IdempotencyKey
 from chassis.outbox import CAUSATION_MAX, Outbox
 from chassis.outgoing import OutgoingEvent
 from chassis.republish import Events, Republish
@@ -87,7 +87,7 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
             aggregate=record, order_id=fact.order_id, message=SampleNoted(order_id="x")
         )
 
-    database = Database(engine, store.claims, Outbox(store.outbox, encode=encode))
+    database = Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=encode))
     [order] = await placed(database)
     await write(database, envelope(ConfirmPayment(), order), envelope(ShipmentCreated(), order))
     assert await numbers(engine) == {first: [1, 2, 3], second: [1]}
@@ -110,7 +110,7 @@ async def test_each_publication_of_a_row_has_the_same_headers(
         first = [message.headers for message in await published(broker)]
         await broker.streams.delete_stream("ORDERS")
         await broker.ensure_streams()
-        await Republish(database).again(Events(aggregate=order), Claim(key()))
+        await Republish(database).again(Events(aggregate=order), IdempotencyKey(key=key()))
         await eventually(lambda: none_waits(engine))
     again = [message.headers for message in await published(broker)]
     assert [headers and headers["ce-sequence"] for headers in first] == [f"{1:019}", f"{2:019}"]

@@ -26,7 +26,7 @@ from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import ConfirmPayment, Order, Status, Transition
-from tests.sample.store import claims, history, orders
+from tests.sample.store import history, idempotency_keys, orders
 from tests.sample.writes import (
     Recorder,
     count,
@@ -99,7 +99,7 @@ async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(
     await write(database, create(reference="cart-7"))
     [outcome] = await write(database, create(reference="cart-7"), load=blind)
     assert isinstance(outcome, Defect)
-    assert await count(engine, claims) == 1
+    assert await count(engine, idempotency_keys) == 1
 
 
 async def test_data_that_the_schema_rejects_fails_its_own_command(
@@ -117,7 +117,7 @@ async def test_data_that_the_schema_rejects_fails_its_own_command(
         create(),
     )
     assert kinds(outcomes) == ["Done", "Defect", "Defect", "Defect", "Done"]
-    assert await count(engine, claims) == 2
+    assert await count(engine, idempotency_keys) == 2
     assert await count(engine, orders) == 2
 
 
@@ -142,7 +142,7 @@ async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(
 async def test_an_unexpected_exception_fails_its_own_command(
     database: Database, where: str
 ) -> None:
-    """A bug that one command brings out concerns that command alone, and leaves no claim: once
+    """A bug that one command brings out concerns that command alone, and leaves no key: once
     it is mended, a repeat succeeds.
     """
     ids = await placed(database, 3)
@@ -206,7 +206,7 @@ async def test_a_lost_connection_defers_all_and_condemns_none(
     ] * 3
     assert [status(o) for o in await write(database, *commands)] == ["confirmed"] * 3
     nowhere = connect("postgresql://nobody@127.0.0.1:1/nothing")
-    gone = Database(nowhere, claims, database.outbox)
+    gone = Database(nowhere, idempotency_keys, database.outbox)
     assert [reason(o) for o in await write(gone, *commands)] == ["DEPENDENCY_UNAVAILABLE"] * 3
 
 
@@ -236,7 +236,7 @@ async def test_no_free_connection_defers(sample_url: str, database: Database) ->
     """A pool that is used up is a database that is away: nobody waits for ever."""
     narrow = connect(sample_url, pool_size=1)
     narrow.pool._timeout = 0.1  # type: ignore[attr-defined]  # five seconds otherwise
-    full = Database(narrow, claims, database.outbox)
+    full = Database(narrow, idempotency_keys, database.outbox)
     async with narrow.connect():
         assert reason((await write(full, create()))[0]) == "DEPENDENCY_UNAVAILABLE"
     await narrow.dispose()
@@ -248,7 +248,7 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
     """
     [order] = await placed(database)
     hasty = connect(sample_url, lock_timeout_s=0.1, statement_timeout_s=0.2)
-    limited = Database(hasty, claims, database.outbox)
+    limited = Database(hasty, idempotency_keys, database.outbox)
 
     async def slow(connection: AsyncConnection, *rest: Any) -> Any:
         await connection.execute(text("select pg_sleep(5)"))
@@ -290,12 +290,14 @@ async def test_a_connection_that_falls_silent_is_given_up(
                 await store.save_orders(connection, *rest)
 
         async with asyncio.timeout(30):
-            lost = await write(Database(through, claims, database.outbox), command, save=stranded)
+            lost = await write(
+                Database(through, idempotency_keys, database.outbox), command, save=stranded
+            )
         assert reason(lost[0]) == "DEPENDENCY_UNAVAILABLE"
         assert proxy.struck.stranded == 1
         proxy.cut()  # now the server knows it too, and lets go of what the transaction held
         assert (
-            status((await write(Database(through, claims, database.outbox), command))[0])
+            status((await write(Database(through, idempotency_keys, database.outbox), command))[0])
             == "confirmed"
         ), "the next connection serves"
         await through.dispose()
@@ -372,7 +374,7 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(
     lives: so it ends at the first failure.
     """
     narrow = connect(sample_url, pool_size=1)
-    one = Database(narrow, claims, database.outbox)
+    one = Database(narrow, idempotency_keys, database.outbox)
 
     sessions: list[int] = []
 
@@ -401,7 +403,7 @@ async def test_connections_to_a_standby_are_thrown_away(
     next one goes elsewhere.
     """
     stale = connect(sample_url, pool_size=2)
-    one = Database(stale, claims, database.outbox)
+    one = Database(stale, idempotency_keys, database.outbox)
 
     async def demoted() -> None:
         async with stale.connect() as first, stale.connect() as second:
@@ -415,7 +417,7 @@ async def test_connections_to_a_standby_are_thrown_away(
     await demoted()
     with pytest.raises(DBAPIError, match="read-only"):
         async with stale.begin() as connection:
-            await connection.execute(delete(claims))
+            await connection.execute(delete(idempotency_keys))
     assert [status((await write(one, create()))[0]) for _ in range(2)] == ["pending"] * 2
     await stale.dispose()
 
@@ -523,7 +525,9 @@ async def test_a_reader_hears_why_the_database_is_away(database: Database) -> No
     """A read answers with Deferred where the database is at fault; what the reader raises
     himself goes through.
     """
-    gone = Database(connect("postgresql://nobody@127.0.0.1:1/nothing"), claims, database.outbox)
+    gone = Database(
+        connect("postgresql://nobody@127.0.0.1:1/nothing"), idempotency_keys, database.outbox
+    )
     with pytest.raises(Deferred) as away:
         async with gone.read():
             pass
@@ -558,7 +562,7 @@ async def test_a_race_that_the_service_itself_sees(database: Database) -> None:
 
 
 async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: AsyncEngine) -> None:
-    """Rows, history, events and claims stand or fall together."""
+    """Rows, history, events and keys stand or fall together."""
     recorder = Recorder(engine)
 
     async def save(connection: AsyncConnection, *rest: Any) -> None:
@@ -567,7 +571,9 @@ async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: Asy
 
     assert kinds(await write(database, create(), save=save)) == ["Defect"]
     assert "COMMIT" not in recorder.statements
-    assert [await count(engine, table) for table in (orders, claims, history, store.outbox)] == [
+    assert [
+        await count(engine, table) for table in (orders, idempotency_keys, history, store.outbox)
+    ] == [
         0,
         0,
         0,
@@ -600,7 +606,7 @@ async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngin
         second.target: EVENT_BYTES_MAX - around + 1,
         third.target: EVENT_BYTES_MAX - around,
     }
-    database = Database(engine, claims, Outbox(store.outbox, encode=fat))
+    database = Database(engine, idempotency_keys, Outbox(store.outbox, encode=fat))
     outcomes = await write(database, first, second, third)
     assert kinds(outcomes) == ["Done", "Defect", "Done"]
     assert isinstance(outcomes[1], Defect)

@@ -210,12 +210,10 @@ async def test_found_units_are_stored_under_the_step_spoiled(
     """
     asked = inspection(await packed(operations, stock))
     await operations.inspect(asked)
-    claims = tables.claims.c
-    query = select(claims.key, claims.request_hash, claims.target).where(
-        claims.key.startswith(asked.key)
-    )
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(asked.key))
     async with engine.connect() as connection:
-        rows = [tuple(row) for row in await connection.execute(query.order_by(claims.key))]
+        rows = [tuple(row) for row in await connection.execute(query.order_by(keys.key))]
     assert rows == [
         (asked.key, asked.request_hash, asked.target),
         (f"{asked.key}:spoiled", asked.request_hash, asked.target),

@@ -123,7 +123,7 @@ async def test_what_the_warehouse_refuses_is_not_stored(
         await create(orders, request)
     assert refused.value.reason == "INSUFFICIENT_STOCK"
     assert [violation.subject for violation in refused.value.violations] == ["LAMP"]
-    assert await count(engine, "orders", "claims", "outbox") == [0, 0, 0]
+    assert await count(engine, "orders", "idempotency_keys", "outbox") == [0, 0, 0]
     warehouse.refuses = None
     await create(orders, request)
     assert await count(engine, "orders") == [1]

@@ -25,10 +25,8 @@ Row = tuple[str, bytes, UUID]
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
     """Key, request hash and target of the keys that start so."""
-    claims = tables.claims.c
-    query = select(claims.key, claims.request_hash, claims.target).where(
-        claims.key.startswith(start)
-    )
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     async with engine.connect() as connection:
         return {
             (key, request_hash, target)

@@ -162,7 +162,7 @@ async def test_whichever_comes_second_finds_the_work_done(
     await ask(shipping.CreateShipment, first)
     await operations.ship([ask_of(second, "e")])
     async with engine.begin() as connection:
-        await connection.execute(text("delete from claims"))
+        await connection.execute(text("delete from idempotency_keys"))
     before = await rows(engine, "select * from history order by shipment_id, version")
     assert [
         type(outcome) for outcome in await operations.ship([ask_of(first), ask_of(second, "e")])

@@ -27,10 +27,8 @@ SERVICE = "/ordermesh.shipping.v1.ShippingService"
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
     """Key, request hash and target of the keys that start so."""
-    claims = tables.claims.c
-    query = select(claims.key, claims.request_hash, claims.target).where(
-        claims.key.startswith(start)
-    )
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     return {(key, request_hash, target) for key, request_hash, target in await rows(engine, query)}
 
 

@@ -28,16 +28,18 @@ from tests.integration.warehouse.events import (
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.operations import Operations
-from warehouse_svc.tables import claims, movements
+from warehouse_svc.tables import idempotency_keys, movements
 
 Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
     """Key, request hash and target of the keys that start so."""
-    query = select(claims.c.key, claims.c.request_hash, claims.c.target)
+    query = select(
+        idempotency_keys.c.key, idempotency_keys.c.request_hash, idempotency_keys.c.target
+    )
     async with engine.connect() as connection:
-        rows = await connection.execute(query.where(claims.c.key.startswith(start)))
+        rows = await connection.execute(query.where(idempotency_keys.c.key.startswith(start)))
         return {(key, request_hash, target) for key, request_hash, target in rows}
 
 
