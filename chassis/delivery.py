@@ -14,7 +14,6 @@ from nats.aio.msg import Msg
 from chassis.errors import Defect, Deferred, Failure, Invalid
 from chassis.event_payload import parse_event, wrong_type
 from chassis.failed import FailedEvent, digest_of
-from chassis.idempotency import Keyed
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
@@ -37,11 +36,6 @@ class Delivery(Generic[M]):
     request_hash: bytes
     message: M
     time: datetime
-
-    @property
-    def keyed(self) -> Keyed:
-        """What a command that comes of it is idempotent on."""
-        return Keyed(self.key, self.request_hash)
 
     @property
     def cause(self) -> str:

@@ -35,7 +35,6 @@ from chassis.writing import writing
 
 R = TypeVar("R")
 H = TypeVar("H")
-T = TypeVar("T")
 
 # load(connection, envelopes, ids of the records that answer repeats) -> the locked records by id.
 # A record that a command finds by its natural key has the command's target as a second key.
@@ -59,9 +58,7 @@ class Writer(Generic[R]):
     def __init__(
         self, database: Database, *, load: Load[R], decide: Decide[R, H], save: Save[R, H]
     ) -> None:
-        self._database, self._load = database, load
-        self._decide: Decide[R, Any] = decide
-        self._save: Save[R, Any] = save
+        self._database, self._load, self._decide, self._save = database, load, decide, save
         self._retries = telemetry.counter(
             "write_retries_total", "Sets that were written again after a race", "blame"
         )
@@ -73,8 +70,9 @@ class Writer(Generic[R]):
         outcomes: dict[str, Outcome[R]] = {}
         try:
             with writing():
-                first = [once[key] for key in dict.fromkeys(each.key for each in envelopes)]
-                await self._settle(first, outcomes)
+                await self._settle(
+                    [once[key] for key in dict.fromkeys(each.key for each in envelopes)], outcomes
+                )
         except Deferred as away:
             outcomes = dict.fromkeys(once, away) | outcomes
         return [
@@ -152,7 +150,7 @@ class Writer(Generic[R]):
         self._database.on_change(changed)
 
 
-async def _or_throw_away(connection: AsyncConnection, work: Awaitable[T]) -> T:
+async def _or_throw_away(connection: AsyncConnection, work: Awaitable[R]) -> R:
     """Returns the result of `work`; closes a connection with an outdated view of the schema.
 
     Such a connection has a cached plan, for example, and every later use of it would fail.

@@ -647,8 +647,8 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
     carrier: CountingCarrier,
     first: str,
 ) -> None:
-    """Whichever is heard first, and twice, with and without its keys: its label is void, or
-    never bought; its order's other parts go.
+    """Request and event come in each order, and twice, with and without their keys: the label is
+    void or never bought, and the other shipments of the order go.
     """
     order = str(uuid4())
     request, other = create(order_id=order), await created(shipping, order_id=order)

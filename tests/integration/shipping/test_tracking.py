@@ -166,8 +166,8 @@ async def test_nothing_moves_a_shipment_after_its_end(
 
 
 async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEngine) -> None:
-    """By the carrier's id, whatever the request_id, at once or after the keys are gone;
-    another shipment has ids of its own.
+    """The carrier's id identifies a report under any request_id, at once or after the keys are
+    deleted; another shipment has ids of its own.
     """
     shipment, other = await created(shipping), await created(shipping)
     await asyncio.gather(*(record(shipping, shipment, "in_transit", 1) for _ in range(10)))
