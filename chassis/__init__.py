@@ -6,12 +6,14 @@ values       errors.py why something was not done; decision.py what goes into a 
              money.py; texts.py what no table can hold; validation.py what breaks a contract's
              rules; convert.py what every service's wire needs; paging.py pages of lists; tokens.py
              what clients give back
-the write    database.py; in it claims.py the keys, fold.py the decisions,
-             blame.py whose fault it was; envelope.py what carries a command, and what a decider
-             gets of it; idempotency.py what a request's key and digest are; writing.py whether
-             one is under way; tables.py what all have, and SQL over sets; rows.py
-             maps rows to records by name; migration.py;
-             silence.py a connection that hangs up on a server that says nothing
+the write    writer.py decides and stores a set of commands; in it fold.py the decisions,
+             blame.py the class of an error; database.py the connections and the reads;
+             idempotency_keys.py the table of keys; envelope.py what carries a command, and what a
+             decider gets of it;
+             idempotency.py the key and the hash of a request; writing.py whether a write is in
+             progress; tables.py the tables that all services have, and SQL over sets; rows.py
+             maps rows to records by name; migration.py the migration of these tables;
+             silence.py a connection that closes when its server does not answer
 events out   outgoing.py what a fact becomes; outbox.py appends; relay.py publishes; shards.py whose
              turn it is; rebuild.py what a stream has lost; contents.py what it holds; partitions.py
              the outbox by day; republish.py what operators want published again; unmatched.py what

@@ -1,59 +1,25 @@
-"""The one way to write: load, decide, save, once for each key. And the one way to read beside it.
+"""A service's database: connections, reads, idempotency keys and the outbox.
 
-A set of commands is one transaction: claim the keys, lock what the fresh ones need, read the clock,
-fold, save. `load`, `decide` and `save` may run again and know nothing of it. No write inside a
-write; nothing remote inside a write.
+chassis/writer.py changes records over it.
 """
 
-import asyncio
-import random
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import URL, Engine, ExceptionContext, Table, event, func, make_url, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Engine, ExceptionContext, Table, event, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from chassis import crash, silence, telemetry
-from chassis.blame import READ_ONLY, Blame, blame, deferral, deferring, only_reading
-from chassis.claims import Claims
-from chassis.decision import Command, Done, Idempotent, Outcome
-from chassis.errors import Defect, Deferred
-from chassis.fold import Decide, fold
+from chassis import silence
+from chassis.blame import READ_ONLY, deferring, only_reading
+from chassis.envelope import Envelope
 from chassis.idempotency import Reused
+from chassis.idempotency_keys import IdempotencyKeys
 from chassis.outbox import Outbox
-from chassis.writing import writing
 
-C = TypeVar("C", bound=Command)
-R = TypeVar("R")
-H = TypeVar("H")
-T = TypeVar("T")
-
-# load(connection, commands, ids of the records that repeats are answered with) -> what they are
-# about, locked, by id; what a command finds by its natural key stands under the command's target
-# too
-Load = Callable[
-    [AsyncConnection, Sequence[C], Collection[UUID]], Awaitable[MutableMapping[UUID, R]]
-]
-# save(connection, the records before, those that changed, rows of history)
-Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H]], Awaitable[None]]
-Attempt = Callable[[AsyncConnection, Sequence[C]], Awaitable[dict[str, Outcome[R]]]]
-
-TRIES = 5
 IDLE_IN_TRANSACTION_S = 15.0
-CLOCK = select(func.clock_timestamp())  # the only clock of a decision, read once the locks are held
 
 
 def connect(
@@ -134,18 +100,19 @@ def _end_what_takes_no_writes(engine: Engine) -> None:
 
 
 class Database:
-    """A service's database: its engine, its claims, its outbox.
+    """A service's database: its engine, its idempotency keys, its outbox.
 
     `on_change` is called after each commit that has changed records, with their ids: events may
     wait for them.
     """
 
-    def __init__(self, engine: AsyncEngine, claims: Table, outbox: Outbox) -> None:
-        self.engine, self.claims, self.outbox = engine, Claims(claims), outbox
-        self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
-        self._retries = telemetry.counter(
-            "write_retries_total", "Sets that were written again after a race", "blame"
+    def __init__(self, engine: AsyncEngine, idempotency_keys: Table, outbox: Outbox) -> None:
+        self.engine, self.idempotency_keys, self.outbox = (
+            engine,
+            IdempotencyKeys(idempotency_keys),
+            outbox,
         )
+        self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -162,136 +129,22 @@ class Database:
 
     async def was_done(self, connection: AsyncConnection, key: str) -> bool:
         """Whether the effect of this key is committed."""
-        return bool(await self.claims.find(connection, [key]))
+        return bool(await self.idempotency_keys.find(connection, [key]))
 
     async def reused(
-        self, connection: AsyncConnection, commands: Sequence[Idempotent]
+        self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
     ) -> list[Reused | None]:
-        """For each command the refusal with which `write` answers a key that stands for another
-        digest, in the table or earlier in the set; None for all others.
+        """Returns for each envelope the refusal with which `Writer.write` answers a reused key.
 
-        An operation that asks a peer or writes something else before its write leaves the refused
-        commands out of that. A rival may use a key between the two: `write` decides.
+        The key has another request hash in the table or earlier in the set. The others get None.
+        An operation that asks a peer or writes something else before its write leaves out the
+        refused envelopes. Another caller may use a key between the two; `Writer.write` decides.
         """
-        found = await self.claims.find(connection, {c.key for c in commands})
-        digests = {key: digest for key, (digest, _) in found.items()}
-        for command in commands:
-            digests.setdefault(command.key, command.digest)
-        return [None if digests[c.key] == c.digest else Reused(c.key) for c in commands]
-
-    async def write(
-        self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]
-    ) -> list[Outcome[R]]:
-        """Answers each command, in the order given: what came of it, or why it was not done."""
-
-        async def attempt(
-            connection: AsyncConnection, commands: Sequence[C]
-        ) -> dict[str, Outcome[R]]:
-            return await self._attempt(connection, commands, load, decide, save)
-
-        # the first of each key, in the order of the commands
-        once = {c.key: c for c in reversed(commands)}
-        outcomes: dict[str, Outcome[R]] = {}
-        try:
-            with writing():
-                await self._settle(
-                    [once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes
-                )
-        except Deferred as away:
-            outcomes = dict.fromkeys(once, away) | outcomes
+        found = await self.idempotency_keys.find(connection, {each.key for each in envelopes})
+        hashes = {key: request_hash for key, (request_hash, _) in found.items()}
+        for each in envelopes:
+            hashes.setdefault(each.key, each.request_hash)
         return [
-            outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands
+            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            for each in envelopes
         ]
-
-    async def _settle(
-        self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]
-    ) -> None:
-        """A race retries the set; no connection: nobody's fault; whatever else: one by one, to
-        find whose.
-        """
-        failure, fault = Exception(), Blame.RACE
-        for pause in range(TRIES if commands else 0):
-            try:
-                async with self.engine.connect() as connection:
-                    outcomes |= await _or_throw_away(connection, attempt(connection, commands))
-                    return
-            except Exception as error:  # noqa: BLE001  # whatever it is, `blame` judges it
-                failure, fault = error, blame(error)
-            if fault is Blame.AWAY and (away := deferral(fault)):
-                raise away from failure
-            if fault not in (Blame.RACE, Blame.TAKEN):
-                break
-            self._retries.labels(fault.name.lower()).inc()
-            await asyncio.sleep(random.uniform(0, 0.01 * 2**pause))
-        if len(commands) > 1 and fault is not Blame.RACE:
-            for command in commands:
-                await self._settle([command], attempt, outcomes)
-        else:
-            outcomes |= {c.key: deferral(fault) or Defect(failure) for c in commands}
-
-    async def _attempt(
-        self,
-        connection: AsyncConnection,
-        commands: Sequence[C],
-        load: Load[C, R],
-        decide: Decide[R, C, H],
-        save: Save[R, H],
-    ) -> dict[str, Outcome[R]]:
-        claimed = await self.claims.take(connection, commands)
-        fresh = [c for c in commands if c.key not in claimed]
-        repeats = {
-            c.key: (c.target, claimed[c.key][1])
-            for c in commands
-            if c.key in claimed and claimed[c.key][0] == c.digest
-        }
-        needed = [c for c in commands if c.key not in claimed or c.key in repeats]
-        picture = await load(connection, needed, {target for _, target in repeats.values()})
-        now = (await connection.execute(CLOCK)).scalar_one()
-        folded = fold(picture, fresh, decide, now)
-        again = {
-            key: Done(picture[known if known in picture else proposed], repeat=True)
-            for key, (proposed, known) in repeats.items()
-        }
-        if len(folded.undone) < len(fresh):
-            if folded.after or folded.history:
-                await save(connection, folded.before, folded.after, folded.history)
-            if folded.facts:
-                await self.outbox.append(connection, folded.facts, folded.causes)
-            if folded.undone:
-                await self.claims.give_up(connection, folded.undone)
-            await _finish(self._commit(connection, bool(folded.facts), folded.changed))
-        return {c.key: Reused(c.key) for c in commands} | again | folded.outcomes
-
-    async def _commit(
-        self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]
-    ) -> None:
-        await connection.commit()
-        crash.point("database.committed")
-        if appended:
-            self.outbox.appended.set()
-        self.on_change(changed)
-
-
-async def _or_throw_away(connection: AsyncConnection, work: Awaitable[T]) -> T:
-    """A connection whose view of the schema is out of date (a cached plan, say) must not serve
-    again.
-    """
-    try:
-        return await work
-    except DBAPIError as error:
-        if blame(error) is Blame.SCHEMA:
-            await connection.invalidate()
-        raise
-
-
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Lets the work end, whatever is cancelled meanwhile; the cancellation goes on afterwards."""
-    task, cancelled = asyncio.ensure_future(work), None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled:
-        raise cancelled from task.exception()
-    task.result()

@@ -14,7 +14,6 @@ from nats.aio.msg import Msg
 from chassis.errors import Defect, Deferred, Failure, Invalid
 from chassis.event_payload import parse_event, wrong_type
 from chassis.failed import FailedEvent, digest_of
-from chassis.idempotency import Keyed
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
@@ -25,22 +24,18 @@ TEXT_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """An event as a handler gets it. `key` and `digest` are what its effect is idempotent on;
-    `time` is when it was published.
+    """An event as a handler gets it.
 
-    `digest` is chassis.failed.digest_of: one event id with another type is another body.
+    key           the idempotency key, `<consumer>:<event_id>`
+    request_hash  chassis.failed.digest_of: one event id with another type is another body
+    time          when the event was published
     """
 
     event_id: UUID
     key: str
-    digest: bytes
+    request_hash: bytes
     message: M
     time: datetime
-
-    @property
-    def keyed(self) -> Keyed:
-        """What a command that comes of it is idempotent on."""
-        return Keyed(self.key, self.digest)
 
     @property
     def cause(self) -> str:
@@ -132,7 +127,7 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
     delivery = Delivery(
         event_id=event.event_id,
         key=key,
-        digest=event.digest,
+        request_hash=event.digest,
         message=message,
         time=event.event_time,
     )

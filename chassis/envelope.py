@@ -1,6 +1,6 @@
 """The envelope that carries a command to the write, and the context that a decider gets. Pure.
 
-A service's wire functions put commands into envelopes, and `Database.write` takes the envelopes.
+A service's wire functions put commands into envelopes, and `Writer.write` takes the envelopes.
 A decider gets the record, the command and a Context. The command has domain data only.
 """
 
@@ -32,7 +32,7 @@ class EventSource(Protocol):
     @property
     def key(self) -> str: ...
     @property
-    def digest(self) -> bytes: ...
+    def request_hash(self) -> bytes: ...
     @property
     def cause(self) -> str: ...
 
@@ -78,15 +78,13 @@ class Envelope(Generic[C_co]):
 
     key            `<method>:<request_id>` or `<consumer>:<event_id>`; `<key>:<step>` where one
                    request or event needs several writes
-    digest         the hash of what is asked; the write refuses a key that comes with another one
+    request_hash   the hash of the request or event; the write refuses a key with another one
     target         the id of the record that the command names; a new record gets this id
     actor, cause, claimed_actor, note   see Context
     """
 
     key: str
-    # Becomes `request_hash` in chassis.decision.Command, here and in the tables in one step: when
-    # no service has commands that carry their own `digest` any more.
-    digest: bytes
+    request_hash: bytes
     target: UUID
     actor: str
     cause: str
@@ -109,7 +107,7 @@ class Envelope(Generic[C_co]):
         """
         return Envelope(
             key=keyed.key,
-            digest=keyed.digest,
+            request_hash=keyed.request_hash,
             target=target,
             actor=actor,
             cause=cause,
@@ -123,7 +121,7 @@ class Envelope(Generic[C_co]):
         """Returns the envelope of an event's command. `actor` is the service that published it."""
         return Envelope(
             key=event.key,
-            digest=event.digest,
+            request_hash=event.request_hash,
             target=target,
             actor=actor,
             cause=event.cause,
@@ -159,7 +157,7 @@ Decider = Callable[[R | None, Any, Context], Decision[R, H]]
 def decider(
     table: Mapping[type[Any], Decider[R, H]],
 ) -> Callable[[R | None, Envelope[Any], datetime], Decision[R, H]]:
-    """Returns the `decide` that `Database.write` takes: it picks the decider by the command's type.
+    """Returns the `decide` that a Writer takes: it picks the decider by the command's type.
 
     It raises Defect for a command without a decider.
     """

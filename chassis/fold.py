@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from collections.abc import MutableMapping as Picture
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from chassis.decision import Command, Decision, Done, Outcome
+from chassis.decision import Decision, Done, Outcome
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Failure
 
-C = TypeVar("C", bound=Command)
 R = TypeVar("R")
 H = TypeVar("H")
 
-# decide(record, command, the database's clock) -> decision; raises a Failure
-Decide = Callable[[R | None, C, datetime], Decision[R, H]]
+# decide(record, envelope, the database's clock) -> decision; raises a Failure
+Decide = Callable[[R | None, Envelope[Any], datetime], Decision[R, H]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class Folded(Generic[R, H]):
 
 
 def fold(
-    picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, H], now: datetime
+    picture: Picture[UUID, R],
+    envelopes: Sequence[Envelope[Any]],
+    decide: Decide[R, H],
+    now: datetime,
 ) -> Folded[R, H]:
     """Decides one command after the other over the picture, which ends as the commands leave it.
 
@@ -60,24 +63,29 @@ def fold(
     history: list[H] = []
     facts: list[object] = []
     causes: list[str] = []
-    for command in commands:
-        known = picture.get(command.target)
+    for envelope in envelopes:
+        known = picture.get(envelope.target)
         try:
-            decision = decide(known, command, now)
+            decision = decide(known, envelope, now)
         except Failure as failure:
-            failure.target = command.target
-            outcomes[command.key] = failure
+            failure.target = envelope.target
+            outcomes[envelope.key] = failure
         # a decision is pure: whatever else it raises is its command's affair
         except Exception as bug:  # noqa: BLE001
-            outcomes[command.key] = Defect(bug)
+            outcomes[envelope.key] = Defect(bug)
         else:
-            for name in names.get(id(before.get(command.target)), [command.target]):
+            for name in names.get(id(before.get(envelope.target)), [envelope.target]):
                 picture[name] = decision.record
             skipped = decision.record is known and not decision.history and not decision.facts
-            outcomes[command.key] = Done(decision.record, skipped=skipped)
+            outcomes[envelope.key] = Done(
+                record=decision.record,
+                skipped=skipped,
+                history=decision.history,
+                facts=decision.facts,
+            )
             history += decision.history
             facts += decision.facts
-            causes += [command.cause] * len(decision.facts)
+            causes += [envelope.cause] * len(decision.facts)
     changed = [name for name, record in picture.items() if record is not before.get(name)]
     after = {name: picture[name] for name in {id(picture[name]): name for name in changed}.values()}
     return Folded(

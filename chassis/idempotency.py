@@ -1,7 +1,8 @@
-"""What a request is idempotent on: its key, and the digest that tells a repeat from another request
-under the same key.
+"""What a request is idempotent on: its key, and the request hash. A repeat has both; another
+request under the same key has another hash.
 
-What lives here: pure functions over a request and its descriptor. Claims are chassis/claims.py's.
+What lives here: pure functions over a request and its descriptor. The table of keys
+is in chassis/idempotency_keys.py.
 """
 
 import hashlib
@@ -18,21 +19,21 @@ from chassis.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else
-    that the request says.
+    """`key` is `/package.Service/Method:request_id`; `request_hash` is the SHA-256 of the request
+    without its request_id.
 
     `claimed_actor` is the call's metadata ordermesh-actor, `note` the request's; None where there
     is none. A retry may claim another actor.
     """
 
     key: str
-    digest: bytes
+    request_hash: bytes
     claimed_actor: str | None = None
     note: str | None = None
 
 
 def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
-    """The key and the digest of a request that changes something.
+    """The key and the request hash of a request that changes something.
 
     `leave_out` names further fields that may differ between a request and its repeat (an id that
     the caller proposes anew). Raises ValueError for a request without a request_id, and for a
@@ -46,11 +47,11 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     rest.CopyFrom(request)
     for field in ("request_id", *leave_out):
         rest.ClearField(field)
-    digest = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
+    request_hash = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
     note: str | None = getattr(request, "note", None)
     return Keyed(
         key=f"{_method(request.DESCRIPTOR)}:{request_id}",
-        digest=digest,
+        request_hash=request_hash,
         claimed_actor=claimed_actor(),
         note=note or None,
     )

@@ -18,15 +18,15 @@ LOCK = 0x6D696772  # "migr": the advisory lock that a running migration holds
 SHARED_TABLES_V1 = """
 CREATE TYPE failed_event_state AS ENUM ('deferred', 'failed', 'replayed', 'discarded');
 
-CREATE TABLE claims (
-    key text CONSTRAINT claims_pkey PRIMARY KEY,
-    digest bytea NOT NULL,
+CREATE TABLE idempotency_keys (
+    key text CONSTRAINT idempotency_keys_pkey PRIMARY KEY,
+    request_hash bytea NOT NULL,
     target uuid NOT NULL,
-    claim_time timestamptz NOT NULL DEFAULT clock_timestamp(),
+    create_time timestamptz NOT NULL DEFAULT clock_timestamp(),
     claimed_actor text,
     note text
 );
-CREATE INDEX claims_claim_time ON claims (claim_time);
+CREATE INDEX idempotency_keys_create_time ON idempotency_keys (create_time);
 
 CREATE TABLE outbox (
     id bigint GENERATED ALWAYS AS IDENTITY,

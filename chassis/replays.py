@@ -1,11 +1,11 @@
 """What operators ask of failed events, once for each request.
 
-A replay's first transaction chooses the events, and keeps what it chose: a claim of the request
-itself, and for each event one of a step (`key:0`, `key:1`, ... in their order), whose target is the
-event and whose digest names the rest of it. Another claim, `key:done`, follows when all were
-handled. A repeat in between goes on with the same events; a later one handles none. No repeat takes
-others. A discard is one transaction; its claim `key:done` says in its digest how many rows it has
-discarded, and whether more match.
+A replay's first transaction chooses the events and stores its choice as idempotency keys: `key` of
+the request, and `key:0`, `key:1` and so on of the events in their order. The target of an event's
+key is the event id; its request hash is the digest and the consumer. A last key, `key:done`,
+follows when all events were handled. A repeat in between goes on with the same events; a later one
+handles none. No repeat takes others. A discard is one transaction; the request hash of its key
+`key:done` is the number of rows that it has discarded, and whether more match.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,11 +17,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.blame import deferring
-from chassis.claims import Claim
 from chassis.database import Database
 from chassis.errors import NotFound, Refused
 from chassis.failed import FailedEvents, Name, Wanted
 from chassis.idempotency import Keyed
+from chassis.idempotency_keys import IdempotencyKey
 
 DIGEST_SIZE = sha256().digest_size
 Choice = Callable[[AsyncConnection], Awaitable[Sequence[Name]]]
@@ -43,7 +43,7 @@ class Discarded:
     more: bool
 
     def written(self) -> bytes:
-        """As a claim's digest keeps it."""
+        """Returns the text that the key `key:done` has as its request hash."""
         return f"{self.count} {self.more:d}".encode()
 
     @classmethod
@@ -59,7 +59,7 @@ class Replays:
     """
 
     def __init__(self, database: Database, failed: FailedEvents) -> None:
-        self._database, self._claims, self._failed = database, database.claims, failed
+        self._database, self._keys, self._failed = database, database.idempotency_keys, failed
 
     async def one(self, request: Keyed, wanted: Wanted) -> Chosen:
         """The one event that a request names. Raises as `only` does, and Invalid
@@ -95,7 +95,7 @@ class Replays:
         """What the request chose was handled."""
         with deferring():
             async with self._database.engine.begin() as connection:
-                await self._claims.take(connection, [_done(request)])
+                await self._keys.insert(connection, [_done(request)])
 
     async def discard(self, request: Keyed, wanted: Wanted) -> Name:
         """Discards the one event that a request names. Raises as `one` does."""
@@ -112,25 +112,27 @@ class Replays:
         async with self._transaction(request) as (connection, first):
             done = f"{request.key}:done"
             if not first:
-                found = await self._claims.find(connection, [done])
+                found = await self._keys.find(connection, [done])
                 return Discarded.read(found[done][0])
             count = await self._failed.discard_all(connection, wanted, most)
             more = bool(await self._failed.choose(connection, wanted, 1))
             discarded = Discarded(count, more)
-            await self._claims.take(connection, [Claim(done, discarded.written())])
+            await self._keys.insert(
+                connection, [IdempotencyKey(key=done, request_hash=discarded.written())]
+            )
             return discarded
 
     async def _choose(self, request: Keyed, choice: Choice, most: int) -> Chosen:
         async with self._transaction(request) as (connection, first):
             if first:
                 names = await choice(connection)
-                await self._claims.take(
+                await self._keys.insert(
                     connection, [_step(request, n, name) for n, name in enumerate(names)]
                 )
                 return Chosen(names)
             done = _done(request).key
             keys = [_step_key(request, n) for n in range(most)]
-            found = await self._claims.find(connection, [*keys, done])
+            found = await self._keys.find(connection, [*keys, done])
             steps = [found[key] for key in keys if key in found]
             return Chosen(
                 [_named(words, event_id) for words, event_id in steps], handled=done in found
@@ -138,12 +140,16 @@ class Replays:
 
     @asynccontextmanager
     async def _transaction(self, request: Keyed) -> AsyncIterator[tuple[AsyncConnection, bool]]:
-        """Claims the request, and tells whether it is the first of its key. Where it raises,
-        nothing is claimed.
+        """Opens a transaction that inserts the request's key; yields whether the key is new.
+
+        An error inside rolls the key back.
         """
         with deferring():
             async with self._database.engine.begin() as connection:
-                yield connection, await self._claims.first(connection, Claim.of(request))
+                yield (
+                    connection,
+                    await self._keys.insert_one(connection, IdempotencyKey.of(request)),
+                )
 
     async def _only(self, connection: AsyncConnection, wanted: Wanted) -> Name:
         match await self._failed.choose(connection, wanted, 2):
@@ -168,17 +174,19 @@ def not_found(consumer: str, event_id: UUID | None) -> NotFound:
     return NotFound("FAILED_EVENT_NOT_FOUND", text, consumer=consumer, event_id=str(event_id))
 
 
-def _done(request: Keyed) -> Claim:
-    return Claim(f"{request.key}:done")
+def _done(request: Keyed) -> IdempotencyKey:
+    return IdempotencyKey(key=f"{request.key}:done")
 
 
-def _step(request: Keyed, number: int, name: Name) -> Claim:
+def _step(request: Keyed, number: int, name: Name) -> IdempotencyKey:
     consumer, event_id, digest = name
-    return Claim(_step_key(request, number), digest + consumer.encode(), event_id)
+    return IdempotencyKey(
+        key=_step_key(request, number), request_hash=digest + consumer.encode(), target=event_id
+    )
 
 
 def _named(words: bytes, event_id: UUID) -> Name:
-    """The event that a step's claim names."""
+    """The event that a step's key names."""
     return words[DIGEST_SIZE:].decode(), event_id, words[:DIGEST_SIZE]
 
 

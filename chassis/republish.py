@@ -18,8 +18,8 @@ from sqlalchemy import ColumnElement, Update, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.blame import deferring
-from chassis.claims import Claim
 from chassis.database import Database, connect
+from chassis.idempotency_keys import IdempotencyKey
 
 # One statement, however many rows. Who asks waits for it, and his deadline ends it before these do.
 STATEMENT_TIMEOUT_S = 600.0
@@ -73,13 +73,13 @@ class Republish:
 
     All of it looks through what is kept, on connections of its own: the service's end a statement
     after 10 s, and hang up after 15 s of silence, which is what a long statement is to them. It is
-    one transaction and not batch after batch: so the claim stands exactly when all of it is done,
+    one transaction and not batch after batch: so the key exists exactly when all of it is done,
     and what is killed half-way has done nothing, and may be asked for again.
     """
 
     def __init__(self, database: Database) -> None:
-        self._claims, self._outbox, self._table = (
-            database.claims,
+        self._keys, self._outbox, self._table = (
+            database.idempotency_keys,
             database.outbox,
             database.outbox.table,
         )
@@ -124,14 +124,14 @@ class Republish:
         async with self._transaction() as connection:
             return await self._counted(connection, events, waiting=False)
 
-    async def again(self, events: Events, command: Claim) -> int:
+    async def again(self, events: Events, command: IdempotencyKey) -> int:
         """Lets the events wait again that were published: all or none, and once for each command.
         Answers how many wait.
 
         Raises Invalid REQUEST_ID_REUSED, Deferred where the database is away.
         """
         async with self._transaction() as connection:
-            if not await self._claims.first(connection, command):
+            if not await self._keys.insert_one(connection, command):
                 return await self._counted(connection, events, waiting=True)
             number = (await connection.execute(self._unmark(events))).rowcount
         self._outbox.appended.set()

@@ -55,7 +55,7 @@ HOUSEKEEPING_S: Final = 3600.0
 class Tables(Protocol):
     """A service's tables module."""
 
-    claims: Table
+    idempotency_keys: Table
     outbox: Table
     failed_events: Table
     stream_positions: Table
@@ -143,7 +143,7 @@ async def founded(
             config.nats_url.get_secret_value(), name=config.service, limits=limits
         )
         stack.push_async_callback(broker.close)
-        database = Database(engine, tables.claims, Outbox(tables.outbox, encode=encode))
+        database = Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=encode))
         relay = Relay(
             database,
             broker,
@@ -169,7 +169,9 @@ async def founded(
         ground.work(
             HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions"
         )
-        ground.work(HOUSEKEEPING_S, lambda: database.claims.sweep(engine), "claims")
+        ground.work(
+            HOUSEKEEPING_S, lambda: database.idempotency_keys.sweep(engine), "idempotency keys"
+        )
         yield ground
 
 

@@ -10,10 +10,10 @@ import structlog
 from sqlalchemy import Column, case, select, update
 
 from chassis.blame import deferring
-from chassis.claims import Claim
 from chassis.database import Database
 from chassis.errors import NotFound
 from chassis.idempotency import Keyed
+from chassis.idempotency_keys import IdempotencyKey
 from chassis.tables import StoredVersion
 
 log = structlog.get_logger()
@@ -36,7 +36,9 @@ class StoredVersions:
         """
         with deferring():
             async with self._database.engine.begin() as connection:
-                first = await self._database.claims.first(connection, Claim.of(request, order_id))
+                first = await self._database.idempotency_keys.insert_one(
+                    connection, IdempotencyKey.of(request, order_id)
+                )
                 found: list[int] = []
                 for stored in self._stored:
                     if (stored.fulfillment_id is None) != (fulfillment_id is None):

@@ -95,18 +95,19 @@ def enum(of: type[StrEnum], name: str, metadata: MetaData) -> Enum:
     )
 
 
-def claims(metadata: MetaData) -> Table:
-    """A key stands here exactly when its effect is committed; an operator's request leaves its
-    claimed actor and its note too.
+def idempotency_keys(metadata: MetaData) -> Table:
+    """Returns the table of idempotency keys: a key exists exactly when its effect is committed.
+
+    The row of an operator's request also has its claimed actor and its note.
     """
     table = Table(
-        "claims",
+        "idempotency_keys",
         metadata,
         Column("key", Text, primary_key=True),
-        Column("digest", LargeBinary, nullable=False),
+        Column("request_hash", LargeBinary, nullable=False),
         Column("target", Uuid, nullable=False),
         Column(
-            "claim_time",
+            "create_time",
             DateTime(timezone=True),
             nullable=False,
             server_default=func.clock_timestamp(),
@@ -114,7 +115,7 @@ def claims(metadata: MetaData) -> Table:
         Column("claimed_actor", Text),
         Column("note", Text),
     )
-    Index("claims_claim_time", table.c.claim_time)
+    Index("idempotency_keys_create_time", table.c.create_time)
     return table
 
 

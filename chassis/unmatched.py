@@ -19,10 +19,10 @@ from sqlalchemy import func, insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from chassis.blame import deferring
-from chassis.claims import Claim
 from chassis.contents import Bounds, Entry
 from chassis.database import Database
 from chassis.errors import Deferred
+from chassis.idempotency_keys import IdempotencyKey
 from chassis.outbox import shard_of
 from chassis.rebuild import NO_END, Comparison, Marked
 from chassis.stream import BROKER_ERRORS, Broker
@@ -66,7 +66,7 @@ class UnmatchedEvents:
 
     def __init__(self, database: Database, broker: Broker, stream: str, source: str) -> None:
         """`source` is the service's name."""
-        self._engine, self._claims = database.engine, database.claims
+        self._engine, self._keys = database.engine, database.idempotency_keys
         self._table = database.outbox.table
         self._broker, self._stream = broker, stream
         self._comparison = Comparison(
@@ -94,7 +94,7 @@ class UnmatchedEvents:
                 unknown = await self._comparison.unknown(connection, ALL, page.unexplained)
         return Unmatched(page.lost, unknown, None if page.high == NO_END else page.high)
 
-    async def adopt(self, command: Claim, after: int = 0) -> Adopted:
+    async def adopt(self, command: IdempotencyKey, after: int = 0) -> Adopted:
         """Stores unknown events behind a place, once for each command: ADOPTED_MAX at most, of
         ADOPT_PAGES pages at most. Skips, and counts, messages that make no row.
 
@@ -105,7 +105,7 @@ class UnmatchedEvents:
         with deferring(), _broker():
             rows, unreadable = await self._rows(found)
             async with self._engine.begin() as connection:
-                if not await self._claims.first(connection, command):
+                if not await self._keys.insert_one(connection, command):
                     return Adopted(0, 0, found[0].seq - 1 if found else end)
                 if rows:
                     await connection.execute(insert(self._table), rows)

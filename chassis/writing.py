@@ -1,7 +1,7 @@
 """Whether a write is under way where this runs: what may not happen inside one asks here, and fails
 at its first try, not at a deadlock.
 
-What lives here: one context variable, known to chassis/database.py, which writes, and to
+What lives here: one context variable, known to chassis/writer.py, which writes, and to
 chassis/client.py, which calls peers.
 """
 

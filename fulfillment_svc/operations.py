@@ -20,6 +20,7 @@ from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, Failure, NotFound
 from chassis.paging import Page
 from chassis.versions import is_jump
+from chassis.writer import Writer
 from fulfillment_svc import store
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.decisions.steps import expect
@@ -84,6 +85,7 @@ class Operations:
             inspection,
         )
         self.owed_batch = min(owed_batch, CONFIRM_MAX)
+        self._writer = Writer(database, load=store.lock_jobs, decide=decide, save=store.save_jobs)
         self._shipments = telemetry.counter(
             "fulfillment_shipment_calls_total",
             "Shipments asked for at once, by what came of it",
@@ -113,7 +115,7 @@ class Operations:
             each.key: each.with_command(self._asked(each.command, answers.get(each.command.of)))
             for each in meant
         }
-        outcomes = dict(zip(asked, await self._write(list(asked.values())), strict=True))
+        outcomes = dict(zip(asked, await self._writer.write(list(asked.values())), strict=True))
         followed = {key: fulfilled(outcome) for key, outcome in outcomes.items()}
         return [followed.get(each.key, Done(())) for each in envelopes]
 
@@ -146,7 +148,7 @@ class Operations:
             # what the warehouse stumbles over keeps those that come after it from nothing
             except Defect as defect:
                 _log.error("the warehouse fails to say what became of owed stock", exc_info=defect)
-            for outcome in await self._write(list(settling(page, answers, str(request_id)))):
+            for outcome in await self._writer.write(list(settling(page, answers, str(request_id)))):
                 if isinstance(outcome, Failure):
                     _log.error(
                         "stock is committed, and not settled here yet",
@@ -158,7 +160,7 @@ class Operations:
 
     async def change(self, envelope: Envelope[Request]) -> Fulfillment:
         """The fulfilment after a person's request. Asks for its shipment once it is ready."""
-        [outcome] = await self._write([envelope])
+        [outcome] = await self._writer.write([envelope])
         fulfillment = unwrap(outcome).find(envelope.target)
         assert fulfillment, "a command about a fulfilment is done only where there is one"
         if fulfillment.status is Status.READY and not fulfillment.withdraw_reason:
@@ -206,14 +208,14 @@ class Operations:
             expected_version=command.expected_version,
             spoiled=command.spoiled,
         )
-        [outcome] = await self._write([envelope.step("spoiled", noting)])
+        [outcome] = await self._writer.write([envelope.step("spoiled", noting)])
         noted = unwrap(outcome).find(envelope.target)
         assert noted, "units are noted only where there is a fulfilment"
         return noted, isinstance(outcome, Done) and outcome.repeat
 
     async def note(self, envelopes: Sequence[Envelope[OfShipment]]) -> Sequence[Outcome[Job]]:
         """Writes what shipping says of shipments."""
-        return await self._write(envelopes)
+        return await self._writer.write(envelopes)
 
     async def get_fulfillment(self, id: UUID) -> Fulfillment:
         """Raises NotFound FULFILLMENT_NOT_FOUND."""
@@ -300,14 +302,6 @@ class Operations:
         async with self.database.read() as connection:
             return await store.find_owed(connection, after, self.owed_batch)
 
-    async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Job]]:
-        return await self.database.write(
-            envelopes,
-            load=store.lock_jobs,
-            decide=decide,
-            save=store.save_jobs,
-        )
-
     def _asked(self, news: OrderNews, answer: CommitAnswer | None) -> OfOrder:
         """The command that the event means for the order's fulfilments."""
         shares = answer.shares if isinstance(answer, Committed) else news.shares
@@ -385,7 +379,7 @@ def settling(
         yield Envelope(
             # An attempt's stock is settled once.
             key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",
-            digest=b"",
+            request_hash=b"",
             target=of.order_id,
             actor="fulfillment",
             cause=request_id,

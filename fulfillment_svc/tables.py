@@ -27,7 +27,7 @@ from chassis.tables import StoredVersion, enum
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 
 metadata = chassis.new_metadata()
-claims = chassis.claims(metadata)
+idempotency_keys = chassis.idempotency_keys(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
 stream_positions = chassis.stream_positions(metadata)

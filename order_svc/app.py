@@ -33,7 +33,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             partial(add_OrderServiceServicer_to_server, OrderService(operations)),
             partial(
                 add_ReturnServiceServicer_to_server,
-                ReturnService(ReturnOperations(ground.database)),
+                ReturnService(ReturnOperations(ground.database, operations.writer)),
             ),
         ]
         await ground.open(services, Consumers(operations).handlers)

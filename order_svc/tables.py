@@ -40,7 +40,7 @@ from order_svc.lifecycle import (
 )
 
 metadata = chassis.new_metadata()
-claims = chassis.claims(metadata)
+idempotency_keys = chassis.idempotency_keys(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
 stream_positions = chassis.stream_positions(metadata)

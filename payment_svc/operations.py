@@ -24,9 +24,9 @@ from chassis.decision import Done, Outcome, unwrap
 from chassis.envelope import Envelope
 from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
 from chassis.paging import Page
+from chassis.writer import Writer
 from payment_svc import store
 from payment_svc.decisions.deciders import decide
-from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Reason, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model import (
@@ -109,6 +109,9 @@ class Operations:
             processor,
         )
         self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
+        self._writer = Writer(
+            database, load=store.lock_accounts, decide=decide, save=store.save_accounts
+        )
         self._requested = asyncio.Event()  # something is due that a write has requested by itself
         self._refunds = telemetry.counter(
             "payment_refunds_total", "Refunds that were settled", "cause", "outcome"
@@ -254,7 +257,7 @@ class Operations:
         )
         envelope = Envelope(
             key=f"webhook:{processor}:{report.event_id}",
-            digest=report.digest,
+            request_hash=report.digest,
             target=order_id,
             actor=processor,
             cause=report.event_id,
@@ -487,7 +490,7 @@ class Operations:
         )
         return Envelope(
             key=f"{operation_id}:ask:{ask}",
-            digest=b"",
+            request_hash=b"",
             target=order_id,
             actor="payment",
             cause=str(operation_id),
@@ -530,25 +533,14 @@ class Operations:
 
     async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Account]]:
         """Writes, counts what is settled, and wakes `compensate` for new operations of its own."""
-        made: dict[str, Decided] = {}
-
-        def deciding(account: Account | None, envelope: Envelope[Any], now: datetime) -> Decided:
-            made[envelope.key] = decide(account, envelope, now)
-            return made[envelope.key]
-
-        outcomes = await self.database.write(
-            envelopes,
-            load=store.lock_accounts,
-            decide=deciding,
-            save=store.save_accounts,
-        )
-        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+        outcomes = await self._writer.write(envelopes)
+        for outcome in outcomes:
             if isinstance(outcome, Done) and not outcome.repeat:
-                for fact in made[envelope.key].facts:
+                for fact in outcome.facts:
                     if isinstance(fact, RefundSettled):
                         status = REFUND_STATUS[fact.refund.outcome]
                         self._refunds.labels(fact.refund.cause, status).inc()
-                for change in made[envelope.key].history:
+                for change in outcome.history:
                     if change.reason == Reason.CONTRADICTED:
                         payment = asked_for(outcome.record, change.operation_id)
                         self._report_contradiction(payment, change)
@@ -618,7 +610,7 @@ def result(
     )
     return Envelope(
         key=f"{operation.id}:result:{type(answer).__name__.lower()}",
-        digest=b"",
+        request_hash=b"",
         target=payment.order_id,
         actor="payment",
         cause=cause,
@@ -630,7 +622,7 @@ def lost(payment: Payment, operation: Operation, cause: str) -> Envelope[LoseAns
     """The loss of the processor's answer, which is written once. The next asking is due at once."""
     return Envelope(
         key=f"{operation.id}:lost",
-        digest=b"",
+        request_hash=b"",
         target=payment.order_id,
         actor="payment",
         cause=cause,

@@ -22,6 +22,7 @@ from chassis.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refu
 from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
+from chassis.writer import Writer
 from shipping_svc import store
 from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
 from shipping_svc.decisions.refusals import REFUSALS, closed, no_label, refusal
@@ -90,6 +91,21 @@ class Operations:
             orders,
             carrier,
             patience,
+        )
+        self._writer = Writer(
+            database, load=store.lock_shipments, decide=decide, save=store.save_shipments
+        )
+        self._order_writer = Writer(
+            database,
+            load=store.lock_dead_orders,
+            decide=decide_order,
+            save=store.save_dead_orders,
+        )
+        self._fulfillment_writer = Writer(
+            database,
+            load=store.lock_dead_fulfillments,
+            decide=decide_fulfillment,
+            save=store.save_dead_fulfillments,
         )
         self.watches = Watches(self._versions)
         self._places = asyncio.Semaphore(patience.labels_max)
@@ -223,12 +239,7 @@ class Operations:
         A label that is sold meanwhile waits for the shipment's lock, or meets a shipment that has
         failed.
         """
-        buried = await self.database.write(
-            envelopes,
-            load=store.lock_dead_orders,
-            decide=decide_order,
-            save=store.save_dead_orders,
-        )
+        buried = await self._order_writer.write(envelopes)
         crash.point("shipping.buried")
         async with self.database.read() as connection:
             living = await store.find_living(
@@ -254,14 +265,11 @@ class Operations:
         """
         async with self.database.read() as connection:
             stored = await store.find_fulfillments(connection, {each.target for each in envelopes})
-        buried = await self.database.write(
+        buried = await self._fulfillment_writer.write(
             [
                 each.with_command(replace(each.command, stored_version=stored.get(each.target, 0)))
                 for each in envelopes
-            ],
-            load=store.lock_dead_fulfillments,
-            decide=decide_fulfillment,
-            save=store.save_dead_fulfillments,
+            ]
         )
         async with self.database.read() as connection:
             living = await store.find_living(
@@ -545,7 +553,7 @@ class Operations:
         key = purchase_key(shipment.id, shipment.purchase)  # one purchase has one result
         purchase = Envelope(
             key=key,
-            digest=b"",
+            request_hash=b"",
             target=shipment.id,
             actor=self.carrier.name,
             cause=key,
@@ -644,7 +652,7 @@ class Operations:
         return Envelope(
             # Opened again after it was answered, it is answered again.
             key=f"{key}:{its.time.isoformat()}",
-            digest=b"",
+            request_hash=b"",
             target=its.shipment_id,
             actor=self.carrier.name,
             cause=key,
@@ -669,9 +677,7 @@ class Operations:
             return await store.versions(connection, ids)
 
     async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Shipment]]:
-        outcomes = await self.database.write(
-            envelopes, load=store.lock_shipments, decide=decide, save=store.save_shipments
-        )
+        outcomes = await self._writer.write(envelopes)
         self.watches.wake()
         return outcomes
 
@@ -686,9 +692,9 @@ class Operations:
 
 
 def _close(burial: Envelope[Any], shipment_id: UUID, reason: Reason) -> Envelope[Close]:
-    """A step of the event. Its digest is empty, because the stored keys have none."""
+    """A step of the event. Its request hash is empty, because the stored keys have none."""
     close = burial.step(str(shipment_id), Close(reason=reason))
-    return replace(close, digest=b"", target=shipment_id)
+    return replace(close, request_hash=b"", target=shipment_id)
 
 
 def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[object]) -> None:

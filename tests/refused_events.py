@@ -27,7 +27,7 @@ async def consume(
 
 def second_body(second: Delivery[Any], genuine: Delivery[Any]) -> Delivery[Any]:
     """The second event under the event id of the genuine one."""
-    return replace(second, event_id=genuine.event_id, key=genuine.key, digest=b"second")
+    return replace(second, event_id=genuine.event_id, key=genuine.key, request_hash=b"second")
 
 
 async def contents(engine: AsyncEngine, metadata: MetaData) -> dict[str, list[str]]:

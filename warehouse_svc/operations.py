@@ -14,6 +14,7 @@ from chassis.decision import Done, Outcome, unwrap
 from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound
 from chassis.paging import ANSWER_BYTES_MAX, Page, too_large
+from chassis.writer import Writer
 from warehouse_svc import store
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
@@ -46,6 +47,7 @@ class Operations:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._writer = Writer(database, load=store.lock_stock, decide=decide, save=store.save_stock)
 
     # --- stock
 
@@ -188,13 +190,12 @@ class Operations:
         while True:
             async with self.database.engine.begin() as connection:
                 chosen = await store.lapsed(connection, last, EXPIRY_BATCH)
-            # What is past its time is found in the reservations, not in a claim: so a key that
-            # never comes again.
+            # The reservations say what is past its time, so each key is new and has no repeat.
             causes = {reservation.order_id: str(uuid7()) for reservation in chosen}
             envelopes = [
                 Envelope(
                     key=f"warehouse.expiry:{cause}",
-                    digest=b"",
+                    request_hash=b"",
                     target=order_id,
                     actor="warehouse",
                     cause=cause,
@@ -216,12 +217,7 @@ class Operations:
 
     async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[View]]:
         """Writes the commands over one picture of stock. Each has an outcome of its own."""
-        return await self.database.write(
-            envelopes,
-            load=store.lock_stock,
-            decide=decide,
-            save=store.save_stock,
-        )
+        return await self._writer.write(envelopes)
 
 
 def _holding(view: View) -> Holding:

@@ -10,10 +10,10 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import OutboxServiceServicer
 
-from chassis.claims import NOBODY, Claim
 from chassis.contents import Entry
 from chassis.convert import given, timestamp, timestamp_or_none
 from chassis.idempotency import keyed
+from chassis.idempotency_keys import NO_TARGET, IdempotencyKey
 from chassis.paging import asked
 from chassis.rebuild import Marked
 from chassis.republish import Events, Republish
@@ -66,7 +66,7 @@ class OutboxService(OutboxServiceServicer):
         if request.dry_run:
             return api.RepublishEventsResponse(event_count=await self._republish.count(events))
         number = await self._republish.again(
-            events, Claim.of(keyed(request), events.aggregate or NOBODY)
+            events, IdempotencyKey.of(keyed(request), events.aggregate or NO_TARGET)
         )
         return api.RepublishEventsResponse(event_count=number)
 
@@ -87,7 +87,7 @@ class OutboxService(OutboxServiceServicer):
     async def AdoptEvents(
         self, request: api.AdoptEventsRequest, context: Context
     ) -> api.AdoptEventsResponse:
-        command = Claim.of(keyed(request))
+        command = IdempotencyKey.of(keyed(request))
         adopted = await self._unmatched.adopt(command, request.after_stream_seq)
         return api.AdoptEventsResponse(
             adopted_count=adopted.stored,

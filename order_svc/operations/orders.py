@@ -19,6 +19,7 @@ from chassis.envelope import Envelope
 from chassis.errors import Exists, Failure, NotFound, OutOfRange
 from chassis.paging import Listed, Page, too_large
 from chassis.watch import Watches
+from chassis.writer import Writer
 from order_svc import store
 from order_svc.decisions.cancelling import check_retry
 from order_svc.decisions.deciders import decide
@@ -61,6 +62,9 @@ class Operations:
         self, database: Database, warehouse: Warehouse, *, heartbeat_s: float = 15.0
     ) -> None:
         self.database, self.warehouse, self.heartbeat_s = database, warehouse, heartbeat_s
+        self.writer = Writer(
+            database, load=store.lock_orders, decide=decide, save=store.save_orders
+        )
         self.watches = Watches(self._update_times)
         self.releasing = Releasing(warehouse)
         self._confirmed = telemetry.counter(
@@ -195,12 +199,7 @@ class Operations:
 
     async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Order]]:
         """Writes the commands, and wakes the watches of the orders."""
-        outcomes = await self.database.write(
-            envelopes,
-            load=store.lock_orders,
-            decide=decide,
-            save=store.save_orders,
-        )
+        outcomes = await self.writer.write(envelopes)
         self.watches.wake()
         return outcomes
 
@@ -380,7 +379,7 @@ def _expiry(order_id: UUID) -> Envelope[ExpireOrder]:
     key = f"order.expiry:{uuid7()}"
     return Envelope(
         key=key,
-        digest=b"",
+        request_hash=b"",
         target=order_id,
         actor="order",
         cause=key,

@@ -13,9 +13,9 @@ from chassis.decision import unwrap
 from chassis.envelope import Envelope
 from chassis.errors import NotFound
 from chassis.paging import Page
+from chassis.writer import Writer
 from order_svc import store
-from order_svc.decisions.deciders import decide
-from order_svc.model import OfReturn, Return, ReturnFilter
+from order_svc.model import OfReturn, Order, Return, ReturnFilter
 
 
 class ReturnOperations:
@@ -23,17 +23,12 @@ class ReturnOperations:
     goods and money follow by event.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, writer: Writer[Order]) -> None:
+        self.database, self._writer = database, writer
 
     async def write(self, envelope: Envelope[OfReturn]) -> Return:
         """Writes the command under its order's lock. A repeat gets the return as it is now."""
-        [outcome] = await self.database.write(
-            [envelope],
-            load=store.lock_orders,
-            decide=decide,
-            save=store.save_orders,
-        )
+        [outcome] = await self._writer.write([envelope])
         return next(rma for rma in unwrap(outcome).rmas if rma.id == envelope.command.return_id)
 
     async def change(self, envelope: Envelope[OfReturn]) -> Return:

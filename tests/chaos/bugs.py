@@ -102,10 +102,10 @@ def _marks_what_was_not_published() -> None:
 
 def _takes_repeats_for_new() -> None:
     async def forgetful(self: Any, connection: Any, commands: Sequence[Any]) -> dict[str, Any]:
-        await take(self, connection, commands)
+        await insert(self, connection, commands)
         return {}
 
-    take = _replace(_module("chassis.claims").Claims, "take", forgetful)
+    insert = _replace(_module("chassis.idempotency_keys").IdempotencyKeys, "insert", forgetful)
 
 
 def _releases_twice() -> None:

@@ -135,7 +135,8 @@ def test_release_dump_recreates_its_database(
     database that it creates equals the one that it came from, and no migration is due.
     """
     url, copy = migrated_database(service), fresh_database()
-    load(url, "insert into claims (key, digest, target) values ('é', '\\x00', gen_random_uuid())")
+    row = "'é', '\\x00', gen_random_uuid()"
+    load(url, f"insert into idempotency_keys (key, request_hash, target) values ({row})")
     load(copy, dump(url))
     migrate(copy, service)
     assert catalogue(copy) == catalogue(url)

@@ -2,7 +2,7 @@
 Store keeps; with a place to crash at.
 
 The services' own decisions, operations, doors and consumers run over it as they are; what is left
-out here (locks, constraints, claims' rows) has its tests on a real PostgreSQL.
+out here (locks, constraints, the rows of keys) has its tests on a real PostgreSQL.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,8 +14,9 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from chassis.decision import Done, Outcome
+from chassis.envelope import Envelope
 from chassis.errors import Deferred
-from chassis.fold import fold
+from chassis.fold import Folded, fold
 from chassis.idempotency import Reused
 from chassis.outgoing import OutgoingEvent
 
@@ -27,7 +28,7 @@ class Crash(BaseException):
 
 
 class Memory:
-    """Stands in for a Database: claims, one write at a time, and facts that become messages when
+    """Stands in for a Database: keys, one write at a time, and facts that become messages when
     it commits.
     """
 
@@ -41,8 +42,8 @@ class Memory:
         """`publish` is given each message with its aggregate's id, in the order of the facts;
         `point` raises Crash where one is planned.
         """
-        self._encode, self._clock, self._publish, self._point = encode, clock, publish, point
-        self.claims: dict[str, tuple[bytes, UUID]] = {}
+        self._encode, self.clock, self._publish, self.point = encode, clock, publish, point
+        self.keys: dict[str, tuple[bytes, UUID]] = {}
         # whoever asks for a transaction of its own gets the same silent connection
         self.engine = self
 
@@ -55,54 +56,69 @@ class Memory:
 
     async def was_done(self, _: None, key: str) -> bool:
         """As chassis.database.Database.was_done."""
-        return key in self.claims
+        return key in self.keys
 
-    async def reused(self, _: None, commands: Sequence[Any]) -> list[Reused | None]:
+    async def reused(self, _: None, envelopes: Sequence[Envelope[Any]]) -> list[Reused | None]:
         """As chassis.database.Database.reused."""
-        digests = {c.key: c.digest for c in reversed(commands)}
-        digests |= {key: self.claims[key][0] for key in digests if key in self.claims}
-        return [None if digests[c.key] == c.digest else Reused(c.key) for c in commands]
+        hashes = {each.key: each.request_hash for each in reversed(envelopes)}
+        hashes |= {key: self.keys[key][0] for key in hashes if key in self.keys}
+        return [
+            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            for each in envelopes
+        ]
 
-    async def write(
-        self, commands: Sequence[Any], *, load: Any, decide: Any, save: Any
-    ) -> list[Outcome[Any]]:
-        """As chassis.database.Database.write."""
-        once = {c.key: c for c in reversed(commands)}
-        ordered = [once[key] for key in dict.fromkeys(c.key for c in commands)]
-        fresh = [c for c in ordered if c.key not in self.claims]
-        repeats = {
-            c.key: (c.target, self.claims[c.key][1])
-            for c in ordered
-            if c.key in self.claims and self.claims[c.key][0] == c.digest
+    def commit(self, fresh: Sequence[Envelope[Any]], folded: Folded[Any, Any]) -> None:
+        """Keeps the keys of what was done, and publishes the facts."""
+        undone = set(folded.undone)
+        self.keys |= {
+            each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
         }
-        picture = await load(
+        for fact in folded.facts:
+            event = self._encode(fact)
+            self._publish(event.aggregate, event.message)
+        self.point("committed")
+
+
+class MemoryWriter:
+    """Stands in for chassis.writer.Writer, over a Memory."""
+
+    def __init__(self, memory: Memory, *, load: Any, decide: Any, save: Any) -> None:
+        self._memory, self._load, self._decide, self._save = memory, load, decide, save
+
+    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Any]]:
+        """As chassis.writer.Writer.write."""
+        keys = self._memory.keys
+        once = {each.key: each for each in reversed(envelopes)}
+        ordered = [once[key] for key in dict.fromkeys(each.key for each in envelopes)]
+        fresh = [each for each in ordered if each.key not in keys]
+        repeats = {
+            each.key: (each.target, keys[each.key][1])
+            for each in ordered
+            if each.key in keys and keys[each.key][0] == each.request_hash
+        }
+        picture = await self._load(
             None,
-            [c for c in ordered if c.key not in self.claims or c.key in repeats],
+            [each for each in ordered if each.key not in keys or each.key in repeats],
             {t for _, t in repeats.values()},
         )
-        folded = fold(picture, fresh, decide, self._clock())
-        outcomes: dict[str, Outcome[Any]] = {c.key: Reused(c.key) for c in ordered}
+        folded = fold(picture, fresh, self._decide, self._memory.clock())
+        outcomes: dict[str, Outcome[Any]] = {each.key: Reused(each.key) for each in ordered}
         outcomes |= {
             key: Done(picture[known if known in picture else proposed], repeat=True)
             for key, (proposed, known) in repeats.items()
         }
         if fresh:
-            self._point("write")
-            await self._commit(fresh, folded, save)
+            self._memory.point("write")
+            if folded.after or folded.history:
+                await self._save(None, folded.before, folded.after, folded.history)
+            self._memory.commit(fresh, folded)
         outcomes |= folded.outcomes
         return [
-            outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands
+            outcomes[each.key]
+            if each.request_hash == once[each.key].request_hash
+            else Reused(each.key)
+            for each in envelopes
         ]
-
-    async def _commit(self, fresh: Sequence[Any], folded: Any, save: Any) -> None:
-        undone = set(folded.undone)
-        if folded.after or folded.history:
-            await save(None, folded.before, folded.after, folded.history)
-        self.claims |= {c.key: (c.digest, c.target) for c in fresh if c.key not in undone}
-        for fact in folded.facts:
-            event = self._encode(fact)
-            self._publish(event.aggregate, event.message)
-        self._point("committed")
 
 
 class Wire:

@@ -72,7 +72,7 @@ class Network:
         delivery: Delivery[Any] = Delivery(
             event_id=waiting.event_id,
             key=f"{consumer}:{waiting.event_id}",
-            digest=digest_of(
+            request_hash=digest_of(
                 subject_of(waiting.kind), waiting.kind.DESCRIPTOR.full_name, waiting.payload
             ),
             message=waiting.kind.FromString(waiting.payload),

@@ -58,7 +58,7 @@ from omctl.audit import Facts
 from payment_svc.lifecycle import Kind
 from simulator.services import verb
 from simulator.staff import next_step
-from tests.model.memory import Crash, Memory, Wire
+from tests.model.memory import Crash, Memory, MemoryWriter, Wire
 from tests.model.network import Network
 from tests.model.outside import Bank, Carrier
 from tests.model.stores import Accounts, Jobs, Orders, Parcels, Stock
@@ -97,7 +97,8 @@ class World:
         self.bank = Bank(lambda: self._strikes("bank"))
         self.carrier = Carrier(self._is_reported, lambda: self._strikes("carrier"))
         self._ids = count(1)
-        self._build()
+        self.orders = Orders(self.clock)
+        self.jobs = Jobs()
 
     # --- how it is put together
 
@@ -109,11 +110,9 @@ class World:
             )
             for name, wire in WIRES.items()
         }
-        self.orders = Orders(self.clock)
-        self.jobs = Jobs()
         of: dict[str, Any] = dict(memory)
         order = order_svc.operations.Operations(of["order"], order_svc.peers.Warehouse(channel))
-        returns = order_svc.operations.ReturnOperations(of["order"])
+        returns = order_svc.operations.ReturnOperations(of["order"], order.writer)
         warehouse = warehouse_svc.operations.Operations(of["warehouse"])
         bank: Any = self.bank
         payment = payment_svc.operations.Operations(
@@ -177,6 +176,8 @@ class World:
         }
         for module, store in stores.items():
             self._patches.enter_context(patch.object(module, "store", store))
+            if hasattr(module, "Writer"):
+                self._patches.enter_context(patch.object(module, "Writer", MemoryWriter))
         for module in (*stores, order_svc.operations.releasing, payment_svc.consumers):
             if hasattr(module, "uuid7"):
                 self._patches.enter_context(patch.object(module, "uuid7", self.new_id))
@@ -184,6 +185,8 @@ class World:
         self._patches.enter_context(
             patch.object(order_svc.operations.releasing, "BACK_OFF_S", (0.0, 0.0))
         )
+        # after the patches: an Operations builds its Writer of the store that it finds
+        self._build()
         return self
 
     def __exit__(self, *_: object) -> None:

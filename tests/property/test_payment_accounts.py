@@ -230,7 +230,7 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
 def test_everything_again_changes_nothing_that_is_charged_or_told(
     told: list[Envelope[Any]],
 ) -> None:
-    """The whole story delivered a second time, as after a lost claim table: no further money,
+    """The whole story delivered a second time, as after a lost table of keys: no further money,
     and not one event more.
     """
     once, _, facts = run(told)
@@ -470,9 +470,9 @@ def test_what_the_order_does_not_cost_has_gone_back_in_the_end(story: Story) -> 
 @settings(max_examples=400, deadline=None)
 @given(stories_of_refunds)
 def test_no_cause_gives_money_back_twice(story: Story) -> None:
-    """Also where the processor refuses anything, where the whole story comes again after the
-    claims were swept, and where what failed is never asked in a circle: each refund is told of
-    once, with amounts that only rise.
+    """Each refund is published once, with amounts that only rise, and no failed request repeats
+    for ever. This holds where the processor refuses anything, and where the whole story comes again
+    after the keys were deleted.
     """
     told = Told(story, stubborn=True)
     told.tell(story.steps)

@@ -168,7 +168,7 @@ class Effects:
         outcomes = await write(
             self._database,
             *(
-                create(key=d.key, digest=d.digest, reference=f"from {d.event_id}")
+                create(key=d.key, request_hash=d.request_hash, reference=f"from {d.event_id}")
                 for d in deliveries
             ),
         )

@@ -1,11 +1,14 @@
 """The sample's nouns and verbs: an order, what may be asked of it, what becomes of it. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from chassis.decision import Decision
+from chassis.envelope import Context, Decider, decider
 from chassis.errors import Deferred, Exists, Refused
 
 
@@ -45,64 +48,31 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    key: str
-    target: UUID
-    digest: bytes = b""
-
-    @property
-    def cause(self) -> str:
-        return self.key.partition(":")[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateOrder(Command):
+class CreateOrder:
     reference: str
     total: int
-    new: bool = True  # an order that there is already: refuse, or skip
+    new: bool = True  # for an order that exists: True refuses, False skips
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmPayment(Command):
+class ConfirmPayment:
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class CancelOrder(Command):
+class CancelOrder:
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class ShipmentCreated(Command):
+class ShipmentCreated:
     pass
 
 
-OrderCommand = CreateOrder | ConfirmPayment | CancelOrder | ShipmentCreated
 Decided = Decision[Order, Transition]
 
 
-def decide(order: Order | None, command: OrderCommand, now: datetime) -> Decided:
-    """What becomes of the order, or why not."""
-    if isinstance(command, CreateOrder):
-        return create(order, command, now)
-    if order is None:
-        raise Deferred("ORDER_NOT_FOUND")
-    match command:
-        case ConfirmPayment():
-            return steps(
-                order, way(order.status, Status.CONFIRMED), command, "PAYMENT_CONFIRMED", now
-            )
-        case ShipmentCreated():
-            if order.status is Status.PENDING:
-                raise Deferred("PAYMENT_OUTSTANDING")
-            return steps(order, way(order.status, Status.SHIPPED), command, "SHIPMENT_CREATED", now)
-        case CancelOrder():
-            if order.status is Status.CANCELLED:
-                raise Refused("ORDER_ALREADY_CANCELLED")
-            return steps(order, (Status.CANCELLED,), command, "CANCEL_REQUESTED", now)
-
-
-def create(order: Order | None, command: CreateOrder, now: datetime) -> Decided:
+def create(order: Order | None, command: CreateOrder, context: Context) -> Decided:
     """A new order, pending."""
     if order and command.new:
         # of the published reasons, the nearest
@@ -110,12 +80,12 @@ def create(order: Order | None, command: CreateOrder, now: datetime) -> Decided:
     if order:
         return Decision(order)
     order = Order(
-        id=command.target,
+        id=context.target,
         reference=command.reference,
         total=command.total,
         status=Status.PENDING,
         version=1,
-        deadline=now + PAYMENT_WINDOW,
+        deadline=context.time + PAYMENT_WINDOW,
     )
     step = Transition(
         order_id=order.id,
@@ -123,10 +93,39 @@ def create(order: Order | None, command: CreateOrder, now: datetime) -> Decided:
         old=None,
         new=Status.PENDING,
         reason="CREATED",
-        cause=command.key,
-        time=now,
+        cause=context.cause,
+        time=context.time,
     )
     return Decision(order, [step], [step])
+
+
+def confirm(order: Order | None, _: ConfirmPayment, context: Context) -> Decided:
+    """The order, confirmed. Raises Deferred ORDER_NOT_FOUND."""
+    order = existing(order)
+    return steps(order, way(order.status, Status.CONFIRMED), "PAYMENT_CONFIRMED", context)
+
+
+def ship(order: Order | None, _: ShipmentCreated, context: Context) -> Decided:
+    """The order, shipped. Raises Deferred for an order that is not there or not paid."""
+    order = existing(order)
+    if order.status is Status.PENDING:
+        raise Deferred("PAYMENT_OUTSTANDING")
+    return steps(order, way(order.status, Status.SHIPPED), "SHIPMENT_CREATED", context)
+
+
+def cancel(order: Order | None, _: CancelOrder, context: Context) -> Decided:
+    """The order, cancelled. Raises Refused for an order that is already cancelled."""
+    order = existing(order)
+    if order.status is Status.CANCELLED:
+        raise Refused("ORDER_ALREADY_CANCELLED")
+    return steps(order, (Status.CANCELLED,), "CANCEL_REQUESTED", context)
+
+
+def existing(order: Order | None) -> Order:
+    """The order. Raises Deferred ORDER_NOT_FOUND."""
+    if order is None:
+        raise Deferred("ORDER_NOT_FOUND")
+    return order
 
 
 def way(here: Status, there: Status) -> tuple[Status, ...]:
@@ -134,9 +133,7 @@ def way(here: Status, there: Status) -> tuple[Status, ...]:
     return FORWARD[FORWARD.index(here) + 1 : FORWARD.index(there) + 1] if here in FORWARD else ()
 
 
-def steps(
-    order: Order, path: tuple[Status, ...], command: OrderCommand, reason: str, now: datetime
-) -> Decided:
+def steps(order: Order, path: tuple[Status, ...], reason: str, context: Context) -> Decided:
     """The order at the end of the path; no path: the same order, a skip."""
     history = []
     for new in path:
@@ -147,9 +144,19 @@ def steps(
                 old=order.status,
                 new=new,
                 reason=reason,
-                cause=command.key,
-                time=now,
+                cause=context.cause,
+                time=context.time,
             )
         )
         order = replace(order, status=new, version=order.version + 1)
     return Decision(order, history, history)
+
+
+DECIDERS: Mapping[type[Any], Decider[Order, Transition]] = {
+    CreateOrder: create,
+    ConfirmPayment: confirm,
+    ShipmentCreated: ship,
+    CancelOrder: cancel,
+}
+
+decide = decider(DECIDERS)

@@ -17,6 +17,7 @@ from chassis.config import ServiceConfig
 from chassis.database import Database
 from chassis.decision import Outcome
 from chassis.delivery import Delivery
+from chassis.envelope import Envelope
 from chassis.errors import Deferred
 from chassis.failed import FailedEvent, FailedEvents, digest_of
 from chassis.service import Ground, founded
@@ -64,7 +65,12 @@ class Paying:
             return [Deferred("PAYMENT_OUTSTANDING", "Not yet.")] * len(deliveries)
         return await write(
             self.database,
-            *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries),
+            *(
+                Envelope.of_event(
+                    d, ConfirmPayment(), target=UUID(d.message.order_id), actor="payment"
+                )
+                for d in deliveries
+            ),
         )
 
 

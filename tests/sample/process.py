@@ -16,6 +16,7 @@ from chassis import stream
 from chassis.database import Database, connect
 from chassis.decision import Outcome
 from chassis.delivery import Delivery
+from chassis.envelope import Envelope
 from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.relay import Relay
@@ -30,7 +31,7 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     """Serves until it is killed; says "ready" when it has begun."""
     stream.ACK_WAIT_S = 1.0  # so that what a killed process had in hand comes again soon
     database = Database(
-        connect(database_url), store.claims, Outbox(store.outbox, encode=store.event)
+        connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)
     )
     broker = await stream.connect(nats_url, name="sample")
     await broker.ensure_streams()
@@ -38,7 +39,12 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
         return await write(
             database,
-            *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries),
+            *(
+                Envelope.of_event(
+                    d, ConfirmPayment(), target=UUID(d.message.order_id), actor="payment"
+                )
+                for d in deliveries
+            ),
         )
 
     relay = Relay(

@@ -15,7 +15,7 @@ from chassis.stream import Broker
 from tests.sample import events
 from tests.sample.model import ConfirmPayment, ShipmentCreated
 from tests.sample.store import outbox, stream_positions
-from tests.sample.writes import count, key, write
+from tests.sample.writes import count, envelope, write
 from tests.support import cancelled_at_end, measured
 
 
@@ -76,8 +76,8 @@ async def versions(broker: Broker) -> dict[str, list[int]]:
 
 async def shipped(database: Database, ids: Sequence[UUID]) -> None:
     """Takes orders from pending to shipped, in two sets: three events each."""
-    await write(database, *(ConfirmPayment(key(), order) for order in ids))
-    await write(database, *(ShipmentCreated(key(), order) for order in ids))
+    await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
+    await write(database, *(envelope(ShipmentCreated(), order) for order in ids))
 
 
 def republished() -> float:

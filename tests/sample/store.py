@@ -25,14 +25,15 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import tables
+from chassis.envelope import Envelope
 from chassis.outgoing import OutgoingEvent
 from chassis.rows import RecordRows
 from chassis.tables import among, arrays, given, insert_rows
 from tests.sample.events import SampleStatusChanged
-from tests.sample.model import CreateOrder, Order, OrderCommand, Status, Transition
+from tests.sample.model import CreateOrder, Order, Status, Transition
 
 metadata = MetaData()
-claims = tables.claims(metadata)
+idempotency_keys = tables.idempotency_keys(metadata)
 outbox = tables.outbox(metadata)
 failed_events = tables.failed_events(metadata)
 stream_positions = tables.stream_positions(metadata)
@@ -83,13 +84,17 @@ update_orders = (
 
 
 async def lock_orders(
-    connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Collection[UUID]
+    connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> dict[UUID, Order]:
     """The orders that the commands are about, by id; a new checkout's also by the order that it
     already became.
     """
-    parameters = arrays(["id"], [[id_] for id_ in [*repeats, *(c.target for c in commands)]])
-    new = {c.reference: c.target for c in commands if isinstance(c, CreateOrder)}
+    parameters = arrays(["id"], [[id_] for id_ in [*repeats, *(each.target for each in envelopes)]])
+    new = {
+        each.command.reference: each.target
+        for each in envelopes
+        if isinstance(each.command, CreateOrder)
+    }
     if new:
         parameters |= arrays(["reference"], [[reference] for reference in new])
     rows = await connection.execute(lock_by_checkout if new else lock_by_id, parameters)

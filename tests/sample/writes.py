@@ -1,6 +1,6 @@
-"""Writing the sample's orders in tests: commands with fresh keys, and what came of them."""
+"""Writing the sample's orders in tests: envelopes with fresh keys, and what came of them."""
 
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import event, func, select, text
@@ -8,18 +8,27 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Failure
+from chassis.writer import Writer
 from tests.sample import model, store
-from tests.sample.model import CreateOrder, Order, OrderCommand, Status
+from tests.sample.model import CreateOrder, Order, Status
 from tests.support import measured
+
+C = TypeVar("C")
 
 
 async def write(
-    database: Database, *commands: OrderCommand, **functions: Any
+    database: Database, *envelopes: Envelope[Any], **functions: Any
 ) -> list[Outcome[Order]]:
-    """Writes the commands as one set, with the sample's functions unless others are given."""
-    usual = {"load": store.lock_orders, "decide": model.decide, "save": store.save_orders}
-    return await database.write(commands, **usual | functions)
+    """Writes the envelopes as one set, with the sample's functions unless others are given."""
+    usual: dict[str, Any] = {
+        "load": store.lock_orders,
+        "decide": model.decide,
+        "save": store.save_orders,
+    }
+    writer: Writer[Order] = Writer(database, **(usual | functions))
+    return await writer.write(envelopes)
 
 
 def key() -> str:
@@ -27,15 +36,25 @@ def key() -> str:
     return f"test:{uuid4()}"
 
 
-def create(total: int = 100, **fields: Any) -> CreateOrder:
-    """A checkout of its own."""
-    values: dict[str, Any] = {
-        "key": key(),
-        "target": uuid4(),
-        "reference": str(uuid4()),
-        "total": total,
-    }
-    return CreateOrder(**(values | fields))
+def envelope(command: C, target: UUID, **parts: Any) -> Envelope[C]:
+    """An envelope with these parts around the command; without a `key`, it has one of its own."""
+    usual: dict[str, Any] = {"key": key(), "request_hash": b"", "actor": "tester"}
+    usual |= parts
+    cause = usual["key"].partition(":")[2]
+    return Envelope(target=target, cause=cause, command=command, **usual)
+
+
+def create(
+    total: int = 100,
+    *,
+    reference: str | None = None,
+    new: bool = True,
+    target: UUID | None = None,
+    **parts: Any,
+) -> Envelope[CreateOrder]:
+    """A checkout of its own in an envelope with these parts."""
+    command = CreateOrder(reference=reference or str(uuid4()), total=total, new=new)
+    return envelope(command, target or uuid4(), **parts)
 
 
 async def placed(database: Database, number: int = 1) -> list[UUID]:

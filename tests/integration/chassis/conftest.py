@@ -46,7 +46,7 @@ async def engine(sample_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
     """The sample's database."""
-    return Database(engine, store.claims, Outbox(store.outbox, encode=store.event))
+    return Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def listener(fresh_database: FreshDatabase, sample_template: str) -> Async
     nobody publishes.
     """
     engine = connect(fresh_database(sample_template), name="listener")
-    yield Database(engine, store.claims, Outbox(store.outbox, encode=store.event))
+    yield Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event))
     await engine.dispose()
 
 

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.claims import Claim
 from chassis.database import Database
+from chassis.idempotency_keys import IdempotencyKey
 from chassis.outbox import CAUSATION_MAX, Outbox
 from chassis.outgoing import OutgoingEvent
 from chassis.republish import Events, Republish
@@ -22,7 +22,7 @@ from tests.sample.events import SampleNoted
 from tests.sample.model import CancelOrder, ConfirmPayment, ShipmentCreated, Transition
 from tests.sample.relaying import none_waits, published, relay, running
 from tests.sample.store import outbox
-from tests.sample.writes import create, key, kinds, placed, write
+from tests.sample.writes import create, envelope, key, kinds, placed, write
 from tests.support import Eventually
 
 
@@ -48,10 +48,11 @@ async def test_events_of_a_record_are_numbered_without_a_gap(
     sets between them, and rivals at once.
     """
     ids = await placed(database, 5)
-    await write(database, *(ShipmentCreated(key(), id) for id in ids))  # deferred: not paid yet
+    # deferred: not paid yet
+    await write(database, *(envelope(ShipmentCreated(), id) for id in ids))
     await asyncio.gather(
         *(
-            write(database, *(ConfirmPayment(key(), id) for id in order))
+            write(database, *(envelope(ConfirmPayment(), id) for id in order))
             for order in (ids, ids[::-1], ids[1:])
         )
     )
@@ -63,10 +64,13 @@ async def test_events_of_a_record_are_numbered_without_a_gap(
 
     assert kinds(
         await write(
-            database, ShipmentCreated(key(), ids[0]), CancelOrder(key(), ids[1]), save=failing
+            database,
+            envelope(ShipmentCreated(), ids[0]),
+            envelope(CancelOrder(), ids[1]),
+            save=failing,
         )
     ) == ["Defect", "Done"]
-    await write(database, *(ShipmentCreated(key(), id) for id in ids))
+    await write(database, *(envelope(ShipmentCreated(), id) for id in ids))
     assert await numbers(engine) == {id: [1, 2, 3] if id == ids[1] else [1, 2, 3, 4] for id in ids}
 
 
@@ -83,9 +87,9 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
             aggregate=record, order_id=fact.order_id, message=SampleNoted(order_id="x")
         )
 
-    database = Database(engine, store.claims, Outbox(store.outbox, encode=encode))
+    database = Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=encode))
     [order] = await placed(database)
-    await write(database, ConfirmPayment(key(), order), ShipmentCreated(key(), order))
+    await write(database, envelope(ConfirmPayment(), order), envelope(ShipmentCreated(), order))
     assert await numbers(engine) == {first: [1, 2, 3], second: [1]}
     async with engine.begin() as connection:
         await connection.execute(update(outbox).values(stream_seq=1))
@@ -100,13 +104,13 @@ async def test_each_publication_of_a_row_has_the_same_headers(
 ) -> None:
     """The second one, asked for by an operator, says what the first one said, in all attributes."""
     [order] = await placed(database)
-    await write(database, ConfirmPayment(key(), order))
+    await write(database, envelope(ConfirmPayment(), order))
     async with running(relay(database, broker)):
         await eventually(lambda: none_waits(engine))
         first = [message.headers for message in await published(broker)]
         await broker.streams.delete_stream("ORDERS")
         await broker.ensure_streams()
-        await Republish(database).again(Events(aggregate=order), Claim(key()))
+        await Republish(database).again(Events(aggregate=order), IdempotencyKey(key=key()))
         await eventually(lambda: none_waits(engine))
     again = [message.headers for message in await published(broker)]
     assert [headers and headers["ce-sequence"] for headers in first] == [f"{1:019}", f"{2:019}"]

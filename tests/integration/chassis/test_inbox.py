@@ -69,8 +69,8 @@ async def test_what_has_arrived_is_one_set(
 async def test_a_delivery_says_all_that_a_command_needs(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Its key is the consumer's and the event's, its digest that of its row, its time that of
-    the publication.
+    """Its key is the consumer's and the event's, its request hash is the digest of its row, its
+    time that of the publication.
     """
     handling, time = Handling(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
     event_id = await publish(
@@ -84,8 +84,10 @@ async def test_a_delivery_says_all_that_a_command_needs(
     assert (first.message.order_id, first.message.version) == ("7", 3)
     subject, name = "orders.sample.status_changed", SampleStatusChanged.DESCRIPTOR.full_name
     for delivery in (first, second):
-        assert delivery.digest == digest_of(subject, name, delivery.message.SerializeToString())
-    assert first.digest != second.digest
+        assert delivery.request_hash == digest_of(
+            subject, name, delivery.message.SerializeToString()
+        )
+    assert first.request_hash != second.request_hash
 
 
 async def test_event_of_a_million_items_fails_and_the_next_is_handled(

@@ -72,7 +72,7 @@ async def test_a_poisoned_event_is_replayed_when_its_handler_is_mended(
 
 
 async def test_what_was_replayed_is_not_handled_again(sample: Sample) -> None:
-    """However long ago, when its claim may be gone: the row remembers."""
+    """However long ago, when its key may be gone: the row remembers."""
     [order] = await placed(sample.ground.database)
     event_id = await sample.fail(event(order=str(order)))
     assert (await sample.replay(event_id)).state == REPLAYED
@@ -113,8 +113,8 @@ async def test_operator_request_stores_actor_and_note(sample: Sample) -> None:
     await sample.discard(second)
     async with sample.engine.connect() as connection:
         rows = await connection.execute(
-            select(store.claims.c.claimed_actor, store.claims.c.note).order_by(
-                store.claims.c.claim_time
+            select(store.idempotency_keys.c.claimed_actor, store.idempotency_keys.c.note).order_by(
+                store.idempotency_keys.c.create_time
             )
         )
         assert [tuple(row) for row in rows] == [("staff:7f3a", "forged"), (None, None)]

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -26,9 +26,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.database import Database
 from chassis.decision import Decision, Done
+from chassis.envelope import Context, Decider, Envelope, decider
 from chassis.errors import Refused
 from chassis.tables import among, arrays, given, insert_rows
-from tests.sample.writes import retried
+from chassis.writer import Writer
+from tests.sample.writes import envelope, retried
 
 metadata = MetaData()
 stock = Table(
@@ -53,12 +55,15 @@ take = update(stock).values(free=stock.c.free - deltas.c.free).where(stock.c.sku
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    key: str
-    target: UUID
     sku: str
     quantity: int
-    digest: bytes = b""
-    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    id: UUID
+    sku: str
+    quantity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class View:
     """What one decision sees: its reservation, and all the stock that the set has locked."""
 
     free: Mapping[str, int]
-    reservation: Reserve | None = None
+    reservation: Reservation | None = None
 
 
 class Picture(MutableMapping[UUID, View]):
@@ -96,23 +101,27 @@ class Picture(MutableMapping[UUID, View]):
 
 
 async def load(
-    connection: AsyncConnection, commands: Sequence[Reserve], repeats: Collection[UUID]
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Reserve]],
+    repeats: Collection[UUID],
 ) -> Picture:
     found = await connection.execute(read, arrays(["id"], [[name] for name in repeats]))
-    held = {
-        r.id: View({}, Reserve(key="", target=r.id, sku=r.sku, quantity=r.quantity)) for r in found
-    }
-    rows = await connection.execute(lock, arrays(["sku"], [[c.sku] for c in commands]))
+    held = {r.id: View({}, Reservation(id=r.id, sku=r.sku, quantity=r.quantity)) for r in found}
+    skus = [[each.command.sku] for each in envelopes]
+    rows = await connection.execute(lock, arrays(["sku"], skus))
     return Picture({r.sku: r.free for r in rows}, held)
 
 
-def decide(view: View | None, command: Reserve, now: datetime) -> Decision[View, int]:
+def reserve(view: View | None, command: Reserve, context: Context) -> Decision[View, int]:
     assert view
     if view.free[command.sku] < command.quantity:
         raise Refused("INSUFFICIENT_STOCK", left=str(view.free[command.sku]))
-    return Decision(
-        View({**view.free, command.sku: view.free[command.sku] - command.quantity}, command)
-    )
+    free = {**view.free, command.sku: view.free[command.sku] - command.quantity}
+    return Decision(View(free, Reservation(context.target, command.sku, command.quantity)))
+
+
+DECIDERS: Mapping[type[Any], Decider[View, int]] = {Reserve: reserve}
+decide = decider(DECIDERS)
 
 
 async def save(
@@ -124,7 +133,7 @@ async def save(
     made = [v.reservation for v in after.values() if v.reservation]
     await connection.execute(
         insert_reservations,
-        arrays(["id", "sku", "quantity"], [(r.target, r.sku, r.quantity) for r in made]),
+        arrays(["id", "sku", "quantity"], [(r.id, r.sku, r.quantity) for r in made]),
     )
     summed: Counter[str] = Counter()
     for r in made:
@@ -152,21 +161,12 @@ async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine)
     """Twenty sets at once ask for more than there is: exactly what there is goes, and nobody
     deadlocks.
     """
-    before = retried("race")
+    before, writer = retried("race"), Writer(database, load=load, decide=decide, save=save)
     sets = [
-        [
-            Reserve(key=f"r:{s}:{i}", target=uuid4(), sku="abc"[(s + i) % 3], quantity=1)
-            for i in range(12)
-        ]
+        [envelope(Reserve("abc"[(s + i) % 3], 1), uuid4(), key=f"r:{s}:{i}") for i in range(12)]
         for s in range(20)
     ]
-    outcomes = [
-        o
-        for r in await asyncio.gather(
-            *(database.write(s, load=load, decide=decide, save=save) for s in sets)
-        )
-        for o in r
-    ]
+    outcomes = [o for r in await asyncio.gather(*(writer.write(s) for s in sets)) for o in r]
     assert Counter(type(o).__name__ for o in outcomes) == {"Done": 150, "Refused": 90}
     assert await left(shelf) == [0, 0, 0]
     assert retried("race") == before
@@ -177,15 +177,16 @@ async def test_commands_of_a_set_share_the_stock(database: Database, shelf: Asyn
     repeat takes nothing again.
     """
     commands = [
-        Reserve(key="r:1", target=uuid4(), sku="a", quantity=30),
-        Reserve(key="r:2", target=uuid4(), sku="a", quantity=30),
-        Reserve(key="r:3", target=uuid4(), sku="a", quantity=20),
+        envelope(Reserve("a", 30), uuid4(), key="r:1"),
+        envelope(Reserve("a", 30), uuid4(), key="r:2"),
+        envelope(Reserve("a", 20), uuid4(), key="r:3"),
     ]
-    first, second, third = await database.write(commands, load=load, decide=decide, save=save)
+    writer = Writer(database, load=load, decide=decide, save=save)
+    first, second, third = await writer.write(commands)
     assert [type(o).__name__ for o in (first, second, third)] == ["Done", "Refused", "Done"]
     assert isinstance(second, Refused)
     assert second.metadata == {"left": "20"}
-    again, *_ = await database.write(commands, load=load, decide=decide, save=save)
+    again, *_ = await writer.write(commands)
     assert isinstance(again, Done)
     assert again.repeat
     assert await left(shelf) == [0, 50, 50]

@@ -377,7 +377,7 @@ async def test_what_ends_its_consumer_again_and_again_is_given_up(
 async def test_a_crash_between_effect_and_acknowledgement(
     sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Killed there, the event comes again to the next process, which finds its claim: one
+    """Killed there, the event comes again to the next process, which finds its key: one
     effect, and the acknowledgement.
     """
     with sample_process(sample_url, nats_url, "pay", "3", crash_at="inbox.handled") as crashing:

@@ -189,7 +189,9 @@ async def a_history(url: str) -> AsyncIterator[History]:
         nats.start()
         broker = await connect_broker(nats.url, name="sample", beat_s=0.1, silence_s=1.0)
         engine = connect(url, name="sample", pool_size=10)
-        database = Database(engine, store.claims, Outbox(store.outbox, encode=store.event))
+        database = Database(
+            engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event)
+        )
         try:
             relays = [relay(database, broker, poll_s=0.05) for _ in range(2)]
             async with running(*relays):

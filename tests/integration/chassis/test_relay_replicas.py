@@ -19,7 +19,7 @@ from chassis.stream import Broker
 from chassis.tables import SHARDS
 from tests.sample.processes import sample_process
 from tests.sample.relaying import none_waits, relay, running, shipped, versions, waiting
-from tests.sample.store import claims, event, outbox
+from tests.sample.store import event, idempotency_keys, outbox
 from tests.sample.writes import count, placed
 from tests.support import Eventually
 
@@ -159,7 +159,7 @@ async def test_what_one_appends_another_finds_soon(
     """A commit wakes the relay of its own process, and the shard may be another's: among others
     a relay looks often.
     """
-    elsewhere = Database(engine, claims, Outbox(outbox, encode=event))
+    elsewhere = Database(engine, idempotency_keys, Outbox(outbox, encode=event))
     relays = [
         relay(each, broker, poll_s=0.1, session_timeout_s=120) for each in (database, elsewhere)
     ]

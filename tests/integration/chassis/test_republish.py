@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
 from chassis import stream as streams
-from chassis.claims import NOBODY, Claim
 from chassis.database import Database, connect
 from chassis.errors import Deferred, Invalid
+from chassis.idempotency_keys import NO_TARGET, IdempotencyKey
 from chassis.partitions import maintain
 from chassis.republish import Events, Republish
 from chassis.stream import Broker
@@ -35,7 +35,7 @@ from tests.sample.relaying import (
     shipped,
     waiting,
 )
-from tests.sample.store import claims, outbox
+from tests.sample.store import idempotency_keys, outbox
 from tests.sample.writes import count, placed, someone_waits
 from tests.support import Eventually
 
@@ -46,8 +46,8 @@ GONE = (
 )
 
 
-def command(target: UUID = NOBODY) -> Claim:
-    return Claim(f"test:{uuid4()}", target=target)
+def command(target: UUID = NO_TARGET) -> IdempotencyKey:
+    return IdempotencyKey(key=f"test:{uuid4()}", target=target)
 
 
 @pytest.fixture
@@ -143,7 +143,9 @@ async def test_what_is_asked_twice_is_done_once(
     assert await republish.again(Events(aggregate=order), same) == 0
     assert await waiting(engine) == 0
     with pytest.raises(Invalid, match="request_id stands for another request"):
-        await republish.again(Events(), Claim(same.key, b"other", same.target))
+        await republish.again(
+            Events(), IdempotencyKey(key=same.key, request_hash=b"other", target=same.target)
+        )
 
 
 SLOW = (
@@ -159,7 +161,7 @@ SLOW = (
 async def hasty(database: Database, sample_url: str) -> AsyncIterator[Database]:
     """The same database, on connections that wait for a tenth of a second for a statement."""
     engine = connect(sample_url, silence_s=0.1, statement_timeout_s=0.1)
-    yield Database(engine, claims, database.outbox)
+    yield Database(engine, idempotency_keys, database.outbox)
     await engine.dispose()
 
 
@@ -227,7 +229,10 @@ async def test_what_is_killed_half_way_is_asked_for_again(
         await connection.execute(text(GONE))
     with pytest.raises(Deferred):
         await asking
-    assert (await waiting(engine), await count(engine, claims, claims.c.key == same.key)) == (0, 0)
+    assert (
+        await waiting(engine),
+        await count(engine, idempotency_keys, idempotency_keys.c.key == same.key),
+    ) == (0, 0)
     async with engine.begin() as connection:
         await connection.execute(text("drop trigger slow on outbox"))
     assert await republish.again(all_, same) == 3

@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import inbox, probe, pull, relay, telemetry
 from chassis.breaker import Breaker
-from chassis.claims import KEPT, NOBODY
 from chassis.config import ServiceConfig
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery
 from chassis.errors import Deferred
+from chassis.idempotency_keys import NO_TARGET, RETENTION
 from chassis.service import founded
 from chassis.stream import Broker, Limits, connect
 from devstack.nats import Nats
@@ -91,13 +91,16 @@ async def test_tasks_end_before_the_channels_that_they_call_over(
 async def test_a_service_keeps_its_house(
     sample_url: str, nats_url: str, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """From its start on: the outbox has a partition for each of the coming days, and claims that
+    """From its start on: the outbox has a partition for each of the coming days, and keys that
     nothing can come to again are gone.
     """
     async with engine.begin() as connection:
         await connection.execute(
-            insert(store.claims).values(
-                key="old", digest=b"", target=NOBODY, claim_time=datetime.now(UTC) - 2 * KEPT
+            insert(store.idempotency_keys).values(
+                key="old",
+                request_hash=b"",
+                target=NO_TARGET,
+                create_time=datetime.now(UTC) - 2 * RETENTION,
             )
         )
 
@@ -108,7 +111,7 @@ async def test_a_service_keeps_its_house(
             )
             return (
                 days.scalar_one() > 1
-                and (await connection.execute(select(store.claims))).first() is None
+                and (await connection.execute(select(store.idempotency_keys))).first() is None
             )
 
     assert not await is_kept()
@@ -186,7 +189,7 @@ async def test_database_away_takes_its_gauges_along(
             await eventually(none_is_read, timeout_s=60, what="no gauge is left")
             with pytest.raises(Deferred) as caught:
                 async with ground.database.read() as connection:
-                    await connection.execute(select(store.claims))
+                    await connection.execute(select(store.idempotency_keys))
             assert (caught.value.reason, caught.value.metadata["peer"]) == (
                 "DEPENDENCY_UNAVAILABLE",
                 "database",

@@ -14,7 +14,7 @@ from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
-from chassis.claims import KEPT
+from chassis.idempotency_keys import RETENTION
 from chassis.outbox import EVENT_BYTES_MAX
 from chassis.partitions import KEPT_DAYS
 from chassis.stream import (
@@ -65,9 +65,9 @@ async def test_streams_are_as_declared(broker: Broker) -> None:
         )
 
 
-def test_what_may_come_again_finds_its_claim() -> None:
-    """Each thing is kept longer than what may bring it back: dedup < stream <= outbox < claims."""
-    assert DUPLICATE_WINDOW_S < MAX_AGE_S <= KEPT_DAYS * 86400 < KEPT.total_seconds()
+def test_what_may_come_again_finds_its_key() -> None:
+    """Each thing is kept longer than what may bring it back: dedup < stream <= outbox < keys."""
+    assert DUPLICATE_WINDOW_S < MAX_AGE_S <= KEPT_DAYS * 86400 < RETENTION.total_seconds()
 
 
 async def test_streams_are_corrected(broker: Broker) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild, unmatched
-from chassis.claims import NOBODY, Claim
 from chassis.client import ask, pages
 from chassis.database import Database, connect
 from chassis.errors import Invalid
+from chassis.idempotency_keys import NO_TARGET, IdempotencyKey
 from chassis.outbox import Outbox
 from chassis.paging import asked
 from chassis.stream import MAX_AGE_S, Broker
@@ -47,7 +47,7 @@ async def test_restored_database_is_told_until_it_is_adopted(
     """
     monkeypatch.setattr(rebuild, "CHECK_S", 0.2)
     engine = connect(sample_url, name="sample")
-    database = Database(engine, store.claims, Outbox(outbox, encode=store.event))
+    database = Database(engine, store.idempotency_keys, Outbox(outbox, encode=store.event))
     async with running(relay(database, broker)):
         orders = await placed(database, 10)
         await eventually(lambda: none_waits(engine))
@@ -62,7 +62,7 @@ async def test_restored_database_is_told_until_it_is_adopted(
     await engine.dispose()
 
     engine = connect(backup, name="sample")
-    database = Database(engine, store.claims, Outbox(outbox, encode=store.event))
+    database = Database(engine, store.idempotency_keys, Outbox(outbox, encode=store.event))
     before = republished()
     for _ in range(2):
         async with running(relay(database, broker)):
@@ -77,7 +77,7 @@ async def test_restored_database_is_told_until_it_is_adopted(
     assert found == [(str(row.event_id), row.stream_seq) for row in reversed(lost)]
     async with running(relay(database, broker)):
         await eventually(lambda: unknown_events() == 3)
-        command = Claim("adopt", target=NOBODY)
+        command = IdempotencyKey(key="adopt", target=NO_TARGET)
         assert await events.adopt(command) == Adopted(stored=3, unreadable=0, after=None)
         assert await events.adopt(command) == Adopted(stored=0, unreadable=0, after=None)
         await eventually(lambda: unknown_events() == 0)
@@ -153,8 +153,8 @@ async def forget_rows(engine: AsyncEngine) -> None:
         await connection.execute(delete(store.stream_positions))
 
 
-def adopt_command() -> Claim:
-    return Claim(f"adopt {uuid4()}", target=NOBODY)
+def adopt_command() -> IdempotencyKey:
+    return IdempotencyKey(key=f"adopt {uuid4()}", target=NO_TARGET)
 
 
 async def test_adopt_goes_on_where_the_last_call_ended(

@@ -1,11 +1,10 @@
-"""The rules of a write: what is claimed, decided, saved and answered, and in which order.
+"""The rules of a write: what is inserted, decided, saved and answered, and in which order.
 Faults: test_write_faults.py.
 """
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,27 +17,27 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.claims import Claims
 from chassis.client import ask
 from chassis.database import Database, connect
 from chassis.decision import Decision, Done, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Failure
+from chassis.idempotency_keys import IdempotencyKeys
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import (
     CancelOrder,
     ConfirmPayment,
     Order,
-    OrderCommand,
     ShipmentCreated,
     Status,
 )
-from tests.sample.store import claims, history, orders, outbox
+from tests.sample.store import history, idempotency_keys, orders, outbox
 from tests.sample.writes import (
     Recorder,
     count,
     create,
-    key,
+    envelope,
     kinds,
     placed,
     reason,
@@ -59,13 +58,14 @@ async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -
     """
     [order] = await placed(database)
     assert (
-        reason((await write(database, ShipmentCreated(key(), order)))[0]) == "PAYMENT_OUTSTANDING"
+        reason((await write(database, envelope(ShipmentCreated(), order)))[0])
+        == "PAYMENT_OUTSTANDING"
     )
     outcomes = await write(
         database,
-        ConfirmPayment(key(), order),
-        ShipmentCreated(key(), order),
-        ConfirmPayment(key(), order),
+        envelope(ConfirmPayment(), order),
+        envelope(ShipmentCreated(), order),
+        envelope(ConfirmPayment(), order),
     )
     # the last was skipped
     assert [status(o) for o in outcomes] == ["confirmed", "shipped", "shipped"]
@@ -96,15 +96,15 @@ async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -
 
 
 async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngine) -> None:
-    """A hundred commands are seven statements: claim, lock in the order of ids, clock, rows,
+    """A hundred commands are seven statements: keys, lock in the order of ids, clock, rows,
     history, outbox, commit.
     """
     ids = await placed(database, 100)
     recorder = Recorder(engine)
-    await write(database, *(ConfirmPayment(key(), order) for order in ids))
-    claim, lock, clock, rows, steps, events, commit, *_ = recorder.statements
-    assert claim.startswith("INSERT INTO claims")
-    assert "ON CONFLICT DO NOTHING" in claim
+    await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
+    keys, lock, clock, rows, steps, events, commit, *_ = recorder.statements
+    assert keys.startswith("INSERT INTO idempotency_keys")
+    assert "ON CONFLICT DO NOTHING" in keys
     assert lock.endswith("ORDER BY orders.id FOR NO KEY UPDATE")
     assert "clock_timestamp()" in clock
     assert [rows[:13], steps[:19], commit] == ["UPDATE orders", "INSERT INTO history", "COMMIT"]
@@ -122,7 +122,7 @@ async def test_a_set_of_any_size_is_the_same_statements(
     for size in (2, 50):
         ids = await placed(database, size)
         recorder.statements.clear()
-        await write(database, *(ConfirmPayment(key(), order) for order in ids))
+        await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
         told.append(list(recorder.statements))
     assert told[0] == told[1]
 
@@ -176,20 +176,20 @@ async def test_nothing_remote_happens_inside_a_write(database: Database, place: 
     called.assert_called_once()
 
 
-async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) -> None:
-    """Whatever the order of the commands, their keys are claimed in one order: so rival sets
+async def test_write_inserts_its_keys_sorted(database: Database, engine: AsyncEngine) -> None:
+    """Whatever the order of the commands, their keys are inserted in one order: rival sets
     wait, and do not deadlock.
     """
-    claimed: list[str] = []
+    inserted: list[str] = []
     names = [f"{name}:{uuid4()}" for name in "dacb"]
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if statement.startswith("INSERT INTO claims"):
-            claimed.extend(parameters["given_key"])
+        if statement.startswith("INSERT INTO idempotency_keys"):
+            inserted.extend(parameters["given_key"])
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     await write(database, *(create(key=name) for name in names))
-    assert claimed == sorted(names)
+    assert inserted == sorted(names)
 
 
 @pytest.mark.parametrize("after_a_read", [False, True])
@@ -210,11 +210,11 @@ async def test_a_write_is_read_committed(
         seen.append((await connection.execute(text("show transaction_isolation"))).scalar_one())
         return await store.lock_orders(connection, *rest)
 
-    writer = Database(fresh, claims, database.outbox)
+    other = Database(fresh, idempotency_keys, database.outbox)
     if after_a_read:
-        async with writer.read() as connection:
+        async with other.read() as connection:
             await connection.execute(text("select 1"))
-    await write(writer, create(), load=load)
+    await write(other, create(), load=load)
     assert seen == ["read committed"]
     await fresh.dispose()
 
@@ -227,9 +227,9 @@ async def test_a_repeat_is_answered_with_the_record_as_it_stands(
     """
     first = create()
     await write(database, first)
-    await write(database, ConfirmPayment(key(), first.target))
+    await write(database, envelope(ConfirmPayment(), first.target))
     # proposes another id
-    [again] = await write(database, create(key=first.key, reference=first.reference))
+    [again] = await write(database, create(key=first.key, reference=first.command.reference))
     assert isinstance(again, Done)
     assert again.repeat
     assert (again.record.id, again.record.status) == (first.target, Status.CONFIRMED)
@@ -239,8 +239,8 @@ async def test_a_repeat_is_answered_with_the_record_as_it_stands(
 async def test_a_record_found_by_its_natural_key_answers_repeats_too(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """A claim keeps the id that was proposed; where the record has another one, a repeat still
-    finds it.
+    """The row of a key has the id that was proposed; where the record has another one, a repeat
+    still finds it.
     """
     first = create(reference="cart-7")
     second = create(reference="cart-7", new=False)  # the other path to the same thing: it skips
@@ -248,7 +248,7 @@ async def test_a_record_found_by_its_natural_key_answers_repeats_too(
     [found], [again] = await write(database, second), await write(database, second)
     assert [unwrap(found).id, unwrap(again).id] == [first.target, first.target]
     assert repeats([found, again]) == [False, True]
-    assert await count(engine, claims) == 2
+    assert await count(engine, idempotency_keys) == 2
 
 
 async def test_a_record_with_two_names_is_one_record(
@@ -261,7 +261,10 @@ async def test_a_record_with_two_names_is_one_record(
     await write(database, first)
     also = create(reference="cart-7", new=False)
     outcomes = await write(
-        database, also, ConfirmPayment(key(), also.target), ShipmentCreated(key(), first.target)
+        database,
+        also,
+        envelope(ConfirmPayment(), also.target),
+        envelope(ShipmentCreated(), first.target),
     )
     assert [status(o) for o in outcomes] == ["pending", "confirmed", "shipped"]
     assert {unwrap(o).id for o in outcomes} == {first.target}
@@ -274,45 +277,66 @@ async def test_a_record_with_two_names_is_one_record(
 
 async def test_another_body_is_refused(database: Database) -> None:
     """A key belongs to what was first asked with it, in the same set as well as later."""
-    first = create(digest=b"one")
-    other = create(key=first.key, digest=b"other")
+    first = create(request_hash=b"one")
+    other = create(key=first.key, request_hash=b"other")
     assert kinds(await write(database, first, other, first)) == ["Done", "Reused", "Done"]
     assert kinds(
-        await write(database, again := create(digest=b"one"), create(key=again.key, digest=b"two"))
+        await write(
+            database,
+            again := create(request_hash=b"one"),
+            create(key=again.key, request_hash=b"two"),
+        )
     ) == ["Done", "Reused"]
     [outcome] = await write(database, other)
     assert reason(outcome) == "REQUEST_ID_REUSED"
 
 
-async def test_refused_and_deferred_leave_no_claim(database: Database, engine: AsyncEngine) -> None:
-    """A claim exists exactly when its effect is committed, a skip included; what was not done
+async def test_refused_and_deferred_leave_no_key(database: Database, engine: AsyncEngine) -> None:
+    """A key exists exactly when its effect is committed, a skip included; what was not done
     may be tried again.
     """
     [order, other] = await placed(database, 2)
     cancel, twice, unknown = (
-        CancelOrder(key(), order),
-        CancelOrder(key(), order),
-        ConfirmPayment(key(), uuid4()),
+        envelope(CancelOrder(), order),
+        envelope(CancelOrder(), order),
+        envelope(ConfirmPayment(), uuid4()),
     )
     early, pay, skip = (
-        ShipmentCreated(key(), other),
-        ConfirmPayment(key(), other),
-        ConfirmPayment(key(), other),
+        envelope(ShipmentCreated(), other),
+        envelope(ConfirmPayment(), other),
+        envelope(ConfirmPayment(), other),
     )
     outcomes = await write(database, cancel, twice, early, unknown, pay, skip)
     assert kinds(outcomes) == ["Done", "Refused", "Deferred", "Deferred", "Done", "Done"]
-    assert await count(engine, claims, claims.c.key.in_([twice.key, early.key, unknown.key])) == 0
-    assert await count(engine, claims, claims.c.key.in_([cancel.key, pay.key, skip.key])) == 3
+    assert (
+        await count(
+            engine,
+            idempotency_keys,
+            idempotency_keys.c.key.in_([twice.key, early.key, unknown.key]),
+        )
+        == 0
+    )
+    assert (
+        await count(
+            engine, idempotency_keys, idempotency_keys.c.key.in_([cancel.key, pay.key, skip.key])
+        )
+        == 3
+    )
     assert status((await write(database, early))[0]) == "shipped"  # its time has come
 
 
 async def test_reused_names_what_a_write_refuses(database: Database) -> None:
-    """A key of another digest is named, used by a write or by an earlier command of the set; a
-    repeat and a new command are not. Naming uses no key.
+    """A key with another request hash is named, used by a write or by an earlier command of the
+    set; a repeat and a new command are not. Naming uses no key.
     """
     used, new = create(), create()
     await write(database, used)
-    commands = [used, replace(used, digest=b"other"), new, replace(new, digest=b"other")]
+    commands = [
+        used,
+        replace(used, request_hash=b"other"),
+        new,
+        replace(new, request_hash=b"other"),
+    ]
     for _ in range(2):
         async with database.read() as connection:
             refusals = await database.reused(connection, commands)
@@ -331,33 +355,36 @@ async def test_nothing_is_committed_where_nothing_was_done(
 ) -> None:
     """A set of refusals and repeats ends in a rollback."""
     [order] = await placed(database)
-    cancel = CancelOrder(key(), order)
+    cancel = envelope(CancelOrder(), order)
     await write(database, cancel)
     recorder = Recorder(engine)
-    assert kinds(await write(database, cancel, CancelOrder(key(), order))) == ["Done", "Refused"]
+    assert kinds(await write(database, cancel, envelope(CancelOrder(), order))) == [
+        "Done",
+        "Refused",
+    ]
     assert "COMMIT" not in recorder.statements
     assert await write(database) == []
 
 
-async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
+async def test_waiter_on_a_deleted_key_decides_for_itself(
     database: Database, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """Two sets with the same key, the first of which does not do it: the second waits, and then
     tries for itself.
     """
     [order, other] = await placed(database, 2)
-    early, waited, calls = ShipmentCreated(key(), order), asyncio.Event(), Counter[str]()
+    early, waited, calls = envelope(ShipmentCreated(), order), asyncio.Event(), Counter[str]()
 
     async def save(connection: Any, *rest: Any) -> None:
         await waited.wait()
         await store.save_orders(connection, *rest)
 
-    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+    def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
         calls[command.key] += 1
         return model.decide(order, command, now)
 
     first = asyncio.create_task(
-        write(database, early, ConfirmPayment(key(), other), save=save, decide=decide)
+        write(database, early, envelope(ConfirmPayment(), other), save=save, decide=decide)
     )
     await eventually(lambda: calls[early.key] == 1)
     second = asyncio.create_task(write(database, early, decide=decide))
@@ -370,7 +397,7 @@ async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
 async def test_the_same_key_twice_is_decided_once(database: Database, engine: AsyncEngine) -> None:
     """A key that stands twice in one set has one effect and one answer."""
     [order] = await placed(database)
-    cancel = CancelOrder(key(), order)
+    cancel = envelope(CancelOrder(), order)
     assert [status(o) for o in await write(database, cancel, cancel, cancel)] == ["cancelled"] * 3
     assert await count(engine, history) == 2
 
@@ -382,7 +409,7 @@ async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
     [order] = await placed(database)
     async with engine.connect() as holder:
         await holder.execute(select(orders).with_for_update())
-        waiting = asyncio.create_task(write(database, ConfirmPayment(key(), order)))
+        waiting = asyncio.create_task(write(database, envelope(ConfirmPayment(), order)))
         await eventually(lambda: someone_waits(engine))
         released: datetime = (await holder.execute(select(func.clock_timestamp()))).scalar_one()
         await holder.rollback()
@@ -392,10 +419,10 @@ async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
         assert (await connection.execute(query)).scalar_one() > released
 
 
-async def test_a_claim_swept_between_two_statements_is_a_race(
+async def test_key_swept_between_two_statements_is_a_race(
     database: Database, engine: AsyncEngine, sample_url: str
 ) -> None:
-    """Claiming tells that a claim was there, reading finds it gone: the set is tried again, and
+    """The insert finds that a key exists, and the read finds it gone: the set is tried again, and
     the command is decided.
     """
     first = create()
@@ -406,42 +433,47 @@ async def test_a_claim_swept_between_two_statements_is_a_race(
     )
 
     def sweep(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        if statement.startswith("SELECT claims.key"):
-            sweeper.execute("delete from claims")
+        if statement.startswith("SELECT idempotency_keys.key"):
+            sweeper.execute("delete from idempotency_keys")
 
     event.listen(engine.sync_engine, "before_cursor_execute", sweep)
     [outcome] = await write(database, create(key=first.key, reference="another"))
     sweeper.close()
     assert isinstance(outcome, Done)
     assert not outcome.repeat
-    assert await count(engine, claims) == 1
+    assert await count(engine, idempotency_keys) == 1
 
 
-async def test_old_claims_are_swept_in_bounded_batches(
+async def test_old_keys_are_swept_in_bounded_batches(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Claims older than asked go, in transactions of so many rows at most; younger ones stay."""
+    """Keys older than asked go, in transactions of so many rows at most; younger ones stay."""
     await placed(database, 12)
     young = create()
     async with engine.begin() as connection:
         await connection.execute(
-            text("update claims set claim_time = clock_timestamp() - interval '40 days'")
+            text("update idempotency_keys set create_time = clock_timestamp() - interval '40 days'")
         )
     await write(database, young)
     recorder = Recorder(engine)
-    assert await Claims(claims).sweep(engine, timedelta(days=30), batch_size_max=5) == 12
+    assert (
+        await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(days=30), batch_size_max=5)
+        == 12
+    )
     assert recorder.statements.count("COMMIT") == 3
     assert (
-        await count(engine, claims) == await count(engine, claims, claims.c.key == young.key) == 1
+        await count(engine, idempotency_keys)
+        == await count(engine, idempotency_keys, idempotency_keys.c.key == young.key)
+        == 1
     )
 
 
 async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEngine) -> None:
-    """A claim that somebody else is deleting is left to him: nobody waits."""
+    """A sweep skips a key that another sweep is deleting: it does not wait."""
     await placed(database, 3)
     async with engine.connect() as other:
-        await other.execute(select(claims).limit(1).with_for_update())
-        assert await Claims(claims).sweep(engine, timedelta(0)) == 2
+        await other.execute(select(idempotency_keys).limit(1).with_for_update())
+        assert await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(0)) == 2
 
 
 async def test_history_is_saved_where_the_record_stays_as_it_is(
@@ -452,7 +484,7 @@ async def test_history_is_saved_where_the_record_stays_as_it_is(
     """
     [order] = await placed(database)
 
-    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+    def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
         assert order
         return Decision(
             order,
@@ -469,7 +501,9 @@ async def test_history_is_saved_where_the_record_stays_as_it_is(
             ],
         )
 
-    assert kinds(await write(database, ConfirmPayment(key(), order), decide=decide)) == ["Done"]
+    assert kinds(await write(database, envelope(ConfirmPayment(), order), decide=decide)) == [
+        "Done"
+    ]
     assert await count(engine, history, history.c.reason == "NOTED") == 1
 
 
@@ -477,9 +511,9 @@ async def test_the_relay_is_woken_after_a_commit_that_appended(database: Databas
     """Events that are committed wake the relay; a skip and a refusal do not."""
     [order] = await placed(database)
     assert database.outbox.appended.is_set()
-    await write(database, CancelOrder(key(), order))
+    await write(database, envelope(CancelOrder(), order))
     database.outbox.appended.clear()
-    await write(database, CancelOrder(key(), order), ConfirmPayment(key(), order))
+    await write(database, envelope(CancelOrder(), order), envelope(ConfirmPayment(), order))
     assert not database.outbox.appended.is_set()
 
 
@@ -489,26 +523,22 @@ async def test_any_cutting_into_sets_gives_the_same_history(
 ) -> None:
     """One at a time, or in sets of any size: the same commands make the same history."""
     dice, ids = random.Random(seed), await placed(database, 3)
-    makers: list[Callable[[str, UUID], OrderCommand]] = [
-        ConfirmPayment,
-        CancelOrder,
-        ShipmentCreated,
-    ]
-    commands = [dice.choice(makers)(key(), dice.choice(ids)) for _ in range(12)]
+    kinds_of_command = [ConfirmPayment(), CancelOrder(), ShipmentCreated()]
+    commands = [envelope(dice.choice(kinds_of_command), dice.choice(ids)) for _ in range(12)]
     commands += dice.sample(commands, 3)
     expected: dict[UUID, list[Status]] = {order: [] for order in ids}
     alone: dict[UUID, Order] = {}
-    claimed: set[str] = set()
+    known: set[str] = set()
     for command in commands:  # the model: one at a time, in memory
         order = alone.get(command.target) or Order(
             id=command.target, reference="", total=0, status=Status.PENDING, version=1, deadline=NOW
         )
         try:
-            decision = model.decide(order, command, NOW) if command.key not in claimed else None
+            decision = model.decide(order, command, NOW) if command.key not in known else None
         except Failure:
             continue
         if decision:
-            claimed.add(command.key)
+            known.add(command.key)
             alone[command.target] = decision.record
             expected[command.target] += [step.new for step in decision.history]
     rest = commands

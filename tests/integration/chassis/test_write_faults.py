@@ -15,21 +15,23 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race
-from chassis.database import TRIES, Database, connect
+from chassis.database import Database, connect
 from chassis.decision import Done
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, NotFound
 from chassis.outbox import EVENT_BYTES_MAX, Outbox
 from chassis.outgoing import OutgoingEvent
+from chassis.writer import TRIES
 from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
-from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status, Transition
-from tests.sample.store import claims, history, orders
+from tests.sample.model import ConfirmPayment, Order, Status, Transition
+from tests.sample.store import history, idempotency_keys, orders
 from tests.sample.writes import (
     Recorder,
     count,
     create,
-    key,
+    envelope,
     kinds,
     placed,
     reason,
@@ -61,7 +63,9 @@ async def test_races_retry_the_set_bounded(database: Database, code: str, times:
             )
         return await store.lock_orders(connection, *rest)
 
-    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
+    outcomes = await write(
+        database, *(envelope(ConfirmPayment(), order) for order in ids), load=unlucky
+    )
     if times == 2:
         assert [status(o) for o in outcomes] == ["confirmed"] * 3
         assert (tries, retried("race") - before) == (3, 2)
@@ -95,7 +99,7 @@ async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(
     await write(database, create(reference="cart-7"))
     [outcome] = await write(database, create(reference="cart-7"), load=blind)
     assert isinstance(outcome, Defect)
-    assert await count(engine, claims) == 1
+    assert await count(engine, idempotency_keys) == 1
 
 
 async def test_data_that_the_schema_rejects_fails_its_own_command(
@@ -113,7 +117,7 @@ async def test_data_that_the_schema_rejects_fails_its_own_command(
         create(),
     )
     assert kinds(outcomes) == ["Done", "Defect", "Defect", "Defect", "Done"]
-    assert await count(engine, claims) == 2
+    assert await count(engine, idempotency_keys) == 2
     assert await count(engine, orders) == 2
 
 
@@ -138,20 +142,20 @@ async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(
 async def test_an_unexpected_exception_fails_its_own_command(
     database: Database, where: str
 ) -> None:
-    """A bug that one command brings out concerns that command alone, and leaves no claim: once
+    """A bug that one command brings out concerns that command alone, and leaves no key: once
     it is mended, a repeat succeeds.
     """
     ids = await placed(database, 3)
     decided: Counter[str] = Counter()
 
-    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+    def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
         decided[command.key] += 1
         if where == "decide" and command.target == ids[1]:
             raise ZeroDivisionError
         return model.decide(order, command, now)
 
     async def load(
-        connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any
+        connection: AsyncConnection, commands: Sequence[Envelope[Any]], repeats: Any
     ) -> Any:
         if where == "load" and ids[1] in {c.target for c in commands}:
             raise ZeroDivisionError
@@ -162,7 +166,7 @@ async def test_an_unexpected_exception_fails_its_own_command(
             raise ZeroDivisionError
         await store.save_orders(connection, before, after, steps)
 
-    commands = [ConfirmPayment(key(), order) for order in ids]
+    commands = [envelope(ConfirmPayment(), order) for order in ids]
     outcomes = await write(database, *commands, load=load, decide=decide, save=save)
     assert kinds(outcomes) == ["Done", "Defect", "Done"]
     assert isinstance(outcomes[1], Defect)
@@ -196,13 +200,13 @@ async def test_a_lost_connection_defers_all_and_condemns_none(
         await store.save_orders(connection, *rest)
         await connection.execute(text(GONE))
 
-    commands = [ConfirmPayment(key(), order) for order in ids]
+    commands = [envelope(ConfirmPayment(), order) for order in ids]
     assert [reason(o) for o in await write(database, *commands, save=cut)] == [
         "DEPENDENCY_UNAVAILABLE"
     ] * 3
     assert [status(o) for o in await write(database, *commands)] == ["confirmed"] * 3
     nowhere = connect("postgresql://nobody@127.0.0.1:1/nothing")
-    gone = Database(nowhere, claims, database.outbox)
+    gone = Database(nowhere, idempotency_keys, database.outbox)
     assert [reason(o) for o in await write(gone, *commands)] == ["DEPENDENCY_UNAVAILABLE"] * 3
 
 
@@ -221,7 +225,9 @@ async def test_a_connection_lost_while_the_culprit_is_sought(database: Database)
             await connection.execute(text(GONE))
         return await store.lock_orders(connection, *rest)
 
-    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
+    outcomes = await write(
+        database, *(envelope(ConfirmPayment(), order) for order in ids), load=unlucky
+    )
     assert kinds(outcomes) == ["Done", "Deferred", "Deferred", "Deferred"]
     assert loads == 3
 
@@ -230,7 +236,7 @@ async def test_no_free_connection_defers(sample_url: str, database: Database) ->
     """A pool that is used up is a database that is away: nobody waits for ever."""
     narrow = connect(sample_url, pool_size=1)
     narrow.pool._timeout = 0.1  # type: ignore[attr-defined]  # five seconds otherwise
-    full = Database(narrow, claims, database.outbox)
+    full = Database(narrow, idempotency_keys, database.outbox)
     async with narrow.connect():
         assert reason((await write(full, create()))[0]) == "DEPENDENCY_UNAVAILABLE"
     await narrow.dispose()
@@ -242,7 +248,7 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
     """
     [order] = await placed(database)
     hasty = connect(sample_url, lock_timeout_s=0.1, statement_timeout_s=0.2)
-    limited = Database(hasty, claims, database.outbox)
+    limited = Database(hasty, idempotency_keys, database.outbox)
 
     async def slow(connection: AsyncConnection, *rest: Any) -> Any:
         await connection.execute(text("select pg_sleep(5)"))
@@ -250,11 +256,11 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
     async with database.engine.connect() as holder:
         await holder.execute(text("select * from orders for update"))
         assert (
-            reason((await write(limited, ConfirmPayment(key(), order)))[0])
+            reason((await write(limited, envelope(ConfirmPayment(), order)))[0])
             == "DEPENDENCY_UNAVAILABLE"
         )
     assert (
-        reason((await write(limited, ConfirmPayment(key(), order), load=slow))[0])
+        reason((await write(limited, envelope(ConfirmPayment(), order), load=slow))[0])
         == "DEPENDENCY_UNAVAILABLE"
     )
     async with database.engine.connect() as connection:
@@ -271,7 +277,7 @@ async def test_a_connection_that_falls_silent_is_given_up(
     the set is deferred; done, once, later.
     """
     [order] = await placed(database)
-    command = ConfirmPayment(key(), order)
+    command = envelope(ConfirmPayment(), order)
     async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
         # healthy statements of a slow machine are not silent
         through = connect(make_url(sample_url).set(port=proxy.port), silence_s=2.0)
@@ -284,12 +290,14 @@ async def test_a_connection_that_falls_silent_is_given_up(
                 await store.save_orders(connection, *rest)
 
         async with asyncio.timeout(30):
-            lost = await write(Database(through, claims, database.outbox), command, save=stranded)
+            lost = await write(
+                Database(through, idempotency_keys, database.outbox), command, save=stranded
+            )
         assert reason(lost[0]) == "DEPENDENCY_UNAVAILABLE"
         assert proxy.struck.stranded == 1
         proxy.cut()  # now the server knows it too, and lets go of what the transaction held
         assert (
-            status((await write(Database(through, claims, database.outbox), command))[0])
+            status((await write(Database(through, idempotency_keys, database.outbox), command))[0])
             == "confirmed"
         ), "the next connection serves"
         await through.dispose()
@@ -346,13 +354,15 @@ async def test_a_missing_migration_condemns_none(database: Database) -> None:
     ids = await placed(database, 2)
 
     async def ahead(
-        connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any
+        connection: AsyncConnection, commands: Sequence[Envelope[Any]], repeats: Any
     ) -> Any:
         if ids[1] in {c.target for c in commands}:
             await connection.execute(text("select a_column_of_tomorrow from orders"))
         return await store.lock_orders(connection, commands, repeats)
 
-    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=ahead)
+    outcomes = await write(
+        database, *(envelope(ConfirmPayment(), order) for order in ids), load=ahead
+    )
     assert kinds(outcomes) == ["Done", "Deferred"]
     assert reason(outcomes[1]) == "DATABASE_NOT_READY"
 
@@ -364,7 +374,7 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(
     lives: so it ends at the first failure.
     """
     narrow = connect(sample_url, pool_size=1)
-    one = Database(narrow, claims, database.outbox)
+    one = Database(narrow, idempotency_keys, database.outbox)
 
     sessions: list[int] = []
 
@@ -393,7 +403,7 @@ async def test_connections_to_a_standby_are_thrown_away(
     next one goes elsewhere.
     """
     stale = connect(sample_url, pool_size=2)
-    one = Database(stale, claims, database.outbox)
+    one = Database(stale, idempotency_keys, database.outbox)
 
     async def demoted() -> None:
         async with stale.connect() as first, stale.connect() as second:
@@ -407,7 +417,7 @@ async def test_connections_to_a_standby_are_thrown_away(
     await demoted()
     with pytest.raises(DBAPIError, match="read-only"):
         async with stale.begin() as connection:
-            await connection.execute(delete(claims))
+            await connection.execute(delete(idempotency_keys))
     assert [status((await write(one, create()))[0]) for _ in range(2)] == ["pending"] * 2
     await stale.dispose()
 
@@ -515,7 +525,9 @@ async def test_a_reader_hears_why_the_database_is_away(database: Database) -> No
     """A read answers with Deferred where the database is at fault; what the reader raises
     himself goes through.
     """
-    gone = Database(connect("postgresql://nobody@127.0.0.1:1/nothing"), claims, database.outbox)
+    gone = Database(
+        connect("postgresql://nobody@127.0.0.1:1/nothing"), idempotency_keys, database.outbox
+    )
     with pytest.raises(Deferred) as away:
         async with gone.read():
             pass
@@ -550,7 +562,7 @@ async def test_a_race_that_the_service_itself_sees(database: Database) -> None:
 
 
 async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: AsyncEngine) -> None:
-    """Rows, history, events and claims stand or fall together."""
+    """Rows, history, events and keys stand or fall together."""
     recorder = Recorder(engine)
 
     async def save(connection: AsyncConnection, *rest: Any) -> None:
@@ -559,7 +571,9 @@ async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: Asy
 
     assert kinds(await write(database, create(), save=save)) == ["Defect"]
     assert "COMMIT" not in recorder.statements
-    assert [await count(engine, table) for table in (orders, claims, history, store.outbox)] == [
+    assert [
+        await count(engine, table) for table in (orders, idempotency_keys, history, store.outbox)
+    ] == [
         0,
         0,
         0,
@@ -592,7 +606,7 @@ async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngin
         second.target: EVENT_BYTES_MAX - around + 1,
         third.target: EVENT_BYTES_MAX - around,
     }
-    database = Database(engine, claims, Outbox(store.outbox, encode=fat))
+    database = Database(engine, idempotency_keys, Outbox(store.outbox, encode=fat))
     outcomes = await write(database, first, second, third)
     assert kinds(outcomes) == ["Done", "Defect", "Done"]
     assert isinstance(outcomes[1], Defect)

@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.database import Database
 from chassis.decision import Done, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Failure
 from tests.sample import store
-from tests.sample.model import ConfirmPayment, CreateOrder, OrderCommand, ShipmentCreated, Status
-from tests.sample.store import claims, history, orders, outbox
-from tests.sample.writes import count, create, key, placed, retried, write
+from tests.sample.model import ConfirmPayment, ShipmentCreated, Status
+from tests.sample.store import history, idempotency_keys, orders, outbox
+from tests.sample.writes import count, create, envelope, placed, retried, write
 
 
 class Together:
@@ -27,7 +28,7 @@ class Together:
         self.barrier, self.loads = asyncio.Barrier(parties), 0
 
     async def __call__(
-        self, connection: AsyncConnection, commands: Sequence[CreateOrder], repeats: Any
+        self, connection: AsyncConnection, commands: Sequence[Envelope[Any]], repeats: Any
     ) -> Any:
         found = await store.lock_orders(connection, commands, repeats)
         self.loads += 1
@@ -46,18 +47,23 @@ async def test_a_natural_key_race_ends_in_a_retry(database: Database, engine: As
         o for [o] in await asyncio.gather(*(write(database, c, load=together) for c in rivals))
     ]
     assert sorted(type(o).__name__ for o in outcomes) == ["Done"] + ["Exists"] * 4
-    assert [await count(engine, orders), await count(engine, claims)] == [1, 1]
+    assert [await count(engine, orders), await count(engine, idempotency_keys)] == [1, 1]
     assert together.loads >= 9
 
 
 async def test_fifty_writers_with_one_key(database: Database, engine: AsyncEngine) -> None:
     """One has the effect, forty-nine are repeats, and all get the same order."""
     first = create()
-    rivals = [create(key=first.key, reference=first.reference) for _ in range(50)]
+    rivals = [create(key=first.key, reference=first.command.reference) for _ in range(50)]
     outcomes = [o for [o] in await asyncio.gather(*(write(database, c) for c in rivals))]
     assert Counter(o.repeat for o in outcomes if isinstance(o, Done)) == {False: 1, True: 49}
     assert len({unwrap(o).id for o in outcomes}) == 1
-    assert [await count(engine, t) for t in (orders, claims, history, outbox)] == [1, 1, 1, 1]
+    assert [await count(engine, t) for t in (orders, idempotency_keys, history, outbox)] == [
+        1,
+        1,
+        1,
+        1,
+    ]
 
 
 async def test_rival_sets_of_new_orders_do_not_deadlock(
@@ -88,13 +94,13 @@ async def test_rival_sets_of_new_orders_do_not_deadlock(
 async def test_overlapping_sets_in_random_order_do_not_deadlock(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Sets that share keys and records, each in an order of its own: claims and locks are taken
+    """Sets that share keys and records, each in an order of its own: rows and locks are taken
     in one order by all.
     """
     ids, before = await placed(database, 30), retried("race")
-    shared: list[OrderCommand] = [ConfirmPayment(key(), order) for order in ids]
+    shared: list[Envelope[Any]] = [envelope(ConfirmPayment(), order) for order in ids]
     sets = [
-        random.sample([*shared, *(ShipmentCreated(key(), order) for order in ids)], 40)
+        random.sample([*shared, *(envelope(ShipmentCreated(), order) for order in ids)], 40)
         for _ in range(20)
     ]
     results = await asyncio.gather(*(write(database, *s) for s in sets))

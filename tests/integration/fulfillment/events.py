@@ -154,12 +154,12 @@ def completed(fulfillment_id: UUID) -> Envelope[Complete]:
 
 def delivery(event: Message, kind: str = "changed") -> Delivery[Message]:
     """One delivery for each event: the same event again is the same delivery."""
-    digest = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
-    event_id = UUID(bytes=digest[:16])
+    request_hash = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
+    event_id = UUID(bytes=request_hash[:16])
     return Delivery(
         event_id=event_id,
         key=f"fulfillment:{event_id}",
-        digest=digest,
+        request_hash=request_hash,
         message=event,
         time=datetime.now(UTC),
     )

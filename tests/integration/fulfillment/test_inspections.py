@@ -193,7 +193,7 @@ async def test_an_inspections_request_id_stands_for_one_finding(
     its = await packed(operations, stock)
     plain = changed(inspection(its), spoiled={})
     await operations.inspect(plain)
-    other = replace(inspection(its), key=plain.key, digest=b"another")
+    other = replace(inspection(its), key=plain.key, request_hash=b"another")
     with pytest.raises(Invalid) as caught:
         await operations.inspect(other)
     assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
@@ -210,13 +210,13 @@ async def test_found_units_are_stored_under_the_step_spoiled(
     """
     asked = inspection(await packed(operations, stock))
     await operations.inspect(asked)
-    claims = tables.claims.c
-    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(asked.key))
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(asked.key))
     async with engine.connect() as connection:
-        rows = [tuple(row) for row in await connection.execute(query.order_by(claims.key))]
+        rows = [tuple(row) for row in await connection.execute(query.order_by(keys.key))]
     assert rows == [
-        (asked.key, asked.digest, asked.target),
-        (f"{asked.key}:spoiled", asked.digest, asked.target),
+        (asked.key, asked.request_hash, asked.target),
+        (f"{asked.key}:spoiled", asked.request_hash, asked.target),
     ]
 
 

@@ -245,8 +245,8 @@ async def test_owed_stock_is_settled_under_the_key_of_its_attempt(
     stock.shares = {str(order_id): ONE_PLACE}
     await operations.commit_owed_stock()
     key = f"fulfillment.stock_committed:{order_id}:1"
-    claims = tables.claims.c
-    query = select(claims.digest, claims.target).where(claims.key == key)
+    keys = tables.idempotency_keys.c
+    query = select(keys.request_hash, keys.target).where(keys.key == key)
     async with engine.connect() as connection:
         assert tuple((await connection.execute(query)).one()) == (b"", order_id)
 

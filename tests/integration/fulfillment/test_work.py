@@ -122,12 +122,12 @@ async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
     """
     fulfillment = await planned(operations)
     await operations.change(envelope(StartPicking, target=fulfillment.id))
-    scan = envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),), digest=b"1")
+    scan = envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),), request_hash=b"1")
     await operations.change(scan)
     await operations.change(envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)))
     assert [line.picked for line in (await operations.change(scan)).lines] == [2, 0]
     with pytest.raises(Invalid, match="request_id stands for another request"):
-        await operations.change(replace(scan, digest=b"2"))
+        await operations.change(replace(scan, request_hash=b"2"))
 
 
 async def test_scanners_at_once_never_pick_too_much(operations: Operations) -> None:

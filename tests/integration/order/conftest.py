@@ -99,7 +99,7 @@ async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[Async
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    return Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
 
 
 @pytest.fixture
@@ -117,9 +117,12 @@ async def orders(operations: Operations) -> AsyncIterator[Orders]:
 
 
 @pytest.fixture
-async def returns(database: Database) -> AsyncIterator[Returns]:
+async def returns(database: Database, operations: Operations) -> AsyncIterator[Returns]:
     """A client of the running server."""
     async with channel_of(
-        partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))
+        partial(
+            add_ReturnServiceServicer_to_server,
+            ReturnService(ReturnOperations(database, operations.writer)),
+        )
     ) as channel:
         yield ReturnServiceStub(channel)

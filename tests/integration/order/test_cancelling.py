@@ -368,7 +368,7 @@ async def test_expiry_goes_on_behind_what_fails(
     monkeypatch.setattr("order_svc.operations.orders.decide", failing)
     monkeypatch.setattr("order_svc.operations.orders.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
-        await operations.expire_orders()
+        await Operations(operations.database, operations.warehouse).expire_orders()
     assert [(await now(operations, order)).status for order in several] == [Status.PENDING] * 2 + [
         Status.CANCELLED
     ] * 3

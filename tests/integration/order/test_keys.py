@@ -33,17 +33,20 @@ Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str = "") -> set[Row]:
-    """Key, digest and target of the keys that start so."""
-    claims = tables.claims.c
-    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(start))
+    """Key, request hash and target of the keys that start so."""
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     async with engine.connect() as connection:
-        return {(key, digest, target) for key, digest, target in await connection.execute(query)}
+        return {
+            (key, request_hash, target)
+            for key, request_hash, target in await connection.execute(query)
+        }
 
 
 def row(request: Message, target: UUID) -> Row:
     """The row of a request about the order `target`."""
     of = keyed(request)
-    return of.key, of.digest, target
+    return of.key, of.request_hash, target
 
 
 async def test_requests_about_orders_are_stored_under_their_keys(
@@ -69,7 +72,7 @@ async def test_requests_about_orders_are_stored_under_their_keys(
         await getattr(orders, method)(request, timeout=30)
         key = f"/ordermesh.order.v1.OrderService/{method}:{request.request_id}"
         target = UUID(request.order_id) if request is not create else order.id
-        assert await stored(engine, key) == {(key, keyed(request).digest, target)}
+        assert await stored(engine, key) == {(key, keyed(request).request_hash, target)}
     assert order.checkout == keyed(create).key
     assert requests["RetryOrder"].order_id == str(again.id)
 
@@ -113,7 +116,7 @@ async def test_events_are_stored_under_their_keys(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """The consumer's key of the event, its digest, and the order as the target."""
+    """The consumer's key of the event, its request hash, and the order as the target."""
     order = await place(orders, operations, "london")
     deliveries = [
         delivery(event)
@@ -125,7 +128,7 @@ async def test_events_are_stored_under_their_keys(
         )
     ]
     await tell(operations, deliveries)
-    expected = {(each.key, each.digest, order.id) for each in deliveries}
+    expected = {(each.key, each.request_hash, order.id) for each in deliveries}
     assert await stored(engine, "order-test:") == expected
 
 
@@ -134,13 +137,13 @@ async def test_expiry_is_stored_under_a_key_of_each_turn(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """The worker makes a key for each order and turn, without a digest; it is the cause too."""
+    """The worker makes a key for each order and turn; it is the cause too. Its hash is empty."""
     order = await place(orders, operations, "london")
     await overdue(engine, order)
     assert await operations.expire_orders() == 1
-    [(key, digest, target)] = await stored(engine, "order.expiry:")
+    [(key, request_hash, target)] = await stored(engine, "order.expiry:")
     assert UUID(key.removeprefix("order.expiry:")).version == 7
-    assert (digest, target) == (b"", order.id)
+    assert (request_hash, target) == (b"", order.id)
     query = select(tables.history.c.cause).where(tables.history.c.reason == "PAYMENT_EXPIRED")
     async with engine.connect() as connection:
         assert (await connection.execute(query)).scalar_one() == key

@@ -504,7 +504,7 @@ async def test_lists_page_newest_first_and_filter(
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(
+async def test_a_repeat_whose_key_is_gone_makes_nothing_twice(
     returns: Returns, order: Order, engine: AsyncEngine
 ) -> None:
     """Years later: a return that is asked for again is the one that was made; a receipt that is
@@ -516,7 +516,7 @@ async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(
     arrives = receipt(rma, {1: 1})
     answer = (await ask(returns.ReceiveReturn, arrives)).order_return
     async with engine.begin() as connection:
-        await connection.execute(text("delete from claims"))
+        await connection.execute(text("delete from idempotency_keys"))
     assert (await ask(returns.CreateReturn, create)).order_return == answer
     with pytest.raises(Failure):
         await ask(returns.ReceiveReturn, arrives)

@@ -130,7 +130,7 @@ async def test_what_the_warehouse_refuses_is_not_stored(
         await create(orders, request)
     assert refused.value.reason == reason
     assert [each.subject for each in refused.value.violations] == [v.subject for v in violations]
-    assert await count(engine, "orders", "claims", "outbox") == [0, 0, 0]
+    assert await count(engine, "orders", "idempotency_keys", "outbox") == [0, 0, 0]
     warehouse.refuses = None
     await create(orders, request)
     assert await count(engine, "orders") == [1]

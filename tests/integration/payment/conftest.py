@@ -71,7 +71,9 @@ async def replica(
     async with order_service(orders) as address, client.connect(address) as channel:
 
         def make(processor: Any = sandbox, **settings: Any) -> Operations:
-            database = Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+            database = Database(
+                engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event)
+            )
             timing = {"answer_timeout_s": 30.0, "settle_after_s": 30.0} | settings
             return Operations(
                 database, Orders(channel), {NAME: processor}, processor=NAME, **timing

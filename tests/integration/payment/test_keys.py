@@ -24,11 +24,14 @@ Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Key, digest and target of the keys that start so."""
-    claims = tables.claims.c
-    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(start))
+    """Key, request hash and target of the keys that start so."""
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     async with engine.connect() as connection:
-        return {(key, digest, target) for key, digest, target in await connection.execute(query)}
+        return {
+            (key, request_hash, target)
+            for key, request_hash, target in await connection.execute(query)
+        }
 
 
 async def test_charge_with_lost_answer_is_stored_under_its_keys(
@@ -44,7 +47,7 @@ async def test_charge_with_lost_answer_is_stored_under_its_keys(
     await world.operations.settle_due()
     of, target = keyed(request), UUID(order.order_id)
     assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
-    assert await stored(engine, of.key) == {(of.key, of.digest, target)}
+    assert await stored(engine, of.key) == {(of.key, of.request_hash, target)}
     [asked] = (await world.payment(order)).operations
     assert asked.requested_by == of.key
     assert await stored(engine, str(asked.id)) == {
@@ -93,9 +96,9 @@ async def test_reused_report_is_stored_under_a_step_of_its_key(
     assert refused.value.reason == "REQUEST_ID_REUSED"
     answers = [sandbox.report(*each, now).answer for each in (first, against)]
     assert [type(each) for each in answers] == [Succeeded, Declined]
-    digests = [digest_of(asked.id, each) for each in answers]
+    hashes = [digest_of(asked.id, each) for each in answers]
     target, step = UUID(order.order_id), hashlib.sha256(bodies[1]).hexdigest()
     assert await stored(engine, "webhook:") == {
-        ("webhook:sandbox:evt_1", digests[0], target),
-        (f"webhook:sandbox:evt_1:reused:{step}", digests[1], target),
+        ("webhook:sandbox:evt_1", hashes[0], target),
+        (f"webhook:sandbox:evt_1:reused:{step}", hashes[1], target),
     }

@@ -168,7 +168,7 @@ async def test_whole_refunds_at_once_are_one(world: World, replica: Replica) -> 
 
 
 async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: Replica) -> None:
-    """One request_id, over two replicas and once more after its claim was swept: one refund, one
+    """One request_id, over two replicas and once more after its key was swept: one refund, one
     event, the same answer.
     """
     order, payment = await paid(world)
@@ -176,7 +176,7 @@ async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: R
     told = await asyncio.gather(
         *(refund(world, payment, 1_000, at=replicas[n % 2], request=request) for n in range(10))
     )
-    await world.books.forget_claims()
+    await world.books.forget_keys()
     told.append(await refund(world, payment, 1_000, request=request))
     assert {(each.id, each.outcome) for each in told} == {(told[0].id, Outcome.SUCCEEDED)}
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 1_000, 0)

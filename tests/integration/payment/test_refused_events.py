@@ -52,7 +52,7 @@ async def test_refused_event_stores_and_asks_nothing(
     """
     handlers = Consumers(world.operations).handlers
     first = world.orders.place(pounds(50))
-    genuine = replace(delivery(status_changed(first)), digest=b"first")
+    genuine = replace(delivery(status_changed(first)), request_hash=b"first")
     assert isinstance(await consume(handlers, genuine), Done)
     other = await world.order(pounds(50))
     await world.pay(create_payment(other))

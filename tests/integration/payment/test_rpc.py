@@ -173,10 +173,10 @@ async def test_the_same_request_is_the_same_payment_and_another_body_is_refused(
 
 
 async def test_a_repeat_after_years_charges_nothing(payments: Payments, world: World) -> None:
-    """Claims are swept one day; the operation's natural key is not."""
+    """Keys are swept one day; the operation's natural key is not."""
     request = create_payment(await world.order())
     first = await pay(payments, request)
-    await world.books.forget_claims()
+    await world.books.forget_keys()
     assert await pay(payments, request) == first
     assert await world.books.charged() == {"charge": 4250}
 

@@ -191,7 +191,7 @@ def deliveries(events: Sequence[OrderStatusChanged | OrderItemsCancelled]) -> li
         Delivery(
             event_id=id,
             key=f"payment-orders:{id}",
-            digest=b"",
+            request_hash=b"",
             message=event,
             time=event.occur_time.ToDatetime(),
         )
@@ -283,7 +283,7 @@ async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_m
             of_return = Delivery(
                 event_id=id,
                 key=f"payment-orders:{id}",
-                digest=b"",
+                request_hash=b"",
                 message=back,
                 time=back.occur_time.ToDatetime(),
             )
@@ -331,7 +331,7 @@ async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) ->
         Delivery(
             event_id=(id := uuid4()),
             key=f"payment-orders:{id}",
-            digest=b"",
+            request_hash=b"",
             message=event,
             time=event.occur_time.ToDatetime(),
         )

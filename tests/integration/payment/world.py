@@ -176,7 +176,7 @@ def delivery(event: M) -> Delivery[M]:
     return Delivery(
         event_id=event_id,
         key=f"payment-orders:{event_id}",
-        digest=b"",
+        request_hash=b"",
         message=event,
         time=datetime.now(UTC),
     )
@@ -328,7 +328,7 @@ class Books:
             )
 
     async def dump(self) -> list[list[Any]]:
-        """All that the service remembers but its claims and times of asking: to be compared."""
+        """All that the service remembers but its keys and times of asking: to be compared."""
         async with self.engine.connect() as connection:
             queries = (
                 select(tables.accounts).order_by(tables.accounts.c.order_id),
@@ -347,9 +347,9 @@ class Books:
             "update operations set ask_time = clock_timestamp() where ask_time is not null"
         )
 
-    async def forget_claims(self) -> None:
-        """Lets the time pass after which claims are swept."""
-        await self._execute("delete from claims")
+    async def forget_keys(self) -> None:
+        """Lets the time pass after which keys are swept."""
+        await self._execute("delete from idempotency_keys")
 
     async def _execute(self, statement: str) -> None:
         async with self.engine.begin() as connection:

@@ -41,7 +41,7 @@ async def engine(shipping_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    return Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Envelope[Want
     )
     return Envelope(
         key=f"shipping-FULFILLMENTS:{event_id}",
-        digest=event_id.encode(),
+        request_hash=event_id.encode(),
         target=its.fulfillment_id,
         actor="fulfillment",
         cause=event_id,
@@ -96,7 +96,7 @@ def death(
     event_id = str(uuid4())
     return Envelope(
         key=f"shipping-ORDERS:{event_id}",
-        digest=b"",
+        request_hash=b"",
         target=UUID(order_id),
         actor="order",
         cause=event_id,
@@ -109,7 +109,7 @@ def gone(fulfillment_id: str) -> Envelope[BuryFulfillment]:
     event_id = str(uuid4())
     return Envelope(
         key=f"shipping-FULFILLMENTS:{event_id}",
-        digest=b"",
+        request_hash=b"",
         target=UUID(fulfillment_id),
         actor="fulfillment",
         cause=event_id,

@@ -165,7 +165,7 @@ async def test_whichever_comes_second_finds_the_work_done(
     await ask(shipping.CreateShipment, first)
     await operations.ship([ask_of(second, "e")])
     async with engine.begin() as connection:
-        await connection.execute(text("delete from claims"))
+        await connection.execute(text("delete from idempotency_keys"))
     before = await rows(engine, "select * from history order by shipment_id, version")
     assert [
         type(outcome) for outcome in await operations.ship([ask_of(first), ask_of(second, "e")])
@@ -626,7 +626,7 @@ def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[Fulfill
     return Delivery(
         event_id=event_id,
         key=f"shipping-test:{event_id}",
-        digest=event_id.bytes,
+        request_hash=event_id.bytes,
         message=message,
         time=datetime.now(UTC),
     )
@@ -691,7 +691,11 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
         message = FulfillmentLinesChanged(fulfillment=of.message.fulfillment, reason="WITHDRAWN")
         events.append(
             Delivery(
-                event_id=of.event_id, key=of.key, digest=of.digest, message=message, time=of.time
+                event_id=of.event_id,
+                key=of.key,
+                request_hash=of.request_hash,
+                message=message,
+                time=of.time,
             )
         )
     refused, done = await Consumers(operations).fulfillment_lines_changed(events)

@@ -26,10 +26,10 @@ SERVICE = "/ordermesh.shipping.v1.ShippingService"
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Key, digest and target of the keys that start so."""
-    claims = tables.claims.c
-    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(start))
-    return {(key, digest, target) for key, digest, target in await rows(engine, query)}
+    """Key, request hash and target of the keys that start so."""
+    keys = tables.idempotency_keys.c
+    query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
+    return {(key, request_hash, target) for key, request_hash, target in await rows(engine, query)}
 
 
 async def the_id(engine: AsyncEngine, fulfillment_id: str) -> UUID:
@@ -69,9 +69,13 @@ async def test_requests_and_answers_are_stored_under_their_keys(
     await ask(shipping.CancelShipment, recalled)
     target = UUID(shipment.shipment_id)
     assert await stored(engine, "/") == {
-        (f"{SERVICE}/CreateShipment:{request.request_id}", keyed(request).digest, target),
-        (f"{SERVICE}/RecordTrackingEvent:{reported.request_id}", keyed(reported).digest, target),
-        (f"{SERVICE}/CancelShipment:{recalled.request_id}", keyed(recalled).digest, target),
+        (f"{SERVICE}/CreateShipment:{request.request_id}", keyed(request).request_hash, target),
+        (
+            f"{SERVICE}/RecordTrackingEvent:{reported.request_id}",
+            keyed(reported).request_hash,
+            target,
+        ),
+        (f"{SERVICE}/CancelShipment:{recalled.request_id}", keyed(recalled).request_hash, target),
     }
     time = await time_of(engine, target, "RECALLED")
     assert await stored(engine, "shipment:") == {
@@ -143,9 +147,9 @@ async def test_ready_and_cancelled_fulfilments_are_stored_under_keys(
     await consumers.fulfillment_status_changed([is_ready])
     await consumers.fulfillment_status_changed([is_cancelled])
     target = await the_id(engine, request.fulfillment_id)
-    assert await stored(engine, is_ready.key) == {(is_ready.key, is_ready.digest, target)}
+    assert await stored(engine, is_ready.key) == {(is_ready.key, is_ready.request_hash, target)}
     assert await stored(engine, is_cancelled.key) == {
-        (is_cancelled.key, is_cancelled.digest, UUID(request.fulfillment_id)),
+        (is_cancelled.key, is_cancelled.request_hash, UUID(request.fulfillment_id)),
         (f"{is_cancelled.key}:{target}", b"", target),
     }
 
@@ -162,10 +166,12 @@ async def test_withdrawal_is_stored_under_its_key_and_one_step(
     ids = [await the_id(engine, each.fulfillment_id) for each in (known, unknown)]
     for event, target in zip(events, ids, strict=True):
         step = f"{event.key}:known"
-        found = {key: (digest, id) for key, digest, id in await stored(engine, event.key)}
+        found = {
+            key: (request_hash, id) for key, request_hash, id in await stored(engine, event.key)
+        }
         assert found.keys() == {event.key, step}
-        assert found[event.key] == (event.digest, target)
-        assert found[step][0] == event.digest
+        assert found[event.key] == (event.request_hash, target)
+        assert found[step][0] == event.request_hash
         # the step proposes an id, which a fulfilment with a shipment does not take
         assert (found[step][1] == target) == (event is events[1])
     time = await time_of(engine, ids[0], "FULFILLMENT_WITHDRAWN")
@@ -190,7 +196,11 @@ async def test_order_event_is_stored_with_a_step_for_each_shipment(
     )
     key = f"shipping-test:{event_id}"
     delivery = Delivery(
-        event_id=event_id, key=key, digest=event_id.bytes, message=message, time=datetime.now(UTC)
+        event_id=event_id,
+        key=key,
+        request_hash=event_id.bytes,
+        message=message,
+        time=datetime.now(UTC),
     )
     await Consumers(operations).order_status_changed([delivery])
     assert await stored(engine, key) == {

@@ -601,7 +601,7 @@ async def test_deaths_asks_and_reports_in_every_order_and_twice(
         await all_asked(operations, engine, eventually)
         before = await rows(engine, "select * from history order by shipment_id, version")
         async with engine.begin() as connection:
-            await connection.execute(text("delete from claims"))
+            await connection.execute(text("delete from idempotency_keys"))
         for word in ("ask", "death", "late death"):
             await hears(word)
         assert await rows(engine, "select * from history order by shipment_id, version") == before
@@ -658,8 +658,8 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
     carrier: CountingCarrier,
     first: str,
 ) -> None:
-    """Whichever is heard first, and twice, with and without its claims: its label is void, or
-    never bought; its order's other parts go.
+    """Request and event come in each order, and twice, with and without their keys: the label is
+    void or never bought, and the other shipments of the order go.
     """
     order = str(uuid4())
     request, other = create(order_id=order), await created(shipping, order_id=order)
@@ -673,7 +673,7 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
             )
             assert [type(outcome) for outcome in await events] == [Done, Done]
         async with engine.begin() as connection:
-            await connection.execute(text("delete from claims"))
+            await connection.execute(text("delete from idempotency_keys"))
     again = create(order_id=order, fulfillment_id=request.fulfillment_id)
     if first == "ask":
         voided = (await ask(shipping.CreateShipment, again)).shipment

@@ -144,7 +144,7 @@ async def test_a_name_is_on_the_label_and_nowhere_else(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
     """After a whole life, no table but that of labels holds anything of the recipient: no event,
-    no history, no claim.
+    no history, no key.
     """
     shipment = await created(shipping)
     await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "delivered"))

@@ -82,7 +82,7 @@ async def test_the_database_refuses_what_cannot_be(
 
 
 async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Also without any claim: a cause moves a shipment once, a report is recorded once, a label
+    """Also without any key: a cause moves a shipment once, a report is recorded once, a label
     is bought once.
     """
     its = fresh()

@@ -166,13 +166,13 @@ async def test_nothing_moves_a_shipment_after_its_end(
 
 
 async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEngine) -> None:
-    """By the carrier's id, whatever the request_id, at once or after the claims are gone;
-    another shipment has ids of its own.
+    """The carrier's id identifies a report under any request_id, at once or after the keys are
+    deleted; another shipment has ids of its own.
     """
     shipment, other = await created(shipping), await created(shipping)
     await asyncio.gather(*(record(shipping, shipment, "in_transit", 1) for _ in range(10)))
     async with engine.begin() as connection:
-        await connection.execute(text("delete from claims"))
+        await connection.execute(text("delete from idempotency_keys"))
     again = await record(shipping, shipment, "delivered", 9, carrier_event_id="in_transit@1")
     assert (again.status, again.version) == (shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT, 3)
     assert await listed(shipping, shipment) == ["in_transit@1"]
@@ -207,7 +207,7 @@ async def test_an_unknown_tracking_number_is_nobodys(
         "SHIPMENT_NOT_FOUND",
         {"carrier": "sandbox", "tracking_number": "SBX0"},
     )
-    assert await rows(engine, "select * from claims") == []
+    assert await rows(engine, "select * from idempotency_keys") == []
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

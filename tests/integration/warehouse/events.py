@@ -38,11 +38,11 @@ def delivery(message: Message) -> Delivery[Message]:
     time.
     """
     event_id = uuid4()
-    digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+    request_hash = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
     return Delivery(
         event_id=event_id,
         key=f"warehouse-test:{event_id}",
-        digest=digest,
+        request_hash=request_hash,
         message=message,
         time=datetime.now(UTC),
     )

@@ -43,7 +43,7 @@ from warehouse_svc.consumers import Consumers
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import Reservation
 from warehouse_svc.operations import Operations
-from warehouse_svc.tables import claims, movements, outbox
+from warehouse_svc.tables import idempotency_keys, movements, outbox
 
 SHIPPED, COMPLETED = WORK.FULFILLMENT_STATUS_SHIPPED, WORK.FULFILLMENT_STATUS_COMPLETED
 PICKING, CALLED_OFF = WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_CANCELLED
@@ -264,9 +264,9 @@ async def test_a_picklist_counts_once_its_stock_is_committed(
     early = lines_changed(order_id, "london", {1: (0, 1, 0, 0)})
     early.fulfillment.stock_committed = False
     withdrawn = work_moved(order_id, "york", CALLED_OFF, {})
-    before = await count(engine, claims, movements)
+    before = await count(engine, idempotency_keys, movements)
     assert names(await tell(operations, delivery(early), delivery(withdrawn))) == ["Done", "Done"]
-    assert await count(engine, claims, movements) == before
+    assert await count(engine, idempotency_keys, movements) == before
 
 
 async def test_an_owed_commit_is_settled_by_the_orders_event(
@@ -354,7 +354,7 @@ async def test_a_refusal_for_good_is_told_once_for_each_event(
 
 async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncEngine) -> None:
     """Units that are not committed yet cannot ship, and unknown orders cannot confirm; neither
-    leaves a claim, and the rest goes on.
+    leaves a key, and the rest goes on.
     """
     await stocked(operations, tea=1)
     order_id, other = await reserved(operations, ("tea", 1)), await reserved(operations, ("tea", 1))
@@ -365,12 +365,12 @@ async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncE
     )
     early = delivery(work_moved(order_id, at, SHIPPED, {1: 1}))
     unknown = delivery(order_moved(uuid4(), PENDING, CONFIRMED))
-    claimed = await count(engine, claims)
+    known = await count(engine, idempotency_keys)
     outcomes = await tell(
         operations, early, unknown, delivery(work_moved(other, other_at, SHIPPED, {1: 1}))
     )
     assert [type(outcome) for outcome in outcomes] == [Deferred, NotFound, Done]
-    assert await count(engine, claims) == [claimed[0] + 1]
+    assert await count(engine, idempotency_keys) == [known[0] + 1]
     assert names(
         await tell(operations, delivery(order_moved(order_id, PENDING, CONFIRMED)), early)
     ) == ["Done", "Done"]
@@ -392,14 +392,14 @@ async def test_what_means_nothing_to_stock_is_done_as_it_comes(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """Statuses that move no units, new ones of tomorrow among them, leave no trace."""
-    before = await count(engine, claims, movements, outbox)
+    before = await count(engine, idempotency_keys, movements, outbox)
     # a value that the contract may get one day
     unknown = order_moved(uuid4(), PENDING, 99)  # type: ignore[arg-type]
     outcomes = await tell(
         operations, delivery(unknown), delivery(work_moved(uuid4(), "london", PICKING, {1: 1}))
     )
     assert names(outcomes) == ["Done", "Done"]
-    assert await count(engine, claims, movements, outbox) == before
+    assert await count(engine, idempotency_keys, movements, outbox) == before
 
 
 async def test_expiry_and_confirmation_at_once(operations: Operations, engine: AsyncEngine) -> None:

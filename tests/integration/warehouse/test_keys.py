@@ -28,17 +28,19 @@ from tests.integration.warehouse.events import (
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.operations import Operations
-from warehouse_svc.tables import claims, movements
+from warehouse_svc.tables import idempotency_keys, movements
 
 Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Key, digest and target of the keys that start so."""
-    query = select(claims.c.key, claims.c.digest, claims.c.target)
+    """Key, request hash and target of the keys that start so."""
+    query = select(
+        idempotency_keys.c.key, idempotency_keys.c.request_hash, idempotency_keys.c.target
+    )
     async with engine.connect() as connection:
-        rows = await connection.execute(query.where(claims.c.key.startswith(start)))
-        return {(key, digest, target) for key, digest, target in rows}
+        rows = await connection.execute(query.where(idempotency_keys.c.key.startswith(start)))
+        return {(key, request_hash, target) for key, request_hash, target in rows}
 
 
 async def held(clients: Clients, units: int = 2) -> str:
@@ -71,7 +73,7 @@ async def test_request_about_stock_is_stored_under_its_id(
     await ask(clients.inventory.AdjustStock, adjusted)
     for method, request in (("ReceiveStock", received), ("AdjustStock", adjusted)):
         key = f"/ordermesh.warehouse.v1.InventoryService/{method}:{request.request_id}"
-        row = (key, keyed(request).digest, UUID(request.request_id))
+        row = (key, keyed(request).request_hash, UUID(request.request_id))
         assert await stored(engine, key) == {row}
 
 
@@ -97,7 +99,7 @@ async def test_request_about_return_is_stored_under_its_id(
     )
     await ask(getattr(clients.inventory, method), request)
     key = f"/ordermesh.warehouse.v1.InventoryService/{method}:{request.request_id}"
-    assert await stored(engine, key) == {(key, keyed(request).digest, UUID(order_id))}
+    assert await stored(engine, key) == {(key, keyed(request).request_hash, UUID(order_id))}
 
 
 async def test_renewal_is_stored_under_generation_and_end(
@@ -106,7 +108,8 @@ async def test_renewal_is_stored_under_generation_and_end(
 ) -> None:
     """The repeat's key has the generation and the end of the reservation that it renews.
 
-    The target is the first order: neither digest nor target depend on the order_id of the repeat.
+    The target is the first order: neither the request hash nor the target depends on the order_id
+    of the repeat.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2))
@@ -122,8 +125,8 @@ async def test_renewal_is_stored_under_generation_and_end(
         f"/ordermesh.warehouse.v1.ReservationService/ReserveStock:{request.request_id}"
     )
     assert await stored(engine, of.key) == {
-        (of.key, of.digest, target),
-        (f"{of.key}:1:{first.expire_time.isoformat()}", of.digest, target),
+        (of.key, of.request_hash, target),
+        (f"{of.key}:1:{first.expire_time.isoformat()}", of.request_hash, target),
     }
 
 
@@ -156,7 +159,7 @@ async def test_request_about_attempts_is_stored_under_its_id(
         key = f"/ordermesh.warehouse.v1.ReservationService/{method}:{request.request_id}"
         steps = [f":{each}" for each in orders] if method.startswith("Batch") else [""]
         assert await stored(engine, key) == {
-            (f"{key}{step}", keyed(request).digest, UUID(order_id))
+            (f"{key}{step}", keyed(request).request_hash, UUID(order_id))
             for step, order_id in zip(steps, orders, strict=True)
         }
 
@@ -166,7 +169,7 @@ async def test_event_is_stored_under_its_consumer_and_id(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """The key is consumer and event id, the digest is the event's, and the target is the order."""
+    """The key is consumer and event id, the hash is the event's, and the target is the order."""
     order_id = UUID(await held(clients, units=3))
     standing = (await as_stored(engine)).standing(order_id)
     events: list[Message] = [
@@ -180,7 +183,7 @@ async def test_event_is_stored_under_its_consumer_and_id(
     for each in deliveries:
         await handlers[type(each.message)]([each])
     assert await stored(engine, "warehouse-test:") == {
-        (f"warehouse-test:{each.event_id}", each.digest, order_id) for each in deliveries
+        (f"warehouse-test:{each.event_id}", each.request_hash, order_id) for each in deliveries
     }
 
 

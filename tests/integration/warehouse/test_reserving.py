@@ -42,8 +42,8 @@ from warehouse_svc.model import ReceiveStock, ReserveStock, View, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
 from warehouse_svc.store import LINE_BYTES
 from warehouse_svc.tables import (
-    claims,
     holdings,
+    idempotency_keys,
     movements,
     outbox,
     reservation_lines,
@@ -118,7 +118,7 @@ async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
 ) -> None:
     """What was asked and what is left, for people and for programs, whatever the SKU is called."""
     await ask(clients.inventory.ReceiveStock, receive(tea=3))
-    before = await count(engine, claims, holdings, movements, outbox)
+    before = await count(engine, idempotency_keys, holdings, movements, outbox)
     refused = await refusal(
         ask(clients.reservations.ReserveStock, reserve(("tea", 3), ("tea", 1), ("Café, 咖啡", 2)))
     )
@@ -133,7 +133,7 @@ async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
         "2",
         "0",
     )
-    assert await count(engine, claims, holdings, movements, outbox) == before
+    assert await count(engine, idempotency_keys, holdings, movements, outbox) == before
 
 
 async def test_a_refusal_of_very_many_skus_still_reaches_the_caller(clients: Clients) -> None:
@@ -289,7 +289,7 @@ async def test_expiry_goes_on_behind_what_fails(
     monkeypatch.setattr("warehouse_svc.operations.decide", failing)
     monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
-        await operations.expire_reservations()
+        await Operations(operations.database).expire_reservations()
     async with engine.connect() as connection:
         rows = await connection.execute(select(reservations.c.order_id, reservations.c.status))
     assert {str(id): status for id, status in rows} == dict.fromkeys(

@@ -23,7 +23,7 @@ from tests.integration.warehouse.requests import as_stored, attempt, count, rece
 from tests.unit.warehouse import world
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.operations import Operations
-from warehouse_svc.tables import claims, movements, order_lines, outbox
+from warehouse_svc.tables import idempotency_keys, movements, order_lines, outbox
 
 Book = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 
@@ -187,7 +187,7 @@ async def test_no_more_comes_back_than_has_left(
 ) -> None:
     """However many returns there are, at once as well; refused calls leave nothing behind."""
     order_id = await sent(operations)
-    claimed, booked = await count(engine, claims, movements)
+    known, booked = await count(engine, idempotency_keys, movements)
     outcomes = await asyncio.gather(
         *(restock(clients, order_id, uuid4(), 2) for _ in range(6)), return_exceptions=True
     )
@@ -195,24 +195,24 @@ async def test_no_more_comes_back_than_has_left(
     assert {(o.reason, o.metadata["shipped"]) for o in refused} == {("RETURN_EXCEEDS_SHIPPED", "3")}
     assert len(refused) == 5
     assert await balances(engine) == (2, 0, 0, 0)
-    assert await count(engine, claims, movements) == [claimed + 1, booked + 1]
+    assert await count(engine, idempotency_keys, movements) == [known + 1, booked + 1]
 
 
 async def test_a_return_ahead_of_its_shipping_waits(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The call is to come again, and so is the event; neither leaves a claim. Once the shipping
+    """The call is to come again, and so is the event; neither leaves a key. Once the shipping
     is heard of, both are done.
     """
     order_id, source = await sold(operations), uuid4()
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
-    before = await count(engine, claims, movements, outbox)
+    before = await count(engine, idempotency_keys, movements, outbox)
     early = await refusal(restock(clients, order_id, source, 3))
     [outcome] = await Consumers(operations).return_status_changed([event])
     assert isinstance(early, Deferred)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == "EVENT_AHEAD"
-    assert await count(engine, claims, movements, outbox) == before
+    assert await count(engine, idempotency_keys, movements, outbox) == before
     await operations.write([world.ship("london", {1: 3}, order_id)])
     await Consumers(operations).return_status_changed([event])
     assert (await restock(clients, order_id, source, 3)).available == 5

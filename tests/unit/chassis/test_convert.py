@@ -125,7 +125,7 @@ def test_an_events_time_that_is_none_is_refused_too() -> None:
     """
     shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
     delivery = Delivery(
-        event_id=UUID(int=3), key="key", digest=b"digest", message=shipment, time=LAST
+        event_id=UUID(int=3), key="key", request_hash=b"digest", message=shipment, time=LAST
     )
     with pytest.raises(Invalid) as refused:
         order_wire.note_shipment(shipment, delivery, Timestamp(seconds=10**15))

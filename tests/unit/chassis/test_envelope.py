@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis.decision import Command, Decision, Done
+from chassis.decision import Decision, Done
 from chassis.delivery import Delivery
 from chassis.envelope import IDS_MAX, Context, Decider, Envelope, decider
 from chassis.errors import Defect, Refused
@@ -34,7 +34,7 @@ def envelope(command: object, **parts: Any) -> Envelope[Any]:
     """An envelope around the command, with these parts."""
     usual: dict[str, Any] = {
         "key": "test:1",
-        "digest": b"d",
+        "request_hash": b"d",
         "target": TARGET,
         "actor": "cashier",
         "cause": "1",
@@ -43,17 +43,17 @@ def envelope(command: object, **parts: Any) -> Envelope[Any]:
 
 
 def test_request_envelope_takes_all_of_the_call() -> None:
-    """Key, digest, claimed actor and note are the call's; target, actor and cause the service's."""
+    """Key, hash, claimed actor and note are the call's; target, actor and cause the service's."""
     keyed = Keyed(
         key="/sample.v1.Bank/Deposit:r1",
-        digest=b"digest",
+        request_hash=b"digest",
         claimed_actor="staff:7f3a",
         note="by phone",
     )
     made = Envelope.of_request(keyed, Deposit(5), target=TARGET, actor="cashier", cause="r1")
     assert made == Envelope(
         key="/sample.v1.Bank/Deposit:r1",
-        digest=b"digest",
+        request_hash=b"digest",
         target=TARGET,
         actor="cashier",
         cause="r1",
@@ -64,19 +64,19 @@ def test_request_envelope_takes_all_of_the_call() -> None:
 
 
 def test_event_envelope_names_the_event_as_its_cause() -> None:
-    """Key and digest are the delivery's and the cause is the event's id; no caller claims it."""
+    """Key and hash are the delivery's and the cause is the event's id; no caller claims it."""
     event_id = uuid4()
     delivery = Delivery(
         event_id=event_id,
         key=f"bank:{event_id}",
-        digest=b"digest",
+        request_hash=b"digest",
         message=SampleStatusChanged(),
         time=NOW,
     )
     made = Envelope.of_event(delivery, Deposit(5), target=TARGET, actor="order")
     assert made == Envelope(
         key=f"bank:{event_id}",
-        digest=b"digest",
+        request_hash=b"digest",
         target=TARGET,
         actor="order",
         cause=str(event_id),
@@ -87,9 +87,9 @@ def test_event_envelope_names_the_event_as_its_cause() -> None:
 
 
 def test_envelope_is_what_a_write_takes() -> None:
-    """An envelope satisfies chassis.decision.Command, as commands with their own keys do."""
-    command: Command = envelope(Deposit(5))
-    assert (command.key, command.digest, command.target) == ("test:1", b"d", TARGET)
+    """An envelope has the key, the request hash, the target and the cause that a write needs."""
+    command = envelope(Deposit(5))
+    assert (command.key, command.request_hash, command.target) == ("test:1", b"d", TARGET)
     assert command.cause == "1"
 
 
@@ -102,14 +102,14 @@ def test_with_command_changes_the_command_alone() -> None:
 
 
 def test_step_appends_its_name_to_the_key() -> None:
-    """A further write has a key of its own, with the digest, actor and note of the first."""
+    """A further write has a key of its own, with the request hash, actor and note of the first."""
     first = envelope(Deposit(5), claimed_actor="staff:7f3a", note="by phone")
     further = first.step("fee", Withdraw(1))
     assert further.key == "test:1:fee"
     assert further == replace(first, key="test:1:fee", command=Withdraw(1))
 
 
-def test_context_has_all_but_key_digest_and_command() -> None:
+def test_context_has_all_but_key_hash_and_command() -> None:
     """A decider sees time, target, actor, cause, claimed actor and note; it cannot read the key."""
     context = envelope(Deposit(5), claimed_actor="staff:7f3a", note="by phone").context(NOW)
     assert (context.time, context.target, context.actor, context.cause) == (

@@ -1,10 +1,13 @@
 """Folding decisions, without a database."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 from chassis.decision import Decision, Done, Outcome, unwrap
+from chassis.envelope import Context, Decider, Envelope, decider
 from chassis.errors import Defect, Refused
 from chassis.fold import fold
 
@@ -19,15 +22,20 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Pay:
-    key: str
-    target: UUID
     amount: int
-    digest: bytes = b""
-    cause: str = ""
 
 
-def decide(account: Account | None, command: Pay, now: datetime) -> Decision[Account, str]:
-    account = account or Account(command.target)
+def pay(key: str, target: UUID, amount: int) -> Envelope[Pay]:
+    """A payment in an envelope whose cause is its key."""
+    return Envelope(
+        key=key, request_hash=b"", target=target, actor="payer", cause=key, command=Pay(amount)
+    )
+
+
+def decide_payment(
+    account: Account | None, command: Pay, context: Context
+) -> Decision[Account, str]:
+    account = account or Account(context.target)
     if command.amount == 13:
         raise ZeroDivisionError
     if account.balance + command.amount < 0:
@@ -36,9 +44,13 @@ def decide(account: Account | None, command: Pay, now: datetime) -> Decision[Acc
         return Decision(account)
     return Decision(
         replace(account, balance=account.balance + command.amount),
-        [command.key],
-        [(command.key, now)],
+        [context.cause],
+        [(context.cause, context.time)],
     )
+
+
+DECIDERS: Mapping[type[Any], Decider[Account, str]] = {Pay: decide_payment}
+decide = decider(DECIDERS)
 
 
 def balance(outcome: Outcome[Account]) -> int:
@@ -51,7 +63,7 @@ def test_each_command_sees_what_its_predecessor_left() -> None:
     """
     one, two = uuid4(), uuid4()
     folded = fold(
-        {one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", two, 2), Pay("c", one, 3)], decide, NOW
+        {one: Account(one, 5)}, [pay("a", one, 1), pay("b", two, 2), pay("c", one, 3)], decide, NOW
     )
     assert [balance(o) for o in folded.outcomes.values()] == [6, 2, 9]
     assert folded.before == {one: Account(one, 5)}
@@ -68,7 +80,7 @@ def test_what_is_refused_concerns_itself_alone() -> None:
     one = uuid4()
     folded = fold(
         {one: Account(one, 5)},
-        [Pay("a", one, -9), Pay("b", one, 13), Pay("c", one, 1)],
+        [pay("a", one, -9), pay("b", one, 13), pay("c", one, 1)],
         decide,
         NOW,
     )
@@ -84,12 +96,12 @@ def test_a_skip_is_done_and_saves_nothing() -> None:
     Its outcome says so, whatever is done beside it.
     """
     one = uuid4()
-    folded = fold({one: Account(one, 5)}, [Pay("a", one, 0)], decide, NOW)
+    folded = fold({one: Account(one, 5)}, [pay("a", one, 0)], decide, NOW)
     assert folded.outcomes["a"] == Done(Account(one, 5), skipped=True)
     assert folded.after == {}
     assert folded.undone == []
     folded = fold(
-        {one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", one, 0), Pay("c", one, 1)], decide, NOW
+        {one: Account(one, 5)}, [pay("a", one, 1), pay("b", one, 0), pay("c", one, 1)], decide, NOW
     )
     assert [isinstance(o, Done) and o.skipped for o in folded.outcomes.values()] == [
         False,
@@ -106,7 +118,7 @@ def test_a_record_under_two_names_stays_one() -> None:
     account = Account(known, 5)
     folded = fold(
         {proposed: account, known: account},
-        [Pay("a", proposed, 1), Pay("b", known, 1)],
+        [pay("a", proposed, 1), pay("b", known, 1)],
         decide,
         NOW,
     )

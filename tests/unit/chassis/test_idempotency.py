@@ -1,4 +1,4 @@
-"""Keys and digests of requests."""
+"""Keys and request hashes of requests."""
 
 from typing import Any
 
@@ -20,21 +20,21 @@ def test_the_key_is_method_and_request_id() -> None:
 
 
 def test_the_digest_is_of_all_but_the_request_id() -> None:
-    """Another body is another digest, another request_id is not, nor is a field that is left
+    """Another body is another request hash, another request_id is not, nor is a field that is left
     out; the request is left as it was.
     """
     request = _create()
-    digest = keyed(request).digest
-    assert len(digest) == 32
+    request_hash = keyed(request).request_hash
+    assert len(request_hash) == 32
     assert request == _create()
-    assert keyed(_create(request_id="r2")).digest == digest
-    assert keyed(_create(name="b")).digest != digest
-    assert keyed(_create(proposed_id="p")).digest != digest
-    assert keyed(_create(proposed_id="p"), leave_out=["proposed_id"]).digest == digest
+    assert keyed(_create(request_id="r2")).request_hash == request_hash
+    assert keyed(_create(name="b")).request_hash != request_hash
+    assert keyed(_create(proposed_id="p")).request_hash != request_hash
+    assert keyed(_create(proposed_id="p"), leave_out=["proposed_id"]).request_hash == request_hash
 
 
 def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
-    """Maps have no order: two requests that say the same have the same digest."""
+    """Maps have no order: two requests that say the same have the same request hash."""
     pb = contract()[0]
     places = {f"place {number}": pb.Part(name="a", quantity=number) for number in range(20)}
     one = pb.TagThingRequest(request_id="r1", places=places)

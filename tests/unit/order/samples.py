@@ -53,7 +53,7 @@ class Source:
     """What an envelope takes from an event."""
 
     key: str = "test:e1"
-    digest: bytes = b""
+    request_hash: bytes = b""
     cause: str = "e1"
 
 
@@ -90,7 +90,7 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
     cause = str(uuid4())
     parts: dict[str, Any] = {
         "key": f"test:{cause}",
-        "digest": b"",
+        "request_hash": b"",
         "actor": "test",
         "cause": cause,
     }

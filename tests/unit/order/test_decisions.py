@@ -63,7 +63,7 @@ def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
     assert fact == StatusChanged(order, step)
 
 
-def test_placing_again_after_the_claim_is_gone_changes_nothing() -> None:
+def test_placing_again_after_the_key_is_gone_changes_nothing() -> None:
     """The natural key finds the order: the command is skipped."""
     order = placed()
     assert decide(order, place(), NOW) == Decision(order)

@@ -308,7 +308,7 @@ def test_a_refund_without_goods_is_inspected_from_the_start(
 
 
 def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
-    """The id names it: a repeat whose claim is gone by now changes nothing, not even where its
+    """The id names it: a repeat whose key is gone by now changes nothing, not even where its
     units are all taken.
     """
     order = delivered()

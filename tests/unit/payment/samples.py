@@ -47,7 +47,7 @@ class Source:
     """What an envelope takes from an event."""
 
     key: str
-    digest: bytes = b""
+    request_hash: bytes = b""
     cause: str = ""
 
 
@@ -141,7 +141,7 @@ def declined(number: int, code: str = "insufficient_funds") -> Payment:
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
     """A command of this kind in an envelope. `fields` are of either."""
-    parts: dict[str, Any] = {"digest": b"", "target": ORDER, "actor": "payment"}
+    parts: dict[str, Any] = {"request_hash": b"", "target": ORDER, "actor": "payment"}
     parts |= {name: value for name, value in fields.items() if name in PARTS}
     command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
     return Envelope(**parts, command=command)

@@ -253,7 +253,7 @@ def test_nobody_pays_another_amount_than_he_agreed_to(expected: Money) -> None:
 
 
 @pytest.mark.parametrize("status", SETTLED)
-def test_a_repeat_whose_claim_was_swept_changes_nothing(status: Status) -> None:
+def test_a_repeat_whose_key_was_swept_changes_nothing(status: Status) -> None:
     """What holds for ever is the operation's natural key: the request that made it makes no
     second one, years later.
     """
@@ -612,7 +612,7 @@ def test_a_capture_names_a_payment_and_the_version_that_was_looked_at(
     assert type(refused(record, capture(**changes))) is kind
 
 
-def test_a_repeated_capture_whose_claim_was_swept_changes_nothing() -> None:
+def test_a_repeated_capture_whose_key_was_swept_changes_nothing() -> None:
     """The operation's natural key again: the request that captured captures no second time, and
     gets no error either.
     """

@@ -194,7 +194,7 @@ def test_only_what_was_captured_is_refunded(status: Status) -> None:
 
 
 def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
-    """Each wrong one is refused before anything else, and a repeat whose claim was swept changes
+    """Each wrong one is refused before anything else, and a repeat whose key was swept changes
     nothing.
     """
     assert type(refused(None, refund())) is NotFound

@@ -279,7 +279,7 @@ def test_request_becomes_its_envelope(
     its = convert(request_, of)
     assert its == Envelope(
         key=of.key,
-        digest=of.digest,
+        request_hash=of.request_hash,
         target=target,
         actor="payment",
         cause=request_.request_id,
@@ -358,7 +358,7 @@ def test_an_expected_amount_is_exact_or_refused() -> None:
 
 def test_a_token_is_in_no_text() -> None:
     """What a request to the processor looks like in a log or an error does not show the token;
-    the claim keeps only a hash.
+    the idempotency key has only a hash.
     """
     assert "tok_secret" not in repr(
         Authorization(key=ORDER, token="tok_secret", amount=1, currency="GBP", capture=True)

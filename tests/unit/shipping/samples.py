@@ -84,7 +84,7 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
     key = f"test:{next(numbers)}"
     parts: dict[str, Any] = {
         "key": key,
-        "digest": b"",
+        "request_hash": b"",
         "target": SHIPMENT,
         "actor": "tester",
         "cause": key,

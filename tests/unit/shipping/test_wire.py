@@ -31,12 +31,15 @@ from shipping_svc.model.records import Recipient, Report, Transition
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
 
 REQUEST = Keyed(
-    key="/Service/Method:r", digest=b"digest", claimed_actor="staff:7f3a", note="wrong address"
+    key="/Service/Method:r",
+    request_hash=b"digest",
+    claimed_actor="staff:7f3a",
+    note="wrong address",
 )
 EVENT = Delivery(
     event_id=UUID(int=9),
     key="shipping-x:1",
-    digest=b"digest",
+    request_hash=b"digest",
     message=OrderStatusChanged(),
     time=NOON,
 )
@@ -46,7 +49,7 @@ def of_event(command: object, target: UUID, actor: str) -> Envelope[object]:
     """The envelope of the event's command."""
     return Envelope(
         key="shipping-x:1",
-        digest=b"digest",
+        request_hash=b"digest",
         target=target,
         actor=actor,
         cause=str(UUID(int=9)),
@@ -147,7 +150,7 @@ def test_create_request_becomes_its_envelope() -> None:
     )
     assert wire.create_shipment(request, REQUEST) == Envelope(
         key=REQUEST.key,
-        digest=b"digest",
+        request_hash=b"digest",
         target=FULFILLMENT,
         actor="shipping",
         cause="r",
@@ -162,7 +165,7 @@ def test_cancel_request_becomes_its_envelope() -> None:
     request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
     assert wire.cancel_shipment(request, REQUEST) == Envelope(
         key=REQUEST.key,
-        digest=b"digest",
+        request_hash=b"digest",
         target=SHIPMENT,
         actor="staff",
         cause="r",

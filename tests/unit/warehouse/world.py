@@ -58,7 +58,7 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
     key = str(next(numbers))
     parts: dict[str, Any] = {
         "key": key,
-        "digest": b"",
+        "request_hash": b"",
         "target": ORDER,
         "actor": "tester",
         "cause": key,
