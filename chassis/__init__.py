@@ -24,12 +24,12 @@ events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload
              replays.py what operators want handled again; versions.py how far a version may jump;
              stored_versions.py what operators set right of them; advisories.py what the broker has
              given up
-the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a
-             client does
+the broker   stream.py its streams, its consumers and the connection; event_subjects.py the subject
+             of an event; follow.py a client's subscription
 calls in     server.py; interceptors.py what surrounds each; limits.py how large a request may be;
              in_flight.py those that run; watch.py those that wait for a change; reflection.py what
              the contracts say; ops/ what every service hosts for operators
-calls out    client.py; breaker.py before a peer that is away
+calls out    client.py; watch_client.py a watch that resumes; breaker.py before a peer that is away
 both ways    deadline.py the time that is left; actor.py for whom a caller acts; status.py a failure
              on the wire; tracing.py spans
 telling      telemetry.py logs, metrics and traces; probe.py whether the database answers

@@ -13,8 +13,8 @@ from nats.aio.msg import Msg
 
 from chassis.errors import Defect, Deferred, Failure, Invalid
 from chassis.event_payload import parse_event, wrong_type
+from chassis.event_subjects import subject_of
 from chassis.failed import FailedEvent, digest_of
-from chassis.stream import subject_of
 from chassis.tables import FailedState
 
 M = TypeVar("M", bound=Message)

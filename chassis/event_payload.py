@@ -8,8 +8,8 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from chassis.errors import Invalid, Violation
+from chassis.event_subjects import subject_of
 from chassis.limits import OverLimit, limits_of_event, measured
-from chassis.stream import subject_of
 from chassis.texts import normalize_codes
 from chassis.validation import summary, violations
 

@@ -19,9 +19,9 @@ from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Received, storable, understand
 from chassis.errors import Defect, Deferred, Failure, Invalid, InvalidField, NotFound, Refused
 from chassis.event_payload import unknown_values, unreadable
+from chassis.event_subjects import subject_of
 from chassis.failed import FailedEvent, Name
 from chassis.idempotency import Reused
-from chassis.stream import subject_of
 from chassis.tables import FailedState
 
 C = TypeVar("C")

@@ -27,19 +27,12 @@ from chassis.blame import patiently
 from chassis.decision import Done, Outcome
 from chassis.delivery import Received, receive
 from chassis.errors import Defect, Failure
+from chassis.event_subjects import stream_of, subject_of
 from chassis.failed import DEFERRAL_LIMIT, FailedEvents, Name
 from chassis.handling import Handler, Handlers, failed_with, sets
 from chassis.parking import Parking
 from chassis.pull import Pull
-from chassis.stream import (
-    ACK_WAIT_S,
-    BROKER_ERRORS,
-    MAX_DELIVER,
-    Broker,
-    heed_cancellation,
-    stream_of,
-    subject_of,
-)
+from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, heed_cancellation
 from chassis.tables import FailedState
 from chassis.turns import Turns
 

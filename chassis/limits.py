@@ -29,7 +29,7 @@ from google.protobuf.message_factory import GetMessageClass
 from ordermesh.options.v1 import options_pb2
 
 from chassis.errors import Violation
-from chassis.stream import MESSAGE_BYTES_MAX as STREAM_BYTES_MAX
+from chassis.event_subjects import MESSAGE_BYTES_MAX as STREAM_BYTES_MAX
 
 # The transport takes 4 MiB (chassis/server.py): what lies between is refused here, with a reason.
 REQUEST_BYTES_MAX: Final = 1 << 20

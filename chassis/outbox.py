@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from chassis import telemetry
+from chassis.event_subjects import MESSAGE_BYTES_MAX, subject_of
 from chassis.outgoing import OutgoingEvent
-from chassis.stream import MESSAGE_BYTES_MAX, subject_of
 from chassis.tables import EVENT_SEQUENCES, SHARDS, arrays, given
 
 # The largest payload of an event: what a message may have, less what its headers may have.

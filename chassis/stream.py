@@ -7,14 +7,11 @@ What is published stands in the outbox (chassis.relay), what is received goes to
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import structlog
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
@@ -32,18 +29,10 @@ from nats.js.api import (
     StreamState,
 )
 from nats.js.errors import APIError, NotFoundError
-from ordermesh.options.v1 import options_pb2
 
 from chassis import telemetry
+from chassis.event_subjects import MESSAGE_BYTES_MAX, STREAMS, message_bytes
 
-# Each stream holds all subjects below its first token.
-STREAMS = {
-    "ORDERS": "orders.>",
-    "PAYMENTS": "payments.>",
-    "FULFILLMENTS": "fulfillments.>",
-    "SHIPMENTS": "shipments.>",
-    "WAREHOUSE": "warehouse.>",
-}
 # Where the broker says of each consumer what it has given up. It says so once, and keeps nothing of
 # it: a stream does.
 ADVISORIES = "ADVISORIES"
@@ -52,10 +41,6 @@ GIVEN_UP = (
     "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED",
 )
 ADVISORIES_BYTES_MAX = 64 * 2**20
-# The largest message that a service publishes, headers included. The broker's `max_payload` must
-# not be below it: docs/operations.md, "The broker". tests/unit/contracts/test_event_sizes.py
-# computes that the largest legal event stays below it.
-MESSAGE_BYTES_MAX = 2 * 2**20
 MAX_AGE_S = 14 * 24 * 3600.0
 # Within this time the broker recognises a message that it is given again. It is longer than the
 # relay waits before it tries again; and as long does what was purged wait before the stream takes
@@ -76,35 +61,6 @@ SILENCE_S = 10.0
 BROKER_ERRORS = (NatsError, OSError, TimeoutError)
 
 log = structlog.get_logger()
-
-
-def subject_of(event: type[Message]) -> str:
-    """The subject that an event is published on: an option of its message. Raises TypeError
-    where the message is no event.
-    """
-    return _subject(event.DESCRIPTOR)
-
-
-@cache
-def _subject(event: Descriptor) -> str:
-    if subject := event.GetOptions().Extensions[options_pb2.event].subject:
-        return subject
-    raise TypeError(f"{event.full_name} names no subject: is it an event?")
-
-
-def stream_of(subject: str) -> str:
-    """The name of the stream that holds the subject. Raises LookupError where none does."""
-    first = subject.partition(".")[0]
-    for name, subjects in STREAMS.items():
-        if subjects == f"{first}.>":
-            return name
-    raise LookupError(f"no stream holds {subject}")
-
-
-def message_bytes(payload: bytes, headers: Mapping[str, str]) -> int:
-    """The size of a message as the broker counts it: a header line is `name: value` CR LF."""
-    lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
-    return len(payload) + len(b"NATS/1.0\r\n\r\n") + lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
 from chassis.client import pages
-from chassis.follow import watch
+from chassis.watch_client import watch
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub

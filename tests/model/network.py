@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from chassis.decision import Done
 from chassis.delivery import Delivery
 from chassis.errors import Deferred, Failure, NotFound
+from chassis.event_subjects import stream_of, subject_of
 from chassis.failed import digest_of
-from chassis.stream import stream_of, subject_of
 
 
 @dataclass(frozen=True, slots=True)

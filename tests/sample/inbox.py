@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.database import Database
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery
+from chassis.event_subjects import stream_of, subject_of
 from chassis.failed import Name
 from chassis.handling import Handler
 from chassis.inbox import Inbox
-from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
+from chassis.stream import BROKER_ERRORS, Broker
 from tests.sample import store
 from tests.sample.writes import count, create, write
 from tests.support import cancelled_at_end, eventually

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import chassis
-from chassis.stream import STREAMS, subject_of
+from chassis.event_subjects import STREAMS, subject_of
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from devstack.settings import NATS_PORT, SERVICE_PORTS
 from payment_svc.lifecycle import Kind

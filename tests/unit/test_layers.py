@@ -89,7 +89,10 @@ ROOMS = {
 # What clients may know of the chassis: how to call, how to listen, how settings are read, how a log
 # is kept clean, and the values that both give and get.
 CLIENT_SIDE = frozenset(
-    {"actor", "client", "follow", "stream", "config", "telemetry", "errors", "money"}
+    {
+        *("actor", "client", "watch_client", "follow", "stream", "event_subjects"),
+        *("config", "telemetry", "errors", "money"),
+    }
 )
 # Modules and functions through which the world comes in.
 IMPURE = frozenset(

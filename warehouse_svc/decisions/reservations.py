@@ -31,7 +31,7 @@ from warehouse_svc.model import (
 # for an order that is placed only now.
 FRESH = 0.9
 # An order's events name each line at each of its warehouses, so this bounds their size, and with it
-# what the broker must take (chassis.stream.MESSAGE_BYTES_MAX).
+# what the broker must take (chassis.event_subjects.MESSAGE_BYTES_MAX).
 WAREHOUSES_MAX = 8
 SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
 

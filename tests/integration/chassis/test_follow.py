@@ -18,10 +18,11 @@ from ordermesh.order.v1.order_service_pb2_grpc import (
     add_OrderServiceServicer_to_server,
 )
 
-from chassis import follow
+from chassis import follow, watch_client
 from chassis.client import connect
 from chassis.errors import Deferred, NotFound
-from chassis.stream import Broker, stream_of
+from chassis.event_subjects import stream_of
+from chassis.stream import Broker
 from chassis.stream import connect as connect_broker
 from devstack.nats import Nats
 from devstack.ports import free_ports
@@ -91,7 +92,7 @@ async def test_a_stream_comes_as_it_is_sent_and_is_cancelled_when_closed() -> No
     """Responses arrive one by one; closing the iterator ends the call at the server too."""
     servicer = watched([1, 2, 3])
     async with stub(servicer) as orders:
-        assert await versions(follow.responses(orders.WatchOrder, WATCH), 2) == [1, 2]
+        assert await versions(watch_client.responses(orders.WatchOrder, WATCH), 2) == [1, 2]
         async with asyncio.timeout(5):
             await servicer.cancelled.wait()
 
@@ -102,7 +103,7 @@ async def test_a_refused_stream_raises_the_failure() -> None:
         watched([1, NotFound("ORDER_NOT_FOUND", "There is none.", order_id="7")])
     ) as orders:
         with pytest.raises(NotFound, match="There is none") as caught:
-            await versions(follow.responses(orders.WatchOrder, WATCH), 2)
+            await versions(watch_client.responses(orders.WatchOrder, WATCH), 2)
     assert (caught.value.reason, caught.value.metadata) == ("ORDER_NOT_FOUND", {"order_id": "7"})
 
 
@@ -111,7 +112,7 @@ async def test_a_watch_goes_on_where_it_broke_off() -> None:
     draining = Deferred("DRAINING", "going")
     servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
     async with stub(servicer) as orders:
-        assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [
+        assert await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [
             1,
             2,
             3,
@@ -125,7 +126,10 @@ async def test_watch_ends_where_the_server_ends_it() -> None:
     """An end with OK is the end, also after a breach: the watch asks for nothing more."""
     servicer = watched([1, Deferred("DRAINING")], [2, None])
     async with stub(servicer) as orders:
-        assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 9) == [1, 2]
+        assert await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 9) == [
+            1,
+            2,
+        ]
     assert servicer.tokens == ["", "1"]
 
 
@@ -134,7 +138,7 @@ async def test_a_watch_that_is_refused_ends() -> None:
     servicer = watched([1, NotFound("ORDER_NOT_FOUND")])
     async with stub(servicer) as orders:
         with pytest.raises(NotFound):
-            await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 2)
+            await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 2)
     assert servicer.tokens == [""]
 
 
@@ -143,7 +147,7 @@ async def test_a_watch_gives_up_when_nobody_answers() -> None:
     async with connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as channel:
         with pytest.raises(Deferred):
             await versions(
-                follow.watch(OrderServiceStub(channel).WatchOrder, WATCH, patience_s=0.3), 1
+                watch_client.watch(OrderServiceStub(channel).WatchOrder, WATCH, patience_s=0.3), 1
             )
 
 

@@ -23,9 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chassis import relay as relaying
 from chassis import telemetry
 from chassis.database import Database, connect
+from chassis.event_subjects import MESSAGE_BYTES_MAX
 from chassis.republish import Republish
 from chassis.shards import Shards
-from chassis.stream import MESSAGE_BYTES_MAX, Broker
+from chassis.stream import Broker
 from chassis.stream import connect as connect_broker
 from chassis.tables import SHARDS
 from devstack.nats import Nats

@@ -14,6 +14,7 @@ from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
+from chassis.event_subjects import MESSAGE_BYTES_MAX, STREAMS, message_bytes
 from chassis.idempotency_keys import RETENTION
 from chassis.outbox import EVENT_BYTES_MAX
 from chassis.partitions import KEPT_DAYS
@@ -22,12 +23,9 @@ from chassis.stream import (
     BROKER_ERRORS,
     DUPLICATE_WINDOW_S,
     MAX_AGE_S,
-    MESSAGE_BYTES_MAX,
-    STREAMS,
     Broker,
     Limits,
     connect,
-    message_bytes,
 )
 from devstack import nats
 from devstack.nats import Nats

@@ -21,7 +21,8 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, 
 from chassis import client, stream
 from chassis.client import ask
 from chassis.errors import Refused
-from chassis.stream import Broker, stream_of, subject_of
+from chassis.event_subjects import stream_of, subject_of
+from chassis.stream import Broker
 from devstack.ports import free_ports
 from fulfillment_svc.app import running
 from fulfillment_svc.config import Config

@@ -48,9 +48,10 @@ from chassis.client import ask
 from chassis.delivery import Delivery
 from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound
+from chassis.event_subjects import stream_of, subject_of
 from chassis.idempotency import keyed
 from chassis.server import Server
-from chassis.stream import Broker, stream_of, subject_of
+from chassis.stream import Broker
 from payment_svc import store, tables, wire
 from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations

@@ -33,8 +33,9 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from chassis import client, stream
 from chassis.client import ask
 from chassis.errors import Deferred, NotFound, Refused
+from chassis.event_subjects import stream_of, subject_of
 from chassis.server import Limits, Server
-from chassis.stream import Broker, stream_of, subject_of
+from chassis.stream import Broker
 from devstack.ports import free_ports
 from shipping_svc.app import running
 from shipping_svc.config import Config

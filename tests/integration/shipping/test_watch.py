@@ -12,7 +12,7 @@ import pytest
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
-from chassis import follow
+from chassis import watch_client
 from chassis.client import ask
 from chassis.convert import resume_token
 from chassis.errors import Invalid, NotFound, OutOfRange
@@ -30,7 +30,7 @@ async def created(shipping: Shipping) -> shipping_pb2.Shipment:
 
 def watch(shipping: Shipping, shipment: shipping_pb2.Shipment, resume_token: str = "") -> Updates:
     request = api.WatchShipmentRequest(shipment_id=shipment.shipment_id, resume_token=resume_token)
-    return cast(Updates, follow.responses(shipping.WatchShipment, request, timeout_s=30))
+    return cast(Updates, watch_client.responses(shipping.WatchShipment, request, timeout_s=30))
 
 
 async def changes(updates: Updates) -> list[tuple[int, str]]:

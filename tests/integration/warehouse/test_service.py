@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.stream import Broker, connect, subject_of
+from chassis.event_subjects import subject_of
+from chassis.stream import Broker, connect
 from tests.integration.warehouse.events import (
     CONFIRMED,
     PENDING,

@@ -15,7 +15,7 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated
 
 from chassis.errors import Invalid
 from chassis.event_payload import parse_event, unknown_values
-from chassis.stream import MESSAGE_BYTES_MAX, subject_of
+from chassis.event_subjects import MESSAGE_BYTES_MAX, subject_of
 from tests.sample.contract_events import valid
 
 KINDS = list(valid())

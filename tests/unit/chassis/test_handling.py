@@ -11,8 +11,8 @@ from chassis.convert import invalid
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, described, understand
 from chassis.errors import Failure, Invalid, Refused, Violation
+from chassis.event_subjects import subject_of
 from chassis.handling import Handlers, carry_out
-from chassis.stream import subject_of
 from tests.sample.events import SampleStatusChanged
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
