@@ -22,15 +22,15 @@ from sqlalchemy import (
     not_,
 )
 
-from chassis import tables as chassis
+from chassis import tables as shared
 from chassis.tables import StoredVersion, enum
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 
-metadata = chassis.new_metadata()
-idempotency_keys = chassis.idempotency_keys(metadata)
-outbox = chassis.outbox(metadata)
-failed_events = chassis.failed_events(metadata)
-stream_positions = chassis.stream_positions(metadata)
+metadata = shared.new_metadata()
+idempotency_keys = shared.idempotency_keys(metadata)
+outbox = shared.outbox(metadata)
+failed_events = shared.failed_events(metadata)
+stream_positions = shared.stream_positions(metadata)
 
 
 status = enum(Status, "fulfillment_status", metadata)

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.naming import conv
 
-from chassis import tables as chassis
+from chassis import tables as shared
 from chassis.tables import StoredVersion, enum
 from order_svc.lifecycle import (
     End,
@@ -39,11 +39,11 @@ from order_svc.lifecycle import (
     Work,
 )
 
-metadata = chassis.new_metadata()
-idempotency_keys = chassis.idempotency_keys(metadata)
-outbox = chassis.outbox(metadata)
-failed_events = chassis.failed_events(metadata)
-stream_positions = chassis.stream_positions(metadata)
+metadata = shared.new_metadata()
+idempotency_keys = shared.idempotency_keys(metadata)
+outbox = shared.outbox(metadata)
+failed_events = shared.failed_events(metadata)
+stream_positions = shared.stream_positions(metadata)
 
 
 status = enum(Status, "order_status", metadata)

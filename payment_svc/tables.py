@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from chassis import tables as chassis
+from chassis import tables as shared
 from chassis.tables import StoredVersion, enum
 from payment_svc.lifecycle import (
     BACK,
@@ -37,11 +37,11 @@ from payment_svc.lifecycle import (
     Status,
 )
 
-metadata = chassis.new_metadata()
-idempotency_keys = chassis.idempotency_keys(metadata)
-outbox = chassis.outbox(metadata)
-failed_events = chassis.failed_events(metadata)
-stream_positions = chassis.stream_positions(metadata)
+metadata = shared.new_metadata()
+idempotency_keys = shared.idempotency_keys(metadata)
+outbox = shared.outbox(metadata)
+failed_events = shared.failed_events(metadata)
+stream_positions = shared.stream_positions(metadata)
 
 
 def quoted(members: frozenset[Status] | frozenset[Outcome] | frozenset[Kind]) -> str:
