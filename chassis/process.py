@@ -23,10 +23,10 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 
 import structlog
 
-from chassis import telemetry
-from chassis.blame import deferring
-from chassis.config import ServiceConfig
-from chassis.errors import Deferred
+from chassis.observe import telemetry
+from chassis.values.config import ServiceConfig
+from chassis.values.errors import Deferred
+from chassis.write.error_classification import deferring
 
 Config = TypeVar("Config", bound=ServiceConfig)
 

@@ -30,23 +30,27 @@ from ordermesh.ops.v1.ops_service_pb2_grpc import (
 )
 from sqlalchemy import Table
 
-from chassis import client, partitions, probe, process, stream
-from chassis.advisories import Advisories
-from chassis.breaker import Breaker
-from chassis.config import ServiceConfig, load
-from chassis.database import Database, connect
-from chassis.handling import Handler
-from chassis.inbox import Inbox
-from chassis.migration import migrate
-from chassis.ops import FailedEventService, OutboxService
-from chassis.outbox import Outbox
-from chassis.outgoing import OutgoingEvent
+from chassis import process
+from chassis.broker import stream
+from chassis.consume.advisories import Advisories
+from chassis.consume.dispatch import Handler
+from chassis.consume.inbox import Inbox
+from chassis.ops.failed_events import FailedEventService
+from chassis.ops.outbox import OutboxService
 from chassis.process import Supervisor, every
-from chassis.relay import Relay
-from chassis.republish import Republish
-from chassis.server import Register, configured
-from chassis.tables import StoredVersion
-from chassis.unmatched import UnmatchedEvents
+from chassis.publish.relay import Relay
+from chassis.publish.republish import Republish
+from chassis.publish.unmatched_events import UnmatchedEvents
+from chassis.rpc import client
+from chassis.rpc.circuit_breaker import Breaker
+from chassis.rpc.server import Register, configured
+from chassis.values.config import ServiceConfig, load
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.write import partitions, probe
+from chassis.write.database import Database, connect
+from chassis.write.migration import migrate
+from chassis.write.outbox import Outbox
+from chassis.write.tables import StoredVersion
 
 Config = TypeVar("Config", bound=ServiceConfig)
 HOUSEKEEPING_S: Final = 3600.0

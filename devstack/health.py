@@ -4,8 +4,8 @@ import asyncio
 
 from grpc_health.v1 import health_pb2
 
-from chassis.client import ask, connect
-from chassis.errors import Failure
+from chassis.rpc.client import ask, connect
+from chassis.values.errors import Failure
 
 ANSWER_TIMEOUT_S = 2.0
 

@@ -19,10 +19,10 @@ STOP_GRACE_S = 10.0
 ORPHAN_GONE_S = 5.0
 
 # Written at each start. `sync_interval: always`: what was acknowledged survives the machine, and
-# not only the process. `max_payload` is chassis.event_subjects.MESSAGE_BYTES_MAX, what the largest
-# event needs. The limit bounds what streams may reserve (max_bytes), all accounts together, and not
-# what the disk holds; the default, three quarters of the free disk, would refuse streams on a small
-# machine that never come near to their bounds.
+# not only the process. `max_payload` is chassis.values.event_subjects.MESSAGE_BYTES_MAX, what the
+# largest event needs. The limit bounds what streams may reserve (max_bytes), all accounts together,
+# and not what the disk holds; the default, three quarters of the free disk, would refuse streams on
+# a small machine that never come near to their bounds.
 CONFIGURATION = """\
 server_name: ordermesh
 listen: "127.0.0.1:{port}"

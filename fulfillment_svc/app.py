@@ -8,8 +8,8 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
     add_FulfillmentServiceServicer_to_server,
 )
 
-from chassis.breaker import Breaker
 from chassis.process import Supervisor
+from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import founded
 from fulfillment_svc import tables, wire
 from fulfillment_svc.config import Config

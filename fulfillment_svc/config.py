@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, Json, StringConstraints
 
-from chassis.config import ServiceConfig
+from chassis.values.config import ServiceConfig
 
 Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
 Sku = Annotated[
@@ -17,7 +17,7 @@ Sku = Annotated[
 
 
 class Config(ServiceConfig):
-    """What the fulfilment service is told; the common part stands in chassis.config. As it
+    """What the fulfilment service is told; the common part stands in chassis.values.config. As it
     stands, nothing is inspected.
     """
 

@@ -11,9 +11,9 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
     ShipmentStatusChanged,
 )
 
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.handling import Handler, carry_out
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler, carry_out
+from chassis.values.decision import Outcome
 from fulfillment_svc import wire
 from fulfillment_svc.model import Fulfillment, Job
 from fulfillment_svc.operations import Operations

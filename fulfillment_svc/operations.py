@@ -13,14 +13,14 @@ from uuid import UUID, uuid5
 import structlog
 from uuid_utils.compat import uuid7
 
-from chassis import telemetry
-from chassis.database import Database
-from chassis.decision import Done, Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Defect, Deferred, Failure, NotFound
-from chassis.paging import Page
-from chassis.versions import is_jump
-from chassis.writer import Writer
+from chassis.observe import telemetry
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, Deferred, Failure, NotFound
+from chassis.values.paging import Page
+from chassis.values.versions import is_jump
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from fulfillment_svc import store
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.decisions.steps import expect

@@ -12,8 +12,8 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import Channel, ask, halves
-from chassis.errors import Refused
+from chassis.rpc.client import Channel, ask, halves
+from chassis.values.errors import Refused
 from fulfillment_svc.model import (
     CommitAnswer,
     Committed,

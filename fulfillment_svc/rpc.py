@@ -8,8 +8,8 @@ import grpc
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceServicer
 
-from chassis.idempotency import keyed
-from chassis.paging import asked
+from chassis.values.paging import asked
+from chassis.values.request_context import keyed
 from fulfillment_svc import wire
 from fulfillment_svc.operations import Operations
 

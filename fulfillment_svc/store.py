@@ -19,10 +19,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.envelope import Envelope
-from chassis.paging import Listed, Page
-from chassis.rows import RecordRows, column_arrays, row_arrays
-from chassis.tables import among, given, insert_rows
+from chassis.values.envelope import Envelope
+from chassis.values.paging import Listed, Page
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import among, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Allocation,

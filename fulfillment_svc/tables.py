@@ -22,8 +22,8 @@ from sqlalchemy import (
     not_,
 )
 
-from chassis import tables as shared
-from chassis.tables import StoredVersion, enum
+from chassis.write import tables as shared
+from chassis.write.tables import StoredVersion, enum
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 
 metadata = shared.new_metadata()

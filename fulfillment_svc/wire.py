@@ -14,10 +14,10 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
-from chassis.convert import given, money, names, timestamp
-from chassis.envelope import Envelope, EventSource
-from chassis.idempotency import Keyed
-from chassis.outgoing import OutgoingEvent
+from chassis.values.convert import given, money, names, timestamp
+from chassis.values.envelope import Envelope, EventSource
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.values.request_context import Keyed
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
     Complete,

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from chassis.telemetry import configure_log
+from chassis.observe.telemetry import configure_log
 from omctl import events, orders, payments, stock
 from omctl.audit.command import audit
 from omctl.errors import EXIT_CODES

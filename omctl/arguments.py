@@ -12,7 +12,7 @@ from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.money import Money, MoneyError, minor_digits, to_message
+from chassis.values.money import Money, MoneyError, minor_digits, to_message
 from omctl.config import SERVICES
 from omctl.names import name_of, values_of
 

@@ -9,10 +9,10 @@ from typing import Any, Generic, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from chassis.actor import set_claimed_actor
-from chassis.client import Channel, connect
-from chassis.config import faults
-from chassis.errors import Failure
+from chassis.rpc.client import Channel, connect
+from chassis.values.actor import set_claimed_actor
+from chassis.values.config import faults
+from chassis.values.errors import Failure
 from omctl import errors
 from omctl.config import Settings
 from omctl.output import printable

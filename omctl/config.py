@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis.actor import PATTERN
+from chassis.values.actor import PATTERN
 
 SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
 

@@ -7,7 +7,7 @@ from typing import Final
 from ordermesh.error.v1.error_reason_pb2 import ErrorReason
 from ordermesh.options.v1 import options_pb2
 
-from chassis.errors import Deferred, Failure, NotFound, Overloaded
+from chassis.values.errors import Deferred, Failure, NotFound, Overloaded
 
 OK: Final = 0
 FAILED: Final = 1

@@ -11,7 +11,7 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask, pages
+from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import ask_each, run, settings
 from omctl.errors import EXIT_CODES, FAILED

@@ -11,8 +11,8 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask, pages
-from chassis.errors import Failure, NotFound
+from chassis.rpc.client import Channel, ask, pages
+from chassis.values.errors import Failure, NotFound
 from omctl import arguments, output, views
 from omctl.calls import connected, fail, run, settings
 from omctl.errors import EXIT_CODES, FAILED, exit_code

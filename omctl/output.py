@@ -19,7 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from chassis.money import from_message
+from chassis.values.money import from_message
 
 WIDTH_MAX = 10_000
 

@@ -7,7 +7,7 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask, pages
+from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES

@@ -7,7 +7,7 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask, pages
+from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES

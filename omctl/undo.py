@@ -20,8 +20,8 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1 import reservation_service_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import Channel, ask, pages
-from chassis.errors import NotFound, Refused
+from chassis.rpc.client import Channel, ask, pages
+from chassis.values.errors import NotFound, Refused
 from omctl.audit.money import kept
 from omctl.audit.orders import AT_REST, OVER
 from omctl.names import name_of

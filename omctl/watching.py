@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.client import pages
-from chassis.watch_client import watch
+from chassis.rpc.client import pages
+from chassis.rpc.watch_client import watch
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub

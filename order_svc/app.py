@@ -7,8 +7,8 @@ from functools import partial
 from ordermesh.order.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from ordermesh.order.v1.return_service_pb2_grpc import add_ReturnServiceServicer_to_server
 
-from chassis.breaker import Breaker
 from chassis.process import Supervisor
+from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import founded
 from order_svc import tables, wire
 from order_svc.config import Config

@@ -21,9 +21,9 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
 )
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.handling import Handler
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler
+from chassis.values.decision import Outcome
 from order_svc import wire
 from order_svc.model import Order
 from order_svc.operations import Operations

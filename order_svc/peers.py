@@ -9,8 +9,8 @@ from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import Channel, ask, halves
-from chassis.errors import Defect, Deferred, Refused
+from chassis.rpc.client import Channel, ask, halves
+from chassis.values.errors import Defect, Deferred, Refused
 from order_svc import wire
 from order_svc.model import Allocations, CommitAnswer, Committed, Owed, Unavailable
 

@@ -13,9 +13,9 @@ from ordermesh.order.v1 import return_service_pb2 as returns
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer
 from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 
-from chassis.convert import resumed
-from chassis.idempotency import keyed
-from chassis.paging import asked, batch
+from chassis.values.convert import resumed
+from chassis.values.paging import asked, batch
+from chassis.values.request_context import keyed
 from order_svc import wire
 from order_svc.operations import Operations, ReturnOperations
 

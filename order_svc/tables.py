@@ -25,8 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.naming import conv
 
-from chassis import tables as shared
-from chassis.tables import StoredVersion, enum
+from chassis.write import tables as shared
+from chassis.write.tables import StoredVersion, enum
 from order_svc.lifecycle import (
     End,
     PaymentStatus,

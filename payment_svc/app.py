@@ -6,10 +6,10 @@ from functools import partial
 
 from ordermesh.payment.v1.payment_service_pb2_grpc import add_PaymentServiceServicer_to_server
 
-from chassis.breaker import Breaker
-from chassis.database import connect
 from chassis.process import Supervisor
+from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import founded
+from chassis.write.database import connect
 from payment_svc import tables, wire
 from payment_svc.config import Config
 from payment_svc.consumers import Consumers

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
-from chassis.config import ServiceConfig
+from chassis.values.config import ServiceConfig
 
 # As Standard Webhooks has it: the base64 of 24 bytes or more. providers/webhooks.py makes the key
 # of it.
@@ -13,7 +13,7 @@ WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A
 
 
 class Config(ServiceConfig):
-    """What the payment service is told; the common part stands in chassis.config."""
+    """What the payment service is told; the common part stands in chassis.values.config."""
 
     service: ClassVar[str] = "payment"
 

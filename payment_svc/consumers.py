@@ -11,9 +11,9 @@ from ordermesh.order.events.v1.order_events_pb2 import (
 )
 from uuid_utils.compat import uuid7
 
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.handling import Handler, carry_out
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler, carry_out
+from chassis.values.decision import Outcome
 from payment_svc import wire
 from payment_svc.model import Account
 from payment_svc.operations import Operations

@@ -18,13 +18,14 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from chassis import crash, deadline, telemetry
-from chassis.database import Database
-from chassis.decision import Done, Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
-from chassis.paging import Page
-from chassis.writer import Writer
+from chassis.observe import telemetry
+from chassis.values import crash_points, deadline
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Violation
+from chassis.values.paging import Page
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from payment_svc import store
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Reason, Status
@@ -159,7 +160,7 @@ class Operations:
         if operation is None:
             return payment
         if operation.outcome in OPEN:
-            crash.point("payment.requested")
+            crash_points.point("payment.requested")
             charge = operation.kind is Kind.CHARGE
             request = Authorization(
                 key=operation.id,
@@ -425,7 +426,7 @@ class Operations:
         except Deferred:
             self._count(payment, operation, "unavailable")
             raise
-        crash.point("provider.answered")
+        crash_points.point("provider.answered")
         self._count(payment, operation, type(answer).__name__.lower())
         account = unwrap((await self._write([result(payment, operation, answer, cause)]))[0])
         return one(account.payments, payment.id)
@@ -461,7 +462,7 @@ class Operations:
         except Deferred:
             self._count(payment, operation, "unavailable")
             return None
-        crash.point("provider.answered")
+        crash_points.point("provider.answered")
         self._count(payment, operation, type(answer).__name__.lower() if answer else "unheard_of")
         return result(payment, operation, answer, cause_of(operation)) if answer else None
 
@@ -472,7 +473,7 @@ class Operations:
             payment.authorization,
             payment.charge,
         )
-        crash.point(f"{operation.kind}.requested")
+        crash_points.point(f"{operation.kind}.requested")
         if operation.kind is Kind.REFUND:
             assert charge, "only what was captured is ever refunded"
             return processor.refund(operation.id, charge, operation.amount)

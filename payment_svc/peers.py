@@ -10,8 +10,8 @@ from ordermesh.order.v1 import order_service_pb2 as api
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from ordermesh.view.v1 import view_pb2
 
-from chassis.client import Channel, ask
-from chassis.errors import Deferred, Failure, NotFound
+from chassis.rpc.client import Channel, ask
+from chassis.values.errors import Deferred, Failure, NotFound
 from payment_svc import wire
 from payment_svc.model import Order
 

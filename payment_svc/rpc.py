@@ -8,8 +8,8 @@ import grpc
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer
 
-from chassis.idempotency import keyed
-from chassis.paging import asked
+from chassis.values.paging import asked
+from chassis.values.request_context import keyed
 from payment_svc import wire
 from payment_svc.operations import Operations
 

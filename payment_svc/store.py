@@ -20,11 +20,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.envelope import Envelope
-from chassis.money import Money
-from chassis.paging import Page
-from chassis.rows import RecordRows, column_arrays, row_arrays
-from chassis.tables import among, given, insert_rows
+from chassis.values.envelope import Envelope
+from chassis.values.money import Money
+from chassis.values.paging import Page
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import among, given, insert_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model import (
     Account,

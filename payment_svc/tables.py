@@ -23,8 +23,8 @@ from sqlalchemy import (
     text,
 )
 
-from chassis import tables as shared
-from chassis.tables import StoredVersion, enum
+from chassis.write import tables as shared
+from chassis.write.tables import StoredVersion, enum
 from payment_svc.lifecycle import (
     BACK,
     CHARGED,

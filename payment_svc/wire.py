@@ -12,11 +12,11 @@ from ordermesh.payment.events.v1 import payment_events_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
-from chassis.convert import given, money, names, timestamp, timestamp_or_none
-from chassis.envelope import Envelope, EventSource
-from chassis.idempotency import Keyed
-from chassis.money import Money, to_message
-from chassis.outgoing import OutgoingEvent
+from chassis.values.convert import given, money, names, timestamp, timestamp_or_none
+from chassis.values.envelope import Envelope, EventSource
+from chassis.values.money import Money, to_message
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.values.request_context import Keyed
 from payment_svc.lifecycle import (
     REFUND_STATUS,
     Cause,

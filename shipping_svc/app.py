@@ -6,8 +6,8 @@ from functools import partial
 
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import add_ShippingServiceServicer_to_server
 
-from chassis.breaker import Breaker
 from chassis.process import Supervisor
+from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import founded
 from shipping_svc import store, tables, wire
 from shipping_svc.config import Config

@@ -4,11 +4,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from chassis.config import ServiceConfig
+from chassis.values.config import ServiceConfig
 
 
 class Config(ServiceConfig):
-    """What the shipping service is told; the common part stands in chassis.config."""
+    """What the shipping service is told; the common part stands in chassis.values.config."""
 
     service: ClassVar[str] = "shipping"
 

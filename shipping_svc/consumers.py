@@ -11,10 +11,10 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
 )
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.errors import Failure
-from chassis.handling import Handler, carry_out
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler, carry_out
+from chassis.values.decision import Outcome
+from chassis.values.errors import Failure
 from shipping_svc import wire
 from shipping_svc.operations import Operations
 

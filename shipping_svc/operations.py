@@ -13,16 +13,17 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from chassis import crash, telemetry
-from chassis.blame import deferring
-from chassis.database import Database
-from chassis.decision import Done, Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refused
-from chassis.idempotency import Keyed
-from chassis.paging import Page
-from chassis.watch import Watches
-from chassis.writer import Writer
+from chassis.observe import telemetry
+from chassis.rpc.watch import Watches
+from chassis.values import crash_points
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refused
+from chassis.values.paging import Page
+from chassis.values.request_context import Keyed
+from chassis.write.database import Database
+from chassis.write.error_classification import deferring
+from chassis.write.writer import Writer
 from shipping_svc import store
 from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
 from shipping_svc.decisions.refusals import REFUSALS, closed, no_label, refusal
@@ -240,7 +241,7 @@ class Operations:
         failed.
         """
         buried = await self._order_writer.write(envelopes)
-        crash.point("shipping.buried")
+        crash_points.point("shipping.buried")
         async with self.database.read() as connection:
             living = await store.find_living(
                 connection, order_ids={each.target for each in envelopes}
@@ -489,7 +490,7 @@ class Operations:
                 if each.command.fulfillment_id in known or not graves.reason(each.command)
             ]
         )
-        crash.point("shipping.asked")
+        crash_points.point("shipping.asked")
         return [
             outcomes.get(each.key)
             or closed(each.command, graves.reason(each.command) or Reason.ORDER_CLOSED)
@@ -526,7 +527,7 @@ class Operations:
                 {its.fulfillment_id for its in shipments},
             )
         answers = await asyncio.gather(*(self._answer(shipment, graves) for shipment in shipments))
-        crash.point("shipping.bought")
+        crash_points.point("shipping.bought")
         written = await self._write_by_key(
             [answer for answer in answers if not isinstance(answer, Failure)]
         )
@@ -612,7 +613,7 @@ class Operations:
             return {}
         in_chance_order = random.sample(wanted, len(wanted))  # as in buy_waiting_labels
         answers = await asyncio.gather(*map(self._recalled, in_chance_order))
-        crash.point("shipping.recalled")
+        crash_points.point("shipping.recalled")
         outcomes = await self._write([answer for answer in answers if isinstance(answer, Envelope)])
         _report_defects(
             "a label could not be recalled, by a defect of ours",

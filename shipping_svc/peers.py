@@ -7,7 +7,7 @@ from ordermesh.order.v1 import order_service_pb2 as api
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from ordermesh.view.v1 import view_pb2
 
-from chassis.client import Channel, ask
+from chassis.rpc.client import Channel, ask
 from shipping_svc import wire
 from shipping_svc.model.records import Recipient
 

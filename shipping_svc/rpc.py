@@ -9,9 +9,9 @@ import grpc
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServicer
 
-from chassis.convert import resumed
-from chassis.idempotency import keyed
-from chassis.paging import asked
+from chassis.values.convert import resumed
+from chassis.values.paging import asked
+from chassis.values.request_context import keyed
 from shipping_svc import wire
 from shipping_svc.operations import Operations
 

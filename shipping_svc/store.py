@@ -29,10 +29,10 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.envelope import Envelope
-from chassis.paging import Page
-from chassis.rows import RecordRows, column_arrays, row_arrays
-from chassis.tables import among, given, insert_rows
+from chassis.values.envelope import Envelope
+from chassis.values.paging import Page
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import among, given, insert_rows
 from shipping_svc.lifecycle import LIVE, TERMINAL, Status
 from shipping_svc.model.commands import AskForShipment, KeepLabel, RecordReport
 from shipping_svc.model.filters import ShipmentFilter

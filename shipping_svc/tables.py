@@ -22,8 +22,8 @@ from sqlalchemy import (
     text,
 )
 
-from chassis import tables as shared
-from chassis.tables import StoredVersion, enum
+from chassis.write import tables as shared
+from chassis.write.tables import StoredVersion, enum
 from shipping_svc.lifecycle import LIVE, Status
 
 metadata = shared.new_metadata()

@@ -17,7 +17,7 @@ from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
-from chassis.convert import (
+from chassis.values.convert import (
     given,
     invalid,
     moment,
@@ -26,9 +26,9 @@ from chassis.convert import (
     timestamp,
     timestamp_or_none,
 )
-from chassis.envelope import Envelope, EventSource
-from chassis.idempotency import Keyed
-from chassis.outgoing import OutgoingEvent
+from chassis.values.envelope import Envelope, EventSource
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.values.request_context import Keyed
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
 from shipping_svc.model.events import Created, Delivered, Fact, StatusChanged

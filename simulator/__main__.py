@@ -10,10 +10,10 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from chassis.config import faults
-from chassis.errors import Failure
-from chassis.stream import connect as connect_broker
-from chassis.telemetry import configure_log
+from chassis.broker.stream import connect as connect_broker
+from chassis.observe.telemetry import configure_log
+from chassis.values.config import faults
+from chassis.values.errors import Failure
 from simulator import demo as demo_command
 from simulator import load as load_command
 from simulator import report

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.errors import Failure
-from chassis.money import from_message
+from chassis.values.errors import Failure
+from chassis.values.money import from_message
 from omctl.names import name_of
 from omctl.watching import timeline
 from simulator import requests

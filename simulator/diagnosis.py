@@ -11,7 +11,7 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from omctl.names import name_of
 from simulator.services import Services
 

@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chassis.money import Money
+from chassis.values.money import Money
 from simulator.invoices import CURRENCY
 from simulator.replay import Walked
 from simulator.returns import CLOSED

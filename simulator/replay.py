@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from simulator import requests
 from simulator.books import Books, books
 from simulator.credits import Credit

@@ -5,7 +5,7 @@ come back, and a summary. Pure.
 from collections import Counter
 from collections.abc import Iterator
 
-from chassis.money import Money
+from chassis.values.money import Money
 from simulator.invoices import CURRENCY, Left
 from simulator.replay import Replay, Walked
 from simulator.returns import CLOSED, Returned

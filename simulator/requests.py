@@ -13,7 +13,7 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.money import Money, to_message
+from chassis.values.money import Money, to_message
 from simulator.countries import code_of
 from simulator.invoices import CURRENCY, Invoice
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.order.v1 import return_service_pb2 as api
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from omctl.names import name_of
 from simulator.credits import Credit
 from simulator.requests import home, request_id

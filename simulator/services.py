@@ -22,8 +22,8 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1 import inventory_service_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 
-from chassis.client import Channel, ask, connect
-from chassis.errors import Deferred, Failure
+from chassis.rpc.client import Channel, ask, connect
+from chassis.values.errors import Deferred, Failure
 from simulator.config import Settings
 
 TIMEOUT_S = 10.0

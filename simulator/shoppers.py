@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.errors import Exists, Failure
+from chassis.values.errors import Exists, Failure
 from omctl.names import name_of
 from simulator import requests
 from simulator.diagnosis import why_stuck

@@ -21,9 +21,9 @@ from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 
-from chassis.errors import Failure, NotFound
-from chassis.follow import Hear, listen
-from chassis.stream import Broker
+from chassis.broker.stream import Broker
+from chassis.broker.subscribe import Hear, listen
+from chassis.values.errors import Failure, NotFound
 from simulator.returns import AT_DESK, take_back
 from simulator.services import Services, reason, verb
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships none
 
-from chassis.migration import migrate
+from chassis.write.migration import migrate
 from devstack.nats import Nats
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
 from tests.support import (

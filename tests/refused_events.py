@@ -8,9 +8,9 @@ from google.protobuf.message import Message
 from sqlalchemy import MetaData, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.handling import Handler
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler
+from chassis.values.decision import Outcome
 
 # A version that no record reaches.
 FORGED = 2**60

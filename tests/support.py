@@ -24,14 +24,14 @@ from sqlalchemy import Table, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.breaker import Breaker
-from chassis.client import Channel, connect
-from chassis.database import Database
-from chassis.idempotency import Keyed
-from chassis.paging import FRAME_BYTES
-from chassis.server import Limits, Register, Server
-from chassis.stored_versions import StoredVersions
-from chassis.tables import StoredVersion
+from chassis.rpc.circuit_breaker import Breaker
+from chassis.rpc.client import Channel, connect
+from chassis.rpc.server import Limits, Register, Server
+from chassis.values.paging import FRAME_BYTES
+from chassis.values.request_context import Keyed
+from chassis.write.database import Database
+from chassis.write.stored_versions import StoredVersions
+from chassis.write.tables import StoredVersion
 
 POLL_S = 0.01
 MEMORY = Path("/dev/shm")  # where Linux has files in memory

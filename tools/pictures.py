@@ -26,9 +26,9 @@ from ordermesh.options.v1 import options_pb2
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from chassis.config import ServiceConfig
-from chassis.event_subjects import STREAMS, subject_of
-from chassis.reflection import IMAGE
+from chassis.rpc.reflection import IMAGE
+from chassis.values.config import ServiceConfig
+from chassis.values.event_subjects import STREAMS, subject_of
 from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_PORTS
 from devstack.stack import DATABASES
 from payment_svc.providers.sandbox import TOKENS

@@ -14,9 +14,9 @@ from ordermesh.order.events.v1.order_events_pb2 import (
     ReturnStatusChanged,
 )
 
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.handling import Handler, carry_out
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler, carry_out
+from chassis.values.decision import Outcome
 from warehouse_svc import wire
 from warehouse_svc.operations import Operations
 

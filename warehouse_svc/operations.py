@@ -9,12 +9,12 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from chassis.database import Database
-from chassis.decision import Done, Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, NotFound
-from chassis.paging import ANSWER_BYTES_MAX, Page, too_large
-from chassis.writer import Writer
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, NotFound
+from chassis.values.paging import ANSWER_BYTES_MAX, Page, too_large
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from warehouse_svc import store
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal

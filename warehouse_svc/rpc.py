@@ -11,9 +11,9 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceServicer
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer
 
-from chassis.decision import unwrap
-from chassis.idempotency import keyed
-from chassis.paging import asked
+from chassis.values.decision import unwrap
+from chassis.values.paging import asked
+from chassis.values.request_context import keyed
 from warehouse_svc import wire
 from warehouse_svc.operations import Operations
 

@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.envelope import Envelope
-from chassis.paging import Listed, Page
-from chassis.rows import RecordRows, column_arrays, row_arrays
-from chassis.tables import among, given, insert_rows
+from chassis.values.envelope import Envelope
+from chassis.values.paging import Listed, Page
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import among, given, insert_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,

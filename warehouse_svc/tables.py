@@ -19,8 +19,8 @@ from sqlalchemy import (
     func,
 )
 
-from chassis import tables as shared
-from chassis.tables import StoredVersion, enum
+from chassis.write import tables as shared
+from chassis.write.tables import StoredVersion, enum
 from warehouse_svc.lifecycle import EFFECTS, Bucket, MovementKind, Status
 
 metadata = shared.new_metadata()

@@ -15,12 +15,12 @@ from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.convert import given, names, timestamp
-from chassis.decision import Outcome
-from chassis.envelope import Envelope, EventSource
-from chassis.errors import Deferred, Failure
-from chassis.idempotency import Keyed
-from chassis.outgoing import OutgoingEvent
+from chassis.values.convert import given, names, timestamp
+from chassis.values.decision import Outcome
+from chassis.values.envelope import Envelope, EventSource
+from chassis.values.errors import Deferred, Failure
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.values.request_context import Keyed
 from warehouse_svc.lifecycle import MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,

@@ -1,8 +1,6 @@
-"""What every service hosts for its operators: the events that it could not handle, and those
-that it publishes (ordermesh.ops.v1).
+"""The RPC services that every process hosts for its operators (ordermesh.ops.v1).
+
+failed_events.py  events that a consumer could not handle
+outbox.py         events that the service publishes
+wire.py           protobuf for both
 """
-
-from chassis.ops.failed_events import FailedEventService
-from chassis.ops.outbox import OutboxService
-
-__all__ = ["FailedEventService", "OutboxService"]

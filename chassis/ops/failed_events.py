@@ -13,16 +13,16 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
-from chassis.blame import deferring
-from chassis.database import Database
-from chassis.failed import OPEN, Entry, Name, Wanted
-from chassis.idempotency import keyed
-from chassis.inbox import Inbox
+from chassis.consume.failed_events import OPEN, Entry, Name, Wanted
+from chassis.consume.inbox import Inbox
+from chassis.consume.replays import Chosen, Replays, not_found
 from chassis.ops import wire
-from chassis.paging import asked, refused
-from chassis.replays import Chosen, Replays, not_found
-from chassis.stored_versions import StoredVersions
-from chassis.tables import FailedState, StoredVersion
+from chassis.values.paging import asked, refused
+from chassis.values.request_context import keyed
+from chassis.write.database import Database
+from chassis.write.error_classification import deferring
+from chassis.write.stored_versions import StoredVersions
+from chassis.write.tables import FailedState, StoredVersion
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

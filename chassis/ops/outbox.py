@@ -10,14 +10,14 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import OutboxServiceServicer
 
-from chassis.contents import Entry
-from chassis.convert import given, timestamp, timestamp_or_none
-from chassis.idempotency import keyed
-from chassis.idempotency_keys import NO_TARGET, IdempotencyKey
-from chassis.paging import asked
-from chassis.rebuild import Marked
-from chassis.republish import Events, Republish
-from chassis.unmatched import UnmatchedEvents
+from chassis.publish.republish import Events, Republish
+from chassis.publish.stream_contents import Entry
+from chassis.publish.stream_rebuild import Marked
+from chassis.publish.unmatched_events import UnmatchedEvents
+from chassis.values.convert import given, timestamp, timestamp_or_none
+from chassis.values.paging import asked
+from chassis.values.request_context import keyed
+from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -9,12 +9,12 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 
-from chassis.convert import given, names, timestamp, timestamp_or_none
-from chassis.errors import Invalid
-from chassis.event_payload import decode_payload
-from chassis.failed import OPEN, Entry, Name, Wanted
-from chassis.paging import ANSWER_BYTES_MAX
-from chassis.tables import FailedState
+from chassis.broker.event_payload import decode_payload
+from chassis.consume.failed_events import OPEN, Entry, Name, Wanted
+from chassis.values.convert import given, names, timestamp, timestamp_or_none
+from chassis.values.errors import Invalid
+from chassis.values.paging import ANSWER_BYTES_MAX
+from chassis.write.tables import FailedState
 
 STATES = names(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
 STATES_BY_VALUE = {value: state for state, value in STATES.items()}

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from chassis.decision import Decision
-from chassis.envelope import Context, Decider, decider
-from chassis.versions import check_jump
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context, Decider, decider
+from chassis.values.versions import check_jump
 from fulfillment_svc.decisions.leaving import complete, give_up, ship
 from fulfillment_svc.decisions.orders import cut, end, plan, release, settle
 from fulfillment_svc.decisions.packing import note_spoiled, pack, record_inspection, start_packing

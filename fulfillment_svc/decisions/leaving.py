@@ -5,9 +5,9 @@ that nothing of it leaves.
 from collections import Counter
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
     committed,

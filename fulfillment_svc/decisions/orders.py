@@ -9,8 +9,8 @@ not told as cut.
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
 from fulfillment_svc.decisions.leaving import emptied_label, left_after_void, released
 from fulfillment_svc.decisions.steps import (
     Decided,

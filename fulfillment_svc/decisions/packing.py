@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred, Refused, Violation
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, Refused, Violation
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
     lessened,

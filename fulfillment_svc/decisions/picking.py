@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from chassis.envelope import Context
-from chassis.errors import Invalid, Refused, Violation
-from chassis.versions import JUMP_MAX
+from chassis.values.envelope import Context
+from chassis.values.errors import Invalid, Refused, Violation
+from chassis.values.versions import JUMP_MAX
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
     committed,

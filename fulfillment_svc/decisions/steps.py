@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import NotFound, Refused, Stale, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import NotFound, Refused, Stale, illegal
 from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Reason, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import (
     Fulfillment,

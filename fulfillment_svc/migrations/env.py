@@ -1,5 +1,5 @@
 """The entry point of Alembic."""
 
-from chassis.migration import run
+from chassis.write.migration import run
 
 run()

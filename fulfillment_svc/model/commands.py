@@ -1,6 +1,6 @@
 """The commands of the fulfilment service, and the events of orders that become commands.
 
-A command has domain data only: chassis.envelope carries the rest.
+A command has domain data only: chassis.values.envelope carries the rest.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from chassis.money import Money
+from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
 from fulfillment_svc.model.records import Kept, Line, OrderAttempt, Package, Rebooked, Shares, Work
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from chassis.money import Money
+from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
 from fulfillment_svc.model.records import Line, Work
 

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2
 
-from chassis.money import from_message
+from chassis.values.money import from_message
 from omctl.audit.facts import Facts
 
 # Orders that go on, and those of which nothing more is to come but returns.

@@ -28,8 +28,8 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, reservation_service_pb
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import Channel, ask, connect, pages
-from chassis.errors import Failure
+from chassis.rpc.client import Channel, ask, connect, pages
+from chassis.values.errors import Failure
 
 T = TypeVar("T")
 

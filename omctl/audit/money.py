@@ -7,7 +7,7 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.money import Money
+from chassis.values.money import Money
 from omctl.audit.difference import (
     ARRIVED,
     AT_WORK,

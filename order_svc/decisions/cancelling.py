@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred, Refused, Violation, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, Refused, Violation, illegal
 from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.decisions.steps import (
     Decided,

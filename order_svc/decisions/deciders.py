@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from chassis.decision import Decision
-from chassis.envelope import Context, Decider, decider
-from chassis.errors import NotFound
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context, Decider, decider
+from chassis.values.errors import NotFound
 from order_svc.decisions.cancelling import cancel, cancel_items, expire, retry
 from order_svc.decisions.following import (
     note_fulfillment,

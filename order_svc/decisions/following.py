@@ -7,10 +7,10 @@ on, so that any order and any repetition of what is told ends the same.
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred, Refused
-from chassis.versions import check_jump
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, Refused
+from chassis.values.versions import check_jump
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
 from order_svc.decisions.steps import (

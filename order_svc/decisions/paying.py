@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Refused
-from chassis.money import Money
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Refused
+from chassis.values.money import Money
 from order_svc.decisions import returning
 from order_svc.decisions.steps import (
     Decided,

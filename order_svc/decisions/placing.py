@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Invalid, Violation
-from chassis.money import UNITS_MAX, minor_digits
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Invalid, Violation
+from chassis.values.money import UNITS_MAX, minor_digits
 from order_svc.decisions.steps import Decided, allocated, steps
 from order_svc.lifecycle import PaymentStatus, Progress, Reason, ReturnProgress, Status, StockStatus
 from order_svc.model import Checkout, Order, PlaceOrder, number_of, priced

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid5
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
 from order_svc.decisions.steps import Decided, expected, then
 from order_svc.lifecycle import (
     RETURN_MOVES,

@@ -5,9 +5,9 @@ are cancelled, its end, and its axes.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Refused, Stale, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Refused, Stale, illegal
 from order_svc.lifecycle import MOVES, PaymentStatus, Status, StockStatus, Work, progress_of
 from order_svc.model import (
     LATE_SHOWN,

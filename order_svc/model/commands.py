@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from chassis.money import Money
+from chassis.values.money import Money
 from order_svc.lifecycle import Disposition, End, ReturnStatus, Work
 from order_svc.model.checkout import Checkout
 from order_svc.model.order import Allocations

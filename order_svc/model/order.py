@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from uuid import UUID
 
-from chassis.money import Money
+from chassis.values.money import Money
 from order_svc.lifecycle import (
     End,
     PaymentStatus,

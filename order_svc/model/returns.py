@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from chassis.money import Money
+from chassis.values.money import Money
 from order_svc.lifecycle import RETURNING, ReturnKind, ReturnStatus
 
 

@@ -12,14 +12,15 @@ from uuid import UUID, uuid5
 
 from uuid_utils.compat import uuid7
 
-from chassis import crash, telemetry
-from chassis.database import Database
-from chassis.decision import Done, Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Exists, Failure, NotFound, OutOfRange
-from chassis.paging import Listed, Page, too_large
-from chassis.watch import Watches
-from chassis.writer import Writer
+from chassis.observe import telemetry
+from chassis.rpc.watch import Watches
+from chassis.values import crash_points
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Exists, Failure, NotFound, OutOfRange
+from chassis.values.paging import Listed, Page, too_large
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from order_svc import store
 from order_svc.decisions.cancelling import check_retry
 from order_svc.decisions.deciders import decide
@@ -96,7 +97,7 @@ class Operations:
             order_id, allocations = await self.warehouse.reserve(
                 request_id, uuid7(), 1, wanted, RESERVATION_TTL
             )
-            crash.point("order.reserved")
+            crash_points.point("order.reserved")
             command = replace(command, allocations=allocations)
         [outcome] = await self.write([replace(envelope, target=order_id, command=command)])
         if isinstance(outcome, Failure):
@@ -145,7 +146,7 @@ class Operations:
             and accepts(order, each.command.captured)
         }
         answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
-        crash.point("order.committed")
+        crash_points.point("order.committed")
         asked = [
             each.with_command(replace(each.command, stock=answers.get(each.target, Owed())))
             for each in envelopes
@@ -208,7 +209,7 @@ class Operations:
         cannot reach fails nothing.
         """
         [outcome] = await self.write([envelope])
-        crash.point("order.cancelled")
+        crash_points.point("order.cancelled")
         await self.release([outcome])
         return unwrap(outcome)
 
@@ -240,7 +241,7 @@ class Operations:
         _, allocations = await self.warehouse.reserve(
             request_id, order.id, attempt, wanted, RESERVATION_TTL
         )
-        crash.point("order.reserved")
+        crash_points.point("order.reserved")
         return allocations
 
     async def expire_orders(self) -> int:

@@ -9,8 +9,9 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from chassis import deadline, telemetry
-from chassis.errors import Failure
+from chassis.observe import telemetry
+from chassis.values import deadline
+from chassis.values.errors import Failure
 from order_svc.peers import Warehouse
 
 ORDERS_MAX = 500  # in one call

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from chassis.database import Database
-from chassis.decision import unwrap
-from chassis.envelope import Envelope
-from chassis.errors import NotFound
-from chassis.paging import Page
-from chassis.writer import Writer
+from chassis.values.decision import unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import NotFound
+from chassis.values.paging import Page
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from order_svc import store
 from order_svc.model import OfReturn, Order, Return, ReturnFilter
 

@@ -28,10 +28,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.envelope import Envelope
-from chassis.paging import Listed, Page
-from chassis.rows import RecordRows, column_arrays, row_arrays
-from chassis.tables import among, given, insert_rows
+from chassis.values.envelope import Envelope
+from chassis.values.paging import Listed, Page
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import among, given, insert_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
     LATE_SHOWN,

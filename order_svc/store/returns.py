@@ -22,9 +22,9 @@ from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.paging import Listed, Page
-from chassis.rows import RecordRows, column_arrays, row_arrays
-from chassis.tables import among, given, insert_rows
+from chassis.values.paging import Listed, Page
+from chassis.write.rows import RecordRows, column_arrays, row_arrays
+from chassis.write.tables import among, given, insert_rows
 from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 

@@ -6,8 +6,8 @@ from uuid import UUID
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
-from chassis.convert import resume_token, timestamp, timestamp_or_none
-from chassis.money import to_message
+from chassis.values.convert import resume_token, timestamp, timestamp_or_none
+from chassis.values.money import to_message
 from order_svc.model import Allocation, LateEvent, Line, Order, Part, Recipient, Share, Transition
 from order_svc.wire.names import PAYMENT, PROGRESS, RETURNS, STATUS, STOCK, WORK
 

@@ -14,8 +14,8 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.convert import given, invalid, moment, money
-from chassis.envelope import Envelope, EventSource
+from chassis.values.convert import given, invalid, moment, money
+from chassis.values.envelope import Envelope, EventSource
 from order_svc.lifecycle import End
 from order_svc.model import (
     Allocation,

@@ -4,7 +4,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.convert import names
+from chassis.values.convert import names
 from order_svc.lifecycle import (
     End,
     PaymentStatus,

@@ -7,9 +7,9 @@ from uuid import UUID
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.convert import given, invalid, money
-from chassis.envelope import Envelope
-from chassis.idempotency import Keyed
+from chassis.values.convert import given, invalid, money
+from chassis.values.envelope import Envelope
+from chassis.values.request_context import Keyed
 from order_svc.lifecycle import Reason
 from order_svc.model import (
     CancelItems,

@@ -7,10 +7,10 @@ from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import return_pb2, return_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
-from chassis.convert import given, names, timestamp
-from chassis.envelope import Envelope
-from chassis.idempotency import Keyed
-from chassis.money import to_message
+from chassis.values.convert import given, names, timestamp
+from chassis.values.envelope import Envelope
+from chassis.values.money import to_message
+from chassis.values.request_context import Keyed
 from order_svc.lifecycle import Disposition, ReturnKind, ReturnReason, ReturnStatus
 from order_svc.model import (
     CreateReturn,
@@ -213,7 +213,9 @@ def return_transition(step: ReturnStep) -> return_pb2.ReturnTransition:
 
 
 def _cause_id(step: ReturnStep) -> str:
-    """The event's id, or the request_id at the end of a call's key (see chassis/idempotency.py)."""
+    """The event's id, or the request_id at the end of a call's key (see
+    chassis/values/request_context.py).
+    """
     return step.cause.rpartition(":")[2] if step.cause.startswith("/") else step.cause
 
 

@@ -3,9 +3,9 @@
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
 
-from chassis.convert import timestamp, timestamp_or_none
-from chassis.money import to_message
-from chassis.outgoing import OutgoingEvent
+from chassis.values.convert import timestamp, timestamp_or_none
+from chassis.values.money import to_message
+from chassis.values.outgoing_event import OutgoingEvent
 from order_svc.model import ItemsCancelled, Line, Order, ReturnChanged, StatusChanged
 from order_svc.wire.names import PAYMENT, STATUS, STOCK
 from order_svc.wire.returns import return_changed

@@ -10,8 +10,8 @@ by request: whoever repairs it by hand must not see it given twice. What they gi
 favour like any other.
 """
 
-from chassis.decision import Decision
-from chassis.envelope import Context
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
 from payment_svc.decisions.steps import Decided, changed, going_back, put, refunding
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
 from payment_svc.model import Account, Operation, Payment

@@ -5,9 +5,9 @@ it. Pure.
 from dataclasses import replace
 from uuid import uuid5
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import NotFound
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import NotFound
 from payment_svc.decisions.steps import Decided, changed, put
 from payment_svc.lifecycle import Outcome, Reason
 from payment_svc.model import (

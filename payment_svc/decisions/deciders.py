@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from chassis.decision import Decision
-from chassis.envelope import Context, Decider, decider
-from chassis.errors import NotFound, Stale
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context, Decider, decider
+from chassis.values.errors import NotFound, Stale
 from payment_svc.decisions.compensation import compensated
 from payment_svc.decisions.contradictions import resolve
 from payment_svc.decisions.orders import note

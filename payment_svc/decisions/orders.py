@@ -3,9 +3,9 @@
 from typing import overload
 from uuid import UUID
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.versions import check_jump
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.versions import check_jump
 from payment_svc.decisions.steps import Decided, changed, new_payment, put
 from payment_svc.lifecycle import OrderStatus, Reason, Status
 from payment_svc.model import Account, Confirmed, NoteOrder, Order

@@ -1,8 +1,8 @@
 """Create, capture and void: what is stored before a processor is asked. Pure."""
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Exists, NotFound, Refused
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Exists, NotFound, Refused
 from payment_svc.decisions.orders import known, nothing_to_pay
 from payment_svc.decisions.steps import (
     Decided,

@@ -4,9 +4,9 @@ more than was captured. Pure.
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred, NotFound, Refused, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, NotFound, Refused, illegal
 from payment_svc.decisions.steps import (
     Decided,
     cannot_become,

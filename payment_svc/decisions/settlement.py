@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import assert_never
 
-from chassis.decision import Decision
-from chassis.envelope import Context
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
 from payment_svc.decisions.contradictions import contradicted
 from payment_svc.decisions.orders import free
 from payment_svc.decisions.steps import Decided, changed, put, refund_settled, with_operation

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Refused, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Refused, illegal
 from payment_svc.lifecycle import (
     BACK,
     MOVES,

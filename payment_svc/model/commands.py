@@ -1,14 +1,14 @@
 """The requests of callers, and the commands of the payment service.
 
-A command has domain data only: chassis.envelope carries the rest. It changes one account, so its
-envelope's target is the account's order. An operation makes a command of a request.
+A command has domain data only: chassis.values.envelope carries the rest. It changes one account, so
+its envelope's target is the account's order. An operation makes a command of a request.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from chassis.money import Money
+from chassis.values.money import Money
 from payment_svc.model.answers import Answer
 from payment_svc.model.records import Order
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from chassis.money import Money
+from chassis.values.money import Money
 from payment_svc.lifecycle import (
     DEAD,
     ONE_PER_ATTEMPT,

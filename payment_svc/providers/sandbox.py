@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 
-from chassis.errors import Deferred, Failure, Invalid
+from chassis.values.errors import Deferred, Failure, Invalid
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,

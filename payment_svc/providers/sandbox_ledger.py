@@ -39,7 +39,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.rows import RecordRows
+from chassis.write.rows import RecordRows
 
 OVERDRAWN = "exceeds_what_is_left"
 

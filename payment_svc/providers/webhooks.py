@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from chassis.errors import Unauthenticated
+from chassis.values.errors import Unauthenticated
 
 TOLERANCE = timedelta(minutes=5)  # how far the sender's clock and ours may be apart, both ways
 PREFIX = "whsec_"

@@ -1,8 +1,8 @@
 """Orders and fulfilments that nothing is shipped for any more. Pure."""
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.versions import check_jump
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.versions import check_jump
 from shipping_svc.model.commands import BuryFulfillment, BuryOrder
 from shipping_svc.model.records import DeadFulfillment, DeadOrder
 

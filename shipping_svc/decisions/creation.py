@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Exists
-from chassis.versions import check_jump
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Exists
+from chassis.values.versions import check_jump
 from shipping_svc.decisions.steps import Decided, changed, transition, unknown_sale
 from shipping_svc.lifecycle import Reason, Status
 from shipping_svc.model.commands import AskForShipment

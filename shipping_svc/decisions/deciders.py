@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from chassis.envelope import Context, Decider, decider
-from chassis.errors import NotFound
+from chassis.values.envelope import Context, Decider, decider
+from chassis.values.errors import NotFound
 from shipping_svc.decisions.closing import bury, bury_fulfillment
 from shipping_svc.decisions.creation import ask
 from shipping_svc.decisions.labels import give_up, keep_label

@@ -1,7 +1,7 @@
 """The carrier sells a label, or none. Pure."""
 
-from chassis.decision import Decision
-from chassis.envelope import Context
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
 from shipping_svc.decisions.steps import Decided, fail, step
 from shipping_svc.lifecycle import Reason, Status
 from shipping_svc.model.commands import GiveUp, KeepLabel

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Stale, illegal
-from chassis.versions import check_jump
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Stale, illegal
+from chassis.values.versions import check_jump
 from shipping_svc.decisions.steps import Decided, changed, fail, step
 from shipping_svc.lifecycle import TERMINAL, Reason, Status
 from shipping_svc.model.commands import Cancel, Close, KeepRecall, Withdraw

@@ -1,6 +1,6 @@
 """Why there is no label, as the caller gets it. Pure."""
 
-from chassis.errors import Refused, illegal
+from chassis.values.errors import Refused, illegal
 from shipping_svc.lifecycle import MOVES, Reason, Status
 from shipping_svc.model.records import CJK_SCRIPTS, Shipment, Wanted
 

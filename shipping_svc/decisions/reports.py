@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from chassis.decision import Decision
-from chassis.envelope import Context
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
 from shipping_svc.decisions.steps import Decided, cannot_become, changed, step
 from shipping_svc.lifecycle import REPORTABLE, TERMINAL, Reason, Status, further
 from shipping_svc.model.commands import RecordReport

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Refused, illegal
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Refused, illegal
 from shipping_svc.lifecycle import MOVES, Reason, Status
 from shipping_svc.model.events import StatusChanged
 from shipping_svc.model.records import RecallOpened, Row, Shipment, Transition

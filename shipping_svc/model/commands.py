@@ -1,7 +1,7 @@
 """The commands of the shipping service.
 
-A command has domain data only: chassis.envelope carries the rest. The target of its envelope is a
-shipment, and for the two last ones an order and a fulfilment.
+A command has domain data only: chassis.values.envelope carries the rest. The target of its envelope
+is a shipment, and for the two last ones an order and a fulfilment.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from chassis.errors import Deferred, Refused
+from chassis.values.errors import Deferred, Refused
 from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
 from shipping_svc.providers import pdf
 

@@ -85,11 +85,11 @@ def _acks_before_commit() -> None:
             await received.raw.ack()
         await handle(self, batch)
 
-    handle = _replace(_module("chassis.inbox").Consumer, "_handle", acks_first)
+    handle = _replace(_module("chassis.consume.inbox").Consumer, "_handle", acks_first)
 
 
 def _marks_what_was_not_published() -> None:
-    stream = _module("chassis.stream")
+    stream = _module("chassis.broker.stream")
     number = itertools.count(1)
 
     async def believes(self: Any, subject: str, *message: Any, **rest: Any) -> Any:
@@ -105,7 +105,9 @@ def _takes_repeats_for_new() -> None:
         await insert(self, connection, commands)
         return {}
 
-    insert = _replace(_module("chassis.idempotency_keys").IdempotencyKeys, "insert", forgetful)
+    insert = _replace(
+        _module("chassis.write.idempotency_keys").IdempotencyKeys, "insert", forgetful
+    )
 
 
 def _releases_twice() -> None:

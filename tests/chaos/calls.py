@@ -23,8 +23,8 @@ from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 
-from chassis.client import Channel, ask, connect
-from chassis.errors import Defect, Deferred, Failure
+from chassis.rpc.client import Channel, ask, connect
+from chassis.values.errors import Defect, Deferred, Failure
 
 TIMEOUT_S: Final = 6.0
 AGAIN_MIN_S: Final = 0.3

@@ -17,8 +17,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import NotFoundError
 
-from chassis.event_subjects import STREAMS
-from chassis.stream import BROKER_ERRORS
+from chassis.broker.stream import BROKER_ERRORS
+from chassis.values.event_subjects import STREAMS
 
 SHUFFLED_MAX: Final = 60
 READ_MAX: Final = 200

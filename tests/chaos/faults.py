@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from chassis.stream import BROKER_ERRORS
+from chassis.broker.stream import BROKER_ERRORS
 from devstack.child import Child
 from devstack.processes import Service
 from devstack.stack import Stack

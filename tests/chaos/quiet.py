@@ -9,8 +9,8 @@ from typing import Final
 from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
 
-from chassis.errors import Failure
-from chassis.stream import BROKER_ERRORS
+from chassis.broker.stream import BROKER_ERRORS
+from chassis.values.errors import Failure
 from omctl.audit import Facts, Witnesses
 from omctl.audit.orders import OPEN_OPERATIONS
 from tests.chaos.events import Events

@@ -14,9 +14,9 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 
-from chassis.errors import Exists, Failure, NotFound
-from chassis.money import Money as Amount
-from chassis.money import from_message, to_message
+from chassis.values.errors import Exists, Failure, NotFound
+from chassis.values.money import Money as Amount
+from chassis.values.money import from_message, to_message
 from tests.chaos.calls import Calls, GaveUp, why
 from tests.chaos.intents import (
     CHANGE_THEIR_MIND,

@@ -19,7 +19,7 @@ from ordermesh.order.v1 import return_pb2, return_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
 from tests.chaos.calls import Calls, GaveUp, verb
 from tests.chaos.intents import Afterwards, Intent, Picking, Travel

@@ -13,7 +13,7 @@ from ordermesh.payment.v1 import payment_pb2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from omctl.audit import Difference, Facts
 from omctl.audit.difference import minor
 from omctl.names import name_of

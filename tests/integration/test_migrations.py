@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import MetaData, create_engine, make_url, text
 from sqlalchemy.schema import CreateSchema
 
-from chassis.migration import migrate
+from chassis.write.migration import migrate
 from payment_svc.providers import sandbox_ledger
 from tests.support import FreshDatabase
 from tools.release_dump import RELEASES, dump

@@ -1,5 +1,5 @@
-"""A service's database in memory: what chassis.database does, without SQL, over records that a
-Store keeps; with a place to crash at.
+"""A service's database in memory: what chassis.write.database does, without SQL, over records that
+a Store keeps; with a place to crash at.
 
 The services' own decisions, operations, doors and consumers run over it as they are; what is left
 out here (locks, constraints, the rows of keys) has its tests on a real PostgreSQL.
@@ -13,12 +13,12 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from chassis.decision import Done, Outcome
-from chassis.envelope import Envelope
-from chassis.errors import Deferred
-from chassis.fold import Folded, fold
-from chassis.idempotency import Reused
-from chassis.outgoing import OutgoingEvent
+from chassis.values.decision import Done, Outcome
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.values.request_context import Reused
+from chassis.write.apply_commands import Folded, fold
 
 
 class Crash(BaseException):
@@ -55,11 +55,11 @@ class Memory:
     begin = connect = read
 
     async def was_done(self, _: None, key: str) -> bool:
-        """As chassis.database.Database.was_done."""
+        """As chassis.write.database.Database.was_done."""
         return key in self.keys
 
     async def reused(self, _: None, envelopes: Sequence[Envelope[Any]]) -> list[Reused | None]:
-        """As chassis.database.Database.reused."""
+        """As chassis.write.database.Database.reused."""
         hashes = {each.key: each.request_hash for each in reversed(envelopes)}
         hashes |= {key: self.keys[key][0] for key in hashes if key in self.keys}
         return [
@@ -80,13 +80,13 @@ class Memory:
 
 
 class MemoryWriter:
-    """Stands in for chassis.writer.Writer, over a Memory."""
+    """Stands in for chassis.write.writer.Writer, over a Memory."""
 
     def __init__(self, memory: Memory, *, load: Any, decide: Any, save: Any) -> None:
         self._memory, self._load, self._decide, self._save = memory, load, decide, save
 
     async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Any]]:
-        """As chassis.writer.Writer.write."""
+        """As chassis.write.writer.Writer.write."""
         keys = self._memory.keys
         once = {each.key: each for each in reversed(envelopes)}
         ordered = [once[key] for key in dict.fromkeys(each.key for each in envelopes)]

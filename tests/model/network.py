@@ -10,11 +10,11 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, Failure, NotFound
-from chassis.event_subjects import stream_of, subject_of
-from chassis.failed import digest_of
+from chassis.consume.delivery import Delivery
+from chassis.consume.failed_events import digest_of
+from chassis.values.decision import Done
+from chassis.values.errors import Deferred, Failure, NotFound
+from chassis.values.event_subjects import stream_of, subject_of
 
 
 @dataclass(frozen=True, slots=True)

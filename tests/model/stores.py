@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from chassis.envelope import Envelope
-from chassis.paging import Page
+from chassis.values.envelope import Envelope
+from chassis.values.paging import Page
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model import Fulfillment, Job
 from fulfillment_svc.model import Work as FulfillmentWork

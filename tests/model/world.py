@@ -52,7 +52,7 @@ import warehouse_svc.consumers
 import warehouse_svc.operations
 import warehouse_svc.rpc
 import warehouse_svc.wire
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from fulfillment_svc.model import InspectionPolicy
 from omctl.audit import Facts
 from payment_svc.lifecycle import Kind
@@ -181,7 +181,7 @@ class World:
         for module in (*stores, order_svc.operations.releasing, payment_svc.consumers):
             if hasattr(module, "uuid7"):
                 self._patches.enter_context(patch.object(module, "uuid7", self.new_id))
-        self._patches.enter_context(patch("chassis.crash.point", self._point))
+        self._patches.enter_context(patch("chassis.values.crash_points.point", self._point))
         self._patches.enter_context(
             patch.object(order_svc.operations.releasing, "BACK_OFF_S", (0.0, 0.0))
         )

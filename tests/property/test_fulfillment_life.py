@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.decision import Decision
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure
+from chassis.values.decision import Decision
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, MOVES, InspectionRule, Status
 from fulfillment_svc.model import (

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Line, Scan, ScanItems
 from tests.unit.fulfillment.samples import NOW, envelope, standing

@@ -23,7 +23,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2
 from ordermesh.warehouse.v1 import reservation_service_pb2
 
 import order_svc.wire
-from chassis.errors import Defect
+from chassis.values.errors import Defect
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from omctl.audit import PATIENCE, differences, stock
 from order_svc.lifecycle import MOVES, Status

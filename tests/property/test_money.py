@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from iso4217 import Currency
 
-from chassis.money import Money, MoneyError, from_message, minor_digits, split, to_message
+from chassis.values.money import Money, MoneyError, from_message, minor_digits, split, to_message
 
 CURRENCIES = sorted(c.code for c in Currency if c.exponent is not None)
 WITHOUT = sorted(c.code for c in Currency if c.exponent is None)  # gold, drawing rights, testing

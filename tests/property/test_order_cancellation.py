@@ -10,8 +10,8 @@ from uuid import UUID, uuid5
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from chassis.envelope import Envelope
-from chassis.errors import Failure
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from fulfillment_svc.model import Allocation as KeptUnits
 from fulfillment_svc.model import Kept, staying

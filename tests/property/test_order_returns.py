@@ -9,8 +9,8 @@ from uuid import uuid4
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.envelope import Envelope
-from chassis.errors import Refused
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Refused
 from order_svc.decisions import returning
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnStatus, Status, Work

@@ -12,9 +12,9 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.envelope import Envelope
-from chassis.errors import Failure
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure
+from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.lifecycle import (

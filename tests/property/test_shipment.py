@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.envelope import Envelope
+from chassis.values.envelope import Envelope
 from shipping_svc.decisions.deciders import decide
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status
 from shipping_svc.model.commands import RecordReport

@@ -12,9 +12,9 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.decision import Done
-from chassis.envelope import Envelope
-from chassis.errors import Defect
+from chassis.values.decision import Done
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect
 from tests.unit.warehouse.world import (
     World,
     adjust,

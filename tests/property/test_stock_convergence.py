@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.decision import Done
-from chassis.envelope import Envelope
-from chassis.errors import Deferred
+from chassis.values.decision import Done
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred
 from tests.unit.warehouse.world import (
     ORDER,
     World,

@@ -7,8 +7,8 @@ from functools import partial
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from chassis.limits import limits_of
-from chassis.server import MESSAGE_BYTES_MAX
+from chassis.rpc.server import MESSAGE_BYTES_MAX
+from chassis.values.message_limits import limits_of
 
 # The transport's limit, less the frame of the fields around what is filled.
 TRANSPORT_BYTES = MESSAGE_BYTES_MAX - 1_024

@@ -14,7 +14,7 @@ import grpc
 import grpc_tools
 from grpc_tools import protoc
 
-from chassis.server import Limits, Server
+from chassis.rpc.server import Limits, Server
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

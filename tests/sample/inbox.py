@@ -13,14 +13,14 @@ from google.protobuf.message import Message
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery
-from chassis.event_subjects import stream_of, subject_of
-from chassis.failed import Name
-from chassis.handling import Handler
-from chassis.inbox import Inbox
-from chassis.stream import BROKER_ERRORS, Broker
+from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler
+from chassis.consume.failed_events import Name
+from chassis.consume.inbox import Inbox
+from chassis.values.decision import Done, Outcome
+from chassis.values.event_subjects import stream_of, subject_of
+from chassis.write.database import Database
 from tests.sample import store
 from tests.sample.writes import count, create, write
 from tests.support import cancelled_at_end, eventually

@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from chassis.decision import Decision
-from chassis.envelope import Context, Decider, decider
-from chassis.errors import Deferred, Exists, Refused
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context, Decider, decider
+from chassis.values.errors import Deferred, Exists, Refused
 
 
 class Status(StrEnum):

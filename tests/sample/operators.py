@@ -12,16 +12,16 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
 from sqlalchemy import update
 
-from chassis.client import ask, connect, pages
-from chassis.config import ServiceConfig
-from chassis.database import Database
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.envelope import Envelope
-from chassis.errors import Deferred
-from chassis.failed import FailedEvent, FailedEvents, digest_of
+from chassis.consume.delivery import Delivery
+from chassis.consume.failed_events import FailedEvent, FailedEvents, digest_of
+from chassis.rpc.client import ask, connect, pages
 from chassis.service import Ground, founded
-from chassis.tables import FailedState
+from chassis.values.config import ServiceConfig
+from chassis.values.decision import Outcome
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred
+from chassis.write.database import Database
+from chassis.write.tables import FailedState
 from devstack.ports import free_ports
 from tests.sample import store
 from tests.sample.events import SamplePaid

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from chassis import stream
-from chassis.database import Database, connect
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.envelope import Envelope
-from chassis.inbox import Inbox
-from chassis.outbox import Outbox
-from chassis.relay import Relay
+from chassis.broker import stream
+from chassis.consume.delivery import Delivery
+from chassis.consume.inbox import Inbox
+from chassis.publish.relay import Relay
+from chassis.values.decision import Outcome
+from chassis.values.envelope import Envelope
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from tests.sample import store
 from tests.sample.events import SampleNoted
 from tests.sample.inbox import publish

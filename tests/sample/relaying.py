@@ -9,9 +9,9 @@ from nats.js.api import RawStreamMsg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.database import Database
-from chassis.relay import Relay
-from chassis.stream import Broker
+from chassis.broker.stream import Broker
+from chassis.publish.relay import Relay
+from chassis.write.database import Database
 from tests.sample import events
 from tests.sample.model import ConfirmPayment, ShipmentCreated
 from tests.sample.store import outbox, stream_positions

@@ -24,11 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis import tables
-from chassis.envelope import Envelope
-from chassis.outgoing import OutgoingEvent
-from chassis.rows import RecordRows
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.values.envelope import Envelope
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.write import tables
+from chassis.write.rows import RecordRows
+from chassis.write.tables import among, arrays, given, insert_rows
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, Status, Transition
 

@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database
-from chassis.decision import Done, Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Failure
-from chassis.writer import Writer
+from chassis.values.decision import Done, Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure
+from chassis.write.database import Database
+from chassis.write.writer import Writer
 from tests.sample import model, store
 from tests.sample.model import CreateOrder, Order, Status
 from tests.support import measured

@@ -21,8 +21,8 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 from ordermesh.warehouse.v1 import inventory_service_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 
-from chassis.client import ask, connect
-from chassis.errors import Deferred, Refused
+from chassis.rpc.client import ask, connect
+from chassis.values.errors import Deferred, Refused
 from devstack.stack import Stack
 from omctl.audit import differences
 from omctl.audit.facts import Silent, Witnesses

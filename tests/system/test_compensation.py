@@ -8,8 +8,8 @@ import pytest
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_service_pb2
 
-from chassis.client import ask
-from chassis.errors import Refused
+from chassis.rpc.client import ask
+from chassis.values.errors import Refused
 from devstack.stack import Stack
 from tests.system.counter import PENNIES, Counter, new, open_counter
 

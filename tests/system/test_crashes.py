@@ -17,9 +17,9 @@ CRASH_TIMEOUT_S = 120.0
 ORDERS = 4
 EVERY_SERVICE = ("warehouse", "payment", "shipping", "fulfillment", "order")
 
-# Where which services are killed; what each point stands between, the callers of chassis.crash say.
-# (The points between a service and a processor or a carrier have tests of their own, in
-# tests/integration/payment and tests/integration/shipping.)
+# Where which services are killed; what each point stands between, the callers of
+# chassis.values.crash_points say. (The points between a service and a processor or a carrier have
+# tests of their own, in tests/integration/payment and tests/integration/shipping.)
 POINTS = {
     "order.reserved": ("order",),  # the stock is reserved, the order not written
     "order.committed": ("order",),  # the stock is committed, the order not confirmed

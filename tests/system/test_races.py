@@ -15,8 +15,8 @@ from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import reservation_service_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import ask
-from chassis.errors import Failure
+from chassis.rpc.client import ask
+from chassis.values.errors import Failure
 from devstack.stack import Stack
 from simulator.staff import next_step
 from tests.support import eventually

@@ -17,7 +17,7 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 from sqlalchemy import create_engine, text
 
-from chassis.client import ask
+from chassis.rpc.client import ask
 from devstack.stack import Stack
 from simulator.config import Settings
 from simulator.services import Services, connected

@@ -14,7 +14,7 @@ from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
-from chassis.stream import connect
+from chassis.broker.stream import connect
 from devstack.stack import Stack
 from simulator.config import Settings
 from simulator.services import Services, connected

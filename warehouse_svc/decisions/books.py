@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Refused
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Refused
 from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Reason, Status, allowed
 from warehouse_svc.model import (
     BALANCE_MAX,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from chassis.envelope import Context, Decider, decider
+from chassis.values.envelope import Context, Decider, decider
 from warehouse_svc.decisions.books import Decided
 from warehouse_svc.decisions.reservations import confirm, end, expire, keep, release, renew, reserve
 from warehouse_svc.decisions.returns import book

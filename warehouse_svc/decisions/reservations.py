@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import NotFound, Refused, Violation
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
 from warehouse_svc.lifecycle import MovementKind, Reason, Status
@@ -31,7 +31,7 @@ from warehouse_svc.model import (
 # for an order that is placed only now.
 FRESH = 0.9
 # An order's events name each line at each of its warehouses, so this bounds their size, and with it
-# what the broker must take (chassis.event_subjects.MESSAGE_BYTES_MAX).
+# what the broker must take (chassis.values.event_subjects.MESSAGE_BYTES_MAX).
 WAREHOUSES_MAX = 8
 SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
 

@@ -4,8 +4,8 @@ return and order line.
 
 from uuid import UUID
 
-from chassis.envelope import Context
-from chassis.errors import Deferred, InvalidField, NotFound, Refused, Violation
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, InvalidField, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import BookReturn, Holding, View

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import NotFound, Stale
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import NotFound, Stale
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import AdjustStock, ReceiveStock, View

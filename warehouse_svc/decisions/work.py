@@ -6,9 +6,9 @@ whatever is committed beyond the smallest one heard of is back on the shelf: rep
 order, and units that nobody ever put on a picklist come back as well.
 """
 
-from chassis.decision import Decision
-from chassis.envelope import Context
-from chassis.errors import Deferred, NotFound, Refused, Violation
+from chassis.values.decision import Decision
+from chassis.values.envelope import Context
+from chassis.values.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.reservations import held
 from warehouse_svc.lifecycle import MovementKind, Status

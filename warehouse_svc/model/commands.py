@@ -1,7 +1,7 @@
 """The commands of the warehouse service.
 
-A command has domain data only: chassis.envelope carries the rest. The target of its envelope is the
-order; of a receipt or a count it is the request's id.
+A command has domain data only: chassis.values.envelope carries the rest. The target of its envelope
+is the order; of a receipt or a count it is the request's id.
 """
 
 from collections.abc import Mapping

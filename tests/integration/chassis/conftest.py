@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import relay, stream
-from chassis.database import Database, connect
-from chassis.outbox import Outbox
-from chassis.stream import Broker
-from chassis.stream import connect as connect_broker
+from chassis.broker import stream
+from chassis.broker.stream import Broker
+from chassis.broker.stream import connect as connect_broker
+from chassis.publish import relay
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from devstack.nats import Nats
 from tests.sample import store
 from tests.sample.operators import Sample, operated

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import stream as streams
-from chassis.advisories import Advisories, understood
-from chassis.delivery import receive
-from chassis.failed import FailedEvents
-from chassis.stream import ADVISORIES, BROKER_ERRORS, Broker
-from chassis.tables import FailedState
+from chassis.broker import stream as streams
+from chassis.broker.stream import ADVISORIES, BROKER_ERRORS, Broker
+from chassis.consume.advisories import Advisories, understood
+from chassis.consume.delivery import receive
+from chassis.consume.failed_events import FailedEvents
+from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import (

@@ -13,10 +13,12 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis import actor, client, deadline
-from chassis.breaker import Breaker
-from chassis.client import ask, connect
-from chassis.errors import (
+from chassis.rpc import client
+from chassis.rpc.circuit_breaker import Breaker
+from chassis.rpc.client import ask, connect
+from chassis.rpc.server import Limits, Server
+from chassis.values import actor, deadline
+from chassis.values.errors import (
     Defect,
     Deferred,
     Failure,
@@ -28,8 +30,7 @@ from chassis.errors import (
     Refused,
     Violation,
 )
-from chassis.idempotency import Reused
-from chassis.server import Limits, Server
+from chassis.values.request_context import Reused
 from devstack.ports import free_ports
 from tests.integration.chassis.test_server import FAILURES
 from tests.rpc.plain import plain_tracebacks
@@ -506,15 +507,15 @@ def test_the_client_comes_without_the_server() -> None:
     """Importing the client pulls in nothing of the server's side, so that command lines start
     fast.
     """
-    code = "import sys, chassis.client; print(*sys.modules)"
+    code = "import sys, chassis.rpc.client; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
-    assert "chassis.client" in modules
+    assert "chassis.rpc.client" in modules
     assert not {
-        "chassis.server",
-        "chassis.interceptors",
-        "chassis.database",
+        "chassis.rpc.server",
+        "chassis.rpc.interceptors",
+        "chassis.write.database",
         "protovalidate",
         "sqlalchemy",
     } & set(modules)

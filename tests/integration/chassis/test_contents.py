@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.contents import Bounds, Contents
-from chassis.database import Database
-from chassis.stream import BROKER_ERRORS, Broker
-from chassis.unmatched import UnmatchedEvents
+from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.publish.stream_contents import Bounds, Contents
+from chassis.publish.unmatched_events import UnmatchedEvents
+from chassis.write.database import Database
 from tests.sample.relaying import none_waits, relay, republished, running
 from tests.sample.writes import placed
 from tests.support import Eventually

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from chassis.server import LAST_ANSWERS_S, Limits, Server
+from chassis.rpc.server import LAST_ANSWERS_S, Limits, Server
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.support import eventually
 

@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.database import Database
-from chassis.idempotency_keys import IdempotencyKey
-from chassis.outbox import CAUSATION_MAX, Outbox
-from chassis.outgoing import OutgoingEvent
-from chassis.republish import Events, Republish
-from chassis.stream import Broker
+from chassis.broker.stream import Broker
+from chassis.publish.republish import Events, Republish
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.write.database import Database
+from chassis.write.idempotency_keys import IdempotencyKey
+from chassis.write.outbox import CAUSATION_MAX, Outbox
 from tests.sample import store
 from tests.sample.events import SampleNoted
 from tests.sample.model import CancelOrder, ConfirmPayment, ShipmentCreated, Transition

@@ -18,12 +18,13 @@ from ordermesh.order.v1.order_service_pb2_grpc import (
     add_OrderServiceServicer_to_server,
 )
 
-from chassis import follow, watch_client
-from chassis.client import connect
-from chassis.errors import Deferred, NotFound
-from chassis.event_subjects import stream_of
-from chassis.stream import Broker
-from chassis.stream import connect as connect_broker
+from chassis.broker import subscribe
+from chassis.broker.stream import Broker
+from chassis.broker.stream import connect as connect_broker
+from chassis.rpc import watch_client
+from chassis.rpc.client import connect
+from chassis.values.errors import Deferred, NotFound
+from chassis.values.event_subjects import stream_of
 from devstack.nats import Nats
 from devstack.ports import free_ports
 from tests.sample.events import SamplePaid, SampleStatusChanged
@@ -156,7 +157,7 @@ async def listening(broker: Broker) -> AsyncIterator[list[Any]]:
     """What is heard of the sample's events."""
     heard: list[Any] = []
     listener = asyncio.create_task(
-        follow.listen(
+        subscribe.listen(
             broker, {SampleStatusChanged: heard.append, SamplePaid: heard.append}, renew_s=0.05
         )
     )
@@ -288,7 +289,7 @@ async def test_listener_ends_though_its_cancellation_was_swallowed() -> None:
     client = Swallowing()
     broker: Any = SimpleNamespace(generation=1, client=client)
     listening = asyncio.create_task(
-        follow.listen(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
+        subscribe.listen(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
     )
     await client.asked.wait()
     listening.cancel()

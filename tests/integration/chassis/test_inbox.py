@@ -16,14 +16,15 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import event_payload, telemetry
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery, receive
-from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused, Violation
-from chassis.failed import FailedEvents, digest_of
-from chassis.inbox import PARK_AT, Inbox, delay_s
-from chassis.stream import BROKER_ERRORS, Broker
-from chassis.tables import FailedState
+from chassis.broker import event_payload
+from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.consume.delivery import Delivery, receive
+from chassis.consume.failed_events import FailedEvents, digest_of
+from chassis.consume.inbox import PARK_AT, Inbox, delay_s
+from chassis.observe import telemetry
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Deferred, Invalid, NotFound, Overloaded, Refused, Violation
+from chassis.write.tables import FailedState
 from tests.rpc.spans import recorded
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from chassis.advisories import Advisories
-from chassis.database import Database
-from chassis.failed import FailedEvents
-from chassis.stream import ADVISORIES, BROKER_ERRORS, Broker
+from chassis.broker.stream import ADVISORIES, BROKER_ERRORS, Broker
+from chassis.consume.advisories import Advisories
+from chassis.consume.failed_events import FailedEvents
+from chassis.write.database import Database
 from devstack.nats import Nats
 from tests.sample import store
 from tests.sample.events import SampleStatusChanged

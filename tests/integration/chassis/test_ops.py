@@ -13,10 +13,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from sqlalchemy import select
 
-from chassis.client import ask
-from chassis.convert import timestamp
-from chassis.errors import Invalid, NotFound
-from chassis.tables import FailedState
+from chassis.rpc.client import ask
+from chassis.values.convert import timestamp
+from chassis.values.errors import Invalid, NotFound
+from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SamplePaid
 from tests.sample.inbox import all_acknowledged, publish, states

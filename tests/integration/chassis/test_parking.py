@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done
-from chassis.errors import Deferred
-from chassis.failed import WAIT_MAX, WAIT_MIN, FailedEvent, FailedEvents
-from chassis.inbox import PARK_AT
-from chassis.stream import Broker
-from chassis.tables import FailedState
+from chassis.broker.stream import Broker
+from chassis.consume.failed_events import WAIT_MAX, WAIT_MIN, FailedEvent, FailedEvents
+from chassis.consume.inbox import PARK_AT
+from chassis.values.decision import Done
+from chassis.values.errors import Deferred
+from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SamplePaid, SampleStatusChanged
 from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, names, publish, states

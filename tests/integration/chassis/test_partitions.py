@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database, connect
-from chassis.errors import Deferred
-from chassis.partitions import maintain
+from chassis.values.errors import Deferred
+from chassis.write.database import Database, connect
+from chassis.write.partitions import maintain
 from tests.sample.store import outbox
 from tests.sample.writes import count, placed
 

@@ -24,12 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.database import Database
-from chassis.decision import Decision, Done
-from chassis.envelope import Context, Decider, Envelope, decider
-from chassis.errors import Refused
-from chassis.tables import among, arrays, given, insert_rows
-from chassis.writer import Writer
+from chassis.values.decision import Decision, Done
+from chassis.values.envelope import Context, Decider, Envelope, decider
+from chassis.values.errors import Refused
+from chassis.write.database import Database
+from chassis.write.tables import among, arrays, given, insert_rows
+from chassis.write.writer import Writer
 from tests.sample.writes import envelope, retried
 
 metadata = MetaData()

@@ -20,8 +20,8 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from chassis import process
-from chassis.errors import Deferred
 from chassis.process import Supervisor, TaskEnded, every
+from chassis.values.errors import Deferred
 from tests.support import eventually, measured
 
 PROLOGUE = """
@@ -29,7 +29,7 @@ import asyncio, os, sys
 from contextlib import asynccontextmanager
 from typing import ClassVar
 from chassis import process
-from chassis.config import ServiceConfig, load
+from chassis.values.config import ServiceConfig, load
 from chassis.process import Supervisor, run
 
 process.CLOSING_S = float(os.environ.get("CLOSING_S", "10"))

@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import inbox as inboxes
-from chassis import pull as pulls
-from chassis import stream as streams
-from chassis.decision import Done
-from chassis.errors import Deferred
-from chassis.handling import SUSPECT
-from chassis.inbox import HOPELESS
-from chassis.pull import SILENCE_S, Pull
-from chassis.stream import Broker, Limits, connect
+from chassis.broker import stream as streams
+from chassis.broker.stream import Broker, Limits, connect
+from chassis.consume import inbox as inboxes
+from chassis.consume import pull as pulls
+from chassis.consume.dispatch import SUSPECT
+from chassis.consume.inbox import HOPELESS
+from chassis.consume.pull import SILENCE_S, Pull
+from chassis.values.decision import Done
+from chassis.values.errors import Deferred
 from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.sample import store

@@ -16,13 +16,13 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Row, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import rebuild
-from chassis.contents import Contents
-from chassis.database import Database
-from chassis.outbox import headers, shard_of
-from chassis.rebuild import Rebuild
-from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
-from chassis.tables import SHARDS
+from chassis.broker.stream import BROKER_ERRORS, MAX_AGE_S, Broker
+from chassis.publish import stream_rebuild
+from chassis.publish.stream_contents import Contents
+from chassis.publish.stream_rebuild import Rebuild
+from chassis.write.database import Database
+from chassis.write.outbox import headers, shard_of
+from chassis.write.tables import SHARDS
 from devstack.nats import Nats
 from tests.sample.relaying import (
     none_waits,
@@ -45,7 +45,7 @@ def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """The relay does not look at the stream while it runs: only the answers to what it publishes
     tell.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 3600.0)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 3600.0)
 
 
 async def told(broker: Broker) -> dict[str, list[int]]:
@@ -63,7 +63,7 @@ async def test_a_deleted_stream_is_published_again(
     """Nobody publishes, and the stream goes: at its next look the relay makes it again, with all
     that it had.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.1)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.1)
     async with running(relay(database, broker, poll_s=0.1)):
         ids = await placed(database, 10)
         await shipped(database, ids)
@@ -190,7 +190,7 @@ async def test_what_still_agrees_is_left_alone(
     """An event that is in the stream where it is marked is not published again, whatever became
     of those after it.
     """
-    monkeypatch.setattr(rebuild, "PAGE", 2)
+    monkeypatch.setattr(stream_rebuild, "PAGE", 2)
     async with running(relay(database, broker)):
         await placed(database, 8)
         await eventually(lambda: none_waits(engine))
@@ -289,9 +289,9 @@ async def test_what_is_lost_later_is_noticed_too(
     Purged once and again, deleted in between, with all that is there already compared: each time
     everything is published again, in order.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.05)
-    monkeypatch.setattr(rebuild, "PAGE", 3)
-    monkeypatch.setattr(rebuild, "LOST_MAX", 2)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
+    monkeypatch.setattr(stream_rebuild, "PAGE", 3)
+    monkeypatch.setattr(stream_rebuild, "LOST_MAX", 2)
     async with running(relay(database, broker, poll_s=0.05)):
         ids = await placed(database, 5)
         await shipped(database, ids)
@@ -315,7 +315,7 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
     reads more than a page of them, none is read again, and what was purged behind them is found
     in the end.
     """
-    monkeypatch.setattr(rebuild, "PAGE", 500)
+    monkeypatch.setattr(stream_rebuild, "PAGE", 500)
     number = 20_000
     await _old(engine, number)
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
@@ -433,7 +433,7 @@ async def test_new_events_do_not_wait_for_a_rebuild(
         new = await placed(database, 1)
         await eventually(lambda: _marked(engine, [*new, *old[-1:]]))
         marks = [row.stream_seq for row in await _rows(engine, [*new, *old[-1:]])]
-        assert max(marks) <= there + 4 * rebuild.LOST_MAX
+        assert max(marks) <= there + 4 * stream_rebuild.LOST_MAX
         assert max(marks) < number
         await eventually(lambda: _has(broker, number + 4), timeout_s=60)
         await eventually(lambda: none_waits(engine))
@@ -441,7 +441,7 @@ async def test_new_events_do_not_wait_for_a_rebuild(
         await eventually(
             lambda: REGISTRY.get_sample_value("outbox_comparison_left", {"stream": "ORDERS"}) == 0
         )
-    assert took_s >= (number - 3 * rebuild.LOST_MAX) / rebuild.LOST_RATE
+    assert took_s >= (number - 3 * stream_rebuild.LOST_MAX) / stream_rebuild.LOST_RATE
     assert (await versions(broker))[str(old[-1])] == [1, 2, 3, 4]
     assert republished() - before == number
 
@@ -467,7 +467,7 @@ async def test_new_event_beside_hot_aggregate_goes_first(
     async with running(relay(database, broker, poll_s=0.05)):
         await eventually(lambda: _marked(engine, [other]))
         [row] = await _rows(engine, [other])
-        assert row.stream_seq <= start + 5 * rebuild.LOST_MAX
+        assert row.stream_seq <= start + 5 * stream_rebuild.LOST_MAX
         while not await _has(broker, number + 2):
             most = max(most, await waiting(engine))
             await asyncio.sleep(0.1)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import rebuild
-from chassis.contents import Contents
-from chassis.database import Database, connect
-from chassis.outbox import Outbox, headers
-from chassis.stream import BROKER_ERRORS, Broker
-from chassis.stream import connect as connect_broker
+from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.broker.stream import connect as connect_broker
+from chassis.publish import stream_rebuild
+from chassis.publish.stream_contents import Contents
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox, headers
 from devstack.nats import Nats
 from tests.sample import store
 from tests.sample.relaying import none_waits, published, relay, republished, running, shipped
@@ -103,7 +103,7 @@ async def test_older_copy_after_a_rebuild_loses_nothing(
     are marked with: the 25 events that the copy does not have are published again, and the 25 that
     stand elsewhere are marked there. (25 of 475 were lost for good, and nothing told of it.)
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
         await placed(database, 450)
         await eventually(lambda: none_waits(engine), timeout_s=RECOVERY_S)
@@ -253,7 +253,7 @@ async def test_any_history_ends_with_a_whole_stream(
     """Any sequence of orders, copies, wipes, deletions, purges, rebuilds and rollbacks to any
     earlier copy: in the end the stream has every event where it is marked, an aggregate's in order.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.5)
     async with a_history(fresh_database(sample_template)) as history:
         for what, number in steps:
             await history.happen(what, number)

@@ -20,15 +20,15 @@ from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis import relay as relaying
-from chassis import telemetry
-from chassis.database import Database, connect
-from chassis.event_subjects import MESSAGE_BYTES_MAX
-from chassis.republish import Republish
-from chassis.shards import Shards
-from chassis.stream import Broker
-from chassis.stream import connect as connect_broker
-from chassis.tables import SHARDS
+from chassis.broker.stream import Broker
+from chassis.broker.stream import connect as connect_broker
+from chassis.observe import telemetry
+from chassis.publish import relay as relaying
+from chassis.publish.republish import Republish
+from chassis.publish.shards import Shards
+from chassis.values.event_subjects import MESSAGE_BYTES_MAX
+from chassis.write.database import Database, connect
+from chassis.write.tables import SHARDS
 from devstack.nats import Nats
 from tests.sample.relaying import (
     none_waits,

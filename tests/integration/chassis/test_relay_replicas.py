@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database, connect
-from chassis.outbox import Outbox
-from chassis.shards import Shards
-from chassis.stream import Broker
-from chassis.tables import SHARDS
+from chassis.broker.stream import Broker
+from chassis.publish.shards import Shards
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
+from chassis.write.tables import SHARDS
 from tests.sample.processes import sample_process
 from tests.sample.relaying import none_waits, relay, running, shipped, versions, waiting
 from tests.sample.store import event, idempotency_keys, outbox

@@ -10,10 +10,10 @@ import pytest
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from sqlalchemy import delete
 
-from chassis.client import ask
-from chassis.errors import Deferred, Invalid, NotFound
-from chassis.inbox import Inbox
-from chassis.tables import FailedState
+from chassis.consume.inbox import Inbox
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred, Invalid, NotFound
+from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.inbox import states
 from tests.sample.operators import CONSUMER, DISCARDED, FAILED, REPLAYED, Sample, event

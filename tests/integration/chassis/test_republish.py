@@ -15,14 +15,14 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import rebuild
-from chassis import stream as streams
-from chassis.database import Database, connect
-from chassis.errors import Deferred, Invalid
-from chassis.idempotency_keys import NO_TARGET, IdempotencyKey
-from chassis.partitions import maintain
-from chassis.republish import Events, Republish
-from chassis.stream import Broker
+from chassis.broker import stream as streams
+from chassis.broker.stream import Broker
+from chassis.publish import stream_rebuild
+from chassis.publish.republish import Events, Republish
+from chassis.values.errors import Deferred, Invalid
+from chassis.write.database import Database, connect
+from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
+from chassis.write.partitions import maintain
 from devstack.nats import Nats
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import Effects, all_acknowledged, consuming, failed
@@ -305,7 +305,7 @@ async def test_a_rollback_after_a_republication_loses_nothing(
     """Republished rows have new marks, beyond those of younger events. The disk is rolled back
     to before: every event is there again.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
         [one] = await placed(database)
         await shipped(database, [one])

@@ -13,9 +13,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
-from chassis import deadline
-from chassis.actor import claimed_actor
-from chassis.errors import (
+from chassis.rpc.server import Limits, Server
+from chassis.values import deadline
+from chassis.values.actor import claimed_actor
+from chassis.values.errors import (
     Defect,
     Deferred,
     Denied,
@@ -32,8 +33,7 @@ from chassis.errors import (
     Unauthenticated,
     Violation,
 )
-from chassis.idempotency import Reused
-from chassis.server import Limits, Server
+from chassis.values.request_context import Reused
 from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.support import eventually
@@ -342,7 +342,7 @@ async def test_a_call_without_deadline_ends_all_the_same(
     """A call whose client named no deadline is ended after the server's own, as
     DEADLINE_EXCEEDED, and its handler with it.
     """
-    monkeypatch.setattr("chassis.interceptors.DEFAULT_DEADLINE_S", 0.1)
+    monkeypatch.setattr("chassis.rpc.interceptors.DEFAULT_DEADLINE_S", 0.1)
     ended = asyncio.Event()
 
     async def behave() -> str:

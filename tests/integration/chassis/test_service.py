@@ -12,15 +12,18 @@ from prometheus_client import REGISTRY
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import inbox, probe, pull, relay, telemetry
-from chassis.breaker import Breaker
-from chassis.config import ServiceConfig
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery
-from chassis.errors import Deferred
-from chassis.idempotency_keys import NO_TARGET, RETENTION
+from chassis.broker.stream import Broker, Limits, connect
+from chassis.consume import inbox, pull
+from chassis.consume.delivery import Delivery
+from chassis.observe import telemetry
+from chassis.publish import relay
+from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import founded
-from chassis.stream import Broker, Limits, connect
+from chassis.values.config import ServiceConfig
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Deferred
+from chassis.write import probe
+from chassis.write.idempotency_keys import NO_TARGET, RETENTION
 from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.sample import store

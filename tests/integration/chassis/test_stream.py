@@ -14,11 +14,7 @@ from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
-from chassis.event_subjects import MESSAGE_BYTES_MAX, STREAMS, message_bytes
-from chassis.idempotency_keys import RETENTION
-from chassis.outbox import EVENT_BYTES_MAX
-from chassis.partitions import KEPT_DAYS
-from chassis.stream import (
+from chassis.broker.stream import (
     ACK_WAIT_S,
     BROKER_ERRORS,
     DUPLICATE_WINDOW_S,
@@ -27,6 +23,10 @@ from chassis.stream import (
     Limits,
     connect,
 )
+from chassis.values.event_subjects import MESSAGE_BYTES_MAX, STREAMS, message_bytes
+from chassis.write.idempotency_keys import RETENTION
+from chassis.write.outbox import EVENT_BYTES_MAX
+from chassis.write.partitions import KEPT_DAYS
 from devstack import nats
 from devstack.nats import Nats
 from tests.proxy import Proxy

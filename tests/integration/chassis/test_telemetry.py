@@ -20,10 +20,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from chassis import telemetry, tracing
-from chassis.client import ask, connect
-from chassis.errors import Deferred, Refused
-from chassis.server import Server
+from chassis.observe import telemetry, tracing
+from chassis.rpc.client import ask, connect
+from chassis.rpc.server import Server
+from chassis.values.errors import Deferred, Refused
 from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, serving
 from tests.rpc.spans import named, recorded
@@ -370,7 +370,7 @@ def test_who_says_nothing_keeps_nobody_from_the_metrics(
 SPANS = """
 import logging, sys, time
 from opentelemetry import trace
-from chassis import telemetry, tracing
+from chassis.observe import telemetry, tracing
 telemetry.configure_log("sample")
 begin = time.monotonic()
 with telemetry.tracing("sample"):

@@ -12,15 +12,15 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.database import Database
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, NotFound, Refused
-from chassis.failed import digest_of
-from chassis.inbox import PARK_AT
-from chassis.stream import Broker
-from chassis.tables import FailedState
+from chassis.broker.stream import Broker
+from chassis.consume.delivery import Delivery
+from chassis.consume.failed_events import digest_of
+from chassis.consume.inbox import PARK_AT
+from chassis.rpc.client import ask
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Deferred, NotFound, Refused
+from chassis.write.database import Database
+from chassis.write.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
 from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, publish

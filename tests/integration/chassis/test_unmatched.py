@@ -11,15 +11,15 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import rebuild, unmatched
-from chassis.client import ask, pages
-from chassis.database import Database, connect
-from chassis.errors import Invalid
-from chassis.idempotency_keys import NO_TARGET, IdempotencyKey
-from chassis.outbox import Outbox
-from chassis.paging import asked
-from chassis.stream import MAX_AGE_S, Broker
-from chassis.unmatched import Adopted, UnmatchedEvents
+from chassis.broker.stream import MAX_AGE_S, Broker
+from chassis.publish import stream_rebuild, unmatched_events
+from chassis.publish.unmatched_events import Adopted, UnmatchedEvents
+from chassis.rpc.client import ask, pages
+from chassis.values.errors import Invalid
+from chassis.values.paging import asked
+from chassis.write.database import Database, connect
+from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
+from chassis.write.outbox import Outbox
 from tests.sample import store
 from tests.sample.operators import Sample
 from tests.sample.relaying import none_waits, relay, republished, running, shipped
@@ -45,7 +45,7 @@ async def test_restored_database_is_told_until_it_is_adopted(
     and nothing is published twice. Adopted, the outbox has them as they were, and the gauge is
     0.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.2)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.2)
     engine = connect(sample_url, name="sample")
     database = Database(engine, store.idempotency_keys, Outbox(outbox, encode=store.event))
     async with running(relay(database, broker)):
@@ -167,8 +167,8 @@ async def test_adopt_goes_on_where_the_last_call_ended(
     """A call reads a part of the stream and returns the place that the next call begins after. A
     repeat of a call stores nothing, and does not pass events that are still unknown.
     """
-    monkeypatch.setattr(rebuild, "PAGE", 2)
-    monkeypatch.setattr(unmatched, "ADOPT_PAGES", 2)
+    monkeypatch.setattr(stream_rebuild, "PAGE", 2)
+    monkeypatch.setattr(unmatched_events, "ADOPT_PAGES", 2)
     async with running(relay(database, broker)):
         await placed(database, 10)
         await eventually(lambda: none_waits(engine))
@@ -180,14 +180,14 @@ async def test_adopt_goes_on_where_the_last_call_ended(
     places: list[int] = []
     read = events.page
 
-    async def page(after: int) -> unmatched.Unmatched:
+    async def page(after: int) -> unmatched_events.Unmatched:
         places.append(after)
         return await read(after)
 
     monkeypatch.setattr(events, "page", page)
     assert await events.adopt(adopt_command(), after=4) == Adopted(4, unreadable=0, after=8)
     assert places == [4, 6]
-    monkeypatch.setattr(unmatched, "ADOPTED_MAX", 1)
+    monkeypatch.setattr(unmatched_events, "ADOPTED_MAX", 1)
     assert await events.adopt(adopt_command(), after=8) == Adopted(1, unreadable=0, after=9)
     assert await events.adopt(adopt_command(), after=9) == Adopted(1, unreadable=0, after=10)
     assert await events.adopt(adopt_command(), after=10) == Adopted(0, unreadable=0, after=None)
@@ -236,8 +236,8 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
     """Five events are unknown, and two are kept in memory. When those two are stored, the gauge
     does not fall to 0, and no position is stored behind the others; when all are, both happen.
     """
-    monkeypatch.setattr(rebuild, "CHECK_S", 0.05)
-    monkeypatch.setattr(rebuild, "UNKNOWN_MAX", 2)
+    monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
+    monkeypatch.setattr(stream_rebuild, "UNKNOWN_MAX", 2)
     async with running(relay(database, broker)):
         await placed(database, 5)
         await eventually(lambda: none_waits(engine))
@@ -246,7 +246,7 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
     async with running(relay(database, broker, poll_s=0.05)):
         await eventually(lambda: unknown_events() == 2)
         with monkeypatch.context() as patch:
-            patch.setattr(unmatched, "ADOPTED_MAX", 2)
+            patch.setattr(unmatched_events, "ADOPTED_MAX", 2)
             assert (await events.adopt(adopt_command())).stored == 2
         for _ in range(50):
             assert unknown_events() > 0

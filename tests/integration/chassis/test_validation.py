@@ -24,9 +24,9 @@ from ordermesh.order.v1.order_service_pb2 import (
     GetOrderRequest,
 )
 
-from chassis.errors import Invalid, NotFound
-from chassis.interceptors import Method, Validation
-from chassis.server import Register, Server
+from chassis.rpc.interceptors import Method, Validation
+from chassis.rpc.server import Register, Server
+from chassis.values.errors import Invalid, NotFound
 from tests.integration.order.requests import create_order, item, pounds
 from tests.rpc import hostile
 from tests.support import QUICK

@@ -17,12 +17,12 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.database import Database, connect
-from chassis.decision import Decision, Done, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Defect, Failure
-from chassis.idempotency_keys import IdempotencyKeys
+from chassis.rpc.client import ask
+from chassis.values.decision import Decision, Done, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, Failure
+from chassis.write.database import Database, connect
+from chassis.write.idempotency_keys import IdempotencyKeys
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import (

@@ -14,14 +14,14 @@ from sqlalchemy import delete, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.blame import Race
-from chassis.database import Database, connect
-from chassis.decision import Done
-from chassis.envelope import Envelope
-from chassis.errors import Defect, Deferred, NotFound
-from chassis.outbox import EVENT_BYTES_MAX, Outbox
-from chassis.outgoing import OutgoingEvent
-from chassis.writer import TRIES
+from chassis.values.decision import Done
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, Deferred, NotFound
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.write.database import Database, connect
+from chassis.write.error_classification import Race
+from chassis.write.outbox import EVENT_BYTES_MAX, Outbox
+from chassis.write.writer import TRIES
 from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.database import Database
-from chassis.decision import Done, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Failure
+from chassis.values.decision import Done, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure
+from chassis.write.database import Database
 from tests.sample import store
 from tests.sample.model import ConfirmPayment, ShipmentCreated, Status
 from tests.sample.store import history, idempotency_keys, orders, outbox

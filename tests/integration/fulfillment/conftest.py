@@ -11,10 +11,10 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import client
-from chassis.breaker import Breaker
-from chassis.database import Database, connect
-from chassis.outbox import Outbox
+from chassis.rpc import client
+from chassis.rpc.circuit_breaker import Breaker
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from fulfillment_svc import tables, wire
 from fulfillment_svc.model import InspectionPolicy
 from fulfillment_svc.operations import Operations

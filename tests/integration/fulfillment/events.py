@@ -10,9 +10,9 @@ from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.delivery import Delivery
-from chassis.envelope import Envelope
-from chassis.money import Money, to_message
+from chassis.consume.delivery import Delivery
+from chassis.values.envelope import Envelope
+from chassis.values.money import Money, to_message
 from fulfillment_svc import wire
 from fulfillment_svc.model import Complete, OfShipment, OrderNews, Release, Ship
 

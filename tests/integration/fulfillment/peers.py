@@ -22,8 +22,8 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
     add_ReservationServiceServicer_to_server,
 )
 
-from chassis.errors import Deferred, Failure
-from chassis.server import Server
+from chassis.rpc.server import Server
+from chassis.values.errors import Deferred, Failure
 from tests.support import QUICK
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 
-from chassis.client import ask
+from chassis.rpc.client import ask
 
 if TYPE_CHECKING:
     # only the stubs know it

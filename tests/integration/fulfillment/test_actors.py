@@ -12,10 +12,10 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask, pages
-from chassis.convert import timestamp
-from chassis.errors import Invalid
-from chassis.paging import asked
+from chassis.rpc.client import ask, pages
+from chassis.values.convert import timestamp
+from chassis.values.errors import Invalid
+from chassis.values.paging import asked
 from fulfillment_svc import tables
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, confirmed

@@ -13,9 +13,9 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, Invalid
+from chassis.rpc.client import ask
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, Invalid
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (

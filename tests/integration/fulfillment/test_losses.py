@@ -15,11 +15,11 @@ from ordermesh.warehouse.v1.reservation_service_pb2 import ReservationFailure
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.decision import Done
-from chassis.envelope import Envelope
-from chassis.errors import Failure, Refused
-from chassis.money import Money
+from chassis.rpc.client import ask
+from chassis.values.decision import Done
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure, Refused
+from chassis.values.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status, WithdrawReason
 from fulfillment_svc.model import (

@@ -14,9 +14,9 @@ from ordermesh.warehouse.v1.reservation_service_pb2 import ReservationFailure
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done, unwrap
-from chassis.errors import Deferred, Refused
-from chassis.money import Money
+from chassis.values.decision import Done, unwrap
+from chassis.values.errors import Deferred, Refused
+from chassis.values.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import Fulfillment, Line, OrderNews, StartPicking

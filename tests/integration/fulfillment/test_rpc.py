@@ -9,10 +9,10 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 
-from chassis import paging
-from chassis.client import ask, pages
-from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
-from chassis.money import Money
+from chassis.rpc.client import ask, pages
+from chassis.values import paging
+from chassis.values.errors import Failure, Invalid, NotFound, Refused, Stale
+from chassis.values.money import Money
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, package, pick

@@ -18,11 +18,12 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentSer
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
 
-from chassis import client, stream
-from chassis.client import ask
-from chassis.errors import Refused
-from chassis.event_subjects import stream_of, subject_of
-from chassis.stream import Broker
+from chassis.broker import stream
+from chassis.broker.stream import Broker
+from chassis.rpc import client
+from chassis.rpc.client import ask
+from chassis.values.errors import Refused
+from chassis.values.event_subjects import stream_of, subject_of
 from devstack.ports import free_ports
 from fulfillment_svc.app import running
 from fulfillment_svc.config import Config

@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from chassis.envelope import Envelope
-from chassis.paging import Page
+from chassis.values.envelope import Envelope
+from chassis.values.paging import Page
 from fulfillment_svc import store, wire
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model import (

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database
+from chassis.write.database import Database
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.operations import Operations

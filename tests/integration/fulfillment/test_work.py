@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Invalid, NotFound, Refused
-from chassis.money import Money
+from chassis.values.decision import Done, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused
+from chassis.values.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (

@@ -11,9 +11,9 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import unwrap
-from chassis.envelope import Envelope
-from chassis.money import Money
+from chassis.values.decision import unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (

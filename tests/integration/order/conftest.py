@@ -19,9 +19,9 @@ from ordermesh.order.v1.return_service_pb2_grpc import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database, connect
-from chassis.errors import Deferred, Failure
-from chassis.outbox import Outbox
+from chassis.values.errors import Deferred, Failure
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from order_svc import tables, wire
 from order_svc.model import Allocation, Allocations, CommitAnswer, Committed
 from order_svc.operations import Operations, ReturnOperations

@@ -30,8 +30,8 @@ from ordermesh.shipping.v1.shipping_pb2 import Shipment
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.delivery import Delivery
-from chassis.money import to_message
+from chassis.consume.delivery import Delivery
+from chassis.values.money import to_message
 from order_svc.model import Order
 
 DELIVERED = datetime(2026, 11, 22, 18, tzinfo=UTC)

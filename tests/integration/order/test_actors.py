@@ -16,9 +16,9 @@ from ordermesh.order.v1 import return_service_pb2 as api
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.actor import METADATA_KEY
-from chassis.client import ask
-from chassis.errors import NotFound
+from chassis.rpc.client import ask
+from chassis.values.actor import METADATA_KEY
+from chassis.values.errors import NotFound
 from order_svc import tables
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse

@@ -14,10 +14,10 @@ from prometheus_client import REGISTRY
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.database import Database
-from chassis.envelope import Envelope
-from chassis.errors import Defect, NotFound, Refused
+from chassis.rpc.client import ask
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, NotFound, Refused
+from chassis.write.database import Database
 from order_svc import store, tables
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import Decided

@@ -15,9 +15,9 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, NotFound, Refused
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Deferred, NotFound, Refused
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status, StockStatus, Work

@@ -16,9 +16,9 @@ from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import stream
-from chassis.inbox import Inbox
-from chassis.stream import Broker
+from chassis.broker import stream
+from chassis.broker.stream import Broker
+from chassis.consume.inbox import Inbox
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status

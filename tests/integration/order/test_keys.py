@@ -10,8 +10,8 @@ from ordermesh.order.v1 import return_service_pb2 as api
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.idempotency import keyed
+from chassis.rpc.client import ask
+from chassis.values.request_context import keyed
 from order_svc import tables
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse

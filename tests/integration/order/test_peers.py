@@ -15,11 +15,11 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import deadline
-from chassis.breaker import Breaker
-from chassis.database import Database
-from chassis.decision import Done
-from chassis.paging import too_large
+from chassis.rpc.circuit_breaker import Breaker
+from chassis.values import deadline
+from chassis.values.decision import Done
+from chassis.values.paging import too_large
+from chassis.write.database import Database
 from order_svc.lifecycle import Status, StockStatus
 from order_svc.operations import Operations
 from order_svc.peers import Warehouse

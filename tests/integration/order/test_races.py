@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.decision import Done
-from chassis.errors import Deferred, Failure
+from chassis.rpc.client import ask
+from chassis.values.decision import Done
+from chassis.values.errors import Deferred, Failure
 from order_svc import tables
 from order_svc.lifecycle import Status
 from order_svc.model import Order, Transition

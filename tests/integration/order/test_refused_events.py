@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Failure
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Done
+from chassis.values.errors import Failure
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.model import Order

@@ -19,10 +19,10 @@ from ordermesh.shipping.v1 import shipping_pb2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.decision import Done
-from chassis.errors import Deferred, Failure
-from chassis.money import to_message
+from chassis.rpc.client import ask
+from chassis.values.decision import Done
+from chassis.values.errors import Deferred, Failure
+from chassis.values.money import to_message
 from order_svc import tables
 from order_svc.lifecycle import (
     PaymentStatus,

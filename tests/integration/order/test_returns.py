@@ -18,9 +18,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import paging
-from chassis.client import ask, pages
-from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
+from chassis.rpc.client import ask, pages
+from chassis.values import paging
+from chassis.values.errors import Failure, Invalid, NotFound, Refused, Stale
 from order_svc import tables
 from order_svc.model import Order
 from order_svc.operations import Operations

@@ -16,12 +16,20 @@ from sqlalchemy import Uuid, bindparam, cast, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from chassis import paging
-from chassis.client import ask, pages
-from chassis.convert import resume_token
-from chassis.database import Database
-from chassis.errors import Deferred, Exists, Invalid, NotFound, OutOfRange, Refused, Violation
-from chassis.status import decode
+from chassis.rpc.client import ask, pages
+from chassis.rpc.status import decode
+from chassis.values import paging
+from chassis.values.convert import resume_token
+from chassis.values.errors import (
+    Deferred,
+    Exists,
+    Invalid,
+    NotFound,
+    OutOfRange,
+    Refused,
+    Violation,
+)
+from chassis.write.database import Database
 from order_svc import tables
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse

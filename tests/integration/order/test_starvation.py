@@ -14,16 +14,17 @@ from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from sqlalchemy import func, insert, select, text, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import rebuild, stream
-from chassis.client import ask
-from chassis.decision import Outcome
-from chassis.delivery import Delivery
-from chassis.handling import Handler
-from chassis.inbox import PARK_AT, SET_MAX, Inbox
-from chassis.outbox import shard_of
-from chassis.parking import BATCH, REST
-from chassis.relay import Relay
-from chassis.stream import Broker
+from chassis.broker import stream
+from chassis.broker.stream import Broker
+from chassis.consume.delivery import Delivery
+from chassis.consume.dispatch import Handler
+from chassis.consume.inbox import PARK_AT, SET_MAX, Inbox
+from chassis.consume.parked_events import BATCH, REST
+from chassis.publish import stream_rebuild
+from chassis.publish.relay import Relay
+from chassis.rpc.client import ask
+from chassis.values.decision import Outcome
+from chassis.write.outbox import shard_of
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import Status
@@ -199,8 +200,8 @@ async def test_call_does_not_wait_for_a_rebuild(
     """The stream has lost 2,000 events. The process that publishes them again answers GetOrder
     between their batches, also where no rate bounds these.
     """
-    monkeypatch.setattr(rebuild, "LOST_RATE", float("inf"))
-    monkeypatch.setattr(rebuild, "PLACES_RATE", float("inf"))
+    monkeypatch.setattr(stream_rebuild, "LOST_RATE", float("inf"))
+    monkeypatch.setattr(stream_rebuild, "PLACES_RATE", float("inf"))
     order = await place(orders, operations, "london")
     await _published(engine, LOST)
     relay = Relay(

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.database import Database
+from chassis.write.database import Database
 from order_svc import tables
 from order_svc.lifecycle import Work
 from order_svc.model import Part

@@ -11,8 +11,8 @@ from ordermesh.order.v1 import return_service_pb2 as api
 from sqlalchemy import Table, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.errors import Invalid
+from chassis.rpc.client import ask
+from chassis.values.errors import Invalid
 from order_svc import tables
 from order_svc.operations import Operations
 from tests.integration.order.requests import Orders, Returns, create_order

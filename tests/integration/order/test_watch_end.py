@@ -13,9 +13,9 @@ from ordermesh.order.v1.order_service_pb2_grpc import (
     add_OrderServiceServicer_to_server,
 )
 
-from chassis.client import ask
-from chassis.convert import resume_token
-from chassis.database import Database
+from chassis.rpc.client import ask
+from chassis.values.convert import resume_token
+from chassis.write.database import Database
 from order_svc.lifecycle import ReturnStatus, Status
 from order_svc.model import Order
 from order_svc.operations import Operations

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import client, stream
-from chassis.database import Database, connect
-from chassis.outbox import Outbox
-from chassis.stream import Broker
+from chassis.broker import stream
+from chassis.broker.stream import Broker
+from chassis.rpc import client
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from payment_svc import tables, wire
 from payment_svc.operations import Operations
 from payment_svc.peers import Orders

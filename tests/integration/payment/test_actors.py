@@ -12,10 +12,10 @@ from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
-from chassis.client import ask
-from chassis.errors import Deferred, Invalid, NotFound
-from chassis.idempotency import keyed
-from chassis.paging import asked
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred, Invalid, NotFound
+from chassis.values.paging import asked
+from chassis.values.request_context import keyed
 from payment_svc import wire
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry

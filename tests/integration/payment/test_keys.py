@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.errors import Deferred, Invalid
-from chassis.idempotency import keyed
+from chassis.values.errors import Deferred, Invalid
+from chassis.values.request_context import keyed
 from payment_svc import tables
 from payment_svc.model import Declined, Succeeded, digest_of
 from payment_svc.providers import webhooks

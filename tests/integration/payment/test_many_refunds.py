@@ -4,7 +4,7 @@ from google.protobuf.message import Message
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from sqlalchemy import text
 
-from chassis.client import ask, pages
+from chassis.rpc.client import ask, pages
 from payment_svc.model.excerpt import OPERATIONS_MAX
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds
 

@@ -11,9 +11,9 @@ import pytest
 from ordermesh.order.v1 import order_pb2
 from uuid_utils.compat import uuid7
 
-from chassis import deadline
-from chassis.errors import Deferred, NotFound, Refused
-from chassis.money import Money
+from chassis.values import deadline
+from chassis.values.errors import Deferred, NotFound, Refused
+from chassis.values.money import Money
 from payment_svc import wire
 from payment_svc.lifecycle import Cause, Kind
 from payment_svc.model import Answer, CaptureRequest, Order, Payment

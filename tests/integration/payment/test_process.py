@@ -14,10 +14,10 @@ from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 
-from chassis import client
-from chassis.client import ask
-from chassis.errors import Failure
-from chassis.stream import Broker
+from chassis.broker.stream import Broker
+from chassis.rpc import client
+from chassis.rpc.client import ask
+from chassis.values.errors import Failure
 from devstack.child import Child
 from devstack.ports import free_ports
 from tests.integration.payment.world import (

@@ -17,8 +17,16 @@ from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, Pay
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from chassis import deadline
-from chassis.errors import Deferred, Exists, Failure, Invalid, NotFound, Refused, Unauthenticated
+from chassis.values import deadline
+from chassis.values.errors import (
+    Deferred,
+    Exists,
+    Failure,
+    Invalid,
+    NotFound,
+    Refused,
+    Unauthenticated,
+)
 from payment_svc.lifecycle import Outcome, Status
 from payment_svc.model import (
     NOT_PROCESSED,

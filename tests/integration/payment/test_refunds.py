@@ -19,9 +19,9 @@ from ordermesh.payment.events.v1.payment_events_pb2 import (
 )
 from prometheus_client import REGISTRY
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, Refused
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, Refused
+from chassis.values.money import Money
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model import (
     NOTHING_REFUNDABLE,

@@ -9,9 +9,9 @@ import pytest
 from ordermesh.order.v1 import order_pb2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Failure
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Done
+from chassis.values.errors import Failure
 from payment_svc import tables
 from payment_svc.consumers import Consumers
 from tests.integration.payment.world import (

@@ -18,8 +18,8 @@ from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from sqlalchemy import select
 
-from chassis.client import ask, pages
-from chassis.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
+from chassis.rpc.client import ask, pages
+from chassis.values.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
 from payment_svc import tables
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import connect
-from chassis.errors import Deferred, Failure, Refused
+from chassis.values.errors import Deferred, Failure, Refused
+from chassis.write.database import connect
 from payment_svc import tables
 from payment_svc.model import NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
 from payment_svc.providers import sandbox_ledger

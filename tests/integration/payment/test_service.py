@@ -22,11 +22,11 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import client
-from chassis.client import ask
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.stream import Broker
+from chassis.broker.stream import Broker
+from chassis.consume.delivery import Delivery
+from chassis.rpc import client
+from chassis.rpc.client import ask
+from chassis.values.decision import Done
 from devstack.ports import free_ports
 from payment_svc.app import running
 from payment_svc.config import Config

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.paging import Page
+from chassis.values.paging import Page
 from payment_svc import store, wire
 from payment_svc.lifecycle import (
     ONE_PER_ATTEMPT,

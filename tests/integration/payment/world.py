@@ -44,14 +44,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from chassis.client import ask
-from chassis.delivery import Delivery
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, NotFound
-from chassis.event_subjects import stream_of, subject_of
-from chassis.idempotency import keyed
-from chassis.server import Server
-from chassis.stream import Broker
+from chassis.broker.stream import Broker
+from chassis.consume.delivery import Delivery
+from chassis.rpc.client import ask
+from chassis.rpc.server import Server
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, NotFound
+from chassis.values.event_subjects import stream_of, subject_of
+from chassis.values.request_context import keyed
 from payment_svc import store, tables, wire
 from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations

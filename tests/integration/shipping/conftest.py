@@ -12,9 +12,9 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database, connect
-from chassis.outbox import Outbox
 from chassis.process import Supervisor
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from shipping_svc import store, tables, wire
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.providers import sandbox

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from chassis.errors import Failure
+from chassis.values.errors import Failure
 from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
 from shipping_svc.peers import Orders
 from shipping_svc.providers.sandbox import NAME, SandboxCarrier

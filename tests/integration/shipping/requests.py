@@ -13,7 +13,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.envelope import Envelope
+from chassis.values.envelope import Envelope
 from shipping_svc import tables
 from shipping_svc.model.commands import BuryFulfillment, BuryOrder
 from shipping_svc.model.records import Wanted

@@ -18,12 +18,12 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.convert import timestamp
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Invalid, Refused
-from chassis.paging import asked
+from chassis.consume.delivery import Delivery
+from chassis.rpc.client import ask
+from chassis.values.convert import timestamp
+from chassis.values.decision import Done
+from chassis.values.errors import Invalid, Refused
+from chassis.values.paging import asked
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
 from tests.integration.shipping.requests import Shipping, cancel, create, report, rows, told

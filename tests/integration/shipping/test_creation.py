@@ -22,11 +22,11 @@ from pypdf import PdfReader
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.database import Database
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
+from chassis.consume.delivery import Delivery
+from chassis.rpc.client import ask
+from chassis.values.decision import Done
+from chassis.values.errors import Deferred, Exists, Invalid, NotFound, Refused
+from chassis.write.database import Database
 from shipping_svc.consumers import Consumers
 from shipping_svc.model.records import Parcel
 from shipping_svc.operations import Operations, Patience

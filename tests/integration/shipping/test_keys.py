@@ -9,10 +9,10 @@ from ordermesh.order.v1 import order_pb2
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, Refused
-from chassis.idempotency import keyed
+from chassis.consume.delivery import Delivery
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred, Refused
+from chassis.values.request_context import keyed
 from shipping_svc import tables
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations

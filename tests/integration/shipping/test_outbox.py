@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
+from chassis.rpc.client import ask
 from shipping_svc import tables
 from tests.integration.shipping.requests import Shipping, create, report, told
 from tests.support import numbered

@@ -16,10 +16,10 @@ from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.database import Database
-from chassis.decision import Done, Outcome
-from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
+from chassis.rpc.client import ask
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
+from chassis.write.database import Database
 from shipping_svc.model.records import purchase_key
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.providers.sandbox import number_of

@@ -14,9 +14,9 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Failure
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Done
+from chassis.values.errors import Failure
 from shipping_svc import tables
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations

@@ -10,8 +10,8 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from pypdf import PdfReader
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.errors import Deferred
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred
 from shipping_svc.model.records import purchase_key
 from shipping_svc.operations import Operations
 from shipping_svc.providers.sandbox import number_of

@@ -11,8 +11,8 @@ from pypdf import PdfReader
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.errors import Deferred, Invalid, NotFound, Refused
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from shipping_svc import tables
 from tests.integration.shipping.peers import CountingCarrier
 from tests.integration.shipping.requests import PARCEL, Shipping, create, report

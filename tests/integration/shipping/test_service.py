@@ -30,12 +30,13 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
 
-from chassis import client, stream
-from chassis.client import ask
-from chassis.errors import Deferred, NotFound, Refused
-from chassis.event_subjects import stream_of, subject_of
-from chassis.server import Limits, Server
-from chassis.stream import Broker
+from chassis.broker import stream
+from chassis.broker.stream import Broker
+from chassis.rpc import client
+from chassis.rpc.client import ask
+from chassis.rpc.server import Limits, Server
+from chassis.values.errors import Deferred, NotFound, Refused
+from chassis.values.event_subjects import stream_of, subject_of
 from devstack.ports import free_ports
 from shipping_svc.app import running
 from shipping_svc.config import Config

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from chassis.paging import Page, asked
+from chassis.values.paging import Page, asked
 from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.filters import ShipmentFilter

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.database import Database
+from chassis.write.database import Database
 from shipping_svc import tables
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations

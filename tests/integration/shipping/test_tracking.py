@@ -14,9 +14,9 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask, pages
-from chassis.convert import given
-from chassis.errors import Invalid, NotFound
+from chassis.rpc.client import ask, pages
+from chassis.values.convert import given
+from chassis.values.errors import Invalid, NotFound
 from shipping_svc.model.records import purchase_key
 from tests.integration.shipping.requests import (
     NOON,

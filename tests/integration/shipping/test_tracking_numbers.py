@@ -10,10 +10,10 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.database import Database
-from chassis.decision import Done
-from chassis.errors import NotFound, Refused
+from chassis.rpc.client import ask
+from chassis.values.decision import Done
+from chassis.values.errors import NotFound, Refused
+from chassis.write.database import Database
 from shipping_svc.lifecycle import LIVE, Status
 from shipping_svc.operations import Operations
 from tests.integration.shipping.conftest import PATIENCE

@@ -12,10 +12,10 @@ import pytest
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
-from chassis import watch_client
-from chassis.client import ask
-from chassis.convert import resume_token
-from chassis.errors import Invalid, NotFound, OutOfRange
+from chassis.rpc import watch_client
+from chassis.rpc.client import ask
+from chassis.values.convert import resume_token
+from chassis.values.errors import Invalid, NotFound, OutOfRange
 from shipping_svc import wire
 from shipping_svc.operations import Operations
 from tests.integration.shipping.requests import Shipping, create, report

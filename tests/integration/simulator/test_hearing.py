@@ -14,8 +14,8 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated, ShipmentStatusChanged
 from ordermesh.shipping.v1.shipping_pb2 import SHIPMENT_STATUS_RETURNED_TO_SENDER, Shipment
 
-from chassis.event_subjects import stream_of, subject_of
-from chassis.stream import Broker, connect
+from chassis.broker.stream import Broker, connect
+from chassis.values.event_subjects import stream_of, subject_of
 from simulator import requests
 from simulator.world import World
 from tests.support import Eventually

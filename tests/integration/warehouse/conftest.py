@@ -17,10 +17,10 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import connect as channel_to
-from chassis.database import Database, connect
-from chassis.outbox import Outbox
-from chassis.server import Limits, Server
+from chassis.rpc.client import connect as channel_to
+from chassis.rpc.server import Limits, Server
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from warehouse_svc import tables, wire
 from warehouse_svc.operations import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService

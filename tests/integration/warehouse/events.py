@@ -20,7 +20,7 @@ from ordermesh.order.events.v1.order_events_pb2 import (
 )
 from ordermesh.order.v1 import order_pb2, return_pb2
 
-from chassis.delivery import Delivery
+from chassis.consume.delivery import Delivery
 from tests.sample.contract_events import POUND
 from warehouse_svc.model import Reservation
 

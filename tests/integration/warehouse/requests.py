@@ -9,7 +9,7 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.paging import Page
+from chassis.values.paging import Page
 from tests.support import measured
 from tests.unit.warehouse.world import World
 from warehouse_svc import store

@@ -14,9 +14,9 @@ from ordermesh.warehouse.v1 import warehouse_pb2 as pb
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.convert import timestamp
-from chassis.errors import Invalid
+from chassis.rpc.client import ask
+from chassis.values.convert import timestamp
+from chassis.values.errors import Invalid
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.events import CANCELLED, WORK, delivery, order_moved, work_moved
 from tests.integration.warehouse.requests import attempt, confirm, receive, receive_all, reserve

@@ -12,10 +12,10 @@ import pytest
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from chassis.client import ask
-from chassis.database import Database
-from chassis.errors import Deferred, Refused
-from chassis.outbox import Outbox
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred, Refused
+from chassis.write.database import Database
+from chassis.write.outbox import Outbox
 from tests.integration.warehouse.conftest import Clients, serving
 from tests.integration.warehouse.requests import (
     as_stored,

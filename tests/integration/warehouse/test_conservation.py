@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import text
 
-from chassis.database import Database, connect
-from chassis.decision import Outcome
-from chassis.envelope import Envelope
-from chassis.errors import Failure
-from chassis.outbox import Outbox
+from chassis.values.decision import Outcome
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure
+from chassis.write.database import Database, connect
+from chassis.write.outbox import Outbox
 from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
 from tests.unit.warehouse.world import World, changed

@@ -18,9 +18,9 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, NotFound, Refused
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Deferred, NotFound, Refused
 from tests.integration.warehouse.events import (
     CANCELLED,
     CONFIRMED,

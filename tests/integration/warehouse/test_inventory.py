@@ -8,8 +8,8 @@ from ordermesh.warehouse.v1 import inventory_service_pb2 as api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask, pages
-from chassis.errors import Invalid, NotFound, Refused, Stale
+from chassis.rpc.client import ask, pages
+from chassis.values.errors import Invalid, NotFound, Refused, Stale
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
 from tests.unit.warehouse import world

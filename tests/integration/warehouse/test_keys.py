@@ -12,8 +12,8 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.idempotency import keyed
+from chassis.rpc.client import ask
+from chassis.values.request_context import keyed
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.events import (
     CONFIRMED,

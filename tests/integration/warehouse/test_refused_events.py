@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done
-from chassis.delivery import Delivery
-from chassis.errors import Failure
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Done
+from chassis.values.errors import Failure
 from tests.integration.warehouse.events import (
     CANCELLED,
     PENDING,

@@ -16,11 +16,11 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import paging
-from chassis.client import ask, pages
-from chassis.envelope import Envelope
-from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
-from chassis.outbox import EVENT_BYTES_MAX
+from chassis.rpc.client import ask, pages
+from chassis.values import paging
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
+from chassis.write.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import (
     as_stored,

@@ -14,9 +14,9 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
-from chassis.delivery import Delivery
-from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused
+from chassis.consume.delivery import Delivery
+from chassis.rpc.client import ask
+from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused
 from tests.integration.warehouse.conftest import Clients, serving
 from tests.integration.warehouse.events import delivery, inspected
 from tests.integration.warehouse.requests import as_stored, attempt, count, receive

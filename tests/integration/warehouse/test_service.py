@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.event_subjects import subject_of
-from chassis.stream import Broker, connect
+from chassis.broker.stream import Broker, connect
+from chassis.values.event_subjects import subject_of
 from tests.integration.warehouse.events import (
     CONFIRMED,
     PENDING,

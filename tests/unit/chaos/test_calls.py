@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.errors import Defect, Deferred, Failure, Refused
+from chassis.values.errors import Defect, Deferred, Failure, Refused
 from tests.chaos import calls
 from tests.chaos.calls import Calls, GaveUp
 

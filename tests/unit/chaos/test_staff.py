@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from chassis.errors import Refused
+from chassis.values.errors import Refused
 from tests.chaos.staff import LEFT, MISSING
 from tests.unit.warehouse.world import adjust, changed, confirm, reserve, stocked, work
 from warehouse_svc.model import LeftAfterVoid

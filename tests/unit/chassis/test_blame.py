@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from sqlalchemy import exc
 
-from chassis.blame import LATER, TROUBLE, Blame, Race, blame
+from chassis.write.error_classification import LATER, TROUBLE, Blame, Race, blame
 
 CASES = {
     "40001": Blame.RACE,  # serialization failure

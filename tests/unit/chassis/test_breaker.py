@@ -7,9 +7,16 @@ import grpc
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis.breaker import FAIR_TIMEOUT_S, OUTAGE, PEER_TIMEOUT_S, PROBE_MAX_S, Breaker, Open
-from chassis.errors import Defect, Deferred, Failure, Overloaded
-from chassis.status import DOMAIN, encode
+from chassis.rpc.circuit_breaker import (
+    FAIR_TIMEOUT_S,
+    OUTAGE,
+    PEER_TIMEOUT_S,
+    PROBE_MAX_S,
+    Breaker,
+    Open,
+)
+from chassis.rpc.status import DOMAIN, encode
+from chassis.values.errors import Defect, Deferred, Failure, Overloaded
 from tests.support import eventually, measured
 
 OPEN_S = 10.0

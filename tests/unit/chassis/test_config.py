@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import pytest
 
-from chassis.config import ServiceConfig, load
-from chassis.server import configured
+from chassis.rpc.server import configured
+from chassis.values.config import ServiceConfig, load
 
 
 class Config(ServiceConfig):

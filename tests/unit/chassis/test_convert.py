@@ -25,12 +25,12 @@ import order_svc.wire.returns as return_wire
 import payment_svc.wire as payment_wire
 import shipping_svc.wire as shipping_wire
 import warehouse_svc.wire as warehouse_wire
-from chassis import client
-from chassis.convert import given, moment, resume_token, resumed, timestamp
-from chassis.delivery import Delivery
-from chassis.errors import Invalid
-from chassis.ops import OutboxService
+from chassis.consume.delivery import Delivery
 from chassis.ops import wire as ops_wire
+from chassis.ops.outbox import OutboxService
+from chassis.rpc import client
+from chassis.values.convert import given, moment, resume_token, resumed, timestamp
+from chassis.values.errors import Invalid
 
 Reader = Callable[[Any], object | Awaitable[object]]
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from chassis import crash
+from chassis.values import crash_points
 
 PROGRAM = (
-    "from chassis import crash; [crash.point(name) for name in ('a', 'b', 'b', 'c')];"
+    "from chassis.values.crash_points import point; [point(name) for name in ('a', 'b', 'b', 'c')];"
     " print('alive')"
 )
 
@@ -46,4 +46,4 @@ def test_a_process_dies_where_it_was_told_to(planned: str | None, killed: bool) 
 def test_a_point_costs_nothing_without_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """In production no plan is made: the point returns."""
     monkeypatch.delenv("CRASH_AT", raising=False)
-    crash.point("database.committed")
+    crash_points.point("database.committed")

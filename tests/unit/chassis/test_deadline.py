@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chassis import deadline
+from chassis.values import deadline
 
 
 async def test_a_budget_is_what_is_left() -> None:

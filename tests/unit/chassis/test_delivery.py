@@ -8,9 +8,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from chassis import event_payload
-from chassis.delivery import Received, receive, storable
-from chassis.errors import Defect, Invalid
+from chassis.broker import event_payload
+from chassis.consume.delivery import Received, receive, storable
+from chassis.values.errors import Defect, Invalid
 from tests.sample.events import SamplePaid, SampleStatusChanged
 
 NAME = SampleStatusChanged.DESCRIPTOR.full_name

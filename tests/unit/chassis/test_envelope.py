@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis.decision import Decision, Done
-from chassis.delivery import Delivery
-from chassis.envelope import IDS_MAX, Context, Decider, Envelope, decider
-from chassis.errors import Defect, Refused
-from chassis.fold import fold
-from chassis.idempotency import Keyed
+from chassis.consume.delivery import Delivery
+from chassis.values.decision import Decision, Done
+from chassis.values.envelope import IDS_MAX, Context, Decider, Envelope, decider
+from chassis.values.errors import Defect, Refused
+from chassis.values.request_context import Keyed
+from chassis.write.apply_commands import fold
 from tests.sample.events import SampleStatusChanged
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)

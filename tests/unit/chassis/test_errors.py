@@ -3,9 +3,9 @@
 import grpc
 import pytest
 
-from chassis import errors
-from chassis.decision import Done, unwrap
-from chassis.errors import Defect, Deferred, Failure, Refused, Stale, Violation
+from chassis.values import errors
+from chassis.values.decision import Done, unwrap
+from chassis.values.errors import Defect, Deferred, Failure, Refused, Stale, Violation
 
 KINDS = [
     kind

@@ -13,9 +13,9 @@ from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated
 
-from chassis.errors import Invalid
-from chassis.event_payload import parse_event, unknown_values
-from chassis.event_subjects import MESSAGE_BYTES_MAX, subject_of
+from chassis.broker.event_payload import parse_event, unknown_values
+from chassis.values.errors import Invalid
+from chassis.values.event_subjects import MESSAGE_BYTES_MAX, subject_of
 from tests.sample.contract_events import valid
 
 KINDS = list(valid())

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from chassis.decision import Decision, Done, Outcome, unwrap
-from chassis.envelope import Context, Decider, Envelope, decider
-from chassis.errors import Defect, Refused
-from chassis.fold import fold
+from chassis.values.decision import Decision, Done, Outcome, unwrap
+from chassis.values.envelope import Context, Decider, Envelope, decider
+from chassis.values.errors import Defect, Refused
+from chassis.write.apply_commands import fold
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

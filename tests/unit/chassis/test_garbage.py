@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from chassis import client, interceptors, telemetry
+from chassis.observe import telemetry
+from chassis.rpc import client, interceptors
 from tests.support import measured
 
 CALL = {"grpc_type": "unary", "grpc_service": "sample.v1.Abandoned", "grpc_method": "Get"}

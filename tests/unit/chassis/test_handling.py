@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.convert import invalid
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery, described, understand
-from chassis.errors import Failure, Invalid, Refused, Violation
-from chassis.event_subjects import subject_of
-from chassis.handling import Handlers, carry_out
+from chassis.consume.delivery import Delivery, described, understand
+from chassis.consume.dispatch import Handlers, carry_out
+from chassis.values.convert import invalid
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import Failure, Invalid, Refused, Violation
+from chassis.values.event_subjects import subject_of
 from tests.sample.events import SampleStatusChanged
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

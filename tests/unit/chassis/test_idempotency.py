@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chassis.idempotency import Reused, keyed
+from chassis.values.request_context import Reused, keyed
 from tests.rpc.sample import contract
 
 

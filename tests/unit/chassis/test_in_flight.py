@@ -7,9 +7,9 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from chassis.errors import Deferred
-from chassis.in_flight import InFlight
-from chassis.interceptors import Method
+from chassis.rpc.in_flight import InFlight
+from chassis.rpc.interceptors import Method
+from chassis.values.errors import Deferred
 from tests.support import eventually
 
 METHOD = Method("sample.v1.SampleService", "GetThing", "unary")

@@ -25,8 +25,14 @@ from ordermesh.order.v1.order_service_pb2 import (
 )
 from ordermesh.payment.v1.payment_service_pb2 import IngestProviderWebhookRequest
 
-from chassis.errors import Violation
-from chassis.limits import REQUEST_BYTES_MAX, UNKNOWN_BYTES_MAX, OverLimit, limits_of, measured
+from chassis.values.errors import Violation
+from chassis.values.message_limits import (
+    REQUEST_BYTES_MAX,
+    UNKNOWN_BYTES_MAX,
+    OverLimit,
+    limits_of,
+    measured,
+)
 from tests.rpc import hostile
 from tests.rpc.sample import contract
 

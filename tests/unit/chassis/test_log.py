@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from chassis import telemetry
+from chassis.observe import telemetry
 
 # As PostgreSQL's driver and SQLAlchemy word it.
 QUOTING = (

@@ -1,6 +1,6 @@
 """Settings of gRPC that must agree between the two sides, or are promises in numbers."""
 
-from chassis import client, server
+from chassis.rpc import client, server
 
 CLIENT = dict(client._options({}))
 SERVER = dict(server.OPTIONS)

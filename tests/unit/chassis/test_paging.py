@@ -20,11 +20,11 @@ from ordermesh.shipping.v1.shipping_service_pb2 import (
     ListTrackingEventsRequest,
 )
 
-from chassis import paging
-from chassis.errors import Invalid
-from chassis.paging import SIZE_DEFAULT, Listed, ListRequest, asked
-from chassis.server import MESSAGE_BYTES_MAX
-from chassis.tokens import characters_max, pack
+from chassis.rpc.server import MESSAGE_BYTES_MAX
+from chassis.values import paging
+from chassis.values.errors import Invalid
+from chassis.values.paging import SIZE_DEFAULT, Listed, ListRequest, asked
+from chassis.values.tokens import characters_max, pack
 
 ROW = UUID(int=7)
 

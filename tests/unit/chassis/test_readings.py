@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis import telemetry
+from chassis.observe import telemetry
 
 ROOT = Path(__file__).parents[3]
 # What the process itself knows at any moment, or what stays true while nothing is done. All other

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 from ordermesh.order.v1 import order_service_pb2
 
-from chassis.reflection import Reflection
+from chassis.rpc.reflection import Reflection
 
 ORDERS = "ordermesh.order.v1.OrderService"
 HEALTH = "grpc.health.v1.Health"

@@ -8,7 +8,7 @@ from sqlalchemy import Column, Integer, MetaData, Result, Table, Text
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.engine.row import Row
 
-from chassis.rows import RecordRows, row_arrays
+from chassis.write.rows import RecordRows, row_arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.convert import invalid
-from chassis.errors import Defect, Deferred, Failure, Invalid, Overloaded, Refused, Violation
-from chassis.status import _REFUSALS, DETAILS_KEY, STATUS_BYTES_MAX, decode, encode
+from chassis.rpc.status import _REFUSALS, DETAILS_KEY, STATUS_BYTES_MAX, decode, encode
+from chassis.values.convert import invalid
+from chassis.values.errors import Defect, Deferred, Failure, Invalid, Overloaded, Refused, Violation
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 VIOLATIONS = st.lists(st.builds(Violation, TEXT, TEXT, TEXT), max_size=4)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis.event_subjects import STREAMS, stream_of, subject_of
+from chassis.values.event_subjects import STREAMS, stream_of, subject_of
 from tests.sample.events import SamplePaid, SampleSilent, SampleStatusChanged
 
 

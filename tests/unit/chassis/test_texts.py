@@ -5,7 +5,7 @@ from ordermesh.order.v1.order_service_pb2 import CreateOrderRequest, NewOrderIte
 from ordermesh.payment.v1.payment_service_pb2 import IngestProviderWebhookRequest
 from ordermesh.warehouse.v1.inventory_service_pb2 import ListStockLevelsRequest
 
-from chassis.texts import normalize_codes, with_nul
+from chassis.values.texts import normalize_codes, with_nul
 
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 

@@ -15,8 +15,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.convert import resume_token
-from chassis.tokens import TEXT_BYTES_MAX, Kind, characters_max, pack, unpack
+from chassis.values.convert import resume_token
+from chassis.values.tokens import TEXT_BYTES_MAX, Kind, characters_max, pack, unpack
 from tests.unit.contracts import rules
 
 ROW = UUID(int=2**128 - 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chassis.turns import Turns
+from chassis.consume.turns import Turns
 
 
 async def test_call_waits_for_one_step_of_the_others() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from chassis.errors import Refused
-from chassis.versions import FIRST_MAX, JUMP_MAX, check_jump
+from chassis.values.errors import Refused
+from chassis.values.versions import FIRST_MAX, JUMP_MAX, check_jump
 
 
 @pytest.mark.parametrize("stored", [1, 7, 20_000])

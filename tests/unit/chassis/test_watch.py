@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.watch import Watches
+from chassis.rpc.watch import Watches
 from tests.support import Eventually
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)

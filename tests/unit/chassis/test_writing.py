@@ -5,8 +5,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from chassis.client import ask
-from chassis.writing import writing
+from chassis.rpc.client import ask
+from chassis.write.in_write import writing
 
 
 async def test_a_peer_is_not_asked_inside_a_write() -> None:

@@ -14,9 +14,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodOptions
 from ordermesh.options.v1 import options_pb2
 
-from chassis import client
-from chassis.limits import REQUEST_BYTES_MAX, limits_of
-from chassis.money import UNITS_MAX
+from chassis.rpc import client
+from chassis.values.message_limits import REQUEST_BYTES_MAX, limits_of
+from chassis.values.money import UNITS_MAX
 
 ROOT = Path(__file__).parents[3]
 GO_ROOT = "github.com/ordermesh/ordermesh/gen/go"

@@ -17,8 +17,8 @@ from grpc_tools import protoc
 from ordermesh.error.v1.error_reason_pb2 import ErrorReason
 from ordermesh.options.v1 import options_pb2
 
-from chassis import errors
-from chassis.errors import Failure
+from chassis.values import errors
+from chassis.values.errors import Failure
 from tests.unit.contracts import rules
 
 BROKEN = Path(__file__).with_name("broken.proto")

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from ordermesh.options.v1 import options_pb2
 
-from chassis.outbox import EVENT_BYTES_MAX
+from chassis.write.outbox import EVENT_BYTES_MAX
 from tests.unit.contracts.rules import files, messages, methods
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
 

@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
-from chassis.decision import Decision
-from chassis.envelope import Envelope
+from chassis.values.decision import Decision
+from chassis.values.envelope import Envelope
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
 from fulfillment_svc.model import (

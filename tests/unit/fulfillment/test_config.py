@@ -4,7 +4,7 @@ told wrongly is named.
 
 import pytest
 
-from chassis.config import load
+from chassis.values.config import load
 from fulfillment_svc.config import Config
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chassis.money import Money
+from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
 from fulfillment_svc.model import InspectionPolicy, Line
 from tests.unit.fulfillment.samples import WORK

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, Invalid, Refused, Stale
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, Invalid, Refused, Stale
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import (
     CompletePicking,

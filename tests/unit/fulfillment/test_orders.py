@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chassis.decision import Decision
-from chassis.envelope import Envelope
-from chassis.errors import Refused
+from chassis.values.decision import Decision
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Refused
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import (

@@ -24,8 +24,8 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import (
 )
 from typer.testing import CliRunner, Result
 
-from chassis.errors import Failure, NotFound
-from chassis.status import encode
+from chassis.rpc.status import encode
+from chassis.values.errors import Failure, NotFound
 from omctl.__main__ import app
 
 ORDER_ID = "01890000-0000-7000-8000-000000000001"

@@ -21,8 +21,8 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 import omctl.audit
-from chassis.errors import Deferred, Refused
-from chassis.versions import check_jump
+from chassis.values.errors import Deferred, Refused
+from chassis.values.versions import check_jump
 from omctl.audit import CHECKS, PATIENCE, Facts, Gap, differences, persisting, unchecked
 from omctl.audit.difference import Check
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from chassis.client import connect
-from chassis.errors import Deferred
+from chassis.rpc.client import connect
+from chassis.values.errors import Deferred
 from devstack.ports import free_ports
 from omctl.__main__ import app
 from omctl.audit import CHECKS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ordermesh.order.v1 import order_pb2
 
-from chassis.errors import (
+from chassis.values.errors import (
     Defect,
     Deferred,
     Failure,

@@ -17,9 +17,9 @@ from ordermesh.ops.v1.ops_service_pb2_grpc import (
 )
 from typer.testing import CliRunner, Result
 
-from chassis.convert import timestamp
-from chassis.errors import Defect, Deferred, Failure, NotFound
-from chassis.status import encode
+from chassis.rpc.status import encode
+from chassis.values.convert import timestamp
+from chassis.values.errors import Defect, Deferred, Failure, NotFound
 from devstack.ports import free_ports
 from omctl.__main__ import app
 

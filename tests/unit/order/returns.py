@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from chassis.envelope import Context, Envelope
+from chassis.values.envelope import Context, Envelope
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Disposition, ReturnStatus, Status
 from order_svc.model import (

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from chassis.envelope import Envelope
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.money import Money
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import End, Status, Work
 from order_svc.model import (

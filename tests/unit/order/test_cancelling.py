@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.decision import Decision
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Refused, Stale
+from chassis.values.decision import Decision
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Refused, Stale
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.lifecycle import End, PaymentStatus, Progress, Status, StockStatus, Work

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chassis.decision import Decision
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Invalid, NotFound, Refused
+from chassis.values.decision import Decision
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.placing import check
 from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work

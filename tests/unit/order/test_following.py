@@ -12,8 +12,8 @@ import pytest
 from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentStatusChanged
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Refused
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Refused
 from order_svc import wire
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (

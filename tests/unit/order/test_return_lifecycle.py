@@ -13,9 +13,9 @@ from ordermesh.order.v1 import return_pb2
 from ordermesh.payment.events.v1.payment_events_pb2 import RefundCompleted
 from ordermesh.payment.v1 import payment_pb2
 
-from chassis.envelope import Envelope
-from chassis.errors import Refused, Stale
-from chassis.money import Money, to_message
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Refused, Stale
+from chassis.values.money import Money, to_message
 from order_svc import wire
 from order_svc.decisions import returning
 from order_svc.decisions.deciders import decide

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.errors import Deferred, Invalid, NotFound, Refused
+from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from order_svc.decisions import returning
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (

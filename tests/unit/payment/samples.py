@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
-from chassis.envelope import Envelope
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.money import Money
 from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Refused
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Refused
+from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import DEAD, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (

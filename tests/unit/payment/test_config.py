@@ -5,7 +5,7 @@ import base64
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from chassis.config import faults
+from chassis.values.config import faults
 from payment_svc.config import Config
 from payment_svc.providers.webhooks import key_of
 

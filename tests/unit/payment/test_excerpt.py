@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.paging import ANSWER_BYTES_MAX
+from chassis.values.paging import ANSWER_BYTES_MAX
 from payment_svc import wire
 from payment_svc.decisions.contradictions import CONTRADICTIONS_MAX as OF_OPERATION_MAX
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, NotFound, Refused, Stale
+from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.steps import REQUESTS_MAX
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status

@@ -7,8 +7,8 @@ from google.type.money_pb2 import Money as MoneyMessage
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentStatusChanged
 from ordermesh.payment.v1 import payment_pb2
 
-from chassis.convert import timestamp
-from chassis.envelope import Envelope
+from chassis.values.convert import timestamp
+from chassis.values.envelope import Envelope
 from payment_svc import wire
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import Kind, Outcome, Reason, Status

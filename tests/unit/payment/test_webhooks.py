@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from chassis.errors import Failure, Invalid, Unauthenticated
+from chassis.values.errors import Failure, Invalid, Unauthenticated
 from payment_svc.model import Answer, Awaited, Declined, Report, Succeeded
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox

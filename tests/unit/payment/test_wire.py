@@ -21,10 +21,10 @@ from ordermesh.payment.events.v1.payment_events_pb2 import (
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
-from chassis.envelope import Envelope
-from chassis.errors import Invalid
-from chassis.idempotency import keyed
-from chassis.money import Money
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Invalid
+from chassis.values.money import Money
+from chassis.values.request_context import keyed
 from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
 from payment_svc.model import (

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chassis.envelope import Envelope
+from chassis.values.envelope import Envelope
 from shipping_svc.lifecycle import LABELLED, REPORTABLE, Reason, Status
 from shipping_svc.model.commands import (
     AskForShipment,

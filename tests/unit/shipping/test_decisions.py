@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Exists, NotFound, Refused, Stale
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Exists, NotFound, Refused, Stale
 from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
 from shipping_svc.decisions.refusals import refusal
 from shipping_svc.decisions.steps import Decided

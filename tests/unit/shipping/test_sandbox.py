@@ -15,7 +15,7 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # it has no 
 from fpdf import FPDF
 from pypdf import PdfReader
 
-from chassis.errors import Deferred, Refused
+from chassis.values.errors import Deferred, Refused
 from shipping_svc.model.records import Label, Recalled, Recipient
 from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, Font, document
 from shipping_svc.providers.sandbox import SandboxCarrier

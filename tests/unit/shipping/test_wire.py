@@ -16,12 +16,12 @@ from ordermesh.shipping.events.v1 import shipping_events_pb2 as events
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
-from chassis.convert import timestamp
-from chassis.delivery import Delivery
-from chassis.envelope import Envelope
-from chassis.errors import Invalid
-from chassis.idempotency import Keyed
-from chassis.outgoing import OutgoingEvent
+from chassis.consume.delivery import Delivery
+from chassis.values.convert import timestamp
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Invalid
+from chassis.values.outgoing_event import OutgoingEvent
+from chassis.values.request_context import Keyed
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel

@@ -16,8 +16,8 @@ from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
-from chassis.errors import Failure, NotFound
-from chassis.money import from_message
+from chassis.values.errors import Failure, NotFound
+from chassis.values.money import from_message
 from simulator.books import worth
 from simulator.requests import pence
 from simulator.services import Services, verb

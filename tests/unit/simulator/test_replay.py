@@ -12,7 +12,7 @@ import pytest
 from ordermesh.order.v1 import return_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.errors import Deferred, Failure, Refused
+from chassis.values.errors import Deferred, Failure, Refused
 from simulator import report
 from simulator.books import Books
 from simulator.credits import Credit

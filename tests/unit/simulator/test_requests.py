@@ -4,7 +4,7 @@ the invoice.
 
 import pytest
 
-from chassis.money import from_message
+from chassis.values.money import from_message
 from simulator import requests
 from simulator.countries import UNKNOWN, code_of
 from simulator.invoices import Good, Invoice

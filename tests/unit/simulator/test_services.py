@@ -14,7 +14,7 @@ from ordermesh.order.v1.order_service_pb2_grpc import (
     add_OrderServiceServicer_to_server,
 )
 
-from chassis.errors import Deferred, Failure, NotFound
+from chassis.values.errors import Deferred, Failure, NotFound
 from devstack.ports import free_ports
 from simulator.config import Settings
 from simulator.services import Services, Unreachable, connected

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.envelope import Envelope
+from chassis.values.envelope import Envelope
 from tests.unit.warehouse.world import (
     TTL,
     World,

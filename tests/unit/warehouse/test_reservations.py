@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from chassis.decision import Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.errors import Failure, NotFound, Refused
+from chassis.values.decision import Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Failure, NotFound, Refused
 from tests.unit.warehouse.world import (
     NOON,
     ORDER,

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, InvalidField, NotFound, Refused
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, InvalidField, NotFound, Refused
 from tests.unit.warehouse.world import (
     ORDER,
     RETURN,

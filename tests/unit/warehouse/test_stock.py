@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, Failure, NotFound, Refused, Stale
 from tests.unit.warehouse.world import (
     ORDER,
     TTL,

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from chassis.decision import Done
-from chassis.envelope import Envelope
-from chassis.errors import Deferred, NotFound, Refused
+from chassis.values.decision import Done
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Deferred, NotFound, Refused
 from tests.unit.warehouse.world import (
     ORDER,
     TTL,

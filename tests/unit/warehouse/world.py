@@ -11,9 +11,9 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chassis.decision import Outcome, unwrap
-from chassis.envelope import Envelope
-from chassis.fold import fold
+from chassis.values.decision import Outcome, unwrap
+from chassis.values.envelope import Envelope
+from chassis.write.apply_commands import fold
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Bucket, MovementKind
 from warehouse_svc.model import (

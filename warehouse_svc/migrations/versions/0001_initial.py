@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from chassis.migration import create_shared_tables_v1
+from chassis.write.migration import create_shared_tables_v1
 
 revision = "0001"
 down_revision = None

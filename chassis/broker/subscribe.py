@@ -1,0 +1,73 @@
+"""Events as they are published, for a client that keeps no position in the stream.
+
+A client that must not miss an event has a consumer of its own (chassis.consume.inbox). A subscriber
+gets the events that are published while it is connected, and asks by RPC for what it may have
+missed.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import structlog
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from chassis.broker.event_payload import decode_event
+from chassis.broker.stream import BROKER_ERRORS, Broker, heed_cancellation
+from chassis.values.errors import Invalid
+from chassis.values.event_subjects import subject_of
+
+# What to do with an event of a kind: quickly, and without raising.
+Hear = Callable[[Any], None]
+
+RENEW_S = 1.0
+log = structlog.get_logger(__name__)
+
+
+async def listen(
+    broker: Broker, hear: Mapping[type[Message], Hear], *, renew_s: float = RENEW_S
+) -> NoReturn:
+    """Hears events until it is cancelled: those that are published meanwhile, each as often as it
+    is published.
+
+    While the broker is away nothing is heard, and what was published then is not made up for.
+    """
+    generation = -1
+    while True:
+        if generation != broker.generation:
+            try:
+                await _subscribe(broker.client, hear)
+            except BROKER_ERRORS as error:
+                log.debug("nothing is heard yet", error=repr(error))
+            else:
+                generation = broker.generation
+        heed_cancellation()
+        await asyncio.sleep(renew_s)
+
+
+async def _subscribe(client: Client, hear: Mapping[type[Message], Hear]) -> None:
+    """Subscribes with this client; where it reconnects, it does so again by itself."""
+    for event, tell in hear.items():
+        await client.subscribe(subject_of(event), cb=_reader(event, tell))
+    await client.flush()
+
+
+def _reader(event: type[Message], tell: Hear) -> Any:
+    async def on_message(message: Msg) -> None:
+        try:
+            parsed = decode_event(
+                event, (message.headers or {}).get("ce-type", ""), message.subject, message.data
+            )
+        except Invalid as unreadable:
+            log.warning(
+                "event ignored",
+                subject=message.subject,
+                reason=unreadable.reason,
+                error=unreadable.message,
+            )
+            return
+        tell(parsed)
+
+    return on_message

@@ -1,0 +1,12 @@
+"""Events in: from the stream to the operations of a service.
+
+inbox.py          one consumer for each stream: takes, dispatches and settles deliveries
+pull.py           fetches messages
+delivery.py       reads a message as a delivery
+dispatch.py       groups deliveries by type and gives them to their handlers
+turns.py          bounds the time between two turns of the event loop
+failed_events.py  stores events that a handler could not handle
+parked_events.py  tries deferred events again
+replays.py        operators replay or discard failed events
+advisories.py     stores events that the broker has given up
+"""

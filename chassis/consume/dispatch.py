@@ -1,0 +1,216 @@
+"""What handlers make of events: a set of one kind at a time, and an outcome for each event.
+Nothing is acknowledged or stored here.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+from google.protobuf.message import Message
+
+from chassis.broker.event_payload import unknown_values, unreadable
+from chassis.consume.delivery import Delivery, Received, storable, understand
+from chassis.consume.failed_events import FailedEvent, Name
+from chassis.observe import telemetry
+from chassis.values.decision import Done, Outcome
+from chassis.values.errors import (
+    Defect,
+    Deferred,
+    Failure,
+    Invalid,
+    InvalidField,
+    NotFound,
+    Refused,
+)
+from chassis.values.event_subjects import subject_of
+from chassis.values.request_context import Reused
+from chassis.write.error_classification import blame, deferral
+from chassis.write.tables import FailedState
+
+C = TypeVar("C")
+M = TypeVar("M", bound=Message)
+
+# So many deliveries without a word of ours about the event: it may be what ends its consumer, and
+# goes alone.
+SUSPECT = 3
+
+log = structlog.get_logger()
+
+Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
+
+
+async def carry_out(
+    commands: Sequence[C | None],
+    operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]],
+) -> Sequence[Outcome[Any]]:
+    """An outcome for each event, of which these are the commands; one that asks for nothing
+    (None) is done as it comes.
+    """
+    meant = [command for command in commands if command is not None]
+    outcomes = iter(await operation(meant) if meant else ())
+    return [Done(None) if command is None else next(outcomes) for command in commands]
+
+
+class Handlers:
+    """The handlers, and what they make of a set of events."""
+
+    def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
+        self._by_kind, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
+        self._took = telemetry.histogram(
+            "inbox_handle_seconds", "How long a handler takes for a set of events", "event"
+        )
+        self._unknown = telemetry.counter(
+            "inbox_unknown_values_total",
+            "Enum values of events that this version does not know: they change nothing",
+            "event",
+            "field",
+        )
+        self._handled = telemetry.counter(
+            "inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome"
+        )
+        self._age = telemetry.histogram(
+            "inbox_event_age_seconds", "From an event's publication to its effect", "event"
+        )
+
+    async def again(self, events: Sequence[FailedEvent]) -> Mapping[Name, Outcome[Any]]:
+        """What the handlers make of events that were stored."""
+        outcomes: dict[Name, Outcome[Any]] = {}
+        batch = []
+        for event in events:
+            batch.append(understand(event, self.kinds))
+            await asyncio.sleep(0)  # a call waits for one event at most
+        for group in sets(batch):
+            for received, outcome in zip(group, await self.ask(group), strict=True):
+                outcomes[received.event.name] = outcome
+        return outcomes
+
+    async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+        """What the handler of these events, all of one kind, has made of each. Never raises but
+        what ends the process.
+
+        Whatever it raises for several, it is asked for each of them alone: so one event condemns
+        itself and no other.
+        """
+        kind = group[0].kind
+        if kind is None:
+            return [received.fault or Defect(LookupError()) for received in group]
+        for received in group:
+            for field in unknown_values(received.delivery.message) if received.delivery else ():
+                self._unknown.labels(kind.DESCRIPTOR.name, field).inc()
+        return await self._ask(kind, group)
+
+    async def _ask(self, kind: type[Message], group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+        deliveries = [received.delivery for received in group if received.delivery]
+        try:
+            with (
+                telemetry.consuming(subject_of(kind), [r.event.traceparent for r in group]),
+                self._took.labels(kind.DESCRIPTOR.name).time(),
+            ):
+                outcomes = await self._by_kind[kind](deliveries)
+            if len(outcomes) != len(group):
+                raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
+            return [
+                _judged(delivery, outcome)
+                for delivery, outcome in zip(deliveries, outcomes, strict=True)
+            ]
+        except Deferred as deferred:
+            return [deferred] * len(group)
+        # a handler's exception concerns its events, and they are answered for
+        except Exception as error:  # noqa: BLE001
+            if later := deferral(blame(error)):
+                return [later] * len(group)
+            if len(group) == 1:
+                return [
+                    _judged(deliveries[0], error) if isinstance(error, Refused) else Defect(error)
+                ]
+        return [outcome for received in group for outcome in await self._ask(kind, [received])]
+
+    def report(self, event: FailedEvent, outcome: Outcome[Any], state: FailedState) -> None:
+        """Counts what became of an event, and logs what failed. `state` is how an event stands
+        that is not done.
+        """
+        name = event.type.rpartition(".")[2] if event.type in self.kinds else "unknown"
+        if isinstance(outcome, Done):
+            done = "repeat" if outcome.repeat else "skipped" if outcome.skipped else "done"
+            self._handled.labels(event.consumer, name, done).inc()
+            age = datetime.now(UTC) - event.event_time
+            self._age.labels(name).observe(max(0.0, age.total_seconds()))
+            return
+        self._handled.labels(event.consumer, name, str(state)).inc()
+        words = {
+            "consumer": event.consumer,
+            "type": name,
+            "event_id": str(event.event_id),
+            "reason": outcome.reason,
+            "attempts": event.attempts,
+        }
+        if state is FailedState.DEFERRED:
+            log.debug("event deferred", **words)
+        else:
+            log.error("event failed", **words, exc_info=outcome.__cause__)
+
+
+def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
+    """The outcome in the words of events: one whose own content breaks a rule that no contract
+    can state is unreadable, and a second body under one event id is refused as a write refuses
+    one under one key. A refusal that a peer has sent keeps its reason: it says nothing of this
+    event.
+    """
+    if isinstance(outcome, InvalidField):
+        return unreadable(outcome.message.rstrip("."), outcome.violations)
+    if isinstance(outcome, Reused) and outcome.key.startswith(delivery.key):
+        text = (
+            f"Event {delivery.event_id} was handled with another body: this one is never applied."
+        )
+        return Invalid("EVENT_ID_REUSED", text, event_id=str(delivery.event_id))
+    return outcome
+
+
+def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:
+    """What goes to its handler together: all of a kind; but alone what may have ended its consumer
+    before, or cannot be read.
+
+    A set has one body of an event id: a second body goes after it, so that each has an outcome of
+    its own.
+    """
+    together: dict[tuple[type[Message], int], list[Received]] = defaultdict(list)
+    bodies: dict[UUID, list[bytes]] = defaultdict(list)
+    for received in batch:
+        if received.kind and (
+            received.state or received.event.attempts <= SUSPECT or not received.raw
+        ):
+            known, digest = bodies[received.event.event_id], received.event.digest
+            if digest not in known:
+                known.append(digest)
+            together[received.kind, known.index(digest)].append(received)
+    yield from together.values()
+    grouped = {id(received) for group in together.values() for received in group}
+    for received in batch:
+        if id(received) not in grouped:
+            yield [received]
+
+
+def failed_with(event: FailedEvent, failure: Failure) -> FailedEvent:
+    """The event with what went wrong. What may still come right is deferred: it is not now, or
+    what it is about is not here yet.
+    """
+    state = (
+        FailedState.DEFERRED if isinstance(failure, (Deferred, NotFound)) else FailedState.FAILED
+    )
+    cause = failure.__cause__
+    error = failure.message or (
+        f"{type(cause).__name__}: {cause}".partition("\n")[0] if cause else ""
+    )
+    waits_for = failure.target if state is FailedState.DEFERRED else None
+    return replace(
+        event,
+        state=state,
+        reason=storable(failure.reason),
+        error=storable(error),
+        waits_for=waits_for,
+    )

@@ -1,0 +1,467 @@
+"""The table of failed events, and all its SQL: what a consumer could not handle.
+
+A deferred event is parked here: its message is acknowledged, and chassis.consume.parked_events
+tries it again.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    UnaryExpression,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    null,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL, insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chassis.write.rows import RecordRows, column_arrays
+from chassis.write.tables import FailedState, among, arrays, given
+
+DEFERRAL_LIMIT = timedelta(minutes=15)
+# A parked event waits for its next try as long as it has waited so far, within these bounds: each
+# time twice as long.
+WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
+# A discarded event may come again for so long: its stream was lost, and it is published again.
+KNOWN = timedelta(days=30)
+OPEN = (FailedState.DEFERRED, FailedState.FAILED)
+NAME = ("consumer", "event_id", "digest")
+TIMES = ("first_time", "update_time", "next_try_time")
+TRIED = (*NAME, "state", "reason", "error", "waits_for")
+Name = tuple[str, UUID, bytes]  # the consumer, the event's id, and the digest of its body
+
+
+def digest_of(subject: str, kind: str, payload: bytes) -> bytes:
+    """The SHA-256 of what an event says: its subject, its type and its payload, as they are stored.
+
+    Two bodies under one event id differ in it, and each has its own row.
+    """
+    return hashlib.sha256(b"\0".join((subject.encode(), kind.encode(), payload))).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEvent:
+    """An event with what went wrong, and all that a replay needs."""
+
+    consumer: str
+    event_id: UUID
+    digest: bytes
+    state: FailedState
+    stream: str
+    stream_seq: int
+    subject: str
+    type: str
+    aggregate: str
+    payload: bytes
+    traceparent: str | None
+    event_time: datetime
+    reason: str
+    error: str
+    attempts: int
+    waits_for: UUID | None = None
+
+    @property
+    def name(self) -> Name:
+        """What identifies the row."""
+        return self.consumer, self.event_id, self.digest
+
+
+FIELDS = tuple(field.name for field in fields(FailedEvent))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row: the event, when its consumer first stored it, when the row last changed, and when
+    it is tried again.
+    """
+
+    event: FailedEvent
+    first_time: datetime
+    update_time: datetime
+    next_try_time: datetime | None
+
+    @property
+    def place(self) -> tuple[datetime, str, UUID, str]:
+        """Where it stands in a list: the oldest trouble first."""
+        consumer, event_id, digest = self.event.name
+        return self.first_time, consumer, event_id, digest.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows. What is given must all hold. `since` (included) and `before` (not) bound the
+    first failure, `updated_since` and `updated_before` the last update.
+    """
+
+    states: Collection[FailedState] = OPEN
+    consumer: str | None = None
+    subject: str | None = None
+    type: str | None = None
+    reason: str | None = None
+    aggregate: str | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+    updated_since: datetime | None = None
+    updated_before: datetime | None = None
+    event_id: UUID | None = None
+    digest: bytes | None = None
+
+
+class FailedEvents:
+    """One service's failed events, in sets.
+
+    A method without a connection is a transaction of its own; one with a connection is part of that
+    transaction.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, table: Table, limit: timedelta = DEFERRAL_LIMIT
+    ) -> None:
+        """`limit` is how long an event may be deferred, from the first time."""
+        self._engine, self._table, t = engine, table, table.c
+        self._of_rows = RecordRows(FailedEvent, (t[name] for name in FIELDS))
+        now = func.clock_timestamp()
+        self._now, self._over = now, t.first_time <= now - bindparam("limit", limit, type_=INTERVAL)
+        self._end = t.first_time + bindparam("limit", limit, type_=INTERVAL)
+        self._record, self._give_up = self._inserts(
+            now + bindparam("soon", WAIT_MIN, type_=INTERVAL)
+        )
+        self._parked = select(exists().where(t.state == FailedState.DEFERRED), now)
+        due = t.next_try_time <= now
+        self._due = self._claim(due, t.next_try_time)
+        self._fewest_tries = self._claim(due, t.attempts, t.next_try_time)
+        untried = t.update_time < bindparam("before", type_=t.update_time.type)
+        self._waiting = self._claim(and_(among(t.waits_for), untried), t.attempts, t.next_try_time)
+        self._tried = self._after_a_try()
+        names = given(*(t[name] for name in NAME))
+        named = and_(*(t[name] == names.c[name] for name in NAME))
+        self._states = select(*(t[name] for name in NAME), t.state).where(named)
+        self._forget = delete(table).where(named, t.state == FailedState.DEFERRED)
+        ended = {"update_time": now, "next_try_time": null()}
+        over = update(table).where(named)
+        given_up = t.state.in_((FailedState.FAILED, FailedState.DISCARDED))
+        self._replay_given_up = over.where(given_up).values(ended | {"state": FailedState.REPLAYED})
+        self._replay_any = over.where(t.state != FailedState.REPLAYED).values(
+            ended | {"state": FailedState.REPLAYED}
+        )
+        self._discarded = ended | {"state": FailedState.DISCARDED}
+        self._discard = over.where(t.state.in_(OPEN)).values(self._discarded)
+        again = given(*(t[name] for name in (*NAME, "reason", "error")))
+        words = {"reason": again.c.reason, "error": again.c.error, "attempts": t.attempts + 1}
+        self._still = (
+            update(table)
+            .where(*(t[name] == again.c[name] for name in NAME), t.state != FailedState.REPLAYED)
+            .values(words | {"update_time": now})
+        )
+        of_consumer = t.consumer == bindparam("of")
+        self._counts = (
+            select(t.state, func.count()).where(of_consumer, t.state.in_(OPEN)).group_by(t.state)
+        )
+        recent = t.event_time > now - bindparam("known", KNOWN, type_=INTERVAL)
+        discarded = exists().where(of_consumer, t.state == FailedState.DISCARDED, recent)
+        self._any_discarded = select(discarded)
+        self._get = select(*(t[name] for name in FIELDS)).where(named)
+        self._entries = select(*(t[name] for name in (*FIELDS, *TIMES))).where(named)
+        self._page = select(*(t[name] for name in (*FIELDS, *TIMES) if name != "payload"))
+
+    def _inserts(self, soon: ColumnElement[datetime]) -> tuple[Any, Any]:
+        """The statements that store events: with what their handling came to, and those that the
+        broker gave up.
+        """
+        t = self._table.c
+        rows = given(*(t[name] for name in FIELDS))
+        first_try = case((rows.c.state == FailedState.DEFERRED, soon))
+        into = insert(self._table).from_select(
+            [*FIELDS, "next_try_time"], select(*rows.c, first_try)
+        )
+        new, was_done = into.excluded, t.state == FailedState.REPLAYED
+        state = case(
+            (t.state.in_((FailedState.FAILED, FailedState.DISCARDED)), t.state),
+            (and_(t.state == FailedState.DEFERRED, self._over), FailedState.FAILED),
+            else_=new.state,
+        )
+        next_try = case((state == FailedState.DEFERRED, func.coalesce(t.next_try_time, soon)))
+        said = ("stream_seq", "reason", "error", "attempts", "waits_for")
+        record = into.on_conflict_do_update(
+            index_elements=[t[name] for name in NAME],
+            set_={name: new[name] for name in said}
+            | {
+                "state": state,
+                "first_time": case((was_done, self._now), else_=t.first_time),
+                "update_time": self._now,
+                "next_try_time": next_try,
+            },
+        ).returning(*(t[name] for name in NAME), t.state)
+        # The broker knows less than the consumer that has stored a row.
+        return record, into.on_conflict_do_nothing().returning(t.event_id)
+
+    def _claim(
+        self, condition: ColumnElement[bool], *order: ColumnElement[Any] | UnaryExpression[Any]
+    ) -> Update:
+        """Takes parked events for one more try, and sets their next one: another replica does not
+        take them meanwhile.
+
+        A process that ends during the try has only delayed them. An event whose time is up has
+        failed before its last try.
+        """
+        t = self._table.c
+        which = (
+            select(*(t[name] for name in NAME))
+            .where(t.state == FailedState.DEFERRED, condition)
+            .order_by(*order)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
+            .cte("which")
+        )
+        age = self._now - t.first_time
+        shortest = bindparam("shortest", WAIT_MIN, type_=INTERVAL)
+        longest = bindparam("longest", WAIT_MAX, type_=INTERVAL)
+        spread = 0.8 + 0.4 * func.random()
+        wait = func.least(func.greatest(age, shortest), longest) * spread
+        return (
+            update(self._table)
+            .where(*(t[name] == which.c[name] for name in NAME))
+            .values(
+                state=case((self._over, FailedState.FAILED), else_=t.state),
+                attempts=t.attempts + 1,
+                update_time=self._now,
+                next_try_time=case(
+                    (self._over, null()), else_=func.least(self._now + wait, self._end)
+                ),
+            )
+            .returning(*(t[name] for name in FIELDS))
+        )
+
+    def _after_a_try(self) -> Update:
+        """What a try came to, of rows that are still open: the claim has counted it."""
+        t = self._table.c
+        rows = given(*(t[name] for name in TRIED))
+        over = FailedState.FAILED
+        failed = (t.state == over) | (rows.c.state == over)
+        return (
+            update(self._table)
+            .where(*(t[name] == rows.c[name] for name in NAME), t.state.in_(OPEN))
+            .values(
+                state=case((failed, over), else_=t.state),
+                reason=rows.c.reason,
+                error=rows.c.error,
+                waits_for=rows.c.waits_for,
+                update_time=self._now,
+                next_try_time=case((failed, null()), else_=t.next_try_time),
+            )
+        )
+
+    async def record(self, events: Sequence[FailedEvent]) -> Mapping[Name, FailedState]:
+        """Stores what went wrong, and answers how each row stands now: one that is deferred for too
+        long has failed.
+
+        What has failed before, or was discarded, stays so.
+        """
+        async with self._engine.begin() as connection:
+            found = await connection.execute(self._record, self._rows(events))
+            return {_name(row): row.state for row in found}
+
+    async def give_up(self, events: Sequence[FailedEvent]) -> int:
+        """Stores events that the broker does not deliver any more, unless they have rows;
+        answers how many were new.
+        """
+        async with self._engine.begin() as connection:
+            return len((await connection.execute(self._give_up, self._rows(events))).all())
+
+    async def parked(self) -> tuple[bool, datetime]:
+        """Whether any event is parked, and the database's clock."""
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(self._parked)).one()
+            return row[0], row[1]
+
+    async def claim_due(self, most: int, *, fewest_tries: bool) -> list[FailedEvent]:
+        """Takes events whose next try is due: those that were tried the least, or those that are
+        due for longest.
+
+        Whoever takes turns between the two starves neither a row that is new nor one that is old.
+        """
+        return await self._claimed(
+            self._fewest_tries if fewest_tries else self._due, {"most": most}
+        )
+
+    async def claim_waiting(
+        self, records: Collection[UUID], before: datetime, most: int
+    ) -> list[FailedEvent]:
+        """Takes events that wait for one of these records, due or not, unless they were tried at
+        `before` or later.
+        """
+        which = column_arrays(waits_for=records)
+        return await self._claimed(self._waiting, which | {"before": before, "most": most})
+
+    async def _claimed(self, claim: Update, parameters: dict[str, Any]) -> list[FailedEvent]:
+        async with self._engine.begin() as connection:
+            rows = await connection.execute(claim, parameters)
+            found = map(self._of_rows.record, rows)
+            return sorted(found, key=attrgetter("event_time", "stream_seq"))
+
+    async def tried(self, events: Sequence[FailedEvent]) -> None:
+        """Stores what tries of claimed events came to."""
+        async with self._engine.begin() as connection:
+            await connection.execute(self._tried, self._of_rows.arrays(events, TRIED))
+
+    async def states(self, names: Collection[Name]) -> Mapping[Name, FailedState]:
+        """How those of the events stand that have a row."""
+        async with self._engine.connect() as connection:
+            found = await connection.execute(self._states, _named(names))
+            return {_name(row): row.state for row in found}
+
+    async def counts(self, consumer: str) -> Mapping[FailedState, int]:
+        """How many events of the consumer are deferred, and how many have failed; a state of
+        none is left out.
+        """
+        async with self._engine.connect() as connection:
+            found = await connection.execute(self._counts, {"of": consumer})
+            return {row[0]: row[1] for row in found}
+
+    async def any_discarded(self, consumer: str) -> bool:
+        """Whether an event was discarded that may still come again."""
+        async with self._engine.connect() as connection:
+            found = await connection.execute(self._any_discarded, {"of": consumer})
+            return bool(found.scalar_one())
+
+    async def resolve(self, names: Collection[Name]) -> None:
+        """The events have had their effect: rows of deferred ones are deleted, failed or
+        discarded ones count as replayed.
+        """
+        async with self._engine.begin() as connection:
+            await connection.execute(self._forget, _named(names))
+            await connection.execute(self._replay_given_up, _named(names))
+
+    async def replayed(self, names: Collection[Name]) -> None:
+        """The events have had their effect because an operator wanted it: all rows stay, as
+        replayed.
+        """
+        async with self._engine.begin() as connection:
+            await connection.execute(self._replay_any, _named(names))
+
+    async def still(self, events: Sequence[FailedEvent]) -> None:
+        """A replay did not help: each row stays as it stands, with the new error, unless it was
+        replayed meanwhile.
+        """
+        rows = self._of_rows.arrays(events, (*NAME, "reason", "error"))
+        async with self._engine.begin() as connection:
+            await connection.execute(self._still, rows)
+
+    async def discard(self, connection: AsyncConnection, name: Name) -> None:
+        """An operator decides against the event: deferred or failed becomes discarded."""
+        await connection.execute(self._discard, _named([name]))
+
+    async def discard_all(self, connection: AsyncConnection, wanted: Wanted, most: int) -> int:
+        """Discards the rows that are wanted, the oldest trouble first: at most so many. Answers
+        how many.
+        """
+        t = self._table.c
+        which = self._first(select(*(t[name] for name in NAME)), wanted, most)
+        these = which.with_for_update().cte("which")
+        discard = update(self._table).where(*(t[name] == these.c[name] for name in NAME))
+        return (await connection.execute(discard.values(self._discarded))).rowcount
+
+    async def get(self, names: Collection[Name]) -> list[FailedEvent]:
+        """Those of the events that have a row, in the order given."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(self._get, _named(names))
+            found = {event.name: event for event in map(self._of_rows.record, rows)}
+            return [found[name] for name in dict.fromkeys(names) if name in found]
+
+    async def entries(self, names: Collection[Name]) -> Mapping[Name, Entry]:
+        """The rows of those of the events that have one."""
+        async with self._engine.connect() as connection:
+            found = await connection.execute(self._entries, _named(names))
+            return {_name(row): _entry(row, row.payload) for row in found}
+
+    async def page(
+        self, wanted: Wanted, after: tuple[datetime, str, UUID, str] | None, most: int
+    ) -> Sequence[Entry]:
+        """Rows that are wanted, the oldest trouble first, without payloads: at most so many,
+        behind the place `after`.
+        """
+        t = self._table.c
+        query = self._first(self._page, wanted, most)
+        if after:
+            *place, digest = after
+            behind = tuple_(t.first_time, t.consumer, t.event_id, t.digest)
+            query = query.where(behind > tuple_(*place, bytes.fromhex(digest)))
+        async with self._engine.connect() as connection:
+            return [_entry(row, b"") for row in await connection.execute(query)]
+
+    async def choose(
+        self, connection: AsyncConnection, wanted: Wanted, most: int
+    ) -> Sequence[Name]:
+        """Which rows are wanted, the oldest trouble first: at most so many."""
+        names = select(*(self._table.c[name] for name in NAME))
+        return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
+
+    def _rows(self, events: Sequence[FailedEvent]) -> dict[str, list[Any]]:
+        """The events' columns: an event that is here twice has one row."""
+        last = {event.name: event for event in events}
+        return self._of_rows.arrays(last[name] for name in sorted(last))
+
+    def _first(self, query: Select[Any], wanted: Wanted, most: int) -> Select[Any]:
+        t = self._table.c
+        order = (t.first_time, t.consumer, t.event_id, t.digest)
+        return query.where(*self._conditions(wanted)).order_by(*order).limit(most)
+
+    def _conditions(self, wanted: Wanted) -> Iterator[ColumnElement[bool]]:
+        t = self._table.c
+        yield t.state.in_(wanted.states)
+        for column, value in (
+            (t.consumer, wanted.consumer),
+            (t.subject, wanted.subject),
+            (t.type, wanted.type),
+            (t.reason, wanted.reason),
+            (t.aggregate, wanted.aggregate),
+            (t.event_id, wanted.event_id),
+            (t.digest, wanted.digest),
+        ):
+            if value is not None:
+                yield column == value
+        if wanted.since is not None:
+            yield t.first_time >= wanted.since
+        if wanted.before is not None:
+            yield t.first_time < wanted.before
+        if wanted.updated_since is not None:
+            yield t.update_time >= wanted.updated_since
+        if wanted.updated_before is not None:
+            yield t.update_time < wanted.updated_before
+
+
+def _named(names: Collection[Name]) -> dict[str, Any]:
+    return arrays(NAME, sorted(set(names)))
+
+
+def _name(row: Row[*tuple[Any, ...]]) -> Name:
+    return row.consumer, row.event_id, row.digest
+
+
+def _entry(row: Row[*tuple[Any, ...]], payload: bytes) -> Entry:
+    known = {name: getattr(row, name) for name in FIELDS if name != "payload"}
+    event = FailedEvent(**known, payload=payload)
+    return Entry(
+        event=event,
+        first_time=row.first_time,
+        update_time=row.update_time,
+        next_try_time=row.next_try_time,
+    )

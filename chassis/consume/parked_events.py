@@ -1,0 +1,117 @@
+"""Parked events: deferred ones that stand in failed_events and are tried again from there.
+
+An event is tried when a record that it waits for has changed in this process, otherwise at its next
+try time, which moves further away with each try. Batches are bounded, replicas share the rows, and
+a try that a process does not survive only delays its events. How a row is taken and what a try
+makes of it is chassis.consume.failed_events's.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Final, NoReturn
+from uuid import UUID
+
+from chassis.consume.dispatch import Handlers, failed_with
+from chassis.consume.failed_events import FailedEvent, FailedEvents
+from chassis.consume.turns import Turns
+from chassis.values.decision import Done
+from chassis.values.errors import Failure
+from chassis.write.error_classification import patiently
+from chassis.write.tables import FailedState
+
+BATCH: Final = 50
+POLL_S: Final = 0.5
+# Tries of what is due take a quarter of the time at most: the rest is for events that come from the
+# stream.
+REST: Final = 3
+# Changes within so short a time are looked up together.
+TOGETHER_S: Final = 0.02
+# Changed records that are remembered until the next turn. An event that waits for others is tried
+# at its time.
+CHANGED_MAX: Final = 10_000
+
+
+class Parking:
+    """Tries the parked events of one service again."""
+
+    def __init__(self, failed: FailedEvents, handlers: Handlers, turns: Turns) -> None:
+        self._failed, self._handlers, self._turns = failed, handlers, turns
+        self._changed: set[UUID] = set()
+        self._any, self._wake = True, asyncio.Event()
+        self._rest_until = 0.0
+
+    def changed(self, records: Collection[UUID]) -> None:
+        """These records of the service have changed: what waits for them is tried at once."""
+        if len(self._changed) < CHANGED_MAX:
+            self._changed.update(records)
+        if self._any:
+            self._wake.set()
+
+    def parked(self) -> None:
+        """An event has been parked in this process."""
+        self._any = True
+
+    async def run(self) -> NoReturn:
+        """Tries parked events until it is cancelled. Outlives the absence of the database."""
+        while True:
+            wait_s = await patiently(self._turn, "parked events")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+                    await asyncio.sleep(TOGETHER_S)
+
+    async def _turn(self) -> float:
+        """Tries what waits for changed records, then a batch of what is due. Answers when to
+        look again, in seconds.
+        """
+        self._wake.clear()
+        records, self._changed = self._changed, set()
+        self._any, now = await self._failed.parked()
+        if not self._any:
+            return POLL_S
+        taken = BATCH if records else 0
+        while taken == BATCH:
+            taken = await self._try(await self._failed.claim_waiting(records, now, BATCH))
+        began = time.monotonic()
+        if began < self._rest_until:
+            return self._rest_until - began
+        # Half of a batch each way: rows that are tried in vain hold up neither new rows nor old
+        # ones.
+        newest = await self._failed.claim_due(BATCH // 2, fewest_tries=True)
+        oldest = await self._failed.claim_due(BATCH // 2, fewest_tries=False)
+        tried = await self._try([*newest, *oldest])
+        rest_s = REST * (time.monotonic() - began)
+        self._rest_until = time.monotonic() + rest_s
+        return rest_s if tried == BATCH else POLL_S
+
+    async def _try(self, events: Sequence[FailedEvent]) -> int:
+        """Hands claimed events to their handlers, and stores what came of them. Answers how many
+        they are.
+        """
+        if not events:
+            return 0
+        outcomes = await self._turns.take(self._handlers.again(events))
+        if done := [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]:
+            await self._failed.resolve(done)
+        news = []
+        for event in events:
+            outcome, state = outcomes[event.name], event.state
+            if isinstance(outcome, Failure):
+                after = failed_with(event, outcome)
+                if after.state is FailedState.FAILED:
+                    state = FailedState.FAILED
+                if _changes(event, after):
+                    news.append(after)
+            self._handlers.report(event, outcome, state)
+        if news:
+            await self._failed.tried(news)
+        return len(events)
+
+
+def _changes(before: FailedEvent, after: FailedEvent) -> bool:
+    """Whether a try has brought anything new that the claim of the event has not stored."""
+    fails = after.state is FailedState.FAILED and before.state is not FailedState.FAILED
+    words = (before.reason, before.error, before.waits_for)
+    return fails or words != (after.reason, after.error, after.waits_for)

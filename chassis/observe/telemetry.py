@@ -1,0 +1,408 @@
+"""What a process tells about itself: log lines, metrics, traces.
+
+What lives here: their setting up, once per process, and the few functions through which the rest of
+the code tells. Only this file and chassis/observe/tracing.py know OpenTelemetry. Nobody's name,
+address, card or password leaves through here: log lines are cleaned of them, spans carry no
+exception texts.
+
+Log: `structlog.get_logger(__name__)` anywhere. Metrics: `counter`, `gauge`, `histogram` below, in
+constructors.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from socketserver import ThreadingMixIn
+from typing import Any, Final, Self, TextIO
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+# Log fields that would carry somebody's data or a secret; their values are never written.
+PRIVATE_FIELDS: Final = frozenset(
+    (
+        *(
+            "address",
+            "card",
+            "card_number",
+            "cvc",
+            "email",
+            "full_name",
+            "line1",
+            "line2",
+            "phone",
+            "postal_code",
+            "recipient",
+            "street",
+        ),
+        *(
+            "authorization",
+            "body",
+            "headers",
+            "password",
+            "payload",
+            "request",
+            "response",
+            "secret",
+            "token",
+        ),
+    )
+)
+HIDDEN: Final = "(hidden)"
+# Seconds. What is promised at the 95th percentile (0.2 an event, 0.3 a change of status, 0.5 a
+# checkout, 5 until it is confirmed) are edges, so that the share of calls within can be read off
+# exactly.
+SECONDS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+
+# How long the end of a process waits for its last spans to be taken.
+FLUSH_S: Final = 3.0
+# How long a client of the metrics may say nothing.
+SCRAPE_S: Final = 5.0
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_PASSWORD: Final = re.compile(r"(?<=://)[^/\s@]*@")
+_QUOTED_ROWS: Final = re.compile(r"^(DETAIL:|CONTEXT:|\[parameters:).*\n?", re.MULTILINE)
+
+Event = MutableMapping[str, Any]
+
+
+# --- log lines
+
+
+def configure_log(service: str, level: str = "info", stream: TextIO = sys.stderr) -> None:
+    """Write every log line, our own and the libraries', to `stream`: one JSON object a line, or
+    readable lines on a terminal.
+    """
+    common: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _naming(service),
+        _add_trace,
+        structlog.processors.format_exc_info,
+        _clean,
+    ]
+    last: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(timestamp_key="time")
+        if stream.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *common,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _naming(service: str) -> structlog.typing.Processor:
+    def add_service(_logger: object, _method: str, event: Event) -> Event:
+        event["service"] = service
+        return event
+
+    return add_service
+
+
+def _add_trace(_logger: object, _method: str, event: Event) -> Event:
+    """The ids by which a line is found from its trace, and the other way round."""
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event["trace_id"], event["span_id"] = (
+            format(span.trace_id, "032x"),
+            format(span.span_id, "016x"),
+        )
+    return event
+
+
+def _clean(_logger: object, _method: str, event: Event) -> Event:
+    """Hide private fields and passwords in addresses, and what the text of a database's errors
+    quotes from rows.
+    """
+    for key, value in event.items():
+        if key in PRIVATE_FIELDS:
+            event[key] = HIDDEN
+        elif isinstance(value, str):
+            event[key] = _PASSWORD.sub(
+                "", _QUOTED_ROWS.sub("", value) if key == "exception" else value
+            )
+    return event
+
+
+# --- metrics
+
+
+@cache
+def counter(name: str, what: str, *labels: str) -> Counter:
+    """The process's counter of this name: made at the first call, the same at every other."""
+    return Counter(name, what, labels)
+
+
+@cache
+def gauge(name: str, what: str, *labels: str) -> Gauge:
+    """The process's gauge of this name: made at the first call, the same at every other."""
+    return Gauge(name, what, labels)
+
+
+class _Readings(Collector):
+    """One gauge on the page, with as many values as there are."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str]) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self.values: dict[tuple[str, ...], float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """What has been read. It runs in the threads of the page's readers."""
+        family = GaugeMetricFamily(self._name, self._what, labels=self._labels)
+        for labels, value in self.values.copy().items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class Reading:
+    """A gauge of what must be read somewhere. Where that fails it has no value, and is not on the
+    page, until it is read again.
+
+    A reader of the page never sees a value from before the failure. With labels there is a reading
+    for each of their values.
+    """
+
+    def __init__(self, of: _Readings, labels: tuple[str, ...] = ()) -> None:
+        self._of, self._labels = of, labels
+
+    def labels(self, *values: str) -> Self:
+        """The reading of these labels, behind those that are chosen already."""
+        return type(self)(self._of, (*self._labels, *values))
+
+    def set(self, value: float) -> None:
+        """It has been read."""
+        self._of.values[self._labels] = value
+
+    def drop(self) -> None:
+        """It could not be read: neither it nor any that has more labels behind these."""
+        for labels in [
+            each for each in self._of.values if each[: len(self._labels)] == self._labels
+        ]:
+            del self._of.values[labels]
+
+
+@cache
+def reading(name: str, what: str, *labels: str) -> Reading:
+    """The process's reading of this name: made at the first call, the same at every other."""
+    readings = _Readings(name, what, labels)
+    REGISTRY.register(readings)
+    return Reading(readings)
+
+
+@contextmanager
+def reading_of(*readings: Reading) -> Iterator[None]:
+    """These are read inside. Where that fails, or is given up, they have no value until they are
+    read again.
+    """
+    try:
+        yield
+    except BaseException:  # a cancelled reading is no reading either; the exception goes on
+        for each in readings:
+            each.drop()
+        raise
+
+
+@cache
+def histogram(name: str, what: str, *labels: str) -> Histogram:
+    """The process's histogram of this name, of seconds: made at the first call, then the same."""
+    return Histogram(name, what, labels, buckets=SECONDS)
+
+
+def at_end(tell: Callable[[], object]) -> None:
+    """Tells of what has ended, in its `finally`: now; or where a generator is being closed, in the
+    loop's next turn.
+
+    A coroutine that is garbage is closed in the middle of anything, a metric's own lock included,
+    and that is not reentrant: whoever tells there waits for ever, and all of the process with him.
+    Of garbage that is collected in a thread without a loop nobody is told.
+    """
+    if not isinstance(sys.exception(), GeneratorExit):
+        tell()
+        return
+    with suppress(RuntimeError):
+        asyncio.get_running_loop().call_soon(tell)
+
+
+@contextmanager
+def serve_metrics(address: str) -> Iterator[int]:
+    """Serve the process's metrics over HTTP at `address` (host:port, port 0: any free one)
+    meanwhile; gives the port.
+
+    It has threads of its own, so that a blocked event loop can be seen, and one for each client, so
+    that none waits for another's, and the end for nobody's. Raises OSError when the address cannot
+    be had.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        server = make_server(
+            host.strip("[]"),
+            int(port),
+            make_wsgi_app(REGISTRY),
+            server_class=_Threads,
+            handler_class=_Scrape,
+        )
+    except OSError as error:
+        raise OSError(
+            error.errno, f"METRICS_ADDRESS {address} cannot be listened on: {error.strerror}"
+        ) from error
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True
+    )
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Threads(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Scrape(WSGIRequestHandler):
+    """A scrape every few seconds is no news, and a client that says nothing is left after a
+    while.
+    """
+
+    timeout = SCRAPE_S
+
+    def handle(self) -> None:
+        with suppress(TimeoutError, ConnectionError):
+            super().handle()
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+
+# --- traces
+
+
+@contextmanager
+def tracing(service: str, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Let the process make spans meanwhile. They are exported if the standard
+    OTEL_EXPORTER_OTLP_ENDPOINT says where to.
+
+    Otherwise spans have ids (for log lines, and to hand on a caller's trace) and cost next to
+    nothing else. OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and the exporter's other standard variables
+    hold as usual; OTLP goes over gRPC.
+    """
+    resource = Resource.create(
+        {SERVICE_NAME: environment.get("OTEL_SERVICE_NAME") or f"ordermesh-{service}"}
+    )
+    if any(environment.get(name) for name in _ENDPOINTS):
+        # Imported here: it takes a third of a second, and most processes do without.
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    else:
+        provider = TracerProvider(
+            resource=resource, sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False
+        )
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        # In a thread, because a collector that does not answer would hold up the end of the
+        # process.
+        flush = threading.Thread(target=provider.shutdown, name="flush", daemon=True)
+        flush.start()
+        flush.join(FLUSH_S)
+
+
+def traceparent() -> str | None:
+    """The W3C traceparent of the current span, to be stored or sent along with what it causes;
+    None outside any trace.
+    """
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent")
+
+
+@contextmanager
+def consuming(subject: str, traceparents: Sequence[str | None]) -> Iterator[None]:
+    """A CONSUMER span around the handling of events of `subject`, linked to the traces that they
+    come from.
+
+    One event's span is a child of its trace; a batch belongs to several traces and is a child of
+    none.
+    """
+    contexts = [
+        TraceContextTextMapPropagator().extract({"traceparent": parent})
+        for parent in traceparents
+        if parent
+    ]
+    spans = [trace.get_current_span(context).get_span_context() for context in contexts]
+    links = [trace.Link(span) for span in spans if span.is_valid]
+    tracer = trace.get_tracer("ordermesh")
+    with tracer.start_as_current_span(
+        f"process {subject}",
+        context=contexts[0] if len(traceparents) == len(links) == 1 else None,
+        kind=trace.SpanKind.CONSUMER,
+        links=links,
+        attributes={
+            "messaging.system": "nats",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": subject,
+            "messaging.batch.message_count": len(traceparents),
+        },
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        # a cancellation too: the span says how the handling ended, and it goes on
+        except BaseException as error:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise

@@ -1,0 +1,460 @@
+"""The relay: publishes what waits in the outbox, and marks it with the place that the stream gave
+it.
+
+Each aggregate's events go one after the other, aggregates at once. Work and marks are done on the
+connection that holds the locks of the shards (chassis.publish.shards): who loses the one has lost
+the other. Whether the stream still has what was marked: chassis.publish.stream_rebuild, which is
+asked before and after each round. Events of a round during which the stream became another are not
+marked.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NoReturn
+from uuid import UUID
+
+import structlog
+from nats.errors import BadSubjectError, MaxPayloadError
+from nats.js.errors import BadRequestError
+from sqlalchemy import (
+    ARRAY,
+    Row,
+    SmallInteger,
+    Table,
+    Uuid,
+    all_,
+    any_,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.observe import telemetry
+from chassis.publish.shards import Shards
+from chassis.publish.stream_rebuild import LOST_MAX, Rebuild
+from chassis.values import crash_points
+from chassis.write.database import Database, connect
+from chassis.write.error_classification import LATER, TROUBLE, blame
+from chassis.write.outbox import HEADER_COLUMNS, headers
+from chassis.write.tables import among, arrays, given
+
+POLL_S = 1.0
+# a replica that appends wakes its own relay, and the shard may be another's
+POLL_AMONG_OTHERS_S = 0.1
+MEASURE_S = 15.0
+COUNTED_MAX = 100_000  # of the events that wait
+NAMED_MAX = 20  # of the aggregates whose events the stream refuses
+REFUSAL_MAX = 200  # characters
+PAUSE_MAX_S = 1.0
+BLOCKED_MAX_S = 60.0
+# between two tries of an event that the broker takes for a repeat, until its window has passed
+FORGET_S = 5.0
+# what a round of publishing takes at most, and one publication's timeout: then the session is used
+# again
+ROUND_S = 3.0
+DRAIN_S = 5.0
+
+log = structlog.get_logger()
+
+
+class Away(Exception):
+    """The broker did not take what it was given; what was published before is marked."""
+
+
+class Changed(Exception):
+    """The stream is not the one that was compared with the outbox; nothing of this round is
+    marked.
+    """
+
+
+Waiting = Row[*tuple[Any, ...]]  # what `_read` gives
+
+
+@dataclass(slots=True)
+class Chain:
+    """What became of one aggregate's events: the rows that the stream has, with their places,
+    and why it ended early.
+    """
+
+    done: list[tuple[Waiting, int]]
+    refused: tuple[Waiting, str] | None = None  # the row that the stream refuses, and why
+    trouble: Exception | None = None
+
+
+class Relay:
+    """Publishes the outbox of one service on its stream. `source` is the service's name, for the
+    events' ce-source.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        *,
+        positions: Table,
+        stream: str,
+        source: str,
+        poll_s: float = POLL_S,
+        batch_size_max: int = 256,
+        session_timeout_s: float = 10.0,
+    ) -> None:
+        """`session_timeout_s` bounds how long a relay that is frozen keeps its shards;
+        `batch_size_max` what is in flight. `positions` is the service's table of that name.
+        """
+        self._broker, self._stream, self._source = broker, stream, source
+        self._poll_s, self._batch, self._session_timeout_s = (
+            poll_s,
+            batch_size_max,
+            session_timeout_s,
+        )
+        self._url, self._appended = database.engine.url, database.outbox.appended
+        self._rebuild = Rebuild(
+            outbox=database.outbox.table,
+            positions=positions,
+            broker=broker,
+            stream=stream,
+            source=source,
+        )
+        self._contents = self._rebuild.contents
+        # aggregate -> until when, and how long the next time
+        self._blocked: dict[UUID, tuple[float, float]] = {}
+        t = database.outbox.table.c
+        waiting = t.stream_seq.is_(None)
+        columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
+        mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
+        free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
+        self._read = (
+            select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
+        )
+        # A chain that has grown at its beginning, as far as one round may take it.
+        self._chains = (
+            select(*columns)
+            .where(waiting, among(t.aggregate))
+            .order_by(t.id)
+            .limit(4 * batch_size_max)
+        )
+        # Those events of aggregates that are held back which come before what may be lost.
+        below = given(t.aggregate, t.id)
+        earlier = (t.aggregate == below.c.aggregate) & (t.id < below.c.id)
+        held = select(*columns).where(waiting, earlier)
+        # As many as may be found lost between two steps of the comparison.
+        self._held = held.order_by(t.id).limit(2 * LOST_MAX)
+        marks = given(t.id, t.create_time, t.stream_seq)
+        # so that only these days' partitions are looked at
+        span = t.create_time.between(bindparam("first"), bindparam("last"))
+        same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
+        self._mark = (
+            update(database.outbox.table)
+            .values(stream_seq=marks.c.stream_seq, refusal=None)
+            .where(same, span)
+        )
+        refused = given(t.id, t.create_time, t.refusal)
+        same_refused = (t.id == refused.c.id) & (t.create_time == refused.c.create_time)
+        self._refuse = (
+            update(database.outbox.table).values(refusal=refused.c.refusal).where(same_refused)
+        )
+        # The first by their ids, which are the oldest to a moment; and not all: it is read over the
+        # connection that is to publish them.
+        first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
+        age = func.coalesce(
+            func.extract("epoch", func.clock_timestamp() - func.min(first.c.create_time)), 0
+        )
+        self._survey = select(func.count(), age).select_from(first)
+        since = func.extract("epoch", func.clock_timestamp() - t.create_time)
+        self._find_refused = (
+            select(t.aggregate, since).where(t.refusal.is_not(None)).order_by(t.id).limit(NAMED_MAX)
+        )
+        self._waiting = telemetry.reading(
+            "outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream"
+        ).labels(stream)
+        self._oldest = telemetry.reading(
+            "outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream"
+        ).labels(stream)
+        self._published = telemetry.counter(
+            "outbox_published_total", "Events published and marked", "stream"
+        ).labels(stream)
+        blocked = telemetry.reading(
+            "outbox_blocked_seconds",
+            "How long an aggregate's events wait behind one that the stream refuses; the first 20"
+            " aggregates: alert on it",
+            "stream",
+            "aggregate",
+        )
+        self._blocked_seconds = blocked.labels(stream)
+        self._refused = telemetry.counter(
+            "outbox_refused_total", "Events that the stream refuses: alert on it", "stream"
+        ).labels(stream)
+
+    async def run(self) -> NoReturn:
+        """Publishes until it is cancelled. Outlives the absence of the database and of the
+        broker.
+        """
+        while True:
+            try:
+                readings = (
+                    self._waiting,
+                    self._oldest,
+                    self._blocked_seconds,
+                    *self._rebuild.readings,
+                )
+                with telemetry.reading_of(*readings):
+                    async with self._session() as (connection, shards):
+                        await self._serve(connection, shards)
+            except TROUBLE as error:
+                if blame(error) not in LATER:
+                    raise
+                log.warning("the relay has lost its session, and begins another", error=repr(error))
+            await asyncio.sleep(PAUSE_MAX_S)
+
+    async def drain(self, grace_s: float = DRAIN_S) -> None:
+        """Publishes what still waits, after `run` has been cancelled: at most for `grace_s`, and
+        nothing that another replica owns.
+        """
+        end = time.monotonic() + grace_s
+        try:
+            async with asyncio.timeout(grace_s), self._session() as (connection, shards):
+                await shards.take_free()
+                while time.monotonic() < end:  # nats-py may swallow the timeout's cancellation
+                    try:
+                        if not await self._turn(connection, shards):
+                            return
+                    except Away:
+                        await asyncio.sleep(0.1)
+        except TROUBLE as error:
+            if blame(error) not in LATER:
+                raise
+        log.warning(
+            "not all events could be published before the end: they wait in the outbox",
+            stream=self._stream,
+        )
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[tuple[AsyncConnection, Shards]]:
+        """A connection that the database ends when nothing is heard on it, and its locks with
+        it; it is never used again.
+        """
+        async with connect(
+            self._url, name=f"{self._source} relay", pool_size=0
+        ).connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            timeout = {"timeout": f"{int(self._session_timeout_s * 1000)}ms"}
+            await connection.execute(
+                text("select set_config('idle_session_timeout', :timeout, false)"), timeout
+            )
+            shards = Shards(connection)
+            self._rebuild.begin()
+            await shards.join()
+            yield connection, shards
+
+    async def _serve(self, connection: AsyncConnection, shards: Shards) -> NoReturn:
+        balance = measure = float("-inf")
+        pause = 0.0
+        while True:
+            self._appended.clear()
+            now = time.monotonic()
+            if now >= balance:
+                await shards.balance()
+                balance = now + self._poll_s
+            if now >= measure:
+                await self._measure(connection)
+                # from its end: however slow it is, most of the time is for publishing
+                measure = time.monotonic() + MEASURE_S
+            try:
+                busy = await self._turn(connection, shards)
+            except Away as away:
+                pause = min(max(2 * pause, 0.05), PAUSE_MAX_S)
+                log.warning(
+                    "the broker does not take events: they wait",
+                    stream=self._stream,
+                    error=repr(away.__cause__),
+                )
+                await asyncio.sleep(pause)
+                continue
+            pause = 0.0
+            if busy < self._batch:
+                poll_s = (
+                    self._poll_s if shards.replicas == 1 else min(self._poll_s, POLL_AMONG_OTHERS_S)
+                )
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(
+                        min(poll_s, max(0.0, self._rebuild.next_time - time.monotonic()))
+                    ):
+                        await self._appended.wait()
+
+    async def _turn(self, connection: AsyncConnection, shards: Shards) -> int:
+        """Looks at the stream, where it is time to, and publishes a round; answers how many
+        events there were. Raises Away.
+        """
+        try:
+            await self._rebuild.advance(connection, shards.owned)
+            return await self._round(connection, shards)
+        except Changed:
+            self._rebuild.hurry()
+            return self._batch
+        except Away:
+            self._rebuild.hurry()
+            raise
+        except BROKER_ERRORS as error:
+            self._rebuild.hurry()
+            raise Away from error
+
+    async def _round(self, connection: AsyncConnection, shards: Shards) -> int:
+        """Publishes what waits, a batch at most, and marks it; answers how many events there were.
+
+        Raises Away and Changed, and BROKER_ERRORS where the broker cannot say what it has: then
+        nothing is marked.
+        """
+        end = time.monotonic() + ROUND_S
+        held = self._rebuild.held
+        blocked = [*self._blocked_now(), *held]
+        where = {"shards": sorted(shards.owned), "blocked": blocked}
+        rows: Sequence[Waiting] = (await connection.execute(self._read, where)).all()
+        if not rows and not held:
+            return 0
+        await self._same_stream()
+        if not self._rebuild.whole:
+            rows = await self._with_lost(connection, rows)
+        chains = await asyncio.gather(
+            *(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows))
+        )
+        await self._same_stream()
+        await self._marks(connection, [done for chain in chains for done in chain.done])
+        await self._store_refusals(connection, [chain.refused for chain in chains if chain.refused])
+        if away := next((chain.trouble for chain in chains if chain.trouble), None):
+            raise Away from away
+        return len(rows)
+
+    async def _with_lost(
+        self,
+        connection: AsyncConnection,
+        rows: Sequence[Waiting],
+    ) -> Sequence[Waiting]:
+        """The rows, each aggregate's behind its events that the stream has lost. Of an aggregate
+        that is held back, only the events that come before what may still be lost.
+        """
+        aggregates = {row.aggregate for row in rows}
+        some_lost = await self._rebuild.take_along(connection, aggregates)
+        held = self._rebuild.held
+        if some_lost:
+            free = [(aggregate,) for aggregate in aggregates - held.keys()]
+            found = await connection.execute(self._chains, arrays(("aggregate",), free))
+            rows = found.all()
+        else:
+            rows = [row for row in rows if row.aggregate not in held]
+        blocked = self._blocked_now()
+        below = [(aggregate, id) for aggregate, id in held.items() if aggregate not in blocked]
+        if below:
+            earlier = await connection.execute(self._held, arrays(("aggregate", "id"), below))
+            rows = [*rows, *earlier.all()]
+        return rows
+
+    async def _same_stream(self) -> None:
+        if not await self._rebuild.stands():
+            raise Changed
+
+    def _blocked_now(self) -> list[UUID]:
+        now = time.monotonic()
+        return [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
+
+    async def _publish(self, rows: Sequence[Waiting], end: float) -> Chain:
+        """One aggregate's events, each after the one before it; the first that fails ends the
+        chain.
+        """
+        chain, last = Chain([]), 0
+        for row in rows:
+            try:
+                ack = await self._broker.publish(
+                    row.subject, row.payload, headers(row, self._source), stream=self._stream
+                )
+                if ack.duplicate and (
+                    ack.seq < last or not await self._contents.holds(ack.seq, row.event_id)
+                ):
+                    self._wait_for_window(row)
+                    break
+            except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
+                self._block(row, error)
+                chain.refused = row, f"{type(error).__name__}: {error}"[:REFUSAL_MAX]
+                break
+            except BROKER_ERRORS as error:
+                chain.trouble = error
+                break
+            chain.done.append((row, ack.seq))
+            last = ack.seq
+            self._blocked.pop(row.aggregate, None)
+            if time.monotonic() > end:
+                break
+        return chain
+
+    def _wait_for_window(self, row: Waiting) -> None:
+        """The broker takes the event for a repeat, and its stream has it no more, or before an
+        earlier event of its aggregate: it takes it again once its window for repeats has passed.
+        """
+        if row.aggregate not in self._blocked:
+            log.info(
+                "an event waits until the broker has forgotten it",
+                event_id=str(row.event_id),
+                type=row.type,
+            )
+        self._blocked[row.aggregate] = (time.monotonic() + FORGET_S, FORGET_S)
+
+    def _block(self, row: Waiting, error: Exception) -> None:
+        """The stream refuses this event, whatever the weather: its aggregate waits, the others
+        go on.
+        """
+        _, wait_s = self._blocked.get(row.aggregate, (0.0, 1.0))
+        self._blocked[row.aggregate] = (time.monotonic() + wait_s, min(2 * wait_s, BLOCKED_MAX_S))
+        self._refused.inc()
+        log.error(
+            "the stream refuses an event: its aggregate's events wait",
+            event_id=str(row.event_id),
+            type=row.type,
+            error=repr(error),
+        )
+
+    async def _marks(
+        self, connection: AsyncConnection, done: Sequence[tuple[Waiting, int]]
+    ) -> None:
+        if not done:
+            return
+        crash_points.point("outbox.published")
+        times = [row.create_time for row, _ in done]
+        marks = arrays(
+            ("id", "create_time", "stream_seq"),
+            [(row.id, row.create_time, seq) for row, seq in done],
+        )
+        await connection.execute(self._mark, marks | {"first": min(times), "last": max(times)})
+        self._published.inc(len(done))
+
+    async def _store_refusals(
+        self, connection: AsyncConnection, refused: Sequence[tuple[Waiting, str]]
+    ) -> None:
+        if refused:
+            rows = [(row.id, row.create_time, why) for row, why in refused]
+            await connection.execute(self._refuse, arrays(("id", "create_time", "refusal"), rows))
+
+    async def _measure(self, connection: AsyncConnection) -> None:
+        waiting, age_s = (await connection.execute(self._survey)).one()
+        self._waiting.set(waiting)
+        self._oldest.set(float(age_s))
+        refused = (await connection.execute(self._find_refused)).all()
+        self._blocked_seconds.drop()
+        for aggregate, since_s in refused:
+            self._blocked_seconds.labels(str(aggregate)).set(float(since_s))
+
+
+def by_aggregate(rows: Sequence[Waiting]) -> Iterator[list[Waiting]]:
+    """The rows of each aggregate, in the order of their ids."""
+    for _, of_one in groupby(
+        sorted(rows, key=attrgetter("aggregate", "id")), key=attrgetter("aggregate")
+    ):
+        yield list(of_one)

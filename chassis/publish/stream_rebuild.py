@@ -1,0 +1,537 @@
+"""Whether the stream has the events that the outbox marks as published. What is lost waits again.
+
+The outbox is the log of record. A mark is a place in the stream, and places repeat: a stream that
+was wiped, rebuilt or replaced by an older copy of itself has other events at the same places. So
+event ids are compared, page by page, and what was compared is remembered as a `Position`: the
+identity of the stream, and the message up to which the marks are right. While that very message is
+in the stream, so is all that was stored before it; when it is not, the comparison begins anew.
+
+Marks of a shard are written by its owner alone, over the connection that is given here, and never
+while a page is compared: so no mark appears below a position unnoticed.
+
+A page may miss messages that the stream has: before a row waits again, the broker is asked for the
+message at its place.
+
+What is lost waits again a little at a time, in the order of the old places. Where a new event's
+aggregate has lost events, those go first (`take_along`), so that its order holds: LOST_MAX of them
+at most in one round of the relay. An aggregate with more of them is held back: its new events wait,
+and those of other aggregates do not.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Row,
+    Select,
+    SmallInteger,
+    Table,
+    any_,
+    bindparam,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.broker.stream import MAX_AGE_S, Broker
+from chassis.observe import telemetry
+from chassis.publish.stream_contents import Bounds, Contents, Entry
+from chassis.write.outbox import shard_of
+from chassis.write.rows import RecordRows
+from chassis.write.tables import among, arrays, given
+
+CHECK_S = 10.0
+PAGE = 1000  # marks, and places of the stream, that are compared at once
+PLACES_RATE = 5000  # a second: reading them costs about 0.1 ms each
+LOST_MAX = 100
+LOST_RATE = 500  # a second, of each process: publishing one costs about 0.5 ms
+UNKNOWN_MAX = 10_000  # that are kept in memory
+ASKED_AT_ONCE = 16  # single messages that the broker is asked for
+# What is younger than this its stream still has: it keeps messages for longer, and an hour is more
+# than two clocks differ.
+YOUNG = timedelta(seconds=MAX_AGE_S) - timedelta(hours=1)
+NO_END = 2**63 - 1
+
+log = structlog.get_logger()
+
+Marked = Row[*tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Marks from `first_seq` to `seq` are those of the stream that was created at `create_time`.
+
+    `message_seq` and `message_time` name the last message that was read (0: there was none): one
+    that was stored at another time is another message, whatever its id. `deleted` is
+    Bounds.deleted.
+    """
+
+    create_time: datetime
+    first_seq: int
+    deleted: int
+    seq: int
+    message_seq: int = 0
+    message_time: datetime | None = None
+
+    def may_stand(self, bounds: Bounds | None) -> bool:
+        """Whether a stream with these bounds can still have what was compared."""
+        if bounds is None or bounds.create_time != self.create_time:
+            return False
+        if bounds.last_seq < self.seq or bounds.deleted > self.deleted:
+            return False
+        if not self.message_seq:
+            return bounds.first_seq > self.seq
+        return bounds.first_seq <= self.message_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Marks and messages up to the place `high`: the rows whose event is not where it is marked,
+    and the messages that no mark explains.
+    """
+
+    high: int
+    rows: int
+    lost: Sequence[Marked]
+    entries: Mapping[int, Entry]
+    unexplained: Sequence[Entry]
+
+
+class Comparison:
+    """An outbox beside its stream. Reads only."""
+
+    def __init__(self, outbox: Table, broker: Broker, stream: str, source: str) -> None:
+        """`source` is the service's name: only messages that it has published are its outbox's."""
+        t, self.contents, self._source = outbox.c, Contents(broker, stream), f"/ordermesh/{source}"
+        young = bindparam("young", YOUNG, type_=INTERVAL)
+        # The first day that may have young rows: so that no older partition is looked at, and what
+        # has grown old within it is read page by page.
+        day = func.date_trunc("day", func.now() - young, "UTC")
+        columns = (t.id, t.create_time, t.aggregate, t.event_id, t.type, t.stream_seq)
+        mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
+        here = t.stream_seq.between(bindparam("low"), bindparam("high"))
+        self._page = (
+            select(*columns, (t.create_time > func.now() - young).label("young"))
+            .where(here, mine, t.create_time >= day)
+            .order_by(t.stream_seq)
+            .fetch(PAGE, with_ties=True)
+        )
+        self._known = select(t.event_id).where(among(t.aggregate), among(t.event_id))
+
+    async def page(
+        self,
+        connection: AsyncConnection,
+        shards: Collection[int],
+        bounds: Bounds,
+        low: int,
+        *,
+        lost_max: int = PAGE,
+    ) -> Page:
+        """Compares from the place `low` on as far as one page goes: beyond the stream to NO_END."""
+        if low < bounds.first_seq:
+            high = bounds.first_seq - 1
+        else:
+            high = min(low + PAGE - 1, bounds.last_seq) if low <= bounds.last_seq else NO_END
+        where = {"shards": sorted(shards), "low": low, "high": high}
+        rows = (await connection.execute(self._page, where)).all()
+        if len(rows) >= PAGE:
+            high = rows[-1].stream_seq
+        held: Mapping[int, Entry] = {}
+        if bounds.first_seq <= low <= bounds.last_seq:
+            held = await self.contents.between(low, min(high, bounds.last_seq))
+        lost = [row for row in rows if row.young and not _is_at(held, row)]
+        if len(lost) > lost_max:
+            high = lost[lost_max - 1].stream_seq
+            lost = [row for row in lost if row.stream_seq <= high]
+        lost = await self.missing(lost)
+        entries = {seq: entry for seq, entry in held.items() if seq <= high}
+        explained = {(row.stream_seq, str(row.event_id)) for row in rows}
+        unexplained = [e for e in entries.values() if (e.seq, e.event_id) not in explained]
+        return Page(high=high, rows=len(rows), lost=lost, entries=entries, unexplained=unexplained)
+
+    async def missing(self, rows: Sequence[Marked]) -> list[Marked]:
+        """The rows whose event the broker does not have at its mark, asked for one by one."""
+        bounds = await self.contents.bounds() if rows else None
+        if bounds is None:
+            return list(rows)
+        at_once = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def is_held(row: Marked) -> bool:
+            if not bounds.first_seq <= row.stream_seq <= bounds.last_seq:
+                return False
+            async with at_once:
+                return await self.contents.holds(row.stream_seq, row.event_id)
+
+        held = await asyncio.gather(*map(is_held, rows))
+        return [row for row, is_there in zip(rows, held, strict=True) if not is_there]
+
+    async def unknown(
+        self,
+        connection: AsyncConnection,
+        shards: Collection[int],
+        entries: Iterable[Entry],
+    ) -> list[Entry]:
+        """Those that this service has published, and that its outbox does not have and should."""
+        now = datetime.now(UTC)
+        ours = [entry for entry in entries if self._is_ours(entry, shards, now)]
+        if not ours:
+            return []
+        rows = [(UUID(entry.aggregate), UUID(entry.event_id)) for entry in ours]
+        found = await connection.execute(self._known, arrays(("aggregate", "event_id"), rows))
+        known = {str(event_id) for event_id in found.scalars()}
+        return [entry for entry in ours if entry.event_id not in known]
+
+    def _is_ours(self, entry: Entry, shards: Collection[int], now: datetime) -> bool:
+        if entry.source != self._source:
+            return False
+        try:
+            UUID(entry.event_id)
+            mine = shard_of(UUID(entry.aggregate)) in shards
+            return mine and datetime.fromisoformat(entry.time) > now - YOUNG
+        except (ValueError, TypeError):  # not one of ours, though it says so: consumers see to it
+            return False
+
+
+class Rebuild:
+    """Compares the shards that one relay owns, and lets wait again what the stream has lost."""
+
+    def __init__(
+        self,
+        outbox: Table,
+        positions: Table,
+        broker: Broker,
+        stream: str,
+        source: str,
+    ) -> None:
+        t, p = outbox.c, positions.c
+        self._comparison = Comparison(outbox=outbox, broker=broker, stream=stream, source=source)
+        self.contents, self._stream = self._comparison.contents, stream
+        lost = given(t.id, t.create_time)
+        span = t.create_time.between(bindparam("first"), bindparam("last"))
+        same = (t.id == lost.c.id) & (t.create_time == lost.c.create_time)
+        self._unmark = update(outbox).values(stream_seq=None).where(same, span)
+        self._of_aggregates = _suspects(outbox)
+        self._highest = select(func.max(t.stream_seq))
+        shards = bindparam("shards", type_=ARRAY(SmallInteger))
+        self._load = select(positions).where(p.shard == any_(shards))
+        facts = [column for column in positions.c if column is not p.shard]
+        self._positions = RecordRows(Position, positions.c, keys=["shard"])
+        values = [bindparam(f"at_{column.name}", type_=column.type) for column in facts]
+        shard = func.unnest(shards).column_valued("shard")
+        store = insert(positions).from_select([p.shard, *facts], select(shard, *values))
+        changes = {column.name: store.excluded[column.name] for column in facts}
+        self._store = store.on_conflict_do_update(index_elements=[p.shard], set_=changes)
+        self._unmarked = telemetry.counter(
+            "outbox_republished_total",
+            "Events that were published again after a loss",
+            "stream",
+        ).labels(stream)
+        self._left = telemetry.reading(
+            "outbox_comparison_left",
+            "Places whose events are still to be compared with the stream",
+            "stream",
+        ).labels(stream)
+        self._foreign = telemetry.reading(
+            "outbox_unknown_events",
+            "Events of this service that its stream has and its outbox has not: alert on it",
+            "stream",
+        ).labels(stream)
+        self.begin()
+
+    @property
+    def readings(self) -> tuple[telemetry.Reading, ...]:
+        """What is read from the database and the stream for the metrics."""
+        return self._left, self._foreign
+
+    def begin(self) -> None:
+        """A new session of the relay: what another one has marked meanwhile is in the database."""
+        self._shards: frozenset[int] = frozenset()
+        self._position: Position | None = None
+        self._kept: Position | None = None  # in the database
+        self._connection = (-1, -1)
+        self._lost, self._spent = 0, 0
+        self._unknown: dict[str, Entry] = {}
+        self._more_unknown = False  # than UNKNOWN_MAX: they were found, and are not kept
+        self._counts_again = False  # the comparison looks for those again
+        # The id from which the rows of an aggregate may be lost, where not from the first. Rows
+        # below it are where they are marked, as long as the stream has the place `_relied_on`.
+        self._suspect_from: dict[UUID, int] = {}
+        self._relied_on = NO_END
+        self._held: set[UUID] = set()
+        self._held_at: Position | None = None  # when all of them were last looked at
+        self.whole = False  # all marks are compared, as far as the last look tells
+        self.next_time = float("-inf")  # when `advance` is due
+
+    def hurry(self) -> None:
+        """The next `advance` looks at once."""
+        self.next_time = float("-inf")
+
+    async def stands(self) -> bool:
+        """Whether the stream is still the one that was compared: as far as its bounds tell, and the
+        connection, for nobody replaces the files of a server that runs.
+        """
+        if self._position is None or self.contents.connection != self._connection:
+            return False
+        return self._position.may_stand(await self.contents.bounds())
+
+    async def advance(self, connection: AsyncConnection, shards: frozenset[int]) -> None:
+        """Compares the next page, where it is time to. Creates a stream that is missing."""
+        gained, self._shards = shards - self._shards, shards
+        if gained:
+            self._position = self._kept = None
+        changed = self.contents.connection != self._connection
+        if not shards or not (gained or changed or time.monotonic() >= self.next_time):
+            return
+        started = time.monotonic()
+        with telemetry.reading_of(*self.readings):
+            pause_s = await self._step(connection)
+        self.next_time = started + (CHECK_S if self.whole else pause_s)
+
+    @property
+    def held(self) -> dict[UUID, int]:
+        """The aggregates that are held back. Of each, only events below that id may be published:
+        the row with that id is marked, and may be lost.
+        """
+        if self.whole:
+            return {}
+        held = (aggregate for aggregate in self._held if shard_of(aggregate) in self._shards)
+        return {aggregate: self._suspect_from[aggregate] for aggregate in held}
+
+    async def take_along(self, connection: AsyncConnection, aggregates: Collection[UUID]) -> bool:
+        """Before new events of these aggregates are published, those wait again that are lost, and
+        that the comparison has not come to yet: LOST_MAX rows at most are looked at, first of the
+        aggregates that have the fewest. Returns whether there are any.
+
+        Holds back the aggregates that have more. Their next rows are looked at after the next step
+        of the comparison, so that their number is bounded by LOST_RATE too.
+        """
+        position = self._position
+        bounds = await self.contents.bounds()
+        if position is None or bounds is None:
+            return False
+        if bounds.first_seq > self._relied_on:
+            self._forget_held()
+        is_new = position is not self._held_at
+        self._held_at = position
+        asked = {*aggregates, *self.held} if is_new else {*aggregates} - self._held
+        where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
+        suspects = [(aggregate, self._suspect_from.get(aggregate, 0)) for aggregate in asked]
+        where |= arrays(("aggregate", "id"), suspects)
+        rows = (await connection.execute(self._of_aggregates, where)).all()
+        taken = [row for row in rows if row.place <= LOST_MAX and (is_new or row.fits)]
+        lost = await self._comparison.missing(taken)
+        await self._wait_again(connection, lost)
+        self._hold(asked, rows, {row.id for row in taken})
+        # What is published again stands behind all that the stream has.
+        places = {row.stream_seq for row in taken} - {row.stream_seq for row in lost}
+        self._relied_on = min(self._relied_on, bounds.last_seq + 1, *places)
+        self.next_time += len(lost) / LOST_RATE
+        return bool(lost)
+
+    def _hold(
+        self,
+        asked: Collection[UUID],
+        rows: Sequence[Marked],
+        taken: Collection[int],
+    ) -> None:
+        """Holds back those of the aggregates that have a row which was not taken."""
+        left = [row for row in rows if row.id not in taken]
+        firsts = {row.aggregate: row.id for row in reversed(left)}
+        ends = {row.aggregate: row.id + 1 for row in rows}
+        for aggregate in self._held & ends.keys() - firsts.keys():
+            self._suspect_from[aggregate] = ends[aggregate]
+        self._suspect_from |= firsts
+        self._held = (self._held - set(asked)) | firsts.keys()
+
+    async def _step(self, connection: AsyncConnection) -> float:
+        """Compares up to a page. Answers how long to pause before the next."""
+        if self.contents.connection != self._connection:
+            self._forget_held()
+        self._connection = self.contents.connection
+        bounds = await self.contents.ensured()
+        position = await self._standing(connection, bounds)
+        self._spent, places, budget, self.whole = 0, 0, PAGE, False
+        while budget > 0 and self._spent < LOST_MAX and not self.whole:
+            low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
+            left = LOST_MAX - self._spent
+            page = await self._comparison.page(
+                connection,
+                self._shards,
+                bounds,
+                low,
+                lost_max=left,
+            )
+            moved = await self._moved(position, bounds, page)
+            if moved is None:
+                self._position = None
+                return 0.0
+            await self._wait_again(connection, page.lost)
+            await self._note(connection, page.unexplained)
+            position, self.whole = moved, page.high == NO_END
+            places += len(page.entries)
+            budget -= max(1, page.rows, len(page.entries))
+        await self._keep(connection, position, bounds)
+        return max(self._spent / LOST_RATE, places / PLACES_RATE)
+
+    async def _standing(self, connection: AsyncConnection, bounds: Bounds) -> Position:
+        """The position from which to go on: the first, where that stream is not there any more."""
+        if self._position is None:
+            self._forget_held()
+        known = [self._position] if self._position else await self._stored(connection)
+        for position in known:
+            if not position.may_stand(bounds) or not await self._has_message(position):
+                log.error("the stream has changed: comparing all of it", stream=self._stream)
+                known = []
+                break
+        if not known:
+            self._forget_held()
+            return _first_position(bounds)
+        lowest = min(known, key=lambda position: position.seq)
+        first_seq = min(position.first_seq for position in known)
+        return replace(lowest, first_seq=first_seq, deleted=bounds.deleted)
+
+    def _forget_held(self) -> None:
+        """What was found of single aggregates may be wrong: the stream may be another one."""
+        self._suspect_from, self._held, self._held_at = {}, set(), None
+        self._relied_on = NO_END
+
+    async def _stored(self, connection: AsyncConnection) -> list[Position]:
+        """The different positions of the owned shards; none where one of them has none."""
+        rows = (await connection.execute(self._load, {"shards": sorted(self._shards)})).all()
+        if len(rows) < len(self._shards):
+            return []
+        return list({self._positions.record(row) for row in rows})
+
+    async def _has_message(self, position: Position) -> bool:
+        if not position.message_seq:
+            return True
+        found = await self.contents.at(position.message_seq)
+        return found is not None and found[1] == position.message_time
+
+    async def _moved(self, position: Position, bounds: Bounds, page: Page) -> Position | None:
+        """The position behind a page; None where the stream has changed while it was read."""
+        seq = max(position.seq, min(page.high, bounds.last_seq))
+        if page.high < bounds.first_seq:
+            return replace(position, first_seq=page.high + 1, seq=seq)
+        position = replace(position, first_seq=bounds.first_seq, seq=seq)
+        if not page.entries:
+            return position
+        last = page.entries[max(page.entries)]
+        found = await self.contents.at(last.seq)
+        if found is None or found[0] != last.event_id:
+            return None
+        return replace(position, message_seq=last.seq, message_time=found[1])
+
+    async def _wait_again(self, connection: AsyncConnection, lost: Sequence[Marked]) -> None:
+        if not lost:
+            return
+        if not self._lost:
+            log.error("the stream has lost events: publishing them again", stream=self._stream)
+        times = [row.create_time for row in lost]
+        rows = arrays(("id", "create_time"), [(row.id, row.create_time) for row in lost])
+        await connection.execute(self._unmark, rows | {"first": min(times), "last": max(times)})
+        self._lost += len(lost)
+        self._spent += len(lost)
+        self._unmarked.inc(len(lost))
+
+    async def _note(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+        """The outbox does not know some of these: it was restored to a time before them."""
+        found = await self._comparison.unknown(connection, self._shards, entries)
+        new = [entry for entry in found if entry.event_id not in self._unknown]
+        if not new:
+            return
+        if not self._unknown:
+            log.error(
+                "the database was restored to an older state: the stream has events that the "
+                "outbox does not know. `omctl audit` says what to do",
+                stream=self._stream,
+                events=len(new),
+                first_seq=new[0].seq,
+                first_time=new[0].time,
+            )
+        kept = new[: UNKNOWN_MAX - len(self._unknown)]
+        self._more_unknown |= len(kept) < len(new)
+        self._unknown |= {entry.event_id: entry for entry in kept}
+
+    async def _keep(self, connection: AsyncConnection, position: Position, bounds: Bounds) -> None:
+        """Remembers the position; in the database the first, where the outbox lacks events of the
+        stream, so that the next process finds them again.
+
+        Where more than UNKNOWN_MAX were found and some of them are stored now, the comparison
+        begins again, to find the others. The gauge is not 0 before that comparison has ended.
+        """
+        left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
+        self._unknown = {entry.event_id: entry for entry in left}
+        if self.whole:
+            self._forget_held()
+            self._counts_again = False
+        if self.whole and self._more_unknown and len(left) < UNKNOWN_MAX:
+            self._more_unknown, self._counts_again, self.whole = False, True, False
+            position = _first_position(bounds)
+        is_more = self._more_unknown or self._counts_again
+        self._foreign.set(max(len(left), int(is_more)))
+        highest = (await connection.execute(self._highest)).scalar_one() or 0
+        self._left.set(0 if self.whole else max(highest, bounds.last_seq) - position.seq)
+        if self.whole and self._lost:
+            log.error(
+                "events that the stream had lost are published again",
+                stream=self._stream,
+                events=self._lost,
+            )
+            self._lost = 0
+        stored = _first_position(bounds) if left or is_more else position
+        if stored != self._kept:
+            values = {f"at_{name}": getattr(stored, name) for name in Position.__slots__}
+            await connection.execute(self._store, values | {"shards": sorted(self._shards)})
+        self._position, self._kept = position, stored
+
+
+def _first_position(bounds: Bounds) -> Position:
+    """The position from which nothing of this stream is compared yet."""
+    return Position(create_time=bounds.create_time, first_seq=1, deleted=bounds.deleted, seq=0)
+
+
+def _suspects(outbox: Table) -> Select[*tuple[Any, ...]]:
+    """The young rows of the given aggregates, each from the given id on, that are marked and not
+    compared, numbered by `place`: first those of the aggregates that have the fewest, each
+    aggregate's in the order of their ids. Only the first `most` rows, the next one, and the first
+    row of each aggregate. `fits` tells whether the aggregate's last row is among the first `most`.
+    """
+    t = outbox.c
+    of = given(t.aggregate, t.id)
+    young = t.create_time > func.now() - bindparam("young", YOUNG, type_=INTERVAL)
+    compared = t.stream_seq.between(bindparam("first"), bindparam("seq"))
+    columns: tuple[ColumnElement[Any], ...] = (t.id, t.create_time, t.event_id, t.stream_seq)
+    rank = func.row_number().over(partition_by=t.aggregate, order_by=t.id).label("rank")
+    number = func.count().over(partition_by=t.aggregate).label("number")
+    rows = (
+        select(*columns, t.aggregate, rank, number)
+        .join(of, (of.c.aggregate == t.aggregate) & (t.id >= of.c.id))
+        .where(~compared, young)
+        .subquery()
+    )
+    order = (rows.c.number, rows.c.aggregate, rows.c.id)
+    numbered = select(rows, func.row_number().over(order_by=order).label("place")).subquery()
+    most = bindparam("most", type_=BigInteger)
+    last = numbered.c.place + numbered.c.number - numbered.c.rank
+    return (
+        select(numbered, (last <= most).label("fits"))
+        .where((numbered.c.place <= most + 1) | (numbered.c.rank == 1))
+        .order_by(numbered.c.place)
+    )
+
+
+def _is_at(held: Mapping[int, Entry], row: Marked) -> bool:
+    entry = held.get(row.stream_seq)
+    return entry is not None and entry.event_id == str(row.event_id)

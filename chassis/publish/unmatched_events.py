@@ -1,0 +1,210 @@
+"""An operator's look at outbox and stream beside each other: events that only one of them has.
+
+Lost ones are published again by the relay (chassis.publish.stream_rebuild). Unknown ones tell that
+the database was restored to an older state; `adopt` stores them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+import structlog
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
+from sqlalchemy import func, insert
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from chassis.broker.stream import BROKER_ERRORS, Broker
+from chassis.publish.stream_contents import Bounds, Entry
+from chassis.publish.stream_rebuild import NO_END, Comparison, Marked
+from chassis.values.errors import Deferred
+from chassis.write.database import Database
+from chassis.write.error_classification import deferring
+from chassis.write.idempotency_keys import IdempotencyKey
+from chassis.write.outbox import shard_of
+from chassis.write.tables import EVENT_SEQUENCES, SHARDS
+
+ADOPTED_MAX = 1000
+ADOPT_PAGES = 20  # of chassis.publish.stream_rebuild.PAGE places, read by one call: some 2 s
+ALL = frozenset(range(SHARDS))
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """The lost and the unknown events of a page. `after` is the place that the next one begins
+    after; None: this was the last.
+    """
+
+    lost: Sequence[Marked]
+    unknown: Sequence[Entry]
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What one call has stored. `after` is the place that the next call begins after; None: the
+    stream was read to its end.
+    """
+
+    stored: int
+    unreadable: int
+    after: int | None
+
+
+class Unreadable(Exception):
+    """A message that makes no row of the outbox."""
+
+
+class UnmatchedEvents:
+    """The outbox of one service and its stream."""
+
+    def __init__(self, database: Database, broker: Broker, stream: str, source: str) -> None:
+        """`source` is the service's name."""
+        self._engine, self._keys = database.engine, database.idempotency_keys
+        self._table = database.outbox.table
+        self._broker, self._stream = broker, stream
+        self._comparison = Comparison(
+            outbox=self._table, broker=broker, stream=stream, source=source
+        )
+        sequences = self._table.metadata.tables[EVENT_SEQUENCES]
+        count = upsert(sequences)
+        highest = func.greatest(sequences.c.sequence, count.excluded.sequence)
+        self._count = count.on_conflict_do_update(
+            index_elements=["aggregate"], set_={"sequence": highest}
+        )
+
+    async def page(self, after: int) -> Unmatched:
+        """Compares what is marked, and what the stream has, behind a place: a part of it.
+
+        Raises Deferred where the database or the broker is away.
+        """
+        with deferring(), _broker():
+            found = await self._comparison.contents.bounds()
+            bounds = found or Bounds(
+                create_time=datetime.now(UTC), first_seq=1, last_seq=0, deleted=0
+            )
+            async with self._engine.connect() as connection:
+                page = await self._comparison.page(connection, ALL, bounds, after + 1)
+                unknown = await self._comparison.unknown(connection, ALL, page.unexplained)
+        return Unmatched(page.lost, unknown, None if page.high == NO_END else page.high)
+
+    async def adopt(self, command: IdempotencyKey, after: int = 0) -> Adopted:
+        """Stores unknown events behind a place, once for each command: ADOPTED_MAX at most, of
+        ADOPT_PAGES pages at most. Skips, and counts, messages that make no row.
+
+        A repeat of the command stores nothing, and its `after` does not pass what is still unknown.
+        Raises Invalid REQUEST_ID_REUSED, Deferred as `page`.
+        """
+        found, end = await self._unknown(after)
+        with deferring(), _broker():
+            rows, unreadable = await self._rows(found)
+            async with self._engine.begin() as connection:
+                if not await self._keys.insert_one(connection, command):
+                    return Adopted(0, 0, found[0].seq - 1 if found else end)
+                if rows:
+                    await connection.execute(insert(self._table), rows)
+                    await connection.execute(self._count, _highest(rows))
+        return Adopted(len(rows), unreadable, end)
+
+    async def _unknown(self, after: int) -> tuple[list[Entry], int | None]:
+        """The first unknown events behind a place, and the place up to which these are all."""
+        found: list[Entry] = []
+        end: int | None = after
+        for _ in range(ADOPT_PAGES):
+            if end is None or len(found) >= ADOPTED_MAX:
+                break
+            page = await self.page(end)
+            found += page.unknown
+            end = page.after
+        if len(found) > ADOPTED_MAX:
+            found = found[:ADOPTED_MAX]
+            end = found[-1].seq
+        return found, end
+
+    async def _rows(self, entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], int]:
+        """The rows of these messages, and the number of messages that make no row."""
+        rows, unreadable = [], 0
+        for entry in entries:
+            try:
+                row = await self._row(entry)
+            except Unreadable as error:
+                unreadable += 1
+                log.error(
+                    "an unknown event cannot be stored: a header is broken",
+                    stream=self._stream,
+                    seq=entry.seq,
+                    event_id=entry.event_id,
+                    error=repr(error.__cause__),
+                )
+                continue
+            if row:
+                rows.append(row)
+        return rows, unreadable
+
+    async def _row(self, entry: Entry) -> dict[str, Any] | None:
+        """The message as a row of the outbox; None where the stream has let go of it meanwhile.
+
+        Raises Unreadable.
+        """
+        try:
+            message = await self._broker.streams.get_msg(self._stream, entry.seq)
+        except NotFoundError:
+            return None
+        try:
+            return _row_of(entry, message)
+        except ValueError as error:
+            raise Unreadable from error
+
+
+def _row_of(entry: Entry, message: RawStreamMsg) -> dict[str, Any]:
+    """Raises ValueError where a header has no such value, or one that no column holds."""
+    aggregate, headers = UUID(entry.aggregate), message.headers or {}
+    causation = headers.get("ce-causationid")
+    row: dict[str, Any] = {
+        "shard": shard_of(aggregate),
+        "aggregate": aggregate,
+        "event_id": UUID(entry.event_id),
+        "subject": message.subject,
+        "type": entry.type,
+        "payload": message.data or b"",
+        "traceparent": headers.get("traceparent"),
+        "create_time": datetime.fromisoformat(entry.time),
+        "stream_seq": entry.seq,
+        "sequence": int(headers.get("ce-sequence", "0")),
+        "correlation_id": _uuid(headers.get("ce-correlationid")),
+        "causation_id": None if causation is None else unquote(causation),
+    }
+    if not 0 <= row["sequence"] < NO_END:
+        raise ValueError("a sequence that is no place of an event")
+    if any(b"\0" in value.encode() for value in row.values() if isinstance(value, str)):
+        raise ValueError("a text with a NUL")
+    return row
+
+
+def _highest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """How far the events of each aggregate were numbered: later ones are numbered from there."""
+    found: dict[UUID, int] = {}
+    for row in rows:
+        found[row["aggregate"]] = max(found.get(row["aggregate"], 0), row["sequence"])
+    return [{"aggregate": aggregate, "sequence": sequence} for aggregate, sequence in found.items()]
+
+
+def _uuid(text: str | None) -> UUID | None:
+    return UUID(text) if text else None
+
+
+@contextmanager
+def _broker() -> Iterator[None]:
+    """The broker's absence as a failure of the call."""
+    try:
+        yield
+    except BROKER_ERRORS as error:
+        raise Deferred(
+            "DEPENDENCY_UNAVAILABLE", "The broker is away.", dependency="broker"
+        ) from error

@@ -1,0 +1,413 @@
+"""Calls to a peer: a channel on which each call has a deadline, safe calls are tried again, and an
+absent peer is noticed.
+
+What lives here: channels and their interceptors, outermost first: trace, metrics, deadline,
+breaker. Nothing of the server's side, so that command lines and simulators can import it alone.
+
+    channel = connect("127.0.0.1:15052", breaker=Breaker("warehouse"))
+    answer = await ask(ReservationServiceStub(channel).ReserveStock, request, timeout_s=2)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+from chassis.observe import telemetry, tracing
+from chassis.rpc.circuit_breaker import Attempt, Breaker, Open
+from chassis.rpc.status import decode, encode
+from chassis.values import actor, deadline
+from chassis.values.errors import Deferred, Refused
+from chassis.write import in_write
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Channel = grpc.aio.Channel  # so that peers can say what they stand on without knowing gRPC
+Details = grpc.aio.ClientCallDetails
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+# Streams (watches) are kept open; their readers resume when they end.
+STREAM_TIMEOUT_S: Final = 3_600.0
+# Methods whose caller waits no longer than this (full paths).
+TIMEOUTS_S: Final[Mapping[str, float]] = {
+    "/ordermesh.warehouse.v1.ReservationService/ConfirmReservation": 5.0,
+    "/ordermesh.warehouse.v1.ReservationService/BatchConfirmReservations": 5.0,
+}
+
+READS: Final = ("Get", "List", "BatchGet", "Check")
+# The order service makes its own three attempts (and gRPC's on top would be nine).
+NEVER_RETRIED: Final = frozenset({"ReleaseReservation", "BatchReleaseReservations"})
+RETRY_POLICY: Final = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+# Retries stop when more than a tenth of all calls fail, so that they never double the load on a
+# peer in trouble.
+RETRY_THROTTLING: Final = {"maxTokens": 100, "tokenRatio": 0.1}
+
+
+def connect(
+    address: str,
+    *,
+    breaker: Breaker | None = None,
+    services: Iterable[ServiceDescriptor] | None = None,
+) -> Channel:
+    """A channel to `address` (host:port, or a gRPC target such as dns:///name:port). It connects by
+    itself, and again when needed.
+
+    With a `breaker`, every call of the channel passes it. `services` are those whose safe methods
+    are tried again: by default all that the project publishes.
+    """
+    interceptors: list[grpc.aio.ClientInterceptor] = [
+        *tracing.client_interceptors(),
+        _UnaryMetrics("unary"),
+        _StreamMetrics("server_stream"),
+    ]
+    interceptors += [_UnaryContext(), _StreamContext()]
+    if breaker:
+        interceptors += [_UnaryBreaker(breaker), _StreamBreaker(breaker)]
+    config = service_config(_published() if services is None else services)
+    return grpc.aio.insecure_channel(address, options=_options(config), interceptors=interceptors)
+
+
+async def ask(
+    method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+    request: Request,
+    *,
+    timeout_s: float | None = None,
+) -> Response:
+    """The peer's answer. Raises a chassis.values.errors Failure, and never a gRPC error.
+
+    A refusal comes as the peer raised it; a peer that is out of reach, too slow or behind an open
+    breaker is Deferred, DEPENDENCY_UNAVAILABLE. It takes `timeout_s` at most, less when our own
+    caller does not wait that long; by default 10 s. Inside a write it is a RuntimeError: rows would
+    stay locked for as long as the peer takes.
+    """
+    in_write.never("call of a peer")
+    try:
+        return await method(request, timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        raise decode(error, _peer(method)) from error
+
+
+def halves(refused: Refused, asked: int) -> int:
+    """Where to cut a batch of so many records in two, whose answer was too large; 0 where that
+    is not why it was refused.
+    """
+    return asked // 2 if refused.reason == "ANSWER_TOO_LARGE" else 0
+
+
+async def pages(
+    method: Any,
+    request: Any,
+    field: str,
+    *,
+    size: int,
+    limit: int = 0,
+    timeout_s: float | None = None,
+) -> AsyncGenerator[Sequence[Any], None]:
+    """Page by page, the records of a List method, whose answers have them as `field`: `limit` in
+    all at most, 0: as many as there are.
+
+    Afterwards the request's page_token says where there are more, if so. Each page is asked for,
+    and fails, as `ask` says.
+    """
+    left = limit
+    while True:
+        request.page_size = min(size, left) if limit else size
+        answer: Any = await ask(method, request, timeout_s=timeout_s)
+        records = getattr(answer, field)
+        left -= len(records)
+        request.page_token = answer.next_page_token
+        yield records
+        if not request.page_token or (limit and left <= 0):
+            return
+
+
+def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
+    """gRPC's service config: which methods of `services` it tries again, and how."""
+    names = [
+        {"service": service.full_name, "method": method.name}
+        for service in services
+        for method in service.methods
+        if is_safe(method)
+    ]
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}] if names else [],
+        "retryThrottling": RETRY_THROTTLING,
+    }
+
+
+def is_safe(method: MethodDescriptor) -> bool:
+    """Whether a call may be made again when nobody knows if it was executed: a read, or a change
+    with a request_id. Streams are not.
+    """
+    if method.server_streaming or method.client_streaming or method.name in NEVER_RETRIED:
+        return False
+    return method.name.startswith(READS) or "request_id" in method.input_type.fields_by_name
+
+
+@cache
+def _published() -> tuple[ServiceDescriptor, ...]:
+    """Every service in the generated contracts."""
+    root = importlib.import_module("ordermesh").__path__
+    files = sorted(
+        {
+            file.relative_to(folder)
+            for folder in root
+            for file in Path(folder).rglob("*_service_pb2.py")
+        }
+    )
+    modules = [
+        importlib.import_module(".".join(("ordermesh", *file.with_suffix("").parts)))
+        for file in files
+    ]
+    return tuple(
+        service for module in modules for service in module.DESCRIPTOR.services_by_name.values()
+    )
+
+
+def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.service_config", json.dumps(config)),
+        # After an outage a peer is found again within a second, and not within gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        # A connection that silently died is noticed; chassis/rpc/server.py permits these pings.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_receive_message_length", 4 << 20),
+        ("grpc.max_send_message_length", 4 << 20),
+    ]
+
+
+# --- metrics
+
+
+class _Metrics:
+    """Counts and times calls, by method and by the code that came back."""
+
+    def __init__(self, kind: str) -> None:
+        which = ("grpc_type", "grpc_service", "grpc_method")
+        self._started = telemetry.counter(
+            "grpc_client_started_total", "Calls that were made", *which
+        )
+        self._handled = telemetry.counter(
+            "grpc_client_handled_total", "Calls that ended, by status code", *which, "grpc_code"
+        )
+        self._seconds = telemetry.histogram(
+            "grpc_client_handling_seconds", "How long calls took", *which
+        )
+        self._kind = kind
+
+    @contextmanager
+    def around(self, details: Details) -> Iterator[None]:
+        method = (self._kind, *_path(details).lstrip("/").split("/", 1))
+        self._started.labels(*method).inc()
+        begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
+        try:
+            yield
+            code = grpc.StatusCode.OK
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
+
+    def _ended(self, method: Sequence[str], code: grpc.StatusCode, seconds: float) -> None:
+        self._seconds.labels(*method).observe(seconds)
+        self._handled.labels(*method, code.name).inc()
+
+
+class _UnaryMetrics(_Metrics, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        with self.around(client_call_details):
+            return await _answered(continuation(client_call_details, request))
+
+
+class _StreamMetrics(_Metrics, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        with ExitStack() as stack:
+            stack.enter_context(self.around(client_call_details))
+            call = await continuation(client_call_details, request)
+            return _until_end(call, stack.pop_all())
+
+
+# --- what a call hands down: the time that is left, and the claimed actor
+
+
+class _UnaryContext(grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        return await continuation(_handed_down(client_call_details, DEFAULT_TIMEOUT_S), request)
+
+
+class _StreamContext(grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        return await continuation(_handed_down(client_call_details, STREAM_TIMEOUT_S), request)
+
+
+def _handed_down(details: Details, default_s: float) -> Details:
+    """The call with its claimed actor, and with its time: what was asked for (else the default),
+    but no more than the method's own bound, and than what is left to our own caller less a
+    margin.
+    """
+    timeout_s = default_s if details.timeout is None else details.timeout
+    timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
+    left = deadline.remaining()
+    if left is not None:
+        timeout_s = min(timeout_s, left - deadline.margin(left))
+    if timeout_s <= 0:
+        raise _status(grpc.StatusCode.DEADLINE_EXCEEDED, "no time is left for this call")
+    metadata = details.metadata
+    if claimed := actor.claimed_actor():
+        metadata = grpc.aio.Metadata(*(metadata or ()), (actor.METADATA_KEY, claimed))
+    return Details(details.method, timeout_s, metadata, details.credentials, details.wait_for_ready)
+
+
+# --- breaker: innermost, so that it knows the time that the call is really given
+
+
+class _UnaryBreaker(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        try:
+            with self._breaker.attempt(client_call_details.timeout):
+                return await _answered(continuation(client_call_details, request))
+        except Open as refusal:
+            raise _refused(self._breaker, refusal) from None
+
+
+class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
+    """A stream proves by its first response that the peer is there; how it ends much later says
+    nothing new.
+    """
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        try:
+            attempt = self._breaker.admit(client_call_details.timeout)
+        except Open as refusal:
+            raise _refused(self._breaker, refusal) from None
+        try:
+            call = await continuation(client_call_details, request)
+        # a cancellation too: a probe's place that is not given back would keep the breaker
+        # half-open
+        except BaseException:
+            attempt.over()
+            raise
+        call.add_done_callback(partial(_ended, attempt))
+        return _proving(call, attempt)
+
+
+def _ended(attempt: Attempt, call: Any) -> None:
+    """The stream is over. Cancelled before its first response, it may have waited for longer
+    than the peer's time-out.
+    """
+    if call.cancelled():
+        attempt.cancelled()
+    attempt.over()
+
+
+async def _proving(call: Any, attempt: Attempt) -> AsyncIterator[Any]:
+    """The call's responses; the first settles the attempt."""
+    try:
+        async for response in call:
+            attempt.succeeded()
+            yield response
+    except grpc.aio.AioRpcError as error:
+        attempt.failed(error)
+        raise
+
+
+def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
+    """What a call gets that an open breaker lets not begin: the same status that a server would
+    send.
+    """
+    text = f"{breaker.name} has not answered lately, and is not asked for the moment"
+    code, message, trailing = encode(
+        Deferred(
+            "DEPENDENCY_UNAVAILABLE", text, retry_after_s=refusal.retry_after_s, peer=breaker.name
+        )
+    )
+    return _status(code, message, trailing)
+
+
+# --- what they share
+
+
+async def _answered(calling: Awaitable[Any]) -> Any:
+    """The call, once it is answered; raises its error."""
+    call = await calling
+    await call
+    return call
+
+
+async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
+    """The call's responses, with `around` around them all."""
+    with around:
+        async for response in call:
+            yield response
+
+
+def _status(
+    code: grpc.StatusCode, message: str, trailing: Iterable[tuple[str, bytes]] = ()
+) -> grpc.aio.AioRpcError:
+    """An error as gRPC would raise it, for a call that was never made."""
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), message)
+
+
+def _path(details: Details) -> str:
+    """The method's full path; gRPC hands bytes to interceptors, whatever the types say."""
+    method: Any = details.method
+    path: str = method.decode() if isinstance(method, bytes) else method
+    return path
+
+
+def _peer(method: object) -> str:
+    """The full name of the service that a stub's method belongs to."""
+    path: Any = getattr(method, "_method", b"the peer")
+    return (path.decode() if isinstance(path, bytes) else str(path)).lstrip("/").partition("/")[0]

@@ -1,0 +1,93 @@
+"""What a server is doing: how many calls run, and how they come to their end at a drain.
+
+What lives here: the interceptor that knows it. Who waits for it, and how long, stands in
+chassis/rpc/server.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from chassis.observe import telemetry
+from chassis.rpc.interceptors import Interceptor
+from chassis.values.errors import Deferred
+
+if TYPE_CHECKING:  # generic only for the type checker
+    from chassis.rpc.interceptors import Context, Method
+
+
+class InFlight(Interceptor):
+    """Knows which calls are running, until their last `finally`: gRPC's own stop() does not wait
+    for those of calls that it aborts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running = telemetry.gauge("grpc_server_in_flight", "Calls running now")
+        self._count = self._begun = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        self._count += 1
+        self._begun += 1
+        self._running.inc()
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._running.dec()
+            if not self._count:
+                self._idle.set()
+
+    def end_streams(self) -> None:
+        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers go elsewhere and
+        resume there.
+        """
+        self._draining = True
+        self._ended = set(self._waiting)
+        for task in self._ended:
+            task.cancel()
+
+    async def idle(self, for_s: float = 0.0) -> None:
+        """Waits until nothing runs any more, and nothing has begun since `for_s` seconds."""
+        begun = -1
+        while begun != self._begun:
+            await self._idle.wait()
+            begun = self._begun
+            await asyncio.sleep(for_s)
+
+    async def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """The stream, until `end_streams`. Only a stream that waits for its next response is
+        interrupted, not one that is sending.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # gRPC runs each call in a task
+        try:
+            while not self._draining:
+                self._waiting.add(task)
+                try:
+                    response = await anext(stream)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._waiting.discard(task)
+                yield response
+        except asyncio.CancelledError:
+            if task not in self._ended or task.uncancel():
+                raise  # gRPC's own: the caller went away
+        finally:
+            self._ended.discard(task)
+        raise Deferred(
+            "DRAINING",
+            "the server is shutting down: call again, another one answers",
+            retry_after_s=0.1,
+        )

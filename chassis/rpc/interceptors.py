@@ -1,0 +1,423 @@
+"""What surrounds each call that a server answers: one class a concern, each for unary calls and
+streams alike.
+
+    trace        chassis/observe/tracing.py, outermost
+    Metrics      counts and times, by the code that the caller gets
+    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error
+                 id; encodes responses
+    InFlight     chassis/rpc/in_flight.py: counts what is running, so that a drain can wait for it,
+                 and ends the streams
+    Deadline     each call has one; what remains of it is known to the calls that it causes
+    Admission    a bound on calls at once
+    Actor        the person or service that the caller claims to act for
+    Validation   decodes each message that comes in, and holds it to the bounds that its contract
+                 states
+
+What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers
+are coroutines, or async generators where they stream. The standard services (health, reflection,
+channelz) are passed by: they must answer when nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool
+from google.protobuf.message import DecodeError, Message
+
+from chassis.observe import telemetry
+from chassis.observe.tracing import code_of_cancelled
+from chassis.rpc.status import encode
+from chassis.values import actor, deadline, paging
+from chassis.values.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
+from chassis.values.message_limits import Limits, OverLimit, limits_of, measured
+from chassis.values.texts import normalize_codes
+from chassis.values.validation import summary, violations
+
+if TYPE_CHECKING:  # generic only for the type checker
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+# A call without a deadline gets this one where deadlines are not demanded; a stream may go on for
+# ever.
+DEFAULT_DEADLINE_S: Final = 30.0
+# A message with more values in its lists than this is told of its first violation alone.
+ELEMENTS_MAX: Final = 100
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is called. `kind` is unary, client_stream, server_stream or bidi_stream."""
+
+    service: str
+    name: str
+    kind: str
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """What a metric says of it."""
+        return self.kind, self.service, self.name
+
+    @property
+    def streams(self) -> bool:
+        """Whether it answers with a stream."""
+        return self.kind in ("server_stream", "bidi_stream")
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """A concern around each call: a subclass overrides the hooks that it needs. An instance
+    belongs to one server.
+    """
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
+
+    def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
+        """Surrounds a call, from before its request is looked at until its last response is
+        handed over.
+        """
+        return nullcontext()
+
+    def received(self, method: Method, message: Any) -> Any:
+        """Takes each message that comes in, and hands it on."""
+        return message
+
+    def sent(self, method: Method, message: Any) -> Any:
+        """Takes each message that goes out, and hands it on."""
+        return message
+
+    def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """Takes the whole stream of a call's responses, and hands it on."""
+        return stream
+
+    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
+        """How gRPC is to decode requests and encode responses; None for bytes as they are."""
+        return handler.request_deserializer, handler.response_serializer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Puts the concern around a method's handler, once: handlers do not depend on the call."""
+        path = handler_call_details.method
+        if path not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None or path.startswith("/grpc."):
+                return handler
+            self._wrapped[path] = self._wrap(path, handler)
+        return self._wrapped[path]
+
+    def _wrap(self, path: str, handler: Any) -> Handler:
+        """The handler with this concern around it."""
+        service, name = path.lstrip("/").split("/", 1)
+        match handler.request_streaming, handler.response_streaming:
+            case False, False:
+                method = Method(service, name, "unary")
+                wrapped, make = (
+                    self._one(method, handler.unary_unary),
+                    grpc.unary_unary_rpc_method_handler,
+                )
+            case True, False:
+                method = Method(service, name, "client_stream")
+                wrapped, make = (
+                    self._one(method, handler.stream_unary),
+                    grpc.stream_unary_rpc_method_handler,
+                )
+            case False, True:
+                method = Method(service, name, "server_stream")
+                wrapped, make = (
+                    self._many(method, handler.unary_stream),
+                    grpc.unary_stream_rpc_method_handler,
+                )
+            case _:
+                method = Method(service, name, "bidi_stream")
+                wrapped, make = (
+                    self._many(method, handler.stream_stream),
+                    grpc.stream_stream_rpc_method_handler,
+                )
+        return make(wrapped, *self.codec(method, handler))
+
+    def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Around a handler that answers once."""
+
+        async def one(request: Any, context: Context) -> Any:
+            async with self.around(method, context):
+                return self.sent(method, await handle(self._request(method, request), context))
+
+        return one
+
+    def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Around a handler that answers with a stream; its generator is closed here, in its own
+        task, however the call ends.
+        """
+
+        async def many(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self.around(method, context):
+                stream = handle(self._request(method, request), context)
+                async with aclosing(stream), aclosing(self.responses(stream)) as responses:
+                    async for response in responses:
+                        yield self.sent(method, response)
+
+        return many
+
+    def _request(self, method: Method, request: Any) -> Any:
+        """The request, or the stream of them, passed through `received`."""
+        if method.kind not in ("client_stream", "bidi_stream"):
+            return self.received(method, request)
+
+        async def requests() -> AsyncIterator[Any]:
+            async for message in request:
+                yield self.received(method, message)
+
+        return requests()
+
+
+class Metrics(Interceptor):
+    """Counts calls and messages and times calls, by method and by the code that the caller gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        which = ("grpc_type", "grpc_service", "grpc_method")
+        self._families = (
+            telemetry.counter("grpc_server_started_total", "Calls that came in", *which),
+            telemetry.histogram("grpc_server_handling_seconds", "How long calls took", *which),
+            telemetry.counter("grpc_server_msg_received_total", "Messages that came in", *which),
+            telemetry.counter("grpc_server_msg_sent_total", "Messages that went out", *which),
+        )
+        self._handled = telemetry.counter(
+            "grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code"
+        )
+        self._methods: dict[Method, tuple[Any, ...]] = {}
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        self._of(method)[0].inc()
+        begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
+        try:
+            yield
+            code = _code(context) or grpc.StatusCode.OK
+        except (asyncio.CancelledError, GeneratorExit):
+            code = code_of_cancelled(context)
+            raise
+        except grpc.aio.AbortError:
+            code = _code(context) or code
+            raise
+        finally:
+            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
+
+    def _ended(self, method: Method, code: grpc.StatusCode, seconds: float) -> None:
+        self._of(method)[1].observe(seconds)
+        self._handled.labels(*method.labels, code.name).inc()
+
+    def received(self, method: Method, message: Any) -> Any:
+        self._of(method)[2].inc()
+        return message
+
+    def sent(self, method: Method, message: Any) -> Any:
+        self._of(method)[3].inc()
+        return message
+
+    def _of(self, method: Method) -> tuple[Any, ...]:
+        """The method's own started, seconds, received and sent: to look them up by labels at
+        each call would cost more than the rest.
+        """
+        found = self._methods.get(method)
+        if found is None:
+            found = self._methods[method] = tuple(
+                family.labels(*method.labels) for family in self._families
+            )
+        return found
+
+
+class Errors(Interceptor):
+    """Turns what a handler raises into a status, and lets nobody see an exception's text.
+
+    Responses are encoded here and not by gRPC, which answers with the exception's text when that
+    fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encode: dict[Method, Any] = {}
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        structlog.contextvars.bind_contextvars(rpc=f"{method.service}/{method.name}")
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except Defect as defect:
+            await _abort(context, _logged(defect.__cause__ or defect))
+        except Failure as failure:
+            _log.debug("call not done", code=failure.code, reason=failure.reason)
+            await _abort(context, failure)
+        # whatever it is, the caller gets an id, and the log all of it
+        except Exception as error:  # noqa: BLE001
+            await _abort(context, _logged(error))
+
+    def sent(self, method: Method, message: Any) -> Any:
+        return self._encode[method](message)
+
+    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
+        self._encode[method] = handler.response_serializer
+        return handler.request_deserializer, None
+
+
+class Deadline(Interceptor):
+    """Knows how long the caller waits, and hands that on. A call without a deadline gets
+    DEFAULT_DEADLINE_S, or is refused if `strict`.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        super().__init__()
+        self._strict = strict
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        left: float | None = context.time_remaining()
+        if left is not None:
+            deadline.set_budget(left)
+            yield
+        elif self._strict:
+            raise Invalid(
+                "DEADLINE_REQUIRED", "this server answers only calls that have a deadline"
+            )
+        elif method.streams:
+            yield
+        else:
+            deadline.set_budget(DEFAULT_DEADLINE_S)
+            limit = asyncio.timeout(DEFAULT_DEADLINE_S)
+            try:
+                async with limit:
+                    yield
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise OutOfTime(
+                    "DEADLINE_EXCEEDED", f"not done in {DEFAULT_DEADLINE_S:g} s"
+                ) from error
+
+
+class Actor(Interceptor):
+    """Reads the claimed actor from the call's metadata (chassis/values/actor.py). Refuses one
+    that is malformed or given twice.
+    """
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        values = [
+            str(value)
+            for key, value in context.invocation_metadata() or ()
+            if key == actor.METADATA_KEY
+        ]
+        actor.set_claimed_actor(", ".join(values) if values else None)
+        yield
+
+
+class Admission(Interceptor):
+    """Refuses what is over the limit at once: a short answer now is worth more than a late one.
+    Streams have a limit of their own.
+    """
+
+    def __init__(self, *, calls_max: int, streams_max: int) -> None:
+        super().__init__()
+        self._free = {False: calls_max, True: streams_max}
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        if not self._free[method.streams]:
+            raise Overloaded(
+                "OVERLOADED", "the server has as many calls as it admits", retry_after_s=0.5
+            )
+        self._free[method.streams] -= 1
+        try:
+            yield
+        finally:
+            self._free[method.streams] += 1
+
+
+class Validation(Interceptor):
+    """Holds each message that comes in to its contract. It is innermost: what is not admitted costs
+    nothing here.
+
+    1. Its size and its counts, on the bytes, up to the first that is too large
+      (chassis/values/message_limits.py).
+    2. The rules of `buf.validate`. Every broken one is told of a message with ELEMENTS_MAX elements
+      or fewer, the first one of a larger message: to find them all takes longer than others should
+      wait.
+
+    SKUs and warehouse ids go on in one form.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._decode: dict[Method, Any] = {}
+        self._limits: dict[Method, Limits] = {}
+
+    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
+        self._decode[method] = handler.request_deserializer
+        pool = descriptor_pool.Default()
+        self._limits[method] = limits_of(
+            pool.FindMethodByName(f"{method.service}.{method.name}").input_type
+        )
+        return None, handler.response_serializer
+
+    def received(self, method: Method, message: bytes) -> Message:
+        try:
+            elements = measured(self._limits[method], message)
+            request: Message = self._decode[method](message)
+        except OverLimit as over:
+            raise _invalid([over.violation]) from None
+        except DecodeError:
+            raise Invalid(
+                "VALIDATION_FAILED",
+                "the request is not the protobuf message that this method takes",
+            ) from None
+        normalize_codes(request)
+        if found := violations(request, fail_fast=elements > ELEMENTS_MAX):
+            raise _invalid(found)
+        return request
+
+
+def _invalid(found: Sequence[Violation]) -> Invalid:
+    """The refusal of a request for these violations; a page_token has a reason of its own."""
+    if {violation.subject for violation in found} == {paging.FIELD}:
+        return paging.refused()
+    return Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
+
+
+async def _abort(context: Context, failure: Failure) -> None:
+    """Ends the call with the failure's status. Raises gRPC's AbortError."""
+    await context.abort(*encode(failure))
+
+
+def _logged(error: BaseException) -> Defect:
+    """Writes a defect to the log, with its traceback. What is told to the caller has only the id
+    of that line.
+    """
+    told = Defect(error)
+    told.metadata["error_id"] = uuid.uuid4().hex
+    told.message = f"a defect of ours: the log has it under error_id {told.metadata['error_id']}"
+    _log.error(
+        "call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error
+    )
+    return told
+
+
+def _code(context: Any) -> grpc.StatusCode | None:
+    """The code that was set for the call; None while nobody has set one."""
+    code: grpc.StatusCode | None = context.code()
+    return code

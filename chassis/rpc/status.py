@@ -1,0 +1,222 @@
+"""A failure as a gRPC status with its details, and back: what the server's door writes, the client
+reads.
+
+What lives here: the translation alone, both ways, so that each is the other's test. No call is made
+or answered here.
+
+A status is the code, a message for people, one `google.rpc.ErrorInfo` (domain `ordermesh`, the
+reason, the metadata) and what helps: BadRequest for a wrong request, PreconditionFailure for other
+violations, RetryInfo for what may be tried again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from chassis.values.errors import (
+    Defect,
+    Deferred,
+    Denied,
+    Exists,
+    Failure,
+    Invalid,
+    NotFound,
+    OutOfRange,
+    Overloaded,
+    Refused,
+    Stale,
+    Unauthenticated,
+    Violation,
+)
+
+DOMAIN: Final = "ordermesh"
+DETAILS_KEY: Final = "grpc-status-details-bin"
+
+# Most clients refuse more than 8 KiB of metadata in all, and then their callers see nothing of the
+# status. On the way the details are base64 (4 bytes for 3), and each byte of the message that is
+# not plain ASCII becomes three.
+STATUS_BYTES_MAX: Final = 7_000
+MESSAGE_BYTES_MAX: Final = 600
+
+# What gRPC says of a message beyond grpc.max_receive_message_length or
+# grpc.max_send_message_length.
+_TOO_LARGE: Final = "message larger than max"
+_REFUSALS: Final[Mapping[str, type[Refused]]] = {
+    kind.code: kind
+    for kind in (Refused, Invalid, NotFound, Exists, Stale, OutOfRange, Denied, Unauthenticated)
+}
+# A moment's trouble, whoever made the status (gRPC itself, a proxy, a peer of another version).
+_MOMENTARY: Final = frozenset(
+    {
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "CANCELLED",
+        "RESOURCE_EXHAUSTED",
+        "UNIMPLEMENTED",
+        "UNKNOWN",
+    }
+)
+
+Trailing = tuple[tuple[str, bytes], ...]
+
+
+def encode(failure: Failure) -> tuple[grpc.StatusCode, str, Trailing]:
+    """The code, the message and the trailing metadata that tell a caller of `failure`.
+
+    Violations that do not fit are left out: ErrorInfo's metadata then says how many there are
+    (`violations_total`).
+    """
+    message = _shortened(failure.message or failure.reason)
+    room = (STATUS_BYTES_MAX - 3 * len(message.encode())) * 3 // 4
+    shown = len(failure.violations)
+    status = _status(failure, message, failure.metadata, shown)
+    while status.ByteSize() > room and shown:
+        shown = min(shown - 1, shown * room // status.ByteSize())
+        status = _status(
+            failure,
+            message,
+            failure.metadata | {"violations_total": str(len(failure.violations))},
+            shown,
+        )
+    return grpc.StatusCode[failure.code], message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
+    """What the caller of `peer` is to make of a call that failed with `error`.
+
+    A refusal comes back as the peer raised it. What may be a moment's trouble (no connection, no
+    answer in time, a peer of another version) is Deferred, DEPENDENCY_UNAVAILABLE, with the peer's
+    name and reason in the metadata; only what the peer itself calls OVERLOADED is Overloaded. Where
+    the peer answers that something it needs is away, its database say, the metadata's `dependency`
+    names that, and the message has the peer's own words. A peer's defect, and an answer outside the
+    contract, is a Defect with `error` as its cause.
+    """
+    code, told = error.code().name, _details(error)
+    if too_large(error):
+        return Defect(error)
+    if code == Overloaded.code and told.reason:
+        return Overloaded(told.reason, told.message, retry_after_s=told.retry_after_s, peer=peer)
+    if code in _MOMENTARY:
+        text = f"{peer}: {told.message}" if told.reason else f"{peer} is not available just now"
+        deferred = Deferred(
+            "DEPENDENCY_UNAVAILABLE",
+            text,
+            retry_after_s=told.retry_after_s,
+            peer=peer,
+            peer_code=code,
+        )
+        if told.reason:
+            deferred.metadata["peer_reason"] = told.reason
+        if away := told.metadata.get("dependency") or told.metadata.get("peer"):
+            deferred.metadata["dependency"] = away
+        return deferred
+    if code in _REFUSALS and told.reason:
+        failure = _REFUSALS[code](told.reason, told.message)
+        failure.violations, failure.metadata = told.violations, told.metadata
+        return failure
+    return Defect(error)
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """The ErrorReason that the peer itself gave; empty where the status is not one of ours."""
+    return _details(error).reason
+
+
+def too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC itself refused a message beyond its limit: the peer is well, and no repeat
+    helps.
+    """
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (
+        error.details() or ""
+    )
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a status's details say; empty where they say nothing."""
+
+    message: str = ""
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: tuple[Violation, ...] = ()
+    retry_after_s: float = 1.0
+
+
+def _status(failure: Failure, message: str, metadata: Mapping[str, str], shown: int) -> Status:
+    """The status as one message, with the first `shown` violations."""
+    status = Status(code=grpc.StatusCode[failure.code].value[0], message=message)
+    status.details.append(
+        _packed(ErrorInfo(domain=DOMAIN, reason=failure.reason, metadata=metadata))
+    )
+    violations = failure.violations[:shown]
+    if violations and isinstance(failure, Invalid):
+        fields = [
+            BadRequest.FieldViolation(field=v.subject, description=v.description, reason=v.kind)
+            for v in violations
+        ]
+        status.details.append(_packed(BadRequest(field_violations=fields)))
+    elif violations:
+        broken = [
+            PreconditionFailure.Violation(type=v.kind, subject=v.subject, description=v.description)
+            for v in violations
+        ]
+        status.details.append(_packed(PreconditionFailure(violations=broken)))
+    if isinstance(failure, Deferred):
+        retry = RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=failure.retry_after_s))
+        status.details.append(_packed(retry))
+    return status
+
+
+def _details(error: grpc.aio.AioRpcError) -> _Told:
+    """The details in the trailing metadata; what cannot be read, or is not of this domain,
+    counts as not said.
+    """
+    told = _Told(message=error.details() or "")
+    try:
+        status = Status.FromString((error.trailing_metadata() or {}).get(DETAILS_KEY, b""))
+        for detail in status.details:
+            _take(detail, told)
+    except DecodeError:
+        return _Told(message=told.message)
+    return told
+
+
+def _take(detail: AnyMessage, told: _Told) -> None:
+    """Add what one detail says to `told`."""
+    info, bad, broken, retry = ErrorInfo(), BadRequest(), PreconditionFailure(), RetryInfo()
+    if detail.Unpack(info) and info.domain == DOMAIN:
+        told.reason, told.metadata = info.reason, dict(info.metadata)
+    elif detail.Unpack(bad):
+        told.violations += tuple(
+            Violation(v.field, v.description, v.reason) for v in bad.field_violations
+        )
+    elif detail.Unpack(broken):
+        told.violations += tuple(
+            Violation(v.subject, v.description, v.type) for v in broken.violations
+        )
+    elif detail.Unpack(retry):
+        told.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+
+
+def _packed(detail: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
+
+
+def _shortened(message: str) -> str:
+    """At most MESSAGE_BYTES_MAX bytes of it, cut between characters."""
+    encoded = message.encode()
+    return (
+        message
+        if len(encoded) <= MESSAGE_BYTES_MAX
+        else encoded[: MESSAGE_BYTES_MAX - 3].decode(errors="ignore") + "…"
+    )

@@ -1,0 +1,73 @@
+"""The client's side of a server stream: its responses, and a watch that resumes after a breach."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from chassis.rpc.status import decode
+from chassis.values.errors import Deferred
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response")
+
+AGAIN_S = 0.2
+log = structlog.get_logger(__name__)
+
+
+async def responses(
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+    request: Request,
+    *,
+    timeout_s: float | None = None,
+) -> AsyncGenerator[Response, None]:
+    """What a method streams, until it ends. Raises a chassis.values.errors Failure, and never a
+    gRPC error: see `chassis.rpc.client.ask`.
+
+    `timeout_s` bounds the whole stream (an hour where unset). Who stops early closes the iterator
+    (contextlib.aclosing).
+    """
+    call = method(request, timeout=timeout_s)
+    try:
+        async for response in call:
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise decode(error, request.DESCRIPTOR.file.package) from error
+    finally:
+        call.cancel()
+
+
+async def watch(
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+    request: Request,
+    *,
+    patience_s: float,
+) -> AsyncGenerator[Response, None]:
+    """A Watch method's responses, heartbeats included, until the server ends the watch with OK.
+
+    After a breach it goes on where it was, by resume_token. Raises the Failure that ends it: a
+    refusal at once, Deferred when nothing has come for `patience_s` seconds of trying.
+    """
+    # Every Watch method has a resume_token in its request and in its responses: a rule of the
+    # contracts, which no type says.
+    asked: Any = type(request)()
+    asked.CopyFrom(request)
+    heard = time.monotonic()
+    while True:
+        try:
+            async with aclosing(responses(method, asked)) as stream:
+                async for response in stream:
+                    told: Any = response
+                    asked.resume_token, heard = told.resume_token, time.monotonic()
+                    yield response
+            return
+        except Deferred as trouble:
+            if time.monotonic() - heard > patience_s:
+                raise
+            log.debug("watch broken off", reason=trouble.reason)
+        await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,46 @@
+"""What a decider returns and what a write answers: pure data, the same in every service."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from chassis.values.errors import Failure
+
+R = TypeVar("R")
+H = TypeVar("H")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[R, H]):
+    """The record afterwards (the same object: a skip), what its history gains, what the world is
+    told.
+    """
+
+    record: R
+    history: Sequence[H] = ()
+    facts: Sequence[object] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """The record after the command, with the history and the facts that the command added.
+
+    repeat   the key had its effect before, and this command added nothing
+    skipped  the decider found nothing to change
+    """
+
+    record: R
+    repeat: bool = False
+    skipped: bool = False
+    history: Sequence[Any] = field(default=(), compare=False, repr=False)
+    facts: Sequence[object] = field(default=(), compare=False, repr=False)
+
+
+Outcome = Done[R] | Failure
+
+
+def unwrap(outcome: Outcome[R]) -> R:
+    """The record of what was done; what was not done is raised."""
+    if isinstance(outcome, Failure):
+        raise outcome
+    return outcome.record

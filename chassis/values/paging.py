@@ -1,0 +1,189 @@
+"""Pages of a list: an opaque token that is bound to its filter, and as many of the rows found as
+an answer takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from chassis.values.errors import Invalid, Refused, Violation
+from chassis.values.tokens import Kind, pack, unpack
+
+SIZE_DEFAULT = 50
+# What the records of an answer have together, so that any client takes it: 4 MiB where nothing else
+# is configured, less some room for the frame of each record and for the token.
+ANSWER_BYTES_MAX = (4 << 20) - (64 << 10)
+FRAME_BYTES = 8
+# How many lines are read, and encoded, at a time: other calls are answered between.
+READ_LINES_MAX = 1_000
+FIELD = "page_token"
+HASH_BYTES = 8
+# The numbers that a place may have: below the highest bigint, so that a query may add 1.
+NUMBERS = range(2**63 - 1)
+T = TypeVar("T")
+
+
+class ListRequest(Protocol):
+    """A request that pages: `page_size` (0: the default; its upper bound is a rule of the
+    contract) and `page_token`.
+    """
+
+    page_size: int
+    page_token: str
+
+
+class Listed(NamedTuple):
+    """A record that a list has found and that has not been read yet: its place in the list,
+    which ends with its id; how many lines it has.
+    """
+
+    place: tuple[Any, ...]
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is asked for: at most `size` rows that come after the position `after`
+    (None: from the start).
+
+    `encode` makes of a record what the answer holds. A page has fewer records where they would have
+    more than ANSWER_BYTES_MAX together.
+    """
+
+    size: int
+    after: tuple[Any, ...] | None
+    filter: int
+    encode: Callable[[Any], Message]
+
+    async def fill(
+        self,
+        found: Sequence[Listed],
+        read: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, Any]]],
+    ) -> tuple[list[Any], str]:
+        """The page's records, encoded, and the token of the next page, as `cut` gives them;
+        `read` reads a few records at a time.
+        """
+        kept = _Records()
+        for ids in _portions(found[: self.size]):
+            records = await read(ids)
+            if not kept.take(self.encode(records[id]) for id in ids):
+                break
+        return kept.messages, self._token([its.place for its in found], kept)
+
+    def cut(
+        self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]
+    ) -> tuple[list[Any], str]:
+        """The page's records, encoded, and the token of the next page ("": that was the last).
+        `rows`: up to size + 1.
+        """
+        kept = _Records()
+        kept.take(map(self.encode, rows[: self.size]))
+        return kept.messages, self._token([position(row) for row in rows], kept)
+
+    def token(self, place: tuple[Any, ...]) -> str:
+        """The token of the page that begins after this place."""
+        return pack(self.filter, *place)
+
+    def _token(self, places: Sequence[tuple[Any, ...]], kept: _Records) -> str:
+        number = len(kept.messages)
+        return self.token(places[number - 1]) if number < len(places) else ""
+
+
+class _Records:
+    """Records of an answer that fit into it; the first one always does, for no single record is
+    too large.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self._room = ANSWER_BYTES_MAX
+
+    def take(self, several: Iterable[Message]) -> bool:
+        """Takes one after the other, up to the first that does not fit. Returns whether all
+        fitted.
+        """
+        for message in several:
+            self._room -= message.ByteSize() + FRAME_BYTES
+            if self._room < 0 and self.messages:
+                return False
+            self.messages.append(message)
+        return True
+
+
+def _portions(found: Sequence[Listed]) -> Iterator[list[UUID]]:
+    """The records' ids, in portions with READ_LINES_MAX lines at most, or of one record."""
+    portion, lines = list[UUID](), 0
+    for its in found:
+        if portion and lines + its.lines > READ_LINES_MAX:
+            yield portion
+            portion, lines = [], 0
+        portion.append(its.place[-1])
+        lines += its.lines + 1
+    if portion:
+        yield portion
+
+
+def batch(ids: Sequence[UUID], encode: Callable[[Any], Message]) -> Page:
+    """The page that holds all of these records: a batch, which is answered whole or not at all."""
+    return Page(size=len(ids), after=None, filter=0, encode=encode)
+
+
+def too_large(fitting: int, asked: int, bound: str) -> Refused:
+    """The refusal of a batch whose answer would be larger than clients take; `fitting` records
+    of it would do.
+    """
+    text = f"The answer would be larger than {ANSWER_BYTES_MAX} bytes. Ask for {bound}."
+    return Refused(
+        "ANSWER_TOO_LARGE",
+        text,
+        bytes_max=str(ANSWER_BYTES_MAX),
+        fitting=str(fitting),
+        asked=str(asked),
+    )
+
+
+def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
+    """The page that a List request asks for; `place` are the kinds of the values that name a row's
+    place in the list (one UUID where not given), and `encode` makes of a row what the answer holds.
+
+    Raises Invalid PAGE_TOKEN_INVALID where the token is not ours or belongs to another filter.
+    """
+    size, filter_hash = request.page_size or SIZE_DEFAULT, _filter_hash(request)
+    if not request.page_token:
+        return Page(size=size, after=None, filter=filter_hash, encode=encode)
+    try:
+        filtered, *after = unpack(request.page_token, int, *(place or (UUID,)))
+    except ValueError as error:  # whatever a token that is not ours can break
+        raise refused() from error
+    if filtered != filter_hash:
+        raise refused("it belongs to a request with other filters")
+    if any(isinstance(value, int) and value not in NUMBERS for value in after):
+        raise refused()
+    return Page(size=size, after=tuple(after), filter=filter_hash, encode=encode)
+
+
+def _filter_hash(request: ListRequest) -> int:
+    """What the request filters by: all of it but its page. A message's type is part of it."""
+    assert isinstance(request, Message)
+    filters = type(request)()
+    filters.CopyFrom(request)
+    for name in ("page_size", FIELD):
+        filters.ClearField(name)
+    body = (
+        request.DESCRIPTOR.full_name.encode()
+        + b"\0"
+        + filters.SerializeToString(deterministic=True)
+    )
+    return int.from_bytes(hashlib.sha256(body).digest()[:HASH_BYTES], signed=True)
+
+
+def refused(why: str = "it is not one of ours") -> Invalid:
+    """The refusal of a token."""
+    message = f"page_token cannot be used: {why}. Ask for the first page again, without a token."
+    return Invalid("PAGE_TOKEN_INVALID", message, violations=[Violation(FIELD, why)])

@@ -1,0 +1,102 @@
+"""Opaque tokens: a few values in a text that a client gives back as it got it. Pure.
+
+What lives here: the encoding alone. What a token stands for is known to chassis/values/paging.py
+(pages of a list) and chassis/values/convert.py (watches). A token's length is bounded by its kinds:
+see `characters_max`.
+"""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+# What a value can be. A text in a token is a name of at most 64 characters, of up to 4 bytes each.
+Kind = type[UUID] | type[int] | type[datetime] | type[str]
+TEXT_BYTES_MAX = 4 * 64
+
+_NUMBER_BYTES = 8
+_UUID_BYTES = 16
+_LENGTH_BYTES = 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def pack(*values: UUID | int | datetime | str) -> str:
+    """The token of these values. Raises ValueError for one that no token holds."""
+    return base64.urlsafe_b64encode(b"".join(map(_packed, values))).rstrip(b"=").decode()
+
+
+def unpack(token: str, *kinds: Kind) -> tuple[Any, ...]:
+    """The values of a token. Raises ValueError for one that `pack` has not made of such kinds."""
+    raw = _raw(token)
+    values: list[UUID | int | datetime | str] = []
+    at = 0
+    for kind in kinds:
+        size = _UUID_BYTES if kind is UUID else _NUMBER_BYTES
+        if kind is str:
+            size, at = int.from_bytes(raw[at : at + _LENGTH_BYTES]), at + _LENGTH_BYTES
+        chunk, at = raw[at : at + size], at + size
+        if len(chunk) < size:
+            raise ValueError("the token is too short")
+        values.append(_unpacked(kind, chunk))
+    if at != len(raw):
+        raise ValueError("the token is too long")
+    return tuple(values)
+
+
+def characters_max(*kinds: Kind) -> int:
+    """How long a token of such values is at most."""
+    texts = sum(_LENGTH_BYTES + TEXT_BYTES_MAX for kind in kinds if kind is str)
+    others = sum(
+        _UUID_BYTES if kind is UUID else _NUMBER_BYTES for kind in kinds if kind is not str
+    )
+    return -(-(texts + others) * 4 // 3)
+
+
+def _packed(value: UUID | int | datetime | str) -> bytes:
+    match value:
+        case UUID():
+            return value.bytes
+        case datetime():
+            return _number((value - _EPOCH) // _MICROSECOND)
+        case int():
+            return _number(value)
+        case str():
+            text = value.encode()
+            if len(text) > TEXT_BYTES_MAX:
+                raise ValueError(f"a text of more than {TEXT_BYTES_MAX} bytes")
+            return len(text).to_bytes(_LENGTH_BYTES) + text
+
+
+def _number(value: int) -> bytes:
+    try:
+        return value.to_bytes(_NUMBER_BYTES, signed=True)
+    except OverflowError as error:
+        raise ValueError("a number that no column holds") from error
+
+
+def _raw(token: str) -> bytes:
+    try:
+        return base64.b64decode(
+            token.encode() + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
+        )
+    except binascii.Error as error:
+        raise ValueError("the token is not base64") from error
+
+
+def _unpacked(kind: Kind, chunk: bytes) -> UUID | int | datetime | str:
+    if kind is UUID:
+        return UUID(bytes=chunk)
+    if kind is str:
+        text = chunk.decode()
+        if "\0" in text:
+            raise ValueError("a text with a NUL, which no column holds")
+        return text
+    number = int.from_bytes(chunk, signed=True)
+    if kind is int:
+        return number
+    try:
+        return _EPOCH + number * _MICROSECOND
+    except OverflowError as error:
+        raise ValueError("a time beyond the year 9999") from error

@@ -1,0 +1,150 @@
+"""A service's database: connections, reads, idempotency keys and the outbox.
+
+chassis/write/writer.py changes records over it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import URL, Engine, ExceptionContext, Table, event, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+from chassis.values.envelope import Envelope
+from chassis.values.request_context import Reused
+from chassis.write import idle_timeout
+from chassis.write.error_classification import READ_ONLY, deferring, only_reading
+from chassis.write.idempotency_keys import IdempotencyKeys
+from chassis.write.outbox import Outbox
+
+IDLE_IN_TRANSACTION_S = 15.0
+
+
+def connect(
+    url: str | URL,
+    *,
+    name: str = "ordermesh",
+    pool_size: int = 8,
+    statement_timeout_s: float = 10,
+    lock_timeout_s: float = 5,
+    silence_s: float = 15,
+) -> AsyncEngine:
+    """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a
+    statement, or a silent server.
+
+    `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing:
+    Python is the limit. With a `pool_size` of 0 nothing is pooled: a connection ends when it is let
+    go, and what it holds with it. `silence_s` should be longer than any statement may take: it is
+    for servers that do not end them themselves.
+    """
+    limits = {
+        "statement_timeout": statement_timeout_s,
+        "lock_timeout": lock_timeout_s,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_S,
+    }
+    options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())
+    engine = create_async_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        **(
+            {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 5}
+            if pool_size
+            else {"poolclass": NullPool}
+        ),
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "application_name": name,
+            "options": f"{options} -c timezone=UTC",
+            "async_creator_fn": idle_timeout.opener(silence_s),
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+    _end_what_comes_late(engine.sync_engine)
+    _end_what_takes_no_writes(engine.sync_engine)
+    return engine
+
+
+def _end_what_comes_late(engine: Engine) -> None:
+    """Ends connections that are given back after the engine was disposed of: the pool that they
+    came from is nobody's any more.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def opening(_: object, record: ConnectionPoolEntry, *__: object) -> None:
+        record.info["pool"] = engine.pool
+
+    @event.listens_for(engine, "checkin")
+    def given_back(_: object, record: ConnectionPoolEntry) -> None:
+        if record.info["pool"] is not engine.pool:
+            record.invalidate()
+
+
+def _end_what_takes_no_writes(engine: Engine) -> None:
+    """After a failover a connection may lead to what is a standby now, and lives on: it ends at
+    the first write that is refused, and with it all that the pool has. Where we ourselves asked
+    for one that can change nothing, the server says nothing about itself.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:
+        asked = context.connection is not None and context.connection.get_execution_options().get(
+            "postgresql_readonly"
+        )
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and not asked:
+            context.is_disconnect = True
+
+
+class Database:
+    """A service's database: its engine, its idempotency keys, its outbox.
+
+    `on_change` is called after each commit that has changed records, with their ids: events may
+    wait for them.
+    """
+
+    def __init__(self, engine: AsyncEngine, idempotency_keys: Table, outbox: Outbox) -> None:
+        self.engine, self.idempotency_keys, self.outbox = (
+            engine,
+            IdempotencyKeys(idempotency_keys),
+            outbox,
+        )
+        self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees one moment and can change nothing. Raises Deferred where the
+        database is at fault, Defect for a write.
+        """
+        with deferring():
+            async with self.engine.connect() as connection:
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+                with only_reading():
+                    yield connection
+
+    async def was_done(self, connection: AsyncConnection, key: str) -> bool:
+        """Whether the effect of this key is committed."""
+        return bool(await self.idempotency_keys.find(connection, [key]))
+
+    async def reused(
+        self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
+    ) -> list[Reused | None]:
+        """Returns for each envelope the refusal with which `Writer.write` answers a reused key.
+
+        The key has another request hash in the table or earlier in the set. The others get None.
+        An operation that asks a peer or writes something else before its write leaves out the
+        refused envelopes. Another caller may use a key between the two; `Writer.write` decides.
+        """
+        found = await self.idempotency_keys.find(connection, {each.key for each in envelopes})
+        hashes = {key: request_hash for key, (request_hash, _) in found.items()}
+        for each in envelopes:
+            hashes.setdefault(each.key, each.request_hash)
+        return [
+            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            for each in envelopes
+        ]

@@ -1,0 +1,121 @@
+"""The outbox's partitions, one for each day of creation (UTC): made some days ahead, dropped when
+old and all published.
+
+A worker calls `maintain` now and then. Nothing is lost if it does not: rows of a day without a
+partition go to the default one, and are moved when their day gets its own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import structlog
+from sqlalchemy import Table, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chassis.write.error_classification import deferring
+
+# As long as a stream keeps its messages: a stream that was lost can be published again as a whole.
+KEPT_DAYS = 14
+AHEAD_DAYS = 3
+
+TODAY = text("select (clock_timestamp() at time zone 'UTC')::date")
+PARTITIONS = text(
+    "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent ="
+    " 'outbox'::regclass"
+)
+STRANDED = text("select distinct (create_time at time zone 'UTC')::date from outbox_default")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The days that need a partition, and those whose partition has had its time."""
+
+    make: tuple[date, ...]
+    drop: tuple[date, ...]
+
+
+async def maintain(
+    engine: AsyncEngine, table: Table, *, kept_days: int = KEPT_DAYS, ahead_days: int = AHEAD_DAYS
+) -> Work:
+    """Makes and drops partitions of the outbox; answers what was done. Cheap when there is nothing
+    to do; several may call it at once.
+
+    A partition is dropped when its day ended `kept_days` ago or more and no row in it still waits.
+    Raises Deferred where the database is away, or the lock, which stops the writes for some
+    milliseconds, cannot be had within a second: call again later.
+    """
+    with deferring():
+        async with engine.connect() as connection:
+            work = await _plan(connection, kept_days, ahead_days)
+        return await _do(engine, table, kept_days, ahead_days) if work.make or work.drop else work
+
+
+async def _do(engine: AsyncEngine, table: Table, kept_days: int, ahead_days: int) -> Work:
+    async with engine.begin() as connection:
+        await connection.execute(text("set local lock_timeout = '1s'"))
+        # Whoever appends waits here, and not at a partition that is about to change under him.
+        await connection.execute(text("lock table outbox in access exclusive mode"))
+        work = await _plan(connection, kept_days, ahead_days)
+        for day in work.make:
+            await _make(connection, table, day)
+        dropped = [day for day in work.drop if await _drop(connection, day)]
+    return Work(work.make, tuple(dropped))
+
+
+async def _plan(connection: AsyncConnection, kept_days: int, ahead_days: int) -> Work:
+    today: date = (await connection.execute(TODAY)).scalar_one()
+    there = set(_days((await connection.execute(PARTITIONS)).scalars()))
+    stranded = set((await connection.execute(STRANDED)).scalars())
+    wanted = {today + timedelta(days=n) for n in range(ahead_days + 1)}
+    old = {day for day in there if day + timedelta(days=kept_days) < today}
+    return Work(tuple(sorted((wanted | stranded) - there)), tuple(sorted(old)))
+
+
+async def _make(connection: AsyncConnection, table: Table, day: date) -> None:
+    name, columns = _name(day), ", ".join(table.c.keys())
+    start, end = (
+        f"timestamptz '{d.isoformat()} 00:00:00+00'" for d in (day, day + timedelta(days=1))
+    )
+    moved = (
+        f"delete from outbox_default where create_time >= {start} and create_time < {end} returning"
+        f" {columns}"
+    )
+    await connection.execute(
+        text(f"create table {name} (like outbox including defaults including constraints)")
+    )
+    await connection.execute(
+        text(f"with moved as ({moved}) insert into {name} ({columns}) select {columns} from moved")
+    )
+    await connection.execute(
+        text(f"alter table outbox attach partition {name} for values from ({start}) to ({end})")
+    )
+    log.info("outbox partition made", day=day.isoformat())
+
+
+async def _drop(connection: AsyncConnection, day: date) -> bool:
+    waiting = await connection.execute(
+        text(f"select exists (select from {_name(day)} where stream_seq is null)")
+    )
+    if waiting.scalar_one():
+        log.warning(
+            "an old outbox partition is kept: some of its events still wait to be published",
+            day=day.isoformat(),
+        )
+        return False
+    await connection.execute(text(f"drop table {_name(day)}"))
+    log.info("outbox partition dropped", day=day.isoformat())
+    return True
+
+
+def _name(day: date) -> str:
+    return f"outbox_{day:%Y%m%d}"
+
+
+def _days(names: Iterable[str]) -> Iterable[date]:
+    for name in names:
+        if name != "outbox_default":
+            # a day has no zone
+            yield datetime.strptime(name.removeprefix("outbox_"), "%Y%m%d").date()  # noqa: DTZ007

@@ -1,0 +1,301 @@
+"""The tables that every service has, and set-based SQL: arrays in, one statement whatever the set's
+size.
+
+Tables are declared here and join each service's metadata; their DDL for migrations stands frozen in
+chassis.write.migration.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    Enum,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    TableValuedAlias,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    column,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.sql.naming import conv
+
+SHARDS = 16
+EVENT_SEQUENCES = "event_sequences"
+
+
+class FailedState(StrEnum):
+    """Where a failed event stands."""
+
+    # parked: tried again from here, until its time is up -> failed, or it succeeds -> the row goes
+    DEFERRED = "deferred"
+    FAILED = "failed"  # nobody tries again by himself -> replayed, discarded
+    REPLAYED = "replayed"  # has had its effect after all
+    DISCARDED = "discarded"  # an operator has decided against it
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """Where a service stores the version of another service's record: of an order, or (with the
+    column of its id) of a fulfilment. Events up to it are skipped.
+
+    `withdraw_version` is the column with the version at which the fulfilment withdrew its shipment:
+    shipments of versions up to it are skipped.
+    """
+
+    version: Column[int]
+    order_id: Column[UUID]
+    fulfillment_id: Column[UUID] | None = None
+    withdraw_version: Column[Any] | None = None
+
+
+def new_metadata() -> MetaData:
+    """A service's metadata: every constraint and index has a name that a migration, or a person,
+    can rely on.
+    """
+    return MetaData(
+        naming_convention={
+            "ix": "%(table_name)s_%(column_0_N_name)s",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+            "pk": "%(table_name)s_pkey",
+        }
+    )
+
+
+def enum(of: type[StrEnum], name: str, metadata: MetaData) -> Enum:
+    """The PostgreSQL type of one of our enums: its values are what we call them."""
+    return Enum(
+        of,
+        name=name,
+        metadata=metadata,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+def idempotency_keys(metadata: MetaData) -> Table:
+    """Returns the table of idempotency keys: a key exists exactly when its effect is committed.
+
+    The row of an operator's request also has its claimed actor and its note.
+    """
+    table = Table(
+        "idempotency_keys",
+        metadata,
+        Column("key", Text, primary_key=True),
+        Column("request_hash", LargeBinary, nullable=False),
+        Column("target", Uuid, nullable=False),
+        Column(
+            "create_time",
+            DateTime(timezone=True),
+            nullable=False,
+            server_default=func.clock_timestamp(),
+        ),
+        Column("claimed_actor", Text),
+        Column("note", Text),
+    )
+    Index("idempotency_keys_create_time", table.c.create_time)
+    return table
+
+
+def outbox(metadata: MetaData) -> Table:
+    """Events, waiting to be published (no stream_seq yet) or published: within an aggregate, the
+    order of ids is the order of events.
+
+    aggregate       the versioned record that the event tells of
+    sequence        numbers the events of one aggregate, from 1, without a gap; counted in the table
+                    event_sequences
+    correlation_id  the order that the event concerns, if it concerns one
+    causation_id    the request or event that led to it
+    refusal         why the stream refuses the event; its aggregate's later events wait behind it
+
+    One partition for each day of creation (UTC), made and dropped by chassis.write.partitions; rows
+    of a day that has none go to the default one.
+    """
+    table = Table(
+        "outbox",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column(
+            "create_time",
+            DateTime(timezone=True),
+            primary_key=True,
+            server_default=func.clock_timestamp(),
+        ),
+        Column(
+            "shard",
+            SmallInteger,
+            CheckConstraint(f"shard between 0 and {SHARDS - 1}", name=conv("outbox_shard")),
+            nullable=False,
+        ),
+        Column("aggregate", Uuid, nullable=False),
+        Column("event_id", Uuid, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("traceparent", Text),
+        Column("stream_seq", BigInteger),
+        Column("sequence", BigInteger, nullable=False),
+        Column("correlation_id", Uuid),
+        Column("causation_id", Text),
+        Column("refusal", Text),
+        postgresql_partition_by="RANGE (create_time)",
+    )
+    # In the order of reading: by any other index a long backlog would be sorted anew, or published
+    # rows be looked through.
+    Index(
+        "outbox_waiting", table.c.id, table.c.shard, postgresql_where=table.c.stream_seq.is_(None)
+    )
+    Index("outbox_published", table.c.stream_seq, postgresql_where=table.c.stream_seq.is_not(None))
+    Index("outbox_aggregate", table.c.aggregate)
+    Index("outbox_refused", table.c.id, postgresql_where=table.c.refusal.is_not(None))
+    # Outlives the outbox's rows: a record's events are numbered for ever.
+    Table(
+        EVENT_SEQUENCES,
+        metadata,
+        Column("aggregate", Uuid, primary_key=True),
+        Column("sequence", BigInteger, nullable=False),
+    )
+    # SQLAlchemy has not typed it.
+    partition = DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT")  # type: ignore[no-untyped-call]
+    event.listen(table, "after_create", partition)
+    return table
+
+
+def stream_positions(metadata: MetaData) -> Table:
+    """For each shard of the outbox, up to where its marks were compared with the stream:
+    chassis.publish.stream_rebuild.Position.
+    """
+    return Table(
+        "stream_positions",
+        metadata,
+        Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+        Column("create_time", DateTime(timezone=True), nullable=False),
+        Column("first_seq", BigInteger, nullable=False),
+        Column("deleted", BigInteger, nullable=False),
+        Column("seq", BigInteger, nullable=False),
+        Column("message_seq", BigInteger, nullable=False),
+        Column("message_time", DateTime(timezone=True)),
+    )
+
+
+def failed_events(metadata: MetaData) -> Table:
+    """Events that a consumer could not handle: for the time being, or until an operator decides.
+
+    A row says all that a replay needs. `digest` is chassis.consume.failed_events.digest_of: two
+    bodies under one event id are two rows. `first_time` is when the consumer first stored the
+    event. A deferred event is parked here: it has a `next_try_time`, and `waits_for` is the record
+    of this service whose next change may help it, where a write has named one.
+    """
+    table = Table(
+        "failed_events",
+        metadata,
+        Column("consumer", Text, primary_key=True),
+        Column("event_id", Uuid, primary_key=True),
+        Column("digest", LargeBinary, primary_key=True),
+        Column("state", failed_state(), nullable=False),
+        Column("stream", Text, nullable=False),
+        Column("stream_seq", BigInteger, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("aggregate", Text, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("traceparent", Text),
+        Column("event_time", DateTime(timezone=True), nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("error", Text, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column(
+            "first_time",
+            DateTime(timezone=True),
+            nullable=False,
+            server_default=func.clock_timestamp(),
+        ),
+        Column(
+            "update_time",
+            DateTime(timezone=True),
+            nullable=False,
+            server_default=func.clock_timestamp(),
+        ),
+        Column("waits_for", Uuid),
+        Column("next_try_time", DateTime(timezone=True)),
+        CheckConstraint("(state = 'deferred') = (next_try_time is not null)", name="parked"),
+    )
+    Index(
+        "failed_events_open",
+        table.c.consumer,
+        table.c.state,
+        postgresql_where=table.c.state.in_(["deferred", "failed"]),
+    )
+    parked = table.c.state == "deferred"
+    Index("failed_events_due", table.c.next_try_time, postgresql_where=parked)
+    Index(
+        "failed_events_fewest_tries",
+        table.c.attempts,
+        table.c.next_try_time,
+        postgresql_where=parked,
+    )
+    Index("failed_events_waits_for", table.c.waits_for, postgresql_where=parked)
+    return table
+
+
+def failed_state() -> Enum:
+    """The PostgreSQL type of FailedState."""
+    return Enum(
+        FailedState,
+        name="failed_event_state",
+        values_callable=lambda states: [s.value for s in states],
+    )
+
+
+def given(*columns: Column[Any]) -> TableValuedAlias:
+    """Rows to come, as a relation: unnest(a::uuid[], b::text[], ...). Statements over it are
+    built once; see `arrays`.
+    """
+    given = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
+    return given.table_valued(
+        *(column(c.name, c.type) for c in columns), name="given"
+    ).render_derived()
+
+
+def among(of: Column[Any]) -> ColumnElement[bool]:
+    """of = any(array)"""
+    return of == any_(bindparam(f"given_{of.name}", type_=ARRAY(of.type)))
+
+
+def insert_rows(*columns: Column[Any]) -> Insert:
+    """insert into ... select from the rows to come, in their order."""
+    return insert(columns[0].table).from_select(list(columns), select(*given(*columns).c))
+
+
+def arrays(names: Iterable[str], rows: Collection[Sequence[Any]]) -> dict[str, list[Any]]:
+    """The rows, turned into what `given`, `among` and `insert_rows` wait for."""
+    return {f"given_{name}": [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def arrays_of(names: Sequence[str], records: Iterable[object]) -> dict[str, list[Any]]:
+    """As `arrays`, of what the records have under these names: two at least, for of one
+    attrgetter makes no row.
+    """
+    return arrays(names, list(map(attrgetter(*names), records)))

@@ -1,0 +1,177 @@
+"""The write: it decides and stores a set of commands in one transaction, once for each key.
+
+A set inserts its idempotency keys, loads and locks the records, reads the clock, decides each
+command and saves. `load`, `decide` and `save` may run again and must have no other effect. A write
+inside a write is a defect, and so is a remote call inside a write.
+"""
+
+import asyncio
+import random
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.observe import telemetry
+from chassis.values import crash_points
+from chassis.values.decision import Done, Outcome
+from chassis.values.envelope import Envelope
+from chassis.values.errors import Defect, Deferred
+from chassis.values.request_context import Reused
+from chassis.write.apply_commands import Decide, fold
+from chassis.write.database import Database
+from chassis.write.error_classification import Blame, blame, deferral
+from chassis.write.in_write import writing
+
+R = TypeVar("R")
+H = TypeVar("H")
+
+# load(connection, envelopes, ids of the records that answer repeats) -> the locked records by id.
+# A record that a command finds by its natural key has the command's target as a second key.
+Load = Callable[
+    [AsyncConnection, Sequence[Envelope[Any]], Collection[UUID]],
+    Awaitable[MutableMapping[UUID, R]],
+]
+# save(connection, the records before, the changed records, the rows of history)
+Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H]], Awaitable[None]]
+
+TRIES = 5
+CLOCK = select(func.clock_timestamp())  # decisions have no other clock; the write locks first
+
+
+class Writer(Generic[R]):
+    """Writes the records of one kind. A service builds one Writer for each kind.
+
+    After each commit that has changed records it calls the database's `on_change` with their ids.
+    """
+
+    def __init__(
+        self, database: Database, *, load: Load[R], decide: Decide[R, H], save: Save[R, H]
+    ) -> None:
+        self._database, self._load, self._decide, self._save = database, load, decide, save
+        self._retries = telemetry.counter(
+            "write_retries_total", "Sets that were written again after a race", "blame"
+        )
+
+    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[R]]:
+        """Writes the commands as one set; returns the outcome of each, in the same order."""
+        # the first of each key, in the order of the envelopes
+        once = {each.key: each for each in reversed(envelopes)}
+        outcomes: dict[str, Outcome[R]] = {}
+        try:
+            with writing():
+                await self._settle(
+                    [once[key] for key in dict.fromkeys(each.key for each in envelopes)], outcomes
+                )
+        except Deferred as away:
+            outcomes = dict.fromkeys(once, away) | outcomes
+        return [
+            outcomes[each.key]
+            if each.request_hash == once[each.key].request_hash
+            else Reused(each.key)
+            for each in envelopes
+        ]
+
+    async def _settle(
+        self, envelopes: Sequence[Envelope[Any]], outcomes: dict[str, Outcome[R]]
+    ) -> None:
+        """Adds the outcome of each envelope.
+
+        A race repeats the set. A lost connection raises Deferred. After any other error each
+        command is written alone, so that the error is the outcome of the command that caused it.
+        """
+        failure, fault = Exception(), Blame.RACE
+        for pause in range(TRIES if envelopes else 0):
+            try:
+                async with self._database.engine.connect() as connection:
+                    attempt = self._attempt(connection, envelopes)
+                    outcomes |= await _or_throw_away(connection, attempt)
+                    return
+            except Exception as error:  # noqa: BLE001  # `blame` classifies every error
+                failure, fault = error, blame(error)
+            if fault is Blame.AWAY and (away := deferral(fault)):
+                raise away from failure
+            if fault not in (Blame.RACE, Blame.TAKEN):
+                break
+            self._retries.labels(fault.name.lower()).inc()
+            await asyncio.sleep(random.uniform(0, 0.01 * 2**pause))
+        if len(envelopes) > 1 and fault is not Blame.RACE:
+            for each in envelopes:
+                await self._settle([each], outcomes)
+        else:
+            outcomes |= {each.key: deferral(fault) or Defect(failure) for each in envelopes}
+
+    async def _attempt(
+        self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
+    ) -> dict[str, Outcome[R]]:
+        keys = self._database.idempotency_keys
+        stored = await keys.insert(connection, envelopes)
+        fresh = [each for each in envelopes if each.key not in stored]
+        repeats = {
+            each.key: (each.target, stored[each.key][1])
+            for each in envelopes
+            if each.key in stored and stored[each.key][0] == each.request_hash
+        }
+        needed = [each for each in envelopes if each.key not in stored or each.key in repeats]
+        picture = await self._load(connection, needed, {target for _, target in repeats.values()})
+        now = (await connection.execute(CLOCK)).scalar_one()
+        folded = fold(picture, fresh, self._decide, now)
+        again = {
+            key: Done(picture[known if known in picture else proposed], repeat=True)
+            for key, (proposed, known) in repeats.items()
+        }
+        if len(folded.undone) < len(fresh):
+            if folded.after or folded.history:
+                await self._save(connection, folded.before, folded.after, folded.history)
+            if folded.facts:
+                await self._database.outbox.append(connection, folded.facts, folded.causes)
+            if folded.undone:
+                await keys.delete(connection, folded.undone)
+            await _finish(self._commit(connection, bool(folded.facts), folded.changed))
+        return {each.key: Reused(each.key) for each in envelopes} | again | folded.outcomes
+
+    async def _commit(
+        self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]
+    ) -> None:
+        await connection.commit()
+        crash_points.point("database.committed")
+        if appended:
+            self._database.outbox.appended.set()
+        self._database.on_change(changed)
+
+
+async def _or_throw_away(connection: AsyncConnection, work: Awaitable[R]) -> R:
+    """Returns the result of `work`; closes a connection with an outdated view of the schema.
+
+    Such a connection has a cached plan, for example, and every later use of it would fail.
+    """
+    try:
+        return await work
+    except DBAPIError as error:
+        if blame(error) is Blame.SCHEMA:
+            await connection.invalidate()
+        raise
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` to its end even if the caller is cancelled; then raises the cancellation."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled from task.exception()
+    task.result()
