@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import FailedState, among, arrays, given
+from chassis.write.tables import FailedState, among, given
 
 DEFERRAL_LIMIT = timedelta(minutes=15)
 # A parked event waits for its next try as long as it has waited so far, within these bounds: each
@@ -449,7 +449,12 @@ class FailedEvents:
 
 
 def _named(names: Collection[Name]) -> dict[str, Any]:
-    return arrays(NAME, sorted(set(names)))
+    ordered = sorted(set(names))
+    return column_arrays(
+        consumer=[consumer for consumer, _, _ in ordered],
+        event_id=[event_id for _, event_id, _ in ordered],
+        digest=[digest for _, _, digest in ordered],
+    )
 
 
 def _name(row: Row[*tuple[Any, ...]]) -> Name:

@@ -46,7 +46,8 @@ from chassis.values import crash_points
 from chassis.write.database import Database, connect
 from chassis.write.error_classification import LATER, TROUBLE, blame
 from chassis.write.outbox import HEADER_COLUMNS, headers
-from chassis.write.tables import among, arrays, given
+from chassis.write.rows import column_arrays
+from chassis.write.tables import among, given
 
 POLL_S = 1.0
 # a replica that appends wakes its own relay, and the shard may be another's
@@ -346,15 +347,16 @@ class Relay:
         some_lost = await self._rebuild.take_along(connection, aggregates)
         held = self._rebuild.held
         if some_lost:
-            free = [(aggregate,) for aggregate in aggregates - held.keys()]
-            found = await connection.execute(self._chains, arrays(("aggregate",), free))
+            free = column_arrays(aggregate=aggregates - held.keys())
+            found = await connection.execute(self._chains, free)
             rows = found.all()
         else:
             rows = [row for row in rows if row.aggregate not in held]
         blocked = self._blocked_now()
-        below = [(aggregate, id) for aggregate, id in held.items() if aggregate not in blocked]
+        below = {aggregate: id for aggregate, id in held.items() if aggregate not in blocked}
         if below:
-            earlier = await connection.execute(self._held, arrays(("aggregate", "id"), below))
+            wanted = column_arrays(aggregate=below, id=below.values())
+            earlier = await connection.execute(self._held, wanted)
             rows = [*rows, *earlier.all()]
         return rows
 
@@ -428,9 +430,10 @@ class Relay:
             return
         crash_points.point("outbox.published")
         times = [row.create_time for row, _ in done]
-        marks = arrays(
-            ("id", "create_time", "stream_seq"),
-            [(row.id, row.create_time, seq) for row, seq in done],
+        marks = column_arrays(
+            id=[row.id for row, _ in done],
+            create_time=times,
+            stream_seq=[seq for _, seq in done],
         )
         await connection.execute(self._mark, marks | {"first": min(times), "last": max(times)})
         self._published.inc(len(done))
@@ -439,8 +442,12 @@ class Relay:
         self, connection: AsyncConnection, refused: Sequence[tuple[Waiting, str]]
     ) -> None:
         if refused:
-            rows = [(row.id, row.create_time, why) for row, why in refused]
-            await connection.execute(self._refuse, arrays(("id", "create_time", "refusal"), rows))
+            rows = column_arrays(
+                id=[row.id for row, _ in refused],
+                create_time=[row.create_time for row, _ in refused],
+                refusal=[why for _, why in refused],
+            )
+            await connection.execute(self._refuse, rows)
 
     async def _measure(self, connection: AsyncConnection) -> None:
         waiting, age_s = (await connection.execute(self._survey)).one()

@@ -48,8 +48,8 @@ from chassis.broker.stream import MAX_AGE_S, Broker
 from chassis.observe import telemetry
 from chassis.publish.stream_contents import Bounds, Contents, Entry
 from chassis.write.outbox import shard_of
-from chassis.write.rows import RecordRows
-from chassis.write.tables import among, arrays, given
+from chassis.write.rows import RecordRows, column_arrays
+from chassis.write.tables import among, given
 
 CHECK_S = 10.0
 PAGE = 1000  # marks, and places of the stream, that are compared at once
@@ -187,8 +187,11 @@ class Comparison:
         ours = [entry for entry in entries if self._is_ours(entry, shards, now)]
         if not ours:
             return []
-        rows = [(UUID(entry.aggregate), UUID(entry.event_id)) for entry in ours]
-        found = await connection.execute(self._known, arrays(("aggregate", "event_id"), rows))
+        rows = column_arrays(
+            aggregate=[UUID(entry.aggregate) for entry in ours],
+            event_id=[UUID(entry.event_id) for entry in ours],
+        )
+        found = await connection.execute(self._known, rows)
         known = {str(event_id) for event_id in found.scalars()}
         return [entry for entry in ours if entry.event_id not in known]
 
@@ -326,8 +329,8 @@ class Rebuild:
         self._held_at = position
         asked = {*aggregates, *self.held} if is_new else {*aggregates} - self._held
         where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
-        suspects = [(aggregate, self._suspect_from.get(aggregate, 0)) for aggregate in asked]
-        where |= arrays(("aggregate", "id"), suspects)
+        suspects = {aggregate: self._suspect_from.get(aggregate, 0) for aggregate in asked}
+        where |= column_arrays(aggregate=suspects, id=suspects.values())
         rows = (await connection.execute(self._of_aggregates, where)).all()
         taken = [row for row in rows if row.place <= LOST_MAX and (is_new or row.fits)]
         lost = await self._comparison.missing(taken)
@@ -439,7 +442,7 @@ class Rebuild:
         if not self._lost:
             log.error("the stream has lost events: publishing them again", stream=self._stream)
         times = [row.create_time for row in lost]
-        rows = arrays(("id", "create_time"), [(row.id, row.create_time) for row in lost])
+        rows = column_arrays(id=[row.id for row in lost], create_time=times)
         await connection.execute(self._unmark, rows | {"first": min(times), "last": max(times)})
         self._lost += len(lost)
         self._spent += len(lost)

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chassis.values.envelope import Envelope
 from chassis.values.request_context import Keyed, Reused
 from chassis.write.error_classification import Race, deferring
-from chassis.write.tables import among, arrays, insert_rows
+from chassis.write.rows import column_arrays
+from chassis.write.tables import among, insert_rows
 
 # Longer than a stream keeps its messages (14 days) and the outbox its rows: a repeat from either
 # must find its key.
@@ -78,17 +79,16 @@ class IdempotencyKeys:
         """
         # Every write inserts in the same order, so writes wait for each other and never deadlock.
         ordered = sorted(commands, key=lambda c: c.key)
-        rows = [
-            (
-                c.key,
-                c.request_hash,
-                c.target,
-                *((c.claimed_actor, c.note) if isinstance(c, IdempotencyKey) else (None, None)),
-            )
-            for c in ordered
-        ]
-        names = "key", "request_hash", "target", "claimed_actor", "note"
-        inserted = set((await connection.execute(self._insert, arrays(names, rows))).scalars())
+        # The history of a record has the actor and the note of an envelope.
+        own = [c if isinstance(c, IdempotencyKey) else None for c in ordered]
+        rows = column_arrays(
+            key=[c.key for c in ordered],
+            request_hash=[c.request_hash for c in ordered],
+            target=[c.target for c in ordered],
+            claimed_actor=[key and key.claimed_actor for key in own],
+            note=[key and key.note for key in own],
+        )
+        inserted = set((await connection.execute(self._insert, rows)).scalars())
         if not (known := [c.key for c in commands if c.key not in inserted]):
             return {}
         found = await self.find(connection, known)
@@ -110,12 +110,12 @@ class IdempotencyKeys:
         self, connection: AsyncConnection, keys: Collection[str]
     ) -> Mapping[str, tuple[bytes, UUID]]:
         """Returns the request hash and the target of each of these keys that the table has."""
-        rows = await connection.execute(self._find, arrays(["key"], [[key] for key in keys]))
+        rows = await connection.execute(self._find, column_arrays(key=keys))
         return {key: (request_hash, target) for key, request_hash, target in rows}
 
     async def delete(self, connection: AsyncConnection, keys: Collection[str]) -> None:
         """Deletes the keys of commands that had no effect."""
-        await connection.execute(self._delete, arrays(["key"], [[key] for key in keys]))
+        await connection.execute(self._delete, column_arrays(key=keys))
 
     async def sweep(
         self, engine: AsyncEngine, retention: timedelta = RETENTION, batch_size_max: int = 1000

@@ -19,7 +19,8 @@ from uuid_utils.compat import uuid7
 from chassis.observe import telemetry
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX, subject_of
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.write.tables import EVENT_SEQUENCES, SHARDS, arrays, given
+from chassis.write.rows import row_arrays
+from chassis.write.tables import EVENT_SEQUENCES, SHARDS, given
 
 # The largest payload of an event: what a message may have, less what its headers may have.
 EVENT_BYTES_MAX = MESSAGE_BYTES_MAX - 16 * 2**10
@@ -72,12 +73,12 @@ class Outbox:
         """
         traceparent = telemetry.traceparent()
         events = [self.encode(fact) for fact in facts]
+        later = _later_of_aggregate(events)
         rows = [
-            _row(event, cause, traceparent) for event, cause in zip(events, causes, strict=True)
+            _row(event, cause, traceparent) | {"place": place, "later": later[place]}
+            for place, (event, cause) in enumerate(zip(events, causes, strict=True))
         ]
-        places = zip(range(len(rows)), _later_of_aggregate(events), strict=True)
-        parameters = arrays(COLUMNS, rows) | arrays(("place", "later"), list(places))
-        await connection.execute(self._insert, parameters)
+        await connection.execute(self._insert, row_arrays(rows))
 
 
 def _insert(table: Table, sequences: Table) -> Insert:
@@ -116,7 +117,7 @@ def _later_of_aggregate(events: Sequence[OutgoingEvent]) -> list[int]:
     return later
 
 
-def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> tuple[object, ...]:
+def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> dict[str, object]:
     message = event.message
     payload = message.SerializeToString(deterministic=True)
     if len(payload) > EVENT_BYTES_MAX:
@@ -127,17 +128,17 @@ def _row(event: OutgoingEvent, cause: str, traceparent: str | None) -> tuple[obj
     # Some commands name as their cause the key of their request:
     # `/package.Service/Method:request_id`.
     causation = cause.rpartition(":")[2] if cause.startswith("/") else cause
-    return (
-        shard_of(event.aggregate),
-        event.aggregate,
-        uuid7(),
-        subject_of(type(message)),
-        message.DESCRIPTOR.full_name,
-        payload,
-        traceparent,
-        event.order_id,
-        causation[:CAUSATION_MAX] or None,
-    )
+    return {
+        "shard": shard_of(event.aggregate),
+        "aggregate": event.aggregate,
+        "event_id": uuid7(),
+        "subject": subject_of(type(message)),
+        "type": message.DESCRIPTOR.full_name,
+        "payload": payload,
+        "traceparent": traceparent,
+        "correlation_id": event.order_id,
+        "causation_id": causation[:CAUSATION_MAX] or None,
+    }
 
 
 def shard_of(aggregate: UUID) -> int:

@@ -5,10 +5,8 @@ Tables are declared here and join each service's metadata; their DDL for migrati
 chassis.write.migration.
 """
 
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -287,15 +285,3 @@ def among(of: Column[Any]) -> ColumnElement[bool]:
 def insert_rows(*columns: Column[Any]) -> Insert:
     """insert into ... select from the rows to come, in their order."""
     return insert(columns[0].table).from_select(list(columns), select(*given(*columns).c))
-
-
-def arrays(names: Iterable[str], rows: Collection[Sequence[Any]]) -> dict[str, list[Any]]:
-    """The rows, turned into what `given`, `among` and `insert_rows` wait for."""
-    return {f"given_{name}": [row[i] for row in rows] for i, name in enumerate(names)}
-
-
-def arrays_of(names: Sequence[str], records: Iterable[object]) -> dict[str, list[Any]]:
-    """As `arrays`, of what the records have under these names: two at least, for of one
-    attrgetter makes no row.
-    """
-    return arrays(names, list(map(attrgetter(*names), records)))

@@ -27,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write import tables
-from chassis.write.rows import RecordRows
-from chassis.write.tables import among, arrays, given, insert_rows
+from chassis.write.rows import RecordRows, column_arrays
+from chassis.write.tables import among, given, insert_rows
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, Status, Transition
 
@@ -89,14 +89,14 @@ async def lock_orders(
     """The orders that the commands are about, by id; a new checkout's also by the order that it
     already became.
     """
-    parameters = arrays(["id"], [[id_] for id_ in [*repeats, *(each.target for each in envelopes)]])
+    parameters = column_arrays(id=[*repeats, *(each.target for each in envelopes)])
     new = {
         each.command.reference: each.target
         for each in envelopes
         if isinstance(each.command, CreateOrder)
     }
     if new:
-        parameters |= arrays(["reference"], [[reference] for reference in new])
+        parameters |= column_arrays(reference=new)
     rows = await connection.execute(lock_by_checkout if new else lock_by_id, parameters)
     found = [ORDER.record(row) for row in rows]
     return {new[o.reference]: o for o in found if o.reference in new} | {o.id: o for o in found}

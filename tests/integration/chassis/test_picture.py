@@ -28,7 +28,8 @@ from chassis.values.decision import Decision, Done
 from chassis.values.envelope import Context, Decider, Envelope, decider
 from chassis.values.errors import Refused
 from chassis.write.database import Database
-from chassis.write.tables import among, arrays, given, insert_rows
+from chassis.write.rows import column_arrays
+from chassis.write.tables import among, given, insert_rows
 from chassis.write.writer import Writer
 from tests.sample.writes import envelope, retried
 
@@ -105,10 +106,10 @@ async def load(
     envelopes: Sequence[Envelope[Reserve]],
     repeats: Collection[UUID],
 ) -> Picture:
-    found = await connection.execute(read, arrays(["id"], [[name] for name in repeats]))
+    found = await connection.execute(read, column_arrays(id=repeats))
     held = {r.id: View({}, Reservation(id=r.id, sku=r.sku, quantity=r.quantity)) for r in found}
-    skus = [[each.command.sku] for each in envelopes]
-    rows = await connection.execute(lock, arrays(["sku"], skus))
+    skus = [each.command.sku for each in envelopes]
+    rows = await connection.execute(lock, column_arrays(sku=skus))
     return Picture({r.sku: r.free for r in rows}, held)
 
 
@@ -133,12 +134,14 @@ async def save(
     made = [v.reservation for v in after.values() if v.reservation]
     await connection.execute(
         insert_reservations,
-        arrays(["id", "sku", "quantity"], [(r.id, r.sku, r.quantity) for r in made]),
+        column_arrays(
+            id=[r.id for r in made], sku=[r.sku for r in made], quantity=[r.quantity for r in made]
+        ),
     )
     summed: Counter[str] = Counter()
     for r in made:
         summed[r.sku] += r.quantity
-    await connection.execute(take, arrays(["sku", "free"], list(summed.items())))
+    await connection.execute(take, column_arrays(sku=summed, free=summed.values()))
 
 
 @pytest.fixture
