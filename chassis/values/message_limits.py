@@ -252,7 +252,10 @@ class _Scan:
         self.too_large = len(data) > limits.bytes_max
         self._data, self._limits, self._fields_left = data, limits, limits.fields_max
 
-    def message(self, at: int, end: int, limits: Limits, path: str) -> int:
+    # One loop over the bytes: a call for each field would take as long as the loop.
+    def message(  # noqa: C901, PLR0912
+        self, at: int, end: int, limits: Limits, path: str
+    ) -> int:
         """Looks at the message in `data[at:end]`; `path` is what its fields' paths begin with.
 
         Returns how many values its lists have. Raises OverLimit, DecodeError or IndexError.

@@ -344,10 +344,7 @@ def recalled(facts: Facts, _patience: timedelta) -> Differences:
             for a in item.allocations
             if not dead
         }
-        announced: Counter[int] = Counter()
-        for each in facts.returns_of.get(order_id, ()):
-            if each.kind == return_pb2.RETURN_KIND_RECALL:
-                announced.update({line.line_number: line.announced_quantity for line in each.lines})
+        announced = _announced_recalls(facts, order_id)
         back: Counter[int] = Counter()
         for (number, warehouse_id), units_gone in shipped.items():
             if warehouse_id not in over:
@@ -424,3 +421,12 @@ def _work_of(facts: Facts, reservation: warehouse_pb2.Reservation) -> str | None
         ),
         None,
     )
+
+
+def _announced_recalls(facts: Facts, order_id: str) -> Counter[int]:
+    """Units that recalls of the order have announced, by line number."""
+    announced: Counter[int] = Counter()
+    for each in facts.returns_of.get(order_id, ()):
+        if each.kind == return_pb2.RETURN_KIND_RECALL:
+            announced.update({line.line_number: line.announced_quantity for line in each.lines})
+    return announced

@@ -102,6 +102,25 @@ class Faults:
         target, lasts_s = fault.target, fault.lasts_s
         if fault.target in self._roads.proxies:
             return await self._on_road(fault, self._roads.proxies[fault.target])
+        if (evidence := await self._on_stream(fault)) is not None:
+            return evidence
+        async with self._turn(target):
+            match fault.kind:
+                case Kind.KILL:
+                    return await self._kill(target, lasts_s)
+                case Kind.FREEZE:
+                    return await self._freeze(self._child(target), lasts_s)
+                case Kind.RESTART:
+                    return await self._restart(target, lasts_s)
+                case Kind.WIPE:
+                    return await self._wipe(lasts_s)
+                case Kind.ROLL_BACK:
+                    return await self._roll_back(lasts_s)
+        raise LookupError(f"no fault is called {fault.kind} on {target}")
+
+    async def _on_stream(self, fault: Fault) -> str | None:
+        """What a fault of a stream has done; None for a fault of another kind."""
+        target = fault.target
         match fault.kind:
             case Kind.DELETE_STREAM:
                 return _counted(await self._events.delete_stream(target), "events lost")
@@ -115,21 +134,9 @@ class Faults:
                 )
             case Kind.STEAL:
                 return _counted(
-                    await self._events.steal(target, self._chance, lasts_s), "events late"
+                    await self._events.steal(target, self._chance, fault.lasts_s), "events late"
                 )
-        async with self._turn(target):
-            match fault.kind:
-                case Kind.KILL:
-                    return await self._kill(target, lasts_s)
-                case Kind.FREEZE:
-                    return await self._freeze(self._child(target), lasts_s)
-                case Kind.RESTART:
-                    return await self._restart(target, lasts_s)
-                case Kind.WIPE:
-                    return await self._wipe(lasts_s)
-                case Kind.ROLL_BACK:
-                    return await self._roll_back(lasts_s)
-        raise LookupError(f"nobody knows how to {fault.kind} {target}")
+        return None
 
     # --- processes
 

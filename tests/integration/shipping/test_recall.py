@@ -557,6 +557,16 @@ async def test_an_orders_death_recalls_what_it_has_shipped(
     ]
 
 
+def _ends_after(words: Sequence[str]) -> list[tuple[str, bool]]:
+    """The status of each shipment after these events, and whether it is recalled."""
+    first_death = min(words.index("death"), words.index("late death"))
+    if first_death < words.index("ask"):
+        return []
+    if words.index("ask") < words.index("report") < first_death:
+        return [("SHIPMENT_STATUS_IN_TRANSIT", True)]
+    return [("SHIPMENT_STATUS_VOIDED", True)]
+
+
 async def test_deaths_asks_and_reports_in_every_order_and_twice(
     shipping: Shipping,
     operations: Operations,
@@ -605,17 +615,10 @@ async def test_deaths_asks_and_reports_in_every_order_and_twice(
         for word in ("ask", "death", "late death"):
             await hears(word)
         assert await rows(engine, "select * from history order by shipment_id, version") == before
-        first_death = min(words.index("death"), words.index("late death"))
-        if first_death < words.index("ask"):
-            ends = []
-        elif words.index("ask") < words.index("report") < first_death:
-            ends = [("SHIPMENT_STATUS_IN_TRANSIT", True)]
-        else:
-            ends = [("SHIPMENT_STATUS_VOIDED", True)]
         assert [
             (S(its.status), its.HasField("recall_time"))
             for its in await shipments(request.order_id)
-        ] == ends
+        ] == _ends_after(words)
         every = [event.shipment for event in await told(engine)]  # type: ignore[attr-defined]
         mine = [its for its in every if its.order_id == request.order_id]
         assert [its.version for its in mine] == list(range(2, 2 + len(mine)))
