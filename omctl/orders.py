@@ -132,7 +132,8 @@ def list_(
         typer.Option(parser=arguments.status, metavar="STATUS", help="Only these. Again for each."),
     ] = None,
     stock_status: Annotated[
-        int | None, typer.Option(parser=arguments.stock_status, metavar="STATUS", help="E.g. owed.")
+        int | None,
+        typer.Option(parser=arguments.stock_status, metavar="STATUS", help="E.g. commit_pending."),
     ] = None,
     customer_id: Annotated[str | None, typer.Option()] = None,
     external_reference: Annotated[str | None, typer.Option()] = None,

@@ -1,4 +1,4 @@
-"""The order service put together: the one file that knows everything."""
+"""The composition root of the order service."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,18 +17,18 @@ from order_svc.operations import Operations, ReturnOperations
 from order_svc.peers import Warehouse
 from order_svc.rpc import OrderService, ReturnService
 
-OWED_EVERY_S = 5.0
+COMMIT_PENDING_COUNT_INTERVAL_S = 5.0
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The order service, until the block is left."""
-    async with founded(config, tables, stream_name="ORDERS", encode=wire.event) as ground:
+    async with founded(config, tables, stream_name="ORDERS", encode=wire.outgoing_event) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
         ground.tasks.start("watches", operations.watches.run())
         ground.work(config.expiry_sweep_s, operations.expire_orders, "expiry")
-        ground.work(OWED_EVERY_S, operations.count_owed, "owed stock")
+        ground.work(COMMIT_PENDING_COUNT_INTERVAL_S, operations.count_commit_pending, "owed stock")
         services = [
             partial(add_OrderServiceServicer_to_server, OrderService(operations)),
             partial(

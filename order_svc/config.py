@@ -8,7 +8,7 @@ from chassis.values.config import ServiceConfig
 
 
 class Config(ServiceConfig):
-    """What the order service is told; the common part stands in chassis.values.config."""
+    """The settings of the order service; chassis.values.config has those of every service."""
 
     service: ClassVar[str] = "order"
 
@@ -21,11 +21,11 @@ class Config(ServiceConfig):
         default=15.0,
         gt=0,
         le=300,
-        description="seconds after which a silent watch says that it lives",
+        description="seconds without a change after which a watch sends a heartbeat",
     )
     expiry_sweep_s: float = Field(
         default=1.0,
         gt=0,
         le=60,
-        description="seconds between looks for orders that nobody paid in time",
+        description="seconds between two searches for orders that were not paid in time",
     )

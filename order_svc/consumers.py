@@ -32,7 +32,7 @@ Outcomes = Sequence[Outcome[Order]]
 
 
 class Consumers:
-    """What the order service hears of the others."""
+    """The handlers of the events of the other services."""
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
@@ -72,28 +72,30 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]],
     ) -> Outcomes:
-        return await self.operations.write([wire.note_refund(d.message, d) for d in deliveries])
+        return await self.operations.write([wire.apply_refund(d.message, d) for d in deliveries])
 
     async def fulfillment_status_changed(
         self,
         deliveries: Sequence[Delivery[FulfillmentStatusChanged]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.note_fulfillment(d.message, d) for d in deliveries]
+            [wire.apply_fulfillment_status(d.message, d) for d in deliveries]
         )
 
     async def fulfillment_lines_changed(
         self,
         deliveries: Sequence[Delivery[FulfillmentLinesChanged]],
     ) -> Outcomes:
-        return await self.operations.write([wire.note_lines(d.message, d) for d in deliveries])
+        return await self.operations.write(
+            [wire.apply_fulfillment_lines(d.message, d) for d in deliveries]
+        )
 
     async def shipment_created(
         self,
         deliveries: Sequence[Delivery[ShipmentCreated]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.note_shipment(d.message.shipment, d) for d in deliveries]
+            [wire.apply_shipment(d.message.shipment, d) for d in deliveries]
         )
 
     async def shipment_status_changed(
@@ -101,7 +103,7 @@ class Consumers:
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.note_shipment_end(d.message, d) for d in deliveries]
+            [wire.apply_shipment_outcome(d.message, d) for d in deliveries]
         )
 
     async def delivery_confirmed(
@@ -109,13 +111,13 @@ class Consumers:
         deliveries: Sequence[Delivery[DeliveryConfirmed]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.note_shipment(d.message.shipment, d, d.message.deliver_time) for d in deliveries]
+            [wire.apply_shipment(d.message.shipment, d, d.message.deliver_time) for d in deliveries]
         )
 
     async def reservation_status_changed(
         self,
         deliveries: Sequence[Delivery[ReservationStatusChanged]],
     ) -> Outcomes:
-        return await self.operations.note_reservations(
-            [wire.note_reservation(d.message, d) for d in deliveries]
+        return await self.operations.apply_reservations(
+            [wire.apply_reservation(d.message, d) for d in deliveries]
         )

@@ -13,7 +13,7 @@ class Status(StrEnum):
     """Where an order stands."""
 
     PENDING = "pending"  # created, stock reserved, awaiting payment
-    CONFIRMED = "confirmed"  # paid, stock committed or owed
+    CONFIRMED = "confirmed"  # paid, stock committed or commit pending
     PROCESSING = "processing"  # being planned, picked, packed, inspected
     SHIPPED = "shipped"  # every parcel is with its carrier
     DELIVERED = "delivered"  # received by the customer
@@ -75,7 +75,7 @@ class Reason(StrEnum):
 
 
 class PaymentStatus(StrEnum):
-    """What the order knows of its money."""
+    """The state of the order's payment."""
 
     NOT_REQUIRED = "not_required"
     PENDING = "pending"
@@ -98,11 +98,11 @@ class Progress(StrEnum):
 
 
 class StockStatus(StrEnum):
-    """What the order knows of its stock."""
+    """The state of the order's stock."""
 
     RESERVED = "reserved"
     COMMITTED = "committed"
-    OWED = "owed"  # paid, but the warehouse has not yet said that it committed
+    COMMIT_PENDING = "commit_pending"  # paid; the warehouse has not yet answered that it committed
     DEDUCTED = "deducted"
     RELEASED = "released"
     RETURNED = "returned"
@@ -117,10 +117,10 @@ class ReturnProgress(StrEnum):
     FULL = "full"
 
 
-class Work(StrEnum):
-    """What the order has last heard of one warehouse's fulfilment."""
+class FulfillmentState(StrEnum):
+    """The last status of one warehouse's fulfilment that the order service consumed."""
 
-    EXPECTED = "expected"  # nothing yet
+    EXPECTED = "expected"  # no event of it yet
     PENDING = "pending"
     PLANNING = "planning"
     PICKING = "picking"
@@ -133,7 +133,7 @@ class Work(StrEnum):
     CANCELLED = "cancelled"
 
 
-class End(StrEnum):
+class ShipmentOutcome(StrEnum):
     """How a parcel ended that did not reach its customer."""
 
     LOST = "lost"
@@ -141,61 +141,63 @@ class End(StrEnum):
     VOIDED = "voided"  # recalled before the carrier had it
 
 
-# What one fulfilment's work makes of the order; over several of them see `status_of`. Delivery is
-# the carrier's to tell.
-WORK_MEANS: dict[Work, Status | None] = {
-    Work.EXPECTED: Status.CONFIRMED,
-    Work.PENDING: Status.CONFIRMED,
-    Work.PLANNING: Status.PROCESSING,
-    Work.PICKING: Status.PROCESSING,
-    Work.PICKED: Status.PROCESSING,
-    Work.PACKING: Status.PROCESSING,
-    Work.PACKED: Status.PROCESSING,
-    Work.READY: Status.PROCESSING,
-    Work.SHIPPED: Status.SHIPPED,
-    Work.COMPLETED: Status.SHIPPED,
-    Work.CANCELLED: None,  # it does not live on, and says nothing of those that do
+# The order status that follows from the state of one fulfilment; for several of them see
+# `status_of`. Delivery follows from the carrier's report alone.
+STATUS_BY_FULFILLMENT_STATE: dict[FulfillmentState, Status | None] = {
+    FulfillmentState.EXPECTED: Status.CONFIRMED,
+    FulfillmentState.PENDING: Status.CONFIRMED,
+    FulfillmentState.PLANNING: Status.PROCESSING,
+    FulfillmentState.PICKING: Status.PROCESSING,
+    FulfillmentState.PICKED: Status.PROCESSING,
+    FulfillmentState.PACKING: Status.PROCESSING,
+    FulfillmentState.PACKED: Status.PROCESSING,
+    FulfillmentState.READY: Status.PROCESSING,
+    FulfillmentState.SHIPPED: Status.SHIPPED,
+    FulfillmentState.COMPLETED: Status.SHIPPED,
+    FulfillmentState.CANCELLED: None,  # other fulfilments determine the order's status
 }
 
 
-def way(here: Status, there: Status) -> tuple[Status, ...]:
-    """The steps forward from here to there, each along MOVES; none where the order is there
-    already, or beyond, or off the way.
+def path(start: Status, end: Status) -> tuple[Status, ...]:
+    """Returns the statuses from start (left out) to end, each a move of MOVES.
+
+    The path is empty where end is not after start, or where one of them has no rank.
     """
-    if here not in RANK or there not in RANK:
+    if start not in RANK or end not in RANK:
         return ()
-    return tuple(status for status, rank in RANK.items() if RANK[here] < rank <= RANK[there])
+    return tuple(status for status, rank in RANK.items() if RANK[start] < rank <= RANK[end])
 
 
-def standing(work: Work, *, shipped: bool, delivered: bool, ended: bool = False) -> Status | None:
-    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in
-    whichever order.
+def order_status_from(
+    state: FulfillmentState, *, shipped: bool, delivered: bool, has_outcome: bool = False
+) -> Status | None:
+    """Returns the order status that follows from one warehouse's fulfilment and its shipment.
 
-    None: it does not live on: its work was cancelled, or its parcel has ended elsewhere than with
-    the customer.
+    None: the fulfilment is cancelled, or its parcel has an outcome (lost, returned, voided). The
+    events of fulfilment and shipping may come in any order.
     """
-    means = None if ended else WORK_MEANS[work]
-    if means is None or delivered:
-        return means and Status.DELIVERED
-    return Status.SHIPPED if shipped else means
+    status = None if has_outcome else STATUS_BY_FULFILLMENT_STATE[state]
+    if status is None or delivered:
+        return status and Status.DELIVERED
+    return Status.SHIPPED if shipped else status
 
 
-def status_of(standings: Iterable[Status | None]) -> Status | None:
-    """What all its parts make of an order: processing once the first has started, shipped or
-    delivered once every live one is.
+def status_of(statuses: Iterable[Status | None]) -> Status | None:
+    """Returns the order status that follows from the statuses of all its fulfilments.
 
-    None where no part lives.
+    An order is processing once the first of them has started, and shipped or delivered once each
+    of them is, those without a status (None) left out. None where no fulfilment has a status.
     """
-    ranks = [RANK[status] for status in standings if status]
+    ranks = [RANK[status] for status in statuses if status]
     if not ranks:
         return None
     started = min(max(ranks), RANK[Status.PROCESSING])
     return _BY_RANK[max(min(ranks), started)]
 
 
-def progress_of(standings: Iterable[Status | None]) -> Progress:
-    """The same parts as a customer sees them."""
-    live = [status for status in standings if status]
+def progress_of(statuses: Iterable[Status | None]) -> Progress:
+    """Returns the progress that a customer sees, from the same statuses as `status_of`."""
+    live = [status for status in statuses if status]
     delivered = live.count(Status.DELIVERED)
     shipped = delivered + live.count(Status.SHIPPED)
     if not live:
@@ -240,32 +242,36 @@ RETURN_MOVES: dict[ReturnStatus, frozenset[ReturnStatus]] = {
     ReturnStatus.CLOSED: frozenset(),
     ReturnStatus.CANCELLED: frozenset(),
 }
-# Where a return's units are still to come, or to be looked at: it is under way, and holds what was
+# Statuses of a return whose units are still to arrive or to be inspected: it holds what was
 # announced.
-RETURNING = frozenset(
+ACTIVE_RETURN_STATUSES = frozenset(
     {ReturnStatus.REQUESTED, ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED}
 )
 
 
-# Of an ended order: what an event, or a person, still has to close.
-OPEN_STOCK = frozenset({StockStatus.RESERVED, StockStatus.COMMITTED, StockStatus.OWED})
-OPEN_WORK = frozenset(Work) - {Work.SHIPPED, Work.COMPLETED, Work.CANCELLED}
+# Of an ended order: what an event or an operator still has to close.
+OPEN_STOCK = frozenset({StockStatus.RESERVED, StockStatus.COMMITTED, StockStatus.COMMIT_PENDING})
+OPEN_FULFILLMENT_STATES = frozenset(FulfillmentState) - {
+    FulfillmentState.SHIPPED,
+    FulfillmentState.COMPLETED,
+    FulfillmentState.CANCELLED,
+}
 OPEN_RETURNS = frozenset(status for status, moves in RETURN_MOVES.items() if moves)
 
 
 def closed(
     status: Status,
     stock: StockStatus,
-    works: Collection[Work],
+    fulfillment_states: Collection[FulfillmentState],
     returns: Collection[ReturnStatus],
     *,
     refund_due: bool,
 ) -> bool:
     """Whether an order has ended and nothing of it is open: a watch of it ends.
 
-    works        of its current attempt's fulfilments
-    returns      of all its returns, the recalls included
-    refund_due   some captured money of the current attempt is not refunded
+    fulfillment_states   of its current attempt's fulfilments
+    returns              of all its returns, the recalls included
+    refund_due           some captured money of the current attempt is not refunded
 
     A failed order can be retried and a delivered one can be returned: neither is closed. An order
     that was cancelled while pending may have fulfilments that were only expected: with its stock
@@ -273,8 +279,10 @@ def closed(
     """
     if status not in TERMINAL or stock in OPEN_STOCK or refund_due:
         return False
-    never_created = {Work.EXPECTED} if stock is StockStatus.RELEASED else set()
-    return OPEN_RETURNS.isdisjoint(returns) and (OPEN_WORK - never_created).isdisjoint(works)
+    never_created = {FulfillmentState.EXPECTED} if stock is StockStatus.RELEASED else set()
+    return OPEN_RETURNS.isdisjoint(returns) and (
+        OPEN_FULFILLMENT_STATES - never_created
+    ).isdisjoint(fulfillment_states)
 
 
 class ReturnReason(StrEnum):

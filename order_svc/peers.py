@@ -1,4 +1,4 @@
-"""RPCs out: whom the order service asks, and in which words."""
+"""RPCs out: the calls of the order service to the warehouse service."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,10 +12,10 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 from chassis.rpc.client import Channel, ask, halves
 from chassis.values.errors import Defect, Deferred, Refused
 from order_svc import wire
-from order_svc.model import Allocations, CommitAnswer, Committed, Owed, Unavailable
+from order_svc.model import Allocations, CommitPending, CommitResult, Committed, Unavailable
 
-Wanted = tuple[int, str, int]  # units of an order line: its number, its SKU, how many
-RELEASE_TIMEOUT_S = 2.0  # of each attempt: somebody may be waiting for his cancellation's answer
+RequestedUnits = tuple[int, str, int]  # units of an order line: its number, its SKU, how many
+RELEASE_TIMEOUT_S = 2.0  # of each attempt: the caller of a cancellation may be waiting
 
 
 class Warehouse:
@@ -29,7 +29,7 @@ class Warehouse:
         request_id: UUID,
         order_id: UUID,
         attempt: int,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[RequestedUnits],
         ttl: timedelta,
     ) -> tuple[UUID, Allocations]:
         """Sets an attempt's units aside. Answers with the order's id, that of an earlier try if
@@ -55,10 +55,10 @@ class Warehouse:
 
     async def confirm(
         self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
-    ) -> dict[UUID, CommitAnswer]:
-        """Commits the stock of many orders' attempts in one call. Who is missing in the answer
-        is owed: the warehouse was not reached, or has failed by a defect, which says nothing of
-        the stock.
+    ) -> dict[UUID, CommitResult]:
+        """Commits the stock of many orders' attempts in one call. An order that the
+        answer lacks is commit pending: the warehouse was not reached, or has failed by a defect,
+        and may have committed the stock.
         """
         entries = [
             api.OrderAttempt(order_id=str(order_id), attempt=attempt)
@@ -76,13 +76,13 @@ class Warehouse:
                 raise
             first = await self.confirm(uuid5(request_id, "first"), attempts[:half])
             return first | await self.confirm(uuid5(request_id, "second"), attempts[half:])
-        return {UUID(result.order_id): _answer(result) for result in response.results}
+        return {UUID(result.order_id): _commit_result(result) for result in response.results}
 
     async def release(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> set[UUID]:
-        """Gives up what many orders' attempts have reserved, in one call. Answers with those that
+        """Releases the reservations of many orders' attempts, in one call. Answers with those that
         may be tried again.
 
-        Raises Deferred where the warehouse cannot be reached. What it does not know, or has closed,
+        Raises Deferred where the warehouse cannot be reached. An unknown or closed reservation
         holds nothing.
         """
         entries = [
@@ -102,8 +102,8 @@ class Warehouse:
         }
 
 
-def _answer(result: api.ReservationResult) -> CommitAnswer:
+def _commit_result(result: api.ReservationResult) -> CommitResult:
     if not result.HasField("failure"):
         return Committed(wire.allocations(result.reservations))
     unknown = result.failure.retryable or result.failure.reason == "INTERNAL"
-    return Owed() if unknown else Unavailable(result.failure.reason)
+    return CommitPending() if unknown else Unavailable(result.failure.reason)

@@ -83,7 +83,7 @@ class OrderService(OrderServiceServicer):
             self.operations.watch_order(order_id, resumed(request.resume_token, order_id))
         ) as updates:
             async for update, version in updates:
-                yield wire.watched(order_id, update, version)
+                yield wire.watch_response(order_id, update, version)
 
     async def ListOrderTransitions(
         self, request: api.ListOrderTransitionsRequest, context: Context
@@ -110,21 +110,21 @@ class ReturnService(ReturnServiceServicer):
     async def CreateReturn(
         self, request: returns.CreateReturnRequest, context: Context
     ) -> returns.CreateReturnResponse:
-        rma = await self.operations.write(wire.create_return(request, keyed(request)))
-        return returns.CreateReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.write(wire.create_return(request, keyed(request)))
+        return returns.CreateReturnResponse(order_return=wire.order_return(order_return))
 
     async def GetReturn(
         self, request: returns.GetReturnRequest, context: Context
     ) -> returns.GetReturnResponse:
-        rma = await self.operations.get_return(UUID(request.return_id))
-        return returns.GetReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.get_return(UUID(request.return_id))
+        return returns.GetReturnResponse(order_return=wire.order_return(order_return))
 
     async def ListReturns(
         self, request: returns.ListReturnsRequest, context: Context
     ) -> returns.ListReturnsResponse:
         page = asked(request, partial(wire.order_return, view=request.view), datetime, UUID)
-        rmas, token = await self.operations.list_returns(wire.return_filter(request), page)
-        return returns.ListReturnsResponse(returns=rmas, next_page_token=token)
+        returns_, token = await self.operations.list_returns(wire.return_filter(request), page)
+        return returns.ListReturnsResponse(returns=returns_, next_page_token=token)
 
     async def ListReturnTransitions(
         self, request: returns.ListReturnTransitionsRequest, context: Context
@@ -136,35 +136,37 @@ class ReturnService(ReturnServiceServicer):
     async def ApproveReturn(
         self, request: returns.ApproveReturnRequest, context: Context
     ) -> returns.ApproveReturnResponse:
-        rma = await self.operations.change(wire.approve_return(request, keyed(request)))
-        return returns.ApproveReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.change(wire.approve_return(request, keyed(request)))
+        return returns.ApproveReturnResponse(order_return=wire.order_return(order_return))
 
     async def RejectReturn(
         self, request: returns.RejectReturnRequest, context: Context
     ) -> returns.RejectReturnResponse:
-        rma = await self.operations.change(wire.reject_return(request, keyed(request)))
-        return returns.RejectReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.change(wire.reject_return(request, keyed(request)))
+        return returns.RejectReturnResponse(order_return=wire.order_return(order_return))
 
     async def MarkReturnInTransit(
         self, request: returns.MarkReturnInTransitRequest, context: Context
     ) -> returns.MarkReturnInTransitResponse:
-        rma = await self.operations.change(wire.mark_return_in_transit(request, keyed(request)))
-        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.change(
+            wire.mark_return_in_transit(request, keyed(request))
+        )
+        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(order_return))
 
     async def ReceiveReturn(
         self, request: returns.ReceiveReturnRequest, context: Context
     ) -> returns.ReceiveReturnResponse:
-        rma = await self.operations.change(wire.receive_return(request, keyed(request)))
-        return returns.ReceiveReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.change(wire.receive_return(request, keyed(request)))
+        return returns.ReceiveReturnResponse(order_return=wire.order_return(order_return))
 
     async def InspectReturn(
         self, request: returns.InspectReturnRequest, context: Context
     ) -> returns.InspectReturnResponse:
-        rma = await self.operations.change(wire.inspect_return(request, keyed(request)))
-        return returns.InspectReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.change(wire.inspect_return(request, keyed(request)))
+        return returns.InspectReturnResponse(order_return=wire.order_return(order_return))
 
     async def CancelReturn(
         self, request: returns.CancelReturnRequest, context: Context
     ) -> returns.CancelReturnResponse:
-        rma = await self.operations.change(wire.cancel_return(request, keyed(request)))
-        return returns.CancelReturnResponse(order_return=wire.order_return(rma))
+        order_return = await self.operations.change(wire.cancel_return(request, keyed(request)))
+        return returns.CancelReturnResponse(order_return=wire.order_return(order_return))

@@ -1,5 +1,5 @@
 """The tables of the order service. What must always hold stands here as a constraint; each index
-has its query in store.py.
+has its query in store/.
 """
 
 from sqlalchemy import (
@@ -28,15 +28,15 @@ from sqlalchemy.sql.naming import conv
 from chassis.write import tables as shared
 from chassis.write.tables import StoredVersion, enum
 from order_svc.lifecycle import (
-    End,
+    FulfillmentState,
     PaymentStatus,
     Progress,
     ReturnKind,
     ReturnProgress,
     ReturnStatus,
+    ShipmentOutcome,
     Status,
     StockStatus,
-    Work,
 )
 
 metadata = shared.new_metadata()
@@ -50,7 +50,7 @@ status = enum(Status, "order_status", metadata)
 return_status = enum(ReturnStatus, "return_status", metadata)
 
 # Such an order holds its external reference no more.
-GIVEN_UP = (Status.CANCELLED, Status.FAILED)
+REFERENCE_RELEASED = (Status.CANCELLED, Status.FAILED)
 
 orders = Table(
     "orders",
@@ -67,7 +67,7 @@ orders = Table(
     Column("payment", enum(PaymentStatus, "payment_status", metadata), nullable=False),
     Column("progress", enum(Progress, "fulfillment_progress", metadata), nullable=False),
     Column("stock", enum(StockStatus, "stock_status", metadata), nullable=False),
-    Column("returns", enum(ReturnProgress, "return_progress", metadata), nullable=False),
+    Column("return_progress", enum(ReturnProgress, "return_progress", metadata), nullable=False),
     Column(
         "currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False
     ),
@@ -77,7 +77,7 @@ orders = Table(
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
-    # who loads the order need not look for returns otherwise
+    # an order without returns is loaded without a query of them
     Column("has_returns", Boolean, nullable=False, server_default=false()),
     Column("unique_external_reference", Boolean, nullable=False, server_default=false()),
     CheckConstraint(
@@ -99,11 +99,17 @@ Index(
     orders.c.external_reference,
     unique=True,
     postgresql_nulls_not_distinct=True,  # guests are one customer
-    postgresql_where=and_(orders.c.unique_external_reference, orders.c.status.not_in(GIVEN_UP)),
+    postgresql_where=and_(
+        orders.c.unique_external_reference, orders.c.status.not_in(REFERENCE_RELEASED)
+    ),
 )
 Index(None, orders.c.expire_time, postgresql_where=orders.c.status == Status.PENDING)
 Index(None, orders.c.update_time)
-Index("orders_owed", orders.c.id, postgresql_where=orders.c.stock == StockStatus.OWED)
+Index(
+    "orders_commit_pending",
+    orders.c.id,
+    postgresql_where=orders.c.stock == StockStatus.COMMIT_PENDING,
+)
 
 lines = Table(
     "order_lines",
@@ -143,19 +149,19 @@ allocations = Table(
     ),
 )
 
-parts = Table(
-    "parts",
+warehouse_fulfillments = Table(
+    "warehouse_fulfillments",
     metadata,
     Column("order_id", Uuid, ForeignKey("orders.id")),
     Column("attempt", Integer),
     Column("warehouse_id", Text),
     Column("fulfillment_id", Uuid),
     Column("version", Integer, nullable=False),
-    Column("work", enum(Work, "fulfillment_work", metadata), nullable=False),
+    Column("state", enum(FulfillmentState, "fulfillment_state", metadata), nullable=False),
     Column("shipment_id", Uuid),
     Column("tracking_number", Text),
     Column("deliver_time", DateTime(timezone=True)),
-    Column("ended", enum(End, "shipment_end", metadata)),
+    Column("outcome", enum(ShipmentOutcome, "shipment_outcome", metadata)),
     Column(
         "withdraw_version",
         Integer,
@@ -165,7 +171,9 @@ parts = Table(
     ),
     PrimaryKeyConstraint("order_id", "attempt", "warehouse_id"),
     CheckConstraint("shipment_id is not null or deliver_time is null", "shipped_before_delivered"),
-    CheckConstraint("ended is null or (shipment_id is not null and deliver_time is null)", "ended"),
+    CheckConstraint(
+        "outcome is null or (shipment_id is not null and deliver_time is null)", "outcome"
+    ),
 )
 
 history = Table(
@@ -214,7 +222,7 @@ recipients = Table(
     Column("country_code", Text, nullable=False),
     Column("email", Text, nullable=False),
     Column("phone", Text, nullable=False),
-    comment="The only place in the system that knows names and addresses.",
+    comment="The only place in the system that holds names and addresses.",
 )
 
 returns = Table(
@@ -285,9 +293,9 @@ return_history = Table(
 # What `omctl events set-version` can set.
 stored_versions = (
     StoredVersion(
-        version=parts.c.version,
-        order_id=parts.c.order_id,
-        fulfillment_id=parts.c.fulfillment_id,
-        withdraw_version=parts.c.withdraw_version,
+        version=warehouse_fulfillments.c.version,
+        order_id=warehouse_fulfillments.c.order_id,
+        fulfillment_id=warehouse_fulfillments.c.fulfillment_id,
+        withdraw_version=warehouse_fulfillments.c.withdraw_version,
     ),
 )

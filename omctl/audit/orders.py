@@ -167,14 +167,14 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
                 check="stuck.expiry", subject=subject, text="pending past its time", repair=get
             )
         if (
-            order.stock_status == order_pb2.STOCK_STATUS_OWED
+            order.stock_status == order_pb2.STOCK_STATUS_COMMIT_PENDING
             and order.status in AT_WORK
             and older(order.update_time, now, patience)
         ):
             yield Difference(
                 check="stuck.stock",
                 subject=subject,
-                text="its stock is still owed",
+                text="its stock commit is still pending",
                 repair=republish("warehouse", order.order_id),
             )
         waiting = [

@@ -386,7 +386,8 @@ def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
         return (
             "" if held["reserved"] + held["committed"] == wanted else f"{held['reserved']} reserved"
         )
-    if order.status in AT_WORK | ARRIVED and order.stock_status != order_pb2.STOCK_STATUS_OWED:
+    pending = order.stock_status == order_pb2.STOCK_STATUS_COMMIT_PENDING
+    if order.status in AT_WORK | ARRIVED and not pending:
         # More may have left than the order wants: a cut that came too late. That they come back is
         # another check's.
         still_here = max(wanted - held["shipped"], 0)

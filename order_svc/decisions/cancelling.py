@@ -1,4 +1,4 @@
-"""An order, or units of it, are not wanted any more; a failed one is tried again."""
+"""An order, or units of it, are cancelled; a failed order is tried again."""
 
 from dataclasses import replace
 
@@ -8,48 +8,61 @@ from chassis.values.errors import Deferred, Refused, Violation, illegal
 from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.decisions.steps import (
     Decided,
+    advance,
     allocated,
-    end,
-    expected,
-    fewer,
-    has_left,
+    cancel_order,
+    cancel_units,
+    check_version,
+    has_shipped,
     reallocated,
-    steps,
-    take,
+    reduced_allocations,
 )
 from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Reason, Status, StockStatus
-from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, Part, RetryOrder
+from order_svc.model import (
+    CancelItems,
+    CancelOrder,
+    ExpireOrder,
+    Order,
+    RetryOrder,
+    WarehouseFulfillment,
+)
 
-# Statuses in which no unit, or not every unit, is with a carrier. See `cuttable`.
-CUTTABLE = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
+# Statuses in which no unit, or not every unit, is with a carrier. See may_have_unshipped_units.
+NOT_FULLY_SHIPPED = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
 
 
 def cancel(order: Order, command: CancelOrder, context: Context) -> Decided:
     """The whole order, unless any of it was delivered. What has left is recalled."""
-    expected(order, command)
-    alive(order)
+    check_version(order, command)
+    check_not_cancelled(order)
     if not cancellable(order):
-        raise not_cancellable(order, instead(order), **recallable(order))
-    return end(order, command.reason, context)
+        raise not_cancellable(order, cancellation_advice(order), **in_transit_metadata(order))
+    return cancel_order(order, command.reason, context)
 
 
 def cancel_items(order: Order, command: CancelItems, context: Context) -> Decided:
     """Some units that are not with a carrier, all lines or none; those that were sourced last
     first.
     """
-    expected(order, command)
-    alive(order)
-    if not cuttable(order):
-        raise not_cancellable(order, instead(order), **recallable(order))
-    gone = frozenset(part.warehouse_id for part in order.parts if has_left(part))
-    here = {
-        line.number: sum(a.quantity for a in line.allocations if a.warehouse_id not in gone)
+    check_version(order, command)
+    check_not_cancelled(order)
+    if not may_have_unshipped_units(order):
+        raise not_cancellable(order, cancellation_advice(order), **in_transit_metadata(order))
+    shipped_warehouses = frozenset(
+        fulfillment.warehouse_id for fulfillment in order.fulfillments if has_shipped(fulfillment)
+    )
+    cancellable_units = {
+        line.number: sum(
+            a.quantity for a in line.allocations if a.warehouse_id not in shipped_warehouses
+        )
         for line in order.lines
     }
     violations = [
-        Violation(f"line {number}", f"asked {units}, left {here.get(number, 0)}", "UNITS")
+        Violation(
+            f"line {number}", f"asked {units}, left {cancellable_units.get(number, 0)}", "UNITS"
+        )
         for number, units in command.units.items()
-        if units > here.get(number, 0)
+        if units > cancellable_units.get(number, 0)
     ]
     if violations:
         raise Refused(
@@ -58,12 +71,15 @@ def cancel_items(order: Order, command: CancelItems, context: Context) -> Decide
             violations=violations,
         )
     lines = tuple(
-        reallocated(line, fewer(line.allocations, command.units[line.number], gone))
+        reallocated(
+            line,
+            reduced_allocations(line.allocations, command.units[line.number], shipped_warehouses),
+        )
         if line.number in command.units
         else line
         for line in order.lines
     )
-    return take(order, lines, command.reason, context)
+    return cancel_units(order, lines, command.reason, context)
 
 
 def expire(order: Order, command: ExpireOrder, context: Context) -> Decided:
@@ -72,17 +88,17 @@ def expire(order: Order, command: ExpireOrder, context: Context) -> Decided:
         return Decision(order)  # it was paid, or has ended, in that instant
     if context.time < order.expire_time:
         raise Deferred("CONTENTION", "The order's time is not over: it was tried again.")
-    return end(order, Reason.PAYMENT_EXPIRED, context)
+    return cancel_order(order, Reason.PAYMENT_EXPIRED, context)
 
 
 def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
     """A failed order is pending again, with what was reserved for its next attempt. Money and
-    work of the one before are its own.
+    fulfilments of the earlier attempt stay with that attempt.
     """
     check_retry(order, command)
     if command.attempt != order.attempt + 1 or command.allocations is None:
         raise Deferred("CONTENTION", "The order has changed meanwhile.")
-    again = replace(
+    retried = replace(
         order,
         attempt=command.attempt,
         payment=PaymentStatus.PENDING,
@@ -92,14 +108,14 @@ def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
         refunded=0,
         expire_time=context.time + PAYMENT_WINDOW,
         lines=allocated(order.lines, command.allocations),
-        parts=(),
+        fulfillments=(),
     )
-    return steps(again, (Status.PENDING,), Reason.ORDER_RETRIED, context)
+    return advance(retried, (Status.PENDING,), Reason.ORDER_RETRIED, context)
 
 
 def check_retry(order: Order, command: RetryOrder) -> None:
     """Refuses to try an order again that has not failed, before any stock is reserved for it."""
-    expected(order, command)
+    check_version(order, command)
     if order.status is not Status.FAILED:
         raise illegal(
             f"An order that is {order.status} is not tried again.",
@@ -108,7 +124,7 @@ def check_retry(order: Order, command: RetryOrder) -> None:
         )
 
 
-def alive(order: Order) -> None:
+def check_not_cancelled(order: Order) -> None:
     if order.status is Status.CANCELLED:
         raise Refused(
             "ORDER_ALREADY_CANCELLED",
@@ -120,52 +136,56 @@ def alive(order: Order) -> None:
 
 def cancellable(order: Order) -> bool:
     """Whether the order may become cancelled and none of its parcels is delivered."""
-    delivered = any(part.standing is Status.DELIVERED for part in order.parts)
+    delivered = any(
+        fulfillment.order_status is Status.DELIVERED for fulfillment in order.fulfillments
+    )
     return Status.CANCELLED in MOVES[order.status] and not delivered
 
 
-def cuttable(order: Order) -> bool:
+def may_have_unshipped_units(order: Order) -> bool:
     """Whether the order may have units that are not with a carrier.
 
     An order stays shipped when a label is withdrawn: the units of that parcel are packed anew.
     """
     if order.status is Status.SHIPPED:
-        return any(waits(part) for part in order.parts)
-    return order.status in CUTTABLE
+        return any(awaits_shipment(fulfillment) for fulfillment in order.fulfillments)
+    return order.status in NOT_FULLY_SHIPPED
 
 
-def waits(part: Part) -> bool:
-    """Whether its units are still to leave the warehouse."""
-    return part.standing is not None and not has_left(part)
+def awaits_shipment(fulfillment: WarehouseFulfillment) -> bool:
+    """Whether the units of this fulfilment are still to leave the warehouse."""
+    return fulfillment.order_status is not None and not has_shipped(fulfillment)
 
 
-def instead(order: Order) -> str:
-    """What to do in place of a cancellation, for each of the order's parcels: a sentence each."""
-    if not order.parts:
+def cancellation_advice(order: Order) -> str:
+    """Returns what to do in place of a cancellation: a sentence for each kind of parcel."""
+    if not order.fulfillments:
         return "It holds no stock and no money: try it again with RetryOrder, or leave it."
-    standings = [part.standing for part in order.parts]
+    statuses = [fulfillment.order_status for fulfillment in order.fulfillments]
     advice = []
-    if Status.DELIVERED in standings:
+    if Status.DELIVERED in statuses:
         advice.append("Return the delivered units with CreateReturn.")
-    if Status.SHIPPED in standings:
+    if Status.SHIPPED in statuses:
         advice.append("Recall the parcels that are on their way with CancelShipment.")
-    if cuttable(order) and any(waits(part) for part in order.parts):
+    if may_have_unshipped_units(order) and any(
+        awaits_shipment(fulfillment) for fulfillment in order.fulfillments
+    ):
         advice.append("Cancel the units that have not left with CancelOrderItems.")
     if cancellable(order):
         advice.append("Cancel the whole order with CancelOrder.")
     return " ".join(advice)
 
 
-def recallable(order: Order) -> dict[str, str]:
-    """The shipments that are on their way, for programs."""
+def in_transit_metadata(order: Order) -> dict[str, str]:
+    """Returns the metadata of a refusal: the ids of the shipments that are on their way."""
     ids = [
-        str(part.shipment_id)
-        for part in order.parts
-        if part.standing is Status.SHIPPED and part.shipment_id
+        str(fulfillment.shipment_id)
+        for fulfillment in order.fulfillments
+        if fulfillment.order_status is Status.SHIPPED and fulfillment.shipment_id
     ]
     return {"shipment_ids": ", ".join(ids)} if ids else {}
 
 
-def not_cancellable(order: Order, instead: str, **metadata: str) -> Refused:
-    text = f"The order is {order.status}. {instead}"
+def not_cancellable(order: Order, advice: str, **metadata: str) -> Refused:
+    text = f"The order is {order.status}. {advice}"
     return Refused("ORDER_NOT_CANCELLABLE", text, violations=(), status=order.status, **metadata)

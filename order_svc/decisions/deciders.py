@@ -10,24 +10,30 @@ from chassis.values.envelope import Context, Decider, decider
 from chassis.values.errors import NotFound
 from order_svc.decisions.cancelling import cancel, cancel_items, expire, retry
 from order_svc.decisions.following import (
-    note_fulfillment,
-    note_reservation,
-    note_shipment,
-    note_shipment_end,
-    recalls,
+    apply_fulfillment_status,
+    apply_reservation,
+    apply_shipment,
+    apply_shipment_outcome,
+    with_recalls,
 )
-from order_svc.decisions.paying import confirm, fail, note_refund
+from order_svc.decisions.paying import apply_refund, confirm, fail
 from order_svc.decisions.placing import place
 from order_svc.decisions.returning import (
-    axes,
     create,
     inspect,
     move,
     receive,
     refund_without_goods,
+    with_return_axes,
 )
 from order_svc.decisions.steps import Decided
 from order_svc.model import (
+    ApplyFulfillmentStatus,
+    ApplyRefund,
+    ApplyReservation,
+    ApplyShipment,
+    ApplyShipmentOutcome,
+    AttemptReport,
     CancelItems,
     CancelOrder,
     ConfirmPayment,
@@ -36,12 +42,6 @@ from order_svc.model import (
     FailPayment,
     InspectReturn,
     MoveReturn,
-    NoteFulfillment,
-    NoteRefund,
-    NoteReservation,
-    NoteShipment,
-    NoteShipmentEnd,
-    OfAttempt,
     Order,
     PlaceOrder,
     ReceiveReturn,
@@ -51,7 +51,7 @@ from order_svc.model import (
 )
 
 C = TypeVar("C")
-N = TypeVar("N", bound=OfAttempt)
+N = TypeVar("N", bound=AttemptReport)
 OrderDecider = Decider[Order, Row]
 Table = Mapping[type[Any], OrderDecider]
 
@@ -84,7 +84,7 @@ def of_attempt(verb: Callable[[Order, N, Context], Decided]) -> OrderDecider:
     return of_order(decide)
 
 
-def completed(verb: OrderDecider) -> OrderDecider:
+def with_consequences(verb: OrderDecider) -> OrderDecider:
     """Returns the decider with what follows from every change of an order.
 
     Units that left a warehouse and are cancelled are recalled, and the returns of the order
@@ -96,8 +96,8 @@ def completed(verb: OrderDecider) -> OrderDecider:
         decided = verb(order, command, context)
         if decided.record is order:
             return decided
-        decided = recalls(decided, context)
-        return replace(decided, record=axes(decided.record))
+        decided = with_recalls(decided, context)
+        return replace(decided, record=with_return_axes(decided.record))
 
     return decide
 
@@ -110,17 +110,17 @@ VERBS: Final[Table] = {
     ExpireOrder: of_order(expire),
     ConfirmPayment: of_attempt(confirm),
     FailPayment: of_attempt(fail),
-    NoteRefund: of_attempt(note_refund),
-    NoteFulfillment: of_attempt(note_fulfillment),
-    NoteShipment: of_attempt(note_shipment),
-    NoteShipmentEnd: of_attempt(note_shipment_end),
-    NoteReservation: of_attempt(note_reservation),
+    ApplyRefund: of_attempt(apply_refund),
+    ApplyFulfillmentStatus: of_attempt(apply_fulfillment_status),
+    ApplyShipment: of_attempt(apply_shipment),
+    ApplyShipmentOutcome: of_attempt(apply_shipment_outcome),
+    ApplyReservation: of_attempt(apply_reservation),
     CreateReturn: of_order(create),
     RefundWithoutGoods: of_order(refund_without_goods),
     MoveReturn: of_order(move),
     ReceiveReturn: of_order(receive),
     InspectReturn: of_order(inspect),
 }
-DECIDERS: Final[Table] = {kind: completed(verb) for kind, verb in VERBS.items()}
+DECIDERS: Final[Table] = {kind: with_consequences(verb) for kind, verb in VERBS.items()}
 
 decide = decider(DECIDERS)

@@ -1,8 +1,7 @@
-"""An order follows what fulfilment, shipping and the warehouse tell, in whichever order it hears of
-it.
+"""Decisions on the events of fulfilment, shipping and the warehouse, in any order of these events.
 
-Units join by minimum: an order never has more units in a warehouse than the fulfilment there works
-on, so that any order and any repetition of what is told ends the same.
+Units join by minimum: an order never has more units in a warehouse than the picklist there, so any
+order and any repetition of the events ends the same.
 """
 
 from dataclasses import replace
@@ -12,226 +11,248 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Refused
 from chassis.values.versions import check_jump
 from order_svc.decisions import returning
-from order_svc.decisions.paying import refunding
+from order_svc.decisions.paying import with_refunded_status
 from order_svc.decisions.steps import (
     Decided,
+    advance,
     allocated,
-    emptied,
-    end,
-    late,
+    allocated_warehouses,
+    cancel_order,
+    cancel_units,
+    chain,
     reallocated,
-    serving,
-    steps,
-    take,
-    then,
+    record_late_event,
+    without_units,
 )
 from order_svc.lifecycle import (
     MOVES,
     RANK,
-    End,
+    FulfillmentState,
     Reason,
     ReturnReason,
+    ShipmentOutcome,
     Status,
     StockStatus,
-    Work,
+    path,
     progress_of,
     status_of,
-    way,
 )
 from order_svc.model import (
     Allocation,
     Allocations,
+    ApplyFulfillmentStatus,
+    ApplyReservation,
+    ApplyShipment,
+    ApplyShipmentOutcome,
     Line,
-    NoteFulfillment,
-    NoteReservation,
-    NoteShipment,
-    NoteShipmentEnd,
     Order,
-    Part,
+    WarehouseFulfillment,
 )
 
-# A fulfilment that ends so has lost no units: others do its work.
-ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
-ENDED = {
-    End.LOST: Reason.PARCEL_LOST,
-    End.RETURNED: Reason.PARCEL_RETURNED,
-    End.VOIDED: Reason.PARCEL_VOIDED,
+# A fulfilment that is cancelled for this reason has lost no units: another one has them.
+COMMITTED_ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
+REASON_BY_OUTCOME = {
+    ShipmentOutcome.LOST: Reason.PARCEL_LOST,
+    ShipmentOutcome.RETURNED: Reason.PARCEL_RETURNED,
+    ShipmentOutcome.VOIDED: Reason.PARCEL_VOIDED,
 }
 
 
-def note_fulfillment(order: Order, command: NoteFulfillment, context: Context) -> Decided:
-    """How far the work is, and on which units: those that left it are cancelled."""
-    if nothing_there(order, command):
+def apply_fulfillment_status(
+    order: Order, command: ApplyFulfillmentStatus, context: Context
+) -> Decided:
+    """Applies a fulfilment's status and picklist: units that left the picklist are cancelled."""
+    if is_without_allocation(order, command):
         return Decision(order)
-    part = part_of(order, command.warehouse_id)
-    if part is None:
+    fulfillment = fulfillment_at(order, command.warehouse_id)
+    if fulfillment is None:
         return Decision(order)
-    check_jump(part.version, command.version, f"Fulfilment {command.fulfillment_id}")
-    if command.work is None or command.version <= part.version:
+    check_jump(fulfillment.version, command.version, f"Fulfilment {command.fulfillment_id}")
+    if command.state is None or command.version <= fulfillment.version:
         return Decision(order)
-    stage = Reason[f"FULFILLMENT_{command.work.name}"]
-    heard = replace(
-        part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work
+    reason = Reason[f"FULFILLMENT_{command.state.name}"]
+    updated = replace(
+        fulfillment,
+        fulfillment_id=command.fulfillment_id,
+        version=command.version,
+        state=command.state,
     )
-    lines = tuple(worked_on(line, command) for line in order.lines)
-    if command.work is not Work.CANCELLED and lines != order.lines:
-        check_placed(order)
-    followed = follow(order, heard, lines, (command.reason or stage, stage), context)
-    lost = order.status is Status.REFUNDED and lines != order.lines
-    return noted(order, followed, stage, context) if lost or further(part, heard) else followed
+    lines = tuple(limited_to_picklist(line, command) for line in order.lines)
+    if command.state is not FulfillmentState.CANCELLED and lines != order.lines:
+        check_commit_settled(order)
+    decided = apply_update(order, updated, lines, (command.reason or reason, reason), context)
+    units_lost = order.status is Status.REFUNDED and lines != order.lines
+    return (
+        with_late_event(order, decided, reason, context)
+        if units_lost or is_further(fulfillment, updated)
+        else decided
+    )
 
 
-def further(part: Part, heard: Part) -> bool:
-    """Whether the work, or the goods, are further than they were. Of a dead order that is news;
-    that they were stopped is not.
+def is_further(before: WarehouseFulfillment, after: WarehouseFulfillment) -> bool:
+    """Whether the fulfilment or its goods went forward. For a cancelled order that is a late event;
+    a fulfilment that was stopped is not.
     """
-    return heard.standing is not None and (
-        part.standing is None or RANK[heard.standing] > RANK[part.standing]
+    return after.order_status is not None and (
+        before.order_status is None or RANK[after.order_status] > RANK[before.order_status]
     )
 
 
-def noted(order: Order, followed: Decided, reason: str, context: Context) -> Decided:
-    """What was decided; where the order had ended before, it stands among its late events."""
+def with_late_event(order: Order, decided: Decided, reason: str, context: Context) -> Decided:
+    """Returns the decision, with a late event where the order had ended before."""
     if MOVES[order.status]:
-        return followed
-    return then(followed, late(followed.record, reason, context))
+        return decided
+    return chain(decided, record_late_event(decided.record, reason, context))
 
 
-def worked_on(line: Line, command: NoteFulfillment) -> Line:
-    """The line with no more units in that warehouse than the fulfilment works on; and what has
-    left it, where it has.
+def limited_to_picklist(line: Line, command: ApplyFulfillmentStatus) -> Line:
+    """Returns the line with no more units in that warehouse than on the picklist there; and with
+    the shipped units, where the fulfilment has shipped.
     """
-    units = 0 if command.work is Work.CANCELLED else command.units.get(line.number)
-    left = command.work in (Work.SHIPPED, Work.COMPLETED)
-    final = command.committed or left or command.work is Work.CANCELLED
-    if units is None or not final or command.reason == ELSEWHERE:
+    units = 0 if command.state is FulfillmentState.CANCELLED else command.units.get(line.number)
+    shipped = command.state in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
+    final = command.committed or shipped or command.state is FulfillmentState.CANCELLED
+    if units is None or not final or command.reason == COMMITTED_ELSEWHERE:
         return line
 
-    def joined(its: Allocation) -> Allocation:
-        if its.warehouse_id != command.warehouse_id:
-            return its
+    def limited(allocation: Allocation) -> Allocation:
+        if allocation.warehouse_id != command.warehouse_id:
+            return allocation
         return replace(
-            its,
-            quantity=min(its.quantity, units),
-            shipped=max(units, its.shipped or 0) if left else its.shipped,
+            allocation,
+            quantity=min(allocation.quantity, units),
+            shipped=max(units, allocation.shipped or 0) if shipped else allocation.shipped,
         )
 
-    return reallocated(line, [joined(allocation) for allocation in line.allocations])
+    return reallocated(line, [limited(allocation) for allocation in line.allocations])
 
 
-def note_shipment(order: Order, command: NoteShipment, context: Context) -> Decided:
+def apply_shipment(order: Order, command: ApplyShipment, context: Context) -> Decided:
     """Goods are with a carrier, or with the customer.
 
     A shipment that was withdrawn before does not bring its label back. Its delivery counts: the
     parcel left all the same.
     """
     reason = Reason.DELIVERY_CONFIRMED if command.deliver_time else Reason.SHIPMENT_CREATED
-    part = part_of(order, command.warehouse_id)
-    if part is None:
-        return late(order, reason, context)
-    if command.deliver_time is None and withdrawn(part, command):
+    fulfillment = fulfillment_at(order, command.warehouse_id)
+    if fulfillment is None:
+        return record_late_event(order, reason, context)
+    if command.deliver_time is None and withdrawn(fulfillment, command):
         return Decision(order)
-    heard = replace(
-        part,
+    updated = replace(
+        fulfillment,
         shipment_id=command.shipment_id,
-        tracking_number=command.tracking_number or part.tracking_number,
-        deliver_time=part.deliver_time or (None if part.ended else command.deliver_time),
+        tracking_number=command.tracking_number or fulfillment.tracking_number,
+        deliver_time=fulfillment.deliver_time
+        or (None if fulfillment.outcome else command.deliver_time),
     )
-    if heard == part:
+    if updated == fulfillment:
         return Decision(order)
-    check_placed(order)
-    followed = follow(order, heard, order.lines, (reason, reason), context)
-    return noted(order, followed, reason, context)
+    check_commit_settled(order)
+    decided = apply_update(order, updated, order.lines, (reason, reason), context)
+    return with_late_event(order, decided, reason, context)
 
 
-def withdrawn(part: Part, command: NoteShipment) -> bool:
+def withdrawn(fulfillment: WarehouseFulfillment, command: ApplyShipment) -> bool:
     """Whether the shipment has parcels of a version that the fulfilment has withdrawn since.
 
     A shipment of an unknown version (0) is older than any withdrawal.
     """
-    return 0 < part.withdraw_version >= command.fulfillment_version
+    return 0 < fulfillment.withdraw_version >= command.fulfillment_version
 
 
-def note_shipment_end(order: Order, command: NoteShipmentEnd, context: Context) -> Decided:
+def apply_shipment_outcome(
+    order: Order, command: ApplyShipmentOutcome, context: Context
+) -> Decided:
     """A parcel that does not reach its customer: its units are cancelled.
 
     The units of a withdrawn parcel go on with another shipment, unless it was delivered all the
-    same. The part keeps the version of the withdrawal, also where it has no such shipment: the
-    shipment's other events may come later.
+    same. The fulfilment keeps the version of the withdrawal, also where it has no such shipment:
+    the shipment's other events may come later.
     """
-    part = part_of(order, command.warehouse_id)
-    if part is None:
+    fulfillment = fulfillment_at(order, command.warehouse_id)
+    if fulfillment is None:
         return Decision(order)
-    check_jump(part.version, command.withdraw_version, f"The fulfilment in {part.warehouse_id}")
-    heard = replace(part, withdraw_version=max(part.withdraw_version, command.withdraw_version))
-    is_label = part.shipment_id == command.shipment_id and not part.deliver_time
+    check_jump(
+        fulfillment.version,
+        command.withdraw_version,
+        f"The fulfilment in {fulfillment.warehouse_id}",
+    )
+    updated = replace(
+        fulfillment, withdraw_version=max(fulfillment.withdraw_version, command.withdraw_version)
+    )
+    is_label = fulfillment.shipment_id == command.shipment_id and not fulfillment.deliver_time
     if command.withdrawn and is_label:
-        heard = replace(heard, shipment_id=None, tracking_number=None)
-    if command.ended is None or part.ended or part.deliver_time:
+        updated = replace(updated, shipment_id=None, tracking_number=None)
+    if command.outcome is None or fulfillment.outcome or fulfillment.deliver_time:
         reasons = (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN)
-        return follow(order, heard, order.lines, reasons, context)
-    check_placed(order)
-    tracking_number = command.tracking_number or part.tracking_number
-    heard = replace(
-        heard,
+        return apply_update(order, updated, order.lines, reasons, context)
+    check_commit_settled(order)
+    tracking_number = command.tracking_number or fulfillment.tracking_number
+    updated = replace(
+        updated,
         shipment_id=command.shipment_id,
         tracking_number=tracking_number,
-        ended=command.ended,
+        outcome=command.outcome,
     )
-    none = [
+    reallocations = [
         (
             line,
             [
-                replace(a, quantity=0) if a.warehouse_id == part.warehouse_id else a
+                replace(a, quantity=0) if a.warehouse_id == fulfillment.warehouse_id else a
                 for a in line.allocations
             ],
         )
         for line in order.lines
     ]
-    lines = tuple(reallocated(line, allocations) for line, allocations in none)
-    reason = ENDED[command.ended]
-    followed = follow(order, heard, lines, (reason, reason), context)
-    return noted(order, followed, reason, context)
+    lines = tuple(reallocated(line, allocations) for line, allocations in reallocations)
+    reason = REASON_BY_OUTCOME[command.outcome]
+    decided = apply_update(order, updated, lines, (reason, reason), context)
+    return with_late_event(order, decided, reason, context)
 
 
-def note_reservation(order: Order, command: NoteReservation, context: Context) -> Decided:
-    """Settles an owed commit: the warehouse has committed after all, or says no for good. Of a dead
-    order: its units are back.
+def apply_reservation(order: Order, command: ApplyReservation, context: Context) -> Decided:
+    """Settles a pending commit: the warehouse has committed the stock, or refuses for good. For a
+    cancelled order: its units are back on the shelf.
 
-    Of a pending order it is only remembered: the answer that should have told it may be lost by the
-    time that the payment is confirmed.
+    A pending order stores the allocations only: the answer to the commit may be lost by the time
+    that the payment is confirmed.
     """
     if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
         return Decision(replace(order, stock=StockStatus.RELEASED, update_time=context.time))
     if not MOVES[order.status] or (
-        order.status is not Status.PENDING and order.stock is not StockStatus.OWED
+        order.status is not Status.PENDING and order.stock is not StockStatus.COMMIT_PENDING
     ):
         return Decision(order)
-    if command.refused and order.stock is StockStatus.OWED:
-        return end(order, Reason.STOCK_UNAVAILABLE, context)
+    if command.refused and order.stock is StockStatus.COMMIT_PENDING:
+        return cancel_order(order, Reason.STOCK_UNAVAILABLE, context)
     if not command.allocations:
         return Decision(order)  # nothing is committed yet
-    placed = replace(order, lines=committed(order, command.allocations))
+    placed = replace(order, lines=committed_lines(order, command.allocations))
     stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
-    return Decision(replace(placed, parts=serving(placed), stock=stock, update_time=context.time))
+    return Decision(
+        replace(
+            placed, fulfillments=allocated_warehouses(placed), stock=stock, update_time=context.time
+        )
+    )
 
 
-def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
-    """The lines, with where the warehouse has committed their units. Deferred where it tells of
-    fewer than the order needs: some have come back to the shelf since, and the word of the
-    commit, or of whoever brought them back, is still on its way.
+def committed_lines(order: Order, allocations: Allocations) -> tuple[Line, ...]:
+    """Returns the lines with the committed allocations.
+
+    Raises Deferred where they have fewer units than the order needs: some were uncommitted since,
+    and the event of the commit, or of the cut, is still to come.
     """
     try:
         return allocated(order.lines, allocations)
-    except Refused as fewer:
-        raise Deferred("EVENT_AHEAD", fewer.message, order_id=str(order.id)) from fewer
+    except Refused as refused:
+        raise Deferred("EVENT_AHEAD", refused.message, order_id=str(order.id)) from refused
 
 
-def part_of(order: Order, warehouse_id: str) -> Part | None:
-    """The order's part in that warehouse. Deferred where there is none yet: the event is ahead of
-    the payment's.
+def fulfillment_at(order: Order, warehouse_id: str) -> WarehouseFulfillment | None:
+    """Returns the order's fulfilment in that warehouse; None where the order has ended without one.
 
-    None: the order has ended, and there never will be.
+    Raises Deferred where there is none yet: the event is ahead of the payment's.
     """
     if order.status is Status.PENDING:
         raise Deferred(
@@ -239,111 +260,131 @@ def part_of(order: Order, warehouse_id: str) -> Part | None:
             "The order is not paid yet: this event waits for the payment's.",
             order_id=str(order.id),
         )
-    for part in order.parts:
-        if part.warehouse_id == warehouse_id:
-            return part
+    for fulfillment in order.fulfillments:
+        if fulfillment.warehouse_id == warehouse_id:
+            return fulfillment
     if not MOVES[order.status]:
         return None
     raise Deferred(
-        "EVENT_AHEAD", f"The order knows of no work in {warehouse_id} yet.", order_id=str(order.id)
+        "EVENT_AHEAD", f"The order has no fulfilment in {warehouse_id} yet.", order_id=str(order.id)
     )
 
 
-def nothing_there(order: Order, command: NoteFulfillment) -> bool:
-    """Whether the order knows where its stock is, and has none in that warehouse: units that it
-    had lost before were committed there, and their work comes to nothing. Where they leave all
-    the same that is no news to be skipped.
+def is_without_allocation(order: Order, command: ApplyFulfillmentStatus) -> bool:
+    """Whether the order's stock is located, and none of it is in that warehouse.
+
+    Units that the order had lost before were committed there, and their fulfilment has no effect.
+    A report that they have shipped counts all the same.
     """
-    placed = order.stock not in (StockStatus.RESERVED, StockStatus.OWED)
-    left = command.work in (Work.SHIPPED, Work.COMPLETED)
+    located = order.stock not in (StockStatus.RESERVED, StockStatus.COMMIT_PENDING)
+    shipped = command.state in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
     return (
-        placed
-        and not left
-        and all(part.warehouse_id != command.warehouse_id for part in order.parts)
+        located
+        and not shipped
+        and all(
+            fulfillment.warehouse_id != command.warehouse_id for fulfillment in order.fulfillments
+        )
     )
 
 
-def check_placed(order: Order) -> None:
-    """Defers what is about units as long as the order does not know where its stock was
-    committed: it may be elsewhere.
+def check_commit_settled(order: Order) -> None:
+    """Raises Deferred for an event about units while the commit is pending: the stock may be
+    committed in another warehouse.
     """
-    if order.stock is StockStatus.OWED and MOVES[order.status]:
+    if order.stock is StockStatus.COMMIT_PENDING and MOVES[order.status]:
         raise Deferred(
             "EVENT_AHEAD", "Where the stock was committed is not known yet.", order_id=str(order.id)
         )
 
 
-def follow(
+def apply_update(
     order: Order,
-    heard: Part,
+    updated: WarehouseFulfillment,
     lines: tuple[Line, ...],
     reasons: tuple[str, str],
     context: Context,
 ) -> Decided:
-    """The order with what was heard of one part of it, and with the lines that this leaves.
+    """Returns the order with one updated fulfilment, and with these lines.
 
-    First the units that it cost are cancelled (for the first reason); then it walks every step on
-    the way to what all its parts make of it (for the second). One that has ended moves no more and
-    tells nothing; it knows what left, and a refunded one what stays.
+    First the units that the lines lack are cancelled (for the first reason); then the order takes
+    each step of the path to the status that follows from all its fulfilments (for the second). An
+    order that has ended takes no step and has no event; it stores the shipped units, and a refunded
+    one the remaining units.
     """
-    parts = tuple(
-        heard if part.warehouse_id == heard.warehouse_id else part for part in order.parts
+    fulfillments = tuple(
+        updated if fulfillment.warehouse_id == updated.warehouse_id else fulfillment
+        for fulfillment in order.fulfillments
     )
-    if (parts, lines) == (order.parts, order.lines):
+    if (fulfillments, lines) == (order.fulfillments, order.lines):
         return Decision(order)
     if order.status is Status.CANCELLED:
-        known = tuple(as_shipped(old, new) for old, new in zip(order.lines, lines, strict=True))
-        return Decision(emptied(replace(order, parts=parts, lines=known, update_time=context.time)))
-    standings = [part.standing for part in parts]
-    followed = replace(
-        order, parts=parts, progress=progress_of(standings), update_time=context.time
+        lines_shipped = tuple(
+            with_shipped_units(old, new) for old, new in zip(order.lines, lines, strict=True)
+        )
+        return Decision(
+            without_units(
+                replace(
+                    order, fulfillments=fulfillments, lines=lines_shipped, update_time=context.time
+                )
+            )
+        )
+    statuses = [fulfillment.order_status for fulfillment in fulfillments]
+    changed = replace(
+        order, fulfillments=fulfillments, progress=progress_of(statuses), update_time=context.time
     )
     if not MOVES[order.status]:
-        left = replace(followed, lines=lines)
-        return Decision(left if any(line.staying for line in lines) else emptied(left))
-    taken = take(followed, lines, reasons[0], context)
-    if taken.record.status is Status.CANCELLED:
-        return taken
-    here = taken.record
-    there = status_of(standings)
-    if there in (Status.SHIPPED, Status.DELIVERED) and here.stock is not StockStatus.RETURNED:
-        here = replace(here, stock=StockStatus.DEDUCTED)
-    path = way(here.status, there or here.status)
-    walked = then(taken, steps(here, path, reasons[1], context))
-    return then(walked, refunding(walked.record, context))
+        refunded = replace(changed, lines=lines)
+        return Decision(
+            refunded if any(line.remaining for line in lines) else without_units(refunded)
+        )
+    cancelled = cancel_units(changed, lines, reasons[0], context)
+    if cancelled.record.status is Status.CANCELLED:
+        return cancelled
+    current = cancelled.record
+    target = status_of(statuses)
+    if target in (Status.SHIPPED, Status.DELIVERED) and current.stock is not StockStatus.RETURNED:
+        current = replace(current, stock=StockStatus.DEDUCTED)
+    forward = path(current.status, target or current.status)
+    advanced = chain(cancelled, advance(current, forward, reasons[1], context))
+    return chain(advanced, with_refunded_status(advanced.record, context))
 
 
-def as_shipped(old: Line, new: Line) -> Line:
-    """The old line, with what the new one knows to have left the warehouses."""
+def with_shipped_units(old: Line, new: Line) -> Line:
+    """Returns the old line with the shipped units of the new one."""
     shipped = {allocation.warehouse_id: allocation.shipped for allocation in new.allocations}
     return replace(
         old, allocations=tuple(replace(a, shipped=shipped[a.warehouse_id]) for a in old.allocations)
     )
 
 
-def recalls(decided: Decided, context: Context) -> Decided:
-    """With the returns of what has left though it is not wanted any more; of a lost parcel
-    nothing is waited for.
+def with_recalls(decided: Decided, context: Context) -> Decided:
+    """Returns the decision with recalls of units that shipped and are cancelled. The recalls of a
+    lost parcel are cancelled.
     """
-    for part in decided.record.parts:
-        if part.ended is End.LOST:
+    for fulfillment in decided.record.fulfillments:
+        if fulfillment.outcome is ShipmentOutcome.LOST:
             reason = ReturnReason.PARCEL_LOST
-            lost = returning.call_off(decided.record, part.warehouse_id, reason, context)
-            decided = then(decided, lost)
-        elif units := unwanted(decided.record, part):
-            recall = returning.recall(decided.record, part.warehouse_id, units, context)
-            decided = then(decided, recall)
+            lost = returning.cancel_recalls(
+                decided.record, fulfillment.warehouse_id, reason, context
+            )
+            decided = chain(decided, lost)
+        elif units := units_to_recall(decided.record, fulfillment):
+            recall = returning.recall(decided.record, fulfillment.warehouse_id, units, context)
+            decided = chain(decided, recall)
     return decided
 
 
-def unwanted(order: Order, part: Part) -> dict[int, int]:
-    """Units by line that left that warehouse and are to come back: all of a dead order's, else
-    those that were cut too late, or whose parcel came back.
+def units_to_recall(order: Order, fulfillment: WarehouseFulfillment) -> dict[int, int]:
+    """Returns the units by line that left that warehouse and are to come back: all of a cancelled
+    order's, else those that were cut too late, or whose parcel came back.
     """
     units = {}
     for line in order.lines:
-        for its in line.allocations:
-            wanted = 0 if order.status is Status.CANCELLED else its.quantity
-            if its.warehouse_id == part.warehouse_id and (its.shipped or 0) > wanted:
-                units[line.number] = (its.shipped or 0) - wanted
+        for allocation in line.allocations:
+            remaining = 0 if order.status is Status.CANCELLED else allocation.quantity
+            if (
+                allocation.warehouse_id == fulfillment.warehouse_id
+                and (allocation.shipped or 0) > remaining
+            ):
+                units[line.number] = (allocation.shipped or 0) - remaining
     return units

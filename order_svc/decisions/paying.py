@@ -1,4 +1,4 @@
-"""What becomes of an order by its money: paid, not paid, given back."""
+"""Decisions on the payments and refunds of an order."""
 
 from dataclasses import replace
 
@@ -9,16 +9,16 @@ from chassis.values.money import Money
 from order_svc.decisions import returning
 from order_svc.decisions.steps import (
     Decided,
+    advance,
     allocated,
-    emptied,
-    late,
+    allocated_warehouses,
+    chain,
     payment_of,
-    serving,
-    steps,
-    then,
+    record_late_event,
+    without_units,
 )
 from order_svc.lifecycle import PaymentStatus, Reason, Status, StockStatus
-from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Unavailable
+from order_svc.model import ApplyRefund, Committed, ConfirmPayment, FailPayment, Order, Unavailable
 
 
 def accepts(order: Order, captured: Money) -> bool:
@@ -29,8 +29,9 @@ def accepts(order: Order, captured: Money) -> bool:
 
 
 def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
-    """Paid: confirmed, or failed where its stock is gone for good. For a dead order it is noted;
-    payment gives the money back.
+    """Confirms a paid order, or fails it where the warehouse refuses its stock for good.
+
+    The payment of a cancelled order is a late event; the payment service refunds the money.
     """
     if order.status is Status.CANCELLED and (
         command.captured.minor > order.captured or order.payment is PaymentStatus.CANCELLED
@@ -38,9 +39,9 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
         captured = max(order.captured, command.captured.minor)
         order = replace(order, captured=captured)
         order = replace(order, payment=payment_of(order))
-        return late(order, Reason.PAYMENT_CONFIRMED, context)
+        return record_late_event(order, Reason.PAYMENT_CONFIRMED, context)
     if order.status is not Status.PENDING:
-        return Decision(order)  # heard before
+        return Decision(order)  # an earlier event has confirmed it
     # Units may have been cancelled while the payment was on its way: what is too much, payment
     # gives back.
     if not accepts(order, command.captured):
@@ -55,27 +56,25 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
     )
     if isinstance(command.stock, Unavailable):
         released = replace(paid, stock=StockStatus.RELEASED)
-        return steps(released, (Status.FAILED,), command.stock.reason, context)
-    # a pending order has parts when its commit was heard of
-    committed = isinstance(command.stock, Committed) or bool(order.parts)
+        return advance(released, (Status.FAILED,), command.stock.reason, context)
+    # a pending order has fulfilments where an event of its commit came before the payment
+    committed = isinstance(command.stock, Committed) or bool(order.fulfillments)
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
-    stock = StockStatus.COMMITTED if committed else StockStatus.OWED
-    confirmed = replace(paid, parts=serving(paid), stock=stock)
-    return steps(confirmed, (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, context)
+    stock = StockStatus.COMMITTED if committed else StockStatus.COMMIT_PENDING
+    confirmed = replace(paid, fulfillments=allocated_warehouses(paid), stock=stock)
+    return advance(confirmed, (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, context)
 
 
 def fail(order: Order, command: FailPayment, context: Context) -> Decided:
     if order.status is not Status.PENDING:
         return Decision(order)
-    failed = emptied(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
-    return steps(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, context)
+    failed = without_units(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
+    return advance(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, context)
 
 
-def note_refund(order: Order, command: NoteRefund, context: Context) -> Decided:
-    """Money went back, or did not: the order knows how much did so far, and the return that it
-    was for goes on.
-    """
+def apply_refund(order: Order, command: ApplyRefund, context: Context) -> Decided:
+    """Stores how much was refunded so far, and moves the return that the refund was for."""
     if {command.captured.currency, command.refunded.currency} != {order.currency}:
         raise Refused(
             "PAYMENT_AMOUNT_MISMATCH",
@@ -94,14 +93,14 @@ def note_refund(order: Order, command: NoteRefund, context: Context) -> Decided:
         decided = returning.refund_failed(order, command.return_id, command.failure_code, context)
     elif command.return_id:
         decided = returning.refunded(order, command.return_id, command.amount, context)
-    return then(decided, refunding(decided.record, context))
+    return chain(decided, with_refunded_status(decided.record, context))
 
 
-def refunding(order: Order, context: Context) -> Decided:
-    """The order; it is refunded if it is delivered and all its money went back."""
+def with_refunded_status(order: Order, context: Context) -> Decided:
+    """Returns the order, refunded if it is delivered and all its money went back."""
     whole = order.captured > 0 and order.refunded >= order.captured
     path = (Status.REFUNDED,) if whole and order.status is Status.DELIVERED else ()
-    return steps(order, path, Reason.REFUND_COMPLETED, context)
+    return advance(order, path, Reason.REFUND_COMPLETED, context)
 
 
 def _paid(order: Order) -> PaymentStatus:

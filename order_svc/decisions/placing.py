@@ -6,9 +6,9 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Invalid, Violation
 from chassis.values.money import UNITS_MAX, minor_digits
-from order_svc.decisions.steps import Decided, allocated, steps
+from order_svc.decisions.steps import Decided, advance, allocated
 from order_svc.lifecycle import PaymentStatus, Progress, Reason, ReturnProgress, Status, StockStatus
-from order_svc.model import Checkout, Order, PlaceOrder, number_of, priced
+from order_svc.model import Checkout, Order, PlaceOrder, order_number, priced_lines
 
 PAYMENT_WINDOW = timedelta(minutes=30)
 
@@ -60,10 +60,10 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
     if order:
         return Decision(order)  # an earlier try placed it, whose idempotency key was deleted
     checkout = command.checkout
-    lines = allocated(priced(checkout), command.allocations)
+    lines = allocated(priced_lines(checkout), command.allocations)
     order = Order(
         id=context.target,
-        number=number_of(context.target),
+        number=order_number(context.target),
         checkout=command.checkout_key,
         customer_id=checkout.customer_id,
         external_reference=checkout.external_reference,
@@ -74,7 +74,7 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
         payment=PaymentStatus.PENDING,
         progress=Progress.UNFULFILLED,
         stock=StockStatus.RESERVED,
-        returns=ReturnProgress.NONE,
+        return_progress=ReturnProgress.NONE,
         currency=checkout.currency,
         shipping=checkout.shipping,
         captured=0,
@@ -86,4 +86,4 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
         lines=lines,
         recipient=checkout.recipient,
     )
-    return steps(order, (Status.PENDING,), Reason.ORDER_PLACED, context)
+    return advance(order, (Status.PENDING,), Reason.ORDER_PLACED, context)

@@ -1,8 +1,8 @@
 """Returns: units of an order on their way back, each accepted once, and what they are refunded
 with.
 
-An order's returns are decided under its lock, one after the other: what one of them holds, no other
-can have. Money and goods are told of in the return's own events.
+An order's returns are decided under its lock, one after the other: units of one return are in no
+other. The return's own events publish its goods and its money.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,29 +12,29 @@ from uuid import UUID, uuid5
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
-from order_svc.decisions.steps import Decided, expected, then
+from order_svc.decisions.steps import Decided, chain, check_version
 from order_svc.lifecycle import (
     RETURN_MOVES,
     Disposition,
+    FulfillmentState,
     ReturnKind,
     ReturnProgress,
     ReturnReason,
     ReturnStatus,
     Status,
     StockStatus,
-    Work,
 )
 from order_svc.model import (
     CreateReturn,
     InspectReturn,
     MoveReturn,
-    OfReturn,
     Order,
     ReceiveReturn,
     RefundWithoutGoods,
     Return,
     ReturnChanged,
     ReturnLine,
+    ReturnRequest,
     ReturnStep,
 )
 
@@ -43,14 +43,18 @@ def create(order: Order, command: CreateReturn, context: Context) -> Decided:
     """A customer's return: it holds what was announced from now on."""
     if return_of(order, command.return_id):
         return Decision(order)  # an earlier try created it, whose idempotency key was deleted
-    expected(order, command)
-    returnable(order, command.lines)
+    check_version(order, command)
+    check_returnable(order, command.lines)
     lines = [
         ReturnLine(number, sku_of(order, number), quantity)
         for number, quantity in sorted(command.lines.items())
     ]
-    rma = new(order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, context)
-    return walk(order, rma, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], context)
+    order_return = new_return(
+        order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, context
+    )
+    return advance_return(
+        order, order_return, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], context
+    )
 
 
 def refund_without_goods(
@@ -61,113 +65,139 @@ def refund_without_goods(
     """A return that is inspected from the start: the caller says what happens to stock."""
     if return_of(order, command.return_id):
         return Decision(order)
-    expected(order, command)
-    returnable(order, {number: quantity for number, (quantity, _) in command.lines.items()})
+    check_version(order, command)
+    check_returnable(order, {number: quantity for number, (quantity, _) in command.lines.items()})
     lines = [
-        _disposed(number, sku_of(order, number), *wanted)
+        _line_without_goods(number, sku_of(order, number), *wanted)
         for number, wanted in sorted(command.lines.items())
     ]
-    rma = new(order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, context)
-    rma = priced(order, replace(rma, warehouse_id=command.warehouse_id))
-    return walk(order, rma, _inspected(rma, ReturnReason.REFUND_WITHOUT_GOODS), context)
+    order_return = new_return(
+        order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, context
+    )
+    order_return = with_refund_amounts(
+        order, replace(order_return, warehouse_id=command.warehouse_id)
+    )
+    return advance_return(
+        order,
+        order_return,
+        _inspection_steps(order_return, ReturnReason.REFUND_WITHOUT_GOODS),
+        context,
+    )
 
 
 def move(order: Order, command: MoveReturn, context: Context) -> Decided:
     """The return takes one step that concerns all its units."""
-    rma = asked_of(order, command, command.to)
-    return walk(order, rma, [(command.to, command.reason)], context)
+    order_return = checked_return(order, command, command.to)
+    return advance_return(order, order_return, [(command.to, command.reason)], context)
 
 
 def receive(order: Order, command: ReceiveReturn, context: Context) -> Decided:
-    """More units have arrived: as many as the customer can have sent, whatever was announced."""
-    rma = asked_of(order, command, ReturnStatus.RECEIVED)
-    if rma.warehouse_id not in (None, command.warehouse_id):
+    """More units have arrived: at most those that the customer can have sent, announced or not."""
+    order_return = checked_return(order, command, ReturnStatus.RECEIVED)
+    if order_return.warehouse_id not in (None, command.warehouse_id):
         rule = Violation(
-            "warehouse_id", f"must be {rma.warehouse_id}: a return arrives at one warehouse"
+            "warehouse_id",
+            f"must be {order_return.warehouse_id}: a return arrives at one warehouse",
         )
         raise Invalid(
             "VALIDATION_FAILED", "The return has begun to arrive elsewhere.", violations=[rule]
         )
     arrived = {
-        number: rma.line(number).received + quantity for number, quantity in command.lines.items()
+        number: order_return.line(number).received + quantity
+        for number, quantity in command.lines.items()
     }
-    exceeding(
-        ((number, n, most(order, rma, number)) for number, n in arrived.items()),
+    check_units(
+        (
+            (number, n, receivable_units(order, order_return, number))
+            for number, n in arrived.items()
+        ),
         "RETURN_EXCEEDS_DELIVERED",
         "can have been sent",
     )
-    lines = {line.number: line for line in rma.lines}
+    lines = {line.number: line for line in order_return.lines}
     for number, received in arrived.items():
         lines[number] = replace(
             lines.get(number) or ReturnLine(number, sku_of(order, number), 0), received=received
         )
-    rma = replace(
-        rma,
+    order_return = replace(
+        order_return,
         warehouse_id=command.warehouse_id,
         lines=tuple(lines[number] for number in sorted(lines)),
     )
-    return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context)
+    return advance_return(
+        order, order_return, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context
+    )
 
 
 def inspect(order: Order, command: InspectReturn, context: Context) -> Decided:
-    """Units that arrived were looked at: each is accepted once. The last of them makes the
-    return inspected.
+    """Units that arrived were inspected: each is accepted once. With the last of them the return
+    is inspected.
     """
-    rma = asked_of(order, command, ReturnStatus.INSPECTED)
-    looked_at = [(rma.line(number), found) for number, found in command.lines.items()]
-    exceeding(
+    order_return = checked_return(order, command, ReturnStatus.INSPECTED)
+    findings = [(order_return.line(number), found) for number, found in command.lines.items()]
+    check_units(
         (
             (
                 number,
-                rma.line(number).inspected + found.passed + found.failed,
-                rma.line(number).received,
+                order_return.line(number).inspected + found.passed + found.failed,
+                order_return.line(number).received,
             )
             for number, found in command.lines.items()
         ),
         "INSPECTION_EXCEEDS_RECEIPT",
         "arrived",
     )
-    lines = {line.number: line for line in rma.lines} | {
+    lines = {line.number: line for line in order_return.lines} | {
         line.number: replace(
             line,
             passed=line.passed + found.passed,
             failed=line.failed + found.failed,
             unrefunded=line.unrefunded + found.unrefunded,
         )
-        for line, found in looked_at
+        for line, found in findings
     }
-    rma = priced(order, replace(rma, lines=tuple(lines[number] for number in sorted(lines))))
-    if any(line.inspected < line.received for line in rma.lines):
-        return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context)
-    return walk(order, rma, _inspected(rma, ReturnReason.RETURN_INSPECTED), context)
+    order_return = with_refund_amounts(
+        order, replace(order_return, lines=tuple(lines[number] for number in sorted(lines)))
+    )
+    if any(line.inspected < line.received for line in order_return.lines):
+        return advance_return(
+            order, order_return, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], context
+        )
+    return advance_return(
+        order, order_return, _inspection_steps(order_return, ReturnReason.RETURN_INSPECTED), context
+    )
 
 
 def refunded(order: Order, return_id: UUID, amount: int, context: Context) -> Decided:
-    """The money of a return went back: refunded, and with that closed. Heard again, or of no
-    return of ours, it changes nothing.
+    """The money of a return went back: it is refunded, and with that closed. A repeat, or the
+    refund of an unknown return, changes nothing.
     """
-    rma = return_of(order, return_id)
-    if rma is None or rma.status is not ReturnStatus.INSPECTED:
+    order_return = return_of(order, return_id)
+    if order_return is None or order_return.status is not ReturnStatus.INSPECTED:
         return Decision(order)
     path = [
         (ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED),
         (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED),
     ]
-    return walk(order, replace(rma, refunded=amount), path, context)
+    return advance_return(order, replace(order_return, refunded=amount), path, context)
 
 
 def refund_failed(order: Order, return_id: UUID, failure_code: str, context: Context) -> Decided:
     """The money of a return did not go back: closed where nothing is left to refund, else it
-    stays inspected and says why.
+    stays inspected, with the reason REFUND_FAILED.
     """
-    rma = return_of(order, return_id)
-    if rma is None or rma.status is not ReturnStatus.INSPECTED:
+    order_return = return_of(order, return_id)
+    if order_return is None or order_return.status is not ReturnStatus.INSPECTED:
         return Decision(order)
     if failure_code == "nothing_refundable":
-        return walk(order, rma, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], context)
-    if rma.status_reason == ReturnReason.REFUND_FAILED:
+        return advance_return(
+            order, order_return, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], context
+        )
+    if order_return.status_reason == ReturnReason.REFUND_FAILED:
         return Decision(order)
-    return walk(order, rma, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], context)
+    return advance_return(
+        order, order_return, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], context
+    )
 
 
 def recall(
@@ -183,9 +213,9 @@ def recall(
     those that earlier recalls have announced included. So a repeat makes no second return, and a
     recall that grows makes one of the rest.
     """
-    earlier = recalled(order, warehouse_id)
+    earlier = recalls_from(order, warehouse_id)
     announced: dict[int, int] = {}
-    for line in (line for rma in earlier for line in rma.lines):
+    for line in (line for order_return in earlier for line in order_return.lines):
         announced[line.number] = announced.get(line.number, 0) + line.announced
     rest = {
         number: n - announced.get(number, 0)
@@ -198,34 +228,32 @@ def recall(
         ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()
     ]
     return_id = recall_id(order, warehouse_id, len(earlier))
-    rma = new(order, return_id, ReturnKind.RECALL, "RECALL", lines, context)
-    return walk(order, rma, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], context)
+    order_return = new_return(order, return_id, ReturnKind.RECALL, "RECALL", lines, context)
+    return advance_return(
+        order, order_return, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], context
+    )
 
 
-def call_off(order: Order, warehouse_id: str, reason: str, context: Context) -> Decided:
-    """What this warehouse sent will not come back: recalls that nobody has seen on their way are
-    cancelled.
-    """
+def cancel_recalls(order: Order, warehouse_id: str, reason: str, context: Context) -> Decided:
+    """Cancels the recalls from this warehouse that are not yet in transit."""
     done: Decided = Decision(order)
-    for rma in recalled(order, warehouse_id):
-        if rma.status is ReturnStatus.APPROVED:
+    for order_return in recalls_from(order, warehouse_id):
+        if order_return.status is ReturnStatus.APPROVED:
             path = [(ReturnStatus.CANCELLED, reason)]
-            done = then(done, walk(done.record, rma, path, context))
+            done = chain(done, advance_return(done.record, order_return, path, context))
     return done
 
 
-def recalled(order: Order, warehouse_id: str) -> list[Return]:
-    """The recalls from that warehouse in the order's attempt, oldest first, whatever became of
-    them.
-    """
+def recalls_from(order: Order, warehouse_id: str) -> list[Return]:
+    """Returns the recalls from that warehouse in the order's attempt, oldest first."""
     found: list[Return] = []
-    while rma := return_of(order, recall_id(order, warehouse_id, len(found))):
-        found.append(rma)
+    while order_return := return_of(order, recall_id(order, warehouse_id, len(found))):
+        found.append(order_return)
     return found
 
 
 def recall_id(order: Order, warehouse_id: str, count: int) -> UUID:
-    """The id of an attempt's recall from a warehouse, the first being 0: the same whoever asks."""
+    """Returns the id of an attempt's recall from a warehouse, the first being 0."""
     return uuid5(order.id, f"recall/{order.attempt}/{count}/{warehouse_id}")
 
 
@@ -233,36 +261,40 @@ def recall_id(order: Order, warehouse_id: str, count: int) -> UUID:
 
 
 def return_of(order: Order, return_id: UUID) -> Return | None:
-    return next((rma for rma in order.rmas if rma.id == return_id), None)
+    return next(
+        (order_return for order_return in order.returns if order_return.id == return_id), None
+    )
 
 
-def asked_of(order: Order, command: OfReturn, to: ReturnStatus) -> Return:
-    """The return that the command names, at the version that it expects, and where it may move
-    so.
+def checked_return(order: Order, command: ReturnRequest, to: ReturnStatus) -> Return:
+    """Returns the return that the command names.
+
+    Raises NotFound, Stale for another version than expected, or Refused for a move that its status
+    does not allow.
     """
-    rma = return_of(order, command.return_id)
-    if rma is None:
+    order_return = return_of(order, command.return_id)
+    if order_return is None:
         raise NotFound(
             "RETURN_NOT_FOUND",
             f"There is no return {command.return_id}.",
             return_id=str(command.return_id),
         )
-    if command.expected_version not in (None, rma.version):
+    if command.expected_version not in (None, order_return.version):
         raise Stale(
-            message=f"The return has version {rma.version}.",
+            message=f"The return has version {order_return.version}.",
             expected=str(command.expected_version),
-            actual=str(rma.version),
+            actual=str(order_return.version),
         )
-    if to not in RETURN_MOVES[rma.status]:
+    if to not in RETURN_MOVES[order_return.status]:
         raise illegal(
-            f"A return that is {rma.status} cannot become {to}.",
-            rma.status,
-            RETURN_MOVES[rma.status],
+            f"A return that is {order_return.status} cannot become {to}.",
+            order_return.status,
+            RETURN_MOVES[order_return.status],
         )
-    return rma
+    return order_return
 
 
-def returnable(order: Order, units: Mapping[int, int]) -> None:
+def check_returnable(order: Order, units: Mapping[int, int]) -> None:
     """Refuses units that the customer does not have, or that are in another return.
 
     What counts is what the delivered parcels held, not the order's status: another parcel may still
@@ -274,20 +306,20 @@ def returnable(order: Order, units: Mapping[int, int]) -> None:
             " ListReturns shows."
         )
         raise Refused("ORDER_NOT_RETURNABLE", text, status=order.status)
-    if not any(part.standing is Status.DELIVERED for part in order.parts):
+    if not any(fulfillment.order_status is Status.DELIVERED for fulfillment in order.fulfillments):
         text = (
             f"The order is {order.status}, and nothing of it was delivered: cancel it, or units"
             " of it."
         )
         raise Refused("ORDER_NOT_RETURNABLE", text, status=order.status)
-    exceeding(
-        ((number, n, left(order, number)) for number, n in units.items()),
+    check_units(
+        ((number, n, returnable_units(order, number)) for number, n in units.items()),
         "RETURN_EXCEEDS_DELIVERED",
         "can be returned",
     )
 
 
-def left(order: Order, number: int, besides: UUID | None = None) -> int:
+def returnable_units(order: Order, number: int, excluding: UUID | None = None) -> int:
     """Units of the line that the customer has and no return holds, the one named left out.
 
     A delivery can be known before the fulfilment's report of what its parcel holds: units that the
@@ -296,71 +328,85 @@ def left(order: Order, number: int, besides: UUID | None = None) -> int:
     line = order.line(number)
     if line is None:
         return 0
-    delivered = [part for part in order.parts if part.standing is Status.DELIVERED]
+    delivered = [
+        fulfillment
+        for fulfillment in order.fulfillments
+        if fulfillment.order_status is Status.DELIVERED
+    ]
     if unknown := [
-        part.warehouse_id for part in delivered if part.work not in (Work.SHIPPED, Work.COMPLETED)
+        fulfillment.warehouse_id
+        for fulfillment in delivered
+        if fulfillment.state not in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
     ]:
         text = f"What the parcel from {', '.join(unknown)} holds is not reported yet. Try again."
         raise Deferred("EVENT_AHEAD", text, order_id=str(order.id))
-    warehouses = {part.warehouse_id for part in delivered}
+    warehouses = {fulfillment.warehouse_id for fulfillment in delivered}
     units = sum(
         min(its.quantity, its.shipped or 0)
         for its in line.allocations
         if its.warehouse_id in warehouses
     )
-    holding = (rma for rma in order.rmas if rma.kind is not ReturnKind.RECALL and rma.id != besides)
-    return max(0, min(units, line.staying) - sum(rma.held(number) for rma in holding))
-
-
-def most(order: Order, rma: Return, number: int) -> int:
-    """How many units of the line can arrive in this return: recalled ones as many as left, a
-    customer's as many as he has.
-    """
-    return (
-        rma.line(number).announced
-        if rma.kind is ReturnKind.RECALL
-        else left(order, number, besides=rma.id)
+    holding = (
+        order_return
+        for order_return in order.returns
+        if order_return.kind is not ReturnKind.RECALL and order_return.id != excluding
+    )
+    return max(
+        0, min(units, line.remaining) - sum(order_return.held(number) for order_return in holding)
     )
 
 
-def exceeding(counts: Iterable[tuple[int, int, int]], reason: str, can: str) -> None:
+def receivable_units(order: Order, order_return: Return, number: int) -> int:
+    """Returns how many units of the line can arrive in this return: of a recall all that shipped,
+    of a customer's return all that the customer has.
+    """
+    return (
+        order_return.line(number).announced
+        if order_return.kind is ReturnKind.RECALL
+        else returnable_units(order, number, excluding=order_return.id)
+    )
+
+
+def check_units(counts: Iterable[tuple[int, int, int]], reason: str, can: str) -> None:
     """Refuses lines (number, units, how many there can be) of which there are more than that,
     each by its number.
     """
     violations = [
-        Violation(f"line {number}", f"{n} units, and {most} {can}", "UNITS")
-        for number, n, most in counts
-        if n > most
+        Violation(f"line {number}", f"{n} units, and {limit} {can}", "UNITS")
+        for number, n, limit in counts
+        if n > limit
     ]
     if violations:
         raise Refused(reason, "There are fewer units of these lines.", violations=violations)
 
 
-def priced(order: Order, rma: Return) -> Return:
-    """The return with what its accepted units are refunded with: what all returned units of a line
-    cost, less what is refunded already.
+def with_refund_amounts(order: Order, order_return: Return) -> Return:
+    """Returns the return with its refunds: the cost of all returned units of a line, less the
+    refunds of other returns.
 
     Units leave a line from its first share on. What was published as cancelled stays as it is, so a
     line's refunds and cancellations add up to what its cancelled and refunded units cost.
     """
-    if rma.kind is ReturnKind.RECALL:
-        return rma
+    if order_return.kind is ReturnKind.RECALL:
+        return order_return
     others = [
-        other for other in order.rmas if other.id != rma.id and other.kind is not ReturnKind.RECALL
+        other
+        for other in order.returns
+        if other.id != order_return.id and other.kind is not ReturnKind.RECALL
     ]
     lines = []
-    for line in rma.lines:
+    for line in order_return.lines:
         units = line.refundable + sum(other.line(line.number).refundable for other in others)
         ordered = order.line(line.number)
         assert ordered, "a return is of lines of its order"
-        gone = min(ordered.cancelled + units, ordered.quantity)
+        taken = min(ordered.cancelled + units, ordered.quantity)
         refunded = sum(other.line(line.number).refund for other in others)
-        due = ordered.worth(gone) - order.cancelled_amount_of(ordered) - refunded
+        due = ordered.cost_of(taken) - order.cancelled_amount_of(ordered) - refunded
         lines.append(replace(line, refund=max(line.refund, due)))
-    return replace(rma, lines=tuple(lines))
+    return replace(order_return, lines=tuple(lines))
 
 
-def new(
+def new_return(
     order: Order,
     return_id: UUID,
     kind: ReturnKind,
@@ -389,29 +435,29 @@ def new(
     )
 
 
-def walk(
+def advance_return(
     order: Order,
-    rma: Return,
+    order_return: Return,
     path: Sequence[tuple[ReturnStatus, str]],
     context: Context,
 ) -> Decided:
-    """The order with the return as it stands after these steps: one version, one row of history
-    and one fact for each.
+    """Returns the order with the return after these steps: one version, one row of history and one
+    event for each.
     """
     history: list[ReturnStep] = []
-    facts = []
+    events = []
     for status, reason in path:
-        old = rma.status if rma.version else None
-        rma = replace(
-            rma,
+        old = order_return.status if order_return.version else None
+        order_return = replace(
+            order_return,
             status=status,
             status_reason=reason,
-            version=rma.version + 1,
+            version=order_return.version + 1,
             update_time=context.time,
         )
         step = ReturnStep(
-            return_id=rma.id,
-            version=rma.version,
+            return_id=order_return.id,
+            version=order_return.version,
             old=old,
             new=status,
             reason=reason,
@@ -422,30 +468,37 @@ def walk(
             note=context.note,
         )
         history.append(step)
-        facts.append(ReturnChanged(rma, step))
-    others = tuple(other for other in order.rmas if other.id != rma.id)
-    return Decision(replace(order, rmas=(*others, rma), update_time=context.time), history, facts)
+        events.append(ReturnChanged(order_return, step))
+    others = tuple(other for other in order.returns if other.id != order_return.id)
+    return Decision(
+        replace(order, returns=(*others, order_return), update_time=context.time), history, events
+    )
 
 
-def axes(order: Order) -> Order:
-    """The order with what its returns make of its axes: how much came back of all that left, and
-    where its stock is.
-    """
-    if not order.rmas:
+def with_return_axes(order: Order) -> Order:
+    """Returns the order with the axes that follow from its returns: return_progress and stock."""
+    if not order.returns:
         return order
-    came = sum(line.passed + line.failed for rma in order.rmas for line in rma.lines)
-    recalled = sum(
+    returned_units = sum(
+        line.passed + line.failed for order_return in order.returns for line in order_return.lines
+    )
+    recalled_units = sum(
         line.announced
-        for rma in order.rmas
-        if rma.kind is ReturnKind.RECALL and rma.status is not ReturnStatus.CANCELLED
-        for line in rma.lines
+        for order_return in order.returns
+        if order_return.kind is ReturnKind.RECALL
+        and order_return.status is not ReturnStatus.CANCELLED
+        for line in order_return.lines
     )
     living = order.status not in (Status.CANCELLED, Status.FAILED)
-    went = recalled + (sum(line.quantity - line.cancelled for line in order.lines) if living else 0)
-    if any(rma.live for rma in order.rmas):
+    shipped_units = recalled_units + (
+        sum(line.quantity - line.cancelled for line in order.lines) if living else 0
+    )
+    if any(order_return.active for order_return in order.returns):
         progress = ReturnProgress.OPEN
-    elif came:
-        progress = ReturnProgress.FULL if came >= went else ReturnProgress.PARTIAL
+    elif returned_units:
+        progress = (
+            ReturnProgress.FULL if returned_units >= shipped_units else ReturnProgress.PARTIAL
+        )
     else:
         progress = ReturnProgress.NONE
     stock = order.stock
@@ -453,7 +506,7 @@ def axes(order: Order) -> Order:
         stock = StockStatus.RETURNED
     elif stock is StockStatus.RETURNED:
         stock = StockStatus.DEDUCTED
-    return replace(order, returns=progress, stock=stock)
+    return replace(order, return_progress=progress, stock=stock)
 
 
 def sku_of(order: Order, number: int) -> str:
@@ -462,7 +515,9 @@ def sku_of(order: Order, number: int) -> str:
     return line.sku
 
 
-def _disposed(number: int, sku: str, quantity: int, disposition: Disposition) -> ReturnLine:
+def _line_without_goods(
+    number: int, sku: str, quantity: int, disposition: Disposition
+) -> ReturnLine:
     """A line of a refund without goods: announced, received and accepted at once."""
     passed, failed, none = (
         quantity if disposition is one else 0
@@ -479,13 +534,13 @@ def _disposed(number: int, sku: str, quantity: int, disposition: Disposition) ->
     )
 
 
-def _inspected(rma: Return, reason: str) -> list[tuple[ReturnStatus, str]]:
-    """Inspected; and closed with it where there is nothing to refund, for nobody would tell of
-    it.
+def _inspection_steps(order_return: Return, reason: str) -> list[tuple[ReturnStatus, str]]:
+    """Returns the step to inspected; and to closed where there is nothing to refund, because no
+    event of a refund will come.
     """
     inspected = (ReturnStatus.INSPECTED, reason)
-    if rma.refund:
+    if order_return.refund:
         return [inspected]
-    recall = rma.kind is ReturnKind.RECALL
+    recall = order_return.kind is ReturnKind.RECALL
     why = ReturnReason.RETURN_CLOSED if recall else ReturnReason.NOTHING_REFUNDABLE
     return [inspected, (ReturnStatus.CLOSED, why)]

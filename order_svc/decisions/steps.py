@@ -1,5 +1,5 @@
-"""What all decisions share: a step of an order's life with its history and its fact, units that
-are cancelled, its end, and its axes.
+"""What several decisions share: a step of an order with its history and its domain event,
+cancelled units, the cancelled order, the axes and the allocations.
 """
 
 from collections.abc import Sequence
@@ -8,26 +8,33 @@ from dataclasses import replace
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused, Stale, illegal
-from order_svc.lifecycle import MOVES, PaymentStatus, Status, StockStatus, Work, progress_of
+from order_svc.lifecycle import (
+    MOVES,
+    FulfillmentState,
+    PaymentStatus,
+    Status,
+    StockStatus,
+    progress_of,
+)
 from order_svc.model import (
-    LATE_SHOWN,
+    LATE_EVENTS_SHOWN,
     Allocation,
     Allocations,
     ItemsCancelled,
     LateEvent,
     Line,
     Order,
-    Part,
     Request,
     Row,
     StatusChanged,
     Transition,
+    WarehouseFulfillment,
 )
 
 Decided = Decision[Order, Row]
 
 
-def expected(order: Order, request: Request) -> None:
+def check_version(order: Order, request: Request) -> None:
     """Raises Stale for a request that expects another version of the order."""
     if request.expected_version not in (None, order.version):
         raise Stale(
@@ -37,53 +44,53 @@ def expected(order: Order, request: Request) -> None:
         )
 
 
-def steps(order: Order, path: tuple[Status, ...], reason: str, context: Context) -> Decided:
-    """One row of history, one version and one fact for each step of the path."""
-    history, facts = [], []
+def advance(order: Order, path: tuple[Status, ...], reason: str, context: Context) -> Decided:
+    """Takes the steps of the path: each is one row of history, one version and one event."""
+    history, events = [], []
     for new in path:
         old = order.status if order.version else None
         if old and new not in MOVES[old]:
             raise illegal(f"An order that is {old} cannot become {new}.", old, MOVES[old])
         order, step = _stepped(order, old, new, reason, context)
         history.append(step)
-        facts.append(StatusChanged(order, step))
-    return Decision(order, history, facts)
+        events.append(StatusChanged(order, step))
+    return Decision(order, history, events)
 
 
-def take(order: Order, lines: tuple[Line, ...], reason: str, context: Context) -> Decided:
-    """The order with these lines, of which units were cancelled: one row, one version and one fact.
-    Its last unit ends it.
+def cancel_units(order: Order, lines: tuple[Line, ...], reason: str, context: Context) -> Decided:
+    """Returns the order with these lines, of which units were cancelled: one row of history, one
+    version and one event. With its last unit the order is cancelled.
 
-    One that was delivered before stays what it is, and its shipping stays owed.
+    An order that was delivered before keeps its status, and its shipping is not refunded.
     """
-    taken = any(new.cancelled != old.cancelled for old, new in zip(order.lines, lines, strict=True))
+    any_cancelled = any(
+        new.cancelled != old.cancelled for old, new in zip(order.lines, lines, strict=True)
+    )
     order = replace(order, lines=lines)
-    if not taken:
+    if not any_cancelled:
         return Decision(order)
-    if not any(line.staying for line in lines):
+    if not any(line.remaining for line in lines):
         if Status.CANCELLED in MOVES[order.status]:
-            return end(order, reason, context)
-        order = emptied(order)
+            return cancel_order(order, reason, context)
+        order = without_units(order)
     order, step = _stepped(order, order.status, order.status, reason, context)
     return Decision(order, [step], [ItemsCancelled(order, step)])
 
 
-def end(order: Order, reason: str, context: Context) -> Decided:
-    """The order is cancelled. Its lines stay as they were; what had left is seen to by whoever
-    recalls it.
-    """
+def cancel_order(order: Order, reason: str, context: Context) -> Decided:
+    """Cancels the order. Its lines stay as they were; `with_recalls` recalls what has shipped."""
     payment = PaymentStatus.CANCELLED if order.payment is PaymentStatus.PENDING else order.payment
-    ended = emptied(replace(order, payment=payment, expire_time=None))
-    return steps(ended, (Status.CANCELLED,), reason, context)
+    ended = without_units(replace(order, payment=payment, expire_time=None))
+    return advance(ended, (Status.CANCELLED,), reason, context)
 
 
-def then(first: Decided, second: Decided) -> Decided:
-    """Both, the second having been decided on the record of the first."""
+def chain(first: Decided, second: Decided) -> Decided:
+    """Returns both decisions as one; the second was made on the record of the first."""
     return Decision(second.record, [*first.history, *second.history], [*first.facts, *second.facts])
 
 
-def late(order: Order, reason: str, context: Context) -> Decided:
-    """Something was told of an order that has ended: it is noted, and moves nothing."""
+def record_late_event(order: Order, reason: str, context: Context) -> Decided:
+    """Stores an event that came after the order had ended. The order's status stays."""
     event = LateEvent(
         order_id=order.id,
         cause=context.cause,
@@ -91,8 +98,10 @@ def late(order: Order, reason: str, context: Context) -> Decided:
         actor=context.actor,
         time=context.time,
     )
-    noted = replace(order, late=(*order.late, event)[:LATE_SHOWN], update_time=context.time)
-    return Decision(noted, [event])
+    changed = replace(
+        order, late_events=(*order.late_events, event)[:LATE_EVENTS_SHOWN], update_time=context.time
+    )
+    return Decision(changed, [event])
 
 
 def _stepped(
@@ -129,7 +138,7 @@ def _stepped(
 
 
 def payment_of(order: Order) -> PaymentStatus:
-    """What its money makes of an order; as it was, where none was captured."""
+    """Returns the payment status of the amounts; the status as it is, where none was captured."""
     if not order.captured:
         return order.payment
     if not order.refunded:
@@ -141,106 +150,130 @@ def payment_of(order: Order) -> PaymentStatus:
     )
 
 
-def emptied(order: Order) -> Order:
-    """An order of which nothing stays, with what its parts make of its axes: what did not leave a
-    warehouse comes back.
+def without_units(order: Order) -> Order:
+    """Returns an order of which no unit remains, with the axes that follow from its fulfilments.
 
-    What is committed is back when fulfilment, or the warehouse, says so; what is not is free at
-    once.
+    Reserved units, and those of a pending commit, are released at once. Committed units are
+    released when fulfilment or the warehouse reports it.
     """
-    left = [part for part in order.parts if has_left(part)]
+    shipped = [fulfillment for fulfillment in order.fulfillments if has_shipped(fulfillment)]
     stock = order.stock
-    if left and stock is not StockStatus.RETURNED:
+    if shipped and stock is not StockStatus.RETURNED:
         stock = StockStatus.DEDUCTED
-    elif stock in (StockStatus.RESERVED, StockStatus.OWED) or (
-        not left and all(part.work is Work.CANCELLED for part in order.parts)
+    elif stock in (StockStatus.RESERVED, StockStatus.COMMIT_PENDING) or (
+        not shipped
+        and all(
+            fulfillment.state is FulfillmentState.CANCELLED for fulfillment in order.fulfillments
+        )
     ):
         stock = StockStatus.RELEASED
     return replace(
         order,
         stock=stock,
-        progress=progress_of(part.standing if part in left else None for part in order.parts),
+        progress=progress_of(
+            fulfillment.order_status if fulfillment in shipped else None
+            for fulfillment in order.fulfillments
+        ),
     )
 
 
-def has_left(part: Part) -> bool:
-    """Whether its goods are with a carrier, or were. A label for work that was cancelled carries
-    nothing.
+def has_shipped(fulfillment: WarehouseFulfillment) -> bool:
+    """Whether its goods are with a carrier, or were. The label of a cancelled fulfilment has no
+    goods.
     """
-    shipped = part.shipment_id is not None and part.work is not Work.CANCELLED
-    return shipped or part.work in (Work.SHIPPED, Work.COMPLETED)
+    shipped = (
+        fulfillment.shipment_id is not None and fulfillment.state is not FulfillmentState.CANCELLED
+    )
+    return shipped or fulfillment.state in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
 
 
 # --- where units come from
 
 
 def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, ...]:
-    """The lines, with where their units come from. Refused where the warehouse serves less than was
-    asked for.
+    """Returns the lines with these allocations, as many units as remain of each line.
 
-    Of units that were cancelled meanwhile it need not have heard: they are left out. What stays is
-    where the order knows it, and the rest in the first of the warehouses that have more than it
-    knows: fulfilment, which cuts the picklists, goes by the same rule.
+    Raises Refused RESERVATION_CLOSED where the warehouse serves fewer. Allocations may have units
+    that were cancelled meanwhile: these are left out. Units stay in the warehouses of the line's
+    earlier allocations; the rest is taken from the first warehouses that serve more. Fulfilment
+    cuts its picklists by the same rule.
     """
     placed = []
     for line in lines:
-        several = sorted(
+        served_by = sorted(
             allocations.get(line.number, ()), key=lambda allocation: allocation.warehouse_id
         )
-        served = sum(allocation.quantity for allocation in several)
-        if served < line.staying:
+        served = sum(allocation.quantity for allocation in served_by)
+        if served < line.remaining:
             raise Refused(
                 "RESERVATION_CLOSED",
-                f"The warehouse serves {served} of {line.staying} units of line {line.number}.",
+                f"The warehouse serves {served} of {line.remaining} units of line {line.number}.",
             )
         known = {allocation.warehouse_id: allocation.quantity for allocation in line.allocations}
-        stay = [min(its.quantity, known.get(its.warehouse_id, 0)) for its in several]
-        left, kept = line.staying - sum(stay), []
-        for its, units in zip(several, stay, strict=True):
-            found = min(left, its.quantity - units)
-            left -= found
-            kept.append(replace(its, quantity=units + found))
-        placed.append(replace(line, allocations=tuple(its for its in kept if its.quantity)))
+        in_place = [
+            min(allocation.quantity, known.get(allocation.warehouse_id, 0))
+            for allocation in served_by
+        ]
+        missing, new = line.remaining - sum(in_place), []
+        for allocation, units in zip(served_by, in_place, strict=True):
+            added = min(missing, allocation.quantity - units)
+            missing -= added
+            new.append(replace(allocation, quantity=units + added))
+        placed.append(
+            replace(
+                line, allocations=tuple(allocation for allocation in new if allocation.quantity)
+            )
+        )
     return tuple(placed)
 
 
-def fewer(
-    allocations: Sequence[Allocation], units: int, kept: frozenset[str] = frozenset()
+def reduced_allocations(
+    allocations: Sequence[Allocation], units: int, excluded: frozenset[str] = frozenset()
 ) -> list[Allocation]:
-    """The allocations without so many units, those of the last first; of the warehouses that are
-    `kept`, none.
+    """Returns the allocations with so many units less, taken from the last one first, and none from
+    the `excluded` warehouses.
     """
-    less = []
+    reduced = []
     for allocation in reversed(allocations):
-        taken = 0 if allocation.warehouse_id in kept else min(units, allocation.quantity)
+        taken = 0 if allocation.warehouse_id in excluded else min(units, allocation.quantity)
         units -= taken
-        less.append(replace(allocation, quantity=allocation.quantity - taken))
-    return less[::-1]
+        reduced.append(replace(allocation, quantity=allocation.quantity - taken))
+    return reduced[::-1]
 
 
 def reallocated(line: Line, allocations: Sequence[Allocation]) -> Line:
-    """The line with fewer units allocated: the difference is cancelled."""
+    """Returns the line with these smaller allocations: the difference is cancelled."""
     units = sum(allocation.quantity for allocation in line.allocations) - sum(
         allocation.quantity for allocation in allocations
     )
     return replace(line, allocations=tuple(allocations), cancelled=line.cancelled + units)
 
 
-def serving(order: Order) -> tuple[Part, ...]:
-    """The order's parts, now that it is known where its units are: one for each warehouse that
-    serves it, first. What was heard of another is withdrawn, and not forgotten: it is stored.
-    Its work, if there is any, is cancelled, and says so itself.
+def allocated_warehouses(order: Order) -> tuple[WarehouseFulfillment, ...]:
+    """Returns the order's fulfilments after a change of its allocations: first one for each
+    warehouse that serves it, then those of other warehouses.
+
+    Of the latter an expected one is cancelled. Fulfilment publishes the end of the others.
     """
-    heard = {part.warehouse_id: part for part in order.parts}
-    at = sorted(
-        {its.warehouse_id for line in order.lines for its in line.allocations if its.quantity}
+    known = {fulfillment.warehouse_id: fulfillment for fulfillment in order.fulfillments}
+    warehouse_ids = sorted(
+        {
+            allocated_ones.warehouse_id
+            for line in order.lines
+            for allocated_ones in line.allocations
+            if allocated_ones.quantity
+        }
     )
-    its = [
-        heard.pop(warehouse_id) if warehouse_id in heard else Part(warehouse_id, order.attempt)
-        for warehouse_id in at
+    allocated_ones = [
+        known.pop(warehouse_id)
+        if warehouse_id in known
+        else WarehouseFulfillment(warehouse_id, order.attempt)
+        for warehouse_id in warehouse_ids
     ]
     rest = [
-        replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part
-        for part in heard.values()
+        replace(fulfillment, state=FulfillmentState.CANCELLED)
+        if fulfillment.state is FulfillmentState.EXPECTED
+        else fulfillment
+        for fulfillment in known.values()
     ]
-    return (*its, *rest)
+    return (*allocated_ones, *rest)

@@ -1,16 +1,24 @@
-"""The nouns: the order and its parts, what may be asked of it, what is told of it; pure rules.
+"""The model of the order service: frozen dataclasses and pure rules.
 
-order.py      the order, what its units cost, its history, its facts; checkout.py: what it is made
-              of
+records.py    an order with its lines, fulfilments, returns (RMAs) and history
+checkout.py   a request for an order, and the lines and the number that follow from it
 commands.py   the commands about an order and its returns
-returns.py    its returns (RMAs), their history and facts
+events.py     the domain events
+filters.py    the filters of lists
 """
 
-from order_svc.model.checkout import Checkout, WantedLine, number_of, priced
+from order_svc.model.checkout import Checkout, CheckoutLine, order_number, priced_lines
 from order_svc.model.commands import (
+    ApplyFulfillmentStatus,
+    ApplyRefund,
+    ApplyReservation,
+    ApplyShipment,
+    ApplyShipmentOutcome,
+    AttemptReport,
     CancelItems,
     CancelOrder,
-    CommitAnswer,
+    CommitPending,
+    CommitResult,
     Committed,
     ConfirmPayment,
     CreateReturn,
@@ -19,47 +27,49 @@ from order_svc.model.commands import (
     Findings,
     InspectReturn,
     MoveReturn,
-    NoteFulfillment,
-    NoteRefund,
-    NoteReservation,
-    NoteShipment,
-    NoteShipmentEnd,
-    OfAttempt,
-    OfReturn,
-    Owed,
     PlaceOrder,
     ReceiveReturn,
     RefundWithoutGoods,
     Request,
     RetryOrder,
+    ReturnRequest,
     Unavailable,
 )
-from order_svc.model.order import (
-    LATE_SHOWN,
+from order_svc.model.events import ItemsCancelled, ReturnChanged, StatusChanged
+from order_svc.model.filters import OrderFilter, ReturnFilter
+from order_svc.model.records import (
+    LATE_EVENTS_SHOWN,
     Allocation,
     Allocations,
-    ItemsCancelled,
     LateEvent,
     Line,
     Order,
-    OrderFilter,
-    Part,
     Recipient,
+    Return,
+    ReturnLine,
+    ReturnStep,
     Row,
     Share,
-    StatusChanged,
     Transition,
+    WarehouseFulfillment,
 )
-from order_svc.model.returns import Return, ReturnChanged, ReturnFilter, ReturnLine, ReturnStep
 
 __all__ = [
-    "LATE_SHOWN",
+    "LATE_EVENTS_SHOWN",
     "Allocation",
     "Allocations",
+    "ApplyFulfillmentStatus",
+    "ApplyRefund",
+    "ApplyReservation",
+    "ApplyShipment",
+    "ApplyShipmentOutcome",
+    "AttemptReport",
     "CancelItems",
     "CancelOrder",
     "Checkout",
-    "CommitAnswer",
+    "CheckoutLine",
+    "CommitPending",
+    "CommitResult",
     "Committed",
     "ConfirmPayment",
     "CreateReturn",
@@ -71,17 +81,8 @@ __all__ = [
     "LateEvent",
     "Line",
     "MoveReturn",
-    "NoteFulfillment",
-    "NoteRefund",
-    "NoteReservation",
-    "NoteShipment",
-    "NoteShipmentEnd",
-    "OfAttempt",
-    "OfReturn",
     "Order",
     "OrderFilter",
-    "Owed",
-    "Part",
     "PlaceOrder",
     "ReceiveReturn",
     "Recipient",
@@ -92,13 +93,14 @@ __all__ = [
     "ReturnChanged",
     "ReturnFilter",
     "ReturnLine",
+    "ReturnRequest",
     "ReturnStep",
     "Row",
     "Share",
     "StatusChanged",
     "Transition",
     "Unavailable",
-    "WantedLine",
-    "number_of",
-    "priced",
+    "WarehouseFulfillment",
+    "order_number",
+    "priced_lines",
 ]

@@ -1,17 +1,17 @@
-"""What a storefront asks for, and what an order is made of it: its priced lines, its number."""
+"""The request for an order, and the lines and the number that follow from it."""
 
 from dataclasses import dataclass
 from uuid import UUID
 
 from chassis.values.money import split
-from order_svc.model.order import Line, Recipient
+from order_svc.model.records import Line, Recipient
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base 32 without letters that are taken for digits
 MILLISECONDS_TO_2025 = 1_735_689_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class WantedLine:
+class CheckoutLine:
     """A line of a checkout, before it is priced; minor units."""
 
     sku: str
@@ -23,12 +23,12 @@ class WantedLine:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """What the storefront asks for. `discount` and `tax` are the order's own, beside the lines';
-    minor units of `currency`.
+    """A storefront's request for an order. `discount` and `tax` are the order's own, beside the
+    lines'; minor units of `currency`.
     """
 
     currency: str
-    lines: tuple[WantedLine, ...]
+    lines: tuple[CheckoutLine, ...]
     discount: int
     tax: int
     shipping: int
@@ -38,9 +38,9 @@ class Checkout:
     unique_external_reference: bool = False
 
 
-def priced(checkout: Checkout) -> tuple[Line, ...]:
-    """The lines with their parts of the order's discount and tax, in proportion to what they
-    cost: together exactly the order's.
+def priced_lines(checkout: Checkout) -> tuple[Line, ...]:
+    """Returns the lines with their shares of the order's discount and tax, in proportion to what
+    they cost: together exactly the order's.
     """
     costs = [line.unit_price * line.quantity - line.discount for line in checkout.lines]
     discounts, taxes = split(checkout.discount, costs), split(checkout.tax, costs)
@@ -60,9 +60,9 @@ def priced(checkout: Checkout) -> tuple[Line, ...]:
     )
 
 
-def number_of(order_id: UUID) -> str:
-    """An order's number for people, from its id (UUIDv7): its milliseconds since 2025 and 30 of
-    its random bits. It sorts by time.
+def order_number(order_id: UUID) -> str:
+    """Returns an order's number for people, from its id (UUIDv7): the id's milliseconds since 2025
+    and 30 of its random bits. Numbers sort by time.
     """
     since_2025 = (order_id.int >> 80) - MILLISECONDS_TO_2025
     bits = since_2025 << 30 | order_id.int & (1 << 30) - 1

@@ -9,33 +9,33 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis.values.money import Money
-from order_svc.lifecycle import Disposition, End, ReturnStatus, Work
+from order_svc.lifecycle import Disposition, FulfillmentState, ReturnStatus, ShipmentOutcome
 from order_svc.model.checkout import Checkout
-from order_svc.model.order import Allocations
+from order_svc.model.records import Allocations
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The warehouse has committed the order's stock, and says where it is (an expired
-    reservation is replaced by a new one).
+    """The warehouse has committed the order's stock in these allocations (an expired reservation
+    is replaced by a new one).
     """
 
     allocations: Allocations
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
-    """The warehouse could not be asked: the commit stays owed."""
+class CommitPending:
+    """The warehouse has not answered: the commit stays pending."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The warehouse says no, for good."""
+    """The warehouse refuses the commit for good."""
 
     reason: str
 
 
-CommitAnswer = Committed | Owed | Unavailable
+CommitResult = Committed | CommitPending | Unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfAttempt:
+class AttemptReport:
     """A report about one attempt of the order. It changes nothing of another attempt."""
 
     attempt: int
@@ -68,21 +68,21 @@ class PlaceOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmPayment(OfAttempt):
-    """An attempt of the order is paid; `stock` is what the warehouse said to committing it."""
+class ConfirmPayment(AttemptReport):
+    """An attempt of the order is paid; `stock` is the warehouse's answer to its commit."""
 
     captured: Money
     not_required: bool
-    stock: CommitAnswer = Owed()
+    stock: CommitResult = CommitPending()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailPayment(OfAttempt):
+class FailPayment(AttemptReport):
     """An attempt of the order is finally not paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteRefund(OfAttempt):
+class ApplyRefund(AttemptReport):
     """Money of an attempt went back, or did not: `captured` and `refunded` are its payment's, so
     far.
 
@@ -129,12 +129,12 @@ class ExpireOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteFulfillment(OfAttempt):
-    """A fulfilment tells how far its work is, and of which units.
+class ApplyFulfillmentStatus(AttemptReport):
+    """A fulfilment has a new status, or other lines on its picklist.
 
-    work        None: a status that we do not know (yet): no change
-    reason      why it stands there, or why units left its picklist
-    units       those that it works on, by line: 0 where none stays
+    state       None: a status that this release does not know: no change
+    reason      of the status, or of the units that left the picklist
+    units       on the picklist, by line: 0 where none remains
     committed   its stock is committed, and the units are final but for those that leave the
                 picklist
     """
@@ -142,15 +142,15 @@ class NoteFulfillment(OfAttempt):
     warehouse_id: str
     fulfillment_id: UUID
     version: int
-    work: Work | None
+    state: FulfillmentState | None
     reason: str = ""
     units: Mapping[int, int] = field(default_factory=dict)
     committed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteShipment(OfAttempt):
-    """Shipping tells that a fulfilment's goods are with the carrier, or delivered (`deliver_time`).
+class ApplyShipment(AttemptReport):
+    """A fulfilment's goods are with the carrier, or delivered (`deliver_time`).
 
     `fulfillment_version`: the version of the fulfilment whose parcels these are; 0: unknown.
     """
@@ -163,26 +163,27 @@ class NoteShipment(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteShipmentEnd(OfAttempt):
-    """Shipping tells how a parcel ended that did not reach its customer; None: it has not ended so.
+class ApplyShipmentOutcome(AttemptReport):
+    """The outcome of a parcel that did not reach its customer; None: the parcel has none.
 
-    `withdrawn`: its label is void, for its fulfilment is unpacked and packed anew; its units go on
-    with another shipment. `withdraw_version`: of a void or failed shipment, the version at which
-    its fulfilment withdrew it; 0: none.
+    withdrawn          its label is void, because its fulfilment is unpacked and packed anew;
+                       another shipment carries its units
+    withdraw_version   of a void or failed shipment, the version at which its fulfilment withdrew
+                       it; 0: none
     """
 
     warehouse_id: str
     shipment_id: UUID
     tracking_number: str | None
-    ended: End | None
+    outcome: ShipmentOutcome | None
     withdrawn: bool = False
     withdraw_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteReservation(OfAttempt):
-    """The warehouse tells what is committed for an attempt (nothing yet: no allocations), or that
-    the commit is refused for good.
+class ApplyReservation(AttemptReport):
+    """The warehouse has committed these allocations for an attempt (none: nothing yet), or refuses
+    the commit for good (`refused`).
 
     `freed`: nothing of the attempt is reserved or committed any more, and nothing of it has
     shipped.
@@ -194,7 +195,7 @@ class NoteReservation(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfReturn(Request):
+class ReturnRequest(Request):
     """A request about one return.
 
     `expected_version` is that of the return, or of the order where the request creates the return.
@@ -204,7 +205,7 @@ class OfReturn(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateReturn(OfReturn):
+class CreateReturn(ReturnRequest):
     """Units by line are to come back."""
 
     lines: Mapping[int, int]
@@ -212,7 +213,7 @@ class CreateReturn(OfReturn):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefundWithoutGoods(OfReturn):
+class RefundWithoutGoods(ReturnRequest):
     """Units by line are refunded without coming back; what happens to stock happens at
     `warehouse_id`.
     """
@@ -223,7 +224,7 @@ class RefundWithoutGoods(OfReturn):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoveReturn(OfReturn):
+class MoveReturn(ReturnRequest):
     """Approved, rejected, on its way or called off."""
 
     to: ReturnStatus
@@ -231,7 +232,7 @@ class MoveReturn(OfReturn):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiveReturn(OfReturn):
+class ReceiveReturn(ReturnRequest):
     """So many more units by line have arrived."""
 
     warehouse_id: str
@@ -248,7 +249,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectReturn(OfReturn):
-    """So many more units by line were looked at."""
+class InspectReturn(ReturnRequest):
+    """So many more units by line were inspected."""
 
     lines: Mapping[int, Findings]

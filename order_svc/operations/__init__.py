@@ -1,10 +1,10 @@
-"""What the order service does: one method for each thing. A peer is asked before the write, for the
-whole set at once.
+"""The operations of the order service, one method for each. An operation asks a peer before the
+write, in one call for the whole set.
 
-orders.py     orders: placed, paid, cancelled, tried again, expired; what is heard of them; lists
-              and watches
+orders.py     orders: placed, paid, cancelled, tried again, expired; events of other services;
+              lists and watches
 returns.py    their returns
-releasing.py  stock of orders that have ended, given up at the warehouse
+releasing.py  releases the stock of orders that have ended
 """
 
 from order_svc.operations.orders import Operations

@@ -1,4 +1,4 @@
-"""Orders: placed, paid, cancelled, tried again, expired; what is heard of them; lists and
+"""Orders: placed, paid, cancelled, tried again, expired; events of other services; lists and
 watches.
 """
 
@@ -29,15 +29,15 @@ from order_svc.decisions.placing import PAYMENT_WINDOW, check
 from order_svc.lifecycle import TERMINAL, Reason, Status
 from order_svc.model import (
     Allocations,
+    ApplyReservation,
     Checkout,
+    CommitPending,
     Committed,
     ConfirmPayment,
     ExpireOrder,
     FailPayment,
-    NoteReservation,
     Order,
     OrderFilter,
-    Owed,
     PlaceOrder,
     Recipient,
     Request,
@@ -45,7 +45,7 @@ from order_svc.model import (
     Transition,
     Unavailable,
 )
-from order_svc.operations.releasing import Releasing
+from order_svc.operations.releasing import StockReleaser
 from order_svc.peers import Warehouse
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
@@ -53,7 +53,7 @@ from order_svc.peers import Warehouse
 RESERVATION_TTL = PAYMENT_WINDOW + timedelta(minutes=5)
 HISTORY_BATCH = 1000
 EXPIRY_BATCH = 100
-ANSWERS = {Committed: "confirmed", Owed: "owed", Unavailable: "refused"}
+CONFIRMATION_LABELS = {Committed: "confirmed", CommitPending: "owed", Unavailable: "refused"}
 
 
 class Operations:
@@ -67,16 +67,18 @@ class Operations:
             database, load=store.lock_orders, decide=decide, save=store.save_orders
         )
         self.watches = Watches(self._update_times)
-        self.releasing = Releasing(warehouse)
+        self.stock_releaser = StockReleaser(warehouse)
         self._confirmed = telemetry.counter(
             "order_stock_confirmations_total",
-            "Orders whose stock was confirmed, is owed, or was refused",
+            "Orders whose stock was confirmed, whose commit is pending, or was refused",
             "answer",
         )
-        self._owed = telemetry.reading(
+        self._commit_pending = telemetry.reading(
             "orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet"
         )
-        self._expired = telemetry.counter("orders_expired_total", "Orders that nobody paid in time")
+        self._expired = telemetry.counter(
+            "orders_expired_total", "Orders that were not paid in time"
+        )
 
     async def create_order(self, envelope: Envelope[PlaceOrder]) -> Order:
         """Reserves the checkout's stock, then stores the order.
@@ -105,7 +107,7 @@ class Operations:
                 # a rival has placed its order meanwhile
                 await self._check_reference(checkout, order_id)
             except Exists:
-                await self.releasing.release([(order_id, 1)])
+                await self.stock_releaser.release([(order_id, 1)])
                 raise
         return unwrap(outcome)
 
@@ -148,7 +150,9 @@ class Operations:
         answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
         crash_points.point("order.committed")
         asked = [
-            each.with_command(replace(each.command, stock=answers.get(each.target, Owed())))
+            each.with_command(
+                replace(each.command, stock=answers.get(each.target, CommitPending()))
+            )
             for each in envelopes
         ]
         outcomes = await self.write(asked)
@@ -158,7 +162,7 @@ class Operations:
                 and isinstance(outcome, Done)
                 and not outcome.repeat
             ):
-                self._confirmed.labels(ANSWERS[type(each.command.stock)]).inc()
+                self._confirmed.labels(CONFIRMATION_LABELS[type(each.command.stock)]).inc()
         return outcomes
 
     async def fail_payments(
@@ -170,9 +174,9 @@ class Operations:
         await self.release(outcomes)
         return outcomes
 
-    async def note_reservations(
+    async def apply_reservations(
         self,
-        envelopes: Sequence[Envelope[NoteReservation]],
+        envelopes: Sequence[Envelope[ApplyReservation]],
     ) -> Sequence[Outcome[Any]]:
         """Writes what the warehouse reports of reservations.
 
@@ -195,7 +199,7 @@ class Operations:
                 and not outcome.repeat
                 and outcome.record.reason == Reason.STOCK_UNAVAILABLE
             ):
-                self._confirmed.labels(ANSWERS[Unavailable]).inc()
+                self._confirmed.labels(CONFIRMATION_LABELS[Unavailable]).inc()
         return [outcomes.get(each.key, Done(None)) for each in envelopes]
 
     async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Order]]:
@@ -236,7 +240,7 @@ class Operations:
         return unwrap(outcome)
 
     async def _reserve_again(self, order: Order, attempt: int) -> Allocations:
-        wanted = [(line.number, line.sku, line.staying) for line in order.lines if line.staying]
+        wanted = [(line.number, line.sku, line.remaining) for line in order.lines if line.remaining]
         request_id = uuid5(order.id, f"retry:{attempt}")
         _, allocations = await self.warehouse.reserve(
             request_id, order.id, attempt, wanted, RESERVATION_TTL
@@ -245,7 +249,7 @@ class Operations:
         return allocations
 
     async def expire_orders(self) -> int:
-        """Ends the orders that nobody paid in time, batch by batch; replicas share them. Answers
+        """Ends the orders that were not paid in time, batch by batch; replicas share them. Returns
         how many were ended here.
 
         Who is chosen may be paid, or ended by another replica, before it is written: that is
@@ -255,7 +259,7 @@ class Operations:
         expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
-                chosen = await store.expired(connection, last, EXPIRY_BATCH)
+                chosen = await store.find_expired(connection, last, EXPIRY_BATCH)
             outcomes = await self.write([_expiry(id) for _, id in chosen])
             ended = [o for o in outcomes if isinstance(o, Done) and not o.skipped]
             await self.release(ended)
@@ -269,18 +273,18 @@ class Operations:
             raise failures[0]
         return expired
 
-    async def count_owed(self) -> None:
-        """Shows how many orders' stock is owed."""
-        with telemetry.reading_of(self._owed):
+    async def count_commit_pending(self) -> None:
+        """Sets the gauge of the orders whose stock commit is pending."""
+        with telemetry.reading_of(self._commit_pending):
             async with self.database.read() as connection:
-                owed = await store.owed(connection)
-        self._owed.set(owed)
+                count = await store.count_commit_pending_orders(connection)
+        self._commit_pending.set(count)
 
     async def release(self, outcomes: Sequence[Outcome[Order]]) -> None:
         """Gives up the stock of the orders that have just ended."""
         made = [o.record for o in outcomes if isinstance(o, Done) and not (o.repeat or o.skipped)]
         ended = [order for order in made if order.status is Status.CANCELLED]
-        await self.releasing.release([(order.id, order.attempt) for order in ended])
+        await self.stock_releaser.release([(order.id, order.attempt) for order in ended])
 
     async def get_orders(self, ids: Sequence[UUID]) -> list[Order]:
         """All of them or none. Raises NotFound ORDER_NOT_FOUND that names those that there are

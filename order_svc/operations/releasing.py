@@ -1,5 +1,5 @@
-"""Stock of orders that have ended is given up at once, where the warehouse can be reached; where
-not, it hears of their end by event.
+"""Releases the stock of orders that have ended at once, where the warehouse can be reached. Where
+it cannot, the warehouse releases the stock when it consumes the order's event.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ MARGIN_S = 0.1  # what is kept of the caller's time: a cancellation that is deci
 _log = structlog.get_logger(__name__)
 
 
-class Releasing:
+class StockReleaser:
     """Three attempts for each set of orders, fewer where the caller's time is over. What still
-    fails is counted, and fails nobody's cancellation.
+    fails is counted, and no cancellation fails.
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
@@ -32,25 +32,25 @@ class Releasing:
         )
 
     async def release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
-        """Gives up what these attempts of orders have reserved, in one call for all (of 500 at
+        """Releases the reservations of these attempts of orders, in one call for all (of 500 at
         most).
         """
         for start in range(0, len(attempts), ORDERS_MAX):
             await self._release(attempts[start : start + ORDERS_MAX])
 
     async def _release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
-        left, request_id = list(attempts), uuid7()
+        remaining, request_id = list(attempts), uuid7()
         for pause_s in (*BACK_OFF_S, None):
-            if left:
-                left = await self._try(request_id, left)
-            if left and pause_s is not None:
+            if remaining:
+                remaining = await self._try(request_id, remaining)
+            if remaining and pause_s is not None:
                 time_s = deadline.remaining()
                 if time_s is not None and time_s < pause_s + MARGIN_S:
                     break
                 await asyncio.sleep(pause_s)
-        if left:
-            self._failures.inc(len(left))
-            _log.warning("stock not released", orders=len(left), first=str(left[0][0]))
+        if remaining:
+            self._failures.inc(len(remaining))
+            _log.warning("stock not released", orders=len(remaining), first=str(remaining[0][0]))
 
     async def _try(
         self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
@@ -58,7 +58,7 @@ class Releasing:
         """Those that are still to be released."""
         try:
             again = await self._warehouse.release(request_id, attempts)
-        # whatever it is: the order has ended, and the warehouse hears of that by event
+        # any failure: the order has ended, and the warehouse consumes the event of that
         except Failure:
             return list(attempts)
         return [attempt for attempt in attempts if attempt[0] in again]

@@ -15,33 +15,35 @@ from chassis.values.paging import Page
 from chassis.write.database import Database
 from chassis.write.writer import Writer
 from order_svc import store
-from order_svc.model import OfReturn, Order, Return, ReturnFilter
+from order_svc.model import Order, Return, ReturnFilter, ReturnRequest
 
 
 class ReturnOperations:
-    """The doors of returns lead here; from here to decisions and store. Nobody else is asked:
-    goods and money follow by event.
-    """
+    """The operations of ReturnService. They call no peer: goods and money follow by event."""
 
     def __init__(self, database: Database, writer: Writer[Order]) -> None:
         self.database, self._writer = database, writer
 
-    async def write(self, envelope: Envelope[OfReturn]) -> Return:
+    async def write(self, envelope: Envelope[ReturnRequest]) -> Return:
         """Writes the command under its order's lock. A repeat gets the return as it is now."""
         [outcome] = await self._writer.write([envelope])
-        return next(rma for rma in unwrap(outcome).rmas if rma.id == envelope.command.return_id)
+        return next(
+            order_return
+            for order_return in unwrap(outcome).returns
+            if order_return.id == envelope.command.return_id
+        )
 
-    async def change(self, envelope: Envelope[OfReturn]) -> Return:
+    async def change(self, envelope: Envelope[ReturnRequest]) -> Return:
         """Changes a return that exists. Raises NotFound RETURN_NOT_FOUND."""
         order_id = await self._order_of(envelope.command.return_id)
         return await self.write(replace(envelope, target=order_id))
 
     async def get_return(self, return_id: UUID) -> Return:
         async with self.database.read() as connection:
-            rma = (await store.find_returns(connection, [return_id])).get(return_id)
-        if rma is None:
+            order_return = (await store.find_returns(connection, [return_id])).get(return_id)
+        if order_return is None:
             raise _missing(return_id)
-        return rma
+        return order_return
 
     async def list_transitions(self, return_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
         """Raises NotFound RETURN_NOT_FOUND."""

@@ -1,12 +1,13 @@
 """All the SQL, for sets, over one connection.
 
-orders.py   orders, their lines, parts, history and recipients
+orders.py   orders, their lines, fulfilments, history and recipients
 returns.py  their returns, with lines and history
 """
 
 from order_svc.store.orders import (
+    count_commit_pending_orders,
     count_lines_of,
-    expired,
+    find_expired,
     find_orders,
     find_recipient,
     holder_of_reference,
@@ -14,15 +15,15 @@ from order_svc.store.orders import (
     list_orders,
     lock_orders,
     order_of_checkout,
-    owed,
     save_orders,
     update_times,
 )
 from order_svc.store.returns import find_returns, list_return_history, list_returns, order_of_return
 
 __all__ = [
+    "count_commit_pending_orders",
     "count_lines_of",
-    "expired",
+    "find_expired",
     "find_orders",
     "find_recipient",
     "find_returns",
@@ -34,7 +35,6 @@ __all__ = [
     "lock_orders",
     "order_of_checkout",
     "order_of_return",
-    "owed",
     "save_orders",
     "update_times",
 ]

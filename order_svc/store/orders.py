@@ -34,40 +34,40 @@ from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import among, given, insert_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
-    LATE_SHOWN,
+    LATE_EVENTS_SHOWN,
     Allocation,
     LateEvent,
     Line,
     Order,
     OrderFilter,
-    Part,
     PlaceOrder,
     Recipient,
     ReturnStep,
     Row,
     Transition,
+    WarehouseFulfillment,
 )
 from order_svc.store.returns import returns_of, save_returns_of
 from order_svc.tables import (
-    GIVEN_UP,
+    REFERENCE_RELEASED,
     allocations,
     history,
     late_events,
     lines,
     orders,
-    parts,
     recipients,
+    warehouse_fulfillments,
 )
 
 ORDER = RecordRows(
     Order,
     orders.c,
-    loaded=["lines", "parts", "rmas", "late", "recipient"],
+    loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
     derived=["has_returns"],
 )
 LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
 ALLOCATION = RecordRows(Allocation, allocations.c, keys=["order_id", "line_number"])
-PART = RecordRows(Part, parts.c, keys=["order_id"])
+FULFILLMENT = RecordRows(WarehouseFulfillment, warehouse_fulfillments.c, keys=["order_id"])
 TRANSITION = RecordRows(Transition, history.c)
 LATE = RecordRows(LateEvent, late_events.c)
 RECIPIENT = RecordRows(Recipient, recipients.c, keys=["order_id"])
@@ -80,7 +80,7 @@ CHANGING = (
     "payment",
     "progress",
     "stock",
-    "returns",
+    "return_progress",
     "captured",
     "refunded",
     "has_returns",
@@ -95,7 +95,7 @@ read_by_id = select(orders).where(among(orders.c.id)).order_by(orders.c.id)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
 read_holder = select(orders.c.id).where(
     orders.c.unique_external_reference,
-    orders.c.status.not_in(GIVEN_UP),
+    orders.c.status.not_in(REFERENCE_RELEASED),
     orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
     orders.c.external_reference == bindparam("external_reference"),
 )
@@ -111,11 +111,17 @@ read_allocations = (
     .where(among(allocations.c.order_id))
     .order_by(allocations.c.order_id, allocations.c.warehouse_id)
 )
-read_parts = (
-    select(parts)
-    .join(orders, and_(orders.c.id == parts.c.order_id, orders.c.attempt == parts.c.attempt))
-    .where(among(parts.c.order_id))
-    .order_by(parts.c.order_id, parts.c.warehouse_id)
+read_fulfillments = (
+    select(warehouse_fulfillments)
+    .join(
+        orders,
+        and_(
+            orders.c.id == warehouse_fulfillments.c.order_id,
+            orders.c.attempt == warehouse_fulfillments.c.attempt,
+        ),
+    )
+    .where(among(warehouse_fulfillments.c.order_id))
+    .order_by(warehouse_fulfillments.c.order_id, warehouse_fulfillments.c.warehouse_id)
 )
 read_late = (
     select(late_events)
@@ -145,8 +151,8 @@ choose_expired = (
     .limit(bindparam("most"))
     .with_for_update(key_share=True, skip_locked=True)
 )
-EVER = datetime.min.replace(tzinfo=UTC)
-count_owed = select(func.count()).where(orders.c.stock == StockStatus.OWED)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+count_commit_pending = select(func.count()).where(orders.c.stock == StockStatus.COMMIT_PENDING)
 
 insert_orders, insert_lines, insert_allocations, insert_history = (
     insert_rows(*t.c) for t in (orders, lines, allocations, history)
@@ -169,10 +175,16 @@ new_late = (
     .on_conflict_do_nothing()
 )
 drop_allocations = delete(allocations).where(among(allocations.c.order_id))
-new_parts = upsert(parts).from_select(list(parts.c), select(*given(*parts.c).c))
-save_parts = new_parts.on_conflict_do_update(
-    index_elements=list(parts.primary_key),
-    set_={c.name: new_parts.excluded[c.name] for c in parts.c if not c.primary_key},
+new_fulfillments = upsert(warehouse_fulfillments).from_select(
+    list(warehouse_fulfillments.c), select(*given(*warehouse_fulfillments.c).c)
+)
+save_fulfillments = new_fulfillments.on_conflict_do_update(
+    index_elements=list(warehouse_fulfillments.primary_key),
+    set_={
+        c.name: new_fulfillments.excluded[c.name]
+        for c in warehouse_fulfillments.c
+        if not c.primary_key
+    },
 )
 
 
@@ -193,7 +205,7 @@ async def lock_orders(
     }
     if placing:
         parameters |= column_arrays(checkout=placing)
-    found = await _whole(connection, lock_by_checkout if placing else lock_by_id, parameters)
+    found = await _load_orders(connection, lock_by_checkout if placing else lock_by_id, parameters)
     return {o.id: o for o in found} | {
         placing[o.checkout]: o for o in found if o.checkout in placing
     }
@@ -231,11 +243,11 @@ async def save_orders(
         await connection.execute(update_lines, row_arrays(cut))
     await _save_allocations(connection, created, moved)
     if rows := [
-        PART.row(part, order_id=o.id)
+        FULFILLMENT.row(fulfillment, order_id=o.id)
         for o in sorted(after.values(), key=attrgetter("id"))
-        for part in o.parts
+        for fulfillment in o.fulfillments
     ]:
-        await connection.execute(save_parts, row_arrays(rows))
+        await connection.execute(save_fulfillments, row_arrays(rows))
     if own := [step for step in steps if isinstance(step, Transition)]:
         await connection.execute(insert_history, TRANSITION.arrays(own))
     if late := [step for step in steps if isinstance(step, LateEvent)]:
@@ -262,7 +274,7 @@ async def holder_of_reference(
 
 async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:
     """The orders as they stand, unlocked, by id; unknown ids are missing."""
-    return {o.id: o for o in await _whole(connection, read_by_id, column_arrays(id=ids))}
+    return {o.id: o for o in await _load_orders(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
@@ -320,13 +332,13 @@ async def list_history(
     return [TRANSITION.record(row) for row in rows]
 
 
-async def expired(
+async def find_expired(
     connection: AsyncConnection, after: tuple[datetime, UUID] | None, most: int
 ) -> list[tuple[datetime, UUID]]:
     """Orders whose time to pay is over, and since when, those after the given one, the longest
     over first. Those that are just being written, or chosen, are left out.
     """
-    time, id = after or (EVER, UUID(int=0))
+    time, id = after or (EARLIEST, UUID(int=0))
     return [
         (time, id)
         for time, id in await connection.execute(
@@ -335,9 +347,9 @@ async def expired(
     ]
 
 
-async def owed(connection: AsyncConnection) -> int:
-    """How many orders there are whose stock commit is owed."""
-    return (await connection.execute(count_owed)).scalar_one()
+async def count_commit_pending_orders(connection: AsyncConnection) -> int:
+    """Returns how many orders have a pending stock commit."""
+    return (await connection.execute(count_commit_pending)).scalar_one()
 
 
 async def find_recipient(connection: AsyncConnection, order_id: UUID) -> Recipient | None:
@@ -345,11 +357,11 @@ async def find_recipient(connection: AsyncConnection, order_id: UUID) -> Recipie
     return replace(RECIPIENT.record(row), address_lines=tuple(row.address_lines)) if row else None
 
 
-async def _whole(
+async def _load_orders(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Order]:
-    """The orders that the statement finds, in its order, each with its lines, allocations and
-    parts.
+    """The orders that the statement finds, in its order, each with its lines, allocations,
+    fulfilments, returns and late events.
     """
     rows = list(await connection.execute(statement, parameters))
     if not rows:
@@ -362,21 +374,21 @@ async def _whole(
     for line in await connection.execute(read_lines, ids):
         allocated = tuple(of_line[line.order_id, line.number])
         of_order[line.order_id].append(LINE.record(line, allocations=allocated))
-    at: defaultdict[UUID, list[Part]] = defaultdict(list)
-    for part in await connection.execute(read_parts, ids):
-        at[part.order_id].append(PART.record(part))
+    fulfillments_of: defaultdict[UUID, list[WarehouseFulfillment]] = defaultdict(list)
+    for fulfillment in await connection.execute(read_fulfillments, ids):
+        fulfillments_of[fulfillment.order_id].append(FULFILLMENT.record(fulfillment))
     late: defaultdict[UUID, list[LateEvent]] = defaultdict(list)
     if ended := [row.id for row in rows if row.status in TERMINAL]:
         for event in await connection.execute(read_late, column_arrays(order_id=ended)):
             late[event.order_id].append(LATE.record(event))
-    rmas = await returns_of(connection, [row.id for row in rows if row.has_returns])
+    returns = await returns_of(connection, [row.id for row in rows if row.has_returns])
     return [
         ORDER.record(
             row,
             lines=tuple(of_order[row.id]),
-            parts=tuple(at[row.id]),
-            rmas=rmas.get(row.id, ()),
-            late=tuple(late[row.id][:LATE_SHOWN]),
+            fulfillments=tuple(fulfillments_of[row.id]),
+            returns=returns.get(row.id, ()),
+            late_events=tuple(late[row.id][:LATE_EVENTS_SHOWN]),
         )
         for row in rows
     ]

@@ -62,16 +62,16 @@ read_steps = (
 )
 
 
-def _saving(new: Insert, names: Sequence[str], changing: Sequence[str]) -> Insert:
+def _with_update(new: Insert, names: Sequence[str], changing: Sequence[str]) -> Insert:
     return new.on_conflict_do_update(
         index_elements=names, set_={name: new.excluded[name] for name in changing}
     )
 
 
-save_returns = _saving(
+save_returns = _with_update(
     upsert(returns).from_select(list(returns.c), select(*given(*returns.c).c)), ["id"], CHANGING
 )
-save_lines = _saving(
+save_lines = _with_update(
     upsert(return_lines).from_select(list(return_lines.c), select(*given(*return_lines.c).c)),
     ["return_id", "number"],
     COUNTS,
@@ -83,12 +83,12 @@ async def returns_of(
 ) -> dict[UUID, tuple[Return, ...]]:
     """The returns of these orders, by order, oldest first."""
     found: defaultdict[UUID, tuple[Return, ...]] = defaultdict(tuple)
-    for rma in (
-        await _whole(connection, read_by_order, column_arrays(order_id=order_ids))
+    for order_return in (
+        await _load_returns(connection, read_by_order, column_arrays(order_id=order_ids))
         if order_ids
         else []
     ):
-        found[rma.order_id] += (rma,)
+        found[order_return.order_id] += (order_return,)
     return found
 
 
@@ -101,19 +101,23 @@ async def save_returns_of(
     """Stores the returns that changed with their orders, and their history."""
     if not steps:
         return
-    known = {rma.id: rma.version for order in before.values() for rma in order.rmas}
+    known = {
+        order_return.id: order_return.version
+        for order in before.values()
+        for order_return in order.returns
+    }
     changed = {
-        rma.id: rma
+        order_return.id: order_return
         for order in after.values()
-        for rma in order.rmas
-        if known.get(rma.id) != rma.version
+        for order_return in order.returns
+        if known.get(order_return.id) != order_return.version
     }
     several = [changed[id] for id in sorted(changed)]
     await connection.execute(save_returns, RETURN.arrays(several))
     rows = [
-        LINE.row(line, return_id=rma.id, order_id=rma.order_id)
-        for rma in several
-        for line in rma.lines
+        LINE.row(line, return_id=order_return.id, order_id=order_return.order_id)
+        for order_return in several
+        for line in order_return.lines
     ]
     await connection.execute(save_lines, row_arrays(rows))
     await connection.execute(insert_steps, STEP.arrays(steps))
@@ -126,7 +130,10 @@ async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID 
 
 async def find_returns(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Return]:
     """The returns as they stand, by id; unknown ids are missing."""
-    return {rma.id: rma for rma in await _whole(connection, read_by_id, column_arrays(id=ids))}
+    return {
+        order_return.id: order_return
+        for order_return in await _load_returns(connection, read_by_id, column_arrays(id=ids))
+    }
 
 
 async def list_returns(
@@ -171,7 +178,7 @@ async def list_return_history(
     return [STEP.record(row) for row in rows]
 
 
-async def _whole(
+async def _load_returns(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Return]:
     """The returns that the statement finds, in its order, each with its lines."""

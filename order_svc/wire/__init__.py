@@ -1,25 +1,25 @@
-"""Protobuf to model and back, and facts to events. Pure.
+"""Protobuf messages to the model and back. Pure.
 
-requests.py   requests of callers
-heard.py      events of the other services
-answers.py    what callers get
-told.py       what the order service tells the world
-returns.py    all of it for returns
-names.py      what our enums are called in the contracts
+requests.py     requests of callers, as commands and filters
+responses.py    records, as messages of responses
+events_in.py    events of the other services, as commands
+events_out.py   domain events, as published events
+returns.py      requests, responses and events of returns
+enums.py        the enums of the service and of the contracts
 """
 
-from order_svc.wire.answers import order, recipient, transition, watched
-from order_svc.wire.heard import (
+from order_svc.wire.events_in import (
     allocations,
+    apply_fulfillment_lines,
+    apply_fulfillment_status,
+    apply_refund,
+    apply_reservation,
+    apply_shipment,
+    apply_shipment_outcome,
     confirm_payment,
     fail_payment,
-    note_fulfillment,
-    note_lines,
-    note_refund,
-    note_reservation,
-    note_shipment,
-    note_shipment_end,
 )
+from order_svc.wire.events_out import outgoing_event
 from order_svc.wire.requests import (
     cancel_items,
     cancel_order,
@@ -27,6 +27,7 @@ from order_svc.wire.requests import (
     place_order,
     retry_order,
 )
+from order_svc.wire.responses import order, recipient, transition, watch_response
 from order_svc.wire.returns import (
     approve_return,
     cancel_return,
@@ -39,29 +40,28 @@ from order_svc.wire.returns import (
     return_filter,
     return_transition,
 )
-from order_svc.wire.told import event
 
 __all__ = [
     "allocations",
+    "apply_fulfillment_lines",
+    "apply_fulfillment_status",
+    "apply_refund",
+    "apply_reservation",
+    "apply_shipment",
+    "apply_shipment_outcome",
     "approve_return",
     "cancel_items",
     "cancel_order",
     "cancel_return",
     "confirm_payment",
     "create_return",
-    "event",
     "fail_payment",
     "inspect_return",
     "mark_return_in_transit",
-    "note_fulfillment",
-    "note_lines",
-    "note_refund",
-    "note_reservation",
-    "note_shipment",
-    "note_shipment_end",
     "order",
     "order_filter",
     "order_return",
+    "outgoing_event",
     "place_order",
     "receive_return",
     "recipient",
@@ -70,5 +70,5 @@ __all__ = [
     "return_filter",
     "return_transition",
     "transition",
-    "watched",
+    "watch_response",
 ]

@@ -15,13 +15,13 @@ from order_svc.model import (
     CancelItems,
     CancelOrder,
     Checkout,
+    CheckoutLine,
     OrderFilter,
     PlaceOrder,
     Recipient,
     RetryOrder,
-    WantedLine,
 )
-from order_svc.wire.names import STATUS_OF, STOCK_OF
+from order_svc.wire.enums import STATUS_OF, STOCK_OF
 
 C = TypeVar("C")
 
@@ -40,7 +40,7 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
         return money(getattr(of, name), path + name, currency).minor if of.HasField(name) else 0
 
     lines = tuple(
-        WantedLine(
+        CheckoutLine(
             item.sku, item.quantity, *(minor(item, name, f"items[{index}].") for name in AMOUNTS)
         )
         for index, item in enumerate(request.items)
@@ -123,19 +123,19 @@ def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
     )
 
 
-def _recipient(its: order_pb2.Recipient) -> Recipient:
+def _recipient(recipient: order_pb2.Recipient) -> Recipient:
     """Names and places are stored composed (NFC): a letter and its accent may come as two
     characters, which labels cannot print.
     """
     return Recipient(
-        name=_composed(its.name),
-        address_lines=tuple(map(_composed, its.address_lines)),
-        locality=_composed(its.locality),
-        administrative_area=_composed(its.administrative_area),
-        postal_code=its.postal_code,
-        country_code=its.country_code,
-        email=its.email,
-        phone=its.phone,
+        name=_composed(recipient.name),
+        address_lines=tuple(map(_composed, recipient.address_lines)),
+        locality=_composed(recipient.locality),
+        administrative_area=_composed(recipient.administrative_area),
+        postal_code=recipient.postal_code,
+        country_code=recipient.country_code,
+        email=recipient.email,
+        phone=recipient.phone,
     )
 
 

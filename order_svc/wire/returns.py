@@ -1,4 +1,4 @@
-"""Returns: what callers ask of them, what callers get, and the event that tells of each change."""
+"""Requests about returns, responses to them, and the published event of each change."""
 
 from typing import Any
 from uuid import UUID, uuid5
@@ -139,10 +139,10 @@ def inspect_return(
         return_id=UUID(request.return_id),
         expected_version=given(request, "expected_version"),
         lines={
-            its.line_number: Findings(
-                its.passed_quantity, its.failed_quantity, its.unrefunded_quantity
+            line.line_number: Findings(
+                line.passed_quantity, line.failed_quantity, line.unrefunded_quantity
             )
-            for its in request.lines
+            for line in request.lines
         },
     )
     return requested(of, command.return_id, of.key, command)
@@ -159,34 +159,34 @@ def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilte
     )
 
 
-# --- answers and events of ours
+# --- responses and published events
 
 
-def order_return(its: Return, view: View.ValueType = VIEW_FULL) -> return_pb2.Return:
+def order_return(record: Return, view: View.ValueType = VIEW_FULL) -> return_pb2.Return:
     return return_pb2.Return(
-        return_id=str(its.id),
-        order_id=str(its.order_id),
-        order_number=its.order_number,
-        status=STATUS[its.status],
-        status_reason=its.status_reason,
-        kind=KIND[its.kind],
-        reason=its.reason,
-        warehouse_id=its.warehouse_id,
-        lines=map(_line, its.lines) if view != VIEW_SUMMARY else None,
-        refund_amount=to_message(its.money(its.refund)),
-        refunded_amount=to_message(its.money(its.refunded)),
-        version=its.version,
-        create_time=timestamp(its.create_time),
-        update_time=timestamp(its.update_time),
-        attempt=its.attempt,
+        return_id=str(record.id),
+        order_id=str(record.order_id),
+        order_number=record.order_number,
+        status=STATUS[record.status],
+        status_reason=record.status_reason,
+        kind=KIND[record.kind],
+        reason=record.reason,
+        warehouse_id=record.warehouse_id,
+        lines=map(_line, record.lines) if view != VIEW_SUMMARY else None,
+        refund_amount=to_message(record.money(record.refund)),
+        refunded_amount=to_message(record.money(record.refunded)),
+        version=record.version,
+        create_time=timestamp(record.create_time),
+        update_time=timestamp(record.update_time),
+        attempt=record.attempt,
     )
 
 
-def return_changed(fact: ReturnChanged) -> order_events_pb2.ReturnStatusChanged:
-    """The event that tells of a version of a return."""
-    step = fact.step
+def return_changed(domain_event: ReturnChanged) -> order_events_pb2.ReturnStatusChanged:
+    """Returns the published event of one version of a return."""
+    step = domain_event.step
     return order_events_pb2.ReturnStatusChanged(
-        order_return=order_return(fact.rma),
+        order_return=order_return(domain_event.order_return),
         old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
         new_status=STATUS[step.new],
         occur_time=timestamp(step.time),
@@ -219,14 +219,14 @@ def _cause_id(step: ReturnStep) -> str:
     return step.cause.rpartition(":")[2] if step.cause.startswith("/") else step.cause
 
 
-def _line(its: ReturnLine) -> return_pb2.ReturnLine:
+def _line(line: ReturnLine) -> return_pb2.ReturnLine:
     return return_pb2.ReturnLine(
-        line_number=its.number,
-        sku=its.sku,
-        announced_quantity=its.announced,
-        received_quantity=its.received,
-        passed_quantity=its.passed,
-        failed_quantity=its.failed,
-        written_off_quantity=its.written_off,
-        unrefunded_quantity=its.unrefunded,
+        line_number=line.number,
+        sku=line.sku,
+        announced_quantity=line.announced,
+        received_quantity=line.received,
+        passed_quantity=line.passed,
+        failed_quantity=line.failed,
+        written_off_quantity=line.written_off,
+        unrefunded_quantity=line.unrefunded,
     )

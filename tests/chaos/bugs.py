@@ -199,11 +199,11 @@ def _revives_the_dead() -> None:
 def _believes_old_news() -> None:
     def gullible(order: Any, command: Any, context: Any) -> Any:
         if order:
-            parts = tuple(replace(part, version=0) for part in order.parts)
-            order = replace(order, parts=parts)
-        return note(order, command, context)
+            older = tuple(replace(each, version=0) for each in order.fulfillments)
+            order = replace(order, fulfillments=older)
+        return apply(order, command, context)
 
-    note = _replace_decider("order", "NoteFulfillment", gullible)
+    apply = _replace_decider("order", "ApplyFulfillmentStatus", gullible)
 
 
 def _never_releases() -> None:

@@ -92,7 +92,7 @@ class Orders:
     async def count_lines_of(self, _: None, ids: Collection[UUID]) -> dict[UUID, int]:
         return {id: len(self.orders[id].lines) for id in ids if id in self.orders}
 
-    async def expired(self, _: None, after: Any, most: int) -> list[tuple[datetime, UUID]]:
+    async def find_expired(self, _: None, after: Any, most: int) -> list[tuple[datetime, UUID]]:
         now = self._clock()
         return (
             []
@@ -113,7 +113,7 @@ class Orders:
             (
                 order.id
                 for order in self.orders.values()
-                for each in order.rmas
+                for each in order.returns
                 if each.id == return_id
             ),
             None,
@@ -121,7 +121,10 @@ class Orders:
 
     async def find_returns(self, _: None, ids: Collection[UUID]) -> dict[UUID, Return]:
         return {
-            each.id: each for order in self.orders.values() for each in order.rmas if each.id in ids
+            each.id: each
+            for order in self.orders.values()
+            for each in order.returns
+            if each.id in ids
         }
 
 

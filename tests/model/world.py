@@ -395,7 +395,7 @@ class World:
         others damaged.
         """
         for order in list(self.orders.orders.values()):
-            for each in order.rmas:
+            for each in order.returns:
                 its = order_svc.wire.order_return(each)
                 if its.status in COMING:
                     self.advance_return(its)
@@ -461,7 +461,7 @@ class World:
             returns=[
                 order_svc.wire.order_return(each)
                 for order in self.orders.orders.values()
-                for each in order.rmas
+                for each in order.returns
             ],
             levels=[warehouse_svc.wire.stock_level(level) for level in self.stock.levels.values()],
             movements=[warehouse_svc.wire.movement(row) for row in self.stock.ledger],

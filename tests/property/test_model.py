@@ -205,13 +205,13 @@ class Shop(RuleBasedStateMachine):
         )
         self._ask(request)
 
-    @precondition(lambda self: any(order.rmas for order in self.world.orders.orders.values()))
+    @precondition(lambda self: any(order.returns for order in self.world.orders.orders.values()))
     @rule(n=which)
     def advance_return(self, n: int) -> None:
         returns = [
             order_svc.wire.order_return(each)
             for order in self.world.orders.orders.values()
-            for each in order.rmas
+            for each in order.returns
         ]
         its = returns[n % len(returns)]
         if its.status in COMING:
@@ -428,7 +428,7 @@ def test_report_before_void_ships_all_units_of_label() -> None:
     [work] = shop.world.jobs.works.values()
     assert (order.status, work.status) == (Status.DELIVERED, WorkStatus.COMPLETED)
     assert sum(shop.world.booked_off().values()) == 3
-    [recall] = order.rmas
+    [recall] = order.returns
     assert [(line.number, line.announced, line.refund) for line in recall.lines] == [(1, 1, 0)]
     shop.teardown()
 
@@ -445,7 +445,7 @@ def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
     assert (first.status, second.status) == ("voided", "created")
     assert sum(shop.world.booked_off().values()) == 2
     [order] = shop.world.orders.orders.values()
-    assert ([part.shipment_id for part in order.parts], order.rmas) == ([second.id], ())
+    assert ([part.shipment_id for part in order.fulfillments], order.returns) == ([second.id], ())
     shop.teardown()
 
 

@@ -1,4 +1,4 @@
-"""Any sequence of what is asked of an order and told to it: units and money always add up, and
+"""Any sequence of requests and events of an order: units and money always add up, and
 nothing is priced anew.
 """
 
@@ -18,7 +18,7 @@ from fulfillment_svc.model import Kept, staying
 from fulfillment_svc.model import Line as PicklistLine
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import allocated
-from order_svc.lifecycle import MOVES, End, ReturnKind, Status, Work
+from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOutcome, Status
 from order_svc.model import (
     Allocation,
     ItemsCancelled,
@@ -32,12 +32,12 @@ from tests.unit.order.samples import (
     NOW,
     cancel,
     cancel_items,
-    end,
+    fulfillment_status,
     pay,
     place,
     refund,
     ship,
-    work,
+    shipment_outcome,
 )
 
 WAREHOUSES = ("london", "paris", "oslo")
@@ -57,31 +57,31 @@ def whole(order: Order) -> None:
     """What holds of every order at every moment."""
     for line in order.lines:
         assert 0 <= line.cancelled <= line.quantity
-        assert sum(allocation.quantity for allocation in line.allocations) == line.staying
+        assert sum(allocation.quantity for allocation in line.allocations) == line.remaining
         assert all(allocation.quantity >= 0 for allocation in line.allocations)
-        assert line.worth(0) == 0
-        assert line.worth(line.quantity) == line.total
+        assert line.cost_of(0) == 0
+        assert line.cost_of(line.quantity) == line.total
     assert order.total == order.placed_total - order.cancelled_amount
     assert order.total >= 0
     assert order.refunded <= order.captured
-    assert not any(part.ended and part.deliver_time for part in order.parts)
+    assert not any(
+        fulfillment.outcome and fulfillment.deliver_time for fulfillment in order.fulfillments
+    )
     assert (order.expire_time is not None) == (order.status is Status.PENDING)
 
 
 @given(placed(), st.data())
-def test_shares_add_up_whatever_units_are_cancelled_and_in_whichever_steps(
-    order: Order, data: st.DataObject
-) -> None:
+def test_shares_add_up_after_any_cancellations(order: Order, data: st.DataObject) -> None:
     """Each cancellation lowers the total by exactly its units' frozen share; the shares never
     change; the last unit ends the order.
     """
     shares = [line.shares for line in order.lines]
     paid_back = 0
     while order.status is not Status.CANCELLED:
-        line = data.draw(st.sampled_from([line for line in order.lines if line.staying]))
-        units = data.draw(st.integers(1, line.staying) | st.just(line.staying))
+        line = data.draw(st.sampled_from([line for line in order.lines if line.remaining]))
+        units = data.draw(st.integers(1, line.remaining) | st.just(line.remaining))
         fewer = decide(order, cancel_items(order, {line.number: units}), NOW).record
-        share = line.worth(line.cancelled + units) - line.worth(line.cancelled)
+        share = line.cost_of(line.cancelled + units) - line.cost_of(line.cancelled)
         assert order.total - fewer.total == share >= 0
         paid_back += share
         order = fewer
@@ -95,12 +95,12 @@ def test_shares_add_up_whatever_units_are_cancelled_and_in_whichever_steps(
 
 
 @given(placed(), st.data())
-def test_worth_is_the_sum_of_the_shares_one_by_one(order: Order, data: st.DataObject) -> None:
+def test_cost_of_units_is_the_sum_of_their_shares(order: Order, data: st.DataObject) -> None:
     """However the units are cut into pieces, the pieces cost together what the whole does."""
     line: Line = data.draw(st.sampled_from(order.lines))
     cuts = sorted(data.draw(st.lists(st.integers(0, line.quantity), max_size=5)))
     bounds = [0, *cuts, line.quantity]
-    pieces = [line.worth(upper) - line.worth(lower) for lower, upper in pairwise(bounds)]
+    pieces = [line.cost_of(upper) - line.cost_of(lower) for lower, upper in pairwise(bounds)]
     assert sum(pieces) == line.total
     assert min(pieces) >= 0
 
@@ -139,14 +139,14 @@ def test_order_and_fulfilment_keep_the_same_units(
     ]
     stay = staying(kept, works)
     trimmed = {at: min(n, stay[at, 1]) for at, n in committed.items()}
-    assert {its.warehouse_id: its.quantity for its in placed_line.allocations} == {
-        at: n for at, n in trimmed.items() if n
-    }
+    assert {
+        allocation.warehouse_id: allocation.quantity for allocation in placed_line.allocations
+    } == {at: n for at, n in trimmed.items() if n}
 
 
 @st.composite
 def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
-    """Something that may be asked of the order or told to it, possible or not."""
+    """A request or an event of the order, possible or not."""
     where = draw(st.sampled_from(WAREHOUSES))
     fulfillment, shipment = (
         uuid5(order.id, f"{what} {where}") for what in ("fulfillment", "shipment")
@@ -165,7 +165,7 @@ def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
         case "cancel":
             return cancel(order)
         case "cancel items":
-            return cancel_items(order, {line.number: draw(st.integers(1, max(1, line.staying)))})
+            return cancel_items(order, {line.number: draw(st.integers(1, max(1, line.remaining)))})
         case "pay":
             return pay(
                 order,
@@ -175,7 +175,9 @@ def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
             delivered = draw(st.sampled_from([None, NOW]))
             return ship(order, where, delivered, shipment_id=shipment)
         case "end":
-            return end(order, where, draw(st.sampled_from(End)), shipment_id=shipment)
+            return shipment_outcome(
+                order, where, draw(st.sampled_from(ShipmentOutcome)), shipment_id=shipment
+            )
         case "refund":
             captured = order.placed_total
             return refund(
@@ -183,8 +185,10 @@ def commands(draw: st.DrawFn, order: Order, version: int) -> Envelope[Any]:
             )
         case _:
             units = {line.number: draw(st.integers(0, line.quantity)) for line in order.lines}
-            stage = draw(st.sampled_from([w for w in Work if w is not Work.EXPECTED]))
-            return work(
+            stage = draw(
+                st.sampled_from([w for w in FulfillmentState if w is not FulfillmentState.EXPECTED])
+            )
+            return fulfillment_status(
                 order,
                 where,
                 stage,
@@ -230,24 +234,26 @@ def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(
         order = decided.record
         whole(order)
         recalled_units_have_left(order)
-        assert decide(order, command, NOW).record == order if is_told(command) else True
+        assert decide(order, command, NOW).record == order if is_event(command) else True
 
 
 def recalled_units_have_left(order: Order) -> None:
     for line in order.lines:
         left = sum(allocation.shipped or 0 for allocation in line.allocations)
         announced = sum(
-            rma.line(line.number).announced for rma in order.rmas if rma.kind is ReturnKind.RECALL
+            order_return.line(line.number).announced
+            for order_return in order.returns
+            if order_return.kind is ReturnKind.RECALL
         )
         assert announced <= left
 
 
-def is_told(command: Envelope[Any]) -> bool:
+def is_event(command: Envelope[Any]) -> bool:
     """Whether a second event with the same content changes nothing: what is asked is guarded by
     its request_id instead, and what comes too late is noted each time.
     """
     return command.actor == "test" and type(command.command).__name__ in (
-        "NoteFulfillment",
-        "NoteShipmentEnd",
-        "NoteRefund",
+        "ApplyFulfillmentStatus",
+        "ApplyShipmentOutcome",
+        "ApplyRefund",
     )

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_svc.model import Checkout, WantedLine, priced
+from order_svc.model import Checkout, CheckoutLine, priced_lines
 from tests.unit.order.samples import checkout
 
 amounts = st.integers(0, 10**9)
@@ -15,7 +15,7 @@ def checkouts(draw: st.DrawFn) -> Checkout:
     for _ in range(draw(st.integers(1, 6))):
         quantity, price = draw(st.integers(1, 10**6)), draw(st.integers(0, 10**5))
         lines.append(
-            WantedLine(
+            CheckoutLine(
                 sku="SKU",
                 quantity=quantity,
                 unit_price=price,
@@ -34,7 +34,7 @@ def test_lines_carry_the_whole_of_the_orders_discount_and_tax(of: Checkout) -> N
     """Over all lines, discounts and taxes are exactly the lines' own plus the order's, and no
     line costs less than nothing.
     """
-    lines = priced(of)
+    lines = priced_lines(of)
     assert (
         sum(line.discount for line in lines)
         == sum(line.discount for line in of.lines) + of.discount
@@ -48,7 +48,7 @@ def test_unit_shares_add_up_to_their_line(of: Checkout) -> None:
     """The shares' quantities are the line's, their amounts its total; units differ by two minor
     units at most, none is below zero.
     """
-    for line in priced(of):
+    for line in priced_lines(of):
         assert sum(share.quantity for share in line.shares) == line.quantity
         assert sum(share.quantity * share.amount for share in line.shares) == line.total
         assert max(s.amount for s in line.shares) - min(s.amount for s in line.shares) <= 2

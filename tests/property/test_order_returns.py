@@ -13,17 +13,24 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from order_svc.decisions import returning
 from order_svc.decisions.deciders import decide
-from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnStatus, Status, Work
+from order_svc.lifecycle import (
+    RETURN_MOVES,
+    Disposition,
+    FulfillmentState,
+    ReturnKind,
+    ReturnStatus,
+    Status,
+)
 from order_svc.model import (
     Allocation,
+    CheckoutLine,
     CreateReturn,
     ItemsCancelled,
     Order,
-    Part,
     RefundWithoutGoods,
     Return,
     StatusChanged,
-    WantedLine,
+    WarehouseFulfillment,
 )
 from tests.unit.order.returns import ask, ask_money, context, inspect, move, receive, walked
 from tests.unit.order.samples import (
@@ -31,12 +38,12 @@ from tests.unit.order.samples import (
     cancel_items,
     changed,
     checkout,
+    fulfillment_status,
     pay,
     place,
     placed,
     report,
     ship,
-    work,
 )
 
 QUANTITY = st.integers(1, 5)
@@ -49,11 +56,11 @@ NEXT = {
     ReturnStatus.RECEIVED: ["inspected"] * 4 + ["received"],
 }
 WANTED = st.builds(
-    WantedLine, st.just("SKU"), QUANTITY, st.integers(0, 1000), st.just(0), st.integers(0, 1000)
+    CheckoutLine, st.just("SKU"), QUANTITY, st.integers(0, 1000), st.just(0), st.integers(0, 1000)
 )
 
 
-def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> Order:
+def delivered(lines: list[CheckoutLine], discount: int, cancelled: list[int]) -> Order:
     """An order of these lines that has come to its customer, but for some units."""
     of = checkout(
         *lines, discount=min(discount, sum(line.unit_price * line.quantity for line in lines))
@@ -72,44 +79,54 @@ def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> O
 @st.composite
 def commands(draw: st.DrawFn, order: Order) -> Envelope[Any]:
     """Something that may be asked of the order's returns: mostly what their status calls for."""
-    if not order.rmas or draw(st.integers(0, 3)) == 0:
+    if not order.returns or draw(st.integers(0, 3)) == 0:
         if draw(st.booleans()):
             return ask(order, draw(LINES))
         return ask_money(
             order,
             {n: (units, draw(st.sampled_from(Disposition))) for n, units in draw(LINES).items()},
         )
-    rma = draw(st.sampled_from(order.rmas))
-    verb = draw(st.sampled_from([*NEXT.get(rma.status, ()), "cancelled", "received", "inspected"]))
+    order_return = draw(st.sampled_from(order.returns))
+    verb = draw(
+        st.sampled_from([*NEXT.get(order_return.status, ()), "cancelled", "received", "inspected"])
+    )
     if verb == "received":
-        return receive(rma, draw(LINES))
+        return receive(order_return, draw(LINES))
     if verb == "inspected":
         # and now and then one more than that
-        here = {line.number: line.received - line.inspected for line in rma.lines}
+        here = {line.number: line.received - line.inspected for line in order_return.lines}
         found = {
             n: (draw(st.integers(0, units)), draw(st.integers(0, 1))) for n, units in here.items()
         }
         return inspect(
-            rma,
+            order_return,
             {n: (*both, draw(st.integers(0, sum(both)))) for n, both in found.items() if sum(both)},
         )
-    return move(rma, ReturnStatus(verb))
+    return move(order_return, ReturnStatus(verb))
 
 
 def holds(order: Order) -> None:
     """What must hold of an order's returns, at every moment."""
-    given_back = [rma for rma in order.rmas if rma.kind is not ReturnKind.RECALL]
+    given_back = [
+        order_return for order_return in order.returns if order_return.kind is not ReturnKind.RECALL
+    ]
     for line in order.lines:
-        lines = [rma.line(line.number) for rma in given_back]
-        assert sum(its.inspected for its in lines) <= line.quantity - line.cancelled
-        assert sum(rma.held(line.number) for rma in given_back) <= line.quantity - line.cancelled
-        assert sum(its.refund for its in lines) <= line.total - line.worth(line.cancelled)
-        assert sum(its.refund for its in lines) == line.worth(
-            line.cancelled + sum(its.refundable for its in lines)
-        ) - line.worth(line.cancelled)
+        lines = [order_return.line(line.number) for order_return in given_back]
+        assert sum(return_line.inspected for return_line in lines) <= line.quantity - line.cancelled
+        assert (
+            sum(order_return.held(line.number) for order_return in given_back)
+            <= line.quantity - line.cancelled
+        )
+        assert sum(return_line.refund for return_line in lines) <= line.total - line.cost_of(
+            line.cancelled
+        )
+        assert sum(return_line.refund for return_line in lines) == line.cost_of(
+            line.cancelled + sum(return_line.refundable for return_line in lines)
+        ) - line.cost_of(line.cancelled)
         assert all(
-            its.inspected <= its.received and its.unrefunded <= its.passed + its.failed
-            for its in lines
+            return_line.inspected <= return_line.received
+            and return_line.unrefunded <= return_line.passed + return_line.failed
+            for return_line in lines
         )
     assert sum(order.returned(line.number) for line in order.lines) <= sum(
         line.quantity for line in order.lines
@@ -122,8 +139,8 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
     """Several returns at once, asked for, received, inspected, called off, refunded: all that must
     hold does, after each step.
 
-    A step that is made is along the table, and told by one fact. A return that is asked for again
-    is not made again, and a refund that is told again changes nothing.
+    A step that is made is along the table, with one event. A return that is asked for again
+    is not made again, and a refund that comes again changes nothing.
     """
     lines = data.draw(st.lists(WANTED, min_size=1, max_size=3))
     order = delivered(
@@ -144,17 +161,24 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
         holds(order)
         if isinstance(command.command, CreateReturn | RefundWithoutGoods):
             assert decide(order, command, NOW).record is order
-        for rma in order.rmas:
-            if rma.status is ReturnStatus.INSPECTED and data.draw(st.booleans()):
-                order = returning.refunded(order, rma.id, rma.refund, context(order)).record
-                assert returning.refunded(order, rma.id, rma.refund, context(order)).record is order
+        for order_return in order.returns:
+            if order_return.status is ReturnStatus.INSPECTED and data.draw(st.booleans()):
+                order = returning.refunded(
+                    order, order_return.id, order_return.refund, context(order)
+                ).record
+                assert (
+                    returning.refunded(
+                        order, order_return.id, order_return.refund, context(order)
+                    ).record
+                    is order
+                )
         holds(order)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
-    """Returns, and a warehouse that tells of fewer and fewer units though the order was
+    """Returns, and a warehouse that reports fewer and fewer units though the order was
     delivered, in any sequence: the order's cost never rises, and never falls below what its
     returns refund. So as returned and as cancelled its units are refunded with their price at
     most.
@@ -168,8 +192,13 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
     for version in range(1, data.draw(st.integers(1, 20))):
         if data.draw(st.booleans()):
             units = {number: data.draw(st.integers(0, most)) for number, most in units.items()}
-            command: Envelope[Any] = work(
-                order, "london", Work.COMPLETED, 9 + version, units=units, committed=True
+            command: Envelope[Any] = fulfillment_status(
+                order,
+                "london",
+                FulfillmentState.COMPLETED,
+                9 + version,
+                units=units,
+                committed=True,
             )
         else:
             command = data.draw(commands(order))
@@ -178,7 +207,10 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
             order = decide(order, command, NOW).record
         except Refused:
             continue
-        assert sum(rma.refund for rma in order.rmas) <= order.total - order.shipping
+        assert (
+            sum(order_return.refund for order_return in order.returns)
+            <= order.total - order.shipping
+        )
         assert order.total <= before.total
 
 
@@ -188,42 +220,44 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
         st.dictionaries(st.integers(1, 2), st.integers(0, 3), min_size=1), min_size=1, max_size=6
     )
 )
-def test_recalls_announce_each_unit_once_whatever_is_told_how_often(
-    told: list[dict[int, int]],
+def test_recalls_announce_each_unit_once(
+    recalled_units: list[dict[int, int]],
 ) -> None:
     """However often, and in whichever order, a warehouse's units are recalled: together they
-    announce the most that was told, once.
+    announce the most that was reported, once.
     """
     order = replace(
         delivered(
             [
-                WantedLine(sku="A", quantity=3, unit_price=10, discount=0, tax=0),
-                WantedLine(sku="B", quantity=3, unit_price=10, discount=0, tax=0),
+                CheckoutLine(sku="A", quantity=3, unit_price=10, discount=0, tax=0),
+                CheckoutLine(sku="B", quantity=3, unit_price=10, discount=0, tax=0),
             ],
             0,
             [0, 0],
         ),
         status=Status.CANCELLED,
     )
-    for units in told:
+    for units in recalled_units:
         order = returning.recall(order, "london", units, context(order)).record
-    most = {n: max(units.get(n, 0) for units in told) for n in (1, 2)}
-    assert {n: sum(rma.line(n).announced for rma in order.rmas) for n in (1, 2)} == most
-    assert len({rma.id for rma in order.rmas}) == len(order.rmas)
+    most = {n: max(units.get(n, 0) for units in recalled_units) for n in (1, 2)}
+    assert {
+        n: sum(order_return.line(n).announced for order_return in order.returns) for n in (1, 2)
+    } == most
+    assert len({order_return.id for order_return in order.returns}) == len(order.returns)
     other = returning.recall(order, "paris", {1: 1}, context(order)).record
-    assert other.rmas[-1].id not in {rma.id for rma in order.rmas}
+    assert other.returns[-1].id not in {order_return.id for order_return in order.returns}
 
 
-def units_at(order: Order, part: Part) -> int:
+def units_at(order: Order, fulfillment: WarehouseFulfillment) -> int:
     """Units of the order's only line that the warehouse serves."""
     allocations = order.lines[0].allocations
-    return sum(a.quantity for a in allocations if a.warehouse_id == part.warehouse_id)
+    return sum(a.quantity for a in allocations if a.warehouse_id == fulfillment.warehouse_id)
 
 
-def deliver(order: Order, part: Part) -> list[Envelope[Any]]:
+def deliver(order: Order, fulfillment: WarehouseFulfillment) -> list[Envelope[Any]]:
     """The parcel of that part leaves with all units that the order has there, and arrives."""
-    reported = changed(report(order, part.warehouse_id), version=part.version + 1)
-    return [reported, ship(order, part.warehouse_id, NOW)]
+    reported = changed(report(order, fulfillment.warehouse_id), version=fulfillment.version + 1)
+    return [reported, ship(order, fulfillment.warehouse_id, NOW)]
 
 
 @st.composite
@@ -233,7 +267,7 @@ def split_orders(draw: st.DrawFn) -> Order:
     """
     quantities = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
     price, discount = draw(st.integers(100, 200)), draw(st.integers(0, 50))
-    line = WantedLine(
+    line = CheckoutLine(
         sku="SKU", quantity=sum(quantities), unit_price=price, discount=discount, tax=0
     )
     warehouses = zip(("london", "oslo", "paris"), quantities, strict=False)
@@ -241,7 +275,7 @@ def split_orders(draw: st.DrawFn) -> Order:
     command = changed(place(checkout(line)), allocations={1: allocations})
     order = decide(None, command, NOW).record
     order = decide(order, pay(order), NOW).record
-    for delivery in deliver(order, order.parts[0]):
+    for delivery in deliver(order, order.fulfillments[0]):
         order = decide(order, delivery, NOW).record
     return order
 
@@ -251,9 +285,13 @@ def parcel_commands(draw: st.DrawFn, order: Order) -> list[Envelope[Any]]:
     """A legal command, or two for a delivery: units are cancelled, are not found by the picker, are
     delivered, are refunded or are returned.
     """
-    packing = [p for p in order.parts if p.standing is not Status.DELIVERED and units_at(order, p)]
-    open_returns = [rma for rma in order.rmas if rma.live]
-    returnable = returning.left(order, 1)
+    packing = [
+        p
+        for p in order.fulfillments
+        if p.order_status is not Status.DELIVERED and units_at(order, p)
+    ]
+    open_returns = [order_return for order_return in order.returns if order_return.active]
+    returnable = returning.returnable_units(order, 1)
     kinds = ["cancel", "short", "deliver"] * bool(packing) + ["refund", "ask"] * bool(returnable)
     kind = draw(st.sampled_from(kinds + ["next"] * 2 * len(open_returns) or ["none"]))
     if kind == "none":
@@ -268,26 +306,35 @@ def parcel_commands(draw: st.DrawFn, order: Order) -> list[Envelope[Any]]:
     if kind == "cancel":
         most = sum(units_at(order, p) for p in packing)
         return [cancel_items(order, {1: draw(st.integers(1, most))})]
-    part = draw(st.sampled_from(packing))
+    fulfillment = draw(st.sampled_from(packing))
     if kind == "deliver":
-        return deliver(order, part)
-    found = {1: draw(st.integers(0, units_at(order, part)))}
-    version = part.version + 1
-    return [work(order, part.warehouse_id, Work.PICKING, version, units=found, committed=True)]
+        return deliver(order, fulfillment)
+    found = {1: draw(st.integers(0, units_at(order, fulfillment)))}
+    version = fulfillment.version + 1
+    return [
+        fulfillment_status(
+            order,
+            fulfillment.warehouse_id,
+            FulfillmentState.PICKING,
+            version,
+            units=found,
+            committed=True,
+        )
+    ]
 
 
 @st.composite
-def next_step(draw: st.DrawFn, rma: Return) -> Envelope[Any]:
+def next_step(draw: st.DrawFn, order_return: Return) -> Envelope[Any]:
     """What the status of the return calls for: all announced units arrive, and are inspected in
     parts.
     """
-    line = rma.line(1)
-    if rma.status is ReturnStatus.REQUESTED:
-        return move(rma, ReturnStatus.APPROVED)
-    if rma.status is ReturnStatus.APPROVED:
-        return receive(rma, {1: line.announced})
+    line = order_return.line(1)
+    if order_return.status is ReturnStatus.REQUESTED:
+        return move(order_return, ReturnStatus.APPROVED)
+    if order_return.status is ReturnStatus.APPROVED:
+        return receive(order_return, {1: line.announced})
     passed = draw(st.integers(1, line.received - line.inspected))
-    return inspect(rma, {1: (passed, 0, draw(st.sampled_from([0, 0, 0, passed])))})
+    return inspect(order_return, {1: (passed, 0, draw(st.sampled_from([0, 0, 0, passed])))})
 
 
 def published_amounts(order: Order, command: Envelope[Any]) -> Order:
@@ -304,7 +351,7 @@ def published_amounts(order: Order, command: Envelope[Any]) -> Order:
 def refunded_and_cancelled(order: Order) -> tuple[int, int]:
     """The units of the line that are cancelled or refunded, and the money that is due for them."""
     [line] = order.lines
-    units = line.cancelled + sum(rma.line(1).refundable for rma in order.rmas)
+    units = line.cancelled + sum(order_return.line(1).refundable for order_return in order.returns)
     return units, order.cancelled_amount + order.refunded_of(1)
 
 
@@ -320,16 +367,18 @@ def test_cancelled_and_returned_units_add_up_to_the_line(order: Order, data: st.
         for command in data.draw(parcel_commands(order)):
             order = published_amounts(order, command)
             units, amount = refunded_and_cancelled(order)
-            assert amount == line.worth(units)
-    for part in order.parts:
-        if part.standing is not Status.DELIVERED:
-            for command in deliver(order, part):
+            assert amount == line.cost_of(units)
+    for fulfillment in order.fulfillments:
+        if fulfillment.order_status is not Status.DELIVERED:
+            for command in deliver(order, fulfillment):
                 order = published_amounts(order, command)
-    while open_returns := [rma for rma in order.rmas if rma.live]:
+    while open_returns := [order_return for order_return in order.returns if order_return.active]:
         order = published_amounts(order, data.draw(next_step(open_returns[0])))
-    if rest := returning.left(order, 1):
+    if rest := returning.returnable_units(order, 1):
         order = published_amounts(order, ask_money(order, {1: (rest, Disposition.NONE)}))
     units, amount = refunded_and_cancelled(order)
-    assert units == line.quantity - sum(rma.line(1).unrefunded for rma in order.rmas)
-    assert amount == line.worth(units)
-    assert line.worth(line.quantity) == line.total
+    assert units == line.quantity - sum(
+        order_return.line(1).unrefunded for order_return in order.returns
+    )
+    assert amount == line.cost_of(units)
+    assert line.cost_of(line.quantity) == line.total

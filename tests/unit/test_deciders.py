@@ -68,12 +68,12 @@ SERVICES = {
         deciders=order_deciders.DECIDERS,
         others=frozenset(
             {
+                "AttemptReport",
+                "CommitPending",
                 "Committed",
                 "Findings",
-                "OfAttempt",
-                "OfReturn",
-                "Owed",
                 "Request",
+                "ReturnRequest",
                 "Unavailable",
             },
         ),

@@ -18,14 +18,14 @@ CREATE TYPE fulfillment_progress AS ENUM (
     'unfulfilled', 'partially_shipped', 'shipped', 'partially_delivered', 'delivered', 'cancelled'
 );
 CREATE TYPE stock_status AS ENUM (
-    'reserved', 'committed', 'owed', 'deducted', 'released', 'returned'
+    'reserved', 'committed', 'commit_pending', 'deducted', 'released', 'returned'
 );
 CREATE TYPE return_progress AS ENUM ('none', 'open', 'partial', 'full');
-CREATE TYPE fulfillment_work AS ENUM (
+CREATE TYPE fulfillment_state AS ENUM (
     'expected', 'pending', 'planning', 'picking', 'picked', 'packing', 'packed', 'ready',
     'shipped', 'completed', 'cancelled'
 );
-CREATE TYPE shipment_end AS ENUM ('lost', 'returned', 'voided');
+CREATE TYPE shipment_outcome AS ENUM ('lost', 'returned', 'voided');
 CREATE TYPE return_kind AS ENUM ('customer', 'recall', 'without_goods');
 CREATE TYPE return_status AS ENUM (
     'requested', 'approved', 'rejected', 'in_transit', 'received', 'inspected', 'refunded',
@@ -45,7 +45,7 @@ CREATE TABLE orders (
     payment payment_status NOT NULL,
     progress fulfillment_progress NOT NULL,
     stock stock_status NOT NULL,
-    returns return_progress NOT NULL,
+    return_progress return_progress NOT NULL,
     currency text NOT NULL CONSTRAINT orders_currency CHECK (currency ~ '^[A-Z]{3}$'),
     shipping bigint NOT NULL CONSTRAINT orders_shipping CHECK (shipping >= 0),
     captured bigint NOT NULL DEFAULT 0,
@@ -63,7 +63,7 @@ CREATE INDEX orders_customer_id_id ON orders (customer_id, id) WHERE customer_id
 CREATE INDEX orders_expire_time ON orders (expire_time) WHERE status = 'pending';
 CREATE INDEX orders_external_reference_id ON orders (external_reference, id)
     WHERE external_reference IS NOT NULL;
-CREATE INDEX orders_owed ON orders (id) WHERE stock = 'owed';
+CREATE INDEX orders_commit_pending ON orders (id) WHERE stock = 'commit_pending';
 CREATE INDEX orders_status_id ON orders (status, id);
 CREATE UNIQUE INDEX orders_unique_external_reference ON orders (customer_id, external_reference)
     NULLS NOT DISTINCT
@@ -98,24 +98,24 @@ CREATE TABLE allocations (
         REFERENCES order_lines (order_id, number)
 );
 
-CREATE TABLE parts (
-    order_id uuid CONSTRAINT parts_order_id_fkey REFERENCES orders (id),
+CREATE TABLE warehouse_fulfillments (
+    order_id uuid CONSTRAINT warehouse_fulfillments_order_id_fkey REFERENCES orders (id),
     attempt integer,
     warehouse_id text,
     fulfillment_id uuid,
     version integer NOT NULL,
-    work fulfillment_work NOT NULL,
+    state fulfillment_state NOT NULL,
     shipment_id uuid,
     tracking_number text,
     deliver_time timestamptz,
-    ended shipment_end,
+    outcome shipment_outcome,
     withdraw_version integer NOT NULL DEFAULT 0
-        CONSTRAINT parts_withdraw_version CHECK (withdraw_version >= 0),
-    CONSTRAINT parts_pkey PRIMARY KEY (order_id, attempt, warehouse_id),
-    CONSTRAINT parts_shipped_before_delivered
+        CONSTRAINT warehouse_fulfillments_withdraw_version CHECK (withdraw_version >= 0),
+    CONSTRAINT warehouse_fulfillments_pkey PRIMARY KEY (order_id, attempt, warehouse_id),
+    CONSTRAINT warehouse_fulfillments_shipped_before_delivered
         CHECK (shipment_id IS NOT NULL OR deliver_time IS NULL),
-    CONSTRAINT parts_ended
-        CHECK (ended IS NULL OR (shipment_id IS NOT NULL AND deliver_time IS NULL))
+    CONSTRAINT warehouse_fulfillments_outcome
+        CHECK (outcome IS NULL OR (shipment_id IS NOT NULL AND deliver_time IS NULL))
 );
 
 CREATE TABLE history (
@@ -157,7 +157,7 @@ CREATE TABLE recipients (
     email text NOT NULL,
     phone text NOT NULL
 );
-COMMENT ON TABLE recipients IS 'The only place in the system that knows names and addresses.';
+COMMENT ON TABLE recipients IS 'The only place in the system that holds names and addresses.';
 
 CREATE TABLE returns (
     id uuid CONSTRAINT returns_pkey PRIMARY KEY,

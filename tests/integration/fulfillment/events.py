@@ -93,7 +93,7 @@ def confirmed(
     total: Money = CHEAP,
 ) -> Envelope[OrderNews]:
     """The order is paid."""
-    stock = order_pb2.STOCK_STATUS_OWED if owed else order_pb2.STOCK_STATUS_COMMITTED
+    stock = order_pb2.STOCK_STATUS_COMMIT_PENDING if owed else order_pb2.STOCK_STATUS_COMMITTED
     return heard(order_changed(order_id, places, stock=stock, total=total))
 
 

@@ -23,7 +23,7 @@ from tests.integration.fulfillment.events import (
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
 
-OWED = order_pb2.STOCK_STATUS_OWED
+OWED = order_pb2.STOCK_STATUS_COMMIT_PENDING
 
 
 def confirmed(order_id: UUID, version: int = 2) -> Delivery[Any]:

@@ -175,7 +175,8 @@ async def test_owed_stock_is_settled_by_the_worker(
     """
     await warehouse_peer.down()
     stock.shares = {str(order_id): ONE_PLACE}
-    await publish(broker, order_id, order_changed(order_id, stock=order_pb2.STOCK_STATUS_OWED))
+    pending = order_pb2.STOCK_STATUS_COMMIT_PENDING
+    await publish(broker, order_id, order_changed(order_id, stock=pending))
     waiting = await only(fulfillments, order_id)
     assert not waiting.stock_committed
     start = asking(api.StartPickingRequest, waiting.fulfillment_id)

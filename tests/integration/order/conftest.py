@@ -23,9 +23,9 @@ from chassis.values.errors import Deferred, Failure
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from order_svc import tables, wire
-from order_svc.model import Allocation, Allocations, CommitAnswer, Committed
+from order_svc.model import Allocation, Allocations, CommitResult, Committed
 from order_svc.operations import Operations, ReturnOperations
-from order_svc.peers import Wanted, Warehouse
+from order_svc.peers import RequestedUnits, Warehouse
 from order_svc.rpc import OrderService, ReturnService
 from tests.integration.order.requests import Orders, Returns
 from tests.support import channel_of
@@ -40,7 +40,7 @@ class FakeWarehouse(Warehouse):
     serving: tuple[str, ...] = ("london",)
     refuses: Failure | None = None
     away: bool = False
-    answers: dict[UUID, CommitAnswer] = field(default_factory=dict)
+    answers: dict[UUID, CommitResult] = field(default_factory=dict)
     reserved: dict[UUID, tuple[UUID, Allocations]] = field(default_factory=dict)
     ttls: list[timedelta] = field(default_factory=list)
     asked_to_confirm: list[list[tuple[UUID, int]]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class FakeWarehouse(Warehouse):
         request_id: UUID,
         order_id: UUID,
         attempt: int,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[RequestedUnits],
         ttl: timedelta,
     ) -> tuple[UUID, Allocations]:
         self.ttls.append(ttl)
@@ -71,7 +71,7 @@ class FakeWarehouse(Warehouse):
 
     async def confirm(
         self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
-    ) -> dict[UUID, CommitAnswer]:
+    ) -> dict[UUID, CommitResult]:
         self.asked_to_confirm.append(list(attempts))
         if self.away:
             return {}
@@ -99,7 +99,9 @@ async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[Async
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
+    return Database(
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+    )
 
 
 @pytest.fixture

@@ -95,11 +95,11 @@ def working(
     ]
 
 
-def left(
+def shipped_fulfilment(
     order: Order, warehouse_id: str, units: Mapping[int, int], version: int = 5
 ) -> list[FulfillmentStatusChanged]:
     """A fulfilment has shipped these units."""
-    its = fulfillment_pb2.Fulfillment(
+    fulfillment = fulfillment_pb2.Fulfillment(
         fulfillment_id=str(uuid4()),
         order_id=str(order.id),
         attempt=order.attempt,
@@ -113,10 +113,11 @@ def left(
         ],
     )
     done = fulfillment_pb2.Fulfillment()
-    done.CopyFrom(its)
+    done.CopyFrom(fulfillment)
     done.status, done.version = fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED, version + 1
     return [
-        FulfillmentStatusChanged(fulfillment=each, new_status=each.status) for each in (its, done)
+        FulfillmentStatusChanged(fulfillment=each, new_status=each.status)
+        for each in (fulfillment, done)
     ]
 
 
@@ -194,27 +195,27 @@ def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
     )
 
 
-def worked_on(
+def with_units(
     event: FulfillmentStatusChanged, units: Mapping[int, int]
 ) -> FulfillmentStatusChanged:
     """The same, with its stock committed, and with the units that it works on."""
-    told = FulfillmentStatusChanged()
-    told.CopyFrom(event)
-    told.fulfillment.stock_committed = True
-    told.fulfillment.picklist.extend(
+    message = FulfillmentStatusChanged()
+    message.CopyFrom(event)
+    message.fulfillment.stock_committed = True
+    message.fulfillment.picklist.extend(
         fulfillment_pb2.PicklistLine(line_number=n, sku="LAMP", quantity=quantity)
         for n, quantity in units.items()
     )
-    return told
+    return message
 
 
 def fewer_lines(
     of: FulfillmentStatusChanged, version: int, units: Mapping[int, int], reason: str
 ) -> FulfillmentLinesChanged:
     """The same fulfilment later, with fewer units."""
-    its = worked_on(of, units).fulfillment
-    its.version = version
-    return FulfillmentLinesChanged(fulfillment=its, reason=reason)
+    fulfillment = with_units(of, units).fulfillment
+    fulfillment.version = version
+    return FulfillmentLinesChanged(fulfillment=fulfillment, reason=reason)
 
 
 def parcel_ended(

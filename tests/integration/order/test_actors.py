@@ -97,62 +97,67 @@ def world(
     )
 
 
-async def cancel_order(its: World) -> Message:
-    return cancel(await place(its.orders, its.operations, "london"))
+async def cancel_order(world: World) -> Message:
+    return cancel(await place(world.orders, world.operations, "london"))
 
 
-async def cancel_order_items(its: World) -> Message:
-    return cancel_items(await place(its.orders, its.operations, "london", "york"), {1: 1})
+async def cancel_order_items(world: World) -> Message:
+    return cancel_items(await place(world.orders, world.operations, "london", "york"), {1: 1})
 
 
-async def retry_order(its: World) -> Message:
-    return retry(await failed(its.orders, its.operations, its.warehouse))
+async def retry_order(world: World) -> Message:
+    return retry(await failed(world.orders, world.operations, world.warehouse))
 
 
-async def create_return(its: World) -> Message:
-    return wanted(await delivered(its.orders, its.operations), {1: 1})
+async def create_return(world: World) -> Message:
+    return wanted(await delivered(world.orders, world.operations), {1: 1})
 
 
-async def refund_without_goods(its: World) -> Message:
-    return money(await delivered(its.orders, its.operations), {1: (1, "NONE")})
+async def refund_without_goods(world: World) -> Message:
+    return money(await delivered(world.orders, world.operations), {1: (1, "NONE")})
 
 
-async def approve_return(its: World) -> Message:
+async def approve_return(world: World) -> Message:
     return api.ApproveReturnRequest(
-        **about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1}))
+        **about(await made(world.returns, await delivered(world.orders, world.operations), {1: 1}))
     )
 
 
-async def reject_return(its: World) -> Message:
+async def reject_return(world: World) -> Message:
     return api.RejectReturnRequest(
-        **about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1}))
+        **about(await made(world.returns, await delivered(world.orders, world.operations), {1: 1}))
     )
 
 
-async def mark_return_in_transit(its: World) -> Message:
-    rma = await approved(its.returns, await delivered(its.orders, its.operations), {1: 1})
-    return api.MarkReturnInTransitRequest(**about(rma))
+async def mark_return_in_transit(world: World) -> Message:
+    order_return = await approved(
+        world.returns, await delivered(world.orders, world.operations), {1: 1}
+    )
+    return api.MarkReturnInTransitRequest(**about(order_return))
 
 
-async def receive_return(its: World) -> Message:
+async def receive_return(world: World) -> Message:
     return receipt(
-        await approved(its.returns, await delivered(its.orders, its.operations), {1: 1}), {1: 1}
+        await approved(world.returns, await delivered(world.orders, world.operations), {1: 1}),
+        {1: 1},
     )
 
 
-async def inspect_return(its: World) -> Message:
-    rma = await approved(its.returns, await delivered(its.orders, its.operations), {1: 1})
-    await ask(its.returns.ReceiveReturn, receipt(rma, {1: 1}))
-    return inspection(rma, {1: (0, 1, 1)})
+async def inspect_return(world: World) -> Message:
+    order_return = await approved(
+        world.returns, await delivered(world.orders, world.operations), {1: 1}
+    )
+    await ask(world.returns.ReceiveReturn, receipt(order_return, {1: 1}))
+    return inspection(order_return, {1: (0, 1, 1)})
 
 
-async def cancel_return(its: World) -> Message:
+async def cancel_return(world: World) -> Message:
     return api.CancelReturnRequest(
-        **about(await made(its.returns, await delivered(its.orders, its.operations), {1: 1}))
+        **about(await made(world.returns, await delivered(world.orders, world.operations), {1: 1}))
     )
 
 
-async def place_order(its: World) -> Message:
+async def place_order(world: World) -> Message:
     return create_order()
 
 
@@ -194,11 +199,11 @@ async def test_mutation_records_its_actor_and_note(
     answer = await world.call(request, ACTOR)
     history, events = await world.history(answer), (await world.events())[before:]
     rows = [row for row in history if row.cause_id == request.request_id]
-    told = [
+    transitions = [
         (row.reason, row.actor, optional(row, "claimed_actor"), optional(row, "note"))
         for row in rows
     ]
-    assert told == [(reason, "order", ACTOR, NOTE) for reason in reasons]
+    assert transitions == [(reason, "order", ACTOR, NOTE) for reason in reasons]
     published = [
         (event.reason, event.actor, optional(event, "claimed_actor"), event.cause_id)
         for event in events
@@ -238,9 +243,13 @@ async def test_mutation_without_actor_and_note_has_neither(
 
 async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
     """Pages neither miss nor repeat a row; each has both statuses, and its version."""
-    rma = await approved(world.returns, await delivered(world.orders, world.operations), {1: 1})
-    await ask(world.returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(rma)))
-    request = api.ListReturnTransitionsRequest(return_id=rma.return_id, page_size=2)
+    order_return = await approved(
+        world.returns, await delivered(world.orders, world.operations), {1: 1}
+    )
+    await ask(
+        world.returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(order_return))
+    )
+    request = api.ListReturnTransitionsRequest(return_id=order_return.return_id, page_size=2)
     first = await ask(world.returns.ListReturnTransitions, request)
     request.page_token = first.next_page_token
     second = await ask(world.returns.ListReturnTransitions, request)
@@ -249,11 +258,11 @@ async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
     assert [
         (row.return_id, row.return_version, row.old_status, row.new_status) for row in rows
     ] == [
-        (rma.return_id, 1, 0, 1),
-        (rma.return_id, 2, 1, 2),
-        (rma.return_id, 3, 2, 4),
+        (order_return.return_id, 1, 0, 1),
+        (order_return.return_id, 2, 1, 2),
+        (order_return.return_id, 3, 2, 4),
     ]
-    assert rows[0].occur_time == rma.create_time
+    assert rows[0].occur_time == order_return.create_time
 
 
 async def test_transitions_of_an_unknown_return_are_not_found(world: World) -> None:

@@ -29,15 +29,15 @@ from tests.integration.order.events import (
     WORK,
     committed,
     delivery,
-    left,
     not_paid,
     paid,
     parcel_ended,
     shipped_and_delivered,
+    shipped_fulfilment,
     working,
 )
 from tests.integration.order.requests import Orders, Returns, overdue, pounds
-from tests.integration.order.test_events import place, tell
+from tests.integration.order.test_events import deliver, place
 from tests.integration.order.test_returns import wanted
 from tests.support import measured
 
@@ -69,7 +69,9 @@ async def now(operations: Operations, order: Order) -> Order:
     return current
 
 
-async def told(engine: AsyncEngine, order: Order) -> list[OrderStatusChanged | OrderItemsCancelled]:
+async def published(
+    engine: AsyncEngine, order: Order
+) -> list[OrderStatusChanged | OrderItemsCancelled]:
     """The order's events, in their order."""
     kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
     of = (
@@ -85,12 +87,12 @@ async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehous
     """A paid order whose stock is gone."""
     order = await place(orders, operations, "london")
     warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
-    await tell(operations, [delivery(paid(order))])
+    await deliver(operations, [delivery(paid(order))])
     del warehouse.answers[order.id]
     return await now(operations, order)
 
 
-async def test_a_cancelled_order_gives_up_its_stock_and_says_why(
+async def test_cancelled_order_releases_its_stock_with_its_reason(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
     """Cancelled with the caller's reason, then released; the same request again is the same
@@ -127,7 +129,7 @@ async def test_unknown_orders_cannot_be_cancelled_or_tried_again(
             await call
 
 
-async def test_cancelled_units_are_told_in_one_sequence_with_the_statuses(
+async def test_cancelled_units_share_the_sequence_of_statuses(
     orders: Orders, operations: Operations, engine: AsyncEngine, warehouse: FakeWarehouse
 ) -> None:
     """Each version once: placed, units cancelled, confirmed, and the last units as a change of
@@ -141,14 +143,14 @@ async def test_cancelled_units_are_told_in_one_sequence_with_the_statuses(
     assert [
         (line.cancelled_quantity, [a.quantity for a in line.allocations]) for line in answer.items
     ] == [(0, [1]), (1, [1])]
-    await tell(operations, [delivery(paid(await now(operations, order)))])
+    await deliver(operations, [delivery(paid(await now(operations, order)))])
     await ask(orders.CancelOrderItems, cancel_items(order, {1: 1}))
     last = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 1}))).order
     assert (last.status, last.status_reason) == (
         order_pb2.ORDER_STATUS_CANCELLED,
         "CUSTOMER_REQUEST",
     )
-    events = await told(engine, order)
+    events = await published(engine, order)
     assert [event.order_version for event in events] == [1, 2, 3, 4, 5]
     assert [type(event) for event in events] == [
         OrderStatusChanged,
@@ -205,13 +207,15 @@ async def test_cut_of_a_withdrawn_parcel_follows_the_advice(
     order = await place(orders, operations, "london", "paris")
     created, arrived = shipped_and_delivered(order, "london")
     label, _ = shipped_and_delivered(order, "paris")
-    await tell(operations, [delivery(paid(order))])
-    await tell(operations, [delivery(event) for event in left(order, "london", {1: 1})])
-    await tell(operations, [delivery(event) for event in (created, arrived, label)])
+    await deliver(operations, [delivery(paid(order))])
+    await deliver(
+        operations, [delivery(event) for event in shipped_fulfilment(order, "london", {1: 1})]
+    )
+    await deliver(operations, [delivery(event) for event in (created, arrived, label)])
     assert (await now(operations, order)).status is Status.SHIPPED
     void = parcel_ended(label.shipment, shipping_pb2.SHIPMENT_STATUS_VOIDED)
     void.shipment.withdraw_version = 6
-    await tell(operations, [delivery(void)])
+    await deliver(operations, [delivery(void)])
     with pytest.raises(Refused) as refused:
         await ask(orders.CancelOrder, cancel(order))
     advised = ("CreateReturn", "CancelOrderItems")
@@ -222,7 +226,7 @@ async def test_cut_of_a_withdrawn_parcel_follows_the_advice(
     cut = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 2}))).order
     assert (cut.status, cut.cancelled_amount) == (order_pb2.ORDER_STATUS_SHIPPED, pounds(20))
     ended = working(order, "paris", [WORK.FULFILLMENT_STATUS_CANCELLED])
-    await tell(operations, [delivery(event) for event in ended])
+    await deliver(operations, [delivery(event) for event in ended])
     assert (await now(operations, order)).status is Status.DELIVERED
 
 
@@ -240,9 +244,9 @@ async def test_a_failed_order_is_tried_again_and_paid_again(
         order_pb2.PAYMENT_STATUS_PENDING,
     )
     assert (await ask(orders.RetryOrder, request)).order == again
-    await tell(operations, [delivery(paid(order))])
+    await deliver(operations, [delivery(paid(order))])
     assert (await now(operations, order)).status is Status.PENDING
-    await tell(operations, [delivery(paid(await now(operations, order)))])
+    await deliver(operations, [delivery(paid(await now(operations, order)))])
     assert (await now(operations, order)).status is Status.CONFIRMED
 
 
@@ -256,7 +260,7 @@ async def test_a_late_repeat_of_a_retry_reserves_nothing(
     request = retry(order)
     await ask(orders.RetryOrder, request)
     warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
-    await tell(operations, [delivery(paid(await now(operations, order)))])
+    await deliver(operations, [delivery(paid(await now(operations, order)))])
     reserved, warehouse.refuses = len(warehouse.reserved), Refused("INSUFFICIENT_STOCK")
     again = (await ask(orders.RetryOrder, request)).order
     assert (again.status, again.attempt) == (order_pb2.ORDER_STATUS_FAILED, 2)
@@ -285,7 +289,7 @@ async def test_an_order_that_gets_no_stock_stays_failed(
     assert len(warehouse.reserved) == reserved + 1
 
 
-async def test_orders_that_nobody_paid_expire_and_give_up_their_stock_in_one_call(
+async def test_unpaid_orders_expire_and_release_stock_in_one_call(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
     """Those whose time is over, and no others; a second look finds nothing."""
@@ -318,7 +322,7 @@ async def test_replicas_share_what_has_expired(
     replicas = [Operations(database, warehouse) for _ in range(4)]
     await asyncio.gather(*(replica.expire_orders() for replica in replicas))
     for order in several:
-        assert [event.order_version for event in await told(engine, order)] == [1, 2]
+        assert [event.order_version for event in await published(engine, order)] == [1, 2]
         assert (await now(operations, order)).status is Status.CANCELLED
 
 
@@ -335,13 +339,13 @@ async def test_an_order_that_another_replica_has_ended_is_counted_and_released_t
     order = await place(orders, operations, "london")
     await overdue(engine, order)
     async with engine.connect() as connection:
-        chosen = await store.expired(connection, None, 10)
+        chosen = await store.find_expired(connection, None, 10)
     assert [id for _, id in chosen] == [order.id]
 
     async def as_chosen(*_: object) -> list[tuple[datetime, UUID]]:
         return chosen
 
-    monkeypatch.setattr(store, "expired", as_chosen)
+    monkeypatch.setattr(store, "find_expired", as_chosen)
     before = measured("orders_expired_total")
     assert [await operations.expire_orders() for _ in range(2)] == [1, 0]
     assert measured("orders_expired_total") == before + 1
@@ -374,20 +378,20 @@ async def test_expiry_goes_on_behind_what_fails(
     ] * 3
 
 
-async def test_payments_that_failed_give_up_the_stock_of_their_orders_in_one_call(
+async def test_failed_payments_release_stock_in_one_call(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
     """One call for all that a batch ends; repeats of the events ask for nothing."""
     several = [await place(orders, operations, "london") for _ in range(3)]
     deliveries = [delivery(not_paid(order)) for order in several]
-    await tell(operations, deliveries)
-    await tell(operations, deliveries)
+    await deliver(operations, deliveries)
+    await deliver(operations, deliveries)
     assert [sorted(released) for released in warehouse.asked_to_release] == [
         sorted((order.id, 1) for order in several)
     ]
 
 
-async def test_stock_that_is_owed_is_counted(
+async def test_pending_stock_commits_are_counted(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
     """The gauge says how many orders wait for their commit, the counter what came of
@@ -399,12 +403,12 @@ async def test_stock_that_is_owed_is_counted(
     }
     order = await place(orders, operations, "london")
     warehouse.away = True
-    await tell(operations, [delivery(paid(order))])
+    await deliver(operations, [delivery(paid(order))])
     warehouse.away = False
-    await operations.count_owed()
+    await operations.count_commit_pending()
     assert measured("orders_stock_owed") == 1
-    await tell(operations, [delivery(committed(order, "london"))])
-    await operations.count_owed()
+    await deliver(operations, [delivery(committed(order, "london"))])
+    await operations.count_commit_pending()
     assert REGISTRY.get_sample_value("orders_stock_owed") == 0
     await failed(orders, operations, warehouse)
     after = {

@@ -20,7 +20,7 @@ from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Deferred, NotFound, Refused
 from order_svc import tables
 from order_svc.consumers import Consumers
-from order_svc.lifecycle import PaymentStatus, Status, StockStatus, Work
+from order_svc.lifecycle import FulfillmentState, PaymentStatus, Status, StockStatus
 from order_svc.model import Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
@@ -34,7 +34,7 @@ from tests.integration.order.events import (
     parcel_ended,
     refunded,
     shipped_and_delivered,
-    worked_on,
+    with_units,
     working,
 )
 from tests.integration.order.requests import Orders, create_order, item
@@ -55,7 +55,7 @@ async def place(orders: Orders, operations: Operations, *warehouses: str) -> Ord
     return order
 
 
-async def tell(
+async def deliver(
     operations: Operations, deliveries: Sequence[Delivery[Message]]
 ) -> list[Outcome[Any]]:
     """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
@@ -87,26 +87,28 @@ async def snapshot(
             "refunded",
         ],
         tables.history: ["order_id", "version", "old", "new"],
-        tables.parts: [*tables.parts.c.keys()],
+        tables.warehouse_fulfillments: [*tables.warehouse_fulfillments.c.keys()],
         tables.allocations: [*tables.allocations.c.keys()],
         tables.lines: [*tables.lines.c.keys()],
     }
-    told: dict[str, list[tuple[Any, ...]]] = {}
+    stored: dict[str, list[tuple[Any, ...]]] = {}
     async with engine.connect() as connection:
         for table, columns in kept.items():
-            its = select(*(table.c[c] for c in columns))
+            statement = select(*(table.c[c] for c in columns))
             if order:
-                its = its.where(table.c["id" if table is tables.orders else "order_id"] == order.id)
+                statement = statement.where(
+                    table.c["id" if table is tables.orders else "order_id"] == order.id
+                )
             rows = [
                 tuple("an id" if isinstance(value, UUID) else value for value in row)
-                for row in await connection.execute(its)
+                for row in await connection.execute(statement)
             ]
-            told[table.name] = sorted(rows, key=repr)
-    return told
+            stored[table.name] = sorted(rows, key=repr)
+    return stored
 
 
 def life(order: Order) -> list[Message]:
-    """All that is told of an order that London and Paris serve, in its natural order."""
+    """All events of an order that London and Paris serve, in its natural order."""
     events: list[Message] = [paid(order)]
     for at in ("london", "paris"):
         events += [
@@ -124,7 +126,7 @@ async def shuffled(operations: Operations, events: Sequence[Message], dice: rand
     while waiting:
         size = dice.randint(1, 8)
         batch, waiting = waiting[:size], waiting[size:]
-        outcomes = await tell(operations, batch)
+        outcomes = await deliver(operations, batch)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
         waiting += [
             d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)
@@ -162,11 +164,11 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
         )
     ]
     async with engine.connect() as connection:
-        told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
-    assert told == [order.id] * 5
+        stored = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
+    assert stored == [order.id] * 5
     natural = await place(orders, operations, "london", "paris")
     for event in life(natural):
-        assert isinstance((await tell(operations, [delivery(event)]))[0], Done)
+        assert isinstance((await deliver(operations, [delivery(event)]))[0], Done)
     assert await snapshot(engine, natural) == seen
 
 
@@ -176,7 +178,7 @@ async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
 ) -> None:
     """London's parcel is returned, Paris finds one unit of two and delivers it, the money for
     both goes back in two steps: delivered, two units cancelled, one recalled, and what it costs
-    now is what is left of the money; each version told once.
+    now is what is left of the money; each version published once.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
@@ -184,8 +186,8 @@ async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
         [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED],
         [*PATH[:3], WORK.FULFILLMENT_STATUS_SHIPPED],
     )
-    london = [worked_on(event, {1: 1}) for event in working(order, "london", left)]
-    paris = [worked_on(event, {2: 2}) for event in working(order, "paris", right)]
+    london = [with_units(event, {1: 1}) for event in working(order, "london", left)]
+    paris = [with_units(event, {2: 2}) for event in working(order, "paris", right)]
     short = fewer_lines(paris[0], 4, {2: 1}, "SHORT_PICK")
     paris[3].fulfillment.version, paris[3].fulfillment.picklist[0].quantity = 5, 1
     created, _ = shipped_and_delivered(order, "london")
@@ -204,14 +206,16 @@ async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
     assert [
         (line.cancelled, [(a.quantity, a.shipped) for a in line.allocations]) for line in now.lines
     ] == [(1, [(0, 1)]), (1, [(1, 1)])]
-    assert [{line.number: line.announced for line in rma.lines} for rma in now.rmas] == [{1: 1}]
+    assert [
+        {line.number: line.announced for line in order_return.lines} for order_return in now.returns
+    ] == [{1: 1}]
     seen = await snapshot(engine, order)
     assert sorted(row[3] for row in seen["history"] if row[2] != row[3]) == sorted(
         ["pending", "confirmed", "processing", "shipped", "delivered"]
     )
     async with engine.connect() as connection:
-        told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
-    assert sorted(told) == sorted([order.id] * 7 + [now.rmas[0].id])
+        stored = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
+    assert sorted(stored) == sorted([order.id] * 7 + [now.returns[0].id])
 
 
 async def test_withdrawn_shipment_consumed_later_stays_void(
@@ -229,10 +233,10 @@ async def test_withdrawn_shipment_consumed_later_stays_void(
     void = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_VOIDED)
     void.shipment.withdraw_version = 6
     others, _ = shipped_and_delivered(order, "paris")
-    await tell(operations, [delivery(paid(order)), delivery(void)])
-    await tell(operations, [delivery(created), delivery(others)])
+    await deliver(operations, [delivery(paid(order)), delivery(void)])
+    await deliver(operations, [delivery(created), delivery(others)])
     [now] = await operations.get_orders([order.id])
-    london, _ = now.parts
+    london, _ = now.fulfillments
     assert (now.status, london.shipment_id) == (Status.PROCESSING, None)
     assert london.withdraw_version == 6
 
@@ -242,7 +246,7 @@ async def test_payments_of_many_orders_are_committed_in_one_call(
 ) -> None:
     """A batch of payments asks the warehouse once; each order is confirmed."""
     placed = [await place(orders, operations, "london") for _ in range(5)]
-    outcomes = await tell(operations, [delivery(paid(order)) for order in placed])
+    outcomes = await deliver(operations, [delivery(paid(order)) for order in placed])
     assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
         Status.CONFIRMED
     ] * 5
@@ -256,28 +260,31 @@ async def test_payments_that_change_nothing_ask_the_warehouse_for_nothing(
     """One that comes again, another one of the same order, and one for an order that is dead: no
     stock is committed for them.
     """
-    order, dead = [await place(orders, operations, "london") for _ in range(2)]
+    order, cancelled = [await place(orders, operations, "london") for _ in range(2)]
     first = delivery(paid(order))
-    assert isinstance((await tell(operations, [first]))[0], Done)
+    assert isinstance((await deliver(operations, [first]))[0], Done)
     cancelling = order_service_pb2.CancelOrderRequest(
-        request_id=str(uuid4()), order_id=str(dead.id), reason="CUSTOMER_REQUEST"
+        request_id=str(uuid4()), order_id=str(cancelled.id), reason="CUSTOMER_REQUEST"
     )
     await orders.CancelOrder(cancelling, timeout=30)
-    outcomes = await tell(operations, [first, delivery(paid(order)), delivery(paid(dead))])
+    outcomes = await deliver(operations, [first, delivery(paid(order)), delivery(paid(cancelled))])
     assert all(isinstance(outcome, Done) for outcome in outcomes)
     assert warehouse.asked_to_confirm == [[(order.id, 1)]]
 
 
-async def test_a_commit_owed_while_the_warehouse_is_away_is_settled_by_its_event(
+async def test_pending_commit_is_settled_by_the_warehouses_event(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """Confirmed all the same, owed and findable as such; the warehouse's event settles it."""
+    """Confirmed, commit pending and listed so; the warehouse's event settles the commit."""
     order = await place(orders, operations, "london")
     warehouse.away = True
-    [outcome] = await tell(operations, [delivery(paid(order))])
+    [outcome] = await deliver(operations, [delivery(paid(order))])
     assert isinstance(outcome, Done)
-    assert (outcome.record.status, outcome.record.stock) == (Status.CONFIRMED, StockStatus.OWED)
-    [outcome] = await tell(operations, [delivery(committed(order, "london"))])
+    assert (outcome.record.status, outcome.record.stock) == (
+        Status.CONFIRMED,
+        StockStatus.COMMIT_PENDING,
+    )
+    [outcome] = await deliver(operations, [delivery(committed(order, "london"))])
     assert isinstance(outcome, Done)
     assert outcome.record.stock is StockStatus.COMMITTED
 
@@ -294,7 +301,7 @@ async def test_one_order_that_is_refused_does_not_hold_up_the_others(
     less.captured_amount.units -= 1
     unknown = paid(good)
     unknown.order_id = "01890000-0000-7000-8000-000000000000"
-    outcomes = await tell(
+    outcomes = await deliver(
         operations, [delivery(event) for event in (paid(good), paid(gone), less, unknown)]
     )
     assert [o.record.status if isinstance(o, Done) else type(o) for o in outcomes] == [
@@ -310,9 +317,9 @@ async def test_a_payment_that_failed_cancels_the_order_once(
 ) -> None:
     """Cancelled with the reason; its repeat, and a late capture, change nothing."""
     order = await place(orders, operations, "london")
-    told = delivery(not_paid(order))
-    await tell(operations, [told, told])
-    await tell(operations, [delivery(not_paid(order)), delivery(paid(order))])
+    failed = delivery(not_paid(order))
+    await deliver(operations, [failed, failed])
+    await deliver(operations, [delivery(not_paid(order)), delivery(paid(order))])
     [cancelled] = await operations.get_orders([order.id])
     assert (cancelled.status, cancelled.reason, cancelled.version) == (
         Status.CANCELLED,
@@ -344,15 +351,15 @@ async def test_the_database_refuses_what_no_decision_may_make(
                 await connection.execute(text(statement))
 
 
-async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
+async def test_expired_reservation_without_an_order_changes_nothing(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The stock was reserved and the order never written: what the warehouse tells of its end is
+    """The stock was reserved and the order never written: the warehouse's event of its end is
     done, beside others' news in one set. Told of a commit for an order that there is not, or of
     a refusal, we wait for the order.
     """
     order = await place(orders, operations, "london")
-    await tell(operations, [delivery(paid(order))])
+    await deliver(operations, [delivery(paid(order))])
     lapsed = committed(order, "london")
     lapsed.reservation.order_id = str(uuid4())
     lapsed.reservation.status = warehouse_pb2.RESERVATION_STATUS_EXPIRED
@@ -361,9 +368,9 @@ async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
             lapsed.reservation.order_id,
             warehouse_pb2.RESERVATION_STATUS_EXPIRED,
         )
-    told = delivery(lapsed)
+    expired = delivery(lapsed)
     before = await snapshot(engine)
-    outcomes = await tell(operations, [told, delivery(committed(order, "london")), told])
+    outcomes = await deliver(operations, [expired, delivery(committed(order, "london")), expired])
     assert all(isinstance(outcome, Done) for outcome in outcomes)
     assert await snapshot(engine) == before
     ahead, refused = committed(order, "london"), committed(order, "london")
@@ -372,19 +379,19 @@ async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
     del refused.attempt_reservations[:]
     refused.confirm_refused_reason = "RESERVATION_EXPIRED"
     assert [
-        type(outcome) for outcome in await tell(operations, [delivery(ahead), delivery(refused)])
+        type(outcome) for outcome in await deliver(operations, [delivery(ahead), delivery(refused)])
     ] == [NotFound, NotFound]
 
 
-async def test_a_warehouse_whose_units_were_cancelled_before_the_payment_keeps_nobody_waiting(
+async def test_units_cancelled_before_payment_expect_no_fulfilment(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """The commit is heard of before the payment, and all of Paris's units are cancelled:
+    """The event of the commit comes before the payment, and all of Paris's units are cancelled:
     London's parcel delivers the order.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
-    await tell(operations, [delivery(committed(order, "london"))])
+    await deliver(operations, [delivery(committed(order, "london"))])
     lines = [order_service_pb2.CancelledLine(line_number=2, quantity=order.lines[1].quantity)]
     request = order_service_pb2.CancelOrderItemsRequest(
         request_id=str(uuid4()), order_id=str(order.id), lines=lines
@@ -393,9 +400,11 @@ async def test_a_warehouse_whose_units_were_cancelled_before_the_payment_keeps_n
     [order] = await operations.get_orders([order.id])
     created, delivered = shipped_and_delivered(order, "london")
     for message in (paid(order), *working(order, "london", PATH), created, delivered):
-        await tell(operations, [delivery(message)])
+        await deliver(operations, [delivery(message)])
     [order] = await operations.get_orders([order.id])
     assert order.status is Status.DELIVERED
     assert [
-        (part.warehouse_id, part.work) for part in order.parts if part.work is Work.CANCELLED
-    ] == [("paris", Work.CANCELLED)]
+        (fulfillment.warehouse_id, fulfillment.state)
+        for fulfillment in order.fulfillments
+        if fulfillment.state is FulfillmentState.CANCELLED
+    ] == [("paris", FulfillmentState.CANCELLED)]

@@ -1,4 +1,4 @@
-"""What the order service hears, over a real broker: behind the times, again, and in words that
+"""Events of other services, over a real broker: behind the times, again, and with values that
 it does not know.
 """
 
@@ -29,7 +29,7 @@ from tests.integration.order.events import (
     paid,
     refunded,
     shipped_and_delivered,
-    worked_on,
+    with_units,
     working,
 )
 from tests.integration.order.requests import Orders
@@ -64,7 +64,9 @@ async def hearing(
         yield inbox
 
 
-async def heard(broker: Broker, inbox: Inbox, events: Sequence[Message], *, times: int = 1) -> None:
+async def consume(
+    broker: Broker, inbox: Inbox, events: Sequence[Message], *, times: int = 1
+) -> None:
     """Publishes the events, each so often (the broker takes a repeat for another message), and
     waits until all are acknowledged.
     """
@@ -111,29 +113,29 @@ def handled(outcome: str) -> float:
 async def test_out_of_order_events_skip_backward_moves(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """Delivered, and then everything before it is told: each event is acknowledged and counted
+    """Delivered, and then everything before it is published: each event is acknowledged and counted
     as skipped, and nothing changes: no status, no version, no row of history, no event of ours.
-    So is an older version of a fulfilment, whatever it says.
+    So is an older version of a fulfilment, in any status.
     """
     order = await place(orders, operations, "london")
     *behind, ahead = working(order, "london", PATH)
     created, arrived = shipped_and_delivered(order, "london")
     async with hearing(broker, engine, operations) as inbox:
-        await heard(broker, inbox, [paid(order)])
-        await heard(broker, inbox, [arrived])
-        await heard(broker, inbox, [ahead])
+        await consume(broker, inbox, [paid(order)])
+        await consume(broker, inbox, [arrived])
+        await consume(broker, inbox, [ahead])
         delivered = await now(operations, order)
         assert (delivered.status, delivered.version) == (Status.DELIVERED, 5)
-        before, skipped, told = (
+        before, skipped, published = (
             await snapshot(engine),
             handled("skipped"),
             await count(engine, tables.outbox),
         )
         late = [paid(order), committed(order, "london"), *behind, created]
-        await heard(broker, inbox, late)
+        await consume(broker, inbox, late)
     assert await snapshot(engine) == before
     assert handled("skipped") - skipped == len(late)
-    assert await count(engine, tables.outbox) == told
+    assert await count(engine, tables.outbox) == published
     assert await count(engine, tables.failed_events) == 0
 
 
@@ -154,7 +156,7 @@ async def test_duplicate_events_apply_once(
     before = handled("done") + handled("repeat")
     async with hearing(broker, engine, operations) as inbox:
         for stage in stages:
-            await heard(broker, inbox, stage, times=3)
+            await consume(broker, inbox, stage, times=3)
     there = await now(operations, order)
     assert (there.status, there.version) == (Status.DELIVERED, 5)
     assert (there.payment, there.refunded, there.captured) == (
@@ -162,8 +164,8 @@ async def test_duplicate_events_apply_once(
         400,
         order.total,
     )
-    told = [row[2:] for row in (await snapshot(engine))["history"]]
-    assert [new for _, new in told] == [
+    published = [row[2:] for row in (await snapshot(engine))["history"]]
+    assert [new for _, new in published] == [
         "pending",
         "confirmed",
         "processing",
@@ -188,15 +190,15 @@ async def test_an_unknown_fulfilment_status_is_counted(
     # as the wire may have it
     event.new_status = event.fulfillment.status = 99  # type: ignore[assignment]
     async with hearing(broker, engine, operations) as inbox:
-        await heard(broker, inbox, [paid(order)])
+        await consume(broker, inbox, [paid(order)])
         before = await snapshot(engine)
-        await heard(broker, inbox, [event])
+        await consume(broker, inbox, [event])
     assert await snapshot(engine) == before
     assert [unknown(field) for field in fields] == [number + 1 for number in counted]
 
 
 def unknown(field: str) -> float:
-    """How often a fulfilment's event had a value there that nobody knows."""
+    """How often a fulfilment's event had an unknown value there."""
     return measured("inbox_unknown_values_total", event="FulfillmentStatusChanged", field=field)
 
 
@@ -230,10 +232,10 @@ async def test_payment_on_foreign_subject_confirms_nothing(
             headers,
             stream="SHIPMENTS",
         )
-        await heard(broker, inbox, [])
+        await consume(broker, inbox, [])
         assert await reasons(engine) == [("failed", "EVENT_UNREADABLE")]
         assert (await now(operations, order)).status is Status.PENDING
-        await heard(broker, inbox, [paid(order)])
+        await consume(broker, inbox, [paid(order)])
     assert (await now(operations, order)).status is Status.CONFIRMED
 
 
@@ -246,13 +248,13 @@ async def test_empty_and_negative_events_change_nothing(
     order = await place(orders, operations, "london")
     before = await snapshot(engine)
     [negative] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
-    nothing = worked_on(negative, {1: 1})
+    nothing = with_units(negative, {1: 1})
     nothing.new_status = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
     kinds = list(Consumers(operations).handlers)
     done = handled("done") + handled("skipped")
     async with hearing(broker, engine, operations) as inbox:
-        await heard(
-            broker, inbox, [*(kind() for kind in kinds), worked_on(negative, {1: -1}), nothing]
+        await consume(
+            broker, inbox, [*(kind() for kind in kinds), with_units(negative, {1: -1}), nothing]
         )
     assert await reasons(engine) == [("failed", "EVENT_UNREADABLE")] * (len(kinds) + 2)
     assert await snapshot(engine) == before
@@ -271,9 +273,9 @@ async def test_forged_version_fails_and_true_ones_count(
     forged.CopyFrom(true)
     forged.fulfillment.version = 2**60
     async with hearing(broker, engine, operations) as inbox:
-        await heard(broker, inbox, [paid(order)])
-        await heard(broker, inbox, [forged])
+        await consume(broker, inbox, [paid(order)])
+        await consume(broker, inbox, [forged])
         assert await reasons(engine) == [("failed", "VERSION_JUMP")]
         assert (await now(operations, order)).status is Status.CONFIRMED
-        await heard(broker, inbox, [true])
+        await consume(broker, inbox, [true])
     assert (await now(operations, order)).status is Status.PROCESSING

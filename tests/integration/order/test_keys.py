@@ -18,7 +18,7 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders, Returns, create_order, overdue
 from tests.integration.order.test_cancelling import cancel, cancel_items, failed, retry
-from tests.integration.order.test_events import PATH, place, tell
+from tests.integration.order.test_events import PATH, deliver, place
 from tests.integration.order.test_returns import (
     about,
     delivered,
@@ -86,18 +86,18 @@ async def test_requests_about_returns_are_stored_under_their_keys(
     """Their target is the order, and the id of a return is made of the key of its request."""
     order = await delivered(orders, operations)
     create, without_goods = wanted(order, {1: 1}), money(order, {2: (1, "NONE")})
-    rma, other, unwanted = [
+    order_return, other, unwanted = [
         (await ask(returns.CreateReturn, request)).order_return
         for request in (create, without_goods, wanted(order, {1: 1}))
     ]
-    for made_of, its in ((create, rma), (without_goods, other)):
-        assert its.return_id == str(uuid5(order.id, keyed(made_of).key))
+    for made_of, each in ((create, order_return), (without_goods, other)):
+        assert each.return_id == str(uuid5(order.id, keyed(made_of).key))
     third = await made(returns, order, {2: 1})
     requests: dict[str, Any] = {
-        "ApproveReturn": api.ApproveReturnRequest(**about(rma)),
-        "MarkReturnInTransit": api.MarkReturnInTransitRequest(**about(rma)),
-        "ReceiveReturn": receipt(rma, {1: 1}),
-        "InspectReturn": inspection(rma, {1: (1, 0, 0)}),
+        "ApproveReturn": api.ApproveReturnRequest(**about(order_return)),
+        "MarkReturnInTransit": api.MarkReturnInTransitRequest(**about(order_return)),
+        "ReceiveReturn": receipt(order_return, {1: 1}),
+        "InspectReturn": inspection(order_return, {1: (1, 0, 0)}),
         "RejectReturn": api.RejectReturnRequest(**about(unwanted)),
         "CancelReturn": api.CancelReturnRequest(**about(third)),
     }
@@ -127,7 +127,7 @@ async def test_events_are_stored_under_their_keys(
             *shipped_and_delivered(order, "london"),
         )
     ]
-    await tell(operations, deliveries)
+    await deliver(operations, deliveries)
     expected = {(each.key, each.request_hash, order.id) for each in deliveries}
     assert await stored(engine, "order-test:") == expected
 

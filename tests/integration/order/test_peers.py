@@ -25,7 +25,7 @@ from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders, overdue
-from tests.integration.order.test_events import place, tell
+from tests.integration.order.test_events import deliver, place
 from tests.support import channel_of, measured
 from tests.unit.order.samples import cancel
 
@@ -86,7 +86,7 @@ async def connected(
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_a_defect_of_the_warehouse_leaves_the_commit_owed(
+async def test_warehouse_defect_leaves_the_commit_pending(
     orders: Orders,
     operations: Operations,
     connected: Operations,
@@ -98,10 +98,10 @@ async def test_a_defect_of_the_warehouse_leaves_the_commit_owed(
     """
     reservations.whole = whole
     order = await place(orders, operations, "london")
-    [outcome] = await tell(connected, [delivery(paid(order))])
+    [outcome] = await deliver(connected, [delivery(paid(order))])
     assert isinstance(outcome, Done)
     [order] = await operations.get_orders([order.id])
-    assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.OWED)
+    assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.COMMIT_PENDING)
 
 
 async def test_a_batch_too_large_is_asked_for_in_parts(
@@ -147,7 +147,7 @@ async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellatio
     assert measured("order_release_failures_total") == before + 1
 
 
-async def test_who_has_no_time_left_for_another_release_is_answered(
+async def test_release_stops_at_the_callers_deadline(
     orders: Orders,
     operations: Operations,
     connected: Operations,

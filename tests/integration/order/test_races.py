@@ -18,10 +18,10 @@ from order_svc.lifecycle import Status
 from order_svc.model import Order, Transition
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import WORK, delivery, fewer_lines, paid, worked_on, working
+from tests.integration.order.events import WORK, delivery, fewer_lines, paid, with_units, working
 from tests.integration.order.requests import Orders, overdue
 from tests.integration.order.test_cancelling import cancel, cancel_items, failed, now, retry
-from tests.integration.order.test_events import place, tell
+from tests.integration.order.test_events import deliver, place
 
 RACES = range(8)
 
@@ -47,7 +47,7 @@ async def history(engine: AsyncEngine, order: Order) -> list[Transition]:
         return [Transition(*row) for row in await connection.execute(statement)]
 
 
-async def told(engine: AsyncEngine, order: Order) -> int:
+async def count_published(engine: AsyncEngine, order: Order) -> int:
     """How many events there are of an order."""
     async with engine.connect() as connection:
         rows = await connection.execute(
@@ -62,7 +62,7 @@ async def consistent(engine: AsyncEngine, operations: Operations, order: Order) 
     """
     current, steps = await now(operations, order), await history(engine, order)
     assert [step.version for step in steps] == list(range(1, current.version + 1))
-    assert await told(engine, order) == current.version
+    assert await count_published(engine, order) == current.version
     assert [step.old for step in steps] == [None, *(step.new for step in steps[:-1])]
     assert steps[-1].new is current.status
     return current
@@ -76,13 +76,13 @@ async def test_cancel_meets_the_payment(
     late. Never confirmed, never neither.
     """
     order = await place(orders, operations, "london")
-    works = [ask(orders.CancelOrder, cancel(order)), tell(operations, [delivery(paid(order))])]
+    works = [ask(orders.CancelOrder, cancel(order)), deliver(operations, [delivery(paid(order))])]
     random.Random(seed).shuffle(works)
     assert await together(*works) == ["", ""]
     current = await consistent(engine, operations, order)
     assert (current.status, current.captured) == (Status.CANCELLED, order.total)
     passed = [step.new for step in await history(engine, order)]
-    late = [event.reason for event in current.late]
+    late = [event.reason for event in current.late_events]
     assert (passed, late) in (
         ([Status.PENDING, Status.CONFIRMED, Status.CANCELLED], []),
         ([Status.PENDING, Status.CANCELLED], ["PAYMENT_CONFIRMED"]),
@@ -100,14 +100,14 @@ async def test_expiry_meets_the_payment(
     await overdue(engine, order)
     works: list[Awaitable[Any]] = [
         operations.expire_orders(),
-        tell(operations, [delivery(paid(order))]),
+        deliver(operations, [delivery(paid(order))]),
     ]
     random.Random(seed).shuffle(works)
     assert await together(*works) == ["", ""]
-    await operations.expire_orders()  # whoever was skipped while he was being written
+    await operations.expire_orders()  # the orders that were locked in the first call
     current = await consistent(engine, operations, order)
     assert current.captured == order.total
-    assert (current.status, [event.reason for event in current.late]) in (
+    assert (current.status, [event.reason for event in current.late_events]) in (
         (Status.CONFIRMED, []),
         (Status.CANCELLED, ["PAYMENT_CONFIRMED"]),
     )
@@ -116,7 +116,7 @@ async def test_expiry_meets_the_payment(
 async def test_two_cancellations_are_one(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Ten callers at once: one cancels, the others are told that it is done. The same request
+    """Ten callers at once: one cancels, the others get that it is done. The same request
     ten times is one success.
     """
     order = await place(orders, operations, "london")
@@ -166,22 +166,22 @@ async def test_units_are_never_cancelled_twice(
 async def test_cancelled_units_meet_the_picker(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """A customer cancels units while the picker finds too few, told twice and in any order: what
+    """A customer cancels units while the picker finds too few, reported twice, in any order: what
     stays is what fulfilment works on, units and allocations agree, and units that stay cost what
     they did.
     """
     dice = random.Random(seed)
     order = await place(orders, operations, "a", "b", "c")  # 1, 2 and 3 units
-    await tell(operations, [delivery(paid(order))])
+    await deliver(operations, [delivery(paid(order))])
     units = {1: 1, 2: 2, 3: 3}
     stages = [WORK.FULFILLMENT_STATUS_PLANNING, WORK.FULFILLMENT_STATUS_PICKING]
-    planning, picking = (worked_on(event, units) for event in working(order, "london", stages))
+    planning, picking = (with_units(event, units) for event in working(order, "london", stages))
     short = fewer_lines(planning, 3, {1: 1, 2: 2, 3: 2}, "SHORT_PICK")
     cut = fewer_lines(planning, 4, {1: 1, 2: 1, 3: 2}, "UNITS_CUT")
     events: list[Message] = [planning, picking, short, cut]
     deliveries = [delivery(event) for event in events] * 2
     dice.shuffle(deliveries)
-    works: list[Awaitable[Any]] = [tell(operations, [d]) for d in deliveries]
+    works: list[Awaitable[Any]] = [deliver(operations, [d]) for d in deliveries]
     works.insert(
         dice.randrange(len(works)), ask(orders.CancelOrderItems, cancel_items(order, {2: 1}))
     )
@@ -191,8 +191,8 @@ async def test_cancelled_units_meet_the_picker(
     # the cut was fulfilment's answer to the caller, or came before he asked
     assert current.lines[1].cancelled in (1, 2)
     for line in current.lines:
-        assert sum(allocation.quantity for allocation in line.allocations) == line.staying
-    assert current.total == sum(line.total - line.worth(line.cancelled) for line in current.lines)
+        assert sum(allocation.quantity for allocation in line.allocations) == line.remaining
+    assert current.total == sum(line.total - line.cost_of(line.cancelled) for line in current.lines)
 
 
 async def test_orders_of_one_batch_and_their_cancellations_never_deadlock(
@@ -205,7 +205,7 @@ async def test_orders_of_one_batch_and_their_cancellations_never_deadlock(
     payments = [delivery(paid(order)) for order in several]
 
     async def batch(deliveries: Sequence[Any]) -> None:
-        outcomes = await tell(operations, deliveries)
+        outcomes = await deliver(operations, deliveries)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
 
     works: list[Awaitable[Any]] = [

@@ -1,4 +1,4 @@
-"""Returns and what is told of their order: money that goes back, and goods that are recalled.
+"""Returns and the events of their order: money that goes back, and goods that are recalled.
 Twice, at once, in every order.
 """
 
@@ -38,14 +38,21 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     committed,
     delivery,
-    left,
     paid,
     parcel_ended,
     shipped_and_delivered,
+    shipped_fulfilment,
 )
 from tests.integration.order.requests import Orders, Returns, create_order, item
-from tests.integration.order.test_events import tell
-from tests.integration.order.test_returns import about, approved, inspection, made, receipt, told
+from tests.integration.order.test_events import deliver
+from tests.integration.order.test_returns import (
+    about,
+    approved,
+    inspection,
+    made,
+    published,
+    receipt,
+)
 
 SHIPPED, COMPLETED = (
     fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
@@ -66,19 +73,19 @@ async def placed(orders: Orders, operations: Operations) -> Order:
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order
     [order] = await operations.get_orders([UUID(made.order_id)])
-    [outcome] = await tell(operations, [delivery(paid(order))])
+    [outcome] = await deliver(operations, [delivery(paid(order))])
     assert isinstance(outcome, Done)
     return await again(operations, order)
 
 
 async def delivered(orders: Orders, operations: Operations) -> Order:
     order = await placed(orders, operations)
-    await tell(
+    await deliver(
         operations,
         [
             delivery(event)
             for event in (
-                *left(order, "london", {1: 3, 2: 2}),
+                *shipped_fulfilment(order, "london", {1: 3, 2: 2}),
                 *shipped_and_delivered(order, "london"),
             )
         ],
@@ -88,18 +95,18 @@ async def delivered(orders: Orders, operations: Operations) -> Order:
 
 async def inspected(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
     """A return of the order, all of which has come and is good."""
-    rma = await approved(returns, order, lines)
-    await ask(returns.ReceiveReturn, receipt(rma, lines))
+    order_return = await approved(returns, order, lines)
+    await ask(returns.ReceiveReturn, receipt(order_return, lines))
     good = {number: (units, 0, 0) for number, units in lines.items()}
-    return (await ask(returns.InspectReturn, inspection(rma, good))).order_return
+    return (await ask(returns.InspectReturn, inspection(order_return, good))).order_return
 
 
 def refund(
     order: Order, amount: int, *, of: str | None = None, so_far: int | None = None
 ) -> RefundCompleted:
-    """Money went back: for a return, or because somebody asked for it."""
+    """Money went back: for a return, or by a caller's request."""
     cause = payment_pb2.REFUND_CAUSE_RETURN if of else payment_pb2.REFUND_CAUSE_REQUEST
-    its = payment_pb2.Refund(
+    current = payment_pb2.Refund(
         refund_id=str(uuid4()),
         order_id=str(order.id),
         attempt=order.attempt,
@@ -109,17 +116,17 @@ def refund(
     )
     captured, refunded = order.money(order.total), order.money(amount if so_far is None else so_far)
     return RefundCompleted(
-        refund=its, captured_amount=to_message(captured), refunded_amount=to_message(refunded)
+        refund=current, captured_amount=to_message(captured), refunded_amount=to_message(refunded)
     )
 
 
 def no_refund(order: Order, code: str, *, of: str, so_far: int = 0) -> RefundFailed:
-    told = refund(order, 0, of=of, so_far=so_far)
-    told.refund.failure_code = code
+    refunded = refund(order, 0, of=of, so_far=so_far)
+    refunded.refund.failure_code = code
     return RefundFailed(
-        refund=told.refund,
-        captured_amount=told.captured_amount,
-        refunded_amount=told.refunded_amount,
+        refund=refunded.refund,
+        captured_amount=refunded.captured_amount,
+        refunded_amount=refunded.refunded_amount,
     )
 
 
@@ -140,7 +147,7 @@ async def shuffled(operations: Operations, events: list[Message], seed: int) -> 
     while waiting:
         size = dice.randint(1, 4)
         batch, waiting = waiting[:size], waiting[size:]
-        outcomes = await tell(operations, batch)
+        outcomes = await deliver(operations, batch)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
         waiting += [
             d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)
@@ -150,17 +157,17 @@ async def shuffled(operations: Operations, events: list[Message], seed: int) -> 
 def recalled(order: Order) -> list[tuple[ReturnStatus, dict[int, int]]]:
     """The order's recalls: where they stand, and how many units of which lines they announce."""
     return [
-        (rma.status, {line.number: line.announced for line in rma.lines})
-        for rma in order.rmas
-        if rma.kind is ReturnKind.RECALL
+        (order_return.status, {line.number: line.announced for line in order_return.lines})
+        for order_return in order.returns
+        if order_return.kind is ReturnKind.RECALL
     ]
 
 
 async def taken_in(returns: Returns, operations: Operations, order: Order) -> Order:
     """All that is recalled has arrived, and is good."""
-    for rma in order.rmas:
-        named = return_pb2.Return(return_id=str(rma.id))
-        units = {line.number: line.announced for line in rma.lines}
+    for order_return in order.returns:
+        named = return_pb2.Return(return_id=str(order_return.id))
+        units = {line.number: line.announced for line in order_return.lines}
         await ask(returns.ReceiveReturn, receipt(named, units))
         await ask(
             returns.InspectReturn,
@@ -173,26 +180,30 @@ async def taken_in(returns: Returns, operations: Operations, order: Order) -> Or
 
 
 @pytest.mark.parametrize("turn", list(permutations(range(3))))
-async def test_a_refund_closes_its_return_in_whichever_order_it_is_told(
+async def test_refund_closes_its_return_in_any_order_of_events(
     returns: Returns,
     orders: Orders,
     operations: Operations,
     engine: AsyncEngine,
     turn: tuple[int, ...],
 ) -> None:
-    """A first refund failed, a second completed, and is told twice: the return is closed, with
+    """A first refund failed, a second completed, and comes twice: the return is closed, with
     what went back; the order has it once.
     """
     order = await delivered(orders, operations)
-    rma = await inspected(returns, order, {1: 2})
-    done = refund(order, 2000, of=rma.return_id)
-    events: list[Message] = [no_refund(order, "card_expired", of=rma.return_id), done, done]
+    order_return = await inspected(returns, order, {1: 2})
+    done = refund(order, 2000, of=order_return.return_id)
+    events: list[Message] = [
+        no_refund(order, "card_expired", of=order_return.return_id),
+        done,
+        done,
+    ]
     for number in turn:
-        [outcome] = await tell(operations, [delivery(events[number])])
+        [outcome] = await deliver(operations, [delivery(events[number])])
         assert isinstance(outcome, Done)
     order = await again(operations, order)
-    [its] = order.rmas
-    assert (its.status, its.status_reason, its.refunded) == (
+    [current] = order.returns
+    assert (current.status, current.status_reason, current.refunded) == (
         ReturnStatus.CLOSED,
         "RETURN_CLOSED",
         2000,
@@ -217,16 +228,18 @@ async def test_another_try_of_a_refund_closes_its_return(
     refunded and closed.
     """
     order = await delivered(orders, operations)
-    rma = await inspected(returns, order, {1: 2})
-    await tell(operations, [delivery(no_refund(order, "card_closed", of=rma.return_id))])
-    [its] = (await again(operations, order)).rmas
-    assert (its.status, its.status_reason) == (ReturnStatus.INSPECTED, "REFUND_FAILED")
-    done = refund(order, 2000, of=f"{rma.return_id}:2")
-    done.refund.return_id = rma.return_id
-    [outcome] = await tell(operations, [delivery(done)])
+    order_return = await inspected(returns, order, {1: 2})
+    await deliver(
+        operations, [delivery(no_refund(order, "card_closed", of=order_return.return_id))]
+    )
+    [current] = (await again(operations, order)).returns
+    assert (current.status, current.status_reason) == (ReturnStatus.INSPECTED, "REFUND_FAILED")
+    done = refund(order, 2000, of=f"{order_return.return_id}:2")
+    done.refund.return_id = order_return.return_id
+    [outcome] = await deliver(operations, [delivery(done)])
     assert isinstance(outcome, Done)
-    [its] = (await again(operations, order)).rmas
-    assert (its.status, its.status_reason, its.refunded) == (
+    [current] = (await again(operations, order)).returns
+    assert (current.status, current.status_reason, current.refunded) == (
         ReturnStatus.CLOSED,
         "RETURN_CLOSED",
         2000,
@@ -240,12 +253,12 @@ async def test_the_return_of_all_refunds_the_order(
     be returned again.
     """
     order = await delivered(orders, operations)
-    rma = await inspected(returns, order, {1: 3, 2: 2})
-    assert rma.refund_amount == to_message(order.money(order.total))
-    await tell(operations, [delivery(refund(order, order.total, of=rma.return_id))])
+    order_return = await inspected(returns, order, {1: 3, 2: 2})
+    assert order_return.refund_amount == to_message(order.money(order.total))
+    await deliver(operations, [delivery(refund(order, order.total, of=order_return.return_id))])
     order = await again(operations, order)
     assert (order.status, order.payment) == (Status.REFUNDED, PaymentStatus.REFUNDED)
-    assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
+    assert (order.return_progress, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
     with pytest.raises(Failure) as refused:
         await made(returns, order, {1: 1})
     assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
@@ -259,25 +272,25 @@ async def test_a_refund_and_a_return_that_meet(
     nothing left, and that closes the return.
     """
     order = await delivered(orders, operations)
-    rma = await approved(returns, order, LAMPS)
-    await ask(returns.ReceiveReturn, receipt(rma, LAMPS))
-    look, whole = inspection(rma, {1: (3, 0, 0)}), delivery(refund(order, order.total))
-    await asyncio.gather(ask(returns.InspectReturn, look), tell(operations, [whole]))
+    order_return = await approved(returns, order, LAMPS)
+    await ask(returns.ReceiveReturn, receipt(order_return, LAMPS))
+    look, whole = inspection(order_return, {1: (3, 0, 0)}), delivery(refund(order, order.total))
+    await asyncio.gather(ask(returns.InspectReturn, look), deliver(operations, [whole]))
     order = await again(operations, order)
-    assert (order.status, order.rmas[0].status, order.rmas[0].refund) == (
+    assert (order.status, order.returns[0].status, order.returns[0].refund) == (
         Status.REFUNDED,
         ReturnStatus.INSPECTED,
         3000,
     )
-    nothing = no_refund(order, "nothing_refundable", of=rma.return_id, so_far=order.total)
+    nothing = no_refund(order, "nothing_refundable", of=order_return.return_id, so_far=order.total)
     for event in (nothing, nothing):
-        await tell(operations, [delivery(event)])
+        await deliver(operations, [delivery(event)])
     order = await again(operations, order)
-    assert (order.rmas[0].status, order.rmas[0].status_reason) == (
+    assert (order.returns[0].status, order.returns[0].status_reason) == (
         ReturnStatus.CLOSED,
         "NOTHING_REFUNDABLE",
     )
-    assert (order.refunded, order.rmas[0].refunded) == (order.total, 0)
+    assert (order.refunded, order.returns[0].refunded) == (order.total, 0)
 
 
 async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(
@@ -285,7 +298,7 @@ async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(
 ) -> None:
     """A refund whose return is unknown, or of another order, is the order's all the same."""
     order = await delivered(orders, operations)
-    [outcome] = await tell(operations, [delivery(refund(order, 500, of=str(uuid4())))])
+    [outcome] = await deliver(operations, [delivery(refund(order, 500, of=str(uuid4())))])
     assert isinstance(outcome, Done)
     assert (await again(operations, order)).refunded == 500
 
@@ -298,12 +311,12 @@ async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(
 async def test_what_ships_of_a_cancelled_order_is_recalled_once(
     returns: Returns, orders: Orders, operations: Operations, first: str, seed: int
 ) -> None:
-    """Cancelled before or after it is told of, each event twice and in any order: one approved
+    """Cancelled before or after the events, each event twice and in any order: one approved
     return of what left, without a refund.
     """
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
-    events: list[Message] = [created, *left(order, "london", {1: 3, 2: 2})]
+    events: list[Message] = [created, *shipped_fulfilment(order, "london", {1: 3, 2: 2})]
     if first == "cancelled":
         await ask(orders.CancelOrder, cancellation(order))
     await shuffled(operations, events, seed)
@@ -313,12 +326,13 @@ async def test_what_ships_of_a_cancelled_order_is_recalled_once(
     order = await again(operations, order)
     assert order.status is Status.CANCELLED
     assert recalled(order) == [(ReturnStatus.APPROVED, {1: 3, 2: 2})]
-    assert order.returns is ReturnProgress.OPEN
+    assert order.return_progress is ReturnProgress.OPEN
     order = await taken_in(returns, operations, order)
-    assert [(rma.status, rma.refund, rma.refunded) for rma in order.rmas] == [
-        (ReturnStatus.CLOSED, 0, 0)
-    ]
-    assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
+    assert [
+        (order_return.status, order_return.refund, order_return.refunded)
+        for order_return in order.returns
+    ] == [(ReturnStatus.CLOSED, 0, 0)]
+    assert (order.return_progress, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
 
 
 @pytest.mark.parametrize("attempt", range(2))
@@ -328,9 +342,13 @@ async def test_a_cancellation_and_a_shipment_that_meet(
     """At once, whichever is first: cancelled, and one recall of all that left."""
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
-    told = [delivery(event) for event in (created, *left(order, "london", {1: 3, 2: 2}))]
+    shipped = [
+        delivery(event) for event in (created, *shipped_fulfilment(order, "london", {1: 3, 2: 2}))
+    ]
     await asyncio.gather(
-        ask(orders.CancelOrder, cancellation(order)), tell(operations, told), tell(operations, told)
+        ask(orders.CancelOrder, cancellation(order)),
+        deliver(operations, shipped),
+        deliver(operations, shipped),
     )
     order = await again(operations, order)
     assert (order.status, recalled(order)) == (
@@ -352,22 +370,26 @@ async def test_a_parcel_that_comes_back_is_taken_in_while_the_order_lives_on(
     elsewhere, _ = shipped_and_delivered(order, "paris")
     events: list[Message] = [
         committed(order, "london"),
-        *left(order, "london", {1: 3}),
+        *shipped_fulfilment(order, "london", {1: 3}),
         created,
         arrives,
     ]
-    events += [*left(order, "paris", {2: 2}), elsewhere, came_back(elsewhere.shipment)]
+    events += [
+        *shipped_fulfilment(order, "paris", {2: 2}),
+        elsewhere,
+        came_back(elsewhere.shipment),
+    ]
     await shuffled(operations, events, seed)
     order = await again(operations, order)
     assert (order.status, [line.cancelled for line in order.lines]) == (Status.DELIVERED, [0, 2])
     assert recalled(order) == [(ReturnStatus.APPROVED, {2: 2})]
     assert order.total == 3000
     order = await taken_in(returns, operations, order)
-    assert order.returns is ReturnProgress.PARTIAL
-    rma = await inspected(returns, order, LAMPS)
-    assert rma.refund_amount == to_message(order.money(3000))
+    assert order.return_progress is ReturnProgress.PARTIAL
+    order_return = await inspected(returns, order, LAMPS)
+    assert order_return.refund_amount == to_message(order.money(3000))
     order = await again(operations, order)
-    assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
+    assert (order.return_progress, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -385,7 +407,10 @@ async def test_units_that_were_cut_too_late_are_recalled(
     await ask(orders.CancelOrderItems, cut)
     await shuffled(
         operations,
-        [*left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london")],
+        [
+            *shipped_fulfilment(order, "london", {1: 3, 2: 2}),
+            *shipped_and_delivered(order, "london"),
+        ],
         seed,
     )
     order = await again(operations, order)
@@ -401,41 +426,43 @@ async def test_a_recall_can_be_called_off_and_is_not_made_anew(
     """
     order = await placed(orders, operations)
     created, arrives = shipped_and_delivered(order, "london")
-    news = left(order, "london", {1: 3, 2: 2})
-    await tell(operations, [delivery(created), delivery(news[0])])
+    news = shipped_fulfilment(order, "london", {1: 3, 2: 2})
+    await deliver(operations, [delivery(created), delivery(news[0])])
     await ask(orders.CancelOrder, cancellation(order))
-    [rma] = (await again(operations, order)).rmas
+    [order_return] = (await again(operations, order)).returns
     await ask(
         returns.CancelReturn,
-        api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(rma.id)))),
+        api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(order_return.id)))),
     )
-    await tell(operations, [delivery(news[1]), delivery(arrives)])
+    await deliver(operations, [delivery(news[1]), delivery(arrives)])
     assert recalled(await again(operations, order)) == [(ReturnStatus.CANCELLED, {1: 3, 2: 2})]
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_dead_orders_lost_parcel_leaves_no_recall_open(
+async def test_lost_parcel_of_a_cancelled_order_leaves_no_recall_open(
     orders: Orders, operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """Shipped and lost, each told twice and in any order after the cancellation: nothing is
-    waited for, and each version is told once.
+    """Shipped and lost, each twice and in any order after the cancellation: nothing is
+    waited for, and each version is published once.
     """
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
     lost = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_LOST)
     await ask(orders.CancelOrder, cancellation(order))
-    await shuffled(operations, [created, lost, *left(order, "london", {1: 3, 2: 2})], seed)
+    await shuffled(
+        operations, [created, lost, *shipped_fulfilment(order, "london", {1: 3, 2: 2})], seed
+    )
     order = await again(operations, order)
-    assert (order.status, order.returns, order.stock) == (
+    assert (order.status, order.return_progress, order.stock) == (
         Status.CANCELLED,
         ReturnProgress.NONE,
         StockStatus.DEDUCTED,
     )
-    assert [rma.status for rma in order.rmas] in ([], [ReturnStatus.CANCELLED])
-    for rma in order.rmas:
+    assert [order_return.status for order_return in order.returns] in ([], [ReturnStatus.CANCELLED])
+    for order_return in order.returns:
         assert [
             (event.order_return.status, event.order_return.status_reason)
-            for event in await told(engine, str(rma.id))
+            for event in await published(engine, str(order_return.id))
         ] == [
             (return_pb2.RETURN_STATUS_APPROVED, "RECALLED"),
             (return_pb2.RETURN_STATUS_CANCELLED, "PARCEL_LOST"),

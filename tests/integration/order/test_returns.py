@@ -25,9 +25,15 @@ from order_svc import tables
 from order_svc.model import Order
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import delivery, left, paid, parcel_ended, shipped_and_delivered
+from tests.integration.order.events import (
+    delivery,
+    paid,
+    parcel_ended,
+    shipped_and_delivered,
+    shipped_fulfilment,
+)
 from tests.integration.order.requests import Orders, Returns, create_order, item
-from tests.integration.order.test_events import tell
+from tests.integration.order.test_events import deliver
 from tests.support import room_for
 
 STATUS = return_pb2.ReturnStatus
@@ -44,13 +50,13 @@ async def delivered(orders: Orders, operations: Operations) -> Order:
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
-    await tell(
+    await deliver(
         operations,
         [
             delivery(event)
             for event in (
                 paid(order),
-                *left(order, "london", {1: 3, 2: 2}),
+                *shipped_fulfilment(order, "london", {1: 3, 2: 2}),
                 *shipped_and_delivered(order, "london"),
             )
         ],
@@ -87,24 +93,24 @@ def money(
     return wanted(order, named, without_goods=True, **fields)
 
 
-def about(rma: return_pb2.Return, **fields: Any) -> dict[str, Any]:
-    return {"request_id": str(uuid4()), "return_id": rma.return_id, **fields}
+def about(order_return: return_pb2.Return, **fields: Any) -> dict[str, Any]:
+    return {"request_id": str(uuid4()), "return_id": order_return.return_id, **fields}
 
 
 def receipt(
-    rma: return_pb2.Return, lines: dict[int, int], **fields: Any
+    order_return: return_pb2.Return, lines: dict[int, int], **fields: Any
 ) -> api.ReceiveReturnRequest:
     arrived = [
         api.ReceivedReturnLine(line_number=number, quantity=quantity)
         for number, quantity in lines.items()
     ]
     return api.ReceiveReturnRequest(
-        **about(rma, **({"warehouse_id": "london"} | fields)), lines=arrived
+        **about(order_return, **({"warehouse_id": "london"} | fields)), lines=arrived
     )
 
 
 def inspection(
-    rma: return_pb2.Return, lines: dict[int, tuple[int, int, int]], **fields: Any
+    order_return: return_pb2.Return, lines: dict[int, tuple[int, int, int]], **fields: Any
 ) -> api.InspectReturnRequest:
     found = [
         api.InspectedReturnLine(
@@ -115,7 +121,7 @@ def inspection(
         )
         for number, (passed, failed, unrefunded) in lines.items()
     ]
-    return api.InspectReturnRequest(**about(rma, **fields), lines=found)
+    return api.InspectReturnRequest(**about(order_return, **fields), lines=found)
 
 
 async def made(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
@@ -123,11 +129,13 @@ async def made(returns: Returns, order: Order, lines: dict[int, int]) -> return_
 
 
 async def approved(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
-    rma = await made(returns, order, lines)
-    return (await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))).order_return
+    order_return = await made(returns, order, lines)
+    return (
+        await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(order_return)))
+    ).order_return
 
 
-async def told(engine: AsyncEngine, return_id: str) -> list[ReturnStatusChanged]:
+async def published(engine: AsyncEngine, return_id: str) -> list[ReturnStatusChanged]:
     """The events of a return, in order."""
     statement = (
         select(tables.outbox.c.payload)
@@ -168,31 +176,42 @@ async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
     came back, and keeps its own version.
     """
     create = wanted(order, {1: 2}, reason="WRONG_SIZE")
-    rma = (await ask(returns.CreateReturn, create)).order_return
-    assert (await ask(returns.CreateReturn, create)).order_return == rma
-    assert (rma.status, rma.version, rma.reason, rma.order_number) == (
+    order_return = (await ask(returns.CreateReturn, create)).order_return
+    assert (await ask(returns.CreateReturn, create)).order_return == order_return
+    assert (
+        order_return.status,
+        order_return.version,
+        order_return.reason,
+        order_return.order_number,
+    ) == (
         STATUS.RETURN_STATUS_REQUESTED,
         1,
         "WRONG_SIZE",
         order.number,
     )
-    assert (rma.kind, rma.HasField("warehouse_id")) == (return_pb2.RETURN_KIND_CUSTOMER, False)
+    assert (order_return.kind, order_return.HasField("warehouse_id")) == (
+        return_pb2.RETURN_KIND_CUSTOMER,
+        False,
+    )
     steps: list[tuple[Any, Any]] = [
-        (returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=1)),
-        (returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(rma))),
-        (returns.ReceiveReturn, receipt(rma, {1: 1})),
-        (returns.ReceiveReturn, receipt(rma, {1: 1, 2: 1})),
-        (returns.InspectReturn, inspection(rma, {1: (1, 0, 0)})),
-        (returns.InspectReturn, inspection(rma, {1: (0, 1, 0), 2: (1, 0, 0)})),
+        (
+            returns.ApproveReturn,
+            api.ApproveReturnRequest(**about(order_return), expected_version=1),
+        ),
+        (returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(order_return))),
+        (returns.ReceiveReturn, receipt(order_return, {1: 1})),
+        (returns.ReceiveReturn, receipt(order_return, {1: 1, 2: 1})),
+        (returns.InspectReturn, inspection(order_return, {1: (1, 0, 0)})),
+        (returns.InspectReturn, inspection(order_return, {1: (0, 1, 0), 2: (1, 0, 0)})),
     ]
-    answer = rma
+    answer = order_return
     for version, (method, request) in enumerate(steps, 2):
         answer = (await ask(method, request)).order_return
         assert answer.version == version
         assert (await ask(method, request)).order_return == answer
     assert answer.status == STATUS.RETURN_STATUS_INSPECTED
     assert (
-        await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))
+        await ask(returns.GetReturn, api.GetReturnRequest(return_id=order_return.return_id))
     ).order_return == answer
     assert answer.refund_amount.units == 21
     assert [
@@ -206,7 +225,7 @@ async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
         (1, 1),
         (1, 0),
     ]
-    events = await told(engine, rma.return_id)
+    events = await published(engine, order_return.return_id)
     assert [event.order_return.version for event in events] == [1, 2, 3, 4, 5, 6, 7]
     assert [STATUS.Name(event.new_status)[14:].lower() for event in events] == [
         "requested",
@@ -234,18 +253,20 @@ async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
     """A rejection says why; a return can be called off until something has arrived; both are the
     end.
     """
-    rma = await made(returns, order, {1: 3})
+    order_return = await made(returns, order, {1: 3})
     rejected = (
-        await ask(returns.RejectReturn, api.RejectReturnRequest(**about(rma), reason="TOO_LATE"))
+        await ask(
+            returns.RejectReturn, api.RejectReturnRequest(**about(order_return), reason="TOO_LATE")
+        )
     ).order_return
     assert (rejected.status, rejected.status_reason) == (STATUS.RETURN_STATUS_REJECTED, "TOO_LATE")
-    rma = await approved(returns, order, {1: 3})
-    cancel = api.CancelReturnRequest(**about(rma))
+    order_return = await approved(returns, order, {1: 3})
+    cancel = api.CancelReturnRequest(**about(order_return))
     cancelled = (await ask(returns.CancelReturn, cancel)).order_return
     assert cancelled.status == STATUS.RETURN_STATUS_CANCELLED
     assert (await ask(returns.CancelReturn, cancel)).order_return == cancelled
     with pytest.raises(Refused) as refused:
-        await ask(returns.CancelReturn, api.CancelReturnRequest(**about(rma)))
+        await ask(returns.CancelReturn, api.CancelReturnRequest(**about(order_return)))
     assert (refused.value.reason, refused.value.metadata) == (
         "ILLEGAL_TRANSITION",
         {"status": "cancelled", "allowed": ""},
@@ -260,7 +281,7 @@ async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
 async def test_several_returns_at_once_of_the_same_units_one_wins(
     returns: Returns, order: Order, engine: AsyncEngine
 ) -> None:
-    """Ten returns of all three lamps at once: one is made, nine are told that the customer has
+    """Ten returns of all three lamps at once: one is made, nine get that the customer has
     none left. Twice the same one is one.
     """
     same = wanted(order, {1: 3})
@@ -285,50 +306,54 @@ async def test_rival_receipts_and_inspections_take_no_unit_twice(
     """Two of three lamps received by ten at once: one succeeds; the same of inspecting them. No
     unit arrives, or is accepted, twice.
     """
-    rma = await approved(returns, order, {1: 3})
-    several = [ask(returns.ReceiveReturn, receipt(rma, {1: 2})) for _ in range(10)]
+    order_return = await approved(returns, order, {1: 3})
+    several = [ask(returns.ReceiveReturn, receipt(order_return, {1: 2})) for _ in range(10)]
     assert await reasons(several) == ["", *["RETURN_EXCEEDS_DELIVERED"] * 9]
     other = await made(returns, order, {2: 2})
-    await ask(returns.ReceiveReturn, receipt(rma, {1: 1}))
-    looks = [ask(returns.InspectReturn, inspection(rma, {1: (2, 0, 0)})) for _ in range(10)]
+    await ask(returns.ReceiveReturn, receipt(order_return, {1: 1}))
+    looks = [
+        ask(returns.InspectReturn, inspection(order_return, {1: (2, 0, 0)})) for _ in range(10)
+    ]
     assert await reasons(looks) == ["", *["INSPECTION_EXCEEDS_RECEIPT"] * 9]
     [line] = (
-        await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))
+        await ask(returns.GetReturn, api.GetReturnRequest(return_id=order_return.return_id))
     ).order_return.lines
     assert (line.received_quantity, line.passed_quantity) == (3, 2)
-    assert [event.order_return.version for event in await told(engine, rma.return_id)] == [
+    assert [
+        event.order_return.version for event in await published(engine, order_return.return_id)
+    ] == [
         1,
         2,
         3,
         4,
         5,
     ]
-    assert [event.order_return.version for event in await told(engine, other.return_id)] == [1]
+    assert [event.order_return.version for event in await published(engine, other.return_id)] == [1]
 
 
 async def test_a_refund_without_goods(
     returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
 ) -> None:
-    """Inspected at once, its units as the caller says; one event tells it all; what is free is
+    """Inspected at once, its units as the caller says; one event has it all; what is free is
     closed with it.
     """
     request = money(
         order, {1: (2, "DAMAGED"), 2: (1, "NONE")}, warehouse_id="paris", reason="ARRIVED_BROKEN"
     )
-    rma = (await ask(returns.CreateReturn, request)).order_return
-    assert (await ask(returns.CreateReturn, request)).order_return == rma
-    assert (rma.status, rma.kind, rma.warehouse_id) == (
+    order_return = (await ask(returns.CreateReturn, request)).order_return
+    assert (await ask(returns.CreateReturn, request)).order_return == order_return
+    assert (order_return.status, order_return.kind, order_return.warehouse_id) == (
         STATUS.RETURN_STATUS_INSPECTED,
         return_pb2.RETURN_KIND_WITHOUT_GOODS,
         "paris",
     )
-    assert rma.refund_amount.units == 21
-    assert [(line.failed_quantity, line.written_off_quantity) for line in rma.lines] == [
+    assert order_return.refund_amount.units == 21
+    assert [(line.failed_quantity, line.written_off_quantity) for line in order_return.lines] == [
         (2, 0),
         (0, 1),
     ]
-    [event] = await told(engine, rma.return_id)
-    assert event.order_return == rma
+    [event] = await published(engine, order_return.return_id)
+    assert event.order_return == order_return
     shown = (
         await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))
     ).order
@@ -338,10 +363,10 @@ async def test_a_refund_without_goods(
 async def test_what_is_wrong_is_refused_by_name(
     returns: Returns, orders: Orders, order: Order
 ) -> None:
-    """Unknown orders, lines and returns; units that nobody has; versions and bodies that are not
+    """Unknown orders, lines and returns; units of no customer; versions and bodies that are not
     the ones that were meant.
     """
-    rma = await made(returns, order, {1: 1})
+    order_return = await made(returns, order, {1: 1})
     create = wanted(order, {1: 1})
     await ask(returns.CreateReturn, create)
     create.lines[0].quantity = 2
@@ -377,7 +402,10 @@ async def test_what_is_wrong_is_refused_by_name(
         (
             Stale,
             "VERSION_MISMATCH",
-            ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=2)),
+            ask(
+                returns.ApproveReturn,
+                api.ApproveReturnRequest(**about(order_return), expected_version=2),
+            ),
         ),
         (
             NotFound,
@@ -410,7 +438,7 @@ async def test_what_is_wrong_is_refused_by_name(
             "RETURN_NOT_FOUND",
             ask(returns.CancelReturn, api.CancelReturnRequest(**about(unknown))),
         ),
-        (Refused, "ILLEGAL_TRANSITION", ask(returns.ReceiveReturn, receipt(rma, {1: 1}))),
+        (Refused, "ILLEGAL_TRANSITION", ask(returns.ReceiveReturn, receipt(order_return, {1: 1}))),
     ]
     for kind, reason, call in cases:
         with pytest.raises(kind) as refused:
@@ -424,7 +452,7 @@ async def test_what_the_contract_forbids_never_reaches_a_decision(
     """A line twice, a disposition where goods come back, none where they do not, no warehouse
     where stock changes, nothing inspected.
     """
-    rma = await made(returns, order, {1: 1})
+    order_return = await made(returns, order, {1: 1})
     twice = [api.NewReturnLine(line_number=1, quantity=1)] * 2
     disposed = [
         api.NewReturnLine(line_number=1, quantity=1, disposition=return_pb2.STOCK_DISPOSITION_NONE)
@@ -436,9 +464,9 @@ async def test_what_the_contract_forbids_never_reaches_a_decision(
         ask(returns.CreateReturn, wanted(order, {1: 1}, without_goods=True)),
         ask(returns.CreateReturn, money(order, {1: (1, "RESTOCK")})),
         ask(returns.CreateReturn, wanted(order, {1: 1}, reason="no capitals")),
-        ask(returns.InspectReturn, inspection(rma, {1: (0, 0, 0)})),
-        ask(returns.InspectReturn, inspection(rma, {1: (1, 0, 2)})),
-        ask(returns.ReceiveReturn, receipt(rma, {1: 1}, warehouse_id="")),
+        ask(returns.InspectReturn, inspection(order_return, {1: (0, 0, 0)})),
+        ask(returns.InspectReturn, inspection(order_return, {1: (1, 0, 2)})),
+        ask(returns.ReceiveReturn, receipt(order_return, {1: 1}, warehouse_id="")),
         ask(
             returns.ListReturns, api.ListReturnsRequest(statuses=[STATUS.RETURN_STATUS_UNSPECIFIED])
         ),
@@ -470,34 +498,41 @@ async def test_lists_page_newest_first_and_filter(
         (other, {1: 1, 2: 1}),
         (order, {1: 1}),
     )
-    rmas = [await made(returns, which, lines) for which, lines in asked_for]
-    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
+    returns_ = [await made(returns, which, lines) for which, lines in asked_for]
+    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(returns_[2])))
     with monkeypatch.context() as patch:
         if bounded:
-            patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(rmas[4], rmas[3]))
+            patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(returns_[4], returns_[3]))
         listed = [
-            [rma.return_id for rma in page]
+            [order_return.return_id for order_return in page]
             async for page in pages(
                 returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size
             )
         ]
-    assert [id for page in listed for id in page] == [rma.return_id for rma in reversed(rmas)]
+    assert [id for page in listed for id in page] == [
+        order_return.return_id for order_return in reversed(returns_)
+    ]
     assert list(map(len, listed)) == [2, 2, 1]
     summary = await ask(returns.ListReturns, api.ListReturnsRequest(view=VIEW_SUMMARY))
-    assert [(rma.return_id, len(rma.lines)) for rma in summary.returns] == [
-        (rma.return_id, 0) for rma in reversed(rmas)
-    ]
+    assert [
+        (order_return.return_id, len(order_return.lines)) for order_return in summary.returns
+    ] == [(order_return.return_id, 0) for order_return in reversed(returns_)]
 
     async def found(**fields: Any) -> list[int]:
-        its = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns
-        return [[rma.return_id for rma in rmas].index(one.return_id) for one in its]
+        found = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns
+        return [
+            [order_return.return_id for order_return in returns_].index(one.return_id)
+            for one in found
+        ]
 
     requested = [STATUS.RETURN_STATUS_REQUESTED]
     assert await found(order_id=str(order.id)) == [4, 2, 0]
     assert await found(order_id=str(order.id), statuses=requested) == [4, 0]
     assert await found(statuses=[STATUS.RETURN_STATUS_APPROVED]) == [2]
-    assert await found(create_time_from=rmas[3].create_time) == [4, 3]
-    assert await found(create_time_from=Timestamp(seconds=rmas[4].create_time.seconds + 9)) == []
+    assert await found(create_time_from=returns_[3].create_time) == [4, 3]
+    assert (
+        await found(create_time_from=Timestamp(seconds=returns_[4].create_time.seconds + 9)) == []
+    )
     token = (await ask(returns.ListReturns, api.ListReturnsRequest(page_size=1))).next_page_token
     with pytest.raises(Invalid) as refused:
         await ask(returns.ListReturns, api.ListReturnsRequest(page_token=token, statuses=requested))
@@ -508,12 +543,12 @@ async def test_a_repeat_whose_key_is_gone_makes_nothing_twice(
     returns: Returns, order: Order, engine: AsyncEngine
 ) -> None:
     """Years later: a return that is asked for again is the one that was made; a receipt that is
-    told again is not counted again.
+    repeated is not counted again.
     """
     create = wanted(order, {1: 1})
-    rma = (await ask(returns.CreateReturn, create)).order_return
-    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))
-    arrives = receipt(rma, {1: 1})
+    order_return = (await ask(returns.CreateReturn, create)).order_return
+    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(order_return)))
+    arrives = receipt(order_return, {1: 1})
     answer = (await ask(returns.ReceiveReturn, arrives)).order_return
     async with engine.begin() as connection:
         await connection.execute(text("delete from idempotency_keys"))
@@ -521,7 +556,7 @@ async def test_a_repeat_whose_key_is_gone_makes_nothing_twice(
     with pytest.raises(Failure):
         await ask(returns.ReceiveReturn, arrives)
     assert (
-        await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))
+        await ask(returns.GetReturn, api.GetReturnRequest(return_id=order_return.return_id))
     ).order_return == answer
 
 
@@ -550,8 +585,8 @@ async def test_the_database_refuses_what_may_never_be(
     """Whatever the code does: no unit accepted that has not arrived, no money for a recall, no
     line of another order, no step twice.
     """
-    rma = await approved(returns, order, {1: 2})
-    await ask(returns.ReceiveReturn, receipt(rma, {1: 2}))
+    order_return = await approved(returns, order, {1: 2})
+    await ask(returns.ReceiveReturn, receipt(order_return, {1: 2}))
     with pytest.raises(IntegrityError):
         async with engine.begin() as connection:
             await connection.execute(text(change))
@@ -571,13 +606,13 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
     ).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
     created, _ = shipped_and_delivered(order, "paris")
-    await tell(
+    await deliver(
         operations,
         [
             delivery(event)
             for event in (
                 paid(order),
-                *left(order, "london", {1: 3}),
+                *shipped_fulfilment(order, "london", {1: 3}),
                 *shipped_and_delivered(order, "london"),
                 created,
             )
@@ -594,16 +629,18 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
         "shipment_ids": created.shipment.shipment_id,
     }
     assert "Return the delivered units with CreateReturn." in refused.value.message
-    rma = await made(returns, order, {1: 3})
-    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))
-    await ask(returns.ReceiveReturn, receipt(rma, {1: 3}))
-    inspected = (await ask(returns.InspectReturn, inspection(rma, {1: (3, 0, 0)}))).order_return
+    order_return = await made(returns, order, {1: 3})
+    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(order_return)))
+    await ask(returns.ReceiveReturn, receipt(order_return, {1: 3}))
+    inspected = (
+        await ask(returns.InspectReturn, inspection(order_return, {1: (3, 0, 0)}))
+    ).order_return
     assert (inspected.status, inspected.refund_amount.units) == (STATUS.RETURN_STATUS_INSPECTED, 30)
     with pytest.raises(Refused) as refused:
         await ask(returns.CreateReturn, wanted(order, {2: 1}))
     assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
     back = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER)
-    await tell(operations, [delivery(back)])
+    await deliver(operations, [delivery(back)])
     shown = (
         await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=placed.order_id))
     ).order

@@ -144,7 +144,7 @@ async def test_what_the_warehouse_refuses_is_not_stored(
     assert await count(engine, "orders") == [1]
 
 
-async def test_a_warehouse_out_of_reach_is_told_as_such(
+async def test_unreachable_warehouse_is_reported_as_such(
     orders: Orders, warehouse: FakeWarehouse
 ) -> None:
     """UNAVAILABLE, DEPENDENCY_UNAVAILABLE: the caller may try again."""
@@ -220,7 +220,7 @@ async def test_a_sku_has_one_form_however_it_is_typed(orders: Orders) -> None:
     [create_order(item(price=10**12 + 1)), create_order(item(price=10**12), item())],
     ids=["a field", "a sum"],
 )
-async def test_an_amount_too_high_is_told_both_bounds(
+async def test_amount_too_high_is_refused_with_both_bounds(
     orders: Orders, request_: order_service_pb2.CreateOrderRequest
 ) -> None:
     """A single amount and the sum of an order have the same bounds, and the refusal names the
@@ -456,7 +456,7 @@ async def test_lists_page_newest_first_and_filter(
     ] == ["r2", "r1"]
     for stock, all_of_them in (
         (order_pb2.STOCK_STATUS_RESERVED, 5),
-        (order_pb2.STOCK_STATUS_OWED, 0),
+        (order_pb2.STOCK_STATUS_COMMIT_PENDING, 0),
     ):
         assert (
             len(
@@ -482,9 +482,7 @@ async def test_lists_page_newest_first_and_filter(
         assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_the_recipient_is_known_to_who_asks_and_to_no_event(
-    orders: Orders, engine: AsyncEngine
-) -> None:
+async def test_recipient_is_readable_and_in_no_event(orders: Orders, engine: AsyncEngine) -> None:
     """GetOrderRecipient gives name and address; no row of the outbox has them."""
     order = await create(orders, create_order())
     asked = order_service_pb2.GetOrderRecipientRequest(order_id=order.order_id)
@@ -568,7 +566,7 @@ async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refus
     orders: Orders,
 ) -> None:
     """A version that the order has not reached is OUT_OF_RANGE; a token of another order, and
-    one that nobody has sent, is a bad field.
+    one that no caller has sent, is a bad field.
     """
     one, other = await create(orders, create_order()), await create(orders, create_order())
 
@@ -661,7 +659,7 @@ async def test_unique_reference_is_taken_while_its_order_lives(
 async def test_rivals_for_a_unique_reference_place_one_order(
     orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """Of ten checkouts at once one is placed; each other is told its id, and gives its stock
+    """Of ten checkouts at once one is placed; each other gets its id, and gives its stock
     back.
     """
     answers = await asyncio.gather(

@@ -6,8 +6,8 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.write.database import Database
 from order_svc import tables
-from order_svc.lifecycle import Work
-from order_svc.model import Part
+from order_svc.lifecycle import FulfillmentState
+from order_svc.model import WarehouseFulfillment
 from order_svc.operations import Operations
 from tests.integration.order.events import (
     delivery,
@@ -17,17 +17,17 @@ from tests.integration.order.events import (
     working,
 )
 from tests.integration.order.requests import Orders
-from tests.integration.order.test_events import PATH, place, tell
+from tests.integration.order.test_events import PATH, deliver, place
 from tests.support import set_stored_version
 
 FORGED = 9_000  # within the jump that a service accepts
 
 
-async def part_of(operations: Operations, order_id: UUID) -> Part:
-    """The order's one part."""
+async def fulfillment_of(operations: Operations, order_id: UUID) -> WarehouseFulfillment:
+    """The order's one fulfilment."""
     [order] = await operations.get_orders([order_id])
-    [part] = order.parts
-    return part
+    [fulfillment] = order.fulfillments
+    return fulfillment
 
 
 async def test_true_fulfilment_event_counts_after_set_version(
@@ -41,14 +41,16 @@ async def test_true_fulfilment_event_counts_after_set_version(
     forged = type(pending)()
     forged.CopyFrom(pending)
     forged.fulfillment.version = FORGED
-    await tell(operations, [delivery(paid(order)), delivery(forged)])
-    await tell(operations, [delivery(planning)])
-    its = await part_of(operations, order.id)
-    assert (its.version, its.work) == (FORGED, Work.PENDING)
-    await set_stored_version(database, tables.stored_versions, order.id, 2, its.fulfillment_id)
-    await tell(operations, [delivery(picking)])
-    its = await part_of(operations, order.id)
-    assert (its.version, its.work) == (3, Work.PICKING)
+    await deliver(operations, [delivery(paid(order)), delivery(forged)])
+    await deliver(operations, [delivery(planning)])
+    fulfillment = await fulfillment_of(operations, order.id)
+    assert (fulfillment.version, fulfillment.state) == (FORGED, FulfillmentState.PENDING)
+    await set_stored_version(
+        database, tables.stored_versions, order.id, 2, fulfillment.fulfillment_id
+    )
+    await deliver(operations, [delivery(picking)])
+    fulfillment = await fulfillment_of(operations, order.id)
+    assert (fulfillment.version, fulfillment.state) == (3, FulfillmentState.PICKING)
 
 
 async def test_true_shipment_counts_after_set_version(
@@ -64,17 +66,26 @@ async def test_true_shipment_counts_after_set_version(
         )
         void.shipment.withdraw_version = FORGED
         events = [paid(each), *working(each, "london", PATH), void]
-        await tell(operations, [delivery(event) for event in events])
+        await deliver(operations, [delivery(event) for event in events])
     skipped, created = [shipped_and_delivered(order, "london")[0] for _ in range(2)]
     skipped.shipment.fulfillment_version, created.shipment.fulfillment_version = 5, 7
-    await tell(operations, [delivery(skipped)])
-    its = await part_of(operations, order.id)
-    assert (its.version, its.withdraw_version, its.shipment_id) == (4, FORGED, None)
-    await set_stored_version(database, tables.stored_versions, order.id, 5, its.fulfillment_id)
-    await tell(operations, [delivery(created)])
-    its = await part_of(operations, order.id)
-    assert (its.withdraw_version, str(its.shipment_id)) == (5, created.shipment.shipment_id)
-    assert (await part_of(operations, other.id)).withdraw_version == FORGED
+    await deliver(operations, [delivery(skipped)])
+    fulfillment = await fulfillment_of(operations, order.id)
+    assert (fulfillment.version, fulfillment.withdraw_version, fulfillment.shipment_id) == (
+        4,
+        FORGED,
+        None,
+    )
+    await set_stored_version(
+        database, tables.stored_versions, order.id, 5, fulfillment.fulfillment_id
+    )
+    await deliver(operations, [delivery(created)])
+    fulfillment = await fulfillment_of(operations, order.id)
+    assert (fulfillment.withdraw_version, str(fulfillment.shipment_id)) == (
+        5,
+        created.shipment.shipment_id,
+    )
+    assert (await fulfillment_of(operations, other.id)).withdraw_version == FORGED
 
 
 async def test_lower_withdrawal_stays_where_a_version_is_set(
@@ -86,8 +97,10 @@ async def test_lower_withdrawal_stays_where_a_version_is_set(
     void = parcel_ended(shipment, shipping_pb2.SHIPMENT_STATUS_VOIDED)
     void.shipment.withdraw_version = 3
     events = [paid(order), *working(order, "london", PATH), void]
-    await tell(operations, [delivery(event) for event in events])
-    its = await part_of(operations, order.id)
-    await set_stored_version(database, tables.stored_versions, order.id, 30_000, its.fulfillment_id)
-    its = await part_of(operations, order.id)
-    assert (its.version, its.withdraw_version) == (30_000, 3)
+    await deliver(operations, [delivery(event) for event in events])
+    fulfillment = await fulfillment_of(operations, order.id)
+    await set_stored_version(
+        database, tables.stored_versions, order.id, 30_000, fulfillment.fulfillment_id
+    )
+    fulfillment = await fulfillment_of(operations, order.id)
+    assert (fulfillment.version, fulfillment.withdraw_version) == (30_000, 3)

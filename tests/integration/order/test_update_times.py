@@ -75,7 +75,7 @@ async def test_returns_by_time_are_those_within(
     ids = [(await made(returns, order, {1: 1})).return_id for _ in TIMES]
     await set_times(engine, tables.returns, f"{name}_time", ids)
     found = await ask(returns.ListReturns, api.ListReturnsRequest(**bounds(name, given)))
-    assert [ids.index(rma.return_id) for rma in found.returns] == expected
+    assert [ids.index(order_return.return_id) for order_return in found.returns] == expected
 
 
 async def test_token_with_another_update_time_is_refused(orders: Orders) -> None:

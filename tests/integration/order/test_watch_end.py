@@ -24,14 +24,14 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     WORK,
     delivery,
-    left,
     paid,
     shipped_and_delivered,
+    shipped_fulfilment,
     working,
 )
 from tests.integration.order.requests import Orders, Returns
 from tests.integration.order.test_cancelling import cancel, failed, now
-from tests.integration.order.test_events import place, tell
+from tests.integration.order.test_events import deliver, place
 from tests.integration.order.test_return_events import recalled, refund, taken_in
 from tests.support import cancelled_at_end, channel_of
 
@@ -109,15 +109,18 @@ async def test_watch_with_a_recall_ends_when_it_closes(
     """
     order = await place(orders, operations, "london")
     created, _ = shipped_and_delivered(order, "london")
-    await tell(
+    await deliver(
         operations,
-        [delivery(event) for event in (paid(order), created, *left(order, "london", {1: 1}))],
+        [
+            delivery(event)
+            for event in (paid(order), created, *shipped_fulfilment(order, "london", {1: 1}))
+        ],
     )
     watch, late = Watch(orders, order), Watch(patient[1], order)
     assert [await watch.next(), await late.next()] == ["snapshot", "snapshot"]
     await ask(orders.CancelOrder, cancel(order))
     assert [await watch.next_but_heartbeats(), await late.next()] == [CANCELLED, CANCELLED]
-    await tell(operations, [delivery(refund(order, order.total))])
+    await deliver(operations, [delivery(refund(order, order.total))])
     order = await now(operations, order)
     assert [status for status, _ in recalled(order)] == [ReturnStatus.APPROVED]
     assert [await watch.next() for _ in range(3)] == [HEARTBEAT] * 3
@@ -133,15 +136,15 @@ async def test_watch_waits_for_the_money_of_an_order(
 ) -> None:
     """A watch of a cancelled order goes on until its money is refunded and its stock is back."""
     order = await place(orders, operations, "london")
-    await tell(operations, [delivery(paid(order))])
+    await deliver(operations, [delivery(paid(order))])
     await ask(orders.CancelOrder, cancel(order))
     watch = Watch(orders, order)
     assert [await watch.next() for _ in range(3)] == ["snapshot", HEARTBEAT, HEARTBEAT]
-    await tell(operations, [delivery(refund(order, order.total))])
+    await deliver(operations, [delivery(refund(order, order.total))])
     # Its stock is committed, and its work is expected.
     assert [await watch.next() for _ in range(2)] == [HEARTBEAT] * 2
     [stopped] = working(order, "london", [WORK.FULFILLMENT_STATUS_CANCELLED])
-    await tell(operations, [delivery(stopped)])
+    await deliver(operations, [delivery(stopped)])
     async with asyncio.timeout(20):
         assert await watch.rest() == []
 
@@ -167,7 +170,7 @@ async def test_watch_of_what_may_go_on_does_not_end(
         order = await failed(orders, operations, warehouse)
     else:
         order = await place(orders, operations, "london")
-        await tell(
+        await deliver(
             operations,
             [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))],
         )

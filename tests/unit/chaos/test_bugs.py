@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from order_svc.decisions.deciders import DECIDERS
-from order_svc.lifecycle import Status, Work
-from order_svc.model import ConfirmPayment, NoteFulfillment
+from order_svc.lifecycle import FulfillmentState, Status
+from order_svc.model import ApplyFulfillmentStatus, ConfirmPayment
 from tests.chaos.bugs import BUGS
 from tests.chaos.plan import SERVICES, Kind
 from tests.chaos.roads import known_roads
-from tests.unit.order.samples import after, at, cancel, pay, placed, work
+from tests.unit.order.samples import after, at, cancel, fulfillment_status, pay, placed
 
 PLANT_ALL = "from tests.chaos.bugs import BUGS\nfor bug in BUGS.values(): bug.plant()"
 
@@ -29,7 +29,7 @@ def test_every_defect_can_be_planted() -> None:
 @pytest.fixture
 def order_deciders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restores the order service's table of deciders after the test."""
-    for kind in (ConfirmPayment, NoteFulfillment):
+    for kind in (ConfirmPayment, ApplyFulfillmentStatus):
         monkeypatch.setitem(DECIDERS, kind, DECIDERS[kind])
 
 
@@ -47,10 +47,12 @@ def test_planted_revival_confirms_a_cancelled_order() -> None:
 def test_planted_old_news_overwrites_a_newer_version() -> None:
     """The order service takes the planted decider: without it, an older version is skipped."""
     order = at(Status.PROCESSING)
-    old = work(order, "london", Work.PLANNING, order.parts[0].version - 1)
+    old = fulfillment_status(
+        order, "london", FulfillmentState.PLANNING, order.fulfillments[0].version - 1
+    )
     assert after(order, old) is order
     BUGS["old_news"].plant()
-    assert after(order, old).parts[0].version == order.parts[0].version - 1
+    assert after(order, old).fulfillments[0].version == order.fulfillments[0].version - 1
 
 
 def test_every_defect_has_its_run() -> None:

@@ -128,7 +128,7 @@ def test_an_events_time_that_is_none_is_refused_too() -> None:
         event_id=UUID(int=3), key="key", request_hash=b"digest", message=shipment, time=LAST
     )
     with pytest.raises(Invalid) as refused:
-        order_wire.note_shipment(shipment, delivery, Timestamp(seconds=10**15))
+        order_wire.apply_shipment(shipment, delivery, Timestamp(seconds=10**15))
     assert [v.subject for v in refused.value.violations] == ["deliver_time"]
 
 

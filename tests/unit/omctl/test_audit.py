@@ -241,7 +241,7 @@ def _pending_past_its_time(world: World) -> None:
 
 def _owed(world: World) -> None:
     world.order.status = order_pb2.ORDER_STATUS_CONFIRMED
-    world.order.stock_status = order_pb2.STOCK_STATUS_OWED
+    world.order.stock_status = order_pb2.STOCK_STATUS_COMMIT_PENDING
 
 
 def _unknown_charge(world: World) -> None:

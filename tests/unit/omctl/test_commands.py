@@ -172,7 +172,7 @@ def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
         "--status",
         "Failed",
         "--stock-status",
-        "owed",
+        "commit_pending",
         "--customer-id",
         "1",
         "--external-reference",

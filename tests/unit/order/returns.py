@@ -55,27 +55,31 @@ def ask_money(
     )
 
 
-def of_return(kind: type[C], rma: Return, **fields: Any) -> Envelope[C]:
+def of_return(kind: type[C], order_return: Return, **fields: Any) -> Envelope[C]:
     """A request about the return."""
-    return envelope(kind, target=rma.order_id, return_id=rma.id, **fields)
+    return envelope(kind, target=order_return.order_id, return_id=order_return.id, **fields)
 
 
-def move(rma: Return, to: ReturnStatus, **fields: Any) -> Envelope[MoveReturn]:
-    return of_return(MoveReturn, rma, to=to, **({"reason": f"RETURN_{to.upper()}"} | fields))
+def move(order_return: Return, to: ReturnStatus, **fields: Any) -> Envelope[MoveReturn]:
+    return of_return(
+        MoveReturn, order_return, to=to, **({"reason": f"RETURN_{to.upper()}"} | fields)
+    )
 
 
 def receive(
-    rma: Return,
+    order_return: Return,
     lines: Mapping[int, int],
     warehouse_id: str = "london",
 ) -> Envelope[ReceiveReturn]:
-    return of_return(ReceiveReturn, rma, warehouse_id=warehouse_id, lines=lines)
+    return of_return(ReceiveReturn, order_return, warehouse_id=warehouse_id, lines=lines)
 
 
-def inspect(rma: Return, lines: Mapping[int, tuple[int, int, int]]) -> Envelope[InspectReturn]:
+def inspect(
+    order_return: Return, lines: Mapping[int, tuple[int, int, int]]
+) -> Envelope[InspectReturn]:
     """By line: passed, failed, and how many of them are not to be refunded."""
     found = {number: Findings(*counts) for number, counts in lines.items()}
-    return of_return(InspectReturn, rma, lines=found)
+    return of_return(InspectReturn, order_return, lines=found)
 
 
 def walked(decision: Decided) -> list[ReturnStep]:
@@ -91,6 +95,8 @@ def returned(order: Order, lines: Mapping[int, int]) -> Order:
 def arrived(order: Order, announced: Mapping[int, int], **fields: Any) -> tuple[Order, Return]:
     """The order with one more return, all of which has arrived, and that return."""
     order = returned(order, announced)
-    rma = order.rmas[-1]
-    order = after(order, move(rma, ReturnStatus.APPROVED), receive(rma, announced, **fields))
-    return order, order.rmas[-1]
+    order_return = order.returns[-1]
+    order = after(
+        order, move(order_return, ReturnStatus.APPROVED), receive(order_return, announced, **fields)
+    )
+    return order, order.returns[-1]

@@ -9,31 +9,31 @@ from uuid import uuid4
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from order_svc.decisions.deciders import decide
-from order_svc.lifecycle import End, Status, Work
+from order_svc.lifecycle import FulfillmentState, ShipmentOutcome, Status
 from order_svc.model import (
     Allocation,
     Allocations,
+    ApplyFulfillmentStatus,
+    ApplyRefund,
+    ApplyReservation,
+    ApplyShipment,
+    ApplyShipmentOutcome,
     CancelItems,
     CancelOrder,
     Checkout,
+    CheckoutLine,
     Committed,
     ConfirmPayment,
     FailPayment,
-    NoteFulfillment,
-    NoteRefund,
-    NoteReservation,
-    NoteShipment,
-    NoteShipmentEnd,
     Order,
     PlaceOrder,
     Recipient,
     Unavailable,
-    WantedLine,
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 # What an envelope has beside its command.
-PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
+BESIDE_COMMAND = {field.name for field in fields_of(Envelope)} - {"command"}
 RECIPIENT = Recipient(
     name="Ada Example",
     address_lines=("1 Test Street",),
@@ -57,13 +57,13 @@ class Source:
     cause: str = "e1"
 
 
-def checkout(*lines: WantedLine, **fields: Any) -> Checkout:
+def checkout(*lines: CheckoutLine, **fields: Any) -> Checkout:
     values: dict[str, Any] = {
         "currency": "GBP",
         "lines": lines
         or (
-            WantedLine(sku="LAMP", quantity=3, unit_price=1000, discount=100, tax=200),
-            WantedLine(sku="BULB", quantity=2, unit_price=50, discount=0, tax=0),
+            CheckoutLine(sku="LAMP", quantity=3, unit_price=1000, discount=100, tax=200),
+            CheckoutLine(sku="BULB", quantity=2, unit_price=50, discount=0, tax=0),
         ),
         "discount": 0,
         "tax": 0,
@@ -88,15 +88,15 @@ def allocations(of: Checkout, *warehouses: str) -> Allocations:
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
     """A command of this kind in an envelope with a key of its own. `fields` are of either."""
     cause = str(uuid4())
-    parts: dict[str, Any] = {
+    beside: dict[str, Any] = {
         "key": f"test:{cause}",
         "request_hash": b"",
         "actor": "test",
         "cause": cause,
     }
-    parts |= {name: value for name, value in fields.items() if name in PARTS}
-    command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
-    return Envelope(**parts, command=command)
+    beside |= {name: value for name, value in fields.items() if name in BESIDE_COMMAND}
+    command = kind(**{name: value for name, value in fields.items() if name not in BESIDE_COMMAND})
+    return Envelope(**beside, command=command)
 
 
 def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
@@ -139,35 +139,35 @@ def pay(order: Order, **fields: Any) -> Envelope[ConfirmPayment]:
     return of_attempt(ConfirmPayment, order, **(usual | fields))
 
 
-def work(
+def fulfillment_status(
     order: Order,
     warehouse_id: str,
-    stage: Work | None,
+    stage: FulfillmentState | None,
     version: int,
     **fields: Any,
-) -> Envelope[NoteFulfillment]:
+) -> Envelope[ApplyFulfillmentStatus]:
     usual: dict[str, Any] = {
         "warehouse_id": warehouse_id,
         "fulfillment_id": uuid4(),
         "version": version,
-        "work": stage,
+        "state": stage,
     }
-    return of_attempt(NoteFulfillment, order, **(usual | fields))
+    return of_attempt(ApplyFulfillmentStatus, order, **(usual | fields))
 
 
 def report(
     order: Order,
     warehouse_id: str,
-    stage: Work = Work.COMPLETED,
-) -> Envelope[NoteFulfillment]:
+    stage: FulfillmentState = FulfillmentState.COMPLETED,
+) -> Envelope[ApplyFulfillmentStatus]:
     """The fulfilment's report that its parcel left with all units that the order has there."""
     there = [
-        (line.number, its.quantity)
+        (line.number, allocation.quantity)
         for line in order.lines
-        for its in line.allocations
-        if its.warehouse_id == warehouse_id
+        for allocation in line.allocations
+        if allocation.warehouse_id == warehouse_id
     ]
-    return work(order, warehouse_id, stage, 9, units=dict(there), committed=True)
+    return fulfillment_status(order, warehouse_id, stage, 9, units=dict(there), committed=True)
 
 
 def ship(
@@ -175,29 +175,29 @@ def ship(
     warehouse_id: str,
     delivered: datetime | None = None,
     **fields: Any,
-) -> Envelope[NoteShipment]:
+) -> Envelope[ApplyShipment]:
     usual: dict[str, Any] = {
         "warehouse_id": warehouse_id,
         "shipment_id": uuid4(),
         "tracking_number": "SB1",
         "deliver_time": delivered,
     }
-    return of_attempt(NoteShipment, order, **(usual | fields))
+    return of_attempt(ApplyShipment, order, **(usual | fields))
 
 
-def end(
+def shipment_outcome(
     order: Order,
     warehouse_id: str,
-    ended: End | None,
+    outcome: ShipmentOutcome | None,
     **fields: Any,
-) -> Envelope[NoteShipmentEnd]:
+) -> Envelope[ApplyShipmentOutcome]:
     usual: dict[str, Any] = {
         "warehouse_id": warehouse_id,
         "shipment_id": uuid4(),
         "tracking_number": "SB1",
-        "ended": ended,
+        "outcome": outcome,
     }
-    return of_attempt(NoteShipmentEnd, order, **(usual | fields))
+    return of_attempt(ApplyShipmentOutcome, order, **(usual | fields))
 
 
 def cancel(order: Order, **fields: Any) -> Envelope[CancelOrder]:
@@ -214,22 +214,22 @@ def refund(
     refunded: int,
     captured: int | None = None,
     **fields: Any,
-) -> Envelope[NoteRefund]:
+) -> Envelope[ApplyRefund]:
     """So much of the payment went back so far."""
     usual: dict[str, Any] = {
         "captured": order.money(order.placed_total if captured is None else captured),
         "refunded": order.money(refunded),
     }
-    return of_attempt(NoteRefund, order, **(usual | fields))
+    return of_attempt(ApplyRefund, order, **(usual | fields))
 
 
-def commit(order: Order, **fields: Any) -> Envelope[NoteReservation]:
+def commit(order: Order, **fields: Any) -> Envelope[ApplyReservation]:
     """The warehouse has committed what the order was allocated; `allocations` says otherwise."""
     usual: dict[str, Any] = {
         "allocations": {line.number: line.allocations for line in order.lines},
         "refused": None,
     }
-    return of_attempt(NoteReservation, order, **(usual | fields))
+    return of_attempt(ApplyReservation, order, **(usual | fields))
 
 
 def elsewhere(order: Order, warehouse_id: str) -> Allocations:
@@ -250,7 +250,10 @@ def after(order: Order, *commands: Envelope[Any]) -> Order:
 def at(status: Status) -> Order:
     """An order that has come to that status on the way to delivered."""
     order = placed(None, "london")
-    confirmed, processing = pay(order), work(order, "london", Work.PLANNING, 2)
+    confirmed, processing = (
+        pay(order),
+        fulfillment_status(order, "london", FulfillmentState.PLANNING, 2),
+    )
     steps = {
         Status.PENDING: (),
         Status.CONFIRMED: (confirmed,),

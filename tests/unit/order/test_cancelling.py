@@ -1,4 +1,4 @@
-"""What becomes of an order that is not wanted any more, in whole or in part; that nobody pays;
+"""What becomes of an order that is cancelled, in whole or in part; that is not paid;
 that is tried again.
 """
 
@@ -15,14 +15,21 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Refused, Stale
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.placing import PAYMENT_WINDOW
-from order_svc.lifecycle import End, PaymentStatus, Progress, Status, StockStatus, Work
+from order_svc.lifecycle import (
+    FulfillmentState,
+    PaymentStatus,
+    Progress,
+    ShipmentOutcome,
+    Status,
+    StockStatus,
+)
 from order_svc.model import (
+    CheckoutLine,
     ExpireOrder,
     ItemsCancelled,
     Order,
     RetryOrder,
     StatusChanged,
-    WantedLine,
 )
 from tests.unit.order.returns import ask
 from tests.unit.order.samples import (
@@ -34,14 +41,14 @@ from tests.unit.order.samples import (
     cancel_items,
     checkout,
     commit,
-    end,
+    fulfillment_status,
     of_order,
     pay,
     placed,
     refund,
     report,
     ship,
-    work,
+    shipment_outcome,
 )
 
 TOMORROW = NOW + timedelta(days=1)
@@ -145,7 +152,7 @@ def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
     assert refused.value.message == f"The order is processing. {advice}"
     order = after(order, cancel_items(order, {2: 2}), report(order, "london"))
     order = decide(order, ask(order, {1: 3}), NOW).record
-    assert (order.lines[1].staying, order.rmas[0].line(1).announced) == (0, 3)
+    assert (order.lines[1].remaining, order.returns[0].line(1).announced) == (0, 3)
 
 
 def test_refusal_names_the_parcels_to_recall() -> None:
@@ -166,7 +173,9 @@ def test_refusal_names_the_parcels_to_recall() -> None:
         assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
         assert refused.value.metadata == {"status": "shipped", "shipment_ids": str(shipment)}
         assert refused.value.message == f"The order is shipped. {advice}"
-    order = after(order, end(order, "paris", End.RETURNED, shipment_id=shipment))
+    order = after(
+        order, shipment_outcome(order, "paris", ShipmentOutcome.RETURNED, shipment_id=shipment)
+    )
     assert (order.status, order.lines[1].cancelled) == (Status.DELIVERED, 2)
 
 
@@ -174,7 +183,9 @@ def withdrawn(order: Order, warehouse_id: str) -> Order:
     """The order after the label of that warehouse's parcel was bought and withdrawn."""
     label = ship(order, warehouse_id)
     order = after(order, label)
-    void = end(order, warehouse_id, None, shipment_id=label.command.shipment_id, withdrawn=True)
+    void = shipment_outcome(
+        order, warehouse_id, None, shipment_id=label.command.shipment_id, withdrawn=True
+    )
     return after(order, void)
 
 
@@ -207,10 +218,10 @@ def test_cut_of_a_withdrawn_parcel_follows_the_advice(units: dict[int, int]) -> 
         units[2],
         order.lines[0],
     )
-    assert order.total - cut.total == order.lines[1].worth(units[2])
-    assert decide(cut, ask(cut, {1: 3}), NOW).record.rmas[0].line(1).announced == 3
-    ended = after(cut, work(cut, "paris", Work.CANCELLED, 9))
-    assert (ended.status, ended.lines[1].staying) == (Status.DELIVERED, 0)
+    assert order.total - cut.total == order.lines[1].cost_of(units[2])
+    assert decide(cut, ask(cut, {1: 3}), NOW).record.returns[0].line(1).announced == 3
+    ended = after(cut, fulfillment_status(cut, "paris", FulfillmentState.CANCELLED, 9))
+    assert (ended.status, ended.lines[1].remaining) == (Status.DELIVERED, 0)
 
 
 def test_cut_of_the_only_withdrawn_parcel_ends_the_order() -> None:
@@ -219,11 +230,11 @@ def test_cut_of_the_only_withdrawn_parcel_ends_the_order() -> None:
     """
     order = withdrawn(at(Status.PROCESSING), "london")
     some = after(order, cancel_items(order, {1: 1}))
-    assert (some.status, some.lines[0].staying) == (Status.SHIPPED, 2)
+    assert (some.status, some.lines[0].remaining) == (Status.SHIPPED, 2)
     last = after(some, cancel_items(some, {1: 2, 2: 2}))
     assert (last.status, last.progress) == (Status.CANCELLED, Progress.CANCELLED)
     assert after(order, cancel(order)).status is Status.CANCELLED
-    freed = after(last, work(last, "london", Work.CANCELLED, 9))
+    freed = after(last, fulfillment_status(last, "london", FulfillmentState.CANCELLED, 9))
     assert freed.stock is StockStatus.RELEASED
 
 
@@ -264,28 +275,38 @@ def test_a_cancelled_order_says_where_its_money_and_goods_are(
     to come back.
     """
     order = at(status)
-    dead = after(order, cancel(order, reason="FRAUD"))
-    assert (dead.reason, dead.payment, dead.stock, dead.progress) == (
+    cancelled = after(order, cancel(order, reason="FRAUD"))
+    assert (cancelled.reason, cancelled.payment, cancelled.stock, cancelled.progress) == (
         "FRAUD",
         payment,
         stock,
         progress,
     )
-    assert (dead.lines, dead.expire_time, dead.total) == (order.lines, None, order.total)
+    assert (cancelled.lines, cancelled.expire_time, cancelled.total) == (
+        order.lines,
+        None,
+        order.total,
+    )
 
 
-def test_committed_units_of_a_dead_order_are_back_when_fulfilment_or_the_warehouse_says_so() -> (
-    None
-):
-    """Either of them tells that nothing is held for it any more; until then its stock is
+def test_committed_units_of_a_cancelled_order_return_by_event() -> None:
+    """Either of them reports that nothing is held for it any more; until then its stock is
     committed.
     """
     order = at(Status.PROCESSING)
-    dead = after(order, cancel(order))
-    assert after(dead, work(dead, "london", Work.PICKING, 3)).stock is StockStatus.COMMITTED
-    assert after(dead, work(dead, "london", Work.CANCELLED, 3)).stock is StockStatus.RELEASED
-    freed = after(dead, commit(dead, allocations={}, freed=True))
-    assert (freed.stock, freed.version) == (StockStatus.RELEASED, dead.version)
+    cancelled = after(order, cancel(order))
+    assert (
+        after(cancelled, fulfillment_status(cancelled, "london", FulfillmentState.PICKING, 3)).stock
+        is StockStatus.COMMITTED
+    )
+    assert (
+        after(
+            cancelled, fulfillment_status(cancelled, "london", FulfillmentState.CANCELLED, 3)
+        ).stock
+        is StockStatus.RELEASED
+    )
+    freed = after(cancelled, commit(cancelled, allocations={}, freed=True))
+    assert (freed.stock, freed.version) == (StockStatus.RELEASED, cancelled.version)
     living = after(order, commit(order, allocations={}, freed=True))
     assert living is order
 
@@ -297,7 +318,7 @@ def test_cancelled_units_cost_their_frozen_share_and_the_others_what_they_did() 
     order = placed()
     line = order.lines[0]
     one = after(order, cancel_items(order, {1: 1}, reason="WRONG_SIZE"))
-    assert (line.worth(0), line.worth(1), line.worth(3)) == (0, 1033, line.total)
+    assert (line.cost_of(0), line.cost_of(1), line.cost_of(3)) == (0, 1033, line.total)
     assert (one.total, one.cancelled_amount, one.placed_total) == (
         order.total - 1033,
         1033,
@@ -306,7 +327,7 @@ def test_cancelled_units_cost_their_frozen_share_and_the_others_what_they_did() 
     assert one.lines[0].shares == line.shares
     assert (one.lines[0].cancelled, [a.quantity for a in one.lines[0].allocations]) == (1, [2])
     both = after(one, cancel_items(one, {1: 1, 2: 2}))
-    assert both.total == order.total - line.worth(2) - order.lines[1].total
+    assert both.total == order.total - line.cost_of(2) - order.lines[1].total
 
 
 def test_cancelled_units_are_a_row_of_history_with_a_version_and_an_event_of_their_own() -> None:
@@ -336,13 +357,13 @@ def test_the_last_unit_cancels_the_order() -> None:
     decided = decide(fewer, cancel_items(fewer, {2: 2}), NOW)
     [fact] = decided.facts
     assert isinstance(fact, StatusChanged)
-    assert (decided.record.status, [line.staying for line in decided.record.lines]) == (
+    assert (decided.record.status, [line.remaining for line in decided.record.lines]) == (
         Status.CANCELLED,
         [0, 0],
     )
 
 
-def test_more_units_than_are_left_cancel_nothing() -> None:
+def test_cancel_of_more_units_than_remain_changes_nothing() -> None:
     """All lines or none: a violation for each line that has fewer, an unknown line included."""
     order = placed()
     with pytest.raises(Refused) as refused:
@@ -365,7 +386,9 @@ def test_units_that_are_with_a_carrier_are_not_cut() -> None:
 
 def test_units_that_were_sourced_last_go_first() -> None:
     """Of a line from two warehouses, the last one gives up its units before the first."""
-    order = placed(checkout(WantedLine(sku="LAMP", quantity=5, unit_price=100, discount=0, tax=0)))
+    order = placed(
+        checkout(CheckoutLine(sku="LAMP", quantity=5, unit_price=100, discount=0, tax=0))
+    )
     [first] = order.lines[0].allocations
     split = (replace(first, quantity=2), replace(first, warehouse_id="paris", quantity=3))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))
@@ -375,7 +398,7 @@ def test_units_that_were_sourced_last_go_first() -> None:
         ("paris", 0),
     ]
     confirmed = after(cut, pay(cut))
-    assert [part.warehouse_id for part in confirmed.parts] == ["london"]
+    assert [fulfillment.warehouse_id for fulfillment in confirmed.fulfillments] == ["london"]
 
 
 def test_money_that_was_on_its_way_when_units_were_cancelled_is_no_mismatch() -> None:
@@ -392,7 +415,7 @@ def test_money_that_was_on_its_way_when_units_were_cancelled_is_no_mismatch() ->
             after(cut, pay(cut, captured=cut.money(captured)))
 
 
-def test_a_commit_that_has_not_heard_of_a_cut_serves_what_stays() -> None:
+def test_commit_from_before_a_cut_serves_the_remaining_units() -> None:
     """The warehouse committed three where two are wanted by now: the order takes two."""
     order = placed()
     cut = after(order, cancel_items(order, {1: 1}))
@@ -400,7 +423,7 @@ def test_a_commit_that_has_not_heard_of_a_cut_serves_what_stays() -> None:
     assert [a.quantity for line in confirmed.lines for a in line.allocations] == [2, 2]
 
 
-def test_an_order_expires_when_its_time_is_over_and_nobody_has_paid() -> None:
+def test_unpaid_order_expires_after_its_expire_time() -> None:
     """By the clock of the write: at the deadline it is cancelled, before it is not, and a paid
     one is left alone.
     """

@@ -12,14 +12,14 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.placing import check
-from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
+from order_svc.lifecycle import FulfillmentState, PaymentStatus, Progress, Status, StockStatus
 from order_svc.model import (
+    CheckoutLine,
+    CommitPending,
     FailPayment,
-    Owed,
     StatusChanged,
     Transition,
     Unavailable,
-    WantedLine,
 )
 from tests.unit.order.samples import (
     NOW,
@@ -29,17 +29,17 @@ from tests.unit.order.samples import (
     checkout,
     commit,
     elsewhere,
+    fulfillment_status,
     of_attempt,
     pay,
     place,
     placed,
     pounds,
     ship,
-    work,
 )
 
 
-def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
+def test_placed_order_is_pending_with_history_and_event() -> None:
     """Placing makes version 1, one history row without an old status, one fact that carries
     both, and a deadline in 30 minutes.
     """
@@ -76,8 +76,8 @@ def test_the_warehouse_must_serve_exactly_what_was_asked_for() -> None:
         decide(None, changed(command, allocations={1: command.command.allocations[1], 2: ()}), NOW)
 
 
-def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -> None:
-    """Confirmed, committed, paid; no deadline any more; one part for each warehouse."""
+def test_payment_confirms_and_expects_each_fulfilment() -> None:
+    """Confirmed, committed, paid; no deadline any more; one fulfilment for each warehouse."""
     order = placed(None, "london", "paris")
     confirmed = after(order, pay(order))
     assert (confirmed.status, confirmed.stock, confirmed.payment) == (
@@ -86,23 +86,25 @@ def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -
         PaymentStatus.COMPLETED,
     )
     assert confirmed.expire_time is None
-    assert [(part.warehouse_id, part.work) for part in confirmed.parts] == [
-        ("london", Work.EXPECTED),
-        ("paris", Work.EXPECTED),
+    assert [
+        (fulfillment.warehouse_id, fulfillment.state) for fulfillment in confirmed.fulfillments
+    ] == [
+        ("london", FulfillmentState.EXPECTED),
+        ("paris", FulfillmentState.EXPECTED),
     ]
 
 
 def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
     """A total of zero needs no capture."""
     order = placed(
-        checkout(WantedLine(sku="GIFT", quantity=1, unit_price=0, discount=0, tax=0), shipping=0)
+        checkout(CheckoutLine(sku="GIFT", quantity=1, unit_price=0, discount=0, tax=0), shipping=0)
     )
     assert order.total == 0
     assert after(order, pay(order)).payment is PaymentStatus.NOT_REQUIRED
 
 
 def test_another_amount_than_the_total_confirms_nothing() -> None:
-    """A payment that is not what the order costs is refused, whatever the peer claims."""
+    """A payment that is not what the order costs is refused."""
     order = placed()
     for captured in (
         pounds(order.total - 1),
@@ -114,46 +116,53 @@ def test_another_amount_than_the_total_confirms_nothing() -> None:
         assert refused.value.reason == "PAYMENT_AMOUNT_MISMATCH"
 
 
-def test_a_warehouse_out_of_reach_leaves_the_commit_owed_and_the_order_confirmed() -> None:
-    """The order goes on; when the warehouse tells of the commit, the order knows."""
+def test_unreachable_warehouse_leaves_the_commit_pending() -> None:
+    """The order goes on; the warehouse's event of the commit settles it."""
     order = placed(None, "london", "paris")
-    owed = after(order, pay(order, stock=Owed()))
-    assert (owed.status, owed.stock) == (Status.CONFIRMED, StockStatus.OWED)
-    assert after(owed, commit(owed, allocations={})) is owed
-    settled = after(owed, commit(owed))
-    assert (settled.stock, settled.version) == (StockStatus.COMMITTED, owed.version)
+    commit_pending = after(order, pay(order, stock=CommitPending()))
+    assert (commit_pending.status, commit_pending.stock) == (
+        Status.CONFIRMED,
+        StockStatus.COMMIT_PENDING,
+    )
+    assert after(commit_pending, commit(commit_pending, allocations={})) is commit_pending
+    settled = after(commit_pending, commit(commit_pending))
+    assert (settled.stock, settled.version) == (StockStatus.COMMITTED, commit_pending.version)
 
 
-def test_a_commit_that_is_heard_before_the_payment_is_not_owed_afterwards() -> None:
+def test_commit_consumed_before_the_payment_is_not_pending() -> None:
     """The warehouse commits, its answer is lost, its event overtakes the payment's: the order
     remembers it.
     """
     order = placed()
-    heard = after(order, commit(order))
-    assert (heard.status, heard.stock) == (Status.PENDING, StockStatus.RESERVED)
-    assert after(heard, pay(order, stock=Owed())).stock is StockStatus.COMMITTED
+    committed = after(order, commit(order))
+    assert (committed.status, committed.stock) == (Status.PENDING, StockStatus.RESERVED)
+    assert after(committed, pay(order, stock=CommitPending())).stock is StockStatus.COMMITTED
 
 
 def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
     """A reservation made anew elsewhere replaces the allocation that never was committed."""
     order = placed()
-    owed = after(order, pay(order, stock=Owed()))
-    settled = after(owed, commit(owed, allocations=elsewhere(owed, "paris")))
+    commit_pending = after(order, pay(order, stock=CommitPending()))
+    settled = after(
+        commit_pending, commit(commit_pending, allocations=elsewhere(commit_pending, "paris"))
+    )
     assert {a.warehouse_id for line in settled.lines for a in line.allocations} == {"paris"}
     assert (settled.stock, settled.status) == (StockStatus.COMMITTED, Status.CONFIRMED)
-    assert {part.warehouse_id: part.work for part in settled.parts} == {
-        "london": Work.CANCELLED,
-        "paris": Work.EXPECTED,
+    assert {
+        fulfillment.warehouse_id: fulfillment.state for fulfillment in settled.fulfillments
+    } == {
+        "london": FulfillmentState.CANCELLED,
+        "paris": FulfillmentState.EXPECTED,
     }
     late = after(
         settled,
-        work(settled, "london", Work.PLANNING, 2),
-        work(settled, "london", Work.CANCELLED, 3),
+        fulfillment_status(settled, "london", FulfillmentState.PLANNING, 2),
+        fulfillment_status(settled, "london", FulfillmentState.CANCELLED, 3),
     )
     assert after(late, ship(late, "paris", NOW)).status is Status.DELIVERED
 
 
-def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
+def test_commit_refused_for_good_fails_the_order() -> None:
     """Pending becomes failed, with the warehouse's reason; the money is known to be there."""
     order = placed()
     failed = after(order, pay(order, stock=Unavailable("RESERVATION_EXPIRED")))
@@ -165,9 +174,9 @@ def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.CONFIRMED, Status.PROCESSING])
-def test_an_owed_commit_that_is_refused_for_good_cancels_the_order(status: Status) -> None:
+def test_pending_commit_refused_for_good_cancels_the_order(status: Status) -> None:
     """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
-    order = replace(at(status), stock=StockStatus.OWED)
+    order = replace(at(status), stock=StockStatus.COMMIT_PENDING)
     cancelled = after(order, commit(order, allocations={}, refused="RESERVATION_EXPIRED"))
     assert (cancelled.status, cancelled.reason, cancelled.stock) == (
         Status.CANCELLED,
@@ -189,8 +198,8 @@ def test_a_payment_that_finally_failed_cancels_a_pending_order_and_no_other() ->
 
 
 def test_events_that_are_ahead_walk_every_step_between() -> None:
-    """A delivery that is heard first takes a confirmed order through processing and shipped: one
-    row, one version, one fact each.
+    """A delivery that comes first takes a confirmed order through processing and shipped: one
+    row, one version, one event each.
     """
     order = at(Status.CONFIRMED)
     decided = decide(order, ship(order, "london", NOW), NOW)
@@ -207,7 +216,10 @@ def test_events_that_are_ahead_walk_every_step_between() -> None:
 def test_nothing_walks_past_an_outstanding_payment() -> None:
     """Work and shipments of a pending order wait for its payment."""
     order = placed()
-    for command in (work(order, "london", Work.PICKING, 3), ship(order, "london")):
+    for command in (
+        fulfillment_status(order, "london", FulfillmentState.PICKING, 3),
+        ship(order, "london"),
+    ):
         with pytest.raises(Deferred) as deferred:
             after(order, command)
         assert deferred.value.reason == "PAYMENT_OUTSTANDING"
@@ -217,24 +229,27 @@ def test_late_events_never_move_an_order_backwards() -> None:
     """An older version of a fulfilment, and its current one again, change nothing."""
     order = at(Status.SHIPPED)
     for version in (1, 2):
-        assert after(order, work(order, "london", Work.PICKING, version)) is order
+        assert (
+            after(order, fulfillment_status(order, "london", FulfillmentState.PICKING, version))
+            is order
+        )
 
 
 def test_an_unknown_fulfilment_status_is_no_change() -> None:
     """A status that a newer fulfilment service may send moves nothing."""
     order = at(Status.PROCESSING)
-    assert after(order, work(order, "london", None, 99)) is order
+    assert after(order, fulfillment_status(order, "london", None, 99)) is order
 
 
 @pytest.mark.parametrize("status", [Status.CANCELLED])
 def test_a_terminal_order_is_never_revived(status: Status) -> None:
-    """Whatever is told of it, it stays where it is, with its version; what would have moved it
+    """After any event it stays where it is, with its version; what would have moved it
     is noted.
     """
     order = at(status)
     for command, noted in (
         (pay(order), "PAYMENT_CONFIRMED"),
-        (work(order, "london", Work.PICKING, 9), None),
+        (fulfillment_status(order, "london", FulfillmentState.PICKING, 9), None),
         (ship(order, "london"), "SHIPMENT_CREATED"),
         (ship(order, "london", NOW), "DELIVERY_CONFIRMED"),
         (commit(order), None),
@@ -245,7 +260,7 @@ def test_a_terminal_order_is_never_revived(status: Status) -> None:
             order.version,
             [],
         )
-        assert [event.reason for event in decided.record.late] == ([noted] if noted else [])
+        assert [event.reason for event in decided.record.late_events] == ([noted] if noted else [])
 
 
 def test_what_belongs_to_another_attempt_is_skipped() -> None:
@@ -253,7 +268,7 @@ def test_what_belongs_to_another_attempt_is_skipped() -> None:
     order = replace(placed(), attempt=2)
     for command in (
         pay(order, attempt=1),
-        work(order, "london", Work.PICKING, 9, attempt=1),
+        fulfillment_status(order, "london", FulfillmentState.PICKING, 9, attempt=1),
         ship(order, "london", attempt=1),
     ):
         assert after(order, command) is order
@@ -266,12 +281,16 @@ def test_an_unknown_order_is_not_found() -> None:
 
 
 def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None:
-    """Six events of two parts, in all 720 orders: always delivered, each status once, in order."""
+    """Six events of two fulfilments, in all 720 orders: delivered, each status once, in order."""
     start = after(order := placed(None, "london", "paris"), pay(order))
     commands: list[Envelope[Any]] = []
     for warehouse in ("london", "paris"):
         fulfillment_id = shipment_id = order.id
-        commands.append(work(order, warehouse, Work.PICKING, 3, fulfillment_id=fulfillment_id))
+        commands.append(
+            fulfillment_status(
+                order, warehouse, FulfillmentState.PICKING, 3, fulfillment_id=fulfillment_id
+            )
+        )
         commands.append(ship(order, warehouse, shipment_id=shipment_id))
         commands.append(ship(order, warehouse, NOW, shipment_id=shipment_id))
     ends = set()
@@ -291,15 +310,15 @@ def test_prices_that_do_not_add_up_are_refused_by_name() -> None:
     checkout.
     """
     with pytest.raises(Invalid) as refused:
-        check(checkout(WantedLine(sku="A", quantity=1, unit_price=100, discount=101, tax=0)))
+        check(checkout(CheckoutLine(sku="A", quantity=1, unit_price=100, discount=101, tax=0)))
     assert [violation.subject for violation in refused.value.violations] == [
         "items[0].discount_amount"
     ]
     with pytest.raises(Invalid) as refused:
         check(
             checkout(
-                WantedLine(sku="A", quantity=1, unit_price=100, discount=0, tax=0), discount=101
+                CheckoutLine(sku="A", quantity=1, unit_price=100, discount=0, tax=0), discount=101
             )
         )
     assert [violation.subject for violation in refused.value.violations] == ["discount_amount"]
-    check(checkout(WantedLine(sku="A", quantity=1, unit_price=100, discount=100, tax=0)))
+    check(checkout(CheckoutLine(sku="A", quantity=1, unit_price=100, discount=100, tax=0)))

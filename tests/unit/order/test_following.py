@@ -17,25 +17,25 @@ from chassis.values.errors import Deferred, Refused
 from order_svc import wire
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (
-    End,
+    FulfillmentState,
     PaymentStatus,
     Progress,
     ReturnKind,
     ReturnProgress,
     ReturnStatus,
+    ShipmentOutcome,
     Status,
     StockStatus,
-    Work,
 )
 from order_svc.model import (
+    ApplyFulfillmentStatus,
+    ApplyShipmentOutcome,
+    CheckoutLine,
+    CommitPending,
     ItemsCancelled,
-    NoteFulfillment,
-    NoteShipmentEnd,
     Order,
-    Owed,
     ReturnChanged,
     StatusChanged,
-    WantedLine,
 )
 from tests.unit.order.returns import move
 from tests.unit.order.samples import (
@@ -49,26 +49,28 @@ from tests.unit.order.samples import (
     checkout,
     commit,
     elsewhere,
-    end,
+    fulfillment_status,
     pay,
     placed,
     pounds,
     refund,
     ship,
-    work,
+    shipment_outcome,
 )
 
 
 def works_on(
     order: Order,
-    stage: Work,
+    stage: FulfillmentState,
     version: int,
     units: dict[int, int],
     at: str = "london",
     **fields: Any,
-) -> Envelope[NoteFulfillment]:
+) -> Envelope[ApplyFulfillmentStatus]:
     """The fulfilment's stock is committed, and these are the units that it works on."""
-    return work(order, at, stage, version, units=units, **({"committed": True} | fields))
+    return fulfillment_status(
+        order, at, stage, version, units=units, **({"committed": True} | fields)
+    )
 
 
 def two_parts() -> Order:
@@ -78,11 +80,11 @@ def two_parts() -> Order:
 
 
 def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]]]]:
-    """Of each line: cancelled, staying, and where."""
+    """Of each line: cancelled, remaining, and where."""
     return [
         (
             line.cancelled,
-            line.staying,
+            line.remaining,
             [(a.warehouse_id, a.quantity, a.shipped) for a in line.allocations],
         )
         for line in order.lines
@@ -91,20 +93,23 @@ def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]
 
 def recalled(order: Order) -> list[dict[int, int]]:
     """The recalls of an order: announced units by line."""
-    assert all(rma.kind is ReturnKind.RECALL for rma in order.rmas)
-    return [{line.number: line.announced for line in rma.lines} for rma in order.rmas]
+    assert all(order_return.kind is ReturnKind.RECALL for order_return in order.returns)
+    return [
+        {line.number: line.announced for line in order_return.lines}
+        for order_return in order.returns
+    ]
 
 
 # --- units that leave a picklist
 
 
 def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> None:
-    """A short pick is an item cancellation, told as one; the order then goes on by the
+    """A short pick is an item cancellation, published as one; the order then goes on by the
     fulfilment's status.
     """
     order = at(Status.CONFIRMED)
     decided = decide(
-        order, works_on(order, Work.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW
+        order, works_on(order, FulfillmentState.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW
     )
     cut, moved = decided.facts
     assert isinstance(cut, ItemsCancelled)
@@ -116,7 +121,7 @@ def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> N
     )
     assert (cut.step.version, moved.step.version) == (order.version + 1, order.version + 2)
     assert units(decided.record) == [(1, 2, [("london", 2, None)]), (0, 2, [("london", 2, None)])]
-    assert decided.record.total == order.total - order.lines[0].worth(1)
+    assert decided.record.total == order.total - order.lines[0].cost_of(1)
 
 
 def test_a_picklist_that_is_not_final_cuts_nothing() -> None:
@@ -124,82 +129,111 @@ def test_a_picklist_that_is_not_final_cuts_nothing() -> None:
     while.
     """
     order = at(Status.CONFIRMED)
-    followed = after(order, works_on(order, Work.PLANNING, 2, {1: 1, 2: 0}, committed=False))
+    followed = after(
+        order, works_on(order, FulfillmentState.PLANNING, 2, {1: 1, 2: 0}, committed=False)
+    )
     assert (followed.status, units(followed)) == (Status.PROCESSING, units(order))
 
 
 def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_committed() -> None:
-    """Stock that is owed may be committed elsewhere: fewer units in London are then no cancelled
+    """Stock with a pending commit may be elsewhere: fewer units in London are then no cancelled
     ones.
     """
     order = placed()
-    owed = after(order, pay(order, stock=Owed()))
+    commit_pending = after(order, pay(order, stock=CommitPending()))
     with pytest.raises(Deferred) as deferred:
-        after(owed, works_on(owed, Work.PICKING, 3, {1: 1, 2: 2}))
+        after(commit_pending, works_on(commit_pending, FulfillmentState.PICKING, 3, {1: 1, 2: 2}))
     assert deferred.value.reason == "EVENT_AHEAD"
-    assert after(owed, works_on(owed, Work.PICKING, 3, {1: 3, 2: 2})).status is Status.PROCESSING
-    told: list[Envelope[Any]] = [ship(owed, "london", NOW), end(owed, "london", End.LOST)]
-    for parcel in told:
+    assert (
+        after(
+            commit_pending, works_on(commit_pending, FulfillmentState.PICKING, 3, {1: 3, 2: 2})
+        ).status
+        is Status.PROCESSING
+    )
+    envelopes: list[Envelope[Any]] = [
+        ship(commit_pending, "london", NOW),
+        shipment_outcome(commit_pending, "london", ShipmentOutcome.LOST),
+    ]
+    for parcel in envelopes:
         with pytest.raises(Deferred):
-            after(owed, parcel)
-        assert after(owed, commit(owed), parcel).version > owed.version
+            after(commit_pending, parcel)
+        assert (
+            after(commit_pending, commit(commit_pending), parcel).version > commit_pending.version
+        )
 
 
-def test_what_the_warehouse_tells_of_fewer_units_waits_for_the_word_of_its_commit() -> None:
-    """Paris was committed, and given up again: told first, that is ahead of the commit and of
+def test_commit_of_too_few_units_is_deferred() -> None:
+    """Paris was committed, and uncommitted again: that comes first, ahead of the commit and of
     the work's end; it fails in no order.
     """
     order = placed(None, "london", "paris")
-    owed = after(order, pay(order, stock=Owed()))
-    still = commit(owed, allocations={1: owed.lines[0].allocations})
-    gone = work(owed, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED")
+    commit_pending = after(order, pay(order, stock=CommitPending()))
+    still = commit(commit_pending, allocations={1: commit_pending.lines[0].allocations})
+    gone = fulfillment_status(
+        commit_pending, "paris", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"
+    )
     with pytest.raises(Deferred) as deferred:
-        after(owed, still)
+        after(commit_pending, still)
     assert deferred.value.reason == "EVENT_AHEAD"
-    whole = commit(owed)
-    told: list[list[Envelope[Any]]] = [
+    whole = commit(commit_pending)
+    envelopes: list[list[Envelope[Any]]] = [
         [whole, still, gone],
         [whole, gone, still],
         [gone, still, whole],
         [gone, whole, still],
     ]
-    for several in told:
-        followed = after(owed, *several)
-        assert (followed.stock, [line.staying for line in followed.lines]) == (
+    for several in envelopes:
+        followed = after(commit_pending, *several)
+        assert (followed.stock, [line.remaining for line in followed.lines]) == (
             StockStatus.COMMITTED,
             [3, 0],
         )
 
 
-def test_work_that_went_elsewhere_has_lost_no_units() -> None:
+def test_fulfilment_committed_elsewhere_loses_no_units() -> None:
     """A fulfilment that ends because its stock was committed elsewhere cancels nothing, whether
     that is known already or not.
     """
     order = placed()
-    owed = after(order, pay(order, stock=Owed()))
-    moved = commit(owed, allocations=elsewhere(owed, "paris"))
-    gone = work(owed, "london", Work.CANCELLED, 3, reason="STOCK_COMMITTED_ELSEWHERE")
-    told: list[Envelope[Any]] = [moved, gone]
-    for several in permutations(told):
-        settled = after(owed, *several)
+    commit_pending = after(order, pay(order, stock=CommitPending()))
+    moved = commit(commit_pending, allocations=elsewhere(commit_pending, "paris"))
+    gone = fulfillment_status(
+        commit_pending, "london", FulfillmentState.CANCELLED, 3, reason="STOCK_COMMITTED_ELSEWHERE"
+    )
+    envelopes: list[Envelope[Any]] = [moved, gone]
+    for several in permutations(envelopes):
+        settled = after(commit_pending, *several)
         assert (settled.status, settled.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
         assert units(settled) == [(0, 3, [("paris", 3, None)]), (0, 2, [("paris", 2, None)])]
 
 
 def test_a_commit_brings_no_cancelled_unit_back() -> None:
-    """London's work was called off while its stock was owed. That the warehouse has committed it
+    """London's work was cancelled while its commit was pending. That the warehouse has committed it
     all the same takes nothing from Paris.
     """
-    order = placed(checkout(WantedLine(sku="LAMP", quantity=4, unit_price=100, discount=0, tax=0)))
+    order = placed(
+        checkout(CheckoutLine(sku="LAMP", quantity=4, unit_price=100, discount=0, tax=0))
+    )
     [first] = order.lines[0].allocations
     split = (replace(first, quantity=3), replace(first, warehouse_id="paris", quantity=1))
     order = replace(order, lines=(replace(order.lines[0], allocations=split),))
-    owed = after(order, pay(order, stock=Owed()))
+    commit_pending = after(order, pay(order, stock=CommitPending()))
     settled = after(
-        owed, work(owed, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"), commit(order)
+        commit_pending,
+        fulfillment_status(
+            commit_pending, "london", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"
+        ),
+        commit(order),
     )
     assert units(settled) == [(3, 1, [("paris", 1, None)])]
-    assert (settled.stock, [part.standing for part in settled.parts if part.standing]) == (
+    assert (
+        settled.stock,
+        [
+            fulfillment.order_status
+            for fulfillment in settled.fulfillments
+            if fulfillment.order_status
+        ],
+    ) == (
         StockStatus.COMMITTED,
         [Status.CONFIRMED],
     )
@@ -213,57 +247,68 @@ def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does
     lives.
     """
     order = placed(
-        checkout(WantedLine(sku="LAMP", quantity=2, unit_price=100, discount=0, tax=0)), "paris"
+        checkout(CheckoutLine(sku="LAMP", quantity=2, unit_price=100, discount=0, tax=0)), "paris"
     )
     [first] = order.lines[0].allocations
     order = after(order, cancel_items(order, {1: 1}))
-    owed = after(order, pay(order, stock=Owed()))
+    commit_pending = after(order, pay(order, stock=CommitPending()))
     anew = (replace(first, warehouse_id="london", quantity=1), replace(first, quantity=1))
-    settled = after(owed, commit(owed, allocations={1: anew}))
+    settled = after(commit_pending, commit(commit_pending, allocations={1: anew}))
     assert units(settled) == [(1, 1, [("paris", 1, None)])]
-    assert [part.warehouse_id for part in settled.parts] == ["paris"]
+    assert [fulfillment.warehouse_id for fulfillment in settled.fulfillments] == ["paris"]
     assert (
-        after(settled, works_on(settled, Work.PICKING, 3, {1: 1}, at="paris")).status
+        after(settled, works_on(settled, FulfillmentState.PICKING, 3, {1: 1}, at="paris")).status
         is Status.PROCESSING
     )
 
 
-def test_work_on_what_the_order_had_lost_before_is_not_waited_for() -> None:
+def test_fulfilment_of_units_lost_before_is_skipped() -> None:
     """All of Paris was cancelled while the order was pending, and committed all the same: Paris'
-    work is made and ended. As long as the stock is owed it may yet be the order's; once it is
+    work is made and ended. While the commit is pending it may yet be the order's; once it is
     known where that is, the news is skipped. Not what leaves Paris all the same.
     """
     order = placed(None, "london", "paris")
     pending = after(order, cancel_items(order, {2: 2}))
-    owed = after(pending, pay(pending, stock=Owed()))
-    settled = after(owed, commit(order))
-    assert [part.warehouse_id for part in settled.parts] == ["london"]
-    stages = [(Work.PENDING, 1), (Work.PLANNING, 2), (Work.CANCELLED, 3)]
-    told = [
-        works_on(owed, stage, version, {2: 2}, at="paris", reason="NO_UNITS_LEFT")
+    commit_pending = after(pending, pay(pending, stock=CommitPending()))
+    settled = after(commit_pending, commit(order))
+    assert [fulfillment.warehouse_id for fulfillment in settled.fulfillments] == ["london"]
+    stages = [
+        (FulfillmentState.PENDING, 1),
+        (FulfillmentState.PLANNING, 2),
+        (FulfillmentState.CANCELLED, 3),
+    ]
+    envelopes = [
+        works_on(commit_pending, stage, version, {2: 2}, at="paris", reason="NO_UNITS_LEFT")
         for stage, version in stages
     ]
-    for news in told:
+    for news in envelopes:
         with pytest.raises(Deferred):
-            after(owed, news)
+            after(commit_pending, news)
         assert after(settled, news) is settled
     gone: list[Envelope[Any]] = [
-        works_on(owed, Work.SHIPPED, 9, {2: 2}, at="paris"),
-        ship(owed, "paris"),
+        works_on(commit_pending, FulfillmentState.SHIPPED, 9, {2: 2}, at="paris"),
+        ship(commit_pending, "paris"),
     ]
     for each in gone:
         with pytest.raises(Deferred):
             after(settled, each)
 
 
-def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
+def test_cancelled_fulfilment_cancels_its_units() -> None:
     """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as
     well, the order is cancelled.
     """
     order = two_parts()
-    one = after(order, work(order, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"))
+    one = after(
+        order,
+        fulfillment_status(order, "london", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"),
+    )
     assert (one.status, units(one)[0]) == (Status.CONFIRMED, (3, 0, [("london", 0, None)]))
-    decided = decide(one, work(one, "paris", Work.CANCELLED, 2, reason="NO_UNITS_LEFT"), NOW)
+    decided = decide(
+        one,
+        fulfillment_status(one, "paris", FulfillmentState.CANCELLED, 2, reason="NO_UNITS_LEFT"),
+        NOW,
+    )
     assert (decided.record.status, decided.record.reason) == (Status.CANCELLED, "NO_UNITS_LEFT")
     assert (decided.record.stock, decided.record.progress) == (
         StockStatus.RELEASED,
@@ -272,12 +317,20 @@ def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
     assert [type(fact) for fact in decided.facts] == [StatusChanged]
 
 
-def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> None:
+def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
     """London is delivered, Paris still picks; that Paris ends delivers the order."""
     order = two_parts()
-    order = after(order, work(order, "paris", Work.PICKING, 2), ship(order, "london", NOW))
+    order = after(
+        order,
+        fulfillment_status(order, "paris", FulfillmentState.PICKING, 2),
+        ship(order, "london", NOW),
+    )
     assert order.status is Status.PROCESSING
-    decided = decide(order, work(order, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED"), NOW)
+    decided = decide(
+        order,
+        fulfillment_status(order, "paris", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"),
+        NOW,
+    )
     assert [
         (fact.step.old, fact.step.new)
         for fact in decided.facts
@@ -290,126 +343,151 @@ def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> N
 
 
 @pytest.mark.parametrize("refunded", [False, True])
-def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_stays_where_it_is(
+def test_fulfilment_cancelled_after_delivery_cancels_units(
     refunded: bool,
 ) -> None:
     """The carrier calls the parcel delivered, the warehouse has its goods and gives the work up:
     the order does not move back, its units are cancelled like any others of given-up work, and
     nothing is recalled. With all of its money back it is refunded; one that was refunded before
-    tells nothing more, and notes it on its timeline.
+    publishes no more, and notes it on its timeline.
     """
     order = at(Status.PROCESSING)
     money = refund(order, order.captured)
     delivered = after(order, *([money] if refunded else []), ship(order, "london", NOW))
     decided = decide(
-        delivered, work(delivered, "london", Work.CANCELLED, 9, reason="WORK_CANCELLED"), NOW
+        delivered,
+        fulfillment_status(
+            delivered, "london", FulfillmentState.CANCELLED, 9, reason="WORK_CANCELLED"
+        ),
+        NOW,
     )
-    its = decided.record
-    assert delivered.status is its.status is (Status.REFUNDED if refunded else Status.DELIVERED)
-    assert (its.total, its.rmas, after(its, money).status) == (its.shipping, (), Status.REFUNDED)
-    assert (its.stock, its.progress) == (StockStatus.RELEASED, Progress.CANCELLED)
+    record = decided.record
+    assert delivered.status is record.status is (Status.REFUNDED if refunded else Status.DELIVERED)
+    assert (record.total, record.returns, after(record, money).status) == (
+        record.shipping,
+        (),
+        Status.REFUNDED,
+    )
+    assert (record.stock, record.progress) == (StockStatus.RELEASED, Progress.CANCELLED)
     assert [type(fact) for fact in decided.facts] == ([] if refunded else [ItemsCancelled])
-    assert [event.reason for event in its.late] == (["FULFILLMENT_CANCELLED"] if refunded else [])
+    assert [event.reason for event in record.late_events] == (
+        ["FULFILLMENT_CANCELLED"] if refunded else []
+    )
 
 
 def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_times() -> None:
     """The customer cancels one lamp, the picker misses one: fulfilment's own number is what
-    stays, however often it is told.
+    stays, however often it comes.
     """
     start = at(Status.CONFIRMED)
     cut = after(start, cancel_items(start, {1: 1}))
-    told = [
-        works_on(start, Work.PICKING, 3, {1: 3, 2: 2}),
-        works_on(start, Work.PICKING, 4, {1: 2, 2: 2}, reason="UNITS_CUT"),
-        works_on(start, Work.PICKING, 5, {1: 1, 2: 2}, reason="SHORT_PICK"),
+    envelopes = [
+        works_on(start, FulfillmentState.PICKING, 3, {1: 3, 2: 2}),
+        works_on(start, FulfillmentState.PICKING, 4, {1: 2, 2: 2}, reason="UNITS_CUT"),
+        works_on(start, FulfillmentState.PICKING, 5, {1: 1, 2: 2}, reason="SHORT_PICK"),
     ]
-    for several in permutations([*told, *told]):
+    for several in permutations([*envelopes, *envelopes]):
         assert units(after(cut, *several)) == [
             (2, 1, [("london", 1, None)]),
             (0, 2, [("london", 2, None)]),
         ]
 
 
-# --- goods that left though nobody wants them
+# --- shipped goods that are cancelled
 
 
-def test_units_that_left_in_spite_of_a_cut_are_recalled() -> None:
+def test_units_shipped_in_spite_of_a_cut_are_recalled() -> None:
     """Three lamps left where two were wanted: one comes back as a recall without a refund, once."""
     order = at(Status.PROCESSING)
     cut = after(order, cancel_items(order, {1: 1}))
-    left = works_on(cut, Work.SHIPPED, 5, {1: 3, 2: 2})
-    shipped = after(cut, left, changed(left, version=6, work=Work.COMPLETED))
+    left = works_on(cut, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
+    shipped = after(cut, left, changed(left, version=6, state=FulfillmentState.COMPLETED))
     assert units(shipped) == [(1, 2, [("london", 2, 3)]), (0, 2, [("london", 2, 2)])]
     assert recalled(shipped) == [{1: 1}]
-    assert [rma.refund for rma in shipped.rmas] == [0]
+    assert [order_return.refund for order_return in shipped.returns] == [0]
 
 
-def test_goods_of_a_cancelled_order_that_left_are_recalled_whichever_is_heard_first() -> None:
+def test_shipped_goods_of_a_cancelled_order_are_recalled() -> None:
     """The cancellation and the shipping in either order: the same recall of all that left. A
     label alone is no goods.
     """
     order = at(Status.PROCESSING)
-    left = works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})
-    told: list[Envelope[Any]] = [cancel(order), left, ship(order, "london")]
-    for several in permutations(told):
-        dead = after(order, *several)
-        assert (dead.status, recalled(dead), dead.stock) == (
+    left = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
+    envelopes: list[Envelope[Any]] = [cancel(order), left, ship(order, "london")]
+    for several in permutations(envelopes):
+        cancelled = after(order, *several)
+        assert (cancelled.status, recalled(cancelled), cancelled.stock) == (
             Status.CANCELLED,
             [{1: 3, 2: 2}],
             StockStatus.DEDUCTED,
         )
     label = after(order, ship(order, "london"), cancel(order))
     assert recalled(label) == []
-    stopped = after(label, work(order, "london", Work.CANCELLED, 5))
+    stopped = after(label, fulfillment_status(order, "london", FulfillmentState.CANCELLED, 5))
     assert (recalled(stopped), stopped.stock) == ([], StockStatus.RELEASED)
 
 
-def test_what_is_told_of_a_dead_orders_goods_is_noted_and_moves_nothing() -> None:
+def test_shipment_of_a_cancelled_order_is_a_late_event() -> None:
     """Shipment and delivery after the cancellation are late events, each once; the order keeps
     its version.
     """
     order = at(Status.PROCESSING)
-    dead = after(order, cancel(order))
+    cancelled = after(order, cancel(order))
     shipment = ship(order, "london")
-    noted = after(dead, shipment, shipment, changed(shipment, deliver_time=NOW))
-    assert [event.reason for event in noted.late] == ["SHIPMENT_CREATED", "DELIVERY_CONFIRMED"]
+    noted = after(cancelled, shipment, shipment, changed(shipment, deliver_time=NOW))
+    assert [event.reason for event in noted.late_events] == [
+        "SHIPMENT_CREATED",
+        "DELIVERY_CONFIRMED",
+    ]
     assert (noted.status, noted.version, noted.progress) == (
         Status.CANCELLED,
-        dead.version,
+        cancelled.version,
         Progress.DELIVERED,
     )
 
 
-def test_work_that_goes_on_for_a_dead_order_is_noted() -> None:
+def test_fulfilment_of_a_cancelled_order_is_a_late_event() -> None:
     """That it began, that goods left, and how their parcel ended: each once, though it moves
-    nothing. Steps between the same standings are not news, and that the work was stopped, or was
+    nothing. Steps within the same order status are not news, and that the work was stopped, or was
     as far before, is as it should be.
     """
     order = at(Status.CONFIRMED)
-    dead = after(order, cancel(order))
-    told = [
-        works_on(order, Work.PICKING, 3, {1: 3, 2: 2}),
-        works_on(order, Work.PACKED, 4, {1: 3, 2: 2}),
+    cancelled = after(order, cancel(order))
+    envelopes = [
+        works_on(order, FulfillmentState.PICKING, 3, {1: 3, 2: 2}),
+        works_on(order, FulfillmentState.PACKED, 4, {1: 3, 2: 2}),
     ]
-    told += [works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})]
+    envelopes += [works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})]
     noted = after(
-        dead, *told, *told, end(order, "london", End.LOST), end(order, "london", End.LOST)
+        cancelled,
+        *envelopes,
+        *envelopes,
+        shipment_outcome(order, "london", ShipmentOutcome.LOST),
+        shipment_outcome(order, "london", ShipmentOutcome.LOST),
     )
-    assert [event.reason for event in noted.late] == [
+    assert [event.reason for event in noted.late_events] == [
         "FULFILLMENT_PICKING",
         "FULFILLMENT_SHIPPED",
         "PARCEL_LOST",
     ]
-    assert (noted.status, noted.version) == (Status.CANCELLED, dead.version)
-    assert after(dead, work(order, "london", Work.CANCELLED, 5)).late == ()
-    assert after(dead, work(order, "paris", Work.PICKING, 3)) == dead  # it knows of no work there
+    assert (noted.status, noted.version) == (Status.CANCELLED, cancelled.version)
+    assert (
+        after(
+            cancelled, fulfillment_status(order, "london", FulfillmentState.CANCELLED, 5)
+        ).late_events
+        == ()
+    )
+    assert (
+        after(cancelled, fulfillment_status(order, "paris", FulfillmentState.PICKING, 3))
+        == cancelled
+    )  # it knows of no work there
 
 
-def test_what_ends_an_order_is_not_told_too_late() -> None:
+def test_event_that_cancels_an_order_is_no_late_event() -> None:
     """Its only parcel is lost: the order is cancelled by that, and its timeline says so once."""
     order = at(Status.SHIPPED)
-    gone = after(order, end(order, "london", End.LOST))
-    assert (gone.status, gone.reason, gone.late) == (Status.CANCELLED, "PARCEL_LOST", ())
+    gone = after(order, shipment_outcome(order, "london", ShipmentOutcome.LOST))
+    assert (gone.status, gone.reason, gone.late_events) == (Status.CANCELLED, "PARCEL_LOST", ())
 
 
 # --- parcels that do not arrive
@@ -418,47 +496,51 @@ def test_what_ends_an_order_is_not_told_too_late() -> None:
 @pytest.mark.parametrize(
     ("how", "reason", "back"),
     [
-        (End.LOST, "PARCEL_LOST", False),
-        (End.RETURNED, "PARCEL_RETURNED", True),
-        (End.VOIDED, "PARCEL_VOIDED", True),
+        (ShipmentOutcome.LOST, "PARCEL_LOST", False),
+        (ShipmentOutcome.RETURNED, "PARCEL_RETURNED", True),
+        (ShipmentOutcome.VOIDED, "PARCEL_VOIDED", True),
     ],
 )
 def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(
-    how: End, reason: str, back: bool
+    how: ShipmentOutcome, reason: str, back: bool
 ) -> None:
     """The other parcel goes on. What was not lost comes back as a recall of the units that left."""
     order = two_parts()
-    gone = works_on(order, Work.SHIPPED, 5, {1: 3})
-    told: list[Envelope[Any]] = [gone, end(order, "london", how)]
-    for several in permutations(told):
+    gone = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3})
+    envelopes: list[Envelope[Any]] = [gone, shipment_outcome(order, "london", how)]
+    for several in permutations(envelopes):
         decided = after(order, *several)
         assert (units(decided)[0], decided.status) == ((3, 0, [("london", 0, 3)]), decided.status)
         assert recalled(decided) == ([{1: 3}] if back else [])
         assert decided.total == order.total - order.lines[0].total
         assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
-    first = decide(order, end(order, "london", how), NOW)
+    first = decide(order, shipment_outcome(order, "london", how), NOW)
     assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [
         reason
     ]
-    again = after(first.record, end(order, "london", how), end(order, "london", End.LOST))
+    again = after(
+        first.record,
+        shipment_outcome(order, "london", how),
+        shipment_outcome(order, "london", ShipmentOutcome.LOST),
+    )
     assert again == first.record
 
 
 @pytest.mark.parametrize(
     ("status", "reason", "how"),
     [
-        ("LOST", "CARRIER_REPORTED", End.LOST),
-        ("RETURNED_TO_SENDER", "CARRIER_REPORTED", End.RETURNED),
-        ("VOIDED", "RECALLED", End.VOIDED),
-        ("FAILED", "RECALLED", End.VOIDED),
+        ("LOST", "CARRIER_REPORTED", ShipmentOutcome.LOST),
+        ("RETURNED_TO_SENDER", "CARRIER_REPORTED", ShipmentOutcome.RETURNED),
+        ("VOIDED", "RECALLED", ShipmentOutcome.VOIDED),
+        ("FAILED", "RECALLED", ShipmentOutcome.VOIDED),
         ("FAILED", "CARRIER_REFUSED", None),
         ("FAILED", "ORDER_CLOSED", None),
         ("FAILED", "FULFILLMENT_CANCELLED", None),
         ("IN_TRANSIT", "RECALLED", None),
     ],
 )
-def test_how_a_parcel_ended_is_told_by_its_status_and_why(
-    status: str, reason: str, how: End | None
+def test_shipment_outcome_follows_from_status_and_reason(
+    status: str, reason: str, how: ShipmentOutcome | None
 ) -> None:
     """Somebody who recalls a shipment before its label is bought takes its units off the order
     as well; what a carrier refuses waits for a person, and what is dead already needs nothing.
@@ -473,96 +555,110 @@ def test_how_a_parcel_ended_is_told_by_its_status_and_why(
     event = ShipmentStatusChanged(
         shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     )
-    assert wire.note_shipment_end(event, Source()).command.ended is how
+    assert wire.apply_shipment_outcome(event, Source()).command.outcome is how
 
 
 def test_the_last_parcel_that_does_not_arrive_cancels_the_order() -> None:
     """Shipped becomes cancelled."""
     order = at(Status.SHIPPED)
-    dead = after(order, end(order, "london", End.LOST))
-    assert (dead.status, dead.reason, recalled(dead)) == (Status.CANCELLED, "PARCEL_LOST", [])
+    cancelled = after(order, shipment_outcome(order, "london", ShipmentOutcome.LOST))
+    assert (cancelled.status, cancelled.reason, recalled(cancelled)) == (
+        Status.CANCELLED,
+        "PARCEL_LOST",
+        [],
+    )
 
 
 def test_tracking_progress_and_ends_after_delivery_change_nothing() -> None:
     """Only an end other than with the customer is news, and none after delivery."""
     order = at(Status.SHIPPED)
-    assert after(order, end(order, "london", None)) is order
+    assert after(order, shipment_outcome(order, "london", None)) is order
     delivered = at(Status.DELIVERED)
-    assert after(delivered, end(delivered, "london", End.LOST)) is delivered
+    assert (
+        after(delivered, shipment_outcome(delivered, "london", ShipmentOutcome.LOST)) is delivered
+    )
     other = two_parts()
-    lost = after(other, end(other, "london", End.LOST))
-    parcel = ship(other, "london", NOW, shipment_id=lost.parts[0].shipment_id)
+    lost = after(other, shipment_outcome(other, "london", ShipmentOutcome.LOST))
+    parcel = ship(other, "london", NOW, shipment_id=lost.fulfillments[0].shipment_id)
     assert after(lost, parcel) is lost
 
 
-def test_a_dead_orders_parcel_that_comes_back_makes_no_second_recall() -> None:
-    """The recall exists already: nothing but the part changes."""
+def test_returned_parcel_of_a_cancelled_order_has_one_recall() -> None:
+    """The recall exists already: nothing but the fulfilment changes."""
     order = at(Status.PROCESSING)
-    dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
-    came = after(dead, end(dead, "london", End.RETURNED))
-    assert (recalled(came), came.rmas, came.version) == ([{1: 3, 2: 2}], dead.rmas, dead.version)
-    assert came.parts[0].ended is End.RETURNED
+    cancelled = after(
+        order, works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}), cancel(order)
+    )
+    came = after(cancelled, shipment_outcome(cancelled, "london", ShipmentOutcome.RETURNED))
+    assert (recalled(came), came.returns, came.version) == (
+        [{1: 3, 2: 2}],
+        cancelled.returns,
+        cancelled.version,
+    )
+    assert came.fulfillments[0].outcome is ShipmentOutcome.RETURNED
 
 
-def test_of_a_dead_orders_lost_parcel_nothing_is_waited_for_in_whichever_order_it_is_heard() -> (
-    None
-):
-    """Cancelled, shipped and lost, in every order and each told twice: no recall is left that
-    nobody could ever receive.
+def test_lost_parcel_of_a_cancelled_order_has_no_open_recall() -> None:
+    """Cancelled, shipped and lost, in every order and each twice: no recall is left open that
+    can never be received.
     """
     order = at(Status.PROCESSING)
-    told: list[Envelope[Any]] = [
+    envelopes: list[Envelope[Any]] = [
         cancel(order),
-        works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}),
-        end(order, "london", End.LOST),
+        works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}),
+        shipment_outcome(order, "london", ShipmentOutcome.LOST),
     ]
-    for several in permutations(told):
-        dead = order
+    for several in permutations(envelopes):
+        cancelled = order
         for each in several:
-            # the loss of the last parcel cancels the order by itself: nobody can cancel it then
+            # the loss of the last parcel cancels the order: no caller can cancel it then
             with suppress(Refused):
-                dead = after(dead, each)
-        dead = after(dead, *told[1:])
-        assert (dead.status, dead.stock, dead.returns) == (
+                cancelled = after(cancelled, each)
+        cancelled = after(cancelled, *envelopes[1:])
+        assert (cancelled.status, cancelled.stock, cancelled.return_progress) == (
             Status.CANCELLED,
             StockStatus.DEDUCTED,
             ReturnProgress.NONE,
         )
-        assert {(rma.status, rma.status_reason) for rma in dead.rmas} <= {
-            (ReturnStatus.CANCELLED, "PARCEL_LOST")
-        }
+        assert {
+            (order_return.status, order_return.status_reason) for order_return in cancelled.returns
+        } <= {(ReturnStatus.CANCELLED, "PARCEL_LOST")}
 
 
 @pytest.mark.parametrize("seen", [ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT])
-def test_a_recall_that_somebody_has_seen_on_its_way_outlives_the_loss(seen: ReturnStatus) -> None:
+def test_recall_in_transit_outlives_a_lost_parcel(seen: ReturnStatus) -> None:
     """The carrier calls a parcel lost that the staff have announced: only what still waits to be
     seen is cancelled, in one version.
     """
     order = at(Status.PROCESSING)
-    dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
+    cancelled = after(
+        order, works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}), cancel(order)
+    )
     if seen is ReturnStatus.IN_TRANSIT:
-        dead = after(dead, move(dead.rmas[0], seen, reason="SENT"))
-    decided = decide(dead, end(dead, "london", End.LOST), NOW)
-    [rma] = decided.record.rmas
-    assert rma.status is (ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen)
+        cancelled = after(cancelled, move(cancelled.returns[0], seen, reason="SENT"))
+    decided = decide(cancelled, shipment_outcome(cancelled, "london", ShipmentOutcome.LOST), NOW)
+    [order_return] = decided.record.returns
+    assert order_return.status is (
+        ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen
+    )
     assert [type(fact) for fact in decided.facts] == (
         [ReturnChanged] if seen is ReturnStatus.APPROVED else []
     )
-    assert decided.record.version == dead.version
+    assert decided.record.version == cancelled.version
 
 
 def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> None:
     """One lamp too many was in the parcel that is lost: its recall is cancelled, or never made."""
     order = two_parts()
     cut = after(order, cancel_items(order, {1: 1}))
-    told: list[Envelope[Any]] = [
-        works_on(cut, Work.SHIPPED, 5, {1: 3}),
-        end(cut, "london", End.LOST),
+    envelopes: list[Envelope[Any]] = [
+        works_on(cut, FulfillmentState.SHIPPED, 5, {1: 3}),
+        shipment_outcome(cut, "london", ShipmentOutcome.LOST),
     ]
-    for several in permutations(told):
+    for several in permutations(envelopes):
         gone = after(cut, *several)
         assert units(gone)[0] == (3, 0, [("london", 0, 3)])
-        assert {rma.status for rma in gone.rmas} <= {ReturnStatus.CANCELLED}
+        assert {order_return.status for order_return in gone.returns} <= {ReturnStatus.CANCELLED}
 
 
 # --- money
@@ -571,8 +667,8 @@ def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> No
 def test_refunds_move_the_payment_axis_by_what_went_back_in_all() -> None:
     """Partly, then wholly; an older sum changes nothing; the status stays before delivery."""
     order = at(Status.CONFIRMED)
-    part, whole = refund(order, 100), refund(order, order.total)
-    partly = after(order, part)
+    fulfillment, whole = refund(order, 100), refund(order, order.total)
+    partly = after(order, fulfillment)
     assert (partly.payment, partly.refunded, partly.version) == (
         PaymentStatus.PARTIALLY_REFUNDED,
         100,
@@ -580,23 +676,23 @@ def test_refunds_move_the_payment_axis_by_what_went_back_in_all() -> None:
     )
     wholly = after(partly, whole)
     assert (wholly.payment, wholly.status) == (PaymentStatus.REFUNDED, Status.CONFIRMED)
-    assert after(wholly, part) is wholly
+    assert after(wholly, fulfillment) is wholly
 
 
 @pytest.mark.parametrize("events", list(permutations(["paid", "delivered", "refunded"])))
 def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_of_events(
     events: tuple[str, ...],
 ) -> None:
-    """Delivered and then refunded are both written; what waits for the payment is told again
+    """Delivered and then refunded are both written; what waits for the payment comes again
     after it.
     """
     order = placed()
-    told: dict[str, Envelope[Any]] = {
+    envelopes: dict[str, Envelope[Any]] = {
         "paid": pay(order),
         "delivered": ship(order, "london", NOW),
         "refunded": refund(order, order.total),
     }
-    waiting, steps = [told[name] for name in events], []
+    waiting, steps = [envelopes[name] for name in events], []
     while waiting:
         try:
             decided = decide(order, waiting[0], NOW)
@@ -622,13 +718,13 @@ def test_a_free_order_is_never_refunded() -> None:
     assert after(free, refund(free, 0, captured=0)) is free
 
 
-def test_late_money_of_a_dead_order_is_noted_and_its_refund_too() -> None:
+def test_late_payment_of_a_cancelled_order_is_a_late_event() -> None:
     """A capture after the cancellation: paid, then given back, on an order that stays cancelled."""
     order = at(Status.PENDING)
-    dead = after(order, cancel(order))
-    assert dead.payment is PaymentStatus.CANCELLED
-    late = after(dead, pay(order))
-    assert (late.payment, late.captured, [event.reason for event in late.late]) == (
+    cancelled = after(order, cancel(order))
+    assert cancelled.payment is PaymentStatus.CANCELLED
+    late = after(cancelled, pay(order))
+    assert (late.payment, late.captured, [event.reason for event in late.late_events]) == (
         PaymentStatus.COMPLETED,
         order.total,
         ["PAYMENT_CONFIRMED"],
@@ -637,7 +733,7 @@ def test_late_money_of_a_dead_order_is_noted_and_its_refund_too() -> None:
     assert (back.payment, back.status, back.version) == (
         PaymentStatus.REFUNDED,
         Status.CANCELLED,
-        dead.version,
+        cancelled.version,
     )
 
 
@@ -663,49 +759,58 @@ def test_a_refund_that_failed_moves_no_money() -> None:
     )
 
 
-@pytest.mark.parametrize("stage", [Work.PICKING, None])
-def test_a_forged_fulfillment_version_is_refused(stage: Work | None) -> None:
-    """A fulfilment's event of version 2^60 is not stored, whatever it says of the work: the true
+@pytest.mark.parametrize("stage", [FulfillmentState.PICKING, None])
+def test_a_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -> None:
+    """A fulfilment's event of version 2^60 is not stored, in any status: the true
     one after it still counts.
     """
     order = at(Status.CONFIRMED)
-    [part] = order.parts
+    [fulfillment] = order.fulfillments
     with pytest.raises(Refused) as caught:
-        decide(order, work(order, part.warehouse_id, stage, 2**60), NOW)
+        decide(order, fulfillment_status(order, fulfillment.warehouse_id, stage, 2**60), NOW)
     assert caught.value.reason == "VERSION_JUMP"
-    assert after(order, work(order, part.warehouse_id, Work.PICKING, 3)).status is Status.PROCESSING
+    assert (
+        after(
+            order, fulfillment_status(order, fulfillment.warehouse_id, FulfillmentState.PICKING, 3)
+        ).status
+        is Status.PROCESSING
+    )
 
 
-def test_withdrawn_shipment_is_forgotten_by_its_part() -> None:
+def test_withdrawn_shipment_leaves_its_fulfilment() -> None:
     """A label that is void because its fulfilment is unpacked takes no units off the order: the
-    part waits for another shipment. One that was recalled as well does.
+    fulfilment waits for another shipment. One that was recalled as well does.
     """
     order = at(Status.PROCESSING)
-    [part] = order.parts
-    order = replace(order, parts=(replace(part, shipment_id=uuid4(), tracking_number="T1"),))
+    [fulfillment] = order.fulfillments
+    order = replace(
+        order, fulfillments=(replace(fulfillment, shipment_id=uuid4(), tracking_number="T1"),)
+    )
     shipment = shipping_pb2.Shipment(
-        shipment_id=str(order.parts[0].shipment_id),
+        shipment_id=str(order.fulfillments[0].shipment_id),
         order_id=str(order.id),
         attempt=1,
-        warehouse_id=part.warehouse_id,
+        warehouse_id=fulfillment.warehouse_id,
         withdraw_version=8,
         status_reason="FULFILLMENT_WITHDRAWN",
     )
     event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.SHIPMENT_STATUS_VOIDED)
-    decided = decide(order, wire.note_shipment_end(event, Source()), NOW)
-    waiting = replace(part, withdraw_version=8)
-    assert decided.record.parts == (waiting,)
+    decided = decide(order, wire.apply_shipment_outcome(event, Source()), NOW)
+    waiting = replace(fulfillment, withdraw_version=8)
+    assert decided.record.fulfillments == (waiting,)
     assert (decided.record.lines, decided.facts) == (order.lines, [])
     event.shipment.shipment_id = str(uuid4())
-    other = decide(order, wire.note_shipment_end(event, Source()), NOW).record
-    assert other.parts == (replace(order.parts[0], withdraw_version=8),)
+    other = decide(order, wire.apply_shipment_outcome(event, Source()), NOW).record
+    assert other.fulfillments == (replace(order.fulfillments[0], withdraw_version=8),)
     event.shipment.recall_time.FromDatetime(NOW)
-    assert wire.note_shipment_end(event, Source()).command.ended is End.VOIDED
+    assert wire.apply_shipment_outcome(event, Source()).command.outcome is ShipmentOutcome.VOIDED
 
 
-def withdraw(order: Order, version: int, **fields: Any) -> Envelope[NoteShipmentEnd]:
+def withdraw(order: Order, version: int, **fields: Any) -> Envelope[ApplyShipmentOutcome]:
     """London's shipment is void: the fulfilment withdrew it at that version of its own."""
-    return end(order, "london", None, withdrawn=True, withdraw_version=version, **fields)
+    return shipment_outcome(
+        order, "london", None, withdrawn=True, withdraw_version=version, **fields
+    )
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["label before", "label after"])
@@ -716,18 +821,22 @@ def test_withdrawn_shipment_consumed_again_moves_nothing(known: bool) -> None:
     """
     order = two_parts()
     shipped = ship(order, "london", fulfillment_version=5)
-    order = after(order, work(order, "london", Work.PACKING, 7))
+    order = after(order, fulfillment_status(order, "london", FulfillmentState.PACKING, 7))
     void = withdraw(order, 6, shipment_id=shipped.command.shipment_id)
     order = after(order, shipped, void) if known else after(order, void)
     order = after(order, ship(order, "paris"))
     packing = after(order, shipped)
     assert packing is order
-    part = packing.parts[0]
-    assert (part.standing, part.shipment_id, part.withdraw_version) == (Status.PROCESSING, None, 6)
+    fulfillment = packing.fulfillments[0]
+    assert (fulfillment.order_status, fulfillment.shipment_id, fulfillment.withdraw_version) == (
+        Status.PROCESSING,
+        None,
+        6,
+    )
     assert after(packing, cancel_items(packing, {1: 1})).lines[0].cancelled == 1
     again = ship(packing, "london", fulfillment_version=9)
     labelled = after(packing, again, void, shipped)
-    assert (labelled.status, labelled.parts[0].shipment_id) == (
+    assert (labelled.status, labelled.fulfillments[0].shipment_id) == (
         Status.SHIPPED,
         again.command.shipment_id,
     )
@@ -742,7 +851,7 @@ def test_order_with_late_label_of_a_void_stays_processing() -> None:
 
 
 def test_withdrawn_shipment_delivered_after_all_counts() -> None:
-    """The carrier delivers the parcel of a void label: the part is delivered with it, in whichever
+    """The carrier delivers the parcel of a void label: the fulfilment is delivered, in any
     order the two events are consumed, and its units can no longer be cancelled.
     """
     order = two_parts()
@@ -750,8 +859,8 @@ def test_withdrawn_shipment_delivered_after_all_counts() -> None:
     void = withdraw(order, 6, shipment_id=shipped.command.shipment_id)
     arrived = changed(shipped, deliver_time=NOW)
     one, other = after(order, shipped, void, arrived), after(order, shipped, arrived, void)
-    assert one.parts == other.parts
-    assert other.parts[0].standing is Status.DELIVERED
+    assert one.fulfillments == other.fulfillments
+    assert other.fulfillments[0].order_status is Status.DELIVERED
     with pytest.raises(Refused):
         after(other, cancel_items(other, {1: 1}))
 
@@ -763,7 +872,7 @@ def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:
     order = two_parts()
     newer = ship(order, "london", fulfillment_version=9)
     order = after(order, newer, withdraw(order, 6), withdraw(order, 4))
-    assert (order.parts[0].shipment_id, order.parts[0].withdraw_version) == (
+    assert (order.fulfillments[0].shipment_id, order.fulfillments[0].withdraw_version) == (
         newer.command.shipment_id,
         6,
     )
@@ -786,8 +895,8 @@ def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: in
     )
     new_status = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     event = ShipmentStatusChanged(shipment=shipment, new_status=new_status)
-    assert wire.note_shipment_end(event, Source()).command.withdraw_version == version
-    assert wire.note_shipment(shipment, Source()).command.fulfillment_version == 5
+    assert wire.apply_shipment_outcome(event, Source()).command.withdraw_version == version
+    assert wire.apply_shipment(shipment, Source()).command.fulfillment_version == 5
 
 
 def test_forged_withdraw_version_is_refused() -> None:

@@ -12,20 +12,20 @@ from order_svc import wire
 from order_svc.lifecycle import (
     MOVES,
     RANK,
+    STATUS_BY_FULFILLMENT_STATE,
     TERMINAL,
-    WORK_MEANS,
+    FulfillmentState,
     Progress,
     ReturnStatus,
     Status,
     StockStatus,
-    Work,
     closed,
+    order_status_from,
+    path,
     progress_of,
-    standing,
     status_of,
-    way,
 )
-from order_svc.wire.names import STATUS, WORK_OF
+from order_svc.wire.enums import FULFILLMENT_STATE_OF, STATUS
 from tests.unit.order.samples import Source, after, pay, placed
 
 # The specification's table (lifecycle, section 2), written out a second time on purpose.
@@ -50,16 +50,16 @@ def test_a_status_moves_where_the_specification_says_and_nowhere_else(
 
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, Status)))
-def test_the_way_forward_takes_every_step_along_the_table(here: Status, there: Status) -> None:
+def test_path_takes_every_step_along_the_table(here: Status, there: Status) -> None:
     """A way leads from here to there by allowed moves, one rank at a time; backwards, sideways
     and to where one is there is none.
     """
-    path = way(here, there)
-    for old, new in zip((here, *path), path, strict=False):
+    statuses = path(here, there)
+    for old, new in zip((here, *statuses), statuses, strict=False):
         assert new in MOVES[old]
         assert RANK[new] == RANK[old] + 1
     forward = here in RANK and there in RANK and RANK[here] < RANK[there]
-    assert (path[-1] if path else None) == (there if forward else None)
+    assert (statuses[-1] if statuses else None) == (there if forward else None)
 
 
 def test_terminal_statuses_are_those_that_the_specification_names() -> None:
@@ -87,11 +87,11 @@ BECOMES = {
 
 @pytest.mark.parametrize("number", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_fulfillment_status_mapping(number: int) -> None:
-    """Each status of the contract, and one that nobody knows, moves an order as the
-    specification says; the order of which another warehouse has a part moves on only with that
+    """Each status of the contract, and an unknown one, moves an order as the
+    specification says; the order of which another warehouse has units moves on only with that
     one's, and loses the units of one that is cancelled.
     """
-    told = fulfillment_pb2.Fulfillment(
+    report = fulfillment_pb2.Fulfillment(
         attempt=1,
         warehouse_id="london",
         version=7,
@@ -102,9 +102,9 @@ def test_fulfillment_status_mapping(number: int) -> None:
     for warehouses in (["london"], ["london", "paris"]):
         order = placed(None, *warehouses)
         confirmed = after(order, pay(order))
-        told.order_id = str(order.id)
-        event = FulfillmentStatusChanged(fulfillment=told, new_status=told.status)
-        moved = after(confirmed, wire.note_fulfillment(event, Source()))
+        report.order_id = str(order.id)
+        event = FulfillmentStatusChanged(fulfillment=report, new_status=report.status)
+        moved = after(confirmed, wire.apply_fulfillment_status(event, Source()))
         known = len(warehouses) == 1
         if becomes is Status.CONFIRMED:
             assert moved.status is becomes
@@ -119,7 +119,7 @@ def test_fulfillment_status_mapping(number: int) -> None:
 
 
 def test_fulfillment_status_mapping_over_the_whole_table() -> None:
-    """What each fulfilment status makes of its part of an order is what section 3 of the
+    """What each fulfilment status makes of its order is what section 3 of the
     specification says.
     """
     said = {
@@ -132,27 +132,29 @@ def test_fulfillment_status_mapping_over_the_whole_table() -> None:
         "completed": "shipped",
         "cancelled": None,
     }
-    assert {work.value: means and means.value for work, means in WORK_MEANS.items()} == said
+    assert {
+        work.value: means and means.value for work, means in STATUS_BY_FULFILLMENT_STATE.items()
+    } == said
 
 
-@pytest.mark.parametrize(("one", "other"), list(product(Work, Work)))
+@pytest.mark.parametrize(("one", "other"), list(product(FulfillmentState, FulfillmentState)))
 def test_an_order_of_two_fulfilments_is_as_far_as_all_of_them_and_in_work_once_one_is(
-    one: Work, other: Work
+    one: FulfillmentState, other: FulfillmentState
 ) -> None:
     """Processing once the first starts, shipped when every live one has shipped; cancelled ones
     do not count.
     """
-    standings = [standing(work, shipped=False, delivered=False) for work in (one, other)]
-    live = [status for status in standings if status]
+    statuses = [order_status_from(work, shipped=False, delivered=False) for work in (one, other)]
+    live = [status for status in statuses if status]
     expected = None
     if live:
         expected = Status.SHIPPED if all(s is Status.SHIPPED for s in live) else Status.CONFIRMED
         if expected is Status.CONFIRMED and any(s is not Status.CONFIRMED for s in live):
             expected = Status.PROCESSING
-    assert status_of(standings) is expected
+    assert status_of(statuses) is expected
 
 
-def test_delivery_of_every_live_part_delivers_the_order() -> None:
+def test_delivery_of_every_fulfilment_delivers_the_order() -> None:
     """One parcel of two delivered leaves the order in work or shipped; both make it delivered."""
     shipped, delivered = Status.SHIPPED, Status.DELIVERED
     assert status_of([delivered, shipped]) is Status.SHIPPED
@@ -163,13 +165,13 @@ def test_delivery_of_every_live_part_delivers_the_order() -> None:
     assert progress_of([None]) is Progress.CANCELLED
 
 
-def test_shipping_tells_delivery_whatever_fulfilment_has_told_so_far() -> None:
-    """A part that shipping calls delivered is delivered, even where fulfilment's own report is
+def test_delivery_report_delivers_in_any_fulfilment_state() -> None:
+    """A fulfilment that shipping calls delivered is delivered, even where the report is
     late; a cancelled one stays cancelled.
     """
-    for work in Work:
-        told = standing(work, shipped=True, delivered=True)
-        assert told is (None if work is Work.CANCELLED else Status.DELIVERED)
+    for work in FulfillmentState:
+        report = order_status_from(work, shipped=True, delivered=True)
+        assert report is (None if work is FulfillmentState.CANCELLED else Status.DELIVERED)
 
 
 def test_the_contract_has_every_status_that_the_service_has() -> None:
@@ -177,7 +179,7 @@ def test_the_contract_has_every_status_that_the_service_has() -> None:
     service; the same for fulfilment's statuses.
     """
     assert set(STATUS.values()) == set(order_pb2.OrderStatus.values()) - {0}
-    assert set(WORK_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
+    assert set(FULFILLMENT_STATE_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
 
 
 # Statuses of a return that nothing follows, and of work that no unit waits for.
@@ -199,13 +201,16 @@ def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
 
     def is_closed(
         stock: str = "deducted",
-        work: str = "completed",
-        rma: str = "closed",
+        state: str = "completed",
+        order_return: str = "closed",
         *,
         refund_due: bool = False,
     ) -> bool:
-        works, returns = [Work.SHIPPED, Work(work)], [ReturnStatus.CLOSED, ReturnStatus(rma)]
-        return closed(status, StockStatus(stock), works, returns, refund_due=refund_due)
+        states, returns = (
+            [FulfillmentState.SHIPPED, FulfillmentState(state)],
+            [ReturnStatus.CLOSED, ReturnStatus(order_return)],
+        )
+        return closed(status, StockStatus(stock), states, returns, refund_due=refund_due)
 
     assert is_closed()
     assert not is_closed(refund_due=True)
@@ -214,16 +219,21 @@ def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
         "released",
         "returned",
     }
-    assert {work.value for work in Work if is_closed(work=work)} == CLOSED_WORK
-    assert {rma.value for rma in ReturnStatus if is_closed(rma=rma)} == CLOSED_RETURNS
+    assert {state.value for state in FulfillmentState if is_closed(state=state)} == CLOSED_WORK
+    assert {
+        order_return.value for order_return in ReturnStatus if is_closed(order_return=order_return)
+    } == CLOSED_RETURNS
 
 
-def test_work_never_created_keeps_no_order_open() -> None:
+def test_fulfilment_never_created_keeps_no_order_open() -> None:
     """Stock can be committed before the payment: cancelled then, the order expects work that never
     begins. Work that began counts.
     """
 
-    def is_closed(work: Work) -> bool:
-        return closed(Status.CANCELLED, StockStatus.RELEASED, [work], [], refund_due=False)
+    def is_closed(state: FulfillmentState) -> bool:
+        return closed(Status.CANCELLED, StockStatus.RELEASED, [state], [], refund_due=False)
 
-    assert {work.value for work in Work if is_closed(work)} == {"expected", *CLOSED_WORK}
+    assert {state.value for state in FulfillmentState if is_closed(state)} == {
+        "expected",
+        *CLOSED_WORK,
+    }

@@ -12,9 +12,9 @@ from ordermesh.error.v1.error_reason_pb2 import ErrorReason
 from ordermesh.order.v1 import order_pb2, return_pb2
 
 from order_svc import decisions
-from order_svc.decisions.following import ELSEWHERE
+from order_svc.decisions.following import COMMITTED_ELSEWHERE
 from order_svc.lifecycle import Reason, ReturnReason
-from order_svc.wire.names import WORK_OF
+from order_svc.wire.enums import FULFILLMENT_STATE_OF
 
 SERVICE = Path(decisions.__file__).parents[1]
 # Where reasons are given.
@@ -34,7 +34,7 @@ ENUMS = [
 ]
 PREFIXES = {enum.values[0].name.removesuffix("_UNSPECIFIED") for enum in ENUMS}
 # Made of a fulfilment's status, see decisions/following.py.
-STAGES = {f"FULFILLMENT_{work.name}" for work in WORK_OF.values()}
+STAGES = {f"FULFILLMENT_{work.name}" for work in FULFILLMENT_STATE_OF.values()}
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
@@ -91,5 +91,5 @@ def test_code_gives_no_reason_but_its_enums() -> None:
     written out.
     """
     found = {text for path in GIVING for text in texts(ast.parse(path.read_text()))}
-    assert found - ERRORS - PREFIXES == {ELSEWHERE}
+    assert found - ERRORS - PREFIXES == {COMMITTED_ELSEWHERE}
     assert not found & {*Reason.__members__, *ReturnReason.__members__}

@@ -19,7 +19,7 @@ from chassis.values.money import Money, to_message
 from order_svc import wire
 from order_svc.decisions import returning
 from order_svc.decisions.deciders import decide
-from order_svc.lifecycle import RETURN_MOVES, RETURNING, Disposition, ReturnStatus
+from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, RETURN_MOVES, Disposition, ReturnStatus
 from order_svc.model import Order, Return
 from order_svc.wire.returns import DISPOSITION, KIND, STATUS
 from tests.unit.order.returns import (
@@ -48,21 +48,21 @@ MAY_GO = {
     "cancelled": set(),
 }
 CALLS: dict[ReturnStatus, Callable[[Return], Envelope[Any]]] = {
-    ReturnStatus.APPROVED: lambda rma: move(rma, ReturnStatus.APPROVED),
-    ReturnStatus.REJECTED: lambda rma: move(rma, ReturnStatus.REJECTED),
-    ReturnStatus.IN_TRANSIT: lambda rma: move(rma, ReturnStatus.IN_TRANSIT),
-    ReturnStatus.CANCELLED: lambda rma: move(rma, ReturnStatus.CANCELLED),
-    ReturnStatus.RECEIVED: lambda rma: receive(rma, {1: 1}),
-    ReturnStatus.INSPECTED: lambda rma: inspect(rma, {1: (1, 0, 0)}),
+    ReturnStatus.APPROVED: lambda order_return: move(order_return, ReturnStatus.APPROVED),
+    ReturnStatus.REJECTED: lambda order_return: move(order_return, ReturnStatus.REJECTED),
+    ReturnStatus.IN_TRANSIT: lambda order_return: move(order_return, ReturnStatus.IN_TRANSIT),
+    ReturnStatus.CANCELLED: lambda order_return: move(order_return, ReturnStatus.CANCELLED),
+    ReturnStatus.RECEIVED: lambda order_return: receive(order_return, {1: 1}),
+    ReturnStatus.INSPECTED: lambda order_return: inspect(order_return, {1: (1, 0, 0)}),
 }
 
 
 def at(status: ReturnStatus) -> Order:
     """A delivered order with one return, of a unit that has arrived, in that status."""
     order = returned(delivered(), {1: 1})
-    [rma] = order.rmas
-    lines = tuple(replace(line, received=1) for line in rma.lines)
-    return replace(order, rmas=(replace(rma, status=status, lines=lines),))
+    [order_return] = order.returns
+    lines = tuple(replace(line, received=1) for line in order_return.lines)
+    return replace(order, returns=(replace(order_return, status=status, lines=lines),))
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(ReturnStatus, ReturnStatus)))
@@ -77,16 +77,16 @@ def test_a_return_moves_where_the_contract_says_and_nowhere_else(
 def test_every_call_in_every_status_moves_along_the_table_or_is_refused(
     status: ReturnStatus, to: ReturnStatus
 ) -> None:
-    """A call that the table allows makes one version that tells of it; any other is
+    """A call that the table allows makes one version with its event; any other is
     ILLEGAL_TRANSITION and names what is allowed.
     """
     order = at(status)
-    [rma] = order.rmas
-    command = CALLS[to](rma)
+    [order_return] = order.returns
+    command = CALLS[to](order_return)
     if to.value in MAY_GO[status.value]:
         decision = decide(order, command, NOW)
-        [after] = decision.record.rmas
-        assert (after.status, after.version) == (to, rma.version + 1)
+        [after] = decision.record.returns
+        assert (after.status, after.version) == (to, order_return.version + 1)
         assert [(step.old, step.new) for step in walked(decision)] == [(status, to)]
         assert len(decision.facts) == 1
         return
@@ -105,11 +105,13 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
     all three change nothing.
     """
     order = at(status)
-    [rma] = order.rmas
+    [order_return] = order.returns
     ends = {
-        "refunded": returning.refunded(order, rma.id, 100, context(order)),
-        "nothing": returning.refund_failed(order, rma.id, "nothing_refundable", context(order)),
-        "failed": returning.refund_failed(order, rma.id, "card_expired", context(order)),
+        "refunded": returning.refunded(order, order_return.id, 100, context(order)),
+        "nothing": returning.refund_failed(
+            order, order_return.id, "nothing_refundable", context(order)
+        ),
+        "failed": returning.refund_failed(order, order_return.id, "card_expired", context(order)),
     }
     if status is not ReturnStatus.INSPECTED:
         assert all(decision.record is order and not decision.facts for decision in ends.values())
@@ -123,11 +125,11 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
         "nothing": [("closed", "NOTHING_REFUNDABLE")],
         "failed": [("inspected", "REFUND_FAILED")],
     }
-    assert [decision.record.rmas[0].refunded for decision in ends.values()] == [100, 0, 0]
+    assert [decision.record.returns[0].refunded for decision in ends.values()] == [100, 0, 0]
     failed = ends["failed"].record
-    again = returning.refund_failed(failed, rma.id, "card_expired", context(order))
+    again = returning.refund_failed(failed, order_return.id, "card_expired", context(order))
     assert not again.history
-    tried = returning.refunded(ends["failed"].record, rma.id, 100, context(order))
+    tried = returning.refunded(ends["failed"].record, order_return.id, 100, context(order))
     assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
 
 
@@ -142,18 +144,18 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
 def test_a_refund_says_which_return_it_is_for(cause_id: str, return_id: str | None) -> None:
     """By its own field; an event of yesterday by its cause."""
     nothing = to_message(Money(0, "GBP"))
-    its = payment_pb2.Refund(
+    refund = payment_pb2.Refund(
         order_id=str(uuid4()),
         cause=payment_pb2.REFUND_CAUSE_RETURN,
         cause_id=cause_id,
         return_id=return_id,
     )
-    its.amount.CopyFrom(nothing)
-    told = wire.note_refund(
-        RefundCompleted(refund=its, captured_amount=nothing, refunded_amount=nothing),
+    refund.amount.CopyFrom(nothing)
+    envelope = wire.apply_refund(
+        RefundCompleted(refund=refund, captured_amount=nothing, refunded_amount=nothing),
         Source(),
     )
-    assert told.command.return_id == UUID("01890000-0000-7000-8000-00000000000a")
+    assert envelope.command.return_id == UUID("01890000-0000-7000-8000-00000000000a")
 
 
 @pytest.mark.parametrize("to", CALLS)
@@ -162,10 +164,10 @@ def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> 
     status.
     """
     order = at(ReturnStatus.CLOSED)
-    [rma] = order.rmas
+    [order_return] = order.returns
     with pytest.raises(Stale) as stale:
-        decide(order, changed(CALLS[to](rma), expected_version=9), NOW)
-    assert stale.value.metadata == {"expected": "9", "actual": str(rma.version)}
+        decide(order, changed(CALLS[to](order_return), expected_version=9), NOW)
+    assert stale.value.metadata == {"expected": "9", "actual": str(order_return.version)}
 
 
 @pytest.mark.parametrize("free", [False, True], ids=["goods", "without_goods"])
@@ -173,7 +175,7 @@ def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: b
     """expected_version of a return that is still to be made is the order's: another one is
     VERSION_MISMATCH, the order's own makes it.
 
-    The repeat of a request that has made its return answers with it, whatever version the order has
+    The repeat of a request that has made its return answers with it, at any version of the order
     by then.
     """
     order = delivered()
@@ -186,7 +188,7 @@ def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: b
     }
     asked = changed(command, expected_version=order.version)
     made = decide(order, asked, NOW).record
-    assert [rma.id for rma in made.rmas] == [command.command.return_id]
+    assert [order_return.id for order_return in made.returns] == [command.command.return_id]
     later = replace(made, version=made.version + 1)
     assert decide(later, asked, NOW).record == later
 
@@ -201,7 +203,7 @@ def test_what_is_under_way_is_what_has_not_ended_and_was_not_inspected() -> None
         if {ReturnStatus.RECEIVED, ReturnStatus.INSPECTED, ReturnStatus.APPROVED}
         & RETURN_MOVES[status]
     }
-    assert ahead == RETURNING
+    assert ahead == ACTIVE_RETURN_STATUSES
 
 
 def test_the_contract_has_every_word_that_the_service_has() -> None:

@@ -32,7 +32,7 @@ class _OrderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderStat
     ORDER_STATUS_PENDING: _OrderStatus.ValueType  # 1
     """Created, stock reserved, payment awaited. Goes to confirmed, cancelled or failed."""
     ORDER_STATUS_CONFIRMED: _OrderStatus.ValueType  # 2
-    """Paid, stock committed (or owed). Goes to processing or cancelled."""
+    """Paid, stock committed or commit pending. Goes to processing or cancelled."""
     ORDER_STATUS_PROCESSING: _OrderStatus.ValueType  # 3
     """Being planned, picked, packed or inspected. Goes to shipped or cancelled."""
     ORDER_STATUS_SHIPPED: _OrderStatus.ValueType  # 4
@@ -54,7 +54,7 @@ ORDER_STATUS_UNSPECIFIED: OrderStatus.ValueType  # 0
 ORDER_STATUS_PENDING: OrderStatus.ValueType  # 1
 """Created, stock reserved, payment awaited. Goes to confirmed, cancelled or failed."""
 ORDER_STATUS_CONFIRMED: OrderStatus.ValueType  # 2
-"""Paid, stock committed (or owed). Goes to processing or cancelled."""
+"""Paid, stock committed or commit pending. Goes to processing or cancelled."""
 ORDER_STATUS_PROCESSING: OrderStatus.ValueType  # 3
 """Being planned, picked, packed or inspected. Goes to shipped or cancelled."""
 ORDER_STATUS_SHIPPED: OrderStatus.ValueType  # 4
@@ -284,8 +284,8 @@ class _StockStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StockStat
     """Reserved, with a time limit."""
     STOCK_STATUS_COMMITTED: _StockStatus.ValueType  # 2
     """Committed: no time limit any more."""
-    STOCK_STATUS_OWED: _StockStatus.ValueType  # 3
-    """Paid, but the warehouse has not yet said that it committed."""
+    STOCK_STATUS_COMMIT_PENDING: _StockStatus.ValueType  # 3
+    """Paid, and the warehouse has not yet answered that it committed the stock."""
     STOCK_STATUS_DEDUCTED: _StockStatus.ValueType  # 4
     """It has left the warehouses."""
     STOCK_STATUS_RELEASED: _StockStatus.ValueType  # 5
@@ -302,8 +302,8 @@ STOCK_STATUS_RESERVED: StockStatus.ValueType  # 1
 """Reserved, with a time limit."""
 STOCK_STATUS_COMMITTED: StockStatus.ValueType  # 2
 """Committed: no time limit any more."""
-STOCK_STATUS_OWED: StockStatus.ValueType  # 3
-"""Paid, but the warehouse has not yet said that it committed."""
+STOCK_STATUS_COMMIT_PENDING: StockStatus.ValueType  # 3
+"""Paid, and the warehouse has not yet answered that it committed the stock."""
 STOCK_STATUS_DEDUCTED: StockStatus.ValueType  # 4
 """It has left the warehouses."""
 STOCK_STATUS_RELEASED: StockStatus.ValueType  # 5
@@ -496,7 +496,7 @@ class Order(_message.Message):
 
     @_builtins.property
     def fulfillments(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderFulfillment]:
-        """One for each warehouse that serves the order, from confirmation on, or from when the commit of its stock was heard of; those
+        """One for each warehouse that serves the order, from confirmation on, or from when the order service consumed the commit of its stock; those
         that serve it no more are cancelled.
         """
 
@@ -520,7 +520,7 @@ class Order(_message.Message):
 
     @_builtins.property
     def late_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LateEvent]:
-        """What was heard after the order had ended, oldest first; the first 100."""
+        """Events that the order service consumed after the order had ended, oldest first; the first 100."""
 
     def __init__(
         self,
@@ -593,7 +593,7 @@ class OrderItem(_message.Message):
     cancelled_quantity: _builtins.int
     """Units that were cancelled since, of an order that lives on."""
     returned_quantity: _builtins.int
-    """Units that came back and were inspected, whatever the inspector said."""
+    """Units that came back and were inspected, whether they passed or failed."""
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """Price of one unit, before discount and tax."""
@@ -900,12 +900,12 @@ class LateEvent(_message.Message):
     reason: _builtins.str
     """What the event reports: an OrderStatusReason, e.g. "PAYMENT_CONFIRMED" or "SHIPMENT_CREATED"."""
     actor: _builtins.str
-    """The service that told it."""
+    """The service that published it."""
     cause_id: _builtins.str
     """The event's id."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was heard."""
+        """When the order service consumed it."""
 
     def __init__(
         self,

@@ -314,7 +314,7 @@ class ListOrdersRequest(_message.Message):
     order_number: _builtins.str
     """With this number of ours."""
     stock_status: _order_pb2.StockStatus.ValueType
-    """With this stock status, e.g. owed."""
+    """With this stock status, e.g. commit pending."""
     view: _view_pb2.View.ValueType
     """How much of each order is answered: all of it where unset. VIEW_SUMMARY leaves `items` and `late_events` empty."""
     @_builtins.property

@@ -59,7 +59,7 @@ class OrderStatusChanged(_message.Message):
     order_version: _builtins.int
     """The order's version that this change made."""
     stock_status: _order_pb2.StockStatus.ValueType
-    """Its stock as it stands: committed or owed, say."""
+    """Its stock as it stands: committed or commit pending, say."""
     payment_status: _order_pb2.PaymentStatus.ValueType
     """Its money as it stands."""
     actor: _builtins.str

@@ -1,4 +1,4 @@
-"""What the order service tells the world: a fact becomes an event."""
+"""Domain events as published events."""
 
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
@@ -7,61 +7,69 @@ from chassis.values.convert import timestamp, timestamp_or_none
 from chassis.values.money import to_message
 from chassis.values.outgoing_event import OutgoingEvent
 from order_svc.model import ItemsCancelled, Line, Order, ReturnChanged, StatusChanged
-from order_svc.wire.names import PAYMENT, STATUS, STOCK
+from order_svc.wire.enums import PAYMENT, STATUS, STOCK
 from order_svc.wire.returns import return_changed
 
 
-def event(fact: StatusChanged | ItemsCancelled | ReturnChanged) -> OutgoingEvent:
-    """The event that tells of a step, with the order, or the return, as it stood after it."""
-    if isinstance(fact, ReturnChanged):
-        rma = fact.rma
-        return OutgoingEvent(aggregate=rma.id, order_id=rma.order_id, message=return_changed(fact))
-    order_id = fact.order.id
-    message = _items_cancelled(fact) if isinstance(fact, ItemsCancelled) else _status_changed(fact)
+def outgoing_event(domain_event: StatusChanged | ItemsCancelled | ReturnChanged) -> OutgoingEvent:
+    """Returns the published event of a domain event, with the order or the return after it."""
+    if isinstance(domain_event, ReturnChanged):
+        order_return = domain_event.order_return
+        return OutgoingEvent(
+            aggregate=order_return.id,
+            order_id=order_return.order_id,
+            message=return_changed(domain_event),
+        )
+    order_id = domain_event.order.id
+    message = (
+        _items_cancelled(domain_event)
+        if isinstance(domain_event, ItemsCancelled)
+        else _status_changed(domain_event)
+    )
     return OutgoingEvent(aggregate=order_id, order_id=order_id, message=message)
 
 
-def _items_cancelled(fact: ItemsCancelled) -> order_events_pb2.OrderItemsCancelled:
-    its, step = fact.order, fact.step
+def _items_cancelled(domain_event: ItemsCancelled) -> order_events_pb2.OrderItemsCancelled:
+    order, step = domain_event.order, domain_event.step
     return order_events_pb2.OrderItemsCancelled(
-        order_id=str(its.id),
-        order_number=its.number,
+        order_id=str(order.id),
+        order_number=order.number,
         attempt=step.attempt,
         status=STATUS[step.new],
         reason=step.reason,
-        total_amount=to_message(its.money(its.total)),
+        total_amount=to_message(order.money(order.total)),
         order_version=step.version,
         occur_time=timestamp(step.time),
-        items=[_event_line(its, line) for line in its.lines],
+        items=[_event_line(order, line) for line in order.lines],
         actor=step.actor,
         claimed_actor=step.claimed_actor,
         cause_id=step.cause,
     )
 
 
-def _status_changed(fact: StatusChanged) -> order_events_pb2.OrderStatusChanged:
-    its, step = fact.order, fact.step
+def _status_changed(domain_event: StatusChanged) -> order_events_pb2.OrderStatusChanged:
+    order, step = domain_event.order, domain_event.step
     return order_events_pb2.OrderStatusChanged(
-        order_id=str(its.id),
-        order_number=its.number,
+        order_id=str(order.id),
+        order_number=order.number,
         attempt=step.attempt,
         old_status=STATUS[step.old] if step.old else order_pb2.ORDER_STATUS_UNSPECIFIED,
         new_status=STATUS[step.new],
         reason=step.reason,
-        total_amount=to_message(its.money(its.total)),
+        total_amount=to_message(order.money(order.total)),
         order_version=step.version,
         occur_time=timestamp(step.time),
-        items=[_event_line(its, line) for line in its.lines],
+        items=[_event_line(order, line) for line in order.lines],
         actor=step.actor,
         claimed_actor=step.claimed_actor,
         cause_id=step.cause,
-        stock_status=STOCK[its.stock],
-        payment_status=PAYMENT[its.payment],
-        expire_time=timestamp_or_none(its.expire_time),
+        stock_status=STOCK[order.stock],
+        payment_status=PAYMENT[order.payment],
+        expire_time=timestamp_or_none(order.expire_time),
     )
 
 
-def _event_line(its: Order, line: Line) -> order_events_pb2.OrderLine:
+def _event_line(order: Order, line: Line) -> order_events_pb2.OrderLine:
     return order_events_pb2.OrderLine(
         line_number=line.number,
         sku=line.sku,
@@ -69,7 +77,7 @@ def _event_line(its: Order, line: Line) -> order_events_pb2.OrderLine:
         cancelled_quantity=line.cancelled,
         unit_shares=[
             order_events_pb2.LineUnitShare(
-                quantity=share.quantity, amount=to_message(its.money(share.amount))
+                quantity=share.quantity, amount=to_message(order.money(share.amount))
             )
             for share in line.shares
         ],

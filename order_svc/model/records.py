@@ -1,4 +1,4 @@
-"""The order and its parts, what its units cost, what is told of it."""
+"""The records of the order service: an order with its lines, fulfilments, returns and history."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ from uuid import UUID
 
 from chassis.values.money import Money
 from order_svc.lifecycle import (
-    End,
+    ACTIVE_RETURN_STATUSES,
+    FulfillmentState,
     PaymentStatus,
     Progress,
     ReturnKind,
     ReturnProgress,
+    ReturnStatus,
+    ShipmentOutcome,
     Status,
     StockStatus,
-    Work,
     closed,
-    standing,
+    order_status_from,
 )
-from order_svc.model.returns import Return, ReturnStep
 
-LATE_SHOWN = 100
+LATE_EVENTS_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Who receives an order. Names and addresses are nowhere else."""
+    """The name and address that an order ships to. No other record holds them."""
 
     name: str
     address_lines: tuple[str, ...]
@@ -52,11 +53,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Units of a line that one warehouse serves: those that stay. None stay where all were
-    cancelled.
+    """Units of a line that one warehouse serves: `quantity` remain, 0 where all were cancelled.
 
-    `shipped`: units that left that warehouse, as fulfilment has told; None before. More than stay:
-    a cut came too late.
+    `shipped`: units that left that warehouse, as fulfilment has reported; None before. It is
+    greater than `quantity` where a cut came too late.
     """
 
     warehouse_id: str
@@ -67,7 +67,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of an order. `discount` and `tax` are the whole line's, with its part of the order's,
+    """A line of an order. `discount` and `tax` are the whole line's, with its share of the order's,
     and never change; minor units.
 
     Units are numbered, in the order of `shares`. Units leave the line from the first one on, in the
@@ -93,7 +93,7 @@ class Line:
 
     @property
     def shares(self) -> tuple[Share, ...]:
-        """What each unit costs, the first units first: they add up to the total, whatever units
+        """What each unit costs, the first units first: they add up to the total, also when units
         are cancelled or returned later.
         """
         (discount, discounts_more), (tax, taxes_more) = (
@@ -115,11 +115,11 @@ class Line:
         return tuple(shares)
 
     @property
-    def staying(self) -> int:
+    def remaining(self) -> int:
         """Units that were not cancelled."""
         return self.quantity - self.cancelled
 
-    def worth(self, units: int) -> int:
+    def cost_of(self, units: int) -> int:
         """What the line's first `units` units cost together, in minor units."""
         cost = 0
         for share in self.shares:
@@ -130,39 +130,138 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What the order has last heard of one warehouse that serves it: from fulfilment (version and
-    work) and from shipping.
+class WarehouseFulfillment:
+    """The fulfilment of one attempt of an order in one warehouse, and its shipment.
 
-    `ended`: the parcel did not reach its customer. `withdraw_version`: shipments of this version of
-    the fulfilment, and of earlier ones, are void or failed; 0: none is.
+    version            the last one that the order service consumed; `state` is of that version
+    outcome            of a parcel that did not reach its customer
+    withdraw_version   shipments of this version of the fulfilment, and of earlier ones, are void or
+                       failed; 0: none is
     """
 
     warehouse_id: str
     attempt: int
     fulfillment_id: UUID | None = None
     version: int = 0
-    work: Work = Work.EXPECTED
+    state: FulfillmentState = FulfillmentState.EXPECTED
     shipment_id: UUID | None = None
     tracking_number: str | None = None
     deliver_time: datetime | None = None
-    ended: End | None = None
+    outcome: ShipmentOutcome | None = None
     withdraw_version: int = 0
 
     @property
-    def standing(self) -> Status | None:
-        return standing(
-            self.work,
+    def order_status(self) -> Status | None:
+        """The order status that follows from this fulfilment alone."""
+        return order_status_from(
+            self.state,
             shipped=self.shipment_id is not None,
             delivered=self.deliver_time is not None,
-            ended=self.ended is not None,
+            has_outcome=self.outcome is not None,
         )
 
 
 @dataclass(frozen=True, slots=True)
+class ReturnLine:
+    """Units of one order line in a return, each count cumulative. `refund`: what the accepted
+    ones are refunded with, in minor units.
+    """
+
+    number: int
+    sku: str
+    announced: int
+    received: int = 0
+    passed: int = 0
+    failed: int = 0
+    written_off: int = 0
+    unrefunded: int = 0
+    refund: int = 0
+
+    @property
+    def inspected(self) -> int:
+        """Units that were accepted: passed, failed or written off."""
+        return self.passed + self.failed + self.written_off
+
+    @property
+    def refundable(self) -> int:
+        """Accepted units that are to be refunded."""
+        return self.inspected - self.unrefunded
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A return as it stands. Amounts are minor units of `currency`, the order's. `warehouse_id`:
+    where the goods have arrived.
+    """
+
+    id: UUID
+    order_id: UUID
+    order_number: str
+    currency: str
+    attempt: int
+    kind: ReturnKind
+    status: ReturnStatus
+    status_reason: str
+    reason: str
+    warehouse_id: str | None
+    refunded: int
+    version: int
+    create_time: datetime
+    update_time: datetime
+    lines: tuple[ReturnLine, ...] = ()
+
+    @property
+    def refund(self) -> int:
+        """What the inspected units are to be refunded with, so far."""
+        return sum(line.refund for line in self.lines)
+
+    @property
+    def active(self) -> bool:
+        """Its units are still to arrive or to be inspected."""
+        return self.status in ACTIVE_RETURN_STATUSES
+
+    def held(self, number: int) -> int:
+        """Units of the order's line that no other return may have: what is announced or has
+        arrived, later what was accepted.
+        """
+        if self.status in (ReturnStatus.REJECTED, ReturnStatus.CANCELLED):
+            return 0
+        line = self.line(number)
+        return max(line.announced, line.received) if self.active else line.inspected
+
+    def line(self, number: int) -> ReturnLine:
+        """Its units of the order's line; none where it has none."""
+        return next(
+            (line for line in self.lines if line.number == number), ReturnLine(number, "", 0)
+        )
+
+    def money(self, minor: int) -> Money:
+        return Money(minor, self.currency)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnStep:
+    """A row of a return's history. `cause` is the causing event's id, or the key of the call.
+
+    `claimed_actor` and `note` are the call's, and None for an event.
+    """
+
+    return_id: UUID
+    version: int
+    old: ReturnStatus | None
+    new: ReturnStatus
+    reason: str
+    actor: str
+    cause: str
+    time: datetime
+    claimed_actor: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LateEvent:
-    """What was told of an order after its end, and would have moved it; `cause` is the event's
-    id.
+    """An event that the order service consumed after the order had ended, and that would have
+    changed its status. `cause` is the event's id.
     """
 
     order_id: UUID
@@ -177,8 +276,8 @@ class Order:
     """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the
     request that placed it.
 
-    `captured` and `refunded` are this attempt's; `late` are the first LATE_SHOWN that were told
-    after its end.
+    `captured` and `refunded` are this attempt's; `late_events` are the first
+    LATE_EVENTS_SHOWN after its end.
     """
 
     id: UUID
@@ -193,7 +292,7 @@ class Order:
     payment: PaymentStatus
     progress: Progress
     stock: StockStatus
-    returns: ReturnProgress
+    return_progress: ReturnProgress
     currency: str
     shipping: int
     captured: int
@@ -203,10 +302,10 @@ class Order:
     expire_time: datetime | None
     unique_external_reference: bool = False
     lines: tuple[Line, ...] = ()
-    parts: tuple[Part, ...] = ()
-    rmas: tuple[Return, ...] = ()
-    late: tuple[LateEvent, ...] = ()
-    # only of an order that is being placed: it is stored apart, and loaded for nobody but its door
+    fulfillments: tuple[WarehouseFulfillment, ...] = ()
+    returns: tuple[Return, ...] = ()
+    late_events: tuple[LateEvent, ...] = ()
+    # only of an order that is being placed: it is stored apart, and find_recipient alone loads it
     recipient: Recipient | None = None
 
     @property
@@ -230,12 +329,12 @@ class Order:
         if not line.cancelled:
             return 0
         refundable = sum(
-            rma.line(line.number).refundable
-            for rma in self.rmas
-            if rma.kind is not ReturnKind.RECALL
+            order_return.line(line.number).refundable
+            for order_return in self.returns
+            if order_return.kind is not ReturnKind.RECALL
         )
-        gone = min(line.cancelled + refundable, line.quantity)
-        return max(0, line.worth(gone) - self.refunded_of(line.number))
+        units = min(line.cancelled + refundable, line.quantity)
+        return max(0, line.cost_of(units) - self.refunded_of(line.number))
 
     @property
     def total(self) -> int:
@@ -245,33 +344,33 @@ class Order:
     @property
     def closed(self) -> bool:
         """It has ended, and nothing of it is open."""
-        works = {part.work for part in self.parts}
-        returns = {rma.status for rma in self.rmas}
+        states = {fulfillment.state for fulfillment in self.fulfillments}
+        returns = {order_return.status for order_return in self.returns}
         refund_due = self.refunded < self.captured
-        return closed(self.status, self.stock, works, returns, refund_due=refund_due)
+        return closed(self.status, self.stock, states, returns, refund_due=refund_due)
 
     @property
     def has_returns(self) -> bool:
-        """There is a return of it, whatever became of that: who loads the order need not look
-        for returns otherwise.
+        """There is a return of it, in any status. An order without one is loaded without a query of
+        returns.
         """
-        return bool(self.rmas)
+        return bool(self.returns)
 
     def line(self, number: int) -> Line | None:
         return next((line for line in self.lines if line.number == number), None)
 
     def returned(self, number: int) -> int:
-        """Units of the line that came back and were inspected, whatever the inspector said."""
+        """Units of the line that came back and were inspected: passed or failed."""
         return sum(
             line.passed + line.failed
-            for rma in self.rmas
-            for line in rma.lines
+            for order_return in self.returns
+            for line in order_return.lines
             if line.number == number
         )
 
     def refunded_of(self, number: int) -> int:
         """What the accepted units of the line are refunded with, over all its returns."""
-        return sum(rma.line(number).refund for rma in self.rmas)
+        return sum(order_return.line(number).refund for order_return in self.returns)
 
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)
@@ -299,42 +398,9 @@ class Transition:
     note: str | None = None
 
 
-# What a decision adds to what is only ever added to.
+# The rows that a decision adds. No row changes later.
 Row = Transition | LateEvent | ReturnStep
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChanged:
-    """The fact that is told of each step: the step, and the order as it stood after it."""
-
-    order: Order
-    step: Transition
-
-
-@dataclass(frozen=True, slots=True)
-class ItemsCancelled:
-    """The fact that is told of units that were cancelled: the row of history, and the order as
-    it stood after it.
-    """
-
-    order: Order
-    step: Transition
-
-
-# Where the units of each line come from, by line number: what the warehouse answers.
+# Where the units of each line come from, by line number: as the warehouse answers.
 Allocations = Mapping[int, Sequence[Allocation]]
-
-
-@dataclass(frozen=True, slots=True)
-class OrderFilter:
-    """Which orders a list shows; what is None or empty filters nothing."""
-
-    statuses: tuple[Status, ...] = ()
-    customer_id: str | None = None
-    external_reference: str | None = None
-    number: str | None = None
-    create_time_from: datetime | None = None
-    create_time_before: datetime | None = None
-    stock: StockStatus | None = None
-    update_time_from: datetime | None = None
-    update_time_before: datetime | None = None

@@ -1,0 +1,29 @@
+"""The domain events of the order service."""
+
+from dataclasses import dataclass
+
+from order_svc.model.records import Order, Return, ReturnStep, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """The order changed its status: the step, and the order after it."""
+
+    order: Order
+    step: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsCancelled:
+    """Units were cancelled: the row of history, and the order after it."""
+
+    order: Order
+    step: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnChanged:
+    """A return has a new version: the step, and the return after it."""
+
+    order_return: Return
+    step: ReturnStep

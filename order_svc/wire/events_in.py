@@ -1,0 +1,197 @@
+"""Events of the other services, as commands in envelopes."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.payment.events.v1 import payment_events_pb2
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.warehouse.events.v1 import warehouse_events_pb2
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from chassis.values.convert import given, invalid, moment, money
+from chassis.values.envelope import Envelope, EventSource
+from order_svc.lifecycle import ShipmentOutcome
+from order_svc.model import (
+    Allocation,
+    Allocations,
+    ApplyFulfillmentStatus,
+    ApplyRefund,
+    ApplyReservation,
+    ApplyShipment,
+    ApplyShipmentOutcome,
+    ConfirmPayment,
+    FailPayment,
+)
+from order_svc.wire.enums import FULFILLMENT_STATE_OF, SHIPMENT_OUTCOME_OF
+
+# No parcel of a shipment in one of these statuses leaves the warehouse.
+WITHOUT_PARCEL = (shipping_pb2.SHIPMENT_STATUS_VOIDED, shipping_pb2.SHIPMENT_STATUS_FAILED)
+
+
+def confirm_payment(
+    event: payment_events_pb2.PaymentConfirmed,
+    of: EventSource,
+) -> Envelope[ConfirmPayment]:
+    command = ConfirmPayment(
+        attempt=event.attempt,
+        captured=money(event.captured_amount, "captured_amount"),
+        not_required=event.not_required,
+    )
+    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="payment")
+
+
+def fail_payment(
+    event: payment_events_pb2.PaymentFailed,
+    of: EventSource,
+) -> Envelope[FailPayment]:
+    fail = FailPayment(attempt=event.attempt)
+    return Envelope.of_event(of, fail, target=UUID(event.order_id), actor="payment")
+
+
+def apply_refund(
+    event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed,
+    of: EventSource,
+) -> Envelope[ApplyRefund]:
+    refund = event.refund
+    failed = isinstance(event, payment_events_pb2.RefundFailed)
+    command = ApplyRefund(
+        attempt=refund.attempt,
+        captured=money(event.captured_amount, "captured_amount"),
+        refunded=money(event.refunded_amount, "refunded_amount"),
+        return_id=_refunded_return_id(refund)
+        if refund.cause == payment_pb2.REFUND_CAUSE_RETURN
+        else None,
+        amount=money(refund.amount, "refund.amount").minor,
+        failure_code=refund.failure_code or "unknown" if failed else None,
+    )
+    return Envelope.of_event(of, command, target=UUID(refund.order_id), actor="payment")
+
+
+def _refunded_return_id(refund: payment_pb2.Refund) -> UUID:
+    """Returns the id of the return that the refund is for. Events of earlier releases, in which a
+    return had one refund, name it in cause_id alone.
+    """
+    try:
+        return UUID(refund.return_id or refund.cause_id)
+    except ValueError:
+        raise invalid("refund.return_id", "must be set where the cause is a return") from None
+
+
+def apply_fulfillment_status(
+    event: fulfillment_events_pb2.FulfillmentStatusChanged,
+    of: EventSource,
+) -> Envelope[ApplyFulfillmentStatus]:
+    return _apply_fulfillment(event.fulfillment, event.new_status, event.reason, of)
+
+
+def apply_fulfillment_lines(
+    event: fulfillment_events_pb2.FulfillmentLinesChanged,
+    of: EventSource,
+) -> Envelope[ApplyFulfillmentStatus]:
+    return _apply_fulfillment(event.fulfillment, event.fulfillment.status, event.reason, of)
+
+
+def _apply_fulfillment(
+    fulfillment: fulfillment_pb2.Fulfillment,
+    status: fulfillment_pb2.FulfillmentStatus.ValueType,
+    reason: str,
+    of: EventSource,
+) -> Envelope[ApplyFulfillmentStatus]:
+    command = ApplyFulfillmentStatus(
+        attempt=fulfillment.attempt,
+        warehouse_id=fulfillment.warehouse_id,
+        fulfillment_id=UUID(fulfillment.fulfillment_id),
+        version=fulfillment.version,
+        state=FULFILLMENT_STATE_OF.get(status),
+        reason=reason,
+        units={line.line_number: line.quantity for line in fulfillment.picklist},
+        committed=fulfillment.stock_committed,
+    )
+    return Envelope.of_event(of, command, target=UUID(fulfillment.order_id), actor="fulfillment")
+
+
+def apply_shipment(
+    shipment: shipping_pb2.Shipment,
+    of: EventSource,
+    deliver_time: Timestamp | None = None,
+) -> Envelope[ApplyShipment]:
+    command = ApplyShipment(
+        attempt=shipment.attempt,
+        warehouse_id=shipment.warehouse_id,
+        shipment_id=UUID(shipment.shipment_id),
+        tracking_number=given(shipment, "tracking_number"),
+        deliver_time=moment(deliver_time, "deliver_time") if deliver_time else None,
+        fulfillment_version=shipment.fulfillment_version,
+    )
+    return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")
+
+
+def apply_shipment_outcome(
+    event: shipping_events_pb2.ShipmentStatusChanged,
+    of: EventSource,
+) -> Envelope[ApplyShipmentOutcome]:
+    shipment = event.shipment
+    void = event.new_status == shipping_pb2.SHIPMENT_STATUS_VOIDED
+    withdrawn = (
+        void and shipment.HasField("withdraw_version") and not shipment.HasField("recall_time")
+    )
+    command = ApplyShipmentOutcome(
+        attempt=shipment.attempt,
+        warehouse_id=shipment.warehouse_id,
+        shipment_id=UUID(shipment.shipment_id),
+        tracking_number=given(shipment, "tracking_number"),
+        outcome=None if withdrawn else _shipment_outcome(event.new_status, shipment.status_reason),
+        withdrawn=withdrawn,
+        withdraw_version=shipment.withdraw_version if event.new_status in WITHOUT_PARCEL else 0,
+    )
+    return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")
+
+
+def _shipment_outcome(
+    status: shipping_pb2.ShipmentStatus.ValueType, reason: str
+) -> ShipmentOutcome | None:
+    """Returns the outcome of the parcel, if it has one. A parcel that was recalled before it had a
+    label is voided. A shipment that failed for another reason has no outcome: the carrier refused
+    it, or its order or its fulfilment is cancelled.
+    """
+    if status == shipping_pb2.SHIPMENT_STATUS_FAILED and reason == "RECALLED":
+        return ShipmentOutcome.VOIDED
+    return SHIPMENT_OUTCOME_OF.get(status)
+
+
+def apply_reservation(
+    event: warehouse_events_pb2.ReservationStatusChanged,
+    of: EventSource,
+) -> Envelope[ApplyReservation]:
+    reservation, attempt_reservations = event.reservation, event.attempt_reservations
+    confirmed = warehouse_pb2.RESERVATION_STATUS_CONFIRMED
+    freed = all(
+        not (line.reserved or line.committed or line.shipped)
+        for r in attempt_reservations
+        for line in r.lines
+    )
+    command = ApplyReservation(
+        attempt=reservation.attempt,
+        allocations=allocations(r for r in attempt_reservations if r.status == confirmed),
+        refused=given(event, "confirm_refused_reason"),
+        freed=freed and bool(attempt_reservations),
+    )
+    return Envelope.of_event(of, command, target=UUID(reservation.order_id), actor="warehouse")
+
+
+def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocations:
+    """Returns the allocations of each line, from the warehouse's reservations."""
+    by_line: defaultdict[int, list[Allocation]] = defaultdict(list)
+    for reservation in reservations:
+        for line in reservation.lines:
+            if units := line.quantity - line.released:
+                by_line[line.line_number].append(
+                    Allocation(reservation.warehouse_id, UUID(reservation.reservation_id), units)
+                )
+    return by_line
