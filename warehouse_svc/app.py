@@ -1,4 +1,4 @@
-"""The warehouse service put together: the one file that knows everything."""
+"""The composition root of the warehouse service: the one module that imports all others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -8,7 +8,7 @@ from chassis.values.config import ServiceConfig
 
 
 class Config(ServiceConfig):
-    """What the warehouse service is told; the common part stands in chassis.values.config."""
+    """The warehouse service's settings; the common ones are in chassis.values.config."""
 
     service: ClassVar[str] = "warehouse"
 

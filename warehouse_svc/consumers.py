@@ -1,4 +1,4 @@
-"""Events in: wire -> operation, for all that has arrived at once."""
+"""Events in: wire -> operation, for the events that arrived together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from warehouse_svc.operations import Operations
 
 
 class Consumers:
-    """What the warehouse service hears of the others."""
+    """The events of other services that the warehouse service consumes."""
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
@@ -41,20 +41,22 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.order_changed(d.message, d) for d in deliveries],
+            [wire.order_status_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )
 
     async def order_items_cancelled(
         self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
     ) -> Sequence[Outcome[Any]]:
-        return await self.operations.write([wire.items_cancelled(d.message, d) for d in deliveries])
+        return await self.operations.write(
+            [wire.order_items_cancelled(d.message, d) for d in deliveries]
+        )
 
     async def return_status_changed(
         self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.return_changed(d.message, d) for d in deliveries],
+            [wire.return_status_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )
 
@@ -62,6 +64,6 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.work_changed(d.message, d) for d in deliveries],
+            [wire.fulfillment_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )

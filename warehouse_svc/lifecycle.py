@@ -1,8 +1,8 @@
 """What each stock movement does, and which status of a reservation may follow which: tables, and
 pure functions over them.
 
-1. A balance changes only by a movement, as EFFECTS says; units of a reservation move only as UNITS
-  says.
+1. A balance changes only by a movement, as EFFECTS says; units of a reservation move only as
+  UNIT_MOVES says.
 2. A reservation's status is what its units make of it (`status_of`), and changes only along MOVES.
 """
 
@@ -50,10 +50,10 @@ class Reason(StrEnum):
 
 
 class MovementKind(StrEnum):
-    """What a row of the ledger tells of."""
+    """The kind of a row of the ledger."""
 
     RECEIVE = "receive"  # goods arrive
-    ADJUST = "adjust"  # a count corrects the books, up or down
+    ADJUST = "adjust"  # a count corrects the ledger, up or down
     RESERVE = "reserve"  # units are set aside for an order, for a time
     CONFIRM = "confirm"  # they are sold
     RELEASE = "release"  # they are given up
@@ -111,7 +111,7 @@ class Bucket(StrEnum):
 
 
 # Which units of a reservation line a movement takes, and where it puts them.
-UNITS: dict[MovementKind, tuple[Bucket, Bucket]] = {
+UNIT_MOVES: dict[MovementKind, tuple[Bucket, Bucket]] = {
     MovementKind.CONFIRM: (Bucket.RESERVED, Bucket.COMMITTED),
     MovementKind.RELEASE: (Bucket.RESERVED, Bucket.RELEASED),
     MovementKind.EXPIRE: (Bucket.RESERVED, Bucket.RELEASED),

@@ -1,4 +1,4 @@
-"""What the warehouse service does: one method for each thing. It asks nobody."""
+"""The operations of the warehouse service, one method for each. It calls no peer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +21,13 @@ from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
 from warehouse_svc.model import (
     AdjustStock,
     Availability,
-    BookReturn,
     ExpireReservations,
-    Holding,
     LevelFilter,
     MovementFilter,
+    OrderReservations,
+    OrderStock,
     Place,
+    PostReturn,
     ReceiveStock,
     RenewReservations,
     ReplaceSpoiled,
@@ -34,16 +35,15 @@ from warehouse_svc.model import (
     ReservationFilter,
     ReserveStock,
     StockLevel,
-    View,
 )
 
 # What a reservation has in an answer at most, its lines left out.
 RESERVATION_BYTES = 512
-EXPIRY_BATCH = 100  # reservations that are looked at in one write
+EXPIRY_BATCH = 100  # reservations that one write can expire
 
 
 class Operations:
-    """The warehouse's doors lead here; from here to its decisions and its store."""
+    """The operations that RPCs, events and the expiry worker call."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -52,30 +52,32 @@ class Operations:
     # --- stock
 
     async def receive_stock(self, envelope: Envelope[ReceiveStock]) -> list[StockLevel]:
-        """Books what has arrived, and answers with its levels, in the order of the receipt."""
-        view = unwrap((await self.write([envelope]))[0])
+        """Posts a receipt and returns its stock levels, in the order of the receipt."""
+        record = unwrap((await self.write([envelope]))[0])
         return [
-            view.stock[envelope.command.warehouse_id, sku] for sku in envelope.command.quantities
+            record.levels[envelope.command.warehouse_id, sku] for sku in envelope.command.quantities
         ]
 
     async def adjust_stock(self, envelope: Envelope[AdjustStock]) -> StockLevel:
-        view = unwrap((await self.write([envelope]))[0])
-        return view.stock[envelope.command.warehouse_id, envelope.command.sku]
+        record = unwrap((await self.write([envelope]))[0])
+        return record.levels[envelope.command.warehouse_id, envelope.command.sku]
 
-    async def book_return(self, envelope: Envelope[BookReturn]) -> StockLevel | None:
-        """Books units of one line of a return, and answers with the level where they were to go.
-        None: they were booked in another warehouse before, and this one has never had any.
+    async def post_return(self, envelope: Envelope[PostReturn]) -> StockLevel | None:
+        """Posts units of one line of a return, and returns the stock level in the command's
+        warehouse. None: another warehouse posted them before, and this one never had the SKU.
         """
         command = envelope.command
-        view = unwrap((await self.write([envelope]))[0])
+        record = unwrap((await self.write([envelope]))[0])
         [number] = command.restocked.keys() | command.damaged.keys()
-        return view.stock.get((command.warehouse_id, _holding(view).lines[number].sku))
+        return record.levels.get(
+            (command.warehouse_id, _order_reservations(record).lines[number].sku)
+        )
 
-    async def check_availability(self, asked: Mapping[str, int]) -> list[Availability]:
-        """Each SKU, in the order asked: what a checkout could get just now."""
+    async def check_availability(self, wanted: Mapping[str, int]) -> list[Availability]:
+        """Returns the sellable units of each SKU, in the order of `wanted`."""
         async with self.database.read() as connection:
-            sellable = await store.sellable(connection, asked)
-        return [Availability(sku, units, sellable.get(sku, 0)) for sku, units in asked.items()]
+            sellable = await store.sellable(connection, wanted)
+        return [Availability(sku, units, sellable.get(sku, 0)) for sku, units in wanted.items()]
 
     async def get_stock_level(self, place: Place) -> StockLevel:
         async with self.database.read() as connection:
@@ -103,33 +105,35 @@ class Operations:
 
     # --- reservations
 
-    async def reserve_stock(self, envelope: Envelope[ReserveStock]) -> Holding:
-        """Sets the lines aside. A repeat is answered with what the first try holds: whoever asks
-        so late has its time before him too, and what has expired is made anew.
+    async def reserve_stock(self, envelope: Envelope[ReserveStock]) -> OrderReservations:
+        """Reserves the lines. A repeat returns the reservations of the first try; where too little
+        of their ttl is left, it extends them, or replaces them if they have expired.
         """
         [outcome] = await self.write([envelope])
-        holding = _holding(unwrap(outcome))
+        order_reservations = _order_reservations(unwrap(outcome))
         if not (isinstance(outcome, Done) and outcome.repeat):
-            return holding
+            return order_reservations
         command = envelope.command
-        standing = holding.of(command.attempt)
+        reservations = order_reservations.of_attempt(command.attempt)
         async with self.database.read() as connection:
             now = await store.clock(connection)
-        if not due_for_renewal(standing, command.ttl, now):
-            return holding
-        # Rivals that have seen the same end of its time renew it once.
-        latest = max(r.expire_time for r in standing)
-        step = f"{standing[0].generation}:{latest.isoformat()}"
+        if not due_for_renewal(reservations, command.ttl, now):
+            return order_reservations
+        # Concurrent repeats that read the same expire_time renew the reservations once.
+        latest = max(r.expire_time for r in reservations)
+        step = f"{reservations[0].generation}:{latest.isoformat()}"
         renewal = RenewReservations(attempt=command.attempt, ttl=command.ttl)
         # The repeat may propose another order_id: the target is the order of the first try.
-        renewing = replace(envelope, target=holding.order_id).step(step, renewal)
-        return _holding(unwrap((await self.write([renewing]))[0]))
+        renewing = replace(envelope, target=order_reservations.order_id).step(step, renewal)
+        return _order_reservations(unwrap((await self.write([renewing]))[0]))
 
-    async def move_reservations(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[View]]:
-        """Confirms or releases for many orders: each all or none, whatever becomes of the others.
+    async def move_reservations(
+        self, envelopes: Sequence[Envelope[Any]]
+    ) -> list[Outcome[OrderStock]]:
+        """Confirms or releases for many orders: each all or none, independently of the others.
 
-        Raises what concerns the call as a whole: its request_id was used before for something else,
-        or nothing can be done just now.
+        Raises the failure of the call as a whole: its request_id was used for another request, or
+        all orders are deferred.
         """
         outcomes = await self.write(envelopes)
         reused = [o for o in outcomes if isinstance(o, Failure) and o.reason == "REQUEST_ID_REUSED"]
@@ -153,13 +157,15 @@ class Operations:
             )
 
     async def replace_spoiled(self, envelope: Envelope[ReplaceSpoiled]) -> Reservation:
-        """Books units as damaged and commits others in their place; the reservation then says
-        what there is to pick.
+        """Posts units as damaged and commits others in their place. Returns the reservation: its
+        committed units are those to pick.
         """
         command = envelope.command
-        holding = _holding(unwrap((await self.write([envelope]))[0]))
+        order_reservations = _order_reservations(unwrap((await self.write([envelope]))[0]))
         [reservation] = [
-            r for r in holding.of(command.attempt) if r.warehouse_id == command.warehouse_id
+            r
+            for r in order_reservations.of_attempt(command.attempt)
+            if r.warehouse_id == command.warehouse_id
         ]
         return reservation
 
@@ -180,17 +186,17 @@ class Operations:
             return await page.fill(found, partial(store.find_reservations, connection))
 
     async def expire_reservations(self) -> int:
-        """Takes back all that is reserved past its time, batch by batch; answers how many orders
-        had such.
+        """Expires the reservations whose expire_time has passed, in batches. Returns how many
+        orders it changed.
 
-        An order whose turn fails keeps none behind it waiting: what came between is raised at the
-        end, and its next turn is the next call.
+        Where the write of an order fails, it goes on with the others and raises the first failure
+        at the end; the next call tries that order again.
         """
         expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
-                chosen = await store.lapsed(connection, last, EXPIRY_BATCH)
-            # The reservations say what is past its time, so each key is new and has no repeat.
+                chosen = await store.find_overdue(connection, last, EXPIRY_BATCH)
+            # The reservations themselves show what is due, so each key is new and has no repeat.
             causes = {reservation.order_id: str(uuid7()) for reservation in chosen}
             envelopes = [
                 Envelope(
@@ -215,11 +221,11 @@ class Operations:
             raise failures[0]
         return expired
 
-    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[View]]:
-        """Writes the commands over one picture of stock. Each has an outcome of its own."""
+    async def write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[OrderStock]]:
+        """Writes the commands as one set. Each has an outcome of its own."""
         return await self._writer.write(envelopes)
 
 
-def _holding(view: View) -> Holding:
-    assert view.holding, "a reservation leaves something held"
-    return view.holding
+def _order_reservations(record: OrderStock) -> OrderReservations:
+    assert record.order_reservations, "the order has reservations"
+    return record.order_reservations

@@ -43,19 +43,21 @@ class InventoryService(InventoryServiceServicer):
     async def RestockItem(
         self, request: inventory.RestockItemRequest, context: Context
     ) -> inventory.RestockItemResponse:
-        level = await self.operations.book_return(wire.restock_item(request, keyed(request)))
+        level = await self.operations.post_return(wire.restock_item(request, keyed(request)))
         return inventory.RestockItemResponse(stock_level=wire.stock_level(level) if level else None)
 
     async def MarkDamaged(
         self, request: inventory.MarkDamagedRequest, context: Context
     ) -> inventory.MarkDamagedResponse:
-        level = await self.operations.book_return(wire.mark_damaged(request, keyed(request)))
+        level = await self.operations.post_return(wire.mark_damaged(request, keyed(request)))
         return inventory.MarkDamagedResponse(stock_level=wire.stock_level(level) if level else None)
 
     async def CheckAvailability(
         self, request: inventory.CheckAvailabilityRequest, context: Context
     ) -> inventory.CheckAvailabilityResponse:
-        return wire.availability(await self.operations.check_availability(wire.asked(request)))
+        return wire.availability_response(
+            await self.operations.check_availability(wire.requested_units(request))
+        )
 
     async def GetStockLevel(
         self, request: inventory.GetStockLevelRequest, context: Context
@@ -94,7 +96,9 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.ReserveStockRequest, context: Context
     ) -> reserving.ReserveStockResponse:
         envelope = wire.reserve_stock(request, keyed(request, leave_out=["order_id"]))
-        return wire.reserved(await self.operations.reserve_stock(envelope), request.attempt)
+        return wire.reserve_stock_response(
+            await self.operations.reserve_stock(envelope), request.attempt
+        )
 
     async def ConfirmReservation(
         self, request: reserving.ConfirmReservationRequest, context: Context
@@ -102,16 +106,18 @@ class ReservationService(ReservationServiceServicer):
         envelope = wire.confirm(request, keyed(request))
         [outcome] = await self.operations.move_reservations([envelope])
         return reserving.ConfirmReservationResponse(
-            reservations=wire.standing(unwrap(outcome), request.order_attempt.attempt)
+            reservations=wire.attempt_reservations(unwrap(outcome), request.order_attempt.attempt)
         )
 
     async def BatchConfirmReservations(
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
-        envelopes = wire.confirm_all(request, keyed(request))
+        envelopes = wire.batch_confirm(request, keyed(request))
         await self._check_answer(request)
         outcomes = await self.operations.move_reservations(envelopes)
-        results = map(partial(wire.result, view=request.view), request.order_attempts, outcomes)
+        results = map(
+            partial(wire.reservation_result, view=request.view), request.order_attempts, outcomes
+        )
         return reserving.BatchConfirmReservationsResponse(results=results)
 
     async def ReleaseReservation(
@@ -120,16 +126,18 @@ class ReservationService(ReservationServiceServicer):
         envelope = wire.release(request, keyed(request))
         [outcome] = await self.operations.move_reservations([envelope])
         return reserving.ReleaseReservationResponse(
-            reservations=wire.standing(unwrap(outcome), request.order_attempt.attempt)
+            reservations=wire.attempt_reservations(unwrap(outcome), request.order_attempt.attempt)
         )
 
     async def BatchReleaseReservations(
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
-        envelopes = wire.release_all(request, keyed(request))
+        envelopes = wire.batch_release(request, keyed(request))
         await self._check_answer(request)
         outcomes = await self.operations.move_reservations(envelopes)
-        results = map(partial(wire.result, view=request.view), request.order_attempts, outcomes)
+        results = map(
+            partial(wire.reservation_result, view=request.view), request.order_attempts, outcomes
+        )
         return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(

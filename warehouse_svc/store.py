@@ -17,22 +17,21 @@ from chassis.write.tables import among, given, insert_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
-    Back,
-    Booked,
-    BookReturn,
+    ApplyAllocations,
+    ApplyFulfillment,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
     ExpireReservations,
-    FollowWork,
-    Holding,
-    KeepUnits,
-    Lapsed,
     LevelFilter,
     Movement,
     MovementFilter,
     OrderLine,
-    Picture,
+    OrderReservations,
+    OrderStock,
+    OverdueReservation,
     Place,
+    PostedUnits,
+    PostReturn,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
@@ -41,14 +40,15 @@ from warehouse_svc.model import (
     ReservationFilter,
     ReservationLine,
     ReserveStock,
+    ReturnedUnits,
     StockLevel,
-    View,
+    Workspace,
     level_id,
 )
 from warehouse_svc.tables import (
-    holdings,
     movements,
     order_lines,
+    order_reservations,
     reservation_lines,
     reservations,
     stock_levels,
@@ -56,19 +56,21 @@ from warehouse_svc.tables import (
 
 LEVEL = RecordRows(StockLevel, stock_levels.c)
 MOVEMENT = RecordRows(Movement, movements.c, loaded=["warehouse_id", "sku"])
-HOLDING = RecordRows(Holding, holdings.c, loaded=["reservations", "back"])
+ORDER_RESERVATIONS = RecordRows(
+    OrderReservations, order_reservations.c, loaded=["reservations", "returned"]
+)
 RESERVATION = RecordRows(Reservation, reservations.c, loaded=["lines"])
 LINE = RecordRows(ReservationLine, reservation_lines.c, keys=["reservation_id"])
-CHANGING = ("id", "status", "version", "expire_time", "update_time")
+MUTABLE_COLUMNS = ("id", "status", "version", "expire_time", "update_time")
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
-UNITS = ("quantity", *Bucket, "expired", "spoiled")
-BACK = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
+LINE_COUNTS = ("quantity", *Bucket, "expired", "spoiled")
+SHIPPED_COUNTS = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
 
 levels = stock_levels.c
-lock_holdings = (
-    select(holdings)
-    .where(among(holdings.c.order_id))
-    .order_by(holdings.c.order_id)
+lock_order_reservations = (
+    select(order_reservations)
+    .where(among(order_reservations.c.order_id))
+    .order_by(order_reservations.c.order_id)
     .with_for_update(key_share=True)
 )
 lock_levels = (
@@ -77,16 +79,16 @@ lock_levels = (
     .order_by(levels.id)
     .with_for_update(key_share=True)
 )
-booked_for = (
+posted_for = (
     movements.c.source_id,
     movements.c.order_id,
     movements.c.line_number,
     movements.c.kind,
 )
-read_booked = (
-    select(*booked_for, cast(func.sum(movements.c.quantity), BigInteger))
+read_posted = (
+    select(*posted_for, cast(func.sum(movements.c.quantity), BigInteger))
     .where(among(movements.c.source_id))
-    .group_by(*booked_for)
+    .group_by(*posted_for)
 )
 read_levels = select(stock_levels).where(among(levels.id))
 read_sellable = (
@@ -123,7 +125,7 @@ lines_of_orders = (
 read_line_bytes = select(
     lines_of_orders.c.order_id, func.sum(func.octet_length(lines_of_orders.c.sku) + LINE_BYTES)
 ).group_by(lines_of_orders.c.order_id)
-read_back = select(
+read_returned = select(
     order_lines.c.order_id,
     order_lines.c.line_number,
     order_lines.c.restocked,
@@ -134,9 +136,9 @@ read_movements = select(movements, levels.warehouse_id, levels.sku).join_from(
 )
 read_clock = select(func.clock_timestamp())
 by_time = (reservations.c.expire_time, reservations.c.id)
-choose_lapsed = (
+choose_overdue = (
     select(*by_time, reservations.c.order_id)
-    .join(holdings, holdings.c.order_id == reservations.c.order_id)
+    .join(order_reservations, order_reservations.c.order_id == reservations.c.order_id)
     .where(
         reservations.c.status == Status.ACTIVE,
         reservations.c.expire_time <= func.clock_timestamp(),
@@ -145,66 +147,66 @@ choose_lapsed = (
     )
     .order_by(*by_time)
     .limit(bindparam("most"))
-    .with_for_update(key_share=True, of=holdings, skip_locked=True)
+    .with_for_update(key_share=True, of=order_reservations, skip_locked=True)
 )
 
-EVER = datetime.min.replace(tzinfo=UTC)
+EARLIEST_TIME = datetime.min.replace(tzinfo=UTC)
 
-# In which status a reservation must stand for a command to move its units.
-REACH: Mapping[type, frozenset[Status]] = {
+# The statuses in which a command can move the units of a reservation.
+MOVABLE_STATUSES: Mapping[type, frozenset[Status]] = {
     ReserveStock: frozenset({Status.ACTIVE}),
     RenewReservations: frozenset({Status.ACTIVE}),
     ConfirmReservations: frozenset({Status.ACTIVE}),
     ReleaseReservations: frozenset({Status.ACTIVE}),
     ExpireReservations: frozenset({Status.ACTIVE}),
-    EndAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
-    KeepUnits: frozenset({Status.ACTIVE, Status.CONFIRMED}),
-    FollowWork: frozenset({Status.CONFIRMED}),
+    CloseAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    ApplyAllocations: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    ApplyFulfillment: frozenset({Status.CONFIRMED}),
     ReplaceSpoiled: frozenset({Status.CONFIRMED}),
 }
-insert_holdings, insert_levels, insert_movements, insert_reservations, insert_lines = (
+insert_order_reservations, insert_levels, insert_movements, insert_reservations, insert_lines = (
     insert_rows(*table.c)
-    for table in (holdings, stock_levels, movements, reservations, reservation_lines)
+    for table in (order_reservations, stock_levels, movements, reservations, reservation_lines)
 )
 insert_order_lines = insert_rows(
     order_lines.c.order_id,
     order_lines.c.line_number,
     order_lines.c.sku,
-    *(order_lines.c[n] for n in BACK),
+    *(order_lines.c[n] for n in SHIPPED_COUNTS),
 )
 save_order_lines = insert_order_lines.on_conflict_do_update(
     index_elements=["order_id", "line_number"],
-    set_={name: insert_order_lines.excluded[name] for name in BACK},
+    set_={name: insert_order_lines.excluded[name] for name in SHIPPED_COUNTS},
 )
-changed_holdings = given(*holdings.c)
-update_holdings = (
-    update(holdings)
-    .values({name: changed_holdings.c[name] for name in ("closed_attempt", "version")})
-    .where(holdings.c.order_id == changed_holdings.c.order_id)
+changed_order_reservations = given(*order_reservations.c)
+update_order_reservations = (
+    update(order_reservations)
+    .values({name: changed_order_reservations.c[name] for name in ("closed_attempt", "version")})
+    .where(order_reservations.c.order_id == changed_order_reservations.c.order_id)
 )
-changed_reservations = given(*(reservations.c[name] for name in CHANGING))
+changed_reservations = given(*(reservations.c[name] for name in MUTABLE_COLUMNS))
 update_reservations = (
     update(reservations)
-    .values({name: changed_reservations.c[name] for name in CHANGING[1:]})
+    .values({name: changed_reservations.c[name] for name in MUTABLE_COLUMNS[1:]})
     .where(reservations.c.id == changed_reservations.c.id)
 )
 changed_lines = given(*reservation_lines.c)
 update_lines = (
     update(reservation_lines)
-    .values({name: changed_lines.c[name] for name in UNITS})
+    .values({name: changed_lines.c[name] for name in LINE_COUNTS})
     .where(
         reservation_lines.c.reservation_id == changed_lines.c.reservation_id,
         reservation_lines.c.number == changed_lines.c.number,
     )
 )
-moved = given(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
+changed_levels = given(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
 update_levels = (
     update(stock_levels)
     .values(
-        {name: levels[name] + moved.c[name] for name in BALANCES}
-        | {"update_time": moved.c.update_time}
+        {name: levels[name] + changed_levels.c[name] for name in BALANCES}
+        | {"update_time": changed_levels.c.update_time}
     )
-    .where(levels.id == moved.c.id)
+    .where(levels.id == changed_levels.c.id)
 )
 
 # --- load
@@ -214,84 +216,94 @@ async def lock_stock(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> Picture:
-    """What the commands share: what is held for their orders, then the stock that they may move,
-    both locked in the order of ids.
+) -> Workspace:
+    """Loads the workspace of the commands: the reservations of their orders, then the stock levels
+    that they may move, both locked in the order of ids.
     """
     commands = [each.command for each in envelopes]
     requests = {
         each.target for each in envelopes if isinstance(each.command, (ReceiveStock, AdjustStock))
     }
-    sources = requests | {c.source for c in commands if isinstance(c, BookReturn)}
-    sources |= {c.left.source for c in commands if isinstance(c, FollowWork) and c.left}
-    held = await _lock_holdings(
+    sources = requests | {c.source for c in commands if isinstance(c, PostReturn)}
+    sources |= {
+        c.left_after_void.source
+        for c in commands
+        if isinstance(c, ApplyFulfillment) and c.left_after_void
+    }
+    by_order = await _lock_order_reservations(
         connection,
         {*repeats, *(each.target for each in envelopes)} - requests,
     )
-    wanted = _places_and_skus(envelopes, held)
+    wanted = _places_and_skus(envelopes, by_order)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
-    return Picture(
+    return Workspace(
         levels=map(LEVEL.record, rows),
-        holdings=held.values(),
+        order_reservations=by_order.values(),
         requests=requests,
-        booked=await _booked(connection, sources),
+        posted=await _posted_units(connection, sources),
     )
 
 
-async def _booked(connection: AsyncConnection, sources: Collection[UUID]) -> dict[UUID, Booked]:
-    """What the ledger has for each source, read once what its writers lock is locked."""
+async def _posted_units(
+    connection: AsyncConnection, sources: Collection[UUID]
+) -> dict[UUID, PostedUnits]:
+    """Returns the units in the ledger by source. The caller has locked the rows that its writers
+    lock.
+    """
     of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = (
         defaultdict(dict)
     )
     for source, order_id, number, kind, units in (
-        await connection.execute(read_booked, column_arrays(source_id=sources)) if sources else ()
+        await connection.execute(read_posted, column_arrays(source_id=sources)) if sources else ()
     ):
         of_source[source][order_id, number, kind] = units
     return dict(of_source)
 
 
-async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Holding]:
+async def _lock_order_reservations(
+    connection: AsyncConnection, ids: Collection[UUID]
+) -> dict[UUID, OrderReservations]:
     if not ids:
         return {}
-    rows = await connection.execute(lock_holdings, column_arrays(order_id=ids))
-    return await _with_reservations(connection, list(map(HOLDING.record, rows)))
+    rows = await connection.execute(lock_order_reservations, column_arrays(order_id=ids))
+    return await _with_reservations(connection, list(map(ORDER_RESERVATIONS.record, rows)))
 
 
 def _places_and_skus(
     envelopes: Sequence[Envelope[Any]],
-    held: Mapping[UUID, Holding],
+    by_order: Mapping[UUID, OrderReservations],
 ) -> dict[str, list[Any]]:
-    """The places whose units the commands may move, and the SKUs that they may look for in every
-    warehouse.
+    """Returns the ids of the stock levels that the commands may move, and the SKUs that they may
+    need from any warehouse.
 
-    Whatever a set moves, it has locked: a reservation that changes within the set was in the reach
-    of the command that changed it. (No set both takes reservations back and confirms them: what
-    takes back is a worker, and its sets are its own.)
+    A set locks all stock levels that it moves: a reservation that changes within the set was in a
+    status of MOVABLE_STATUSES for the command that changed it. (No set both expires reservations
+    and confirms them: the expiry worker writes sets of its own.)
     """
     places: set[Place] = set()
     skus: set[str] = set()
     for each in envelopes:
         command = each.command
-        standing = held[each.target].reservations if each.target in held else ()
-        reach = REACH.get(type(command), frozenset())
+        of_order = by_order[each.target].reservations if each.target in by_order else ()
+        movable = MOVABLE_STATUSES.get(type(command), frozenset())
         places.update(
-            (r.warehouse_id, line.sku) for r in standing if r.status in reach for line in r.lines
+            (r.warehouse_id, line.sku) for r in of_order if r.status in movable for line in r.lines
         )
         match command:
             case ReceiveStock():
                 places.update((command.warehouse_id, sku) for sku in command.quantities)
             case AdjustStock():
                 places.add((command.warehouse_id, command.sku))
-            case BookReturn():
+            case PostReturn():
                 wanted = command.restocked.keys() | command.damaged.keys()
                 places.update(
                     (command.warehouse_id, line.sku)
-                    for r in standing
+                    for r in of_order
                     for line in r.lines
                     if line.number in wanted
                 )
-            case FollowWork(left=left) if left:
-                here = [r for r in standing if r.warehouse_id == command.warehouse_id]
+            case ApplyFulfillment(left_after_void=left) if left:
+                here = [r for r in of_order if r.warehouse_id == command.warehouse_id]
                 places.update(
                     (r.warehouse_id, line.sku)
                     for r in here
@@ -301,13 +313,13 @@ def _places_and_skus(
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():
-                # What is past its time and still active can be had again where it is.
-                lost = [
+                # An active reservation past its expire_time still has its units reserved.
+                expired = [
                     r
-                    for r in standing
+                    for r in of_order
                     if r.attempt == command.attempt and r.status is Status.EXPIRED
                 ]
-                skus.update(line.sku for r in lost for line in r.lines)
+                skus.update(line.sku for r in expired for line in r.lines)
     return column_arrays(id=map(level_id, places), sku=skus)
 
 
@@ -316,37 +328,37 @@ def _places_and_skus(
 
 async def save_stock(
     connection: AsyncConnection,
-    before: Mapping[UUID, View],
-    after: Mapping[UUID, View],
-    booked: Sequence[Movement],
+    before: Mapping[UUID, OrderStock],
+    after: Mapping[UUID, OrderStock],
+    posted: Sequence[Movement],
 ) -> None:
-    """Stores what is held, the ledger's new rows, and their sums over the balances: these are
-    never set, only moved.
+    """Stores the reservations and the new rows of the ledger, and adds the rows' sums to the
+    balances.
     """
-    old = {id: view.holding for id, view in before.items() if view.holding}
-    new = {id: view.holding for id, view in after.items() if view.holding}
-    await _save_holdings(connection, old, new)
-    reserved = {r.id: r for holding in old.values() for r in holding.reservations}
-    changed = [
-        r for holding in new.values() for r in holding.reservations if r is not reserved.get(r.id)
-    ]
-    # first: a new one may replace them
-    await _update_reservations(connection, reserved, [r for r in changed if r.id in reserved])
-    await _insert_reservations(connection, [r for r in changed if r.id not in reserved])
+    old = {id: each.order_reservations for id, each in before.items() if each.order_reservations}
+    new = {id: each.order_reservations for id, each in after.items() if each.order_reservations}
+    await _save_order_reservations(connection, old, new)
+    known = {r.id: r for each in old.values() for r in each.reservations}
+    changed = [r for each in new.values() for r in each.reservations if r is not known.get(r.id)]
+    # Updates come first: a new reservation may replace an updated one.
+    await _update_reservations(connection, known, [r for r in changed if r.id in known])
+    await _insert_reservations(connection, [r for r in changed if r.id not in known])
     await _save_order_lines(connection, old, new)
-    if booked:
-        await _move_balances(connection, booked)
-        await connection.execute(insert_movements, MOVEMENT.arrays(booked))
+    if posted:
+        await _move_balances(connection, posted)
+        await connection.execute(insert_movements, MOVEMENT.arrays(posted))
 
 
-async def _save_holdings(
-    connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]
+async def _save_order_reservations(
+    connection: AsyncConnection,
+    old: Mapping[UUID, OrderReservations],
+    new: Mapping[UUID, OrderReservations],
 ) -> None:
     changed = [new[id] for id in sorted(new) if new[id] is not old.get(id)]
     if made := [each for each in changed if each.order_id not in old]:
-        await connection.execute(insert_holdings, HOLDING.arrays(made))
-    if kept := [each for each in changed if each.order_id in old]:
-        await connection.execute(update_holdings, HOLDING.arrays(kept))
+        await connection.execute(insert_order_reservations, ORDER_RESERVATIONS.arrays(made))
+    if stored := [each for each in changed if each.order_id in old]:
+        await connection.execute(update_order_reservations, ORDER_RESERVATIONS.arrays(stored))
 
 
 async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reservation]) -> None:
@@ -362,7 +374,7 @@ async def _update_reservations(
 ) -> None:
     if not changed:
         return
-    await connection.execute(update_reservations, RESERVATION.arrays(changed, CHANGING))
+    await connection.execute(update_reservations, RESERVATION.arrays(changed, MUTABLE_COLUMNS))
     lines = [
         LINE.row(line, reservation_id=r.id)
         for r in changed
@@ -374,33 +386,35 @@ async def _update_reservations(
 
 
 async def _save_order_lines(
-    connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]
+    connection: AsyncConnection,
+    old: Mapping[UUID, OrderReservations],
+    new: Mapping[UUID, OrderReservations],
 ) -> None:
-    """What has left, and what came back, where that has changed."""
-    moved = [
+    """Stores the shipped and returned units of the order lines where they have changed."""
+    rows = [
         {"order_id": id, "line_number": line.number, "sku": line.sku}
-        | {name: getattr(line, name) for name in BACK}
-        for id, holding in sorted(new.items())
-        if _has_left(holding.reservations)
+        | {name: getattr(line, name) for name in SHIPPED_COUNTS}
+        for id, each in sorted(new.items())
+        if _has_shipped(each.reservations)
         for was in [old[id].lines if id in old else {}]
-        for line in holding.lines.values()
+        for line in each.lines.values()
         if line.shipped and line != was.get(line.number)
     ]
-    if moved:
-        await connection.execute(save_order_lines, row_arrays(moved))
+    if rows:
+        await connection.execute(save_order_lines, row_arrays(rows))
 
 
-async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]) -> None:
-    """Adds the rows up, level by level. A row that made its level's first version makes the
-    level.
+async def _move_balances(connection: AsyncConnection, posted: Sequence[Movement]) -> None:
+    """Adds the rows' sums to the stock levels. A row with the first version of its stock level
+    inserts it.
     """
     sums: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
-    last = {row.level_id: row for row in booked}
-    for row in booked:
+    last = {row.level_id: row for row in posted}
+    for row in posted:
         sums[row.level_id].update(
             {name: getattr(row, name) for name in BALANCES[:-1]} | {"version": 1}
         )
-    made = {row.level_id for row in booked if row.level_version == 1}
+    made = {row.level_id for row in posted if row.level_version == 1}
     totals = {
         id: {name: sums[id][name] for name in BALANCES} | {"id": id, "update_time": last[id].time}
         for id in sorted(sums)
@@ -421,7 +435,7 @@ async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]
 async def find_reservations(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Reservation]:
-    """The reservations as they stand, unlocked, by id; unknown ids are missing."""
+    """Returns the reservations by id, unlocked; unknown ids are missing."""
     rows = await connection.execute(read_by_id, column_arrays(id=ids))
     return {r.id: r for r in await _with_lines(connection, list(map(RESERVATION.record, rows)))}
 
@@ -448,8 +462,8 @@ async def list_reservations(
 
 
 async def line_bytes_of(connection: AsyncConnection, orders: Collection[UUID]) -> dict[UUID, int]:
-    """How many bytes the lines of the orders' reservations have in an answer at most; orders
-    without any are missing.
+    """Returns how many bytes the lines of the orders' reservations have in an answer at most;
+    orders without any are missing.
     """
     rows = await connection.execute(read_line_bytes, column_arrays(order_id=orders))
     return {order_id: int(size) for order_id, size in rows}
@@ -490,9 +504,7 @@ async def list_movements(
 
 
 async def sellable(connection: AsyncConnection, skus: Collection[str]) -> dict[str, int]:
-    """What checkouts can still get, over all warehouses; an SKU that never was anywhere is left
-    out.
-    """
+    """Returns the sellable units over all warehouses, by SKU; unknown SKUs are missing."""
     rows = await connection.execute(read_sellable, column_arrays(sku=skus))
     return {sku: int(units) for sku, units in rows}
 
@@ -503,17 +515,22 @@ async def clock(connection: AsyncConnection) -> datetime:
     return now
 
 
-async def lapsed(connection: AsyncConnection, after: Lapsed | None, most: int) -> list[Lapsed]:
-    """What is active past its time and comes after that, the longest past first. What is just being
-    written is left out.
+async def find_overdue(
+    connection: AsyncConnection, after: OverdueReservation | None, most: int
+) -> list[OverdueReservation]:
+    """Returns at most `most` reservations that are active past their expire_time and come after
+    `after`, the longest past first. It skips orders that another transaction has locked.
 
-    There may be more as long as as many come as were asked for; several may be of one order.
+    Several may be of one order. Where it returns `most`, there may be more.
     """
-    time, id = (after.expire_time, after.id) if after else (EVER, UUID(int=0))
+    time, id = (after.expire_time, after.id) if after else (EARLIEST_TIME, UUID(int=0))
     rows = await connection.execute(
-        choose_lapsed, {"after_expire_time": time, "after_id": id, "most": most}
+        choose_overdue, {"after_expire_time": time, "after_id": id, "most": most}
     )
-    return [Lapsed(expire_time=row.expire_time, id=row.id, order_id=row.order_id) for row in rows]
+    return [
+        OverdueReservation(expire_time=row.expire_time, id=row.id, order_id=row.order_id)
+        for row in rows
+    ]
 
 
 def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
@@ -532,8 +549,8 @@ def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
 
 
 async def _with_reservations(
-    connection: AsyncConnection, found: Sequence[Holding]
-) -> dict[UUID, Holding]:
+    connection: AsyncConnection, found: Sequence[OrderReservations]
+) -> dict[UUID, OrderReservations]:
     if not found:
         return {}
     rows = await connection.execute(
@@ -542,26 +559,32 @@ async def _with_reservations(
     of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
     for reservation in await _with_lines(connection, list(map(RESERVATION.record, rows))):
         of_order[reservation.order_id].append(reservation)
-    left = {id for id, its in of_order.items() if _has_left(its)}
-    back = await _back(connection, left)
+    shipped = {id for id, several in of_order.items() if _has_shipped(several)}
+    returned = await _returned_units(connection, shipped)
     return {
         h.order_id: replace(
-            h, reservations=tuple(of_order[h.order_id]), back=back.get(h.order_id, {})
+            h, reservations=tuple(of_order[h.order_id]), returned=returned.get(h.order_id, {})
         )
         for h in found
     }
 
 
-def _has_left(held: Sequence[Reservation]) -> bool:
-    """Whether anything has left: most orders that are written have nothing to come back yet."""
-    return any(line.shipped for reservation in held for line in reservation.lines)
+def _has_shipped(several: Sequence[Reservation]) -> bool:
+    """Whether any unit has shipped: before that, no return can have brought units back."""
+    return any(line.shipped for reservation in several for line in reservation.lines)
 
 
-async def _back(connection: AsyncConnection, left: Collection[UUID]) -> dict[UUID, dict[int, Back]]:
-    """What came back by returns, of orders of which anything has left."""
-    of_order: defaultdict[UUID, dict[int, Back]] = defaultdict(dict)
-    for row in await connection.execute(read_back, column_arrays(order_id=left)) if left else ():
-        of_order[row.order_id][row.line_number] = Back(row.restocked, row.damaged)
+async def _returned_units(
+    connection: AsyncConnection, orders: Collection[UUID]
+) -> dict[UUID, dict[int, ReturnedUnits]]:
+    """Returns the units that returns brought back, by order and line number, of orders of which
+    units have shipped.
+    """
+    of_order: defaultdict[UUID, dict[int, ReturnedUnits]] = defaultdict(dict)
+    for row in (
+        await connection.execute(read_returned, column_arrays(order_id=orders)) if orders else ()
+    ):
+        of_order[row.order_id][row.line_number] = ReturnedUnits(row.restocked, row.damaged)
     return dict(of_order)
 
 

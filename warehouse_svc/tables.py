@@ -1,5 +1,5 @@
-"""The tables of the warehouse. What must always hold stands here as a constraint; each index has
-its query in store.py.
+"""The tables of the warehouse. The constraints hold its invariants; each index has its query in
+store.py.
 """
 
 from sqlalchemy import (
@@ -31,7 +31,7 @@ stream_positions = shared.stream_positions(metadata)
 
 
 def effect(kind: MovementKind) -> str:
-    """When a row is of this kind, what its balances say."""
+    """Returns the branch of the constraint for rows of this kind: how they change the balances."""
     if kind is MovementKind.ADJUST:
         return (
             f"when '{kind}' then abs(available) = quantity and (reserved, committed, damaged) = (0,"
@@ -102,10 +102,10 @@ Index(
     None, movements.c.order_id, movements.c.id, postgresql_where=movements.c.order_id.is_not(None)
 )
 
-# One row for each order of which something is, was, or never will be held: what a write about an
-# order locks.
-holdings = Table(
-    "holdings",
+# One row for each order that has or had reservations, or closed attempts. A write about an order
+# locks it.
+order_reservations = Table(
+    "order_reservations",
     metadata,
     Column("order_id", Uuid, primary_key=True),
     Column(
@@ -121,7 +121,7 @@ reservations = Table(
     "reservations",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("order_id", Uuid, ForeignKey("holdings.order_id"), nullable=False),
+    Column("order_id", Uuid, ForeignKey("order_reservations.order_id"), nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("generation", Integer, CheckConstraint("generation >= 1", "generation"), nullable=False),
     Column("warehouse_id", Text, nullable=False),
@@ -134,7 +134,7 @@ reservations = Table(
 )
 # Only an expired reservation can be replaced.
 Index(
-    "reservations_standing_key",
+    "reservations_unexpired_key",
     reservations.c.order_id,
     reservations.c.attempt,
     reservations.c.warehouse_id,
@@ -179,12 +179,12 @@ reservation_lines = Table(
     CheckConstraint(f"{' + '.join(Bucket)} = quantity", "units"),
 )
 
-# One row for each line of an order of which units have left, over all its attempts and warehouses:
-# no more of it comes back.
+# One row for each line of an order of which units have shipped, over all its attempts and
+# warehouses: returns bring back no more than that.
 order_lines = Table(
     "order_lines",
     metadata,
-    Column("order_id", Uuid, ForeignKey("holdings.order_id")),
+    Column("order_id", Uuid, ForeignKey("order_reservations.order_id")),
     Column(
         "line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")
     ),
@@ -193,7 +193,7 @@ order_lines = Table(
     Column("restocked", Integer, CheckConstraint("restocked >= 0", "restocked"), nullable=False),
     Column("damaged", Integer, CheckConstraint("damaged >= 0", "damaged"), nullable=False),
     PrimaryKeyConstraint("order_id", "line_number"),
-    CheckConstraint("restocked + damaged <= shipped", "back"),
+    CheckConstraint("restocked + damaged <= shipped", "returned"),
 )
 
 # What `omctl events set-version` can set.

@@ -1,4 +1,4 @@
-"""Protobuf to model and back, and facts to events. Pure."""
+"""Protobuf messages to the model and back, and domain events to messages. Pure."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -24,17 +24,19 @@ from chassis.values.request_context import Keyed
 from warehouse_svc.lifecycle import MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
+    ApplyAllocations,
+    ApplyFulfillment,
     Availability,
-    BookReturn,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
-    FollowWork,
-    Holding,
-    KeepUnits,
+    FulfillmentLine,
     LeftAfterVoid,
     LevelFilter,
     Movement,
     MovementFilter,
+    OrderReservations,
+    OrderStock,
+    PostReturn,
     ReceiveStock,
     ReleaseReservations,
     ReplaceSpoiled,
@@ -46,9 +48,7 @@ from warehouse_svc.model import (
     SpoiledLine,
     StockChanged,
     StockLevel,
-    View,
     WantedLine,
-    WorkLine,
 )
 
 C = TypeVar("C")
@@ -61,7 +61,7 @@ KIND_OF = {value: kind for kind, value in KIND.items()}
 
 
 class ChangeRequest(Protocol):
-    """What every request has that changes stock or reservations."""
+    """A request that changes stock or reservations."""
 
     request_id: str
 
@@ -72,7 +72,7 @@ class ChangeRequest(Protocol):
 def receive_stock(request: inventory.ReceiveStockRequest, of: Keyed) -> Envelope[ReceiveStock]:
     quantities = {line.sku: line.quantity for line in request.lines}
     command = ReceiveStock(warehouse_id=request.warehouse_id, quantities=quantities)
-    return _requested(request, of, request.request_id, command)
+    return _envelope(request, of, request.request_id, command)
 
 
 def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> Envelope[AdjustStock]:
@@ -82,29 +82,29 @@ def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> Envelope[A
         delta=request.delta,
         expected_version=given(request, "expected_version"),
     )
-    return _requested(request, of, request.request_id, command)
+    return _envelope(request, of, request.request_id, command)
 
 
-def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> Envelope[BookReturn]:
-    command = BookReturn(
+def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> Envelope[PostReturn]:
+    command = PostReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
         restocked={request.line_number: request.restocked_quantity},
     )
-    return _requested(request, of, request.order_id, command)
+    return _envelope(request, of, request.order_id, command)
 
 
-def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> Envelope[BookReturn]:
-    command = BookReturn(
+def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> Envelope[PostReturn]:
+    command = PostReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
         damaged={request.line_number: request.damaged_quantity},
     )
-    return _requested(request, of, request.order_id, command)
+    return _envelope(request, of, request.order_id, command)
 
 
-def asked(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
-    """Units by SKU, over all lines, in the order in which they are first named."""
+def requested_units(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
+    """Returns the units by SKU, over all lines, in the order in which the lines first name them."""
     units: dict[str, int] = {}
     for line in request.lines:
         units[line.sku] = units.get(line.sku, 0) + line.quantity
@@ -135,24 +135,24 @@ def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> Envelope
     lines = tuple(WantedLine(line.line_number, line.sku, line.quantity) for line in request.lines)
     ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else TTL_DEFAULT
     command = ReserveStock(attempt=request.attempt, lines=lines, ttl=ttl)
-    return _requested(request, of, request.order_id, command)
+    return _envelope(request, of, request.order_id, command)
 
 
 def confirm(
     request: reserving.ConfirmReservationRequest,
     of: Keyed,
 ) -> Envelope[ConfirmReservations]:
-    its = request.order_attempt
-    return _requested(request, of, its.order_id, ConfirmReservations(attempt=its.attempt))
+    order_id, attempt = request.order_attempt.order_id, request.order_attempt.attempt
+    return _envelope(request, of, order_id, ConfirmReservations(attempt=attempt))
 
 
-def confirm_all(
+def batch_confirm(
     request: reserving.BatchConfirmReservationsRequest,
     of: Keyed,
 ) -> list[Envelope[ConfirmReservations]]:
     return [
-        _of_batch(request, of, its, ConfirmReservations(attempt=its.attempt))
-        for its in request.order_attempts
+        _batch_envelope(request, of, each, ConfirmReservations(attempt=each.attempt))
+        for each in request.order_attempts
     ]
 
 
@@ -160,19 +160,19 @@ def release(
     request: reserving.ReleaseReservationRequest,
     of: Keyed,
 ) -> Envelope[ReleaseReservations]:
-    its = request.order_attempt
+    order_attempt = request.order_attempt
     released = {line.line_number: line.released_quantity for line in request.lines}
-    command = ReleaseReservations(attempt=its.attempt, released=released)
-    return _requested(request, of, its.order_id, command)
+    command = ReleaseReservations(attempt=order_attempt.attempt, released=released)
+    return _envelope(request, of, order_attempt.order_id, command)
 
 
-def release_all(
+def batch_release(
     request: reserving.BatchReleaseReservationsRequest,
     of: Keyed,
 ) -> list[Envelope[ReleaseReservations]]:
     return [
-        _of_batch(request, of, its, ReleaseReservations(attempt=its.attempt, released={}))
-        for its in request.order_attempts
+        _batch_envelope(request, of, each, ReleaseReservations(attempt=each.attempt, released={}))
+        for each in request.order_attempts
     ]
 
 
@@ -180,17 +180,19 @@ def replace_spoiled(
     request: reserving.ReplaceSpoiledUnitsRequest,
     of: Keyed,
 ) -> Envelope[ReplaceSpoiled]:
-    its = request.order_attempt
+    order_attempt = request.order_attempt
     lines = tuple(
         SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity)
         for line in request.lines
     )
-    command = ReplaceSpoiled(attempt=its.attempt, warehouse_id=request.warehouse_id, lines=lines)
-    return _requested(request, of, its.order_id, command)
+    command = ReplaceSpoiled(
+        attempt=order_attempt.attempt, warehouse_id=request.warehouse_id, lines=lines
+    )
+    return _envelope(request, of, order_attempt.order_id, command)
 
 
-def _requested(request: ChangeRequest, of: Keyed, target: str, command: C) -> Envelope[C]:
-    """The envelope of a caller's command, with the request_id as the cause.
+def _envelope(request: ChangeRequest, of: Keyed, target: str, command: C) -> Envelope[C]:
+    """Returns the envelope of a caller's command, with the request_id as the cause.
 
     `target` is the order; of a receipt or a count it is the request_id.
     """
@@ -198,14 +200,17 @@ def _requested(request: ChangeRequest, of: Keyed, target: str, command: C) -> En
     return Envelope.of_request(of, command, target=UUID(target), actor="warehouse", cause=cause)
 
 
-def _of_batch(
+def _batch_envelope(
     request: ChangeRequest,
     of: Keyed,
-    its: reserving.OrderAttempt,
+    order_attempt: reserving.OrderAttempt,
     command: C,
 ) -> Envelope[C]:
-    """The envelope of a command about one order of a batch, whose id is the step of the key."""
-    return _requested(request, of, its.order_id, command).step(its.order_id, command)
+    """Returns the envelope of a command about one order of a batch; the order's id is the step of
+    its key.
+    """
+    order_id = order_attempt.order_id
+    return _envelope(request, of, order_id, command).step(order_id, command)
 
 
 def reservation_filter(request: reserving.ListReservationsRequest) -> ReservationFilter:
@@ -218,100 +223,106 @@ def reservation_filter(request: reserving.ListReservationsRequest) -> Reservatio
     )
 
 
-# --- events of others
+# --- events in
 
 
-def order_changed(
+def order_status_changed(
     event: order_events_pb2.OrderStatusChanged,
     of: EventSource,
-) -> Envelope[ConfirmReservations | KeepUnits | EndAttempt] | None:
-    """What an order's new status asks of its stock; None: nothing."""
+) -> Envelope[ConfirmReservations | ApplyAllocations | CloseAttempt] | None:
+    """Returns the command that an order's new status needs; None: none."""
     target = UUID(event.order_id)
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
-            # By whatever committed it, which may have known nothing of units that were cancelled
-            # shortly before. No fulfilment will speak of those.
-            return _keep(event, of, while_pending=True)
+            # The commit may have included units that were cancelled shortly before. No fulfilment
+            # will report those.
+            return _apply_allocations(event, of, while_pending=True)
         commit = ConfirmReservations(attempt=event.attempt, by_event=True)
         return Envelope.of_event(of, commit, target=target, actor="order")
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
         while_pending = event.old_status == order_pb2.ORDER_STATUS_PENDING
-        end = EndAttempt(attempt=event.attempt, while_pending=while_pending)
-        return Envelope.of_event(of, end, target=target, actor="order")
+        close = CloseAttempt(attempt=event.attempt, while_pending=while_pending)
+        return Envelope.of_event(of, close, target=target, actor="order")
     return None
 
 
-def items_cancelled(
+def order_items_cancelled(
     event: order_events_pb2.OrderItemsCancelled,
     of: EventSource,
-) -> Envelope[KeepUnits]:
-    return _keep(event, of, while_pending=event.status == order_pb2.ORDER_STATUS_PENDING)
+) -> Envelope[ApplyAllocations]:
+    return _apply_allocations(
+        event, of, while_pending=event.status == order_pb2.ORDER_STATUS_PENDING
+    )
 
 
-def _keep(
+def _apply_allocations(
     event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
     of: EventSource,
     *,
     while_pending: bool,
-) -> Envelope[KeepUnits]:
-    """Of each line, the units that stay, where they are."""
-    kept = {
-        (UUID(its.reservation_id), item.line_number): its.quantity
+) -> Envelope[ApplyAllocations]:
+    """Returns the command with the allocations of each line that remain."""
+    allocated = {
+        (UUID(allocation.reservation_id), item.line_number): allocation.quantity
         for item in event.items
-        for its in item.allocations
+        for allocation in item.allocations
     }
-    command = KeepUnits(attempt=event.attempt, kept=kept, while_pending=while_pending)
+    command = ApplyAllocations(
+        attempt=event.attempt, allocated=allocated, while_pending=while_pending
+    )
     return Envelope.of_event(of, command, target=UUID(event.order_id), actor="order")
 
 
-def work_changed(
+def fulfillment_changed(
     event: fulfillment_events_pb2.FulfillmentStatusChanged
     | fulfillment_events_pb2.FulfillmentLinesChanged,
     of: EventSource,
-) -> Envelope[FollowWork | EndAttempt] | None:
-    """What a fulfilment's picklist says of units; None: nothing that is not known.
+) -> Envelope[ApplyFulfillment | CloseAttempt] | None:
+    """Returns the command that a fulfilment's picklist needs; None: it changes no stock.
 
-    Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever
-    warehouses have its units. One that is completed has shipped, also where that is still unheard.
-    One that is cancelled has no units left, whatever its lines say (they once said what it had). A
-    picklist is final once its stock is committed; an empty one was never the work of this
-    warehouse.
+    An attempt that is never fulfilled is reported once, for all warehouses. A completed fulfilment
+    has shipped, also where the event about that has not arrived. A cancelled one has no units left,
+    although its lines still have their earlier quantities. A picklist is final once its stock is
+    committed; an empty picklist was never this warehouse's work.
     """
-    its = event.fulfillment
-    target = UUID(its.order_id)
+    fulfillment = event.fulfillment
+    target = UUID(fulfillment.order_id)
     if event.attempt_unworked:
-        end = EndAttempt(attempt=its.attempt, while_pending=True, by_order=False)
-        return Envelope.of_event(of, end, target=target, actor="fulfillment")
-    cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
-    shipped = its.status in (
+        close = CloseAttempt(attempt=fulfillment.attempt, while_pending=True, by_order=False)
+        return Envelope.of_event(of, close, target=target, actor="fulfillment")
+    cancelled = fulfillment.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
+    shipped = fulfillment.status in (
         fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
         fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED,
     )
     lost = any(
-        line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist
+        line.cut_quantity or line.short_quantity or line.spoiled_quantity
+        for line in fulfillment.picklist
     )
-    left = _left(event)
-    if not its.picklist or not (cancelled or shipped or left or (lost and its.stock_committed)):
+    left = _left_after_void(event)
+    if not fulfillment.picklist or not (
+        cancelled or shipped or left or (lost and fulfillment.stock_committed)
+    ):
         return None
-    follow = FollowWork(
-        attempt=its.attempt,
-        warehouse_id=its.warehouse_id,
+    command = ApplyFulfillment(
+        attempt=fulfillment.attempt,
+        warehouse_id=fulfillment.warehouse_id,
         lines=tuple(
-            WorkLine(
+            FulfillmentLine(
                 number=line.line_number,
                 quantity=0 if cancelled else line.quantity,
                 short=line.short_quantity,
                 spoiled=line.spoiled_quantity,
             )
-            for line in its.picklist
+            for line in fulfillment.picklist
         ),
         shipped=shipped,
-        left=left,
+        left_after_void=left,
     )
-    return Envelope.of_event(of, follow, target=target, actor="fulfillment")
+    return Envelope.of_event(of, command, target=target, actor="fulfillment")
 
 
-def _left(
+def _left_after_void(
     event: fulfillment_events_pb2.FulfillmentStatusChanged
     | fulfillment_events_pb2.FulfillmentLinesChanged,
 ) -> LeftAfterVoid | None:
@@ -319,35 +330,43 @@ def _left(
         "left_after_void"
     ):
         return None
-    its = event.left_after_void
+    left = event.left_after_void
     return LeftAfterVoid(
-        UUID(its.shipment_id), {item.line_number: item.quantity for item in its.items}
+        UUID(left.shipment_id), {item.line_number: item.quantity for item in left.items}
     )
 
 
-def return_changed(
+def return_status_changed(
     event: order_events_pb2.ReturnStatusChanged,
     of: EventSource,
-) -> Envelope[BookReturn] | None:
-    """What a return's inspection says of units; None: nothing yet."""
-    its = event.order_return
-    passed = {line.line_number: line.passed_quantity for line in its.lines if line.passed_quantity}
-    failed = {line.line_number: line.failed_quantity for line in its.lines if line.failed_quantity}
+) -> Envelope[PostReturn] | None:
+    """Returns the command that posts a return's inspected units; None: there are none yet."""
+    order_return = event.order_return
+    passed = {
+        line.line_number: line.passed_quantity
+        for line in order_return.lines
+        if line.passed_quantity
+    }
+    failed = {
+        line.line_number: line.failed_quantity
+        for line in order_return.lines
+        if line.failed_quantity
+    }
     if not passed and not failed:
         return None
-    command = BookReturn(
-        source=UUID(its.return_id),
-        warehouse_id=its.warehouse_id,
+    command = PostReturn(
+        source=UUID(order_return.return_id),
+        warehouse_id=order_return.warehouse_id,
         restocked=passed,
         damaged=failed,
     )
-    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="order")
+    return Envelope.of_event(of, command, target=UUID(order_return.order_id), actor="order")
 
 
-# --- answers
+# --- responses
 
 
-def availability(skus: Sequence[Availability]) -> inventory.CheckAvailabilityResponse:
+def availability_response(skus: Sequence[Availability]) -> inventory.CheckAvailabilityResponse:
     return inventory.CheckAvailabilityResponse(
         available=all(sku.sellable >= sku.asked for sku in skus),
         skus=[
@@ -357,154 +376,167 @@ def availability(skus: Sequence[Availability]) -> inventory.CheckAvailabilityRes
     )
 
 
-def stock_level(its: StockLevel) -> warehouse_pb2.StockLevel:
+def stock_level(level: StockLevel) -> warehouse_pb2.StockLevel:
     return warehouse_pb2.StockLevel(
-        warehouse_id=its.warehouse_id,
-        sku=its.sku,
-        available=its.available,
-        reserved=its.reserved,
-        committed=its.committed,
-        damaged=its.damaged,
-        sellable=its.sellable,
-        version=its.version,
-        update_time=timestamp(its.update_time),
+        warehouse_id=level.warehouse_id,
+        sku=level.sku,
+        available=level.available,
+        reserved=level.reserved,
+        committed=level.committed,
+        damaged=level.damaged,
+        sellable=level.sellable,
+        version=level.version,
+        update_time=timestamp(level.update_time),
     )
 
 
-def movement(its: Movement) -> warehouse_pb2.StockMovement:
-    """The row of the ledger as lists have it."""
-    row = _moved(its)
-    row.actor, row.cause_id = its.actor, its.cause
-    if its.claimed_actor is not None:
-        row.claimed_actor = its.claimed_actor
-    if its.note is not None:
-        row.note = its.note
+def movement(entry: Movement) -> warehouse_pb2.StockMovement:
+    """Returns the row of the ledger with entry actor, cause and note."""
+    row = _stock_movement(entry)
+    row.actor, row.cause_id = entry.actor, entry.cause
+    if entry.claimed_actor is not None:
+        row.claimed_actor = entry.claimed_actor
+    if entry.note is not None:
+        row.note = entry.note
     return row
 
 
-def _moved(its: Movement) -> warehouse_pb2.StockMovement:
-    """The row of the ledger without what led to it."""
+def _stock_movement(entry: Movement) -> warehouse_pb2.StockMovement:
+    """Returns the row of the ledger without actor, cause and note."""
     return warehouse_pb2.StockMovement(
-        movement_id=str(its.id),
-        warehouse_id=its.warehouse_id,
-        sku=its.sku,
-        kind=KIND[its.kind],
-        quantity=its.quantity,
-        available_delta=its.available,
-        reserved_delta=its.reserved,
-        committed_delta=its.committed,
-        damaged_delta=its.damaged,
-        outside_delta=its.outside,
-        source_id=str(its.source_id),
-        order_id=str(its.order_id) if its.order_id else None,
-        line_number=its.line_number,
-        cumulative_quantity=its.cumulative,
-        stock_level_version=its.level_version,
-        occur_time=timestamp(its.time),
+        movement_id=str(entry.id),
+        warehouse_id=entry.warehouse_id,
+        sku=entry.sku,
+        kind=KIND[entry.kind],
+        quantity=entry.quantity,
+        available_delta=entry.available,
+        reserved_delta=entry.reserved,
+        committed_delta=entry.committed,
+        damaged_delta=entry.damaged,
+        outside_delta=entry.outside,
+        source_id=str(entry.source_id),
+        order_id=str(entry.order_id) if entry.order_id else None,
+        line_number=entry.line_number,
+        cumulative_quantity=entry.cumulative,
+        stock_level_version=entry.level_version,
+        occur_time=timestamp(entry.time),
     )
 
 
 def reservation(
-    its: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
+    record: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
 ) -> warehouse_pb2.Reservation:
     return warehouse_pb2.Reservation(
-        reservation_id=str(its.id),
-        order_id=str(its.order_id),
-        attempt=its.attempt,
-        generation=its.generation,
-        warehouse_id=its.warehouse_id,
-        status=STATUS[its.status],
-        lines=map(_line, its.lines) if view != view_pb2.VIEW_SUMMARY else None,
-        version=its.version,
-        create_time=timestamp(its.create_time),
-        expire_time=timestamp(its.expire_time) if its.status is Status.ACTIVE else None,
-        update_time=timestamp(its.update_time),
+        reservation_id=str(record.id),
+        order_id=str(record.order_id),
+        attempt=record.attempt,
+        generation=record.generation,
+        warehouse_id=record.warehouse_id,
+        status=STATUS[record.status],
+        lines=map(_line, record.lines) if view != view_pb2.VIEW_SUMMARY else None,
+        version=record.version,
+        create_time=timestamp(record.create_time),
+        expire_time=timestamp(record.expire_time) if record.status is Status.ACTIVE else None,
+        update_time=timestamp(record.update_time),
     )
 
 
-def reserved(its: Holding, attempt: int) -> reserving.ReserveStockResponse:
+def reserve_stock_response(
+    record: OrderReservations, attempt: int
+) -> reserving.ReserveStockResponse:
     return reserving.ReserveStockResponse(
-        order_id=str(its.order_id), reservations=map(reservation, its.of(attempt))
+        order_id=str(record.order_id), reservations=map(reservation, record.of_attempt(attempt))
     )
 
 
-def standing(
-    stock: View, attempt: int, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
+def attempt_reservations(
+    record: OrderStock, attempt: int, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL
 ) -> list[warehouse_pb2.Reservation]:
-    """What stands for the attempt of the order that a command was about."""
-    return [reservation(r, view) for r in stock.holding.of(attempt)] if stock.holding else []
+    """Returns the current reservations of an attempt of the record's order."""
+    return (
+        [reservation(r, view) for r in record.order_reservations.of_attempt(attempt)]
+        if record.order_reservations
+        else []
+    )
 
 
-def result(
-    its: reserving.OrderAttempt, outcome: Outcome[View], view: view_pb2.View.ValueType
+def reservation_result(
+    order_attempt: reserving.OrderAttempt,
+    outcome: Outcome[OrderStock],
+    view: view_pb2.View.ValueType,
 ) -> reserving.ReservationResult:
-    """What came of one order of a batch."""
+    """Returns the result of one order of a batch."""
     if isinstance(outcome, Failure):
         retryable = isinstance(outcome, Deferred)
         failure = reserving.ReservationFailure(
             reason=outcome.reason, message=outcome.message, retryable=retryable
         )
-        return reserving.ReservationResult(order_id=its.order_id, failure=failure)
+        return reserving.ReservationResult(order_id=order_attempt.order_id, failure=failure)
     return reserving.ReservationResult(
-        order_id=its.order_id, reservations=standing(outcome.record, its.attempt, view)
+        order_id=order_attempt.order_id,
+        reservations=attempt_reservations(outcome.record, order_attempt.attempt, view),
     )
 
 
-# --- events of ours
+# --- events out
 
 
-def event(fact: StockChanged | ReservationChanged) -> OutgoingEvent:
-    """The event that tells of a fact: of a stock level, or of all that is held for an order,
-    whose versions count together.
+def event(change: StockChanged | ReservationChanged) -> OutgoingEvent:
+    """Returns the message of a domain event. Its aggregate is the stock level, or the order, whose
+    reservations have a common version.
     """
-    match fact:
+    match change:
         case StockChanged():
-            level_id, message = fact.level.id, _stock_changed(fact)
+            level_id, message = change.level.id, _stock_changed(change)
             return OutgoingEvent(
-                aggregate=level_id, order_id=fact.movement.order_id, message=message
+                aggregate=level_id, order_id=change.movement.order_id, message=message
             )
         case ReservationChanged():
-            order_id, told = fact.reservation.order_id, _reservation_changed(fact)
-            return OutgoingEvent(aggregate=order_id, order_id=order_id, message=told)
+            order_id = change.reservation.order_id
+            return OutgoingEvent(
+                aggregate=order_id, order_id=order_id, message=_reservation_changed(change)
+            )
 
 
-def _stock_changed(fact: StockChanged) -> warehouse_events_pb2.StockChanged:
+def _stock_changed(change: StockChanged) -> warehouse_events_pb2.StockChanged:
     return warehouse_events_pb2.StockChanged(
-        stock_level=stock_level(fact.level),
-        stock_movement=_moved(fact.movement),
-        actor=fact.movement.actor,
-        claimed_actor=fact.movement.claimed_actor,
-        cause_id=fact.movement.cause,
+        stock_level=stock_level(change.level),
+        stock_movement=_stock_movement(change.movement),
+        actor=change.movement.actor,
+        claimed_actor=change.movement.claimed_actor,
+        cause_id=change.movement.cause,
     )
 
 
-def _reservation_changed(fact: ReservationChanged) -> warehouse_events_pb2.ReservationStatusChanged:
+def _reservation_changed(
+    change: ReservationChanged,
+) -> warehouse_events_pb2.ReservationStatusChanged:
     return warehouse_events_pb2.ReservationStatusChanged(
-        reservation=reservation(fact.reservation),
-        old_status=STATUS[fact.old_status]
-        if fact.old_status
+        reservation=reservation(change.reservation),
+        old_status=STATUS[change.old_status]
+        if change.old_status
         else warehouse_pb2.RESERVATION_STATUS_UNSPECIFIED,
-        confirm_refused_reason=fact.refused,
-        occur_time=timestamp(fact.time),
-        attempt_reservations=map(reservation, fact.standing),
-        holding_version=fact.holding_version,
-        actor=fact.actor,
-        claimed_actor=fact.claimed_actor,
-        cause_id=fact.cause,
-        reason=fact.reason,
+        confirm_refused_reason=change.refused,
+        occur_time=timestamp(change.time),
+        attempt_reservations=map(reservation, change.attempt_reservations),
+        reservations_version=change.reservations_version,
+        actor=change.actor,
+        claimed_actor=change.claimed_actor,
+        cause_id=change.cause,
+        reason=change.reason,
     )
 
 
-def _line(its: ReservationLine) -> warehouse_pb2.ReservationLine:
+def _line(line: ReservationLine) -> warehouse_pb2.ReservationLine:
     return warehouse_pb2.ReservationLine(
-        line_number=its.number,
-        sku=its.sku,
-        quantity=its.quantity,
-        reserved=its.reserved,
-        released=its.released,
-        committed=its.committed,
-        uncommitted=its.uncommitted,
-        shipped=its.shipped,
-        written_off=its.written_off,
-        spoiled=its.spoiled,
+        line_number=line.number,
+        sku=line.sku,
+        quantity=line.quantity,
+        reserved=line.reserved,
+        released=line.released,
+        committed=line.committed,
+        uncommitted=line.uncommitted,
+        shipped=line.shipped,
+        written_off=line.written_off,
+        spoiled=line.spoiled,
     )

@@ -113,21 +113,21 @@ def _takes_repeats_for_new() -> None:
 def _releases_twice() -> None:
     deciders = _module("warehouse_svc.decisions.deciders").DECIDERS
     kinds = _module("warehouse_svc.lifecycle").MovementKind
-    kind = _module("warehouse_svc.model").EndAttempt
-    end = deciders[kind]
+    kind = _module("warehouse_svc.model").CloseAttempt
+    close_attempt = deciders[kind]
 
-    def again(view: Any, command: Any, context: Any) -> Any:
-        books = _module("warehouse_svc.decisions.books").Books(view, command, context)
-        gone = [
+    def again(record: Any, command: Any, context: Any) -> Any:
+        posting = _module("warehouse_svc.decisions.posting").StockPosting(record, command, context)
+        released = [
             (r, line)
-            for r in (view.holding.reservations if view.holding else ())
+            for r in (record.order_reservations.reservations if record.order_reservations else ())
             for line in r.lines
             if line.released
         ]
-        for reservation, line in gone:
+        for reservation, line in released:
             place, cumulative = (reservation.warehouse_id, line.sku), line.released + line.quantity
-            books._touched[reservation.id].add(kinds.RELEASE)
-            books._book(
+            posting._moved_kinds[reservation.id].add(kinds.RELEASE)
+            posting._post(
                 place,
                 kinds.RELEASE,
                 line.released,
@@ -137,9 +137,9 @@ def _releases_twice() -> None:
                 cumulative,
             )
         return (
-            books.decision(context.target, closed_attempt=command.attempt)
-            if gone
-            else end(view, command, context)
+            posting.decision(context.target, closed_attempt=command.attempt)
+            if released
+            else close_attempt(record, command, context)
         )
 
     deciders[kind] = again
@@ -147,10 +147,10 @@ def _releases_twice() -> None:
 
 def _restocks_twice() -> None:
     deciders = _module("warehouse_svc.decisions.deciders").DECIDERS
-    kind = _module("warehouse_svc.model").BookReturn
-    book = deciders[kind]
-    deciders[kind] = lambda view, command, context: book(
-        view,
+    kind = _module("warehouse_svc.model").PostReturn
+    post_return = deciders[kind]
+    deciders[kind] = lambda record, command, context: post_return(
+        record,
         replace(command, source=uuid4()),
         context,
     )
@@ -182,7 +182,9 @@ def _never_puts_back() -> None:
         if kind is not kinds.UNCOMMIT:
             move_units(self, reservation, number, kind, quantity)
 
-    move_units = _replace(_module("warehouse_svc.decisions.books").Books, "move_units", keeps)
+    move_units = _replace(
+        _module("warehouse_svc.decisions.posting").StockPosting, "move_units", keeps
+    )
 
 
 def _revives_the_dead() -> None:
@@ -213,7 +215,9 @@ def _never_releases() -> None:
         if kind is not kinds.RELEASE:
             move_all(self, reservation, kind)
 
-    move_all = _replace(_module("warehouse_svc.decisions.books").Books, "move_all", forgets)
+    move_all = _replace(
+        _module("warehouse_svc.decisions.posting").StockPosting, "move_all", forgets
+    )
 
 
 BUGS: Final[Mapping[str, Bug]] = {

@@ -35,13 +35,13 @@ from shipping_svc.model.records import (
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import (
     AdjustStock,
-    Holding,
-    Lapsed,
     Movement,
-    Picture,
+    OrderReservations,
+    OverdueReservation,
     Place,
     ReceiveStock,
     StockLevel,
+    Workspace,
 )
 
 Clock = Callable[[], datetime]
@@ -129,33 +129,35 @@ class Orders:
 
 
 class Stock:
-    """warehouse_svc.store. Whoever writes sees all stock: which rows a set must lock is the
-    store's own business.
+    """warehouse_svc.store. Each write sees all stock levels; the real store decides which rows a
+    set locks.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.levels: dict[Place, StockLevel] = {}
-        self.holdings: dict[UUID, Holding] = {}
+        self.order_reservations: dict[UUID, OrderReservations] = {}
         self.ledger: list[Movement] = []
         self._clock = clock
 
     async def lock_stock(
         self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
-    ) -> Picture:
+    ) -> Workspace:
         requests = {
             c.target for c in commands if isinstance(c.command, (ReceiveStock, AdjustStock))
         }
         wanted = {*repeats, *(c.target for c in commands)} - requests
-        booked: dict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = {}
+        posted: dict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = {}
         for row in self.ledger:
-            of_source = booked.setdefault(row.source_id, {})
+            of_source = posted.setdefault(row.source_id, {})
             key = (row.order_id, row.line_number, row.kind)
             of_source[key] = of_source.get(key, 0) + row.quantity
-        return Picture(
+        return Workspace(
             levels=self.levels.values(),
-            holdings=[self.holdings[id] for id in wanted if id in self.holdings],
+            order_reservations=[
+                self.order_reservations[id] for id in wanted if id in self.order_reservations
+            ],
             requests=requests,
-            booked=booked,
+            posted=posted,
         )
 
     async def save_stock(
@@ -163,15 +165,16 @@ class Stock:
         _: None,
         before: Mapping[UUID, Any],
         after: Mapping[UUID, Any],
-        booked: Sequence[Movement],
+        posted: Sequence[Movement],
     ) -> None:
-        for view in after.values():
-            for place, level in view.stock.items():
+        for record in after.values():
+            for place, level in record.levels.items():
                 if place not in self.levels or level.version > self.levels[place].version:
                     self.levels[place] = level
-            if view.holding:
-                self.holdings[view.holding.order_id] = view.holding
-        self.ledger += booked
+            if record.order_reservations:
+                order_id = record.order_reservations.order_id
+                self.order_reservations[order_id] = record.order_reservations
+        self.ledger += posted
 
     async def line_bytes_of(self, _: None, orders: Collection[UUID]) -> dict[UUID, int]:
         return {}  # few orders of few units: no answer is large
@@ -179,14 +182,15 @@ class Stock:
     async def clock(self, _: None) -> datetime:
         return self._clock()
 
-    async def lapsed(self, _: None, after: Any, most: int) -> list[Lapsed]:
-        now, held = self._clock(), [r for h in self.holdings.values() for r in h.reservations]
+    async def find_overdue(self, _: None, after: Any, most: int) -> list[OverdueReservation]:
+        now = self._clock()
+        reservations = [r for each in self.order_reservations.values() for r in each.reservations]
         return (
             []
             if after
             else [
-                Lapsed(r.expire_time, r.id, r.order_id)
-                for r in held
+                OverdueReservation(r.expire_time, r.id, r.order_id)
+                for r in reservations
                 if r.status == "active" and r.expire_time <= now
             ]
         )

@@ -328,7 +328,7 @@ class World:
         """All that there is, as far as it can change."""
         stores = (
             self.orders.orders,
-            self.stock.holdings,
+            self.stock.order_reservations,
             self.accounts.accounts,
             self.jobs.jobs,
             self.parcels.shipments,
@@ -382,8 +382,8 @@ class World:
                 units[str(its.order_id), its.warehouse_id, item.line_number] += item.quantity
         return units
 
-    def booked_off(self) -> Counter[tuple[str, str, int]]:
-        """What the warehouse has booked as gone with a carrier."""
+    def posted_shipments(self) -> Counter[tuple[str, str, int]]:
+        """Returns the units that the warehouse has posted as shipped."""
         units: Counter[tuple[str, str, int]] = Counter()
         for row in self.stock.ledger:
             if row.kind in (MovementKind.SHIP, MovementKind.SHIP_SHELF):
@@ -467,7 +467,7 @@ class World:
             movements=[warehouse_svc.wire.movement(row) for row in self.stock.ledger],
             reservations=[
                 warehouse_svc.wire.reservation(r)
-                for h in self.stock.holdings.values()
+                for h in self.stock.order_reservations.values()
                 for r in h.reservations
             ],
             payments=[payment_svc.wire.payment(p) for p in payments],

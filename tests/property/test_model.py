@@ -334,8 +334,8 @@ class Shop(RuleBasedStateMachine):
             for p in account.payments
         )
         assert taken == kept, (taken, kept)
-        carried, booked = world.carried_off(), world.booked_off()
-        assert carried <= booked, (carried, booked)
+        carried, posted = world.carried_off(), world.posted_shipments()
+        assert carried <= posted, (carried, posted)
         labels = {
             its.tracking_number: its
             for its in world.parcels.shipments.values()
@@ -427,7 +427,7 @@ def test_report_before_void_ships_all_units_of_label() -> None:
     [order] = shop.world.orders.orders.values()
     [work] = shop.world.jobs.works.values()
     assert (order.status, work.status) == (Status.DELIVERED, WorkStatus.COMPLETED)
-    assert sum(shop.world.booked_off().values()) == 3
+    assert sum(shop.world.posted_shipments().values()) == 3
     [recall] = order.returns
     assert [(line.number, line.announced, line.refund) for line in recall.lines] == [(1, 1, 0)]
     shop.teardown()
@@ -443,7 +443,7 @@ def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
     _go_on_without(shop)
     first, second = shop.world.parcels.shipments.values()
     assert (first.status, second.status) == ("voided", "created")
-    assert sum(shop.world.booked_off().values()) == 2
+    assert sum(shop.world.posted_shipments().values()) == 2
     [order] = shop.world.orders.orders.values()
     assert ([part.shipment_id for part in order.fulfillments], order.returns) == ([second.id], ())
     shop.teardown()

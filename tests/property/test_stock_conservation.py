@@ -18,21 +18,21 @@ from chassis.values.errors import Defect
 from tests.unit.warehouse.world import (
     World,
     adjust,
-    bring,
+    allocate,
     call_off,
+    close_attempt,
     confirm,
-    end,
     expire,
-    keep,
+    post_return,
     receive,
     release,
     renew,
     replace_spoiled,
+    report_picklist,
     reserve,
     ship,
-    work,
 )
-from warehouse_svc.model import KeepUnits, Reservation
+from warehouse_svc.model import ApplyAllocations, Reservation
 
 # Few names and small numbers, so that commands meet: orders that compete for little stock, and two
 # that are further in their lives.
@@ -70,7 +70,7 @@ confirming = st.builds(
 few = st.sampled_from([0, 0, 0, 1, 2])
 picklists = st.dictionaries(st.sampled_from([1, 1, 2]), st.tuples(some, few, few), min_size=1)
 working = st.builds(
-    lambda at, picklist, order, attempt, shipped: work(
+    lambda at, picklist, order, attempt, shipped: report_picklist(
         at, picklist, order, attempt, shipped=shipped
     ),
     mostly_london,
@@ -91,7 +91,7 @@ replacing = st.builds(
 )
 back = st.dictionaries(st.sampled_from([1, 1, 2]), st.integers(1, 2), max_size=1)
 returning = st.builds(
-    lambda at, passed, failed, order, number: bring(
+    lambda at, passed, failed, order, number: post_return(
         at, passed, failed, order, UUID(int=70 + 10 * order.int + number)
     ),
     st.sampled_from([*WAREHOUSES, "leeds"]),  # where nothing has ever been
@@ -132,11 +132,19 @@ def begun() -> World:
     return world
 
 
-def keeping(of: UUID, attempt: int, kept: dict[int, int], *, pending: bool) -> Envelope[KeepUnits]:
+def allocating(
+    of: UUID, attempt: int, remaining: dict[int, int], *, pending: bool
+) -> Envelope[ApplyAllocations]:
     """Units of an order are cancelled; those that stay are allocated as the beginning reserved
     them.
     """
-    return keep(kept, begun().holdings[of].of(attempt), of, attempt, while_pending=pending)
+    return allocate(
+        remaining,
+        begun().order_reservations[of].of_attempt(attempt),
+        of,
+        attempt,
+        while_pending=pending,
+    )
 
 
 commands: st.SearchStrategy[Envelope[Any]] = st.one_of(
@@ -153,7 +161,7 @@ commands: st.SearchStrategy[Envelope[Any]] = st.one_of(
     returning,
     st.builds(call_off, warehouses, orders, attempts),
     st.builds(
-        lambda order, attempt, kept, pending: keeping(order, attempt, kept, pending=pending),
+        lambda order, attempt, kept, pending: allocating(order, attempt, kept, pending=pending),
         orders,
         attempts,
         st.dictionaries(st.sampled_from([1, 2]), some),
@@ -163,7 +171,7 @@ commands: st.SearchStrategy[Envelope[Any]] = st.one_of(
     st.builds(release, st.one_of(st.just({}), targets), young, attempts),
     st.builds(expire, young),
     st.builds(
-        lambda order, attempt, pending: end(order, attempt, while_pending=pending),
+        lambda order, attempt, pending: close_attempt(order, attempt, while_pending=pending),
         orders,
         attempts,
         st.booleans(),
@@ -191,7 +199,7 @@ def run(world: World, history: Sequence[tuple[Sequence[Envelope[Any]], int]]) ->
 @given(histories)
 def test_no_unit_is_lost_or_doubled(history: list[tuple[list[Envelope[Any]], int]]) -> None:
     """Balances are the sums of the ledger and of the reservations' units, none is below zero,
-    and no movement is booked twice.
+    and no movement is posted twice.
     """
     world = begun()
     for step in history:
@@ -204,7 +212,7 @@ def test_no_unit_is_lost_or_doubled(history: list[tuple[list[Envelope[Any]], int
 def test_any_cutting_into_sets_comes_to_the_same(
     history: list[tuple[list[Envelope[Any]], int]],
 ) -> None:
-    """Commands folded over one picture end where the same commands end one at a time."""
+    """Commands folded over one workspace end where the same commands end one at a time."""
     together = begun()
     alone = deepcopy(together)
     run(together, history)
@@ -220,20 +228,23 @@ def test_a_second_time_on_another_path_moves_nothing(
     history: list[tuple[list[Envelope[Any]], int]], command: Envelope[Any]
 ) -> None:
     """Effects are idempotent on their business keys: whichever of two paths comes second, it
-    books not one row.
+    posts not one row.
     """
     world = begun()
     run(world, history)
     [first] = world.try_all(command)
-    booked = len(world.ledger)
+    posted = len(world.ledger)
     world.try_all(replace(command, key=f"{command.key}, again"))
-    assert len(world.ledger) == booked or not isinstance(first, Done)
+    assert len(world.ledger) == posted or not isinstance(first, Done)
     world.check()
 
 
 def live(world: World) -> list[Reservation]:
     return [
-        r for holding in world.holdings.values() for attempt in (1, 2) for r in holding.of(attempt)
+        r
+        for each in world.order_reservations.values()
+        for attempt in (1, 2)
+        for r in each.of_attempt(attempt)
     ]
 
 
@@ -242,13 +253,13 @@ def live(world: World) -> list[Reservation]:
 def test_when_every_order_is_over_nothing_is_held(
     history: list[tuple[list[Envelope[Any]], int]],
 ) -> None:
-    """Once each attempt is dead and each fulfilment has reported, no unit is reserved or
+    """Once each attempt is closed and each fulfilment has reported, no unit is reserved or
     committed.
     """
     world = begun()
     run(world, history)
-    for order in list(world.holdings):
-        world.do(*(end(order, attempt, while_pending=False) for attempt in (1, 2)))
+    for order in list(world.order_reservations):
+        world.do(*(close_attempt(order, attempt, while_pending=False) for attempt in (1, 2)))
     for r in live(world):
         world.do(call_off(r.warehouse_id, r.order_id, r.attempt))
     assert all(level.reserved == level.committed == 0 for level in world.levels.values())

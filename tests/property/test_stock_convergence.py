@@ -1,5 +1,5 @@
 """Convergence of stock: an order loses units item by item, on the shelf and on the packing
-table, and perhaps dies. Whatever is told of it twice, late or in another order leaves the same
+table, and perhaps is cancelled. Reports that arrive twice, late or in another order leave the same
 units in the same places.
 """
 
@@ -17,16 +17,16 @@ from chassis.values.errors import Deferred
 from tests.unit.warehouse.world import (
     ORDER,
     World,
+    allocate,
+    close_attempt,
     confirm,
-    end,
-    keep,
     receive,
     replace_spoiled,
+    report_picklist,
     reserve,
-    work,
 )
 from warehouse_svc.lifecycle import Bucket
-from warehouse_svc.model import FollowWork
+from warehouse_svc.model import ApplyFulfillment
 
 SKUS = {1: "tea", 2: "cup"}
 HERE = "london"
@@ -35,7 +35,7 @@ again = map(str, count(1))
 
 @dataclass
 class Story:
-    """An order and its fulfilment as they are, and what is told of them, on its way to the
+    """An order and its fulfilment as they are, and the reports about them, on their way to the
     warehouse. Calls are answered at once.
     """
 
@@ -56,7 +56,7 @@ class Story:
         )
         self.world.do(reserve(*((sku, self.wanted[number]) for number, sku in SKUS.items())))
 
-    def tell(self, command: Envelope[Any]) -> None:
+    def send(self, command: Envelope[Any]) -> None:
         """Sends an event; what is on its way may arrive meanwhile, twice, and in another order."""
         self.waiting += [command] * self.dice.choice([1, 1, 2])
         self.arrive(self.dice.choice([0, 0, self.dice.randint(0, len(self.waiting))]))
@@ -70,9 +70,9 @@ class Story:
             self.waiting += [command] if isinstance(outcome, Deferred) else []
             self.world.check()
 
-    def report(self, *, shipped: bool = False) -> Envelope[FollowWork]:
+    def report(self, *, shipped: bool = False) -> Envelope[ApplyFulfillment]:
         """The picklist as it stands."""
-        return work(
+        return report_picklist(
             HERE,
             {n: (self.quantity[n], self.short[n], self.spoiled[n]) for n in SKUS},
             shipped=shipped,
@@ -83,8 +83,8 @@ class Story:
         self.quantity[number] -= min(units, self.quantity[number], sum(self.quantity.values()) - 1)
 
     def cancel_items(self, *, pending: bool = False) -> None:
-        """The order tells which units stay."""
-        self.tell(keep(self.quantity, self.world.standing(), while_pending=pending))
+        """The order publishes its remaining allocations."""
+        self.send(allocate(self.quantity, self.world.attempt_reservations(), while_pending=pending))
 
     def lose(self, how: str, number: int, units: int) -> None:
         """A line loses units, of those that it has."""
@@ -96,18 +96,20 @@ class Story:
                     HERE, {number: self.spoiled[number]}, short={number: self.short[number]}
                 )
             )
-            [its] = [line for line in self.world.standing()[0].lines if line.number == number]
-            self.quantity[number] = min(self.quantity[number], its.committed)
+            [line] = [
+                line for line in self.world.attempt_reservations()[0].lines if line.number == number
+            ]
+            self.quantity[number] = min(self.quantity[number], line.committed)
         else:
             self.quantity[number] -= units
             self.short[number] += units if how == "short" else 0
-        self.tell(self.report())
+        self.send(self.report())
         self.cancel_items()
 
     def plan(self) -> None:
         """Fulfilment makes sure of the commit; it picks no more than is committed."""
         self.world.do(confirm())
-        for line in self.world.standing()[0].lines:
+        for line in self.world.attempt_reservations()[0].lines:
             self.quantity[line.number] = min(self.quantity[line.number], line.committed)
 
     def finish(self) -> None:
@@ -130,12 +132,12 @@ losses = st.lists(
     dice=st.randoms(use_true_random=False),
     wanted=st.fixed_dictionaries(dict.fromkeys(SKUS, st.integers(1, 5))),
     spare=st.sampled_from([0, 0, 1, 3]),
-    commit=st.sampled_from(["at once", "owed"]),
-    cancelled=st.dictionaries(st.sampled_from([*SKUS, *SKUS, "owed"]), st.integers(0, 4)),
+    commit=st.sampled_from(["at once", "pending"]),
+    cancelled=st.dictionaries(st.sampled_from([*SKUS, *SKUS, "pending"]), st.integers(0, 4)),
     lost=losses,
     ending=st.sampled_from(["shipped", "shipped", "shipped", "dies", "dies before it is planned"]),
 )
-def test_whatever_an_order_loses_its_stock_ends_the_same(
+def test_reports_in_any_order_leave_the_same_stock(
     dice: Random,
     wanted: dict[int, int],
     spare: int,
@@ -148,29 +150,29 @@ def test_whatever_an_order_loses_its_stock_ends_the_same(
     damaged; everything else is back.
     """
     story = Story(dice, wanted, spare)
-    # units cancelled while it was pending, and perhaps heard of after the commit
+    # units cancelled while it was pending, and perhaps reported after the commit
     for number in SKUS:
         story.cut(number, cancelled.get(number, 0))
         story.cancel_items(pending=True)
     if commit == "at once":
         story.world.do(confirm())
     else:
-        story.tell(confirm(by_event=True))
-    story.cut(1, cancelled.get("owed", 0))  # before the picklist is final
+        story.send(confirm(by_event=True))
+    story.cut(1, cancelled.get("pending", 0))  # before the picklist is final
     story.cancel_items()
     if ending != "dies before it is planned":
         story.plan()
         for how, number, units in lost:
             story.lose(how, number, units)
     if ending == "shipped":
-        story.tell(story.report(shipped=True))
-        story.tell(story.report(shipped=True))  # completed
+        story.send(story.report(shipped=True))
+        story.send(story.report(shipped=True))  # completed
     else:
         story.quantity = dict.fromkeys(SKUS, 0)
-        endings: list[Envelope[Any]] = [end(while_pending=False), story.report()]
+        endings: list[Envelope[Any]] = [close_attempt(while_pending=False), story.report()]
         dice.shuffle(endings)
         for command in endings:
-            story.tell(command)
+            story.send(command)
     story.finish()
     for number, sku in SKUS.items():
         gone = story.quantity[number] + story.short[number] + story.spoiled[number]
@@ -180,6 +182,6 @@ def test_whatever_an_order_loses_its_stock_ends_the_same(
             0,
             story.spoiled[number],
         )
-    assert story.world.holdings[ORDER].reservations[0].total(Bucket.SHIPPED) == sum(
+    assert story.world.order_reservations[ORDER].reservations[0].total(Bucket.SHIPPED) == sum(
         story.quantity.values()
     )

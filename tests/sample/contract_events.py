@@ -156,7 +156,7 @@ def valid() -> dict[type[Message], Message]:
         ),
         shipping_events.DeliveryConfirmed(shipment=shipment(), deliver_time=NOON),
         warehouse_events.ReservationStatusChanged(
-            reservation=reservation(), attempt_reservations=[reservation()], holding_version=2
+            reservation=reservation(), attempt_reservations=[reservation()], reservations_version=2
         ),
         warehouse_events.StockChanged(
             stock_level=warehouse_pb2.StockLevel(

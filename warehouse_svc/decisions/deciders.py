@@ -5,54 +5,64 @@ from functools import wraps
 from typing import Any, Final, TypeVar
 
 from chassis.values.envelope import Context, Decider, decider
-from warehouse_svc.decisions.books import Decided
-from warehouse_svc.decisions.reservations import confirm, end, expire, keep, release, renew, reserve
-from warehouse_svc.decisions.returns import book
+from warehouse_svc.decisions.fulfillment import apply_fulfillment, replace_spoiled
+from warehouse_svc.decisions.posting import Decided
+from warehouse_svc.decisions.reservations import (
+    apply_allocations,
+    close_attempt,
+    confirm,
+    expire,
+    release,
+    renew,
+    reserve,
+)
+from warehouse_svc.decisions.returns import post_return
 from warehouse_svc.decisions.stock import adjust, receive
-from warehouse_svc.decisions.work import follow, replace_spoiled
 from warehouse_svc.model import (
     AdjustStock,
-    BookReturn,
+    ApplyAllocations,
+    ApplyFulfillment,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
     ExpireReservations,
-    FollowWork,
-    KeepUnits,
     Movement,
+    OrderStock,
+    PostReturn,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
     ReplaceSpoiled,
     ReserveStock,
-    View,
 )
 
 C = TypeVar("C")
 
 
-def of_view(verb: Callable[[View, C, Context], Decided]) -> Decider[View, Movement]:
-    """Returns the decider of a verb; without a view it decides over an empty one."""
+def with_record(
+    function: Callable[[OrderStock, C, Context], Decided],
+) -> Decider[OrderStock, Movement]:
+    """Returns the decider that calls `function`, with an empty record where there is none."""
 
-    @wraps(verb)
-    def decide(view: View | None, command: C, context: Context) -> Decided:
-        return verb(view or View({}), command, context)
+    @wraps(function)
+    def decide(record: OrderStock | None, command: C, context: Context) -> Decided:
+        return function(record or OrderStock({}), command, context)
 
     return decide
 
 
-DECIDERS: Final[Mapping[type[Any], Decider[View, Movement]]] = {
-    ReceiveStock: of_view(receive),
-    AdjustStock: of_view(adjust),
-    ReserveStock: of_view(reserve),
-    RenewReservations: of_view(renew),
-    ConfirmReservations: of_view(confirm),
-    ReleaseReservations: of_view(release),
-    ExpireReservations: of_view(expire),
-    EndAttempt: of_view(end),
-    KeepUnits: of_view(keep),
-    FollowWork: of_view(follow),
-    ReplaceSpoiled: of_view(replace_spoiled),
-    BookReturn: of_view(book),
+DECIDERS: Final[Mapping[type[Any], Decider[OrderStock, Movement]]] = {
+    ReceiveStock: with_record(receive),
+    AdjustStock: with_record(adjust),
+    ReserveStock: with_record(reserve),
+    RenewReservations: with_record(renew),
+    ConfirmReservations: with_record(confirm),
+    ReleaseReservations: with_record(release),
+    ExpireReservations: with_record(expire),
+    CloseAttempt: with_record(close_attempt),
+    ApplyAllocations: with_record(apply_allocations),
+    ApplyFulfillment: with_record(apply_fulfillment),
+    ReplaceSpoiled: with_record(replace_spoiled),
+    PostReturn: with_record(post_return),
 }
 
 decide = decider(DECIDERS)

@@ -1,5 +1,5 @@
-"""What is done to reservations by checkouts, by the order's life and by the clock. All of an
-attempt's reservations move together.
+"""Changes of reservations by checkouts, by events of the order and by the expiry worker. All
+reservations of an attempt move together.
 """
 
 from collections.abc import Sequence
@@ -9,127 +9,144 @@ from datetime import datetime, timedelta
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound, Refused, Violation
-from warehouse_svc.decisions.books import Books, Decided
+from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
 from warehouse_svc.lifecycle import MovementKind, Reason, Status
 from warehouse_svc.model import (
+    ApplyAllocations,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
     ExpireReservations,
-    Holding,
-    KeepUnits,
+    OrderReservations,
+    OrderStock,
     ReleaseReservations,
     RenewReservations,
     Reservation,
     ReservationChanged,
     ReserveStock,
-    View,
     WantedLine,
 )
 
-# A repeat that finds more than this share of its time left changes nothing. What is left has to do
+# A repeat that finds more than this share of its ttl left extends nothing: the rest must suffice
 # for an order that is placed only now.
-FRESH = 0.9
+RENEWAL_THRESHOLD = 0.9
 # An order's events name each line at each of its warehouses, so this bounds their size, and with it
 # what the broker must take (chassis.values.event_subjects.MESSAGE_BYTES_MAX).
 WAREHOUSES_MAX = 8
 SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
 
 
-def reserve(view: View, command: ReserveStock, context: Context) -> Decided:
-    """All lines or none. What the attempt had before may only have expired."""
-    holding = view.holding or Holding(context.target)
-    standing = holding.of(command.attempt)
-    refuse_dead(holding, command.attempt)
-    if live := [r for r in standing if not r.lapsed(context.time)]:
+def reserve(record: OrderStock, command: ReserveStock, context: Context) -> Decided:
+    """Reserves all lines or none. Earlier reservations of the attempt must have expired."""
+    order_reservations = record.order_reservations or OrderReservations(context.target)
+    reservations = order_reservations.of_attempt(command.attempt)
+    refuse_closed_attempt(order_reservations, command.attempt)
+    if unexpired := [r for r in reservations if not r.has_expired(context.time)]:
         text = (
             f"Attempt {command.attempt} of order {context.target} has reservations of another"
             " request."
         )
         raise Refused(
-            "RESERVATION_CLOSED", text, order_id=str(context.target), status=live[0].status
+            "RESERVATION_CLOSED", text, order_id=str(context.target), status=unexpired[0].status
         )
-    books = Books(view, command, context)
-    for reservation in standing:
-        books.move_all(reservation, MovementKind.EXPIRE)
-    set_aside(books, command.attempt, command.lines, standing, context.time + command.ttl)
-    return books.decision(context.target)
+    posting = StockPosting(record, command, context)
+    for reservation in reservations:
+        posting.move_all(reservation, MovementKind.EXPIRE)
+    reserve_next_generation(
+        posting, command.attempt, command.lines, reservations, context.time + command.ttl
+    )
+    return posting.decision(context.target)
 
 
-def renew(view: View, command: RenewReservations, context: Context) -> Decided:
-    """Makes anew what has expired, and prolongs what is still reserved; whatever else has become
-    of the attempt stands.
+def renew(record: OrderStock, command: RenewReservations, context: Context) -> Decided:
+    """Replaces the reservations if all have expired, and extends active ones. Other
+    reservations stay as they are.
     """
-    holding = view.holding
-    standing = holding.of(command.attempt) if holding else ()
+    order_reservations = record.order_reservations
+    reservations = order_reservations.of_attempt(command.attempt) if order_reservations else ()
     if (
-        not holding
-        or command.attempt <= holding.closed_attempt
-        or not due_for_renewal(standing, command.ttl, context.time)
+        not order_reservations
+        or command.attempt <= order_reservations.closed_attempt
+        or not due_for_renewal(reservations, command.ttl, context.time)
     ):
-        return Decision(view)
-    if not all(r.lapsed(context.time) for r in standing):
-        return prolonged(view, holding, standing, command, context.time)
-    books = Books(view, command, context)
-    for reservation in standing:
-        books.move_all(reservation, MovementKind.EXPIRE)
-    standing = tuple(map(books.current, standing))
-    set_aside(books, command.attempt, expired_units(standing), standing, context.time + command.ttl)
-    return books.decision()
+        return Decision(record)
+    if not all(r.has_expired(context.time) for r in reservations):
+        return extend(record, order_reservations, reservations, command, context.time)
+    posting = StockPosting(record, command, context)
+    for reservation in reservations:
+        posting.move_all(reservation, MovementKind.EXPIRE)
+    reservations = tuple(map(posting.current, reservations))
+    reserve_next_generation(
+        posting,
+        command.attempt,
+        expired_units(reservations),
+        reservations,
+        context.time + command.ttl,
+    )
+    return posting.decision()
 
 
-def due_for_renewal(standing: Sequence[Reservation], ttl: timedelta, now: datetime) -> bool:
-    """Whether a request for so much time, come again, finds too little of it left: its order
-    decides first, and may be placed only now.
+def due_for_renewal(reservations: Sequence[Reservation], ttl: timedelta, now: datetime) -> bool:
+    """Whether a repeated request finds too little of its ttl left: its order may be placed only
+    now.
     """
-    if not standing or all(r.lapsed(now) for r in standing):
-        return bool(standing)
-    return any(r.status is Status.ACTIVE and r.expire_time - now < ttl * FRESH for r in standing)
+    if not reservations or all(r.has_expired(now) for r in reservations):
+        return bool(reservations)
+    return any(
+        r.status is Status.ACTIVE and r.expire_time - now < ttl * RENEWAL_THRESHOLD
+        for r in reservations
+    )
 
 
-def prolonged(
-    view: View,
-    holding: Holding,
-    standing: Sequence[Reservation],
+def extend(
+    record: OrderStock,
+    order_reservations: OrderReservations,
+    reservations: Sequence[Reservation],
     command: RenewReservations,
     now: datetime,
 ) -> Decided:
-    """What is still reserved stays so for the command's time.
+    """Returns the decision that active reservations expire the command's ttl from now.
 
     No unit moves, and no status changes: so no event is published.
     """
-    active = {r.id for r in standing if r.status is Status.ACTIVE}
-    reservations = tuple(
+    active = {r.id for r in reservations if r.status is Status.ACTIVE}
+    extended = tuple(
         replace(each, expire_time=now + command.ttl, version=each.version + 1, update_time=now)
         if each.id in active
         else each
-        for each in holding.reservations
+        for each in order_reservations.reservations
     )
-    after = replace(holding, version=holding.version + 1, reservations=reservations)
-    return Decision(replace(view, holding=after))
+    after = replace(
+        order_reservations, version=order_reservations.version + 1, reservations=extended
+    )
+    return Decision(replace(record, order_reservations=after))
 
 
-def confirm(view: View, command: ConfirmReservations, context: Context) -> Decided:
-    """Commits all that the attempt has reserved, past its time as well; what has expired only if
-    the units are still sellable.
+def confirm(record: OrderStock, command: ConfirmReservations, context: Context) -> Decided:
+    """Commits all units that the attempt has reserved, also past their expire_time; expired units
+    only if they are still sellable.
 
-    On the event path nobody waits for a refusal: it becomes a fact, unless the attempt is dead,
-    which its order knows.
+    On the event path no caller reads a refusal: it becomes a domain event, unless the attempt is
+    closed, which the order service knows.
     """
-    if command.by_event and view.holding and command.attempt <= view.holding.closed_attempt:
-        return Decision(view)
-    holding, standing = held(view, command.attempt)
+    if (
+        command.by_event
+        and record.order_reservations
+        and command.attempt <= record.order_reservations.closed_attempt
+    ):
+        return Decision(record)
+    order_reservations, reservations = reservations_of(record, command.attempt)
     if not command.by_event:
-        return commit(view, command, standing, context)
+        return commit(record, command, reservations, context)
     try:
-        return commit(view, command, standing, context)
+        return commit(record, command, reservations, context)
     except Refused as refusal:
-        told = replace(holding, version=holding.version + 1)
-        fact = ReservationChanged(
-            reservation=standing[0],
-            old_status=standing[0].status,
-            standing=standing,
-            holding_version=told.version,
+        after = replace(order_reservations, version=order_reservations.version + 1)
+        event = ReservationChanged(
+            reservation=reservations[0],
+            old_status=reservations[0].status,
+            attempt_reservations=reservations,
+            reservations_version=after.version,
             time=context.time,
             reason=Reason.CONFIRM_REFUSED,
             actor=context.actor,
@@ -137,127 +154,136 @@ def confirm(view: View, command: ConfirmReservations, context: Context) -> Decid
             claimed_actor=context.claimed_actor,
             refused=refusal.reason,
         )
-        return Decision(replace(view, holding=told), facts=[fact])
+        return Decision(replace(record, order_reservations=after), facts=[event])
 
 
 def commit(
-    view: View,
+    record: OrderStock,
     command: ConfirmReservations,
-    standing: Sequence[Reservation],
+    reservations: Sequence[Reservation],
     context: Context,
 ) -> Decided:
-    """What `confirm` does, or the Refused that says why not."""
-    assert view.holding
-    refuse_dead(view.holding, command.attempt)
-    statuses = {r.status for r in standing}
-    books = Books(view, command, context)
+    """Commits the attempt's units. Raises Refused where that is not possible."""
+    assert record.order_reservations
+    refuse_closed_attempt(record.order_reservations, command.attempt)
+    statuses = {r.status for r in reservations}
+    posting = StockPosting(record, command, context)
     if Status.ACTIVE in statuses:
-        for reservation in standing:
-            books.move_all(reservation, MovementKind.CONFIRM)
+        for reservation in reservations:
+            posting.move_all(reservation, MovementKind.CONFIRM)
     elif statuses == {Status.RELEASED}:
         text = f"The units of attempt {command.attempt} of order {context.target} were released."
         raise Refused(
             "RESERVATION_CLOSED", text, order_id=str(context.target), status=Status.RELEASED
         )
     elif Status.EXPIRED in statuses:
-        for new in replaced(books, command.attempt, standing, context.time):
-            books.move_all(new, MovementKind.CONFIRM)
-    return books.decision()
+        for new in replace_expired(posting, command.attempt, reservations, context.time):
+            posting.move_all(new, MovementKind.CONFIRM)
+    return posting.decision()
 
 
-def release(view: View, command: ReleaseReservations, context: Context) -> Decided:
-    """Gives up what is still reserved, of all lines or up to the given units of some. Committed
-    units wait for fulfilment's report.
+def release(record: OrderStock, command: ReleaseReservations, context: Context) -> Decided:
+    """Releases reserved units, of all lines or up to the given units of some. Committed units
+    stay until fulfilment reports them.
     """
-    _, standing = held(view, command.attempt)
-    books = Books(view, command, context)
-    for reservation in standing if not command.released else ():
-        books.move_all(reservation, MovementKind.RELEASE)
+    _, reservations = reservations_of(record, command.attempt)
+    posting = StockPosting(record, command, context)
+    for reservation in reservations if not command.released else ():
+        posting.move_all(reservation, MovementKind.RELEASE)
     for number, target in command.released.items():
-        release_line(books, standing, number, target)
-    return books.decision()
+        release_line(posting, reservations, number, target)
+    return posting.decision()
 
 
-def release_line(books: Books, standing: Sequence[Reservation], number: int, target: int) -> None:
-    """Gives up units of one line until `target` are released, those first that were sourced
-    last.
+def release_line(
+    posting: StockPosting, reservations: Sequence[Reservation], number: int, target: int
+) -> None:
+    """Releases units of one line until `target` are released; the reservation that was sourced
+    last comes first.
     """
-    parts = [(r, line) for r in reversed(standing) for line in r.lines if line.number == number]
+    parts = [(r, line) for r in reversed(reservations) for line in r.lines if line.number == number]
     missing = target - sum(line.released for _, line in parts)
     if missing > sum(line.reserved + line.committed for _, line in parts):
         text = f"Line {number} has fewer than {target} units that are, or could be, released."
         raise Refused("QUANTITY_OUT_OF_RANGE", text, line_number=str(number))
     for reservation, line in parts:
         if units := min(max(missing, 0), line.reserved):
-            books.move_units(reservation, number, MovementKind.RELEASE, units)
+            posting.move_units(reservation, number, MovementKind.RELEASE, units)
             missing -= units
 
 
-def expire(view: View, command: ExpireReservations, context: Context) -> Decided:
-    """Takes back what is reserved past its time, whatever attempt it is for."""
-    books = Books(view, command, context)
-    for reservation in view.holding.reservations if view.holding else ():
-        if reservation.lapsed(context.time):
-            books.move_all(reservation, MovementKind.EXPIRE)
-    return books.decision()
+def expire(record: OrderStock, command: ExpireReservations, context: Context) -> Decided:
+    """Expires the order's reservations whose expire_time has passed, of all attempts."""
+    posting = StockPosting(record, command, context)
+    for reservation in record.order_reservations.reservations if record.order_reservations else ():
+        if reservation.has_expired(context.time):
+            posting.move_all(reservation, MovementKind.EXPIRE)
+    return posting.decision()
 
 
-def end(view: View, command: EndAttempt, context: Context) -> Decided:
-    """The attempt is dead, and with it those before: nothing of them is confirmed from now on, and
-    what they have reserved is free.
+def close_attempt(record: OrderStock, command: CloseAttempt, context: Context) -> Decided:
+    """Closes the attempt and all before it: they cannot be confirmed any more, and their reserved
+    units are released.
 
-    Committed units come back at once where the attempt died while it was pending; else when
-    fulfilment reports them. Of an order of which nothing is held (yet) the death is remembered
-    where the order itself told it. Raises NotFound RESERVATION_NOT_FOUND where another service did:
-    it may tell of an order that there is not.
+    Committed units are uncommitted at once where the order was still pending; else when fulfilment
+    reports them. Where the order has no reservations (yet), the closed attempt is stored if the
+    order service closed it. Raises NotFound RESERVATION_NOT_FOUND if another service did: the order
+    may not exist.
     """
-    if not command.by_order and view.holding is None:
-        raise unreserved(command.attempt)
-    books = Books(view, command, context)
-    for reservation in view.holding.reservations if view.holding else ():
+    if not command.by_order and record.order_reservations is None:
+        raise reservation_not_found(command.attempt)
+    posting = StockPosting(record, command, context)
+    for reservation in record.order_reservations.reservations if record.order_reservations else ():
         if reservation.attempt <= command.attempt:
-            books.move_all(reservation, MovementKind.RELEASE)
+            posting.move_all(reservation, MovementKind.RELEASE)
         if reservation.attempt == command.attempt and command.while_pending:
-            books.move_all(reservation, MovementKind.UNCOMMIT)
-    return books.decision(context.target, closed_attempt=command.attempt)
+            posting.move_all(reservation, MovementKind.UNCOMMIT)
+    return posting.decision(context.target, closed_attempt=command.attempt)
 
 
-def keep(view: View, command: KeepUnits, context: Context) -> Decided:
-    """The order gives up units that are not among the kept ones: of those that are still reserved,
-    at once. Committed units wait for fulfilment's report, unless the order was pending when they
-    went: those it never puts on a picklist (the commit raced the cancellation).
+def apply_allocations(record: OrderStock, command: ApplyAllocations, context: Context) -> Decided:
+    """Frees the units that the order no longer allocates: reserved ones at once. Committed units
+    stay until fulfilment reports them, unless the order was pending when it cancelled them: those
+    are never put on a picklist (the commit raced the cancellation).
 
-    Where the order names another reservation than those that stand, it does not know yet where its
-    units are, and nothing is concluded.
+    Changes nothing where the order names other reservations than the attempt's current ones: it
+    does not know yet where its units are.
     """
-    _, standing = held(view, command.attempt)
-    books = Books(view, command, context)
-    if not {id for id, _ in command.kept} <= {r.id for r in standing}:
-        return books.decision()
-    for reservation, line in [(r, line) for r in standing for line in r.lines]:
-        excess = max(line.live - command.kept.get((reservation.id, line.number), 0), 0)
-        freed = min(excess, line.reserved)
-        back = min(excess - freed, line.committed) if command.while_pending else 0
-        for kind, units in ((MovementKind.RELEASE, freed), (MovementKind.UNCOMMIT, back)):
+    _, reservations = reservations_of(record, command.attempt)
+    posting = StockPosting(record, command, context)
+    if not {id for id, _ in command.allocated} <= {r.id for r in reservations}:
+        return posting.decision()
+    for reservation, line in [(r, line) for r in reservations for line in r.lines]:
+        excess = max(line.allocated - command.allocated.get((reservation.id, line.number), 0), 0)
+        released = min(excess, line.reserved)
+        uncommitted = min(excess - released, line.committed) if command.while_pending else 0
+        for kind, units in (
+            (MovementKind.RELEASE, released),
+            (MovementKind.UNCOMMIT, uncommitted),
+        ):
             if units:
-                books.move_units(reservation, line.number, kind, units)
-    return books.decision()
+                posting.move_units(reservation, line.number, kind, units)
+    return posting.decision()
 
 
-# --- what the verbs share
+# --- shared by the deciders
 
 
-def held(view: View, attempt: int) -> tuple[Holding, tuple[Reservation, ...]]:
-    """The order's holding and what stands for the attempt. Raises NotFound RESERVATION_NOT_FOUND
-    where nothing does.
+def reservations_of(
+    record: OrderStock, attempt: int
+) -> tuple[OrderReservations, tuple[Reservation, ...]]:
+    """Returns the order's reservations, and the attempt's current ones. Raises NotFound
+    RESERVATION_NOT_FOUND where the attempt has none.
     """
-    if view.holding is None or not (standing := view.holding.of(attempt)):
-        raise unreserved(attempt)
-    return view.holding, standing
+    if record.order_reservations is None or not (
+        reservations := record.order_reservations.of_attempt(attempt)
+    ):
+        raise reservation_not_found(attempt)
+    return record.order_reservations, reservations
 
 
-def unreserved(attempt: int) -> NotFound:
-    """The refusal of what needs a reservation, where there is none (yet)."""
+def reservation_not_found(attempt: int) -> NotFound:
+    """Returns the failure of a command that needs a reservation where there is none (yet)."""
     return NotFound(
         "RESERVATION_NOT_FOUND",
         f"Nothing was reserved for attempt {attempt} of this order.",
@@ -265,21 +291,24 @@ def unreserved(attempt: int) -> NotFound:
     )
 
 
-def refuse_dead(holding: Holding, attempt: int) -> None:
-    """Refused RESERVATION_CLOSED for an attempt that is dead."""
-    if attempt <= holding.closed_attempt:
-        text = f"Attempt {attempt} of order {holding.order_id} is dead."
+def refuse_closed_attempt(order_reservations: OrderReservations, attempt: int) -> None:
+    """Raises Refused RESERVATION_CLOSED for a closed attempt."""
+    if attempt <= order_reservations.closed_attempt:
+        text = f"Attempt {attempt} of order {order_reservations.order_id} is closed."
         raise Refused(
-            "RESERVATION_CLOSED", text, order_id=str(holding.order_id), status="order_ended"
+            "RESERVATION_CLOSED",
+            text,
+            order_id=str(order_reservations.order_id),
+            status="order_ended",
         )
 
 
-def replaced(
-    books: Books, attempt: int, standing: Sequence[Reservation], now: datetime
+def replace_expired(
+    posting: StockPosting, attempt: int, reservations: Sequence[Reservation], now: datetime
 ) -> list[Reservation]:
-    """New reservations for expired ones. Refused RESERVATION_EXPIRED where the units are sold."""
-    lines = expired_units(standing)
-    if short := shortages(lines, books.sellable()):
+    """Replaces expired reservations. Refused RESERVATION_EXPIRED where the units are sold."""
+    lines = expired_units(reservations)
+    if short := shortages(lines, posting.sellable()):
         text = f"The reservations of attempt {attempt} have expired, and their units are sold."
         raise Refused(
             "RESERVATION_EXPIRED",
@@ -287,22 +316,22 @@ def replaced(
             violations=violations(short, "RESERVATION_EXPIRED"),
             **metadata(short),
         )
-    return set_aside(books, attempt, lines, standing, now)
+    return reserve_next_generation(posting, attempt, lines, reservations, now)
 
 
-def set_aside(
-    books: Books,
+def reserve_next_generation(
+    posting: StockPosting,
     attempt: int,
     lines: Sequence[WantedLine],
     before: Sequence[Reservation],
     expire_time: datetime,
 ) -> list[Reservation]:
-    """The next generation of reservations. Refused INSUFFICIENT_STOCK, with each SKU that is short,
-    where there is not enough.
+    """Reserves the lines in the next generation. Refused INSUFFICIENT_STOCK, with each SKU that is
+    short, where there is not enough.
 
     Refused TOO_MANY_WAREHOUSES where the units lie in more than WAREHOUSES_MAX.
     """
-    sellable = books.sellable()
+    sellable = posting.sellable()
     if short := shortages(lines, sellable):
         text = f"There is not enough stock of {len(short)} of {len(demand(lines))} SKUs."
         raise Refused(
@@ -325,13 +354,13 @@ def set_aside(
             warehouses_max=str(WAREHOUSES_MAX),
         )
     return [
-        books.reserve(attempt, generation, warehouse_id, parts, expire_time)
+        posting.reserve(attempt, generation, warehouse_id, parts, expire_time)
         for warehouse_id, parts in by_warehouse.items()
     ]
 
 
 def expired_units(reservations: Sequence[Reservation]) -> list[WantedLine]:
-    """What the reservations have lost to the clock, by order line."""
+    """Returns the expired units of the reservations, by order line."""
     units: dict[int, WantedLine] = {}
     for line in (line for r in reservations for line in r.lines if line.expired):
         known = units.get(line.number)

@@ -1,80 +1,89 @@
-"""What returns bring back: units that passed inspection and units that failed. Targets, by
-return and order line.
+"""Units that returns bring back: those that passed inspection and those that failed. Quantities
+are targets, by return and order line.
 """
 
 from uuid import UUID
 
 from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, InvalidField, NotFound, Refused, Violation
-from warehouse_svc.decisions.books import Books, Decided
+from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import BookReturn, Holding, View
+from warehouse_svc.model import OrderReservations, OrderStock, PostReturn
 
 
-def book(view: View, command: BookReturn, context: Context) -> Decided:
-    """All lines or none. Whatever else is told of a return, in whichever warehouse, each unit of it
-    is booked once.
+def post_return(record: OrderStock, command: PostReturn, context: Context) -> Decided:
+    """Posts all lines or none. Each unit of a return is posted once, however many requests and
+    events report it, and in which warehouse.
 
-    Deferred EVENT_AHEAD where more come back than have left so far, but more may yet be heard to
-    have left; else refused.
+    Deferred EVENT_AHEAD where more units come back than have shipped so far, and the event about
+    the others may still arrive; else refused.
     """
-    if view.holding is None or not view.holding.reservations:
+    if record.order_reservations is None or not record.order_reservations.reservations:
         raise NotFound(
             "RESERVATION_NOT_FOUND",
-            f"Nothing was ever held for order {context.target}.",
+            f"Nothing was ever reserved for order {context.target}.",
             order_id=str(context.target),
         )
-    refuse_strange(view, command, context)
-    books = Books(view, command, context)
+    check_source(record, command, context)
+    posting = StockPosting(record, command, context)
     for kind, targets in (
         (MovementKind.RESTOCK, command.restocked),
         (MovementKind.MARK_DAMAGED, command.damaged),
     ):
         for number, target in targets.items():
-            units = target - books.booked(command.source, number, kind)
+            units = target - posting.posted(command.source, number, kind)
             if units <= 0:
                 continue
-            line = books.order_lines().get(number)
-            if line is None or units > line.away:
-                raise exceeding(view.holding, command.source, number, line.shipped if line else 0)
-            books.bring_back(line, (command.warehouse_id, line.sku), kind, units, command.source)
-    return books.decision()
+            line = posting.order_lines().get(number)
+            if line is None or units > line.returnable:
+                raise more_than_shipped(
+                    record.order_reservations, command.source, number, line.shipped if line else 0
+                )
+            posting.post_return(line, (command.warehouse_id, line.sku), kind, units, command.source)
+    return posting.decision()
 
 
-def exceeding(holding: Holding, source: UUID, number: int, shipped: int) -> Deferred | Refused:
-    """Why more units cannot come back: their leaving has not been heard of yet, or there are no
-    more.
+def more_than_shipped(
+    order_reservations: OrderReservations, source: UUID, number: int, shipped: int
+) -> Deferred | Refused:
+    """Returns why more units cannot come back: the event about their shipment has not arrived
+    yet, or no more units can ship.
     """
     text = (
-        f"Return {source} brings more units of line {number} of order {holding.order_id} than the"
-        f" {shipped} that have left."
+        f"Return {source} brings more units of line {number} of order"
+        f" {order_reservations.order_id} than the {shipped} that have shipped."
     )
-    if may_leave(holding, number):
+    if may_still_ship(order_reservations, number):
         return Deferred("EVENT_AHEAD", text, line_number=str(number), shipped=str(shipped))
     return Refused("RETURN_EXCEEDS_SHIPPED", text, line_number=str(number), shipped=str(shipped))
 
 
-def may_leave(holding: Holding, number: int) -> bool:
-    """Whether units of the order's line can still be heard to have left: those committed, and
-    those that may yet be.
+def may_still_ship(order_reservations: OrderReservations, number: int) -> bool:
+    """Whether more units of the order's line may ship: it has committed units, or units that a
+    confirmation can still commit.
     """
-    for reservation in holding.reservations:
+    for reservation in order_reservations.reservations:
         for line in (line for line in reservation.lines if line.number == number):
-            replaceable = line.expired if reservation in holding.of(reservation.attempt) else 0
+            replaceable = (
+                line.expired
+                if reservation in order_reservations.of_attempt(reservation.attempt)
+                else 0
+            )
             if line.committed or (
-                reservation.attempt > holding.closed_attempt and line.reserved + replaceable
+                reservation.attempt > order_reservations.closed_attempt
+                and line.reserved + replaceable
             ):
                 return True
     return False
 
 
-def refuse_strange(view: View, command: BookReturn, context: Context) -> None:
-    """Invalid where nobody says in which warehouse the goods are; and where the source has
-    booked units of another order, or a receipt.
+def check_source(record: OrderStock, command: PostReturn, context: Context) -> None:
+    """Raises InvalidField where the warehouse is missing, or where the source has posted units of
+    another order, or a receipt.
     """
     if not command.warehouse_id:
         raise invalid("warehouse_id", "is needed where units were inspected")
-    if any(order_id != context.target for order_id, _, _ in view.booked.get(command.source, {})):
+    if any(order_id != context.target for order_id, _, _ in record.posted.get(command.source, {})):
         raise invalid("source_id", "names what is not a return of this order")
 
 

@@ -1,33 +1,33 @@
-"""What is done to shelves: goods arrive, a count corrects the books."""
+"""Changes of stock levels: goods arrive, a count corrects the ledger."""
 
 from uuid import UUID
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound, Stale
-from warehouse_svc.decisions.books import Books, Decided
+from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import AdjustStock, ReceiveStock, View
+from warehouse_svc.model import AdjustStock, OrderStock, ReceiveStock
 
 
-def receive(view: View, command: ReceiveStock, context: Context) -> Decided:
-    """All lines or none, once for each request. A SKU is in a warehouse from its first receipt
-    on.
+def receive(record: OrderStock, command: ReceiveStock, context: Context) -> Decided:
+    """Posts all lines or none, once for each request. A SKU exists in a warehouse from its first
+    receipt on.
     """
-    if booked(view, context.target, MovementKind.RECEIVE):
-        return Decision(view)
-    books = Books(view, command, context)
+    if already_posted(record, context.target, MovementKind.RECEIVE):
+        return Decision(record)
+    posting = StockPosting(record, command, context)
     for sku, quantity in command.quantities.items():
-        books.move((command.warehouse_id, sku), MovementKind.RECEIVE, quantity, context.target)
-    return books.decision()
+        posting.move((command.warehouse_id, sku), MovementKind.RECEIVE, quantity, context.target)
+    return posting.decision()
 
 
-def adjust(view: View, command: AdjustStock, context: Context) -> Decided:
-    """A count: never below what is reserved, once for each request."""
-    if booked(view, context.target, MovementKind.ADJUST):
-        return Decision(view)
+def adjust(record: OrderStock, command: AdjustStock, context: Context) -> Decided:
+    """Posts a count: never below the reserved units, once for each request."""
+    if already_posted(record, context.target, MovementKind.ADJUST):
+        return Decision(record)
     place = (command.warehouse_id, command.sku)
-    level = view.stock.get(place)
+    level = record.levels.get(place)
     if level is None:
         text = f"{command.warehouse_id} has never had {command.sku}."
         raise NotFound(
@@ -35,13 +35,13 @@ def adjust(view: View, command: AdjustStock, context: Context) -> Decided:
         )
     if command.expected_version not in (None, level.version):
         raise Stale(expected=str(command.expected_version), actual=str(level.version))
-    books = Books(view, command, context)
-    books.move(place, MovementKind.ADJUST, command.delta, context.target)
-    return books.decision()
+    posting = StockPosting(record, command, context)
+    posting.move(place, MovementKind.ADJUST, command.delta, context.target)
+    return posting.decision()
 
 
-def booked(view: View, request: UUID, kind: MovementKind) -> bool:
-    """Whether the ledger has rows of that request; a receipt and a count may have one id, for it
-    belongs to the method.
+def already_posted(record: OrderStock, request: UUID, kind: MovementKind) -> bool:
+    """Whether the ledger has rows of that request and kind. A receipt and a count may have the
+    same request_id: it is unique for each method.
     """
-    return any(of_kind is kind for _, _, of_kind in view.booked.get(request, {}))
+    return any(of_kind is kind for _, _, of_kind in record.posted.get(request, {}))

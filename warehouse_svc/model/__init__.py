@@ -1,83 +1,82 @@
-"""The nouns: what lies on the shelves, what is held for orders, what may be asked, and the picture
-that the commands of one write share.
+"""The records, commands, domain events and filters of the warehouse service.
 
-stock.py      stock levels, and the ledger's rows
-held.py       reservations, their units, and what has left and come back
-commands.py   the commands
-picture.py    what one decision sees, and what the commands of one write share
-lists.py      filters
+stock.py          stock levels, and the rows of the ledger
+reservations.py   reservations, their units, and the shipped and returned units of order lines
+commands.py       the commands
+workspace.py      the record that a decider works on, and the workspace of a set of commands
+filters.py        filters of lists
 """
 
 from warehouse_svc.model.commands import (
     AdjustStock,
-    BookReturn,
+    ApplyAllocations,
+    ApplyFulfillment,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
     ExpireReservations,
-    FollowWork,
-    KeepUnits,
+    FulfillmentLine,
     LeftAfterVoid,
+    PostReturn,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
     ReplaceSpoiled,
     ReserveStock,
     SpoiledLine,
-    WorkLine,
 )
-from warehouse_svc.model.held import (
-    Back,
-    Holding,
-    Lapsed,
-    OrderLine,
-    Reservation,
-    ReservationChanged,
-    ReservationLine,
-    WantedLine,
-)
-from warehouse_svc.model.lists import (
+from warehouse_svc.model.filters import (
     Availability,
     LevelFilter,
     MovementFilter,
     ReservationFilter,
 )
-from warehouse_svc.model.picture import (
-    Booked,
-    Picture,
-    View,
+from warehouse_svc.model.reservations import (
+    OrderLine,
+    OrderReservations,
+    OverdueReservation,
+    Reservation,
+    ReservationChanged,
+    ReservationLine,
+    ReturnedUnits,
+    WantedLine,
 )
 from warehouse_svc.model.stock import (
     BALANCE_MAX,
-    LEVELS,
+    LEVEL_NAMESPACE,
     Movement,
     Place,
     StockChanged,
     StockLevel,
     level_id,
 )
+from warehouse_svc.model.workspace import (
+    OrderStock,
+    PostedUnits,
+    Workspace,
+)
 
 __all__ = [
     "BALANCE_MAX",
-    "LEVELS",
+    "LEVEL_NAMESPACE",
     "AdjustStock",
+    "ApplyAllocations",
+    "ApplyFulfillment",
     "Availability",
-    "Back",
-    "BookReturn",
-    "Booked",
+    "CloseAttempt",
     "ConfirmReservations",
-    "EndAttempt",
     "ExpireReservations",
-    "FollowWork",
-    "Holding",
-    "KeepUnits",
-    "Lapsed",
+    "FulfillmentLine",
     "LeftAfterVoid",
     "LevelFilter",
     "Movement",
     "MovementFilter",
     "OrderLine",
-    "Picture",
+    "OrderReservations",
+    "OrderStock",
+    "OverdueReservation",
     "Place",
+    "PostReturn",
+    "PostedUnits",
     "ReceiveStock",
     "ReleaseReservations",
     "RenewReservations",
@@ -87,11 +86,11 @@ __all__ = [
     "ReservationFilter",
     "ReservationLine",
     "ReserveStock",
+    "ReturnedUnits",
     "SpoiledLine",
     "StockChanged",
     "StockLevel",
-    "View",
     "WantedLine",
-    "WorkLine",
+    "Workspace",
     "level_id",
 ]

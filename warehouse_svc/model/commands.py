@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from warehouse_svc.model.held import WantedLine
+from warehouse_svc.model.reservations import WantedLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class ReceiveStock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdjustStock:
-    """A count has found `delta` more units than the books say."""
+    """A count found `delta` more units than the ledger says; fewer where it is negative."""
 
     warehouse_id: str
     sku: str
@@ -32,7 +32,7 @@ class AdjustStock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveStock:
-    """Set aside all lines, or none, for `ttl`."""
+    """Reserve all lines, or none, for `ttl`."""
 
     attempt: int
     lines: tuple[WantedLine, ...]
@@ -41,8 +41,8 @@ class ReserveStock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewReservations:
-    """The request that once reserved has come again: what is still reserved is so for `ttl` from
-    now, what has expired is made anew.
+    """A ReserveStock request is repeated: active reservations expire `ttl` from now, and expired
+    ones are replaced.
     """
 
     attempt: int
@@ -51,8 +51,8 @@ class RenewReservations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmReservations:
-    """Commit what the attempt has reserved. `by_event`: nobody waits for the answer, so that a
-    refusal for good is told to the world.
+    """Commit what the attempt has reserved. `by_event`: an event asks for it and no caller reads
+    the answer, so a refusal for good is published.
     """
 
     attempt: int
@@ -61,8 +61,8 @@ class ConfirmReservations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseReservations:
-    """Give up what the attempt still has reserved: by line number the units released so far,
-    these included; empty: all of it.
+    """Release what the attempt still has reserved. `released` has, by line number, the units
+    released so far, including these; empty: release all.
     """
 
     attempt: int
@@ -71,16 +71,16 @@ class ReleaseReservations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireReservations:
-    """Take back what is reserved past its time."""
+    """Expire the reservations whose expire_time has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndAttempt:
-    """The order's attempt is dead.
+class CloseAttempt:
+    """Close the order's attempt: it can no longer be confirmed.
 
-    while_pending  no fulfilment will ever speak of its units
-    by_order       the order itself says so: then this is remembered of an order of which nothing is
-                   held, too
+    while_pending  the order was still pending, so no fulfilment will report the attempt's units
+    by_order       the order service closed it: then the attempt is stored as closed even where the
+                   order has no reservations
     """
 
     attempt: int
@@ -89,21 +89,23 @@ class EndAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepUnits:
-    """What a living order keeps, by reservation and line number: it says so when units are
-    cancelled, and when it is confirmed with its stock committed. `while_pending`: of the units
-    that went, no fulfilment will ever speak.
+class ApplyAllocations:
+    """Free the units that an open order no longer allocates. The order publishes its allocations,
+    here by reservation and line number, when units are cancelled, and when it is confirmed with
+    its stock committed.
+
+    `while_pending`: no fulfilment will report the units that are no longer allocated.
     """
 
     attempt: int
-    kept: Mapping[tuple[UUID, int], int]
+    allocated: Mapping[tuple[UUID, int], int]
     while_pending: bool
 
 
 @dataclass(frozen=True, slots=True)
-class WorkLine:
-    """Units of an order line in one warehouse, as fulfilment tells: those that stay on its
-    picklist, those not found so far, and those found damaged so far.
+class FulfillmentLine:
+    """Units of an order line in one warehouse, as fulfilment reports them: those that remain on
+    its picklist, those not found so far, and those found damaged so far.
     """
 
     number: int
@@ -114,7 +116,7 @@ class WorkLine:
 
 @dataclass(frozen=True, slots=True)
 class LeftAfterVoid:
-    """What left by a shipment, its `source`, whose label was void: units by line number. They
+    """Units that left with a shipment, `source`, after its label was voided: by line number. They
     were back on the shelf, or are still committed for the parcel that replaces it.
     """
 
@@ -123,22 +125,23 @@ class LeftAfterVoid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowWork:
-    """One warehouse's picklist as it stands: whatever else is committed there is back on the
-    shelf. `shipped`: its units have left. `left`: others have left as well.
+class ApplyFulfillment:
+    """Apply one warehouse's current picklist: all other units that are committed there go back on
+    the shelf. `shipped`: the picklist's units have left. `left_after_void`: other units have left
+    as well.
     """
 
     attempt: int
     warehouse_id: str
-    lines: tuple[WorkLine, ...]
+    lines: tuple[FulfillmentLine, ...]
     shipped: bool = False
-    left: LeftAfterVoid | None = None
+    left_after_void: LeftAfterVoid | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SpoiledLine:
-    """Units of an order line that were found damaged so far; and that were not found so far, of
-    which the event may be on its way.
+    """Units of an order line that were found damaged so far, and units that were not found so far.
+    The event about the latter may not have arrived yet.
     """
 
     number: int
@@ -148,7 +151,7 @@ class SpoiledLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceSpoiled:
-    """Committed units are damaged: others are to be committed in their place."""
+    """Mark committed units as damaged, and commit others in their place."""
 
     attempt: int
     warehouse_id: str
@@ -156,9 +159,9 @@ class ReplaceSpoiled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BookReturn:
-    """Units of a return, its `source`, were inspected: by line number those that have passed so
-    far, and those that have failed.
+class PostReturn:
+    """Post the inspected units of a return, `source`: by line number, those that have passed
+    inspection so far and those that have failed.
     """
 
     source: UUID

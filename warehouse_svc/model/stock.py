@@ -1,6 +1,4 @@
-"""What lies on the shelves: stock levels, the ledger's rows, and the ids of both. No decisions,
-no I/O, no clock.
-"""
+"""Stock levels, the rows of the ledger, and the ids of both. No decisions, no I/O, no clock."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,16 +6,16 @@ from uuid import UUID, uuid5
 
 from warehouse_svc.lifecycle import MovementKind
 
-# the namespace that the ids of stock levels are made in
-LEVELS = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
+# The namespace of the ids of stock levels.
+LEVEL_NAMESPACE = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
 BALANCE_MAX = 10**12  # units that any balance may count
 
 Place = tuple[str, str]  # warehouse_id, sku
 
 
 def level_id(place: Place) -> UUID:
-    """The id of the stock level at a place: known before there is one."""
-    return uuid5(LEVELS, "\0".join(place))
+    """Returns the id of the stock level at a place, whether or not the stock level exists yet."""
+    return uuid5(LEVEL_NAMESPACE, "\0".join(place))
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
         reservation=held[warehouse_id],
         old_status=old_status,
         attempt_reservations=held.values(),
-        holding_version=2,
+        reservations_version=2,
     )
 
 

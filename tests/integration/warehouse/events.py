@@ -1,4 +1,4 @@
-"""What the other services tell that concerns stock, as their events. No tests here."""
+"""Events of other services that concern stock. No tests here."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def delivery(message: Message) -> Delivery[Message]:
     )
 
 
-def order_moved(
+def order_status_changed(
     order_id: UUID, old: OrderStatus, new: OrderStatus, attempt: int = 1
 ) -> OrderStatusChanged:
     return OrderStatusChanged(
@@ -65,13 +65,11 @@ def order_moved(
 
 
 def items_cancelled(
-    order_id: UUID, kept: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus
+    order_id: UUID, remaining: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus
 ) -> OrderItemsCancelled:
-    """The order keeps so many units by line, of those in the reservations, first come first
-    served.
-    """
-    items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in kept}
-    left = dict(kept)
+    """The order allocates these units by line, from the reservations in their order."""
+    items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in remaining}
+    left = dict(remaining)
     for reservation in of:
         for line in reservation.lines:
             units = min(left[line.number], line.quantity)
@@ -91,7 +89,7 @@ def items_cancelled(
     )
 
 
-def work(
+def fulfillment(
     order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units], attempt: int = 1
 ) -> fulfillment_pb2.Fulfillment:
     """A fulfilment with committed stock: by line the units on its picklist, all of them picked;
@@ -123,24 +121,26 @@ def work(
     )
 
 
-def work_moved(
+def fulfillment_status_changed(
     order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units]
 ) -> FulfillmentStatusChanged:
     """A fulfilment of these units has a new status."""
     return FulfillmentStatusChanged(
-        fulfillment=work(order_id, warehouse_id, status, picklist), new_status=status
+        fulfillment=fulfillment(order_id, warehouse_id, status, picklist), new_status=status
     )
 
 
-def unworked(
+def attempt_unworked(
     order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]
 ) -> FulfillmentStatusChanged:
-    """The order is dead, and fulfilment never knew where its stock was committed: it believes,
-    in this warehouse.
+    """The order's attempt is closed, and fulfilment never learned where its stock was committed:
+    it expected this warehouse.
     """
-    told = work_moved(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist)
-    told.fulfillment.stock_committed, told.attempt_unworked = False, True
-    return told
+    event = fulfillment_status_changed(
+        order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist
+    )
+    event.fulfillment.stock_committed, event.attempt_unworked = False, True
+    return event
 
 
 def lines_changed(
@@ -148,7 +148,7 @@ def lines_changed(
 ) -> FulfillmentLinesChanged:
     """Units have left a picklist, and the work goes on."""
     return FulfillmentLinesChanged(
-        fulfillment=work(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist)
+        fulfillment=fulfillment(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist)
     )
 
 

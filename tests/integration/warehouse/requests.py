@@ -14,7 +14,7 @@ from tests.support import measured
 from tests.unit.warehouse.world import World
 from warehouse_svc import store
 from warehouse_svc.model import LevelFilter, Movement, MovementFilter, StockLevel
-from warehouse_svc.tables import holdings
+from warehouse_svc.tables import order_reservations
 
 
 def receive(
@@ -71,12 +71,16 @@ async def as_stored(engine: AsyncEngine) -> World:
         ledger: list[Movement] = await store.list_movements(
             connection, MovementFilter(), EVERYTHING
         )
-        orders = list((await connection.execute(select(holdings.c.order_id))).scalars())
-        views = await store.lock_stock(connection, (), orders)
-    held = {id: view.holding for id, view in views.items() if view.holding}
+        orders = list((await connection.execute(select(order_reservations.c.order_id))).scalars())
+        workspace = await store.lock_stock(connection, (), orders)
+    stored = {
+        id: record.order_reservations
+        for id, record in workspace.items()
+        if record.order_reservations
+    }
     return World(
         levels={(level.warehouse_id, level.sku): level for level in levels},
-        holdings=held,
+        order_reservations=stored,
         ledger=ledger,
     )
 

@@ -18,7 +18,13 @@ from chassis.rpc.client import ask
 from chassis.values.convert import timestamp
 from chassis.values.errors import Invalid
 from tests.integration.warehouse.conftest import Clients
-from tests.integration.warehouse.events import CANCELLED, WORK, delivery, order_moved, work_moved
+from tests.integration.warehouse.events import (
+    CANCELLED,
+    WORK,
+    delivery,
+    fulfillment_status_changed,
+    order_status_changed,
+)
 from tests.integration.warehouse.requests import attempt, confirm, receive, receive_all, reserve
 from warehouse_svc import tables
 from warehouse_svc.consumers import Consumers
@@ -62,7 +68,9 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
     if method in COMMITTED:
         await ask(clients.reservations.ConfirmReservation, confirm(order_id))
     if method in SHIPPED:
-        left = work_moved(UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2})
+        left = fulfillment_status_changed(
+            UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
+        )
         await Consumers(operations).fulfillment_changed([delivery(left)])  # type: ignore[list-item]
     back = {
         "warehouse_id": "london",
@@ -220,11 +228,15 @@ async def test_event_of_a_peer_is_recorded_with_its_service(
     """The actor is "order" or "fulfillment", and the cause is the event's id."""
     first, second = [await reserved(clients) for _ in range(2)]
     await ask(clients.reservations.ConfirmReservation, confirm(second))
-    dead = delivery(order_moved(UUID(first), order_pb2.ORDER_STATUS_PENDING, CANCELLED))
-    left = delivery(work_moved(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1}))
-    await Consumers(operations).order_status_changed([dead])  # type: ignore[list-item]
+    cancelled = delivery(
+        order_status_changed(UUID(first), order_pb2.ORDER_STATUS_PENDING, CANCELLED)
+    )
+    left = delivery(
+        fulfillment_status_changed(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1})
+    )
+    await Consumers(operations).order_status_changed([cancelled])  # type: ignore[list-item]
     await Consumers(operations).fulfillment_changed([left])  # type: ignore[list-item]
-    for event, actor in ((dead, "order"), (left, "fulfillment")):
+    for event, actor in ((cancelled, "order"), (left, "fulfillment")):
         rows = await ledger(clients, str(event.event_id))
         assert rows
         assert {(row.actor, row.HasField("claimed_actor")) for row in rows} == {(actor, False)}

@@ -1,4 +1,4 @@
-"""A thousand buyers for a hundred units: nothing is oversold, and nobody sees a deadlock."""
+"""A thousand buyers for a hundred units: nothing is oversold, and no buyer sees a deadlock."""
 
 import asyncio
 import random
@@ -105,9 +105,9 @@ async def test_a_thousand_buyers_for_a_hundred_units(
     world.check()
     balances = [world.balances(warehouse, "tea") for warehouse in ("leeds", "london", "york")]
     assert balances == [(0, 0, 20, 0), (0, 0, 50, 0), (0, 0, 30, 0)]
-    standing = [r for holding in world.holdings.values() for r in holding.reservations]
-    assert {r.status for r in standing} == {Status.CONFIRMED}
-    assert len(world.holdings) == UNITS
+    reservations = [r for each in world.order_reservations.values() for r in each.reservations]
+    assert {r.status for r in reservations} == {Status.CONFIRMED}
+    assert len(world.order_reservations) == UNITS
 
 
 async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: AsyncEngine) -> None:

@@ -19,7 +19,7 @@ from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
 from tests.unit.warehouse.world import World, changed
 from warehouse_svc import tables, wire
-from warehouse_svc.model import KeepUnits, Reservation
+from warehouse_svc.model import ApplyAllocations, Reservation
 from warehouse_svc.operations import Operations
 
 SHIFT = text("update reservations set expire_time = expire_time - make_interval(mins => :minutes)")
@@ -33,37 +33,40 @@ def translated(command: Envelope[Any], world: World, stored: World) -> Envelope[
     """The command as it names the stored reservations: their ids are of another clock than those
     in memory.
     """
-    its = command.command
-    if not isinstance(its, KeepUnits):
+    allocations = command.command
+    if not isinstance(allocations, ApplyAllocations):
         return command
     names = {natural(r): r.id for r in reservations(stored)}
     ids = {r.id: names[natural(r)] for r in reservations(world)}
     return changed(
-        command, kept={(ids[id], number): units for (id, number), units in its.kept.items()}
+        command,
+        allocated={
+            (ids[id], number): units for (id, number), units in allocations.allocated.items()
+        },
     )
 
 
 def reservations(world: World) -> list[Reservation]:
-    return [r for holding in world.holdings.values() for r in holding.reservations]
+    return [r for each in world.order_reservations.values() for r in each.reservations]
 
 
-def natural(its: Reservation) -> tuple[Any, ...]:
-    return its.order_id, its.attempt, its.generation, its.warehouse_id
+def natural(one: Reservation) -> tuple[Any, ...]:
+    return one.order_id, one.attempt, one.generation, one.warehouse_id
 
 
 def seen(world: World) -> tuple[Any, ...]:
     """All that a world says but for ids and times, which are the clock's."""
-    held = {
+    by_order = {
         order: (
-            holding.closed_attempt,
-            holding.version,
-            holding.lines,
+            each.closed_attempt,
+            each.version,
+            each.lines,
             sorted(
                 (r.attempt, r.generation, r.warehouse_id, r.status, r.version, r.lines)
-                for r in holding.reservations
+                for r in each.reservations
             ),
         )
-        for order, holding in world.holdings.items()
+        for order, each in world.order_reservations.items()
     }
     levels = {
         place: (world.balances(*place), level.version) for place, level in world.levels.items()
@@ -72,7 +75,7 @@ def seen(world: World) -> tuple[Any, ...]:
         (m.warehouse_id, m.sku, m.level_version, m.kind, m.quantity, m.cumulative)
         for m in world.ledger
     )
-    return held, levels, ledger
+    return by_order, levels, ledger
 
 
 # A failure is not made smaller: each example has a database of its own. tests/property says the

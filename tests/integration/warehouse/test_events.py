@@ -28,13 +28,13 @@ from tests.integration.warehouse.events import (
     PENDING,
     PROCESSING,
     WORK,
+    attempt_unworked,
     delivery,
+    fulfillment_status_changed,
     inspected,
     items_cancelled,
     lines_changed,
-    order_moved,
-    unworked,
-    work_moved,
+    order_status_changed,
 )
 from tests.integration.warehouse.requests import as_stored, count
 from tests.integration.warehouse.stock import reserved, stocked
@@ -49,7 +49,7 @@ SHIPPED, COMPLETED = WORK.FULFILLMENT_STATUS_SHIPPED, WORK.FULFILLMENT_STATUS_CO
 PICKING, CALLED_OFF = WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_CANCELLED
 
 
-async def tell(operations: Operations, *deliveries: Delivery[Message]) -> list[Outcome[Any]]:
+async def consume(operations: Operations, *deliveries: Delivery[Message]) -> list[Outcome[Any]]:
     """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in Consumers(operations).handlers.items():
@@ -68,7 +68,7 @@ async def settle(
     while waiting:
         size = dice.randint(1, 8)
         batch, waiting = waiting[:size], waiting[size:]
-        outcomes = await tell(operations, *batch)
+        outcomes = await consume(operations, *batch)
         assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes), outcomes
         waiting += [
             d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)
@@ -79,8 +79,8 @@ def names(outcomes: Sequence[Outcome[Any]]) -> list[str]:
     return [type(outcome).__name__ for outcome in outcomes]
 
 
-async def told(engine: AsyncEngine) -> list[ReservationStatusChanged]:
-    """What stands in the outbox of reservations, oldest first."""
+async def published(engine: AsyncEngine) -> list[ReservationStatusChanged]:
+    """Returns the outbox's events of reservations, oldest first."""
     query = (
         select(outbox.c.payload)
         .where(outbox.c.type == ReservationStatusChanged.DESCRIPTOR.full_name)
@@ -107,24 +107,26 @@ def lives(order: Mapping[str, UUID]) -> list[Message]:
     events: list[Message] = []
     for order_id in (sold, paid_late):
         events += [
-            order_moved(order_id, PENDING, CONFIRMED),
-            order_moved(order_id, CONFIRMED, PROCESSING),
+            order_status_changed(order_id, PENDING, CONFIRMED),
+            order_status_changed(order_id, CONFIRMED, PROCESSING),
         ]
         for at in ("london", "york"):
             events += [
-                work_moved(order_id, at, status, {1: 1}) for status in (PICKING, SHIPPED, COMPLETED)
+                fulfillment_status_changed(order_id, at, status, {1: 1})
+                for status in (PICKING, SHIPPED, COMPLETED)
             ]
     events += [
-        order_moved(unpaid, PENDING, CANCELLED),
-        order_moved(raced, PENDING, CANCELLED),
-        order_moved(unlucky, PENDING, FAILED),
+        order_status_changed(unpaid, PENDING, CANCELLED),
+        order_status_changed(raced, PENDING, CANCELLED),
+        order_status_changed(unlucky, PENDING, FAILED),
     ]
     events += [
-        order_moved(called_off, PENDING, CONFIRMED),
-        order_moved(called_off, PROCESSING, CANCELLED),
+        order_status_changed(called_off, PENDING, CONFIRMED),
+        order_status_changed(called_off, PROCESSING, CANCELLED),
     ]
     return events + [
-        work_moved(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)}) for at in ("london", "york")
+        fulfillment_status_changed(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)})
+        for at in ("london", "york")
     ]
 
 
@@ -133,7 +135,7 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
     operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
     """Shuffled, doubled and cut into sets: what is sold has left, everything else is back, and
-    no movement is booked twice.
+    no movement is posted twice.
     """
     dice = random.Random(seed)
     orders: dict[str, UUID] = {}
@@ -147,7 +149,8 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(4, 0, 0, 0)] * 2
     closed, released = [Status.CLOSED] * 2, [Status.RELEASED] * 2
     ended = {
-        ending: [r.status for r in world.standing(order_id)] for ending, order_id in orders.items()
+        ending: [r.status for r in world.attempt_reservations(order_id)]
+        for ending, order_id in orders.items()
     }
     assert ended == {
         "sold": closed,
@@ -159,22 +162,22 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
     }
 
 
-def troubled(order_id: UUID, standing: Sequence[Reservation], source: UUID) -> list[Message]:
+def troubled(order_id: UUID, reservations: Sequence[Reservation], source: UUID) -> list[Message]:
     """All that is told of an order of four units of tea in London: one is cut, one not found,
     one spoiled and not replaced; the order tells each; the last one ships, and comes back
     damaged.
     """
     events: list[Message] = [
-        order_moved(order_id, PENDING, CONFIRMED),
-        order_moved(order_id, CONFIRMED, PROCESSING),
+        order_status_changed(order_id, PENDING, CONFIRMED),
+        order_status_changed(order_id, CONFIRMED, PROCESSING),
     ]
-    for kept, picklist in ((3, (3, 1, 0, 0)), (2, (2, 1, 1, 0)), (1, (1, 1, 1, 1))):
+    for remaining, picklist in ((3, (3, 1, 0, 0)), (2, (2, 1, 1, 0)), (1, (1, 1, 1, 1))):
         events += [
-            items_cancelled(order_id, {1: kept}, standing, PROCESSING),
+            items_cancelled(order_id, {1: remaining}, reservations, PROCESSING),
             lines_changed(order_id, "london", {1: picklist}),
         ]
     events += [
-        work_moved(order_id, "london", status, {1: (1, 1, 1, 1)})
+        fulfillment_status_changed(order_id, "london", status, {1: (1, 1, 1, 1)})
         for status in (PICKING, SHIPPED, COMPLETED)
     ]
     return [
@@ -188,20 +191,20 @@ def troubled(order_id: UUID, standing: Sequence[Reservation], source: UUID) -> l
 async def test_an_order_that_loses_units_on_its_way(
     operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """Cut, short, spoiled, shipped and returned, told twice and in any order: each unit ends in
+    """Cut, short, spoiled, shipped and returned, sent twice and in any order: each unit ends in
     its one place.
     """
     dice = random.Random(seed)
     await operations.receive_stock(receive("london", request=uuid4().int, tea=4))
     order_id = await reserved(operations, ("tea", 4))
     await operations.write([confirm(order_id)])
-    events = troubled(order_id, (await as_stored(engine)).standing(order_id), uuid4())
+    events = troubled(order_id, (await as_stored(engine)).attempt_reservations(order_id), uuid4())
     await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
     world = await as_stored(engine)
     world.check()
     assert world.balances("london", "tea") == (1, 0, 0, 1)
     assert world.balances("leeds", "tea") == (0, 0, 0, 1)
-    [line] = world.standing(order_id)[0].lines
+    [line] = world.attempt_reservations(order_id)[0].lines
     assert (line.uncommitted, line.written_off, line.spoiled, line.shipped) == (1, 2, 1, 1)
 
 
@@ -209,26 +212,29 @@ async def test_an_order_that_loses_units_on_its_way(
 async def test_an_order_that_is_cancelled_item_by_item(
     operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """While it is pending, while its commit is owed, and while it is picked, until nothing
+    """While it is pending, while its commit is pending, and while it is picked, until nothing
     stays: all units are back in both warehouses.
     """
     dice = random.Random(seed)
     await stocked(operations, tea=3)
     order_id = await reserved(operations, ("tea", 6))
-    standing = (await as_stored(engine)).standing(order_id)
+    reservations = (await as_stored(engine)).attempt_reservations(order_id)
     events: list[Message] = [
-        items_cancelled(order_id, {1: 5}, standing, PENDING),
-        items_cancelled(order_id, {1: 4}, standing, CONFIRMED),
+        items_cancelled(order_id, {1: 5}, reservations, PENDING),
+        items_cancelled(order_id, {1: 4}, reservations, CONFIRMED),
     ]
     events += [
-        order_moved(order_id, PENDING, CONFIRMED),
-        order_moved(order_id, PROCESSING, CANCELLED),
+        order_status_changed(order_id, PENDING, CONFIRMED),
+        order_status_changed(order_id, PROCESSING, CANCELLED),
     ]
     events += [
-        items_cancelled(order_id, {1: 1}, standing, PROCESSING),
+        items_cancelled(order_id, {1: 1}, reservations, PROCESSING),
         lines_changed(order_id, "london", {1: (1, 2, 0, 0)}),
     ]
-    events += [work_moved(order_id, at, CALLED_OFF, {1: (0, 3, 0, 0)}) for at in ("london", "york")]
+    events += [
+        fulfillment_status_changed(order_id, at, CALLED_OFF, {1: (0, 3, 0, 0)})
+        for at in ("london", "york")
+    ]
     await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
     world = await as_stored(engine)
     world.check()
@@ -244,9 +250,12 @@ async def test_yesterdays_form_of_cancelled_work(
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
     await operations.write([confirm(order_id)])
-    await tell(
+    await consume(
         operations,
-        *(delivery(work_moved(order_id, at, CALLED_OFF, {1: 1})) for at in ("london", "york")),
+        *(
+            delivery(fulfillment_status_changed(order_id, at, CALLED_OFF, {1: 1}))
+            for at in ("london", "york")
+        ),
     )
     world = await as_stored(engine)
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(1, 0, 0, 0)] * 2
@@ -263,44 +272,47 @@ async def test_a_picklist_counts_once_its_stock_is_committed(
     await operations.write([confirm(order_id)])
     early = lines_changed(order_id, "london", {1: (0, 1, 0, 0)})
     early.fulfillment.stock_committed = False
-    withdrawn = work_moved(order_id, "york", CALLED_OFF, {})
+    withdrawn = fulfillment_status_changed(order_id, "york", CALLED_OFF, {})
     before = await count(engine, idempotency_keys, movements)
-    assert names(await tell(operations, delivery(early), delivery(withdrawn))) == ["Done", "Done"]
+    assert names(await consume(operations, delivery(early), delivery(withdrawn))) == [
+        "Done",
+        "Done",
+    ]
     assert await count(engine, idempotency_keys, movements) == before
 
 
-async def test_an_owed_commit_is_settled_by_the_orders_event(
+async def test_pending_commit_is_settled_by_the_orders_event(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Units that no call has confirmed are committed, and the world hears which reservations
-    stand; once more changes nothing.
+    """Units that no call has confirmed are committed, and the attempt's reservations are
+    published; a repeat changes nothing.
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
-    event = order_moved(order_id, PENDING, CONFIRMED)
-    assert names(await tell(operations, delivery(event))) == ["Done"]
-    changes = await told(engine)
+    event = order_status_changed(order_id, PENDING, CONFIRMED)
+    assert names(await consume(operations, delivery(event))) == ["Done"]
+    changes = await published(engine)
     assert [(c.old_status, c.reservation.status) for c in changes] == [
         (warehouse_pb2.RESERVATION_STATUS_ACTIVE, warehouse_pb2.RESERVATION_STATUS_CONFIRMED)
     ] * 2
     for change in changes:
         assert [r.warehouse_id for r in change.attempt_reservations] == ["london", "york"]
-        assert change.holding_version == 2
+        assert change.reservations_version == 2
         assert not change.HasField("confirm_refused_reason")
-    booked = await count(engine, movements, outbox)
-    assert names(await tell(operations, delivery(event))) == ["Done"]
-    assert await count(engine, movements, outbox) == booked
+    posted = await count(engine, movements, outbox)
+    assert names(await consume(operations, delivery(event))) == ["Done"]
+    assert await count(engine, movements, outbox) == posted
 
 
-async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(
+async def test_closed_attempt_uncommits_units_committed_elsewhere(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """Reserved in London, expired and sold, committed in York, and neither the order nor
     fulfilment has heard of it when the order dies: that nobody ever worked on the attempt brings
-    York's units back; each told twice, in every order of commit, death and report.
+    York's units back; each sent twice, in every order of commit, close and report.
     """
     await operations.receive_stock(receive("york", tea=2))
-    for several in permutations(["commit", "death", "report"]):
+    for several in permutations(["commit", "close", "report"]):
         await operations.receive_stock(receive("london", tea=2))
         order_id = (
             await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))
@@ -308,18 +320,18 @@ async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(
         await operations.expire_reservations()
         await operations.adjust_stock(adjust("london", "tea", -2))
         events: dict[str, Message] = {
-            "commit": order_moved(order_id, PENDING, CONFIRMED),
-            "death": order_moved(order_id, CONFIRMED, CANCELLED),
-            "report": unworked(order_id, "london", {1: (0, 2, 0, 0)}),
+            "commit": order_status_changed(order_id, PENDING, CONFIRMED),
+            "close": order_status_changed(order_id, CONFIRMED, CANCELLED),
+            "report": attempt_unworked(order_id, "london", {1: (0, 2, 0, 0)}),
         }
         for name in several:
-            told_twice = delivery(events[name])
+            repeated = delivery(events[name])
             assert (
-                names(await tell(operations, told_twice))
-                == names(await tell(operations, told_twice))
+                names(await consume(operations, repeated))
+                == names(await consume(operations, repeated))
                 == ["Done"]
             )
-            if several[:2] == ("commit", "death") and name == "death":
+            if several[:2] == ("commit", "close") and name == "close":
                 assert (await as_stored(engine)).balances("york", "tea") == (0, 0, 2, 0)
         world = await as_stored(engine)
         world.check()
@@ -329,10 +341,10 @@ async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(
         )
 
 
-async def test_a_refusal_for_good_is_told_once_for_each_event(
+async def test_final_refusal_is_published_once_for_each_event(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """An owed commit of expired units that are sold: the event is done, and its consequence is
+    """A pending commit of expired units that are sold: the event is done, and its consequence is
     the order's to draw.
     """
     await stocked(operations, tea=1)
@@ -340,11 +352,11 @@ async def test_a_refusal_for_good_is_told_once_for_each_event(
     await operations.reserve_stock(command)
     assert await operations.expire_reservations() == 1
     await reserved(operations, ("tea", 1))
-    before = len(await told(engine))
-    event = delivery(order_moved(command.target, PENDING, CONFIRMED))
+    before = len(await published(engine))
+    event = delivery(order_status_changed(command.target, PENDING, CONFIRMED))
     for _ in range(2):
-        assert names(await tell(operations, event)) == ["Done"]
-    [refused] = (await told(engine))[before:]
+        assert names(await consume(operations, event)) == ["Done"]
+    [refused] = (await published(engine))[before:]
     assert refused.confirm_refused_reason == "RESERVATION_EXPIRED"
     assert (
         refused.reservation.status == refused.old_status == warehouse_pb2.RESERVATION_STATUS_EXPIRED
@@ -361,28 +373,35 @@ async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncE
     await operations.write([confirm(other)])
     world = await as_stored(engine)
     [at], [other_at] = (
-        [r.warehouse_id for r in world.standing(each)] for each in (order_id, other)
+        [r.warehouse_id for r in world.attempt_reservations(each)] for each in (order_id, other)
     )
-    early = delivery(work_moved(order_id, at, SHIPPED, {1: 1}))
-    unknown = delivery(order_moved(uuid4(), PENDING, CONFIRMED))
+    early = delivery(fulfillment_status_changed(order_id, at, SHIPPED, {1: 1}))
+    unknown = delivery(order_status_changed(uuid4(), PENDING, CONFIRMED))
     known = await count(engine, idempotency_keys)
-    outcomes = await tell(
-        operations, early, unknown, delivery(work_moved(other, other_at, SHIPPED, {1: 1}))
+    outcomes = await consume(
+        operations,
+        early,
+        unknown,
+        delivery(fulfillment_status_changed(other, other_at, SHIPPED, {1: 1})),
     )
     assert [type(outcome) for outcome in outcomes] == [Deferred, NotFound, Done]
     assert await count(engine, idempotency_keys) == [known[0] + 1]
     assert names(
-        await tell(operations, delivery(order_moved(order_id, PENDING, CONFIRMED)), early)
+        await consume(
+            operations, delivery(order_status_changed(order_id, PENDING, CONFIRMED)), early
+        )
     ) == ["Done", "Done"]
     (await as_stored(engine)).check()
 
 
 async def test_an_impossible_report_is_refused(operations: Operations, engine: AsyncEngine) -> None:
-    """More units than were committed: nothing moves, and somebody has to look at it."""
+    """More units than were committed: nothing moves, and an operator has to look at it."""
     await stocked(operations, tea=9)
     order_id = await reserved(operations, ("tea", 2))
     await operations.write([confirm(order_id)])
-    [outcome] = await tell(operations, delivery(work_moved(order_id, "london", SHIPPED, {1: 3})))
+    [outcome] = await consume(
+        operations, delivery(fulfillment_status_changed(order_id, "london", SHIPPED, {1: 3}))
+    )
     assert isinstance(outcome, Refused)
     assert outcome.reason == "STOCK_BELOW_RESERVED"
     (await as_stored(engine)).check()
@@ -394,9 +413,11 @@ async def test_what_means_nothing_to_stock_is_done_as_it_comes(
     """Statuses that move no units, new ones of tomorrow among them, leave no trace."""
     before = await count(engine, idempotency_keys, movements, outbox)
     # a value that the contract may get one day
-    unknown = order_moved(uuid4(), PENDING, 99)  # type: ignore[arg-type]
-    outcomes = await tell(
-        operations, delivery(unknown), delivery(work_moved(uuid4(), "london", PICKING, {1: 1}))
+    unknown = order_status_changed(uuid4(), PENDING, 99)  # type: ignore[arg-type]
+    outcomes = await consume(
+        operations,
+        delivery(unknown),
+        delivery(fulfillment_status_changed(uuid4(), "london", PICKING, {1: 1})),
     )
     assert names(outcomes) == ["Done", "Done"]
     assert await count(engine, idempotency_keys, movements, outbox) == before
@@ -411,7 +432,7 @@ async def test_expiry_and_confirmation_at_once(operations: Operations, engine: A
     for command in commands:
         await operations.reserve_stock(command)
     confirming = [
-        tell(operations, delivery(order_moved(command.target, PENDING, CONFIRMED)))
+        consume(operations, delivery(order_status_changed(command.target, PENDING, CONFIRMED)))
         for command in commands
     ]
     await asyncio.gather(
@@ -436,18 +457,18 @@ async def test_a_commit_that_knew_nothing_of_cancelled_units(
         await operations.reserve_stock(reserve(("tea", 3), order=uuid4(), ttl=timedelta(0)))
     ).order_id
     assert await operations.expire_reservations() == 1
-    expired = (await as_stored(engine)).standing(order_id)
+    expired = (await as_stored(engine)).attempt_reservations(order_id)
     await operations.write([confirm(order_id)])
     assert names(
-        await tell(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))
+        await consume(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))
     ) == ["Done"]
-    standing = (await as_stored(engine)).standing(order_id)
+    reservations = (await as_stored(engine)).attempt_reservations(order_id)
     assert (await as_stored(engine)).balances("london", "tea") == (0, 0, 3, 0)
-    committed = order_moved(order_id, PENDING, CONFIRMED)
+    committed = order_status_changed(order_id, PENDING, CONFIRMED)
     committed.stock_status = order_pb2.STOCK_STATUS_COMMITTED
-    committed.items.extend(items_cancelled(order_id, {1: 2}, standing, CONFIRMED).items)
+    committed.items.extend(items_cancelled(order_id, {1: 2}, reservations, CONFIRMED).items)
     for event in (delivery(committed), delivery(committed)):
-        assert names(await tell(operations, event)) == ["Done"]
+        assert names(await consume(operations, event)) == ["Done"]
     world = await as_stored(engine)
     world.check()
     assert world.balances("london", "tea") == (1, 0, 2, 0)

@@ -29,11 +29,9 @@ def adjust(delta: int, **more: object) -> api.AdjustStockRequest:
     return api.AdjustStockRequest(**values)  # type: ignore[arg-type]
 
 
-async def test_a_receipt_is_booked_once_whatever_is_repeated(
-    clients: Clients, engine: AsyncEngine
-) -> None:
-    """A repeat answers with the levels as they now stand; the same request_id with other lines,
-    known or new, books nothing.
+async def test_repeated_receipt_is_posted_once(clients: Clients, engine: AsyncEngine) -> None:
+    """A repeat answers with the current levels; the same request_id with other lines,
+    known or new, posts nothing.
     """
     request = receive(tea=3, cup=1)
     levels = (await ask(clients.inventory.ReceiveStock, request)).stock_levels
@@ -55,12 +53,12 @@ async def test_a_receipt_is_booked_once_whatever_is_repeated(
     (await as_stored(engine)).check()
 
 
-async def test_a_receipt_out_of_bounds_books_nothing(
+async def test_receipt_out_of_bounds_posts_nothing(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
     """All lines or none; bounds that the contract states name the field."""
     await operations.receive_stock(world.receive("london", request=uuid4().int, tea=BALANCE_MAX))
-    booked = await count(engine, movements)
+    posted = await count(engine, movements)
     with pytest.raises(Refused) as refused:
         await ask(clients.inventory.ReceiveStock, receive(cup=1, tea=1))
     assert (refused.value.reason, refused.value.metadata["sku"]) == ("QUANTITY_OUT_OF_RANGE", "tea")
@@ -72,10 +70,10 @@ async def test_a_receipt_out_of_bounds_books_nothing(
         with pytest.raises(Invalid) as invalid:
             await ask(clients.inventory.ReceiveStock, receive_all("london", lines))
         assert [v.subject for v in invalid.value.violations] == [field]
-    assert await count(engine, movements) == booked
+    assert await count(engine, movements) == posted
 
 
-async def test_a_count_corrects_the_books(clients: Clients, engine: AsyncEngine) -> None:
+async def test_count_corrects_the_ledger(clients: Clients, engine: AsyncEngine) -> None:
     """Up and down, once for each request; not below what is reserved, not on an old version, not
     of an unknown SKU.
     """

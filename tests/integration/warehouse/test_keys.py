@@ -20,10 +20,10 @@ from tests.integration.warehouse.events import (
     PENDING,
     WORK,
     delivery,
+    fulfillment_status_changed,
     inspected,
     items_cancelled,
-    order_moved,
-    work_moved,
+    order_status_changed,
 )
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
 from warehouse_svc.consumers import Consumers
@@ -43,7 +43,7 @@ async def stored(engine: AsyncEngine, start: str) -> set[Row]:
         return {(key, request_hash, target) for key, request_hash, target in rows}
 
 
-async def held(clients: Clients, units: int = 2) -> str:
+async def reserved_order(clients: Clients, units: int = 2) -> str:
     """An order with so many units of tea."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     return (await ask(clients.reservations.ReserveStock, reserve(("tea", units)))).order_id
@@ -51,10 +51,12 @@ async def held(clients: Clients, units: int = 2) -> str:
 
 async def sent(clients: Clients, operations: Operations) -> str:
     """An order whose two units of tea have left London."""
-    order_id = await held(clients)
+    order_id = await reserved_order(clients)
     await ask(clients.reservations.ConfirmReservation, confirm(order_id))
     left: Any = delivery(
-        work_moved(UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2})
+        fulfillment_status_changed(
+            UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}
+        )
     )
     await Consumers(operations).fulfillment_changed([left])
     return order_id
@@ -117,7 +119,7 @@ async def test_renewal_is_stored_under_generation_and_end(
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
     target = UUID(request.order_id)
-    [first] = (await as_stored(engine)).standing(target)
+    [first] = (await as_stored(engine)).attempt_reservations(target)
     request.order_id = str(uuid4())
     await ask(clients.reservations.ReserveStock, request)
     of = keyed(request, leave_out=["order_id"])
@@ -138,7 +140,7 @@ async def test_request_about_attempts_is_stored_under_its_id(
 
     The target is the order.
     """
-    one, other = [await held(clients) for _ in range(2)]
+    one, other = [await reserved_order(clients) for _ in range(2)]
     for method, orders in (
         ("ConfirmReservation", [one]),
         ("BatchConfirmReservations", [one, other]),
@@ -170,12 +172,12 @@ async def test_event_is_stored_under_its_consumer_and_id(
     engine: AsyncEngine,
 ) -> None:
     """The key is consumer and event id, the hash is the event's, and the target is the order."""
-    order_id = UUID(await held(clients, units=3))
-    standing = (await as_stored(engine)).standing(order_id)
+    order_id = UUID(await reserved_order(clients, units=3))
+    reservations = (await as_stored(engine)).attempt_reservations(order_id)
     events: list[Message] = [
-        items_cancelled(order_id, {1: 2}, standing, PENDING),
-        order_moved(order_id, PENDING, CONFIRMED),
-        work_moved(order_id, "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}),
+        items_cancelled(order_id, {1: 2}, reservations, PENDING),
+        order_status_changed(order_id, PENDING, CONFIRMED),
+        fulfillment_status_changed(order_id, "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2}),
         inspected(order_id, uuid4(), "london", {1: (1, 1)}),
     ]
     deliveries = [delivery(each) for each in events]
@@ -193,7 +195,7 @@ async def test_expiry_is_stored_under_an_id_of_its_own(
     engine: AsyncEngine,
 ) -> None:
     """The key has the id that the ledger names as the cause, and the target is the order."""
-    order_id = await held(clients)
+    order_id = await reserved_order(clients)
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
     assert await operations.expire_reservations() == 1

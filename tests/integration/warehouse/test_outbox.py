@@ -3,9 +3,9 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.integration.warehouse.events import CONFIRMED, PENDING, delivery, order_moved
+from tests.integration.warehouse.events import CONFIRMED, PENDING, delivery, order_status_changed
 from tests.integration.warehouse.stock import reserved, stocked
-from tests.integration.warehouse.test_events import tell
+from tests.integration.warehouse.test_events import consume
 from tests.support import numbered
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import outbox, stock_levels
@@ -19,8 +19,8 @@ async def test_events_of_stock_are_keyed_by_level_and_order(
     """
     await stocked(operations, tea=3, cup=3)
     orders = [await reserved(operations, ("tea", 4)), await reserved(operations, ("cup", 1))]
-    confirmed = [order_moved(order, PENDING, CONFIRMED) for order in orders]
-    await tell(operations, *map(delivery, confirmed))
+    confirmed = [order_status_changed(order, PENDING, CONFIRMED) for order in orders]
+    await consume(operations, *map(delivery, confirmed))
     found = await numbered(engine, outbox)
     async with engine.connect() as connection:
         levels = set((await connection.execute(select(stock_levels.c.id))).scalars())

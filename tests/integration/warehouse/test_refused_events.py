@@ -16,11 +16,11 @@ from tests.integration.warehouse.events import (
     PENDING,
     WORK,
     delivery,
+    fulfillment_status_changed,
     inspected,
     items_cancelled,
     lines_changed,
-    order_moved,
-    work_moved,
+    order_status_changed,
 )
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.refused_events import REUSED, consume, contents, second_body
@@ -34,10 +34,10 @@ def event(name: str, order_id: UUID) -> Delivery[Any]:
     """An event about the order that moves units of it, by name."""
     shipped = WORK.FULFILLMENT_STATUS_SHIPPED
     events = {
-        "order cancelled": order_moved(order_id, PENDING, CANCELLED),
+        "order cancelled": order_status_changed(order_id, PENDING, CANCELLED),
         "items cancelled": items_cancelled(order_id, {1: 0}, [], PENDING),
         "return inspected": inspected(order_id, uuid4(), "london", {1: (1, 0)}),
-        "units shipped": work_moved(order_id, "london", shipped, {1: 2}),
+        "units shipped": fulfillment_status_changed(order_id, "london", shipped, {1: 2}),
         "units cut": lines_changed(order_id, "london", {1: (1, 1, 0, 0)}),
     }
     return delivery(events[name])

@@ -35,16 +35,16 @@ from tests.integration.warehouse.requests import (
 from tests.support import Eventually, room_for
 from tests.unit.warehouse.world import envelope
 from warehouse_svc import operations, store, wire
-from warehouse_svc.decisions.books import Decided
 from warehouse_svc.decisions.deciders import decide
+from warehouse_svc.decisions.posting import Decided
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
-from warehouse_svc.model import ReceiveStock, ReserveStock, View, WantedLine
+from warehouse_svc.model import OrderStock, ReceiveStock, ReserveStock, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
 from warehouse_svc.store import LINE_BYTES
 from warehouse_svc.tables import (
-    holdings,
     idempotency_keys,
     movements,
+    order_reservations,
     outbox,
     reservation_lines,
     reservations,
@@ -75,10 +75,13 @@ async def refusal(call: object) -> Failure:
 
 
 async def test_stock_is_set_aside_for_half_an_hour(clients: Clients) -> None:
-    """Where nobody says for how long."""
+    """Where the request has no ttl."""
     await ask(clients.inventory.ReceiveStock, receive("london", tea=1))
-    [its] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).reservations
-    assert its.expire_time.ToMilliseconds() - its.create_time.ToMilliseconds() == 30 * 60 * 1000
+    [reservation] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).reservations
+    assert (
+        reservation.expire_time.ToMilliseconds() - reservation.create_time.ToMilliseconds()
+        == 30 * 60 * 1000
+    )
 
 
 async def test_all_lines_from_the_fewest_warehouses(clients: Clients, engine: AsyncEngine) -> None:
@@ -118,7 +121,7 @@ async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
 ) -> None:
     """What was asked and what is left, for people and for programs, whatever the SKU is called."""
     await ask(clients.inventory.ReceiveStock, receive(tea=3))
-    before = await count(engine, idempotency_keys, holdings, movements, outbox)
+    before = await count(engine, idempotency_keys, order_reservations, movements, outbox)
     refused = await refusal(
         ask(clients.reservations.ReserveStock, reserve(("tea", 3), ("tea", 1), ("Café, 咖啡", 2)))
     )
@@ -133,7 +136,7 @@ async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
         "2",
         "0",
     )
-    assert await count(engine, idempotency_keys, holdings, movements, outbox) == before
+    assert await count(engine, idempotency_keys, order_reservations, movements, outbox) == before
 
 
 async def test_a_refusal_of_very_many_skus_still_reaches_the_caller(clients: Clients) -> None:
@@ -159,7 +162,7 @@ async def test_a_repeat_answers_with_the_first_reservation_and_its_order(
     assert (
         await refusal(ask(clients.reservations.ReserveStock, request))
     ).reason == "REQUEST_ID_REUSED"
-    assert await count(engine, holdings, reservations, reservation_lines) == [1, 1, 1]
+    assert await count(engine, order_reservations, reservations, reservation_lines) == [1, 1, 1]
     (await as_stored(engine)).check()
 
 
@@ -174,7 +177,7 @@ async def test_rivals_with_one_request_reserve_once(clients: Clients, engine: As
         )
     )
     assert len({answer.order_id for answer in answers}) == 1
-    assert await count(engine, holdings, reservations) == [1, 1]
+    assert await count(engine, order_reservations, reservations) == [1, 1]
 
 
 async def test_rivals_for_one_attempt_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
@@ -197,7 +200,7 @@ async def test_rivals_for_one_attempt_reserve_once(clients: Clients, engine: Asy
     (await as_stored(engine)).check()
 
 
-async def test_an_expired_reservation_is_made_anew_for_its_request(
+async def test_repeated_request_replaces_its_expired_reservation(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
     """By a repeat, under the first order, with or without the worker having come by; rivals make
@@ -230,9 +233,9 @@ async def test_an_expired_reservation_is_made_anew_for_its_request(
 async def test_a_late_repeat_has_its_whole_time_before_it(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The first try died before its order was placed, the repeat comes 25 of 35 minutes later:
-    whoever places it now may be paid for 30 minutes, and has the stock for longer. Rivals
-    prolong it once; it is the same reservation, of which the world hears nothing.
+    """The first try fails before its order is placed, the repeat comes 25 of 35 minutes later: an
+    order that is placed now can be paid for 30 minutes, and has the stock for longer. Concurrent
+    repeats extend it once; it stays the same reservation, and no event is published.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2), ttl=Duration(seconds=35 * 60))
@@ -241,7 +244,7 @@ async def test_a_late_repeat_has_its_whole_time_before_it(
         await connection.execute(
             text("update reservations set expire_time = expire_time - interval '25 minutes'")
         )
-    told = await count(engine, movements, outbox)
+    before = await count(engine, movements, outbox)
     answers = await asyncio.gather(
         *(ask(clients.reservations.ReserveStock, request) for _ in range(5))
     )
@@ -261,7 +264,7 @@ async def test_a_late_repeat_has_its_whole_time_before_it(
             api.GetReservationRequest(reservation_id=first.reservation_id),
         )
     ).reservation == again
-    assert await count(engine, movements, outbox) == told
+    assert await count(engine, movements, outbox) == before
     (await as_stored(engine)).check()
 
 
@@ -281,10 +284,10 @@ async def test_expiry_goes_on_behind_what_fails(
             text("update reservations set expire_time = create_time - interval '1 hour'")
         )
 
-    def failing(view: View | None, command: Envelope[Any], now: datetime) -> Decided:
+    def failing(record: OrderStock | None, command: Envelope[Any], now: datetime) -> Decided:
         if str(command.target) in order_ids[:2]:
             raise RuntimeError("never")
-        return decide(view, command, now)
+        return decide(record, command, now)
 
     monkeypatch.setattr("warehouse_svc.operations.decide", failing)
     monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
@@ -314,10 +317,10 @@ async def test_expiry_takes_all_there_is_of_orders_over_several_warehouses(
         }
 
 
-async def test_an_expired_reservation_cannot_be_made_anew_of_sold_units(
+async def test_expired_reservation_of_sold_units_is_not_replaced(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The repeat is told what is short."""
+    """The repeat answers what is short."""
     await ask(clients.inventory.ReceiveStock, receive(tea=2))
     request = reserve(("tea", 2))
     await ask(clients.reservations.ReserveStock, request)
@@ -340,10 +343,10 @@ async def test_all_of_an_order_confirms_together(clients: Clients, engine: Async
     assert [
         (r.status, r.lines[0].committed, r.HasField("expire_time")) for r in answer.reservations
     ] == [(CONFIRMED, 1, False)] * 2
-    booked = await count(engine, movements, outbox)
+    posted = await count(engine, movements, outbox)
     assert await ask(clients.reservations.ConfirmReservation, request) == answer
     assert await ask(clients.reservations.ConfirmReservation, confirm(order_id)) == answer
-    assert await count(engine, movements, outbox) == booked
+    assert await count(engine, movements, outbox) == posted
     (await as_stored(engine)).check()
 
 
@@ -352,15 +355,20 @@ async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEng
     whole, and its repeat answers the same.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
-    good, gone = [
+    good, released = [
         (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id
         for _ in range(2)
     ]
-    await ask(clients.reservations.ReleaseReservation, release(gone))
+    await ask(clients.reservations.ReleaseReservation, release(released))
     unknown = str(uuid4())
     request = api.BatchConfirmReservationsRequest(
         request_id=str(uuid4()),
-        order_attempts=[attempt(unknown), attempt(good), attempt(gone), attempt(str(uuid4()), 7)],
+        order_attempts=[
+            attempt(unknown),
+            attempt(good),
+            attempt(released),
+            attempt(str(uuid4()), 7),
+        ],
     )
     for _ in range(2):
         results = (await ask(clients.reservations.BatchConfirmReservations, request)).results
@@ -391,7 +399,7 @@ async def test_a_batch_too_large_is_refused_before_it_acts(
         (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id
         for _ in range(3)
     ]
-    booked = await count(engine, movements)
+    posted = await count(engine, movements)
     room = WAREHOUSES_MAX * (RESERVATION_BYTES + LINE_BYTES + len("tea"))
     monkeypatch.setattr(operations, "ANSWER_BYTES_MAX", 2 * room)
     confirming = api.BatchConfirmReservationsRequest(
@@ -405,7 +413,7 @@ async def test_a_batch_too_large_is_refused_before_it_acts(
         await refusal(ask(clients.reservations.BatchReleaseReservations, releasing)),
     ):
         assert (refused.reason, refused.metadata["fitting"]) == ("ANSWER_TOO_LARGE", "2")
-    assert await count(engine, movements) == booked
+    assert await count(engine, movements) == posted
     some = api.BatchConfirmReservationsRequest(
         request_id=str(uuid4()), order_attempts=map(attempt, held[:2])
     )
@@ -614,10 +622,10 @@ async def test_largest_order_is_confirmed_and_can_be_published(
             envelope(ReceiveStock, target=uuid4(), warehouse_id=name, quantities=units)
         )
     lines = tuple(WantedLine(number, sku, WAREHOUSES_MAX) for number, sku in enumerate(skus, 1))
-    holding = await operations.reserve_stock(
+    order_reservations = await operations.reserve_stock(
         envelope(ReserveStock, target=order_id, attempt=1, lines=lines, ttl=timedelta(hours=1))
     )
-    assert [len(its.lines) for its in holding.reservations] == [500] * WAREHOUSES_MAX
+    assert [len(its.lines) for its in order_reservations.reservations] == [500] * WAREHOUSES_MAX
     attempts = [api.OrderAttempt(order_id=str(order_id), attempt=1)]
     confirm_it = api.BatchConfirmReservationsRequest(
         request_id=str(uuid4()), order_attempts=attempts
@@ -634,7 +642,7 @@ async def test_largest_order_is_confirmed_and_can_be_published(
         (CONFIRMED, 500)
     ] * WAREHOUSES_MAX
     answer = api.ReserveStockResponse(
-        reservations=[wire.reservation(its) for its in holding.reservations]
+        reservations=[wire.reservation(its) for its in order_reservations.reservations]
     )
     assert answer.ByteSize() < 4 * 2**20
     async with engine.connect() as connection:

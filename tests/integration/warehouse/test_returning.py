@@ -25,7 +25,7 @@ from warehouse_svc.consumers import Consumers
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import idempotency_keys, movements, order_lines, outbox
 
-Book = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
+Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 
 
 async def sold(operations: Operations, units: int = 3, stock: int = 5) -> UUID:
@@ -85,13 +85,13 @@ async def refusal(call: Awaitable[object]) -> Failure:
 
 
 @pytest.mark.parametrize(
-    ("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))]
+    ("post", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))]
 )
-async def test_a_return_is_booked_once(
+async def test_repeated_return_is_posted_once(
     clients: Clients,
     engine: AsyncEngine,
     operations: Operations,
-    book: Book,
+    post: Post,
     expected: tuple[int, int, int, int],
 ) -> None:
     """Twice under one request_id, twice under two, and in two steps: each unit once, and each
@@ -105,22 +105,22 @@ async def test_a_return_is_booked_once(
         (2, str(uuid4()), 2),
         (1, request_id, 2),
     ):
-        level = await book(clients, order_id, source, units, request_id=key)
+        level = await post(clients, order_id, source, units, request_id=key)
         assert level.available + level.damaged == now
     assert await balances(engine) == expected
     assert isinstance(
-        await refusal(book(clients, order_id, source, 2, request_id=request_id)), Invalid
+        await refusal(post(clients, order_id, source, 2, request_id=request_id)), Invalid
     )
 
 
 @pytest.mark.parametrize(
-    ("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))]
+    ("post", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))]
 )
-async def test_calls_at_once_book_once(
+async def test_concurrent_calls_post_once(
     clients: Clients,
     engine: AsyncEngine,
     operations: Operations,
-    book: Book,
+    post: Post,
     expected: tuple[int, int, int, int],
 ) -> None:
     """Many at once for one line of one return, over two replicas and each under a request_id of
@@ -128,18 +128,18 @@ async def test_calls_at_once_book_once(
     """
     order_id, source = await sent(operations), uuid4()
     async with serving(operations) as others:
-        await asyncio.gather(*(book(each, order_id, source, 2) for each in (clients, others) * 8))
+        await asyncio.gather(*(post(each, order_id, source, 2) for each in (clients, others) * 8))
     assert await balances(engine) == expected
     assert await count(engine, movements) == [5]
 
 
-async def test_the_call_and_the_event_book_once(
+async def test_call_and_event_post_once(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
     """Whichever comes first, at once as well; the event brings what the call has not, and both
     sorts together.
     """
-    heard = Consumers(operations).return_status_changed
+    consume = Consumers(operations).return_status_changed
     for order in ("call, event", "event, call", "at once"):
         order_id, source = await sent(operations), uuid4()
         before = await balances(engine)
@@ -147,9 +147,9 @@ async def test_the_call_and_the_event_book_once(
         match order:
             case "call, event":
                 await restock(clients, order_id, source, 1)
-                await heard([event, event])
+                await consume([event, event])
             case "event, call":
-                await heard([event])
+                await consume([event])
                 await restock(clients, order_id, source, 2)
                 await mark_damaged(clients, order_id, source, 1)
             case _:
@@ -158,14 +158,14 @@ async def test_the_call_and_the_event_book_once(
                     mark_damaged(clients, order_id, source, 1),
                 ]
                 another: Delivery[Any] = delivery(event.message)
-                await asyncio.gather(*calls, heard([event]), heard([another]))
+                await asyncio.gather(*calls, consume([event]), consume([another]))
         assert await balances(engine) == (before[0] + 2, 0, 0, before[3] + 1)
 
 
 async def test_goods_come_back_to_another_warehouse(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """That never had any; what is told again of another warehouse moves nothing, and has no
+    """That never had any; a repeat from another warehouse moves nothing, and has no
     level to show where there is none.
     """
     order_id, other, source = await sent(operations), await sent(operations), uuid4()
@@ -187,7 +187,7 @@ async def test_no_more_comes_back_than_has_left(
 ) -> None:
     """However many returns there are, at once as well; refused calls leave nothing behind."""
     order_id = await sent(operations)
-    known, booked = await count(engine, idempotency_keys, movements)
+    known, posted = await count(engine, idempotency_keys, movements)
     outcomes = await asyncio.gather(
         *(restock(clients, order_id, uuid4(), 2) for _ in range(6)), return_exceptions=True
     )
@@ -195,14 +195,14 @@ async def test_no_more_comes_back_than_has_left(
     assert {(o.reason, o.metadata["shipped"]) for o in refused} == {("RETURN_EXCEEDS_SHIPPED", "3")}
     assert len(refused) == 5
     assert await balances(engine) == (2, 0, 0, 0)
-    assert await count(engine, idempotency_keys, movements) == [known + 1, booked + 1]
+    assert await count(engine, idempotency_keys, movements) == [known + 1, posted + 1]
 
 
 async def test_a_return_ahead_of_its_shipping_waits(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
     """The call is to come again, and so is the event; neither leaves a key. Once the shipping
-    is heard of, both are done.
+    has arrived, both are done.
     """
     order_id, source = await sold(operations), uuid4()
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
@@ -219,7 +219,7 @@ async def test_a_return_ahead_of_its_shipping_waits(
 
 
 async def test_a_return_of_nothing_that_is_known(clients: Clients, operations: Operations) -> None:
-    """An order of which nothing was held; another order's return; a field out of its bounds."""
+    """An order that never had reservations; another order's return; a field out of its bounds."""
     order_id, other, source = await sent(operations), await sent(operations), uuid4()
     await restock(clients, order_id, source, 1)
     assert isinstance(await refusal(restock(clients, uuid4(), uuid4(), 1)), NotFound)
@@ -297,9 +297,9 @@ async def test_spoiled_units_and_checkouts_at_once(
 async def test_units_that_cannot_be_spoiled(
     clients: Clients, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """More than there are, or of what nobody has reserved."""
+    """More than there are, or of an order without reservations."""
     order_id = await sold(operations)
-    booked = await count(engine, movements)
+    posted = await count(engine, movements)
     calls = [
         ask(clients.reservations.ReplaceSpoiledUnits, request)
         for request in (spoiled(order_id, 4), spoiled(uuid4(), 1))
@@ -309,10 +309,10 @@ async def test_units_that_cannot_be_spoiled(
         (Refused, "STOCK_BELOW_RESERVED"),
         (NotFound, "RESERVATION_NOT_FOUND"),
     ]
-    assert await count(engine, movements) == booked
+    assert await count(engine, movements) == posted
 
 
-async def test_receipts_and_returns_are_told_apart(
+async def test_receipt_id_is_refused_as_source_of_a_return(
     clients: Clients, operations: Operations
 ) -> None:
     """The id of a receipt's request is no return."""

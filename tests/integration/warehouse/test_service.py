@@ -18,11 +18,11 @@ from tests.integration.warehouse.events import (
     CONFIRMED,
     PENDING,
     WORK,
+    fulfillment_status_changed,
     inspected,
     items_cancelled,
     lines_changed,
-    order_moved,
-    work_moved,
+    order_status_changed,
 )
 from tests.integration.warehouse.requests import as_stored
 from tests.integration.warehouse.stock import reserved, stocked
@@ -78,7 +78,7 @@ async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
     return True
 
 
-async def test_the_service_hears_tells_and_expires(
+async def test_service_consumes_publishes_and_expires(
     operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
 ) -> None:
     """The whole service over a real broker: an order's events move its stock, time does, and
@@ -104,33 +104,39 @@ async def test_the_service_hears_tells_and_expires(
 
     async def settled() -> None:
         stored = await as_stored(engine)
-        held = stored.standing
+        current = stored.attempt_reservations
         assert ("leeds", "tea") in stored.levels
         assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
         assert (
-            held(picked)[0].total(Bucket.COMMITTED),
-            held(picked)[0].total(Bucket.WRITTEN_OFF),
+            current(picked)[0].total(Bucket.COMMITTED),
+            current(picked)[0].total(Bucket.WRITTEN_OFF),
         ) == (1, 1)
-        assert sum(r.total(Bucket.RELEASED) for r in held(shrunk)) == 2
-        assert [r.status for r in held(sold)] == [Status.CLOSED] * 2
-        assert [r.status for r in held(never)] == [Status.EXPIRED]
+        assert sum(r.total(Bucket.RELEASED) for r in current(shrunk)) == 2
+        assert [r.status for r in current(sold)] == [Status.CLOSED] * 2
+        assert [r.status for r in current(never)] == [Status.EXPIRED]
         async with engine.connect() as connection:
             assert (
                 await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))
             ).first() is None
 
-    [its] = (await as_stored(engine)).standing(picked)
-    kept = items_cancelled(shrunk, {1: 1}, (await as_stored(engine)).standing(shrunk), PENDING)
+    [reservation] = (await as_stored(engine)).attempt_reservations(picked)
+    cancelled = items_cancelled(
+        shrunk, {1: 1}, (await as_stored(engine)).attempt_reservations(shrunk), PENDING
+    )
     async with broker_at(nats_url) as broker, running(config):
         # ahead of what has left
         await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))
-        await publish(broker, "ORDERS", kept)
+        await publish(broker, "ORDERS", cancelled)
         await publish(
-            broker, "FULFILLMENTS", lines_changed(picked, its.warehouse_id, {1: (1, 0, 1, 0)})
+            broker,
+            "FULFILLMENTS",
+            lines_changed(picked, reservation.warehouse_id, {1: (1, 0, 1, 0)}),
         )
         for at in ("london", "york"):  # what ships comes first, and waits for the commit
-            await publish(broker, "FULFILLMENTS", work_moved(sold, at, SHIPPED, {1: 1}))
-        await publish(broker, "ORDERS", order_moved(sold, PENDING, CONFIRMED))
+            await publish(
+                broker, "FULFILLMENTS", fulfillment_status_changed(sold, at, SHIPPED, {1: 1})
+            )
+        await publish(broker, "ORDERS", order_status_changed(sold, PENDING, CONFIRMED))
         await eventually(lambda: done(settled), timeout_s=30)
         published = await stock_changes(broker)
     world = await as_stored(engine)

@@ -21,7 +21,7 @@ COPY = (
     " kind = 'reserve'"
 )
 # What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one
-# order, 1 committed for another, 1 gone.
+# order, 1 committed for another, 1 shipped.
 BREACHES = {
     "available below zero": (
         "update stock_levels set available = -1, reserved = 0",
@@ -41,14 +41,14 @@ BREACHES = {
         ),
         "stock_levels_warehouse_id_sku_key",
     ),
-    "a movement booked twice": (
+    "a movement posted twice": (
         COPY.format(
             "level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id,"
             " order_id, line_number, cumulative,"
         ),
         "movements_business_key",
     ),
-    "a receipt booked twice": (
+    "a receipt posted twice": (
         COPY.replace("'reserve'", "'receive'").format(LEDGER.removeprefix("id, ") + ","),
         "movements_business_key",
     ),
@@ -90,32 +90,32 @@ BREACHES = {
         ),
         "reservation_lines_spoiled",
     ),
-    "more restocked than has left": (
+    "more restocked than shipped": (
         "update order_lines set restocked = shipped + 1",
-        "order_lines_back",
+        "order_lines_returned",
     ),
-    "more damaged than has left": (
+    "more damaged than shipped": (
         "update order_lines set damaged = shipped + 1",
-        "order_lines_back",
+        "order_lines_returned",
     ),
     "restocked and damaged": (
         "update order_lines set restocked = shipped, damaged = 1",
-        "order_lines_back",
+        "order_lines_returned",
     ),
     "restocked below zero": ("update order_lines set restocked = -1", "order_lines_restocked"),
     "damaged returns below zero": ("update order_lines set damaged = -1", "order_lines_damaged"),
-    "nothing left": ("update order_lines set shipped = 0", "order_lines_shipped"),
+    "nothing shipped": ("update order_lines set shipped = 0", "order_lines_shipped"),
     "a line of no order": (
         "update order_lines set order_id = gen_random_uuid()",
         "order_lines_order_id_fkey",
     ),
     "a line twice": ("insert into order_lines select * from order_lines", "order_lines_pkey"),
-    "a second standing reservation": (
+    "a second unexpired reservation": (
         (
             "insert into reservations select gen_random_uuid(), order_id, attempt, generation + 1,"
             " warehouse_id, status, version, create_time, expire_time from reservations"
         ),
-        "reservations_standing_key",
+        "reservations_unexpired_key",
     ),
     "a second reservation of a generation": (
         (
@@ -135,10 +135,10 @@ async def stock(operations: Operations, engine: AsyncEngine) -> AsyncEngine:
     sold = reserve(("tea", 1), order=uuid4())
     await operations.reserve_stock(sold)
     await operations.write([confirm(sold.target)])
-    gone = reserve(("tea", 1), order=uuid4())
-    await operations.reserve_stock(gone)
-    await operations.write([confirm(gone.target)])
-    await operations.write([ship("london", {1: 1}, gone.target)])
+    shipped = reserve(("tea", 1), order=uuid4())
+    await operations.reserve_stock(shipped)
+    await operations.write([confirm(shipped.target)])
+    await operations.write([ship("london", {1: 1}, shipped.target)])
     return engine
 
 

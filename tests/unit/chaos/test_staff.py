@@ -4,7 +4,7 @@ from uuid import UUID
 
 from chassis.values.errors import Refused
 from tests.chaos.staff import LEFT, MISSING
-from tests.unit.warehouse.world import adjust, changed, confirm, reserve, stocked, work
+from tests.unit.warehouse.world import adjust, changed, confirm, report_picklist, reserve, stocked
 from warehouse_svc.model import LeftAfterVoid
 
 SHIPMENT = UUID("0195aaaa-0000-7000-8000-00000000c001")
@@ -12,18 +12,19 @@ SHIPMENT = UUID("0195aaaa-0000-7000-8000-00000000c001")
 
 def test_shelf_shortage_names_stock_to_receive() -> None:
     """The operator of a chaos run reads the warehouse, the SKU and the units in the warehouse's own
-    refusal; once they are received, the event is booked.
+    refusal; once they are received, the event is posted.
     """
     world = stocked(london={"green-tea": 3})
     world.do(reserve(("green-tea", 3)), confirm())
-    world.do(work("london", {1: 0}))  # the label is void: all units are back on the shelf
+    # the label is void: all units are back on the shelf
+    world.do(report_picklist("london", {1: 0}))
     world.do(adjust("london", "green-tea", -2))
     left = LeftAfterVoid(SHIPMENT, {1: 3})
-    [refused] = world.try_all(changed(work("london", {1: 0}), left=left))
+    [refused] = world.try_all(changed(report_picklist("london", {1: 0}), left_after_void=left))
     assert isinstance(refused, Refused)
     assert refused.reason == "SHELF_SHORTAGE"
     assert LEFT.findall(refused.message) == ["london"]
     assert MISSING.findall(refused.message) == [("green-tea", "3")]
     world.do(adjust("london", "green-tea", 3))
-    world.do(changed(work("london", {1: 0}), left=left))
+    world.do(changed(report_picklist("london", {1: 0}), left_after_void=left))
     assert world.balances("london", "green-tea") == (1, 0, 0, 0)

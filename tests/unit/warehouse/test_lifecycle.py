@@ -8,7 +8,7 @@ from warehouse_svc.lifecycle import (
     EFFECTS,
     MOVES,
     TERMINAL,
-    UNITS,
+    UNIT_MOVES,
     Bucket,
     Effect,
     MovementKind,
@@ -48,10 +48,10 @@ def test_no_unit_comes_from_nowhere(effect: Effect) -> None:
     assert effect.available + effect.committed + effect.damaged + effect.outside == 0
 
 
-@pytest.mark.parametrize("kind", list(UNITS))
+@pytest.mark.parametrize("kind", list(UNIT_MOVES))
 def test_a_line_and_its_balances_move_together(kind: MovementKind) -> None:
     """What leaves or enters the reserved and committed units of a line does so in the balances."""
-    taken, put = UNITS[kind]
+    taken, put = UNIT_MOVES[kind]
     for bucket in (Bucket.RESERVED, Bucket.COMMITTED):
         assert getattr(EFFECTS[kind], bucket) == (put is bucket) - (taken is bucket)
 

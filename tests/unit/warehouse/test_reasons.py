@@ -12,16 +12,16 @@ from chassis.values.envelope import Envelope
 from tests.unit.warehouse.world import (
     TTL,
     World,
+    allocate,
+    close_attempt,
     confirm,
-    end,
     expire,
-    keep,
     release,
     renew,
     replace_spoiled,
+    report_picklist,
     reserve,
     stocked,
-    work,
 )
 from warehouse_svc import decisions
 from warehouse_svc.lifecycle import Reason
@@ -48,14 +48,14 @@ def test_reservation_reasons_are_those_that_are_published() -> None:
     assert names == {each.value for each in Reason} == written
 
 
-def lapsed() -> World:
+def overdue() -> World:
     """Two units are reserved, and their time is over."""
-    world = held()
+    world = reserved()
     world.pass_time(TTL)
     return world
 
 
-def held() -> World:
+def reserved() -> World:
     """Two units of five are reserved."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)))
@@ -64,7 +64,7 @@ def held() -> World:
 
 def sold() -> World:
     """Two units of five are committed."""
-    world = held()
+    world = reserved()
     world.do(confirm())
     return world
 
@@ -80,15 +80,18 @@ def sold_out() -> World:
 
 
 SCENARIOS: dict[Reason, tuple[Callable[[], World], Callable[[World], Envelope[Any]]]] = {
-    Reason.STOCK_RESERVED: (lapsed, lambda _: reserve(("tea", 2))),
-    Reason.RESERVATION_RENEWED: (lapsed, lambda _: renew()),
-    Reason.STOCK_CONFIRMED: (held, lambda _: confirm()),
+    Reason.STOCK_RESERVED: (overdue, lambda _: reserve(("tea", 2))),
+    Reason.RESERVATION_RENEWED: (overdue, lambda _: renew()),
+    Reason.STOCK_CONFIRMED: (reserved, lambda _: confirm()),
     Reason.CONFIRM_REFUSED: (sold_out, lambda _: confirm(by_event=True)),
-    Reason.STOCK_RELEASED: (held, lambda _: release()),
-    Reason.TIME_EXPIRED: (lapsed, lambda _: expire()),
-    Reason.ATTEMPT_ENDED: (held, lambda _: end()),
-    Reason.UNITS_CANCELLED: (held, lambda world: keep({1: 1}, world.standing())),
-    Reason.WORK_REPORTED: (sold, lambda _: work("london", {1: 1})),
+    Reason.STOCK_RELEASED: (reserved, lambda _: release()),
+    Reason.TIME_EXPIRED: (overdue, lambda _: expire()),
+    Reason.ATTEMPT_ENDED: (reserved, lambda _: close_attempt()),
+    Reason.UNITS_CANCELLED: (
+        reserved,
+        lambda world: allocate({1: 1}, world.attempt_reservations()),
+    ),
+    Reason.WORK_REPORTED: (sold, lambda _: report_picklist("london", {1: 1})),
     Reason.SPOILED_UNITS_REPLACED: (sold, lambda _: replace_spoiled("london", {1: 1})),
 }
 

@@ -18,8 +18,8 @@ from tests.unit.warehouse.world import (
     World,
     adjust,
     changed,
+    close_attempt,
     confirm,
-    end,
     expire,
     receive,
     release,
@@ -40,8 +40,8 @@ def reason(outcome: Outcome[Any]) -> str:
     return outcome.reason
 
 
-def told(world: World) -> list[tuple[Status | None, Status, str | None]]:
-    """(old status, new status, refused) of each reservation that the world heard of."""
+def published(world: World) -> list[tuple[Status | None, Status, str | None]]:
+    """(old status, new status, refused) of each published change of a reservation."""
     return [
         (f.old_status, f.reservation.status, f.refused)
         for f in world.facts
@@ -79,7 +79,7 @@ def test_reserving_is_all_or_none() -> None:
     first = {"shortages": "2", "sku_1": "cup", "asked_1": "3", "left_1": "2"}
     assert outcome.metadata == first | {"sku_2": "jam", "asked_2": "1", "left_2": "0"}
     assert world.balances("london", "tea") == (5, 0, 0, 0)
-    assert not world.holdings
+    assert not world.order_reservations
     assert not world.facts
 
 
@@ -91,18 +91,20 @@ def test_an_order_over_two_warehouses() -> None:
     world.do(reserve(("cup", 1), ("tea", 6)))
     parts = {
         r.warehouse_id: [(line.number, line.sku, line.reserved) for line in r.lines]
-        for r in world.standing()
+        for r in world.attempt_reservations()
     }
     assert parts == {"london": [(1, "cup", 1), (2, "tea", 2)], "york": [(2, "tea", 4)]}
-    assert len({r.id for r in world.standing()}) == 2
-    assert all(r.id.version == 7 and r.expire_time == world.now + TTL for r in world.standing())
+    assert len({r.id for r in world.attempt_reservations()}) == 2
+    assert all(
+        r.id.version == 7 and r.expire_time == world.now + TTL for r in world.attempt_reservations()
+    )
     world.do(confirm())
-    assert [r.status for r in world.standing()] == [Status.CONFIRMED] * 2
+    assert [r.status for r in world.attempt_reservations()] == [Status.CONFIRMED] * 2
     world.check()
 
 
 def test_commands_of_one_set_see_what_those_before_have_left() -> None:
-    """Over one picture the stock is sold once, whichever orders the commands are for."""
+    """Within one set the stock is sold once, also by commands for several orders."""
     world = stocked(london={"tea": 5})
     outcomes = world.try_all(*(reserve(("tea", 2), order=UUID(int=n)) for n in range(1, 5)))
     assert [type(o).__name__ for o in outcomes] == ["Done", "Done", "Refused", "Refused"]
@@ -111,7 +113,7 @@ def test_commands_of_one_set_see_what_those_before_have_left() -> None:
     world.check()
 
 
-def test_one_live_set_of_reservations_for_an_attempt() -> None:
+def test_attempt_has_one_current_set_of_reservations() -> None:
     """Another request for the same attempt is refused while there are reservations, released
     ones included; another attempt is not.
     """
@@ -124,7 +126,7 @@ def test_one_live_set_of_reservations_for_an_attempt() -> None:
     world.check()
 
 
-def test_every_movement_is_told_with_the_level_it_left() -> None:
+def test_each_movement_is_published_with_its_stock_level() -> None:
     """One StockChanged for each row of the ledger, in order, each with the level of its version."""
     world = stocked(london={"tea": 9})
     world.do(reserve(("tea", 1), ("tea", 2)), confirm())
@@ -138,24 +140,25 @@ def test_every_movement_is_told_with_the_level_it_left() -> None:
     ]
 
 
-def test_what_the_world_hears_of_reservations() -> None:
-    """Confirmed, released, expired and un-committed are told, with all that stands; what was
-    only reserved or shipped is not.
+def test_reservation_changes_are_published() -> None:
+    """Confirmed, released, expired and un-committed are published, with the attempt's
+    reservations; what was only reserved or shipped is not.
     """
     world = stocked(london={"tea": 1}, york={"tea": 1})
     world.do(reserve(("tea", 2)))
-    assert told(world) == []
+    assert published(world) == []
     world.do(confirm())
-    assert told(world) == [(Status.ACTIVE, Status.CONFIRMED, None)] * 2
+    assert published(world) == [(Status.ACTIVE, Status.CONFIRMED, None)] * 2
     facts = [f for f in world.facts if isinstance(f, ReservationChanged)]
     assert all(
-        f.standing == world.standing() and f.holding_version == world.holdings[ORDER].version == 2
+        f.attempt_reservations == world.attempt_reservations()
+        and f.reservations_version == world.order_reservations[ORDER].version == 2
         for f in facts
     )
     world.do(ship("london", {1: 1}))
-    assert told(world)[2:] == []
-    world.do(end())
-    assert told(world)[2:] == [(Status.CONFIRMED, Status.CLOSED, None)]
+    assert published(world)[2:] == []
+    world.do(close_attempt())
+    assert published(world)[2:] == [(Status.CONFIRMED, Status.CLOSED, None)]
 
 
 @pytest.mark.parametrize("repeat", [confirm, lambda: confirm(by_event=True)])
@@ -163,20 +166,20 @@ def test_a_second_confirm_changes_nothing(repeat: Callable[[], Envelope[Any]]) -
     """Whichever of call and event comes second finds the work done, also once goods have left."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), confirm())
-    before = (dict(world.levels), dict(world.holdings), list(world.facts))
+    before = (dict(world.levels), dict(world.order_reservations), list(world.facts))
     world.do(repeat())
-    assert (world.levels, world.holdings, world.facts) == before
+    assert (world.levels, world.order_reservations, world.facts) == before
     world.do(ship("london", {1: 2}), repeat())
-    assert world.standing()[0].status is Status.CLOSED
+    assert world.attempt_reservations()[0].status is Status.CLOSED
 
 
 def test_a_reservation_past_its_time_is_confirmed_all_the_same() -> None:
-    """Until the worker comes by its units are set aside, and nobody else has them."""
+    """Until the expiry worker runs, its units are reserved, and no other order has them."""
     world = stocked(london={"tea": 1})
     world.do(reserve(("tea", 1)))
     world.pass_time(TTL + timedelta(minutes=5))
     world.do(confirm())
-    assert world.standing()[0].status is Status.CONFIRMED
+    assert world.attempt_reservations()[0].status is Status.CONFIRMED
 
 
 def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
@@ -189,19 +192,19 @@ def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
     world.do(expire(), reserve(("tea", 1), order=OTHER), receive("york", tea=2))
     world.facts.clear()
     world.do(confirm())
-    [new] = world.standing()
+    [new] = world.attempt_reservations()
     assert (new.warehouse_id, new.status, new.generation) == ("york", Status.CONFIRMED, 2)
-    assert [r.status for r in world.holdings[ORDER].reservations] == [
+    assert [r.status for r in world.order_reservations[ORDER].reservations] == [
         Status.EXPIRED,
         Status.CONFIRMED,
     ]
-    assert told(world) == [(None, Status.CONFIRMED, None)]
+    assert published(world) == [(None, Status.CONFIRMED, None)]
     world.check()
 
 
 def test_an_expired_reservation_whose_units_are_sold() -> None:
-    """The caller is refused, RESERVATION_EXPIRED with what is short; by event the world is told,
-    once for each event.
+    """The caller is refused, RESERVATION_EXPIRED with what is short; by event the refusal is
+    published, once for each event.
     """
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)))
@@ -212,10 +215,10 @@ def test_an_expired_reservation_whose_units_are_sold() -> None:
     assert isinstance(outcome, Refused)
     assert outcome.reason == "RESERVATION_EXPIRED"
     assert [(v.subject, v.description) for v in outcome.violations] == [("tea", "asked 2, left 1")]
-    version = world.holdings[ORDER].version
+    version = world.order_reservations[ORDER].version
     world.do(confirm(by_event=True))
-    assert told(world) == [(Status.EXPIRED, Status.EXPIRED, "RESERVATION_EXPIRED")]
-    assert world.holdings[ORDER].version == version + 1
+    assert published(world) == [(Status.EXPIRED, Status.EXPIRED, "RESERVATION_EXPIRED")]
+    assert world.order_reservations[ORDER].version == version + 1
     world.check()
 
 
@@ -226,7 +229,7 @@ def test_confirming_what_was_released() -> None:
     assert reason(world.try_all(confirm())[0]) == "RESERVATION_CLOSED"
     world.facts.clear()
     world.do(confirm(by_event=True))
-    assert told(world) == [(Status.RELEASED, Status.RELEASED, "RESERVATION_CLOSED")]
+    assert published(world) == [(Status.RELEASED, Status.RELEASED, "RESERVATION_CLOSED")]
 
 
 @pytest.mark.parametrize(
@@ -252,11 +255,11 @@ def test_expiry_takes_back_only_what_is_past_its_time() -> None:
     world.pass_time(timedelta(seconds=1))
     world.do(expire(), expire(OTHER))
     assert world.balances("london", "tea") == (7, 0, 2, 0)
-    assert told(world)[-1] == (Status.ACTIVE, Status.EXPIRED, None)
+    assert published(world)[-1] == (Status.ACTIVE, Status.EXPIRED, None)
     world.check()
 
 
-def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
+def test_repeated_request_replaces_an_expired_reservation() -> None:
     """Whether or not the worker has come by; with the units that the clock took, in the same
     warehouse where that can be.
     """
@@ -267,7 +270,7 @@ def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
         if worker_came:
             world.do(expire())
         world.do(renew())
-        [new] = world.standing()
+        [new] = world.attempt_reservations()
         assert (new.warehouse_id, new.status, new.lines[0].reserved, new.generation) == (
             "york",
             Status.ACTIVE,
@@ -278,50 +281,54 @@ def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
         world.check()
 
 
-@pytest.mark.parametrize("then", [(), (confirm(),), (release(),), (end(),)])
-def test_what_has_not_expired_is_not_made_anew(then: tuple[Envelope[Any], ...]) -> None:
-    """A live reservation stands, and so does a confirmed, released or dead one."""
+@pytest.mark.parametrize("then", [(), (confirm(),), (release(),), (close_attempt(),)])
+def test_renew_of_unexpired_reservation_replaces_nothing(then: tuple[Envelope[Any], ...]) -> None:
+    """An active reservation stays, and so does a confirmed, released or closed one."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)), *then)
-    before = world.holdings[ORDER]
+    before = world.order_reservations[ORDER]
     world.do(renew())
-    assert world.holdings[ORDER] == before
+    assert world.order_reservations[ORDER] == before
 
 
 def test_a_request_that_comes_again_late_has_its_whole_time_before_it() -> None:
     """The order that it is for may be placed only now, and decides first: what is still reserved
-    stays so, where it is, and is told to nobody. Units that were given up meanwhile stay where
+    stays so, where it is, and is not published. Units that were released meanwhile stay where
     they are, and so does what is confirmed.
     """
     world = stocked(london={"tea": 2}, york={"tea": 2})
     world.do(reserve(("tea", 4)))
     world.do(release({1: 2}))
-    before, told_before, ledger = world.standing(), told(world), list(world.ledger)
+    before, published_before, ledger = (
+        world.attempt_reservations(),
+        published(world),
+        list(world.ledger),
+    )
     assert sorted(r.status for r in before) == [Status.ACTIVE, Status.RELEASED]
     world.pass_time(TTL - timedelta(minutes=10))
     world.do(renew())
-    for was, now in zip(before, world.standing(), strict=True):
+    for was, now in zip(before, world.attempt_reservations(), strict=True):
         active = was.status is Status.ACTIVE
         time, version = world.now + TTL, was.version + 1
         later = replace(was, expire_time=time, version=version, update_time=world.now)
         assert now == (later if active else was)
-    assert (told(world), world.ledger) == (told_before, ledger)
+    assert (published(world), world.ledger) == (published_before, ledger)
     world.pass_time(timedelta(minutes=10))
     world.do(expire())
-    assert sum(line.reserved for r in world.standing() for line in r.lines) == 2
+    assert sum(line.reserved for r in world.attempt_reservations() for line in r.lines) == 2
     world.do(confirm())
-    confirmed = world.holdings[ORDER]
+    confirmed = world.order_reservations[ORDER]
     world.do(renew())
-    assert world.holdings[ORDER] == confirmed
+    assert world.order_reservations[ORDER] == confirmed
     world.check()
 
 
-def test_what_expired_before_the_attempt_died_is_not_made_anew() -> None:
+def test_renew_of_closed_attempt_replaces_nothing() -> None:
     """Nobody can confirm it any more."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
     world.pass_time(TTL)
-    world.do(expire(), end(), renew())
+    world.do(expire(), close_attempt(), renew())
     assert world.balances("london", "tea") == (5, 0, 0, 0)
 
 
@@ -333,7 +340,7 @@ def test_release_in_part_by_target() -> None:
     world.do(reserve(("tea", 5)))
     for _ in range(2):
         world.do(release({1: 4}))
-        assert sorted(r.lines[0].released for r in world.standing()) == [1, 3]
+        assert sorted(r.lines[0].released for r in world.attempt_reservations()) == [1, 3]
     world.do(confirm())
     assert world.balances("london", "tea") == (1, 0, 1, 0) or world.balances("york", "tea") == (
         2,
@@ -353,47 +360,47 @@ def test_release_leaves_committed_units_to_fulfilment() -> None:
     assert world.balances("london", "tea") == (3, 0, 2, 0)
 
 
-def test_death_frees_what_is_reserved_and_refuses_later_confirms() -> None:
+def test_close_attempt_releases_units_and_refuses_confirms() -> None:
     """Of that attempt and those before; a later attempt is untouched."""
     world = stocked(london={"tea": 9})
     world.do(*(reserve(("tea", n), attempt=n) for n in (1, 2, 3)))
-    world.do(end(attempt=2))
+    world.do(close_attempt(attempt=2))
     assert world.balances("london", "tea") == (9, 3, 0, 0)
     assert [reason(o) for o in world.try_all(confirm(attempt=1), confirm(attempt=2))] == [
         "RESERVATION_CLOSED"
     ] * 2
     assert reason(world.try_all(reserve(("tea", 1), attempt=2))[0]) == "RESERVATION_CLOSED"
-    world.do(confirm(attempt=3), end(attempt=2))
+    world.do(confirm(attempt=3), close_attempt(attempt=2))
     assert world.balances("london", "tea") == (6, 0, 3, 0)
     world.check()
 
 
-def test_death_while_pending_brings_committed_units_back() -> None:
-    """The commit raced the death: no fulfilment will ever speak of these units."""
+def test_close_of_pending_attempt_uncommits_its_units() -> None:
+    """The commit raced the cancellation: no fulfilment will report these units."""
     world = stocked(london={"tea": 9})
-    world.do(reserve(("tea", 2)), confirm(), end(while_pending=True))
+    world.do(reserve(("tea", 2)), confirm(), close_attempt(while_pending=True))
     assert world.balances("london", "tea") == (9, 0, 0, 0)
-    assert world.standing()[0].status is Status.CLOSED
+    assert world.attempt_reservations()[0].status is Status.CLOSED
     world.check()
 
 
-def test_death_after_confirmation_leaves_committed_units_to_fulfilment() -> None:
+def test_close_of_confirmed_attempt_leaves_committed_units() -> None:
     """They come back when fulfilment reports them."""
     world = stocked(london={"tea": 9})
-    world.do(reserve(("tea", 2)), confirm(), end(while_pending=False))
+    world.do(reserve(("tea", 2)), confirm(), close_attempt(while_pending=False))
     assert world.balances("london", "tea") == (7, 0, 2, 0)
 
 
-def test_a_death_that_comes_first_is_remembered() -> None:
-    """Also of an order of which nothing is held: neither a late reservation nor a late event
+def test_close_attempt_before_reserve_is_stored() -> None:
+    """Also of an order without reservations: neither a late reservation nor a late event
     revives it.
     """
     world = stocked(london={"tea": 9})
-    world.do(end())
+    world.do(close_attempt())
     assert reason(world.try_all(reserve(("tea", 1)))[0]) == "RESERVATION_CLOSED"
-    world.do(confirm(by_event=True), end())
+    world.do(confirm(by_event=True), close_attempt())
     assert world.balances("london", "tea") == (9, 0, 0, 0)
-    assert told(world) == []
+    assert published(world) == []
 
 
 def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
@@ -405,10 +412,10 @@ def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
     other.ledger, other.levels = list(one.ledger), dict(one.levels)
     one.do(command)
     other.do(command)
-    assert one.holdings == other.holdings
+    assert one.order_reservations == other.order_reservations
     assert one.ledger == other.ledger
     assert [m.id for m in one.ledger[2:]] == sorted(m.id for m in one.ledger[2:])
-    assert unwrap(one.try_all(renew())[0]).holding == one.holdings[ORDER]
+    assert unwrap(one.try_all(renew())[0]).order_reservations == one.order_reservations[ORDER]
 
 
 def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
@@ -417,19 +424,19 @@ def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
     """
     world = stocked(**{f"w{number}": {"tea": 1} for number in range(17)})
     world.do(reserve(("tea", 8)))
-    assert len(world.standing()) == 8
+    assert len(world.attempt_reservations()) == 8
     [outcome] = world.try_all(reserve(("tea", 9), order=OTHER))
     assert isinstance(outcome, Refused)
     assert (outcome.code, outcome.reason) == ("FAILED_PRECONDITION", "TOO_MANY_WAREHOUSES")
     assert outcome.metadata == {"warehouses": "9", "warehouses_max": "8"}
     assert "Place several smaller orders" in outcome.message
-    assert OTHER not in world.holdings
+    assert OTHER not in world.order_reservations
     world.check()
 
 
 def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
-    """A confirmation that must source expired units anew refuses what no event could tell of:
-    the call, and the event as a fact.
+    """A confirmation that must replace expired reservations refuses more warehouses than an event
+    can name: the call by its status, the event by a domain event.
     """
     world = stocked(w0={"tea": 9})
     world.do(reserve(("tea", 9)))
@@ -437,21 +444,21 @@ def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
     world.do(
         expire(), adjust("w0", "tea", -8), *(receive(f"w{number}", tea=1) for number in range(1, 9))
     )
-    facts = len(told(world))
+    before = len(published(world))
     assert [reason(outcome) for outcome in world.try_all(confirm())] == ["TOO_MANY_WAREHOUSES"]
     world.do(confirm(by_event=True))
-    assert told(world)[facts:] == [(Status.EXPIRED, Status.EXPIRED, "TOO_MANY_WAREHOUSES")]
+    assert published(world)[before:] == [(Status.EXPIRED, Status.EXPIRED, "TOO_MANY_WAREHOUSES")]
     world.check()
 
 
-def test_unworked_attempt_of_unknown_order_waits() -> None:
-    """Fulfilment's word that nobody worked on an attempt leaves no trace of an order of which
+def test_unworked_attempt_of_unknown_order_is_not_found() -> None:
+    """Fulfilment's report that an attempt never started stores nothing of an order of which
     nothing was ever reserved; the order's own word does.
     """
-    told = end()
+    published = close_attempt()
     with pytest.raises(NotFound) as caught:
-        decide(None, changed(told, by_order=False), NOON)
+        decide(None, changed(published, by_order=False), NOON)
     assert caught.value.reason == "RESERVATION_NOT_FOUND"
-    holding = decide(None, told, NOON).record.holding
-    assert holding
-    assert holding.closed_attempt == 1
+    order_reservations = decide(None, published, NOON).record.order_reservations
+    assert order_reservations
+    assert order_reservations.closed_attempt == 1

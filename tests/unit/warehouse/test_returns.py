@@ -12,15 +12,15 @@ from tests.unit.warehouse.world import (
     ORDER,
     RETURN,
     World,
-    bring,
+    close_attempt,
     confirm,
-    end,
     expire,
+    post_return,
     receive,
+    report_picklist,
     reserve,
     ship,
     stocked,
-    work,
 )
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged
@@ -40,21 +40,21 @@ def sent(units: int = 3) -> World:
 
 def reason(world: World, command: Envelope[Any]) -> tuple[type[Failure], str]:
     """How the command is refused; nothing has moved."""
-    booked = len(world.ledger)
+    posted = len(world.ledger)
     [outcome] = world.try_all(command)
     assert isinstance(outcome, Failure)
-    assert len(world.ledger) == booked
+    assert len(world.ledger) == posted
     world.check()
     return type(outcome), outcome.reason
 
 
 def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged() -> None:
-    """In one decision, each told with the level that it left, under the return's name."""
+    """In one decision, each published with its stock level, under the return's name."""
     world = sent()
-    world.do(bring("london", {1: 2, 2: 1}, {1: 1}))
+    world.do(post_return("london", {1: 2, 2: 1}, {1: 1}))
     assert world.balances("london", "tea") == (2, 0, 0, 1)
     assert world.balances("london", "cup") == (1, 0, 0, 0)
-    assert world.holdings[ORDER].lines[1] == OrderLine(
+    assert world.order_reservations[ORDER].lines[1] == OrderLine(
         number=1, sku="tea", shipped=3, restocked=2, damaged=1
     )
     rows = world.ledger[-3:]
@@ -69,22 +69,26 @@ def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reports",
     list(
         permutations(
-            [bring("london", {1: 1}), bring("london", {1: 2}, {1: 1}), bring("york", {1: 2})]
+            [
+                post_return("london", {1: 1}),
+                post_return("london", {1: 2}, {1: 1}),
+                post_return("york", {1: 2}),
+            ]
         )
     ),
 )
-def test_each_unit_once_whatever_is_told_of_a_return(told: tuple[Envelope[Any], ...]) -> None:
+def test_repeated_returns_post_each_unit_once(reports: tuple[Envelope[Any], ...]) -> None:
     """In any order, in one set or in many, in whichever warehouse: the largest of the targets is
-    what is booked.
+    what is posted.
     """
-    for sets in ([told], [(command,) for command in told], [told, told]):
+    for sets in ([reports], [(command,) for command in reports], [reports, reports]):
         world = sent()
         for some in sets:
             world.do(*some)
-        line = world.holdings[ORDER].lines[1]
+        line = world.order_reservations[ORDER].lines[1]
         assert (line.restocked, line.damaged) == (2, 1)
         world.check()
 
@@ -92,25 +96,28 @@ def test_each_unit_once_whatever_is_told_of_a_return(told: tuple[Envelope[Any], 
 def test_two_returns_of_one_line() -> None:
     """Each has its own targets; together they bring no more than has left."""
     world = sent()
-    world.do(bring("london", {1: 2}), bring("london", {1: 1}, source=OTHER))
+    world.do(post_return("london", {1: 2}), post_return("london", {1: 1}, source=OTHER))
     assert world.balances("london", "tea") == (3, 0, 0, 0)
-    assert reason(world, bring("london", {1: 2}, source=OTHER)) == (
+    assert reason(world, post_return("london", {1: 2}, source=OTHER)) == (
         Refused,
         "RETURN_EXCEEDS_SHIPPED",
     )
-    assert reason(world, bring("london", damaged={1: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+    assert reason(world, post_return("london", damaged={1: 1})) == (
+        Refused,
+        "RETURN_EXCEEDS_SHIPPED",
+    )
 
 
 def test_all_lines_or_none() -> None:
     """One line that cannot be leaves the others out as well."""
     world = sent()
-    assert reason(world, bring("london", {1: 1, 2: 2})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+    assert reason(world, post_return("london", {1: 1, 2: 2})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
 def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
     """Its stock level is made, with the first version."""
     world = sent()
-    world.do(bring("leeds", {1: 1}, {1: 2}))
+    world.do(post_return("leeds", {1: 1}, {1: 2}))
     assert world.balances("leeds", "tea") == (1, 0, 0, 2)
     assert world.levels["leeds", "tea"].version == 2
     assert world.balances("london", "tea") == (0, 0, 0, 0)
@@ -122,40 +129,40 @@ def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
     [
         ([], (Deferred, "EVENT_AHEAD")),  # reserved: it may be committed yet, and leave
         ([confirm()], (Deferred, "EVENT_AHEAD")),
-        # a dead order's goods may be on their way
-        ([confirm(), end(while_pending=False)], (Deferred, "EVENT_AHEAD")),
-        ([confirm(), work("london", {1: 2})], (Deferred, "EVENT_AHEAD")),
-        ([end()], (Refused, "RETURN_EXCEEDS_SHIPPED")),
-        ([confirm(), work("london", {1: 0})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
+        # a cancelled order's parcel may be on its way
+        ([confirm(), close_attempt(while_pending=False)], (Deferred, "EVENT_AHEAD")),
+        ([confirm(), report_picklist("london", {1: 2})], (Deferred, "EVENT_AHEAD")),
+        ([close_attempt()], (Refused, "RETURN_EXCEEDS_SHIPPED")),
+        ([confirm(), report_picklist("london", {1: 0})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
         ([confirm(), ship("london", {1: 1})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
     ],
 )
 def test_more_than_has_left(
     before: list[Envelope[Any]], expected: tuple[type[Failure], str]
 ) -> None:
-    """Deferred while more may be heard to have left, refused for good when there is no more."""
+    """Deferred while more units may still ship, refused for good when none can."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)), *before)
-    assert reason(world, bring("london", {1: 2})) == expected
+    assert reason(world, post_return("london", {1: 2})) == expected
 
 
-def test_an_expired_reservation_can_still_leave_until_the_attempt_is_dead() -> None:
-    """A confirmation makes it anew."""
+def test_return_of_expired_units_waits_until_attempt_closed() -> None:
+    """A confirmation replaces it."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)))
-    world.pass_time(world.standing()[0].expire_time - world.now)
+    world.pass_time(world.attempt_reservations()[0].expire_time - world.now)
     world.do(expire())
-    assert reason(world, bring("london", {1: 1})) == (Deferred, "EVENT_AHEAD")
+    assert reason(world, post_return("london", {1: 1})) == (Deferred, "EVENT_AHEAD")
     world.do(confirm(), ship("london", {1: 3}))
     # the first generation is no hope
-    assert reason(world, bring("london", {1: 4})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+    assert reason(world, post_return("london", {1: 4})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
 def test_a_return_waits_for_its_shipping() -> None:
-    """Then it is booked."""
+    """Then it is posted."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)), confirm())
-    command = bring("london", {1: 3})
+    command = post_return("london", {1: 3})
     assert reason(world, command) == (Deferred, "EVENT_AHEAD")
     world.do(ship("london", {1: 3}), command)
     assert world.balances("london", "tea") == (3, 0, 0, 0)
@@ -163,17 +170,17 @@ def test_a_return_waits_for_its_shipping() -> None:
 
 
 def test_what_the_warehouse_knows_nothing_of() -> None:
-    """An order of which nothing was ever held, not even when its death is known; a line that it
+    """An order that never had reservations, also after its attempt is closed; a line that it
     has not.
     """
     world = sent()
     for order in (UUID(int=5), UUID(int=6)):
-        assert reason(world, bring("london", {1: 1}, order=order)) == (
+        assert reason(world, post_return("london", {1: 1}, order=order)) == (
             NotFound,
             "RESERVATION_NOT_FOUND",
         )
-        world.do(end(UUID(int=6)))
-    assert reason(world, bring("london", {3: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+        world.do(close_attempt(UUID(int=6)))
+    assert reason(world, post_return("london", {3: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
 def test_a_return_is_of_one_order() -> None:
@@ -185,35 +192,35 @@ def test_a_return_is_of_one_order() -> None:
         confirm(OTHER),
         ship("london", {1: 1}, OTHER),
     )
-    world.do(bring("london", {1: 1}))
-    assert reason(world, bring("london", {1: 1}, order=OTHER)) == (
+    world.do(post_return("london", {1: 1}))
+    assert reason(world, post_return("london", {1: 1}, order=OTHER)) == (
         InvalidField,
         "VALIDATION_FAILED",
     )
-    assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (
+    assert reason(world, post_return("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (
         InvalidField,
         "VALIDATION_FAILED",
     )
 
 
 def test_goods_are_somewhere() -> None:
-    """An event that does not say in which warehouse is refused, for somebody has to look at it."""
-    assert reason(sent(), bring("", {1: 1})) == (InvalidField, "VALIDATION_FAILED")
+    """An event without a warehouse is refused, for an operator has to look at it."""
+    assert reason(sent(), post_return("", {1: 1})) == (InvalidField, "VALIDATION_FAILED")
 
 
 def test_a_balance_has_its_bounds() -> None:
     """Also where goods come back."""
     world = sent()
     world.do(receive("london", tea=BALANCE_MAX))
-    assert reason(world, bring("london", {1: 1})) == (Refused, "QUANTITY_OUT_OF_RANGE")
-    world.do(bring("london", damaged={1: 1}))
+    assert reason(world, post_return("london", {1: 1})) == (Refused, "QUANTITY_OUT_OF_RANGE")
+    world.do(post_return("london", damaged={1: 1}))
 
 
 def test_units_of_several_attempts_and_warehouses_are_of_one_line() -> None:
     """What may come back is what has left over all of them."""
     world = stocked(london={"tea": 1}, york={"tea": 1})
     world.do(reserve(("tea", 2)), confirm(), ship("london", {1: 1}))
-    assert reason(world, bring("london", {1: 2})) == (Deferred, "EVENT_AHEAD")
-    world.do(ship("york", {1: 1}), bring("london", {1: 2}))
+    assert reason(world, post_return("london", {1: 2})) == (Deferred, "EVENT_AHEAD")
+    world.do(ship("york", {1: 1}), post_return("london", {1: 2}))
     assert world.balances("london", "tea") == (2, 0, 0, 0)
     world.check()

@@ -12,21 +12,21 @@ from tests.unit.warehouse.world import (
     TTL,
     adjust,
     call_off,
+    close_attempt,
     confirm,
-    end,
     expire,
     receive,
     release,
+    report_picklist,
     reserve,
     ship,
     stocked,
-    work,
 )
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import BALANCE_MAX
 
 
-def test_a_receipt_books_all_lines_or_none() -> None:
+def test_receipt_posts_all_lines_or_none() -> None:
     """One line out of its bounds leaves the others out as well; a SKU's first receipt makes its
     stock level.
     """
@@ -35,20 +35,20 @@ def test_a_receipt_books_all_lines_or_none() -> None:
     assert isinstance(outcome, Refused)
     assert (outcome.reason, outcome.metadata["sku"]) == ("QUANTITY_OUT_OF_RANGE", "tea")
     assert ("london", "cup") not in world.levels
-    view = world.do(receive("london", cup=1, jam=2))
-    assert [view.stock["london", sku].available for sku in ("cup", "jam")] == [1, 2]
+    record = world.do(receive("london", cup=1, jam=2))
+    assert [record.levels["london", sku].available for sku in ("cup", "jam")] == [1, 2]
     world.check()
 
 
-def test_a_receipt_is_booked_once() -> None:
-    """Although nothing but the ledger remembers its request."""
+def test_repeated_receipt_is_posted_once() -> None:
+    """The ledger alone has its request."""
     world = stocked(york={"tea": 1})
     for _ in range(2):
         world.do(receive("london", request=7, tea=1))
     assert world.balances("london", "tea") == (1, 0, 0, 0)
 
 
-def test_a_receipt_and_a_count_of_one_request_id_are_both_booked() -> None:
+def test_receipt_and_count_of_one_request_id_are_both_posted() -> None:
     """An id belongs to its method: in either order, and each once."""
     world = stocked(london={"tea": 1})
     for _ in range(2):
@@ -89,8 +89,8 @@ def test_units_ship_up_to_the_target() -> None:
     world = stocked(london={"tea": 3}, york={"tea": 2})
     world.do(reserve(("tea", 5)), confirm(), ship("london", {1: 3}))
     assert world.balances("london", "tea") == (0, 0, 0, 0)
-    world.do(ship("london", {1: 3}), work("london", {1: 3}))
-    assert {r.warehouse_id: r.status for r in world.standing()} == {
+    world.do(ship("london", {1: 3}), report_picklist("london", {1: 3}))
+    assert {r.warehouse_id: r.status for r in world.attempt_reservations()} == {
         "london": Status.CLOSED,
         "york": Status.CONFIRMED,
     }
@@ -112,7 +112,7 @@ def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
 
 def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
     """Deferred, EVENT_AHEAD, while the units are reserved or have expired: the commit is still
-    owed.
+    pending.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)))
@@ -126,13 +126,13 @@ def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
     assert world.balances("london", "tea") == (3, 0, 0, 0)
 
 
-@pytest.mark.parametrize("given_up", [end(), release()])
-def test_what_was_given_up_cannot_ship_and_need_not_come_back(given_up: Envelope[Any]) -> None:
-    """Refused, for somebody has to look at it; a cancelled fulfilment of it has nothing to bring
+@pytest.mark.parametrize("freed", [close_attempt(), release()])
+def test_released_units_cannot_ship_and_need_no_uncommit(freed: Envelope[Any]) -> None:
+    """Refused, for an operator has to look at it; a cancelled fulfilment of it has nothing to bring
     back.
     """
     world = stocked(london={"tea": 5})
-    world.do(reserve(("tea", 2)), given_up)
+    world.do(reserve(("tea", 2)), freed)
     [outcome] = world.try_all(ship("london", {1: 2}))
     assert isinstance(outcome, Refused)
     assert outcome.reason == "RESERVATION_CLOSED"
@@ -148,10 +148,10 @@ def test_a_warehouse_that_does_not_serve_the_order() -> None:
     assert isinstance(outcome, NotFound)
 
 
-def test_the_picture_of_an_unknown_order_shows_the_stock() -> None:
-    """A command about an order that nobody has heard of sees what there is, and no holding."""
+def test_record_of_unknown_order_has_the_stock_levels() -> None:
+    """A command about an unknown order sees the stock levels, and no reservations."""
     world = stocked(london={"tea": 5})
-    view = world.do(expire(UUID(int=99)))
-    assert view.holding is None
-    assert view.stock["london", "tea"].sellable == 5
-    assert ORDER not in world.holdings
+    record = world.do(expire(UUID(int=99)))
+    assert record.order_reservations is None
+    assert record.levels["london", "tea"].sellable == 5
+    assert ORDER not in world.order_reservations

@@ -18,17 +18,18 @@ from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Bucket, MovementKind
 from warehouse_svc.model import (
     AdjustStock,
-    Booked,
-    BookReturn,
+    ApplyAllocations,
+    ApplyFulfillment,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
     ExpireReservations,
-    FollowWork,
-    Holding,
-    KeepUnits,
+    FulfillmentLine,
     Movement,
-    Picture,
+    OrderReservations,
+    OrderStock,
     Place,
+    PostedUnits,
+    PostReturn,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
@@ -37,9 +38,8 @@ from warehouse_svc.model import (
     ReserveStock,
     SpoiledLine,
     StockLevel,
-    View,
     WantedLine,
-    WorkLine,
+    Workspace,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -112,7 +112,7 @@ def reserve(
 
 
 def renew(order: UUID = ORDER, attempt: int = 1) -> Envelope[RenewReservations]:
-    """A checkout's request, come again."""
+    """A repeated checkout request."""
     return envelope(RenewReservations, target=order, attempt=attempt, ttl=TTL)
 
 
@@ -132,38 +132,38 @@ def release(
 
 
 def expire(order: UUID = ORDER) -> Envelope[ExpireReservations]:
-    """The worker comes by."""
+    """The expiry worker processes the order."""
     return envelope(ExpireReservations, target=order)
 
 
-def end(
+def close_attempt(
     order: UUID = ORDER,
     attempt: int = 1,
     *,
     while_pending: bool = True,
-) -> Envelope[EndAttempt]:
-    """The attempt dies."""
-    return envelope(EndAttempt, target=order, attempt=attempt, while_pending=while_pending)
+) -> Envelope[CloseAttempt]:
+    """The attempt is closed."""
+    return envelope(CloseAttempt, target=order, attempt=attempt, while_pending=while_pending)
 
 
 Units = int | tuple[int, int, int]  # on a picklist; or these, those short and those spoiled
 
 
-def work(
+def report_picklist(
     warehouse_id: str,
     picklist: Mapping[int, Units],
     order: UUID = ORDER,
     attempt: int = 1,
     *,
     shipped: bool = False,
-) -> Envelope[FollowWork]:
-    """Fulfilment tells of a picklist, by line."""
+) -> Envelope[ApplyFulfillment]:
+    """Fulfilment reports a picklist, by line."""
     lines = tuple(
-        WorkLine(number, *([units] if isinstance(units, int) else units))
+        FulfillmentLine(number, *([units] if isinstance(units, int) else units))
         for number, units in picklist.items()
     )
     return envelope(
-        FollowWork,
+        ApplyFulfillment,
         target=order,
         attempt=attempt,
         warehouse_id=warehouse_id,
@@ -174,14 +174,16 @@ def work(
 
 def ship(
     warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1
-) -> Envelope[FollowWork]:
+) -> Envelope[ApplyFulfillment]:
     """Units are with the carrier."""
-    return work(warehouse_id, picklist, order, attempt, shipped=True)
+    return report_picklist(warehouse_id, picklist, order, attempt, shipped=True)
 
 
-def call_off(warehouse_id: str, order: UUID = ORDER, attempt: int = 1) -> Envelope[FollowWork]:
+def call_off(
+    warehouse_id: str, order: UUID = ORDER, attempt: int = 1
+) -> Envelope[ApplyFulfillment]:
     """A fulfilment is cancelled: no unit stays on its picklist."""
-    return work(warehouse_id, {1: 0}, order, attempt)
+    return report_picklist(warehouse_id, {1: 0}, order, attempt)
 
 
 def replace_spoiled(
@@ -205,16 +207,16 @@ def replace_spoiled(
     )
 
 
-def keep(
-    kept: Mapping[int, int],
+def allocate(
+    remaining: Mapping[int, int],
     of: Sequence[Reservation],
     order: UUID = ORDER,
     attempt: int = 1,
     *,
     while_pending: bool = False,
-) -> Envelope[KeepUnits]:
-    """An order keeps these units by line, of those in the reservations, first come first served."""
-    left, allocated = dict(kept), {}
+) -> Envelope[ApplyAllocations]:
+    """The order allocates these units by line, from the reservations in their order."""
+    left, allocated = dict(remaining), {}
     for reservation in of:
         for line in reservation.lines:
             allocated[reservation.id, line.number] = units = min(
@@ -222,24 +224,24 @@ def keep(
             )
             left[line.number] = left.get(line.number, 0) - units
     return envelope(
-        KeepUnits,
+        ApplyAllocations,
         target=order,
         attempt=attempt,
-        kept=allocated,
+        allocated=allocated,
         while_pending=while_pending,
     )
 
 
-def bring(
+def post_return(
     warehouse_id: str,
     restocked: Mapping[int, int] | None = None,
     damaged: Mapping[int, int] | None = None,
     order: UUID = ORDER,
     source: UUID = RETURN,
-) -> Envelope[BookReturn]:
-    """A return was inspected."""
+) -> Envelope[PostReturn]:
+    """A return is inspected."""
     return envelope(
-        BookReturn,
+        PostReturn,
         target=order,
         source=source,
         warehouse_id=warehouse_id,
@@ -250,44 +252,46 @@ def bring(
 
 @dataclass
 class World:
-    """All stock, all that is held, the ledger and the facts, as the commands so far have left
-    them.
+    """All stock levels, reservations, rows of the ledger and domain events, as the commands so
+    far have left them.
     """
 
     now: datetime = NOON
     levels: dict[Place, StockLevel] = field(default_factory=dict)
-    holdings: dict[UUID, Holding] = field(default_factory=dict)
+    order_reservations: dict[UUID, OrderReservations] = field(default_factory=dict)
     ledger: list[Movement] = field(default_factory=list)
     facts: list[object] = field(default_factory=list)
 
-    def try_all(self, *commands: Envelope[Any]) -> list[Outcome[View]]:
-        """What comes of a set of commands; the world is as they leave it."""
+    def try_all(self, *commands: Envelope[Any]) -> list[Outcome[OrderStock]]:
+        """Decides a set of commands, keeps the result, and returns their outcomes."""
         requests = [
             each.target
             for each in commands
             if isinstance(each.command, (ReceiveStock, AdjustStock))
         ]
-        picture = Picture(
+        workspace = Workspace(
             levels=self.levels.values(),
-            holdings=self.holdings.values(),
+            order_reservations=self.order_reservations.values(),
             requests=requests,
-            booked=self.booked(),
+            posted=self.posted(),
         )
-        folded = fold(picture, commands, decide, self.now)
-        self.levels = dict(picture.get(UUID(int=0)).stock)
-        self.holdings |= {
-            view.holding.order_id: view.holding for view in folded.after.values() if view.holding
+        folded = fold(workspace, commands, decide, self.now)
+        self.levels = dict(workspace.get(UUID(int=0)).levels)
+        self.order_reservations |= {
+            each.order_reservations.order_id: each.order_reservations
+            for each in folded.after.values()
+            if each.order_reservations
         }
         self.ledger += folded.history
         self.facts += folded.facts
         return [folded.outcomes[c.key] for c in commands]
 
-    def do(self, *commands: Envelope[Any]) -> View:
-        """The same, for commands that must all be done; the last one's view."""
+    def do(self, *commands: Envelope[Any]) -> OrderStock:
+        """The same, for commands that must all be done; returns the last one's record."""
         return [unwrap(outcome) for outcome in self.try_all(*commands)][-1]
 
-    def booked(self) -> dict[UUID, Booked]:
-        """What the ledger has for each source, as the store reads it."""
+    def posted(self) -> dict[UUID, PostedUnits]:
+        """Returns the units in the ledger by source, as the store reads them."""
         units: defaultdict[UUID, Counter[tuple[UUID | None, int | None, MovementKind]]] = (
             defaultdict(Counter)
         )
@@ -303,8 +307,10 @@ class World:
         level = self.levels[warehouse_id, sku]
         return level.available, level.reserved, level.committed, level.damaged
 
-    def standing(self, order: UUID = ORDER, attempt: int = 1) -> tuple[Reservation, ...]:
-        return self.holdings[order].of(attempt)
+    def attempt_reservations(
+        self, order: UUID = ORDER, attempt: int = 1
+    ) -> tuple[Reservation, ...]:
+        return self.order_reservations[order].of_attempt(attempt)
 
     def check(self) -> None:
         """What must hold whatever was done: balances are the ledger's sums and the reservations'
@@ -316,15 +322,15 @@ class World:
             sums[row.warehouse_id, row.sku].update(
                 {name: getattr(row, name) for name in BALANCES} | {"rows": 1}
             )
-        held: defaultdict[Place, Counter[str]] = defaultdict(Counter)
-        for r in (r for holding in self.holdings.values() for r in holding.reservations):
+        totals: defaultdict[Place, Counter[str]] = defaultdict(Counter)
+        for r in (r for each in self.order_reservations.values() for r in each.reservations):
             assert r.status is r.status_of_units
             for line in r.lines:
                 assert sum(line.units(bucket) for bucket in Bucket) == line.quantity, line
                 assert min(line.units(bucket) for bucket in Bucket) >= 0, line
                 assert 0 <= line.expired <= line.released, line
                 assert 0 <= line.spoiled <= line.written_off, line
-                held[r.warehouse_id, line.sku].update(
+                totals[r.warehouse_id, line.sku].update(
                     reserved=line.reserved, committed=line.committed
                 )
         for place, level in self.levels.items():
@@ -332,8 +338,8 @@ class World:
                 name: sums[place][name] for name in BALANCES
             }, level
             assert (level.reserved, level.committed) == (
-                held[place]["reserved"],
-                held[place]["committed"],
+                totals[place]["reserved"],
+                totals[place]["committed"],
             ), level
             assert level.version == sums[place]["rows"], level
             assert (
@@ -359,11 +365,11 @@ class World:
                 assert row.cumulative == so_far[row.kind, row.source_id, row.line_number], row
 
     def check_returns(self) -> None:
-        """Of each order line no more came back than has left, and the ledger says the same of
+        """Of each order line no more units came back than have shipped, and the ledger agrees with
         both.
         """
-        for order_id, holding in self.holdings.items():
-            for line in holding.lines.values():
+        for order_id, each in self.order_reservations.items():
+            for line in each.lines.values():
                 rows = [
                     m for m in self.ledger if (m.order_id, m.line_number) == (order_id, line.number)
                 ]

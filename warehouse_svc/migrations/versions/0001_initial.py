@@ -90,15 +90,17 @@ CREATE TABLE movements (
 CREATE INDEX movements_level_id_id ON movements (level_id, id);
 CREATE INDEX movements_order_id_id ON movements (order_id, id) WHERE order_id IS NOT NULL;
 
-CREATE TABLE holdings (
-    order_id uuid CONSTRAINT holdings_pkey PRIMARY KEY,
-    closed_attempt integer NOT NULL CONSTRAINT holdings_closed_attempt CHECK (closed_attempt >= 0),
-    version bigint NOT NULL CONSTRAINT holdings_version CHECK (version >= 1)
+CREATE TABLE order_reservations (
+    order_id uuid CONSTRAINT order_reservations_pkey PRIMARY KEY,
+    closed_attempt integer NOT NULL
+        CONSTRAINT order_reservations_closed_attempt CHECK (closed_attempt >= 0),
+    version bigint NOT NULL CONSTRAINT order_reservations_version CHECK (version >= 1)
 );
 
 CREATE TABLE reservations (
     id uuid CONSTRAINT reservations_pkey PRIMARY KEY,
-    order_id uuid NOT NULL CONSTRAINT reservations_order_id_fkey REFERENCES holdings (order_id),
+    order_id uuid NOT NULL
+        CONSTRAINT reservations_order_id_fkey REFERENCES order_reservations (order_id),
     attempt integer NOT NULL CONSTRAINT reservations_attempt CHECK (attempt >= 1),
     generation integer NOT NULL CONSTRAINT reservations_generation CHECK (generation >= 1),
     warehouse_id text NOT NULL,
@@ -111,7 +113,7 @@ CREATE TABLE reservations (
         UNIQUE (order_id, attempt, generation, warehouse_id)
 );
 CREATE INDEX reservations_expire_time ON reservations (expire_time) WHERE status = 'active';
-CREATE UNIQUE INDEX reservations_standing_key ON reservations (order_id, attempt, warehouse_id)
+CREATE UNIQUE INDEX reservations_unexpired_key ON reservations (order_id, attempt, warehouse_id)
     WHERE status <> 'expired';
 CREATE INDEX reservations_status_id ON reservations (status, id);
 CREATE INDEX reservations_update_time ON reservations (update_time);
@@ -140,14 +142,14 @@ CREATE TABLE reservation_lines (
 );
 
 CREATE TABLE order_lines (
-    order_id uuid CONSTRAINT order_lines_order_id_fkey REFERENCES holdings (order_id),
+    order_id uuid CONSTRAINT order_lines_order_id_fkey REFERENCES order_reservations (order_id),
     line_number smallint CONSTRAINT order_lines_line_number CHECK (line_number BETWEEN 1 AND 500),
     sku text NOT NULL,
     shipped integer NOT NULL CONSTRAINT order_lines_shipped CHECK (shipped >= 1),
     restocked integer NOT NULL CONSTRAINT order_lines_restocked CHECK (restocked >= 0),
     damaged integer NOT NULL CONSTRAINT order_lines_damaged CHECK (damaged >= 0),
     CONSTRAINT order_lines_pkey PRIMARY KEY (order_id, line_number),
-    CONSTRAINT order_lines_back CHECK (restocked + damaged <= shipped)
+    CONSTRAINT order_lines_returned CHECK (restocked + damaged <= shipped)
 );
 """
 

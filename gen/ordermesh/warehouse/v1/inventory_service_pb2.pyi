@@ -131,7 +131,7 @@ class AdjustStockRequest(_message.Message):
     delta: _builtins.int
     """How many more units there are than available said; negative: fewer. Not zero, −1,000,000,000 to 1,000,000,000."""
     expected_version: _builtins.int
-    """The version that was counted against; unset: whatever it is."""
+    """The version that was counted against; unset: any version."""
     note: _builtins.str
     """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
     data.
@@ -244,7 +244,7 @@ class RestockItemResponse(_message.Message):
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the movement. Unset where the units were booked in another warehouse before, and this one has never had the SKU."""
+        """After the movement. Unset where another warehouse posted the units before, and this one has never had the SKU."""
 
     def __init__(
         self,
@@ -318,7 +318,7 @@ class MarkDamagedResponse(_message.Message):
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the movement. Unset where the units were booked in another warehouse before, and this one has never had the SKU."""
+        """After the movement. Unset where another warehouse posted the units before, and this one has never had the SKU."""
 
     def __init__(
         self,

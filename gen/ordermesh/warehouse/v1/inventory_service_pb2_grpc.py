@@ -96,8 +96,8 @@ class InventoryServiceServicer(object):
     """
 
     def ReceiveStock(self, request, context):
-        """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-        line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+        """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+        line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,24 +112,24 @@ class InventoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RestockItem(self, request, context):
-        """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-        order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-        Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+        """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+        order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
+        them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MarkDamaged(self, request, context):
-        """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem.
+        """Posts units of a return that failed inspection: damaged rises. Reasons: those of RestockItem.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckAvailability(self, request, context):
-        """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+        """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
         Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -151,7 +151,7 @@ class InventoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListStockMovements(self, request, context):
-        """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+        """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
         occur_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

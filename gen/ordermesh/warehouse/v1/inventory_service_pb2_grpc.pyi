@@ -42,23 +42,23 @@ class InventoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InventoryServiceAsyncStub: ...
     ReceiveStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ReceiveStockRequest, _inventory_service_pb2.ReceiveStockResponse]
-    """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-    line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+    """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+    line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
     """
     AdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]
     """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
     QUANTITY_OUT_OF_RANGE.
     """
     RestockItem: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]
-    """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-    order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-    Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+    """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+    order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
+    them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
     """
     MarkDamaged: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]
-    """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
+    """Posts units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]
-    """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+    """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
     Reasons: none but the common ones.
     """
     GetStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]
@@ -66,7 +66,7 @@ class InventoryServiceStub:
     ListStockLevels: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]
     """Lists stock levels by warehouse and SKU. Reasons: PAGE_TOKEN_INVALID."""
     ListStockMovements: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockMovementsRequest, _inventory_service_pb2.ListStockMovementsResponse]
-    """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+    """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
     occur_time. Reasons: PAGE_TOKEN_INVALID.
     """
 
@@ -84,23 +84,23 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReceiveStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ReceiveStockRequest, _inventory_service_pb2.ReceiveStockResponse]  # type: ignore[assignment]
-    """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-    line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+    """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+    line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
     """
     AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]  # type: ignore[assignment]
     """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
     QUANTITY_OUT_OF_RANGE.
     """
     RestockItem: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]  # type: ignore[assignment]
-    """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-    order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-    Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+    """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+    order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
+    them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
     """
     MarkDamaged: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]  # type: ignore[assignment]
-    """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
+    """Posts units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
-    """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+    """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
     Reasons: none but the common ones.
     """
     GetStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]  # type: ignore[assignment]
@@ -108,7 +108,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ListStockLevels: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]  # type: ignore[assignment]
     """Lists stock levels by warehouse and SKU. Reasons: PAGE_TOKEN_INVALID."""
     ListStockMovements: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockMovementsRequest, _inventory_service_pb2.ListStockMovementsResponse]  # type: ignore[assignment]
-    """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+    """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
     occur_time. Reasons: PAGE_TOKEN_INVALID.
     """
 
@@ -129,8 +129,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.ReceiveStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ReceiveStockResponse, _abc.Awaitable[_inventory_service_pb2.ReceiveStockResponse]]:
-        """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-        line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+        """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+        line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -149,10 +149,10 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.RestockItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.RestockItemResponse, _abc.Awaitable[_inventory_service_pb2.RestockItemResponse]]:
-        """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-        order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-        Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+        """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+        order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
+        them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
         """
 
     @_abc_1.abstractmethod
@@ -161,7 +161,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.MarkDamagedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.MarkDamagedResponse, _abc.Awaitable[_inventory_service_pb2.MarkDamagedResponse]]:
-        """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
+        """Posts units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
 
     @_abc_1.abstractmethod
     def CheckAvailability(
@@ -169,7 +169,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.CheckAvailabilityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.CheckAvailabilityResponse, _abc.Awaitable[_inventory_service_pb2.CheckAvailabilityResponse]]:
-        """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+        """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
         Reasons: none but the common ones.
         """
 
@@ -195,7 +195,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.ListStockMovementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ListStockMovementsResponse, _abc.Awaitable[_inventory_service_pb2.ListStockMovementsResponse]]:
-        """Lists the ledger, oldest first, by movement_id: movements that are booked at the same moment can differ from the order of their
+        """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
         occur_time. Reasons: PAGE_TOKEN_INVALID.
         """
 

@@ -560,7 +560,7 @@ class SpoiledLine(_message.Message):
     spoiled_quantity: _builtins.int
     """Spoiled so far, these included: a target."""
     short_quantity: _builtins.int
-    """Not found so far: a target. The event that tells of them may still be on its way, and they must not be counted as committed."""
+    """Not found so far: a target. The event about them may still be on its way, and they must not be counted as committed."""
     def __init__(
         self,
         *,

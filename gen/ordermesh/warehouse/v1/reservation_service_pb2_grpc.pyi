@@ -39,17 +39,17 @@ class ReservationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ReservationServiceAsyncStub: ...
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]
     """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-    request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-    expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
+    request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
+    expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
     New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
     left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-    order's attempt is dead, or has a reservation of another request).
+    order's attempt is closed, or has a reservation of another request).
     """
     ConfirmReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
     RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+    closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
     warehouses), QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]
@@ -66,9 +66,9 @@ class ReservationServiceStub:
     ReleaseReservation's.
     """
     ReplaceSpoiledUnits: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]
-    """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+    """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
     warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-    For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+    For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
     has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]
@@ -89,17 +89,17 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReserveStock: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]  # type: ignore[assignment]
     """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-    request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-    expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
+    request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
+    expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
     New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
     left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-    order's attempt is dead, or has a reservation of another request).
+    order's attempt is closed, or has a reservation of another request).
     """
     ConfirmReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]  # type: ignore[assignment]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
     RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+    closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
     warehouses), QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]  # type: ignore[assignment]
@@ -116,9 +116,9 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     ReleaseReservation's.
     """
     ReplaceSpoiledUnits: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]  # type: ignore[assignment]
-    """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+    """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
     warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-    For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+    For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
     has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]  # type: ignore[assignment]
@@ -142,11 +142,11 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReserveStockResponse, _abc.Awaitable[_reservation_service_pb2.ReserveStockResponse]]:
         """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-        request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-        expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
+        request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
+        expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
         New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
         left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-        order's attempt is dead, or has a reservation of another request).
+        order's attempt is closed, or has a reservation of another request).
         """
 
     @_abc_1.abstractmethod
@@ -158,7 +158,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
         RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+        closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
         warehouses), QUANTITY_OUT_OF_RANGE.
         """
 
@@ -199,9 +199,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ReplaceSpoiledUnitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReplaceSpoiledUnitsResponse, _abc.Awaitable[_reservation_service_pb2.ReplaceSpoiledUnitsResponse]]:
-        """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+        """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
         warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-        For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+        For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
         has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
         """
 

@@ -31,7 +31,7 @@ class _StockMovementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sto
     STOCK_MOVEMENT_KIND_RECEIVE: _StockMovementKind.ValueType  # 1
     """Goods arrive: available +n."""
     STOCK_MOVEMENT_KIND_ADJUST: _StockMovementKind.ValueType  # 2
-    """A count corrects the books: available ±n."""
+    """A count corrects the ledger: available ±n."""
     STOCK_MOVEMENT_KIND_RESERVE: _StockMovementKind.ValueType  # 3
     """An order's units are set aside for a time: reserved +n."""
     STOCK_MOVEMENT_KIND_CONFIRM: _StockMovementKind.ValueType  # 4
@@ -65,7 +65,7 @@ STOCK_MOVEMENT_KIND_UNSPECIFIED: StockMovementKind.ValueType  # 0
 STOCK_MOVEMENT_KIND_RECEIVE: StockMovementKind.ValueType  # 1
 """Goods arrive: available +n."""
 STOCK_MOVEMENT_KIND_ADJUST: StockMovementKind.ValueType  # 2
-"""A count corrects the books: available ±n."""
+"""A count corrects the ledger: available ±n."""
 STOCK_MOVEMENT_KIND_RESERVE: StockMovementKind.ValueType  # 3
 """An order's units are set aside for a time: reserved +n."""
 STOCK_MOVEMENT_KIND_CONFIRM: StockMovementKind.ValueType  # 4
@@ -137,9 +137,9 @@ class _ReservationStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     RESERVATION_STATUS_REASON_UNSPECIFIED: _ReservationStatusReason.ValueType  # 0
     """Never given."""
     RESERVATION_STATUS_REASON_STOCK_RESERVED: _ReservationStatusReason.ValueType  # 1
-    """ReserveStock reserved for the attempt anew what had expired."""
+    """ReserveStock replaced the attempt's expired reservations."""
     RESERVATION_STATUS_REASON_RESERVATION_RENEWED: _ReservationStatusReason.ValueType  # 2
-    """A repeat of ReserveStock reserved anew what had expired."""
+    """A repeat of ReserveStock replaced expired reservations."""
     RESERVATION_STATUS_REASON_STOCK_CONFIRMED: _ReservationStatusReason.ValueType  # 3
     """A call or the order's event committed what was reserved."""
     RESERVATION_STATUS_REASON_CONFIRM_REFUSED: _ReservationStatusReason.ValueType  # 4
@@ -151,7 +151,7 @@ class _ReservationStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     RESERVATION_STATUS_REASON_TIME_EXPIRED: _ReservationStatusReason.ValueType  # 6
     """The time of the reservation was over."""
     RESERVATION_STATUS_REASON_ATTEMPT_ENDED: _ReservationStatusReason.ValueType  # 7
-    """The order's attempt is dead."""
+    """The order's attempt is closed."""
     RESERVATION_STATUS_REASON_UNITS_CANCELLED: _ReservationStatusReason.ValueType  # 8
     """Units of the order were cancelled."""
     RESERVATION_STATUS_REASON_WORK_REPORTED: _ReservationStatusReason.ValueType  # 9
@@ -167,9 +167,9 @@ class ReservationStatusReason(_ReservationStatusReason, metaclass=_ReservationSt
 RESERVATION_STATUS_REASON_UNSPECIFIED: ReservationStatusReason.ValueType  # 0
 """Never given."""
 RESERVATION_STATUS_REASON_STOCK_RESERVED: ReservationStatusReason.ValueType  # 1
-"""ReserveStock reserved for the attempt anew what had expired."""
+"""ReserveStock replaced the attempt's expired reservations."""
 RESERVATION_STATUS_REASON_RESERVATION_RENEWED: ReservationStatusReason.ValueType  # 2
-"""A repeat of ReserveStock reserved anew what had expired."""
+"""A repeat of ReserveStock replaced expired reservations."""
 RESERVATION_STATUS_REASON_STOCK_CONFIRMED: ReservationStatusReason.ValueType  # 3
 """A call or the order's event committed what was reserved."""
 RESERVATION_STATUS_REASON_CONFIRM_REFUSED: ReservationStatusReason.ValueType  # 4
@@ -181,7 +181,7 @@ RESERVATION_STATUS_REASON_STOCK_RELEASED: ReservationStatusReason.ValueType  # 5
 RESERVATION_STATUS_REASON_TIME_EXPIRED: ReservationStatusReason.ValueType  # 6
 """The time of the reservation was over."""
 RESERVATION_STATUS_REASON_ATTEMPT_ENDED: ReservationStatusReason.ValueType  # 7
-"""The order's attempt is dead."""
+"""The order's attempt is closed."""
 RESERVATION_STATUS_REASON_UNITS_CANCELLED: ReservationStatusReason.ValueType  # 8
 """Units of the order were cancelled."""
 RESERVATION_STATUS_REASON_WORK_REPORTED: ReservationStatusReason.ValueType  # 9
@@ -300,7 +300,7 @@ class StockMovement(_message.Message):
     """Change of what is outside: available, committed, damaged and outside always sum to zero."""
     cumulative_quantity: _builtins.int
     """How many units this kind of movement has moved for this source and line so far, this movement included. With kind,
-    source_id, stock level and line_number it is unique for ever: nothing is booked twice.
+    source_id, stock level and line_number it is unique for ever: nothing is posted twice.
     """
     stock_level_version: _builtins.int
     """The version of the stock level that this movement made."""
@@ -372,7 +372,7 @@ Global___StockMovement: _TypeAlias = StockMovement  # noqa: Y015
 
 @_typing.final
 class Reservation(_message.Message):
-    """What one warehouse holds for one attempt of an order. An expired one can be replaced by a new one, of the next generation."""
+    """Units that one warehouse reserves for one attempt of an order. A new reservation of the next generation can replace an expired one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -400,7 +400,7 @@ class Reservation(_message.Message):
     version: _builtins.int
     """Rises by one with each change."""
     generation: _builtins.int
-    """1 for what was reserved first; one more each time that the attempt's expired reservations were made anew."""
+    """1 for what was reserved first; one more each time that the attempt's expired reservations were replaced."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationLine]:
         """Its lines, by line_number."""

@@ -1,8 +1,7 @@
-"""What one decision moves: balances, units of reservations, rows of the ledger and facts, that
-change together or not at all.
+"""Balances, units of reservations, rows of the ledger and domain events, which one decision
+changes together or not at all.
 
-Nothing is decided here: whoever books has decided. A Books lives as long as one decision, and
-nobody else sees it.
+The deciders decide, and post the result here. A StockPosting is used for one decision.
 """
 
 from collections import defaultdict
@@ -14,20 +13,20 @@ from uuid import UUID
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused
-from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Reason, Status, allowed
+from warehouse_svc.lifecycle import EFFECTS, UNIT_MOVES, MovementKind, Reason, Status, allowed
 from warehouse_svc.model import (
     BALANCE_MAX,
-    Back,
-    Booked,
+    ApplyAllocations,
+    ApplyFulfillment,
+    CloseAttempt,
     ConfirmReservations,
-    EndAttempt,
     ExpireReservations,
-    FollowWork,
-    Holding,
-    KeepUnits,
     Movement,
     OrderLine,
+    OrderReservations,
+    OrderStock,
     Place,
+    PostedUnits,
     ReleaseReservations,
     RenewReservations,
     ReplaceSpoiled,
@@ -35,21 +34,20 @@ from warehouse_svc.model import (
     ReservationChanged,
     ReservationLine,
     ReserveStock,
+    ReturnedUnits,
     StockChanged,
     StockLevel,
-    View,
     WantedLine,
     level_id,
 )
 
-Decided = Decision[View, Movement]
+Decided = Decision[OrderStock, Movement]
 
-# Of these the world hears what they made of the reservation. (Of what is reserved its caller knows,
-# of what is shipped the carrier.)
-TOLD = frozenset(
+# The kinds of movement after which the reservation's change is published. (The caller knows what is
+# reserved; the carrier's tracking events say what is shipped.)
+PUBLISHED_KINDS = frozenset(
     {MovementKind.CONFIRM, MovementKind.RELEASE, MovementKind.EXPIRE, MovementKind.UNCOMMIT}
 )
-
 
 # Why a reservation changes, by the command that moves its units.
 REASONS: Mapping[type, Reason] = {
@@ -58,33 +56,39 @@ REASONS: Mapping[type, Reason] = {
     ConfirmReservations: Reason.STOCK_CONFIRMED,
     ReleaseReservations: Reason.STOCK_RELEASED,
     ExpireReservations: Reason.TIME_EXPIRED,
-    EndAttempt: Reason.ATTEMPT_ENDED,
-    KeepUnits: Reason.UNITS_CANCELLED,
-    FollowWork: Reason.WORK_REPORTED,
+    CloseAttempt: Reason.ATTEMPT_ENDED,
+    ApplyAllocations: Reason.UNITS_CANCELLED,
+    ApplyFulfillment: Reason.WORK_REPORTED,
     ReplaceSpoiled: Reason.SPOILED_UNITS_REPLACED,
 }
 
 
-class Books:
-    """Opened on a decision's view; `decision` closes it.
+class StockPosting:
+    """The changes that one decision makes to its record; `decision` returns them.
 
     Ids, actor, cause, claimed actor and note come from the context.
     """
 
-    def __init__(self, view: View, command: object, context: Context) -> None:
-        self._view, self._command, self._context = view, command, context
-        self._stock = dict(view.stock)
-        self._reservations = {r.id: r for r in view.holding.reservations} if view.holding else {}
+    def __init__(self, record: OrderStock, command: object, context: Context) -> None:
+        self._record, self._command, self._context = record, command, context
+        self._levels = dict(record.levels)
+        self._reservations = (
+            {r.id: r for r in record.order_reservations.reservations}
+            if record.order_reservations
+            else {}
+        )
         self._lines: dict[UUID, dict[int, ReservationLine]] = {}
-        self._back = dict(view.holding.back) if view.holding else {}
-        self._booked = dict(view.booked)
-        self._touched: defaultdict[UUID, set[MovementKind]] = defaultdict(set)
+        self._returned = (
+            dict(record.order_reservations.returned) if record.order_reservations else {}
+        )
+        self._posted = dict(record.posted)
+        self._moved_kinds: defaultdict[UUID, set[MovementKind]] = defaultdict(set)
         self._movements: list[Movement] = []
-        self._facts: list[object] = []
+        self._events: list[object] = []
 
     def level(self, place: Place) -> StockLevel:
-        """The stock level as the books have it; where there is none yet, an empty one."""
-        return self._stock.get(place) or StockLevel(
+        """Returns the stock level with the movements so far; an empty one if there is none yet."""
+        return self._levels.get(place) or StockLevel(
             id=level_id(place),
             warehouse_id=place[0],
             sku=place[1],
@@ -97,16 +101,16 @@ class Books:
         )
 
     def sellable(self) -> dict[str, dict[str, int]]:
-        """What can still be promised, by warehouse and SKU."""
+        """Returns the sellable units, by warehouse and SKU."""
         units: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for (warehouse_id, sku), level in self._stock.items():
+        for (warehouse_id, sku), level in self._levels.items():
             if level.sellable:
                 units[warehouse_id][sku] = level.sellable
         return dict(units)
 
     def move(self, place: Place, kind: MovementKind, quantity: int, source_id: UUID) -> None:
         """Moves units that belong to no order. An adjustment's quantity may be below zero."""
-        self._book(place, kind, quantity, source_id, None, None, abs(quantity))
+        self._post(place, kind, quantity, source_id, None, None, abs(quantity))
 
     def move_units(
         self, reservation: Reservation, number: int, kind: MovementKind, quantity: int
@@ -114,47 +118,53 @@ class Books:
         """Moves units of a reservation's line. Refused STOCK_BELOW_RESERVED where the line has
         fewer.
         """
-        lines = self._open(reservation)
+        lines = self._lines_of(reservation)
         line = lines[number]
-        if quantity > line.units(UNITS[kind][0]):
+        taken = UNIT_MOVES[kind][0]
+        if quantity > line.units(taken):
             raise Refused(
                 "STOCK_BELOW_RESERVED",
-                f"Line {number} of reservation {reservation.id} has {line.units(UNITS[kind][0])}"
-                f" {UNITS[kind][0]} units, not {quantity}.",
+                f"Line {number} of reservation {reservation.id} has {line.units(taken)} {taken}"
+                f" units, not {quantity}.",
                 sku=line.sku,
                 line_number=str(number),
             )
         lines[number] = line.moved(kind, quantity)
-        self._book_units(reservation, lines[number], kind, quantity)
+        self._post_units(reservation, lines[number], kind, quantity)
 
     def move_all(self, reservation: Reservation, kind: MovementKind) -> None:
-        """Moves all that the kind of movement can take from the reservation."""
+        """Moves all units that this kind of movement can take from the reservation."""
         for line in self.current(reservation).lines:
-            if units := line.units(UNITS[kind][0]):
+            if units := line.units(UNIT_MOVES[kind][0]):
                 self.move_units(reservation, line.number, kind, units)
 
     def add_units(self, reservation: Reservation, number: int, quantity: int) -> None:
-        """Commits more units of a line than it had: those of the same warehouse, which the
-        caller has seen to be sellable.
+        """Commits more units of a line than it had. The caller checks that they are sellable in
+        the same warehouse.
         """
-        lines = self._open(reservation)
+        lines = self._lines_of(reservation)
         lines[number] = lines[number].enlarged(quantity)
-        self._book_units(reservation, lines[number], MovementKind.RESERVE, quantity)
+        self._post_units(reservation, lines[number], MovementKind.RESERVE, quantity)
         self.move_units(reservation, number, MovementKind.CONFIRM, quantity)
 
-    def bring_back(
+    def post_return(
         self, line: OrderLine, place: Place, kind: MovementKind, quantity: int, source_id: UUID
     ) -> None:
-        """Books units of an order's line that have come back by a return, and are good (restock)
-        or not (mark damaged).
+        """Posts units of an order's line that a return brought back: sellable (restock) or
+        damaged (mark damaged).
         """
-        assert self._view.holding, "what comes back was held"
-        order_id, back = self._view.holding.order_id, self._back.get(line.number, Back())
+        assert self._record.order_reservations, "returned units had a reservation"
+        order_id, returned = (
+            self._record.order_reservations.order_id,
+            self._returned.get(line.number, ReturnedUnits()),
+        )
         restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
-        self._back[line.number] = Back(back.restocked + restocked, back.damaged + damaged)
-        self._book_for(source_id, order_id, line.number, place, kind, quantity)
+        self._returned[line.number] = ReturnedUnits(
+            returned.restocked + restocked, returned.damaged + damaged
+        )
+        self._post_for_order_line(source_id, order_id, line.number, place, kind, quantity)
 
-    def move_off(
+    def move_without_reservation(
         self,
         reservation: Reservation,
         line: ReservationLine,
@@ -162,20 +172,33 @@ class Books:
         quantity: int,
         source_id: UUID,
     ) -> None:
-        """Books units of an order's line that none of its reservations holds."""
+        """Posts units of an order's line that are in none of its reservations."""
         place = (reservation.warehouse_id, line.sku)
-        self._book_for(source_id, reservation.order_id, line.number, place, kind, quantity)
+        self._post_for_order_line(
+            source_id, reservation.order_id, line.number, place, kind, quantity
+        )
 
-    def booked(self, source_id: UUID, number: int, kind: MovementKind) -> int:
-        """How many units of the order's line the ledger has for the source."""
-        of_source: Booked = self._booked.get(source_id, {})
+    def posted(self, source_id: UUID, number: int, kind: MovementKind) -> int:
+        """Returns how many units of the order's line the ledger has for the source."""
+        of_source: PostedUnits = self._posted.get(source_id, {})
         return of_source.get(
-            (self._view.holding.order_id if self._view.holding else None, number, kind), 0
+            (
+                self._record.order_reservations.order_id
+                if self._record.order_reservations
+                else None,
+                number,
+                kind,
+            ),
+            0,
         )
 
     def order_lines(self) -> Mapping[int, OrderLine]:
-        """The order's lines as the books have them, by number."""
-        return replace(self._view.holding, back=self._back).lines if self._view.holding else {}
+        """Returns the order's lines with the movements so far, by number."""
+        return (
+            replace(self._record.order_reservations, returned=self._returned).lines
+            if self._record.order_reservations
+            else {}
+        )
 
     def reserve(
         self,
@@ -185,9 +208,9 @@ class Books:
         lines: Sequence[WantedLine],
         expire_time: datetime,
     ) -> Reservation:
-        """Sets units aside in a new reservation for the order that is the command's target."""
+        """Reserves units in a new reservation for the order that is the command's target."""
         new = Reservation(
-            id=self._context.new_id(len(self._touched)),
+            id=self._context.new_id(len(self._moved_kinds)),
             order_id=self._context.target,
             attempt=attempt,
             generation=generation,
@@ -206,11 +229,11 @@ class Books:
         }
         self._reservations[new.id] = new
         for line in self._lines[new.id].values():
-            self._book_units(new, line, MovementKind.RESERVE, line.quantity)
+            self._post_units(new, line, MovementKind.RESERVE, line.quantity)
         return new
 
     def current(self, reservation: Reservation) -> Reservation:
-        """The reservation as the books have it."""
+        """Returns the reservation with the movements so far."""
         lines = self._lines.get(reservation.id)
         return (
             replace(self._reservations[reservation.id], lines=tuple(lines.values()))
@@ -219,33 +242,37 @@ class Books:
         )
 
     def decision(self, order_id: UUID | None = None, closed_attempt: int = 0) -> Decided:
-        """Closes the books over an order's holding, or over stock alone. Where nothing moved,
-        nothing is decided.
+        """Returns the decision about an order's reservations, or about stock levels alone. Where
+        nothing changed, it leaves the record as it was.
         """
-        old = self._view.holding or (Holding(order_id) if order_id else None)
+        old = self._record.order_reservations or (OrderReservations(order_id) if order_id else None)
         closed = max(closed_attempt, old.closed_attempt) if old else 0
         if not self._movements and (old is None or closed == old.closed_attempt):
-            return Decision(self._view)
-        holding = None
+            return Decision(self._record)
+        order_reservations = None
         if old:
-            reservations = tuple(self._closed(r) for r in self._reservations.values())
-            holding = Holding(
+            reservations = tuple(self._updated(r) for r in self._reservations.values())
+            order_reservations = OrderReservations(
                 order_id=old.order_id,
                 closed_attempt=closed,
                 version=old.version + 1,
                 reservations=reservations,
-                back=self._back,
+                returned=self._returned,
             )
-            self._tell(old, holding)
-        return Decision(View(self._stock, holding, self._booked), self._movements, self._facts)
+            self._add_reservation_events(old, order_reservations)
+        return Decision(
+            OrderStock(self._levels, order_reservations, self._posted),
+            self._movements,
+            self._events,
+        )
 
-    def _open(self, reservation: Reservation) -> dict[int, ReservationLine]:
+    def _lines_of(self, reservation: Reservation) -> dict[int, ReservationLine]:
         return self._lines.setdefault(
             reservation.id, {line.number: line for line in reservation.lines}
         )
 
-    def _closed(self, reservation: Reservation) -> Reservation:
-        if reservation.id not in self._touched:
+    def _updated(self, reservation: Reservation) -> Reservation:
+        if reservation.id not in self._moved_kinds:
             return reservation
         version = reservation.version + 1
         after = replace(self.current(reservation), version=version, update_time=self._context.time)
@@ -256,24 +283,24 @@ class Books:
             )
         return after
 
-    def _tell(self, old: Holding, new: Holding) -> None:
+    def _add_reservation_events(self, old: OrderReservations, new: OrderReservations) -> None:
         before = {r.id: r.status for r in old.reservations}
         for reservation in new.reservations:
-            if self._touched[reservation.id] & TOLD:
+            if self._moved_kinds[reservation.id] & PUBLISHED_KINDS:
                 changed = ReservationChanged(
                     reservation=reservation,
                     old_status=before.get(reservation.id),
-                    standing=new.of(reservation.attempt),
-                    holding_version=new.version,
+                    attempt_reservations=new.of_attempt(reservation.attempt),
+                    reservations_version=new.version,
                     time=self._context.time,
                     reason=REASONS[type(self._command)],
                     actor=self._context.actor,
                     cause=self._context.cause,
                     claimed_actor=self._context.claimed_actor,
                 )
-                self._facts.append(changed)
+                self._events.append(changed)
 
-    def _book_for(
+    def _post_for_order_line(
         self,
         source_id: UUID,
         order_id: UUID,
@@ -282,19 +309,19 @@ class Books:
         kind: MovementKind,
         quantity: int,
     ) -> None:
-        cumulative = self.booked(source_id, number, kind) + quantity
-        self._booked[source_id] = {
-            **self._booked.get(source_id, {}),
+        cumulative = self.posted(source_id, number, kind) + quantity
+        self._posted[source_id] = {
+            **self._posted.get(source_id, {}),
             (order_id, number, kind): cumulative,
         }
-        self._book(place, kind, quantity, source_id, order_id, number, cumulative)
+        self._post(place, kind, quantity, source_id, order_id, number, cumulative)
 
-    def _book_units(
+    def _post_units(
         self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int
     ) -> None:
-        self._touched[reservation.id].add(kind)
+        self._moved_kinds[reservation.id].add(kind)
         place = (reservation.warehouse_id, line.sku)
-        self._book(
+        self._post(
             place,
             kind,
             quantity,
@@ -304,7 +331,7 @@ class Books:
             line.cumulative(kind),
         )
 
-    def _book(
+    def _post(
         self,
         place: Place,
         kind: MovementKind,
@@ -350,9 +377,9 @@ class Books:
             cause=self._context.cause,
             note=self._context.note,
         )
-        self._stock[place] = new
+        self._levels[place] = new
         self._movements.append(movement)
-        self._facts.append(StockChanged(new, movement))
+        self._events.append(StockChanged(new, movement))
 
 
 def _within_bounds(level: StockLevel) -> None:

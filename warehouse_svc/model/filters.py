@@ -1,4 +1,4 @@
-"""What lists show: filters that are None or empty filter nothing."""
+"""The filters of lists: a filter that is None or empty filters nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What is held for orders: reservations, their units, and what has left and come back. No
+"""Reservations, their units, and the shipped and returned units of an order's lines. No
 decisions, no I/O, no clock.
 """
 
@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from warehouse_svc.lifecycle import COUNTERS, UNITS, Bucket, MovementKind, Reason, Status, status_of
+from warehouse_svc.lifecycle import (
+    COUNTERS,
+    UNIT_MOVES,
+    Bucket,
+    MovementKind,
+    Reason,
+    Status,
+    status_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +33,8 @@ class ReservationLine:
     """Units of one order line in one warehouse: over all buckets `quantity`, which grows when
     spoiled units are replaced.
 
-    `expired` are those of `released` whose time was over; `spoiled` those of `written_off` that
-    were found damaged.
+    `expired` counts the released units whose reservation expired; `spoiled` counts the written
+    off units that were found damaged.
     """
 
     number: int
@@ -42,8 +50,8 @@ class ReservationLine:
     spoiled: int = 0
 
     @property
-    def live(self) -> int:
-        """Units that the order has here, or had until they left."""
+    def allocated(self) -> int:
+        """Units that are allocated to the order here: reserved, committed or shipped."""
         return self.reserved + self.committed + self.shipped
 
     def units(self, bucket: Bucket) -> int:
@@ -52,8 +60,8 @@ class ReservationLine:
         return count
 
     def moved(self, kind: MovementKind, quantity: int) -> "ReservationLine":
-        """The line after the movement; the caller has seen to it that the units are there."""
-        taken, put = UNITS[kind]
+        """Returns the line after the movement. The caller checks that the units are there."""
+        taken, put = UNIT_MOVES[kind]
         counts: dict[str, Any] = {
             str(taken): self.units(taken) - quantity,
             str(put): self.units(put) + quantity,
@@ -67,8 +75,8 @@ class ReservationLine:
         return replace(self, quantity=self.quantity + quantity, reserved=self.reserved + quantity)
 
     def cumulative(self, kind: MovementKind) -> int:
-        """How many units the kind of movement has moved so far, those that have moved on since
-        included.
+        """Returns how many units this kind of movement has moved so far, including those that
+        another movement has moved since.
         """
         if kind is MovementKind.RESERVE:
             return self.quantity
@@ -77,16 +85,16 @@ class ReservationLine:
         if counter := COUNTERS.get(kind):
             count: int = getattr(self, counter)
             return count
-        put = UNITS[kind][1]
+        put = UNIT_MOVES[kind][1]
         return self.units(put) - sum(
-            self.cumulative(other) for other in COUNTERS if UNITS[other][1] is put
+            self.cumulative(other) for other in COUNTERS if UNIT_MOVES[other][1] is put
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one warehouse holds for one attempt of an order. An expired one may be replaced by
-    one of the next generation.
+    """The units that one warehouse reserves for one attempt of an order. A reservation of the
+    next generation may replace an expired one.
     """
 
     id: UUID
@@ -101,8 +109,10 @@ class Reservation:
     update_time: datetime
     lines: tuple[ReservationLine, ...] = ()
 
-    def lapsed(self, now: datetime) -> bool:
-        """Whether it has expired, or would have if the worker had come by."""
+    def has_expired(self, now: datetime) -> bool:
+        """Whether its expire_time has passed before it was confirmed. The status may still be
+        active: the expiry worker has not processed the reservation yet.
+        """
         return self.status is Status.EXPIRED or (
             self.status is Status.ACTIVE and self.expire_time <= now
         )
@@ -113,7 +123,7 @@ class Reservation:
 
     @property
     def status_of_units(self) -> Status:
-        """What the lines make of the status."""
+        """The status that follows from the lines."""
         return status_of(
             reserved=self.total(Bucket.RESERVED),
             committed=self.total(Bucket.COMMITTED),
@@ -123,16 +133,16 @@ class Reservation:
         )
 
 
-class Lapsed(NamedTuple):
-    """A reservation that is active past its time, and whose order it is."""
+class OverdueReservation(NamedTuple):
+    """A reservation that is still active after its expire_time, and its order."""
 
     expire_time: datetime
     id: UUID
     order_id: UUID
 
 
-class Back(NamedTuple):
-    """Units of an order line that came back by returns."""
+class ReturnedUnits(NamedTuple):
+    """Units of an order line that returns brought back."""
 
     restocked: int = 0
     damaged: int = 0
@@ -140,8 +150,8 @@ class Back(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
-    """What has left of an order's line, over all attempts and warehouses, and what of that came
-    back by returns.
+    """Shipped units of an order's line, over all attempts and warehouses, and how many of them
+    returns brought back.
     """
 
     number: int
@@ -151,25 +161,25 @@ class OrderLine:
     damaged: int = 0
 
     @property
-    def away(self) -> int:
-        """Units that can still come back."""
+    def returnable(self) -> int:
+        """Shipped units that no return has brought back yet."""
         return self.shipped - self.restocked - self.damaged
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """All that is held for one order, over its attempts and all warehouses; attempts up to
-    `closed_attempt` are dead. And what is `back` of it by returns, by line number.
+class OrderReservations:
+    """All reservations of one order, over its attempts and all warehouses. Attempts up to
+    `closed_attempt` are closed. `returned` has the units that returns brought back, by line number.
     """
 
     order_id: UUID
     closed_attempt: int = 0
     version: int = 0
     reservations: tuple[Reservation, ...] = ()
-    back: Mapping[int, Back] = field(default_factory=dict)
+    returned: Mapping[int, ReturnedUnits] = field(default_factory=dict)
 
-    def of(self, attempt: int) -> tuple[Reservation, ...]:
-        """The attempt's reservations as they stand: those of its last generation, one for each
+    def of_attempt(self, attempt: int) -> tuple[Reservation, ...]:
+        """Returns the attempt's current reservations: those of its last generation, one for each
         warehouse.
         """
         last = max((r.generation for r in self.reservations if r.attempt == attempt), default=0)
@@ -177,29 +187,32 @@ class Holding:
 
     @property
     def lines(self) -> Mapping[int, OrderLine]:
-        """The order's lines, by number, as far as anything was ever held for them."""
+        """The order's lines that have or had a reservation, by number."""
         lines: dict[int, OrderLine] = {}
-        for its in (line for reservation in self.reservations for line in reservation.lines):
-            back = self.back.get(its.number, Back())
-            line = lines.get(its.number) or OrderLine(
-                number=its.number, sku=its.sku, restocked=back.restocked, damaged=back.damaged
+        for part in (line for reservation in self.reservations for line in reservation.lines):
+            returned = self.returned.get(part.number, ReturnedUnits())
+            line = lines.get(part.number) or OrderLine(
+                number=part.number,
+                sku=part.sku,
+                restocked=returned.restocked,
+                damaged=returned.damaged,
             )
-            lines[its.number] = replace(line, shipped=line.shipped + its.shipped)
+            lines[part.number] = replace(line, shipped=line.shipped + part.shipped)
         return lines
 
 
 @dataclass(frozen=True, slots=True)
 class ReservationChanged:
-    """A reservation has changed, or its confirmation is `refused` for good.
+    """A reservation has changed, or its confirmation is refused for good: `refused` is the reason.
 
-    `standing` is all that the attempt holds. `actor`, `cause` and `claimed_actor` are the
-    command's.
+    `attempt_reservations` are the attempt's current reservations. `actor`, `cause` and
+    `claimed_actor` are the command's.
     """
 
     reservation: Reservation
     old_status: Status | None
-    standing: tuple[Reservation, ...]
-    holding_version: int
+    attempt_reservations: tuple[Reservation, ...]
+    reservations_version: int
     time: datetime
     reason: Reason
     actor: str

@@ -16,20 +16,20 @@ from tests.unit.warehouse.world import (
     TTL,
     World,
     adjust,
+    allocate,
     call_off,
+    close_attempt,
     confirm,
-    end,
     expire,
-    keep,
     receive,
     release,
     replace_spoiled,
+    report_picklist,
     reserve,
     ship,
     stocked,
-    work,
 )
-from warehouse_svc.decisions.work import LINE_MAX
+from warehouse_svc.decisions.fulfillment import LINE_MAX
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import ReservationLine
 
@@ -44,21 +44,21 @@ def sold(units: int = 3, **by_warehouse: int) -> World:
 
 
 def line(world: World) -> ReservationLine:
-    [its] = world.standing()[0].lines
-    return its
+    [line] = world.attempt_reservations()[0].lines
+    return line
 
 
 @pytest.mark.parametrize(
     ("report", "balances"),
     [
-        (work("london", {1: 3}), (2, 0, 3, 0)),
-        (work("london", {1: 2}), (3, 0, 2, 0)),  # one cut
-        (work("london", {1: (2, 1, 0)}), (2, 0, 2, 0)),  # one short
-        (work("london", {1: (2, 0, 1)}), (2, 0, 2, 1)),  # one spoiled
-        (work("london", {1: (0, 1, 1)}), (3, 0, 0, 1)),  # each of them, and none is left
-        (work("london", {2: 0}), (5, 0, 0, 0)),  # the line is not on the picklist at all
+        (report_picklist("london", {1: 3}), (2, 0, 3, 0)),
+        (report_picklist("london", {1: 2}), (3, 0, 2, 0)),  # one cut
+        (report_picklist("london", {1: (2, 1, 0)}), (2, 0, 2, 0)),  # one short
+        (report_picklist("london", {1: (2, 0, 1)}), (2, 0, 2, 1)),  # one spoiled
+        (report_picklist("london", {1: (0, 1, 1)}), (3, 0, 0, 1)),  # each of them, and none is left
+        (report_picklist("london", {2: 0}), (5, 0, 0, 0)),  # the line is not on the picklist at all
         (ship("london", {1: 3}), (2, 0, 0, 0)),
-        (ship("london", {1: (1, 1, 0)}), (3, 0, 0, 0)),  # nobody has told of the cut
+        (ship("london", {1: (1, 1, 0)}), (3, 0, 0, 0)),  # without a report of the cut
     ],
 )
 def test_what_a_report_does(report: Envelope[Any], balances: tuple[int, int, int, int]) -> None:
@@ -70,51 +70,55 @@ def test_what_a_report_does(report: Envelope[Any], balances: tuple[int, int, int
     world.check()
 
 
-def test_short_and_spoiled_units_are_told_apart() -> None:
+def test_short_and_spoiled_units_are_counted_separately() -> None:
     """Both are written off; each counts towards its own target."""
     world = sold()
-    world.do(work("london", {1: (1, 1, 1)}), work("london", {1: (1, 1, 1)}))
+    world.do(report_picklist("london", {1: (1, 1, 1)}), report_picklist("london", {1: (1, 1, 1)}))
     assert (line(world).written_off, line(world).spoiled, line(world).committed) == (2, 1, 1)
     assert [(m.kind, m.cumulative) for m in world.ledger[3:]] == [
         ("short", 1),
         ("spoil_committed", 1),
     ]
-    world.do(work("london", {1: (0, 2, 1)}))
+    world.do(report_picklist("london", {1: (0, 2, 1)}))
     assert (line(world).written_off, line(world).spoiled) == (3, 1)
-    assert world.standing()[0].status is Status.CLOSED
+    assert world.attempt_reservations()[0].status is Status.CLOSED
     world.check()
 
 
 REPORTS = [
-    work("london", {1: (2, 1, 0)}),
-    work("london", {1: (1, 1, 0)}),
+    report_picklist("london", {1: (2, 1, 0)}),
+    report_picklist("london", {1: (1, 1, 0)}),
     ship("london", {1: (1, 1, 0)}),
 ]
 
 
 @pytest.mark.parametrize("reports", list(permutations(REPORTS)))
 def test_reports_in_any_order(reports: tuple[Envelope[Any], ...]) -> None:
-    """One short, then one cut, then shipped: whichever is heard first."""
+    """One short, then one cut, then shipped: in any order."""
     world = sold()
     world.do(*reports, *reports)
     assert world.balances("london", "tea") == (3, 0, 0, 0)
     world.check()
 
 
-DEATH, REPORT, COMMIT = end(while_pending=False), call_off("london"), confirm(by_event=True)
+CLOSE, REPORT, COMMIT = (
+    close_attempt(while_pending=False),
+    call_off("london"),
+    confirm(by_event=True),
+)
 
 
-@pytest.mark.parametrize("heard", list(permutations((DEATH, DEATH, REPORT, REPORT, COMMIT))))
+@pytest.mark.parametrize("commands", list(permutations((CLOSE, CLOSE, REPORT, REPORT, COMMIT))))
 @pytest.mark.parametrize("committed", [True, False])
-def test_an_order_that_died_after_it_was_confirmed(
-    heard: tuple[Envelope[Any], ...], *, committed: bool
+def test_attempt_closed_after_confirmation_returns_all_units(
+    commands: tuple[Envelope[Any], ...], *, committed: bool
 ) -> None:
-    """Its units are back once fulfilment says so, or at once where they never were committed: in
-    every order, and twice.
+    """Its units are sellable again once fulfilment reports them, or at once where they never were
+    committed: in every order of commands, each sent twice.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)), *([confirm()] if committed else []))
-    waiting = list(heard)
+    waiting = list(commands)
     while waiting:
         outcomes = [world.try_all(command)[0] for command in waiting]
         assert all(isinstance(o, Done | Deferred) for o in outcomes)
@@ -125,27 +129,27 @@ def test_an_order_that_died_after_it_was_confirmed(
     world.check()
 
 
-def test_committed_units_of_a_dead_order_wait_for_fulfilment() -> None:
-    """The goods may be in somebody's hands."""
+def test_committed_units_of_closed_attempt_wait_for_fulfilment() -> None:
+    """A picker may have the units in hand."""
     world = sold()
-    world.do(end(while_pending=False))
+    world.do(close_attempt(while_pending=False))
     assert world.balances("london", "tea") == (2, 0, 3, 0)
 
 
-def test_a_dead_order_ships_all_the_same() -> None:
+def test_closed_attempt_still_ships() -> None:
     """What has left has left: the recall brings it back by a return."""
     world = sold()
-    world.do(end(while_pending=False), ship("london", {1: 3}))
+    world.do(close_attempt(while_pending=False), ship("london", {1: 3}))
     assert world.balances("london", "tea") == (2, 0, 0, 0)
-    assert world.holdings[ORDER].lines[1].shipped == 3
+    assert world.order_reservations[ORDER].lines[1].shipped == 3
 
 
 def test_the_line_that_is_short_has_no_such_units() -> None:
-    """More than were committed: refused, for somebody has to look at it."""
+    """More than were committed: refused, for an operator has to look at it."""
     for report in (
-        work("london", {1: (0, 4, 0)}),
-        work("london", {1: (0, 2, 2)}),
-        work("london", {2: (0, 1, 0)}),
+        report_picklist("london", {1: (0, 4, 0)}),
+        report_picklist("london", {1: (0, 2, 2)}),
+        report_picklist("london", {2: (0, 1, 0)}),
         ship("london", {1: 4}),
     ):
         world = sold()
@@ -178,14 +182,14 @@ def test_spoiled_units_are_replaced_as_far_as_there_are_any(
     for again in (
         replace_spoiled("london", {1: spoiled}),
         replace_spoiled("london", {1: spoiled}),
-        work("london", {1: (committed, 0, spoiled)}),
+        report_picklist("london", {1: (committed, 0, spoiled)}),
     ):
         world.do(again)
         assert world.balances("london", "tea") == balances
         assert (line(world).committed, line(world).spoiled) == (committed, spoiled)
         world.check()
     world.do(replace_spoiled("london", {1: spoiled}), ship("london", {1: (committed, 0, spoiled)}))
-    assert world.standing()[0].status is Status.CLOSED
+    assert world.attempt_reservations()[0].status is Status.CLOSED
     assert world.balances("london", "tea")[2] == 0
     world.check()
 
@@ -207,24 +211,24 @@ def test_units_reserved_by_others_replace_nothing() -> None:
     assert world.balances("york", "tea") == (9, 0, 0, 0)
 
 
-def test_short_units_that_are_not_heard_of_yet_do_not_count_as_committed() -> None:
+def test_short_units_not_reported_yet_do_not_count_as_committed() -> None:
     """The inspector's call overtakes the picker's event: what is not there is not to be picked."""
     world = sold(london=3)
     world.do(replace_spoiled("london", {1: 1}, short={1: 1}))
     assert line(world).committed == 1
     world.do(
-        work("london", {1: (2, 1, 0)}),
-        work("london", {1: (1, 1, 1)}),
+        report_picklist("london", {1: (2, 1, 0)}),
+        report_picklist("london", {1: (1, 1, 1)}),
         ship("london", {1: (1, 1, 1)}),
     )
     assert world.balances("london", "tea") == (0, 0, 0, 1)
     world.check()
 
 
-def test_nothing_is_committed_for_the_dead() -> None:
-    """What is damaged is booked, and not replaced."""
+def test_spoiled_units_of_closed_attempt_are_not_replaced() -> None:
+    """The units are posted as damaged, and not replaced."""
     world = sold()
-    world.do(end(while_pending=False), replace_spoiled("london", {1: 1}))
+    world.do(close_attempt(while_pending=False), replace_spoiled("london", {1: 1}))
     assert world.balances("london", "tea") == (2, 0, 2, 1)
 
 
@@ -252,8 +256,8 @@ def test_units_that_cannot_be_replaced() -> None:
     given_up = stocked(london={"tea": 5})
     given_up.do(reserve(("tea", 3)), release())
     [late] = given_up.try_all(replace_spoiled("london", {1: 1}))
-    told = [(type(o), getattr(o, "reason", "")) for o in (early, many, strange, elsewhere, late)]
-    assert told == [
+    found = [(type(o), getattr(o, "reason", "")) for o in (early, many, strange, elsewhere, late)]
+    assert found == [
         (Deferred, "EVENT_AHEAD"),
         (Refused, "STOCK_BELOW_RESERVED"),
         (Refused, "STOCK_BELOW_RESERVED"),
@@ -267,34 +271,36 @@ def test_units_that_cannot_be_replaced() -> None:
 
 @pytest.mark.parametrize("pending", [True, False])
 def test_units_that_are_still_reserved_are_free_at_once(pending: bool) -> None:
-    """Those beyond what the order keeps, whoever hears twice of it; what stays is confirmed."""
+    """The units that the order no longer allocates, once for several reports; the others are
+    confirmed.
+    """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
     for _ in range(2):
-        world.do(keep({1: 2}, world.standing(), while_pending=pending))
+        world.do(allocate({1: 2}, world.attempt_reservations(), while_pending=pending))
         assert world.balances("london", "tea") == (5, 2, 0, 0)
-    world.do(confirm(), keep({1: 2}, world.standing(), while_pending=pending))
+    world.do(confirm(), allocate({1: 2}, world.attempt_reservations(), while_pending=pending))
     assert world.balances("london", "tea") == (3, 0, 2, 0)
     world.check()
 
 
 @pytest.mark.parametrize("call_first", [True, False])
 def test_cancelled_items_and_releases_by_call_come_to_the_same(call_first: bool) -> None:
-    """Whichever is heard first: what was released counts towards what the order no longer keeps."""
+    """In either order: released units count towards those that the order no longer allocates."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
-    both: list[Envelope[Any]] = [release({1: 1}), keep({1: 2}, world.standing())]
+    both: list[Envelope[Any]] = [release({1: 1}), allocate({1: 2}, world.attempt_reservations())]
     world.do(*(both if call_first else reversed(both)))
     assert world.balances("london", "tea") == (5, 2, 0, 0)
 
 
 def test_committed_units_wait_for_fulfilment_unless_the_order_was_pending() -> None:
-    """The commit raced the cancellation, and fulfilment will never hear of these units; later it
+    """The commit raced the cancellation, and fulfilment never gets these units; later it
     has them on its picklist.
     """
     for pending, balances in ((True, (3, 0, 2, 0)), (False, (2, 0, 3, 0))):
         world = sold()
-        world.do(keep({1: 2}, world.standing(), while_pending=pending))
+        world.do(allocate({1: 2}, world.attempt_reservations(), while_pending=pending))
         assert world.balances("london", "tea") == balances
         world.check()
 
@@ -303,13 +309,13 @@ def test_a_warehouse_that_serves_the_order_no_more() -> None:
     """All its units are cancelled; those of the other stay."""
     world = stocked(london={"tea": 3}, york={"tea": 2})
     world.do(reserve(("tea", 5)))
-    world.do(keep({1: 3}, world.standing()))
-    assert {r.warehouse_id: r.status for r in world.standing()} == {
+    world.do(allocate({1: 3}, world.attempt_reservations()))
+    assert {r.warehouse_id: r.status for r in world.attempt_reservations()} == {
         "london": Status.ACTIVE,
         "york": Status.RELEASED,
     }
-    world.do(confirm(), confirm(by_event=True), work("london", {1: 3}))
-    assert {r.warehouse_id: r.status for r in world.standing()} == {
+    world.do(confirm(), confirm(by_event=True), report_picklist("london", {1: 3}))
+    assert {r.warehouse_id: r.status for r in world.attempt_reservations()} == {
         "london": Status.CONFIRMED,
         "york": Status.RELEASED,
     }
@@ -317,18 +323,18 @@ def test_a_warehouse_that_serves_the_order_no_more() -> None:
 
 
 def test_an_order_that_does_not_know_where_its_units_are() -> None:
-    """Its expired reservation was made anew elsewhere: from what it says of the old one nothing
+    """Its expired reservation was replaced elsewhere: from what it says of the old one nothing
     is concluded.
     """
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)))
-    old = world.standing()
+    old = world.attempt_reservations()
     world.pass_time(old[0].expire_time - world.now)
-    world.do(expire(), confirm(), keep({1: 1}, old, while_pending=True))
+    world.do(expire(), confirm(), allocate({1: 1}, old, while_pending=True))
     assert world.balances("london", "tea") == (0, 0, 3, 0)
 
 
-def test_work_that_is_given_up_where_the_units_expired_has_nothing_to_give_back() -> None:
+def test_cancelled_fulfilment_of_expired_units_uncommits_nothing() -> None:
     """Reserved in London and Paris, expired, and committed in Paris alone: London's cancelled
     work is news of nothing, once or twice; and goods cannot leave from there.
     """
@@ -337,7 +343,7 @@ def test_work_that_is_given_up_where_the_units_expired_has_nothing_to_give_back(
     world.pass_time(TTL)
     world.do(expire(), adjust("london", "tea", -2), receive("paris", tea=2), confirm())
     before = (world.balances("london", "tea"), world.balances("paris", "tea"))
-    world.do(work("london", {}), work("london", {1: 0}))
+    world.do(report_picklist("london", {}), report_picklist("london", {1: 0}))
     assert (
         (world.balances("london", "tea"), world.balances("paris", "tea"))
         == before
