@@ -279,7 +279,7 @@ def work_changed(
     """
     its = event.fulfillment
     target = UUID(its.order_id)
-    if event.attempt_unworked:
+    if event.attempt_never_started:
         end = EndAttempt(attempt=its.attempt, while_pending=True, by_order=False)
         return Envelope.of_event(of, end, target=target, actor="fulfillment")
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED

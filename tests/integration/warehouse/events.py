@@ -139,7 +139,7 @@ def unworked(
     in this warehouse.
     """
     told = work_moved(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist)
-    told.fulfillment.stock_committed, told.attempt_unworked = False, True
+    told.fulfillment.stock_committed, told.attempt_never_started = False, True
     return told
 
 
