@@ -1,4 +1,4 @@
-"""The fulfilment service put together: the one file that knows everything."""
+"""The fulfilment service put together: the composition root."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,9 +34,9 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
             warehouse=warehouse,
             shipping=shipping,
             inspection=inspection,
-            owed_batch=config.owed_stock_batch,
+            commit_batch=config.owed_stock_batch,
         )
-        ground.work(config.owed_stock_interval_s, operations.commit_owed_stock, "owed stock")
+        ground.work(config.owed_stock_interval_s, operations.commit_pending_stock, "owed stock")
         services = [
             partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
         ]

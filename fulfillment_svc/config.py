@@ -17,8 +17,9 @@ Sku = Annotated[
 
 
 class Config(ServiceConfig):
-    """What the fulfilment service is told; the common part stands in chassis.values.config. As it
-    stands, nothing is inspected.
+    """The settings of the fulfilment service; the common part is in chassis.values.config.
+
+    By default, no package is inspected.
     """
 
     service: ClassVar[str] = "fulfillment"
@@ -35,10 +36,10 @@ class Config(ServiceConfig):
         default=5.0,
         gt=0,
         le=3600,
-        description="seconds between two times of asking for stock that is owed",
+        description="seconds between two requests for pending commits",
     )
     owed_stock_batch: int = Field(
-        default=100, ge=1, le=500, description="fulfilments whose stock is asked for at once"
+        default=100, ge=1, le=500, description="fulfilments whose commit is requested at once"
     )
     inspect_order_values: Json[dict[Currency, Annotated[int, Field(ge=0)]]] = Field(
         default={},

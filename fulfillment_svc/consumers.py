@@ -15,19 +15,19 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, carry_out
 from chassis.values.decision import Outcome
 from fulfillment_svc import wire
-from fulfillment_svc.model import Fulfillment, Job
+from fulfillment_svc.model import Fulfillment, OrderFulfillments
 from fulfillment_svc.operations import Operations
 
 
 class Consumers:
-    """What the fulfilment service hears of the others."""
+    """The handlers of the events of orders and shipments."""
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        """Who handles which event."""
+        """The handler of each event."""
         return {
             OrderStatusChanged: self.order_status_changed,
             OrderItemsCancelled: self.order_items_cancelled,
@@ -40,33 +40,33 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[OrderStatusChanged]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        news = [wire.order_news(d.message, d) for d in deliveries]
-        return await self.operations.follow_orders(news)
+        events = [wire.order_status_changed(d.message, d) for d in deliveries]
+        return await self.operations.apply_order_events(events)
 
     async def order_items_cancelled(
         self,
         deliveries: Sequence[Delivery[OrderItemsCancelled]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        news = [wire.items_cancelled(d.message, d) for d in deliveries]
-        return await self.operations.follow_orders(news)
+        events = [wire.order_items_cancelled(d.message, d) for d in deliveries]
+        return await self.operations.apply_order_events(events)
 
     async def shipment_created(
         self,
         deliveries: Sequence[Delivery[ShipmentCreated]],
-    ) -> Sequence[Outcome[Job]]:
+    ) -> Sequence[Outcome[OrderFulfillments]]:
         commands = [wire.ship(d.message.shipment, d) for d in deliveries]
-        return await self.operations.note(commands)
+        return await self.operations.apply_shipment_events(commands)
 
     async def shipment_status_changed(
         self,
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Sequence[Outcome[Any]]:
         commands = [wire.withdrawal_answer(d.message.shipment, d) for d in deliveries]
-        return await carry_out(commands, self.operations.note)
+        return await carry_out(commands, self.operations.apply_shipment_events)
 
     async def delivery_confirmed(
         self,
         deliveries: Sequence[Delivery[DeliveryConfirmed]],
-    ) -> Sequence[Outcome[Job]]:
+    ) -> Sequence[Outcome[OrderFulfillments]]:
         commands = [wire.complete(d.message.shipment, d) for d in deliveries]
-        return await self.operations.note(commands)
+        return await self.operations.apply_shipment_events(commands)

@@ -2,7 +2,7 @@
 status may follow which.
 
 1. A status changes only by a trigger, and only along TRIGGERS.
-2. News from outside (a shipment, a delivery) walks FORWARD one step at a time, and never backwards.
+2. An event of shipping (a shipment, a delivery) moves it FORWARD one step at a time, never back.
 """
 
 from enum import StrEnum
@@ -116,15 +116,15 @@ MOVES: dict[Status, frozenset[Status]] = {
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
 
-def way(here: Status, there: Status) -> tuple[Status, ...]:
-    """The steps forward from here to there, each along MOVES; none where it is there already, or
-    beyond, or off the way.
+def path_between(current: Status, target: Status) -> tuple[Status, ...]:
+    """The steps forward from `current` to `target`, each along MOVES; none where it is at the
+    target, beyond it, or cancelled.
     """
-    if here not in FORWARD or there not in FORWARD:
+    if current not in FORWARD or target not in FORWARD:
         return ()
-    return FORWARD[FORWARD.index(here) + 1 : FORWARD.index(there) + 1]
+    return FORWARD[FORWARD.index(current) + 1 : FORWARD.index(target) + 1]
 
 
-def before(here: Status, there: Status) -> bool:
-    """Whether the work goes on, and has not yet come as far as `there`."""
-    return bool(way(here, there))
+def is_before(current: Status, target: Status) -> bool:
+    """Whether the work goes on, and has not yet reached `target`."""
+    return bool(path_between(current, target))

@@ -1,5 +1,5 @@
-"""What the fulfilment service does: one method for each thing. The warehouse is asked before the
-write, for the whole set at once.
+"""The operations of the fulfilment service, a method each. They ask the warehouse before the write,
+once for the whole set.
 """
 
 from collections import Counter, defaultdict
@@ -23,38 +23,38 @@ from chassis.write.database import Database
 from chassis.write.writer import Writer
 from fulfillment_svc import store
 from fulfillment_svc.decisions.deciders import decide
-from fulfillment_svc.decisions.steps import expect
+from fulfillment_svc.decisions.steps import require_version
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Allocation,
+    CloseAttempt,
     CommitAnswer,
     Committed,
     Cut,
-    End,
     Filter,
     Fulfillment,
+    FulfillmentKey,
     InspectionPolicy,
-    Job,
-    Kept,
-    News,
     NotCommitted,
-    NoteSpoiled,
-    OfOrder,
-    OfShipment,
     OrderAttempt,
-    OrderNews,
+    OrderCommand,
+    OrderEvent,
+    OrderEventKind,
+    OrderFulfillments,
     Picklist,
     Plan,
+    RecordCommit,
     RecordInspection,
+    RecordSpoiled,
+    RemainingUnits,
     Request,
-    Settle,
-    Spoiling,
-    Work,
+    ShipmentCommand,
+    SpoiledLine,
 )
 from fulfillment_svc.peers import Shipping, Warehouse
 
-# As many orders as the warehouse takes in one call. More are planned with their stock owed, and the
-# worker asks for them.
+# As many orders as the warehouse takes in one call. More are planned with their commit pending, and
+# the worker asks for them.
 CONFIRM_MAX: Final = 500
 FIRST: Final = UUID(int=0)
 
@@ -62,9 +62,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Operations:
-    """The fulfilment service's doors lead here; from here to its peers, its decisions and its
-    store.
-    """
+    """The operations of the RPCs, consumers and workers, over peers, decisions and store."""
 
     def __init__(
         self,
@@ -73,9 +71,9 @@ class Operations:
         shipping: Shipping,
         inspection: InspectionPolicy,
         *,
-        owed_batch: int = 100,
+        commit_batch: int = 100,
     ) -> None:
-        """`owed_batch`: about how many fulfilments at once the warehouse is asked again;
+        """`commit_batch`: about how many fulfilments at once the warehouse is asked again;
         CONFIRM_MAX at most.
         """
         self.database, self.warehouse, self.shipping, self.inspection = (
@@ -84,79 +82,92 @@ class Operations:
             shipping,
             inspection,
         )
-        self.owed_batch = min(owed_batch, CONFIRM_MAX)
-        self._writer = Writer(database, load=store.lock_jobs, decide=decide, save=store.save_jobs)
+        self.commit_batch = min(commit_batch, CONFIRM_MAX)
+        self._writer = Writer(
+            database,
+            load=store.lock_order_fulfillments,
+            decide=decide,
+            save=store.save_order_fulfillments,
+        )
         self._shipments = telemetry.counter(
             "fulfillment_shipment_calls_total",
             "Shipments asked for at once, by what came of it",
             "outcome",
         )
-        self._owed = telemetry.reading(
+        self._commit_pending = telemetry.reading(
             "fulfillments_stock_owed",
             "In planning without committed stock, by the warehouse's answer",
             "answer",
         )
 
-    async def follow_orders(
+    async def apply_order_events(
         self,
-        envelopes: Sequence[Envelope[OrderNews]],
+        envelopes: Sequence[Envelope[OrderEvent]],
     ) -> list[Outcome[tuple[Fulfillment, ...]]]:
-        """Plans, cuts and ends fulfilments as the events of their orders say.
+        """Plans, cuts and cancels fulfilments as the events of their orders say.
 
         A confirmed order gets one fulfilment for each of its warehouses.
         """
-        meant = [each for each in envelopes if each.command.news is not News.OTHER]
-        owed = await self._attempts_owed(meant)
+        relevant = [each for each in envelopes if each.command.kind is not OrderEventKind.OTHER]
+        attempts = await self._attempts_to_commit(relevant)
         try:
-            answers = await self._confirm(uuid7(), owed)
-        except (Deferred, Defect):  # away, or failed: neither says anything of the stock
-            answers = {}  # planned all the same, with their stock owed: the worker goes on asking
-        asked = {
-            each.key: each.with_command(self._asked(each.command, answers.get(each.command.of)))
-            for each in meant
+            answers = await self._confirm_reservations(uuid7(), attempts)
+        except (Deferred, Defect):  # unreachable or defective: neither says whether it committed
+            answers = {}  # planned with their commit pending: the worker asks again
+        commands = {
+            each.key: each.with_command(
+                self._order_command(each.command, answers.get(each.command.order_attempt))
+            )
+            for each in relevant
         }
-        outcomes = dict(zip(asked, await self._writer.write(list(asked.values())), strict=True))
-        followed = {key: fulfilled(outcome) for key, outcome in outcomes.items()}
-        return [followed.get(each.key, Done(())) for each in envelopes]
+        outcomes = dict(
+            zip(commands, await self._writer.write(list(commands.values())), strict=True)
+        )
+        applied = {key: fulfillments_outcome(outcome) for key, outcome in outcomes.items()}
+        return [applied.get(each.key, Done(())) for each in envelopes]
 
-    async def commit_owed_stock(self) -> None:
-        """Asks the warehouse again for all stock that is owed, in batches. Raises Deferred where it
+    async def commit_pending_stock(self) -> None:
+        """Asks the warehouse again for every pending commit, in batches. Raises Deferred where it
         cannot be reached.
 
-        Several replicas may do it at once: the warehouse commits once, and the write settles once.
+        Several replicas may do it at once: the warehouse commits once, and one write records it.
         """
-        with telemetry.reading_of(self._owed):
-            left, away = await self._commit_owed_stock()
+        with telemetry.reading_of(self._commit_pending):
+            counts, unreachable = await self._commit_pending_stock()
         for answer in ("later", "refused"):
-            self._owed.labels(answer).set(left[answer])
-        if away:
-            raise away
+            self._commit_pending.labels(answer).set(counts[answer])
+        if unreachable:
+            raise unreachable
 
-    async def _commit_owed_stock(self) -> tuple[Counter[str], Deferred | None]:
-        """How many fulfilments still wait, by the warehouse's answer; and why it was not asked
-        to the end, if so. All are counted.
+    async def _commit_pending_stock(self) -> tuple[Counter[str], Deferred | None]:
+        """How many fulfilments still wait, by the warehouse's answer; and the failure that stopped
+        the requests, if any. All are counted.
         """
-        after, left, away = FIRST, Counter[str](), None
-        while page := await self._page_of_owed(after):
+        after, counts, unreachable = FIRST, Counter[str](), None
+        while page := await self._commit_pending_page(after):
             request_id, after = uuid7(), page[-1].id
             answers: Mapping[OrderAttempt, CommitAnswer] = {}
             try:
-                if not away:
-                    answers = await self._confirm(request_id, {each.work.of for each in page})
+                if not unreachable:
+                    answers = await self._confirm_reservations(
+                        request_id, {each.key.order_attempt for each in page}
+                    )
             except Deferred as deferred:
-                away = deferred
-            # what the warehouse stumbles over keeps those that come after it from nothing
+                unreachable = deferred
+            # a defect about one batch does not stop the next ones
             except Defect as defect:
                 _log.error("the warehouse fails to say what became of owed stock", exc_info=defect)
-            for outcome in await self._writer.write(list(settling(page, answers, str(request_id)))):
+            for outcome in await self._writer.write(
+                list(commit_envelopes(page, answers, str(request_id)))
+            ):
                 if isinstance(outcome, Failure):
                     _log.error(
                         "stock is committed, and not settled here yet",
                         reason=outcome.reason,
                         exc_info=outcome,
                     )
-            left.update(answered(answers.get(each.work.of)) for each in page)
-        return left, away
+            counts.update(answer_label(answers.get(each.key.order_attempt)) for each in page)
+        return counts, unreachable
 
     async def change(self, envelope: Envelope[Request]) -> Fulfillment:
         """The fulfilment after a person's request. Asks for its shipment once it is ready."""
@@ -164,11 +175,11 @@ class Operations:
         fulfillment = unwrap(outcome).find(envelope.target)
         assert fulfillment, "a command about a fulfilment is done only where there is one"
         if fulfillment.status is Status.READY and not fulfillment.withdraw_reason:
-            await self._hand_over(fulfillment)
+            await self._request_shipment(fulfillment)
         return fulfillment
 
     async def inspect(self, envelope: Envelope[RecordInspection]) -> Fulfillment:
-        """The fulfilment after an inspection. The warehouse books spoiled units and replaces them.
+        """The fulfilment after an inspection. The warehouse posts spoiled units and replaces them.
 
         The units are stored as found first. Until the warehouse's answer is written, no inspection
         passes or fails the packages; the next one asks the warehouse again.
@@ -178,23 +189,25 @@ class Operations:
             done = await self.database.was_done(connection, envelope.key)
         if done:
             return await self.change(envelope)
-        fulfillment, noted_before = await self._note_spoiled(envelope)
-        spoiling = [
-            Spoiling(its.line_number, its.spoiled + its.unbooked, its.short)
-            for its in fulfillment.lines
-            if its.unbooked
+        fulfillment, recorded_before = await self._record_spoiled(envelope)
+        spoiled_lines = [
+            SpoiledLine(line.line_number, line.spoiled + line.unposted_spoiled, line.short)
+            for line in fulfillment.lines
+            if line.unposted_spoiled
         ]
-        if spoiling and fulfillment.status is Status.PACKED:
-            rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
-            # What is booked there has to be written here, at any version of the fulfilment.
-            booked = replace(envelope.command, rebooked=rebooked, expected_version=None)
-            envelope = envelope.with_command(booked)
-        elif noted_before and not spoiling:
-            # Another request has had them booked and written, or they left the picklist unbooked.
+        if spoiled_lines and fulfillment.status is Status.PACKED:
+            replaced_lines = await self.warehouse.replace_spoiled(fulfillment.key, spoiled_lines)
+            # What the warehouse posted has to be written here, at any version of the fulfilment.
+            answered = replace(
+                envelope.command, replaced_lines=replaced_lines, expected_version=None
+            )
+            envelope = envelope.with_command(answered)
+        elif recorded_before and not spoiled_lines:
+            # Another request wrote their posting, or they left the picklist before it.
             return fulfillment
         return await self.change(envelope)
 
-    async def _note_spoiled(
+    async def _record_spoiled(
         self,
         envelope: Envelope[RecordInspection],
     ) -> tuple[Fulfillment, bool]:
@@ -202,19 +215,21 @@ class Operations:
         command = envelope.command
         if not command.spoiled:
             fulfillment = await self.get_fulfillment(envelope.target)
-            expect(fulfillment, command)
+            require_version(fulfillment, command)
             return fulfillment, False
-        noting = NoteSpoiled(
+        record_spoiled = RecordSpoiled(
             expected_version=command.expected_version,
             spoiled=command.spoiled,
         )
-        [outcome] = await self._writer.write([envelope.step("spoiled", noting)])
-        noted = unwrap(outcome).find(envelope.target)
-        assert noted, "units are noted only where there is a fulfilment"
-        return noted, isinstance(outcome, Done) and outcome.repeat
+        [outcome] = await self._writer.write([envelope.step("spoiled", record_spoiled)])
+        recorded = unwrap(outcome).find(envelope.target)
+        assert recorded, "units are stored only where there is a fulfilment"
+        return recorded, isinstance(outcome, Done) and outcome.repeat
 
-    async def note(self, envelopes: Sequence[Envelope[OfShipment]]) -> Sequence[Outcome[Job]]:
-        """Writes what shipping says of shipments."""
+    async def apply_shipment_events(
+        self, envelopes: Sequence[Envelope[ShipmentCommand]]
+    ) -> Sequence[Outcome[OrderFulfillments]]:
+        """Writes the changes that events of shipments mean."""
         return await self._writer.write(envelopes)
 
     async def get_fulfillment(self, id: UUID) -> Fulfillment:
@@ -244,9 +259,9 @@ class Operations:
             rows = await store.list_history(connection, fulfillment_id, after, page.size + 1)
         return page.cut(rows, lambda step: (step.version,))
 
-    async def _hand_over(self, fulfillment: Fulfillment) -> None:
-        """Best effort: where it fails, shipping hears that the fulfilment is ready by its event,
-        and makes the shipment then.
+    async def _request_shipment(self, fulfillment: Fulfillment) -> None:
+        """Best effort: where it fails, shipping makes the shipment when it consumes the event of
+        the ready fulfilment.
         """
         try:
             # Made ready again, with other packages, it is another version, and another request.
@@ -263,90 +278,92 @@ class Operations:
         else:
             self._shipments.labels("done").inc()
 
-    async def _confirm(
+    async def _confirm_reservations(
         self, request_id: UUID, attempts: Collection[OrderAttempt]
     ) -> dict[OrderAttempt, CommitAnswer]:
         """The warehouse's answers. An order lives in its last attempt, and is asked about once."""
         last = {each.order_id: each for each in sorted(attempts, key=attrgetter("attempt"))}
         asked = list(last.values())[:CONFIRM_MAX]
-        return await self.warehouse.confirm(request_id, asked) if asked else {}
+        return await self.warehouse.confirm_reservations(request_id, asked) if asked else {}
 
-    async def _attempts_owed(
+    async def _attempts_to_commit(
         self,
-        envelopes: Sequence[Envelope[OrderNews]],
+        envelopes: Sequence[Envelope[OrderEvent]],
     ) -> set[OrderAttempt]:
-        """The attempts whose stock is owed to fulfilments that are still to be made.
+        """The attempts with a pending commit and fulfilments that are still to be created.
 
         An event that the write refuses, by its key or by its version, names none.
         """
-        if not any(owes(each.command) for each in envelopes):
+        if not any(needs_commit(each.command) for each in envelopes):
             return set()
         async with self.database.read() as connection:
             refusals = await self.database.reused(connection, envelopes)
-            news = [
+            events = [
                 each.command
                 for each, refusal in zip(envelopes, refusals, strict=True)
-                if refusal is None and owes(each.command)
+                if refusal is None and needs_commit(each.command)
             ]
-            orders = {each.order_id for each in news}
-            known = await store.works_of(connection, orders)
-            versions = await store.versions_of(connection, orders)
+            orders = {each.order_id for each in events}
+            known = await store.find_keys(connection, orders)
+            versions = await store.find_versions(connection, orders)
         return {
-            each.of
-            for each in news
+            each.order_attempt
+            for each in events
             if not is_jump(versions.get(each.order_id, 0), each.version)
-            and not known.issuperset(each.works)
+            and not known.issuperset(each.fulfillment_keys)
         }
 
-    async def _page_of_owed(self, after: UUID) -> list[Fulfillment]:
+    async def _commit_pending_page(self, after: UUID) -> list[Fulfillment]:
         async with self.database.read() as connection:
-            return await store.find_owed(connection, after, self.owed_batch)
+            return await store.find_commit_pending(connection, after, self.commit_batch)
 
-    def _asked(self, news: OrderNews, answer: CommitAnswer | None) -> OfOrder:
+    def _order_command(self, event: OrderEvent, answer: CommitAnswer | None) -> OrderCommand:
         """The command that the event means for the order's fulfilments."""
-        shares = answer.shares if isinstance(answer, Committed) else news.shares
+        lines_by_warehouse = (
+            answer.lines_by_warehouse if isinstance(answer, Committed) else event.lines_by_warehouse
+        )
         picklists = tuple(
             Picklist(
                 id=uuid7(),
-                warehouse_id=at,
+                warehouse_id=warehouse_id,
                 lines=lines,
                 inspection_rule=self.inspection.rule(
-                    Work(news.order_id, at, news.attempt), news.total, lines
+                    FulfillmentKey(event.order_id, warehouse_id, event.attempt), event.total, lines
                 ),
             )
-            for at, lines in sorted(shares.items())
+            for warehouse_id, lines in sorted(lines_by_warehouse.items())
         )
-        about: dict[str, Any] = {
-            "attempt": news.attempt,
-            "order_number": news.order_number,
-            "version": news.version,
+        fields: dict[str, Any] = {
+            "attempt": event.attempt,
+            "order_number": event.order_number,
+            "version": event.version,
         }
-        if news.news is News.ENDED:
-            return End(**about, picklists=picklists)
+        if event.kind is OrderEventKind.CANCELLED:
+            return CloseAttempt(**fields, picklists=picklists)
         units = (
-            Allocation(at, line.line_number, line.quantity)
-            for at, lines in news.shares.items()
+            Allocation(warehouse_id, line.line_number, line.quantity)
+            for warehouse_id, lines in event.lines_by_warehouse.items()
             for line in lines
         )
-        kept = Kept(news.attempt, news.version, tuple(sorted(units)))
-        if news.news is News.CUT:
-            return Cut(**about, kept=kept)
-        committed = isinstance(answer, Committed) or news.stock_committed
+        remaining = RemainingUnits(event.attempt, event.version, tuple(sorted(units)))
+        if event.kind is OrderEventKind.CUT:
+            return Cut(**fields, remaining=remaining)
+        committed = isinstance(answer, Committed) or event.stock_committed
         return Plan(
-            **about,
+            **fields,
             picklists=picklists,
             stock_committed=committed,
-            kept=None if news.stock_committed else kept,
+            remaining=None if event.stock_committed else remaining,
         )
 
 
-def owes(news: OrderNews) -> bool:
+def needs_commit(event: OrderEvent) -> bool:
     """Whether an order is confirmed whose stock is not committed yet."""
-    return news.news is News.CONFIRMED and not news.stock_committed
+    return event.kind is OrderEventKind.CONFIRMED and not event.stock_committed
 
 
-def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:
-    """The order's fulfilments, where its news was followed."""
+def fulfillments_outcome(outcome: Outcome[OrderFulfillments]) -> Outcome[tuple[Fulfillment, ...]]:
+    """The order's fulfilments, where its event was applied."""
     return (
         outcome
         if isinstance(outcome, Failure)
@@ -354,40 +371,42 @@ def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:
     )
 
 
-def settling(
+def commit_envelopes(
     page: Sequence[Fulfillment],
     answers: Mapping[OrderAttempt, CommitAnswer],
     request_id: str,
-) -> Iterator[Envelope[Settle]]:
+) -> Iterator[Envelope[RecordCommit]]:
     """A command for each attempt of the page whose stock the warehouse has committed.
 
     The stock may be in another warehouse than that of the fulfilment that waited for it.
     """
     waiting = defaultdict[OrderAttempt, list[Fulfillment]](list)
     for each in page:
-        waiting[each.work.of].append(each)
-    for of, those in waiting.items():
-        answer = answers.get(of)
+        waiting[each.key.order_attempt].append(each)
+    for order_attempt, those in waiting.items():
+        answer = answers.get(order_attempt)
         if not isinstance(answer, Committed):
             continue
-        shares = sorted(answer.shares.items())
-        settle = Settle(
-            attempt=of.attempt,
+        lines_by_warehouse = sorted(answer.lines_by_warehouse.items())
+        record_commit = RecordCommit(
+            attempt=order_attempt.attempt,
             order_number=those[0].order_number,
-            picklists=tuple(Picklist(uuid7(), at, lines) for at, lines in shares),
+            picklists=tuple(
+                Picklist(uuid7(), warehouse_id, lines) for warehouse_id, lines in lines_by_warehouse
+            ),
         )
         yield Envelope(
-            # An attempt's stock is settled once.
-            key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",
+            # An attempt's commit is recorded once.
+            key=f"fulfillment.stock_committed:{order_attempt.order_id}:{order_attempt.attempt}",
             request_hash=b"",
-            target=of.order_id,
+            target=order_attempt.order_id,
             actor="fulfillment",
             cause=request_id,
-            command=settle,
+            command=record_commit,
         )
 
 
-def answered(answer: CommitAnswer | None) -> str:
+def answer_label(answer: CommitAnswer | None) -> str:
     """How the warehouse's answer is counted."""
     if isinstance(answer, NotCommitted) and answer.final:
         return "refused"

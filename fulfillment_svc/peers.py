@@ -1,4 +1,4 @@
-"""RPCs out: whom the fulfilment service asks, and in which words."""
+"""RPCs out: the calls of the fulfilment service to the warehouse and to shipping."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from fulfillment_svc.model import (
     CommitAnswer,
     Committed,
     Fulfillment,
+    FulfillmentKey,
     Line,
+    LinesByWarehouse,
     NotCommitted,
     OrderAttempt,
-    Rebooked,
-    Shares,
-    Spoiling,
-    Work,
+    ReplacedLine,
+    SpoiledLine,
 )
 
 REPLACE_TIMEOUT_S: Final = 5.0
-# Whoever packs waits for this call; shipping hears of the fulfilment anyway.
+# The packer waits for this call; shipping consumes the event of the fulfilment anyway.
 SHIPMENT_TIMEOUT_S: Final = 2.0
 
 
@@ -38,7 +38,7 @@ class Warehouse:
     def __init__(self, channel: Channel) -> None:
         self._stub = ReservationServiceStub(channel)
 
-    async def confirm(
+    async def confirm_reservations(
         self, request_id: UUID, attempts: Sequence[OrderAttempt]
     ) -> dict[OrderAttempt, CommitAnswer]:
         """Commits the stock of the attempts, up to 500, each order once, in one call. Raises
@@ -56,15 +56,19 @@ class Warehouse:
         except Refused as refused:
             if not (half := halves(refused, len(attempts))):
                 raise
-            first = await self.confirm(uuid5(request_id, "first"), attempts[:half])
-            return first | await self.confirm(uuid5(request_id, "second"), attempts[half:])
+            first = await self.confirm_reservations(uuid5(request_id, "first"), attempts[:half])
+            return first | await self.confirm_reservations(
+                uuid5(request_id, "second"), attempts[half:]
+            )
         results = {UUID(result.order_id): result for result in response.results}
         return {
             each: _answer(results[each.order_id]) for each in attempts if each.order_id in results
         }
 
-    async def replace_spoiled(self, work: Work, lines: Sequence[Spoiling]) -> tuple[Rebooked, ...]:
-        """Books units as damaged, and others in their place as far as there are any.
+    async def replace_spoiled(
+        self, key: FulfillmentKey, lines: Sequence[SpoiledLine]
+    ) -> tuple[ReplacedLine, ...]:
+        """Posts units as damaged, and commits others in their place as far as there are any.
 
         A repeat changes nothing. Raises Deferred where the warehouse cannot be reached, another
         Failure where it has not so many units.
@@ -72,14 +76,12 @@ class Warehouse:
         named = ",".join(f"{line.line_number}:{line.spoiled}:{line.short}" for line in lines)
         request = warehouse_api.ReplaceSpoiledUnitsRequest(
             request_id=str(
-                uuid5(
-                    work.order_id, f"ReplaceSpoiledUnits:{work.attempt}:{work.warehouse_id}:{named}"
-                )
+                uuid5(key.order_id, f"ReplaceSpoiledUnits:{key.attempt}:{key.warehouse_id}:{named}")
             ),
             order_attempt=warehouse_api.OrderAttempt(
-                order_id=str(work.order_id), attempt=work.attempt
+                order_id=str(key.order_id), attempt=key.attempt
             ),
-            warehouse_id=work.warehouse_id,
+            warehouse_id=key.warehouse_id,
             lines=[
                 warehouse_api.SpoiledLine(
                     line_number=line.line_number,
@@ -92,7 +94,7 @@ class Warehouse:
         response = await ask(self._stub.ReplaceSpoiledUnits, request, timeout_s=REPLACE_TIMEOUT_S)
         asked = {line.line_number for line in lines}
         return tuple(
-            Rebooked(
+            ReplacedLine(
                 line_number=line.line_number,
                 units=line.quantity - line.released - line.reserved,
                 committed=line.committed,
@@ -116,9 +118,9 @@ class Shipping:
         request = shipping_api.CreateShipmentRequest(
             request_id=str(request_id),
             fulfillment_id=str(fulfillment.id),
-            order_id=str(fulfillment.work.order_id),
-            attempt=fulfillment.work.attempt,
-            warehouse_id=fulfillment.work.warehouse_id,
+            order_id=str(fulfillment.key.order_id),
+            attempt=fulfillment.key.attempt,
+            warehouse_id=fulfillment.key.warehouse_id,
             fulfillment_version=fulfillment.version,
             parcels=[
                 shipping_pb2.Parcel(
@@ -139,24 +141,22 @@ def _answer(result: warehouse_api.ReservationResult) -> CommitAnswer:
         # a defect says nothing of the stock
         final = not result.failure.retryable and result.failure.reason != "INTERNAL"
         return NotCommitted(result.failure.reason, final=final)
-    if shares := _committed(result.reservations):
-        return Committed(shares)
+    if lines_by_warehouse := _committed_lines(result.reservations):
+        return Committed(lines_by_warehouse)
     return NotCommitted("RESERVATION_CLOSED", final=True)
 
 
-def _committed(reservations: Sequence[warehouse_pb2.Reservation]) -> Shares:
-    """What lies committed, by warehouse: of what was reserved, neither what has expired nor what
-    was given up since.
-    """
-    shares: defaultdict[str, list[Line]] = defaultdict(list)
+def _committed_lines(reservations: Sequence[warehouse_pb2.Reservation]) -> LinesByWarehouse:
+    """The committed lines, by warehouse: without units that expired or were released."""
+    lines_by_warehouse: defaultdict[str, list[Line]] = defaultdict(list)
     for reservation in reservations:
-        shares[reservation.warehouse_id] += [
+        lines_by_warehouse[reservation.warehouse_id] += [
             Line(each.line_number, each.sku, each.committed)
             for each in reservation.lines
             if each.committed
         ]
     return {
-        at: tuple(sorted(lines, key=lambda line: line.line_number))
-        for at, lines in shares.items()
+        warehouse_id: tuple(sorted(lines, key=lambda line: line.line_number))
+        for warehouse_id, lines in lines_by_warehouse.items()
         if lines
     }

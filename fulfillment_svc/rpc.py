@@ -34,7 +34,9 @@ class FulfillmentService(FulfillmentServiceServicer):
         self, request: api.ListFulfillmentsRequest, context: Context
     ) -> api.ListFulfillmentsResponse:
         page = asked(request, partial(wire.fulfillment, view=request.view))
-        fulfillments, token = await self.operations.list_fulfillments(wire.wanted(request), page)
+        fulfillments, token = await self.operations.list_fulfillments(
+            wire.fulfillment_filter(request), page
+        )
         return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
 
     async def ListFulfillmentTransitions(
@@ -87,5 +89,5 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def CancelFulfillment(
         self, request: api.CancelFulfillmentRequest, context: Context
     ) -> api.CancelFulfillmentResponse:
-        fulfillment = await self.operations.change(wire.give_up(request, keyed(request)))
+        fulfillment = await self.operations.change(wire.cancel_fulfillment(request, keyed(request)))
         return api.CancelFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))

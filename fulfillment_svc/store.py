@@ -1,4 +1,4 @@
-"""All the SQL of jobs and their fulfilments, for sets, over one connection."""
+"""All the SQL of orders and their fulfilments, for sets, over one connection."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -28,23 +28,23 @@ from fulfillment_svc.model import (
     Allocation,
     Filter,
     Fulfillment,
-    Job,
-    Kept,
+    FulfillmentKey,
     Line,
+    OrderFulfillments,
     Package,
     PackedItem,
+    RemainingUnits,
     Transition,
     VoidLabel,
-    Work,
 )
 from fulfillment_svc.tables import (
     fulfillments,
     history,
     items,
-    kept_units,
     lines,
     orders,
     packages,
+    remaining_units,
     void_labels,
 )
 
@@ -54,8 +54,8 @@ LINE = RecordRows(Line, lines.c, keys=["fulfillment_id"])
 PACKAGE = RecordRows(Package, packages.c, keys=["fulfillment_id"], loaded=["items"])
 ITEM = RecordRows(PackedItem, items.c, keys=["fulfillment_id", "package_number"])
 TRANSITION = RecordRows(Transition, history.c)
-KEPT_UNIT = RecordRows(Allocation, kept_units.c, keys=["order_id"])
-WORK = RecordRows(Work, (f.order_id, f.warehouse_id, f.attempt))
+REMAINING_UNIT = RecordRows(Allocation, remaining_units.c, keys=["order_id"])
+KEY = RecordRows(FulfillmentKey, (f.order_id, f.warehouse_id, f.attempt))
 CHANGING = (
     "id",
     "status",
@@ -65,12 +65,12 @@ CHANGING = (
     "version",
     "update_time",
     "withdraw_reason",
-    "released_version",
+    "withdrawn_version",
 )
 # A line's units; its number and SKU never change.
-COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found")
-# The statuses in which there may be packages: in the others nobody looks for them.
-PACKED = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
+COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found_spoiled")
+# The statuses in which there may be packages: in the others none are read.
+STATUSES_WITH_PACKAGES = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
 
 read_by_id = select(fulfillments).where(among(f.id)).order_by(f.id)
 read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
@@ -88,14 +88,18 @@ read_history = (
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )
-read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
+read_remaining = (
+    select(remaining_units)
+    .where(among(remaining_units.c.order_id))
+    .order_by(*remaining_units.primary_key)
+)
 count_lines = select(func.count()).where(lines.c.fulfillment_id == f.id).scalar_subquery()
 count_items = select(func.count()).where(items.c.fulfillment_id == f.id).scalar_subquery()
-read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
-read_versions = select(orders.c.order_id, orders.c.kept_version).where(
-    among(orders.c.order_id), orders.c.kept_version.is_not(None)
+read_keys = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
+read_versions = select(orders.c.order_id, orders.c.remaining_version).where(
+    among(orders.c.order_id), orders.c.remaining_version.is_not(None)
 )
-read_owed = (
+read_commit_pending = (
     select(fulfillments)
     .where(f.status == Status.PLANNING, not_(f.stock_committed), f.id > bindparam("after"))
     .order_by(f.id)
@@ -117,7 +121,7 @@ read_items = (
     .order_by(items.c.fulfillment_id, items.c.package_number, items.c.line_number)
 )
 
-read_void = (
+read_void_labels = (
     select(void_labels)
     .where(among(void_labels.c.fulfillment_id))
     .order_by(*void_labels.primary_key)
@@ -130,20 +134,29 @@ read_void = (
     insert_items,
     insert_history,
     insert_orders,
-    insert_kept,
-    insert_void,
+    insert_remaining,
+    insert_void_labels,
 ) = (
     insert_rows(*table.c)
-    for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
+    for table in (
+        fulfillments,
+        lines,
+        packages,
+        items,
+        history,
+        orders,
+        remaining_units,
+        void_labels,
+    )
 )
-note_orders = insert_orders.on_conflict_do_nothing()
+insert_missing_orders = insert_orders.on_conflict_do_nothing()
 changed_orders = given(*orders.c)
 update_orders = (
     update(orders)
     .values({each.name: each for each in changed_orders.c if each.name != "order_id"})
     .where(orders.c.order_id == changed_orders.c.order_id)
 )
-drop_kept = delete(kept_units).where(among(kept_units.c.order_id))
+delete_remaining = delete(remaining_units).where(among(remaining_units.c.order_id))
 changed_fulfillments = given(*(f[name] for name in CHANGING))
 update_fulfillments = (
     update(fulfillments)
@@ -159,17 +172,17 @@ update_lines = (
         lines.c.line_number == changed_lines.c.line_number,
     )
 )
-drop_lines = delete(lines).where(among(lines.c.fulfillment_id))
-drop_void = delete(void_labels).where(among(void_labels.c.fulfillment_id))
-drop_packages = delete(packages).where(among(packages.c.fulfillment_id))
+delete_lines = delete(lines).where(among(lines.c.fulfillment_id))
+delete_void_labels = delete(void_labels).where(among(void_labels.c.fulfillment_id))
+delete_packages = delete(packages).where(among(packages.c.fulfillment_id))
 
 
-async def lock_jobs(
+async def lock_order_fulfillments(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> dict[UUID, Job]:
-    """The jobs of the targets, each under its order's id and those of its fulfilments.
+) -> dict[UUID, OrderFulfillments]:
+    """The fulfilments of the targets' orders, each order under its id and those of its fulfilments.
 
     The lock of an order is that of all its fulfilments: every write of them takes it here.
     """
@@ -177,50 +190,53 @@ async def lock_jobs(
     of_fulfillments = (await connection.execute(read_orders, column_arrays(id=named))).scalars()
     wanted = column_arrays(order_id=[*named, *of_fulfillments])
     rows = list(await connection.execute(lock_orders, wanted))
-    units, works = (
+    units, found = (
         defaultdict[UUID, list[Allocation]](list),
         defaultdict[UUID, list[Fulfillment]](list),
     )
-    for each in await _whole(connection, read_by_order, wanted):
-        works[each.work.order_id].append(each)
-    if unknown := works.keys() - {row.order_id for row in rows}:
-        # The version before this one made them. Whoever is first writes the order down; then all
-        # find it, and wait for each other.
+    for each in await _load_fulfillments(connection, read_by_order, wanted):
+        found[each.key.order_id].append(each)
+    if unknown := found.keys() - {row.order_id for row in rows}:
+        # The version before this one made them. The first writer inserts the order; the others find
+        # it, and wait for its lock.
         await connection.execute(
-            note_orders, row_arrays([_order(Job(id)) for id in sorted(unknown)])
+            insert_missing_orders,
+            row_arrays([_order(OrderFulfillments(id)) for id in sorted(unknown)]),
         )
-        return await lock_jobs(connection, envelopes, repeats)
-    if any(row.kept_version for row in rows):
-        for unit in await connection.execute(read_kept, wanted):
-            units[unit.order_id].append(KEPT_UNIT.record(unit))
-    picture: dict[UUID, Job] = {}
+        return await lock_order_fulfillments(connection, envelopes, repeats)
+    if any(row.remaining_version for row in rows):
+        for unit in await connection.execute(read_remaining, wanted):
+            units[unit.order_id].append(REMAINING_UNIT.record(unit))
+    workspace: dict[UUID, OrderFulfillments] = {}
     for row in rows:
-        id, version = row.order_id, row.kept_version
-        kept = Kept(row.kept_attempt, version, tuple(units[id])) if version else None
-        job = Job(
+        id, version = row.order_id, row.remaining_version
+        remaining = (
+            RemainingUnits(row.remaining_attempt, version, tuple(units[id])) if version else None
+        )
+        order = OrderFulfillments(
             order_id=id,
             closed_attempt=row.closed_attempt,
-            kept=kept,
-            fulfillments=tuple(works[id]),
+            remaining=remaining,
+            fulfillments=tuple(found[id]),
         )
-        picture |= dict.fromkeys([id, *(each.id for each in job.fulfillments)], job)
-    return picture
+        workspace |= dict.fromkeys([id, *(each.id for each in order.fulfillments)], order)
+    return workspace
 
 
-async def save_jobs(
+async def save_order_fulfillments(
     connection: AsyncConnection,
-    before: Mapping[UUID, Job],
-    after: Mapping[UUID, Job],
+    before: Mapping[UUID, OrderFulfillments],
+    after: Mapping[UUID, OrderFulfillments],
     steps: Sequence[Transition],
 ) -> None:
     """Stores what changed; new orders sorted by their id, or two sets of rivals may deadlock."""
-    now = {job.order_id: job for job in after.values()}
+    now = {order.order_id: order for order in after.values()}
     await _save_orders(connection, before, [now[id] for id in sorted(now)])
     was = {each.id: each for id in now if id in before for each in before[id].fulfillments}
     changed = {
         each.id: each
-        for job in now.values()
-        for each in job.fulfillments
+        for order in now.values()
+        for each in order.fulfillments
         if each is not was.get(each.id)
     }
     await save_fulfillments(connection, was, changed, steps)
@@ -235,7 +251,7 @@ async def save_fulfillments(
     """Stores the fulfilments that changed, under the locks of their orders."""
     created = sorted(
         (each for id, each in after.items() if id not in before),
-        key=attrgetter("work.order_id", "work.warehouse_id", "work.attempt"),
+        key=attrgetter("key.order_id", "key.warehouse_id", "key.attempt"),
     )
     changed = sorted(
         ((before[id], each) for id, each in after.items() if id in before),
@@ -263,24 +279,29 @@ async def find_fulfillments(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Fulfillment]:
     """The fulfilments as they stand, unlocked, by id; unknown ids are missing."""
-    return {each.id: each for each in await _whole(connection, read_by_id, column_arrays(id=ids))}
+    return {
+        each.id: each
+        for each in await _load_fulfillments(connection, read_by_id, column_arrays(id=ids))
+    }
 
 
-async def works_of(connection: AsyncConnection, orders: Collection[UUID]) -> set[Work]:
-    """What there is for these orders, whatever its attempt and status."""
-    rows = await connection.execute(read_works, column_arrays(order_id=orders))
-    return {WORK.record(row) for row in rows}
+async def find_keys(connection: AsyncConnection, orders: Collection[UUID]) -> set[FulfillmentKey]:
+    """The keys of these orders' fulfilments, of every attempt and status."""
+    rows = await connection.execute(read_keys, column_arrays(order_id=orders))
+    return {KEY.record(row) for row in rows}
 
 
-async def versions_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
-    """The orders' stored versions; those without one are left out."""
+async def find_versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
+    """The orders' stored versions; orders without one are missing."""
     rows = await connection.execute(read_versions, column_arrays(order_id=ids))
-    return {row.order_id: row.kept_version for row in rows}
+    return {row.order_id: row.remaining_version for row in rows}
 
 
-async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list[Fulfillment]:
-    """Those in planning whose stock is not committed, by id, from the one that follows `after`."""
-    return await _whole(connection, read_owed, {"after": after, "most": most})
+async def find_commit_pending(
+    connection: AsyncConnection, after: UUID, most: int
+) -> list[Fulfillment]:
+    """Fulfilments in planning whose stock is not committed, by id, those that follow `after`."""
+    return await _load_fulfillments(connection, read_commit_pending, {"after": after, "most": most})
 
 
 async def list_fulfillments(
@@ -322,7 +343,7 @@ async def list_history(
     return [TRANSITION.record(row) for row in rows]
 
 
-async def _whole(
+async def _load_fulfillments(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Fulfillment]:
     """The fulfilments that the statement finds, in its order, each with its lines and packages."""
@@ -332,8 +353,10 @@ async def _whole(
         of = column_arrays(fulfillment_id=[row.id for row in rows])
         for line in await connection.execute(read_lines, of):
             picklists[line.fulfillment_id].append(LINE.record(line))
-    parcels = await _packages(connection, [row.id for row in rows if row.status in PACKED])
-    void = await _void_labels(connection, [row.id for row in rows if row.released_version])
+    parcels = await _packages(
+        connection, [row.id for row in rows if row.status in STATUSES_WITH_PACKAGES]
+    )
+    void = await _void_labels(connection, [row.id for row in rows if row.withdrawn_version])
     return [
         FULFILLMENT.record(
             row,
@@ -361,70 +384,74 @@ async def _packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, 
 
 
 async def _void_labels(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, list[VoidLabel]]:
-    """The void labels of these fulfilments, each with what its parcels held."""
+    """The void labels of these fulfilments, each with the units in its parcels."""
     if not ids:
         return {}
     units: defaultdict[tuple[UUID, UUID, bool], dict[int, int]] = defaultdict(dict)
-    for row in await connection.execute(read_void, column_arrays(fulfillment_id=ids)):
-        units[row.fulfillment_id, row.shipment_id, row.left][row.line_number] = row.quantity
+    for row in await connection.execute(read_void_labels, column_arrays(fulfillment_id=ids)):
+        units[row.fulfillment_id, row.shipment_id, row.shipped][row.line_number] = row.quantity
     labels: defaultdict[UUID, list[VoidLabel]] = defaultdict(list)
-    for (id, shipment_id, left), held in units.items():
-        labels[id].append(VoidLabel(shipment_id, held, left))
+    for (id, shipment_id, shipped), held in units.items():
+        labels[id].append(VoidLabel(shipment_id, held, shipped))
     return labels
 
 
 async def _save_void_labels(connection: AsyncConnection, changed: Sequence[Fulfillment]) -> None:
     if not changed:
         return
-    await connection.execute(drop_void, column_arrays(fulfillment_id=[each.id for each in changed]))
+    await connection.execute(
+        delete_void_labels, column_arrays(fulfillment_id=[each.id for each in changed])
+    )
     rows = [
         {
             "fulfillment_id": each.id,
             "shipment_id": label.shipment_id,
             "line_number": number,
             "quantity": quantity,
-            "left": label.left,
+            "shipped": label.shipped,
         }
         for each in changed
         for label in each.void_labels
         for number, quantity in label.units.items()
     ]
-    await connection.execute(insert_void, row_arrays(rows))
+    await connection.execute(insert_void_labels, row_arrays(rows))
 
 
 async def _save_orders(
-    connection: AsyncConnection, before: Mapping[UUID, Job], jobs: Sequence[Job]
+    connection: AsyncConnection,
+    before: Mapping[UUID, OrderFulfillments],
+    orders: Sequence[OrderFulfillments],
 ) -> None:
-    created = [job for job in jobs if job.order_id not in before]
+    created = [order for order in orders if order.order_id not in before]
     changed = [
-        job
-        for job in jobs
-        if (was := before.get(job.order_id))
-        and (was.closed_attempt, was.kept) != (job.closed_attempt, job.kept)
+        order
+        for order in orders
+        if (was := before.get(order.order_id))
+        and (was.closed_attempt, was.remaining) != (order.closed_attempt, order.remaining)
     ]
     if created:
-        await connection.execute(insert_orders, row_arrays([_order(job) for job in created]))
+        await connection.execute(insert_orders, row_arrays([_order(order) for order in created]))
     if changed:
-        await connection.execute(update_orders, row_arrays([_order(job) for job in changed]))
+        await connection.execute(update_orders, row_arrays([_order(order) for order in changed]))
         await connection.execute(
-            drop_kept, column_arrays(order_id=[job.order_id for job in changed])
+            delete_remaining, column_arrays(order_id=[order.order_id for order in changed])
         )
-    kept = [
-        KEPT_UNIT.row(unit, order_id=job.order_id)
-        for job in (*created, *changed)
-        if job.kept
-        for unit in job.kept.units
+    remaining = [
+        REMAINING_UNIT.row(unit, order_id=order.order_id)
+        for order in (*created, *changed)
+        if order.remaining
+        for unit in order.remaining.units
     ]
-    if kept:
-        await connection.execute(insert_kept, row_arrays(kept))
+    if remaining:
+        await connection.execute(insert_remaining, row_arrays(remaining))
 
 
-def _order(job: Job) -> dict[str, Any]:
+def _order(order: OrderFulfillments) -> dict[str, Any]:
     return {
-        "order_id": job.order_id,
-        "closed_attempt": job.closed_attempt,
-        "kept_attempt": job.kept and job.kept.attempt,
-        "kept_version": job.kept and job.kept.version,
+        "order_id": order.order_id,
+        "closed_attempt": order.closed_attempt,
+        "remaining_attempt": order.remaining and order.remaining.attempt,
+        "remaining_version": order.remaining and order.remaining.version,
     }
 
 
@@ -453,7 +480,7 @@ async def _save_lines(
         await connection.execute(update_lines, row_arrays(counted))
     if replaced:
         await connection.execute(
-            drop_lines, column_arrays(fulfillment_id=[each.id for each in replaced])
+            delete_lines, column_arrays(fulfillment_id=[each.id for each in replaced])
         )
         await _insert_lines(connection, replaced)
 
@@ -463,7 +490,7 @@ async def _save_packages(
 ) -> None:
     """The packages as they now are, in the place of those that were."""
     if emptied := [old.id for old, _ in repacked if old.packages]:
-        await connection.execute(drop_packages, column_arrays(fulfillment_id=emptied))
+        await connection.execute(delete_packages, column_arrays(fulfillment_id=emptied))
     parcels = [(new.id, parcel) for _, new in repacked for parcel in new.packages]
     if parcels:
         rows = [PACKAGE.row(parcel, fulfillment_id=id) for id, parcel in parcels]

@@ -35,8 +35,8 @@ stream_positions = shared.stream_positions(metadata)
 
 status = enum(Status, "fulfillment_status", metadata)
 
-# What each write about an order's fulfilments locks, and what the order has told that outlasts an
-# event.
+# The rows that each write about an order's fulfilments locks, with the facts of the order's events
+# that outlast an event.
 orders = Table(
     "orders",
     metadata,
@@ -47,14 +47,14 @@ orders = Table(
         CheckConstraint("closed_attempt >= 0", "closed_attempt"),
         nullable=False,
     ),
-    Column("kept_attempt", Integer),
-    Column("kept_version", BigInteger),
-    CheckConstraint("(kept_attempt is null) = (kept_version is null)", "kept"),
+    Column("remaining_attempt", Integer),
+    Column("remaining_version", BigInteger),
+    CheckConstraint("(remaining_attempt is null) = (remaining_version is null)", "remaining"),
 )
 
-# The units that stay of an order that has lost others, or whose stock was owed.
-kept_units = Table(
-    "kept_units",
+# The remaining units of an order that lost others, or whose commit was pending.
+remaining_units = Table(
+    "remaining_units",
     metadata,
     Column("order_id", Uuid, ForeignKey("orders.order_id")),
     Column("warehouse_id", Text),
@@ -87,9 +87,9 @@ fulfillments = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("withdraw_reason", enum(WithdrawReason, "withdraw_reason", metadata)),
     Column(
-        "released_version",
+        "withdrawn_version",
         Integer,
-        CheckConstraint("released_version between 0 and version", "released_version"),
+        CheckConstraint("withdrawn_version between 0 and version", "withdrawn_version"),
         nullable=False,
         server_default="0",
     ),
@@ -112,7 +112,7 @@ Index(None, fulfillments.c.status, fulfillments.c.id)
 Index(None, fulfillments.c.warehouse_id, fulfillments.c.id)
 Index(None, fulfillments.c.update_time)
 Index(
-    "fulfillments_owed",
+    "fulfillments_commit_pending",
     fulfillments.c.id,
     postgresql_where=and_(
         fulfillments.c.status == Status.PLANNING, not_(fulfillments.c.stock_committed)
@@ -146,7 +146,11 @@ lines = Table(
         server_default="0",
     ),
     Column(
-        "found", Integer, CheckConstraint("found >= 0", "found"), nullable=False, server_default="0"
+        "found_spoiled",
+        Integer,
+        CheckConstraint("found_spoiled >= 0", "found_spoiled"),
+        nullable=False,
+        server_default="0",
     ),
     PrimaryKeyConstraint("fulfillment_id", "line_number"),
     CheckConstraint("picked between 0 and quantity", "picked"),
@@ -188,8 +192,7 @@ items = Table(
     ),
 )
 
-# What was in the parcels of labels that are void: units of it leave only by a contradiction of the
-# carrier's.
+# The units in the parcels of void labels: they ship only by a contradiction of the carrier's.
 void_labels = Table(
     "void_labels",
     metadata,
@@ -197,7 +200,7 @@ void_labels = Table(
     Column("shipment_id", Uuid),
     Column("line_number", SmallInteger),
     Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
-    Column("left", Boolean, nullable=False),
+    Column("shipped", Boolean, nullable=False),
     PrimaryKeyConstraint("fulfillment_id", "shipment_id", "line_number"),
 )
 
@@ -221,4 +224,4 @@ history = Table(
 )
 
 # What `omctl events set-version` can set.
-stored_versions = (StoredVersion(orders.c.kept_version, orders.c.order_id),)
+stored_versions = (StoredVersion(orders.c.remaining_version, orders.c.order_id),)

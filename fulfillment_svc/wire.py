@@ -1,4 +1,4 @@
-"""Protobuf to model and back, and facts to events. Pure."""
+"""Protobuf to model and back, and domain events to messages. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -20,25 +20,25 @@ from chassis.values.outgoing_event import OutgoingEvent
 from chassis.values.request_context import Keyed
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
+    CancelFulfillment,
     Complete,
     CompletePicking,
+    ConfirmWithdrawal,
     Filter,
     Fulfillment,
-    GiveUp,
     Line,
+    LinesByWarehouse,
     LinesChanged,
-    News,
-    OfShipment,
-    OrderNews,
+    OrderEvent,
+    OrderEventKind,
     Pack,
     Package,
     PackedItem,
     RecordInspection,
-    Release,
     Scan,
     ScanItems,
-    Shares,
     Ship,
+    ShipmentCommand,
     StartPacking,
     StartPicking,
     StatusChanged,
@@ -53,8 +53,8 @@ STATUS_OF = {value: status for status, value in STATUS.items()}
 RULE = names(InspectionRule, "INSPECTION_RULE", fulfillment_pb2.InspectionRule.Value)
 NO_STATUS = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
 NO_RULE = fulfillment_pb2.INSPECTION_RULE_UNSPECIFIED
-# A parcel that stands there is in the warehouse, as far as shipping knows.
-HERE = frozenset(
+# Statuses of a shipment whose parcels are still in the warehouse.
+IN_WAREHOUSE = frozenset(
     {
         shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED,
         shipping_pb2.SHIPMENT_STATUS_PENDING,
@@ -72,67 +72,73 @@ class ChangeRequest(Protocol):
 # --- requests
 
 
-def start_picking(request: api.StartPickingRequest, of: Keyed) -> Envelope[StartPicking]:
+def start_picking(request: api.StartPickingRequest, context: Keyed) -> Envelope[StartPicking]:
     command = StartPicking(expected_version=given(request, "expected_version"))
-    return _requested(request, of, "picker", command)
+    return _request_envelope(request, context, "picker", command)
 
 
-def scan_items(request: api.ScanItemRequest, of: Keyed) -> Envelope[ScanItems]:
+def scan_items(request: api.ScanItemRequest, context: Keyed) -> Envelope[ScanItems]:
     command = ScanItems(
         expected_version=given(request, "expected_version"),
         scans=tuple(Scan(scan.sku, scan.quantity) for scan in request.scans),
     )
-    return _requested(request, of, "picker", command)
+    return _request_envelope(request, context, "picker", command)
 
 
-def complete_picking(request: api.CompletePickingRequest, of: Keyed) -> Envelope[CompletePicking]:
+def complete_picking(
+    request: api.CompletePickingRequest, context: Keyed
+) -> Envelope[CompletePicking]:
     command = CompletePicking(
         expected_version=given(request, "expected_version"),
         short_line_numbers=frozenset(request.short_line_numbers),
     )
-    return _requested(request, of, "picker", command)
+    return _request_envelope(request, context, "picker", command)
 
 
-def start_packing(request: api.StartPackingRequest, of: Keyed) -> Envelope[StartPacking]:
+def start_packing(request: api.StartPackingRequest, context: Keyed) -> Envelope[StartPacking]:
     command = StartPacking(expected_version=given(request, "expected_version"))
-    return _requested(request, of, "packer", command)
+    return _request_envelope(request, context, "packer", command)
 
 
-def pack(request: api.PackFulfillmentRequest, of: Keyed) -> Envelope[Pack]:
+def pack(request: api.PackFulfillmentRequest, context: Keyed) -> Envelope[Pack]:
     command = Pack(
         expected_version=given(request, "expected_version"),
-        packages=tuple(map(_packed, request.packages)),
+        packages=tuple(map(_package_from_request, request.packages)),
     )
-    return _requested(request, of, "packer", command)
+    return _request_envelope(request, context, "packer", command)
 
 
 def record_inspection(
     request: api.RecordInspectionRequest,
-    of: Keyed,
+    context: Keyed,
 ) -> Envelope[RecordInspection]:
     command = RecordInspection(
         expected_version=given(request, "expected_version"),
         passed=request.passed,
         spoiled={line.line_number: line.quantity for line in request.spoiled},
     )
-    return _requested(request, of, "inspector", command)
+    return _request_envelope(request, context, "inspector", command)
 
 
-def give_up(request: api.CancelFulfillmentRequest, of: Keyed) -> Envelope[GiveUp]:
-    command = GiveUp(expected_version=given(request, "expected_version"))
-    return _requested(request, of, "staff", command)
+def cancel_fulfillment(
+    request: api.CancelFulfillmentRequest, context: Keyed
+) -> Envelope[CancelFulfillment]:
+    command = CancelFulfillment(expected_version=given(request, "expected_version"))
+    return _request_envelope(request, context, "staff", command)
 
 
-def _requested(request: ChangeRequest, of: Keyed, actor: str, command: C) -> Envelope[C]:
+def _request_envelope(
+    request: ChangeRequest, context: Keyed, actor: str, command: C
+) -> Envelope[C]:
     """The envelope of a person's command.
 
     Its cause is the key, because two methods may be called with the same request_id.
     """
     target = UUID(request.fulfillment_id)
-    return Envelope.of_request(of, command, target=target, actor=actor, cause=of.key)
+    return Envelope.of_request(context, command, target=target, actor=actor, cause=context.key)
 
 
-def wanted(request: api.ListFulfillmentsRequest) -> Filter:
+def fulfillment_filter(request: api.ListFulfillmentsRequest) -> Filter:
     return Filter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         warehouse_id=given(request, "warehouse_id"),
@@ -142,8 +148,8 @@ def wanted(request: api.ListFulfillmentsRequest) -> Filter:
     )
 
 
-def _packed(package: fulfillment_pb2.Package) -> Package:
-    """A parcel as the packer tells of it: without a number, each line once."""
+def _package_from_request(package: fulfillment_pb2.Package) -> Package:
+    """A parcel as the packer's request has it: without a number, each line once."""
     items: Counter[int] = Counter()
     for item in package.items:
         items[item.line_number] += item.quantity
@@ -160,73 +166,77 @@ def _packed(package: fulfillment_pb2.Package) -> Package:
 # --- events of others
 
 
-def order_news(
+def order_status_changed(
     event: order_events_pb2.OrderStatusChanged,
-    of: EventSource,
-) -> Envelope[OrderNews]:
-    """CONFIRMED starts the work, and CANCELLED after that ends it; other changes mean nothing."""
-    news = News.OTHER
+    source: EventSource,
+) -> Envelope[OrderEvent]:
+    """CONFIRMED plans fulfilments, CANCELLED after it cancels them; other changes mean nothing."""
+    kind = OrderEventKind.OTHER
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
-        news = News.CONFIRMED
+        kind = OrderEventKind.CONFIRMED
     elif (
         event.new_status == order_pb2.ORDER_STATUS_CANCELLED
         and event.old_status != order_pb2.ORDER_STATUS_PENDING
     ):
-        news = News.ENDED
+        kind = OrderEventKind.CANCELLED
     committed = event.stock_status == order_pb2.STOCK_STATUS_COMMITTED
-    return _news(event, news, of, committed)
+    return _order_event(event, kind, source, committed)
 
 
-def items_cancelled(
+def order_items_cancelled(
     event: order_events_pb2.OrderItemsCancelled,
-    of: EventSource,
-) -> Envelope[OrderNews]:
-    """There is less work. It means nothing before the order is confirmed, with what stays then."""
+    source: EventSource,
+) -> Envelope[OrderEvent]:
+    """A cut. It means nothing before the confirmation, whose event has the remaining units."""
     pending = event.status == order_pb2.ORDER_STATUS_PENDING
-    return _news(event, News.OTHER if pending else News.CUT, of, committed=False)
+    return _order_event(
+        event, OrderEventKind.OTHER if pending else OrderEventKind.CUT, source, committed=False
+    )
 
 
-def _news(
+def _order_event(
     event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
-    news: News,
-    of: EventSource,
+    kind: OrderEventKind,
+    source: EventSource,
     committed: bool,
-) -> Envelope[OrderNews]:
-    command = OrderNews(
-        news=news,
+) -> Envelope[OrderEvent]:
+    command = OrderEvent(
+        kind=kind,
         order_id=UUID(event.order_id),
         order_number=event.order_number,
         attempt=event.attempt,
         version=event.order_version,
         total=money(event.total_amount, "total_amount"),
         stock_committed=committed,
-        shares={} if news is News.OTHER else _shares(event.items),
+        lines_by_warehouse={} if kind is OrderEventKind.OTHER else _lines_by_warehouse(event.items),
     )
-    return Envelope.of_event(of, command, target=command.order_id, actor="order")
+    return Envelope.of_event(source, command, target=command.order_id, actor="order")
 
 
-def ship(shipment: shipping_pb2.Shipment, of: EventSource, *, left: bool = False) -> Envelope[Ship]:
+def ship(
+    shipment: shipping_pb2.Shipment, source: EventSource, *, shipped: bool = False
+) -> Envelope[Ship]:
     command = Ship(
         shipment_id=UUID(shipment.shipment_id),
         fulfillment_version=shipment.fulfillment_version,
-        left=left,
+        shipped=shipped,
     )
-    return _of_shipment(shipment, of, command)
+    return _shipment_envelope(shipment, source, command)
 
 
-def complete(shipment: shipping_pb2.Shipment, of: EventSource) -> Envelope[Complete]:
+def complete(shipment: shipping_pb2.Shipment, source: EventSource) -> Envelope[Complete]:
     command = Complete(
         shipment_id=UUID(shipment.shipment_id),
         fulfillment_version=shipment.fulfillment_version,
     )
-    return _of_shipment(shipment, of, command)
+    return _shipment_envelope(shipment, source, command)
 
 
 def withdrawal_answer(
     shipment: shipping_pb2.Shipment,
-    of: EventSource,
-) -> Envelope[OfShipment] | None:
-    """Shipping's answer to a withdrawal: nothing leaves, or the carrier has the parcels.
+    source: EventSource,
+) -> Envelope[ShipmentCommand] | None:
+    """The command from shipping's answer to a withdrawal: confirmed, or with the carrier.
 
     None: there is no answer yet, or no withdrawal.
     """
@@ -234,58 +244,62 @@ def withdrawal_answer(
         return None
     void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED
     if void or shipment.status == shipping_pb2.SHIPMENT_STATUS_FAILED:
-        release = Release(
+        confirmation = ConfirmWithdrawal(
             shipment_id=UUID(shipment.shipment_id),
             fulfillment_version=shipment.fulfillment_version,
             label_void=void,
-            left=shipment.HasField("contradict_time"),
+            shipped=shipment.HasField("contradict_time"),
         )
-        return _of_shipment(shipment, of, release)
-    if shipment.status in HERE and shipment.status_reason != "WITHDRAWAL_TOO_LATE":
+        return _shipment_envelope(shipment, source, confirmation)
+    if shipment.status in IN_WAREHOUSE and shipment.status_reason != "WITHDRAWAL_TOO_LATE":
         return None
-    return ship(shipment, of, left=True)
+    return ship(shipment, source, shipped=True)
 
 
-def _of_shipment(shipment: shipping_pb2.Shipment, of: EventSource, command: C) -> Envelope[C]:
+def _shipment_envelope(
+    shipment: shipping_pb2.Shipment, source: EventSource, command: C
+) -> Envelope[C]:
     """The envelope of a command from an event of the shipment."""
     target = UUID(shipment.fulfillment_id)
-    return Envelope.of_event(of, command, target=target, actor="shipping")
+    return Envelope.of_event(source, command, target=target, actor="shipping")
 
 
-def _shares(items: Iterable[order_events_pb2.OrderLine]) -> Shares:
+def _lines_by_warehouse(items: Iterable[order_events_pb2.OrderLine]) -> LinesByWarehouse:
     """The order's lines, by the warehouses that serve them."""
-    shares: defaultdict[str, list[Line]] = defaultdict(list)
+    lines_by_warehouse: defaultdict[str, list[Line]] = defaultdict(list)
     for item in sorted(items, key=lambda item: item.line_number):
         of_line: Counter[str] = Counter()
         for allocation in item.allocations:
             of_line[allocation.warehouse_id] += allocation.quantity
         for warehouse_id, quantity in of_line.items():
             if quantity:
-                shares[warehouse_id].append(Line(item.line_number, item.sku, quantity))
-    return {warehouse_id: tuple(lines) for warehouse_id, lines in shares.items()}
+                lines_by_warehouse[warehouse_id].append(Line(item.line_number, item.sku, quantity))
+    return {warehouse_id: tuple(lines) for warehouse_id, lines in lines_by_warehouse.items()}
 
 
 # --- answers and events of ours
 
 
-def fulfillment(its: Fulfillment, view: View.ValueType = VIEW_FULL) -> fulfillment_pb2.Fulfillment:
+def fulfillment(
+    record: Fulfillment, view: View.ValueType = VIEW_FULL
+) -> fulfillment_pb2.Fulfillment:
     return fulfillment_pb2.Fulfillment(
-        fulfillment_id=str(its.id),
-        order_id=str(its.work.order_id),
-        order_number=its.order_number,
-        attempt=its.work.attempt,
-        warehouse_id=its.work.warehouse_id,
-        status=STATUS[its.status],
-        stock_committed=its.stock_committed,
-        picklist=map(_line, its.lines) if view != VIEW_SUMMARY else None,
-        packages=map(_package, its.packages) if view != VIEW_SUMMARY else None,
-        inspection_required=its.inspection_rule is not None,
-        inspection_rule=RULE[its.inspection_rule] if its.inspection_rule else NO_RULE,
-        shipment_id=str(its.shipment_id) if its.shipment_id else None,
-        version=its.version,
-        create_time=timestamp(its.create_time),
-        update_time=timestamp(its.update_time),
-        withdraw_reason=its.withdraw_reason,
+        fulfillment_id=str(record.id),
+        order_id=str(record.key.order_id),
+        order_number=record.order_number,
+        attempt=record.key.attempt,
+        warehouse_id=record.key.warehouse_id,
+        status=STATUS[record.status],
+        stock_committed=record.stock_committed,
+        picklist=map(_line, record.lines) if view != VIEW_SUMMARY else None,
+        packages=map(_package, record.packages) if view != VIEW_SUMMARY else None,
+        inspection_required=record.inspection_rule is not None,
+        inspection_rule=RULE[record.inspection_rule] if record.inspection_rule else NO_RULE,
+        shipment_id=str(record.shipment_id) if record.shipment_id else None,
+        version=record.version,
+        create_time=timestamp(record.create_time),
+        update_time=timestamp(record.update_time),
+        withdraw_reason=record.withdraw_reason,
     )
 
 
@@ -305,66 +319,68 @@ def transition(step: Transition) -> fulfillment_pb2.FulfillmentTransition:
 
 
 def event(fact: StatusChanged | LinesChanged) -> OutgoingEvent:
-    """The event that tells of a change, with the fulfilment as it stood after it."""
-    its = fact.fulfillment
-    return OutgoingEvent(aggregate=its.id, order_id=its.work.order_id, message=_message(fact))
+    """The message of a change, with the fulfilment as it was after it."""
+    record = fact.fulfillment
+    return OutgoingEvent(aggregate=record.id, order_id=record.key.order_id, message=_message(fact))
 
 
 def _message(fact: StatusChanged | LinesChanged) -> Message:
-    its = fact.fulfillment
+    record = fact.fulfillment
     if isinstance(fact, LinesChanged):
         return fulfillment_events_pb2.FulfillmentLinesChanged(
-            fulfillment=fulfillment(its),
+            fulfillment=fulfillment(record),
             reason=fact.reason,
-            occur_time=timestamp(its.update_time),
-            attempt_unworked=fact.unworked,
-            left_after_void=_left(fact.left) if fact.left else None,
+            occur_time=timestamp(record.update_time),
+            attempt_never_started=fact.never_started,
+            left_after_void=_left_after_void(fact.left_after_void)
+            if fact.left_after_void
+            else None,
             actor=fact.actor,
             claimed_actor=fact.claimed_actor,
             cause_id=fact.cause,
         )
     return fulfillment_events_pb2.FulfillmentStatusChanged(
-        fulfillment=fulfillment(its),
+        fulfillment=fulfillment(record),
         old_status=STATUS[fact.old] if fact.old else NO_STATUS,
-        new_status=STATUS[its.status],
+        new_status=STATUS[record.status],
         reason=fact.reason,
-        occur_time=timestamp(its.update_time),
-        attempt_unworked=fact.unworked,
+        occur_time=timestamp(record.update_time),
+        attempt_never_started=fact.never_started,
         actor=fact.actor,
         claimed_actor=fact.claimed_actor,
         cause_id=fact.cause,
     )
 
 
-def _left(its: VoidLabel) -> fulfillment_events_pb2.LeftAfterVoid:
+def _left_after_void(label: VoidLabel) -> fulfillment_events_pb2.LeftAfterVoid:
     items = [
         fulfillment_pb2.PackedItem(line_number=number, quantity=quantity)
-        for number, quantity in its.units.items()
+        for number, quantity in label.units.items()
     ]
-    return fulfillment_events_pb2.LeftAfterVoid(shipment_id=str(its.shipment_id), items=items)
+    return fulfillment_events_pb2.LeftAfterVoid(shipment_id=str(label.shipment_id), items=items)
 
 
-def _line(its: Line) -> fulfillment_pb2.PicklistLine:
+def _line(line: Line) -> fulfillment_pb2.PicklistLine:
     return fulfillment_pb2.PicklistLine(
-        line_number=its.line_number,
-        sku=its.sku,
-        quantity=its.quantity,
-        picked_quantity=its.picked,
-        cut_quantity=its.cut,
-        short_quantity=its.short,
-        spoiled_quantity=its.spoiled,
+        line_number=line.line_number,
+        sku=line.sku,
+        quantity=line.quantity,
+        picked_quantity=line.picked,
+        cut_quantity=line.cut,
+        short_quantity=line.short,
+        spoiled_quantity=line.spoiled,
     )
 
 
-def _package(its: Package) -> fulfillment_pb2.Package:
+def _package(package: Package) -> fulfillment_pb2.Package:
     return fulfillment_pb2.Package(
-        package_number=its.number,
-        weight_grams=its.weight_grams,
-        length_mm=its.length_mm,
-        width_mm=its.width_mm,
-        height_mm=its.height_mm,
+        package_number=package.number,
+        weight_grams=package.weight_grams,
+        length_mm=package.length_mm,
+        width_mm=package.width_mm,
+        height_mm=package.height_mm,
         items=[
             fulfillment_pb2.PackedItem(line_number=item.line_number, quantity=item.quantity)
-            for item in its.items
+            for item in package.items
         ],
     )

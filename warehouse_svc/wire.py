@@ -287,7 +287,7 @@ def fulfillment_changed(
     """
     fulfillment = event.fulfillment
     target = UUID(fulfillment.order_id)
-    if event.attempt_unworked:
+    if event.attempt_never_started:
         close = CloseAttempt(attempt=fulfillment.attempt, while_pending=True, by_order=False)
         return Envelope.of_event(of, close, target=target, actor="fulfillment")
     cancelled = fulfillment.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED

@@ -7,28 +7,34 @@ from typing import Any, Final, TypeVar
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context, Decider, decider
 from chassis.values.versions import check_jump
-from fulfillment_svc.decisions.leaving import complete, give_up, ship
-from fulfillment_svc.decisions.orders import cut, end, plan, release, settle
-from fulfillment_svc.decisions.packing import note_spoiled, pack, record_inspection, start_packing
+from fulfillment_svc.decisions.orders import (
+    close_attempt,
+    confirm_withdrawal,
+    cut,
+    plan,
+    record_commit,
+)
+from fulfillment_svc.decisions.packing import pack, record_inspection, record_spoiled, start_packing
 from fulfillment_svc.decisions.picking import complete_picking, scan_items, start_picking
-from fulfillment_svc.decisions.steps import Decided, DecidedOne, expect, found
+from fulfillment_svc.decisions.shipping import cancel_fulfillment, complete, ship
+from fulfillment_svc.decisions.steps import Decided, DecidedOne, find_target, require_version
 from fulfillment_svc.model import (
+    CancelFulfillment,
+    CloseAttempt,
     Complete,
     CompletePicking,
+    ConfirmWithdrawal,
     Cut,
-    End,
     Fulfillment,
-    GiveUp,
-    Job,
-    NoteSpoiled,
-    OfOrder,
+    OrderCommand,
+    OrderFulfillments,
     Pack,
     Plan,
+    RecordCommit,
     RecordInspection,
-    Release,
+    RecordSpoiled,
     Request,
     ScanItems,
-    Settle,
     Ship,
     StartPacking,
     StartPicking,
@@ -36,27 +42,29 @@ from fulfillment_svc.model import (
 )
 
 C = TypeVar("C")
-N = TypeVar("N", bound=OfOrder)
+N = TypeVar("N", bound=OrderCommand)
 
 
-def of_order(verb: Callable[[Job, N, Context], Decided]) -> Decider[Job, Transition]:
+def of_order(
+    verb: Callable[[OrderFulfillments, N, Context], Decided],
+) -> Decider[OrderFulfillments, Transition]:
     """Returns the decider of a command about an order: its first command creates the record.
 
     The decider raises Refused VERSION_JUMP for an order version that is too far ahead.
     """
 
     @wraps(verb)
-    def decide(job: Job | None, command: N, context: Context) -> Decided:
-        version = job.kept.version if job and job.kept else 0
+    def decide(order: OrderFulfillments | None, command: N, context: Context) -> Decided:
+        version = order.remaining.version if order and order.remaining else 0
         check_jump(version, command.version, f"Order {context.target}")
-        return verb(job or Job(context.target), command, context)
+        return verb(order or OrderFulfillments(context.target), command, context)
 
     return decide
 
 
 def of_fulfillment(
     verb: Callable[[Fulfillment, C, Context], DecidedOne],
-) -> Decider[Job, Transition]:
+) -> Decider[OrderFulfillments, Transition]:
     """Returns the decider of a command about one fulfilment: the others of its order stay.
 
     The decider raises NotFound FULFILLMENT_NOT_FOUND, and Stale VERSION_MISMATCH for a request that
@@ -64,24 +72,24 @@ def of_fulfillment(
     """
 
     @wraps(verb)
-    def decide(job: Job | None, command: C, context: Context) -> Decided:
-        job, fulfillment = found(job, context)
+    def decide(order: OrderFulfillments | None, command: C, context: Context) -> Decided:
+        order, fulfillment = find_target(order, context)
         if isinstance(command, Request):
-            expect(fulfillment, command)
+            require_version(fulfillment, command)
         decided = verb(fulfillment, command, context)
         if decided.record is fulfillment:
-            return Decision(job)
-        return Decision(job.having(decided.record), decided.history, decided.facts)
+            return Decision(order)
+        return Decision(order.with_fulfillment(decided.record), decided.history, decided.facts)
 
     return decide
 
 
-DECIDERS: Final[Mapping[type[Any], Decider[Job, Transition]]] = {
+DECIDERS: Final[Mapping[type[Any], Decider[OrderFulfillments, Transition]]] = {
     Plan: of_order(plan),
-    Settle: of_order(settle),
+    RecordCommit: of_order(record_commit),
     Cut: of_order(cut),
-    End: of_order(end),
-    Release: release,
+    CloseAttempt: of_order(close_attempt),
+    ConfirmWithdrawal: confirm_withdrawal,
     Ship: of_fulfillment(ship),
     Complete: of_fulfillment(complete),
     StartPicking: of_fulfillment(start_picking),
@@ -89,9 +97,9 @@ DECIDERS: Final[Mapping[type[Any], Decider[Job, Transition]]] = {
     CompletePicking: of_fulfillment(complete_picking),
     StartPacking: of_fulfillment(start_packing),
     Pack: of_fulfillment(pack),
-    NoteSpoiled: of_fulfillment(note_spoiled),
+    RecordSpoiled: of_fulfillment(record_spoiled),
     RecordInspection: of_fulfillment(record_inspection),
-    GiveUp: of_fulfillment(give_up),
+    CancelFulfillment: of_fulfillment(cancel_fulfillment),
 }
 
 decide = decider(DECIDERS)

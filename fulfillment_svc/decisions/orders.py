@@ -1,9 +1,9 @@
-"""What the order makes of all its fulfilments. Each decision sees the whole job, so that it is
-right in whatever order the news comes.
+"""Decisions about all fulfilments of an order. Each decision sees every fulfilment of the order, so
+that the result does not depend on the order in which events arrive.
 
-While stock is owed its fulfilments wait for it: units that the order lost meanwhile are cut when
-the stock is settled, for only then it is known which units there are. What was never committed is
-not told as cut.
+While a commit is pending, the attempt's fulfilments wait for it. Units that the order lost
+meanwhile are cut when the commit is recorded, because only then the committed units are known.
+Units that were never committed are not published as cut.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,18 +11,18 @@ from dataclasses import replace
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from fulfillment_svc.decisions.leaving import emptied_label, left_after_void, released
+from fulfillment_svc.decisions.shipping import add_void_label, is_withdrawn, record_left_after_void
 from fulfillment_svc.decisions.steps import (
     Decided,
     DecidedOne,
-    cancelled,
-    found,
-    lessened,
+    advance,
+    cancel,
+    find_target,
     lines_changed,
     next_version,
-    stopped,
-    walk,
-    withdrawn,
+    reduce_lines,
+    stop,
+    withdraw,
 )
 from fulfillment_svc.lifecycle import (
     MOVES,
@@ -34,68 +34,74 @@ from fulfillment_svc.lifecycle import (
     WithdrawReason,
 )
 from fulfillment_svc.model import (
+    CloseAttempt,
+    ConfirmWithdrawal,
     Cut,
-    End,
     Fulfillment,
-    Job,
+    FulfillmentKey,
     Line,
     LinesChanged,
-    OfOrder,
+    OrderCommand,
+    OrderFulfillments,
     Picklist,
     Plan,
-    Release,
-    Settle,
+    RecordCommit,
     StatusChanged,
-    Work,
-    staying,
+    remaining_by_line,
 )
 
 
-def plan(job: Job, command: Plan, context: Context) -> Decided:
-    """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to
-    be here.
+def plan(order: OrderFulfillments, command: Plan, context: Context) -> Decided:
+    """Creates a fulfilment for each picklist. Of a closed attempt it creates cancelled ones, which
+    publish the units.
     """
-    if command.attempt <= job.closed_attempt:
-        return unworked(bury(job, command, command.picklists, context), command)
-    told = job.keeping(command.kept) if command.kept else job
-    placed = place(told, command, command.picklists, command.stock_committed, context)
-    return trim(placed, command, context)
+    if command.attempt <= order.closed_attempt:
+        return mark_never_started(
+            cancel_picklists(order, command, command.picklists, context), command
+        )
+    updated = order.with_remaining(command.remaining) if command.remaining else order
+    placed = assign_picklists(updated, command, command.picklists, command.stock_committed, context)
+    return apply_cuts(placed, command, context)
 
 
-def settle(job: Job, command: Settle, context: Context) -> Decided:
-    """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and
-    nothing to give back.
+def record_commit(order: OrderFulfillments, command: RecordCommit, context: Context) -> Decided:
+    """Picking can begin in the warehouses that committed the stock. A fulfilment that waited in
+    another warehouse is cancelled without units.
 
-    What moves to another warehouse takes the rule of its inspection along.
+    Units that moved to another warehouse keep their inspection rule.
     """
-    if command.attempt <= job.closed_attempt:
-        return unworked(bury(job, command, command.picklists, context), command)
-    its = job.of(command.attempt)
-    if not any(map(owed, its)):
-        return Decision(job)
-    rule = next((each.inspection_rule for each in its if each.inspection_rule), None)
+    if command.attempt <= order.closed_attempt:
+        return mark_never_started(
+            cancel_picklists(order, command, command.picklists, context), command
+        )
+    fulfillments = order.of_attempt(command.attempt)
+    if not any(map(is_commit_pending, fulfillments)):
+        return Decision(order)
+    rule = next((each.inspection_rule for each in fulfillments if each.inspection_rule), None)
     picklists = [replace(each, inspection_rule=rule) for each in command.picklists]
-    done = place(job, command, picklists, True, context)
-    here = {picklist.warehouse_id for picklist in command.picklists}
+    done = assign_picklists(order, command, picklists, True, context)
+    committed_in = {picklist.warehouse_id for picklist in command.picklists}
     idle = [
         each
-        for each in done.record.of(command.attempt)
-        if owed(each) and each.work.warehouse_id not in here
+        for each in done.record.of_attempt(command.attempt)
+        if is_commit_pending(each) and each.key.warehouse_id not in committed_in
     ]
     path = [(Status.CANCELLED, Reason.STOCK_COMMITTED_ELSEWHERE)]
-    gone = each_of(done.record, idle, lambda its: walk(replace(its, lines=()), path, context))
-    return trim(after(done, gone), command, context)
+    moved = decide_each(
+        done.record, idle, lambda each: advance(replace(each, lines=()), path, context)
+    )
+    return apply_cuts(combine(done, moved), command, context)
 
 
-def place(
-    job: Job,
-    command: OfOrder,
+def assign_picklists(
+    order: OrderFulfillments,
+    command: OrderCommand,
     picklists: Iterable[Picklist],
     stock_committed: bool,
     context: Context,
 ) -> Decided:
-    """A fulfilment where there is none; one that was owed its stock has it. Any other stands,
-    above all a cancelled one.
+    """Creates a fulfilment for each picklist without one, and records the commit on one whose
+    commit is pending. Any other fulfilment stays as it is, a cancelled one too.
     """
 
     def placed(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
@@ -108,240 +114,262 @@ def place(
             )
             confirmed = (Status.PENDING, Reason.ORDER_CONFIRMED)
             built = (Status.PLANNING, Reason.PICKLIST_BUILT)
-            return walk(new, [confirmed, built], context)
-        if not stock_committed or not owed(fulfillment):
+            return advance(new, [confirmed, built], context)
+        if not stock_committed or not is_commit_pending(fulfillment):
             return Decision(fulfillment)
-        # No status changes, so nothing is told. The lines are what was committed here: an expired
-        # reservation is made anew, and may differ.
-        settled = replace(
+        # No status changes, so no event is published. The lines are the units that were committed
+        # here: the replacement of an expired reservation may differ from it.
+        committed = replace(
             fulfillment,
             stock_committed=True,
             lines=picklist.lines,
-            inspection_rule=inspected(fulfillment, picklist),
+            inspection_rule=inspection_rule_for(fulfillment, picklist),
         )
-        return Decision(next_version(settled, context))
+        return Decision(next_version(committed, context))
 
-    return each_picklist(job, command, picklists, placed)
+    return decide_each_picklist(order, command, picklists, placed)
 
 
-def inspected(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | None:
-    """The rule for what was committed here: the picklist's too, where there is more than was
-    planned, for that was planned elsewhere.
+def inspection_rule_for(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | None:
+    """The rule for the units that were committed here. Where they are more than was planned, the
+    picklist's rule counts too: another warehouse was to pick the difference.
     """
     planned = {line.line_number: line.quantity for line in fulfillment.lines}
     more = any(line.quantity > planned.get(line.line_number, 0) for line in picklist.lines)
     return fulfillment.inspection_rule or (picklist.inspection_rule if more else None)
 
 
-def cut(job: Job, command: Cut, context: Context) -> Decided:
-    """Units that the order lost leave the picklists; for what is not planned yet it is
-    remembered. Older news than known is skipped.
+def cut(order: OrderFulfillments, command: Cut, context: Context) -> Decided:
+    """Cuts the units that the order lost from the picklists, and stores the remaining units for
+    fulfilments that are still to be created. An older order version is skipped.
     """
-    told = job.keeping(command.kept)
-    return Decision(job) if told is job else trim(Decision(told), command, context)
+    updated = order.with_remaining(command.remaining)
+    return Decision(order) if updated is order else apply_cuts(Decision(updated), command, context)
 
 
-def end(job: Job, command: End, context: Context) -> Decided:
-    """Nothing that has not left goes on, and nothing of the attempt begins any more. What is
-    ready waits for shipping: it may have left.
+def close_attempt(order: OrderFulfillments, command: CloseAttempt, context: Context) -> Decided:
+    """Cancels every fulfilment of the attempt that has not shipped, and keeps new ones from
+    starting. A ready fulfilment is withdrawn: the carrier may have its parcels.
     """
-    closed = replace(job, closed_attempt=max(job.closed_attempt, command.attempt))
-    stopping = [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]]
+    closed = replace(order, closed_attempt=max(order.closed_attempt, command.attempt))
+    stopping = [
+        each for each in order.of_attempt(command.attempt) if Status.CANCELLED in MOVES[each.status]
+    ]
     why = WithdrawReason.ORDER_CANCELLED
-    stops = each_of(closed, stopping, lambda its: stopped(its, why, context))
+    stops = decide_each(closed, stopping, lambda each: stop(each, why, context))
     unplanned = [
         picklist
         for picklist in command.picklists
-        if not job.at(picklist.warehouse_id, command.attempt)
+        if not order.in_warehouse(picklist.warehouse_id, command.attempt)
     ]
-    ended = after(stops, bury(stops.record, command, unplanned, context))
-    if not ended.facts and job.closed_attempt < command.attempt:
-        ended = after(ended, repeated(ended.record, command, context))
-    return unworked(ended, command)
+    ended = combine(stops, cancel_picklists(stops.record, command, unplanned, context))
+    if not ended.facts and order.closed_attempt < command.attempt:
+        ended = combine(ended, report_closed_attempt(ended.record, command, context))
+    return mark_never_started(ended, command)
 
 
-def repeated(job: Job, command: OfOrder, context: Context) -> Decided:
-    """All of the attempt was given up before its stock was known, as it could be by the version
-    before this one: that it is dead is told all the same, by the first of its works.
+def report_closed_attempt(
+    order: OrderFulfillments, command: OrderCommand, context: Context
+) -> Decided:
+    """Publishes that the attempt is closed, by its first fulfilment, where all of them were
+    cancelled before their stock was committed, as the version before this one allowed.
     """
-    its = job.of(command.attempt)
-    if not its or any(each.stock_committed for each in its):
-        return Decision(job)
-    told = next_version(its[0], context)
-    return Decision(job.having(told), (), (lines_changed(told, Reason.UNITS_CUT, context),))
+    fulfillments = order.of_attempt(command.attempt)
+    if not fulfillments or any(each.stock_committed for each in fulfillments):
+        return Decision(order)
+    changed = next_version(fulfillments[0], context)
+    return Decision(
+        order.with_fulfillment(changed), (), (lines_changed(changed, Reason.UNITS_CUT, context),)
+    )
 
 
-def unworked(done: Decided, command: OfOrder) -> Decided:
-    """What is told of a dead attempt, with the remark that nobody ever worked on it, where its
-    stock was never known to be committed.
+def mark_never_started(done: Decided, command: OrderCommand) -> Decided:
+    """The decision about a closed attempt, whose events say `never_started` where fulfilment never
+    recorded a commit of its stock.
 
-    It may have been, in a warehouse of which nobody here has heard: then this alone brings it back
-    to the shelf. It stays true, for in a dead attempt no work begins.
+    The warehouse may have committed the stock in a warehouse that fulfilment does not know: only
+    this mark makes it free those units. It stays true, because no work starts in a closed attempt.
     """
-    if any(each.stock_committed for each in done.record.of(command.attempt)):
+    if any(each.stock_committed for each in done.record.of_attempt(command.attempt)):
         return done
     facts = [
-        replace(fact, unworked=True)
+        replace(fact, never_started=True)
         for fact in done.facts
         if isinstance(fact, StatusChanged | LinesChanged)
     ]
     return Decision(done.record, done.history, facts)
 
 
-def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], context: Context) -> Decided:
-    """Of what was planned for a dead attempt, a cancelled fulfilment tells the units: the warehouse
-    has them back by it.
+def cancel_picklists(
+    order: OrderFulfillments, command: OrderCommand, picklists: Iterable[Picklist], context: Context
+) -> Decided:
+    """Creates a cancelled fulfilment for each picklist of a closed attempt. Its event publishes the
+    units, and the warehouse frees them.
 
-    One that was made before it was known how many there are takes the rest over now.
+    A cancelled fulfilment that was created with fewer units than the picklist takes over the rest.
     """
 
-    def buried(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
+    def cancel_one(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
         if fulfillment is None:
             new = replace(_new(picklist, command, context), lines=picklist.lines)
-            return cancelled(new, Reason.ORDER_CANCELLED, context)
+            return cancel(new, Reason.ORDER_CANCELLED, context)
         if (
             fulfillment.status is not Status.CANCELLED
             or fulfillment.stock_committed
             or not fulfillment.lines
         ):
             return Decision(fulfillment)
-        lines = _together(fulfillment.lines, picklist.lines)
+        lines = _merge_cancelled(fulfillment.lines, picklist.lines)
         if lines == fulfillment.lines:
             return Decision(fulfillment)
         grown = next_version(replace(fulfillment, lines=lines), context)
         return Decision(grown, (), (lines_changed(grown, Reason.UNITS_CUT, context),))
 
-    return each_picklist(job, command, picklists, buried)
+    return decide_each_picklist(order, command, picklists, cancel_one)
 
 
-def owed(fulfillment: Fulfillment) -> bool:
-    """Whether it waits for its stock to be committed."""
+def is_commit_pending(fulfillment: Fulfillment) -> bool:
+    """Whether the warehouse has not yet answered that it committed the stock."""
     return fulfillment.status is Status.PLANNING and not fulfillment.stock_committed
 
 
-def trim(done: Decided, command: OfOrder, context: Context) -> Decided:
-    """What was done, and then without the units that the order has lost. A cut that meets a
-    shipment comes too late; of what is ready nothing leaves the picklist before shipping has
-    said that the parcels are still here.
+def apply_cuts(done: Decided, command: OrderCommand, context: Context) -> Decided:
+    """The decision, and after it the cut of the units that the order lost. A shipped fulfilment is
+    not cut. A ready one is withdrawn, and cut when shipping confirms that its parcels are here.
     """
-    job = done.record
+    order = done.record
 
-    def trimmed(fulfillment: Fulfillment) -> DecidedOne:
-        lines = kept_lines(job, fulfillment)
+    def cut_units(fulfillment: Fulfillment) -> DecidedOne:
+        lines = remaining_lines(order, fulfillment)
         if lines == fulfillment.lines:
             return Decision(fulfillment)
         if fulfillment.status is Status.READY:
-            return withdrawn(fulfillment, WithdrawReason.UNITS_CUT, context)
+            return withdraw(fulfillment, WithdrawReason.UNITS_CUT, context)
         return unpacked(fulfillment, lines, context)
 
-    return after(
+    return combine(
         done,
-        each_of(
-            job,
-            [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]],
-            trimmed,
+        decide_each(
+            order,
+            [
+                each
+                for each in order.of_attempt(command.attempt)
+                if Status.CANCELLED in MOVES[each.status]
+            ],
+            cut_units,
         ),
     )
 
 
-def kept_lines(job: Job, fulfillment: Fulfillment) -> tuple[Line, ...]:
-    """The picklist without the units that the order has lost; as it is, while stock of the
-    attempt is owed.
+def remaining_lines(order: OrderFulfillments, fulfillment: Fulfillment) -> tuple[Line, ...]:
+    """The picklist without the units that the order has lost; unchanged while a commit of the
+    attempt is pending.
     """
-    its = job.of(fulfillment.work.attempt)
-    if not job.kept or job.kept.attempt != fulfillment.work.attempt or any(map(owed, its)):
+    fulfillments = order.of_attempt(fulfillment.key.attempt)
+    if (
+        not order.remaining
+        or order.remaining.attempt != fulfillment.key.attempt
+        or any(map(is_commit_pending, fulfillments))
+    ):
         return fulfillment.lines
-    stay, at = staying(job.kept, its), fulfillment.work.warehouse_id
-    return tuple(line.cut_to(stay[at, line.line_number]) for line in fulfillment.lines)
+    remaining = remaining_by_line(order.remaining, fulfillments)
+    warehouse_id = fulfillment.key.warehouse_id
+    return tuple(
+        line.cut_to(remaining[warehouse_id, line.line_number]) for line in fulfillment.lines
+    )
 
 
 def unpacked(fulfillment: Fulfillment, lines: tuple[Line, ...], context: Context) -> DecidedOne:
-    """With these lines; what was packed goes back to packing."""
-    there = TRIGGERS[Trigger.CUT].get(fulfillment.status)
-    opened = replace(fulfillment, packages=()) if there else fulfillment
+    """With these lines; packed units go back to packing."""
+    status = TRIGGERS[Trigger.CUT].get(fulfillment.status)
+    opened = replace(fulfillment, packages=()) if status else fulfillment
     why = Reason.UNITS_CUT
-    return lessened(opened, lines, why, context, path=[(there, why)] if there else ())
+    return reduce_lines(opened, lines, why, context, path=[(status, why)] if status else ())
 
 
-def release(job: Job | None, command: Release, context: Context) -> Decided:
-    """Shipping says that a withdrawn fulfilment has not left: it is unpacked, or ends.
+def confirm_withdrawal(
+    order: OrderFulfillments | None, command: ConfirmWithdrawal, context: Context
+) -> Decided:
+    """Shipping confirms that a withdrawn fulfilment does not ship: it is unpacked or cancelled.
 
-    A fact about parcels that have left by a void label comes after that. Raises NotFound
+    An event about parcels that shipped with a void label follows. Raises NotFound
     FULFILLMENT_NOT_FOUND.
     """
-    job, fulfillment = found(job, context)
-    done: Decided = Decision(job)
-    if fulfillment.withdraw_reason and not released(fulfillment, command):
-        done = _with(done, fulfillment, _released(job, fulfillment, command, context))
-        _, fulfillment = found(done.record, context)
-    return _with(done, fulfillment, left_after_void(fulfillment, command, context))
+    order, fulfillment = find_target(order, context)
+    done: Decided = Decision(order)
+    if fulfillment.withdraw_reason and not is_withdrawn(fulfillment, command):
+        done = _append(done, fulfillment, _confirmed(order, fulfillment, command, context))
+        _, fulfillment = find_target(done.record, context)
+    return _append(done, fulfillment, record_left_after_void(fulfillment, command, context))
 
 
-def _released(
-    job: Job,
+def _confirmed(
+    order: OrderFulfillments,
     fulfillment: Fulfillment,
-    command: Release,
+    command: ConfirmWithdrawal,
     context: Context,
 ) -> DecidedOne:
-    assert fulfillment.withdraw_reason, "only what was withdrawn is released"
-    here = replace(
+    assert fulfillment.withdraw_reason, "only a withdrawn fulfilment has a withdrawal to confirm"
+    released = replace(
         fulfillment,
         withdraw_reason=None,
         shipment_id=None,
-        released_version=fulfillment.version + 1,
-        void_labels=emptied_label(fulfillment, command),
+        withdrawn_version=fulfillment.version + 1,
+        void_labels=add_void_label(fulfillment, command),
     )
-    if fulfillment.work.attempt <= job.closed_attempt:
-        return cancelled(here, Reason.ORDER_CANCELLED, context)
+    if fulfillment.key.attempt <= order.closed_attempt:
+        return cancel(released, Reason.ORDER_CANCELLED, context)
     if fulfillment.withdraw_reason is WithdrawReason.WORK_CANCELLED:
-        return cancelled(here, Reason.WORK_CANCELLED, context)
-    lines = kept_lines(job, here)
-    if lines != here.lines or not any(line.quantity for line in lines):
-        return unpacked(here, lines, context)
-    there = TRIGGERS[Trigger.CUT][here.status]
-    path = [(there, Reason(fulfillment.withdraw_reason))]
-    return walk(replace(here, packages=()), path, context)
+        return cancel(released, Reason.WORK_CANCELLED, context)
+    lines = remaining_lines(order, released)
+    if lines != released.lines or not any(line.quantity for line in lines):
+        return unpacked(released, lines, context)
+    status = TRIGGERS[Trigger.CUT][released.status]
+    path = [(status, Reason(fulfillment.withdraw_reason))]
+    return advance(replace(released, packages=()), path, context)
 
 
-def each_picklist(
-    job: Job,
-    command: OfOrder,
+def decide_each_picklist(
+    order: OrderFulfillments,
+    command: OrderCommand,
     picklists: Iterable[Picklist],
     verb: Callable[[Fulfillment | None, Picklist], DecidedOne],
 ) -> Decided:
-    """The verb on what stands for each picklist."""
-    done: Decided = Decision(job)
+    """The verb's decisions about the existing fulfilment, or None, of each picklist."""
+    done: Decided = Decision(order)
     for picklist in picklists:
-        stands = job.at(picklist.warehouse_id, command.attempt)
-        done = _with(done, stands, verb(stands, picklist))
+        existing = order.in_warehouse(picklist.warehouse_id, command.attempt)
+        done = _append(done, existing, verb(existing, picklist))
     return done
 
 
-def each_of(
-    job: Job, fulfillments: Iterable[Fulfillment], verb: Callable[[Fulfillment], DecidedOne]
+def decide_each(
+    order: OrderFulfillments,
+    fulfillments: Iterable[Fulfillment],
+    verb: Callable[[Fulfillment], DecidedOne],
 ) -> Decided:
-    """The verb on each of the fulfilments."""
-    done: Decided = Decision(job)
+    """The verb's decisions about each of the fulfilments."""
+    done: Decided = Decision(order)
     for each in fulfillments:
-        done = _with(done, each, verb(each))
+        done = _append(done, each, verb(each))
     return done
 
 
-def after(first: Decided, then: Decided) -> Decided:
-    """Both, one after the other."""
+def combine(first: Decided, then: Decided) -> Decided:
+    """One decision that has both, one after the other."""
     return Decision(then.record, (*first.history, *then.history), (*first.facts, *then.facts))
 
 
-def _with(done: Decided, before: Fulfillment | None, one: DecidedOne) -> Decided:
+def _append(done: Decided, before: Fulfillment | None, one: DecidedOne) -> Decided:
     if one.record is before:
         return done
-    return after(done, Decision(done.record.having(one.record), one.history, one.facts))
+    return combine(done, Decision(done.record.with_fulfillment(one.record), one.history, one.facts))
 
 
-def _new(picklist: Picklist, command: OfOrder, context: Context) -> Fulfillment:
+def _new(picklist: Picklist, command: OrderCommand, context: Context) -> Fulfillment:
     return Fulfillment(
         id=picklist.id,
-        work=Work(context.target, picklist.warehouse_id, command.attempt),
+        key=FulfillmentKey(context.target, picklist.warehouse_id, command.attempt),
         order_number=command.order_number,
         status=Status.PENDING,
         stock_committed=False,
@@ -351,14 +379,14 @@ def _new(picklist: Picklist, command: OfOrder, context: Context) -> Fulfillment:
         create_time=context.time,
         update_time=context.time,
         withdraw_reason=None,
-        released_version=0,
+        withdrawn_version=0,
         lines=(),
     )
 
 
-def _together(stands: tuple[Line, ...], planned: tuple[Line, ...]) -> tuple[Line, ...]:
-    """The cancelled lines with at least the units that were planned, all of them cut."""
-    lines = {line.line_number: line for line in stands}
+def _merge_cancelled(existing: tuple[Line, ...], planned: tuple[Line, ...]) -> tuple[Line, ...]:
+    """The existing lines with at least the planned units, all of them cut."""
+    lines = {line.line_number: line for line in existing}
     for line in planned:
         known = lines.get(line.line_number, replace(line, quantity=0))
         lines[line.line_number] = replace(

@@ -10,23 +10,23 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, Refused, Violation
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
-    lessened,
+    advance,
     lines_changed,
-    move,
+    next_status,
     next_version,
-    noted,
-    walk,
-    withdrawn,
+    reduce_lines,
+    update_lines,
+    withdraw,
     wrong_status,
 )
 from fulfillment_svc.lifecycle import MOVES, Reason, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import (
     Fulfillment,
     Line,
-    NoteSpoiled,
     Pack,
     Package,
     RecordInspection,
+    RecordSpoiled,
     StartPacking,
 )
 
@@ -37,16 +37,16 @@ def start_packing(
     context: Context,
 ) -> DecidedOne:
     """picked -> packing."""
-    path = [(move(fulfillment, Trigger.START_PACKING), Reason.PACKING_STARTED)]
-    return walk(fulfillment, path, context)
+    path = [(next_status(fulfillment, Trigger.START_PACKING), Reason.PACKING_STARTED)]
+    return advance(fulfillment, path, context)
 
 
 def pack(fulfillment: Fulfillment, command: Pack, context: Context) -> DecidedOne:
-    """packing -> packed with packages that hold exactly what was picked, and on to ready where
-    nobody inspects them.
+    """packing -> packed with packages that hold exactly what was picked, and on to ready where no
+    rule requires an inspection.
     """
-    status = move(fulfillment, Trigger.PACK)
-    if wrong := list(_misfits(fulfillment.lines, command.packages)):
+    status = next_status(fulfillment, Trigger.PACK)
+    if wrong := list(_mismatches(fulfillment.lines, command.packages)):
         raise Refused(
             "PACKAGES_INCOMPLETE",
             "the packages do not hold exactly what was picked",
@@ -59,20 +59,22 @@ def pack(fulfillment: Fulfillment, command: Pack, context: Context) -> DecidedOn
     path = [(status, Reason.PACKING_COMPLETED)]
     if not fulfillment.inspection_rule:
         path.append((Status.READY, Reason.INSPECTION_NOT_REQUIRED))
-    return walk(replace(fulfillment, packages=numbered), path, context)
+    return advance(replace(fulfillment, packages=numbered), path, context)
 
 
-def note_spoiled(fulfillment: Fulfillment, command: NoteSpoiled, context: Context) -> DecidedOne:
-    """Units that are found damaged. No status changes, so nothing is told."""
-    inspectable(fulfillment, command.spoiled)
+def record_spoiled(
+    fulfillment: Fulfillment, command: RecordSpoiled, context: Context
+) -> DecidedOne:
+    """Stores units that an inspector found damaged. No status changes, so no event is published."""
+    require_inspectable(fulfillment, command.spoiled)
     found = command.spoiled
     lines = tuple(
-        line.with_found(found[line.line_number]) if line.line_number in found else line
+        line.with_found_spoiled(found[line.line_number]) if line.line_number in found else line
         for line in fulfillment.lines
     )
     if lines == fulfillment.lines:
         return Decision(fulfillment)
-    return noted(fulfillment, lines, Reason.SPOILED_UNITS_FOUND, context)
+    return update_lines(fulfillment, lines, Reason.SPOILED_UNITS_FOUND, context)
 
 
 def record_inspection(
@@ -83,27 +85,29 @@ def record_inspection(
     """packed -> ready where the packages pass; else back to picking, everything to be scanned and
     packed again.
 
-    Deferred as long as units that were found damaged are not booked: whoever comes next has to have
-    them booked.
+    Raises Deferred while the warehouse has not posted spoiled units: the next inspection asks it
+    again.
     """
-    if command.rebooked:
-        return spoil(fulfillment, command, context)
-    inspectable(fulfillment)
-    if any(line.unbooked for line in fulfillment.lines):
+    if command.replaced_lines:
+        return apply_replacements(fulfillment, command, context)
+    require_inspectable(fulfillment)
+    if any(line.unposted_spoiled for line in fulfillment.lines):
         raise Deferred(
             "CONTENTION",
             "another inspection is being written: try again",
             status=fulfillment.status,
         )
     if command.passed:
-        path = [(move(fulfillment, Trigger.MAKE_READY), Reason.INSPECTION_PASSED)]
-        return walk(fulfillment, path, context)
-    status = move(fulfillment, Trigger.FAIL_INSPECTION)
-    emptied = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
-    return walk(emptied, [(status, Reason.INSPECTION_FAILED)], context)
+        path = [(next_status(fulfillment, Trigger.MAKE_READY), Reason.INSPECTION_PASSED)]
+        return advance(fulfillment, path, context)
+    status = next_status(fulfillment, Trigger.FAIL_INSPECTION)
+    unpacked = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
+    return advance(unpacked, [(status, Reason.INSPECTION_FAILED)], context)
 
 
-def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProxyType({})) -> None:
+def require_inspectable(
+    fulfillment: Fulfillment, found: Mapping[int, int] = MappingProxyType({})
+) -> None:
     """Raises Refused where there is nothing to inspect, or a line has not so many units that
     could be spoiled.
     """
@@ -113,7 +117,7 @@ def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProx
             "no rule asks for an inspection of this fulfilment",
             status=fulfillment.status,
         )
-    move(fulfillment, Trigger.MAKE_READY)
+    next_status(fulfillment, Trigger.MAKE_READY)
     units = {line.line_number: line.quantity for line in fulfillment.lines}
     wrong = [
         Violation(
@@ -131,16 +135,17 @@ def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProx
         )
 
 
-def spoil(fulfillment: Fulfillment, command: RecordInspection, context: Context) -> DecidedOne:
-    """packed -> picking without the spoiled units, as the warehouse has booked them.
+def apply_replacements(
+    fulfillment: Fulfillment, command: RecordInspection, context: Context
+) -> DecidedOne:
+    """packed -> picking without the spoiled units, as the warehouse posted them.
 
-    It was asked before this write, and what is booked there is a fact: so it is taken in wherever
-    the fulfilment stands by now (units were cut, the order died, what was found is no longer wanted
-    and the rest has passed), and what was on the bench goes on with what there is.
+    The warehouse posted them before this write. So the answer is applied in every status that the
+    fulfilment may have by now: units were cut, the order was cancelled, or the packages passed.
     """
-    answers = {each.line_number: each for each in command.rebooked}
+    answers = {each.line_number: each for each in command.replaced_lines}
     lines = tuple(
-        line.rebooked(answers[line.line_number]) if line.line_number in answers else line
+        line.with_replacements(answers[line.line_number]) if line.line_number in answers else line
         for line in fulfillment.lines
     )
     why = Reason.INSPECTION_FAILED
@@ -148,22 +153,22 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, context: Context)
         return Decision(fulfillment)  # what stands was written with the same answer
     match fulfillment.status:
         case Status.PACKED:
-            emptied, path = (
+            without_packages, path = (
                 replace(fulfillment, packages=()),
-                [(move(fulfillment, Trigger.FAIL_INSPECTION), why)],
+                [(next_status(fulfillment, Trigger.FAIL_INSPECTION), why)],
             )
-            return lessened(emptied, _unscanned(lines), why, context, path=path)
+            return reduce_lines(without_packages, _unscanned(lines), why, context, path=path)
         case Status.READY if fulfillment.withdraw_reason:
-            changed = noted(fulfillment, lines, why, context)
+            changed = update_lines(fulfillment, lines, why, context)
             return replace(changed, facts=(lines_changed(changed.record, why, context),))
         case Status.READY:
             less, because = replace(fulfillment, lines=lines), WithdrawReason.INSPECTION_FAILED
-            return withdrawn(less, because, context, told_as=why)
+            return withdraw(less, because, context, event_reason=why)
         case Status.CANCELLED:
-            told = next_version(replace(fulfillment, lines=lines), context)
-            return Decision(told, (), (lines_changed(told, why, context),))
+            after = next_version(replace(fulfillment, lines=lines), context)
+            return Decision(after, (), (lines_changed(after, why, context),))
         case _ if Status.CANCELLED in MOVES[fulfillment.status]:
-            return lessened(fulfillment, lines, why, context)
+            return reduce_lines(fulfillment, lines, why, context)
     raise wrong_status(fulfillment, "its packages have left")
 
 
@@ -171,7 +176,7 @@ def _unscanned(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     return tuple(replace(line, picked=0) for line in lines)
 
 
-def _misfits(lines: tuple[Line, ...], packages: tuple[Package, ...]) -> Iterator[Violation]:
+def _mismatches(lines: tuple[Line, ...], packages: tuple[Package, ...]) -> Iterator[Violation]:
     """A violation for each line whose units are not all packed, or too many, or that is not on
     the picklist.
     """

@@ -8,12 +8,12 @@ from chassis.values.errors import Invalid, Refused, Violation
 from chassis.values.versions import JUMP_MAX
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
-    committed,
-    lessened,
+    advance,
     lines_changed,
-    move,
-    noted,
-    walk,
+    next_status,
+    reduce_lines,
+    require_committed,
+    update_lines,
     wrong_status,
 )
 from fulfillment_svc.lifecycle import Reason, Status, Trigger
@@ -25,9 +25,9 @@ PUBLISHED_EACH = JUMP_MAX // 2
 
 def start_picking(fulfillment: Fulfillment, command: StartPicking, context: Context) -> DecidedOne:
     """planning -> picking, once the stock is committed."""
-    status = move(fulfillment, Trigger.START_PICKING)
-    committed(fulfillment)
-    return walk(fulfillment, [(status, Reason.PICKING_STARTED)], context)
+    status = next_status(fulfillment, Trigger.START_PICKING)
+    require_committed(fulfillment)
+    return advance(fulfillment, [(status, Reason.PICKING_STARTED)], context)
 
 
 def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -> DecidedOne:
@@ -39,7 +39,7 @@ def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -
     lines = fulfillment.lines
     for scan in command.scans:
         lines = scanned(lines, scan)
-    counted = noted(fulfillment, lines, Reason.UNITS_SCANNED, context)
+    counted = update_lines(fulfillment, lines, Reason.UNITS_SCANNED, context)
     if counted.record.version % PUBLISHED_EACH:
         return counted
     return replace(counted, facts=(lines_changed(counted.record, Reason.UNITS_SCANNED, context),))
@@ -82,7 +82,7 @@ def complete_picking(
     """picking -> picked, once every line is scanned or closed short; cancelled where no unit was
     found.
     """
-    status = move(fulfillment, Trigger.COMPLETE_PICKING)
+    status = next_status(fulfillment, Trigger.COMPLETE_PICKING)
     short = command.short_line_numbers
     if strange := sorted(short - {line.line_number for line in fulfillment.lines}):
         violations = [
@@ -115,8 +115,8 @@ def complete_picking(
         )
     path = [(status, Reason.PICKING_COMPLETED)]
     if lines == fulfillment.lines:
-        return walk(fulfillment, path, context)
-    return lessened(fulfillment, lines, Reason.SHORT_PICK, context, path=path)
+        return advance(fulfillment, path, context)
+    return reduce_lines(fulfillment, lines, Reason.SHORT_PICK, context, path=path)
 
 
 def _filled(lines: tuple[Line, ...], scan: Scan) -> Iterator[Line]:

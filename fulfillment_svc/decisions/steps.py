@@ -1,4 +1,4 @@
-"""A step and what is told of it; units that leave the picklist; and what may not be done."""
+"""A step and its events; units that leave the picklist; and the refusals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +9,16 @@ from chassis.values.errors import NotFound, Refused, Stale, illegal
 from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Reason, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import (
     Fulfillment,
-    Job,
     Line,
     LinesChanged,
+    OrderFulfillments,
     Request,
     StatusChanged,
     Transition,
     VoidLabel,
 )
 
-Decided = Decision[Job, Transition]
+Decided = Decision[OrderFulfillments, Transition]
 DecidedOne = Decision[Fulfillment, Transition]
 Step = tuple[Status, Reason]  # the status, and the reason why
 
@@ -28,7 +28,7 @@ def next_version(fulfillment: Fulfillment, context: Context) -> Fulfillment:
     return replace(fulfillment, version=fulfillment.version + 1, update_time=context.time)
 
 
-def walk(
+def advance(
     fulfillment: Fulfillment,
     path: Sequence[Step],
     context: Context,
@@ -80,7 +80,7 @@ def lines_changed(
     after: Fulfillment,
     reason: Reason,
     context: Context,
-    left: VoidLabel | None = None,
+    left_after_void: VoidLabel | None = None,
 ) -> LinesChanged:
     """The fact of a change of lines; `after` is the fulfilment right after it."""
     return LinesChanged(
@@ -89,11 +89,11 @@ def lines_changed(
         actor=context.actor,
         cause=context.cause,
         claimed_actor=context.claimed_actor,
-        left=left,
+        left_after_void=left_after_void,
     )
 
 
-def noted(
+def update_lines(
     fulfillment: Fulfillment,
     lines: tuple[Line, ...],
     reason: Reason,
@@ -104,7 +104,7 @@ def noted(
     return Decision(after, (transition(after, after.status, reason, context),))
 
 
-def lessened(
+def reduce_lines(
     fulfillment: Fulfillment,
     lines: tuple[Line, ...],
     reason: Reason,
@@ -112,76 +112,81 @@ def lessened(
     *,
     path: Sequence[Step] = (),
 ) -> DecidedOne:
-    """With fewer units on its picklist: told as a change of its own, and then along the path.
-    With none left it is cancelled.
+    """With fewer units on its picklist, published as a change of its own, and then along the path.
+    Without units it is cancelled.
     """
     if not any(line.quantity for line in lines):
-        return walk(
+        return advance(
             replace(fulfillment, lines=lines, packages=()),
             [(Status.CANCELLED, Reason.NO_UNITS_LEFT)],
             context,
         )
-    told = next_version(replace(fulfillment, lines=lines), context)
-    walked = walk(told, path, context)
-    facts = (lines_changed(told, reason, context), *walked.facts)
-    return Decision(walked.record, walked.history, facts)
+    reduced = next_version(replace(fulfillment, lines=lines), context)
+    advanced = advance(reduced, path, context)
+    facts = (lines_changed(reduced, reason, context), *advanced.facts)
+    return Decision(advanced.record, advanced.history, facts)
 
 
-def cancelled(
+def cancel(
     fulfillment: Fulfillment,
     reason: Reason,
     context: Context,
 ) -> DecidedOne:
-    """Ended, its units back on the shelf."""
-    emptied = replace(
+    """Cancelled, its units back on the shelf."""
+    without_units = replace(
         fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines)
     )
-    return walk(emptied, [(Status.CANCELLED, reason)], context)
+    return advance(without_units, [(Status.CANCELLED, reason)], context)
 
 
-def stopped(
+def stop(
     fulfillment: Fulfillment,
     why: WithdrawReason,
     context: Context,
 ) -> DecidedOne:
-    """Ended; one that is ready, once shipping has said that nothing of it leaves."""
+    """Cancelled, or withdrawn where it is ready."""
     if fulfillment.status is Status.READY:
-        return withdrawn(fulfillment, why, context)
-    return cancelled(fulfillment, Reason(why), context)
+        return withdraw(fulfillment, why, context)
+    return cancel(fulfillment, Reason(why), context)
 
 
-def withdrawn(
+def withdraw(
     fulfillment: Fulfillment,
     why: WithdrawReason,
     context: Context,
     *,
-    told_as: Reason = Reason.WITHDRAWN,
+    event_reason: Reason = Reason.WITHDRAWN,
 ) -> DecidedOne:
-    """Wanted back from the way out. It may have a label, and the carrier may have its parcels:
-    so its units stay where they are until shipping says which. Shipping is asked once; later
-    only the reason can grow.
+    """Withdrawn: its label is to be void. The carrier may have its parcels, so its units stay
+    committed until shipping answers. Shipping is asked once. A later withdrawal changes only the
+    reason, and only to WORK_CANCELLED.
     """
     asked = fulfillment.withdraw_reason
     if asked and (asked is why or why is not WithdrawReason.WORK_CANCELLED):
         return Decision(fulfillment)
     after = next_version(replace(fulfillment, withdraw_reason=why), context)
     row = transition(after, after.status, Reason(why), context)
-    return Decision(after, (row,), () if asked else (lines_changed(after, told_as, context),))
+    return Decision(after, (row,), () if asked else (lines_changed(after, event_reason, context),))
 
 
-def found(job: Job | None, context: Context) -> tuple[Job, Fulfillment]:
-    """The job, and the fulfilment that is the target. Raises NotFound FULFILLMENT_NOT_FOUND."""
-    fulfillment = job.find(context.target) if job else None
-    if not job or not fulfillment:
+def find_target(
+    order: OrderFulfillments | None, context: Context
+) -> tuple[OrderFulfillments, Fulfillment]:
+    """The order's fulfilments, and the one that is the target.
+
+    Raises NotFound FULFILLMENT_NOT_FOUND.
+    """
+    fulfillment = order.find(context.target) if order else None
+    if not order or not fulfillment:
         raise NotFound(
             "FULFILLMENT_NOT_FOUND",
             f"there is no fulfilment {context.target}",
             fulfillment_id=str(context.target),
         )
-    return job, fulfillment
+    return order, fulfillment
 
 
-def expect(fulfillment: Fulfillment, request: Request) -> None:
+def require_version(fulfillment: Fulfillment, request: Request) -> None:
     """Raises Stale where the caller has decided on another version."""
     if request.expected_version not in (None, fulfillment.version):
         raise Stale(
@@ -192,20 +197,20 @@ def expect(fulfillment: Fulfillment, request: Request) -> None:
         )
 
 
-def move(fulfillment: Fulfillment, trigger: Trigger) -> Status:
-    """Where the trigger leads from here. Raises Refused ILLEGAL_TRANSITION where it leads
-    nowhere.
+def next_status(fulfillment: Fulfillment, trigger: Trigger) -> Status:
+    """The status to which the trigger leads. Raises Refused ILLEGAL_TRANSITION where it leads to
+    none.
     """
-    there = TRIGGERS[trigger].get(fulfillment.status)
-    if there is None:
+    status = TRIGGERS[trigger].get(fulfillment.status)
+    if status is None:
         raise wrong_status(
             fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}"
         )
-    return there
+    return status
 
 
-def committed(fulfillment: Fulfillment) -> None:
-    """Raises Refused STOCK_NOT_COMMITTED where it is not known yet which units it works on."""
+def require_committed(fulfillment: Fulfillment) -> None:
+    """Raises Refused STOCK_NOT_COMMITTED while the commit of its stock is pending."""
     if not fulfillment.stock_committed:
         raise Refused(
             "STOCK_NOT_COMMITTED",

@@ -10,54 +10,66 @@ from uuid import UUID
 
 from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
-from fulfillment_svc.model.records import Kept, Line, OrderAttempt, Package, Rebooked, Shares, Work
+from fulfillment_svc.model.records import (
+    FulfillmentKey,
+    Line,
+    LinesByWarehouse,
+    OrderAttempt,
+    Package,
+    RemainingUnits,
+    ReplacedLine,
+)
 
 
-class News(StrEnum):
-    """What an event of an order means for the warehouses."""
+class OrderEventKind(StrEnum):
+    """What an event of an order means for its fulfilments."""
 
-    CONFIRMED = "confirmed"  # there is work to be done
-    CUT = "cut"  # there is less of it
-    ENDED = "ended"  # there is none any more
-    OTHER = "other"  # nothing
+    CONFIRMED = "confirmed"  # they are planned
+    CUT = "cut"  # they lose units
+    CANCELLED = "cancelled"  # they are cancelled
+    OTHER = "other"  # they stay as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderNews:
-    """An event of an order; `shares` are its units that stay, by warehouse."""
+class OrderEvent:
+    """An event of an order; `lines_by_warehouse` has its remaining units."""
 
-    news: News
+    kind: OrderEventKind
     order_id: UUID
     order_number: str
     attempt: int
     version: int
     total: Money
     stock_committed: bool
-    shares: Shares
+    lines_by_warehouse: LinesByWarehouse
 
     @property
-    def of(self) -> OrderAttempt:
-        """The attempt that it tells of."""
+    def order_attempt(self) -> OrderAttempt:
+        """The attempt that it concerns."""
         return OrderAttempt(self.order_id, self.attempt)
 
     @property
-    def works(self) -> set[Work]:
-        """What its warehouses are to do, or to leave."""
-        return {Work(self.order_id, at, self.attempt) for at in self.shares}
+    def fulfillment_keys(self) -> set[FulfillmentKey]:
+        """The keys of its fulfilments."""
+        return {
+            FulfillmentKey(self.order_id, warehouse_id, self.attempt)
+            for warehouse_id in self.lines_by_warehouse
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The stock is the order's for good, and lies where `shares` says: not always where it was
-    reserved at first.
+    """The warehouse committed the stock, in the warehouses of `lines_by_warehouse`.
+
+    They are not always those of the first reservations.
     """
 
-    shares: Shares
+    lines_by_warehouse: LinesByWarehouse
 
 
 @dataclass(frozen=True, slots=True)
 class NotCommitted:
-    """The warehouse says no; where that is `final`, it will not say yes later."""
+    """The warehouse did not commit the stock; `final`: it never will."""
 
     reason: str
     final: bool
@@ -68,7 +80,7 @@ CommitAnswer = Committed | NotCommitted
 
 @dataclass(frozen=True, slots=True)
 class Picklist:
-    """What a warehouse is to do; `id` is proposed for its fulfilment."""
+    """The lines that a warehouse is to pick; `id` is proposed for its fulfilment."""
 
     id: UUID
     warehouse_id: str
@@ -77,7 +89,7 @@ class Picklist:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfOrder:
+class OrderCommand:
     """A command about all fulfilments of one attempt of an order; its target is the order.
 
     `version` is the order's version in its event; 0 where the command comes from no event.
@@ -89,47 +101,47 @@ class OfOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(OfOrder):
+class Plan(OrderCommand):
     """The order is confirmed: a fulfilment for each picklist.
 
-    kept  what the order says that it needs, where its stock was still owed: more may be committed
-    for it than that, if it has lost units
-          and the warehouse has not heard so. None: the picklists are what it says.
+    remaining  the units that the order needs, where the commit of its stock was pending. The
+               warehouse may have committed more, if it has not consumed a cancellation of units.
+               None: the picklists have them
     """
 
     picklists: tuple[Picklist, ...]
     stock_committed: bool
-    kept: Kept | None = None
+    remaining: RemainingUnits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(OfOrder):
-    """The stock that was owed is committed, and lies where the picklists say: other warehouses
-    that waited for it have nothing to do.
+class RecordCommit(OrderCommand):
+    """The pending commit is done, in the warehouses of the picklists: fulfilments that waited in
+    other warehouses are cancelled.
     """
 
     picklists: tuple[Picklist, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut(OfOrder):
-    """Units of the order were cancelled: these stay."""
+class Cut(OrderCommand):
+    """Units of the order were cancelled: these remain."""
 
-    kept: Kept
+    remaining: RemainingUnits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End(OfOrder):
-    """The order is dead. The picklists are its warehouses': where nothing was planned yet, a
-    cancelled fulfilment tells of the units.
+class CloseAttempt(OrderCommand):
+    """The order is cancelled. A picklist without a fulfilment gets a cancelled one, whose event
+    publishes the units.
     """
 
     picklists: tuple[Picklist, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfShipment:
-    """What shipping says of a shipment; the command's target is the fulfilment.
+class ShipmentCommand:
+    """A command from an event of a shipment; its target is the fulfilment.
 
     `fulfillment_version` is the version of the fulfilment whose packages are the parcels.
     """
@@ -139,27 +151,27 @@ class OfShipment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ship(OfShipment):
-    """A shipment carries it. `left`: the carrier has the parcels; else the label is bought."""
+class Ship(ShipmentCommand):
+    """A shipment carries it. `shipped`: the carrier has the parcels; else the label is bought."""
 
-    left: bool = False
+    shipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Complete(OfShipment):
+class Complete(ShipmentCommand):
     """Its shipment is delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(OfShipment):
+class ConfirmWithdrawal(ShipmentCommand):
     """It was withdrawn, and its shipment will not leave: there is no label, or (`label_void`) the
     carrier has voided it.
 
-    `left`: the carrier has reported the parcels all the same, after it had confirmed the void.
+    `shipped`: the carrier reported the parcels all the same, after it had confirmed the void.
     """
 
     label_void: bool
-    left: bool = False
+    shipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +224,11 @@ class Pack(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteSpoiled(Request):
-    """Units that an inspector found damaged, by line number: noted before the warehouse is told."""
+class RecordSpoiled(Request):
+    """Units that an inspector found damaged, by line number.
+
+    They are stored before the warehouse is asked.
+    """
 
     spoiled: Mapping[int, int]
 
@@ -222,16 +237,16 @@ class NoteSpoiled(Request):
 class RecordInspection(Request):
     """What the inspector found.
 
-    spoiled   units found damaged, by line number
-    rebooked  what the warehouse answered about all lines with such units; none where it was not
-              asked
+    spoiled         units found damaged, by line number
+    replaced_lines  the warehouse's answer about all lines with such units; none where it was not
+                    asked
     """
 
     passed: bool
     spoiled: Mapping[int, int] = field(default_factory=dict)
-    rebooked: tuple[Rebooked, ...] = ()
+    replaced_lines: tuple[ReplacedLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp(Request):
-    """The staff will not do it."""
+class CancelFulfillment(Request):
+    """The staff cannot do the work."""

@@ -1,5 +1,5 @@
-"""A fulfilment with its picklist and packages, the job that it is a part of, its history, and
-what is told of it. Pure rules.
+"""A fulfilment with its picklist and packages, all fulfilments of an order, their history and
+domain events. Pure rules.
 """
 
 from collections import Counter
@@ -24,8 +24,8 @@ class Line:
     cut: int = 0  # cancelled, and back on the shelf
     short: int = 0  # not found
     spoiled: int = 0  # found damaged, whether or not others came in their place
-    # found damaged in all: a target, and what is beyond `spoiled` the warehouse is still to book
-    found: int = 0
+    # found damaged in all; the warehouse has not posted those beyond `spoiled`
+    found_spoiled: int = 0
 
     @property
     def open(self) -> int:
@@ -33,11 +33,11 @@ class Line:
         return self.quantity - self.picked
 
     @property
-    def unbooked(self) -> int:
-        """Units to be picked that are found damaged, and are still to be booked, or the answer
-        to be written here.
+    def unposted_spoiled(self) -> int:
+        """Units to be picked that an inspector found damaged, and whose posting by the warehouse is
+        not stored here.
         """
-        return max(0, min(self.found - self.spoiled, self.quantity))
+        return max(0, min(self.found_spoiled - self.spoiled, self.quantity))
 
     @property
     def planned(self) -> int:
@@ -50,31 +50,32 @@ class Line:
         """The line with `target` units at most; scanned ones beyond go back to the shelf as
         well.
         """
-        left = min(self.quantity, target)
-        found = min(self.found, self.spoiled + left)
+        remaining = min(self.quantity, target)
+        found = min(self.found_spoiled, self.spoiled + remaining)
         return replace(
             self,
-            quantity=left,
-            picked=min(self.picked, left),
-            cut=self.cut + self.quantity - left,
-            found=found,
+            quantity=remaining,
+            picked=min(self.picked, remaining),
+            cut=self.cut + self.quantity - remaining,
+            found_spoiled=found,
         )
 
-    def with_found(self, units: int) -> "Line":
-        """The line with so many units of those to be picked found damaged, or more, where
-        somebody has found more.
+    def with_found_spoiled(self, units: int) -> "Line":
+        """The line with this many of its units to be picked found damaged, or more, where another
+        inspector found more.
         """
-        return replace(self, found=max(self.found, self.spoiled + units))
+        return replace(self, found_spoiled=max(self.found_spoiled, self.spoiled + units))
 
     def closed_short(self) -> "Line":
         """The line with the units that were found."""
         return replace(self, quantity=self.picked, short=self.short + self.open)
 
-    def rebooked(self, stock: "Rebooked") -> "Line":
-        """The line as the warehouse's books now have it. No more is to be picked than is
-        committed there; all that was neither short nor spoiled and is not to be picked goes back
-        to the shelf, or is there: so each unit is accounted for, whatever became of the line
-        since the warehouse was asked. An answer that is older than what is known says nothing.
+    def with_replacements(self, stock: "ReplacedLine") -> "Line":
+        """The line as the warehouse's answer has it.
+
+        No more units are to be picked than the warehouse has committed. Units that are neither
+        short, nor spoiled, nor to be picked are cut: so each unit is accounted for, also where the
+        line changed after the request. An answer that is older than the line changes nothing.
         """
         if stock.spoiled < self.spoiled:
             return self
@@ -90,8 +91,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoiling:
-    """What the warehouse is to book of a line, each in all so far."""
+class SpoiledLine:
+    """The spoiled and short units of a line that the warehouse is to post, each in all so far."""
 
     line_number: int
     spoiled: int
@@ -99,9 +100,9 @@ class Spoiling:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebooked:
-    """What the warehouse holds for a line after spoiled units were booked and replaced as far as
-    there were others.
+class ReplacedLine:
+    """What the warehouse holds for a line after it posted the spoiled units and replaced those that
+    it could.
 
     units      ever committed for it here, replacements included
     committed  still
@@ -145,49 +146,47 @@ class OrderAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What one warehouse is to do for one attempt of an order: together these three name it (a
-    natural key).
-    """
+class FulfillmentKey:
+    """The natural key of a fulfilment: one warehouse works once for one attempt of an order."""
 
     order_id: UUID
     warehouse_id: str
     attempt: int
 
     @property
-    def of(self) -> OrderAttempt:
+    def order_attempt(self) -> OrderAttempt:
         """The attempt that it is a part of."""
         return OrderAttempt(self.order_id, self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class VoidLabel:
-    """What a shipment carried whose label is void: units by line. `left`: the carrier has
-    reported it all the same.
+    """The units, by line, in the parcels of a shipment whose label is void. `shipped`: the carrier
+    reported the parcels all the same.
     """
 
     shipment_id: UUID
     units: Mapping[int, int]
-    left: bool = False
+    shipped: bool = False
 
 
 # What each warehouse is to pick for an order's attempt.
-Shares = Mapping[str, tuple[Line, ...]]
+LinesByWarehouse = Mapping[str, tuple[Line, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fulfillment:
     """The work of one warehouse for one attempt of an order, as it stands.
 
-    withdraw_reason   set while it is ready and waits for shipping: is the label void, or does the
-                      carrier have the parcels? All its units stay committed until then
-    released_version  its version when shipping last said that a label is void; shipments of
-                      versions before are void
-    void_labels       what was in the parcels of those that had a label
+    withdraw_reason    set while it is ready and waits for shipping: is the label void, or does the
+                       carrier have the parcels? All its units stay committed until then
+    withdrawn_version  its version when shipping last confirmed a withdrawal; shipments of versions
+                       before are void
+    void_labels        the units in the parcels of those that had a label
     """
 
     id: UUID
-    work: Work
+    key: FulfillmentKey
     order_number: str
     status: Status
     stock_committed: bool
@@ -197,7 +196,7 @@ class Fulfillment:
     create_time: datetime
     update_time: datetime
     withdraw_reason: WithdrawReason | None
-    released_version: int
+    withdrawn_version: int
     lines: tuple[Line, ...]  # by line number
     packages: tuple[Package, ...] = ()  # by number
     void_labels: tuple[VoidLabel, ...] = ()
@@ -205,7 +204,7 @@ class Fulfillment:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Allocation:
-    """Units of an order line that stay, and where they come from."""
+    """Remaining units of an order line, and the warehouse that serves them."""
 
     warehouse_id: str
     line_number: int
@@ -213,9 +212,10 @@ class Allocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """The units of an order that stay, as it told. `version` is the order's: a greater one is
-    newer.
+class RemainingUnits:
+    """The units that remain in an order after its cancellations, as its event has them.
+
+    `version` is the order's: a greater one is newer.
     """
 
     attempt: int
@@ -224,70 +224,76 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """All that is done for one order, and what it has told that outlasts an event: the record of
-    every write.
+class OrderFulfillments:
+    """All fulfilments of one order, and the facts of its events that outlast an event: the record
+    of every write.
 
-    Under its lock nothing of the order is planned, cut or ended beside one another, in whatever
-    order the news of it comes.
+    Its lock keeps two writes from planning, cutting or cancelling fulfilments of the order at once.
 
-    closed_attempt  this attempt and those before it are dead; 0: none is
-    kept            None: the order needs what was planned for it
+    closed_attempt  this attempt and those before it are closed; 0: none is
+    remaining       None: the order needs every planned unit
     """
 
     order_id: UUID
     closed_attempt: int = 0
-    kept: Kept | None = None
+    remaining: RemainingUnits | None = None
     fulfillments: tuple[Fulfillment, ...] = ()
 
-    def of(self, attempt: int) -> tuple[Fulfillment, ...]:
+    def of_attempt(self, attempt: int) -> tuple[Fulfillment, ...]:
         """The fulfilments of an attempt."""
-        return tuple(each for each in self.fulfillments if each.work.attempt == attempt)
+        return tuple(each for each in self.fulfillments if each.key.attempt == attempt)
 
-    def at(self, warehouse_id: str, attempt: int) -> Fulfillment | None:
-        """What a warehouse does for an attempt."""
+    def in_warehouse(self, warehouse_id: str, attempt: int) -> Fulfillment | None:
+        """The fulfilment of a warehouse for an attempt."""
         return next(
-            (each for each in self.of(attempt) if each.work.warehouse_id == warehouse_id), None
+            (each for each in self.of_attempt(attempt) if each.key.warehouse_id == warehouse_id),
+            None,
         )
 
     def find(self, id: UUID) -> Fulfillment | None:
         """The fulfilment of this id."""
         return next((each for each in self.fulfillments if each.id == id), None)
 
-    def keeping(self, kept: Kept) -> "Job":
-        """The job with this news of what stays, unless it has heard newer."""
-        return self if self.kept and self.kept.version >= kept.version else replace(self, kept=kept)
+    def with_remaining(self, remaining: RemainingUnits) -> "OrderFulfillments":
+        """The record with these remaining units, unless it has newer ones."""
+        return (
+            self
+            if self.remaining and self.remaining.version >= remaining.version
+            else replace(self, remaining=remaining)
+        )
 
-    def having(self, fulfillment: Fulfillment) -> "Job":
-        """The job with this fulfilment, in the place of what stood there."""
+    def with_fulfillment(self, fulfillment: Fulfillment) -> "OrderFulfillments":
+        """The record with this fulfilment, in the place of the one with its id."""
         others = tuple(each for each in self.fulfillments if each.id != fulfillment.id)
         return replace(
             self, fulfillments=tuple(sorted((*others, fulfillment), key=lambda each: each.id))
         )
 
 
-def staying(kept: Kept, fulfillments: Iterable[Fulfillment]) -> Counter[tuple[str, int]]:
-    """How many units stay of each line in each warehouse: what the order says.
+def remaining_by_line(
+    remaining: RemainingUnits, fulfillments: Iterable[Fulfillment]
+) -> Counter[tuple[str, int]]:
+    """The remaining units of each line in each warehouse, as the order has them.
 
-    Where it counts on more units in a warehouse than were planned there, their stock was committed
-    elsewhere, and the order has not heard of that yet: those units stay where the line's units lie
-    in fact.
+    Where the order counts on more units in a warehouse than were planned there, their stock was
+    committed in another warehouse, and the order has not consumed that event yet. Those units
+    remain in the warehouses where the line's units are planned.
     """
     planned = {
-        (each.work.warehouse_id, line.line_number): line.planned
+        (each.key.warehouse_id, line.line_number): line.planned
         for each in fulfillments
         for line in each.lines
     }
-    stay, moved = Counter[tuple[str, int]](), Counter[int]()
-    for unit in kept.units:
-        stay[unit.warehouse_id, unit.line_number] += unit.quantity
-    for place, quantity in stay.items():
+    counts, moved = Counter[tuple[str, int]](), Counter[int]()
+    for unit in remaining.units:
+        counts[unit.warehouse_id, unit.line_number] += unit.quantity
+    for place, quantity in counts.items():
         moved[place[1]] += max(0, quantity - planned.get(place, 0))
     for place in sorted(planned):
-        found = min(moved[place[1]], max(0, planned[place] - stay[place]))
-        stay[place] += found
+        found = min(moved[place[1]], max(0, planned[place] - counts[place]))
+        counts[place] += found
         moved[place[1]] -= found
-    return stay
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +314,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """A fact for the world: the fulfilment as it stood right after the change.
+    """A domain event: the status changed. The fulfilment is as it was right after the change.
 
-    `actor`, `cause` and `claimed_actor`: see Transition. `unworked`: its attempt is dead, and
-    nobody here ever knew where the stock was committed: nothing of it is worked on anywhere.
+    `actor`, `cause` and `claimed_actor`: see Transition. `never_started`: its attempt is closed,
+    and fulfilment never recorded a commit of its stock: no work on it started or will start.
     """
 
     fulfillment: Fulfillment
@@ -320,14 +326,14 @@ class StatusChanged:
     actor: str
     cause: str
     claimed_actor: str | None = None
-    unworked: bool = False
+    never_started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LinesChanged:
-    """A fact for the world: units left the picklist, and the work goes on. The fulfilment as it
-    stood right after; `unworked`: see StatusChanged. `left`: what left the warehouse by a label
-    that was void.
+    """A domain event: the lines changed, and the status stays. The fulfilment is as it was right
+    after the change; `never_started`: see StatusChanged. `left_after_void`: the parcels that
+    shipped with a void label.
     """
 
     fulfillment: Fulfillment
@@ -335,8 +341,8 @@ class LinesChanged:
     actor: str
     cause: str
     claimed_actor: str | None = None
-    unworked: bool = False
-    left: VoidLabel | None = None
+    never_started: bool = False
+    left_after_void: VoidLabel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from uuid import UUID
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from fulfillment_svc.model import Fulfillment, Job
-from fulfillment_svc.model import Work as FulfillmentWork
+from fulfillment_svc.model import Fulfillment, FulfillmentKey, OrderFulfillments
 from order_svc.model import Order, PlaceOrder, Recipient, Return
 from payment_svc.model import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
@@ -245,51 +244,51 @@ class Accounts:
         ]
 
 
-class Jobs:
+class Fulfillments:
     """fulfillment_svc.store."""
 
     def __init__(self) -> None:
-        self.jobs: dict[UUID, Job] = {}
+        self.orders: dict[UUID, OrderFulfillments] = {}
 
     @property
-    def works(self) -> dict[UUID, Fulfillment]:
+    def by_id(self) -> dict[UUID, Fulfillment]:
         """Every fulfilment, by its id."""
-        return {each.id: each for job in self.jobs.values() for each in job.fulfillments}
+        return {each.id: each for order in self.orders.values() for each in order.fulfillments}
 
-    async def lock_jobs(
+    async def lock_order_fulfillments(
         self, _: None, commands: Sequence[Any], repeats: Collection[UUID]
-    ) -> dict[UUID, Job]:
-        works, picture = self.works, dict[UUID, Job]()
+    ) -> dict[UUID, OrderFulfillments]:
+        by_id, workspace = self.by_id, dict[UUID, OrderFulfillments]()
         for id in {*repeats, *(c.target for c in commands)}:
-            job = self.jobs.get(works[id].work.order_id if id in works else id)
-            if job:
-                picture |= dict.fromkeys(
-                    [job.order_id, *(each.id for each in job.fulfillments)], job
+            order = self.orders.get(by_id[id].key.order_id if id in by_id else id)
+            if order:
+                workspace |= dict.fromkeys(
+                    [order.order_id, *(each.id for each in order.fulfillments)], order
                 )
-        return picture
+        return workspace
 
-    async def save_jobs(
-        self, _: None, before: Any, after: Mapping[UUID, Job], steps: Sequence[Any]
+    async def save_order_fulfillments(
+        self, _: None, before: Any, after: Mapping[UUID, OrderFulfillments], steps: Sequence[Any]
     ) -> None:
-        self.jobs |= {job.order_id: job for job in after.values()}
+        self.orders |= {order.order_id: order for order in after.values()}
 
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:
-        works = self.works
-        return {id: works[id] for id in ids if id in works}
+        by_id = self.by_id
+        return {id: by_id[id] for id in ids if id in by_id}
 
-    async def works_of(self, _: None, orders: Collection[UUID]) -> set[FulfillmentWork]:
+    async def find_keys(self, _: None, orders: Collection[UUID]) -> set[FulfillmentKey]:
         return {
-            each.work for id in orders if id in self.jobs for each in self.jobs[id].fulfillments
+            each.key for id in orders if id in self.orders for each in self.orders[id].fulfillments
         }
 
-    async def versions_of(self, _: None, orders: Collection[UUID]) -> dict[UUID, int]:
-        jobs = [self.jobs[id] for id in orders if id in self.jobs]
-        return {job.order_id: job.kept.version for job in jobs if job.kept}
+    async def find_versions(self, _: None, orders: Collection[UUID]) -> dict[UUID, int]:
+        known = [self.orders[id] for id in orders if id in self.orders]
+        return {order.order_id: order.remaining.version for order in known if order.remaining}
 
-    async def find_owed(self, _: None, after: UUID, most: int) -> list[Fulfillment]:
+    async def find_commit_pending(self, _: None, after: UUID, most: int) -> list[Fulfillment]:
         waiting = [
             each
-            for each in self.works.values()
+            for each in self.by_id.values()
             if each.status is WorkStatus.PLANNING and not each.stock_committed
         ]
         return sorted((each for each in waiting if each.id > after), key=lambda each: each.id)[

@@ -61,7 +61,7 @@ from simulator.staff import next_step
 from tests.model.memory import Crash, Memory, MemoryWriter, Wire
 from tests.model.network import Network
 from tests.model.outside import Bank, Carrier
-from tests.model.stores import Accounts, Jobs, Orders, Parcels, Stock
+from tests.model.stores import Accounts, Fulfillments, Orders, Parcels, Stock
 from warehouse_svc.lifecycle import MovementKind
 
 RECIPIENT = order_pb2.Recipient(
@@ -98,7 +98,7 @@ class World:
         self.carrier = Carrier(self._is_reported, lambda: self._strikes("carrier"))
         self._ids = count(1)
         self.orders = Orders(self.clock)
-        self.jobs = Jobs()
+        self.fulfillments = Fulfillments()
 
     # --- how it is put together
 
@@ -134,7 +134,7 @@ class World:
             "expire orders": order.expire_orders,
             "expire reservations": warehouse.expire_reservations,
             "settle": payment.settle_due,
-            "commit owed stock": fulfillment.commit_owed_stock,
+            "commit pending stock": fulfillment.commit_pending_stock,
             "buy labels": shipping.buy_waiting_labels,
             "recall": shipping.ask_for_open_recalls,
         }
@@ -171,7 +171,7 @@ class World:
             order_svc.operations.returns: self.orders,
             warehouse_svc.operations: self.stock,
             payment_svc.operations: self.accounts,
-            fulfillment_svc.operations: self.jobs,
+            fulfillment_svc.operations: self.fulfillments,
             shipping_svc.operations: self.parcels,
         }
         for module, store in stores.items():
@@ -271,7 +271,7 @@ class World:
 
     def step(self, fulfillment_id: UUID) -> Any:
         """The next step of whoever works on these goods."""
-        step = next_step(fulfillment_svc.wire.fulfillment(self.jobs.works[fulfillment_id]))
+        step = next_step(fulfillment_svc.wire.fulfillment(self.fulfillments.by_id[fulfillment_id]))
         return self.call(step) if step else None
 
     def report(self, shipment_id: UUID, status: str) -> Any:
@@ -313,7 +313,7 @@ class World:
             for worker in self.workers:
                 outcome = self.work(worker)
                 assert not isinstance(outcome, Failure), (worker, outcome)
-            for id in list(self.jobs.works):
+            for id in list(self.fulfillments.by_id):
                 self.step(id)
             self._carry()
             self._take_back()
@@ -330,7 +330,7 @@ class World:
             self.orders.orders,
             self.stock.order_reservations,
             self.accounts.accounts,
-            self.jobs.jobs,
+            self.fulfillments.orders,
             self.parcels.shipments,
         )
         return [dict(store) for store in stores], len(self.stock.ledger)
@@ -478,7 +478,7 @@ class World:
                 if o.kind is Kind.REFUND
             ],
             fulfillments=[
-                fulfillment_svc.wire.fulfillment(each) for each in self.jobs.works.values()
+                fulfillment_svc.wire.fulfillment(each) for each in self.fulfillments.by_id.values()
             ],
             shipments=[
                 shipping_svc.wire.shipment(each) for each in self.parcels.shipments.values()

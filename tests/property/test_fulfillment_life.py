@@ -18,22 +18,22 @@ from chassis.values.errors import Deferred, Failure
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, MOVES, InspectionRule, Status
 from fulfillment_svc.model import (
+    CancelFulfillment,
     Complete,
     CompletePicking,
+    ConfirmWithdrawal,
     Fulfillment,
-    GiveUp,
-    Job,
     Line,
     LinesChanged,
-    NoteSpoiled,
-    OfShipment,
+    OrderFulfillments,
     Pack,
     Package,
     PackedItem,
-    Rebooked,
     RecordInspection,
-    Release,
+    RecordSpoiled,
+    ReplacedLine,
     Ship,
+    ShipmentCommand,
     StartPacking,
     StartPicking,
     StatusChanged,
@@ -45,22 +45,24 @@ from tests.unit.fulfillment.samples import (
     NOW,
     SHIPMENT,
     changed,
+    close_attempt,
     cut,
-    end,
     envelope,
-    job,
+    order_fulfillments,
     plan,
+    record_commit,
     scan_all,
-    settle,
     standing,
 )
 
 LeftOver = tuple[tuple[int, int, int, int], ...]
 
 
-def pack(its: Fulfillment) -> Envelope[Pack]:
+def pack(fulfillment: Fulfillment) -> Envelope[Pack]:
     """Everything that was picked, in one package."""
-    items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
+    items = tuple(
+        PackedItem(line.line_number, line.picked) for line in fulfillment.lines if line.picked
+    )
     return envelope(
         Pack,
         packages=(
@@ -71,9 +73,9 @@ def pack(its: Fulfillment) -> Envelope[Pack]:
     )
 
 
-def short(its: Fulfillment) -> Envelope[CompletePicking]:
+def short(fulfillment: Fulfillment) -> Envelope[CompletePicking]:
     """What is not scanned is not there."""
-    numbers = frozenset(line.line_number for line in its.lines)
+    numbers = frozenset(line.line_number for line in fulfillment.lines)
     return envelope(CompletePicking, short_line_numbers=numbers)
 
 
@@ -82,47 +84,49 @@ def fixed(asked: Envelope[Any]) -> Callable[[Fulfillment], Envelope[Any]]:
     return lambda _: asked
 
 
-# News of the order and of shipments; of the order's, each can come at any time and again.
-NEWS: dict[str, Callable[[Fulfillment], Envelope[Any]]] = {
+# Events of the order and of shipments; each of the order's can come at any time and again.
+EVENTS: dict[str, Callable[[Fulfillment], Envelope[Any]]] = {
     "confirmed": fixed(plan(rule=InspectionRule.SKU)),
-    "confirmed, stock owed": fixed(
+    "confirmed, commit pending": fixed(
         changed(
             plan(committed=False, rule=InspectionRule.SKU),
-            kept=cut(2, 1, 3, version=2).command.kept,
+            remaining=cut(2, 1, 3, version=2).command.remaining,
         )
     ),
-    "settle": fixed(settle()),
-    "settle elsewhere": fixed(settle({"YORK": LINES})),
-    "cancel": fixed(end()),
+    "record commit": fixed(record_commit()),
+    "record commit elsewhere": fixed(record_commit({"YORK": LINES})),
+    "cancel": fixed(close_attempt()),
     "cut": fixed(cut(2, 1, 2, version=3)),
     "cut a line": fixed(cut(1, 0, 2, version=5)),
     "cut all": fixed(cut(0, 0, 0, version=7)),
     "ship": fixed(envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=99)),
     "complete": fixed(envelope(Complete, shipment_id=SHIPMENT, fulfillment_version=99)),
-    "gone": fixed(envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=99, left=True)),
-    "void": fixed(envelope(Release, shipment_id=SHIPMENT, fulfillment_version=99, label_void=True)),
+    "gone": fixed(envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=99, shipped=True)),
+    "void": fixed(
+        envelope(ConfirmWithdrawal, shipment_id=SHIPMENT, fulfillment_version=99, label_void=True)
+    ),
     "void and gone": fixed(
         envelope(
-            Release,
+            ConfirmWithdrawal,
             shipment_id=SHIPMENT,
             fulfillment_version=99,
             label_void=True,
-            left=True,
+            shipped=True,
         ),
     ),
 }
-COMMANDS: dict[str, Callable[[Fulfillment], Envelope[Any]]] = NEWS | {
+COMMANDS: dict[str, Callable[[Fulfillment], Envelope[Any]]] = EVENTS | {
     "start picking": fixed(envelope(StartPicking)),
-    "scan": lambda its: scan_all(its.lines),
-    "scan one": lambda its: scan_all(its.lines[:1]),
+    "scan": lambda fulfillment: scan_all(fulfillment.lines),
+    "scan one": lambda fulfillment: scan_all(fulfillment.lines[:1]),
     "complete picking": fixed(envelope(CompletePicking)),
     "short": short,
     "start packing": fixed(envelope(StartPacking)),
     "pack": pack,
     "pass": fixed(envelope(RecordInspection, passed=True, note="")),
     "fail": fixed(envelope(RecordInspection, passed=False, note="cracked")),
-    "more is found": fixed(envelope(NoteSpoiled, spoiled={1: 2})),
-    "give up": fixed(envelope(GiveUp, note="")),
+    "more is found": fixed(envelope(RecordSpoiled, spoiled={1: 2})),
+    "cancel work": fixed(envelope(CancelFulfillment, note="")),
 }
 # In the order of a life, so that random walks get far: the next step is as likely as all others
 # together.
@@ -143,7 +147,7 @@ MEANWHILE = [
     "cut a line",
     "cut all",
     "cancel",
-    "give up",
+    "cancel work",
     "pass",
     "fail",
     "more is found",
@@ -154,14 +158,14 @@ MEANWHILE = [
 @dataclass(frozen=True)
 class Spoil:
     """The inspector finds units of a line damaged; of others there are so many; the warehouse
-    has heard of the cuts, or not yet; what happens before it is written; and whether that is
-    ever: else somebody else has it written, who inspects next.
+    has consumed the cuts, or not yet; what happens before it is written; and whether that is ever:
+    else the next inspection has it written.
     """
 
     line: int
     quantity: int
     others: int
-    heard: bool
+    cuts_consumed: bool
     meanwhile: list[str]
     written: bool
 
@@ -183,12 +187,14 @@ Walk = list[str | Spoil | None]
 
 @dataclass
 class World:
-    """The job, what was decided about it, and the warehouse's books of each line: units ever
+    """The order's record, its decisions, and the warehouse's balances of each line: units ever
     committed, spoiled, and back.
     """
 
-    record: Job | None = None
-    decisions: list[tuple[Job | None, Decision[Job, Transition]]] = field(default_factory=list)
+    record: OrderFulfillments | None = None
+    decisions: list[tuple[OrderFulfillments | None, Decision[OrderFulfillments, Transition]]] = (
+        field(default_factory=list)
+    )
     units: Counter[int] = field(
         default_factory=lambda: Counter({line.line_number: line.quantity for line in LINES})
     )
@@ -197,9 +203,9 @@ class World:
     lost: set[int] = field(default_factory=set)  # lines of which an answer was lost
 
     @property
-    def its(self) -> Fulfillment:
+    def fulfillment(self) -> Fulfillment:
         """The fulfilment in DOVER; before there is one, one that waits to be planned."""
-        return (self.record and self.record.at("DOVER", 1)) or standing(Status.PENDING)
+        return (self.record and self.record.in_warehouse("DOVER", 1)) or standing(Status.PENDING)
 
     def take(self, asked: Envelope[Any]) -> None:
         """Decides it; what is refused leaves all as it is."""
@@ -211,47 +217,49 @@ class World:
         self.record = decision.record
 
     def inspect(self, asked: Envelope[RecordInspection]) -> None:
-        """As the service does it: units that were found before are booked first."""
-        if any(line.unbooked for line in self.its.lines):
-            self.take(changed(asked, rebooked=self.book(others=0)))
+        """As the service does it: units that were found before are posted first."""
+        if any(line.unposted_spoiled for line in self.fulfillment.lines):
+            self.take(changed(asked, replaced_lines=self.replace_spoiled(others=0)))
         else:
             self.take(asked)
 
     def spoil(self, found: Spoil) -> None:
         """As the service does it: note, ask the warehouse, write; the request is repeated once."""
         spoiled = {LINES[found.line].line_number: found.quantity}
-        self.take(envelope(NoteSpoiled, spoiled=spoiled))
-        if found.heard:
-            for line in self.its.lines:
-                self.hear(line)
+        self.take(envelope(RecordSpoiled, spoiled=spoiled))
+        if found.cuts_consumed:
+            for line in self.fulfillment.lines:
+                self.consume(line)
         asked = envelope(
             RecordInspection,
             passed=False,
             note="cracked",
             spoiled=spoiled,
-            rebooked=self.book(found.others),
+            replaced_lines=self.replace_spoiled(found.others),
         )
         for name in found.meanwhile:
-            self.take(COMMANDS[name.removesuffix(" and written")](self.its))
+            self.take(COMMANDS[name.removesuffix(" and written")](self.fulfillment))
             if name.endswith(" and written"):
                 self.inspect(envelope(RecordInspection, passed=False, note="cracked"))
         if not found.written:
-            self.lost |= {answer.line_number for answer in asked.command.rebooked}
-        for _ in range(2 if asked.command.rebooked and found.written else 0):
+            self.lost |= {answer.line_number for answer in asked.command.replaced_lines}
+        for _ in range(2 if asked.command.replaced_lines and found.written else 0):
             self.take(asked)
 
-    def book(self, others: int) -> tuple[Rebooked, ...]:
-        """The warehouse books what was found damaged, and says how its books stand; of each line
+    def replace_spoiled(self, others: int) -> tuple[ReplacedLine, ...]:
+        """The warehouse posts what was found damaged, and answers with its balances; of each line
         it has so many others.
         """
         answers = []
-        for line in self.its.lines if self.its.status is not Status.CANCELLED else ():
-            if line.unbooked:
-                number, target = line.line_number, line.spoiled + line.unbooked
+        for line in (
+            self.fulfillment.lines if self.fulfillment.status is not Status.CANCELLED else ()
+        ):
+            if line.unposted_spoiled:
+                number, target = line.line_number, line.spoiled + line.unposted_spoiled
                 self.units[number] += max(0, min(target - self.spoiled[number], others))
                 self.spoiled[number] = max(target, self.spoiled[number])
                 answers.append(
-                    Rebooked(
+                    ReplacedLine(
                         line_number=number,
                         units=self.units[number],
                         committed=self.committed(line),
@@ -261,12 +269,14 @@ class World:
         return tuple(answers)
 
     def committed(self, line: Line) -> int:
-        """What the warehouse has for the line; of short ones it is always told."""
+        """What the warehouse has for the line; it always has the short ones."""
         number = line.line_number
         return self.units[number] - self.spoiled[number] - line.short - self.back[number]
 
-    def hear(self, line: Line) -> None:
-        """The warehouse hears of the line: what is committed beyond it goes back to the shelf."""
+    def consume(self, line: Line) -> None:
+        """The warehouse consumes the line's event: what is committed beyond it goes back to the
+        shelf.
+        """
         self.back[line.line_number] += max(0, self.committed(line) - line.quantity)
 
 
@@ -280,7 +290,7 @@ def walked(steps: Walk) -> World:
         if isinstance(each, Spoil):
             world.spoil(each)
         else:
-            asked = COMMANDS[each or LIFE[step % len(LIFE)]](world.its)
+            asked = COMMANDS[each or LIFE[step % len(LIFE)]](world.fulfillment)
             if isinstance(asked.command, RecordInspection):
                 world.inspect(asked)
             else:
@@ -289,8 +299,10 @@ def walked(steps: Walk) -> World:
     return world
 
 
-def facts_of(decision: Decision[Job, Transition]) -> list[StatusChanged | LinesChanged]:
-    """What the decision tells."""
+def facts_of(
+    decision: Decision[OrderFulfillments, Transition],
+) -> list[StatusChanged | LinesChanged]:
+    """The decision's domain events."""
     return [fact for fact in decision.facts if isinstance(fact, StatusChanged | LinesChanged)]
 
 
@@ -300,20 +312,20 @@ def counts(lines: Iterable[Line]) -> LeftOver:
 
 
 @given(WALKS)
-def test_every_step_is_allowed_and_told(steps: Walk) -> None:
+def test_every_step_is_allowed_and_published(steps: Walk) -> None:
     """Each change of status is a move of the table with a row of history and a fact; a
     withdrawal, a scan and a finding of spoiled units have a row with the status that stays.
-    Every fact of a fulfilment has a version of its own, the next; what is not told (scans, stock
-    that is committed at last) raises the version as well.
+    Every fact of a fulfilment has a version of its own, the next; what is not published (scans,
+    stock that is committed at last) raises the version as well.
     """
     versions = Counter[object]()
     history: dict[object, list[Transition]] = {}
     for before, decision in walked(steps).decisions:
-        told = [fact for fact in facts_of(decision) if isinstance(fact, StatusChanged)]
+        changes = [fact for fact in facts_of(decision) if isinstance(fact, StatusChanged)]
         moves = [row for row in decision.history if row.old is not row.new]
         spots = {row.new for row in decision.history if row not in moves}
         assert spots <= {Status.PICKING, Status.PACKED, Status.READY}
-        for row, fact in zip(moves, told, strict=True):
+        for row, fact in zip(moves, changes, strict=True):
             assert (fact.fulfillment.version, fact.fulfillment.status, fact.old) == (
                 row.version,
                 row.new,
@@ -349,60 +361,70 @@ def test_every_step_is_allowed_and_told(steps: Walk) -> None:
 
 @given(WALKS)
 def test_what_stands_is_always_whole(steps: Walk) -> None:
-    """No unit too many, nothing picked of stock that is owed, packages that hold exactly what
+    """No unit too many, nothing picked while a commit is pending, packages that hold exactly what
     was picked (or spoiled units more, which were found once they were closed), a shipment once
     it is shipped (and nothing ready that has one, unless it is withdrawn), and no unit left of
     what is cancelled.
     """
     for _, decision in walked(steps).decisions:
-        for its in decision.record.fulfillments:
+        for fulfillment in decision.record.fulfillments:
             assert all(
                 0 <= line.picked <= line.quantity and min(line.cut, line.short, line.spoiled) >= 0
-                for line in its.lines
+                for line in fulfillment.lines
             )
-            assert its.stock_committed or its.status in (Status.PLANNING, Status.CANCELLED)
-            assert its.shipment_id or its.status not in (Status.SHIPPED, Status.COMPLETED)
+            assert fulfillment.stock_committed or fulfillment.status in (
+                Status.PLANNING,
+                Status.CANCELLED,
+            )
+            assert fulfillment.shipment_id or fulfillment.status not in (
+                Status.SHIPPED,
+                Status.COMPLETED,
+            )
             assert (
-                not its.shipment_id
-                or its.withdraw_reason
-                or its.status in (Status.SHIPPED, Status.COMPLETED)
+                not fulfillment.shipment_id
+                or fulfillment.withdraw_reason
+                or fulfillment.status in (Status.SHIPPED, Status.COMPLETED)
             )
-            assert not its.withdraw_reason or its.status is Status.READY
-            found_late = {line.line_number: line.spoiled for line in its.lines if its.status in OUT}
-            whole = any(line.quantity for line in its.lines)
-            assert whole == (its.status is not Status.CANCELLED) or (
+            assert not fulfillment.withdraw_reason or fulfillment.status is Status.READY
+            found_late = {
+                line.line_number: line.spoiled
+                for line in fulfillment.lines
+                if fulfillment.status in OUT
+            }
+            whole = any(line.quantity for line in fulfillment.lines)
+            assert whole == (fulfillment.status is not Status.CANCELLED) or (
                 not whole and any(found_late.values())
             )
             packed = Counter[int]()
-            for package in its.packages:
+            for package in fulfillment.packages:
                 for item in package.items:
                     packed[item.line_number] += item.quantity
-            if its.status in (Status.PACKED, *OUT):
-                for line in its.lines:
+            if fulfillment.status in (Status.PACKED, *OUT):
+                for line in fulfillment.lines:
                     more = packed[line.line_number] - line.quantity
                     assert more == 0 or 0 < more <= found_late.get(line.line_number, 0)
             else:
                 assert not packed
-            if its.status in (Status.PICKED, Status.PACKING):
-                assert all(line.picked == line.quantity for line in its.lines)
+            if fulfillment.status in (Status.PICKED, Status.PACKING):
+                assert all(line.picked == line.quantity for line in fulfillment.lines)
 
 
 @given(WALKS)
 def test_every_unit_is_accounted_for(steps: Walk) -> None:
     """What is to be picked, was cut, not found or spoiled is what the warehouse ever committed,
-    and what was told last says so. (A line that was cut to nothing while the warehouse's answer
-    was lost has no more to tell of it.)
+    and so says the last event. (A line that was cut to nothing while the warehouse's answer was
+    lost has no more events.)
     """
     world = walked(steps)
-    if any(line.unbooked for line in world.its.lines):
+    if any(line.unposted_spoiled for line in world.fulfillment.lines):
         world.inspect(envelope(RecordInspection, passed=True, note=""))
-    its = world.its
-    for line in its.lines:
+    fulfillment = world.fulfillment
+    for line in fulfillment.lines:
         number = line.line_number
         if line.quantity or number not in world.lost:
             assert (line.planned, line.spoiled) == (world.units[number], world.spoiled[number])
             assert world.committed(line) >= line.quantity
-            world.hear(line)
+            world.consume(line)
             assert (world.committed(line), world.back[number]) == (line.quantity, line.cut)
     last = {
         fact.fulfillment.id: fact.fulfillment
@@ -414,9 +436,9 @@ def test_every_unit_is_accounted_for(steps: Walk) -> None:
 
 
 @given(WALKS)
-def test_the_dead_stay_dead(steps: Walk) -> None:
-    """After the order's death nothing goes on that has not left, and nothing begins; what is
-    ready waits for shipping, withdrawn.
+def test_closed_attempt_stays_cancelled(steps: Walk) -> None:
+    """After the order's cancellation nothing goes on that has not shipped, and nothing begins;
+    what is ready waits for shipping, withdrawn.
     """
     ended = False
     for _, decision in walked(steps).decisions:
@@ -432,17 +454,19 @@ def test_the_dead_stay_dead(steps: Walk) -> None:
 
 
 @given(WALKS)
-def test_of_an_attempt_that_nobody_worked_on_nothing_is_ever_worked_on(steps: Walk) -> None:
-    """Once that is told, no fulfilment of it has stock, then or later, so that all of its units
-    can go back wherever they lie.
+def test_never_started_attempt_never_gets_stock(steps: Walk) -> None:
+    """Once that is published, no fulfilment of it has stock, then or later, so that all of its
+    units can go back wherever they lie.
     """
     said = False
     for _, decision in walked(steps).decisions:
-        said = said or any(fact.unworked for fact in facts_of(decision))
+        said = said or any(fact.never_started for fact in facts_of(decision))
         assert not (said and any(each.stock_committed for each in decision.record.fulfillments))
 
 
-def delivered(record: Job | None, events: tuple[Envelope[Any], ...]) -> Job:
+def delivered(
+    record: OrderFulfillments | None, events: tuple[Envelope[Any], ...]
+) -> OrderFulfillments:
     """What the events make of the record: those that are deferred come again, until none is left
     or none can be had.
     """
@@ -462,25 +486,26 @@ def delivered(record: Job | None, events: tuple[Envelope[Any], ...]) -> Job:
 
 
 @pytest.mark.parametrize("status", FORWARD[FORWARD.index(Status.READY) :])
-def test_news_twice_and_in_every_order_ends_alike(status: Status) -> None:
+def test_events_twice_in_every_order_end_alike(status: Status) -> None:
     """Shipment, delivery and a second confirmation, each twice, in all orders: completed, and
     the same record but for nothing.
     """
-    events = tuple(NEWS[name](standing(status)) for name in ("ship", "complete", "confirmed"))
-    ends = [delivered(job(standing(status)), order) for order in permutations(events * 2)]
-    assert {each.status for end in ends for each in end.fulfillments} == {Status.COMPLETED}
-    assert all(end == ends[0] for end in ends)
+    events = tuple(EVENTS[name](standing(status)) for name in ("ship", "complete", "confirmed"))
+    records = [
+        delivered(order_fulfillments(standing(status)), order) for order in permutations(events * 2)
+    ]
+    assert {each.status for record in records for each in record.fulfillments} == {Status.COMPLETED}
+    assert all(record == records[0] for record in records)
 
 
 def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
-    """The cut, the news of the label and that of the delivery, each twice, in all orders, on
-    what is ready: completed with its shipment and with all units of its label, and no news
-    waits.
+    """The cut, the event of the label and that of the delivery, each twice, in all orders, on
+    what is ready: completed with its shipment and with all units of its label, and no event waits.
     """
     for order in set(permutations(["cut", "ship", "complete"] * 2)):
-        record = job(standing(Status.READY))
+        record = order_fulfillments(standing(Status.READY))
         for name in order:
-            record = decide(record, NEWS[name](standing(Status.READY)), NOW).record
+            record = decide(record, EVENTS[name](standing(Status.READY)), NOW).record
         [ended] = record.fulfillments
         assert (ended.status, ended.shipment_id, ended.withdraw_reason) == (
             Status.COMPLETED,
@@ -492,34 +517,38 @@ def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
 
 def test_a_void_that_meets_a_cut_unpacks_in_every_order() -> None:
     """The cut and what shipping says then (void, and reported all the same), each twice, in all
-    orders in which shipping answers the withdrawal, with late news of the void label between:
-    packing without the cut units, and what left is told once.
+    orders in which shipping answers the withdrawal, with late events of the void label between:
+    packing without the cut units, and what shipped is published once.
     """
     late = ["ship", "complete", "gone"]
     for order in set(permutations(["cut", "void", "void and gone", *late])):
-        record, left = job(standing(Status.READY)), list[VoidLabel]()
+        record, left = order_fulfillments(standing(Status.READY)), list[VoidLabel]()
         for name in ("cut", "void", *order, *order):
-            news = NEWS[name](standing(Status.READY))
-            if isinstance(news.command, OfShipment):
-                news = changed(news, fulfillment_version=7)
-            decision = decide(record, news, NOW)
+            event = EVENTS[name](standing(Status.READY))
+            if isinstance(event.command, ShipmentCommand):
+                event = changed(event, fulfillment_version=7)
+            decision = decide(record, event, NOW)
             record = decision.record
             left += [
-                fact.left
+                fact.left_after_void
                 for fact in facts_of(decision)
-                if isinstance(fact, LinesChanged) and fact.left
+                if isinstance(fact, LinesChanged) and fact.left_after_void
             ]
-        [its] = record.fulfillments
-        assert (its.status, its.shipment_id, its.withdraw_reason) == (Status.PACKING, None, None)
-        assert counts(its.lines) == ((2, 0, 0, 0), (1, 0, 0, 0), (2, 1, 0, 0))
+        [fulfillment] = record.fulfillments
+        assert (fulfillment.status, fulfillment.shipment_id, fulfillment.withdraw_reason) == (
+            Status.PACKING,
+            None,
+            None,
+        )
+        assert counts(fulfillment.lines) == ((2, 0, 0, 0), (1, 0, 0, 0), (2, 1, 0, 0))
         assert left == [
-            VoidLabel(SHIPMENT, {line.line_number: line.quantity for line in LINES}, left=True)
+            VoidLabel(SHIPMENT, {line.line_number: line.quantity for line in LINES}, shipped=True)
         ]
 
 
-@pytest.mark.parametrize("confirmed", ["confirmed", "confirmed, stock owed"])
+@pytest.mark.parametrize("confirmed", ["confirmed", "confirmed, commit pending"])
 @pytest.mark.parametrize("also", [[], ["cut"], ["cut a line"], ["cut", "cut a line"]])
-def test_a_dead_order_stays_dead_in_every_order(also: list[str], confirmed: str) -> None:
+def test_cancelled_order_in_every_order_stays_cancelled(also: list[str], confirmed: str) -> None:
     """Confirmation, cuts and cancellation, each twice, in all orders: nothing lives, and every
     unit goes back.
     """
@@ -527,7 +556,7 @@ def test_a_dead_order_stays_dead_in_every_order(also: list[str], confirmed: str)
     for order in permutations(names):
         for again in (order, order[::-1]):
             record = delivered(
-                None, tuple(NEWS[name](standing(Status.PENDING)) for name in (*order, *again))
+                None, tuple(EVENTS[name](standing(Status.PENDING)) for name in (*order, *again))
             )
             assert [(each.status, counts(each.lines)) for each in record.fulfillments] == [
                 (Status.CANCELLED, tuple((0, line.quantity, 0, 0) for line in LINES))
@@ -535,13 +564,13 @@ def test_a_dead_order_stays_dead_in_every_order(also: list[str], confirmed: str)
 
 
 def test_cuts_in_every_order_leave_the_same_units() -> None:
-    """Confirmation, two cuts and the settling of owed stock, each twice, in all orders: the same
+    """Confirmation, two cuts and the pending commit, each twice, in all orders: the same
     units are left, the same cut.
     """
     left = set()
-    for order in permutations(["confirmed, stock owed", "settle", "cut", "cut a line"]):
+    for order in permutations(["confirmed, commit pending", "record commit", "cut", "cut a line"]):
         record = delivered(
-            None, tuple(NEWS[name](standing(Status.PENDING)) for name in (*order, *order))
+            None, tuple(EVENTS[name](standing(Status.PENDING)) for name in (*order, *order))
         )
         left |= {(each.status, counts(each.lines)) for each in record.fulfillments}
     assert left == {(Status.PLANNING, ((1, 1, 0, 0), (0, 1, 0, 0), (2, 1, 0, 0)))}

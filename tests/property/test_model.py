@@ -119,17 +119,19 @@ class Shop(RuleBasedStateMachine):
             )
         )
 
-    @precondition(lambda self: self.world.jobs.works)
+    @precondition(lambda self: self.world.fulfillments.by_id)
     @rule(n=which)
     def work(self, n: int) -> None:
         self._sound(self.world.step(self._work(n)))
 
     @precondition(
-        lambda self: any(w.status is WorkStatus.PICKING for w in self.world.jobs.works.values())
+        lambda self: any(
+            w.status is WorkStatus.PICKING for w in self.world.fulfillments.by_id.values()
+        )
     )
     @rule(n=which)
     def close_short(self, n: int) -> None:
-        its = self.world.jobs.works[self._work(n)]
+        its = self.world.fulfillments.by_id[self._work(n)]
         request = fulfillment_service_pb2.CompletePickingRequest(
             request_id=self.world.request_id(),
             fulfillment_id=str(its.id),
@@ -138,7 +140,9 @@ class Shop(RuleBasedStateMachine):
         self._ask(request)
 
     @precondition(
-        lambda self: any(w.status is WorkStatus.PACKED for w in self.world.jobs.works.values())
+        lambda self: any(
+            w.status is WorkStatus.PACKED for w in self.world.fulfillments.by_id.values()
+        )
     )
     @rule(n=which)
     def spoil(self, n: int) -> None:
@@ -151,7 +155,7 @@ class Shop(RuleBasedStateMachine):
         )
         self._ask(request)
 
-    @precondition(lambda self: self.world.jobs.works)
+    @precondition(lambda self: self.world.fulfillments.by_id)
     @rule(n=which, really=seldom)
     def give_work_up(self, n: int, really: bool) -> None:
         if really:
@@ -253,7 +257,7 @@ class Shop(RuleBasedStateMachine):
         for _ in range(rounds):
             for waiting in list(self.world.network.waiting):
                 self.world.run(self.world.network.deliver(waiting))
-            for id in list(self.world.jobs.works):
+            for id in list(self.world.fulfillments.by_id):
                 self._sound(self.world.step(id))
 
     @rule(
@@ -262,7 +266,7 @@ class Shop(RuleBasedStateMachine):
                 "expire orders",
                 "expire reservations",
                 "settle",
-                "commit owed stock",
+                "commit pending stock",
                 "buy labels",
                 "recall",
             ]
@@ -354,7 +358,7 @@ class Shop(RuleBasedStateMachine):
         return sorted(self.world.orders.orders)[n % len(self.world.orders.orders)]
 
     def _work(self, n: int) -> UUID:
-        return sorted(self.world.jobs.works)[n % len(self.world.jobs.works)]
+        return sorted(self.world.fulfillments.by_id)[n % len(self.world.fulfillments.by_id)]
 
     def _shipment(self, n: int) -> UUID:
         return sorted(self.world.parcels.shipments)[n % len(self.world.parcels.shipments)]
@@ -398,7 +402,7 @@ def _go_on_without(shop: Shop, *held_up: str) -> None:
             each for each in world.network.waiting if each.kind.DESCRIPTOR.name not in held_up
         ]:
             world.run(world.network.deliver(waiting))
-        for id in list(world.jobs.works):
+        for id in list(world.fulfillments.by_id):
             world.step(id)
         if world.state() == before:
             return
@@ -409,7 +413,7 @@ def _shop_with_label() -> Shop:
     shop = Shop()
     shop.open(lamps=2, rounds=0)
     _go_on_without(shop, "ShipmentCreated")
-    [work] = shop.world.jobs.works.values()
+    [work] = shop.world.fulfillments.by_id.values()
     assert (work.status, work.shipment_id) == (WorkStatus.READY, None)
     return shop
 
@@ -425,7 +429,7 @@ def test_report_before_void_ships_all_units_of_label() -> None:
     shop.report(n=0, status="DELIVERED")
     _go_on_without(shop)
     [order] = shop.world.orders.orders.values()
-    [work] = shop.world.jobs.works.values()
+    [work] = shop.world.fulfillments.by_id.values()
     assert (order.status, work.status) == (Status.DELIVERED, WorkStatus.COMPLETED)
     assert sum(shop.world.posted_shipments().values()) == 3
     [recall] = order.returns
@@ -521,7 +525,7 @@ def test_withdrawn_work_ends_once_nothing_leaves(how: str, reported: str) -> Non
     if reported == "after":
         shop.report(n=0, status="DELIVERED")
     _go_on_without(shop)
-    [work] = shop.world.jobs.works.values()
+    [work] = shop.world.fulfillments.by_id.values()
     assert work.status is (WorkStatus.COMPLETED if reported == "before" else WorkStatus.CANCELLED)
     kind = {"never": None, "before": MovementKind.SHIP, "after": MovementKind.SHIP_SHELF}[reported]
     assert {row.kind for row in shop.world.stock.ledger if row.outside > 0} == (

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from fulfillment_svc.model import Allocation as KeptUnits
-from fulfillment_svc.model import Kept, staying
+from fulfillment_svc.model import Allocation as RemainingAllocation
 from fulfillment_svc.model import Line as PicklistLine
+from fulfillment_svc.model import RemainingUnits, remaining_by_line
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import allocated
 from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOutcome, Status
@@ -27,7 +27,7 @@ from order_svc.model import (
     StatusChanged,
 )
 from tests.property.test_order_prices import checkouts
-from tests.unit.fulfillment.samples import WORK, standing
+from tests.unit.fulfillment.samples import KEY, standing
 from tests.unit.order.samples import (
     NOW,
     cancel,
@@ -129,19 +129,21 @@ def test_order_and_fulfilment_keep_the_same_units(
     [placed_line] = allocated(
         (line,), {1: [Allocation(at, RESERVATION, n) for at, n in committed.items()]}
     )
-    kept = Kept(1, 1, tuple(KeptUnits(at, 1, n) for at, n in known.items()))
-    works = [
+    remaining = RemainingUnits(
+        1, 1, tuple(RemainingAllocation(at, 1, n) for at, n in known.items())
+    )
+    fulfillments = [
         replace(
             standing(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)),
-            work=replace(WORK, warehouse_id=at),
+            key=replace(KEY, warehouse_id=at),
         )
         for at, n in committed.items()
     ]
-    stay = staying(kept, works)
-    trimmed = {at: min(n, stay[at, 1]) for at, n in committed.items()}
+    counts = remaining_by_line(remaining, fulfillments)
+    cut = {at: min(n, counts[at, 1]) for at, n in committed.items()}
     assert {
         allocation.warehouse_id: allocation.quantity for allocation in placed_line.allocations
-    } == {at: n for at, n in trimmed.items() if n}
+    } == {at: n for at, n in cut.items() if n}
 
 
 @st.composite

@@ -20,17 +20,20 @@ CREATE TYPE withdraw_reason AS ENUM (
 CREATE TABLE orders (
     order_id uuid CONSTRAINT orders_pkey PRIMARY KEY,
     closed_attempt integer NOT NULL CONSTRAINT orders_closed_attempt CHECK (closed_attempt >= 0),
-    kept_attempt integer,
-    kept_version bigint,
-    CONSTRAINT orders_kept CHECK ((kept_attempt IS NULL) = (kept_version IS NULL))
+    remaining_attempt integer,
+    remaining_version bigint,
+    CONSTRAINT orders_remaining
+        CHECK ((remaining_attempt IS NULL) = (remaining_version IS NULL))
 );
 
-CREATE TABLE kept_units (
-    order_id uuid CONSTRAINT kept_units_order_id_fkey REFERENCES orders (order_id),
+CREATE TABLE remaining_units (
+    order_id uuid CONSTRAINT remaining_units_order_id_fkey REFERENCES orders (order_id),
     warehouse_id text,
-    line_number smallint CONSTRAINT kept_units_line_number CHECK (line_number BETWEEN 1 AND 500),
-    quantity integer NOT NULL CONSTRAINT kept_units_quantity CHECK (quantity BETWEEN 1 AND 1000000),
-    CONSTRAINT kept_units_pkey PRIMARY KEY (order_id, warehouse_id, line_number)
+    line_number smallint
+        CONSTRAINT remaining_units_line_number CHECK (line_number BETWEEN 1 AND 500),
+    quantity integer NOT NULL
+        CONSTRAINT remaining_units_quantity CHECK (quantity BETWEEN 1 AND 1000000),
+    CONSTRAINT remaining_units_pkey PRIMARY KEY (order_id, warehouse_id, line_number)
 );
 
 CREATE TABLE fulfillments (
@@ -47,8 +50,8 @@ CREATE TABLE fulfillments (
     create_time timestamptz NOT NULL,
     update_time timestamptz NOT NULL,
     withdraw_reason withdraw_reason,
-    released_version integer NOT NULL DEFAULT 0
-        CONSTRAINT fulfillments_released_version CHECK (released_version BETWEEN 0 AND version),
+    withdrawn_version integer NOT NULL DEFAULT 0
+        CONSTRAINT fulfillments_withdrawn_version CHECK (withdrawn_version BETWEEN 0 AND version),
     CONSTRAINT fulfillments_order_id_warehouse_id_attempt_key
         UNIQUE (order_id, warehouse_id, attempt),
     CONSTRAINT fulfillments_stock_committed_before_picking
@@ -60,7 +63,7 @@ CREATE TABLE fulfillments (
     CONSTRAINT fulfillments_withdraw_reason_while_ready
         CHECK (withdraw_reason IS NULL OR status = 'ready')
 );
-CREATE INDEX fulfillments_owed ON fulfillments (id)
+CREATE INDEX fulfillments_commit_pending ON fulfillments (id)
     WHERE status = 'planning' AND NOT stock_committed;
 CREATE INDEX fulfillments_status_id ON fulfillments (status, id);
 CREATE INDEX fulfillments_update_time ON fulfillments (update_time);
@@ -77,7 +80,8 @@ CREATE TABLE picklist_lines (
     cut integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_cut CHECK (cut >= 0),
     short integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_short CHECK (short >= 0),
     spoiled integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_spoiled CHECK (spoiled >= 0),
-    found integer NOT NULL DEFAULT 0 CONSTRAINT picklist_lines_found CHECK (found >= 0),
+    found_spoiled integer NOT NULL DEFAULT 0
+        CONSTRAINT picklist_lines_found_spoiled CHECK (found_spoiled >= 0),
     CONSTRAINT picklist_lines_pkey PRIMARY KEY (fulfillment_id, line_number),
     CONSTRAINT picklist_lines_picked CHECK (picked BETWEEN 0 AND quantity)
 );
@@ -111,7 +115,7 @@ CREATE TABLE void_labels (
     shipment_id uuid,
     line_number smallint,
     quantity integer NOT NULL CONSTRAINT void_labels_quantity CHECK (quantity >= 1),
-    "left" boolean NOT NULL,
+    shipped boolean NOT NULL,
     CONSTRAINT void_labels_pkey PRIMARY KEY (fulfillment_id, shipment_id, line_number)
 );
 

@@ -92,7 +92,7 @@ async def operations(
             warehouse=Warehouse(to_warehouse),
             shipping=Shipping(to_shipping),
             inspection=INSPECTION,
-            owed_batch=2,
+            commit_batch=2,
         )
 
 

@@ -1,4 +1,4 @@
-"""Events of others, as the fulfilment service hears them. No tests here."""
+"""Events of others, as the fulfilment service consumes them. No tests here."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from chassis.consume.delivery import Delivery
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money, to_message
 from fulfillment_svc import wire
-from fulfillment_svc.model import Complete, OfShipment, OrderNews, Release, Ship
+from fulfillment_svc.model import Complete, ConfirmWithdrawal, OrderEvent, Ship, ShipmentCommand
 
 # Units of order lines by warehouse: (line, sku, units).
 Places = Mapping[str, Sequence[tuple[int, str, int]]]
@@ -35,7 +35,7 @@ def order_changed(
     attempt: int = 1,
     version: int = 2,
 ) -> order_events_pb2.OrderStatusChanged:
-    """What the order service tells."""
+    """The order service's event of a change."""
     event = order_events_pb2.OrderStatusChanged(
         order_id=str(order_id),
         order_number="OM-100001",
@@ -59,7 +59,7 @@ def items_cancelled(
     status: "order_pb2.OrderStatus.ValueType" = order_pb2.ORDER_STATUS_CONFIRMED,
     attempt: int = 1,
 ) -> order_events_pb2.OrderItemsCancelled:
-    """What the order service tells when units were cancelled: those in these places stay."""
+    """The order service's event of cancelled units: those in these places remain."""
     return order_events_pb2.OrderItemsCancelled(
         order_id=str(order_id),
         order_number="OM-100001",
@@ -89,12 +89,16 @@ def confirmed(
     order_id: UUID,
     places: Places = ONE_PLACE,
     *,
-    owed: bool = False,
+    commit_pending: bool = False,
     total: Money = CHEAP,
-) -> Envelope[OrderNews]:
+) -> Envelope[OrderEvent]:
     """The order is paid."""
-    stock = order_pb2.STOCK_STATUS_COMMIT_PENDING if owed else order_pb2.STOCK_STATUS_COMMITTED
-    return heard(order_changed(order_id, places, stock=stock, total=total))
+    stock = (
+        order_pb2.STOCK_STATUS_COMMIT_PENDING
+        if commit_pending
+        else order_pb2.STOCK_STATUS_COMMITTED
+    )
+    return order_event(order_changed(order_id, places, stock=stock, total=total))
 
 
 def cancelled(
@@ -102,21 +106,23 @@ def cancelled(
     places: Places = ONE_PLACE,
     *,
     version: int = 9,
-) -> Envelope[OrderNews]:
-    """The order is dead, after it was paid."""
-    dead, paid = order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_CONFIRMED
-    return heard(order_changed(order_id, places, new=dead, old=paid, version=version))
+) -> Envelope[OrderEvent]:
+    """The order is cancelled, after it was paid."""
+    cancelled_status, paid = order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_CONFIRMED
+    return order_event(
+        order_changed(order_id, places, new=cancelled_status, old=paid, version=version)
+    )
 
 
-def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderNews]:
-    """The order has lost units: those in these places stay."""
+def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderEvent]:
+    """The order has lost units: those in these places remain."""
     event = items_cancelled(order_id, places, version=version)
-    return wire.items_cancelled(event, delivery(event))
+    return wire.order_items_cancelled(event, delivery(event))
 
 
-def heard(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderNews]:
-    """The event as the service's own words, by a delivery key that follows from it."""
-    return wire.order_news(event, delivery(event))
+def order_event(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderEvent]:
+    """The event as an envelope, by a delivery key that follows from it."""
+    return wire.order_status_changed(event, delivery(event))
 
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
@@ -137,13 +143,13 @@ def shipped(fulfillment_id: UUID) -> Envelope[Ship]:
     return wire.ship(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "created"))
 
 
-def voided(fulfillment_id: UUID) -> Envelope[OfShipment]:
+def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
     """It was withdrawn, and the carrier has confirmed that the label is void."""
-    its = shipment(fulfillment_id)
-    its.status, its.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
-    answer = wire.withdrawal_answer(its, delivery(its, "voided"))
+    answered = shipment(fulfillment_id)
+    answered.status, answered.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
+    answer = wire.withdrawal_answer(answered, delivery(answered, "voided"))
     assert answer
-    assert isinstance(answer.command, Release)
+    assert isinstance(answer.command, ConfirmWithdrawal)
     return answer
 
 

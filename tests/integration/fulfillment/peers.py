@@ -35,7 +35,7 @@ class FakeWarehouse(ReservationServiceServicer):
     """
 
     def __init__(self) -> None:
-        self.shares: Mapping[str, Mapping[str, Sequence[tuple[int, str, int]]]] = {}
+        self.lines_by_warehouse: Mapping[str, Mapping[str, Sequence[tuple[int, str, int]]]] = {}
         self.refused: Mapping[str, warehouse_api.ReservationFailure] = {}
         self.asked: list[list[str]] = []  # the orders of each call
         # by line, units that were committed at first, for those that are found spoiled
@@ -93,7 +93,7 @@ class FakeWarehouse(ReservationServiceServicer):
         return warehouse_api.ReplaceSpoiledUnitsResponse(reservation=reservation)
 
     def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
-        if of.order_id not in self.shares:
+        if of.order_id not in self.lines_by_warehouse:
             unknown = warehouse_api.ReservationFailure(
                 reason="RESERVATION_NOT_FOUND", retryable=False
             )
@@ -104,7 +104,7 @@ class FakeWarehouse(ReservationServiceServicer):
         expired = _reservation(of, "NOWHERE", warehouse_pb2.RESERVATION_STATUS_EXPIRED)
         expired.lines.add(line_number=1, sku="mug", quantity=9, released=9)
         reservations = [expired]
-        for at, lines in self.shares[of.order_id].items():
+        for at, lines in self.lines_by_warehouse[of.order_id].items():
             reservations.append(_reservation(of, at, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
             for number, sku, units in lines:
                 reservations[-1].lines.add(

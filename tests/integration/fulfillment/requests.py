@@ -40,15 +40,17 @@ async def pick(
     service: Fulfillments, fulfillment: fulfillment_pb2.Fulfillment
 ) -> fulfillment_pb2.Fulfillment:
     """From planning to picked, by its picklist."""
-    its = fulfillment.fulfillment_id
-    await ask(service.StartPicking, asking(api.StartPickingRequest, its))
+    fulfillment_id = fulfillment.fulfillment_id
+    await ask(service.StartPicking, asking(api.StartPickingRequest, fulfillment_id))
     scans = [
         api.Scan(sku=line.sku, quantity=line.quantity)
         for line in fulfillment.picklist
         if line.quantity
     ]
-    await ask(service.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
-    return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its))).fulfillment
+    await ask(service.ScanItem, asking(api.ScanItemRequest, fulfillment_id, scans=scans))
+    return (
+        await ask(service.CompletePicking, asking(api.CompletePickingRequest, fulfillment_id))
+    ).fulfillment
 
 
 async def pack(
@@ -59,13 +61,14 @@ async def pack(
     """From picked to packed, everything in one parcel unless `packages` say otherwise; where
     nobody inspects, to ready.
     """
-    its = picked.fulfillment_id
-    await ask(service.StartPacking, asking(api.StartPackingRequest, its))
+    fulfillment_id = picked.fulfillment_id
+    await ask(service.StartPacking, asking(api.StartPackingRequest, fulfillment_id))
     parcels = packages or [
         package(*((line.line_number, line.quantity) for line in picked.picklist if line.quantity))
     ]
     return (
         await ask(
-            service.PackFulfillment, asking(api.PackFulfillmentRequest, its, packages=parcels)
+            service.PackFulfillment,
+            asking(api.PackFulfillmentRequest, fulfillment_id, packages=parcels),
         )
     ).fulfillment

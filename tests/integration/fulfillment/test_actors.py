@@ -21,7 +21,7 @@ from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, confirmed
 from tests.integration.fulfillment.peers import FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, package
-from tests.integration.fulfillment.working import DEAR, told
+from tests.integration.fulfillment.working import DEAR, published
 
 ACTOR, OTHER = "staff:7f3a", "staff:other"
 NOTE = "the box was open"
@@ -59,11 +59,13 @@ async def called(service: Fulfillments, method: str, request: Message, actor: st
 
 async def before(service: Fulfillments, operations: Operations, method: str) -> str:
     """A fulfilment of an order that is inspected, worked on until the method is next: its id."""
-    await operations.follow_orders([confirmed(uuid4(), ONE_PLACE, total=DEAR)])
-    [its] = (await ask(service.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
+    await operations.apply_order_events([confirmed(uuid4(), ONE_PLACE, total=DEAR)])
+    [fulfillment] = (
+        await ask(service.ListFulfillments, api.ListFulfillmentsRequest())
+    ).fulfillments
     for each in list(ROLES)[: list(ROLES).index(method)]:
-        await called(service, each, request_of(each, its.fulfillment_id), None)
-    return its.fulfillment_id
+        await called(service, each, request_of(each, fulfillment.fulfillment_id), None)
+    return fulfillment.fulfillment_id
 
 
 async def rows_of(service: Fulfillments, id: str, cause: str) -> list[pb.FulfillmentTransition]:
@@ -103,7 +105,7 @@ async def test_mutation_with_actor_and_note_is_recorded(
     assert found
     for row in found:
         assert (row.actor, row.claimed_actor, row.note) == (ROLES[method], ACTOR, NOTE)
-    events = [each for each in await told(engine) if each.cause_id == found[0].cause_id]
+    events = [each for each in await published(engine) if each.cause_id == found[0].cause_id]
     assert bool(events) == (method not in SILENT)
     for event, row in zip(events, found, strict=method not in SILENT):
         reason = "WITHDRAWN" if method == "CancelFulfillment" else row.reason
@@ -126,7 +128,7 @@ async def test_mutation_without_actor_or_note_leaves_both_unset(
     found = await rows_of(fulfillments, id, request.request_id)
     assert found
     assert not any(row.HasField("claimed_actor") or row.HasField("note") for row in found)
-    assert not any(event.HasField("claimed_actor") for event in await told(engine))
+    assert not any(event.HasField("claimed_actor") for event in await published(engine))
 
 
 async def test_spoiled_units_are_recorded_with_their_finder(
@@ -141,7 +143,9 @@ async def test_spoiled_units_are_recorded_with_their_finder(
     found = await rows_of(fulfillments, id, request.request_id)
     assert [row.reason for row in found] == ["SPOILED_UNITS_FOUND", "INSPECTION_FAILED"]
     assert {(row.claimed_actor, row.note) for row in found} == {(ACTOR, NOTE)}
-    [lines] = [each for each in await told(engine) if isinstance(each, FulfillmentLinesChanged)]
+    [lines] = [
+        each for each in await published(engine) if isinstance(each, FulfillmentLinesChanged)
+    ]
     assert (
         lines.actor,
         lines.claimed_actor,
@@ -153,10 +157,10 @@ async def test_events_of_an_order_name_the_order_and_its_event(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
 ) -> None:
     """What an order's event leads to has the actor "order" and the event's id as its cause."""
-    news = confirmed(uuid4())
-    await operations.follow_orders([news])
-    events = await told(engine)
-    assert [(each.actor, each.cause_id) for each in events] == [("order", news.cause)] * 2
+    event = confirmed(uuid4())
+    await operations.apply_order_events([event])
+    events = await published(engine)
+    assert [(each.actor, each.cause_id) for each in events] == [("order", event.cause)] * 2
     request = api.ListFulfillmentTransitionsRequest(
         fulfillment_id=events[0].fulfillment.fulfillment_id,
     )
@@ -171,7 +175,7 @@ async def test_events_of_an_order_name_the_order_and_its_event(
             row.cause_id,
         )
         for row in listed
-    ] == [(each.reason, news.cause) for each in events]
+    ] == [(each.reason, event.cause) for each in events]
 
 
 async def test_transitions_come_oldest_first_in_pages(
@@ -234,7 +238,7 @@ async def test_list_by_update_time_divides_at_the_bound(
     A token belongs to its bounds.
     """
     for _ in range(3):
-        await operations.follow_orders([confirmed(uuid4())])
+        await operations.apply_order_events([confirmed(uuid4())])
     every = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
     ids, bound = [each.fulfillment_id for each in every], every[1].update_time
     times = [each.update_time.ToDatetime() for each in every]

@@ -1,4 +1,4 @@
-"""Inspectors find units damaged: booked once, and replaced as far as there are others, whoever
+"""Inspectors find units damaged: posted once, and replaced as far as there are others, whoever
 crashes, repeats, or comes between.
 """
 
@@ -19,15 +19,23 @@ from chassis.values.errors import Deferred, Failure, Invalid
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
+    CancelFulfillment,
     Fulfillment,
-    GiveUp,
     RecordInspection,
 )
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import cancelled, lost
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking
-from tests.integration.fulfillment.working import DEAR, Units, planned, reasons, told, units, worked
+from tests.integration.fulfillment.working import (
+    DEAR,
+    Units,
+    planned,
+    published,
+    reasons,
+    units,
+    worked,
+)
 from tests.support import Eventually
 from tests.unit.fulfillment.samples import changed, envelope
 
@@ -46,11 +54,13 @@ async def packed(
     )
 
 
-def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> Envelope[RecordInspection]:
+def inspection(
+    fulfillment: Fulfillment, spoiled: int = 1, **fields: Any
+) -> Envelope[RecordInspection]:
     """The inspector finds mugs damaged."""
     return envelope(
         RecordInspection,
-        target=its.id,
+        target=fulfillment.id,
         passed=False,
         note="cracked",
         spoiled={1: spoiled},
@@ -66,23 +76,23 @@ async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
     others: int,
     left: tuple[int, ...],
 ) -> None:
-    """The warehouse is told how many are spoiled in all; the picking starts over with what there
+    """The request has the number of spoiled units in all; the picking starts over with what there
     is then, once.
     """
-    its = await packed(operations, stock, others=others)
-    asked = inspection(its)
+    fulfillment = await packed(operations, stock, others=others)
+    asked = inspection(fulfillment)
     found = await operations.inspect(asked)
     assert found.status is Status.PICKING
     assert await operations.inspect(asked) == found
     assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
     [request] = stock.replacing
     assert [(line.line_number, line.spoiled_quantity) for line in request.lines] == [(1, 1)]
-    assert reasons(await told(engine))[-2:] == [
-        ("LinesChanged", its.version + 2, "INSPECTION_FAILED"),
-        ("StatusChanged", its.version + 3, "INSPECTION_FAILED"),
+    assert reasons(await published(engine))[-2:] == [
+        ("LinesChanged", fulfillment.version + 2, "INSPECTION_FAILED"),
+        ("StatusChanged", fulfillment.version + 3, "INSPECTION_FAILED"),
     ]
     again = await worked(operations, found, Status.PACKED)
-    assert await operations.inspect(asked) == again  # packed anew: the old request is no news of it
+    assert await operations.inspect(asked) == again  # packed anew: the old request changes nothing
     second = await operations.inspect(inspection(again))
     assert [line.spoiled for line in second.lines] == [2, 0]
     assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [
@@ -97,13 +107,13 @@ async def test_spoiled_units_over_the_wire(
     """The request names lines and units; packages with spoiled units cannot pass, and no more
     units spoil than there are.
     """
-    its = await packed(operations, stock)
+    fulfillment = await packed(operations, stock)
 
     async def refused(**fields: Any) -> Failure:
         with pytest.raises(Failure) as caught:
             await ask(
                 fulfillments.RecordInspection,
-                asking(api.RecordInspectionRequest, str(its.id), **fields),
+                asking(api.RecordInspectionRequest, str(fulfillment.id), **fields),
             )
         return caught.value
 
@@ -116,10 +126,10 @@ async def test_spoiled_units_over_the_wire(
     assert stock.replacing == []
     request = asking(
         api.RecordInspectionRequest,
-        str(its.id),
+        str(fulfillment.id),
         spoiled=spoiled,
         note="cracked",
-        expected_version=its.version,
+        expected_version=fulfillment.version,
     )
     found = (await ask(fulfillments.RecordInspection, request)).fulfillment
     assert (found.status, found.picklist[0].quantity, found.picklist[0].spoiled_quantity) == (
@@ -130,28 +140,32 @@ async def test_spoiled_units_over_the_wire(
     assert (await pick_again(fulfillments, found)).status == pb.FULFILLMENT_STATUS_PICKED
 
 
-async def pick_again(service: Fulfillments, its: pb.Fulfillment) -> pb.Fulfillment:
+async def pick_again(service: Fulfillments, fulfillment: pb.Fulfillment) -> pb.Fulfillment:
     """From picking to picked."""
-    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
-    await ask(service.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
+    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in fulfillment.picklist]
+    await ask(
+        service.ScanItem, asking(api.ScanItemRequest, fulfillment.fulfillment_id, scans=scans)
+    )
     return (
-        await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))
+        await ask(
+            service.CompletePicking, asking(api.CompletePickingRequest, fulfillment.fulfillment_id)
+        )
     ).fulfillment
 
 
-def passing(its: Fulfillment) -> Envelope[RecordInspection]:
+def passing(fulfillment: Fulfillment) -> Envelope[RecordInspection]:
     """The inspector finds all in order."""
-    return envelope(RecordInspection, target=its.id, passed=True, note="")
+    return envelope(RecordInspection, target=fulfillment.id, passed=True, note="")
 
 
 NEXT: dict[str, Callable[[Fulfillment], Envelope[RecordInspection]]] = {
     "passed": passing,
-    "failed": lambda its: changed(inspection(its), spoiled={}),
+    "failed": lambda fulfillment: changed(inspection(fulfillment), spoiled={}),
     "spoiled": inspection,
 }
 
 
-@pytest.mark.parametrize("booked", [True, False])
+@pytest.mark.parametrize("posted", [True, False])
 @pytest.mark.parametrize("what", ["repeated", *NEXT])
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
 async def test_an_inspection_that_broke_off_is_ended_by_the_next(
@@ -161,20 +175,20 @@ async def test_an_inspection_that_broke_off_is_ended_by_the_next(
     others: int,
     left: tuple[int, ...],
     what: str,
-    booked: bool,
+    posted: bool,
 ) -> None:
     """The warehouse was asked, and its answer is lost, or the question was: the repeat, or
-    whoever inspects next, whatever he finds, has the units booked once and everything packed
+    the next inspection, with any result, has the units posted once and everything packed
     anew with what there is; then it passes.
     """
-    its = await packed(operations, stock, others=others)
-    asked = inspection(its)
-    stock.lost = "answer" if booked else "question"
+    fulfillment = await packed(operations, stock, others=others)
+    asked = inspection(fulfillment)
+    stock.lost = "answer" if posted else "question"
     with pytest.raises(Deferred):
         await operations.inspect(asked)
     stock.lost = ""
-    assert stock.spoiled == ({1: 1} if booked else {})
-    following = asked if what == "repeated" else NEXT[what](its)
+    assert stock.spoiled == ({1: 1} if posted else {})
+    following = asked if what == "repeated" else NEXT[what](fulfillment)
     found = await operations.inspect(following)
     assert await operations.inspect(following) == await operations.inspect(asked) == found
     assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
@@ -190,10 +204,10 @@ async def test_an_inspections_request_id_stands_for_one_finding(
     """The id of an inspection that is done, with spoiled units or with others, is refused before
     the warehouse is asked.
     """
-    its = await packed(operations, stock)
-    plain = changed(inspection(its), spoiled={})
+    fulfillment = await packed(operations, stock)
+    plain = changed(inspection(fulfillment), spoiled={})
     await operations.inspect(plain)
-    other = replace(inspection(its), key=plain.key, request_hash=b"another")
+    other = replace(inspection(fulfillment), key=plain.key, request_hash=b"another")
     with pytest.raises(Invalid) as caught:
         await operations.inspect(other)
     assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
@@ -226,17 +240,21 @@ async def test_without_the_warehouse_nothing_spoils(
     """It cannot be asked what comes in their place: not now, and nothing else passes or fails
     meanwhile; packages without spoiled units need no warehouse.
     """
-    its = await packed(operations, stock)
+    fulfillment = await packed(operations, stock)
     await warehouse_peer.down()
-    for what in inspection(its), passing(its), changed(inspection(its), spoiled={}):
+    for what in (
+        inspection(fulfillment),
+        passing(fulfillment),
+        changed(inspection(fulfillment), spoiled={}),
+    ):
         with pytest.raises(Deferred):
             await operations.inspect(what)
-    assert (await operations.get_fulfillment(its.id)).status is Status.PACKED
+    assert (await operations.get_fulfillment(fulfillment.id)).status is Status.PACKED
     await warehouse_peer.up()
 
     async def reached() -> Fulfillment | None:
         with suppress(Deferred):
-            return await operations.inspect(passing(its))
+            return await operations.inspect(passing(fulfillment))
         return None
 
     again = await worked(operations, await eventually(reached), Status.PACKED)
@@ -247,17 +265,17 @@ async def test_without_the_warehouse_nothing_spoils(
 Meanwhile = Callable[[Operations, Fulfillment], Any]
 MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
     "a cut": (
-        lambda o, f: o.follow_orders(
-            [lost(f.work.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]
+        lambda o, f: o.apply_order_events(
+            [lost(f.key.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]
         ),
         {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
-    "a death": (
-        lambda o, f: o.follow_orders([cancelled(f.work.order_id)]),
+    "order cancelled": (
+        lambda o, f: o.apply_order_events([cancelled(f.key.order_id)]),
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
-    "given up": (
-        lambda o, f: o.change(envelope(GiveUp, target=f.id, note="")),
+    "cancelled by the staff": (
+        lambda o, f: o.change(envelope(CancelFulfillment, target=f.id, note="")),
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "passed": (
@@ -271,21 +289,21 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
 async def test_what_happens_while_the_warehouse_is_asked(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, what: str
 ) -> None:
-    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all
+    """The warehouse has posted a spoiled unit when the fulfilment is changed: it is written all
     the same, and each unit has its place. (A unit that is cut in that moment is the spoiled
     one.)
     """
-    its = await packed(operations, stock)
+    fulfillment = await packed(operations, stock)
     happens, left = MEANWHILE[what]
 
     async def once() -> None:
         stock.meanwhile = None
-        await happens(operations, its)
+        await happens(operations, fulfillment)
 
     stock.meanwhile = once
-    await operations.inspect(inspection(its))
+    await operations.inspect(inspection(fulfillment))
     assert await units(engine) == left
-    last = (await told(engine))[-1].fulfillment.picklist
+    last = (await published(engine))[-1].fulfillment.picklist
     assert [
         (line.quantity, line.cut_quantity, line.short_quantity, line.spoiled_quantity)
         for line in last

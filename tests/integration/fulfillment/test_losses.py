@@ -23,7 +23,7 @@ from chassis.values.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status, WithdrawReason
 from fulfillment_svc.model import (
-    OrderNews,
+    OrderEvent,
     Scan,
     ScanItems,
     StartPicking,
@@ -38,8 +38,8 @@ from tests.integration.fulfillment.working import (
     Units,
     packing,
     planned,
+    published,
     reasons,
-    told,
     units,
     worked,
 )
@@ -53,11 +53,11 @@ LEAST: Places = {"DOVER": [(1, "mug", 2), (2, "cup", 1)]}
 
 # --- what the order loses
 
-NEWS: dict[str, Callable[[UUID], Envelope[OrderNews]]] = {
+EVENTS: dict[str, Callable[[UUID], Envelope[OrderEvent]]] = {
     "confirmed": lambda id: confirmed(id, WHOLE),
     "less": lambda id: lost(id, LESS, version=3),
     "least": lambda id: lost(id, LEAST, version=4),
-    "dead": lambda id: cancelled(id, LEAST, version=5),
+    "cancelled": lambda id: cancelled(id, LEAST, version=5),
 }
 
 
@@ -65,46 +65,48 @@ NEWS: dict[str, Callable[[UUID], Envelope[OrderNews]]] = {
 async def test_cuts_twice_and_in_every_order_leave_the_same_tables(
     operations: Operations, engine: AsyncEngine, order_id: UUID, names: tuple[str, ...]
 ) -> None:
-    """Whichever is heard first, and how often, also together: what stays is picked, the rest is
-    cut and told, once.
+    """In any order, repeated and together: the remaining units are picked, the rest is cut and
+    published, once.
     """
     for name in (*names, *names):
-        [outcome] = await operations.follow_orders([NEWS[name](order_id)])
+        [outcome] = await operations.apply_order_events([EVENTS[name](order_id)])
         assert isinstance(outcome, Done)
     left: Units = {
         "DOVER": (Status.PLANNING, [(2, 1, 0, 0), (1, 0, 0, 0)]),
         "LEEDS": (Status.CANCELLED, [(0, 2, 0, 0)]),
     }
     assert await units(engine) == left
-    last = {each.fulfillment.warehouse_id: each.fulfillment for each in await told(engine)}
+    last = {each.fulfillment.warehouse_id: each.fulfillment for each in await published(engine)}
     assert {
-        at: [(line.quantity, line.cut_quantity) for line in its.picklist]
-        for at, its in last.items()
+        at: [(line.quantity, line.cut_quantity) for line in fulfillment.picklist]
+        for at, fulfillment in last.items()
     } == {
         "DOVER": [(2, 1), (1, 0)],
         "LEEDS": [(0, 2)],
     }
     other = uuid4()
-    await operations.follow_orders([NEWS[name](other) for name in names])
+    await operations.apply_order_events([EVENTS[name](other) for name in names])
     assert await units(engine) == left
 
 
-@pytest.mark.parametrize("names", list(permutations(NEWS)), ids="-".join)
-async def test_a_death_meets_cuts_in_every_order(
+@pytest.mark.parametrize("names", list(permutations(EVENTS)), ids="-".join)
+async def test_cancellation_with_cuts_in_every_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, names: tuple[str, ...]
 ) -> None:
-    """Nothing lives, and each unit that was committed is told as cut: so the warehouse has them
-    all back.
+    """Every fulfilment is cancelled, and each committed unit is published as cut: so the warehouse
+    has them all back.
     """
     for name in (*names, names[0]):
-        [outcome] = await operations.follow_orders([NEWS[name](order_id)])
+        [outcome] = await operations.apply_order_events([EVENTS[name](order_id)])
         assert isinstance(outcome, Done)
     assert await units(engine) == {
         "DOVER": (Status.CANCELLED, [(0, 3, 0, 0), (0, 1, 0, 0)]),
         "LEEDS": (Status.CANCELLED, [(0, 2, 0, 0)]),
     }
-    last = {each.fulfillment.warehouse_id: each.fulfillment for each in await told(engine)}
-    assert {at: [line.cut_quantity for line in its.picklist] for at, its in last.items()} == {
+    last = {each.fulfillment.warehouse_id: each.fulfillment for each in await published(engine)}
+    assert {
+        at: [line.cut_quantity for line in fulfillment.picklist] for at, fulfillment in last.items()
+    } == {
         "DOVER": [3, 1],
         "LEEDS": [2],
     }
@@ -114,34 +116,40 @@ async def test_a_death_meets_cuts_in_every_order(
 async def test_a_cut_opens_the_packages(
     operations: Operations, engine: AsyncEngine, until: Status
 ) -> None:
-    """packed and ready go back to packing: told as lines and then as the status; the packer
+    """packed and ready go back to packing: published as lines and then as the status; the packer
     packs what stays. What is ready waits for the void of its label, with all its units.
     """
     total = DEAR if until is Status.PACKED else Money(10_00, "GBP")
-    its = await worked(
+    fulfillment = await worked(
         operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}, total=total), until
     )
-    await operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 2)]})])
+    await operations.apply_order_events(
+        [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 2)]})]
+    )
     if until is Status.READY:
-        waiting = await operations.get_fulfillment(its.id)
+        waiting = await operations.get_fulfillment(fulfillment.id)
         assert (waiting.status, waiting.lines, waiting.withdraw_reason) == (
             Status.READY,
-            its.lines,
+            fulfillment.lines,
             WithdrawReason.UNITS_CUT,
         )
-        assert reasons(await told(engine))[-1] == ("LinesChanged", its.version + 1, "WITHDRAWN")
-        [outcome] = await operations.note([voided(its.id)])
+        assert reasons(await published(engine))[-1] == (
+            "LinesChanged",
+            fulfillment.version + 1,
+            "WITHDRAWN",
+        )
+        [outcome] = await operations.apply_shipment_events([voided(fulfillment.id)])
         assert isinstance(outcome, Done)
-        its = waiting
-    cut = await operations.get_fulfillment(its.id)
+        fulfillment = waiting
+    cut = await operations.get_fulfillment(fulfillment.id)
     assert (
         cut.status,
         cut.packages,
         [(line.quantity, line.picked, line.cut) for line in cut.lines],
     ) == (Status.PACKING, (), [(2, 2, 1)])
-    assert reasons(await told(engine))[-2:] == [
-        ("LinesChanged", its.version + 1, "UNITS_CUT"),
-        ("StatusChanged", its.version + 2, "UNITS_CUT"),
+    assert reasons(await published(engine))[-2:] == [
+        ("LinesChanged", fulfillment.version + 1, "UNITS_CUT"),
+        ("StatusChanged", fulfillment.version + 2, "UNITS_CUT"),
     ]
     assert (await operations.change(packing(cut))).status is until
 
@@ -154,40 +162,48 @@ async def test_label_that_meets_a_cut_waits_for_its_void(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """Its label is bought while a unit is cut: the shipment is remembered, and nothing ships by
-    it. Void, it is forgotten: news of it that comes late changes nothing; what the void label's
-    parcels held is told where they have left all the same, once.
+    it. Once it is void, late events of it change nothing; the units of its parcels are published
+    once where they shipped all the same.
     """
-    its = await worked(operations, await planned(operations, MUGS), Status.READY)
-    await operations.follow_orders([lost(its.work.order_id, FEWER)])
-    before = await told(engine, its.id)
-    for outcome in await operations.note([shipped(its.id), shipped(its.id)]):
+    fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
+    await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
+    before = await published(engine, fulfillment.id)
+    for outcome in await operations.apply_shipment_events(
+        [shipped(fulfillment.id), shipped(fulfillment.id)]
+    ):
         assert isinstance(outcome, Done)
-    waiting = await operations.get_fulfillment(its.id)
+    waiting = await operations.get_fulfillment(fulfillment.id)
     assert (waiting.status, waiting.shipment_id) == (
         Status.READY,
-        shipped(its.id).command.shipment_id,
+        shipped(fulfillment.id).command.shipment_id,
     )
-    assert await told(engine, its.id) == before
-    await operations.note([voided(its.id)])
-    opened = await operations.get_fulfillment(its.id)
+    assert await published(engine, fulfillment.id) == before
+    await operations.apply_shipment_events([voided(fulfillment.id)])
+    opened = await operations.get_fulfillment(fulfillment.id)
     assert (opened.status, opened.shipment_id) == (Status.PACKING, None)
-    assert opened.void_labels == (VoidLabel(shipped(its.id).command.shipment_id, {1: 3}),)
-    late = replace(changed(shipped(its.id), fulfillment_version=its.version), key="late")
-    gone = replace(changed(voided(its.id), left=True), key="gone")
-    for outcome in await operations.note([late, gone, replace(gone, key="gone again")]):
+    assert opened.void_labels == (VoidLabel(shipped(fulfillment.id).command.shipment_id, {1: 3}),)
+    late = replace(
+        changed(shipped(fulfillment.id), fulfillment_version=fulfillment.version), key="late"
+    )
+    gone = replace(changed(voided(fulfillment.id), shipped=True), key="gone")
+    for outcome in await operations.apply_shipment_events(
+        [late, gone, replace(gone, key="gone again")]
+    ):
         assert isinstance(outcome, Done)
-    after = await operations.get_fulfillment(its.id)
+    after = await operations.get_fulfillment(fulfillment.id)
     assert (after.status, after.void_labels) == (
         Status.PACKING,
-        (replace(opened.void_labels[0], left=True),),
+        (replace(opened.void_labels[0], shipped=True),),
     )
-    assert [reason for _, _, reason in reasons(await told(engine, its.id))].count(
+    assert [reason for _, _, reason in reasons(await published(engine, fulfillment.id))].count(
         "LEFT_AFTER_VOID"
     ) == 1
     ready = await operations.change(packing(after))
-    another = changed(shipped(its.id), shipment_id=uuid4(), fulfillment_version=ready.version)
-    [outcome] = await operations.note([replace(another, key="next")])
-    assert (await operations.get_fulfillment(its.id)).status is Status.SHIPPED
+    another = changed(
+        shipped(fulfillment.id), shipment_id=uuid4(), fulfillment_version=ready.version
+    )
+    [outcome] = await operations.apply_shipment_events([replace(another, key="next")])
+    assert (await operations.get_fulfillment(fulfillment.id)).status is Status.SHIPPED
 
 
 async def test_withdrawn_parcels_that_left_ship_all_units(
@@ -196,11 +212,11 @@ async def test_withdrawn_parcels_that_left_ship_all_units(
     """The carrier has the parcels before the void: the fulfilment has shipped with the cut unit,
     and the cut comes too late.
     """
-    its = await worked(operations, await planned(operations, MUGS), Status.READY)
-    await operations.follow_orders([lost(its.work.order_id, FEWER)])
-    await operations.note([changed(shipped(its.id), left=True)])
+    fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
+    await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
+    await operations.apply_shipment_events([changed(shipped(fulfillment.id), shipped=True)])
     assert await units(engine) == {"DOVER": (Status.SHIPPED, [(3, 0, 0, 0)])}
-    assert (await operations.get_fulfillment(its.id)).withdraw_reason is None
+    assert (await operations.get_fulfillment(fulfillment.id)).withdraw_reason is None
 
 
 async def test_what_is_packed_anew_is_asked_for_anew(
@@ -209,10 +225,10 @@ async def test_what_is_packed_anew_is_asked_for_anew(
     """Ready, cut and ready again, with other parcels: a request of its own, of a greater
     version, and the same one when it is repeated.
     """
-    its = await worked(operations, await planned(operations, MUGS), Status.READY)
-    await operations.follow_orders([lost(its.work.order_id, FEWER)])
-    await operations.note([voided(its.id)])
-    again = packing(await operations.get_fulfillment(its.id))
+    fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
+    await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
+    await operations.apply_shipment_events([voided(fulfillment.id)])
+    again = packing(await operations.get_fulfillment(fulfillment.id))
     for _ in range(2):
         await operations.change(again)
     first, second, repeated = carriage.requests
@@ -221,7 +237,7 @@ async def test_what_is_packed_anew_is_asked_for_anew(
     assert (
         first.fulfillment_version
         < second.fulfillment_version
-        == (await operations.get_fulfillment(its.id)).version
+        == (await operations.get_fulfillment(fulfillment.id)).version
     )
 
 
@@ -229,17 +245,17 @@ async def test_a_cut_that_meets_shipped_is_ignored(
     operations: Operations, engine: AsyncEngine
 ) -> None:
     """What has left has left: the order sees by itself that too much is on its way."""
-    its = await worked(
+    fulfillment = await worked(
         operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.READY
     )
-    await operations.note([shipped(its.id)])
-    before = len(await told(engine))
-    [outcome] = await operations.follow_orders(
-        [lost(its.work.order_id, {"DOVER": [(1, "mug", 1)]})]
+    await operations.apply_shipment_events([shipped(fulfillment.id)])
+    before = len(await published(engine))
+    [outcome] = await operations.apply_order_events(
+        [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 1)]})]
     )
     assert isinstance(outcome, Done)
     assert await units(engine) == {"DOVER": (Status.SHIPPED, [(3, 0, 0, 0)])}
-    assert len(await told(engine)) == before
+    assert len(await published(engine)) == before
 
 
 async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine) -> None:
@@ -248,13 +264,13 @@ async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine)
     """
     for _ in range(6):
         new = await planned(operations, {"DOVER": [(1, "mug", 5)]})
-        its = await operations.change(envelope(StartPicking, target=new.id))
+        fulfillment = await operations.change(envelope(StartPicking, target=new.id))
         scan = (Scan("mug", 1),)
-        scanned = [envelope(ScanItems, target=its.id, scans=scan) for _ in range(5)]
+        scanned = [envelope(ScanItems, target=fulfillment.id, scans=scan) for _ in range(5)]
         scans = [operations.change(each) for each in scanned]
         cuts = [
-            operations.follow_orders(
-                [lost(its.work.order_id, {"DOVER": [(1, "mug", stays)]}, version=v)]
+            operations.apply_order_events(
+                [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", stays)]}, version=v)]
             )
             for stays, v in [(3, 4), (4, 3)]
         ]
@@ -269,9 +285,9 @@ async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine)
             for each in outcomes
             if isinstance(each, Exception) and not isinstance(each, Refused)
         ]
-        [line] = (await operations.get_fulfillment(its.id)).lines
+        [line] = (await operations.get_fulfillment(fulfillment.id)).lines
         assert (line.quantity, line.picked, line.cut) == (3, 3, 2)
-        last = (await told(engine, its.id))[-1].fulfillment.picklist[0]
+        last = (await published(engine, fulfillment.id))[-1].fulfillment.picklist[0]
         assert (last.quantity, last.cut_quantity) == (3, 2)
 
 
@@ -281,12 +297,14 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
     """
     won = set()
     for n in range(10):
-        its = await worked(
+        fulfillment = await worked(
             operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING
         )
         race = [
-            operations.change(packing(its)),
-            operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 2)]})]),
+            operations.change(packing(fulfillment)),
+            operations.apply_order_events(
+                [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 2)]})]
+            ),
         ]
         outcomes = await asyncio.gather(*(race if n % 2 else race[::-1]), return_exceptions=True)
         refused = [each for each in outcomes if isinstance(each, BaseException)]
@@ -296,10 +314,10 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
         won.add(bool(refused))
         if not refused:
             assert (
-                await operations.get_fulfillment(its.id)
+                await operations.get_fulfillment(fulfillment.id)
             ).withdraw_reason is WithdrawReason.UNITS_CUT
-            await operations.note([voided(its.id)])
-        cut = await operations.get_fulfillment(its.id)
+            await operations.apply_shipment_events([voided(fulfillment.id)])
+        cut = await operations.get_fulfillment(fulfillment.id)
         assert (
             cut.status,
             cut.packages,
@@ -312,19 +330,21 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
     assert won
 
 
-async def test_a_death_meets_what_becomes_ready(
+async def test_cancellation_while_work_becomes_ready(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The last package is closed as the order dies: whoever is first, nothing is ready once its
-    label is void, and its units are told as cut once.
+    """The last package is closed as the order is cancelled: in either order, nothing is ready once
+    its label is void, and its units are published as cut once.
     """
     for n in range(10):
-        its = await worked(
+        fulfillment = await worked(
             operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING
         )
         race = [
-            operations.change(packing(its)),
-            operations.follow_orders([cancelled(its.work.order_id, {"DOVER": [(1, "mug", 3)]})]),
+            operations.change(packing(fulfillment)),
+            operations.apply_order_events(
+                [cancelled(fulfillment.key.order_id, {"DOVER": [(1, "mug", 3)]})]
+            ),
         ]
         outcomes = await asyncio.gather(*(race if n % 2 else race[::-1]), return_exceptions=True)
         refused = [each for each in outcomes if isinstance(each, BaseException)]
@@ -333,33 +353,35 @@ async def test_a_death_meets_what_becomes_ready(
         )
         if not refused:
             assert (
-                await operations.get_fulfillment(its.id)
+                await operations.get_fulfillment(fulfillment.id)
             ).withdraw_reason is WithdrawReason.ORDER_CANCELLED
-            await operations.note([voided(its.id)])
-        dead = await operations.get_fulfillment(its.id)
-        assert (dead.status, [(line.quantity, line.cut) for line in dead.lines]) == (
+            await operations.apply_shipment_events([voided(fulfillment.id)])
+        closed = await operations.get_fulfillment(fulfillment.id)
+        assert (closed.status, [(line.quantity, line.cut) for line in closed.lines]) == (
             Status.CANCELLED,
             [(0, 3)],
         )
-        assert [each.fulfillment.version for each in await told(engine, its.id)][-1] == dead.version
+        assert [each.fulfillment.version for each in await published(engine, fulfillment.id)][
+            -1
+        ] == closed.version
 
 
 async def test_stock_that_moves_while_the_order_dies_goes_back(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """The worker asks for owed stock, the order dies meanwhile, and the answer names a warehouse
-    that nobody knew of: the gate is shut there as well, and its units are told as cut.
+    """The worker asks for a pending commit, the order is cancelled meanwhile, and the answer names
+    an unknown warehouse: no work starts there, and its units are published as cut.
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
-    await operations.follow_orders([confirmed(order_id, owed=True)])
-    stock.shares = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
+    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+    stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
 
     async def dies() -> None:
         stock.meanwhile = None
-        await operations.follow_orders([cancelled(order_id)])
+        await operations.apply_order_events([cancelled(order_id)])
 
     stock.meanwhile = dies
-    await operations.commit_owed_stock()
+    await operations.commit_pending_stock()
     gone = (Status.CANCELLED, [(0, 2, 0, 0), (0, 1, 0, 0)])
     assert await units(engine) == {"DOVER": gone, "YORK": gone}
 
@@ -373,20 +395,20 @@ async def test_a_line_is_closed_short(
     """Over the wire: what is not found leaves the picklist; a repeat of the request is one;
     nothing found cancels the work.
     """
-    its = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
-    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(its.id)))
+    fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
+    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(fulfillment.id)))
     await ask(
         fulfillments.ScanItem,
-        asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=2)]),
+        asking(api.ScanItemRequest, str(fulfillment.id), scans=[api.Scan(sku="mug", quantity=2)]),
     )
-    closing = asking(api.CompletePickingRequest, str(its.id), short_line_numbers=[1, 2])
+    closing = asking(api.CompletePickingRequest, str(fulfillment.id), short_line_numbers=[1, 2])
     picked = (await ask(fulfillments.CompletePicking, closing)).fulfillment
     assert picked.status == pb.FULFILLMENT_STATUS_PICKED
     assert [
         (line.quantity, line.picked_quantity, line.short_quantity) for line in picked.picklist
     ] == [(2, 2, 1), (0, 0, 1)]
     assert (await ask(fulfillments.CompletePicking, closing)).fulfillment == picked
-    assert reasons(await told(engine))[-2:] == [
+    assert reasons(await published(engine))[-2:] == [
         ("LinesChanged", 5, "SHORT_PICK"),
         ("StatusChanged", 6, "PICKING_COMPLETED"),
     ]
@@ -399,42 +421,50 @@ async def test_a_line_is_closed_short(
         asking(api.CompletePickingRequest, str(other.id), short_line_numbers=[1]),
     )
     assert none.fulfillment.status == pb.FULFILLMENT_STATUS_CANCELLED
-    assert reasons(await told(engine, other.id))[-1] == ("StatusChanged", 4, "NO_UNITS_LEFT")
+    assert reasons(await published(engine, other.id))[-1] == ("StatusChanged", 4, "NO_UNITS_LEFT")
 
 
-async def test_ready_work_given_up_asks_for_no_shipment(
+async def test_cancelled_ready_fulfilment_asks_for_no_shipment(
     fulfillments: Fulfillments, operations: Operations, carriage: FakeShipping
 ) -> None:
     """Giving up a ready fulfilment withdraws it, and buys no label that the withdrawal would
     void.
     """
-    its = await planned(operations, {"DOVER": [(1, "mug", 1)]})
-    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(its.id)))
+    fulfillment = await planned(operations, {"DOVER": [(1, "mug", 1)]})
+    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(fulfillment.id)))
     await ask(
         fulfillments.ScanItem,
-        asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=1)]),
+        asking(api.ScanItemRequest, str(fulfillment.id), scans=[api.Scan(sku="mug", quantity=1)]),
     )
     picked = (
-        await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, str(its.id)))
+        await ask(
+            fulfillments.CompletePicking, asking(api.CompletePickingRequest, str(fulfillment.id))
+        )
     ).fulfillment
     await pack(fulfillments, picked)
     before = len(carriage.requests)
     gone = (
-        await ask(fulfillments.CancelFulfillment, asking(api.CancelFulfillmentRequest, str(its.id)))
+        await ask(
+            fulfillments.CancelFulfillment,
+            asking(api.CancelFulfillmentRequest, str(fulfillment.id)),
+        )
     ).fulfillment
     assert (gone.status, gone.withdraw_reason) == (pb.FULFILLMENT_STATUS_READY, "WORK_CANCELLED")
     assert len(carriage.requests) == before
 
 
-async def test_work_is_given_up(
+async def test_cancel_fulfillment_over_grpc(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
 ) -> None:
     """Over the wire: cancelled with who and why; a repeat is a success, a second request is
     refused.
     """
-    its = await planned(operations, {"DOVER": [(1, "mug", 3)]})
+    fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3)]})
     giving_up = asking(
-        api.CancelFulfillmentRequest, str(its.id), note="the hall is flooded", expected_version=2
+        api.CancelFulfillmentRequest,
+        str(fulfillment.id),
+        note="the hall is flooded",
+        expected_version=2,
     )
     gone = (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment
     assert (gone.status, gone.picklist[0].quantity, gone.picklist[0].cut_quantity) == (
@@ -444,9 +474,12 @@ async def test_work_is_given_up(
     )
     assert (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment == gone
     with pytest.raises(Refused) as caught:
-        await ask(fulfillments.CancelFulfillment, asking(api.CancelFulfillmentRequest, str(its.id)))
+        await ask(
+            fulfillments.CancelFulfillment,
+            asking(api.CancelFulfillmentRequest, str(fulfillment.id)),
+        )
     assert caught.value.reason == "ILLEGAL_TRANSITION"
-    assert reasons(await told(engine))[-1] == ("StatusChanged", 3, "WORK_CANCELLED")
+    assert reasons(await published(engine))[-1] == ("StatusChanged", 3, "WORK_CANCELLED")
     async with engine.connect() as connection:
         row = (
             await connection.execute(
@@ -462,11 +495,14 @@ async def test_work_is_given_up(
 
 async def test_pick_goes_on_after_a_cut(fulfillments: Fulfillments, operations: Operations) -> None:
     """A line of which nothing stays needs no scan and no package."""
-    its = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
-    await operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 3)]})])
+    fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
+    await operations.apply_order_events(
+        [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 3)]})]
+    )
     work = (
         await ask(
-            fulfillments.GetFulfillment, api.GetFulfillmentRequest(fulfillment_id=str(its.id))
+            fulfillments.GetFulfillment,
+            api.GetFulfillmentRequest(fulfillment_id=str(fulfillment.id)),
         )
     ).fulfillment
     assert (

@@ -19,15 +19,15 @@ from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import InspectionRule, Status
-from fulfillment_svc.model import Fulfillment, Line, OrderNews, StartPicking
+from fulfillment_svc.model import Fulfillment, Line, OrderEvent, StartPicking
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import (
     ONE_PLACE,
     TWO_PLACES,
     cancelled,
     confirmed,
-    heard,
     order_changed,
+    order_event,
 )
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.support import eventually, measured
@@ -39,12 +39,12 @@ async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
     async with engine.connect() as connection:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
         return {
-            each.work.warehouse_id: each
+            each.key.warehouse_id: each
             for each in (await store.find_fulfillments(connection, ids)).values()
         }
 
 
-async def told(engine: AsyncEngine) -> list[FulfillmentStatusChanged]:
+async def published(engine: AsyncEngine) -> list[FulfillmentStatusChanged]:
     """The events that wait to be published, oldest first."""
     async with engine.connect() as connection:
         payloads = (
@@ -59,7 +59,7 @@ async def test_one_fulfilment_for_each_warehouse(
     """An order of two warehouses becomes two fulfilments in planning, each with its part of the
     lines; committed stock is not asked for.
     """
-    [outcome] = await operations.follow_orders([confirmed(order_id, TWO_PLACES)])
+    [outcome] = await operations.apply_order_events([confirmed(order_id, TWO_PLACES)])
     assert len(unwrap(outcome)) == 2
     found = await all_of(engine)
     assert found["DOVER"].lines == (Line(1, "mug", 2),)
@@ -70,12 +70,12 @@ async def test_one_fulfilment_for_each_warehouse(
     assert stock.asked == []
 
 
-async def test_each_step_is_told_with_the_fulfilment_as_of_it(
+async def test_each_step_is_published_with_its_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
     """pending, then planning: two events in the order of their versions."""
-    await operations.follow_orders([confirmed(order_id)])
-    events = await told(engine)
+    await operations.apply_order_events([confirmed(order_id)])
+    events = await published(engine)
     assert [
         (e.fulfillment.version, e.fulfillment.status, e.old_status, e.new_status) for e in events
     ] == [(1, 1, 0, 1), (2, 2, 1, 2)]
@@ -86,12 +86,12 @@ async def test_each_step_is_told_with_the_fulfilment_as_of_it(
 async def test_an_event_twice_is_one(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
-    """Twice in a set, and again later: the same fulfilments, nothing told twice."""
+    """Twice in a set, and again later: the same fulfilments, nothing published twice."""
     event = confirmed(order_id, TWO_PLACES)
-    first = await operations.follow_orders([event, event])
-    again = await operations.follow_orders([event])
+    first = await operations.apply_order_events([event, event])
+    again = await operations.apply_order_events([event])
     assert [unwrap(outcome) for outcome in first] == [unwrap(again[0])] * 2
-    assert len(await told(engine)) == 4
+    assert len(await published(engine)) == 4
 
 
 async def test_rival_replicas_make_no_twins(operations: Operations, engine: AsyncEngine) -> None:
@@ -100,11 +100,14 @@ async def test_rival_replicas_make_no_twins(operations: Operations, engine: Asyn
     """
     orders = [uuid4() for _ in range(5)]
     sets = [
-        [heard(order_changed(id, TWO_PLACES, total=Money(n, "GBP"))) for id in orders]
+        [order_event(order_changed(id, TWO_PLACES, total=Money(n, "GBP"))) for id in orders]
         for n in range(6)
     ]
     outcomes = await asyncio.gather(
-        *(operations.follow_orders(news if n % 2 else news[::-1]) for n, news in enumerate(sets))
+        *(
+            operations.apply_order_events(events if n % 2 else events[::-1])
+            for n, events in enumerate(sets)
+        )
     )
     assert all(isinstance(outcome, Done) for several in outcomes for outcome in several)
     async with engine.connect() as connection:
@@ -113,7 +116,7 @@ async def test_rival_replicas_make_no_twins(operations: Operations, engine: Asyn
         ).scalar_one() == 10
 
 
-async def test_other_news_of_orders_is_nothing_to_us(
+async def test_other_order_events_change_nothing(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
     """Every status but confirmed, and cancelled after that, makes nothing; nor does an order
@@ -129,9 +132,11 @@ async def test_other_news_of_orders_is_nothing_to_us(
         for status in order_pb2.OrderStatus.values()
         if status not in (0, confirmed_status, dead)
     ]
-    news = [heard(order_changed(order_id, new=s, old=confirmed_status)) for s in others]
-    news.append(heard(order_changed(order_id, new=dead, old=pending)))
-    assert [unwrap(outcome) for outcome in await operations.follow_orders(news)] == [()] * len(news)
+    events = [order_event(order_changed(order_id, new=s, old=confirmed_status)) for s in others]
+    events.append(order_event(order_changed(order_id, new=dead, old=pending)))
+    assert [unwrap(outcome) for outcome in await operations.apply_order_events(events)] == [
+        ()
+    ] * len(events)
     assert await all_of(engine) == {}
 
 
@@ -139,25 +144,27 @@ async def test_inspection_is_decided_with_the_plan(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
     """A dear order's fulfilment says that it will be inspected, and why."""
-    await operations.follow_orders([confirmed(order_id, total=Money(1000_00, "GBP"))])
+    await operations.apply_order_events([confirmed(order_id, total=Money(1000_00, "GBP"))])
     assert (await all_of(engine))["DOVER"].inspection_rule is InspectionRule.ORDER_VALUE
     assert (
-        await told(
+        await published(
             engine,
         )
     )[0].fulfillment.inspection_rule == fulfillment_pb2.INSPECTION_RULE_ORDER_VALUE
 
 
-async def test_owed_stock_is_committed_while_planning(
+async def test_pending_stock_is_committed_while_planning(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """An owed order's stock is asked for in one call for the set; of committed orders nobody
-    asks.
-    """
+    """Pending commits of a set are requested in one call; committed orders need none."""
     other, third = uuid4(), uuid4()
-    stock.shares = {str(id): ONE_PLACE for id in (order_id, other)}
-    await operations.follow_orders(
-        [confirmed(order_id, owed=True), confirmed(other, owed=True), confirmed(third)]
+    stock.lines_by_warehouse = {str(id): ONE_PLACE for id in (order_id, other)}
+    await operations.apply_order_events(
+        [
+            confirmed(order_id, commit_pending=True),
+            confirmed(other, commit_pending=True),
+            confirmed(third),
+        ]
     )
     assert [set(asked) for asked in stock.asked] == [{str(order_id), str(other)}]
     async with engine.connect() as connection:
@@ -166,36 +173,38 @@ async def test_owed_stock_is_committed_while_planning(
         ) == {True}
 
 
-async def test_a_repeat_asks_nobody(
+async def test_repeated_confirmation_asks_no_peer(
     operations: Operations, order_id: UUID, stock: FakeWarehouse
 ) -> None:
     """What is planned already is not asked for again when its event comes again."""
-    stock.shares = {str(order_id): ONE_PLACE}
+    stock.lines_by_warehouse = {str(order_id): ONE_PLACE}
     for _ in range(2):
-        await operations.follow_orders([confirmed(order_id, owed=True)])
+        await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
     assert len(stock.asked) == 1
 
 
 async def test_a_warehouse_that_is_away_only_delays(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """Planned with the stock owed, visible and not to be picked; asked again in batches, past
+    """Planned with the commit pending, visible and not to be picked; asked again in batches, past
     those that are refused, until it is there.
     """
     orders = [uuid4() for _ in range(5)]
     await warehouse_peer.down()
-    outcomes = await operations.follow_orders([confirmed(id, owed=True) for id in orders])
+    outcomes = await operations.apply_order_events(
+        [confirmed(id, commit_pending=True) for id in orders]
+    )
     assert all(isinstance(outcome, Done) for outcome in outcomes)
     waiting = (await all_of(engine))["DOVER"]
     assert (waiting.status, waiting.stock_committed) == (Status.PLANNING, False)
     with pytest.raises(Refused, match="committed"):
         await operations.change(envelope(StartPicking, target=waiting.id))
     with pytest.raises(Deferred):
-        await operations.commit_owed_stock()
+        await operations.commit_pending_stock()
     # it is counted all the same
     assert measured("fulfillments_stock_owed", answer="later") == len(orders)
 
-    stock.shares = {str(id): ONE_PLACE for id in orders[2:]}
+    stock.lines_by_warehouse = {str(id): ONE_PLACE for id in orders[2:]}
     stock.refused = {
         str(orders[0]): ReservationFailure(reason="RESERVATION_EXPIRED", retryable=False),
         str(orders[1]): ReservationFailure(reason="CONTENTION", retryable=True),
@@ -204,31 +213,31 @@ async def test_a_warehouse_that_is_away_only_delays(
 
     async def asked() -> bool:
         try:
-            await operations.commit_owed_stock()
+            await operations.commit_pending_stock()
         except Deferred:  # the breaker, or the channel, has not yet seen that the warehouse is back
             return False
         return True
 
     await eventually(asked)
     async with engine.connect() as connection:
-        left = await store.find_owed(connection, UUID(int=0), 10)
-    assert {each.work.order_id for each in left} == set(orders[:2])
+        left = await store.find_commit_pending(connection, UUID(int=0), 10)
+    assert {each.key.order_id for each in left} == set(orders[:2])
     assert max(len(call) for call in stock.asked) <= 2  # the batch of this test's operations
     assert measured("fulfillments_stock_owed", answer="refused") == 1
     assert measured("fulfillments_stock_owed", answer="later") == 1
 
 
-async def test_replicas_settle_owed_stock_once(
+async def test_replicas_record_pending_commit_once(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """Two workers at once commit and settle the same work: one version each, no failure."""
+    """Two workers at once commit and record the same stock: one version each, no failure."""
     orders = [uuid4() for _ in range(4)]
     stock.refused = {
         str(id): ReservationFailure(reason="CONTENTION", retryable=True) for id in orders
     }
-    await operations.follow_orders([confirmed(id, owed=True) for id in orders])
-    stock.shares = {str(id): ONE_PLACE for id in orders}
-    await asyncio.gather(*(operations.commit_owed_stock() for _ in range(3)))
+    await operations.apply_order_events([confirmed(id, commit_pending=True) for id in orders])
+    stock.lines_by_warehouse = {str(id): ONE_PLACE for id in orders}
+    await asyncio.gather(*(operations.commit_pending_stock() for _ in range(3)))
     async with engine.connect() as connection:
         rows = await connection.execute(
             select(tables.fulfillments.c.stock_committed, tables.fulfillments.c.version)
@@ -236,14 +245,16 @@ async def test_replicas_settle_owed_stock_once(
         assert [tuple(row) for row in rows] == [(True, 3)] * 4
 
 
-async def test_owed_stock_is_settled_under_the_key_of_its_attempt(
+async def test_pending_commit_has_the_key_of_its_attempt(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """Its key names order and attempt, so replicas of all releases settle an attempt once."""
+    """Its key names order and attempt, so replicas of all releases record an attempt's commit
+    once.
+    """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
-    await operations.follow_orders([confirmed(order_id, owed=True)])
-    stock.shares = {str(order_id): ONE_PLACE}
-    await operations.commit_owed_stock()
+    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+    stock.lines_by_warehouse = {str(order_id): ONE_PLACE}
+    await operations.commit_pending_stock()
     key = f"fulfillment.stock_committed:{order_id}:1"
     keys = tables.idempotency_keys.c
     query = select(keys.request_hash, keys.target).where(keys.key == key)
@@ -251,7 +262,7 @@ async def test_owed_stock_is_settled_under_the_key_of_its_attempt(
         assert tuple((await connection.execute(query)).one()) == (b"", order_id)
 
 
-async def test_stock_that_was_committed_elsewhere_moves_the_work(
+async def test_stock_committed_elsewhere_moves_the_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
     """An expired reservation was made anew in other warehouses: the work follows it, and the old
@@ -259,20 +270,20 @@ async def test_stock_that_was_committed_elsewhere_moves_the_work(
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
     dear = Money(5000_00, "GBP")
-    await operations.follow_orders(
+    await operations.apply_order_events(
         [
             confirmed(
                 order_id,
                 {"DOVER": [(1, "mug", 3)], "LEEDS": [(2, "cup", 1)]},
-                owed=True,
+                commit_pending=True,
                 total=dear,
             )
         ]
     )
-    stock.shares = {
+    stock.lines_by_warehouse = {
         str(order_id): {"LEEDS": [(1, "mug", 1), (2, "cup", 1)], "YORK": [(1, "mug", 2)]}
     }
-    await operations.commit_owed_stock()
+    await operations.commit_pending_stock()
     found = await all_of(engine)
     assert (found["DOVER"].status, found["DOVER"].lines) == (Status.CANCELLED, ())
     assert (found["LEEDS"].status, found["LEEDS"].lines) == (
@@ -292,49 +303,51 @@ async def test_stock_that_moved_before_planning_is_planned_where_it_is(
     """Where the warehouse answers at once, the picklists follow its answer and not the older
     event.
     """
-    stock.shares = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
-    await operations.follow_orders([confirmed(order_id, owed=True)])
+    stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
+    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
     assert list(await all_of(engine)) == ["YORK"]
 
 
 @pytest.mark.parametrize("order", list(permutations([confirmed, cancelled])))
-async def test_a_dead_order_has_no_live_work_in_any_order(
+async def test_cancelled_order_has_no_open_fulfilment_in_any_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, order: object
 ) -> None:
-    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that tell their
-    units as cut, once.
+    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that publish
+    their units as cut, once.
     """
     assert isinstance(order, tuple)
-    for tell in (*order, *order):
-        await operations.follow_orders([tell(order_id, TWO_PLACES)])
+    for event in (*order, *order):
+        await operations.apply_order_events([event(order_id, TWO_PLACES)])
     assert {each.status for each in (await all_of(engine)).values()} == {Status.CANCELLED}
-    last = [e for e in await told(engine) if e.fulfillment.status == 10]
+    last = [e for e in await published(engine) if e.fulfillment.status == 10]
     assert sorted(sum(line.cut_quantity for line in e.fulfillment.picklist) for e in last) == [2, 2]
     assert {line.quantity for e in last for line in e.fulfillment.picklist} == {0}
 
 
-async def test_birth_and_death_in_one_set_are_one_record(
+async def test_confirmation_and_cancellation_in_set_are_one_record(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
     """What confirms and what cancels an order can arrive together: they are about one record,
     and no second write is needed to see it.
     """
     taken = measured("write_retries_total", blame="taken")
-    born, dead = await operations.follow_orders([confirmed(order_id), cancelled(order_id)])
-    assert [each.id for each in unwrap(born)] == [each.id for each in unwrap(dead)]
+    confirmation, cancellation = await operations.apply_order_events(
+        [confirmed(order_id), cancelled(order_id)]
+    )
+    assert [each.id for each in unwrap(confirmation)] == [each.id for each in unwrap(cancellation)]
     assert (await all_of(engine))["DOVER"].status is Status.CANCELLED
     assert measured("write_retries_total", blame="taken") == taken
 
 
-async def test_a_dead_order_ends_work_that_moved(
+async def test_cancelled_order_cancels_moved_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
     """Cancellation reaches every warehouse that works for the order, also one that the order
     does not know of yet.
     """
-    stock.shares = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
-    await operations.follow_orders([confirmed(order_id, owed=True)])
-    await operations.follow_orders([cancelled(order_id)])
+    stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
+    await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
+    await operations.apply_order_events([cancelled(order_id)])
     found = await all_of(engine)
     assert {at: each.status for at, each in found.items()} == {
         "YORK": Status.CANCELLED,
@@ -343,9 +356,9 @@ async def test_a_dead_order_ends_work_that_moved(
     assert [line.cut for line in found["YORK"].lines] == [2, 1]
 
 
-def test_news_says_what_it_is_about(order_id: UUID) -> None:
+def test_order_event_has_lines_by_warehouse(order_id: UUID) -> None:
     """Units of a line that one warehouse serves from two reservations are one line of its
     picklist.
     """
-    news: OrderNews = confirmed(order_id, {"DOVER": [(1, "mug", 2), (1, "mug", 1)]}).command
-    assert news.shares == {"DOVER": (Line(1, "mug", 3),)}
+    event: OrderEvent = confirmed(order_id, {"DOVER": [(1, "mug", 2), (1, "mug", 1)]}).command
+    assert event.lines_by_warehouse == {"DOVER": (Line(1, "mug", 3),)}

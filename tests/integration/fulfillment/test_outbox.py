@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.operations import Operations
-from tests.integration.fulfillment.working import planned, told, worked
+from tests.integration.fulfillment.working import planned, published, worked
 from tests.support import numbered
 
 
@@ -14,12 +14,14 @@ async def test_events_of_a_fulfilment_have_gapless_sequences(
 ) -> None:
     """The fulfilment's id keys its events. Their versions skip some, their sequences none."""
     several = [await planned(operations, {"london": [(1, "mug", 2)]}) for _ in range(2)]
-    for its in several:
-        await worked(operations, its, Status.READY)
+    for fulfillment in several:
+        await worked(operations, fulfillment, Status.READY)
     found = await numbered(engine, tables.outbox)
-    assert set(found) == {its.id for its in several}
-    for its in several:
-        versions = [event.fulfillment.version for event in await told(engine, its.id)]
+    assert set(found) == {fulfillment.id for fulfillment in several}
+    for fulfillment in several:
+        versions = [event.fulfillment.version for event in await published(engine, fulfillment.id)]
         assert versions == sorted(set(versions))
         assert versions != list(range(1, len(versions) + 1))
-        assert [sequence for _, sequence in found[its.id]] == list(range(1, len(versions) + 1))
+        assert [sequence for _, sequence in found[fulfillment.id]] == list(
+            range(1, len(versions) + 1)
+        )

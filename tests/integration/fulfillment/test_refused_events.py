@@ -23,12 +23,12 @@ from tests.integration.fulfillment.events import (
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
 
-OWED = order_pb2.STOCK_STATUS_COMMIT_PENDING
+COMMIT_PENDING = order_pb2.STOCK_STATUS_COMMIT_PENDING
 
 
 def confirmed(order_id: UUID, version: int = 2) -> Delivery[Any]:
-    """The order is confirmed, and its stock is owed in two warehouses."""
-    return delivery(order_changed(order_id, TWO_PLACES, stock=OWED, version=version))
+    """The order is confirmed, and its commit is pending in two warehouses."""
+    return delivery(order_changed(order_id, TWO_PLACES, stock=COMMIT_PENDING, version=version))
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -25,7 +25,7 @@ MUGS: Places = {"DOVER": [(1, "mug", 2), (2, "Lamp, blue", 1), (4, "mug", 3)]}
 @pytest.fixture
 async def planned(operations: Operations, fulfillments: Fulfillments) -> pb.Fulfillment:
     """A fulfilment in planning, as its picker finds it."""
-    await operations.follow_orders([confirmed(uuid4(), MUGS)])
+    await operations.apply_order_events([confirmed(uuid4(), MUGS)])
     response = await ask(
         fulfillments.ListFulfillments,
         api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_PLANNING]),
@@ -74,7 +74,7 @@ async def test_a_fulfilment_is_walked_by_hand(
 
 async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Operations) -> None:
     """A dear order's packages are inspected: fail and start over, pass and be ready."""
-    await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
+    await operations.apply_order_events([confirmed(uuid4(), total=DEAR)])
     [fulfillment] = (
         await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -84,8 +84,8 @@ async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Ope
     ) == (True, pb.INSPECTION_RULE_ORDER_VALUE)
     packed = await pack(fulfillments, await pick(fulfillments, fulfillment))
     assert packed.status == pb.FULFILLMENT_STATUS_PACKED
-    its = fulfillment.fulfillment_id
-    failing = asking(api.RecordInspectionRequest, its, passed=False, note="cracked")
+    fulfillment_id = fulfillment.fulfillment_id
+    failing = asking(api.RecordInspectionRequest, fulfillment_id, passed=False, note="cracked")
     failed = (await ask(fulfillments.RecordInspection, failing)).fulfillment
     assert (failed.status, len(failed.packages), failed.picklist[0].picked_quantity) == (
         pb.FULFILLMENT_STATUS_PICKING,
@@ -93,11 +93,14 @@ async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Ope
         0,
     )
     scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in failed.picklist]
-    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
-    picked = await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its))
+    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, fulfillment_id, scans=scans))
+    picked = await ask(
+        fulfillments.CompletePicking, asking(api.CompletePickingRequest, fulfillment_id)
+    )
     await pack(fulfillments, picked.fulfillment)
     passed = await ask(
-        fulfillments.RecordInspection, asking(api.RecordInspectionRequest, its, passed=True)
+        fulfillments.RecordInspection,
+        asking(api.RecordInspectionRequest, fulfillment_id, passed=True),
     )
     assert passed.fulfillment.status == pb.FULFILLMENT_STATUS_READY
 
@@ -127,23 +130,28 @@ async def test_two_methods_with_one_request_id_are_two_requests(
     """The picking begins, and begins again after an inspection that was asked for with the same
     request_id: both stand in the history.
     """
-    await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
-    [its] = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
-    start = asking(api.StartPickingRequest, its.fulfillment_id)
+    await operations.apply_order_events([confirmed(uuid4(), total=DEAR)])
+    [fulfillment] = (
+        await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
+    ).fulfillments
+    start = asking(api.StartPickingRequest, fulfillment.fulfillment_id)
     await ask(fulfillments.StartPicking, start)
-    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
-    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
+    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in fulfillment.picklist]
+    await ask(
+        fulfillments.ScanItem, asking(api.ScanItemRequest, fulfillment.fulfillment_id, scans=scans)
+    )
     await pack(
         fulfillments,
         (
             await ask(
-                fulfillments.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id)
+                fulfillments.CompletePicking,
+                asking(api.CompletePickingRequest, fulfillment.fulfillment_id),
             )
         ).fulfillment,
     )
     failing = asking(
         api.RecordInspectionRequest,
-        its.fulfillment_id,
+        fulfillment.fulfillment_id,
         request_id=start.request_id,
         passed=False,
         note="cracked",
@@ -193,8 +201,8 @@ async def test_refusals_help_their_reader(
     """Wrong scans, open lines and wrong packages: each reason with what it concerns, and nothing
     counted.
     """
-    its = planned.fulfillment_id
-    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, its))
+    fulfillment_id = planned.fulfillment_id
+    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, fulfillment_id))
 
     async def refused(method: Any, request: object) -> Failure:
         with pytest.raises(Failure) as caught:
@@ -203,7 +211,9 @@ async def test_refusals_help_their_reader(
 
     async def scanned(sku: str, quantity: int) -> Failure:
         scans = [api.Scan(sku="mug", quantity=1), api.Scan(sku=sku, quantity=quantity)]
-        return await refused(fulfillments.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
+        return await refused(
+            fulfillments.ScanItem, asking(api.ScanItemRequest, fulfillment_id, scans=scans)
+        )
 
     wrong = await scanned("cup", 1)
     assert (type(wrong), wrong.reason, wrong.metadata) == (
@@ -215,7 +225,7 @@ async def test_refusals_help_their_reader(
     assert (type(much), much.reason) == (Refused, "QUANTITY_EXCEEDS_PICKLIST")
     assert much.metadata == {"sku": "Lamp, blue", "quantity": "1", "picked": "0"}
     still_open = await refused(
-        fulfillments.CompletePicking, asking(api.CompletePickingRequest, its)
+        fulfillments.CompletePicking, asking(api.CompletePickingRequest, fulfillment_id)
     )
     assert still_open.reason == "PICKING_INCOMPLETE"
     assert [(v.subject, v.description) for v in still_open.violations] == [
@@ -227,20 +237,23 @@ async def test_refusals_help_their_reader(
         fulfillments.ScanItem,
         asking(
             api.ScanItemRequest,
-            its,
+            fulfillment_id,
             scans=[api.Scan(sku=line.sku, quantity=line.quantity) for line in planned.picklist],
         ),
     )
-    await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its))
-    await ask(fulfillments.StartPacking, asking(api.StartPackingRequest, its))
-    packing = asking(api.PackFulfillmentRequest, its, packages=[package((1, 2), (2, 1), (4, 2))])
+    await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, fulfillment_id))
+    await ask(fulfillments.StartPacking, asking(api.StartPackingRequest, fulfillment_id))
+    packing = asking(
+        api.PackFulfillmentRequest, fulfillment_id, packages=[package((1, 2), (2, 1), (4, 2))]
+    )
     misfit = await refused(fulfillments.PackFulfillment, packing)
     assert (misfit.reason, [v.description for v in misfit.violations]) == (
         "PACKAGES_INCOMPLETE",
         ["3 picked, 2 packed"],
     )
     inspection = await refused(
-        fulfillments.RecordInspection, asking(api.RecordInspectionRequest, its, passed=True)
+        fulfillments.RecordInspection,
+        asking(api.RecordInspectionRequest, fulfillment_id, passed=True),
     )
     assert inspection.reason == "INSPECTION_NOT_REQUIRED"
 
@@ -365,14 +378,14 @@ async def test_lists_go_page_by_page(
     """
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
-        await operations.follow_orders([confirmed(order_id)])
+        await operations.apply_order_events([confirmed(order_id)])
     dover = api.ListFulfillmentsRequest(warehouse_id="DOVER")
     whole = (await ask(fulfillments.ListFulfillments, dover)).fulfillments
     with monkeypatch.context() as patch:
         patch.setattr(
             paging,
             "ANSWER_BYTES_MAX",
-            room_for(*[max(whole, key=lambda its: its.ByteSize())] * fitting),
+            room_for(*[max(whole, key=lambda fulfillment: fulfillment.ByteSize())] * fitting),
         )
         found = [
             [each.order_id for each in page]

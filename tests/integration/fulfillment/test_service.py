@@ -79,7 +79,7 @@ async def publish(broker: Broker, aggregate: UUID, event: Message, *, times: int
         await broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
 
 
-async def told(broker: Broker) -> list[FulfillmentStatusChanged]:
+async def published(broker: Broker) -> list[FulfillmentStatusChanged]:
     """Every event of the service's stream, in its order."""
     last = (await broker.streams.stream_info("FULFILLMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("FULFILLMENTS", seq) for seq in range(1, last + 1)]
@@ -120,10 +120,10 @@ async def test_an_order_is_fulfilled(
     await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
 
     async def all_told() -> bool:
-        return len(await told(broker)) >= 9
+        return len(await published(broker)) >= 9
 
     await eventually(all_told)
-    events = await told(broker)
+    events = await published(broker)
     assert [event.new_status for event in events] == list(range(1, 10))
     assert [event.old_status for event in events] == list(range(9))
     # the scans were the fourth change
@@ -163,7 +163,7 @@ async def test_what_an_order_loses_is_cut(
     assert event.fulfillment == planned
 
 
-async def test_owed_stock_is_settled_by_the_worker(
+async def test_pending_commit_is_recorded_by_the_worker(
     fulfillments: Fulfillments,
     broker: Broker,
     order_id: UUID,
@@ -174,7 +174,7 @@ async def test_owed_stock_is_settled_by_the_worker(
     it is back, without anybody's doing.
     """
     await warehouse_peer.down()
-    stock.shares = {str(order_id): ONE_PLACE}
+    stock.lines_by_warehouse = {str(order_id): ONE_PLACE}
     pending = order_pb2.STOCK_STATUS_COMMIT_PENDING
     await publish(broker, order_id, order_changed(order_id, stock=pending))
     waiting = await only(fulfillments, order_id)

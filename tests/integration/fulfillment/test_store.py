@@ -20,16 +20,24 @@ from fulfillment_svc.model import (
     Allocation,
     Filter,
     Fulfillment,
-    Job,
-    Kept,
     Line,
+    OrderFulfillments,
     Package,
     PackedItem,
+    RemainingUnits,
     StartPicking,
     Transition,
 )
-from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, envelope, plan, standing
+from fulfillment_svc.tables import (
+    fulfillments,
+    history,
+    items,
+    lines,
+    orders,
+    packages,
+    remaining_units,
+)
+from tests.unit.fulfillment.samples import ID, KEY, LINES, NOW, SHIPMENT, envelope, plan, standing
 
 TWO_PACKAGES = (
     Package(
@@ -49,7 +57,7 @@ TWO_PACKAGES = (
         items=(PackedItem(1, 1), PackedItem(4, 3)),
     ),
 )
-BIRTH = Transition(
+CREATION = Transition(
     fulfillment_id=ID,
     version=1,
     old=None,
@@ -71,7 +79,7 @@ async def saved(
     async with engine.begin() as connection:
         known = insert(orders).on_conflict_do_nothing()
         await connection.execute(
-            known, [{"order_id": each.work.order_id, "closed_attempt": 0} for each in records]
+            known, [{"order_id": each.key.order_id, "closed_attempt": 0} for each in records]
         )
         was, now = {each.id: each for each in before}, {each.id: each for each in records}
         await store.save_fulfillments(connection, was, now, steps)
@@ -124,15 +132,15 @@ async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
         new = moved
 
 
-async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngine) -> None:
-    """News of the order, a command about a fulfilment, a repeat: each finds the one record with
+async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> None:
+    """An event of the order, a command about a fulfilment, a repeat: each finds the one record with
     everything in it, under every id.
     """
     new, other = (
         standing(Status.PLANNING),
-        replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, warehouse_id="LEEDS")),
+        replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, warehouse_id="LEEDS")),
     )
-    stranger = replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, order_id=uuid4()))
+    stranger = replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, order_id=uuid4()))
     await saved(engine, new, other, stranger)
     asked: list[tuple[list[Envelope[Any]], set[UUID]]] = [
         ([plan()], set()),
@@ -142,17 +150,17 @@ async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngi
     ]
     for commands, repeats in asked:
         async with engine.begin() as connection:
-            picture = await store.lock_jobs(connection, commands, repeats)
-        assert picture.keys() == {WORK.order_id, new.id, other.id}
-        assert len({id(each) for each in picture.values()}) == 1
-        assert picture[ID].fulfillments == tuple(sorted((new, other), key=lambda each: each.id))
+            workspace = await store.lock_order_fulfillments(connection, commands, repeats)
+        assert workspace.keys() == {KEY.order_id, new.id, other.id}
+        assert len({id(each) for each in workspace.values()}) == 1
+        assert workspace[ID].fulfillments == tuple(sorted((new, other), key=lambda each: each.id))
     async with engine.begin() as connection:
         unknown = envelope(StartPicking, target=uuid4())
-        assert await store.lock_jobs(connection, [unknown], set()) == {}
+        assert await store.lock_order_fulfillments(connection, [unknown], set()) == {}
 
 
-async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> None:
-    """It knew no orders: whoever comes first writes the order down, and rivals wait for each
+async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) -> None:
+    """It stored no orders: the first writer inserts the order, and rivals wait for each
     other from then on.
     """
     await saved(engine, standing(Status.PLANNING))
@@ -160,32 +168,40 @@ async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> No
         await connection.execute(delete(orders))
     for _ in range(2):
         async with engine.begin() as connection:
-            picture = await store.lock_jobs(connection, [envelope(StartPicking)], set())
-            assert picture[ID] == Job(WORK.order_id, fulfillments=(standing(Status.PLANNING),))
+            workspace = await store.lock_order_fulfillments(
+                connection, [envelope(StartPicking)], set()
+            )
+            assert workspace[ID] == OrderFulfillments(
+                KEY.order_id, fulfillments=(standing(Status.PLANNING),)
+            )
 
 
-async def test_what_an_order_told_comes_back(engine: AsyncEngine) -> None:
-    """The units that stay, the dead attempts: as they were saved last, and nothing of what they
+async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
+    """The remaining units, the closed attempts: as they were saved last, and nothing of what they
     replaced.
     """
-    new = Job(WORK.order_id)
+    new = OrderFulfillments(KEY.order_id)
     for now in [
         replace(
             new,
-            kept=Kept(
+            remaining=RemainingUnits(
                 1,
                 3,
                 (Allocation("DOVER", 1, 2), Allocation("LEEDS", 1, 1), Allocation("LEEDS", 2, 1)),
             ),
         ),
-        replace(new, kept=Kept(1, 5, (Allocation("LEEDS", 2, 1),)), closed_attempt=1),
-        replace(new, kept=Kept(2, 9, ()), closed_attempt=1),
+        replace(
+            new, remaining=RemainingUnits(1, 5, (Allocation("LEEDS", 2, 1),)), closed_attempt=1
+        ),
+        replace(new, remaining=RemainingUnits(2, 9, ()), closed_attempt=1),
     ]:
         async with engine.begin() as connection:
-            was = await store.lock_jobs(connection, [plan()], set())
-            await store.save_jobs(connection, was, {WORK.order_id: now}, ())
+            was = await store.lock_order_fulfillments(connection, [plan()], set())
+            await store.save_order_fulfillments(connection, was, {KEY.order_id: now}, ())
         async with engine.begin() as connection:
-            assert await store.lock_jobs(connection, [plan()], set()) == {WORK.order_id: now}
+            assert await store.lock_order_fulfillments(connection, [plan()], set()) == {
+                KEY.order_id: now
+            }
 
 
 @pytest.mark.parametrize(
@@ -195,7 +211,7 @@ async def test_what_an_order_told_comes_back(engine: AsyncEngine) -> None:
         replace(standing(Status.PLANNING), order_number="OM-2"),
     ],
 )
-async def test_work_exists_once(engine: AsyncEngine, twin: Fulfillment) -> None:
+async def test_fulfillment_key_is_unique(engine: AsyncEngine, twin: Fulfillment) -> None:
     """Neither a second fulfilment for the same order, warehouse and attempt, nor a second one of
     an id.
     """
@@ -204,9 +220,7 @@ async def test_work_exists_once(engine: AsyncEngine, twin: Fulfillment) -> None:
         IntegrityError, match=r"fulfillments_(order_id_warehouse_id_attempt_key|pkey)"
     ):
         await saved(engine, twin)
-    await saved(
-        engine, replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2))
-    )
+    await saved(engine, replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, attempt=2)))
 
 
 BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
@@ -227,14 +241,17 @@ BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
     "less than none short": ("picklist_lines_short", lambda: update(lines).values(short=-1)),
     "less than none spoiled": ("picklist_lines_spoiled", lambda: update(lines).values(spoiled=-1)),
     "less than none found damaged": (
-        "picklist_lines_found",
-        lambda: update(lines).values(found=-1),
+        "picklist_lines_found_spoiled",
+        lambda: update(lines).values(found_spoiled=-1),
     ),
-    "units that stay of no version": ("orders_kept", lambda: update(orders).values(kept_attempt=1)),
-    "no unit stays": (
-        "kept_units_quantity",
-        lambda: insert(kept_units).values(
-            order_id=WORK.order_id, warehouse_id="DOVER", line_number=1, quantity=0
+    "remaining units of no version": (
+        "orders_remaining",
+        lambda: update(orders).values(remaining_attempt=1),
+    ),
+    "no unit remains": (
+        "remaining_units_quantity",
+        lambda: insert(remaining_units).values(
+            order_id=KEY.order_id, warehouse_id="DOVER", line_number=1, quantity=0
         ),
     ),
     "picked before committed": (
@@ -279,16 +296,16 @@ async def test_the_database_holds_the_invariants(engine: AsyncEngine, what: str)
 @pytest.mark.parametrize(
     ("constraint", "second"),
     [
-        ("history_pkey", replace(BIRTH, cause="event-2")),
-        ("history_fulfillment_id_cause_new_key", replace(BIRTH, version=2, old=Status.PENDING)),
-        ("history_creation", replace(BIRTH, version=2, cause="event-2")),
+        ("history_pkey", replace(CREATION, cause="event-2")),
+        ("history_fulfillment_id_cause_new_key", replace(CREATION, version=2, old=Status.PENDING)),
+        ("history_creation", replace(CREATION, version=2, cause="event-2")),
     ],
 )
-async def test_history_tells_each_step_once(
+async def test_history_has_each_step_once(
     engine: AsyncEngine, constraint: str, second: Transition
 ) -> None:
     """One row for a version, one step to a status for a cause, and one creation."""
-    await saved(engine, standing(Status.PLANNING), steps=(BIRTH,))
+    await saved(engine, standing(Status.PLANNING), steps=(CREATION,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
             await connection.execute(insert(history), [store.TRANSITION.row(second)])
@@ -302,7 +319,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
         replace(
             standing(Status.PICKING if n % 2 else Status.PLANNING),
             id=uuid7(),
-            work=replace(WORK, warehouse_id=f"W{n % 3}", order_id=UUID(int=n // 6), attempt=1 + n),
+            key=replace(KEY, warehouse_id=f"W{n % 3}", order_id=UUID(int=n // 6), attempt=1 + n),
         )
         for n in range(12)
     ]
@@ -323,9 +340,11 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
                     encode=wire.fulfillment,
                 ),
             )
-            by_id = await store.find_fulfillments(connection, [its.place[0] for its in found])
-        whole = [by_id[its.place[0]] for its in found]
-        assert [its.lines for its in found] == [
+            by_id = await store.find_fulfillments(
+                connection, [fulfillment.place[0] for fulfillment in found]
+            )
+        whole = [by_id[fulfillment.place[0]] for fulfillment in found]
+        assert [fulfillment.lines for fulfillment in found] == [
             len(each.lines) + sum(len(p.items) for p in each.packages) for each in whole
         ]
         return whole
@@ -341,23 +360,23 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     assert await listed(Filter(), size=4) == made[:5]
     assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
     unpacked = replace(
-        standing(Status.PLANNING), id=uuid7(), work=replace(WORK, order_id=UUID(int=9))
+        standing(Status.PLANNING), id=uuid7(), key=replace(KEY, order_id=UUID(int=9))
     )
     packed = replace(
-        standing(Status.PACKED), id=unpacked.id, work=unpacked.work, packages=TWO_PACKAGES
+        standing(Status.PACKED), id=unpacked.id, key=unpacked.key, packages=TWO_PACKAGES
     )
     await saved(engine, unpacked)
     await saved(engine, packed, before=(unpacked,))
     assert await listed(Filter(order_id=UUID(int=9))) == [packed]
 
 
-async def test_owed_work_is_read_in_batches(engine: AsyncEngine) -> None:
+async def test_pending_commits_are_read_in_batches(engine: AsyncEngine) -> None:
     """Only what is in planning without committed stock, by id, from a place on."""
     made = [
         replace(
             standing(Status.PLANNING),
             id=uuid7(),
-            work=replace(WORK, order_id=uuid4()),
+            key=replace(KEY, order_id=uuid4()),
             stock_committed=n % 3 == 0,
         )
         for n in range(6)
@@ -365,22 +384,25 @@ async def test_owed_work_is_read_in_batches(engine: AsyncEngine) -> None:
     await saved(
         engine, *made, replace(standing(Status.CANCELLED), id=uuid7(), stock_committed=False)
     )
-    owed = [each for each in made if not each.stock_committed]
+    commit_pending = [each for each in made if not each.stock_committed]
     async with engine.connect() as connection:
-        assert await store.find_owed(connection, UUID(int=0), 3) == owed[:3]
-        assert await store.find_owed(connection, owed[2].id, 3) == owed[3:]
+        assert await store.find_commit_pending(connection, UUID(int=0), 3) == commit_pending[:3]
+        assert (
+            await store.find_commit_pending(connection, commit_pending[2].id, 3)
+            == commit_pending[3:]
+        )
 
 
 async def test_a_set_is_read_by_the_same_few_statements(engine: AsyncEngine) -> None:
-    """Works of orders are told whatever their attempt and status; unknown orders have none."""
+    """Keys of orders are found in every attempt and status; unknown orders have none."""
     await saved(
         engine,
         standing(Status.CANCELLED),
-        replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2)),
+        replace(standing(Status.PLANNING), id=uuid4(), key=replace(KEY, attempt=2)),
     )
     async with engine.connect() as connection:
-        assert await store.works_of(connection, [WORK.order_id, uuid4()]) == {
-            WORK,
-            replace(WORK, attempt=2),
+        assert await store.find_keys(connection, [KEY.order_id, uuid4()]) == {
+            KEY,
+            replace(KEY, attempt=2),
         }
-        assert await store.works_of(connection, []) == set()
+        assert await store.find_keys(connection, []) == set()

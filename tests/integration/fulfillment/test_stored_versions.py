@@ -23,10 +23,10 @@ async def test_true_order_event_counts_after_set_version(
     """A forged version 9,000 leaves three of four mugs: the true version 3, with two, is skipped.
     An operator sets it, and version 4, with one, counts.
     """
-    order_id = (await planned(operations, mugs(4))).work.order_id
-    await operations.follow_orders([lost(order_id, mugs(3), version=FORGED)])
-    await operations.follow_orders([lost(order_id, mugs(2), version=3)])
+    order_id = (await planned(operations, mugs(4))).key.order_id
+    await operations.apply_order_events([lost(order_id, mugs(3), version=FORGED)])
+    await operations.apply_order_events([lost(order_id, mugs(2), version=3)])
     assert await units(engine) == {"DOVER": (Status.PLANNING, [(3, 1, 0, 0)])}
     await set_stored_version(database, tables.stored_versions, order_id, 3)
-    await operations.follow_orders([lost(order_id, mugs(1), version=4)])
+    await operations.apply_order_events([lost(order_id, mugs(1), version=4)])
     assert await units(engine) == {"DOVER": (Status.PLANNING, [(1, 3, 0, 0)])}

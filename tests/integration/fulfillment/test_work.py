@@ -1,5 +1,5 @@
-"""Pickers, packers, inspectors and news of shipments on a real database: each step once, whoever
-else is at it.
+"""Pickers, packers, inspectors and events of shipments on a real database: each step once, with
+rivals too.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ DEAR = Money(5000_00, "GBP")
 
 async def planned(operations: Operations, **order: Any) -> Fulfillment:
     """The fulfilment of a new order."""
-    [outcome] = await operations.follow_orders([confirmed(uuid4(), **order)])
+    [outcome] = await operations.apply_order_events([confirmed(uuid4(), **order)])
     [fulfillment] = unwrap(outcome)
     return fulfillment
 
@@ -167,7 +167,7 @@ async def test_what_is_ready_is_handed_over_at_once(
     assert first == second
     assert (first.fulfillment_id, first.order_id, first.attempt) == (
         str(fulfillment.id),
-        str(fulfillment.work.order_id),
+        str(fulfillment.key.order_id),
         1,
     )
     assert [parcel.weight_grams for parcel in first.parcels] == [1200]
@@ -217,23 +217,23 @@ async def test_inspection_stands_between_packed_and_ready(
     assert (await statuses(engine, fulfillment.id)).count(Status.PACKED) == 2
 
 
-NEWS = [shipped, completed]
+EVENTS = [shipped, completed]
 
 
 @pytest.mark.parametrize(
     "order",
-    list(dict.fromkeys(permutations([*NEWS, *NEWS]))),
+    list(dict.fromkeys(permutations([*EVENTS, *EVENTS]))),
     ids=lambda order: "-".join(each.__name__ for each in order),
 )
-async def test_news_twice_and_in_every_order_leaves_the_same_tables(
+async def test_shipment_events_in_any_order_leave_same_tables(
     operations: Operations, engine: AsyncEngine, order: Any
 ) -> None:
-    """Shipped and completed, once each, in this order, with the shipment: whatever was heard
-    first, and how often.
+    """Shipped and completed, once each, in this order, with the shipment: in any order of the
+    events, repeated too.
     """
     fulfillment = await packed(operations)
-    for news in order:
-        [outcome] = await operations.note([news(fulfillment.id)])
+    for shipment_event in order:
+        [outcome] = await operations.apply_shipment_events([shipment_event(fulfillment.id)])
         assert isinstance(outcome, Done)
     assert (await statuses(engine, fulfillment.id))[-2:] == [Status.SHIPPED, Status.COMPLETED]
     ended = await operations.get_fulfillment(fulfillment.id)
@@ -244,28 +244,30 @@ async def test_news_twice_and_in_every_order_leaves_the_same_tables(
     )
 
 
-async def test_news_that_is_ahead_waits(operations: Operations) -> None:
+async def test_shipment_event_ahead_waits(operations: Operations) -> None:
     """Before ready there can be no shipment: the event is deferred, leaves nothing behind, and
     succeeds later. So for what is unknown.
     """
     fulfillment = await planned(operations)
-    ahead, unknown = await operations.note([shipped(fulfillment.id), completed(uuid4())])
+    ahead, unknown = await operations.apply_shipment_events(
+        [shipped(fulfillment.id), completed(uuid4())]
+    )
     assert isinstance(ahead, Deferred)
     assert isinstance(unknown, NotFound)
     for step in steps(fulfillment):
         await operations.change(step)
-    [outcome] = await operations.note([shipped(fulfillment.id)])
+    [outcome] = await operations.apply_shipment_events([shipped(fulfillment.id)])
     assert isinstance(outcome, Done)
     assert (await operations.get_fulfillment(fulfillment.id)).status is Status.SHIPPED
 
 
-async def test_a_set_of_news_is_one_write_with_an_answer_each(operations: Operations) -> None:
-    """Many fulfilments' news together: each has its own outcome, and one that is ahead keeps
-    nobody back.
+async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -> None:
+    """Events of many fulfilments together: each has its own outcome, and one that is ahead delays
+    no other.
     """
     ready = [await packed(operations) for _ in range(3)]
     behind = await planned(operations)
-    outcomes = await operations.note(
+    outcomes = await operations.apply_shipment_events(
         [
             *(shipped(each.id) for each in ready),
             shipped(behind.id),

@@ -1,4 +1,4 @@
-"""Work up to a status, what stands then, and what was told of it. No tests here."""
+"""Work up to a status, the records then, and the published events. No tests here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ async def units(engine: AsyncEngine) -> Units:
     async with engine.connect() as connection:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
         return {
-            each.work.warehouse_id: (
+            each.key.warehouse_id: (
                 each.status,
                 [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines],
             )
@@ -51,7 +51,7 @@ async def units(engine: AsyncEngine) -> Units:
         }
 
 
-async def told(
+async def published(
     engine: AsyncEngine, id: UUID | None = None
 ) -> list[FulfillmentStatusChanged | FulfillmentLinesChanged]:
     """The events that wait to be published, oldest first: of all fulfilments, or of one."""
@@ -83,17 +83,19 @@ def reasons(
 
 async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:
     """The one fulfilment of a new order."""
-    [outcome] = await operations.follow_orders([confirmed(uuid4(), places, **order)])
+    [outcome] = await operations.apply_order_events([confirmed(uuid4(), places, **order)])
     [fulfillment] = unwrap(outcome)
     return fulfillment
 
 
-def packing(its: Fulfillment) -> Envelope[Pack]:
+def packing(fulfillment: Fulfillment) -> Envelope[Pack]:
     """Everything that was picked, in one package."""
-    items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
+    items = tuple(
+        PackedItem(line.line_number, line.picked) for line in fulfillment.lines if line.picked
+    )
     return envelope(
         Pack,
-        target=its.id,
+        target=fulfillment.id,
         packages=(
             Package(
                 number=0, weight_grams=1200, length_mm=300, width_mm=200, height_mm=100, items=items
@@ -102,19 +104,19 @@ def packing(its: Fulfillment) -> Envelope[Pack]:
     )
 
 
-async def worked(operations: Operations, its: Fulfillment, until: Status) -> Fulfillment:
+async def worked(operations: Operations, fulfillment: Fulfillment, until: Status) -> Fulfillment:
     """The fulfilment, worked on by the book until it stands there."""
     steps: dict[Status, Callable[[Fulfillment], Envelope[Request]]] = {
         Status.PLANNING: lambda f: envelope(StartPicking, target=f.id),
         Status.PICKED: lambda f: envelope(StartPacking, target=f.id),
         Status.PACKING: packing,
     }
-    while its.status is not until:
-        if its.status is Status.PICKING:
-            scans = tuple(Scan(line.sku, line.open) for line in its.lines if line.open)
-            scanned = envelope(ScanItems, target=its.id, scans=scans)
-            its = await operations.change(scanned) if scans else its
-            its = await operations.change(envelope(CompletePicking, target=its.id))
+    while fulfillment.status is not until:
+        if fulfillment.status is Status.PICKING:
+            scans = tuple(Scan(line.sku, line.open) for line in fulfillment.lines if line.open)
+            scanned = envelope(ScanItems, target=fulfillment.id, scans=scans)
+            fulfillment = await operations.change(scanned) if scans else fulfillment
+            fulfillment = await operations.change(envelope(CompletePicking, target=fulfillment.id))
         else:
-            its = await operations.change(steps[its.status](its))
-    return its
+            fulfillment = await operations.change(steps[fulfillment.status](fulfillment))
+    return fulfillment

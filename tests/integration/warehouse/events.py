@@ -130,7 +130,7 @@ def fulfillment_status_changed(
     )
 
 
-def attempt_unworked(
+def attempt_never_started(
     order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]
 ) -> FulfillmentStatusChanged:
     """The order's attempt is closed, and fulfilment never learned where its stock was committed:
@@ -139,7 +139,7 @@ def attempt_unworked(
     event = fulfillment_status_changed(
         order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist
     )
-    event.fulfillment.stock_committed, event.attempt_unworked = False, True
+    event.fulfillment.stock_committed, event.attempt_never_started = False, True
     return event
 
 

@@ -28,7 +28,7 @@ from tests.integration.warehouse.events import (
     PENDING,
     PROCESSING,
     WORK,
-    attempt_unworked,
+    attempt_never_started,
     delivery,
     fulfillment_status_changed,
     inspected,
@@ -322,7 +322,7 @@ async def test_closed_attempt_uncommits_units_committed_elsewhere(
         events: dict[str, Message] = {
             "commit": order_status_changed(order_id, PENDING, CONFIRMED),
             "close": order_status_changed(order_id, CONFIRMED, CANCELLED),
-            "report": attempt_unworked(order_id, "london", {1: (0, 2, 0, 0)}),
+            "report": attempt_never_started(order_id, "london", {1: (0, 2, 0, 0)}),
         }
         for name in several:
             repeated = delivery(events[name])

@@ -57,7 +57,7 @@ READERS: dict[type[Message], Reader] = {
     inventory_service_pb2.ListStockMovementsRequest: warehouse_wire.movement_filter,
     inventory_service_pb2.ListStockLevelsRequest: warehouse_wire.level_filter,
     reservation_service_pb2.ListReservationsRequest: warehouse_wire.reservation_filter,
-    fulfillment_service_pb2.ListFulfillmentsRequest: fulfillment_wire.wanted,
+    fulfillment_service_pb2.ListFulfillmentsRequest: fulfillment_wire.fulfillment_filter,
     shipping_service_pb2.RecordTrackingEventRequest: shipping_wire.report,
     shipping_service_pb2.ListShipmentsRequest: shipping_wire.shipment_filter,
     ops.ListFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),

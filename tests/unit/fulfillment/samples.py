@@ -14,36 +14,36 @@ from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
 from fulfillment_svc.model import (
     Allocation,
+    CloseAttempt,
     Cut,
-    End,
     Fulfillment,
-    Job,
-    Kept,
+    FulfillmentKey,
     Line,
-    OfOrder,
+    OrderCommand,
+    OrderFulfillments,
     Pack,
     Package,
     PackedItem,
     Picklist,
     Plan,
+    RecordCommit,
+    RemainingUnits,
     Scan,
     ScanItems,
-    Settle,
     Transition,
-    Work,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ID = UUID("01957000-0000-7000-8000-000000000001")
 SHIPMENT = UUID("01957000-0000-7000-8000-000000000002")
-WORK = Work(UUID("01957000-0000-7000-8000-000000000003"), "DOVER", 1)
+KEY = FulfillmentKey(UUID("01957000-0000-7000-8000-000000000003"), "DOVER", 1)
 LINES = (Line(1, "mug", 2), Line(2, "Lamp, blue", 1), Line(4, "mug", 3))
 
 # What an envelope has beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
 
 C = TypeVar("C")
-N = TypeVar("N", bound=OfOrder)
+N = TypeVar("N", bound=OrderCommand)
 numbers = count(1)
 
 
@@ -70,7 +70,7 @@ def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
 
 def of_order(kind: type[N], **fields: Any) -> Envelope[N]:
     """A command about the order's first attempt."""
-    usual = {"target": WORK.order_id, "attempt": 1, "order_number": "OM-1"}
+    usual = {"target": KEY.order_id, "attempt": 1, "order_number": "OM-1"}
     return envelope(kind, **(usual | fields))
 
 
@@ -78,11 +78,11 @@ def picklists(
     places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
     rule: InspectionRule | None = None,
 ) -> tuple[Picklist, ...]:
-    """What warehouses are to do: those of `places`, or DOVER. Each warehouse has an id of its
+    """The picklists of the warehouses of `places`, or of DOVER. Each warehouse has an id of its
     own.
     """
     if isinstance(places, tuple):
-        places = {WORK.warehouse_id: places}
+        places = {KEY.warehouse_id: places}
     return tuple(
         Picklist(id=id_at(at), warehouse_id=at, lines=lines, inspection_rule=rule)
         for at, lines in places.items()
@@ -91,7 +91,7 @@ def picklists(
 
 def id_at(warehouse_id: str) -> UUID:
     """The id of the fulfilment there."""
-    return ID if warehouse_id == WORK.warehouse_id else uuid5(ID, warehouse_id)
+    return ID if warehouse_id == KEY.warehouse_id else uuid5(ID, warehouse_id)
 
 
 def plan(
@@ -104,34 +104,38 @@ def plan(
     return of_order(Plan, picklists=picklists(places, rule), stock_committed=committed)
 
 
-def settle(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> Envelope[Settle]:
-    """The stock that was owed is committed."""
-    return of_order(Settle, picklists=picklists(places))
+def record_commit(
+    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
+) -> Envelope[RecordCommit]:
+    """The pending commit is done."""
+    return of_order(RecordCommit, picklists=picklists(places))
 
 
-def end(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> Envelope[End]:
-    """The order is dead."""
-    return of_order(End, picklists=picklists(places))
+def close_attempt(
+    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
+) -> Envelope[CloseAttempt]:
+    """The order is cancelled."""
+    return of_order(CloseAttempt, picklists=picklists(places))
 
 
 def cut(
     *units: int,
     version: int = 3,
-    at: str = WORK.warehouse_id,
+    at: str = KEY.warehouse_id,
     lines: tuple[Line, ...] = LINES,
 ) -> Envelope[Cut]:
-    """Of the lines, these units stay."""
-    staying = (
+    """Of the lines, these units remain."""
+    remaining = (
         Allocation(at, line.line_number, quantity)
         for line, quantity in zip(lines, units, strict=True)
         if quantity
     )
-    return of_order(Cut, kept=Kept(1, version, tuple(staying)), version=version)
+    return of_order(Cut, remaining=RemainingUnits(1, version, tuple(remaining)), version=version)
 
 
-def job(*fulfillments: Fulfillment, **fields: Any) -> Job:
-    """The order's job with these fulfilments."""
-    return Job(WORK.order_id, fulfillments=fulfillments, **fields)
+def order_fulfillments(*fulfillments: Fulfillment, **fields: Any) -> OrderFulfillments:
+    """The order's record with these fulfilments."""
+    return OrderFulfillments(KEY.order_id, fulfillments=fulfillments, **fields)
 
 
 def standing(
@@ -145,7 +149,7 @@ def standing(
         lines = tuple(line.cut_to(0) for line in lines)
     return Fulfillment(
         id=ID,
-        work=WORK,
+        key=KEY,
         order_number="OM-1",
         status=status,
         stock_committed=True,
@@ -155,7 +159,7 @@ def standing(
         create_time=NOW,
         update_time=NOW,
         withdraw_reason=None,
-        released_version=0,
+        withdrawn_version=0,
         lines=lines,
         packages=(parcel(lines, number=1),) if rank >= FORWARD.index(Status.PACKED) else (),
     )
@@ -190,23 +194,23 @@ def decide_one(
     time: datetime,
 ) -> Decision[Fulfillment, Transition]:
     """The decision about a fulfilment that is the only one of its order."""
-    decision = decide(job(here), asked, time)
-    its = decision.record.find(here.id)
-    assert its
-    return Decision(its, decision.history, decision.facts)
+    decision = decide(order_fulfillments(here), asked, time)
+    fulfillment = decision.record.find(here.id)
+    assert fulfillment
+    return Decision(fulfillment, decision.history, decision.facts)
 
 
 def done(
-    here: Job | Fulfillment | None,
+    here: OrderFulfillments | Fulfillment | None,
     commands: Sequence[Envelope[Any]],
-) -> tuple[Fulfillment, list[Decision[Job, Transition]]]:
+) -> tuple[Fulfillment, list[Decision[OrderFulfillments, Transition]]]:
     """The fulfilment in DOVER after one command after the other, and each decision."""
-    record = job(here) if isinstance(here, Fulfillment) else here
+    record = order_fulfillments(here) if isinstance(here, Fulfillment) else here
     decisions = []
     for each in commands:
         decisions.append(decide(record, each, NOW))
         record = decisions[-1].record
     assert record
-    its = record.at(WORK.warehouse_id, 1)
-    assert its
-    return its, decisions
+    fulfillment = record.in_warehouse(KEY.warehouse_id, 1)
+    assert fulfillment
+    return fulfillment, decisions

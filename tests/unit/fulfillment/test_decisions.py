@@ -35,7 +35,7 @@ from tests.unit.fulfillment.samples import (
     SHIPMENT,
     done,
     envelope,
-    job,
+    order_fulfillments,
     pack_all,
     parcel,
     plan,
@@ -71,7 +71,7 @@ VERBS: dict[str, tuple[Callable[[], Envelope[Any]], dict[Status, Status]]] = {
 def refused(fulfillment: Fulfillment | None, what: Envelope[Any]) -> Failure:
     """The failure that the decision raises."""
     with pytest.raises(Failure) as caught:
-        decide(job(fulfillment) if fulfillment else None, what, NOW)
+        decide(order_fulfillments(fulfillment) if fulfillment else None, what, NOW)
     return caught.value
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
         envelope(Complete, shipment_id=SHIPMENT, fulfillment_version=7),
     ],
 )
-def test_news_of_what_is_not_there_waits(event: Envelope[Any]) -> None:
+def test_shipment_of_unknown_fulfilment_waits(event: Envelope[Any]) -> None:
     """An event about an unknown fulfilment is NotFound, which the inbox defers."""
     assert isinstance(refused(None, event), NotFound)
 
@@ -305,10 +305,10 @@ def test_a_failed_inspection_starts_over() -> None:
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("kind", [Ship, Complete])
-def test_news_of_the_shipment_from_every_status(
+def test_shipment_event_from_every_status(
     kind: type[Ship] | type[Complete], status: Status
 ) -> None:
-    """From ready on it walks forward through what was not heard; late and repeated news is
+    """From ready on it moves forward through missing statuses; late and repeated events are
     skipped. Before ready it waits.
     """
     fulfillment = standing(status)
@@ -317,13 +317,13 @@ def test_news_of_the_shipment_from_every_status(
         (Complete, Status.READY): [Status.SHIPPED, Status.COMPLETED],
         (Complete, Status.SHIPPED): [Status.COMPLETED],
     }
-    news = envelope(kind, shipment_id=SHIPMENT, fulfillment_version=7)
+    event = envelope(kind, shipment_id=SHIPMENT, fulfillment_version=7)
     if status in (Status.READY, Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
-        decision = decided(fulfillment, news, NOW)
+        decision = decided(fulfillment, event, NOW)
         assert [t.new for t in decision.history] == ahead.get((kind, status), [])
         assert decision.record is fulfillment or decision.record.shipment_id == SHIPMENT
     else:
-        failure = refused(fulfillment, news)
+        failure = refused(fulfillment, event)
         assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
 
 

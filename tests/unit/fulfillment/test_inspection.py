@@ -8,7 +8,7 @@ import pytest
 from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
 from fulfillment_svc.model import InspectionPolicy, Line
-from tests.unit.fulfillment.samples import WORK
+from tests.unit.fulfillment.samples import KEY
 
 POLICY = InspectionPolicy(
     order_values={"GBP": 100_00, "JPY": 20_000}, skus=frozenset({"Lamp, blue"}), sample_rate=0.0
@@ -34,22 +34,22 @@ def test_the_first_rule_that_holds(
 ) -> None:
     """By the order's value in its own currency, then by SKU (to the letter), then by sample."""
     assert (
-        replace(POLICY, sample_rate=rate).rule(WORK, total, (Line(1, "tea", 1), Line(2, sku, 1)))
+        replace(POLICY, sample_rate=rate).rule(KEY, total, (Line(1, "tea", 1), Line(2, sku, 1)))
         is rule
     )
 
 
 def test_nothing_is_inspected_unless_configured() -> None:
     """The policy without settings inspects nothing."""
-    assert InspectionPolicy().rule(WORK, Money(10**12, "GBP"), (Line(1, "mug", 1),)) is None
+    assert InspectionPolicy().rule(KEY, Money(10**12, "GBP"), (Line(1, "mug", 1),)) is None
 
 
 def test_the_sample_is_fair_and_always_the_same() -> None:
-    """A rate of a quarter takes about a quarter of the works, and takes the same ones when asked
+    """A rate of a quarter takes about a quarter of the keys, and takes the same ones when asked
     again.
     """
     policy = InspectionPolicy(sample_rate=0.25)
-    works = [replace(WORK, order_id=UUID(int=uuid4().int)) for _ in range(4000)]
-    drawn = [policy.rule(work, Money(0, "GBP"), ()) for work in works]
-    assert drawn == [policy.rule(work, Money(0, "GBP"), ()) for work in works]
+    keys = [replace(KEY, order_id=UUID(int=uuid4().int)) for _ in range(4000)]
+    drawn = [policy.rule(key, Money(0, "GBP"), ()) for key in keys]
+    assert drawn == [policy.rule(key, Money(0, "GBP"), ()) for key in keys]
     assert 0.2 < sum(rule is InspectionRule.SAMPLE for rule in drawn) / len(drawn) < 0.3

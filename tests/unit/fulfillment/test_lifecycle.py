@@ -4,7 +4,15 @@ from itertools import product
 
 import pytest
 
-from fulfillment_svc.lifecycle import FORWARD, MOVES, TERMINAL, TRIGGERS, Status, before, way
+from fulfillment_svc.lifecycle import (
+    FORWARD,
+    MOVES,
+    TERMINAL,
+    TRIGGERS,
+    Status,
+    is_before,
+    path_between,
+)
 
 # lifecycle.md section 3, written down a second time: the specification, not the code.
 SPECIFIED = {
@@ -34,11 +42,11 @@ def test_the_way_forward_follows_the_table(here: Status, there: Status) -> None:
     """A way has only allowed moves, ends where it is to lead, and exists exactly where `there`
     lies ahead on the way.
     """
-    path = way(here, there)
+    path = path_between(here, there)
     for old, new in zip((here, *path), path, strict=False):
         assert new in MOVES[old]
     ahead = here in FORWARD and there in FORWARD and FORWARD.index(here) < FORWARD.index(there)
-    assert bool(path) == ahead == before(here, there)
+    assert bool(path) == ahead == is_before(here, there)
     assert not path or path[-1] is there
 
 

@@ -1,5 +1,5 @@
-"""Units that leave a picklist by the staff's hands, by tables: not found, found damaged, given
-up.
+"""Units that leave a picklist by the staff's hands, by tables: not found, found damaged,
+cancelled.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Invalid, Refused, Stale
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import (
+    CancelFulfillment,
     CompletePicking,
-    GiveUp,
     Line,
     LinesChanged,
-    NoteSpoiled,
-    Rebooked,
     RecordInspection,
+    RecordSpoiled,
+    ReplacedLine,
     Request,
     StatusChanged,
 )
@@ -27,7 +27,7 @@ RULE = InspectionRule.SKU
 LEFT = (Status.SHIPPED, Status.COMPLETED)
 
 
-def told(facts: object) -> list[tuple[str, int, Status, str]]:
+def published(facts: object) -> list[tuple[str, int, Status, str]]:
     """Of each fact its kind, the fulfilment's version and status then, and why."""
     return [
         (
@@ -41,14 +41,14 @@ def told(facts: object) -> list[tuple[str, int, Status, str]]:
     ]
 
 
-def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> Envelope[RecordInspection]:
-    """The inspector found these units damaged; the warehouse has booked so."""
+def failed(spoiled: Mapping[int, int], *replaced_lines: ReplacedLine) -> Envelope[RecordInspection]:
+    """The inspector found these units damaged, and the warehouse posted them."""
     return envelope(
         RecordInspection,
         passed=False,
         note="cracked",
         spoiled=spoiled,
-        rebooked=rebooked,
+        replaced_lines=replaced_lines,
     )
 
 
@@ -56,7 +56,7 @@ def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> Envelope[RecordIn
 
 
 def test_a_line_is_closed_short() -> None:
-    """What was not scanned of it leaves the picklist; told as lines first, then as the status,
+    """What was not scanned of it leaves the picklist; published as lines first, then as the status,
     each with its version.
     """
     here = replace(
@@ -67,7 +67,7 @@ def test_a_line_is_closed_short() -> None:
         Line(1, "mug", 1, picked=1, short=2),
         Line(2, "cup", 2, picked=2),
     )
-    assert told(decision.facts) == [
+    assert published(decision.facts) == [
         ("lines", here.version + 1, Status.PICKING, "SHORT_PICK"),
         ("status", here.version + 2, Status.PICKED, "PICKING_COMPLETED"),
     ]
@@ -84,7 +84,9 @@ def test_a_picklist_of_which_nothing_is_found_is_cancelled() -> None:
         (0, 1, 0),
         (0, 3, 0),
     ]
-    assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
+    assert published(decision.facts) == [
+        ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,11 +108,13 @@ def test_an_open_line_that_is_not_named_is_open(short: set[int], open_: list[str
 
 
 def test_a_line_that_is_scanned_is_not_short() -> None:
-    """A named line of which nothing is missing loses nothing, and no change of lines is told."""
+    """A named line of which nothing is missing loses nothing, and no change of lines is
+    published.
+    """
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
-    assert told(decision.facts) == [
+    assert published(decision.facts) == [
         ("status", here.version + 1, Status.PICKED, "PICKING_COMPLETED")
     ]
 
@@ -148,13 +152,13 @@ def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None
     here = standing(Status.PACKED, rule=RULE)
     decision = decide_one(
         here,
-        failed({4: 1}, Rebooked(line_number=4, units=units, committed=units - 1, spoiled=1)),
+        failed({4: 1}, ReplacedLine(line_number=4, units=units, committed=units - 1, spoiled=1)),
         NOW,
     )
     record = decision.record
     assert record.lines == (LINES[0], LINES[1], Line(4, "mug", quantity, spoiled=1))
     assert (record.status, record.packages) == (Status.PICKING, ())
-    assert told(decision.facts) == [
+    assert published(decision.facts) == [
         ("lines", here.version + 1, Status.PACKED, "INSPECTION_FAILED"),
         ("status", here.version + 2, Status.PICKING, "INSPECTION_FAILED"),
     ]
@@ -165,17 +169,21 @@ def test_when_all_units_are_spoiled_the_work_ends() -> None:
     """Nothing came in their place, so nothing is left to do."""
     here = standing(Status.PACKED, (Line(1, "mug", 2),), rule=RULE)
     decision = decide_one(
-        here, failed({1: 2}, Rebooked(line_number=1, units=2, committed=0, spoiled=2)), NOW
+        here, failed({1: 2}, ReplacedLine(line_number=1, units=2, committed=0, spoiled=2)), NOW
     )
     assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
-    assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
+    assert published(decision.facts) == [
+        ("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")
+    ]
 
 
 @pytest.mark.parametrize("spoiled", [{1: 3}, {3: 1}, {1: 1, 4: 4}])
 def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> None:
     """Refused before the warehouse is asked, with each line that has not so many."""
     with pytest.raises(Refused) as caught:
-        decide_one(standing(Status.PACKED, rule=RULE), envelope(NoteSpoiled, spoiled=spoiled), NOW)
+        decide_one(
+            standing(Status.PACKED, rule=RULE), envelope(RecordSpoiled, spoiled=spoiled), NOW
+        )
     units = {1: 2, 2: 1, 4: 3}
     beyond = [f"line {number}" for number, n in spoiled.items() if n > units.get(number, 0)]
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == (
@@ -185,22 +193,22 @@ def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> No
 
 
 @pytest.mark.parametrize("passed", [True, False])
-def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> None:
-    """They are noted, which tells nothing, as many as anybody found; then an inspection without
-    the warehouse's answer waits.
+def test_inspection_with_unposted_units_waits(passed: bool) -> None:
+    """They are stored without an event, the largest count that an inspector found; an inspection
+    without the warehouse's answer waits.
     """
     here = standing(Status.PACKED, rule=RULE)
-    noted = decide_one(here, envelope(NoteSpoiled, spoiled={4: 2}), NOW)
-    again = decide_one(noted.record, envelope(NoteSpoiled, spoiled={1: 1, 4: 1}), NOW)
+    recorded = decide_one(here, envelope(RecordSpoiled, spoiled={4: 2}), NOW)
+    again = decide_one(recorded.record, envelope(RecordSpoiled, spoiled={1: 1, 4: 1}), NOW)
     assert (
-        noted.facts,
-        noted.record.status,
-        noted.record.version,
+        recorded.facts,
+        recorded.record.status,
+        recorded.record.version,
     ) == ((), Status.PACKED, here.version + 1)
-    assert [(row.old, row.new, row.reason) for row in noted.history] == [
+    assert [(row.old, row.new, row.reason) for row in recorded.history] == [
         (Status.PACKED, Status.PACKED, "SPOILED_UNITS_FOUND"),
     ]
-    assert [(line.line_number, line.unbooked) for line in again.record.lines] == [
+    assert [(line.line_number, line.unposted_spoiled) for line in again.record.lines] == [
         (1, 1),
         (2, 0),
         (4, 2),
@@ -211,53 +219,57 @@ def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> N
 
 
 @pytest.mark.parametrize("answers", [(1, 2), (2, 1), (2,)], ids=str)
-def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(
+def test_replacements_in_any_order_post_all_spoiled_units(
     answers: tuple[int, ...],
 ) -> None:
-    """One notes a unit and another two of the same line: an older answer, whenever it comes,
-    neither settles the rest nor takes it back.
+    """One inspector records a unit and another two of the same line: an older answer neither posts
+    the rest nor takes it back.
     """
-    line = Line(4, "mug", 3).with_found(1).with_found(2)
+    line = Line(4, "mug", 3).with_found_spoiled(1).with_found_spoiled(2)
     for spoiled in answers:
-        line = line.rebooked(
-            Rebooked(line_number=4, units=3, committed=3 - spoiled, spoiled=spoiled)
+        line = line.with_replacements(
+            ReplacedLine(line_number=4, units=3, committed=3 - spoiled, spoiled=spoiled)
         )
-    assert (line.spoiled, line.quantity, line.unbooked, line.planned) == (2, 1, 0, 3)
+    assert (line.spoiled, line.quantity, line.unposted_spoiled, line.planned) == (2, 1, 0, 3)
     assert (
         Line(4, "mug", 3)
-        .with_found(2)
-        .rebooked(Rebooked(line_number=4, units=3, committed=2, spoiled=1))
-        .unbooked
+        .with_found_spoiled(2)
+        .with_replacements(ReplacedLine(line_number=4, units=3, committed=2, spoiled=1))
+        .unposted_spoiled
         == 1
     )
-    assert Line(4, "mug", 3).with_found(3).cut_to(1).unbooked == 1
+    assert Line(4, "mug", 3).with_found_spoiled(3).cut_to(1).unposted_spoiled == 1
 
 
-# What the warehouse has booked is taken in wherever the work stands by then: and where that leads.
+# Statuses after the warehouse's answer is applied, by the status at that time.
 MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING}
 
 
 def test_spoiled_units_of_withdrawn_work_are_published() -> None:
-    """What the warehouse booked while shipping is asked for the parcels makes a version, a row
-    and an event of its own.
+    """The units that the warehouse posted while shipping is asked for the parcels makes a version,
+    a row and an event of its own.
     """
     asked = replace(standing(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT)
     decision = decide_one(
-        asked, failed({4: 1}, Rebooked(line_number=4, units=2, committed=1, spoiled=1)), NOW
+        asked, failed({4: 1}, ReplacedLine(line_number=4, units=2, committed=1, spoiled=1)), NOW
     )
     assert decision.record.withdraw_reason is WithdrawReason.UNITS_CUT
     assert [row.version for row in decision.history] == [asked.version + 1]
-    assert told(decision.facts) == [("lines", asked.version + 1, Status.READY, "INSPECTION_FAILED")]
+    assert published(decision.facts) == [
+        ("lines", asked.version + 1, Status.READY, "INSPECTION_FAILED")
+    ]
 
 
 @pytest.mark.parametrize("units", [3, 4])
 @pytest.mark.parametrize("status", Status)
-def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, units: int) -> None:
+def test_replacement_in_every_status_is_applied(status: Status, units: int) -> None:
     """Between the warehouse's answer and the write anything may have happened: the books agree
     all the same, unit by unit. What is ready by then is withdrawn, its packages as they are.
     """
     here = standing(status, rule=RULE)
-    answer = failed({4: 1}, Rebooked(line_number=4, units=units, committed=units - 1, spoiled=1))
+    answer = failed(
+        {4: 1}, ReplacedLine(line_number=4, units=units, committed=units - 1, spoiled=1)
+    )
     if status in LEFT:
         with pytest.raises(Refused) as caught:
             decide_one(here, answer, NOW)
@@ -279,11 +291,11 @@ def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, unit
 @pytest.mark.parametrize(
     ("committed", "line"),
     [(2, Line(4, "mug", 1, cut=1, spoiled=1)), (0, Line(4, "mug", 0, cut=2, spoiled=1))],
-    ids=["not heard there yet", "heard there first"],
+    ids=["answer before the cut", "answer after the cut"],
 )
 def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> None:
     """Two of three were cut while the warehouse was asked about one that is spoiled, and had no
-    other: where it had not yet heard of the cut, the spoiled unit is one of those; where it had,
+    other: where it had not yet consumed the cut, the spoiled unit is one of those; where it had,
     nothing is left.
     """
     here = replace(
@@ -291,24 +303,26 @@ def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> N
         lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)),
     )
     decision = decide_one(
-        here, failed({4: 1}, Rebooked(line_number=4, units=3, committed=committed, spoiled=1)), NOW
+        here,
+        failed({4: 1}, ReplacedLine(line_number=4, units=3, committed=committed, spoiled=1)),
+        NOW,
     )
     assert decision.record.lines[-1] == replace(line, picked=line.quantity)
-    assert told(decision.facts) == [
+    assert published(decision.facts) == [
         ("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")
     ]
 
 
-# --- given up
+# --- cancelled by the staff
 
 
 @pytest.mark.parametrize("status", Status)
-def test_work_is_given_up_from_every_status(status: Status) -> None:
+def test_cancel_fulfillment_from_every_status(status: Status) -> None:
     """Before it has left, its units go back to the shelf, with why in its history; after that it
     is refused. What is ready is withdrawn first, once.
     """
     here = standing(status)
-    asked = envelope(GiveUp, note="the hall is flooded")
+    asked = envelope(CancelFulfillment, note="the hall is flooded")
     if status in (*LEFT, Status.CANCELLED):
         with pytest.raises(Refused) as caught:
             decide_one(here, asked, NOW)
@@ -322,7 +336,7 @@ def test_work_is_given_up_from_every_status(status: Status) -> None:
         assert decision.record == replace(
             here, withdraw_reason=WithdrawReason.WORK_CANCELLED, version=here.version + 1
         )
-        assert told(decision.facts) == [("lines", here.version + 1, Status.READY, "WITHDRAWN")]
+        assert published(decision.facts) == [("lines", here.version + 1, Status.READY, "WITHDRAWN")]
         assert [(t.new, t.actor, t.note) for t in decision.history] == [
             (Status.READY, "tester", "the hall is flooded")
         ]
@@ -333,27 +347,30 @@ def test_work_is_given_up_from_every_status(status: Status) -> None:
         (0, 0, 1),
         (0, 0, 3),
     ]
-    assert told(decision.facts) == [
+    assert published(decision.facts) == [
         ("status", here.version + 1, Status.CANCELLED, "WORK_CANCELLED")
     ]
     assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]
 
 
-def test_work_whose_stock_is_owed_is_not_given_up() -> None:
-    """It may be committed elsewhere by now, and this work is the one that asks: the order would
-    be paid, and nobody would work on it.
+def test_cancel_while_commit_is_pending_is_refused() -> None:
+    """It may be committed elsewhere by now, and this work is the one that asks: the order would be
+    paid, and no work on it would start.
     """
     here = replace(standing(Status.PLANNING), stock_committed=False)
     with pytest.raises(Refused) as caught:
-        decide_one(here, envelope(GiveUp, note="the hall is flooded"), NOW)
+        decide_one(here, envelope(CancelFulfillment, note="the hall is flooded"), NOW)
     assert caught.value.reason == "STOCK_NOT_COMMITTED"
 
 
 @pytest.mark.parametrize(
     "asked",
-    [envelope(GiveUp, note="", expected_version=1), changed(failed({1: 1}), expected_version=1)],
+    [
+        envelope(CancelFulfillment, note="", expected_version=1),
+        changed(failed({1: 1}), expected_version=1),
+    ],
 )
-def test_a_stale_version_gives_nothing_up(asked: Envelope[Request]) -> None:
+def test_cancel_with_stale_version_is_refused(asked: Envelope[Request]) -> None:
     """expected_version holds here as well."""
     with pytest.raises(Failure) as caught:
         decide_one(standing(Status.PACKED, rule=RULE), asked, NOW)

@@ -1,4 +1,4 @@
-"""What the news of an order makes of its fulfilments, by tables: planned, settled, cut and
+"""The effects of an order's events on its fulfilments, by tables: planned, committed, cut and
 ended, from every status and in every order.
 """
 
@@ -16,53 +16,53 @@ from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import (
     Allocation,
+    CancelFulfillment,
+    ConfirmWithdrawal,
     Fulfillment,
-    GiveUp,
-    Job,
-    Kept,
+    FulfillmentKey,
     Line,
     LinesChanged,
-    OfOrder,
-    Release,
+    OrderCommand,
+    OrderFulfillments,
+    RemainingUnits,
     StartPicking,
     StatusChanged,
     Transition,
     VoidLabel,
-    Work,
-    staying,
+    remaining_by_line,
 )
 from tests.unit.fulfillment.samples import (
     ID,
+    KEY,
     LINES,
     NOW,
     SHIPMENT,
-    WORK,
     changed,
+    close_attempt,
     cut,
     done,
-    end,
     envelope,
     id_at,
-    job,
+    order_fulfillments,
     plan,
-    settle,
+    record_commit,
     standing,
 )
 
-OWED = replace(standing(Status.PLANNING), stock_committed=False)
+COMMIT_PENDING = replace(standing(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
 D3, L2 = (Line(1, "mug", 3),), (Line(1, "mug", 2),)
 
 
-def units(job: Job) -> dict[str, list[tuple[int, int]]]:
+def units(order: OrderFulfillments) -> dict[str, list[tuple[int, int]]]:
     """Of each warehouse, what is to be picked of each line and what was cut."""
     return {
-        each.work.warehouse_id: [(line.quantity, line.cut) for line in each.lines]
-        for each in job.fulfillments
+        each.key.warehouse_id: [(line.quantity, line.cut) for line in each.lines]
+        for each in order.fulfillments
     }
 
 
-def told(*decisions: object) -> list[tuple[str, int, str]]:
+def published(*decisions: object) -> list[tuple[str, int, str]]:
     """Every fact: the kind, the fulfilment's version, and why."""
     # Decisions, of whatever record
     facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ def test_a_confirmed_order_is_planned_at_once() -> None:
         LINES,
         True,
     )
-    assert (record.work, record.inspection_rule) == (WORK, InspectionRule.SKU)
+    assert (record.key, record.inspection_rule) == (KEY, InspectionRule.SKU)
     assert [(t.version, t.old, t.new, t.cause) for t in decision.history] == [
         (1, None, Status.PENDING, asked.cause),
         (2, Status.PENDING, Status.PLANNING, asked.cause),
@@ -107,20 +107,20 @@ def test_a_confirmed_order_is_planned_at_once() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
-    """A second plan for the same work is skipped, whatever has become of it: above all, the dead
-    are not revived.
+    """A second plan for the same work is skipped, whatever has become of it: above all, a
+    cancelled fulfilment stays cancelled.
     """
-    here = job(standing(status))
+    here = order_fulfillments(standing(status))
     assert decide(here, plan(), NOW).record is here
 
 
-# --- the stock that is owed
+# --- pending commits
 
 
 def test_picking_waits_for_committed_stock() -> None:
-    """What is settled can be picked; no status changes, so nothing is told."""
-    settled, [decision] = done(OWED, [settle()])
-    assert (settled.stock_committed, settled.version, decision.history, decision.facts) == (
+    """After the commit it can be picked; no status changes, so no event is published."""
+    committed, [decision] = done(COMMIT_PENDING, [record_commit()])
+    assert (committed.stock_committed, committed.version, decision.history, decision.facts) == (
         True,
         3,
         (),
@@ -130,27 +130,27 @@ def test_picking_waits_for_committed_stock() -> None:
     assert picking.fulfillments[0].status is Status.PICKING
 
 
-@pytest.mark.parametrize("news", [plan, settle])
-def test_the_picklist_is_what_was_committed(news: type) -> None:
+@pytest.mark.parametrize("event", [plan, record_commit])
+def test_the_picklist_is_what_was_committed(event: type) -> None:
     """Stock that is committed late may lie otherwise than it was reserved: the lines follow the
     commit.
     """
-    assert done(OWED, [news(LINES[:1])])[0].lines == LINES[:1]
+    assert done(COMMIT_PENDING, [event(LINES[:1])])[0].lines == LINES[:1]
 
 
-def test_owed_stock_stays_owed_by_a_second_plan_without_it() -> None:
-    """Only committed stock settles anything."""
-    here = job(OWED)
+def test_pending_commit_stays_pending_after_second_plan() -> None:
+    """Only committed stock ends a pending commit."""
+    here = order_fulfillments(COMMIT_PENDING)
     assert decide(here, plan(committed=False), NOW).record is here
 
 
 def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
-    """A withdrawn fulfilment is cancelled and told without units, so that nobody brings any back
-    or refunds them.
+    """The fulfilment is cancelled and published without units: they are neither restocked nor
+    refunded.
     """
-    record, [decision] = done(OWED, [settle({"YORK": LINES})])
+    record, [decision] = done(COMMIT_PENDING, [record_commit({"YORK": LINES})])
     assert (record.status, record.lines) == (Status.CANCELLED, ())
-    york = decision.record.at("YORK", 1)
+    york = decision.record.in_warehouse("YORK", 1)
     assert york
     assert (york.id, york.status, york.lines, york.stock_committed) == (
         id_at("YORK"),
@@ -178,42 +178,44 @@ def test_what_moves_is_inspected_where_it_lies(
     places: Mapping[str, tuple[Line, ...]],
     rules: Mapping[str, InspectionRule | None],
 ) -> None:
-    """DOVER's part of the order is to be inspected, and YORK's is not: whoever has more of it
-    now than was planned goes by DOVER's rule, also who waited with another part.
+    """DOVER's part of the order is to be inspected, and YORK's is not: a warehouse with more units
+    than planned takes DOVER's rule, also where it waited with another part.
     """
-    dover = replace(OWED, inspection_rule=InspectionRule.SKU)
-    beside = replace(OWED, id=id_at("YORK"), work=replace(WORK, warehouse_id="YORK"), lines=york)
-    settled = decide(job(dover, beside), settle(places), NOW).record
+    dover = replace(COMMIT_PENDING, inspection_rule=InspectionRule.SKU)
+    beside = replace(
+        COMMIT_PENDING, id=id_at("YORK"), key=replace(KEY, warehouse_id="YORK"), lines=york
+    )
+    committed = decide(order_fulfillments(dover, beside), record_commit(places), NOW).record
     standing = {
-        each.work.warehouse_id: each.inspection_rule
-        for each in settled.fulfillments
+        each.key.warehouse_id: each.inspection_rule
+        for each in committed.fulfillments
         if each.status is not Status.CANCELLED
     }
     assert standing == rules
 
 
 @pytest.mark.parametrize("status", Status)
-def test_only_owed_stock_is_settled(status: Status) -> None:
+def test_commit_without_pending_fulfilment_is_skipped(status: Status) -> None:
     """Where nothing waits for stock any more, a late answer changes nothing."""
-    here = job(standing(status))
-    assert decide(here, settle({"YORK": LINES}), NOW).record is here
+    here = order_fulfillments(standing(status))
+    assert decide(here, record_commit({"YORK": LINES}), NOW).record is here
 
 
-def test_a_cut_of_owed_work_waits_for_the_stock() -> None:
-    """What is not committed is not told as cut: when the stock is settled it is known which
+def test_cut_while_commit_is_pending_waits() -> None:
+    """Units that are not committed are not published as cut: the commit shows which
     units there are, and those beyond go back.
     """
-    waiting, decisions = done(OWED, [cut(1, 1, 0)])
-    assert (waiting, told(*decisions)) == (OWED, [])
-    settled, [decision] = done(decisions[-1].record, [settle()])
-    assert [(line.quantity, line.cut) for line in settled.lines] == [(1, 1), (1, 0), (0, 3)]
-    assert told(decision) == [("lines", 4, "UNITS_CUT")]
+    waiting, decisions = done(COMMIT_PENDING, [cut(1, 1, 0)])
+    assert (waiting, published(*decisions)) == (COMMIT_PENDING, [])
+    committed, [decision] = done(decisions[-1].record, [record_commit()])
+    assert [(line.quantity, line.cut) for line in committed.lines] == [(1, 1), (1, 0), (0, 3)]
+    assert published(decision) == [("lines", 4, "UNITS_CUT")]
     # the rest was released
     lately, [decision] = done(
-        decisions[-1].record, [settle((Line(1, "mug", 1), Line(2, "Lamp, blue", 1)))]
+        decisions[-1].record, [record_commit((Line(1, "mug", 1), Line(2, "Lamp, blue", 1)))]
     )
     assert [(line.quantity, line.cut) for line in lately.lines] == [(1, 0), (1, 0)]
-    assert told(decision) == []
+    assert published(decision) == []
 
 
 @pytest.mark.parametrize("asked_later", [True, False])
@@ -221,21 +223,23 @@ def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
     """A unit was cancelled before the order was confirmed, and the warehouse committed it all
     the same, now or later: it is cut at once.
     """
-    needs = changed(plan(L2, committed=False), kept=Kept(1, 3, (Allocation("DOVER", 1, 2),)))
+    needs = changed(
+        plan(L2, committed=False), remaining=RemainingUnits(1, 3, (Allocation("DOVER", 1, 2),))
+    )
     at_once = changed(needs, picklists=plan(D3).command.picklists, stock_committed=True)
-    news: list[Envelope[Any]] = [needs, settle(D3)] if asked_later else [at_once]
-    record, decisions = done(None, news)
+    events: list[Envelope[Any]] = [needs, record_commit(D3)] if asked_later else [at_once]
+    record, decisions = done(None, events)
     assert [(line.quantity, line.cut) for line in record.lines] == [(2, 1)]
-    assert told(decisions[-1])[-1][2] == "UNITS_CUT"
+    assert published(decisions[-1])[-1][2] == "UNITS_CUT"
 
 
-def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
+def test_moved_stock_after_cut_remains_in_its_warehouse() -> None:
     """The order lost a unit and does not know yet that its stock lies elsewhere: so many are cut
     there as it lost, and no more.
     """
     _, decisions = done(
-        job(replace(OWED, lines=D3)),
-        [cut(2, lines=D3), settle({"DOVER": (Line(1, "mug", 1),), "YORK": L2})],
+        order_fulfillments(replace(COMMIT_PENDING, lines=D3)),
+        [cut(2, lines=D3), record_commit({"DOVER": (Line(1, "mug", 1),), "YORK": L2})],
     )
     assert units(decisions[-1].record) == {"DOVER": [(1, 0)], "YORK": [(1, 1)]}
 
@@ -243,9 +247,11 @@ def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
 # --- cut
 
 
-def released(*, label_void: bool) -> Envelope[Release]:
+def withdrawal_confirmed(*, label_void: bool) -> Envelope[ConfirmWithdrawal]:
     """Shipping says that nothing of what was withdrawn leaves."""
-    return envelope(Release, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void)
+    return envelope(
+        ConfirmWithdrawal, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void
+    )
 
 
 # Where a cut leaves the work that goes on.
@@ -253,24 +259,27 @@ CUT = {status: status for status in Status} | {Status.PACKED: Status.PACKING}
 
 
 def is_withdrawn(
-    here: Fulfillment, record: Fulfillment, decision: Decision[Job, Transition], why: WithdrawReason
+    here: Fulfillment,
+    record: Fulfillment,
+    decision: Decision[OrderFulfillments, Transition],
+    why: WithdrawReason,
 ) -> bool:
     """Whether all stands as it did but that shipping is asked, once, whether anything of it
     leaves.
     """
     asked = replace(here, withdraw_reason=why, version=here.version + 1, update_time=NOW)
-    return record == asked and told(decision) == [("lines", here.version + 1, "WITHDRAWN")]
+    return record == asked and published(decision) == [("lines", here.version + 1, "WITHDRAWN")]
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
 def test_a_cut_from_every_status(status: Status) -> None:
     """Before it has left, the units leave the picklist and the scans; packages are undone. What
-    is ready is withdrawn first. What has left, or is dead, stays as it is.
+    is ready is withdrawn first. A shipped or cancelled fulfilment stays as it is.
     """
     here = standing(status)
     record, [decision] = done(here, [cut(1, 0, 3)])
     if status in (*LEFT, Status.CANCELLED):
-        assert (record, told(decision)) == (here, [])
+        assert (record, published(decision)) == (here, [])
         return
     if status is Status.READY:
         assert is_withdrawn(here, record, decision, WithdrawReason.UNITS_CUT)
@@ -282,7 +291,7 @@ def test_a_cut_from_every_status(status: Status) -> None:
     ]
     assert (record.status, record.packages) == (CUT[status], ())
     steps = [("status", here.version + 2, "UNITS_CUT")] if CUT[status] is not status else []
-    assert told(decision) == [("lines", here.version + 1, "UNITS_CUT"), *steps]
+    assert published(decision) == [("lines", here.version + 1, "UNITS_CUT"), *steps]
     assert [(t.old, t.new) for t in decision.history] == (
         [(status, Status.PACKING)] if steps else []
     )
@@ -298,13 +307,13 @@ def test_a_cut_of_all_units_ends_the_work(status: Status) -> None:
         return
     if status is Status.READY:
         assert is_withdrawn(here, record, decision, WithdrawReason.UNITS_CUT)
-        record, [decision] = done(decision.record, [released(label_void=False)])
+        record, [decision] = done(decision.record, [withdrawal_confirmed(label_void=False)])
         here = replace(here, version=here.version + 1)
     assert (record.status, [(line.quantity, line.picked, line.cut) for line in record.lines]) == (
         Status.CANCELLED,
         [(0, 0, 2), (0, 0, 1), (0, 0, 3)],
     )
-    assert told(decision) == [("status", here.version + 1, "NO_UNITS_LEFT")]
+    assert published(decision) == [("status", here.version + 1, "NO_UNITS_LEFT")]
 
 
 def test_a_cut_takes_scanned_units_back() -> None:
@@ -315,8 +324,8 @@ def test_a_cut_takes_scanned_units_back() -> None:
         assert record.lines == (Line(1, "mug", stays, picked=picked, cut=4 - stays),)
 
 
-def test_older_news_and_the_same_are_skipped() -> None:
-    """What the order told last counts: its version, not the order of arrival."""
+def test_cut_of_same_or_older_version_is_skipped() -> None:
+    """The order's version counts, and not the order of arrival."""
     first, _ = done(standing(Status.PLANNING), [cut(1, 1, 1, version=5)])
     assert [line.quantity for line in first.lines] == [1, 1, 1]
     for late in (cut(0, 0, 1, version=4), cut(0, 0, 0, version=5)):
@@ -331,11 +340,11 @@ def test_a_cut_never_brings_units_back() -> None:
     assert done(here, [cut(3, lines=D3)])[0] == here
 
 
-def test_another_attempts_news_is_its_own() -> None:
+def test_cut_of_another_attempt_changes_nothing() -> None:
     """What stays of a later attempt says nothing of this one."""
     here = standing(Status.PLANNING)
-    kept = Kept(2, 9, ())
-    assert done(here, [changed(cut(0, 0, 0), attempt=2, kept=kept)])[0] == here
+    remaining = RemainingUnits(2, 9, ())
+    assert done(here, [changed(cut(0, 0, 0), attempt=2, remaining=remaining)])[0] == here
 
 
 Places = Mapping[str, Mapping[int, int]]
@@ -366,26 +375,26 @@ Places = Mapping[str, Mapping[int, int]]
         ({"DOVER": {1: 3}}, {}, {}),
     ],
 )
-def test_what_stays_where(says: Places, planned: Places, stays: Places) -> None:
+def test_remaining_units_by_warehouse(says: Places, planned: Places, stays: Places) -> None:
     """Each warehouse keeps what the order says; units that it counts on where they are not stay
     where the line's units are.
     """
-    kept = Kept(
+    remaining = RemainingUnits(
         1,
         3,
         tuple(
             Allocation(at, number, n) for at, lines in says.items() for number, n in lines.items()
         ),
     )
-    works = [
+    fulfillments = [
         replace(
             standing(Status.PLANNING),
-            work=Work(WORK.order_id, at, 1),
+            key=FulfillmentKey(KEY.order_id, at, 1),
             lines=tuple(Line(number, "mug", n) for number, n in lines.items()),
         )
         for at, lines in planned.items()
     ]
-    found = staying(kept, works)
+    found = remaining_by_line(remaining, fulfillments)
     here = {(at, number): units for at, lines in stays.items() for number, units in lines.items()}
     for at, lines in planned.items():
         for number, most in lines.items():
@@ -395,38 +404,38 @@ def test_what_stays_where(says: Places, planned: Places, stays: Places) -> None:
 # --- ended
 
 
-def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
-    """Without a fulfilment, a cancelled one is made, and told with its units as cut; the
+def test_cancellation_before_confirmation_cancels_plan() -> None:
+    """Without a fulfilment, a cancelled one is made, and published with its units as cut; the
     confirmation that follows changes nothing.
     """
-    tombstone, (cancelled, planned) = done(None, [end(), plan()])
+    record, (cancelled, planned) = done(None, [close_attempt(), plan()])
     assert (
-        tombstone.status,
-        tombstone.version,
-        [(line.quantity, line.cut) for line in tombstone.lines],
+        record.status,
+        record.version,
+        [(line.quantity, line.cut) for line in record.lines],
     ) == (
         Status.CANCELLED,
         1,
         [(0, 2), (0, 1), (0, 3)],
     )
     assert [(t.old, t.new) for t in cancelled.history] == [(None, Status.CANCELLED)]
-    assert told(cancelled, planned) == [("status", 1, "ORDER_CANCELLED")]
+    assert published(cancelled, planned) == [("status", 1, "ORDER_CANCELLED")]
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
+def test_close_attempt_cancels_unshipped_fulfilment(status: Status) -> None:
     """Before shipping the fulfilment is cancelled, its units cut and its packages undone; what
     is ready is withdrawn first; shipped, completed and cancelled ones stay.
     """
     here = standing(status)
-    record, [decision] = done(here, [end()])
+    record, [decision] = done(here, [close_attempt()])
     if status is Status.READY:
         assert is_withdrawn(here, record, decision, WithdrawReason.ORDER_CANCELLED)
-        record, [decision] = done(decision.record, [released(label_void=True)])
+        record, [decision] = done(decision.record, [withdrawal_confirmed(label_void=True)])
         here = replace(here, version=here.version + 1)
         assert record.void_labels == (VoidLabel(SHIPMENT, {1: 2, 2: 1, 4: 3}),)
     if status in (*LEFT, Status.CANCELLED):
-        assert (record, told(decision)) == (here, [])
+        assert (record, published(decision)) == (here, [])
     else:
         assert (record.status, record.packages) == (Status.CANCELLED, ())
         assert [(line.quantity, line.picked, line.cut) for line in record.lines] == [
@@ -434,73 +443,86 @@ def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
             (0, 0, 1),
             (0, 0, 3),
         ]
-        assert told(decision) == [("status", here.version + 1, "ORDER_CANCELLED")]
+        assert published(decision) == [("status", here.version + 1, "ORDER_CANCELLED")]
     assert decision.record.closed_attempt == 1
 
 
 @pytest.mark.parametrize(
-    "late", [plan({"YORK": LINES}), settle({"YORK": LINES}), plan({"YORK": LINES}, committed=False)]
+    "late",
+    [plan({"YORK": LINES}), record_commit({"YORK": LINES}), plan({"YORK": LINES}, committed=False)],
 )
-def test_stock_that_turns_up_for_a_dead_order_goes_back(late: Envelope[Any]) -> None:
+def test_commit_after_close_attempt_is_cancelled(late: Envelope[Any]) -> None:
     """Committed elsewhere while the order died: no work begins there, and a cancelled fulfilment
-    tells of its units.
+    publishes its units.
     """
-    _, decisions = done(OWED, [end(), late])
+    _, decisions = done(COMMIT_PENDING, [close_attempt(), late])
     assert units(decisions[-1].record)["YORK"] == [(0, 2), (0, 1), (0, 3)]
     assert {each.status for each in decisions[-1].record.fulfillments} == {Status.CANCELLED}
-    assert told(decisions[-1]) == [("status", 1, "ORDER_CANCELLED")]
+    assert published(decisions[-1]) == [("status", 1, "ORDER_CANCELLED")]
 
 
-GIVEN_UP = envelope(GiveUp, note="")
+CANCELLATION = envelope(CancelFulfillment, note="")
 
 
 @pytest.mark.parametrize(
     ("here", "commands", "says"),
     [
-        (None, [end()], [True]),
-        (None, [end(), plan({"YORK": LINES})], [True, True]),
-        (OWED, [end()], [True]),
-        # given up, in the version before this one
-        (replace(standing(Status.CANCELLED), stock_committed=False), [end(), end()], [True]),
-        (OWED, [end(), settle({"YORK": LINES})], [True, True]),
-        (OWED, [settle({"YORK": LINES}), end()], [False, False, False, False]),
-        (OWED, [settle(), end()], [False]),
-        (standing(Status.PICKING), [end()], [False]),
-        (standing(Status.PICKING), [GIVEN_UP, end()], [False]),
-        (standing(Status.SHIPPED), [end(), end({"YORK": LINES})], [False]),
+        (None, [close_attempt()], [True]),
+        (None, [close_attempt(), plan({"YORK": LINES})], [True, True]),
+        (COMMIT_PENDING, [close_attempt()], [True]),
+        # cancelled by the staff, in the version before this one
+        (
+            replace(standing(Status.CANCELLED), stock_committed=False),
+            [close_attempt(), close_attempt()],
+            [True],
+        ),
+        (COMMIT_PENDING, [close_attempt(), record_commit({"YORK": LINES})], [True, True]),
+        (
+            COMMIT_PENDING,
+            [record_commit({"YORK": LINES}), close_attempt()],
+            [False, False, False, False],
+        ),
+        (COMMIT_PENDING, [record_commit(), close_attempt()], [False]),
+        (standing(Status.PICKING), [close_attempt()], [False]),
+        (standing(Status.PICKING), [CANCELLATION, close_attempt()], [False]),
+        (standing(Status.SHIPPED), [close_attempt(), close_attempt({"YORK": LINES})], [False]),
     ],
 )
-def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(
+def test_closed_attempt_without_commit_is_never_started(
     here: Fulfillment | None, commands: list[Envelope[Any]], says: list[bool]
 ) -> None:
-    """Where its stock was never known to be committed, and nowhere else: once it was, somebody
-    may work, or have shipped. Told once at the least, also where all had been given up before.
+    """Only where no commit of its stock was recorded: after a commit, work may have started.
+    Published at least once, also where the staff had cancelled all fulfilments before.
     """
     _, decisions = done(here, commands)
     assert [
-        fact.unworked
+        fact.never_started
         for d in decisions
         for fact in d.facts
         if isinstance(fact, StatusChanged | LinesChanged)
     ] == says
 
 
-def test_a_later_attempt_lives_on() -> None:
-    """Death is per attempt."""
-    decision = decide(None, end(), NOW)
+def test_later_attempt_after_close_is_planned() -> None:
+    """Only one attempt is closed."""
+    decision = decide(None, close_attempt(), NOW)
     second = decide(
         decision.record,
         changed(plan(), attempt=2, picklists=plan({"YORK": LINES}).command.picklists),
         NOW,
     ).record
     assert [
-        (each.work.attempt, each.status)
+        (each.key.attempt, each.status)
         for each in second.fulfillments
-        if each.work.warehouse_id == "YORK"
+        if each.key.warehouse_id == "YORK"
     ] == [(2, Status.PLANNING)]
 
 
-CONFIRMED, LESS, DEAD = plan({"DOVER": D3, "LEEDS": L2}), cut(2, lines=D3), end({"DOVER": L2})
+CONFIRMED, LESS, CANCELLED = (
+    plan({"DOVER": D3, "LEEDS": L2}),
+    cut(2, lines=D3),
+    close_attempt({"DOVER": L2}),
+)
 
 
 def named(order: tuple[Envelope[Any], ...]) -> str:
@@ -510,20 +532,22 @@ def named(order: tuple[Envelope[Any], ...]) -> str:
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS])), ids=named)
 def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[Envelope[Any], ...]) -> None:
-    """A unit of DOVER and all of LEEDS cancelled: the same is left, whichever is heard first."""
+    """A unit of DOVER and all of LEEDS cancelled: the same units remain, whichever event is
+    consumed first.
+    """
     _, decisions = done(None, order)
     record = decisions[-1].record
     assert units(record) == {"DOVER": [(2, 1)], "LEEDS": [(0, 2)]}
-    assert {each.work.warehouse_id: each.status for each in record.fulfillments} == {
+    assert {each.key.warehouse_id: each.status for each in record.fulfillments} == {
         "DOVER": Status.PLANNING,
         "LEEDS": Status.CANCELLED,
     }
 
 
-@pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS, DEAD])), ids=named)
-def test_a_death_meets_all_else_in_any_order(order: tuple[Envelope[Any], ...]) -> None:
-    """Nothing lives, and every unit that was committed is told as cut: the last event of each
-    fulfilment tells them all.
+@pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS, CANCELLED])), ids=named)
+def test_close_attempt_in_any_order_cancels_all(order: tuple[Envelope[Any], ...]) -> None:
+    """Every fulfilment is cancelled, and every committed unit is published as cut: the last event
+    of each fulfilment has them all.
     """
     here, last = None, dict[str, Fulfillment]()
     for each in (*order, *order):
@@ -531,20 +555,22 @@ def test_a_death_meets_all_else_in_any_order(order: tuple[Envelope[Any], ...]) -
         here = decision.record
         for fact in decision.facts:
             assert isinstance(fact, StatusChanged | LinesChanged)
-            last[fact.fulfillment.work.warehouse_id] = fact.fulfillment
+            last[fact.fulfillment.key.warehouse_id] = fact.fulfillment
     assert here
     assert units(here) == {"DOVER": [(0, 3)], "LEEDS": [(0, 2)]}
     assert {each.status for each in here.fulfillments} == {Status.CANCELLED}
-    assert last == {each.work.warehouse_id: each for each in here.fulfillments}
+    assert last == {each.key.warehouse_id: each for each in here.fulfillments}
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
-    "news", [plan(), cut(2, 1, 3, version=2**60), end()], ids=["confirmed", "cut", "cancelled"]
+    "event",
+    [plan(), cut(2, 1, 3, version=2**60), close_attempt()],
+    ids=["confirmed", "cut", "cancelled"],
 )
-def test_a_forged_order_version_is_refused(news: Envelope[OfOrder], known: bool) -> None:
+def test_a_forged_order_version_is_refused(event: Envelope[OrderCommand], known: bool) -> None:
     """Whatever the order's event of version 2^60 says: nothing of it is stored."""
-    before = job(kept=Kept(1, 4, ())) if known else None
+    before = order_fulfillments(remaining=RemainingUnits(1, 4, ())) if known else None
     with pytest.raises(Refused) as caught:
-        decide(before, changed(news, version=2**60), NOW)
+        decide(before, changed(event, version=2**60), NOW)
     assert caught.value.reason == "VERSION_JUMP"

@@ -41,7 +41,7 @@ class _FulfillmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ful
     FULFILLMENT_STATUS_PACKED: _FulfillmentStatus.ValueType  # 6
     """The packages are closed. Goes to ready, back to picking when inspection fails, or back to packing when units are cut."""
     FULFILLMENT_STATUS_READY: _FulfillmentStatus.ValueType  # 7
-    """Waits for its carrier. Goes to shipped. Where units are cut, its order dies or the work is given up, it is withdrawn: shipping
+    """Waits for its carrier. Goes to shipped. Where units are cut, its order is cancelled or the staff cancels the work, it is withdrawn: shipping
     has the label voided, and only then it goes back to packing, or to cancelled. Where the carrier has the parcel by then, it goes to
     shipped, with all its units.
     """
@@ -50,7 +50,7 @@ class _FulfillmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ful
     FULFILLMENT_STATUS_COMPLETED: _FulfillmentStatus.ValueType  # 9
     """Delivered. Terminal."""
     FULFILLMENT_STATUS_CANCELLED: _FulfillmentStatus.ValueType  # 10
-    """Ended before shipping: its order is dead, or all its units were cut, not found or spoiled; or, with an empty picklist, its
+    """Ended before shipping: its order is cancelled, or all its units were cut, not found or spoiled; or, with an empty picklist, its
     stock was committed in other warehouses, which do the work in its place. Terminal.
     """
 
@@ -72,7 +72,7 @@ FULFILLMENT_STATUS_PACKING: FulfillmentStatus.ValueType  # 5
 FULFILLMENT_STATUS_PACKED: FulfillmentStatus.ValueType  # 6
 """The packages are closed. Goes to ready, back to picking when inspection fails, or back to packing when units are cut."""
 FULFILLMENT_STATUS_READY: FulfillmentStatus.ValueType  # 7
-"""Waits for its carrier. Goes to shipped. Where units are cut, its order dies or the work is given up, it is withdrawn: shipping
+"""Waits for its carrier. Goes to shipped. Where units are cut, its order is cancelled or the staff cancels the work, it is withdrawn: shipping
 has the label voided, and only then it goes back to packing, or to cancelled. Where the carrier has the parcel by then, it goes to
 shipped, with all its units.
 """
@@ -81,7 +81,7 @@ FULFILLMENT_STATUS_SHIPPED: FulfillmentStatus.ValueType  # 8
 FULFILLMENT_STATUS_COMPLETED: FulfillmentStatus.ValueType  # 9
 """Delivered. Terminal."""
 FULFILLMENT_STATUS_CANCELLED: FulfillmentStatus.ValueType  # 10
-"""Ended before shipping: its order is dead, or all its units were cut, not found or spoiled; or, with an empty picklist, its
+"""Ended before shipping: its order is cancelled, or all its units were cut, not found or spoiled; or, with an empty picklist, its
 stock was committed in other warehouses, which do the work in its place. Terminal.
 """
 Global___FulfillmentStatus: _TypeAlias = FulfillmentStatus  # noqa: Y015
@@ -135,9 +135,9 @@ class _FulfillmentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     FULFILLMENT_STATUS_REASON_DELIVERY_CONFIRMED: _FulfillmentStatusReason.ValueType  # 17
     """Its shipment is delivered."""
     FULFILLMENT_STATUS_REASON_ORDER_CANCELLED: _FulfillmentStatusReason.ValueType  # 18
-    """The order's attempt is dead."""
+    """The order's attempt is closed."""
     FULFILLMENT_STATUS_REASON_WORK_CANCELLED: _FulfillmentStatusReason.ValueType  # 19
-    """CancelFulfillment gave the work up."""
+    """CancelFulfillment cancelled the work."""
     FULFILLMENT_STATUS_REASON_NO_UNITS_LEFT: _FulfillmentStatusReason.ValueType  # 20
     """All its units were cut, not found or spoiled."""
     FULFILLMENT_STATUS_REASON_STOCK_COMMITTED_ELSEWHERE: _FulfillmentStatusReason.ValueType  # 21
@@ -191,9 +191,9 @@ FulfillmentLinesChanged alone.
 FULFILLMENT_STATUS_REASON_DELIVERY_CONFIRMED: FulfillmentStatusReason.ValueType  # 17
 """Its shipment is delivered."""
 FULFILLMENT_STATUS_REASON_ORDER_CANCELLED: FulfillmentStatusReason.ValueType  # 18
-"""The order's attempt is dead."""
+"""The order's attempt is closed."""
 FULFILLMENT_STATUS_REASON_WORK_CANCELLED: FulfillmentStatusReason.ValueType  # 19
-"""CancelFulfillment gave the work up."""
+"""CancelFulfillment cancelled the work."""
 FULFILLMENT_STATUS_REASON_NO_UNITS_LEFT: FulfillmentStatusReason.ValueType  # 20
 """All its units were cut, not found or spoiled."""
 FULFILLMENT_STATUS_REASON_STOCK_COMMITTED_ELSEWHERE: FulfillmentStatusReason.ValueType  # 21
@@ -211,9 +211,9 @@ class _FulfillmentWithdrawReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrap
     FULFILLMENT_WITHDRAW_REASON_UNITS_CUT: _FulfillmentWithdrawReason.ValueType  # 1
     """Units of the order were cancelled."""
     FULFILLMENT_WITHDRAW_REASON_ORDER_CANCELLED: _FulfillmentWithdrawReason.ValueType  # 2
-    """The order's attempt is dead."""
+    """The order's attempt is closed."""
     FULFILLMENT_WITHDRAW_REASON_WORK_CANCELLED: _FulfillmentWithdrawReason.ValueType  # 3
-    """CancelFulfillment gave the work up."""
+    """CancelFulfillment cancelled the work."""
     FULFILLMENT_WITHDRAW_REASON_INSPECTION_FAILED: _FulfillmentWithdrawReason.ValueType  # 4
     """Damaged units were booked after the packages had passed."""
 
@@ -227,9 +227,9 @@ FULFILLMENT_WITHDRAW_REASON_UNSPECIFIED: FulfillmentWithdrawReason.ValueType  # 
 FULFILLMENT_WITHDRAW_REASON_UNITS_CUT: FulfillmentWithdrawReason.ValueType  # 1
 """Units of the order were cancelled."""
 FULFILLMENT_WITHDRAW_REASON_ORDER_CANCELLED: FulfillmentWithdrawReason.ValueType  # 2
-"""The order's attempt is dead."""
+"""The order's attempt is closed."""
 FULFILLMENT_WITHDRAW_REASON_WORK_CANCELLED: FulfillmentWithdrawReason.ValueType  # 3
-"""CancelFulfillment gave the work up."""
+"""CancelFulfillment cancelled the work."""
 FULFILLMENT_WITHDRAW_REASON_INSPECTION_FAILED: FulfillmentWithdrawReason.ValueType  # 4
 """Damaged units were booked after the packages had passed."""
 Global___FulfillmentWithdrawReason: _TypeAlias = FulfillmentWithdrawReason  # noqa: Y015
@@ -297,13 +297,13 @@ class Fulfillment(_message.Message):
     status: Global___FulfillmentStatus.ValueType
     """Where it stands."""
     stock_committed: _builtins.bool
-    """Its stock is committed: picking may start. While it is not, the warehouse is asked again and again."""
+    """Its stock is committed: picking may start. While the commit is pending, fulfilment asks the warehouse again and again."""
     inspection_required: _builtins.bool
     """Packages are to be inspected before they leave."""
     inspection_rule: Global___InspectionRule.ValueType
     """The rule that requires it; unspecified where none is required."""
     shipment_id: _builtins.str
-    """Unset until a shipment is heard of: from shipped on, and before that where it is withdrawn and its label is bought."""
+    """Set by the first event of its shipment: from shipped on, and before that where it is withdrawn and its label is bought."""
     version: _builtins.int
     """Rises by one with each change."""
     withdraw_reason: _builtins.str

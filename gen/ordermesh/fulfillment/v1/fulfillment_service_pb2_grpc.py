@@ -178,7 +178,7 @@ class FulfillmentServiceServicer(object):
     def CancelFulfillment(self, request, context):
         """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
         of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: STOCK_NOT_COMMITTED
-        (nobody knows yet in which warehouse the units are: cancel the order, or wait).
+        (the commit is pending, so the warehouse of the units is not known yet: cancel the order, or wait).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -78,7 +78,7 @@ class FulfillmentServiceStub:
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
     of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: STOCK_NOT_COMMITTED
-    (nobody knows yet in which warehouse the units are: cancel the order, or wait).
+    (the commit is pending, so the warehouse of the units is not known yet: cancel the order, or wait).
     """
 
 @_typing.type_check_only
@@ -131,7 +131,7 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
     of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: STOCK_NOT_COMMITTED
-    (nobody knows yet in which warehouse the units are: cancel the order, or wait).
+    (the commit is pending, so the warehouse of the units is not known yet: cancel the order, or wait).
     """
 
 class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -241,7 +241,7 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fulfillment_service_pb2.CancelFulfillmentResponse, _abc.Awaitable[_fulfillment_service_pb2.CancelFulfillmentResponse]]:
         """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
         of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: STOCK_NOT_COMMITTED
-        (nobody knows yet in which warehouse the units are: cancel the order, or wait).
+        (the commit is pending, so the warehouse of the units is not known yet: cancel the order, or wait).
         """
 
 def add_FulfillmentServiceServicer_to_server(servicer: FulfillmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
