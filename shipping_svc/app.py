@@ -1,4 +1,4 @@
-"""The shipping service put together: the one file that knows everything."""
+"""The composition root of the shipping service: the one module that imports all the others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ from chassis.service import founded
 from shipping_svc import store, tables, wire
 from shipping_svc.config import Config
 from shipping_svc.consumers import Consumers
-from shipping_svc.operations import Operations, Patience
+from shipping_svc.operations import Operations, Timeouts
 from shipping_svc.peers import Orders
 from shipping_svc.providers import sandbox
 from shipping_svc.rpc import ShippingService
@@ -23,28 +23,27 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
     async with founded(config, tables, stream_name="SHIPMENTS", encode=wire.event) as ground:
 
-        async def reported(tracking_number: str) -> bool:
+        async def is_reported(tracking_number: str) -> bool:
             async with ground.database.read() as connection:
                 return await store.is_reported(connection, sandbox.NAME, tracking_number)
 
-        # Open for a short while only: who waits for a label is tried again later by itself, and a
-        # probe costs nobody anything.
+        # Open for a short while only: the sweeper tries a label again anyway, and a probe is cheap.
         orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
-        patience = Patience(
-            label_s=config.label_timeout_s,
-            labels_max=config.labels_at_once_max,
+        timeouts = Timeouts(
+            label_timeout_s=config.label_timeout_s,
+            labels_at_once_max=config.labels_at_once_max,
             retry_s=config.label_patience_s,
             heartbeat_s=config.watch_heartbeat_s,
         )
         operations = Operations(
             database=ground.database,
             orders=orders,
-            carrier=sandbox.SandboxCarrier(reported),
-            patience=patience,
+            carrier=sandbox.SandboxCarrier(is_reported),
+            timeouts=timeouts,
         )
         ground.tasks.start("watches", operations.watches.run())
-        ground.work(config.label_sweep_s, operations.buy_waiting_labels, "labels")
-        ground.work(config.label_sweep_s, operations.ask_for_open_recalls, "recalls")
+        ground.work(config.label_sweep_s, operations.buy_pending_labels, "labels")
+        ground.work(config.label_sweep_s, operations.retry_open_recalls, "recalls")
         services = [partial(add_ShippingServiceServicer_to_server, ShippingService(operations))]
         await ground.open(services, Consumers(operations).handlers)
         yield ground.tasks

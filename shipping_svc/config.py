@@ -8,7 +8,7 @@ from chassis.values.config import ServiceConfig
 
 
 class Config(ServiceConfig):
-    """What the shipping service is told; the common part stands in chassis.values.config."""
+    """The settings of the shipping service; chassis.values.config has those of every service."""
 
     service: ClassVar[str] = "shipping"
 
@@ -33,7 +33,7 @@ class Config(ServiceConfig):
         default=10.0,
         gt=0,
         le=3_600,
-        description="seconds after which a purchase or a recall that told nothing is tried again",
+        description="seconds after which an unanswered purchase or recall is tried again",
     )
     label_sweep_s: float = Field(
         default=1.0,

@@ -1,4 +1,4 @@
-"""Events in: wire -> operation, for all that has arrived at once."""
+"""Events in: wire -> operation, for all events that a pull returned."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ Outcomes = Sequence[Outcome[Any]]
 
 
 class Consumers:
-    """What the shipping service hears of the others."""
+    """The handlers of the events that the shipping service consumes."""
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
@@ -39,48 +39,48 @@ class Consumers:
     async def fulfillment_status_changed(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await self._of_known_orders(
-            deliveries, lambda event: event.new_status in wire.FOLLOWED, self._follow
+        return await self._of_existing_orders(
+            deliveries, lambda event: event.new_status in wire.HANDLED_STATUSES, self._handle_status
         )
 
-    async def _follow(
+    async def _handle_status(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        dead = [wire.bury_fulfillment(d.message, d) for d in deliveries]
-        ready = [wire.ready(d.message, d) for d in deliveries]
-        gone = await carry_out(dead, self.operations.bury_fulfillments)
-        shipped = await carry_out(ready, self.operations.ship)
+        cancelled = [wire.close_fulfillment(d.message, d) for d in deliveries]
+        ready = [wire.ready_fulfillment(d.message, d) for d in deliveries]
+        closed = await carry_out(cancelled, self.operations.close_fulfillments)
+        created = await carry_out(ready, self.operations.create_shipments)
         return [
-            one if isinstance(one, Failure) else other
-            for one, other in zip(gone, shipped, strict=True)
+            closing if isinstance(closing, Failure) else creation
+            for closing, creation in zip(closed, created, strict=True)
         ]
 
     async def fulfillment_lines_changed(
         self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await self._of_known_orders(
-            deliveries, lambda event: event.fulfillment.HasField("withdraw_reason"), self._withdraw
+        return await self._of_existing_orders(
+            deliveries,
+            lambda event: event.fulfillment.HasField("withdraw_reason"),
+            self._handle_withdrawals,
         )
 
-    async def _withdraw(
+    async def _handle_withdrawals(
         self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.withdrawn(d.message, d) for d in deliveries],
-            self.operations.withdraw,
+            [wire.withdrawn_fulfillment(d.message, d) for d in deliveries],
+            self.operations.withdraw_shipments,
         )
 
-    async def _of_known_orders(
+    async def _of_existing_orders(
         self,
         deliveries: Sequence[Delivery[E]],
-        stored: Callable[[E], bool],
+        is_relevant: Callable[[E], bool],
         handle: Callable[[Sequence[Delivery[E]]], Awaitable[Outcomes]],
     ) -> Outcomes:
-        """Handles the events. One that would be `stored`, about an order that the order service
-        does not have, fails.
-        """
-        refused = await self.operations.unknown_orders(
-            {_order_id(d) for d in deliveries if stored(d.message)}
+        """Handles the events. A relevant one fails where its order does not exist."""
+        refused = await self.operations.find_missing_orders(
+            {_order_id(d) for d in deliveries if is_relevant(d.message)}
         )
         outcomes = iter(await handle([d for d in deliveries if _order_id(d) not in refused]))
         return [refused.get(_order_id(d)) or next(outcomes) for d in deliveries]
@@ -89,8 +89,8 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await carry_out(
-            [wire.bury(d.message, d) for d in deliveries],
-            self.operations.bury_orders,
+            [wire.close_order(d.message, d) for d in deliveries],
+            self.operations.close_orders,
         )
 
 

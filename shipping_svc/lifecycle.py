@@ -1,13 +1,12 @@
-"""What may become of a shipment: tables, and pure functions over them. Nothing else decides which
+"""The statuses of a shipment: tables, and pure functions over them. Nothing else decides which
 status may follow which.
 
-1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered that nobody
-  has seen on its way: the jumps are moves like any other, and no step is made up in between.
-2. Reports arrive in any order. A shipment stands where the furthest of them says, so their order
-  changes nothing; only of several ends (lost, and found and delivered after all) the one that was
-  heard first stays.
-3. A recall is a wish and no status: the carrier says whether the label is void, or reports where
-  the parcels came to rest. Those that it delivers after all are delivered.
+1. A status changes only along MOVES. Carriers skip scans, so a parcel may be delivered without a
+  report on its way: the jumps are moves like any other, and no step is added in between.
+2. Reports arrive in any order. A shipment has the status of the furthest report, so their order
+  changes nothing. Of several ends (lost, then found and delivered) the first recorded one stays.
+3. A recall is not a status: the carrier answers whether the label is void, or reports where the
+  parcels ended. Parcels that it delivers nevertheless are delivered.
 """
 
 from datetime import datetime
@@ -21,13 +20,13 @@ class Status(StrEnum):
     CREATED = "created"  # the label is bought; the parcels wait for the carrier
     IN_TRANSIT = "in_transit"  # on their way
     OUT_FOR_DELIVERY = "out_for_delivery"  # on the last vehicle
-    DELIVERY_FAILED = "delivery_failed"  # nobody was there; the carrier tries again
+    DELIVERY_FAILED = "delivery_failed"  # the recipient was absent; the carrier tries again
     DELIVERED = "delivered"  # received
     LOST = "lost"  # the carrier cannot find them
     RETURNED_TO_SENDER = "returned_to_sender"  # the carrier brought them back
-    # no label will be bought: the carrier refused, the order died first, or it was recalled before
+    # no label will be bought: the carrier refused, the order was closed, or it was recalled first
     FAILED = "failed"
-    VOIDED = "voided"  # recalled before the carrier had them: they have never left
+    VOIDED = "voided"  # recalled before the carrier had them: they never left the warehouse
 
 
 class Reason(StrEnum):
@@ -71,7 +70,7 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 # on.
 LABELLED = frozenset(MOVES) - {Status.PENDING, Status.FAILED}
 
-# The carrier may report of it. Among these its tracking number is no other's.
+# The carrier may report these. Among them a tracking number has one shipment.
 LIVE = LABELLED - TERMINAL
 
 # How far a parcel is on its way; what a carrier can report is all of it but the start.
@@ -86,21 +85,23 @@ STAGE: dict[Status, int] = {
 }
 REPORTABLE = frozenset(STAGE) - {Status.CREATED}
 
-_PLACE = {status: place for place, status in enumerate(STAGE)}
+_RANK = {status: rank for rank, status in enumerate(STAGE)}
 
 
-def further(here: Status, here_time: datetime | None, there: Status, there_time: datetime) -> bool:
-    """Whether a report of `there` tells of a further place than the shipment's; the times are the
-    carrier's, of the two reports.
+def is_further(
+    status: Status, status_time: datetime | None, reported: Status, report_time: datetime
+) -> bool:
+    """Whether a report of `reported` is further on the way than the shipment's `status`; the times
+    are the carrier's, of the two reports.
 
     A later stage is further; within a stage (a second try at the door) the later report is, and
-    delivery_failed where both are of one moment. Everything is further than a shipment of which
-    nothing was reported (`here_time` is None); nothing is than an end, or than one without a label.
+    delivery_failed where both have the same time. Every report is further than a shipment without
+    one (`status_time` is None); none is further than an end, or than a shipment without a label.
     """
-    if here not in LABELLED or here in TERMINAL:
+    if status not in LABELLED or status in TERMINAL:
         return False
-    return here_time is None or (STAGE[there], there_time, _PLACE[there]) > (
-        STAGE[here],
-        here_time,
-        _PLACE[here],
+    return status_time is None or (STAGE[reported], report_time, _RANK[reported]) > (
+        STAGE[status],
+        status_time,
+        _RANK[status],
     )

@@ -1,4 +1,4 @@
-"""RPCs out: whom the shipping service asks, and in which words."""
+"""RPCs out: the calls of the shipping service to its peers."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -22,8 +22,8 @@ class Orders:
     def __init__(self, channel: Channel) -> None:
         self._stub = OrderServiceStub(channel)
 
-    async def recipient(self, order_id: UUID) -> Recipient:
-        """Who receives the order. Raises NotFound ORDER_NOT_FOUND, or Deferred where the order
+    async def get_recipient(self, order_id: UUID) -> Recipient:
+        """The recipient of the order. Raises NotFound ORDER_NOT_FOUND, or Deferred where the order
         service cannot be reached.
         """
         request = api.GetOrderRecipientRequest(order_id=str(order_id))
@@ -31,15 +31,15 @@ class Orders:
             (await ask(self._stub.GetOrderRecipient, request, timeout_s=TIMEOUT_S)).recipient
         )
 
-    async def existing(self, order_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the orders that there are. Raises Deferred where the order service cannot be
+    async def find_existing(self, order_ids: Collection[UUID]) -> set[UUID]:
+        """Those of the orders that exist. Raises Deferred where the order service cannot be
         reached.
         """
         found: set[UUID] = set()
-        wanted = sorted(map(str, order_ids))
-        for start in range(0, len(wanted), BATCH_MAX):
+        ids = sorted(map(str, order_ids))
+        for start in range(0, len(ids), BATCH_MAX):
             request = api.BatchGetOrdersRequest(
-                order_ids=wanted[start : start + BATCH_MAX],
+                order_ids=ids[start : start + BATCH_MAX],
                 view=view_pb2.VIEW_SUMMARY,
                 allow_missing=True,
             )

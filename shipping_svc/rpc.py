@@ -87,4 +87,4 @@ class ShippingService(ShippingServiceServicer):
         after = resumed(request.resume_token, shipment_id) or 0
         async with aclosing(self.operations.watch_shipment(shipment_id, after)) as updates:
             async for update, version in updates:
-                yield wire.watched(shipment_id, update, version)
+                yield wire.watch_response(shipment_id, update, version)

@@ -34,13 +34,13 @@ from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import among, given, insert_rows
 from shipping_svc.lifecycle import LIVE, TERMINAL, Status
-from shipping_svc.model.commands import AskForShipment, KeepLabel, RecordReport
+from shipping_svc.model.commands import CreateShipment, RecordLabel, RecordReport
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import (
-    DeadFulfillment,
-    DeadOrder,
-    Graves,
-    KeptLabel,
+    BoughtLabel,
+    ClosedFulfillment,
+    ClosedOrder,
+    ClosedOrders,
     Label,
     Parcel,
     RecallClosed,
@@ -51,8 +51,8 @@ from shipping_svc.model.records import (
     Transition,
 )
 from shipping_svc.tables import (
-    dead_fulfillments,
-    dead_orders,
+    closed_fulfillments,
+    closed_orders,
     history,
     label_tries,
     labels,
@@ -62,13 +62,15 @@ from shipping_svc.tables import (
     tracking_events,
 )
 
-SHIPMENT = RecordRows(Shipment, shipments.c, loaded=["parcels", "known_reports", "rivals"])
+SHIPMENT = RecordRows(
+    Shipment, shipments.c, loaded=["parcels", "recorded_reports", "tracking_number_holders"]
+)
 PARCEL = RecordRows(Parcel, parcels.c, keys=["shipment_id", "number"])
 TRANSITION = RecordRows(Transition, history.c)
 TRACKING_EVENT = RecordRows(TrackingEvent, tracking_events.c)
-DEAD_ORDER = RecordRows(DeadOrder, dead_orders.c)
-DEAD_FULFILLMENT = RecordRows(DeadFulfillment, dead_fulfillments.c)
-CHANGING = (
+CLOSED_ORDER = RecordRows(ClosedOrder, closed_orders.c)
+CLOSED_FULFILLMENT = RecordRows(ClosedFulfillment, closed_fulfillments.c)
+MUTABLE_COLUMNS = (
     "id",
     "status",
     "reason",
@@ -84,7 +86,7 @@ CHANGING = (
     "withdraw_version",
     "contradict_time",
 )
-TRACKING = (
+TRACKING_COLUMNS = (
     "shipment_id",
     "carrier_event_id",
     "status",
@@ -94,7 +96,7 @@ TRACKING = (
     "claimed_actor",
     "note",
 )
-LIVING = ("id", "order_id", "attempt", "fulfillment_id")
+OPEN_COLUMNS = ("id", "order_id", "attempt", "fulfillment_id")
 LONGEST_PAUSE_S = 60.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
@@ -109,11 +111,11 @@ lock_by_id = read_by_id.with_for_update(key_share=True)
 lock_by_fulfillment = all_shipments.where(
     or_(among(shipments.c.id), among(shipments.c.fulfillment_id))
 ).with_for_update(key_share=True)
-named_so = and_(
+has_tracking_number = and_(
     shipments.c.carrier == bindparam("carrier"),
     shipments.c.tracking_number == bindparam("tracking_number"),
 )
-recorded_before = (
+is_recorded = (
     select(tracking_events.c.sequence)
     .where(
         tracking_events.c.shipment_id == shipments.c.id,
@@ -123,18 +125,18 @@ recorded_before = (
 )
 read_reported = (
     select(shipments.c.id)
-    .where(named_so)
-    .order_by(recorded_before.desc(), shipments.c.status.in_(LIVE).desc(), shipments.c.id.desc())
+    .where(has_tracking_number)
+    .order_by(is_recorded.desc(), shipments.c.status.in_(LIVE).desc(), shipments.c.id.desc())
     .limit(1)
 )
-asked_numbers = given(shipments.c.carrier, shipments.c.tracking_number)
-read_rivals = (
+requested_numbers = given(shipments.c.carrier, shipments.c.tracking_number)
+read_number_holders = (
     select(shipments.c.carrier, shipments.c.tracking_number, shipments.c.id)
     .join(
-        asked_numbers,
+        requested_numbers,
         and_(
-            shipments.c.carrier == asked_numbers.c.carrier,
-            shipments.c.tracking_number == asked_numbers.c.tracking_number,
+            shipments.c.carrier == requested_numbers.c.carrier,
+            shipments.c.tracking_number == requested_numbers.c.tracking_number,
         ),
     )
     .where(shipments.c.status.in_(LIVE))
@@ -150,31 +152,35 @@ read_label = (
     .join_from(shipments, labels)
     .where(shipments.c.id == bindparam("shipment_id"), shipments.c.status != Status.VOIDED)
 )
-read_living = (
-    select(*(shipments.c[name] for name in LIVING))
+read_open_shipments = (
+    select(*(shipments.c[name] for name in OPEN_COLUMNS))
     .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
     .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
-an_open_recall = (
+open_recall_columns = (
     recall_tries.c.shipment_id,
     recall_tries.c.purchase,
     recall_tries.c.tracking_number,
     recall_tries.c.open_time.label("time"),
     recall_tries.c.bring_back,
 )
-read_recalls = select(*an_open_recall).where(
+read_recalls = select(*open_recall_columns).where(
     among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None)
 )
 read_is_reported = select(
-    exists().where(named_so, shipments.c.status.in_(LIVE), shipments.c.report_time.is_not(None))
+    exists().where(
+        has_tracking_number, shipments.c.status.in_(LIVE), shipments.c.report_time.is_not(None)
+    )
 )
 
-asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
-read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id).join(
-    asked_reports,
+requested_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
+read_recorded_reports = select(
+    tracking_events.c.shipment_id, tracking_events.c.carrier_event_id
+).join(
+    requested_reports,
     and_(
-        tracking_events.c.shipment_id == asked_reports.c.shipment_id,
-        tracking_events.c.carrier_event_id == asked_reports.c.carrier_event_id,
+        tracking_events.c.shipment_id == requested_reports.c.shipment_id,
+        tracking_events.c.carrier_event_id == requested_reports.c.carrier_event_id,
     ),
 )
 read_tracking = (
@@ -200,38 +206,39 @@ insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = 
 new_recalls = upsert(recall_tries).from_select(
     list(recall_tries.c), select(*given(*recall_tries.c).c)
 )
-open_recalls_anew = new_recalls.on_conflict_do_update(
+upsert_recalls = new_recalls.on_conflict_do_update(
     index_elements=list(recall_tries.primary_key),
     set_={
         name: new_recalls.excluded[name]
         for name in ("tracking_number", "tries", "try_time", "bring_back")
     },
 )
-insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
-changed_shipments = given(*(shipments.c[name] for name in CHANGING))
+insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING_COLUMNS))
+changed_shipments = given(*(shipments.c[name] for name in MUTABLE_COLUMNS))
 update_shipments = (
     update(shipments)
-    .values({n: changed_shipments.c[n] for n in CHANGING[1:]})
+    .values({n: changed_shipments.c[n] for n in MUTABLE_COLUMNS[1:]})
     .where(shipments.c.id == changed_shipments.c.id)
 )
-drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
-settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
+delete_parcels = delete(parcels).where(among(parcels.c.shipment_id))
+delete_label_tries = delete(label_tries).where(among(label_tries.c.shipment_id))
 closed_recalls = given(
     recall_tries.c.shipment_id, recall_tries.c.purchase, recall_tries.c.tracking_number
 )
-close_recalls = delete(recall_tries).where(
+delete_recalls = delete(recall_tries).where(
     recall_tries.c.shipment_id == closed_recalls.c.shipment_id,
     recall_tries.c.purchase == closed_recalls.c.purchase,
     recall_tries.c.tracking_number.is_not_distinct_from(closed_recalls.c.tracking_number),
 )
 
 
-def _begin(tries: Table) -> Update:
-    """A try that has told nothing is given up after a pause that doubles with each: then the
-    next one may begin.
+def _start_due_tries(tries: Table) -> Update:
+    """Starts the next tries of the rows that are due, and counts them.
+
+    A row is due after a pause that doubles with each try.
     """
     pause_s = func.least(
-        bindparam("patience_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)),
+        bindparam("retry_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)),
         LONGEST_PAUSE_S,
     )
     pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
@@ -249,10 +256,10 @@ def _begin(tries: Table) -> Update:
     )
 
 
-begin_tries = _begin(label_tries).returning(label_tries.c.shipment_id)
-begin_recalls = _begin(recall_tries).returning(*an_open_recall)
+start_label_tries = _start_due_tries(label_tries).returning(label_tries.c.shipment_id)
+start_recall_tries = _start_due_tries(recall_tries).returning(*open_recall_columns)
 
-read_waiting = select(
+read_pending_labels = select(
     func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))
 ).select_from(label_tries.join(shipments))
 read_open_recalls = select(
@@ -261,19 +268,25 @@ read_open_recalls = select(
 
 read_orders = union(
     select(shipments.c.order_id).where(among(shipments.c.order_id)),
-    select(dead_orders.c.order_id).where(among(dead_orders.c.order_id)),
+    select(closed_orders.c.order_id).where(among(closed_orders.c.order_id)),
 )
-read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
-lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
-insert_dead = insert_rows(*dead_orders.c)
-changed_dead = given(*dead_orders.c)
-read_gone = select(dead_fulfillments).where(among(dead_fulfillments.c.fulfillment_id))
-lock_gone = read_gone.order_by(dead_fulfillments.c.fulfillment_id).with_for_update(key_share=True)
-insert_gone = insert_rows(*dead_fulfillments.c)
-update_dead = (
-    update(dead_orders)
-    .values({each.name: each for each in changed_dead.c if each.name != "order_id"})
-    .where(dead_orders.c.order_id == changed_dead.c.order_id)
+read_closed_orders = select(closed_orders).where(among(closed_orders.c.order_id))
+lock_closed_orders_by_id = read_closed_orders.order_by(closed_orders.c.order_id).with_for_update(
+    key_share=True
+)
+insert_closed_orders = insert_rows(*closed_orders.c)
+changed_closed_orders = given(*closed_orders.c)
+read_closed_fulfillments = select(closed_fulfillments).where(
+    among(closed_fulfillments.c.fulfillment_id)
+)
+lock_closed_fulfillments_by_id = read_closed_fulfillments.order_by(
+    closed_fulfillments.c.fulfillment_id
+).with_for_update(key_share=True)
+insert_closed_fulfillments = insert_rows(*closed_fulfillments.c)
+update_closed_orders = (
+    update(closed_orders)
+    .values({each.name: each for each in changed_closed_orders.c if each.name != "order_id"})
+    .where(closed_orders.c.order_id == changed_closed_orders.c.order_id)
 )
 
 
@@ -282,33 +295,45 @@ async def lock_shipments(
 ) -> dict[UUID, Shipment]:
     """The shipments of the commands, by id.
 
-    A fulfilment's shipment is also found by the id that its AskForShipment proposes, unless that
+    A fulfilment's shipment is also found by the id that its CreateShipment proposes, unless that
     command creates the next shipment of the fulfilment.
     """
     commands = [(each.target, each.command) for each in envelopes]
     parameters = column_arrays(id={*repeats, *(each.target for each in envelopes)})
-    asked = [(id, its.wanted) for id, its in commands if isinstance(its, AskForShipment)]
-    if asked:
-        parameters |= column_arrays(fulfillment_id=[wanted.fulfillment_id for _, wanted in asked])
+    requests = [
+        (id, command.request) for id, command in commands if isinstance(command, CreateShipment)
+    ]
+    if requests:
+        parameters |= column_arrays(
+            fulfillment_id=[request.fulfillment_id for _, request in requests]
+        )
     found = {
         s.id: s
-        for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)
+        for s in await _with_parcels(
+            connection, lock_by_fulfillment if requests else lock_by_id, parameters
+        )
     }
     if reports := [
-        (id, its.report.carrier_event_id) for id, its in commands if isinstance(its, RecordReport)
+        (id, command.report.carrier_event_id)
+        for id, command in commands
+        if isinstance(command, RecordReport)
     ]:
-        await _mark_known(connection, found, reports)
+        await _load_recorded_reports(connection, found, reports)
     if sold := [
-        (id, its.label.tracking_number)
-        for id, its in commands
-        if isinstance(its, KeepLabel) and id in found
+        (id, command.label.tracking_number)
+        for id, command in commands
+        if isinstance(command, RecordLabel) and id in found
     ]:
-        await _mark_rivals(connection, found, sold)
+        await _load_number_holders(connection, found, sold)
     last = {
         s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))
     }
-    known = [(id, last.get(wanted.fulfillment_id), wanted) for id, wanted in asked]
-    return found | {id: its for id, its, wanted in known if its and not its.followed_by(wanted)}
+    existing = [(id, last.get(request.fulfillment_id), request) for id, request in requests]
+    return found | {
+        id: shipment
+        for id, shipment, request in existing
+        if shipment and not shipment.is_followed_by(request)
+    }
 
 
 async def save_shipments(
@@ -317,8 +342,9 @@ async def save_shipments(
     after: Mapping[UUID, Shipment],
     rows: Sequence[Row],
 ) -> None:
-    """Stores what changed; new shipments sorted by their natural key, or two sets of rivals may
-    deadlock.
+    """Stores the new and the changed shipments, and their rows.
+
+    New shipments are sorted by their natural key: two sets with the same keys cannot deadlock.
     """
     created = sorted(
         (s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id")
@@ -334,20 +360,20 @@ async def save_shipments(
         tries = [{"shipment_id": s.id, "tries": 1, "try_time": s.create_time} for s in created]
         await connection.execute(insert_tries, row_arrays(tries))
     if changed:
-        await connection.execute(update_shipments, SHIPMENT.arrays(changed, CHANGING))
+        await connection.execute(update_shipments, SHIPMENT.arrays(changed, MUTABLE_COLUMNS))
     await _save_parcels(
         connection, created, [s for s in changed if s.parcels != before[s.id].parcels]
     )
     if settled:
-        await connection.execute(settle_labels, column_arrays(shipment_id=settled))
+        await connection.execute(delete_label_tries, column_arrays(shipment_id=settled))
     await _save_rows(connection, rows)
 
 
 async def find_shipments(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Shipment]:
-    """The shipments as they stand, unlocked, by id; unknown ids are missing."""
-    return {s.id: s for s in await _whole(connection, read_by_id, column_arrays(id=ids))}
+    """The stored shipments, unlocked, by id; unknown ids are missing."""
+    return {s.id: s for s in await _with_parcels(connection, read_by_id, column_arrays(id=ids))}
 
 
 async def find_fulfillments(
@@ -360,8 +386,8 @@ async def find_fulfillments(
     return {row.fulfillment_id: row.highest for row in found}
 
 
-async def find_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the orders that have a shipment, or are known to be dead."""
+async def find_known_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the orders that have a shipment or a closed attempt."""
     rows = await connection.execute(read_orders, column_arrays(order_id=order_ids))
     return set(rows.scalars())
 
@@ -380,32 +406,32 @@ async def find_reported(
     return (await connection.execute(read_reported, named)).scalar_one_or_none()
 
 
-async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
+async def find_versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
     """The shipments' versions, by id; unknown ids are missing."""
     rows = await connection.execute(read_versions, column_arrays(id=ids))
     return {row.id: row.version for row in rows}
 
 
 async def list_shipments(
-    connection: AsyncConnection, wanted: ShipmentFilter, page: Page
+    connection: AsyncConnection, query: ShipmentFilter, page: Page
 ) -> list[Shipment]:
     """The page's shipments and one more where there are more, newest first."""
     conditions: list[ColumnElement[bool]] = (
-        [shipments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+        [shipments.c.status.in_(query.statuses)] if query.statuses else []
     )
     equal = {
-        "order_id": wanted.order_id,
-        "carrier": wanted.carrier,
-        "tracking_number": wanted.tracking_number,
+        "order_id": query.order_id,
+        "carrier": query.carrier,
+        "tracking_number": query.tracking_number,
     }
     conditions += [shipments.c[name] == value for name, value in equal.items() if value is not None]
-    if wanted.update_time_from:
-        conditions.append(shipments.c.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        conditions.append(shipments.c.update_time < wanted.update_time_before)
+    if query.update_time_from:
+        conditions.append(shipments.c.update_time >= query.update_time_from)
+    if query.update_time_before:
+        conditions.append(shipments.c.update_time < query.update_time_before)
     if page.after:
         conditions.append(shipments.c.id < page.after[0])
-    return await _whole(
+    return await _with_parcels(
         connection,
         select(shipments).where(*conditions).order_by(shipments.c.id.desc()).limit(page.size + 1),
         {},
@@ -413,7 +439,7 @@ async def list_shipments(
 
 
 async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
-    """The label that was bought; None where there is none (yet), or it is void."""
+    """The label of the shipment; None where none is bought yet, or it is void."""
     row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
     return Label(**row._mapping) if row else None
 
@@ -436,29 +462,30 @@ async def list_history(
 ) -> list[Transition]:
     """The page's rows of history and one more where there are more, oldest first."""
     after = page.after[0] if page.after else 0
-    asked = {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
-    return [TRANSITION.record(row) for row in await connection.execute(read_history, asked)]
+    parameters = {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
+    return [TRANSITION.record(row) for row in await connection.execute(read_history, parameters)]
 
 
-async def begin_tries_due(connection: AsyncConnection, patience_s: float, most: int) -> list[UUID]:
-    """Takes on shipments whose label is still to be bought and whose last try has told nothing for
-    too long, longest first.
+async def start_due_label_tries(
+    connection: AsyncConnection, retry_s: float, most: int
+) -> list[UUID]:
+    """Starts a try for the shipments whose label is still to be bought and whose last try is due
+    for a repeat, the longest due first.
 
-    Too long is `patience_s` after the first try, twice that after the second, and so on up to
-    LONGEST_PAUSE_S. Who takes one on has it for as long: several replicas step over each other's.
+    A try is due for a repeat `retry_s` after the first one, twice that after the second, and so on
+    up to LONGEST_PAUSE_S. Until then no other replica starts a try of that shipment.
     """
-    return list(
-        (await connection.execute(begin_tries, {"patience_s": patience_s, "most": most})).scalars()
-    )
+    found = await connection.execute(start_label_tries, {"retry_s": retry_s, "most": most})
+    return list(found.scalars())
 
 
-async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
+async def count_pending_labels(connection: AsyncConnection) -> tuple[int, float]:
     """How many shipments wait for their label, and for how many seconds the oldest of them has."""
-    count, oldest_s = (await connection.execute(read_waiting)).one()
+    count, oldest_s = (await connection.execute(read_pending_labels)).one()
     return count, float(oldest_s or 0)
 
 
-async def find_living(
+async def find_open_shipments(
     connection: AsyncConnection,
     *,
     order_ids: Collection[UUID] = (),
@@ -467,34 +494,32 @@ async def find_living(
     """The shipments of these orders and fulfilments that are neither at their end nor recalled:
     id, order_id, attempt, fulfillment_id.
     """
-    wanted = column_arrays(order_id=order_ids, fulfillment_id=fulfillment_ids)
-    return (await connection.execute(read_living, wanted)).all()
+    parameters = column_arrays(order_id=order_ids, fulfillment_id=fulfillment_ids)
+    return (await connection.execute(read_open_shipments, parameters)).all()
 
 
 async def find_recalls(
     connection: AsyncConnection, shipment_ids: Collection[UUID]
 ) -> list[RecallOpened]:
-    """What the carrier is still to be asked to take back of these shipments, and calls by a
-    tracking number.
+    """The open recalls of these shipments that have a tracking number.
 
-    What it may have sold unheard of is asked for once it is due: the purchase may still be on its
-    way.
+    A recall without one is requested once it is due: its purchase may still be in flight.
     """
     found = await connection.execute(read_recalls, column_arrays(shipment_id=shipment_ids))
     return [RecallOpened(**row) for row in found.mappings()]
 
 
-async def begin_recalls_due(
-    connection: AsyncConnection, patience_s: float, most: int
+async def start_due_recall_tries(
+    connection: AsyncConnection, retry_s: float, most: int
 ) -> list[RecallOpened]:
-    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does
-    labels.
+    """Starts a try for the recalls that the carrier has not answered, as `start_due_label_tries`
+    does for labels.
     """
-    found = await connection.execute(begin_recalls, {"patience_s": patience_s, "most": most})
+    found = await connection.execute(start_recall_tries, {"retry_s": retry_s, "most": most})
     return [RecallOpened(**row) for row in found.mappings()]
 
 
-async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
+async def count_open_recalls(connection: AsyncConnection) -> tuple[int, float]:
     """How many recalls the carrier has not answered, and for how many seconds the oldest of them
     has been open.
     """
@@ -503,7 +528,7 @@ async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
 
 
 async def is_reported(connection: AsyncConnection, carrier: str, tracking_number: str) -> bool:
-    """Whether the carrier has reported anything of the live shipment that it calls so."""
+    """Whether the carrier has reported anything of the live shipment with this number."""
     return bool(
         (
             await connection.execute(
@@ -513,132 +538,141 @@ async def is_reported(connection: AsyncConnection, carrier: str, tracking_number
     )
 
 
-async def find_graves(
+async def find_closed(
     connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]
-) -> Graves:
-    """Those of the orders that have died, with their last death, and those of the fulfilments."""
-    orders = await connection.execute(read_dead, column_arrays(order_id=order_ids))
+) -> ClosedOrders:
+    """The closed ones of the orders, with their latest closed attempt, and of the fulfilments."""
+    orders = await connection.execute(read_closed_orders, column_arrays(order_id=order_ids))
     fulfillments = await connection.execute(
-        read_gone, column_arrays(fulfillment_id=fulfillment_ids)
+        read_closed_fulfillments, column_arrays(fulfillment_id=fulfillment_ids)
     )
-    return Graves(_dead(orders), {row.fulfillment_id for row in fulfillments})
+    return ClosedOrders(_closed_orders(orders), {row.fulfillment_id for row in fulfillments})
 
 
-async def lock_dead_orders(
+async def lock_closed_orders(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> dict[UUID, DeadOrder]:
+) -> dict[UUID, ClosedOrder]:
     """The orders among the targets that have a closed attempt, by id."""
     ids = column_arrays(order_id={*repeats, *(each.target for each in envelopes)})
-    return _dead(await connection.execute(lock_dead, ids))
+    return _closed_orders(await connection.execute(lock_closed_orders_by_id, ids))
 
 
-async def save_dead_orders(
+async def save_closed_orders(
     connection: AsyncConnection,
-    before: Mapping[UUID, DeadOrder],
-    after: Mapping[UUID, DeadOrder],
+    before: Mapping[UUID, ClosedOrder],
+    after: Mapping[UUID, ClosedOrder],
     rows: Sequence[None],
 ) -> None:
-    """Stores each order's last death."""
-    died = sorted(after.values(), key=attrgetter("order_id"))
-    created = [order for order in died if order.order_id not in before]
-    changed = [order for order in died if order.order_id in before]
+    """Stores each order's latest closed attempt."""
+    orders = sorted(after.values(), key=attrgetter("order_id"))
+    created = [order for order in orders if order.order_id not in before]
+    changed = [order for order in orders if order.order_id in before]
     if created:
-        await connection.execute(insert_dead, DEAD_ORDER.arrays(created))
+        await connection.execute(insert_closed_orders, CLOSED_ORDER.arrays(created))
     if changed:
-        await connection.execute(update_dead, DEAD_ORDER.arrays(changed))
+        await connection.execute(update_closed_orders, CLOSED_ORDER.arrays(changed))
 
 
-async def lock_dead_fulfillments(
+async def lock_closed_fulfillments(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> dict[UUID, DeadFulfillment]:
+) -> dict[UUID, ClosedFulfillment]:
     """The cancelled fulfilments among the targets, by id."""
     targets = {*repeats, *(each.target for each in envelopes)}
-    rows = await connection.execute(lock_gone, column_arrays(fulfillment_id=targets))
-    return {row.fulfillment_id: DEAD_FULFILLMENT.record(row) for row in rows}
+    rows = await connection.execute(
+        lock_closed_fulfillments_by_id, column_arrays(fulfillment_id=targets)
+    )
+    return {row.fulfillment_id: CLOSED_FULFILLMENT.record(row) for row in rows}
 
 
-async def save_dead_fulfillments(
+async def save_closed_fulfillments(
     connection: AsyncConnection,
-    before: Mapping[UUID, DeadFulfillment],
-    after: Mapping[UUID, DeadFulfillment],
+    before: Mapping[UUID, ClosedFulfillment],
+    after: Mapping[UUID, ClosedFulfillment],
     rows: Sequence[None],
 ) -> None:
-    """Stores those that are new."""
-    if gone := sorted(
-        (its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")
+    """Stores the new ones; a cancelled fulfilment does not change."""
+    if created := sorted(
+        (fulfillment for id, fulfillment in after.items() if id not in before),
+        key=attrgetter("fulfillment_id"),
     ):
-        await connection.execute(insert_gone, DEAD_FULFILLMENT.arrays(gone))
+        await connection.execute(insert_closed_fulfillments, CLOSED_FULFILLMENT.arrays(created))
 
 
-async def _whole(
+async def _with_parcels(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Shipment]:
     """The shipments that the statement finds, in its order, each with its parcels."""
     rows = list(await connection.execute(statement, parameters))
-    packed: defaultdict[UUID, list[Parcel]] = defaultdict(list)
+    parcels_of: defaultdict[UUID, list[Parcel]] = defaultdict(list)
     if rows:
-        of = column_arrays(shipment_id=[row.id for row in rows])
-        for parcel in await connection.execute(read_parcels, of):
-            packed[parcel.shipment_id].append(PARCEL.record(parcel))
-    return [SHIPMENT.record(row, parcels=tuple(packed[row.id])) for row in rows]
+        parameters = column_arrays(shipment_id=[row.id for row in rows])
+        for parcel in await connection.execute(read_parcels, parameters):
+            parcels_of[parcel.shipment_id].append(PARCEL.record(parcel))
+    return [SHIPMENT.record(row, parcels=tuple(parcels_of[row.id])) for row in rows]
 
 
 async def _save_parcels(
     connection: AsyncConnection, created: Sequence[Shipment], repacked: Sequence[Shipment]
 ) -> None:
-    """The parcels of new shipments, and others in the place of those that were packed anew."""
+    """Stores the parcels of new shipments, and replaces those of repacked ones."""
     if repacked:
-        await connection.execute(drop_parcels, column_arrays(shipment_id=[s.id for s in repacked]))
-    packed = [
+        await connection.execute(
+            delete_parcels, column_arrays(shipment_id=[s.id for s in repacked])
+        )
+    rows = [
         PARCEL.row(parcel, shipment_id=s.id, number=number)
         for s in (*created, *repacked)
         for number, parcel in enumerate(s.parcels, 1)
     ]
-    if packed:
-        await connection.execute(insert_parcels, row_arrays(packed))
+    if rows:
+        await connection.execute(insert_parcels, row_arrays(rows))
 
 
-async def _mark_known(
+async def _load_recorded_reports(
     connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]
 ) -> None:
-    """Tells the shipments (which are locked by now) which of these reports they have recorded
-    already.
+    """Sets `recorded_reports` of the shipments, which are locked by now, to those of these reports
+    that are recorded already.
     """
-    known: defaultdict[UUID, set[str]] = defaultdict(set)
-    asked = column_arrays(
+    recorded: defaultdict[UUID, set[str]] = defaultdict(set)
+    parameters = column_arrays(
         shipment_id=[id for id, _ in reports], carrier_event_id=[event for _, event in reports]
     )
-    for shipment_id, carrier_event_id in await connection.execute(read_known_reports, asked):
-        known[shipment_id].add(carrier_event_id)
-    for shipment_id, carrier_event_ids in known.items():
-        found[shipment_id] = replace(found[shipment_id], known_reports=frozenset(carrier_event_ids))
+    for shipment_id, carrier_event_id in await connection.execute(
+        read_recorded_reports, parameters
+    ):
+        recorded[shipment_id].add(carrier_event_id)
+    for shipment_id, carrier_event_ids in recorded.items():
+        found[shipment_id] = replace(
+            found[shipment_id], recorded_reports=frozenset(carrier_event_ids)
+        )
 
 
-async def _mark_rivals(
+async def _load_number_holders(
     connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]
 ) -> None:
-    """Tells the shipments which other live shipments of their carrier have the tracking numbers
-    that were sold for them.
+    """Sets `tracking_number_holders` of the shipments: other live shipments of their carrier that
+    have the tracking numbers that were sold for them.
     """
-    asked = column_arrays(
+    parameters = column_arrays(
         carrier=[found[target].carrier for target, _ in sold],
         tracking_number=[number for _, number in sold],
     )
     live = {
         (row.carrier, row.tracking_number): row.id
-        for row in await connection.execute(read_rivals, asked)
+        for row in await connection.execute(read_number_holders, parameters)
     }
     for target, number in sold:
         other = live.get((found[target].carrier, number))
         if other not in (None, target):
-            found[target] = replace(found[target], rivals={number: other})
+            found[target] = replace(found[target], tracking_number_holders={number: other})
 
 
 async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
-    """Stores what the decisions have left beside the shipments themselves."""
+    """Stores the rows of the decisions beside the shipments themselves."""
     if steps := [row for row in rows if isinstance(row, Transition)]:
         await connection.execute(insert_history, TRANSITION.arrays(steps))
-    if bought := [row for row in rows if isinstance(row, KeptLabel)]:
+    if bought := [row for row in rows if isinstance(row, BoughtLabel)]:
         await connection.execute(
             insert_labels,
             column_arrays(
@@ -647,17 +681,17 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
                 content_type=[each.label.content_type for each in bought],
             ),
         )
-    if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
-        await connection.execute(insert_tracking, TRACKING_EVENT.arrays(heard, TRACKING))
+    if reported := [row for row in rows if isinstance(row, TrackingEvent)]:
+        await connection.execute(insert_tracking, TRACKING_EVENT.arrays(reported, TRACKING_COLUMNS))
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
         last = {(row.shipment_id, row.purchase): _recall_row(row) for row in opened}
-        await connection.execute(open_recalls_anew, row_arrays(list(last.values())))
+        await connection.execute(upsert_recalls, row_arrays(list(last.values())))
     if closed := [row for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(close_recalls, row_arrays([asdict(row) for row in closed]))
+        await connection.execute(delete_recalls, row_arrays([asdict(row) for row in closed]))
 
 
 def _recall_row(row: RecallOpened) -> dict[str, Any]:
-    """The row of a recall: it is open, and asked for the first time."""
+    """The row of an open recall, at its first try."""
     return {
         "shipment_id": row.shipment_id,
         "purchase": row.purchase,
@@ -669,5 +703,5 @@ def _recall_row(row: RecallOpened) -> dict[str, Any]:
     }
 
 
-def _dead(rows: Iterable[Any]) -> dict[UUID, DeadOrder]:
-    return {row.order_id: DEAD_ORDER.record(row) for row in rows}
+def _closed_orders(rows: Iterable[Any]) -> dict[UUID, ClosedOrder]:
+    return {row.order_id: CLOSED_ORDER.record(row) for row in rows}

@@ -88,14 +88,14 @@ shipments = Table(
     ),
     CheckConstraint(
         "recall_time is not null or withdraw_version is not null or status <> 'voided'",
-        "void_wanted",
+        "void_requested",
     ),
     CheckConstraint("contradict_time is null or status = 'voided'", "contradict_time_with_void"),
 )
 # A fulfilment has one shipment at a time: what was withdrawn and has not left is followed by
 # another.
 Index(
-    "shipments_standing_fulfillment_key",
+    "shipments_valid_fulfillment_key",
     shipments.c.fulfillment_id,
     unique=True,
     postgresql_where=shipments.c.status.not_in([Status.FAILED, Status.VOIDED]),
@@ -228,8 +228,8 @@ tracking_events = Table(
 )
 Index(None, tracking_events.c.shipment_id, tracking_events.c.sequence)
 
-dead_orders = Table(
-    "dead_orders",
+closed_orders = Table(
+    "closed_orders",
     metadata,
     Column("order_id", Uuid, primary_key=True),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
@@ -240,20 +240,20 @@ dead_orders = Table(
         nullable=False,
     ),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
-    Column("dead_time", DateTime(timezone=True), nullable=False),
+    Column("close_time", DateTime(timezone=True), nullable=False),
 )
 
-dead_fulfillments = Table(
-    "dead_fulfillments",
+closed_fulfillments = Table(
+    "closed_fulfillments",
     metadata,
     Column("fulfillment_id", Uuid, primary_key=True),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
-    Column("dead_time", DateTime(timezone=True), nullable=False),
+    Column("close_time", DateTime(timezone=True), nullable=False),
 )
 
 # What `omctl events set-version` can set.
 stored_versions = (
-    StoredVersion(dead_orders.c.version, dead_orders.c.order_id),
+    StoredVersion(closed_orders.c.version, closed_orders.c.order_id),
     StoredVersion(
         version=shipments.c.fulfillment_version,
         order_id=shipments.c.order_id,

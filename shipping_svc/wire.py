@@ -1,4 +1,4 @@
-"""Protobuf to model and back, and facts to events. Pure."""
+"""Protobuf to model and back, and domain events to messages. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -30,8 +30,8 @@ from chassis.values.envelope import Envelope, EventSource
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.values.request_context import Keyed
 from shipping_svc.lifecycle import Status
-from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
-from shipping_svc.model.events import Created, Delivered, Fact, StatusChanged
+from shipping_svc.model.commands import CancelShipment, CloseFulfillment, CloseOrder
+from shipping_svc.model.events import Created, Delivered, DomainEvent, StatusChanged
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import (
     Label,
@@ -39,21 +39,26 @@ from shipping_svc.model.records import (
     Recipient,
     Report,
     Shipment,
+    ShipmentRequest,
     TrackingEvent,
     Transition,
-    Wanted,
 )
 
 STATUS = names(Status, "SHIPMENT_STATUS", shipping_pb2.ShipmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
-DEATHS = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
+CLOSED_STATUSES = {
+    order_pb2.ORDER_STATUS_CANCELLED: "cancelled",
+    order_pb2.ORDER_STATUS_FAILED: "failed",
+}
 
 # --- requests
 
 
-def create_shipment(request: api.CreateShipmentRequest, of: Keyed) -> Envelope[Wanted]:
+def create_shipment(
+    request: api.CreateShipmentRequest, context: Keyed
+) -> Envelope[ShipmentRequest]:
     """The target is the fulfilment, until an operation proposes the id of a shipment."""
-    wanted = Wanted(
+    shipment_request = ShipmentRequest(
         order_id=UUID(request.order_id),
         attempt=request.attempt,
         fulfillment_id=UUID(request.fulfillment_id),
@@ -62,9 +67,9 @@ def create_shipment(request: api.CreateShipmentRequest, of: Keyed) -> Envelope[W
         fulfillment_version=request.fulfillment_version,
     )
     return Envelope.of_request(
-        of,
-        wanted,
-        target=wanted.fulfillment_id,
+        context,
+        shipment_request,
+        target=shipment_request.fulfillment_id,
         actor="shipping",
         cause=request.request_id,
     )
@@ -82,10 +87,10 @@ def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
     )
 
 
-def cancel_shipment(request: api.CancelShipmentRequest, of: Keyed) -> Envelope[Cancel]:
+def cancel_shipment(request: api.CancelShipmentRequest, context: Keyed) -> Envelope[CancelShipment]:
     return Envelope.of_request(
-        of,
-        Cancel(expected_version=given(request, "expected_version")),
+        context,
+        CancelShipment(expected_version=given(request, "expected_version")),
         target=UUID(request.shipment_id),
         actor="staff",
         cause=request.request_id,
@@ -105,13 +110,15 @@ def report(request: api.RecordTrackingEventRequest) -> Report:
 # --- events and answers of others
 
 # The statuses of a fulfilment that shipping acts on.
-FOLLOWED = frozenset(
+HANDLED_STATUSES = frozenset(
     {fulfillment_pb2.FULFILLMENT_STATUS_READY, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED}
 )
 
 
-def ready(event: FulfillmentStatusChanged, of: EventSource) -> Envelope[Wanted] | None:
-    """What is to be shipped; None where the fulfilment is not ready.
+def ready_fulfillment(
+    event: FulfillmentStatusChanged, source: EventSource
+) -> Envelope[ShipmentRequest] | None:
+    """The request to ship the parcels; None where the fulfilment is not ready.
 
     Raises Invalid VALIDATION_FAILED where it has no packages.
     """
@@ -119,77 +126,85 @@ def ready(event: FulfillmentStatusChanged, of: EventSource) -> Envelope[Wanted] 
         return None
     if not event.fulfillment.packages:
         raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
-    return _wanted(event.fulfillment, of)
+    return _shipment_request(event.fulfillment, source)
 
 
-def withdrawn(event: FulfillmentLinesChanged, of: EventSource) -> Envelope[Wanted] | None:
-    """What is not to be shipped as it stands; None where nothing is withdrawn."""
-    its = event.fulfillment
-    return _wanted(its, of) if its.HasField("withdraw_reason") else None
-
-
-def _wanted(its: fulfillment_pb2.Fulfillment, of: EventSource) -> Envelope[Wanted]:
-    """The target is the fulfilment, until an operation proposes the id of a shipment."""
-    wanted = Wanted(
-        order_id=UUID(its.order_id),
-        attempt=its.attempt,
-        fulfillment_id=UUID(its.fulfillment_id),
-        warehouse_id=its.warehouse_id,
-        parcels=_parcels(its.packages),
-        fulfillment_version=its.version,
+def withdrawn_fulfillment(
+    event: FulfillmentLinesChanged, source: EventSource
+) -> Envelope[ShipmentRequest] | None:
+    """The request to withdraw the parcels; None where nothing is withdrawn."""
+    fulfillment = event.fulfillment
+    return (
+        _shipment_request(fulfillment, source) if fulfillment.HasField("withdraw_reason") else None
     )
-    return Envelope.of_event(of, wanted, target=wanted.fulfillment_id, actor="fulfillment")
 
 
-def bury_fulfillment(
+def _shipment_request(
+    fulfillment: fulfillment_pb2.Fulfillment, source: EventSource
+) -> Envelope[ShipmentRequest]:
+    """The target is the fulfilment, until an operation proposes the id of a shipment."""
+    shipment_request = ShipmentRequest(
+        order_id=UUID(fulfillment.order_id),
+        attempt=fulfillment.attempt,
+        fulfillment_id=UUID(fulfillment.fulfillment_id),
+        warehouse_id=fulfillment.warehouse_id,
+        parcels=_parcels(fulfillment.packages),
+        fulfillment_version=fulfillment.version,
+    )
+    return Envelope.of_event(
+        source, shipment_request, target=shipment_request.fulfillment_id, actor="fulfillment"
+    )
+
+
+def close_fulfillment(
     event: FulfillmentStatusChanged,
-    of: EventSource,
-) -> Envelope[BuryFulfillment] | None:
-    """None where the fulfilment is not cancelled."""
+    source: EventSource,
+) -> Envelope[CloseFulfillment] | None:
+    """The command that closes the fulfilment; None where it is not cancelled."""
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
         return None
-    command = BuryFulfillment(version=event.fulfillment.version)
+    command = CloseFulfillment(version=event.fulfillment.version)
     target = UUID(event.fulfillment.fulfillment_id)
-    return Envelope.of_event(of, command, target=target, actor="fulfillment")
+    return Envelope.of_event(source, command, target=target, actor="fulfillment")
 
 
-def bury(event: OrderStatusChanged, of: EventSource) -> Envelope[BuryOrder] | None:
-    """None where the order is neither cancelled nor failed."""
-    status = DEATHS.get(event.new_status)
+def close_order(event: OrderStatusChanged, source: EventSource) -> Envelope[CloseOrder] | None:
+    """The command that closes the order; None where it is neither cancelled nor failed."""
+    status = CLOSED_STATUSES.get(event.new_status)
     if status is None:
         return None
-    command = BuryOrder(attempt=event.attempt, status=status, version=event.order_version)
-    return Envelope.of_event(of, command, target=UUID(event.order_id), actor="order")
+    command = CloseOrder(attempt=event.attempt, status=status, version=event.order_version)
+    return Envelope.of_event(source, command, target=UUID(event.order_id), actor="order")
 
 
-def recipient(its: order_pb2.Recipient) -> Recipient:
-    lines = tuple(its.address_lines)
+def recipient(message: order_pb2.Recipient) -> Recipient:
+    lines = tuple(message.address_lines)
     return Recipient(
-        name=its.name,
+        name=message.name,
         address_lines=lines,
-        locality=its.locality,
-        administrative_area=its.administrative_area,
-        postal_code=its.postal_code,
-        country_code=its.country_code,
-        phone=its.phone,
+        locality=message.locality,
+        administrative_area=message.administrative_area,
+        postal_code=message.postal_code,
+        country_code=message.country_code,
+        phone=message.phone,
     )
 
 
 # --- answers and events of ours
 
 
-def shipment(its: Shipment) -> shipping_pb2.Shipment:
+def shipment(record: Shipment) -> shipping_pb2.Shipment:
     return shipping_pb2.Shipment(
-        shipment_id=str(its.id),
-        order_id=str(its.order_id),
-        attempt=its.attempt,
-        fulfillment_id=str(its.fulfillment_id),
-        warehouse_id=its.warehouse_id,
-        status=STATUS[its.status],
-        status_reason=its.reason,
-        carrier=its.carrier,
-        carrier_code=its.carrier_code,
-        tracking_number=its.tracking_number,
+        shipment_id=str(record.id),
+        order_id=str(record.order_id),
+        attempt=record.attempt,
+        fulfillment_id=str(record.fulfillment_id),
+        warehouse_id=record.warehouse_id,
+        status=STATUS[record.status],
+        status_reason=record.reason,
+        carrier=record.carrier,
+        carrier_code=record.carrier_code,
+        tracking_number=record.tracking_number,
         parcels=[
             shipping_pb2.Parcel(
                 weight_grams=p.weight_grams,
@@ -197,30 +212,30 @@ def shipment(its: Shipment) -> shipping_pb2.Shipment:
                 width_mm=p.width_mm,
                 height_mm=p.height_mm,
             )
-            for p in its.parcels
+            for p in record.parcels
         ],
-        version=its.version,
-        create_time=timestamp(its.create_time),
-        update_time=timestamp(its.update_time),
-        deliver_time=timestamp_or_none(its.deliver_time),
-        recall_time=timestamp_or_none(its.recall_time),
-        fulfillment_version=its.fulfillment_version,
-        withdraw_version=its.withdraw_version,
-        contradict_time=timestamp_or_none(its.contradict_time),
+        version=record.version,
+        create_time=timestamp(record.create_time),
+        update_time=timestamp(record.update_time),
+        deliver_time=timestamp_or_none(record.deliver_time),
+        recall_time=timestamp_or_none(record.recall_time),
+        fulfillment_version=record.fulfillment_version,
+        withdraw_version=record.withdraw_version,
+        contradict_time=timestamp_or_none(record.contradict_time),
     )
 
 
-def tracking_event(its: TrackingEvent, carrier: str) -> shipping_pb2.TrackingEvent:
+def tracking_event(record: TrackingEvent, carrier: str) -> shipping_pb2.TrackingEvent:
     return shipping_pb2.TrackingEvent(
-        shipment_id=str(its.shipment_id),
+        shipment_id=str(record.shipment_id),
         carrier=carrier,
-        carrier_event_id=its.report.carrier_event_id,
-        status=STATUS[its.report.status],
-        occur_time=timestamp(its.report.occur_time),
-        location=its.report.location,
-        record_time=timestamp(its.record_time),
-        claimed_actor=its.claimed_actor,
-        note=its.note,
+        carrier_event_id=record.report.carrier_event_id,
+        status=STATUS[record.report.status],
+        occur_time=timestamp(record.report.occur_time),
+        location=record.report.location,
+        record_time=timestamp(record.record_time),
+        claimed_actor=record.claimed_actor,
+        note=record.note,
     )
 
 
@@ -239,15 +254,15 @@ def transition(step: Transition) -> shipping_pb2.ShipmentTransition:
     )
 
 
-def label(its: Label) -> api.GetLabelResponse:
-    return api.GetLabelResponse(content=its.content, content_type=its.content_type)
+def label(record: Label) -> api.GetLabelResponse:
+    return api.GetLabelResponse(content=record.content, content_type=record.content_type)
 
 
-def watched(
+def watch_response(
     shipment_id: UUID, update: Shipment | datetime, version: int
 ) -> api.WatchShipmentResponse:
-    """What a watch sends: the shipment, or (a time) a heartbeat; `version` is what was sent of
-    it last.
+    """A message of a watch: the shipment, or a heartbeat with the time; `version` is the version
+    that was sent last.
     """
     response = api.WatchShipmentResponse(resume_token=resume_token(shipment_id, version))
     match update:
@@ -258,24 +273,26 @@ def watched(
     return response
 
 
-def event(fact: Fact) -> OutgoingEvent:
-    """The event that tells of a fact, with the shipment as it stood after it."""
-    its = fact.shipment
-    return OutgoingEvent(aggregate=its.id, order_id=its.order_id, message=_message(fact))
+def event(domain_event: DomainEvent) -> OutgoingEvent:
+    """The message of a domain event, with the shipment as it was after it."""
+    record = domain_event.shipment
+    return OutgoingEvent(
+        aggregate=record.id, order_id=record.order_id, message=_message(domain_event)
+    )
 
 
-def _message(fact: Fact) -> Message:
+def _message(domain_event: DomainEvent) -> Message:
     """The note of the step is left out: it is for the history alone."""
-    its, step = fact.shipment, fact.step
+    record, step = domain_event.shipment, domain_event.step
     common: dict[str, Any] = {
-        "shipment": shipment(its),
-        "occur_time": timestamp(its.update_time),
+        "shipment": shipment(record),
+        "occur_time": timestamp(record.update_time),
         "reason": step.reason,
         "actor": step.actor,
         "claimed_actor": step.claimed_actor,
         "cause_id": step.cause,
     }
-    match fact:
+    match domain_event:
         case Created():
             return shipping_events_pb2.ShipmentCreated(**common)
         case StatusChanged():
@@ -283,7 +300,7 @@ def _message(fact: Fact) -> Message:
             common |= {"old_status": old, "new_status": STATUS[step.new]}
             return shipping_events_pb2.ShipmentStatusChanged(**common)
         case Delivered():
-            deliver_time = timestamp_or_none(its.deliver_time)
+            deliver_time = timestamp_or_none(record.deliver_time)
             return shipping_events_pb2.DeliveryConfirmed(**common, deliver_time=deliver_time)
 
 

@@ -1,38 +1,38 @@
-"""Orders and fulfilments that nothing is shipped for any more. Pure."""
+"""Closed orders and cancelled fulfilments: nothing is shipped for them any more. Pure."""
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.versions import check_jump
-from shipping_svc.model.commands import BuryFulfillment, BuryOrder
-from shipping_svc.model.records import DeadFulfillment, DeadOrder
+from shipping_svc.model.commands import CloseFulfillment, CloseOrder
+from shipping_svc.model.records import ClosedFulfillment, ClosedOrder
 
 
-def bury_fulfillment(
-    fulfillment: DeadFulfillment | None,
-    command: BuryFulfillment,
+def close_fulfillment(
+    fulfillment: ClosedFulfillment | None,
+    command: CloseFulfillment,
     context: Context,
-) -> Decision[DeadFulfillment, None]:
+) -> Decision[ClosedFulfillment, None]:
     """Stores that a fulfilment is cancelled, which is final."""
     stored = max(fulfillment.version if fulfillment else 0, command.stored_version)
     check_jump(stored, command.version, f"Fulfilment {context.target}")
-    closed = DeadFulfillment(context.target, command.version, context.time)
+    closed = ClosedFulfillment(context.target, command.version, context.time)
     return Decision(fulfillment or closed)
 
 
-def bury(
-    order: DeadOrder | None,
-    command: BuryOrder,
+def close_order(
+    order: ClosedOrder | None,
+    command: CloseOrder,
     context: Context,
-) -> Decision[DeadOrder, None]:
+) -> Decision[ClosedOrder, None]:
     """Stores the order's latest closed attempt. An older version of the order changes nothing."""
     check_jump(order.version if order else 0, command.version, f"Order {context.target}")
     if order and command.version <= order.version:
         return Decision(order)
-    closed = DeadOrder(
+    closed = ClosedOrder(
         order_id=context.target,
         attempt=command.attempt,
         status=command.status,
         version=command.version,
-        dead_time=context.time,
+        close_time=context.time,
     )
     return Decision(closed)

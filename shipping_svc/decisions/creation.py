@@ -1,4 +1,4 @@
-"""A fulfilment is ready: its shipment, and other parcels for it while no label is bought. Pure."""
+"""The shipment of a ready fulfilment, and new parcels for it while no label is bought. Pure."""
 
 from dataclasses import replace
 
@@ -6,40 +6,47 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Exists
 from chassis.values.versions import check_jump
-from shipping_svc.decisions.steps import Decided, changed, transition, unknown_sale
+from shipping_svc.decisions.steps import (
+    ShipmentDecision,
+    next_version,
+    recall_unknown_sale,
+    transition,
+)
 from shipping_svc.lifecycle import Reason, Status
-from shipping_svc.model.commands import AskForShipment
-from shipping_svc.model.records import Shipment, Wanted
+from shipping_svc.model.commands import CreateShipment
+from shipping_svc.model.records import Shipment, ShipmentRequest
 
 
-def ask(shipment: Shipment | None, command: AskForShipment, context: Context) -> Decided:
+def create_shipment(
+    shipment: Shipment | None, command: CreateShipment, context: Context
+) -> ShipmentDecision:
     """The pending shipment of the fulfilment, stored before any label is bought.
 
-    So a worker finds after a crash what is still to be bought. A second request for the fulfilment
-    gets its shipment, with the parcels of the newer request.
+    So a worker finds after a crash which labels are still to be bought. A second request for the
+    fulfilment gets its shipment, with the parcels of the newer request.
     Raises Exists SHIPMENT_ALREADY_EXISTS where the shipment is of another order or warehouse.
     """
-    wanted = command.wanted
+    request = command.request
     stored = shipment.fulfillment_version if shipment else command.stored_version
-    check_jump(stored, wanted.fulfillment_version, f"Fulfilment {wanted.fulfillment_id}")
+    check_jump(stored, request.fulfillment_version, f"Fulfilment {request.fulfillment_id}")
     if shipment:
         if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (
-            wanted.order_id,
-            wanted.attempt,
-            wanted.warehouse_id,
+            request.order_id,
+            request.attempt,
+            request.warehouse_id,
         ):
             text = (
                 f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or"
                 " warehouse."
             )
             raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
-        return repack(shipment, wanted, context)
+        return repack(shipment, request, context)
     shipment = Shipment(
         id=context.target,
-        order_id=wanted.order_id,
-        attempt=wanted.attempt,
-        fulfillment_id=wanted.fulfillment_id,
-        warehouse_id=wanted.warehouse_id,
+        order_id=request.order_id,
+        attempt=request.attempt,
+        fulfillment_id=request.fulfillment_id,
+        warehouse_id=request.warehouse_id,
         status=Status.PENDING,
         reason=Reason.FULFILLMENT_READY,
         carrier=command.carrier,
@@ -50,13 +57,13 @@ def ask(shipment: Shipment | None, command: AskForShipment, context: Context) ->
         update_time=context.time,
         report_time=None,
         deliver_time=None,
-        fulfillment_version=wanted.fulfillment_version,
-        parcels=wanted.parcels,
+        fulfillment_version=request.fulfillment_version,
+        parcels=request.parcels,
     )
     return Decision(shipment, [transition(shipment, None, context)])
 
 
-def repack(shipment: Shipment, wanted: Wanted, context: Context) -> Decided:
+def repack(shipment: Shipment, request: ShipmentRequest, context: Context) -> ShipmentDecision:
     """The shipment with newer parcels, as long as it has no label.
 
     Other parcels are another purchase. The carrier takes back what it may have sold for the older
@@ -64,13 +71,13 @@ def repack(shipment: Shipment, wanted: Wanted, context: Context) -> Decided:
     """
     if (
         shipment.status is not Status.PENDING
-        or wanted.fulfillment_version <= shipment.fulfillment_version
+        or request.fulfillment_version <= shipment.fulfillment_version
     ):
         return Decision(shipment)
     after = replace(
-        shipment, parcels=wanted.parcels, fulfillment_version=wanted.fulfillment_version
+        shipment, parcels=request.parcels, fulfillment_version=request.fulfillment_version
     )
     if after.parcels == shipment.parcels:
         return Decision(after)
-    after, row = changed(after, Reason.REPACKED, context, purchase=shipment.purchase + 1)
-    return Decision(after, [row, unknown_sale(shipment, context)])
+    after, row = next_version(after, Reason.REPACKED, context, purchase=shipment.purchase + 1)
+    return Decision(after, [row, recall_unknown_sale(shipment, context)])

@@ -2,21 +2,21 @@
 
 from chassis.values.errors import Refused, illegal
 from shipping_svc.lifecycle import MOVES, Reason, Status
-from shipping_svc.model.records import CJK_SCRIPTS, Shipment, Wanted
+from shipping_svc.model.records import CJK_SCRIPTS, Shipment, ShipmentRequest
 
-# Why a carrier sells no label, now and at every later ask.
-REFUSALS = frozenset({Reason.CARRIER_REFUSED, Reason.LABEL_NOT_PRINTABLE})
+# Why a carrier sells no label, at this request and at every later one.
+LABEL_REFUSAL_REASONS = frozenset({Reason.CARRIER_REFUSED, Reason.LABEL_NOT_PRINTABLE})
 
 
 def refusal(shipment: Shipment, *, cjk_installed: bool = True) -> Refused | None:
-    """Why there is no label and never will be; None where there is one, or may yet be.
+    """Why there is no label and never will be; None where there is a label, or may be one later.
 
     `cjk_installed`: whether the font of the extra `cjk` is installed.
     """
     if shipment.status is not Status.FAILED:
         return None
     if shipment.reason == Reason.LABEL_NOT_PRINTABLE:
-        return not_printable(shipment, cjk_installed)
+        return not_printable_refusal(shipment, cjk_installed)
     if shipment.reason == Reason.CARRIER_REFUSED:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
@@ -32,11 +32,11 @@ def refusal(shipment: Shipment, *, cjk_installed: bool = True) -> Refused | None
         return Refused(
             "TRACKING_NUMBER_IN_USE", text, carrier=shipment.carrier, shipment_id=str(shipment.id)
         )
-    by_death = shipment.reason in (Reason.ORDER_CLOSED, Reason.FULFILLMENT_CANCELLED)
-    return closed(shipment, shipment.reason) if by_death else no_label(shipment)
+    is_closed = shipment.reason in (Reason.ORDER_CLOSED, Reason.FULFILLMENT_CANCELLED)
+    return closed_refusal(shipment, shipment.reason) if is_closed else no_label_refusal(shipment)
 
 
-def not_printable(shipment: Shipment, cjk_installed: bool) -> Refused:
+def not_printable_refusal(shipment: Shipment, cjk_installed: bool) -> Refused:
     """The refusal of an address that no installed font prints.
 
     It names scripts, and nothing of the address. It advises the extra `cjk` where that prints all
@@ -59,8 +59,8 @@ def not_printable(shipment: Shipment, cjk_installed: bool) -> Refused:
     )
 
 
-def no_label(shipment: Shipment) -> Refused:
-    """The refusal of a label that is not bought (yet), or void."""
+def no_label_refusal(shipment: Shipment) -> Refused:
+    """The refusal of a label that is not bought yet, or void."""
     return illegal(
         f"The shipment is {shipment.status}: there is no label.",
         shipment.status,
@@ -68,16 +68,16 @@ def no_label(shipment: Shipment) -> Refused:
     )
 
 
-def closed(asked: Shipment | Wanted, reason: str) -> Refused:
-    """The refusal of everything that would ship the goods of what is dead."""
+def closed_refusal(shipment: Shipment | ShipmentRequest, reason: str) -> Refused:
+    """The refusal to ship for a closed order or a cancelled fulfilment."""
     if reason == Reason.ORDER_CLOSED:
         return Refused(
             "ORDER_CLOSED",
             "The order is dead: nothing is shipped for it.",
-            order_id=str(asked.order_id),
+            order_id=str(shipment.order_id),
         )
     return illegal(
         "The fulfilment is cancelled: nothing is shipped for it.",
         "cancelled",
-        fulfillment_id=str(asked.fulfillment_id),
+        fulfillment_id=str(shipment.fulfillment_id),
     )

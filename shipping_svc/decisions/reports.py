@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from shipping_svc.decisions.steps import Decided, cannot_become, changed, step
-from shipping_svc.lifecycle import REPORTABLE, TERMINAL, Reason, Status, further
+from shipping_svc.decisions.steps import ShipmentDecision, cannot_become, next_status, next_version
+from shipping_svc.lifecycle import REPORTABLE, TERMINAL, Reason, Status, is_further
 from shipping_svc.model.commands import RecordReport
-from shipping_svc.model.events import Delivered, Fact, StatusChanged
+from shipping_svc.model.events import Delivered, DomainEvent, StatusChanged
 from shipping_svc.model.records import RecallClosed, Row, Shipment, TrackingEvent
 
 
-def record_report(shipment: Shipment, command: RecordReport, context: Context) -> Decided:
+def record_report(shipment: Shipment, command: RecordReport, context: Context) -> ShipmentDecision:
     """The shipment with the report, which is recorded once.
 
     A report that is further than those before moves the shipment. One of parcels whose label is
@@ -20,7 +20,7 @@ def record_report(shipment: Shipment, command: RecordReport, context: Context) -
     without a label.
     """
     report = command.report
-    if report.carrier_event_id in shipment.known_reports:
+    if report.carrier_event_id in shipment.recorded_reports:
         return Decision(shipment)
     if report.status not in REPORTABLE or shipment.tracking_number is None:
         raise cannot_become(shipment, report.status)
@@ -32,24 +32,26 @@ def record_report(shipment: Shipment, command: RecordReport, context: Context) -
         note=context.note,
     )
     rows: list[Row] = [recorded]
-    facts: list[Fact] = []
-    after = replace(shipment, known_reports=shipment.known_reports | {report.carrier_event_id})
-    if further(shipment.status, shipment.report_time, report.status, report.occur_time):
+    events: list[DomainEvent] = []
+    after = replace(
+        shipment, recorded_reports=shipment.recorded_reports | {report.carrier_event_id}
+    )
+    if is_further(shipment.status, shipment.report_time, report.status, report.occur_time):
         after = replace(after, report_time=report.occur_time)
         if report.status is not shipment.status:
             if report.status is Status.DELIVERED:
                 after = replace(after, deliver_time=report.occur_time)
-            after, row = step(after, report.status, Reason.CARRIER_REPORTED, context)
+            after, row = next_status(after, report.status, Reason.CARRIER_REPORTED, context)
             rows.append(row)
-            facts.append(StatusChanged(after, row))
+            events.append(StatusChanged(after, row))
             if after.status is Status.DELIVERED:
-                facts.append(Delivered(after, row))
+                events.append(Delivered(after, row))
             if after.status in TERMINAL and after.recall_time:
                 rows.append(RecallClosed(after.id, after.purchase, after.tracking_number))
     elif shipment.status is Status.VOIDED and shipment.contradict_time is None:
-        after, row = changed(
+        after, row = next_version(
             after, Reason.REPORTED_AFTER_VOID, context, contradict_time=context.time
         )
         rows.append(row)
-        facts.append(StatusChanged(after, row))
-    return Decision(after, rows, facts)
+        events.append(StatusChanged(after, row))
+    return Decision(after, rows, events)

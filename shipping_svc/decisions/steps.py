@@ -1,4 +1,4 @@
-"""How a shipment changes: its next version and its row of history. Pure."""
+"""The next version of a shipment and its row of history. Pure."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,10 +10,10 @@ from shipping_svc.lifecycle import MOVES, Reason, Status
 from shipping_svc.model.events import StatusChanged
 from shipping_svc.model.records import RecallOpened, Row, Shipment, Transition
 
-Decided = Decision[Shipment, Row]
+ShipmentDecision = Decision[Shipment, Row]
 
 
-def changed(
+def next_version(
     shipment: Shipment,
     reason: Reason,
     context: Context,
@@ -25,7 +25,7 @@ def changed(
     return after, transition(after, shipment.status, context)
 
 
-def step(
+def next_status(
     shipment: Shipment,
     new: Status,
     reason: Reason,
@@ -38,20 +38,20 @@ def step(
     """
     if new not in MOVES[shipment.status]:
         raise cannot_become(shipment, new)
-    return changed(shipment, reason, context, status=new, **fields)
+    return next_version(shipment, reason, context, status=new, **fields)
 
 
-def fail(shipment: Shipment, reason: Reason, context: Context) -> Decided:
+def fail_shipment(shipment: Shipment, reason: Reason, context: Context) -> ShipmentDecision:
     """The decision that the shipment gets no label.
 
-    The carrier may have sold one, though its answer is lost or late: it takes the label back.
+    The carrier may have sold one, and its answer is lost or late: the label is recalled.
     """
-    failed, row = step(shipment, Status.FAILED, reason, context)
-    facts = [StatusChanged(failed, row)]
-    return Decision(failed, [row, unknown_sale(shipment, context)], facts)
+    failed, row = next_status(shipment, Status.FAILED, reason, context)
+    events = [StatusChanged(failed, row)]
+    return Decision(failed, [row, recall_unknown_sale(shipment, context)], events)
 
 
-def unknown_sale(shipment: Shipment, context: Context) -> RecallOpened:
+def recall_unknown_sale(shipment: Shipment, context: Context) -> RecallOpened:
     """The recall of a label that the carrier may have sold for the present purchase."""
     return RecallOpened(
         shipment_id=shipment.id,

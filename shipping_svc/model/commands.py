@@ -1,17 +1,17 @@
 """The commands of the shipping service.
 
 A command has domain data only: chassis.values.envelope carries the rest. The target of its envelope
-is a shipment, and for the two last ones an order and a fulfilment.
+is a shipment; that of CloseOrder is an order, and that of CloseFulfillment a fulfilment.
 """
 
 from dataclasses import dataclass
 
 from shipping_svc.lifecycle import Reason
-from shipping_svc.model.records import Label, Recalled, Report, Wanted
+from shipping_svc.model.records import Label, RecallAnswer, Report, ShipmentRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskForShipment:
+class CreateShipment:
     """Ship the parcels of a fulfilment.
 
     The envelope's target is a proposed id: the shipment takes it, unless the fulfilment has a
@@ -19,22 +19,22 @@ class AskForShipment:
     shipments have (0: there are none).
     """
 
-    wanted: Wanted
+    request: ShipmentRequest
     carrier: str
     stored_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepLabel:
-    """The carrier has sold the label for this purchase."""
+class RecordLabel:
+    """Store the label that the carrier sold for this purchase."""
 
     label: Label
     purchase: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp:
-    """No label is bought: the carrier refuses this purchase with `carrier_code`.
+class FailLabel:
+    """Fail the shipment: the carrier refuses this purchase with `carrier_code`.
 
     A `purchase` of None: the order or the fulfilment is closed.
     """
@@ -52,45 +52,45 @@ class RecordReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
-    """A caller recalls the parcels.
+class CancelShipment:
+    """Recall the parcels for a caller.
 
-    `expected_version` is the version that the caller decided on; None: any version will do.
+    `expected_version` is the version that the caller read; None: any version.
     """
 
     expected_version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Close:
+class CloseShipment:
     """Recall the parcels, for this reason."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Withdraw:
-    """The fulfilment withdraws its parcels before they leave, at this version of it."""
+class WithdrawShipment:
+    """Withdraw the parcels for their fulfilment, at this version of it, before they leave."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepRecall:
-    """The carrier has answered a recall.
+class RecordRecallAnswer:
+    """Store the carrier's answer to a recall.
 
     `purchase` and `tracking_number` are those of the recall: a `tracking_number` of None stands
     for a purchase whose sale was unknown.
     """
 
-    answer: Recalled
+    answer: RecallAnswer
     purchase: int
     tracking_number: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuryOrder:
-    """An order was cancelled or has failed."""
+class CloseOrder:
+    """Store that an attempt of an order is closed: cancelled or failed."""
 
     attempt: int
     status: str
@@ -98,8 +98,8 @@ class BuryOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuryFulfillment:
-    """A fulfilment was cancelled.
+class CloseFulfillment:
+    """Store that a fulfilment is closed: it was cancelled.
 
     `stored_version` is the version of it that its shipments state; 0 where it has none.
     """

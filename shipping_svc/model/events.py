@@ -7,7 +7,7 @@ from shipping_svc.model.records import Shipment, Transition
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The fact that a label was bought, and the row of history that it made."""
+    """A label was bought; `step` is the row of history that this made."""
 
     shipment: Shipment
     step: Transition
@@ -15,9 +15,9 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The fact that a shipment took a step other than its creation, and its row of history.
+    """A shipment changed after its creation; `step` is its row of history.
 
-    A recall is a step on the spot: the row's old status is the new one.
+    A recall changes no status: the row's old status is the new one.
     """
 
     shipment: Shipment
@@ -26,10 +26,10 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The fact that a shipment was received, and the row of history that it made."""
+    """A shipment was delivered; `step` is the row of history that this made."""
 
     shipment: Shipment
     step: Transition
 
 
-Fact = Created | StatusChanged | Delivered
+DomainEvent = Created | StatusChanged | Delivered

@@ -24,7 +24,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Recipient:
-    """Who receives the order. It goes to the carrier and onto the label, and is stored nowhere
+    """The recipient of the order. It goes to the carrier and onto the label, and is stored nowhere
     else; no log line can show it.
     """
 
@@ -54,21 +54,20 @@ class Label:
         return f"Label({self.tracking_number!r}, {self.content_type!r}, {len(self.content)} bytes)"
 
 
-class Recalled(StrEnum):
-    """What a carrier says when it is asked to give parcels back."""
+class RecallAnswer(StrEnum):
+    """A carrier's answer to a recall."""
 
-    VOIDED = "voided"  # it does not have them, and will not take them: the label is void
-    RETURNING = "returning"  # it has had them in its hands: it brings them back where it still can
-    TOO_LATE = "too_late"  # it has had them in its hands, and takes them on to their recipient
+    VOIDED = "voided"  # it has not accepted the parcels, and will not: the label is void
+    RETURNING = "returning"  # it has accepted them: it brings them back where it still can
+    TOO_LATE = "too_late"  # it has accepted them, and takes them on to their recipient
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order,
-    from where.
+class ShipmentRequest:
+    """The parcels of a fulfilment that a call or an event asks shipping to ship or to withdraw.
 
-    `fulfillment_version`: the fulfilment's when it became ready with these parcels; 0: not known,
-    and older than any other.
+    `fulfillment_version` is the fulfilment's version when it became ready with these parcels; 0 is
+    unknown, and older than any other.
     """
 
     order_id: UUID
@@ -96,13 +95,13 @@ class Shipment:
     """The parcels of one fulfilment, in a carrier's hands.
 
     `report_time` is when, by the carrier's clock, the parcels were where the status says; None
-    while nothing was reported. `recall_time` is when we wanted them back; None where we did not, or
-    where there was no label yet. `withdraw_version` is the fulfilment's version at which it wanted
-    its parcels back before they leave; None where it did not. `contradict_time` is when the carrier
-    reported the parcels of a label that it had confirmed as void; None where it has not.
-    `known_reports` are the ids of those reports that are recorded already, among those that the
-    present write is about. `rivals` are other live shipments of the carrier by tracking number, for
-    the numbers that the present write is about.
+    while nothing was reported. `recall_time` is when the shipment was recalled; None where it was
+    not, or had no label yet. `withdraw_version` is the fulfilment's version at which it withdrew
+    its parcels; None where it did not. `contradict_time` is when the carrier reported the parcels
+    of a label that it had confirmed as void; None where it has not.
+    `recorded_reports` are the ids of those reports that are recorded already, among those of the
+    present write. `tracking_number_holders` are other live shipments of the carrier by tracking
+    number, for the numbers of the present write.
     """
 
     id: UUID
@@ -113,7 +112,7 @@ class Shipment:
     status: Status
     reason: str
     carrier: str
-    carrier_code: str | None  # why the carrier refused, in its own words for programs
+    carrier_code: str | None  # the carrier's own code for its refusal
     tracking_number: str | None
     version: int
     create_time: datetime
@@ -121,47 +120,47 @@ class Shipment:
     report_time: datetime | None
     deliver_time: datetime | None
     recall_time: datetime | None = None
-    fulfillment_version: int = 0  # the one whose parcels these are
+    fulfillment_version: int = 0  # of the fulfilment when it packed these parcels
     # how often they were packed anew before a label was bought: each time another purchase
     purchase: int = 0
     withdraw_version: int | None = None
     contradict_time: datetime | None = None
     parcels: tuple[Parcel, ...] = ()
-    known_reports: frozenset[str] = frozenset()
-    rivals: Mapping[str, UUID] = field(default_factory=dict)
+    recorded_reports: frozenset[str] = frozenset()
+    tracking_number_holders: Mapping[str, UUID] = field(default_factory=dict)
 
-    def followed_by(self, wanted: Wanted) -> bool:
-        """Whether what is wanted is another shipment: this one was withdrawn, will not leave,
+    def is_followed_by(self, request: ShipmentRequest) -> bool:
+        """Whether the request needs another shipment: this one was withdrawn, will not leave,
         and its fulfilment was ready again.
         """
-        over = self.status in (Status.FAILED, Status.VOIDED)
+        ended = self.status in (Status.FAILED, Status.VOIDED)
         return (
-            over
+            ended
             and self.withdraw_version is not None
-            and wanted.fulfillment_version > self.withdraw_version
+            and request.fulfillment_version > self.withdraw_version
         )
 
 
 @dataclass(frozen=True, slots=True)
-class DeadOrder:
+class ClosedOrder:
     """An order that was cancelled or failed: nothing is shipped for this attempt of it, or for
     an earlier one.
     """
 
     order_id: UUID
     attempt: int
-    status: str  # how it ended; for people, as is the time
-    version: int  # the order's, at its death
-    dead_time: datetime  # when we heard of it
+    status: str  # cancelled or failed; for operators only, as is the time
+    version: int  # the order's, when it closed
+    close_time: datetime  # when shipping stored it
 
 
 @dataclass(frozen=True, slots=True)
-class DeadFulfillment:
+class ClosedFulfillment:
     """A fulfilment that was cancelled: its goods are back on the shelf, or on their way there."""
 
     fulfillment_id: UUID
-    version: int  # the fulfilment's, at its death
-    dead_time: datetime  # when we heard of it
+    version: int  # the fulfilment's, when it was cancelled
+    close_time: datetime  # when shipping stored it
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptLabel:
+class BoughtLabel:
     """A row beside the history: the label that was bought."""
 
     shipment_id: UUID
@@ -211,12 +210,11 @@ class TrackingEvent:
 
 @dataclass(frozen=True, slots=True)
 class RecallOpened:
-    """A row beside the history: the carrier is to be asked to take back what it has sold by this
-    purchase, and calls so.
+    """A row beside the history: the carrier is to be asked to take back the label of this purchase.
 
-    `tracking_number`: None where we have not heard of any sale. There may have been one all the
-    same. `bring_back`: where it is too late for the label to be void, the parcels are to come back;
-    else they go on to their recipient.
+    `tracking_number` is that of the label; None where the outcome of the purchase is unknown: the
+    carrier may have sold a label. `bring_back`: where it is too late for the label to be void, the
+    parcels are to come back; else they go on to their recipient.
     """
 
     shipment_id: UUID
@@ -228,8 +226,9 @@ class RecallOpened:
 
 @dataclass(frozen=True, slots=True)
 class RecallClosed:
-    """That row goes: the carrier has answered, or the parcels have come to rest before it did.
-    Not if a sale was heard of since.
+    """Deletes the row of a recall: the carrier has answered, or the parcels are at their end.
+
+    A row that has another tracking number by now stays.
     """
 
     shipment_id: UUID
@@ -237,28 +236,29 @@ class RecallClosed:
     tracking_number: str | None
 
 
-Row = Transition | KeptLabel | TrackingEvent | RecallOpened | RecallClosed
+Row = Transition | BoughtLabel | TrackingEvent | RecallOpened | RecallClosed
 
 
 @dataclass(frozen=True, slots=True)
-class Graves:
-    """Those of some orders and fulfilments that are dead."""
+class ClosedOrders:
+    """Those of some orders and fulfilments that are closed."""
 
-    orders: Mapping[UUID, DeadOrder]
+    orders: Mapping[UUID, ClosedOrder]
     fulfillments: Collection[UUID]
 
-    def reason(self, asked: Wanted | Shipment) -> Reason | None:
+    def reason(self, shipment: ShipmentRequest | Shipment) -> Reason | None:
         """Why nothing may be shipped for it any more; None where something may."""
-        if dead(self.orders.get(asked.order_id), asked.attempt):
+        if is_closed(self.orders.get(shipment.order_id), shipment.attempt):
             return Reason.ORDER_CLOSED
-        return Reason.FULFILLMENT_CANCELLED if asked.fulfillment_id in self.fulfillments else None
+        cancelled = shipment.fulfillment_id in self.fulfillments
+        return Reason.FULFILLMENT_CANCELLED if cancelled else None
 
 
 def purchase_key(shipment_id: UUID, purchase: int) -> str:
-    """The carrier's key of a purchase: whoever asks, and how often, buys one label."""
+    """The carrier's key of a purchase: every request under it buys the same label."""
     return f"shipment:{shipment_id}:label" + (f":{purchase}" if purchase else "")
 
 
-def dead(order: DeadOrder | None, attempt: int) -> bool:
+def is_closed(order: ClosedOrder | None, attempt: int) -> bool:
     """Whether nothing may be shipped any more for this attempt of the order."""
     return order is not None and attempt <= order.attempt

@@ -24,7 +24,9 @@ WIDTH, HEIGHT, MARGIN = 288, 432, 24  # points: 4 by 6 inches, what label printe
 SIZES = (12.0, 10.0, 8.0, 6.0)  # the largest at which a page holds its lines is taken
 LEADING = 1.4
 BUILT_IN = "helvetica"
-MADE = datetime(2026, 1, 1, tzinfo=UTC)  # the same lines are the same document, whenever it is made
+CREATION_DATE = datetime(
+    2026, 1, 1, tzinfo=UTC
+)  # the same lines are the same document, whenever it is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def unprintable_scripts(lines: Sequence[str]) -> list[str]:
     lacking = {
         each
         for each in characters
-        if not _is_latin1(each) and not any(each in _served(font) for font in FONTS)
+        if not _is_latin1(each) and not any(each in _printable_characters(font) for font in FONTS)
     }
     return sorted(set(map(_script, lacking)))
 
@@ -108,12 +110,14 @@ def document(pages: Sequence[Sequence[str]]) -> bytes:
     shown = [[_printed(line) for line in lines] for lines in pages]
     characters = set("".join(line for lines in shown for line in lines))
     pdf = FPDF(unit="pt", format=(WIDTH, HEIGHT))
-    pdf.set_creation_date(MADE)
+    pdf.set_creation_date(CREATION_DATE)
     pdf.set_margin(MARGIN)
     pdf.set_auto_page_break(True, MARGIN)
     name = BUILT_IN
     if not all(map(_is_latin1, characters)):
-        fallbacks = [font for font in FONTS[1:] if not characters.isdisjoint(_served(font))]
+        fallbacks = [
+            font for font in FONTS[1:] if not characters.isdisjoint(_printable_characters(font))
+        ]
         for font in (FONTS[0], *fallbacks):
             pdf.add_font(font.name, fname=font.path)
         pdf.set_fallback_fonts([font.name for font in fallbacks], exact_match=False)
@@ -133,7 +137,7 @@ def _draw(pdf: FPDF, font: str, lines: Sequence[str]) -> None:
     pdf.add_page()
     for size in SIZES:
         pdf.set_font(font, size=size)
-        if sum(_wrapped(pdf, line) for line in lines) * size * LEADING <= HEIGHT - 2 * MARGIN:
+        if sum(_line_count(pdf, line) for line in lines) * size * LEADING <= HEIGHT - 2 * MARGIN:
             break
     for line in lines:
         pdf.multi_cell(
@@ -141,7 +145,7 @@ def _draw(pdf: FPDF, font: str, lines: Sequence[str]) -> None:
         )
 
 
-def _wrapped(pdf: FPDF, line: str) -> int:
+def _line_count(pdf: FPDF, line: str) -> int:
     """How many lines it takes."""
     lines = pdf.multi_cell(0, None, line, align="L", dry_run=True, output=MethodReturnValue.LINES)
     assert isinstance(lines, list)
@@ -168,7 +172,7 @@ def _is_latin1(character: str) -> bool:
 
 
 @cache
-def _served(font: Font) -> frozenset[str]:
+def _printable_characters(font: Font) -> frozenset[str]:
     """The characters that the font prints; none where it is not installed."""
     if font.path is None:
         return frozenset()

@@ -1,11 +1,9 @@
-"""What shipping needs of a carrier. An adapter translates; it decides nothing and remembers
-nothing that matters.
-"""
+"""The port to a carrier. An adapter translates; it decides nothing and stores nothing."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, RecallAnswer, Recipient
 
 
 class Carrier(Protocol):
@@ -25,23 +23,23 @@ class Carrier(Protocol):
         Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not
         take them, now or ever; LABEL_NOT_PRINTABLE (carrier_code: the scripts) before the purchase
         where the label cannot show the recipient; and Deferred DEPENDENCY_UNAVAILABLE where it
-        cannot be asked just now. A caller that hears neither, nor a label, in time knows nothing,
-        and asks again under the same key.
+        cannot be reached now. A caller that has no answer in time does not know the outcome, and
+        calls again under the same key.
         """
         ...
 
     async def recall(
         self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
-    ) -> Recalled:
+    ) -> RecallAnswer:
         """Asks for the label to be void. Where the carrier has had the parcels it is too late for
         that: it brings them back where it still can, and reports how that ended (RETURNING);
         without `bring_back` it takes them on to their recipient (TOO_LATE).
 
-        `purchase` is the key under which the label was bought. Without a tracking number nobody has
-        heard whether it was: what was sold under that key is void then, and paid back; nothing is
-        sold under it any more; and where nothing was, it is VOIDED as well. The same key again is
-        the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier cannot be asked
-        just now; it never refuses: what it cannot stop any more is Recalled.RETURNING as well, and
-        is then reported as delivered.
+        `purchase` is the key under which the label was bought. Without a tracking number the
+        outcome of the purchase is unknown: the carrier voids and refunds a label that it sold under
+        that key, sells none under it any more, and answers VOIDED also where it sold none. The same
+        key again is the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier
+        cannot be reached now. It never refuses: for parcels that it cannot stop any more it answers
+        RecallAnswer.RETURNING too, and then reports them as delivered.
         """
         ...

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from chassis.values.errors import Deferred, Refused
-from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, RecallAnswer, Recipient
 from shipping_svc.providers import pdf
 
 NAME: Final = "sandbox"
@@ -27,14 +27,16 @@ SLOW_S: Final = 30.0
 
 
 class SandboxCarrier:
-    """See the table above. It has no scanners: `reported` says whether anything was reported of a
-    tracking number.
+    """See the table above. It has no scanners: `is_reported` says whether anything was reported of
+    a tracking number.
 
     `slow_s` is how long a slow sale takes.
     """
 
-    def __init__(self, reported: Callable[[str], Awaitable[bool]], slow_s: float = SLOW_S) -> None:
-        self._reported, self._slow_s = reported, slow_s
+    def __init__(
+        self, is_reported: Callable[[str], Awaitable[bool]], slow_s: float = SLOW_S
+    ) -> None:
+        self._is_reported, self._slow_s = is_reported, slow_s
         self._called: set[str] = set()
 
     @property
@@ -53,11 +55,11 @@ class SandboxCarrier:
             case "SANDBOX-SLOW":
                 await asyncio.sleep(self._slow_s)
             case "SANDBOX-DOWN":
-                raise _down()
+                raise _unavailable()
             case "SANDBOX-DOWN-ONCE" if key not in self._called:
                 self._called.add(key)
-                raise _down()
-        number = number_of(key)
+                raise _unavailable()
+        number = tracking_number_for(key)
         pages = _pages(number, parcels, recipient, warehouse_id)
         if scripts := pdf.unprintable_scripts([line for lines in pages for line in lines]):
             raise _not_printable(scripts)
@@ -66,17 +68,17 @@ class SandboxCarrier:
 
     async def recall(
         self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
-    ) -> Recalled:
-        """The same answer to every key: what was reported decides. Of a label that nobody has
-        heard of nothing ever is.
+    ) -> RecallAnswer:
+        """The same answer to every key: the recorded reports decide. A label of an unknown sale
+        has none.
         """
-        if not await self._reported(tracking_number or number_of(purchase)):
-            return Recalled.VOIDED
-        return Recalled.RETURNING if bring_back else Recalled.TOO_LATE
+        if not await self._is_reported(tracking_number or tracking_number_for(purchase)):
+            return RecallAnswer.VOIDED
+        return RecallAnswer.RETURNING if bring_back else RecallAnswer.TOO_LATE
 
 
-def number_of(purchase: str) -> str:
-    """The sandbox's name for what was bought under that key."""
+def tracking_number_for(purchase: str) -> str:
+    """The tracking number of the label that was bought under that key."""
     return f"SBX{int.from_bytes(hashlib.sha256(purchase.encode()).digest()) % 10**16:016}"
 
 
@@ -122,5 +124,5 @@ def _not_printable(scripts: Sequence[str]) -> Refused:
     return Refused("LABEL_NOT_PRINTABLE", carrier=NAME, carrier_code=", ".join(scripts))
 
 
-def _down() -> Deferred:
+def _unavailable() -> Deferred:
     return Deferred("DEPENDENCY_UNAVAILABLE", "The sandbox carrier cannot be reached.", peer=NAME)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from payment_svc.model import NOT_PROCESSED, Answer, Declined, Report, Succeeded
 from payment_svc.providers.port import Authorization
-from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, RecallAnswer, Recipient
 
 DECLINED = "tok_declined"
 
@@ -72,7 +72,7 @@ class Carrier:
         self._reported, self._lost = reported, lost
         # by the key of the purchase: the label, and what it is for
         self.bought: dict[str, tuple[Label, Sequence[Parcel]]] = {}
-        self.recalled: dict[str, Recalled] = {}  # by the key of the purchase
+        self.recalled: dict[str, RecallAnswer] = {}  # by the key of the purchase
 
     async def buy_label(
         self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str
@@ -86,12 +86,12 @@ class Carrier:
 
     async def recall(
         self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
-    ) -> Recalled:
+    ) -> RecallAnswer:
         reported = tracking_number and self._reported(tracking_number)
-        if self.recalled.get(purchase) is not Recalled.VOIDED:
+        if self.recalled.get(purchase) is not RecallAnswer.VOIDED:
             self.recalled[purchase] = (
-                (Recalled.RETURNING if bring_back else Recalled.TOO_LATE)
+                (RecallAnswer.RETURNING if bring_back else RecallAnswer.TOO_LATE)
                 if reported
-                else Recalled.VOIDED
+                else RecallAnswer.VOIDED
             )
         return self.recalled[purchase]

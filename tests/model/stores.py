@@ -19,12 +19,12 @@ from order_svc.model import Order, PlaceOrder, Recipient, Return
 from payment_svc.model import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
 from shipping_svc.lifecycle import Status as ShipmentStatus
-from shipping_svc.model.commands import AskForShipment, RecordReport
+from shipping_svc.model.commands import CreateShipment, RecordReport
 from shipping_svc.model.records import (
-    DeadFulfillment,
-    DeadOrder,
-    Graves,
-    KeptLabel,
+    BoughtLabel,
+    ClosedFulfillment,
+    ClosedOrder,
+    ClosedOrders,
     Label,
     RecallClosed,
     RecallOpened,
@@ -301,8 +301,8 @@ class Parcels:
 
     def __init__(self, clock: Clock) -> None:
         self.shipments: dict[UUID, Shipment] = {}
-        self.dead: dict[UUID, DeadOrder] = {}
-        self.gone: dict[UUID, DeadFulfillment] = {}
+        self.closed_orders: dict[UUID, ClosedOrder] = {}
+        self.closed_fulfillments: dict[UUID, ClosedFulfillment] = {}
         self.labels: dict[UUID, Label] = {}
         self.recalls: dict[tuple[UUID, int], RecallOpened] = {}  # not answered by the carrier
         self.reports: list[TrackingEvent] = []
@@ -318,15 +318,15 @@ class Parcels:
         }
         last = {s.fulfillment_id: s for s in self.shipments.values()}
         for target, command in ((each.target, each.command) for each in envelopes):
-            if isinstance(command, AskForShipment):
-                its = last.get(command.wanted.fulfillment_id)
-                if its and not its.followed_by(command.wanted):
-                    found[target] = its
+            if isinstance(command, CreateShipment):
+                shipment = last.get(command.request.fulfillment_id)
+                if shipment and not shipment.is_followed_by(command.request):
+                    found[target] = shipment
             if isinstance(command, RecordReport) and target in found:
-                known = frozenset(
+                recorded = frozenset(
                     row.report.carrier_event_id for row in self.reports if row.shipment_id == target
                 )
-                found[target] = replace(found[target], known_reports=known)
+                found[target] = replace(found[target], recorded_reports=recorded)
         return found
 
     async def save_shipments(
@@ -337,13 +337,13 @@ class Parcels:
             match row:
                 case TrackingEvent():
                     self.reports.append(row)
-                case KeptLabel(shipment_id, label):
+                case BoughtLabel(shipment_id, label):
                     self.labels[shipment_id] = label
                 case RecallOpened():
                     self.recalls[row.shipment_id, row.purchase] = row
                 case RecallClosed():
-                    its = self.recalls.get((row.shipment_id, row.purchase))
-                    if its and its.tracking_number == row.tracking_number:
+                    recall = self.recalls.get((row.shipment_id, row.purchase))
+                    if recall and recall.tracking_number == row.tracking_number:
                         del self.recalls[row.shipment_id, row.purchase]
 
     async def find_shipments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Shipment]:
@@ -351,14 +351,16 @@ class Parcels:
 
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> dict[UUID, int]:
         found: dict[UUID, int] = {}
-        for its in self.shipments.values():
-            if its.fulfillment_id in ids:
-                version = max(its.fulfillment_version, its.withdraw_version or 0)
-                found[its.fulfillment_id] = max(version, found.get(its.fulfillment_id, 0))
+        for shipment in self.shipments.values():
+            if shipment.fulfillment_id in ids:
+                version = max(shipment.fulfillment_version, shipment.withdraw_version or 0)
+                found[shipment.fulfillment_id] = max(version, found.get(shipment.fulfillment_id, 0))
         return found
 
-    async def find_orders(self, _: None, ids: Collection[UUID]) -> set[UUID]:
-        return ({s.order_id for s in self.shipments.values()} | self.dead.keys()) & set(ids)
+    async def find_known_orders(self, _: None, ids: Collection[UUID]) -> set[UUID]:
+        return ({s.order_id for s in self.shipments.values()} | self.closed_orders.keys()) & set(
+            ids
+        )
 
     async def find_reported(
         self, _: None, carrier: str, number: str, carrier_event_id: str
@@ -372,68 +374,76 @@ class Parcels:
             None,
         )
 
-    async def begin_tries_due(self, _: None, patience_s: float, most: int) -> list[UUID]:
+    async def start_due_label_tries(self, _: None, retry_s: float, most: int) -> list[UUID]:
         return [s.id for s in self.shipments.values() if s.status is ShipmentStatus.PENDING]
 
-    async def waiting_labels(self, _: None) -> tuple[int, float]:
+    async def count_pending_labels(self, _: None) -> tuple[int, float]:
         return 0, 0.0
 
-    async def find_living(
+    async def find_open_shipments(
         self, _: None, *, order_ids: Collection[UUID] = (), fulfillment_ids: Collection[UUID] = ()
     ) -> list[Shipment]:
-        alive = [
+        open_shipments = [
             s
             for s in self.shipments.values()
             if s.status not in SHIPMENT_ENDS and not s.recall_time
         ]
-        return [s for s in alive if s.order_id in order_ids or s.fulfillment_id in fulfillment_ids]
+        return [
+            s
+            for s in open_shipments
+            if s.order_id in order_ids or s.fulfillment_id in fulfillment_ids
+        ]
 
     async def find_recalls(self, _: None, ids: Collection[UUID]) -> list[RecallOpened]:
         return [
-            its for its in self.recalls.values() if its.shipment_id in ids and its.tracking_number
+            recall
+            for recall in self.recalls.values()
+            if recall.shipment_id in ids and recall.tracking_number
         ]
 
-    async def begin_recalls_due(self, _: None, patience_s: float, most: int) -> list[RecallOpened]:
+    async def start_due_recall_tries(
+        self, _: None, retry_s: float, most: int
+    ) -> list[RecallOpened]:
         return list(self.recalls.values())
 
-    async def open_recalls(self, _: None) -> tuple[int, float]:
+    async def count_open_recalls(self, _: None) -> tuple[int, float]:
         return 0, 0.0
 
-    async def find_graves(
+    async def find_closed(
         self, _: None, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]
-    ) -> Graves:
-        return Graves(
-            {id: self.dead[id] for id in order_ids if id in self.dead},
-            self.gone.keys() & set(fulfillment_ids),
+    ) -> ClosedOrders:
+        return ClosedOrders(
+            {id: self.closed_orders[id] for id in order_ids if id in self.closed_orders},
+            self.closed_fulfillments.keys() & set(fulfillment_ids),
         )
 
-    async def lock_dead_orders(
+    async def lock_closed_orders(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> dict[UUID, DeadOrder]:
+    ) -> dict[UUID, ClosedOrder]:
         return {
-            id: self.dead[id]
+            id: self.closed_orders[id]
             for id in {*repeats, *(each.target for each in envelopes)}
-            if id in self.dead
+            if id in self.closed_orders
         }
 
-    async def save_dead_orders(
-        self, _: None, before: Any, after: Mapping[UUID, DeadOrder], rows: Sequence[None]
+    async def save_closed_orders(
+        self, _: None, before: Any, after: Mapping[UUID, ClosedOrder], rows: Sequence[None]
     ) -> None:
-        self.dead |= after
+        self.closed_orders |= after
 
-    async def lock_dead_fulfillments(
+    async def lock_closed_fulfillments(
         self, _: None, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-    ) -> dict[UUID, DeadFulfillment]:
+    ) -> dict[UUID, ClosedFulfillment]:
         return {
-            id: self.gone[id]
+            id: self.closed_fulfillments[id]
             for id in {*repeats, *(each.target for each in envelopes)}
-            if id in self.gone
+            if id in self.closed_fulfillments
         }
 
-    async def save_dead_fulfillments(
-        self, _: None, before: Any, after: Mapping[UUID, DeadFulfillment], rows: Sequence[None]
+    async def save_closed_fulfillments(
+        self, _: None, before: Any, after: Mapping[UUID, ClosedFulfillment], rows: Sequence[None]
     ) -> None:
-        self.gone |= after
+        self.closed_fulfillments |= after
 
     async def list_tracking_events(
         self, _: None, shipment_id: UUID, page: Page

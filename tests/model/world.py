@@ -135,8 +135,8 @@ class World:
             "expire reservations": warehouse.expire_reservations,
             "settle": payment.settle_due,
             "commit pending stock": fulfillment.commit_pending_stock,
-            "buy labels": shipping.buy_waiting_labels,
-            "recall": shipping.ask_for_open_recalls,
+            "buy labels": shipping.buy_pending_labels,
+            "recall": shipping.retry_open_recalls,
         }
         self.doors: dict[str, Any] = {
             "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(order),

@@ -1,4 +1,4 @@
-"""What holds for every shipment, whatever its carrier reports and in whichever order."""
+"""Properties of every shipment, for all reports of its carrier in every order."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -26,17 +26,19 @@ with_one_end = st.builds(
 )
 
 
-def told(commands: Sequence[Envelope[RecordReport]]) -> tuple[Shipment, list[Row], list[object]]:
-    """A created shipment after all these reports, with its history and the facts."""
+def after_reports(
+    commands: Sequence[Envelope[RecordReport]],
+) -> tuple[Shipment, list[Row], list[object]]:
+    """A created shipment after all these reports, with its history and its domain events."""
     here = shipment("created")
     rows: list[Row] = []
-    facts: list[object] = []
+    events: list[object] = []
     for minute, command in enumerate(commands):
         decided = decide(here, command, NOON + timedelta(days=1, minutes=minute))
         here = decided.record
         rows.extend(decided.history)
-        facts.extend(decided.facts)
-    return here, rows, facts
+        events.extend(decided.facts)
+    return here, rows, events
 
 
 @given(st.data(), st.one_of(reports, with_one_end))
@@ -46,8 +48,8 @@ def test_reports_in_every_order_end_in_the_same_shipment(
     """Status, delivery time and tracking list do not depend on the order of arrival, nor on
     repeats.
     """
-    straight, straight_rows, _ = told(commands)
-    shuffled, shuffled_rows, _ = told(data.draw(st.permutations(commands + commands[:2])))
+    straight, straight_rows, _ = after_reports(commands)
+    shuffled, shuffled_rows, _ = after_reports(data.draw(st.permutations(commands + commands[:2])))
     assert (shuffled.status, shuffled.report_time, shuffled.deliver_time) == (
         straight.status,
         straight.report_time,
@@ -69,7 +71,7 @@ def test_every_order_of_a_whole_life(end: Status) -> None:
     ]
     ends = {
         (done.status, done.report_time, done.deliver_time)
-        for done, _, _ in map(told, permutations(life))
+        for done, _, _ in map(after_reports, permutations(life))
     }
     assert len(ends) == 1
     assert next(iter(ends))[0] is end
@@ -80,7 +82,7 @@ def test_history_is_a_walk_along_the_table(commands: list[Envelope[RecordReport]
     """Versions rise by one with each step, each step is a move of the table and starts where the
     last one ended; an end is the end.
     """
-    here, rows, facts = told(commands)
+    here, rows, events = after_reports(commands)
     steps = [row for row in rows if isinstance(row, Transition)]
     assert [row.version for row in steps] == list(range(3, 3 + len(steps)))
     before = Status.CREATED
@@ -90,7 +92,7 @@ def test_history_is_a_walk_along_the_table(commands: list[Envelope[RecordReport]
         before = row.new
     assert here.status is before
     assert all(row.new not in TERMINAL for row in steps[:-1])
-    assert [fact.step.old for fact in facts if isinstance(fact, StatusChanged)] == [
+    assert [fact.step.old for fact in events if isinstance(fact, StatusChanged)] == [
         row.old for row in steps
     ]
     assert (here.deliver_time is not None) == (here.status is Status.DELIVERED)
@@ -101,9 +103,9 @@ def test_every_report_is_recorded_once(commands: list[Envelope[RecordReport]]) -
     """The tracking list has each of the carrier's ids exactly once, also of reports that came
     after the end.
     """
-    _, rows, _ = told(commands)
-    heard = [row.report.carrier_event_id for row in rows if isinstance(row, TrackingEvent)]
-    assert sorted(heard) == sorted({each.command.report.carrier_event_id for each in commands})
+    _, rows, _ = after_reports(commands)
+    recorded = [row.report.carrier_event_id for row in rows if isinstance(row, TrackingEvent)]
+    assert sorted(recorded) == sorted({each.command.report.carrier_event_id for each in commands})
 
 
 def tracking(rows: list[Row]) -> set[object]:

@@ -45,7 +45,7 @@ CREATE TABLE shipments (
         CHECK (carrier_code IS NULL OR status = 'failed'),
     CONSTRAINT shipments_recall_time_with_label
         CHECK (recall_time IS NULL OR status NOT IN ('pending', 'failed')),
-    CONSTRAINT shipments_void_wanted
+    CONSTRAINT shipments_void_requested
         CHECK (recall_time IS NOT NULL OR withdraw_version IS NOT NULL OR status <> 'voided'),
     CONSTRAINT shipments_contradict_time_with_void
         CHECK (contradict_time IS NULL OR status = 'voided')
@@ -54,7 +54,7 @@ CREATE INDEX shipments_fulfillment_id ON shipments (fulfillment_id);
 CREATE UNIQUE INDEX shipments_live_tracking_number_key ON shipments (carrier, tracking_number)
     WHERE status IN ('created', 'delivery_failed', 'in_transit', 'out_for_delivery');
 CREATE INDEX shipments_order_id_id ON shipments (order_id, id);
-CREATE UNIQUE INDEX shipments_standing_fulfillment_key ON shipments (fulfillment_id)
+CREATE UNIQUE INDEX shipments_valid_fulfillment_key ON shipments (fulfillment_id)
     WHERE status NOT IN ('failed', 'voided');
 CREATE INDEX shipments_status_id ON shipments (status, id);
 CREATE INDEX shipments_tracking_number ON shipments (tracking_number);
@@ -141,18 +141,18 @@ CREATE TABLE tracking_events (
 );
 CREATE INDEX tracking_events_shipment_id_sequence ON tracking_events (shipment_id, sequence);
 
-CREATE TABLE dead_orders (
-    order_id uuid CONSTRAINT dead_orders_pkey PRIMARY KEY,
-    attempt integer NOT NULL CONSTRAINT dead_orders_attempt CHECK (attempt >= 1),
-    status text NOT NULL CONSTRAINT dead_orders_status CHECK (status IN ('cancelled', 'failed')),
-    version integer NOT NULL CONSTRAINT dead_orders_version CHECK (version >= 1),
-    dead_time timestamptz NOT NULL
+CREATE TABLE closed_orders (
+    order_id uuid CONSTRAINT closed_orders_pkey PRIMARY KEY,
+    attempt integer NOT NULL CONSTRAINT closed_orders_attempt CHECK (attempt >= 1),
+    status text NOT NULL CONSTRAINT closed_orders_status CHECK (status IN ('cancelled', 'failed')),
+    version integer NOT NULL CONSTRAINT closed_orders_version CHECK (version >= 1),
+    close_time timestamptz NOT NULL
 );
 
-CREATE TABLE dead_fulfillments (
-    fulfillment_id uuid CONSTRAINT dead_fulfillments_pkey PRIMARY KEY,
-    version integer NOT NULL CONSTRAINT dead_fulfillments_version CHECK (version >= 1),
-    dead_time timestamptz NOT NULL
+CREATE TABLE closed_fulfillments (
+    fulfillment_id uuid CONSTRAINT closed_fulfillments_pkey PRIMARY KEY,
+    version integer NOT NULL CONSTRAINT closed_fulfillments_version CHECK (version >= 1),
+    close_time timestamptz NOT NULL
 );
 """
 

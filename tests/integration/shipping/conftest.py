@@ -16,14 +16,14 @@ from chassis.process import Supervisor
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from shipping_svc import store, tables, wire
-from shipping_svc.operations import Operations, Patience
+from shipping_svc.operations import Operations, Timeouts
 from shipping_svc.providers import sandbox
 from shipping_svc.rpc import ShippingService
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping
 from tests.support import channel_of
 
-PATIENCE = Patience(label_s=8, retry_s=0.1, heartbeat_s=0.2)
+TIMEOUTS = Timeouts(label_timeout_s=8, retry_s=0.1, heartbeat_s=0.2)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def database(engine: AsyncEngine) -> Database:
 
 @pytest.fixture
 def orders() -> KnownOrders:
-    """The order service: it knows a recipient for every order, until it is told otherwise."""
+    """The order service: it has a recipient for every order, unless a test changes it."""
     return KnownOrders()
 
 
@@ -65,7 +65,7 @@ def carrier(database: Database) -> CountingCarrier:
 async def operations(
     database: Database, orders: KnownOrders, carrier: CountingCarrier
 ) -> AsyncIterator[Operations]:
-    operations = Operations(database=database, orders=orders, carrier=carrier, patience=PATIENCE)
+    operations = Operations(database=database, orders=orders, carrier=carrier, timeouts=TIMEOUTS)
     async with Supervisor() as tasks:
         tasks.start("watches", operations.watches.run())
         yield operations

@@ -1,5 +1,5 @@
-"""Stand-ins at the edges of the process: an order service that knows everybody, and a carrier
-that remembers what it sold.
+"""Stand-ins at the edges of the process: an order service that has every order, and a carrier
+that counts its sales.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from chassis.values.errors import Failure
-from shipping_svc.model.records import Label, Parcel, Recalled, Recipient
+from shipping_svc.model.records import Label, Parcel, RecallAnswer, Recipient
 from shipping_svc.peers import Orders
 from shipping_svc.providers.sandbox import NAME, SandboxCarrier
 
@@ -36,14 +36,14 @@ class KnownOrders(Orders):
         self.addresses: dict[UUID, dict[str, str]] = {}
         self.asked = 0
 
-    async def recipient(self, order_id: UUID) -> Recipient:
+    async def get_recipient(self, order_id: UUID) -> Recipient:
         self.asked += 1
         if self.failure:
             raise self.failure
         # The values of an address that tests change are text.
         return replace(ADA, **self.addresses.get(order_id, {}))  # type: ignore[arg-type]
 
-    async def existing(self, order_ids: Collection[UUID]) -> set[UUID]:
+    async def find_existing(self, order_ids: Collection[UUID]) -> set[UUID]:
         self.asked_for.append(set(order_ids))
         if self.failure:
             raise self.failure
@@ -56,7 +56,7 @@ class Crash(BaseException):
 
 class CountingCarrier(SandboxCarrier):
     """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what
-    is wanted back: its tracking number, or the key of a purchase that nobody has heard of.
+    is recalled: its tracking number, or the key of a purchase with an unknown outcome.
 
     `failure` is raised instead of selling or giving back while it is set, `after_sale` after the
     sale, `after_recall` after the label is void, `bugs` to the recipients of these postal codes.
@@ -95,7 +95,7 @@ class CountingCarrier(SandboxCarrier):
 
     async def recall(
         self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool
-    ) -> Recalled:
+    ) -> RecallAnswer:
         self.recalls[tracking_number or purchase] += 1
         if self.failure:
             raise self.failure

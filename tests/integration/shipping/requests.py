@@ -1,4 +1,4 @@
-"""What the tests of this folder ask and are told: requests, events, and looks into the database."""
+"""Requests, events and database reads for the tests of this folder."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.envelope import Envelope
 from shipping_svc import tables
-from shipping_svc.model.commands import BuryFulfillment, BuryOrder
-from shipping_svc.model.records import Wanted
-from tests.unit.shipping.samples import wanted
+from shipping_svc.model.commands import CloseFulfillment, CloseOrder
+from shipping_svc.model.records import ShipmentRequest
+from tests.unit.shipping.samples import shipment_request
 
 if TYPE_CHECKING:
     # only the stubs know it
@@ -31,7 +31,7 @@ PARCEL = shipping_pb2.Parcel(weight_grams=1200, length_mm=300, width_mm=200, hei
 
 
 def create(**more: Any) -> api.CreateShipmentRequest:
-    """A request for a shipment of a fulfilment and an order that nobody has asked for before, or
+    """A request for a shipment of a new fulfilment and a new order, or
     of those given.
     """
     fields: dict[str, Any] = {
@@ -65,10 +65,12 @@ def report(
     return api.RecordTrackingEventRequest(**(fields | more))
 
 
-def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Envelope[Wanted]:
-    """The same fulfilment asked for by an event."""
+def fulfillment_ready(
+    request: api.CreateShipmentRequest, event: str = ""
+) -> Envelope[ShipmentRequest]:
+    """The envelope of an event that has the same fulfilment ready."""
     event_id = event or str(uuid4())
-    its = wanted(
+    command = shipment_request(
         order_id=UUID(request.order_id),
         fulfillment_id=UUID(request.fulfillment_id),
         attempt=request.attempt,
@@ -76,22 +78,22 @@ def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Envelope[Want
     return Envelope(
         key=f"shipping-FULFILLMENTS:{event_id}",
         request_hash=event_id.encode(),
-        target=its.fulfillment_id,
+        target=command.fulfillment_id,
         actor="fulfillment",
         cause=event_id,
-        command=its,
+        command=command,
     )
 
 
 def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
-    """Somebody wants the shipment back."""
+    """A request to recall the shipment."""
     fields: dict[str, Any] = {"request_id": str(uuid4()), "shipment_id": shipment_id}
     return api.CancelShipmentRequest(**(fields | more))
 
 
-def death(
+def order_closed(
     order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled"
-) -> Envelope[BuryOrder]:
+) -> Envelope[CloseOrder]:
     """An event has the order in this status."""
     event_id = str(uuid4())
     return Envelope(
@@ -100,11 +102,11 @@ def death(
         target=UUID(order_id),
         actor="order",
         cause=event_id,
-        command=BuryOrder(attempt=attempt, status=status, version=version),
+        command=CloseOrder(attempt=attempt, status=status, version=version),
     )
 
 
-def gone(fulfillment_id: str) -> Envelope[BuryFulfillment]:
+def fulfillment_cancelled(fulfillment_id: str) -> Envelope[CloseFulfillment]:
     """An event has the fulfilment cancelled."""
     event_id = str(uuid4())
     return Envelope(
@@ -113,7 +115,7 @@ def gone(fulfillment_id: str) -> Envelope[BuryFulfillment]:
         target=UUID(fulfillment_id),
         actor="fulfillment",
         cause=event_id,
-        command=BuryFulfillment(version=9),
+        command=CloseFulfillment(version=9),
     )
 
 
@@ -124,7 +126,7 @@ async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[An
         )
 
 
-async def told(engine: AsyncEngine) -> list[Message]:
+async def published_events(engine: AsyncEngine) -> list[Message]:
     """The events in the outbox, in their order."""
     kinds = {
         kind.full_name: kind
@@ -138,5 +140,5 @@ async def told(engine: AsyncEngine) -> list[Message]:
     ]
 
 
-async def told_kinds(engine: AsyncEngine) -> list[str]:
-    return [event.DESCRIPTOR.name for event in await told(engine)]
+async def published_types(engine: AsyncEngine) -> list[str]:
+    return [event.DESCRIPTOR.name for event in await published_events(engine)]

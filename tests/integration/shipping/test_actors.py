@@ -26,8 +26,15 @@ from chassis.values.errors import Invalid, Refused
 from chassis.values.paging import asked
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
-from tests.integration.shipping.requests import Shipping, cancel, create, report, rows, told
-from tests.integration.shipping.test_creation import told_of
+from tests.integration.shipping.requests import (
+    Shipping,
+    cancel,
+    create,
+    published_events,
+    report,
+    rows,
+)
+from tests.integration.shipping.test_creation import fulfillment_event
 
 ACTOR, NOTE = "staff:7f3a", "The customer called."
 METADATA = [("ordermesh-actor", ACTOR)]
@@ -39,12 +46,12 @@ def creation(shipping: Shipping, _: shipping_pb2.Shipment) -> tuple[Any, Message
     return shipping.CreateShipment, create()
 
 
-def recall(shipping: Shipping, its: shipping_pb2.Shipment) -> tuple[Any, Message]:
-    return shipping.CancelShipment, cancel(its.shipment_id)
+def recall(shipping: Shipping, record: shipping_pb2.Shipment) -> tuple[Any, Message]:
+    return shipping.CancelShipment, cancel(record.shipment_id)
 
 
-def tracking(shipping: Shipping, its: shipping_pb2.Shipment) -> tuple[Any, Message]:
-    return shipping.RecordTrackingEvent, report(its.tracking_number, "delivered")
+def tracking(shipping: Shipping, record: shipping_pb2.Shipment) -> tuple[Any, Message]:
+    return shipping.RecordTrackingEvent, report(record.tracking_number, "delivered")
 
 
 # The mutation, the first row that it makes, its reason and actor, and how many events that row has.
@@ -79,7 +86,7 @@ async def test_mutation_with_actor_and_note_is_in_history(
     No event has the note. Without metadata and note both are unset.
     """
     there = (await ask(shipping.CreateShipment, create())).shipment
-    before = len(await told(engine))
+    before = len(await published_events(engine))
     method, request = cast("tuple[Any, Any]", mutation(shipping, there))
     cause = getattr(request, "carrier_event_id", "") or request.request_id
     if claimed:
@@ -95,7 +102,7 @@ async def test_mutation_with_actor_and_note_is_in_history(
     others = [each for each in listed if each is not row]
     assert not any(each.HasField("claimed_actor") or each.HasField("note") for each in others)
 
-    events: list[Any] = (await told(engine))[before:]
+    events: list[Any] = (await published_events(engine))[before:]
     of_row = [event for event in events if event.shipment.version == version]
     assert len(of_row) == event_count
     for event in of_row:
@@ -217,7 +224,7 @@ async def test_withdrawal_with_forged_version_is_refused(
     """
     request, unknown = create(), create()
     consumers = Consumers(operations)
-    await consumers.fulfillment_status_changed([told_of(request, "READY")])
+    await consumers.fulfillment_status_changed([fulfillment_event(request, "READY")])
     before = await rows(engine, "select * from shipments")
     for of in (request, unknown):
         [outcome] = await consumers.fulfillment_lines_changed([withdrawal(of, 2**60)])
@@ -270,15 +277,15 @@ async def test_successor_with_version_jump_is_refused(
 
 def ready(request: api.CreateShipmentRequest, version: int) -> Delivery[FulfillmentStatusChanged]:
     """The fulfilment of the request is ready, at this version of it."""
-    its = told_of(request, "READY")
-    its.message.fulfillment.version = version
-    return its
+    record = fulfillment_event(request, "READY")
+    record.message.fulfillment.version = version
+    return record
 
 
 def withdrawal(request: api.CreateShipmentRequest, version: int) -> Any:
     """The fulfilment of the request wants its parcels back, at this version of it."""
-    ready: Any = told_of(request, "READY")
-    its = fulfillment_pb2.Fulfillment()
-    its.CopyFrom(ready.message.fulfillment)
-    its.version, its.withdraw_reason = version, "ITEMS_CANCELLED"
-    return replace(ready, message=FulfillmentLinesChanged(fulfillment=its))
+    ready: Any = fulfillment_event(request, "READY")
+    record = fulfillment_pb2.Fulfillment()
+    record.CopyFrom(ready.message.fulfillment)
+    record.version, record.withdraw_reason = version, "ITEMS_CANCELLED"
+    return replace(ready, message=FulfillmentLinesChanged(fulfillment=record))

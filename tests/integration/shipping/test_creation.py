@@ -29,19 +29,19 @@ from chassis.values.errors import Deferred, Exists, Invalid, NotFound, Refused
 from chassis.write.database import Database
 from shipping_svc.consumers import Consumers
 from shipping_svc.model.records import Parcel
-from shipping_svc.operations import Operations, Patience
+from shipping_svc.operations import Operations, Timeouts
 from shipping_svc.providers import pdf
 from shipping_svc.providers.pdf import FONTS
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (
     PARCEL,
     Shipping,
-    ask_of,
     create,
-    death,
+    fulfillment_ready,
+    order_closed,
+    published_events,
+    published_types,
     rows,
-    told,
-    told_kinds,
 )
 from tests.sample.contract_events import fulfillment
 from tests.support import Eventually
@@ -67,7 +67,7 @@ async def counted(engine: AsyncEngine) -> dict[str, int]:
     )
 
 
-async def test_a_label_is_bought_and_told_of(
+async def test_bought_label_is_published(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
     """pending -> created: the answer, the event and the history agree, and the label is kept."""
@@ -88,7 +88,7 @@ async def test_a_label_is_bought_and_told_of(
     assert shipment.tracking_number.startswith("SBX")
     assert not shipment.HasField("deliver_time")
     assert carrier.calls == {key_of(shipment): 1}
-    [event] = await told(engine)
+    [event] = await published_events(engine)
     # every event has one
     assert (event.DESCRIPTOR.name, event.shipment) == ("ShipmentCreated", shipment)  # type: ignore[attr-defined]
     steps = await rows(
@@ -122,7 +122,13 @@ async def test_call_and_event_at_once_buy_one_label(
     ]
     repeats = [ask(shipping.CreateShipment, request) for _ in range(4)]
     events = [
-        operations.ship([ask_of(request), ask_of(request, "the same"), ask_of(request, "the same")])
+        operations.create_shipments(
+            [
+                fulfillment_ready(request),
+                fulfillment_ready(request, "the same"),
+                fulfillment_ready(request, "the same"),
+            ]
+        )
         for _ in range(8)
     ]
     answers, outcomes = await asyncio.gather(
@@ -132,7 +138,7 @@ async def test_call_and_event_at_once_buy_one_label(
     assert all(answer.shipment == shipment for answer in answers)
     assert all(isinstance(outcome, Done) for several in outcomes for outcome in several)
     assert set(carrier.calls) == {key_of(shipment)}
-    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert await published_types(engine) == ["ShipmentCreated"]
     assert [count for (count,) in await rows(engine, "select count(*) from labels")] == [1]
 
 
@@ -143,7 +149,9 @@ async def test_a_set_of_events_is_two_writes(
     one shipment.
     """
     requests = [create() for _ in range(30)]
-    outcomes = await operations.ship([*map(ask_of, requests), ask_of(requests[0])])
+    outcomes = await operations.create_shipments(
+        [*map(fulfillment_ready, requests), fulfillment_ready(requests[0])]
+    )
     assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
         "pending"
     ] * 31
@@ -152,7 +160,7 @@ async def test_a_set_of_events_is_two_writes(
     )
     assert {tuple(row) for row in times} == {("pending", 30, 1), ("created", 30, 1)}
     assert len(carrier.calls) == 30
-    assert await told_kinds(engine) == ["ShipmentCreated"] * 30
+    assert await published_types(engine) == ["ShipmentCreated"] * 30
 
 
 async def test_whichever_comes_second_finds_the_work_done(
@@ -163,22 +171,25 @@ async def test_whichever_comes_second_finds_the_work_done(
     """
     first, second = create(), create()
     await ask(shipping.CreateShipment, first)
-    await operations.ship([ask_of(second, "e")])
+    await operations.create_shipments([fulfillment_ready(second, "e")])
     async with engine.begin() as connection:
         await connection.execute(text("delete from idempotency_keys"))
     before = await rows(engine, "select * from history order by shipment_id, version")
     assert [
-        type(outcome) for outcome in await operations.ship([ask_of(first), ask_of(second, "e")])
+        type(outcome)
+        for outcome in await operations.create_shipments(
+            [fulfillment_ready(first), fulfillment_ready(second, "e")]
+        )
     ] == [Done, Done]
     for request in (first, second):
         again = await ask(shipping.CreateShipment, request)
         assert again.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
     assert await rows(engine, "select * from history order by shipment_id, version") == before
-    assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentCreated"]
+    assert await published_types(engine) == ["ShipmentCreated", "ShipmentCreated"]
 
 
 @pytest.mark.parametrize("order", list(permutations(["call", "event", "old"])))
-async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
+async def test_shipment_without_label_takes_latest_parcels(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
@@ -192,7 +203,7 @@ async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
     about = {"fulfillment_id": old.fulfillment_id, "order_id": old.order_id}
     new = create(fulfillment_version=10, **about)
-    event = ask_of(new)
+    event = fulfillment_ready(new)
     event = changed(
         event,
         fulfillment_version=10,
@@ -201,7 +212,7 @@ async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     for name in order:
         if name == "event":
-            await operations.ship([event])
+            await operations.create_shipments([event])
         else:
             with pytest.raises(Deferred):
                 await ask(shipping.CreateShipment, new if name == "call" else old)
@@ -231,7 +242,7 @@ async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
     assert (await ask(shipping.CreateShipment, request)).shipment == shipment
 
 
-async def test_somebody_elses_fulfilment_is_not_shipped(
+async def test_other_orders_fulfilment_is_not_shipped(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
     """A fulfilment that has a shipment of another order is refused, by call and by event alike."""
@@ -255,24 +266,24 @@ async def test_a_crash_between_intent_and_label_is_made_up_for(
     eventually: Eventually,
 ) -> None:
     """Killed after the intent: the shipment stays pending; the sweeper buys its label, under the
-    key that the dead one would have used.
+    key that the killed process would have used.
     """
     carrier.failure = Crash()
     with suppress(Crash):
-        await operations.ship([ask_of(create())])
+        await operations.create_shipments([fulfillment_ready(create())])
     carrier.failure = None
     pending = await the_one(shipping)
     assert (pending.status, pending.version) == (shipping_pb2.SHIPMENT_STATUS_PENDING, 1)
     assert not pending.HasField("tracking_number")
     await until_created(shipping, operations, eventually)
     assert carrier.calls == {key_of(pending): 2}
-    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert await published_types(engine) == ["ShipmentCreated"]
     assert await rows(engine, "select * from label_tries") == []
 
 
 async def until_created(shipping: Shipping, operations: Operations, eventually: Eventually) -> None:
     async def created() -> bool:
-        await operations.buy_waiting_labels()
+        await operations.buy_pending_labels()
         return (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_CREATED
 
     await eventually(created)
@@ -290,21 +301,21 @@ async def test_a_crash_between_label_and_result_buys_no_second_one(
     """
     carrier.after_sale = Crash()
     with suppress(Crash):
-        await operations.ship([ask_of(create())])
+        await operations.create_shipments([fulfillment_ready(create())])
     carrier.after_sale = None
     pending = await the_one(shipping)
     assert pending.status == shipping_pb2.SHIPMENT_STATUS_PENDING
     await until_created(shipping, operations, eventually)
     assert carrier.calls == {key_of(pending): 2}
     assert [count for (count,) in await rows(engine, "select count(*) from labels")] == [1]
-    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert await published_types(engine) == ["ShipmentCreated"]
 
 
 AWAY = Deferred("DEPENDENCY_UNAVAILABLE", "away", peer="somebody")
 
 
 @pytest.mark.parametrize("who", ["orders", "carrier"])
-async def test_while_somebody_is_away_the_shipment_waits(
+async def test_shipment_waits_while_peer_is_unavailable(
     who: str,
     shipping: Shipping,
     operations: Operations,
@@ -322,11 +333,13 @@ async def test_while_somebody_is_away_the_shipment_waits(
     with pytest.raises(Deferred) as deferred:
         await ask(shipping.CreateShipment, request)
     assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
-    assert [type(outcome) for outcome in await operations.ship([ask_of(request)])] == [Done]
+    assert [
+        type(outcome) for outcome in await operations.create_shipments([fulfillment_ready(request)])
+    ] == [Done]
     assert (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_PENDING
     stub.failure = None
     await until_created(shipping, operations, eventually)
-    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert await published_types(engine) == ["ShipmentCreated"]
     assert len(set(carrier.calls)) == 1
 
 
@@ -344,11 +357,11 @@ async def test_a_repeat_of_the_call_goes_on_at_once(
     ).shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
 
 
-async def test_an_order_that_nobody_knows_waits_as_well(
+async def test_shipment_of_unknown_order_waits(
     shipping: Shipping, operations: Operations, orders: KnownOrders, eventually: Eventually
 ) -> None:
-    """ORDER_NOT_FOUND is told as it is, and condemns nothing: a peer that is behind must not end
-    shipments for good.
+    """The caller gets ORDER_NOT_FOUND, and the shipment stays pending: a peer that is behind must
+    not end shipments for good.
     """
     orders.failure = NotFound("ORDER_NOT_FOUND", "no such order", order_id="x")
     with pytest.raises(NotFound) as unknown:
@@ -359,7 +372,7 @@ async def test_an_order_that_nobody_knows_waits_as_well(
     await until_created(shipping, operations, eventually)
 
 
-async def test_a_carrier_that_does_not_answer_keeps_nobody(
+async def test_hanging_carrier_blocks_no_caller(
     database: Database, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
     """A set with slow sales is over in its time; what was sold in time is stored, the rest is
@@ -369,14 +382,16 @@ async def test_a_carrier_that_does_not_answer_keeps_nobody(
         database=database,
         orders=orders,
         carrier=carrier,
-        patience=Patience(label_s=2.0, labels_max=4),
+        timeouts=Timeouts(label_timeout_s=2.0, labels_at_once_max=4),
     )
     requests = [create() for _ in range(6)]
     orders.addresses = {
         UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]
     }
     async with asyncio.timeout(20):
-        outcomes = await operations.ship([ask_of(request) for request in requests])
+        outcomes = await operations.create_shipments(
+            [fulfillment_ready(request) for request in requests]
+        )
     assert [type(outcome) for outcome in outcomes] == [Done] * 6
     assert await counted(engine) == {"pending": 2, "created": 4}
 
@@ -390,9 +405,10 @@ async def test_one_defect_concerns_one_shipment(
     requests = [create() for _ in range(3)]
     orders.addresses[UUID(requests[1].order_id)] = {"postal_code": "BUG"}
     carrier.bugs["BUG"] = KeyError("a bug")
-    assert [type(outcome) for outcome in await operations.ship([ask_of(r) for r in requests])] == [
-        Done
-    ] * 3
+    assert [
+        type(outcome)
+        for outcome in await operations.create_shipments([fulfillment_ready(r) for r in requests])
+    ] == [Done] * 3
     assert await counted(engine) == {"pending": 1, "created": 2}
 
 
@@ -407,7 +423,7 @@ async def test_sweepers_at_once_finish_everything_once(
     two replicas ask the carrier for one.
     """
     carrier.failure = AWAY
-    await operations.ship([ask_of(create()) for _ in range(120)])
+    await operations.create_shipments([fulfillment_ready(create()) for _ in range(120)])
     carrier.failure = None
     carrier.calls.clear()
     async with engine.begin() as connection:
@@ -415,12 +431,12 @@ async def test_sweepers_at_once_finish_everything_once(
             text("update label_tries set try_time = try_time - interval '1 hour'")
         )
     replicas = [
-        Operations(database=database, orders=orders, carrier=carrier, patience=Patience(retry_s=60))
+        Operations(database=database, orders=orders, carrier=carrier, timeouts=Timeouts(retry_s=60))
         for _ in range(3)
     ]
-    await asyncio.gather(*(replica.buy_waiting_labels() for replica in replicas))
+    await asyncio.gather(*(replica.buy_pending_labels() for replica in replicas))
     assert await rows(engine, "select * from label_tries") == []
-    assert await told_kinds(engine) == ["ShipmentCreated"] * 120
+    assert await published_types(engine) == ["ShipmentCreated"] * 120
     assert set(carrier.calls.values()) == {1}
 
 
@@ -430,8 +446,8 @@ async def test_sweepers_at_once_finish_everything_once(
 async def test_the_carriers_refusal_is_final(
     shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine
 ) -> None:
-    """CARRIER_REFUSED with the carrier's code, now and at every later ask; the failure is told;
-    there is no label.
+    """CARRIER_REFUSED with the carrier's code, now and at every later request; the failure is
+    published; there is no label.
     """
     request = create()
     orders.addresses[UUID(request.order_id)] = {"country_code": "AQ"}
@@ -450,8 +466,10 @@ async def test_the_carriers_refusal_is_final(
         "CARRIER_REFUSED",
     )
     assert failed.carrier_code == "DESTINATION_NOT_SERVED"
-    assert [type(outcome) for outcome in await operations.ship([ask_of(request)])] == [Done]
-    assert await told_kinds(engine) == ["ShipmentStatusChanged"]
+    assert [
+        type(outcome) for outcome in await operations.create_shipments([fulfillment_ready(request)])
+    ] == [Done]
+    assert await published_types(engine) == ["ShipmentStatusChanged"]
     with pytest.raises(Refused) as no_label:
         await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=failed.shipment_id))
     assert (no_label.value.reason, no_label.value.metadata) == (
@@ -503,48 +521,50 @@ async def test_unprintable_recipient_buys_no_label(
         "LABEL_NOT_PRINTABLE",
     )
     assert (failed.carrier_code, failed.tracking_number) == (scripts, "")
-    assert await told_kinds(engine) == ["ShipmentStatusChanged"]
+    assert await published_types(engine) == ["ShipmentStatusChanged"]
 
 
-async def test_nothing_is_shipped_for_a_dead_order(
+async def test_nothing_is_shipped_for_closed_order(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
     """ORDER_CLOSED to the call; the event is skipped; nothing is stored and nothing bought.
     Another order of the same set is shipped.
     """
-    request, living = create(), create()
-    await operations.bury_orders([death(request.order_id)])
+    request, other = create(), create()
+    await operations.close_orders([order_closed(request.order_id)])
     with pytest.raises(Refused) as refused:
         await ask(shipping.CreateShipment, request)
     assert (refused.value.reason, refused.value.metadata) == (
         "ORDER_CLOSED",
         {"order_id": request.order_id},
     )
-    outcomes = await operations.ship([ask_of(request), ask_of(living)])
+    outcomes = await operations.create_shipments(
+        [fulfillment_ready(request), fulfillment_ready(other)]
+    )
     assert [outcome.record is None for outcome in outcomes if isinstance(outcome, Done)] == [
         True,
         False,
     ]
-    assert (await the_one(shipping)).order_id == living.order_id
+    assert (await the_one(shipping)).order_id == other.order_id
     assert len(carrier.calls) == 1
 
 
-async def test_an_order_that_dies_before_its_label_gets_none(
+async def test_order_closed_before_label_gets_none(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """A shipment that waits for its carrier when its order dies fails with ORDER_CLOSED; the
-    carrier is not asked again.
+    """A shipment that waits for its carrier when its order closes fails with ORDER_CLOSED; the
+    carrier is not called again.
     """
     request = create()
     carrier.failure = AWAY
-    await operations.ship([ask_of(request)])
+    await operations.create_shipments([fulfillment_ready(request)])
     carrier.failure = None
     calls = carrier.calls.total()
-    await operations.bury_orders([death(request.order_id)])
+    await operations.close_orders([order_closed(request.order_id)])
     with pytest.raises(Refused) as refused:
         await ask(shipping.CreateShipment, request)
     assert refused.value.reason == "ORDER_CLOSED"
@@ -557,13 +577,13 @@ async def test_an_order_that_dies_before_its_label_gets_none(
     assert carrier.calls.total() == calls
 
 
-async def test_a_label_that_was_bought_outlives_its_order(
+async def test_bought_label_stays_after_order_closes(
     shipping: Shipping, operations: Operations
 ) -> None:
-    """Who asks for the shipment of an order that died later gets it as it stands, recalled."""
+    """A request for the shipment of an order that closed later returns it, recalled."""
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
-    await operations.bury_orders([death(request.order_id)])
+    await operations.close_orders([order_closed(request.order_id)])
     again = (
         await ask(
             shipping.CreateShipment,
@@ -576,22 +596,22 @@ async def test_a_label_that_was_bought_outlives_its_order(
     )
 
 
-async def test_a_retried_order_lives(
+async def test_retried_order_is_shipped(
     shipping: Shipping, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Death is per attempt, and deaths may be heard in any order, and twice: the attempt after
-    the last one that died is shipped.
+    """An order is closed per attempt, and events may arrive in any order, and twice: the attempt
+    after the last closed one is shipped.
     """
     order = str(uuid4())
-    deaths = [death(order, 1, 3, "failed"), death(order, 2, 7, "failed")]
-    for command in (deaths[1], deaths[0], deaths[1]):
-        assert [type(outcome) for outcome in await operations.bury_orders([command])] == [Done]
+    closings = [order_closed(order, 1, 3, "failed"), order_closed(order, 2, 7, "failed")]
+    for command in (closings[1], closings[0], closings[1]):
+        assert [type(outcome) for outcome in await operations.close_orders([command])] == [Done]
     with pytest.raises(Refused):
         await ask(shipping.CreateShipment, create(order_id=order, attempt=2))
     shipment = (await ask(shipping.CreateShipment, create(order_id=order, attempt=3))).shipment
     assert shipment.attempt == 3
     assert [
-        tuple(row) for row in await rows(engine, "select attempt, version from dead_orders")
+        tuple(row) for row in await rows(engine, "select attempt, version from closed_orders")
     ] == [(2, 7)]
 
 
@@ -614,15 +634,17 @@ async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
     await asyncio.wait([call])
     orders.addresses.clear()
     await until_created(shipping, operations, eventually)
-    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert await published_types(engine) == ["ShipmentCreated"]
 
 
-def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[FulfillmentStatusChanged]:
+def fulfillment_event(
+    request: api.CreateShipmentRequest, status: str
+) -> Delivery[FulfillmentStatusChanged]:
     """The fulfilment of the request has this status."""
     event_id = uuid4()
-    its = fulfillment(fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}"))
-    its.order_id, its.fulfillment_id = request.order_id, request.fulfillment_id
-    message = FulfillmentStatusChanged(fulfillment=its, new_status=its.status)
+    fulfilled = fulfillment(fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}"))
+    fulfilled.order_id, fulfilled.fulfillment_id = request.order_id, request.fulfillment_id
+    message = FulfillmentStatusChanged(fulfillment=fulfilled, new_status=fulfilled.status)
     return Delivery(
         event_id=event_id,
         key=f"shipping-test:{event_id}",
@@ -633,12 +655,12 @@ def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[Fulfill
 
 
 async def stored(engine: AsyncEngine) -> list[int]:
-    """How many shipments and dead fulfilments there are."""
+    """The numbers of shipments and of closed fulfilments."""
     return [
         n
         for (n,) in await rows(
             engine,
-            "select count(*) from shipments union all select count(*) from dead_fulfillments",
+            "select count(*) from shipments union all select count(*) from closed_fulfillments",
         )
     ]
 
@@ -650,14 +672,14 @@ async def test_event_of_missing_order_leaves_no_record(
     no such order; the others of its set do, the order service is asked once for all, and not
     again about an order of which something is stored here.
     """
-    forged, gone, true = create(), create(), create()
-    orders.missing = {UUID(forged.order_id), UUID(gone.order_id)}
+    forged, cancelled, true = create(), create(), create()
+    orders.missing = {UUID(forged.order_id), UUID(cancelled.order_id)}
     consumers = Consumers(operations)
     events = [
-        told_of(forged, "READY"),
-        told_of(gone, "CANCELLED"),
-        told_of(true, "READY"),
-        told_of(forged, "PICKING"),
+        fulfillment_event(forged, "READY"),
+        fulfillment_event(cancelled, "CANCELLED"),
+        fulfillment_event(true, "READY"),
+        fulfillment_event(forged, "PICKING"),
     ]
     outcomes = await consumers.fulfillment_status_changed(events)
     assert [
@@ -669,9 +691,10 @@ async def test_event_of_missing_order_leaves_no_record(
         "ORDER_NOT_FOUND",
     ]
     assert await stored(engine) == [1, 0]
-    assert orders.asked_for == [{UUID(each.order_id) for each in (forged, gone, true)}]
+    assert orders.asked_for == [{UUID(each.order_id) for each in (forged, cancelled, true)}]
     assert isinstance(
-        (await consumers.fulfillment_status_changed([told_of(true, "CANCELLED")]))[0], Done
+        (await consumers.fulfillment_status_changed([fulfillment_event(true, "CANCELLED")]))[0],
+        Done,
     )
     assert len(orders.asked_for) == 1
 
@@ -686,7 +709,7 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
     orders.missing = {UUID(forged.order_id)}
     events = []
     for request in (forged, true):
-        of = told_of(request, "READY")
+        of = fulfillment_event(request, "READY")
         of.message.fulfillment.withdraw_reason = "UNITS_CUT"
         message = FulfillmentLinesChanged(fulfillment=of.message.fulfillment, reason="WITHDRAWN")
         events.append(
@@ -705,22 +728,22 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
     assert await stored(engine) == [1, 0]
 
 
-async def test_event_waits_while_orders_cannot_be_asked(
+async def test_event_waits_while_order_service_is_down(
     operations: Operations, engine: AsyncEngine, orders: KnownOrders
 ) -> None:
     """An order service that is away defers an event about an order that is new here, and fails
-    none; a status that shipping does not act on waits for nobody.
+    none; a status that shipping ignores does not wait.
     """
     request, other = create(), create()
     orders.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     consumers = Consumers(operations)
     waiting, done = await consumers.fulfillment_status_changed(
-        [told_of(request, "READY"), told_of(other, "PICKING")]
+        [fulfillment_event(request, "READY"), fulfillment_event(other, "PICKING")]
     )
     assert isinstance(waiting, Deferred)
     assert isinstance(done, Done)
     assert await stored(engine) == [0, 0]
     orders.failure = None
-    [after] = await consumers.fulfillment_status_changed([told_of(request, "READY")])
+    [after] = await consumers.fulfillment_status_changed([fulfillment_event(request, "READY")])
     assert isinstance(after, Done)
     assert await stored(engine) == [1, 0]

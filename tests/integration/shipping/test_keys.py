@@ -19,7 +19,7 @@ from shipping_svc.operations import Operations
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import PARCEL, Shipping, cancel, create, report, rows
 from tests.integration.shipping.test_actors import ready, withdrawal
-from tests.integration.shipping.test_creation import told_of
+from tests.integration.shipping.test_creation import fulfillment_event
 
 Row = tuple[str, bytes, UUID]
 SERVICE = "/ordermesh.shipping.v1.ShippingService"
@@ -101,10 +101,10 @@ async def test_label_that_is_not_sold_is_stored_under_a_step(
         await ask(shipping.CreateShipment, closed)
     row = {"order_id": closed.order_id, "attempt": 1, "status": "failed", "version": 5}
     async with engine.begin() as connection:
-        dead = tables.dead_orders.insert().values(**row, dead_time=datetime.now(UTC))
+        dead = tables.closed_orders.insert().values(**row, close_time=datetime.now(UTC))
         await connection.execute(dead)
     await make_due(engine, "label_tries")
-    await operations.buy_waiting_labels()
+    await operations.buy_pending_labels()
     ids = [await the_id(engine, each.fulfillment_id) for each in (refused, closed)]
     assert await stored(engine, "shipment:") == {
         (f"shipment:{ids[0]}:label:refused", b"", ids[0]),
@@ -128,7 +128,7 @@ async def test_repacked_shipment_has_a_key_for_each_purchase(
     new = create(fulfillment_version=10, parcels=[PARCEL, PARCEL], **about)
     shipment = (await ask(shipping.CreateShipment, new)).shipment
     await make_due(engine, "recall_tries")
-    await operations.ask_for_open_recalls()
+    await operations.retry_open_recalls()
     target = UUID(shipment.shipment_id)
     time = await time_of(engine, target, "REPACKED")
     assert await stored(engine, "shipment:") == {
@@ -143,7 +143,7 @@ async def test_ready_and_cancelled_fulfilments_are_stored_under_keys(
 ) -> None:
     """An event has its own key; a cancellation has a step for the fulfilment's shipment."""
     request, consumers = create(), Consumers(operations)
-    is_ready, is_cancelled = ready(request, 7), told_of(request, "CANCELLED")
+    is_ready, is_cancelled = ready(request, 7), fulfillment_event(request, "CANCELLED")
     await consumers.fulfillment_status_changed([is_ready])
     await consumers.fulfillment_status_changed([is_cancelled])
     target = await the_id(engine, request.fulfillment_id)

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import ask
 from shipping_svc import tables
-from tests.integration.shipping.requests import Shipping, create, report, told
+from tests.integration.shipping.requests import Shipping, create, published_events, report
 from tests.support import numbered
 
 
@@ -17,9 +17,11 @@ async def test_events_of_a_shipment_have_gapless_sequences(
     none is left out.
     """
     several = [(await ask(shipping.CreateShipment, create())).shipment for _ in range(2)]
-    for its in several:
+    for each in several:
         for minute, status in enumerate(("IN_TRANSIT", "DELIVERED")):
-            await ask(shipping.RecordTrackingEvent, report(its.tracking_number, status, minute + 1))
+            await ask(
+                shipping.RecordTrackingEvent, report(each.tracking_number, status, minute + 1)
+            )
     found = await numbered(engine, tables.outbox)
     names = [
         ("ShipmentCreated", 1),
@@ -27,6 +29,6 @@ async def test_events_of_a_shipment_have_gapless_sequences(
         ("ShipmentStatusChanged", 3),
         ("DeliveryConfirmed", 4),
     ]
-    assert found == {UUID(its.shipment_id): names for its in several}
-    first = next(iter(await told(engine)))
+    assert found == {UUID(each.shipment_id): names for each in several}
+    first = next(iter(await published_events(engine)))
     assert first.shipment.version == 2  # type: ignore[attr-defined]

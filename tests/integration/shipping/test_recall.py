@@ -1,5 +1,5 @@
-"""What is wanted back: by a call or by an order's death, at once with whatever else happens to a
-shipment, through crashes and absences.
+"""Recalls by a call or by a closed order, concurrent with every other change of a shipment,
+through crashes and outages.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from chassis.write.database import Database
 from shipping_svc.model.records import purchase_key
-from shipping_svc.operations import Operations, Patience
-from shipping_svc.providers.sandbox import number_of
+from shipping_svc.operations import Operations, Timeouts
+from shipping_svc.providers.sandbox import tracking_number_for
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import (
     Shipping,
-    ask_of,
     cancel,
     create,
-    death,
-    gone,
+    fulfillment_cancelled,
+    fulfillment_ready,
+    order_closed,
+    published_events,
+    published_types,
     report,
     rows,
-    told,
-    told_kinds,
 )
 from tests.support import Eventually
 
@@ -83,14 +83,16 @@ def reports_after_void() -> float:
     return value
 
 
-async def all_asked(operations: Operations, engine: AsyncEngine, eventually: Eventually) -> None:
-    """The sweeper has had its say, and the carrier its answers."""
+async def recalls_answered(
+    operations: Operations, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Runs the sweeper until the carrier has answered every recall."""
 
-    async def asked() -> bool:
-        await operations.ask_for_open_recalls()
+    async def is_answered() -> bool:
+        await operations.retry_open_recalls()
         return not await open_recalls(engine)
 
-    await eventually(asked)
+    await eventually(is_answered)
 
 
 # --- by hand
@@ -112,7 +114,7 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(
     assert voided.HasField("recall_time")
     assert voided.tracking_number == shipment.tracking_number
     assert carrier.recalls == {shipment.tracking_number: 1}
-    _, recalled, void = await told(engine)
+    _, recalled, void = await published_events(engine)
     assert (recalled.old_status, recalled.new_status) == (shipment.status, shipment.status)  # type: ignore[attr-defined]
     assert (recalled.shipment.version, recalled.shipment.recall_time) == (3, voided.recall_time)  # type: ignore[attr-defined]
     assert void.shipment == voided  # type: ignore[attr-defined]
@@ -136,15 +138,15 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(
     assert reports_after_void() == counted + 1
     assert await reported(shipping, shipment, "returned_to_sender", 9) == contradicted
     assert reports_after_void() == counted + 2
-    assert (await told(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]
+    assert (await published_events(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("end", ["returned_to_sender", "delivered", "lost"])
 async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, end: str
 ) -> None:
-    """It is wanted back, and is where the carrier says: returned, or lost, or delivered after
-    all, with the delivery told.
+    """It is recalled, and ends where the carrier reports: returned, lost, or delivered, with an
+    event of the delivery.
     """
     shipment = await created(shipping)
     await reported(shipping, shipment, "in_transit")
@@ -152,14 +154,14 @@ async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
     assert (S(recalled.status), recalled.version) == ("SHIPMENT_STATUS_IN_TRANSIT", 4)
     assert recalled.HasField("recall_time")
     assert await cancelled(shipping, shipment) == recalled, (
-        "what is wanted back already is answered as it stands"
+        "a repeated recall returns the shipment unchanged"
     )
     ended = await reported(shipping, shipment, end, 5)
     assert (S(ended.status), ended.recall_time) == (
         f"SHIPMENT_STATUS_{end.upper()}",
         recalled.recall_time,
     )
-    assert (await told_kinds(engine)).count("DeliveryConfirmed") == (end == "delivered")
+    assert (await published_types(engine)).count("DeliveryConfirmed") == (end == "delivered")
     assert carrier.recalls == {shipment.tracking_number: 1}
     assert await open_recalls(engine) == 0
 
@@ -167,9 +169,8 @@ async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
 async def test_a_shipment_without_a_label_fails(
     shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """pending -> failed: no label will be bought, not by who asks again either. What may have
-    been sold unheard of is taken back in its time, and not at once: a purchase may still be on
-    its way.
+    """pending -> failed: no label will be bought, by a repeated request neither. A label that may
+    have been sold is recalled once it is due, and not at once: its purchase may be in flight.
     """
     carrier.failure = AWAY
     request = create()
@@ -193,7 +194,7 @@ async def test_a_shipment_without_a_label_fails(
     assert carrier.calls.total() == calls
     assert not carrier.recalls
     assert await open_recalls(engine) == 1
-    assert await told_kinds(engine) == ["ShipmentStatusChanged"]
+    assert await published_types(engine) == ["ShipmentStatusChanged"]
     assert await rows(engine, "select * from label_tries") == []
 
 
@@ -208,8 +209,7 @@ async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: Async
         *(ask(shipping.CancelShipment, r) for r in [request, request, *others]),
         return_exceptions=True,
     )
-    # Whoever is so late that the label is void by then is told that the shipment has come to its
-    # end.
+    # A caller after the label is void gets the refusal that the shipment has come to its end.
     assert all(
         isinstance(answer, Refused) and answer.reason == "ILLEGAL_TRANSITION"
         for answer in answers
@@ -217,7 +217,7 @@ async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: Async
     )
     voided = await now(shipping, shipment)
     assert (S(voided.status), voided.version) == ("SHIPMENT_STATUS_VOIDED", 4)
-    assert await told_kinds(engine) == [
+    assert await published_types(engine) == [
         "ShipmentCreated",
         "ShipmentStatusChanged",
         "ShipmentStatusChanged",
@@ -263,12 +263,12 @@ async def test_a_carrier_that_is_away_is_asked_later(
     assert recalled.HasField("recall_time")
     assert await open_recalls(engine) == 1
     carrier.failure = None
-    await all_asked(operations, engine, eventually)
+    await recalls_answered(operations, engine, eventually)
     assert S((await now(shipping, shipment)).status) == "SHIPMENT_STATUS_VOIDED"
 
 
 @pytest.mark.parametrize("trouble", [Crash(), KeyError("a bug")], ids=["crash", "defect"])
-async def test_a_void_label_that_nobody_wrote_down_is_made_up_for(
+async def test_unrecorded_void_label_is_recorded_later(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
@@ -276,26 +276,26 @@ async def test_a_void_label_that_nobody_wrote_down_is_made_up_for(
     eventually: Eventually,
     trouble: BaseException,
 ) -> None:
-    """Dead, or in error, between the carrier's answer and the write: the recall is asked again
-    under the same key, and told once.
+    """A crash or an error between the carrier's answer and the write: the recall is requested again
+    under the same key, and published once.
     """
     shipment = await created(shipping)
     carrier.after_recall = trouble
     with suppress(Crash):
-        await operations.bury_orders([death(shipment.order_id)])
+        await operations.close_orders([order_closed(shipment.order_id)])
     assert (await now(shipping, shipment)).status == shipment.status
     carrier.after_recall = None
-    await all_asked(operations, engine, eventually)
+    await recalls_answered(operations, engine, eventually)
     assert S((await now(shipping, shipment)).status) == "SHIPMENT_STATUS_VOIDED"
     assert carrier.recalls == {shipment.tracking_number: 2}
-    assert await told_kinds(engine) == [
+    assert await published_types(engine) == [
         "ShipmentCreated",
         "ShipmentStatusChanged",
         "ShipmentStatusChanged",
     ]
 
 
-async def test_a_carrier_that_does_not_answer_keeps_nobody(
+async def test_hanging_carrier_blocks_no_recall(
     database: Database,
     orders: KnownOrders,
     carrier: CountingCarrier,
@@ -305,31 +305,32 @@ async def test_a_carrier_that_does_not_answer_keeps_nobody(
     """A recall without an answer is over in its time, and left to the sweeper."""
     shipment = await created(shipping)
     carrier.recall_answer.clear()
-    impatient = Operations(
-        database=database, orders=orders, carrier=carrier, patience=Patience(label_s=0.1)
+    replica = Operations(
+        database=database, orders=orders, carrier=carrier, timeouts=Timeouts(label_timeout_s=0.1)
     )
     async with asyncio.timeout(20):
         assert [
-            type(outcome) for outcome in await impatient.bury_orders([death(shipment.order_id)])
+            type(outcome)
+            for outcome in await replica.close_orders([order_closed(shipment.order_id)])
         ] == [Done]
     assert (await now(shipping, shipment)).HasField("recall_time")
     assert await open_recalls(engine) == 1
 
 
-async def test_sweepers_at_once_ask_once(
+async def test_concurrent_sweepers_request_recall_once(
     database: Database,
     orders: KnownOrders,
     carrier: CountingCarrier,
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """Three replicas sweep after an outage: every label is void, told once, and no two replicas
-    ask for one.
+    """Three replicas sweep after an outage: every label is void, published once, and no two
+    replicas request the same recall.
     """
     requests = [create() for _ in range(60)]
-    await operations.ship(list(map(ask_of, requests)))
+    await operations.create_shipments(list(map(fulfillment_ready, requests)))
     carrier.failure = AWAY
-    await operations.bury_orders([death(request.order_id) for request in requests])
+    await operations.close_orders([order_closed(request.order_id) for request in requests])
     carrier.failure = None
     carrier.recalls.clear()
     async with engine.begin() as connection:
@@ -337,10 +338,10 @@ async def test_sweepers_at_once_ask_once(
             text("update recall_tries set try_time = try_time - interval '1 hour'")
         )
     replicas = [
-        Operations(database=database, orders=orders, carrier=carrier, patience=Patience(retry_s=60))
+        Operations(database=database, orders=orders, carrier=carrier, timeouts=Timeouts(retry_s=60))
         for _ in range(3)
     ]
-    await asyncio.gather(*(replica.ask_for_open_recalls() for replica in replicas))
+    await asyncio.gather(*(replica.retry_open_recalls() for replica in replicas))
     assert await open_recalls(engine) == 0
     assert set(carrier.recalls.values()) == {1}
     assert [
@@ -349,7 +350,7 @@ async def test_sweepers_at_once_ask_once(
             engine, "select status::text, count(*) from shipments group by status"
         )
     ] == [("voided", 60)]
-    assert (await told_kinds(engine)).count("ShipmentStatusChanged") == 120
+    assert (await published_types(engine)).count("ShipmentStatusChanged") == 120
 
 
 # --- at once with other things
@@ -366,57 +367,57 @@ async def test_a_recall_while_the_label_is_sold(
     shipment stays failed.
     """
     carrier.sale.clear()
-    sale = asyncio.create_task(operations.ship([ask_of(create())]))
+    sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(create())]))
     await eventually(lambda: carrier.calls)
     failed = await cancelled(shipping, await the_one(shipping))
     carrier.sale.set()
     await sale
-    await all_asked(operations, engine, eventually)
+    await recalls_answered(operations, engine, eventually)
     assert await the_one(shipping) == failed
     assert carrier.recalls.total() == 1
-    assert await told_kinds(engine) == ["ShipmentStatusChanged"]
+    assert await published_types(engine) == ["ShipmentStatusChanged"]
 
 
-async def test_a_label_whose_sale_nobody_heard_of_is_taken_back(
+async def test_label_of_unknown_sale_is_recalled(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The process dies of the carrier's answer, and then the order: what was sold goes back
-    under the key of its purchase, once the carrier can be asked.
+    """The process crashes at the carrier's answer, then the order closes: the label is recalled
+    under the key of its purchase, once the carrier can be reached.
     """
     carrier.after_sale = Crash()
     request = create()
     with suppress(Crash):
-        await operations.ship([ask_of(request)])
+        await operations.create_shipments([fulfillment_ready(request)])
     carrier.after_sale, carrier.failure = None, AWAY
-    await operations.bury_orders([death(request.order_id)])
+    await operations.close_orders([order_closed(request.order_id)])
     ended = await the_one(shipping)
     assert (S(ended.status), ended.status_reason) == ("SHIPMENT_STATUS_FAILED", "ORDER_CLOSED")
 
-    async def asked() -> bool:
-        await operations.ask_for_open_recalls()
+    async def is_recalled() -> bool:
+        await operations.retry_open_recalls()
         return bool(carrier.recalls)
 
-    await eventually(asked)
+    await eventually(is_recalled)
     assert await open_recalls(engine) == 1
     carrier.failure = None
-    await all_asked(operations, engine, eventually)
+    await recalls_answered(operations, engine, eventually)
     assert set(carrier.recalls) == set(carrier.calls) == {purchase_key(UUID(ended.shipment_id), 0)}
     assert await the_one(shipping) == ended
 
 
-async def test_a_death_and_a_label_at_once(
+async def test_order_closes_while_label_is_bought(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Of an order's death and its shipment one sees the other, whichever is quicker: nothing is
-    left that goes to the customer.
+    """Of a closing order and its shipment, in either order, one sees the other: no shipment goes to
+    the customer.
     """
     requests = [create() for _ in range(30)]
 
@@ -424,41 +425,40 @@ async def test_a_death_and_a_label_at_once(
         with suppress(Refused):
             await ask(shipping.CreateShipment, request)
 
-    async def dies(place: int, request: api.CreateShipmentRequest) -> None:
+    async def closes(place: int, request: api.CreateShipmentRequest) -> None:
         for _ in range(place % 6):  # each a little later than its neighbour
             await ask(shipping.ListShipments, api.ListShipmentsRequest())
         assert [
-            type(outcome) for outcome in await operations.bury_orders([death(request.order_id)])
+            type(outcome)
+            for outcome in await operations.close_orders([order_closed(request.order_id)])
         ] == [Done]
 
     await asyncio.gather(
-        *map(ships, requests), *(dies(place, request) for place, request in enumerate(requests))
+        *map(ships, requests), *(closes(place, request) for place, request in enumerate(requests))
     )
-    await all_asked(operations, engine, eventually)
+    await recalls_answered(operations, engine, eventually)
     ended = await rows(engine, "select status::text from shipments")
     assert {status for (status,) in ended} <= {"voided", "failed"}
     [(alive,)] = await rows(engine, "select count(*) from label_tries")
     assert alive == 0
 
 
-async def test_a_death_that_comes_while_a_label_is_stored(
+async def test_order_closes_while_label_is_stored(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The death finds a shipment whose label is just being written, waits for it, and wants it
-    back.
-    """
+    """The closing finds a shipment whose label is being written, waits for it, and recalls it."""
     carrier.sale.clear()
     request = create()
-    sale = asyncio.create_task(operations.ship([ask_of(request)]))
+    sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(request)]))
     await eventually(lambda: carrier.calls)
     async with engine.begin() as connection:
         await connection.execute(text("select 1 from shipments for no key update"))
         carrier.sale.set()
-        burial = asyncio.create_task(operations.bury_orders([death(request.order_id)]))
+        closing = asyncio.create_task(operations.close_orders([order_closed(request.order_id)]))
 
         async def both_wait() -> bool:
             waiting = (
@@ -468,8 +468,8 @@ async def test_a_death_that_comes_while_a_label_is_stored(
             return [tuple(row) for row in await rows(engine, waiting)] == [(2,)]
 
         await eventually(both_wait)
-    await asyncio.gather(sale, burial)
-    await all_asked(operations, engine, eventually)
+    await asyncio.gather(sale, closing)
+    await recalls_answered(operations, engine, eventually)
     ended = await the_one(shipping)
     assert S(ended.status) in ("SHIPMENT_STATUS_VOIDED", "SHIPMENT_STATUS_FAILED")
     assert ended.status_reason == "ORDER_CLOSED"
@@ -486,7 +486,7 @@ async def test_a_recall_and_a_report_at_once(
     recalls = [cancelled(shipping, shipment) for shipment in shipments]
     reports = [reported(shipping, shipment, "in_transit") for shipment in shipments]
     await asyncio.gather(*(work for both in zip(recalls, reports, strict=True) for work in both))
-    await all_asked(operations, engine, eventually)
+    await recalls_answered(operations, engine, eventually)
     for shipment in shipments:
         ended = await now(shipping, shipment)
         assert ended.HasField("recall_time")
@@ -508,8 +508,8 @@ async def test_a_recall_and_a_report_at_once(
 async def test_a_report_between_the_carriers_answer_and_the_write(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
 ) -> None:
-    """The carrier said void, and then scanned the parcel all the same: what it has scanned is on
-    its way, and still wanted back.
+    """The carrier answered void, and then scanned the parcel: the parcel is in transit, and still
+    recalled.
     """
     shipment = await created(shipping)
     carrier.recall_answer.clear()
@@ -528,10 +528,10 @@ async def test_a_report_between_the_carriers_answer_and_the_write(
     )
 
 
-# --- by death
+# --- by the closing of the order
 
 
-async def test_an_orders_death_recalls_what_it_has_shipped(
+async def test_closing_order_recalls_shipped_parcels(
     shipping: Shipping, operations: Operations, engine: AsyncEngine
 ) -> None:
     """All its parts, each as it stands: waiting ones are void, those on their way recalled,
@@ -542,7 +542,7 @@ async def test_an_orders_death_recalls_what_it_has_shipped(
     other, later = await created(shipping), await created(shipping, order_id=order, attempt=2)
     await reported(shipping, moving, "in_transit")
     delivered = await reported(shipping, delivered, "delivered")
-    await operations.bury_orders([death(order)])
+    await operations.close_orders([order_closed(order)])
     voided, recalled = await now(shipping, waiting), await now(shipping, moving)
     assert (S(voided.status), voided.status_reason) == ("SHIPMENT_STATUS_VOIDED", "ORDER_CLOSED")
     assert (S(recalled.status), recalled.status_reason) == (
@@ -550,7 +550,7 @@ async def test_an_orders_death_recalls_what_it_has_shipped(
         "ORDER_CLOSED",
     )
     assert recalled.HasField("recall_time")
-    assert [await now(shipping, its) for its in (delivered, other, later)] == [
+    assert [await now(shipping, each) for each in (delivered, other, later)] == [
         delivered,
         other,
         later,
@@ -559,23 +559,23 @@ async def test_an_orders_death_recalls_what_it_has_shipped(
 
 def _ends_after(words: Sequence[str]) -> list[tuple[str, bool]]:
     """The status of each shipment after these events, and whether it is recalled."""
-    first_death = min(words.index("death"), words.index("late death"))
-    if first_death < words.index("ask"):
+    first_closing = min(words.index("closing"), words.index("late closing"))
+    if first_closing < words.index("creation"):
         return []
-    if words.index("ask") < words.index("report") < first_death:
+    if words.index("creation") < words.index("report") < first_closing:
         return [("SHIPMENT_STATUS_IN_TRANSIT", True)]
     return [("SHIPMENT_STATUS_VOIDED", True)]
 
 
-async def test_deaths_asks_and_reports_in_every_order_and_twice(
+async def test_closings_requests_and_reports_in_any_order(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     eventually: Eventually,
     subtests: pytest.Subtests,
 ) -> None:
-    """Whatever is heard first, and how often: the shipment of the dead order ends void, back, or
-    never begins; each thing is told once.
+    """In every order of the events, each delivered twice, the shipment of the closed order ends
+    void or returned, or is not created; each change is published once.
     """
 
     async def shipments(order_id: str) -> list[shipping_pb2.Shipment]:
@@ -587,61 +587,61 @@ async def test_deaths_asks_and_reports_in_every_order_and_twice(
 
     async def lived(words: Sequence[str]) -> None:
         request = create()
-        asked, died, late = (
-            ask_of(request),
-            death(request.order_id),
-            death(request.order_id, version=7),
+        creation, closing, late_closing = (
+            fulfillment_ready(request),
+            order_closed(request.order_id),
+            order_closed(request.order_id, version=7),
         )
 
-        async def hears(word: str) -> None:
+        async def deliver(word: str) -> None:
             if word == "report":
-                for its in await shipments(request.order_id):
-                    await reported(shipping, its, "in_transit")
+                for each in await shipments(request.order_id):
+                    await reported(shipping, each, "in_transit")
                 return
             events = (
-                operations.ship([asked])
-                if word == "ask"
-                else operations.bury_orders([died if word == "death" else late])
+                operations.create_shipments([creation])
+                if word == "creation"
+                else operations.close_orders([closing if word == "closing" else late_closing])
             )
             assert [type(outcome) for outcome in await events] == [Done]
 
         for word in words:
-            await hears(word)
-            await hears(word)
-        await all_asked(operations, engine, eventually)
+            await deliver(word)
+            await deliver(word)
+        await recalls_answered(operations, engine, eventually)
         before = await rows(engine, "select * from history order by shipment_id, version")
         async with engine.begin() as connection:
             await connection.execute(text("delete from idempotency_keys"))
-        for word in ("ask", "death", "late death"):
-            await hears(word)
+        for word in ("creation", "closing", "late closing"):
+            await deliver(word)
         assert await rows(engine, "select * from history order by shipment_id, version") == before
         assert [
-            (S(its.status), its.HasField("recall_time"))
-            for its in await shipments(request.order_id)
+            (S(each.status), each.HasField("recall_time"))
+            for each in await shipments(request.order_id)
         ] == _ends_after(words)
-        every = [event.shipment for event in await told(engine)]  # type: ignore[attr-defined]
-        mine = [its for its in every if its.order_id == request.order_id]
-        assert [its.version for its in mine] == list(range(2, 2 + len(mine)))
+        every = [event.shipment for event in await published_events(engine)]  # type: ignore[attr-defined]
+        mine = [each for each in every if each.order_id == request.order_id]
+        assert [each.version for each in mine] == list(range(2, 2 + len(mine)))
 
-    for words in permutations(["ask", "death", "report", "late death"]):
+    for words in permutations(["creation", "closing", "report", "late closing"]):
         with subtests.test("-".join(words)):
             await lived(words)
 
 
-async def test_a_death_whose_recall_was_not_written_is_heard_again(
+async def test_closing_without_stored_recall_is_redelivered(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order is buried, but its shipment could not be locked in time: the event is deferred,
-    and recalls when it comes again.
+    """The closed order is stored, but its shipment could not be locked in time: the event is
+    deferred, and recalls the shipment when it is delivered again.
     """
     shipment = await created(shipping)
-    event = death(shipment.order_id)
+    event = order_closed(shipment.order_id)
     with monkeypatch.context() as broken:
         broken.setattr(operations, "_write", _away)
-        [outcome] = await operations.bury_orders([event])
+        [outcome] = await operations.close_orders([event])
         assert isinstance(outcome, Deferred)
     assert await now(shipping, shipment) == shipment
-    [again] = await operations.bury_orders([event])
+    [again] = await operations.close_orders([event])
     assert isinstance(again, Done)
     assert S((await now(shipping, shipment)).status) == "SHIPMENT_STATUS_VOIDED"
 
@@ -650,10 +650,10 @@ async def _away(commands: list[Any]) -> list[Outcome[Any]]:
     return [Deferred("DATABASE_UNAVAILABLE")] * len(commands)
 
 
-# --- by a fulfilment's death
+# --- by the cancellation of a fulfilment
 
 
-@pytest.mark.parametrize("first", ["ask", "death"])
+@pytest.mark.parametrize("first", ["creation", "closing"])
 async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
     shipping: Shipping,
     operations: Operations,
@@ -666,19 +666,19 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
     """
     order = str(uuid4())
     request, other = create(order_id=order), await created(shipping, order_id=order)
-    asked, died = ask_of(request), gone(request.fulfillment_id)
+    creation, closing = fulfillment_ready(request), fulfillment_cancelled(request.fulfillment_id)
     for _ in range(2):
-        for word in ("ask", "death") if first == "ask" else ("death", "ask"):
+        for word in ("creation", "closing") if first == "creation" else ("closing", "creation"):
             events = (
-                operations.ship([asked, asked])
-                if word == "ask"
-                else operations.bury_fulfillments([died, died])
+                operations.create_shipments([creation, creation])
+                if word == "creation"
+                else operations.close_fulfillments([closing, closing])
             )
             assert [type(outcome) for outcome in await events] == [Done, Done]
         async with engine.begin() as connection:
             await connection.execute(text("delete from idempotency_keys"))
     again = create(order_id=order, fulfillment_id=request.fulfillment_id)
-    if first == "ask":
+    if first == "creation":
         voided = (await ask(shipping.CreateShipment, again)).shipment
         assert (S(voided.status), voided.version, voided.status_reason) == (
             "SHIPMENT_STATUS_VOIDED",
@@ -691,10 +691,10 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
         assert refused.value.reason == "ILLEGAL_TRANSITION"
         assert refused.value.metadata["fulfillment_id"] == request.fulfillment_id
     assert await now(shipping, other) == other
-    assert carrier.calls.total() == (2 if first == "ask" else 1)
-    assert [row.version for row in await rows(engine, "select version from dead_fulfillments")] == [
-        9
-    ]
+    assert carrier.calls.total() == (2 if first == "creation" else 1)
+    assert [
+        row.version for row in await rows(engine, "select version from closed_fulfillments")
+    ] == [9]
 
 
 async def test_a_cancellation_and_a_label_at_once(
@@ -704,28 +704,30 @@ async def test_a_cancellation_and_a_label_at_once(
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid, heard
-    of or not.
+    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid,
+    whether its sale was stored or not.
     """
     sold, waiting = create(), create()
     carrier.failure = AWAY
-    await operations.ship([ask_of(waiting)])
+    await operations.create_shipments([fulfillment_ready(waiting)])
     carrier.failure = None
     carrier.sale.clear()
-    sale = asyncio.create_task(operations.ship([ask_of(sold)]))
+    sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(sold)]))
     await eventually(lambda: carrier.calls.total() == 2)
-    await operations.bury_fulfillments([gone(sold.fulfillment_id), gone(waiting.fulfillment_id)])
+    await operations.close_fulfillments(
+        [fulfillment_cancelled(sold.fulfillment_id), fulfillment_cancelled(waiting.fulfillment_id)]
+    )
     carrier.sale.set()
     await sale
-    await operations.buy_waiting_labels()
-    await all_asked(operations, engine, eventually)
+    await operations.buy_pending_labels()
+    await recalls_answered(operations, engine, eventually)
     found = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
-    assert {(S(its.status), its.status_reason) for its in found} == {
+    assert {(S(each.status), each.status_reason) for each in found} == {
         ("SHIPMENT_STATUS_FAILED", "FULFILLMENT_CANCELLED")
     }
-    purchases = {its.fulfillment_id: purchase_key(UUID(its.shipment_id), 0) for its in found}
+    purchases = {each.fulfillment_id: purchase_key(UUID(each.shipment_id), 0) for each in found}
     assert set(carrier.recalls) == {
-        number_of(purchases[sold.fulfillment_id]),
+        tracking_number_for(purchases[sold.fulfillment_id]),
         purchases[waiting.fulfillment_id],
     }
     for request in (sold, waiting):

@@ -22,7 +22,7 @@ from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import create
-from tests.integration.shipping.test_creation import told_of
+from tests.integration.shipping.test_creation import fulfillment_event
 from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second_body
 
 Event = Callable[[api.CreateShipmentRequest, int], Delivery[Any]]
@@ -30,24 +30,24 @@ Event = Callable[[api.CreateShipmentRequest, int], Delivery[Any]]
 
 def ready(request: api.CreateShipmentRequest, version: int = 2) -> Delivery[Any]:
     """The request's fulfilment is ready."""
-    event = told_of(request, "READY")
+    event = fulfillment_event(request, "READY")
     event.message.fulfillment.version = version
     return event
 
 
 def cancelled(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
     """The request's fulfilment is cancelled."""
-    event = told_of(request, "CANCELLED")
+    event = fulfillment_event(request, "CANCELLED")
     event.message.fulfillment.version = version
     return event
 
 
 def withdrawn(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
     """The request's fulfilment withdraws its parcels."""
-    its = ready(request, version)
-    its.message.fulfillment.withdraw_reason = "UNITS_CUT"
-    message = FulfillmentLinesChanged(fulfillment=its.message.fulfillment, reason="WITHDRAWN")
-    return replace(its, message=message)
+    delivery = ready(request, version)
+    delivery.message.fulfillment.withdraw_reason = "UNITS_CUT"
+    message = FulfillmentLinesChanged(fulfillment=delivery.message.fulfillment, reason="WITHDRAWN")
+    return replace(delivery, message=message)
 
 
 def order_cancelled(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
@@ -63,7 +63,7 @@ def order_cancelled(request: api.CreateShipmentRequest, version: int) -> Deliver
 
 @pytest.mark.parametrize("event", [ready, cancelled, withdrawn, order_cancelled])
 @pytest.mark.parametrize("reason", [JUMP, REUSED])
-async def test_refused_event_stores_and_asks_nothing(
+async def test_refused_event_stores_and_calls_nothing(
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
@@ -81,12 +81,12 @@ async def test_refused_event_stores_and_asks_nothing(
         assert isinstance(await consume(handlers, each), Done)
     forged = event(other, FORGED) if reason == JUMP else second_body(event(other, 3), genuine)
     before = await contents(engine, tables.metadata)
-    asked = (carrier.calls.copy(), carrier.recalls.copy(), orders.asked, list(orders.asked_for))
+    calls = (carrier.calls.copy(), carrier.recalls.copy(), orders.asked, list(orders.asked_for))
     outcome = await consume(handlers, forged)
     assert isinstance(outcome, Failure)
     assert outcome.reason == reason
     assert await contents(engine, tables.metadata) == before
-    assert (carrier.calls, carrier.recalls, orders.asked, orders.asked_for) == asked
+    assert (carrier.calls, carrier.recalls, orders.asked, orders.asked_for) == calls
 
 
 @pytest.mark.parametrize("event", [ready, cancelled, withdrawn])

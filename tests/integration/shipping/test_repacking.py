@@ -14,9 +14,9 @@ from chassis.rpc.client import ask
 from chassis.values.errors import Deferred
 from shipping_svc.model.records import purchase_key
 from shipping_svc.operations import Operations
-from shipping_svc.providers.sandbox import number_of
+from shipping_svc.providers.sandbox import tracking_number_for
 from tests.integration.shipping.peers import CountingCarrier
-from tests.integration.shipping.requests import PARCEL, Shipping, create, rows, told
+from tests.integration.shipping.requests import PARCEL, Shipping, create, published_events, rows
 from tests.support import Eventually
 
 
@@ -28,8 +28,8 @@ async def test_a_label_and_its_shipment_are_of_the_same_parcels(
     eventually: Eventually,
 ) -> None:
     """The carrier is selling a label for two parcels when the fulfilment comes with one: record,
-    event and label are of the one, whoever had asked for the two is told to ask again, and the
-    label that was sold for the two goes back.
+    event and label are of the one, the caller of the two gets Deferred, and the label that was
+    sold for the two is recalled.
     """
     carrier.sale.clear()
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
@@ -50,19 +50,19 @@ async def test_a_label_and_its_shipment_are_of_the_same_parcels(
     assert (
         await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))
     ).shipment == bought
-    [event] = await told(engine)
+    [event] = await published_events(engine)
     assert event.shipment == bought  # type: ignore[attr-defined]  # every event has one
     label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment_id))
     assert "parcel 1 of 1" in PdfReader(io.BytesIO(label.content)).pages[0].extract_text()
     assert (await ask(shipping.CreateShipment, old)).shipment == bought
 
     async def taken_back() -> bool:
-        await operations.ask_for_open_recalls()
+        await operations.retry_open_recalls()
         return not await rows(engine, "select 1 from recall_tries")
 
     await eventually(taken_back)
     first_sale, its_own = (
-        number_of(purchase_key(UUID(shipment_id), purchase)) for purchase in (0, 1)
+        tracking_number_for(purchase_key(UUID(shipment_id), purchase)) for purchase in (0, 1)
     )
     assert (bought.tracking_number, set(carrier.recalls)) == (its_own, {first_sale})
     assert (

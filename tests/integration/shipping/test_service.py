@@ -1,5 +1,5 @@
-"""The whole service, on real PostgreSQL and NATS: what it hears, what it answers, what it tells;
-and as a process that is killed.
+"""The whole service, on real PostgreSQL and NATS: the events that it
+consumes, its answers and its events; and as a process that is killed.
 """
 
 import asyncio
@@ -51,8 +51,8 @@ FAST = {
     "watch_heartbeat_s": 0.2,
     "drain_delay_s": 0.0,
 }
-# where what told nothing is to be tried again; elsewhere a slow machine would do everything twice
-IMPATIENT_S = 0.2
+# for tests of retries only: elsewhere a slow machine would do everything twice
+SHORT_RETRY_S = 0.2
 KINDS = {
     kind: getattr(shipping_events_pb2, kind)
     for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name
@@ -60,7 +60,7 @@ KINDS = {
 
 
 class FakeOrders(OrderServiceServicer):
-    """Knows somebody for every order but the `unknown`."""
+    """Has a recipient for every order but the `unknown`."""
 
     def __init__(self) -> None:
         self.unknown: set[str] = set()
@@ -121,8 +121,8 @@ class World:
                 subject, event.SerializeToString(), headers, stream=stream_of(subject)
             )
 
-    async def told(self) -> list[Message]:
-        """Every event of the service's stream, in its order."""
+    async def published_events(self) -> list[Message]:
+        """The events of the service's stream, in its order."""
         last = (await self.broker.streams.stream_info("SHIPMENTS")).state.last_seq
         messages = [
             await self.broker.streams.get_msg("SHIPMENTS", seq) for seq in range(1, last + 1)
@@ -149,7 +149,7 @@ async def world(nats_url: str) -> AsyncIterator[World]:
 
 @pytest.fixture
 def label_patience_s() -> float:
-    """After how long what told nothing is tried again."""
+    """The pause before an unanswered purchase or recall is tried again."""
     return FAST["label_patience_s"]
 
 
@@ -173,7 +173,7 @@ async def shipping(
 
 
 def ready(request: api.CreateShipmentRequest) -> FulfillmentStatusChanged:
-    """The event that asks for the same as the request."""
+    """The event that has the fulfilment of the request ready."""
     return changed(request, fulfillment_pb2.FULFILLMENT_STATUS_READY)
 
 
@@ -228,7 +228,7 @@ async def shipment_of(shipping: Shipping, order_id: str) -> shipping_pb2.Shipmen
 async def test_a_fulfilment_is_shipped_and_delivered(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """From ready (told twice) over the carrier's reports to delivered: each event once in the
+    """From ready (delivered twice) over the carrier's reports to delivered: each event once in the
     stream, in order.
     """
     request = create()
@@ -247,11 +247,11 @@ async def test_a_fulfilment_is_shipped_and_delivered(
     for minute, status in enumerate(("in_transit", "out_for_delivery", "delivered")):
         await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute))
 
-    async def all_told() -> bool:
-        return len(await world.told()) >= 5
+    async def all_published() -> bool:
+        return len(await world.published_events()) >= 5
 
-    await eventually(all_told, timeout_s=30)
-    events = await world.told()
+    await eventually(all_published, timeout_s=30)
+    events = await world.published_events()
     assert [event.DESCRIPTOR.name for event in events] == [
         "ShipmentCreated",
         *["ShipmentStatusChanged"] * 3,
@@ -264,7 +264,7 @@ async def test_a_fulfilment_is_shipped_and_delivered(
 async def test_the_call_and_the_event_race(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """10 fulfilments, each asked for by an event told twice and two callers at once: one
+    """10 fulfilments, each requested by an event that is delivered twice and by two callers: one
     shipment, event and answer each.
     """
     requests = [create() for _ in range(10)]
@@ -279,18 +279,19 @@ async def test_the_call_and_the_event_race(
     )
     assert [answer.shipment for answer in first] == [answer.shipment for answer in second]
 
-    async def all_told() -> bool:
-        return len(await world.told()) >= 10
+    async def all_published() -> bool:
+        return len(await world.published_events()) >= 10
 
-    await eventually(all_told, timeout_s=30)
+    await eventually(all_published, timeout_s=30)
     await nothing_waits(world, eventually)
     # every event has one
-    told = sorted(event.shipment.fulfillment_id for event in await world.told())  # type: ignore[attr-defined]
-    assert told == sorted(request.fulfillment_id for request in requests)
+    published: list[Any] = await world.published_events()
+    shipped = sorted(event.shipment.fulfillment_id for event in published)
+    assert shipped == sorted(request.fulfillment_id for request in requests)
 
 
 async def nothing_waits(world: World, eventually: Eventually) -> None:
-    """Waits until the service has acknowledged all that it was told."""
+    """Waits until the service has acknowledged every event."""
 
     async def quiet() -> bool:
         # the service has only just begun, and its consumers are not there yet
@@ -308,36 +309,38 @@ async def nothing_waits(world: World, eventually: Eventually) -> None:
     await eventually(quiet, timeout_s=30)
 
 
-@pytest.mark.parametrize("death", [order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED])
-async def test_a_dead_orders_goods_stay(
+@pytest.mark.parametrize(
+    "closing_status", [order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED]
+)
+async def test_closed_orders_goods_stay(
     shipping: Shipping,
     world: World,
     eventually: Eventually,
-    death: "order_pb2.OrderStatus.ValueType",
+    closing_status: "order_pb2.OrderStatus.ValueType",
 ) -> None:
     """After cancelled or failed (late words of the order's life do not revive it), ready makes
     no shipment and a call is ORDER_CLOSED.
     """
-    request, living = create(), create()
-    await world.publish(order_event(request.order_id, death, 5))
+    request, other = create(), create()
+    await world.publish(order_event(request.order_id, closing_status, 5))
     await world.publish(order_event(request.order_id, order_pb2.ORDER_STATUS_PROCESSING, 3))
-    await world.publish(order_event(living.order_id, order_pb2.ORDER_STATUS_PROCESSING, 3))
+    await world.publish(order_event(other.order_id, order_pb2.ORDER_STATUS_PROCESSING, 3))
     await nothing_waits(world, eventually)
     await world.publish(ready(request))
-    await world.publish(ready(living))
+    await world.publish(ready(other))
     with pytest.raises(Refused) as refused:
         await ask(shipping.CreateShipment, request)
     assert refused.value.reason == "ORDER_CLOSED"
     await nothing_waits(world, eventually)
-    assert await shipment_of(shipping, living.order_id)
+    assert await shipment_of(shipping, other.order_id)
     assert await shipment_of(shipping, request.order_id) is None
 
 
-async def test_an_order_dies_while_its_goods_are_on_their_way(
+async def test_order_closes_while_goods_are_in_transit(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """Its death, told twice: the waiting shipment is void, the moving one is wanted back, and
-    comes back by the carrier's word.
+    """An order closes, by an event that is delivered twice: the waiting shipment is void, the
+    moving one is recalled, and comes back by the carrier's report.
     """
     order_id = str(uuid4())
     waiting, moving = [
@@ -350,7 +353,9 @@ async def test_an_order_dies_while_its_goods_are_on_their_way(
         found = (
             await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))
         ).shipments
-        return {its.shipment_id: its.status for its in found if its.HasField("recall_time")} == {
+        return {
+            each.shipment_id: each.status for each in found if each.HasField("recall_time")
+        } == {
             waiting.shipment_id: shipping_pb2.SHIPMENT_STATUS_VOIDED,
             moving.shipment_id: shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT,
         }
@@ -367,17 +372,17 @@ async def test_an_order_dies_while_its_goods_are_on_their_way(
 async def test_a_cancelled_fulfilments_label_is_void(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """Cancelled after it was ready: its shipment is void. Cancelled before that is heard: there
-    is none.
+    """Cancelled after it was ready: its shipment is void. Cancelled before that event arrives:
+    there is none.
     """
     late, early = create(), create()
-    ready_early, gone_early = (
+    ready_early, cancelled_early = (
         ready(early),
         changed(early, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED),
     )
     await ask(shipping.CreateShipment, late)
-    gone_late = changed(late, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
-    for event in (gone_early, gone_late):
+    cancelled_late = changed(late, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
+    for event in (cancelled_early, cancelled_late):
         event.fulfillment.version = 9
         await world.publish(event)
     await nothing_waits(world, eventually)
@@ -393,23 +398,23 @@ async def test_a_cancelled_fulfilments_label_is_void(
     )
 
 
-@pytest.mark.parametrize("label_patience_s", [IMPATIENT_S])
+@pytest.mark.parametrize("label_patience_s", [SHORT_RETRY_S])
 async def test_while_the_order_service_is_away(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """Nobody can say where the parcels go: the call is told so, the event is kept, and both are
-    shipped soon after it is back.
+    """No recipient can be read: the call fails, the event is deferred, and both are shipped soon
+    after the order service is back.
     """
-    called, heard = create(), create()
+    called, consumed = create(), create()
     await world.close_orders()
-    await world.publish(ready(heard))
+    await world.publish(ready(consumed))
     with pytest.raises(Deferred) as deferred:
         await ask(shipping.CreateShipment, called)
     assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
     await world.open_orders()
 
     async def created() -> bool:
-        found = [await shipment_of(shipping, request.order_id) for request in (called, heard)]
+        found = [await shipment_of(shipping, request.order_id) for request in (called, consumed)]
         return all(
             shipment and shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
             for shipment in found
@@ -418,7 +423,7 @@ async def test_while_the_order_service_is_away(
     await eventually(created, timeout_s=30)
 
 
-async def test_an_event_that_breaks_the_contract_stops_nobody(
+async def test_invalid_event_stops_no_other(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
     """Without packages, or with an id that is none: it goes to failed_events, and its neighbours
@@ -436,7 +441,7 @@ async def test_an_event_that_breaks_the_contract_stops_nobody(
     assert await shipment_of(shipping, good.order_id)
 
 
-# --- a process that dies
+# --- a process that is killed
 
 
 @asynccontextmanager
@@ -453,7 +458,7 @@ async def process(
         "METRICS_ADDRESS": "127.0.0.1:0",
         "ORDER_ADDRESS": world.order_address,
         **{name.upper(): str(value) for name, value in FAST.items()},
-        "LABEL_PATIENCE_S": str(IMPATIENT_S),
+        "LABEL_PATIENCE_S": str(SHORT_RETRY_S),
         **({"CRASH_AT": crash_at} if crash_at else {}),
     }
     service = await asyncio.create_subprocess_exec(
@@ -483,13 +488,13 @@ async def test_a_killed_process_is_made_up_for(
     async with process(world, shipping_url, nats_url, address), client.connect(address) as channel:
         shipping: Shipping = ShippingServiceStub(channel)
 
-        async def told() -> bool:
-            return bool(await world.told())
+        async def is_published() -> bool:
+            return bool(await world.published_events())
 
-        await eventually(told, timeout_s=30)
+        await eventually(is_published, timeout_s=30)
         answer = await ask(shipping.CreateShipment, request)
         assert answer.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
-        [event] = await world.told()
+        [event] = await world.published_events()
         # every event has a shipment
         assert event.shipment == answer.shipment  # type: ignore[attr-defined]
 
@@ -498,8 +503,8 @@ async def test_a_killed_process_is_made_up_for(
 async def test_a_process_that_dies_of_a_recall_is_made_up_for(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """Killed after the death was noted, or after the carrier's answer: the next process ends the
-    shipment, and each step is told once.
+    """Killed after the closed order is stored, or after the carrier's answer: the next process ends
+    the shipment, and each step is published once.
     """
     [port] = free_ports(1)
     address, request = f"127.0.0.1:{port}", create()
@@ -521,12 +526,12 @@ async def test_a_process_that_dies_of_a_recall_is_made_up_for(
 
         shipment = await eventually(voided, timeout_s=30)
 
-        async def all_told() -> bool:
-            return len(await world.told()) >= 3
+        async def all_published() -> bool:
+            return len(await world.published_events()) >= 3
 
-        await eventually(all_told, timeout_s=30)
+        await eventually(all_published, timeout_s=30)
         await nothing_waits(world, eventually)
-        events = await world.told()
+        events = await world.published_events()
     assert [event.DESCRIPTOR.name for event in events] == [
         "ShipmentCreated",
         "ShipmentStatusChanged",

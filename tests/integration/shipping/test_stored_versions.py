@@ -8,7 +8,7 @@ from chassis.write.database import Database
 from shipping_svc import tables
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
-from tests.integration.shipping.requests import create, death, rows
+from tests.integration.shipping.requests import create, order_closed, rows
 from tests.integration.shipping.test_actors import ready, withdrawal
 from tests.support import set_stored_version
 
@@ -52,14 +52,14 @@ async def test_shipment_stays_not_withdrawn_after_set_version(
 async def test_true_order_event_counts_after_set_version(
     operations: Operations, engine: AsyncEngine, database: Database
 ) -> None:
-    """A forged version 9,000 of a dead order: the true version 5 is skipped. An operator sets it,
+    """A forged version 9,000 of a closed order: the true version 5 is skipped. An operator sets it,
     and the end of the second attempt, version 7, counts.
     """
     order_id = create().order_id
-    await operations.bury_orders([death(order_id, version=FORGED)])
-    await operations.bury_orders([death(order_id, version=5)])
-    stored = "select attempt, version from dead_orders"
+    await operations.close_orders([order_closed(order_id, version=FORGED)])
+    await operations.close_orders([order_closed(order_id, version=5)])
+    stored = "select attempt, version from closed_orders"
     assert [tuple(row) for row in await rows(engine, stored)] == [(1, FORGED)]
     await set_stored_version(database, tables.stored_versions, UUID(order_id), 5)
-    await operations.bury_orders([death(order_id, attempt=2, version=7)])
+    await operations.close_orders([order_closed(order_id, attempt=2, version=7)])
     assert [tuple(row) for row in await rows(engine, stored)] == [(2, 7)]

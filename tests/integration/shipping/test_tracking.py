@@ -22,10 +22,10 @@ from tests.integration.shipping.requests import (
     NOON,
     Shipping,
     create,
+    published_events,
+    published_types,
     report,
     rows,
-    told,
-    told_kinds,
 )
 
 S = shipping_pb2.ShipmentStatus.Name
@@ -70,13 +70,13 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
     """
     shipment = await created(shipping)
     stood = [await record(shipping, shipment, status, minute) for status, minute in LIFE]
-    assert [S(its.status).removeprefix("SHIPMENT_STATUS_").lower() for its in stood] == [
+    assert [S(each.status).removeprefix("SHIPMENT_STATUS_").lower() for each in stood] == [
         status for status, _ in LIFE
     ]
-    assert [its.version for its in stood] == [3, 4, 5, 6, 7]
+    assert [each.version for each in stood] == [3, 4, 5, 6, 7]
     assert given(stood[-1], "deliver_time") == NOON.replace(minute=5)
     assert not stood[-2].HasField("deliver_time")
-    first, *moves, last = await told(engine)
+    first, *moves, last = await published_events(engine)
     key = purchase_key(UUID(shipment.shipment_id), 0)
     sold = {"reason": "LABEL_BOUGHT", "actor": "sandbox", "cause_id": key}
     assert first == events.ShipmentCreated(
@@ -88,13 +88,13 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
     ]
     assert moves == [
         events.ShipmentStatusChanged(
-            shipment=its,
+            shipment=each,
             old_status=before.status,
-            new_status=its.status,
-            occur_time=its.update_time,
-            **said,
+            new_status=each.status,
+            occur_time=each.update_time,
+            **sent,
         )
-        for before, its, said in zip([shipment, *stood], stood, reports, strict=False)
+        for before, each, sent in zip([shipment, *stood], stood, reports, strict=False)
     ]
     assert last == events.DeliveryConfirmed(
         shipment=stood[-1],
@@ -130,7 +130,7 @@ async def test_reports_in_any_order_end_in_the_same_shipment(
     assert sorted(await listed(shipping, shipment)) == sorted(
         f"{status}@{minute}" for status, minute in LIFE
     )
-    assert (await told_kinds(engine)).count("DeliveryConfirmed") == 1
+    assert (await published_types(engine)).count("DeliveryConfirmed") == 1
 
 
 async def test_a_report_that_skips_steps_makes_none_up(
@@ -140,7 +140,7 @@ async def test_a_report_that_skips_steps_makes_none_up(
     shipment = await created(shipping)
     end = await record(shipping, shipment, "delivered")
     assert (end.status, end.version) == (shipping_pb2.SHIPMENT_STATUS_DELIVERED, 3)
-    assert await told_kinds(engine) == [
+    assert await published_types(engine) == [
         "ShipmentCreated",
         "ShipmentStatusChanged",
         "DeliveryConfirmed",
@@ -150,19 +150,19 @@ async def test_a_report_that_skips_steps_makes_none_up(
 async def test_nothing_moves_a_shipment_after_its_end(
     shipping: Shipping, engine: AsyncEngine, subtests: pytest.Subtests
 ) -> None:
-    """What is reported after the end is recorded, and changes neither the shipment nor what the
-    world is told.
+    """What is reported after the end is recorded, and changes neither the shipment nor its
+    published events.
     """
     for end in ("delivered", "lost", "returned_to_sender"):
         with subtests.test(end):
             shipment = await created(shipping)
             ended = await record(shipping, shipment, end, 1)
-            before = await told_kinds(engine)
+            before = await published_types(engine)
             for status in ("in_transit", "delivered", "lost", "returned_to_sender"):
                 assert await record(shipping, shipment, status, 9) == ended
             assert len(await listed(shipping, shipment)) == 5
-            assert await told_kinds(engine) == before
-    assert (await told_kinds(engine)).count("DeliveryConfirmed") == 1
+            assert await published_types(engine) == before
+    assert (await published_types(engine)).count("DeliveryConfirmed") == 1
 
 
 async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEngine) -> None:
@@ -195,7 +195,7 @@ async def test_a_request_id_is_one_report(shipping: Shipping) -> None:
     assert refused.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_an_unknown_tracking_number_is_nobodys(
+async def test_unknown_tracking_number_is_not_found(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
     """SHIPMENT_NOT_FOUND, and no trace of the report: the carrier may tell it again when the
@@ -250,10 +250,10 @@ async def test_tracking_is_paged(shipping: Shipping) -> None:
     shipment, other = await created(shipping), await created(shipping)
     for status, minute in LIFE:
         await record(shipping, shipment, status, minute)
-    its = api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id)
+    each = api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id)
     seen = [
         event
-        async for page in pages(shipping.ListTrackingEvents, its, "tracking_events", size=2)
+        async for page in pages(shipping.ListTrackingEvents, each, "tracking_events", size=2)
         for event in page
     ]
     assert [event.carrier_event_id for event in seen] == [

@@ -16,9 +16,16 @@ from chassis.values.errors import NotFound, Refused
 from chassis.write.database import Database
 from shipping_svc.lifecycle import LIVE, Status
 from shipping_svc.operations import Operations
-from tests.integration.shipping.conftest import PATIENCE
+from tests.integration.shipping.conftest import TIMEOUTS
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
-from tests.integration.shipping.requests import Shipping, ask_of, create, report, rows, told_kinds
+from tests.integration.shipping.requests import (
+    Shipping,
+    create,
+    fulfillment_ready,
+    published_types,
+    report,
+    rows,
+)
 
 NUMBER = "1Z999"
 
@@ -32,7 +39,7 @@ def others(database: Database, orders: KnownOrders) -> Operations:
 
     other = CountingCarrier(reported)
     other.called, other.number = "other", NUMBER
-    return Operations(database=database, orders=orders, carrier=other, patience=PATIENCE)
+    return Operations(database=database, orders=orders, carrier=other, timeouts=TIMEOUTS)
 
 
 async def created(shipping: Shipping) -> shipping_pb2.Shipment:
@@ -55,7 +62,7 @@ async def test_report_names_carrier_of_shared_number(
     """
     carrier.number = NUMBER
     ours = await created(shipping)
-    [outcome] = await others.ship([ask_of(create())])
+    [outcome] = await others.create_shipments([fulfillment_ready(create())])
     assert isinstance(outcome, Done)
     theirs = (await reported(shipping, "in_transit", carrier="other")).shipment_id
     assert theirs == str(outcome.record.id)
@@ -63,7 +70,7 @@ async def test_report_names_carrier_of_shared_number(
     listed = await ask(
         shipping.ListShipments, api.ListShipmentsRequest(carrier="other", tracking_number=NUMBER)
     )
-    assert [(its.shipment_id, its.status) for its in listed.shipments] == [
+    assert [(each.shipment_id, each.status) for each in listed.shipments] == [
         (theirs, shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT)
     ]
     tracked = await ask(
@@ -96,7 +103,7 @@ async def test_number_sold_twice_fails_second_label(
         assert clash.value.metadata["carrier"] == "sandbox"
         failed_ids.add(clash.value.metadata["shipment_id"])
     [failed_id] = failed_ids
-    await operations.buy_waiting_labels()
+    await operations.buy_pending_labels()
     assert sorted(carrier.calls.values()) == [1, 1]
     failed = (
         await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=failed_id))
@@ -105,12 +112,12 @@ async def test_number_sold_twice_fails_second_label(
         shipping_pb2.SHIPMENT_STATUS_FAILED,
         "TRACKING_NUMBER_IN_USE",
     )
-    await asyncio.sleep(PATIENCE.retry_s)
-    await operations.ask_for_open_recalls()
+    await asyncio.sleep(TIMEOUTS.retry_s)
+    await operations.retry_open_recalls()
     assert list(carrier.recalls) == [f"shipment:{failed.shipment_id}:label"]
     assert await rows(engine, "select * from recall_tries") == []
     assert (await reported(shipping, "delivered")).shipment_id == first.shipment_id
-    assert (await told_kinds(engine)).count("ShipmentCreated") == 1
+    assert (await published_types(engine)).count("ShipmentCreated") == 1
 
 
 async def test_number_sold_twice_in_one_set_fails_one(
@@ -120,8 +127,8 @@ async def test_number_sold_twice_in_one_set_fails_one(
     other fails: none is bought again.
     """
     carrier.number = NUMBER
-    await operations.ship([ask_of(create()), ask_of(create())])
-    await operations.buy_waiting_labels()
+    await operations.create_shipments([fulfillment_ready(create()), fulfillment_ready(create())])
+    await operations.buy_pending_labels()
     counted = await rows(engine, "select status::text, reason from shipments order by 1")
     assert [tuple(row) for row in counted] == [
         ("created", "LABEL_BOUGHT"),
@@ -158,7 +165,7 @@ async def test_number_reused_after_delivery_names_new(
     listed = await ask(
         shipping.ListShipments, api.ListShipmentsRequest(carrier="sandbox", tracking_number=NUMBER)
     )
-    assert [its.shipment_id for its in listed.shipments] == [new.shipment_id, old.shipment_id]
+    assert [each.shipment_id for each in listed.shipments] == [new.shipment_id, old.shipment_id]
 
 
 async def test_recall_of_reused_number_looks_at_new_parcel(

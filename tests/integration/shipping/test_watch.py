@@ -34,8 +34,8 @@ def watch(shipping: Shipping, shipment: shipping_pb2.Shipment, resume_token: str
 
 
 async def changes(updates: Updates) -> list[tuple[int, str]]:
-    """What is told of the shipment until the watch ends: version and status; heartbeats are left
-    out.
+    """The messages about the shipment until the watch ends: version and status, without
+    heartbeats.
     """
     return [
         (u.shipment.version, wire.STATUS_OF[u.shipment.status])
@@ -51,7 +51,7 @@ async def next_change(updates: Updates) -> api.WatchShipmentResponse:
     raise AssertionError("the watch is over")
 
 
-async def test_a_watch_tells_everything_up_to_the_end(shipping: Shipping) -> None:
+async def test_watch_sends_every_change_up_to_end(shipping: Shipping) -> None:
     """The shipment as it stands at once, then each change as it happens; after the terminal
     status the watch ends by itself.
     """
@@ -65,7 +65,7 @@ async def test_a_watch_tells_everything_up_to_the_end(shipping: Shipping) -> Non
             update.shipment async for update in updates if update.WhichOneof("update") == "shipment"
         ]
     assert seen[0] == shipment
-    assert [(its.version, wire.STATUS_OF[its.status]) for its in seen] == [
+    assert [(each.version, wire.STATUS_OF[each.status]) for each in seen] == [
         (2, "created"),
         (3, "in_transit"),
         (4, "out_for_delivery"),
@@ -74,7 +74,7 @@ async def test_a_watch_tells_everything_up_to_the_end(shipping: Shipping) -> Non
 
 
 async def test_a_watch_goes_on_where_it_stopped(shipping: Shipping) -> None:
-    """With the last resume_token only what changed after it is told; at the end, nothing more."""
+    """With the last resume_token only later changes are sent; after the end, nothing."""
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
         token = (await next_change(updates)).resume_token
@@ -91,7 +91,7 @@ async def test_a_watch_goes_on_where_it_stopped(shipping: Shipping) -> None:
         assert await changes(watch(shipping, shipment, last.resume_token)) == []
 
 
-async def test_a_silent_watch_says_that_it_lives(shipping: Shipping) -> None:
+async def test_silent_watch_sends_heartbeats(shipping: Shipping) -> None:
     """Heartbeats come while nothing happens, with the server's time and a token to go on from."""
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
@@ -107,10 +107,12 @@ async def test_many_watch_one_shipment(shipping: Shipping) -> None:
     watching = [asyncio.create_task(changes(watch(shipping, shipment))) for _ in range(30)]
     await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "delivered"))
     async with asyncio.timeout(30):
-        assert {told[-1] for told in await asyncio.gather(*watching)} == {(3, "delivered")}
+        assert {seen_by_one[-1] for seen_by_one in await asyncio.gather(*watching)} == {
+            (3, "delivered")
+        }
 
 
-async def test_who_goes_away_is_forgotten(
+async def test_watcher_that_leaves_is_removed(
     shipping: Shipping, operations: Operations, eventually: Eventually
 ) -> None:
     """A client that leaves its watch leaves nothing behind in the server."""

@@ -12,16 +12,23 @@ from uuid import UUID
 from chassis.values.envelope import Envelope
 from shipping_svc.lifecycle import LABELLED, REPORTABLE, Reason, Status
 from shipping_svc.model.commands import (
-    AskForShipment,
-    Cancel,
-    Close,
-    GiveUp,
-    KeepLabel,
-    KeepRecall,
+    CancelShipment,
+    CloseShipment,
+    CreateShipment,
+    FailLabel,
+    RecordLabel,
+    RecordRecallAnswer,
     RecordReport,
-    Withdraw,
+    WithdrawShipment,
 )
-from shipping_svc.model.records import Label, Parcel, Recalled, Report, Shipment, Wanted
+from shipping_svc.model.records import (
+    Label,
+    Parcel,
+    RecallAnswer,
+    Report,
+    Shipment,
+    ShipmentRequest,
+)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -29,8 +36,8 @@ PARCELS = (
     Parcel(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100),
     Parcel(weight_grams=50, length_mm=10, width_mm=10, height_mm=10),
 )
-# versions that a way there has made; 3 elsewhere
-WAY = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
+# the version of a shipment in this status; 3 in the others
+VERSIONS = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
 
 # What an envelope has beside its command.
@@ -54,7 +61,7 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
         carrier="sandbox",
         carrier_code=None,
         tracking_number=LABEL.tracking_number if status in LABELLED else None,
-        version=WAY.get(status, 3),
+        version=VERSIONS.get(status, 3),
         create_time=NOON,
         update_time=NOON,
         report_time=NOON if status in REPORTABLE else None,
@@ -65,10 +72,10 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
     return replace(there, **more)
 
 
-def wanted(**more: Any) -> Wanted:
-    """What `shipment()` was asked for as."""
+def shipment_request(**more: Any) -> ShipmentRequest:
+    """The request that `shipment()` was created for."""
     return replace(
-        Wanted(
+        ShipmentRequest(
             order_id=ORDER,
             attempt=1,
             fulfillment_id=FULFILLMENT,
@@ -100,24 +107,24 @@ def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
     return old.with_command(replace(command, **fields))
 
 
-def ask(target: UUID = SHIPMENT, **more: Any) -> Envelope[AskForShipment]:
+def create_shipment(target: UUID = SHIPMENT, **more: Any) -> Envelope[CreateShipment]:
     """The command that creates `shipment()`, or another one."""
     of = {"target": target, "actor": "fulfillment", "cause": "e1"}
-    return envelope(AskForShipment, **of, wanted=wanted(**more), carrier="sandbox")
+    return envelope(CreateShipment, **of, request=shipment_request(**more), carrier="sandbox")
 
 
-def keep_label(**more: Any) -> Envelope[KeepLabel]:
+def record_label(**more: Any) -> Envelope[RecordLabel]:
     """The carrier has sold LABEL, by the first purchase."""
     usual = {"actor": "shipping", "cause": "c1", "label": LABEL, "purchase": 0}
-    return envelope(KeepLabel, **(usual | more))
+    return envelope(RecordLabel, **(usual | more))
 
 
-def give_up(
+def fail_label(
     reason: Reason = Reason.CARRIER_REFUSED, carrier_code: str | None = "NO_SUCH_PLACE", **more: Any
-) -> Envelope[GiveUp]:
+) -> Envelope[FailLabel]:
     """The carrier refuses the first purchase."""
     usual = {"actor": "shipping", "cause": "c1", "purchase": 0}
-    return envelope(GiveUp, reason=reason, carrier_code=carrier_code, **(usual | more))
+    return envelope(FailLabel, reason=reason, carrier_code=carrier_code, **(usual | more))
 
 
 def report(
@@ -127,34 +134,36 @@ def report(
     given.
     """
     status = Status(status)
-    its = Report(
+    carrier_report = Report(
         carrier_event_id=carrier_event_id or f"{status}@{minute}",
         status=status,
         occur_time=NOON + timedelta(minutes=minute),
         location="Dover hub",
     )
-    of = {"actor": "carrier", "cause": its.carrier_event_id}
-    return envelope(RecordReport, report=its, **(of | more))
+    of = {"actor": "carrier", "cause": carrier_report.carrier_event_id}
+    return envelope(RecordReport, report=carrier_report, **(of | more))
 
 
-def cancel(**more: Any) -> Envelope[Cancel]:
+def cancel_shipment(**more: Any) -> Envelope[CancelShipment]:
     """Staff recall `shipment()`."""
     usual = {"actor": "staff", "cause": "q1", "expected_version": None}
-    return envelope(Cancel, **(usual | more))
+    return envelope(CancelShipment, **(usual | more))
 
 
-def close() -> Envelope[Close]:
+def close_shipment() -> Envelope[CloseShipment]:
     """The order of `shipment()` is closed."""
-    return envelope(Close, actor="order", cause="e9", reason=Reason.ORDER_CLOSED)
+    return envelope(CloseShipment, actor="order", cause="e9", reason=Reason.ORDER_CLOSED)
 
 
-def withdraw(**more: Any) -> Envelope[Withdraw]:
+def withdraw_shipment(**more: Any) -> Envelope[WithdrawShipment]:
     """The fulfilment of `shipment()` withdraws its parcels."""
     usual = {"actor": "fulfillment", "cause": "e8", "version": 8}
-    return envelope(Withdraw, **(usual | more))
+    return envelope(WithdrawShipment, **(usual | more))
 
 
-def keep_recall(answer: Recalled = Recalled.VOIDED) -> Envelope[KeepRecall]:
+def record_recall_answer(
+    answer: RecallAnswer = RecallAnswer.VOIDED,
+) -> Envelope[RecordRecallAnswer]:
     """The carrier answers the recall."""
     of = {"actor": "carrier", "cause": "r1"}
-    return envelope(KeepRecall, **of, answer=answer, purchase=0, tracking_number=None)
+    return envelope(RecordRecallAnswer, **of, answer=answer, purchase=0, tracking_number=None)

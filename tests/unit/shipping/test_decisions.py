@@ -11,22 +11,22 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Exists, NotFound, Refused, Stale
 from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
 from shipping_svc.decisions.refusals import refusal
-from shipping_svc.decisions.steps import Decided
+from shipping_svc.decisions.steps import ShipmentDecision
 from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Reason, Status
-from shipping_svc.model.commands import BuryFulfillment, BuryOrder, KeepLabel
+from shipping_svc.model.commands import CloseFulfillment, CloseOrder, RecordLabel
 from shipping_svc.model.events import Created, Delivered, StatusChanged
 from shipping_svc.model.records import (
-    DeadFulfillment,
-    DeadOrder,
-    KeptLabel,
+    BoughtLabel,
+    ClosedFulfillment,
+    ClosedOrder,
     Parcel,
+    RecallAnswer,
     RecallClosed,
-    Recalled,
     RecallOpened,
     Row,
     TrackingEvent,
     Transition,
-    dead,
+    is_closed,
 )
 from tests.unit.shipping.samples import (
     FULFILLMENT,
@@ -35,18 +35,18 @@ from tests.unit.shipping.samples import (
     ORDER,
     PARCELS,
     SHIPMENT,
-    ask,
-    cancel,
+    cancel_shipment,
     changed,
-    close,
+    close_shipment,
+    create_shipment,
     envelope,
-    give_up,
-    keep_label,
-    keep_recall,
+    fail_label,
+    record_label,
+    record_recall_answer,
     report,
     shipment,
-    wanted,
-    withdraw,
+    shipment_request,
+    withdraw_shipment,
 )
 
 LATER = NOON + timedelta(hours=1)
@@ -58,9 +58,9 @@ def as_step(row: Row) -> Transition:
     return row
 
 
-def test_an_ask_is_written_down_before_anything_is_bought() -> None:
-    """The first ask makes a pending shipment with a row of history, and tells nobody yet."""
-    decided = decide(None, ask(), NOON)
+def test_first_request_stores_pending_shipment() -> None:
+    """The first request creates a pending shipment with a row of history, and no event."""
+    decided = decide(None, create_shipment(), NOON)
     assert decided.record == shipment("pending")
     assert decided.history == [
         Transition(
@@ -78,12 +78,10 @@ def test_an_ask_is_written_down_before_anything_is_bought() -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_second_ask_finds_the_shipment(status: Status) -> None:
-    """Whichever of call and event comes second changes nothing, whatever became of the shipment
-    meanwhile.
-    """
+def test_second_request_returns_shipment(status: Status) -> None:
+    """The second of call and event changes nothing, in every status of the shipment."""
     there = shipment(status)
-    decided = decide(there, ask(target=FULFILLMENT), LATER)
+    decided = decide(there, create_shipment(target=FULFILLMENT), LATER)
     assert decided.record is there
     assert not decided.history
     assert not decided.facts
@@ -93,18 +91,17 @@ NEW_PARCELS = (Parcel(weight_grams=900, length_mm=300, width_mm=200, height_mm=1
 
 
 @pytest.mark.parametrize("status", Status)
-def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: Status) -> None:
-    """A newer ask puts its parcels in the place of those that wait for a label, as a version of
-    its own that nobody is told of, and as a purchase of its own: what may have been sold for the
-    others is taken back.
+def test_newer_parcels_replace_those_without_label(status: Status) -> None:
+    """A newer request replaces the parcels that wait for a label: a new version without an event,
+    and a new purchase. A label that may have been sold for the others is recalled.
     """
     there = shipment(status, fulfillment_version=7)
-    decided = decide(there, ask(fulfillment_version=10, parcels=NEW_PARCELS), LATER)
+    decided = decide(there, create_shipment(fulfillment_version=10, parcels=NEW_PARCELS), LATER)
     if status is not Status.PENDING:
         assert decided.record is there
         return
-    its = decided.record
-    assert (its.parcels, its.fulfillment_version, its.version, its.purchase) == (
+    record = decided.record
+    assert (record.parcels, record.fulfillment_version, record.version, record.purchase) == (
         NEW_PARCELS,
         10,
         2,
@@ -127,13 +124,16 @@ def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: S
 
 
 @pytest.mark.parametrize("version", [0, 6, 7])
-def test_an_ask_that_is_not_newer_repacks_nothing(version: int) -> None:
-    """Asks come in any order: only a greater version of the fulfilment is newer; one that does
-    not say is older than any.
+def test_older_request_repacks_nothing(version: int) -> None:
+    """Requests arrive in any order: only a greater version of the fulfilment is newer; an unknown
+    one is older than any.
     """
     there = shipment("pending", fulfillment_version=7)
     assert (
-        decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
+        decide(
+            there, create_shipment(fulfillment_version=version, parcels=NEW_PARCELS), LATER
+        ).record
+        is there
     )
 
 
@@ -143,18 +143,18 @@ def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
     """
     waiting = decide(
         shipment("pending", fulfillment_version=7),
-        ask(fulfillment_version=10, parcels=NEW_PARCELS),
+        create_shipment(fulfillment_version=10, parcels=NEW_PARCELS),
         LATER,
     ).record
     its_own = replace(LABEL, tracking_number="SBX0000000002")
-    created = decide(waiting, keep_label(label=its_own, purchase=1), LATER).record
+    created = decide(waiting, record_label(label=its_own, purchase=1), LATER).record
     assert (created.status, created.parcels, created.tracking_number) == (
         Status.CREATED,
         NEW_PARCELS,
         "SBX0000000002",
     )
     for there in (waiting, created):
-        decided = decide(there, keep_label(), LATER)
+        decided = decide(there, record_label(), LATER)
         assert decided.record is there
         assert decided.history == [
             RecallOpened(
@@ -166,7 +166,9 @@ def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
 
 def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
     """It is remembered which version they are of, and nothing else happens."""
-    decided = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10), LATER)
+    decided = decide(
+        shipment("pending", fulfillment_version=7), create_shipment(fulfillment_version=10), LATER
+    )
     assert decided.record == shipment("pending", fulfillment_version=10)
     assert not decided.history
 
@@ -174,12 +176,12 @@ def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
 @pytest.mark.parametrize(
     "other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}]
 )
-def test_an_ask_for_somebody_elses_fulfilment_is_refused(other: dict[str, Any]) -> None:
+def test_request_for_other_orders_fulfilment_is_refused(other: dict[str, Any]) -> None:
     """A fulfilment belongs to one order, attempt and warehouse: who names it with another gets
     no shipment that is not his.
     """
     with pytest.raises(Exists) as refused:
-        decide(shipment("created"), ask(**other), LATER)
+        decide(shipment("created"), create_shipment(**other), LATER)
     assert (refused.value.reason, refused.value.metadata) == (
         "SHIPMENT_ALREADY_EXISTS",
         {"shipment_id": str(SHIPMENT)},
@@ -190,7 +192,7 @@ def test_the_label_creates_the_shipment() -> None:
     """pending -> created with the tracking number, one version, one row of history, the label,
     and one ShipmentCreated.
     """
-    decided = decide(shipment("pending"), keep_label(), LATER)
+    decided = decide(shipment("pending"), record_label(), LATER)
     assert decided.record == shipment("created", reason="LABEL_BOUGHT", update_time=LATER)
     assert decided.history == [
         Transition(
@@ -203,14 +205,14 @@ def test_the_label_creates_the_shipment() -> None:
             cause="c1",
             time=LATER,
         ),
-        KeptLabel(SHIPMENT, LABEL),
+        BoughtLabel(SHIPMENT, LABEL),
     ]
     assert decided.facts == [Created(decided.record, as_step(decided.history[0]))]
 
 
 def test_a_refused_label_fails_the_shipment() -> None:
-    """pending -> failed with the carrier's code, and the world is told."""
-    decided = decide(shipment("pending"), give_up(), LATER)
+    """pending -> failed with the carrier's code, and an event."""
+    decided = decide(shipment("pending"), fail_label(), LATER)
     assert decided.record == shipment(
         "failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER
     )
@@ -223,27 +225,27 @@ def test_a_refusal_is_of_what_was_offered() -> None:
     offered.
     """
     there = shipment("pending", purchase=1)
-    assert decide(there, give_up(purchase=0), LATER).record is there
-    assert decide(there, give_up(purchase=1), LATER).record.status is Status.FAILED
+    assert decide(there, fail_label(purchase=0), LATER).record is there
+    assert decide(there, fail_label(purchase=1), LATER).record.status is Status.FAILED
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
-@pytest.mark.parametrize("command", [keep_label(), give_up()], ids=["keep_label", "give_up"])
+@pytest.mark.parametrize("command", [record_label(), fail_label()], ids=["keep_label", "give_up"])
 def test_the_label_is_settled_once(status: Status, command: Envelope[Any]) -> None:
-    """Two that settle the same label at once change nothing any more; one that was sold for
-    nothing is wanted back.
+    """A second settlement of the same label changes nothing; a label that was sold for a failed
+    shipment is recalled.
     """
     there = shipment(status)
     decided = decide(there, command, LATER)
     assert decided.record is there
-    stray = status is Status.FAILED and isinstance(command.command, KeepLabel)
+    is_stray = status is Status.FAILED and isinstance(command.command, RecordLabel)
     assert list(decided.history) == (
         [
             RecallOpened(
                 shipment_id=SHIPMENT, purchase=0, tracking_number="SBX0000000001", time=LATER
             )
         ]
-        if stray
+        if is_stray
         else []
     )
     assert not decided.facts
@@ -251,11 +253,18 @@ def test_the_label_is_settled_once(status: Status, command: Envelope[Any]) -> No
 
 @pytest.mark.parametrize(
     "command",
-    [keep_label(), give_up(), report("delivered"), cancel(), close(), keep_recall()],
+    [
+        record_label(),
+        fail_label(),
+        report("delivered"),
+        cancel_shipment(),
+        close_shipment(),
+        record_recall_answer(),
+    ],
     ids=lambda each: type(each.command).__name__,
 )
 def test_what_is_not_there_cannot_change(command: Envelope[Any]) -> None:
-    """Every verb but the ask needs a shipment."""
+    """Every command but CreateShipment needs a shipment."""
     with pytest.raises(NotFound) as refused:
         decide(None, command, NOON)
     assert refused.value.reason == "SHIPMENT_NOT_FOUND"
@@ -281,7 +290,7 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
             reason="REPORTED_AFTER_VOID",
             contradict_time=LATER,
         )
-        assert replace(after, known_reports=frozenset()) == contradicted
+        assert replace(after, recorded_reports=frozenset()) == contradicted
         cause = f"{there}@30"
         assert decided.history[1:] == [
             Transition(
@@ -329,7 +338,7 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
 
 
 def test_a_delivery_has_the_carriers_time() -> None:
-    """When it was delivered is what the carrier says, not when we heard of it."""
+    """The time of delivery is the carrier's, not the time of the record."""
     assert decide(
         shipment("created"), report("delivered", minute=7), LATER
     ).record.deliver_time == NOON + timedelta(minutes=7)
@@ -337,8 +346,8 @@ def test_a_delivery_has_the_carriers_time() -> None:
 
 @pytest.mark.parametrize("here", sorted(LABELLED))
 def test_the_same_report_twice_is_one(here: Status) -> None:
-    """A report that is recorded already is skipped, whatever it says this time."""
-    there = shipment(here, known_reports=frozenset({"r1"}))
+    """A report that is recorded already is skipped, also with another content."""
+    there = shipment(here, recorded_reports=frozenset({"r1"}))
     decided = decide(there, report("delivered", minute=90, carrier_event_id="r1"), LATER)
     assert decided.record is there
     assert not decided.history
@@ -353,7 +362,7 @@ def test_the_same_report_twice_in_one_set_is_one() -> None:
 
 def test_a_second_try_at_the_door_counts_from_its_own_time() -> None:
     """A try that failed before the present one is not the present one's failure, though it is
-    heard of later.
+    recorded later.
     """
     out = decide(shipment("out_for_delivery"), report("out_for_delivery", minute=60), LATER).record
     assert (out.status, out.version) == (Status.OUT_FOR_DELIVERY, 3)
@@ -368,15 +377,15 @@ def test_a_second_try_at_the_door_counts_from_its_own_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("here", "told"),
+    ("here", "reported"),
     [("pending", "in_transit"), ("failed", "delivered"), ("in_transit", "created")],
 )
-def test_what_no_carrier_can_report_is_refused(here: str, told: str) -> None:
+def test_what_no_carrier_can_report_is_refused(here: str, reported: str) -> None:
     """Nothing is reported of a shipment without a label, and no carrier reports the start; the
     refusal says what is allowed.
     """
     with pytest.raises(Refused) as refused:
-        decide(shipment(here), report(told), LATER)
+        decide(shipment(here), report(reported), LATER)
     assert refused.value.reason == "ILLEGAL_TRANSITION"
     assert refused.value.metadata == {
         "status": here,
@@ -385,8 +394,8 @@ def test_what_no_carrier_can_report_is_refused(here: str, told: str) -> None:
 
 
 def test_why_there_is_no_label() -> None:
-    """The asker of a failed shipment is told why; of any other, nothing."""
-    by_carrier = refusal(decide(shipment("pending"), give_up(), LATER).record)
+    """A failed shipment has a refusal with its reason; every other shipment has none."""
+    by_carrier = refusal(decide(shipment("pending"), fail_label(), LATER).record)
     assert by_carrier is not None
     assert by_carrier.reason == "CARRIER_REFUSED"
     assert by_carrier.metadata == {
@@ -394,12 +403,12 @@ def test_why_there_is_no_label() -> None:
         "carrier_code": "NO_SUCH_PLACE",
         "shipment_id": str(SHIPMENT),
     }
-    by_death = refusal(
-        decide(shipment("pending"), give_up(Reason.ORDER_CLOSED, None), LATER).record
+    by_order = refusal(
+        decide(shipment("pending"), fail_label(Reason.ORDER_CLOSED, None), LATER).record
     )
-    assert by_death is not None
-    assert (by_death.reason, by_death.metadata) == ("ORDER_CLOSED", {"order_id": str(ORDER)})
-    by_hand = refusal(decide(shipment("pending"), cancel(), LATER).record)
+    assert by_order is not None
+    assert (by_order.reason, by_order.metadata) == ("ORDER_CLOSED", {"order_id": str(ORDER)})
+    by_hand = refusal(decide(shipment("pending"), cancel_shipment(), LATER).record)
     assert by_hand is not None
     assert (by_hand.reason, by_hand.metadata) == (
         "ILLEGAL_TRANSITION",
@@ -410,52 +419,59 @@ def test_why_there_is_no_label() -> None:
     )
 
 
-def test_the_last_death_of_an_order_is_remembered() -> None:
-    """In whichever order deaths are heard of, the last one stays; the same one again changes
-    nothing.
-    """
-    first = envelope(BuryOrder, target=ORDER, attempt=1, status="failed", version=4)
+def test_latest_closed_attempt_of_order_is_stored() -> None:
+    """In every order of the events the latest closed attempt stays; a repeat changes nothing."""
+    first = envelope(CloseOrder, target=ORDER, attempt=1, status="failed", version=4)
     last = changed(first, attempt=2, status="cancelled", version=9)
     for ways in ([first, last], [last, first], [last, first, last]):
         order = None
         for command in ways:
             order = decide_order(order, command, NOON).record
-        assert order == DeadOrder(
-            order_id=ORDER, attempt=2, status="cancelled", version=9, dead_time=NOON
+        assert order == ClosedOrder(
+            order_id=ORDER, attempt=2, status="cancelled", version=9, close_time=NOON
         )
 
 
 @pytest.mark.parametrize(
-    ("died", "attempt", "closed"), [(None, 1, False), (1, 1, True), (2, 1, True), (1, 2, False)]
+    ("closed_attempt", "attempt", "is_expected"),
+    [(None, 1, False), (1, 1, True), (2, 1, True), (1, 2, False)],
 )
-def test_death_is_per_attempt(died: int | None, attempt: int, closed: bool) -> None:
-    """Nothing is shipped for an attempt that died, or for one before it; a later one is
-    untouched.
-    """
+def test_order_is_closed_per_attempt(
+    closed_attempt: int | None, attempt: int, is_expected: bool
+) -> None:
+    """Nothing is shipped for a closed attempt, or for an earlier one; a later one is shipped."""
     order = (
-        DeadOrder(order_id=ORDER, attempt=died, status="failed", version=4, dead_time=NOON)
-        if died
+        ClosedOrder(
+            order_id=ORDER, attempt=closed_attempt, status="failed", version=4, close_time=NOON
+        )
+        if closed_attempt
         else None
     )
-    assert dead(order, attempt) is closed
+    assert is_closed(order, attempt) is is_expected
 
 
 def test_parcels_do_not_change() -> None:
-    """What the label was asked for is what it is bought for: a second ask with other parcels
+    """The label is bought for the parcels of the first request: a second one with other parcels
     changes none.
     """
-    assert decide(shipment("pending"), ask(parcels=PARCELS[:1]), LATER).record.parcels == PARCELS
+    assert (
+        decide(shipment("pending"), create_shipment(parcels=PARCELS[:1]), LATER).record.parcels
+        == PARCELS
+    )
 
 
 # --- recalls
 
-RECALLS = [(cancel(), "RECALLED", "staff", "q1"), (close(), "ORDER_CLOSED", "order", "e9")]
-DEAD = give_up(Reason.ORDER_CLOSED, None, purchase=None)
+RECALLS = [
+    (cancel_shipment(), "RECALLED", "staff", "q1"),
+    (close_shipment(), "ORDER_CLOSED", "order", "e9"),
+]
+CLOSED = fail_label(Reason.ORDER_CLOSED, None, purchase=None)
 
 
 @pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
 @pytest.mark.parametrize("here", sorted(set(Status) - TERMINAL - {Status.PENDING}))
-def test_a_recall_is_a_wish_and_no_status(
+def test_recall_of_labelled_shipment_keeps_status(
     here: Status, command: Envelope[Any], reason: str, actor: str, cause: str
 ) -> None:
     """Wherever the carrier has the label: recall_time, one version, one row and one event on the
@@ -481,7 +497,7 @@ def test_a_recall_is_a_wish_and_no_status(
         RecallOpened(shipment_id=SHIPMENT, purchase=0, tracking_number="SBX0000000001", time=LATER),
     ]
     assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
-    for again in (command, cancel(), close()):
+    for again in (command, cancel_shipment(), close_shipment()):
         twice = decide(after, again, LATER + timedelta(hours=1))
         assert twice.record is after
         assert not twice.history
@@ -490,14 +506,14 @@ def test_a_recall_is_a_wish_and_no_status(
 
 @pytest.mark.parametrize(
     ("command", "reason", "actor", "cause"),
-    [*RECALLS, (DEAD, "ORDER_CLOSED", "shipping", "c1")],
-    ids=["cancel", "close", "dead"],
+    [*RECALLS, (CLOSED, "ORDER_CLOSED", "shipping", "c1")],
+    ids=["cancel", "close", "closed"],
 )
 def test_a_recall_before_the_label_fails_the_shipment(
     command: Envelope[Any], reason: str, actor: str, cause: str
 ) -> None:
-    """pending -> failed, told to the world. The word of a sale may be lost, or on its way: what
-    may have been sold is taken back.
+    """pending -> failed, with an event. The answer of a sale may be lost or late: a label that may
+    have been sold is recalled.
     """
     decided = decide(shipment("pending"), command, LATER)
     assert decided.record == shipment("failed", reason=reason, update_time=LATER)
@@ -519,21 +535,21 @@ def test_a_recall_before_the_label_fails_the_shipment(
 
 @pytest.mark.parametrize("here", sorted(TERMINAL))
 def test_what_is_at_its_end_is_not_recalled(here: Status) -> None:
-    """The caller is told so; an order's death has nothing to do any more."""
+    """The caller gets a refusal; the closing of the order changes nothing."""
     there = shipment(here)
     with pytest.raises(Refused) as refused:
-        decide(there, cancel(), LATER)
+        decide(there, cancel_shipment(), LATER)
     assert (refused.value.reason, refused.value.metadata) == (
         "ILLEGAL_TRANSITION",
         {"status": here, "allowed": ""},
     )
-    decided = decide(there, close(), LATER)
+    decided = decide(there, close_shipment(), LATER)
     assert decided.record is there
     assert not decided.history
     assert not decided.facts
 
 
-def test_who_looked_at_another_version_is_told() -> None:
+def test_cancel_with_other_version_is_refused() -> None:
     """A stated version must be the shipment's: also of one that is at its end, or recalled."""
     for there in (
         shipment("in_transit"),
@@ -541,31 +557,32 @@ def test_who_looked_at_another_version_is_told() -> None:
         shipment("in_transit", recall_time=NOON),
     ):
         with pytest.raises(Stale) as stale:
-            decide(there, cancel(expected_version=2), LATER)
+            decide(there, cancel_shipment(expected_version=2), LATER)
         assert stale.value.metadata == {"expected": "2", "actual": "3"}
     assert (
-        decide(shipment("in_transit"), cancel(expected_version=3), LATER).record.recall_time
+        decide(
+            shipment("in_transit"), cancel_shipment(expected_version=3), LATER
+        ).record.recall_time
         == LATER
     )
 
 
-@pytest.mark.parametrize("answer", Recalled)
+@pytest.mark.parametrize("answer", RecallAnswer)
 @pytest.mark.parametrize("here", sorted(set(Status) - {Status.PENDING}))
-def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) -> None:
-    """Void ends a shipment that waits for its carrier, for the reason of its recall; else
-    reports decide. Nobody asks again, unless the carrier lets go on what was recalled since it
-    was asked.
+def test_each_answer_to_a_recall_in_each_status(here: Status, answer: RecallAnswer) -> None:
+    """Void ends a shipment that waits for its carrier, for the reason of its recall; else reports
+    decide. The recall closes, unless the carrier lets parcels go on that were recalled since.
     """
     before = shipment(
         here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON
     )
-    decided = decide(before, keep_recall(answer), LATER)
+    decided = decide(before, record_recall_answer(answer), LATER)
     after = decided.record
-    if here is Status.CREATED and answer is Recalled.TOO_LATE:
+    if here is Status.CREATED and answer is RecallAnswer.TOO_LATE:
         assert (after, len(decided.history), len(decided.facts)) == (before, 0, 0)
         return
     assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
-    if here is Status.CREATED and answer is Recalled.VOIDED:
+    if here is Status.CREATED and answer is RecallAnswer.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
         assert decided.history[:-1] == [
             Transition(
@@ -586,8 +603,8 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
         assert not decided.facts
 
 
-def told_of(decided: Decided) -> list[tuple[Status, str]]:
-    """The status and the reason of each change that is told."""
+def status_changes(decided: ShipmentDecision) -> list[tuple[Status, str]]:
+    """The status and the reason of each change that is published."""
     return [
         (fact.shipment.status, fact.shipment.reason)
         for fact in decided.facts
@@ -598,15 +615,15 @@ def told_of(decided: Decided) -> list[tuple[Status, str]]:
 @pytest.mark.parametrize("here", Status)
 def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
     """No label is bought any more, the carrier is asked for one that is, without bringing back
-    what is on its way; what is known is told at once. Once: it is answered, or will be.
+    parcels in transit; an answer that is known is published at once. A repeat changes nothing.
     """
     before = shipment(here)
-    decided = decide(before, withdraw(), LATER)
+    decided = decide(before, withdraw_shipment(), LATER)
     after = decided.record
     assert (after.withdraw_version, after.recall_time) == (8, before.recall_time)
     assert after.version == before.version + 1
-    told = told_of(decided)
-    asked = RecallOpened(
+    changes = status_changes(decided)
+    recall = RecallOpened(
         shipment_id=SHIPMENT,
         purchase=0,
         tracking_number=after.tracking_number,
@@ -614,19 +631,26 @@ def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
         bring_back=here is Status.PENDING,
     )
     if here is Status.PENDING:
-        assert (told, decided.history[1:]) == ([(Status.FAILED, "FULFILLMENT_WITHDRAWN")], [asked])
+        assert (changes, decided.history[1:]) == (
+            [(Status.FAILED, "FULFILLMENT_WITHDRAWN")],
+            [recall],
+        )
     elif here is Status.CREATED:
-        assert (told, decided.history[1:], after.reason) == ([], [asked], "FULFILLMENT_WITHDRAWN")
+        assert (changes, decided.history[1:], after.reason) == (
+            [],
+            [recall],
+            "FULFILLMENT_WITHDRAWN",
+        )
     else:
-        gone = here not in (Status.FAILED, Status.VOIDED)
-        assert told == [(here, "WITHDRAWAL_TOO_LATE" if gone else "FULFILLMENT_WITHDRAWN")]
+        has_left = here not in (Status.FAILED, Status.VOIDED)
+        assert changes == [(here, "WITHDRAWAL_TOO_LATE" if has_left else "FULFILLMENT_WITHDRAWN")]
         assert len(decided.history) == 1
-    assert decide(after, withdraw(), LATER).record is after
+    assert decide(after, withdraw_shipment(), LATER).record is after
 
 
-@pytest.mark.parametrize("answer", Recalled)
+@pytest.mark.parametrize("answer", RecallAnswer)
 @pytest.mark.parametrize("recalled", [False, True])
-def test_each_answer_to_a_withdrawal_is_told(answer: Recalled, recalled: bool) -> None:
+def test_each_answer_to_withdrawal_is_published(answer: RecallAnswer, recalled: bool) -> None:
     """Void, or too late; where the parcels were recalled since, only an answer to that counts."""
     before = shipment(
         "created",
@@ -634,14 +658,14 @@ def test_each_answer_to_a_withdrawal_is_told(answer: Recalled, recalled: bool) -
         reason="FULFILLMENT_WITHDRAWN",
         recall_time=NOON if recalled else None,
     )
-    decided = decide(before, keep_recall(answer), LATER)
-    told = told_of(decided)
-    if recalled and answer is Recalled.TOO_LATE:
-        assert (decided.record, len(decided.history), told) == (before, 0, [])
+    decided = decide(before, record_recall_answer(answer), LATER)
+    changes = status_changes(decided)
+    if recalled and answer is RecallAnswer.TOO_LATE:
+        assert (decided.record, len(decided.history), changes) == (before, 0, [])
         return
     assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
-    void = answer is Recalled.VOIDED
-    assert told == [
+    void = answer is RecallAnswer.VOIDED
+    assert changes == [
         (Status.VOIDED, "FULFILLMENT_WITHDRAWN")
         if void
         else (Status.CREATED, "WITHDRAWAL_TOO_LATE")
@@ -651,26 +675,26 @@ def test_each_answer_to_a_withdrawal_is_told(answer: Recalled, recalled: bool) -
 def test_withdrawn_shipment_is_followed_by_another() -> None:
     """Only one that was withdrawn and will not leave, and only for what was ready after that."""
     for here in Status:
-        its = shipment(here, withdraw_version=8)
+        record = shipment(here, withdraw_version=8)
         for version, later in ((7, False), (8, False), (9, True)):
-            assert its.followed_by(wanted(fulfillment_version=version)) == (
+            assert record.is_followed_by(shipment_request(fulfillment_version=version)) == (
                 later and here in (Status.FAILED, Status.VOIDED)
             )
-        assert not shipment(here).followed_by(wanted(fulfillment_version=9))
+        assert not shipment(here).is_followed_by(shipment_request(fulfillment_version=9))
 
 
 def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:
     """The shipment waits for its carrier with the label of a newer one."""
     there = shipment("created", purchase=1, reason="RECALLED", recall_time=NOON)
-    decided = decide(there, keep_recall(), LATER)
+    decided = decide(there, record_recall_answer(), LATER)
     assert decided.record is there
     assert decided.history == [RecallClosed(SHIPMENT, 0, None)]
 
 
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
 def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
-    """Reports move it as any other: delivered after all is delivered. At rest, nobody asks for
-    it any more.
+    """Reports move it as any other: delivered nevertheless is delivered. At an end its recall is
+    closed.
     """
     recalled = shipment("created", recall_time=NOON, reason="RECALLED", version=3)
     decided = decide(recalled, report(there), LATER)
@@ -687,11 +711,11 @@ def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
 
 def test_label_with_number_in_use_fails_shipment() -> None:
     """A label whose tracking number another live shipment of the carrier has: failed with a
-    reason that repeats are told, without the number, and given back by its purchase. Another
+    reason that repeats get, without the number, and given back by its purchase. Another
     number of that carrier is no obstacle.
     """
-    before = shipment("pending", rivals={LABEL.tracking_number: ORDER})
-    decided = decide(before, keep_label(), LATER)
+    before = shipment("pending", tracking_number_holders={LABEL.tracking_number: ORDER})
+    decided = decide(before, record_label(), LATER)
     assert (decided.record.status, decided.record.reason) == (
         Status.FAILED,
         "TRACKING_NUMBER_IN_USE",
@@ -708,27 +732,31 @@ def test_label_with_number_in_use_fails_shipment() -> None:
         str(SHIPMENT),
     )
     other = replace(LABEL, tracking_number="SBX9")
-    assert decide(before, keep_label(label=other), LATER).record.status is Status.CREATED
+    assert decide(before, record_label(label=other), LATER).record.status is Status.CREATED
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_forged_version_is_refused(known: bool) -> None:
-    """A version of 2^60 of a fulfilment, of its withdrawal or of a dead order is not stored,
+    """A version of 2^60 of a fulfilment, of its withdrawal or of a closed order is not stored,
     where one is known and where none is.
     """
-    dead = (
-        DeadOrder(order_id=ORDER, attempt=1, status="cancelled", version=4, dead_time=NOON)
+    is_closed = (
+        ClosedOrder(order_id=ORDER, attempt=1, status="cancelled", version=4, close_time=NOON)
         if known
         else None
     )
-    burial = envelope(BuryOrder, target=ORDER, attempt=1, status="cancelled", version=2**60)
-    cancelled = envelope(BuryFulfillment, target=FULFILLMENT, version=2**60)
+    order_closing = envelope(CloseOrder, target=ORDER, attempt=1, status="cancelled", version=2**60)
+    fulfillment_closing = envelope(CloseFulfillment, target=FULFILLMENT, version=2**60)
     refused: list[Callable[[], object]] = [
-        lambda: decide(shipment() if known else None, ask(fulfillment_version=2**60), NOON),
-        lambda: decide(shipment("created") if known else shipment(), withdraw(version=2**60), NOON),
-        lambda: decide_order(dead, burial, NOON),
+        lambda: decide(
+            shipment() if known else None, create_shipment(fulfillment_version=2**60), NOON
+        ),
+        lambda: decide(
+            shipment("created") if known else shipment(), withdraw_shipment(version=2**60), NOON
+        ),
+        lambda: decide_order(is_closed, order_closing, NOON),
         lambda: decide_fulfillment(
-            DeadFulfillment(FULFILLMENT, 4, NOON) if known else None, cancelled, NOON
+            ClosedFulfillment(FULFILLMENT, 4, NOON) if known else None, fulfillment_closing, NOON
         ),
     ]
     for attempt in refused:
@@ -741,15 +769,18 @@ def test_first_word_of_a_fulfilment_may_have_a_high_version() -> None:
     """Each scan raises a fulfilment's version and publishes nothing: 10,001 is ready, or
     cancelled.
     """
-    assert decide(None, ask(fulfillment_version=10_001), NOON).record.fulfillment_version == 10_001
-    cancelled = envelope(BuryFulfillment, target=FULFILLMENT, version=10_001)
-    assert decide_fulfillment(None, cancelled, NOON).record.version == 10_001
+    assert (
+        decide(None, create_shipment(fulfillment_version=10_001), NOON).record.fulfillment_version
+        == 10_001
+    )
+    fulfillment_closing = envelope(CloseFulfillment, target=FULFILLMENT, version=10_001)
+    assert decide_fulfillment(None, fulfillment_closing, NOON).record.version == 10_001
 
 
 @pytest.mark.parametrize(("version", "refused"), [(10_009, False), (10_010, True), (2**60, True)])
 def test_successor_is_compared_with_its_predecessor(version: int, refused: bool) -> None:
     """The shipment after a withdrawn one may state a version up to 10,000 above the last one."""
-    again = changed(ask(fulfillment_version=version), stored_version=9)
+    again = changed(create_shipment(fulfillment_version=version), stored_version=9)
     if not refused:
         assert decide(None, again, NOON).record.fulfillment_version == version
         return

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status, further
+from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status, is_further
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, lat
     time; an end is never moved.
     """
     here_time = None if here is Status.CREATED else NOON
-    if further(here, here_time, there, NOON + timedelta(seconds=later_s)):
+    if is_further(here, here_time, there, NOON + timedelta(seconds=later_s)):
         assert there is here or there in MOVES[here]
         assert here not in TERMINAL
     elif here in LABELLED - TERMINAL:
@@ -79,4 +79,4 @@ def test_how_far_a_report_is(here: str, there: str, later_s: int, moves: bool) -
     """The stage decides first, then the carrier's clock; nothing moves an end, or what has no
     label.
     """
-    assert further(Status(here), NOON, Status(there), NOON + timedelta(seconds=later_s)) is moves
+    assert is_further(Status(here), NOON, Status(there), NOON + timedelta(seconds=later_s)) is moves

@@ -16,7 +16,7 @@ from fpdf import FPDF
 from pypdf import PdfReader
 
 from chassis.values.errors import Deferred, Refused
-from shipping_svc.model.records import Label, Recalled, Recipient
+from shipping_svc.model.records import Label, RecallAnswer, Recipient
 from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, Font, document
 from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS
@@ -103,18 +103,18 @@ async def test_a_label_is_void_until_the_first_report() -> None:
     for bring_back in (True, False):
         assert [
             await carrier.recall(key, "p", "SBX0", bring_back=bring_back) for key in ("a", "a", "b")
-        ] == [Recalled.VOIDED] * 3
-    assert await carrier.recall("a", "p", "SBX1", bring_back=True) is Recalled.RETURNING
-    assert await carrier.recall("a", "p", "SBX1", bring_back=False) is Recalled.TOO_LATE
+        ] == [RecallAnswer.VOIDED] * 3
+    assert await carrier.recall("a", "p", "SBX1", bring_back=True) is RecallAnswer.RETURNING
+    assert await carrier.recall("a", "p", "SBX1", bring_back=False) is RecallAnswer.TOO_LATE
 
 
-async def test_what_nobody_has_heard_of_is_void() -> None:
+async def test_recall_of_unknown_sale_is_void() -> None:
     """Recalled by the key of its purchase alone, whether it was sold or not."""
     carrier = carrier_of()
     await buy(carrier, "sold")
     assert [
         await carrier.recall("a", purchase, None, bring_back=True) for purchase in ("sold", "never")
-    ] == [Recalled.VOIDED] * 2
+    ] == [RecallAnswer.VOIDED] * 2
 
 
 async def test_the_label_is_a_document_with_a_page_for_each_parcel() -> None:
@@ -243,7 +243,7 @@ def test_every_document_is_a_valid_file(pages: list[list[str]]) -> None:
     assert document(pages) == content
 
 
-def test_nobody_is_shown_by_accident() -> None:
+def test_repr_hides_recipient() -> None:
     """Neither a recipient nor a label tells who it is for when it lands in a log line or a
     traceback.
     """

@@ -1,4 +1,4 @@
-"""Protobuf to model and back: what each event means here, and every field of what is told."""
+"""Protobuf to model and back: what each event means here, and every field of what is published."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,11 +24,18 @@ from chassis.values.outgoing_event import OutgoingEvent
 from chassis.values.request_context import Keyed
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model.commands import BuryFulfillment, BuryOrder, Cancel
+from shipping_svc.model.commands import CancelShipment, CloseFulfillment, CloseOrder
 from shipping_svc.model.events import Created, Delivered, StatusChanged
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import Recipient, Report, Transition
-from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
+from tests.unit.shipping.samples import (
+    FULFILLMENT,
+    NOON,
+    ORDER,
+    SHIPMENT,
+    shipment,
+    shipment_request,
+)
 
 REQUEST = Keyed(
     key="/Service/Method:r",
@@ -71,29 +78,29 @@ FULFILLED = fulfillment_pb2.Fulfillment(
             width_mm=p.width_mm,
             height_mm=p.height_mm,
         )
-        for n, p in enumerate(wanted().parcels, 1)
+        for n, p in enumerate(shipment_request().parcels, 1)
     ],
 )
 
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
-def test_only_a_ready_fulfilment_asks_for_a_shipment(status: int) -> None:
+def test_only_ready_fulfilment_requests_shipment(status: int) -> None:
     """Ready says what to ship, in its packages' order; every other status, an unknown one
     included, means nothing here.
     """
     # also one that we do not know
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
-    ready = of_event(wanted(), FULFILLMENT, "fulfillment")
-    assert wire.ready(event, EVENT) == (ready if status == READY else None)
+    ready = of_event(shipment_request(), FULFILLMENT, "fulfillment")
+    assert wire.ready_fulfillment(event, EVENT) == (ready if status == READY else None)
 
 
 def test_withdrawn_fulfilment_becomes_its_envelope() -> None:
     """An event of other changed lines means nothing here."""
     event = FulfillmentLinesChanged(fulfillment=FULFILLED)
-    assert wire.withdrawn(event, EVENT) is None
+    assert wire.withdrawn_fulfillment(event, EVENT) is None
     event.fulfillment.withdraw_reason, event.fulfillment.version = "UNITS_CUT", 4
-    envelope = of_event(wanted(fulfillment_version=4), FULFILLMENT, "fulfillment")
-    assert wire.withdrawn(event, EVENT) == envelope
+    envelope = of_event(shipment_request(fulfillment_version=4), FULFILLMENT, "fulfillment")
+    assert wire.withdrawn_fulfillment(event, EVENT) == envelope
 
 
 def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
@@ -101,13 +108,13 @@ def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=READY)
     del event.fulfillment.packages[:]
     with pytest.raises(Invalid) as refused:
-        wire.ready(event, EVENT)
+        wire.ready_fulfillment(event, EVENT)
     assert [violation.subject for violation in refused.value.violations] == ["fulfillment.packages"]
 
 
 @pytest.mark.parametrize("status", [*order_pb2.OrderStatus.values(), 99])
-def test_only_a_dead_order_is_buried(status: int) -> None:
-    """Cancelled and failed are deaths; every other status, an unknown one included, means
+def test_only_cancelled_or_failed_order_is_closed(status: int) -> None:
+    """Cancelled and failed close an order; every other status, an unknown one included, means
     nothing here.
     """
     event = OrderStatusChanged(
@@ -117,23 +124,23 @@ def test_only_a_dead_order_is_buried(status: int) -> None:
         new_status=status,  # type: ignore[arg-type]  # also one that we do not know
     )
     names = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
-    buried = wire.bury(event, EVENT)
+    envelope = wire.close_order(event, EVENT)
     if status not in names:
-        assert buried is None
+        assert envelope is None
         return
     name = names[order_pb2.OrderStatus.ValueType(status)]
-    assert buried == of_event(BuryOrder(attempt=2, status=name, version=7), ORDER, "order")
+    assert envelope == of_event(CloseOrder(attempt=2, status=name, version=7), ORDER, "order")
 
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
-def test_only_a_cancelled_fulfilment_is_buried(status: int) -> None:
-    """Cancelled is its death; every other status, an unknown one included, means nothing here."""
+def test_only_cancelled_fulfilment_is_closed(status: int) -> None:
+    """Cancelled closes it; every other status, an unknown one included, means nothing here."""
     # also one that we do not know
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     event.fulfillment.version = 4
-    dead = of_event(BuryFulfillment(version=4), FULFILLMENT, "fulfillment")
-    assert wire.bury_fulfillment(event, EVENT) == (
-        dead if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None
+    envelope = of_event(CloseFulfillment(version=4), FULFILLMENT, "fulfillment")
+    assert wire.close_fulfillment(event, EVENT) == (
+        envelope if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None
     )
 
 
@@ -154,7 +161,7 @@ def test_create_request_becomes_its_envelope() -> None:
         target=FULFILLMENT,
         actor="shipping",
         cause="r",
-        command=wanted(fulfillment_version=7),
+        command=shipment_request(fulfillment_version=7),
         claimed_actor="staff:7f3a",
         note="wrong address",
     )
@@ -169,7 +176,7 @@ def test_cancel_request_becomes_its_envelope() -> None:
         target=SHIPMENT,
         actor="staff",
         cause="r",
-        command=Cancel(expected_version=None),
+        command=CancelShipment(expected_version=None),
         claimed_actor="staff:7f3a",
         note="wrong address",
     )
@@ -177,13 +184,13 @@ def test_cancel_request_becomes_its_envelope() -> None:
     assert wire.cancel_shipment(request, REQUEST).command.expected_version == 3
 
 
-def test_a_shipment_is_told_with_every_field() -> None:
+def test_shipment_message_has_every_field() -> None:
     """Nothing of a shipment is lost on the wire; what it has not is unset, and not zero or
     empty.
     """
-    said = wire.shipment(shipment("delivered"))
+    message = wire.shipment(shipment("delivered"))
     assert (
-        said.SerializeToString()
+        message.SerializeToString()
         == shipping_pb2.Shipment(
             shipment_id=str(SHIPMENT),
             order_id=str(ORDER),
@@ -210,7 +217,7 @@ def test_a_shipment_is_told_with_every_field() -> None:
     )
     assert wire.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
     assert not any(
-        said.HasField(name) for name in ("recall_time", "withdraw_version", "contradict_time")
+        message.HasField(name) for name in ("recall_time", "withdraw_version", "contradict_time")
     )
     contradicted = wire.shipment(
         shipment("voided", fulfillment_version=7, withdraw_version=8, contradict_time=NOON)
@@ -232,13 +239,13 @@ def test_statuses_have_the_contracts_names(status: Status) -> None:
     )
 
 
-def test_each_fact_has_its_event() -> None:
+def test_each_domain_event_has_its_message() -> None:
     """The event is of the shipment, and concerns its order.
 
     It carries the shipment as it stood, when that was, why it changed and for whom, and no note.
     """
-    its = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
-    said, when = wire.shipment(its), timestamp(its.update_time)
+    record = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
+    message, when = wire.shipment(record), timestamp(record.update_time)
     step = Transition(
         shipment_id=SHIPMENT,
         version=3,
@@ -247,7 +254,7 @@ def test_each_fact_has_its_event() -> None:
         reason="CARRIER_REPORTED",
         actor="sandbox",
         cause="r1",
-        time=its.update_time,
+        time=record.update_time,
         claimed_actor="staff:7f3a",
         note="by hand",
     )
@@ -258,18 +265,18 @@ def test_each_fact_has_its_event() -> None:
         "claimed_actor": "staff:7f3a",
         "cause_id": "r1",
     }
-    created = events.ShipmentCreated(shipment=said, occur_time=when, **why)
-    assert wire.event(Created(its, step)) == OutgoingEvent(**records, message=created)
+    created = events.ShipmentCreated(shipment=message, occur_time=when, **why)
+    assert wire.event(Created(record, step)) == OutgoingEvent(**records, message=created)
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
     changed = events.ShipmentStatusChanged(
-        shipment=said, old_status=old, new_status=new, occur_time=when, **why
+        shipment=message, old_status=old, new_status=new, occur_time=when, **why
     )
-    assert wire.event(StatusChanged(its, step)) == OutgoingEvent(**records, message=changed)
+    assert wire.event(StatusChanged(record, step)) == OutgoingEvent(**records, message=changed)
     confirmed = events.DeliveryConfirmed(
-        shipment=said, deliver_time=timestamp(NOON), occur_time=when, **why
+        shipment=message, deliver_time=timestamp(NOON), occur_time=when, **why
     )
-    assert wire.event(Delivered(its, step)) == OutgoingEvent(**records, message=confirmed)
-    alone = wire.event(StatusChanged(its, replace(step, claimed_actor=None))).message
+    assert wire.event(Delivered(record, step)) == OutgoingEvent(**records, message=confirmed)
+    alone = wire.event(StatusChanged(record, replace(step, claimed_actor=None))).message
     assert not alone.HasField("claimed_actor")
 
 

@@ -39,7 +39,9 @@ class _ShipmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shipme
     SHIPMENT_STATUS_OUT_FOR_DELIVERY: _ShipmentStatus.ValueType  # 4
     """On the last vehicle. Goes to delivered, delivery_failed, lost or returned_to_sender."""
     SHIPMENT_STATUS_DELIVERY_FAILED: _ShipmentStatus.ValueType  # 5
-    """Nobody was there; the carrier tries again: goes back to out_for_delivery, or to delivered, lost or returned_to_sender."""
+    """The recipient was absent; the carrier tries again: goes back to out_for_delivery, or to
+    delivered, lost or returned_to_sender.
+    """
     SHIPMENT_STATUS_DELIVERED: _ShipmentStatus.ValueType  # 6
     """Received. Terminal."""
     SHIPMENT_STATUS_LOST: _ShipmentStatus.ValueType  # 7
@@ -71,7 +73,9 @@ SHIPMENT_STATUS_IN_TRANSIT: ShipmentStatus.ValueType  # 3
 SHIPMENT_STATUS_OUT_FOR_DELIVERY: ShipmentStatus.ValueType  # 4
 """On the last vehicle. Goes to delivered, delivery_failed, lost or returned_to_sender."""
 SHIPMENT_STATUS_DELIVERY_FAILED: ShipmentStatus.ValueType  # 5
-"""Nobody was there; the carrier tries again: goes back to out_for_delivery, or to delivered, lost or returned_to_sender."""
+"""The recipient was absent; the carrier tries again: goes back to out_for_delivery, or to
+delivered, lost or returned_to_sender.
+"""
 SHIPMENT_STATUS_DELIVERED: ShipmentStatus.ValueType  # 6
 """Received. Terminal."""
 SHIPMENT_STATUS_LOST: ShipmentStatus.ValueType  # 7
@@ -265,9 +269,10 @@ class Shipment(_message.Message):
 
     @_builtins.property
     def recall_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was recalled, because its order or its fulfilment is dead, or somebody cancelled it: the carrier is asked to bring it
-        back. A wish, and no status: what it delivers after all is delivered. Unset where it was not recalled, or had no label yet
-        (then it is failed).
+        """When it was recalled, because its order or its fulfilment is closed, or a caller cancelled it:
+        the carrier is asked to bring it back. A recall is not a status: a parcel that the carrier
+        delivers nevertheless is delivered. Unset where it was not recalled, or had no label yet (then
+        it is failed).
         """
 
     @_builtins.property
@@ -391,7 +396,7 @@ class TrackingEvent(_message.Message):
 
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:
-        """When we heard of it."""
+        """When shipping recorded it."""
 
     def __init__(
         self,

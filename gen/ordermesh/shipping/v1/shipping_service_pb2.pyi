@@ -258,7 +258,7 @@ class CancelShipmentRequest(_message.Message):
     shipment_id: _builtins.str
     """The shipment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: whatever it is."""
+    """The version that the caller read; unset: any version."""
     note: _builtins.str
     """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
     data.

@@ -93,14 +93,17 @@ class ShippingServiceServicer(object):
     """
 
     def CreateShipment(self, request, context):
-        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
-        greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
-        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
-        DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-        (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
+        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier
+        refuses. One shipment for each fulfilment: a repeat, with any request_id, answers with it.
+        Where the fulfilment was withdrawn and is ready again, with a greater fulfillment_version,
+        another one follows. Where the fulfilment was packed anew meanwhile, a shipment without a label
+        takes the parcels of the greatest fulfillment_version; one that has a label stays as it is.
+        After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service
+        goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+        LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is
+        cancelled), VERSION_JUMP (fulfillment_version is more than 10,000 above the one that is stored,
+        or above 100,000,000 where none is).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,12 +125,13 @@ class ShippingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelShipment(self, request, context):
-        """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
-        the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
-        returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-        Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
-        is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
-        its end).
+        """Recalls a shipment, as the closing of its order or of its fulfilment does: pending -> failed;
+        created -> voided where the carrier does not have it yet; else recall_time is set, and the
+        carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is too
+        late. A carrier that cannot be asked just now is asked again by the service. Units that are not
+        delivered count as cancelled and are refunded; those that had left come back as an approved
+        return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
+        VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

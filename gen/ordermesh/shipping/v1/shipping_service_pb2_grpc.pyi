@@ -38,14 +38,17 @@ class ShippingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ShippingServiceAsyncStub: ...
     CreateShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]
-    """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
-    greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
-    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
-    DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-    (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
+    """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier
+    refuses. One shipment for each fulfilment: a repeat, with any request_id, answers with it.
+    Where the fulfilment was withdrawn and is ready again, with a greater fulfillment_version,
+    another one follows. Where the fulfilment was packed anew meanwhile, a shipment without a label
+    takes the parcels of the greatest fulfillment_version; one that has a label stays as it is.
+    After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service
+    goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+    LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is
+    cancelled), VERSION_JUMP (fulfillment_version is more than 10,000 above the one that is stored,
+    or above 100,000,000 where none is).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -54,12 +57,13 @@ class ShippingServiceStub:
     Reasons: PAGE_TOKEN_INVALID.
     """
     CancelShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]
-    """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
-    the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
-    returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-    Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
-    is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
-    its end).
+    """Recalls a shipment, as the closing of its order or of its fulfilment does: pending -> failed;
+    created -> voided where the carrier does not have it yet; else recall_time is set, and the
+    carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is too
+    late. A carrier that cannot be asked just now is asked again by the service. Units that are not
+    delivered count as cancelled and are refunded; those that had left come back as an approved
+    return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
+    VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
     """
     GetLabel: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
@@ -91,14 +95,17 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]  # type: ignore[assignment]
-    """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
-    greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
-    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
-    DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-    (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
+    """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier
+    refuses. One shipment for each fulfilment: a repeat, with any request_id, answers with it.
+    Where the fulfilment was withdrawn and is ready again, with a greater fulfillment_version,
+    another one follows. Where the fulfilment was packed anew meanwhile, a shipment without a label
+    takes the parcels of the greatest fulfillment_version; one that has a label stays as it is.
+    After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service
+    goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+    LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is
+    cancelled), VERSION_JUMP (fulfillment_version is more than 10,000 above the one that is stored,
+    or above 100,000,000 where none is).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -107,12 +114,13 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     Reasons: PAGE_TOKEN_INVALID.
     """
     CancelShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]  # type: ignore[assignment]
-    """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
-    the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
-    returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-    Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
-    is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
-    its end).
+    """Recalls a shipment, as the closing of its order or of its fulfilment does: pending -> failed;
+    created -> voided where the carrier does not have it yet; else recall_time is set, and the
+    carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is too
+    late. A carrier that cannot be asked just now is asked again by the service. Units that are not
+    delivered count as cancelled and are refunded; those that had left come back as an approved
+    return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
+    VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
     """
     GetLabel: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]  # type: ignore[assignment]
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
@@ -147,14 +155,17 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shipping_service_pb2.CreateShipmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.CreateShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CreateShipmentResponse]]:
-        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
-        greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
-        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
-        DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-        (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
+        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier
+        refuses. One shipment for each fulfilment: a repeat, with any request_id, answers with it.
+        Where the fulfilment was withdrawn and is ready again, with a greater fulfillment_version,
+        another one follows. Where the fulfilment was packed anew meanwhile, a shipment without a label
+        takes the parcels of the greatest fulfillment_version; one that has a label stays as it is.
+        After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service
+        goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+        LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is
+        cancelled), VERSION_JUMP (fulfillment_version is more than 10,000 above the one that is stored,
+        or above 100,000,000 where none is).
         """
 
     @_abc_1.abstractmethod
@@ -181,12 +192,13 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shipping_service_pb2.CancelShipmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.CancelShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CancelShipmentResponse]]:
-        """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
-        the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
-        returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-        Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
-        is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
-        its end).
+        """Recalls a shipment, as the closing of its order or of its fulfilment does: pending -> failed;
+        created -> voided where the carrier does not have it yet; else recall_time is set, and the
+        carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is too
+        late. A carrier that cannot be asked just now is asked again by the service. Units that are not
+        delivered count as cancelled and are refunded; those that had left come back as an approved
+        return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
+        VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
         """
 
     @_abc_1.abstractmethod

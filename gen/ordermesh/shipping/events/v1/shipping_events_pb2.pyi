@@ -180,7 +180,7 @@ class DeliveryConfirmed(_message.Message):
 
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When we heard of it."""
+        """When shipping recorded it."""
 
     def __init__(
         self,
