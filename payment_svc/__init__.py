@@ -1,3 +1,3 @@
-"""Payments: what may be charged for an order, what was asked of the card processor, and what
-came of it.
+"""Payments: what may be charged for an order, the operations at the card processor, and their
+outcomes.
 """

@@ -1,4 +1,4 @@
-"""The payment service put together: the one file that knows everything."""
+"""The composition root of the payment service."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +21,7 @@ from payment_svc.rpc import PaymentService
 
 SANDBOX_CONNECTIONS = 4
 SANDBOX_EVERY_S = 0.2
-COMPENSATE_PAUSE_S = 0.01  # it waits by itself for something to do
+COMPENSATE_PAUSE_S = 0.01  # compensate itself waits until there is work
 MEASURE_EVERY_S = 5.0
 
 
@@ -29,34 +29,34 @@ MEASURE_EVERY_S = 5.0
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The payment service, until the block is left."""
     async with AsyncExitStack() as stack:
-        memory = connect(
+        sandbox_engine = connect(
             config.database_url.get_secret_value(), name=sandbox.NAME, pool_size=SANDBOX_CONNECTIONS
         )
-        stack.push_async_callback(memory.dispose)
-        ground = await stack.enter_async_context(
+        stack.push_async_callback(sandbox_engine.dispose)
+        context = await stack.enter_async_context(
             founded(config, tables, stream_name="PAYMENTS", encode=wire.event)
         )
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
-        processor = sandbox.Sandbox(Ledger(memory), key)
-        # Asked for what an order costs, before anything is charged or captured.
-        orders = Orders(await ground.channel(config.order_address, Breaker("order")))
+        processor = sandbox.Sandbox(Ledger(sandbox_engine), key)
+        # It has the total of an order, before anything is charged or captured.
+        orders = Orders(await context.channel(config.order_address, Breaker("order")))
         operations = Operations(
-            ground.database,
+            context.database,
             orders,
             {sandbox.NAME: processor},
             processor=sandbox.NAME,
             answer_timeout_s=config.processor_timeout_s,
             settle_after_s=config.settle_after_s,
         )
-        ground.work(config.settle_every_s, operations.settle_due, "settlement")
-        ground.work(COMPENSATE_PAUSE_S, operations.compensate, "compensation")
-        ground.work(MEASURE_EVERY_S, operations.measure, "measurements")
-        ground.work(
+        context.work(config.settle_every_s, operations.settle_due, "settlement")
+        context.work(COMPENSATE_PAUSE_S, operations.compensate, "compensation")
+        context.work(MEASURE_EVERY_S, operations.measure, "measurements")
+        context.work(
             SANDBOX_EVERY_S,
-            lambda: processor.work(partial(operations.ingest_webhook, sandbox.NAME)),
+            lambda: processor.run_once(partial(operations.ingest_webhook, sandbox.NAME)),
             "sandbox",
         )
         services = [partial(add_PaymentServiceServicer_to_server, PaymentService(operations))]
-        await ground.open(services, Consumers(operations).handlers)
-        yield ground.tasks
+        await context.open(services, Consumers(operations).handlers)
+        yield context.tasks

@@ -13,7 +13,7 @@ WEBHOOK_SECRET = re.compile(r"whsec_([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A
 
 
 class Config(ServiceConfig):
-    """What the payment service is told; the common part stands in chassis.values.config."""
+    """The settings of the payment service; chassis.values.config has the common ones."""
 
     service: ClassVar[str] = "payment"
 

@@ -20,7 +20,7 @@ from payment_svc.operations import Operations
 
 
 class Consumers:
-    """What the payment service hears of the others."""
+    """The events that the payment service consumes."""
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
@@ -37,8 +37,8 @@ class Consumers:
         self,
         deliveries: Sequence[Delivery[wire.OrderEvent]],
     ) -> Sequence[Outcome[Account]]:
-        envelopes = [wire.note_order(d.message, d, uuid7()) for d in deliveries]
-        return await self.operations.note_orders(envelopes)
+        envelopes = [wire.apply_order_version(d.message, d, uuid7()) for d in deliveries]
+        return await self.operations.apply_order_versions(envelopes)
 
     async def return_status_changed(
         self,

@@ -1,10 +1,9 @@
-"""Which status may follow which, of payments and of what is asked of processors: tables, and pure
-functions over them.
+"""The transitions of payments and of operations: tables, and pure functions over them.
 
 1. A payment's status changes only along MOVES, an operation's outcome only along OUTCOME_MOVES. A
   further refund in part leaves it partially_refunded.
-2. An attempt of an order has one payment in a status of ONE_PER_ATTEMPT at most: what was charged
-  is charged once, and what is told of the attempt (confirmed, failed) is told once.
+2. An attempt of an order has one payment in a status of LIVE at most: an attempt is
+  charged once, and its outcome (confirmed, failed) is published once.
 """
 
 from enum import StrEnum
@@ -13,15 +12,15 @@ from enum import StrEnum
 class Status(StrEnum):
     """Where a payment stands."""
 
-    PENDING = "pending"  # the intent is written; the processor's answer is awaited, or unknown
+    PENDING = "pending"  # the operation is stored; its outcome is pending or unknown
     AUTHORIZED = "authorized"  # set aside on the card, not captured
     CAPTURED = "captured"  # the money is ours
-    DECLINED = "declined"  # this try came to nothing, and another may be made
+    DECLINED = "declined"  # this try was declined, and another may be made
     FAILED = "failed"  # declined for good: the order's attempt has failed
-    VOIDED = "voided"  # the authorisation was given back, or has expired at the processor
+    VOIDED = "voided"  # the authorisation was voided, or has expired at the processor
     PARTIALLY_REFUNDED = "partially_refunded"
     REFUNDED = "refunded"
-    NOT_REQUIRED = "not_required"  # the total is zero: no processor was asked
+    NOT_REQUIRED = "not_required"  # the total is zero: no processor was called
 
 
 MOVES: dict[Status, frozenset[Status]] = {
@@ -41,26 +40,26 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 PUBLISHED_STATUSES = frozenset(
     {Status.AUTHORIZED, Status.CAPTURED, Status.DECLINED, Status.FAILED, Status.VOIDED}
 )
-ONE_PER_ATTEMPT = frozenset(Status) - {Status.DECLINED, Status.VOIDED}
-# Money of the customer's is with us, or was: what was captured is more than zero exactly in these.
+LIVE = frozenset(Status) - {Status.DECLINED, Status.VOIDED}
+# The captured amount is more than zero exactly in these.
 CHARGED = frozenset({Status.CAPTURED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
 
 
 class Kind(StrEnum):
-    """What is asked of a processor."""
+    """The kind of an operation."""
 
-    AUTHORIZE = "authorize"  # set money aside on the card
-    CHARGE = "charge"  # set it aside and take it, at once
-    CAPTURE = "capture"  # take what was set aside
-    VOID = "void"  # give an authorisation back
-    REFUND = "refund"  # give captured money back
+    AUTHORIZE = "authorize"  # reserve money on the card
+    CHARGE = "charge"  # authorise and capture at once
+    CAPTURE = "capture"  # take authorised money
+    VOID = "void"  # cancel an authorisation
+    REFUND = "refund"  # pay captured money back
 
 
 class Outcome(StrEnum):
-    """What came of it."""
+    """The outcome of an operation."""
 
     REQUESTED = "requested"  # no answer yet
-    UNKNOWN = "unknown"  # the answer was lost: it is asked for again, with the same key
+    UNKNOWN = "unknown"  # the answer was lost: the outcome is looked up with the same key
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
@@ -73,28 +72,28 @@ OUTCOME_MOVES: dict[Outcome, frozenset[Outcome]] = {
 }
 OPEN = frozenset(outcome for outcome, moves in OUTCOME_MOVES.items() if moves)
 
-# What a payment becomes when that which was asked for it succeeds. A refund's success means
-# `after_refund`.
-SUCCESS_MEANS: dict[Kind, Status] = {
+# The status of a payment after an operation of this kind has succeeded. After a refund it is
+# `status_after_refund`.
+STATUS_AFTER_SUCCESS: dict[Kind, Status] = {
     Kind.AUTHORIZE: Status.AUTHORIZED,
     Kind.CHARGE: Status.CAPTURED,
     Kind.CAPTURE: Status.CAPTURED,
     Kind.VOID: Status.VOIDED,
 }
-# Money goes back by these; several refunds may be open at once, of all other kinds one.
-BACK = frozenset({Kind.VOID, Kind.REFUND})
+# The operations that return money; several refunds may be open at once, of all other kinds one.
+REVERSALS = frozenset({Kind.VOID, Kind.REFUND})
 
 
 class Cause(StrEnum):
-    """Why money goes back."""
+    """The cause of a void or refund."""
 
-    ORDER = "order"  # the order costs less than was taken for it, or nothing: by itself
-    RETURN = "return"  # units of a return were accepted: by itself
-    REQUEST = "request"  # somebody asked for it
+    ORDER = "order"  # automatic: the order costs less than was captured for it, or nothing
+    RETURN = "return"  # automatic: units of a return were accepted
+    REQUEST = "request"  # a caller requested it
 
 
 class RefundStatus(StrEnum):
-    """Where a refund stands, as it is told: an operation's outcome in fewer words."""
+    """The status of a refund, as RPCs and events show it: an operation's outcome in fewer words."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -110,7 +109,7 @@ REFUND_STATUS: dict[Outcome, RefundStatus] = {
 
 
 class OrderStatus(StrEnum):
-    """What the order service says of an order. Only a pending one is paid for."""
+    """The status of an order, as the order service reports it. Only a pending one is paid for."""
 
     PENDING = "pending"
     CONFIRMED = "confirmed"
@@ -120,7 +119,7 @@ class OrderStatus(StrEnum):
     CANCELLED = "cancelled"
     REFUNDED = "refunded"
     FAILED = "failed"
-    # one that came to the contract after this service was built: nothing is charged for it
+    # a status that is newer than this service: nothing is charged for it
     UNKNOWN = "unknown"
 
 
@@ -133,8 +132,8 @@ class Reason(StrEnum):
     REFUND_REQUESTED = "REFUND_REQUESTED"
     NOTHING_TO_PAY = "NOTHING_TO_PAY"
     NOTHING_REFUNDABLE = "NOTHING_REFUNDABLE"
-    ANSWER_LOST = "ANSWER_LOST"
-    AWAITED = "AWAITED"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    OUTCOME_PENDING = "OUTCOME_PENDING"
     AUTHORIZED = "AUTHORIZED"
     CAPTURED = "CAPTURED"
     VOIDED = "VOIDED"
@@ -150,7 +149,7 @@ class Reason(StrEnum):
     CONTRADICTION_RESOLVED = "CONTRADICTION_RESOLVED"
 
 
-# Why a payment changed where a request asked the processor for this.
+# Why a payment changed where a request was sent to the processor.
 REQUEST_REASON: dict[Kind, Reason] = {
     Kind.AUTHORIZE: Reason.PAYMENT_REQUESTED,
     Kind.CHARGE: Reason.PAYMENT_REQUESTED,
@@ -176,16 +175,16 @@ STATUS_REASON: dict[Status, Reason] = {
 }
 
 
-# An order in one of these costs nothing, whatever its total says: all that was taken for it goes
-# back.
-DEAD = frozenset({OrderStatus.CANCELLED, OrderStatus.FAILED})
+# The statuses of a closed order: it costs nothing, independent of its total, and all of its money
+# goes back.
+CLOSED = frozenset({OrderStatus.CANCELLED, OrderStatus.FAILED})
 
 
-def after_refund(captured: int, refunded: int) -> Status:
-    """What a payment becomes when so much of it has gone back."""
+def status_after_refund(captured: int, refunded: int) -> Status:
+    """The status of a payment after this amount of it is refunded."""
     return Status.REFUNDED if refunded == captured else Status.PARTIALLY_REFUNDED
 
 
-def may(here: Status, there: Status) -> bool:
-    """Whether a payment may go from here to there."""
-    return there in MOVES[here]
+def can_become(old: Status, new: Status) -> bool:
+    """Whether a payment may change from one status to the other."""
+    return new in MOVES[old]

@@ -1,9 +1,9 @@
-"""What the payment service does: one method for each thing.
+"""The use cases of the payment service: one method for each.
 
-A processor is asked between two writes, the intent and the result, while no transaction is held;
-its key is the operation's id, so that asking again, by whomever, charges and refunds nothing twice.
-What is asked and not answered is settled by `settle_due`; what a write has requested by itself, to
-give money back, is due from the start, and `compensate` asks for it right after.
+A processor is called between two writes, that of the operation and that of its outcome, while no
+transaction is held. Its idempotency key is the operation's id, so that a retry by any process
+charges and refunds nothing twice. `settle_due` settles operations without an answer. An automatic
+refund or void is due from the start, and `compensate` sends it right after its write.
 """
 
 import asyncio
@@ -36,20 +36,19 @@ from payment_svc.model import (
     NOTHING_REFUNDABLE,
     Account,
     Answer,
-    AskAgain,
+    ApplyOrderVersion,
     CapturePayment,
     CaptureRequest,
-    Change,
     CreatePayment,
     CreateRequest,
     Declined,
-    LoseAnswer,
     NewOperation,
-    NoteOrder,
     Operation,
     Order,
     Payment,
     PaymentFilter,
+    PaymentRequest,
+    RecordUnknownOutcome,
     Refund,
     RefundFilter,
     RefundPayment,
@@ -57,27 +56,28 @@ from payment_svc.model import (
     RefundReturn,
     RefundSettled,
     Report,
-    Request,
     ResolveContradiction,
+    RetryLookup,
     Settle,
+    Transition,
     VoidPayment,
-    digest_of,
+    answer_hash,
 )
 from payment_svc.peers import Orders
 from payment_svc.providers.port import TEXT_MAX, Authorization, Processor
 
-# A request that the processor has never heard of is abandoned at the third time of asking: it may
-# be on its way for a while.
-ASKS_BEFORE_ABANDONING = 3
-ASK_AFTER_MAX_S = 600.0
+# A request that the processor has not received is abandoned at the third lookup: it may be in
+# flight for a while.
+LOOKUPS_BEFORE_ABANDONING = 3
+LOOKUP_INTERVAL_MAX_S = 600.0
 DUE_MAX = 50
-# How long `compensate` waits for something to do before it looks by itself.
+# The longest time that `compensate` waits before it looks for due operations.
 COMPENSATE_EVERY_S = 30.0
-# How long the order service is waited for, and the part of the caller's time that this may take:
-# without the answer the copy decides.
+# The timeout of the order service, and the part of the caller's time that it may take: without an
+# answer the account's copy of the order decides.
 ORDER_TIMEOUT_S, ORDER_SHARE = 2.0, 0.25
-# What is kept of the caller's time for writing down that the answer was lost.
-MARGIN_S = 0.5
+# The part of the caller's time that is reserved for the write of an unknown outcome.
+WRITE_MARGIN_S = 0.5
 C = TypeVar("C")
 P = TypeVar("P", Payment, Operation)
 
@@ -85,12 +85,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Operations:
-    """The payment service's doors lead here; from here to its peers, processors, decisions and
-    store.
+    """The operations behind the RPCs, consumers and workers of the payment service.
 
-    `processors` by name; new payments go to `processor`. An answer is waited for
-    `answer_timeout_s`; an operation that is still open `settle_after_s` after it was asked for is
-    asked about again, ever more slowly.
+    `processors` by name; new payments go to `processor`. The timeout of a processor's answer is
+    `answer_timeout_s`. An operation that is still open `settle_after_s` after its request is looked
+    up, with longer and longer intervals.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Operations:
         self._writer = Writer(
             database, load=store.lock_accounts, decide=decide, save=store.save_accounts
         )
-        self._requested = asyncio.Event()  # something is due that a write has requested by itself
+        self._automatic_requested = asyncio.Event()  # a write has added an automatic operation
         self._refunds = telemetry.counter(
             "payment_refunds_total", "Refunds that were settled", "cause", "outcome"
         )
@@ -143,7 +142,7 @@ class Operations:
     async def create_payment(self, envelope: Envelope[CreateRequest], token: str) -> Payment:
         """Charges what an order costs, once.
 
-        A repeat goes on where an earlier call has stopped, and returns its outcome.
+        A repeat goes on where an earlier call has stopped, and returns the outcome.
         """
         create = CreatePayment(
             expected=envelope.command.expected,
@@ -169,9 +168,9 @@ class Operations:
                 currency=payment.currency,
                 capture=charge,
             )
-            question = self.processors[payment.processor].authorize(request)
-            payment = await self._ask(payment, operation, question, envelope.cause)
-        return verdict(payment, operation.id)
+            call = self.processors[payment.processor].authorize(request)
+            payment = await self._await_answer(payment, operation, call, envelope.cause)
+        return payment_unless_declined(payment, operation.id)
 
     async def capture_payment(self, envelope: Envelope[CaptureRequest]) -> Payment:
         """Captures what the order costs now of an authorised payment, once.
@@ -185,12 +184,12 @@ class Operations:
             payment_id=payment.id,
             expected_version=request.expected_version,
             expected=request.expected,
-            order=None if repeat else await self._order_now(payment.order_id),
+            order=None if repeat else await self._current_order(payment.order_id),
             operation=self._new_operation(envelope),
         )
-        return await self._end_authorization(of_account(payment, envelope, capture), Kind.CAPTURE)
+        return await self._capture_or_void(for_account(payment, envelope, capture), Kind.CAPTURE)
 
-    async def void_payment(self, envelope: Envelope[Request]) -> Payment:
+    async def void_payment(self, envelope: Envelope[PaymentRequest]) -> Payment:
         """Voids the authorisation of a payment, once.
 
         Two requests at the same time wait for the same answer.
@@ -201,7 +200,7 @@ class Operations:
             expected_version=envelope.command.expected_version,
             operation=self._new_operation(envelope),
         )
-        return await self._end_authorization(of_account(payment, envelope, void), Kind.VOID)
+        return await self._capture_or_void(for_account(payment, envelope, void), Kind.VOID)
 
     async def refund_payment(self, envelope: Envelope[RefundRequest]) -> tuple[Payment, Refund]:
         """Refunds captured money, once for the request.
@@ -217,13 +216,13 @@ class Operations:
             return_id=request.return_id,
             operation=self._new_operation(envelope),
         )
-        account = unwrap((await self._write([of_account(payment, envelope, refund)]))[0])
-        payment = one(account.payments, payment.id)
+        account = unwrap((await self._write([for_account(payment, envelope, refund)]))[0])
+        payment = with_id(account.payments, payment.id)
         operation = next(o for o in payment.operations if o.requested_by == envelope.key)
         if operation.outcome in OPEN:
-            question = self._request(payment, operation)
-            payment = await self._ask(payment, operation, question, envelope.cause)
-        return payment, refunded(payment, operation.id)
+            call = self._send(payment, operation)
+            payment = await self._await_answer(payment, operation, call, envelope.cause)
+        return payment, refund_unless_declined(payment, operation.id)
 
     async def refund_returns(
         self,
@@ -235,7 +234,7 @@ class Operations:
     async def ingest_webhook(
         self, processor: str, body: bytes, headers: Mapping[str, str]
     ) -> Payment:
-        """What a processor reports of an operation; what is known already changes nothing."""
+        """Applies a processor's report of an operation; a known report changes nothing."""
         if processor not in self.processors:
             violation = Violation(
                 "processor", f"must be one of {', '.join(sorted(self.processors))}"
@@ -243,8 +242,8 @@ class Operations:
             raise Invalid(
                 "VALIDATION_FAILED", f"There is no processor {processor}.", violations=[violation]
             )
-        report = self.processors[processor].report(body, headers, datetime.now(UTC))
-        check_texts(report)
+        report = self.processors[processor].parse_webhook(body, headers, datetime.now(UTC))
+        check_text_lengths(report)
         async with self.database.read() as connection:
             order_id = await store.order_of_operation(connection, report.operation_id)
         if order_id is None:
@@ -254,11 +253,11 @@ class Operations:
             operation_id=report.operation_id,
             answer=report.answer,
             payment_id=uuid7(),
-            payload_digest=hashlib.sha256(body).digest(),
+            payload_sha256=hashlib.sha256(body).digest(),
         )
         envelope = Envelope(
             key=f"webhook:{processor}:{report.event_id}",
-            request_hash=report.digest,
+            request_hash=report.content_hash,
             target=order_id,
             actor=processor,
             cause=report.event_id,
@@ -266,25 +265,25 @@ class Operations:
         )
         [outcome] = await self._write([envelope])
         if isinstance(outcome, Invalid) and outcome.reason == "REQUEST_ID_REUSED":
-            name = f"reused:{settle.payload_digest.hex()}"
+            name = f"reused:{settle.payload_sha256.hex()}"
             reused = envelope.step(name, replace(settle, reused=True))
             unwrap((await self._write([reused]))[0])
-        return asked_for(unwrap(outcome), report.operation_id)
+        return payment_of_operation(unwrap(outcome), report.operation_id)
 
     async def resolve_contradiction(self, envelope: Envelope[ResolveContradiction]) -> Payment:
         """Marks a processor's contradiction of an earlier answer as resolved by an operator."""
         resolve = envelope.command
         payment = await self.get_payment(resolve.payment_id)
-        account = unwrap((await self._write([of_account(payment, envelope, resolve)]))[0])
-        return one(account.payments, payment.id)
+        account = unwrap((await self._write([for_account(payment, envelope, resolve)]))[0])
+        return with_id(account.payments, payment.id)
 
-    async def note_orders(
+    async def apply_order_versions(
         self,
-        envelopes: Sequence[Envelope[NoteOrder]],
+        envelopes: Sequence[Envelope[ApplyOrderVersion]],
     ) -> Sequence[Outcome[Account]]:
-        """Writes the orders of events.
+        """Applies the orders of events.
 
-        An order of total zero is paid by its event, and what a dead one has paid goes back.
+        An order of total zero is paid by its event, and the money of a closed one goes back.
         """
         return await self._write(envelopes)
 
@@ -300,16 +299,16 @@ class Operations:
             )
         return payment
 
-    async def list_payments(self, wanted: PaymentFilter, page: Page) -> tuple[Sequence[Any], str]:
+    async def list_payments(self, filters: PaymentFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(
-                await store.list_payments(connection, wanted, page), lambda payment: (payment.id,)
+                await store.list_payments(connection, filters, page), lambda payment: (payment.id,)
             )
 
-    async def list_refunds(self, wanted: RefundFilter, page: Page) -> tuple[Sequence[Any], str]:
+    async def list_refunds(self, filters: RefundFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(
-                await store.list_refunds(connection, wanted, page),
+                await store.list_refunds(connection, filters, page),
                 lambda refund: (refund.request_time, refund.id),
             )
 
@@ -324,25 +323,25 @@ class Operations:
         return page.cut(rows, lambda row: (row[0].version,))
 
     async def settle_due(self) -> None:
-        """Asks processors about what has been open for too long. Of several replicas one asks;
-        what it cannot settle comes due again.
+        """Looks up the operations that are due. Of several replicas one looks each up; an operation
+        that it cannot settle becomes due again.
         """
         async with self.database.read() as connection:
             due = await store.due_operations(connection, DUE_MAX)
-        envelopes = [self._ask_again(order_id, id, asks + 1) for order_id, id, asks in due]
+        envelopes = [self._retry_lookup(order_id, id, lookups + 1) for order_id, id, lookups in due]
         outcomes = await self._write(envelopes)
-        ours = list[tuple[Payment, Operation]]()
+        open_operations = list[tuple[Payment, Operation]]()
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if isinstance(outcome, Done) and not outcome.repeat:
-                payment = asked_for(outcome.record, envelope.command.operation_id)
-                operation = one(payment.operations, envelope.command.operation_id)
+                payment = payment_of_operation(outcome.record, envelope.command.operation_id)
+                operation = with_id(payment.operations, envelope.command.operation_id)
                 if operation.outcome in OPEN:
-                    ours.append((payment, operation))
-        looked_up = (self._look_up(*asked) for asked in ours)
+                    open_operations.append((payment, operation))
+        looked_up = (self._look_up(*each) for each in open_operations)
         results = await asyncio.gather(*looked_up, return_exceptions=True)
         settled = [result for result in results if isinstance(result, Envelope)]
         if len(due) == DUE_MAX:
-            self._requested.set()  # there may be more
+            self._automatic_requested.set()  # there may be more
         for outcome in [*outcomes, *await self._write(settled)]:
             unwrap(outcome)
         for result in results:
@@ -350,13 +349,14 @@ class Operations:
                 raise result
 
     async def compensate(self) -> None:
-        """Waits until a write has requested by itself that money goes back, and asks for it.
-        Nobody waits for this: what it cannot do now is due, and `settle_due` does it.
+        """Waits until a write has added an automatic operation, and sends it.
+
+        No caller waits for this: `settle_due` sends the operations that it cannot send now.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COMPENSATE_EVERY_S):
-                await self._requested.wait()
-        self._requested.clear()
+                await self._automatic_requested.wait()
+        self._automatic_requested.clear()
         await self.settle_due()
 
     async def measure(self) -> None:
@@ -370,54 +370,53 @@ class Operations:
         self._refund_age.set(age_s)
         self._contradictions_open.set(contradictions)
 
-    # --- how a processor is asked
+    # --- calls to processors
 
     def _new_operation(self, envelope: Envelope[Any]) -> NewOperation:
-        """The operation that a caller's request asks for."""
+        """The operation of a caller's request."""
         return NewOperation(
             id=uuid7(),
             requested_by=envelope.key,
-            ask_after=timedelta(seconds=self.settle_after_s),
+            lookup_after=timedelta(seconds=self.settle_after_s),
         )
 
-    async def _end_authorization(
+    async def _capture_or_void(
         self,
         envelope: Envelope[CapturePayment | VoidPayment],
         kind: Kind,
     ) -> Payment:
         account = unwrap((await self._write([envelope]))[0])
-        payment = one(account.payments, envelope.command.payment_id)
+        payment = with_id(account.payments, envelope.command.payment_id)
         # A request that added no operation waits for the answer of another: the newest of its kind.
         of_kind = (o for o in reversed(payment.operations) if o.kind is kind)
         operation = payment.requested_by(envelope.key) or next(of_kind)
         if operation.outcome in OPEN:
-            question = self._request(payment, operation)
-            payment = await self._ask(payment, operation, question, envelope.cause)
-        return verdict(payment, operation.id)
+            call = self._send(payment, operation)
+            payment = await self._await_answer(payment, operation, call, envelope.cause)
+        return payment_unless_declined(payment, operation.id)
 
-    async def _ask(
-        self, payment: Payment, operation: Operation, question: Awaitable[Answer], cause: str
+    async def _await_answer(
+        self, payment: Payment, operation: Operation, call: Awaitable[Answer], cause: str
     ) -> Payment:
-        """Waits for the processor's answer and writes it down. Raises Deferred where there is
-        none: it was lost, or not even asked for.
+        """Waits for the processor's answer and writes it.
+
+        Raises Deferred where there is none: it was lost, or the request was not accepted.
         """
-        left = deadline.remaining()
-        patience_s = (
+        remaining_s = deadline.remaining()
+        timeout_s = (
             self.answer_timeout_s
-            if left is None
-            else min(self.answer_timeout_s, max(left - MARGIN_S, 0.1))
+            if remaining_s is None
+            else min(self.answer_timeout_s, max(remaining_s - WRITE_MARGIN_S, 0.1))
         )
         try:
-            async with asyncio.timeout(patience_s):
-                answer = await question
+            async with asyncio.timeout(timeout_s):
+                answer = await call
         except TimeoutError:
             self._count(payment, operation, "lost")
-            payment = one(
-                unwrap((await self._write([lost(payment, operation, cause)]))[0]).payments,
-                payment.id,
-            )
-            if one(payment.operations, operation.id).outcome not in OPEN:
-                return payment  # a webhook has told meanwhile
+            [outcome] = await self._write([unknown_outcome(payment, operation, cause)])
+            payment = with_id(unwrap(outcome).payments, payment.id)
+            if with_id(payment.operations, operation.id).outcome not in OPEN:
+                return payment  # a webhook has settled it meanwhile
             text = (
                 "The processor has not answered in time. What it did is being found out; the same"
                 " request_id asks again."
@@ -428,69 +427,71 @@ class Operations:
             raise
         crash_points.point("provider.answered")
         self._count(payment, operation, type(answer).__name__.lower())
-        account = unwrap((await self._write([result(payment, operation, answer, cause)]))[0])
-        return one(account.payments, payment.id)
+        account = unwrap((await self._write([settlement(payment, operation, answer, cause)]))[0])
+        return with_id(account.payments, payment.id)
 
     async def _look_up(
         self,
         payment: Payment,
         operation: Operation,
-    ) -> Envelope[Settle] | Envelope[LoseAnswer] | None:
-        """The processor's answer about an operation, or the loss of the answer.
+    ) -> Envelope[Settle] | Envelope[RecordUnknownOutcome] | None:
+        """The settlement of an operation by the processor's answer, or its unknown outcome.
 
-        None: there is no answer yet, and the processor is asked again at the `ask_time`.
+        None: there is no answer yet, and the operation is looked up again at `next_lookup_time`.
         """
         processor = self.processors[payment.processor]
-        # all else needs no token: just ask for it again, with its key
+        # Other kinds need no token: the same request is sent again, with the same key.
         lookup = operation.kind in (Kind.AUTHORIZE, Kind.CHARGE)
         try:
             async with asyncio.timeout(self.answer_timeout_s):
                 answer: Answer | None
                 if not lookup:
-                    answer = await self._request(payment, operation)
+                    answer = await self._send(payment, operation)
                 else:
                     answer = await processor.lookup(operation.id)
-                    if answer is None and operation.asks >= ASKS_BEFORE_ABANDONING:
+                    if answer is None and operation.lookups >= LOOKUPS_BEFORE_ABANDONING:
                         answer = await processor.abandon(operation.id)
         except TimeoutError:
             self._count(payment, operation, "lost")
             return (
                 None
                 if lookup or operation.outcome is OperationOutcome.UNKNOWN
-                else lost(payment, operation, cause_of(operation))
+                else unknown_outcome(payment, operation, cause_of(operation))
             )
         except Deferred:
             self._count(payment, operation, "unavailable")
             return None
         crash_points.point("provider.answered")
         self._count(payment, operation, type(answer).__name__.lower() if answer else "unheard_of")
-        return result(payment, operation, answer, cause_of(operation)) if answer else None
+        return settlement(payment, operation, answer, cause_of(operation)) if answer else None
 
-    def _request(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
-        """Asks the processor for what needs no token: the same key each time."""
+    def _send(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
+        """Sends an operation that needs no token to the processor: the same key each time."""
         processor, authorization, charge = (
             self.processors[payment.processor],
-            payment.authorization,
-            payment.charge,
+            payment.authorization_reference,
+            payment.charge_reference,
         )
         crash_points.point(f"{operation.kind}.requested")
         if operation.kind is Kind.REFUND:
-            assert charge, "only what was captured is ever refunded"
+            assert charge, "only captured money is refunded"
             return processor.refund(operation.id, charge, operation.amount)
-        assert authorization, "only what was authorised is ever captured or voided"
+        assert authorization, "only authorised money is captured or voided"
         if operation.kind is Kind.VOID:
             return processor.void(operation.id, authorization)
         return processor.capture(operation.id, authorization, operation.amount)
 
-    def _ask_again(self, order_id: UUID, operation_id: UUID, ask: int) -> Envelope[AskAgain]:
-        pause_s = min(self.settle_after_s * 2 ** (ask - 1), ASK_AFTER_MAX_S)
-        command = AskAgain(
+    def _retry_lookup(
+        self, order_id: UUID, operation_id: UUID, number: int
+    ) -> Envelope[RetryLookup]:
+        interval_s = min(self.settle_after_s * 2 ** (number - 1), LOOKUP_INTERVAL_MAX_S)
+        command = RetryLookup(
             operation_id=operation_id,
-            ask=ask,
-            ask_after=timedelta(seconds=pause_s),
+            lookup_number=number,
+            lookup_after=timedelta(seconds=interval_s),
         )
         return Envelope(
-            key=f"{operation_id}:ask:{ask}",
+            key=f"{operation_id}:ask:{number}",
             request_hash=b"",
             target=order_id,
             actor="payment",
@@ -501,68 +502,70 @@ class Operations:
     def _count(self, payment: Payment, operation: Operation, answer: str) -> None:
         self._answers.labels(payment.processor, operation.kind, answer).inc()
 
-    # --- what is known
+    # --- the order, and the write
 
     async def _order_to_pay(self, envelope: Envelope[CreateRequest]) -> Order | None:
         """The order service's answer now.
 
-        None: the request is a repeat, or the account's copy of the order has to do.
+        None: the request is a repeat, or the account's copy of the order decides.
         """
         order_id = envelope.target
         async with self.database.read() as connection:
             account = await store.find_account(connection, order_id)
         if account and account.requested_by(envelope.key):
             return None
-        return await (self._order_now(order_id) if account else self.orders.get(order_id))
+        return await (self._current_order(order_id) if account else self.orders.get(order_id))
 
-    async def _order_now(self, order_id: UUID) -> Order | None:
-        """What the order service answers now; None where it is out of reach, and the account's
-        copy of the order must do.
+    async def _current_order(self, order_id: UUID) -> Order | None:
+        """The order as the order service returns it now; None where the service is unreachable, and
+        the account's copy of the order decides.
         """
-        left = deadline.remaining()
-        timeout_s = ORDER_TIMEOUT_S if left is None else min(ORDER_TIMEOUT_S, left * ORDER_SHARE)
+        remaining_s = deadline.remaining()
+        timeout_s = ORDER_TIMEOUT_S
+        if remaining_s is not None:
+            timeout_s = min(ORDER_TIMEOUT_S, remaining_s * ORDER_SHARE)
         try:
             return await self.orders.get(order_id, timeout_s)
-        except Deferred as away:
+        except Deferred as error:
             self._copies.inc()
             _log.warning(
                 "an order is paid by this service's copy of it",
                 order_id=str(order_id),
-                reason=away.reason,
+                reason=error.reason,
             )
             return None
 
     async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Account]]:
-        """Writes, counts what is settled, and wakes `compensate` for new operations of its own."""
+        """Writes, counts settled refunds, and wakes `compensate` for new automatic operations."""
         outcomes = await self._writer.write(envelopes)
         for outcome in outcomes:
             if isinstance(outcome, Done) and not outcome.repeat:
-                for fact in outcome.facts:
-                    if isinstance(fact, RefundSettled):
-                        status = REFUND_STATUS[fact.refund.outcome]
-                        self._refunds.labels(fact.refund.cause, status).inc()
-                for change in outcome.history:
-                    if change.reason == Reason.CONTRADICTED:
-                        payment = asked_for(outcome.record, change.operation_id)
-                        self._report_contradiction(payment, change)
-                if any(by_itself(o) for p in outcome.record.payments for o in p.operations):
-                    self._requested.set()
+                for event in outcome.facts:
+                    if isinstance(event, RefundSettled):
+                        status = REFUND_STATUS[event.refund.outcome]
+                        self._refunds.labels(event.refund.cause, status).inc()
+                for transition in outcome.history:
+                    if transition.reason == Reason.CONTRADICTED:
+                        payment = payment_of_operation(outcome.record, transition.operation_id)
+                        self._log_contradiction(payment, transition)
+                if any(automatic(o) for p in outcome.record.payments for o in p.operations):
+                    self._automatic_requested.set()
         return outcomes
 
-    def _report_contradiction(self, payment: Payment, change: Change) -> None:
+    def _log_contradiction(self, payment: Payment, transition: Transition) -> None:
         self._contradictions.labels(payment.processor).inc()
         _log.error(
             "a processor contradicts what it said before",
             payment_id=str(payment.id),
-            operation_id=str(change.operation_id),
-            said=change.outcome,
-            report_id=change.cause,
+            operation_id=str(transition.operation_id),
+            said=transition.outcome,
+            report_id=transition.cause,
         )
 
 
-def check_texts(report: Report) -> None:
+def check_text_lengths(report: Report) -> None:
     """Raises Invalid WEBHOOK_MALFORMED for a text of more than TEXT_MAX characters: it would be
-    stored, and a payment's answer would have no bound.
+    stored, and a payment's response would have no bound.
     """
     answer = report.answer
     texts = {"event id": report.event_id, "reference": answer.reference or ""}
@@ -574,40 +577,40 @@ def check_texts(report: Report) -> None:
             raise Invalid("WEBHOOK_MALFORMED", text)
 
 
-def by_itself(its: Operation) -> bool:
-    """Whether an operation was requested by no caller (it was due at once), and nobody has asked
+def automatic(operation: Operation) -> bool:
+    """Whether an operation is automatic (due at once, requested by no caller), and was not sent to
     the processor yet.
     """
     return (
-        its.outcome is OperationOutcome.REQUESTED
-        and its.cause in (Cause.ORDER, Cause.RETURN)
-        and its.ask_time == its.request_time
+        operation.outcome is OperationOutcome.REQUESTED
+        and operation.cause in (Cause.ORDER, Cause.RETURN)
+        and operation.next_lookup_time == operation.request_time
     )
 
 
-def cause_of(its: Operation) -> str:
-    """The request_id of the call that asked for an operation; else the operation's id."""
-    method, _, request_id = its.requested_by.rpartition(":")
-    return request_id if method.startswith("/") else str(its.id)
+def cause_of(operation: Operation) -> str:
+    """The request_id of the call that requested an operation; else the operation's id."""
+    method, _, request_id = operation.requested_by.rpartition(":")
+    return request_id if method.startswith("/") else str(operation.id)
 
 
-def of_account(payment: Payment, envelope: Envelope[Any], command: C) -> Envelope[C]:
+def for_account(payment: Payment, envelope: Envelope[Any], command: C) -> Envelope[C]:
     """The envelope of a command about the payment: the order is the target, for its account."""
     return replace(envelope.with_command(command), target=payment.order_id)
 
 
-def result(
+def settlement(
     payment: Payment,
     operation: Operation,
     answer: Answer,
     cause: str,
 ) -> Envelope[Settle]:
-    """The processor's answer, which is written once, from whichever call it comes."""
+    """The command that applies the processor's answer, once for all calls that return it."""
     settle = Settle(
         operation_id=operation.id,
         answer=answer,
         payment_id=uuid7(),
-        payload_digest=digest_of(operation.id, answer),
+        payload_sha256=answer_hash(operation.id, answer),
     )
     return Envelope(
         key=f"{operation.id}:result:{type(answer).__name__.lower()}",
@@ -619,21 +622,23 @@ def result(
     )
 
 
-def lost(payment: Payment, operation: Operation, cause: str) -> Envelope[LoseAnswer]:
-    """The loss of the processor's answer, which is written once. The next asking is due at once."""
+def unknown_outcome(
+    payment: Payment, operation: Operation, cause: str
+) -> Envelope[RecordUnknownOutcome]:
+    """The command that records a lost answer, once. A lookup is due at once."""
     return Envelope(
         key=f"{operation.id}:lost",
         request_hash=b"",
         target=payment.order_id,
         actor="payment",
         cause=cause,
-        command=LoseAnswer(operation_id=operation.id, ask_after=timedelta(0)),
+        command=RecordUnknownOutcome(operation_id=operation.id, lookup_after=timedelta(0)),
     )
 
 
-def refunded(payment: Payment, operation_id: UUID) -> Refund:
-    """The refund, where it is done or on its way. Raises the processor's no."""
-    refund = payment.refund(one(payment.operations, operation_id))
+def refund_unless_declined(payment: Payment, operation_id: UUID) -> Refund:
+    """The refund, where it is completed or pending; raises Refused REFUND_FAILED where not."""
+    refund = payment.refund(with_id(payment.operations, operation_id))
     if refund.failure_code is None:
         return refund
     text = (
@@ -651,9 +656,12 @@ def refunded(payment: Payment, operation_id: UUID) -> Refund:
     )
 
 
-def verdict(payment: Payment, operation_id: UUID) -> Payment:
-    """The payment, where what was asked for it is done or on its way. Raises the processor's no."""
-    operation = one(payment.operations, operation_id)
+def payment_unless_declined(payment: Payment, operation_id: UUID) -> Payment:
+    """The payment, where the operation is done or pending.
+
+    Raises Refused PAYMENT_DECLINED, or Invalid PAYMENT_METHOD_INVALID, where it failed.
+    """
+    operation = with_id(payment.operations, operation_id)
     code = operation.failure_code
     if code is None or (operation.kind is Kind.VOID and payment.status is Status.VOIDED):
         return payment  # a void is done as well where the authorisation had expired
@@ -679,11 +687,11 @@ def verdict(payment: Payment, operation_id: UUID) -> Payment:
     )
 
 
-def asked_for(account: Account, operation_id: UUID | None) -> Payment:
-    """The payment for which the operation was asked for."""
+def payment_of_operation(account: Account, operation_id: UUID | None) -> Payment:
+    """The payment that has the operation."""
     return next(p for p in account.payments for o in p.operations if o.id == operation_id)
 
 
-def one(among: Iterable[P], id: UUID) -> P:
-    """The payment or operation of that id; it is there."""
-    return next(each for each in among if each.id == id)
+def with_id(records: Iterable[P], id: UUID) -> P:
+    """The payment or operation of that id; it exists."""
+    return next(each for each in records if each.id == id)

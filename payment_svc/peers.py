@@ -1,4 +1,4 @@
-"""RPCs out: whom the payment service asks, and in which words."""
+"""RPCs out: the calls of the payment service to the order service."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from payment_svc.model import Order
 
 TIMEOUT_S = 2.0
 SET_MAX = 100
-Answer = asyncio.Future[Order]
+OrderFuture = asyncio.Future[Order]
 
 
 class Orders:
     """The order service.
 
-    One call at a time is under way. Orders that are asked for meanwhile go together in the next
-    call, so that each answer is of a moment after its question.
+    One call at a time is in flight. Orders that are requested meanwhile go together in the next
+    call, so that each order is read after its request.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._stub = OrderServiceStub(channel)
-        self._waiting: dict[UUID, Answer] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._waiting: dict[UUID, OrderFuture] = {}
+        self._fetching: asyncio.Task[None] | None = None
 
     async def get(self, order_id: UUID, timeout_s: float = TIMEOUT_S) -> Order:
         """What the order costs now.
@@ -38,57 +38,60 @@ class Orders:
         Raises NotFound ORDER_NOT_FOUND, or Deferred where the service cannot be reached, or has not
         answered after `timeout_s`.
         """
-        answer = self._waiting.get(order_id)
-        if answer is None:
-            answer = self._waiting[order_id] = asyncio.get_running_loop().create_future()
-            answer.add_done_callback(_retrieve)
-        if self._asking is None:
+        future = self._waiting.get(order_id)
+        if future is None:
+            future = self._waiting[order_id] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(_mark_retrieved)
+        if self._fetching is None:
             # Of no caller's context: neither its deadline nor its trace is that of the others.
-            self._asking = asyncio.create_task(self._ask_waiting(), context=Context())
+            self._fetching = asyncio.create_task(self._fetch_waiting(), context=Context())
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(answer)
+                return await asyncio.shield(future)
         except TimeoutError:
             text = "The order service has not answered in time."
             raise Deferred("DEPENDENCY_UNAVAILABLE", text, peer="order") from None
 
-    async def _ask_waiting(self) -> None:
-        """Asks for what waits, set by set, until nothing waits."""
-        asked: dict[UUID, Answer] = {}
+    async def _fetch_waiting(self) -> None:
+        """Fetches the waiting orders, set by set, until none waits."""
+        taken: dict[UUID, OrderFuture] = {}
         try:
             while self._waiting:
-                asked = dict(islice(self._waiting.items(), SET_MAX))
-                for order_id in asked:
+                taken = dict(islice(self._waiting.items(), SET_MAX))
+                for order_id in taken:
                     del self._waiting[order_id]
-                for order_id, found in (await self._ask(list(asked))).items():
-                    _settle(asked[order_id], found)
+                for order_id, result in (await self._fetch(list(taken))).items():
+                    _resolve(taken[order_id], result)
         except BaseException as error:
             # A defect, or the end of the process: no caller waits for an answer that never comes.
-            for answer in (*asked.values(), *self._waiting.values()):
-                _settle(answer, error)
+            for future in (*taken.values(), *self._waiting.values()):
+                _resolve(future, error)
             self._waiting.clear()
             raise
         finally:
-            self._asking = None
+            self._fetching = None
 
-    async def _ask(self, order_ids: Sequence[UUID]) -> dict[UUID, Order | Failure]:
-        """What comes of each. A set is answered whole or not at all: without those that there
-        are not it is asked for again.
+    async def _fetch(self, order_ids: Sequence[UUID]) -> dict[UUID, Order | Failure]:
+        """The order, or the failure, of each id.
+
+        The order service answers a set whole or not at all: where some orders do not exist, the
+        others are requested again.
         """
-        answers: dict[UUID, Order | Failure] = {}
-        while left := [order_id for order_id in order_ids if order_id not in answers]:
+        results: dict[UUID, Order | Failure] = {}
+        while remaining := [order_id for order_id in order_ids if order_id not in results]:
             request = api.BatchGetOrdersRequest(
-                order_ids=map(str, left), view=view_pb2.VIEW_SUMMARY
+                order_ids=map(str, remaining), view=view_pb2.VIEW_SUMMARY
             )
             try:
                 response = await ask(self._stub.BatchGetOrders, request, timeout_s=TIMEOUT_S)
             except Failure as failure:
-                missing = _missing(failure) & set(left)
-                for order_id in missing or left:
-                    answers[order_id] = _not_found(order_id) if missing else failure
+                missing = _missing(failure) & set(remaining)
+                for order_id in missing or remaining:
+                    results[order_id] = _not_found(order_id) if missing else failure
             else:
-                answers |= {order.id: order for order in map(wire.order_of_answer, response.orders)}
-        return answers
+                orders = map(wire.order_of_response, response.orders)
+                results |= {order.id: order for order in orders}
+        return results
 
 
 def _missing(failure: Failure) -> set[UUID]:
@@ -104,18 +107,18 @@ def _not_found(order_id: UUID) -> NotFound:
     return NotFound("ORDER_NOT_FOUND", f"There is no order {order_id}.", order_id=str(order_id))
 
 
-def _settle(answer: Answer, found: Order | BaseException) -> None:
-    if answer.done():
+def _resolve(future: OrderFuture, result: Order | BaseException) -> None:
+    if future.done():
         return
-    if isinstance(found, Order):
-        answer.set_result(found)
-    elif isinstance(found, asyncio.CancelledError):
-        answer.cancel()
+    if isinstance(result, Order):
+        future.set_result(result)
+    elif isinstance(result, asyncio.CancelledError):
+        future.cancel()
     else:
-        answer.set_exception(found)
+        future.set_exception(result)
 
 
-def _retrieve(answer: Answer) -> None:
+def _mark_retrieved(future: OrderFuture) -> None:
     """An answer that no caller waits for any more is no error that asyncio should report."""
-    if not answer.cancelled():
-        answer.exception()
+    if not future.cancelled():
+        future.exception()

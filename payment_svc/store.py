@@ -28,7 +28,6 @@ from chassis.write.tables import among, given, insert_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model import (
     Account,
-    Change,
     Contradiction,
     Operation,
     Order,
@@ -36,6 +35,7 @@ from payment_svc.model import (
     PaymentFilter,
     Refund,
     RefundFilter,
+    Transition,
 )
 from payment_svc.tables import (
     accounts,
@@ -49,10 +49,11 @@ from payment_svc.tables import (
 PAYMENT = RecordRows(Payment, payments.c, loaded=["operations"])
 OPERATION = RecordRows(Operation, operations.c, keys=["payment_id"], loaded=["contradictions"])
 CONTRADICTION = RecordRows(Contradiction, contradictions.c, keys=["operation_id"])
-CHANGE = RecordRows(Change, history.c)
-OF_PAYMENT = ("order_id", "attempt", "currency")
+TRANSITION = RecordRows(Transition, history.c)
+PAYMENT_COLUMNS = ("order_id", "attempt", "currency")
 REFUND_COLUMNS = [
-    (payments if each.name in OF_PAYMENT else operations).c[each.name] for each in fields(Refund)
+    (payments if each.name in PAYMENT_COLUMNS else operations).c[each.name]
+    for each in fields(Refund)
 ]
 REFUND = RecordRows(Refund, REFUND_COLUMNS)
 
@@ -84,11 +85,11 @@ read_order_of_operation = (
     select(payments.c.order_id).join(operations).where(operations.c.id == bindparam("operation_id"))
 )
 read_due = (
-    select(payments.c.order_id, operations.c.id, operations.c.asks)
+    select(payments.c.order_id, operations.c.id, operations.c.lookups)
     .join(operations)
-    .where(operations.c.ask_time <= func.clock_timestamp())
-    .order_by(operations.c.ask_time)
-    .limit(bindparam("most"))
+    .where(operations.c.next_lookup_time <= func.clock_timestamp())
+    .order_by(operations.c.next_lookup_time)
+    .limit(bindparam("limit"))
 )
 read_refunds = (
     select(*REFUND_COLUMNS)
@@ -102,14 +103,14 @@ read_history = (
     .where(history.c.payment_id == bindparam("payment_id"))
     .where(history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 read_open_refunds = select(
     func.count(),
     func.coalesce(
         func.extract("epoch", func.clock_timestamp() - func.min(operations.c.request_time)), 0
     ),
-).where(operations.c.ask_time.is_not(None), operations.c.kind == Kind.REFUND)
+).where(operations.c.next_lookup_time.is_not(None), operations.c.kind == Kind.REFUND)
 count_open_contradictions = (
     select(func.count()).select_from(contradictions).where(contradictions.c.resolve_time.is_(None))
 )
@@ -126,11 +127,11 @@ def upsert(table: Table) -> Insert:
 
 # An account that is new to two writes at once must fail in one of them: no upsert here.
 insert_accounts, insert_history = insert_rows(*accounts.c), insert_rows(*history.c)
-changed = given(*accounts.c)
+account_rows = given(*accounts.c)
 update_accounts = (
     update(accounts)
-    .values({each.name: each for each in changed.c if each.name != "order_id"})
-    .where(accounts.c.order_id == changed.c.order_id)
+    .values({each.name: each for each in account_rows.c if each.name != "order_id"})
+    .where(accounts.c.order_id == account_rows.c.order_id)
 )
 save_payments, save_operations, save_contradictions = (
     upsert(table) for table in (payments, operations, contradictions)
@@ -147,7 +148,7 @@ async def lock_accounts(
     The locks of their rows guard their payments and operations too.
     """
     ids = {*repeats, *(each.target for each in envelopes)}
-    found = await _whole_accounts(connection, lock_accounts_by_id, ids)
+    found = await _load_accounts(connection, lock_accounts_by_id, ids)
     return {account.order.id: account for account in found}
 
 
@@ -155,39 +156,47 @@ async def save_accounts(
     connection: AsyncConnection,
     before: Mapping[UUID, Account],
     after: Mapping[UUID, Account],
-    changes: Sequence[Change],
+    transitions: Sequence[Transition],
 ) -> None:
     """Stores what changed; new accounts sorted, or two sets of rivals may deadlock."""
     ordered = [after[order_id] for order_id in sorted(after)]
     if created := [a.order for a in ordered if a.order.id not in before]:
         await connection.execute(insert_accounts, row_arrays(list(map(_order_row, created))))
-    if heard := [
+    if updated := [
         a.order for a in ordered if a.order.id in before and a.order is not before[a.order.id].order
     ]:
-        await connection.execute(update_accounts, row_arrays(list(map(_order_row, heard))))
-    known = {id(p) for account in before.values() for p in account.payments}
-    if moved := [p for account in ordered for p in account.payments if id(p) not in known]:
-        await connection.execute(save_payments, PAYMENT.arrays(moved))
-    asked = {id(o) for account in before.values() for p in account.payments for o in p.operations}
-    if settled := [(p.id, o) for p in moved for o in p.operations if id(o) not in asked]:
-        rows = [OPERATION.row(o, payment_id=id) for id, o in settled]
+        await connection.execute(update_accounts, row_arrays(list(map(_order_row, updated))))
+    known_payments = {id(p) for account in before.values() for p in account.payments}
+    if changed_payments := [
+        p for account in ordered for p in account.payments if id(p) not in known_payments
+    ]:
+        await connection.execute(save_payments, PAYMENT.arrays(changed_payments))
+    known_operations = {
+        id(o) for account in before.values() for p in account.payments for o in p.operations
+    }
+    if changed_operations := [
+        (p.id, o) for p in changed_payments for o in p.operations if id(o) not in known_operations
+    ]:
+        rows = [OPERATION.row(o, payment_id=id) for id, o in changed_operations]
         await connection.execute(save_operations, row_arrays(rows))
-        if said := [
-            CONTRADICTION.row(c, operation_id=o.id) for _, o in settled for c in o.contradictions
+        if reports := [
+            CONTRADICTION.row(c, operation_id=o.id)
+            for _, o in changed_operations
+            for c in o.contradictions
         ]:
-            await connection.execute(save_contradictions, row_arrays(said))
-    if changes:
-        await connection.execute(insert_history, CHANGE.arrays(changes))
+            await connection.execute(save_contradictions, row_arrays(reports))
+    if transitions:
+        await connection.execute(insert_history, TRANSITION.arrays(transitions))
 
 
 async def find_account(connection: AsyncConnection, order_id: UUID) -> Account | None:
     """The account as it stands, unlocked."""
-    found = await _whole_accounts(connection, read_accounts, [order_id])
+    found = await _load_accounts(connection, read_accounts, [order_id])
     return found[0] if found else None
 
 
 async def find_payment(connection: AsyncConnection, payment_id: UUID) -> Payment | None:
-    found = await _whole_payments(connection, read_payment, {"payment_id": payment_id})
+    found = await _load_payments(connection, read_payment, {"payment_id": payment_id})
     return found[0] if found else None
 
 
@@ -197,49 +206,49 @@ async def order_of_operation(connection: AsyncConnection, operation_id: UUID) ->
     ).scalar_one_or_none()
 
 
-async def due_operations(connection: AsyncConnection, most: int) -> list[tuple[UUID, UUID, int]]:
-    """What the settling worker has to ask about: the order, the operation, how often it has
-    asked. The longest due come first.
+async def due_operations(connection: AsyncConnection, limit: int) -> list[tuple[UUID, UUID, int]]:
+    """The operations that are due for a lookup: the order, the operation, the number of lookups so
+    far. The longest due come first.
     """
     return [
-        (order_id, id, asks)
-        for order_id, id, asks in await connection.execute(read_due, {"most": most})
+        (order_id, id, lookups)
+        for order_id, id, lookups in await connection.execute(read_due, {"limit": limit})
     ]
 
 
 async def list_payments(
-    connection: AsyncConnection, wanted: PaymentFilter, page: Page
+    connection: AsyncConnection, filters: PaymentFilter, page: Page
 ) -> list[Payment]:
     """The page's payments and one more where there are more, newest first."""
     conditions: list[ColumnElement[bool]] = (
-        [payments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+        [payments.c.status.in_(filters.statuses)] if filters.statuses else []
     )
-    conditions += _updated(payments.c.update_time, wanted)
-    if wanted.order_id:
-        conditions.append(payments.c.order_id == wanted.order_id)
-    if wanted.create_time_from:
-        conditions.append(payments.c.create_time >= wanted.create_time_from)
+    conditions += _update_time_conditions(payments.c.update_time, filters)
+    if filters.order_id:
+        conditions.append(payments.c.order_id == filters.order_id)
+    if filters.create_time_from:
+        conditions.append(payments.c.create_time >= filters.create_time_from)
     if page.after:
         conditions.append(payments.c.id < page.after[0])
     statement = (
         select(payments).where(*conditions).order_by(payments.c.id.desc()).limit(page.size + 1)
     )
-    return await _whole_payments(connection, statement, {})
+    return await _load_payments(connection, statement, {})
 
 
 async def list_refunds(
-    connection: AsyncConnection, wanted: RefundFilter, page: Page
+    connection: AsyncConnection, filters: RefundFilter, page: Page
 ) -> list[Refund]:
     """The page's refunds and one more where there are more, newest first. A place in the list is
     (request_time, id).
     """
-    outcomes = [outcome for outcome, status in REFUND_STATUS.items() if status in wanted.statuses]
+    outcomes = [outcome for outcome, status in REFUND_STATUS.items() if status in filters.statuses]
     conditions: list[ColumnElement[bool]] = [operations.c.outcome.in_(outcomes)] if outcomes else []
-    conditions += _updated(refund_update_time, wanted)
-    if wanted.order_id:
-        conditions.append(payments.c.order_id == wanted.order_id)
-    if wanted.payment_id:
-        conditions.append(operations.c.payment_id == wanted.payment_id)
+    conditions += _update_time_conditions(refund_update_time, filters)
+    if filters.order_id:
+        conditions.append(payments.c.order_id == filters.order_id)
+    if filters.payment_id:
+        conditions.append(operations.c.payment_id == filters.payment_id)
     if page.after:
         conditions.append(tuple_(operations.c.request_time, operations.c.id) < tuple_(*page.after))
     rows = await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))
@@ -248,15 +257,15 @@ async def list_refunds(
 
 async def list_history(
     connection: AsyncConnection, payment_id: UUID, page: Page
-) -> list[tuple[Change, Kind | None]]:
+) -> list[tuple[Transition, Kind | None]]:
     """The page's rows of history and one more where there are more, oldest first.
 
     Each comes with its operation's kind.
     """
     after = page.after[0] if page.after else 0
-    wanted = {"payment_id": payment_id, "after": after, "most": page.size + 1}
-    rows = await connection.execute(read_history, wanted)
-    return [(CHANGE.record(row), row.kind) for row in rows]
+    parameters = {"payment_id": payment_id, "after": after, "limit": page.size + 1}
+    rows = await connection.execute(read_history, parameters)
+    return [(TRANSITION.record(row), row.kind) for row in rows]
 
 
 async def open_refunds(connection: AsyncConnection) -> tuple[int, float]:
@@ -272,14 +281,14 @@ async def open_contradictions(connection: AsyncConnection) -> int:
     return int((await connection.execute(count_open_contradictions)).scalar_one())
 
 
-async def _whole_accounts(
+async def _load_accounts(
     connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]
 ) -> list[Account]:
-    """The accounts that the statement finds, with all that is in them."""
+    """The accounts that the statement finds, with their payments and operations."""
     ids = column_arrays(order_id=order_ids)
     found = list(await connection.execute(statement, ids))
     of_order: defaultdict[UUID, list[Payment]] = defaultdict(list)
-    for payment in await _whole_payments(connection, read_payments, ids) if found else []:
+    for payment in await _load_payments(connection, read_payments, ids) if found else []:
         of_order[payment.order_id].append(payment)
     return [
         Account(
@@ -296,7 +305,7 @@ async def _whole_accounts(
     ]
 
 
-async def _whole_payments(
+async def _load_payments(
     connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]
 ) -> list[Payment]:
     """The payments that the statement finds, in its order, each with its operations, oldest
@@ -306,34 +315,36 @@ async def _whole_payments(
     if not rows:
         return []
     of_payment: defaultdict[UUID, dict[UUID, Operation]] = defaultdict(dict)
-    of = column_arrays(payment_id=[row.id for row in rows])
-    for row in await connection.execute(read_operations, of):
-        its = of_payment[row.payment_id].get(row.id) or OPERATION.record(row)
+    payment_ids = column_arrays(payment_id=[row.id for row in rows])
+    for row in await connection.execute(read_operations, payment_ids):
+        operation = of_payment[row.payment_id].get(row.id) or OPERATION.record(row)
         if row.contradiction_id:
-            said = CONTRADICTION.record(row, "contradiction_")
-            its = replace(its, contradictions=(*its.contradictions, said))
-        of_payment[row.payment_id][row.id] = its
+            contradiction = CONTRADICTION.record(row, "contradiction_")
+            operation = replace(
+                operation, contradictions=(*operation.contradictions, contradiction)
+            )
+        of_payment[row.payment_id][row.id] = operation
     return [PAYMENT.record(row, operations=tuple(of_payment[row.id].values())) for row in rows]
 
 
-def _updated(
-    update_time: ColumnElement[Any], wanted: PaymentFilter | RefundFilter
+def _update_time_conditions(
+    update_time: ColumnElement[Any], filters: PaymentFilter | RefundFilter
 ) -> list[ColumnElement[bool]]:
-    """What the filter says of when a record last changed."""
+    """The conditions of the filter on the time of a record's last change."""
     conditions: list[ColumnElement[bool]] = []
-    if wanted.update_time_from:
-        conditions.append(update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        conditions.append(update_time < wanted.update_time_before)
+    if filters.update_time_from:
+        conditions.append(update_time >= filters.update_time_from)
+    if filters.update_time_before:
+        conditions.append(update_time < filters.update_time_before)
     return conditions
 
 
-def _order_row(its: Order) -> dict[str, Any]:
+def _order_row(order: Order) -> dict[str, Any]:
     return {
-        "order_id": its.id,
-        "version": its.version,
-        "attempt": its.attempt,
-        "status": its.status,
-        "total": its.total.minor,
-        "currency": its.total.currency,
+        "order_id": order.id,
+        "version": order.version,
+        "attempt": order.attempt,
+        "status": order.status,
+        "total": order.total.minor,
+        "currency": order.total.currency,
     }

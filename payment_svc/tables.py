@@ -1,8 +1,7 @@
-"""The tables of the payment service. What must always hold stands here as a constraint; each index
-has its query in store.py.
+"""The tables of the payment service. Invariants are constraints; each index has its query in
+store.py.
 
-The sandbox processor's memory is not here: it stands for a system that is not ours
-(providers/sandbox_ledger.py).
+The sandbox processor's tables are in providers/sandbox_ledger.py: it stands for another system.
 """
 
 from sqlalchemy import (
@@ -26,10 +25,10 @@ from sqlalchemy import (
 from chassis.write import tables as shared
 from chassis.write.tables import StoredVersion, enum
 from payment_svc.lifecycle import (
-    BACK,
     CHARGED,
-    ONE_PER_ATTEMPT,
+    LIVE,
     OPEN,
+    REVERSALS,
     Cause,
     Kind,
     OrderStatus,
@@ -99,7 +98,7 @@ payments = Table(
         "refunded",
     ),
     CheckConstraint(f"(status in ({quoted(CHARGED)})) = (captured > 0)", "charged"),
-    CheckConstraint("status <> 'authorized' or authorized > 0", "set_aside"),
+    CheckConstraint("status <> 'authorized' or authorized > 0", "authorized_positive"),
     CheckConstraint("status <> 'refunded' or refunded = captured", "all_refunded"),
     CheckConstraint("(status = 'not_required') = (amount = 0)", "not_required"),
     CheckConstraint(
@@ -111,7 +110,7 @@ Index(
     payments.c.order_id,
     payments.c.attempt,
     unique=True,
-    postgresql_where=payments.c.status.in_(sorted(ONE_PER_ATTEMPT)),
+    postgresql_where=payments.c.status.in_(sorted(LIVE)),
 )
 Index(None, payments.c.order_id, payments.c.id)
 Index(None, payments.c.status, payments.c.id)
@@ -127,42 +126,45 @@ operations = Table(
     Column("outcome", outcome, nullable=False),
     Column("requested_by", Text, nullable=False, unique=True),
     Column("request_time", DateTime(timezone=True), nullable=False),
-    Column("ask_time", DateTime(timezone=True)),
-    Column("asks", Integer, CheckConstraint("asks >= 0", "asks"), nullable=False),
+    Column("next_lookup_time", DateTime(timezone=True)),
+    Column("lookups", Integer, CheckConstraint("lookups >= 0", "lookups"), nullable=False),
     Column("reference", Text),
     Column("failure_code", Text),
     Column("settle_time", DateTime(timezone=True)),
     Column("cause", enum(Cause, "refund_cause", metadata)),
     Column("cause_id", Text),
-    UniqueConstraint("kind", "reference"),  # one thing that a processor did is never booked twice
-    UniqueConstraint("payment_id", "kind", "cause", "cause_id"),  # no cause gives money back twice
-    # Zero is the refund of a return of which nothing is left to refund: it has failed before
-    # anybody was asked.
+    UniqueConstraint("kind", "reference"),  # one answer is never applied twice
+    UniqueConstraint("payment_id", "kind", "cause", "cause_id"),  # one operation for each cause
+    # Zero: the refund of a return of which nothing remains to refund. It failed without a call to
+    # the processor.
     CheckConstraint(
         "amount > 0 or (amount = 0 and kind = 'refund' and outcome = 'failed')", "amount"
     ),
     CheckConstraint(
-        f"(kind in ({quoted(BACK)})) = (cause is not null) and (cause is null) = (cause_id is"
+        f"(kind in ({quoted(REVERSALS)})) = (cause is not null) and (cause is null) = (cause_id is"
         " null)",
         "cause",
     ),
     CheckConstraint(
-        f"(outcome in ({quoted(OPEN)})) = (ask_time is not null)", "asked_for_while_open"
+        f"(outcome in ({quoted(OPEN)})) = (next_lookup_time is not null)", "lookup_while_open"
     ),
-    CheckConstraint("(ask_time is null) = (settle_time is not null)", "settled"),
+    CheckConstraint("(next_lookup_time is null) = (settle_time is not null)", "settled"),
     CheckConstraint("(outcome = 'failed') = (failure_code is not null)", "failure_code"),
     CheckConstraint("outcome <> 'succeeded' or reference is not null", "reference"),
     comment=(
-        "What was asked of processors. Rows are never removed, and a settled outcome never changes."
+        "The requests to processors. Rows are never deleted, and a settled outcome never changes."
     ),
 )
 Index(None, operations.c.payment_id)
-Index(None, operations.c.ask_time, postgresql_where=operations.c.ask_time.is_not(None))
+Index(
+    None, operations.c.next_lookup_time, postgresql_where=operations.c.next_lookup_time.is_not(None)
+)
 Index(
     "operations_one_open_charge",
     operations.c.payment_id,
     unique=True,
-    postgresql_where=operations.c.ask_time.is_not(None) & (operations.c.kind != Kind.REFUND),
+    postgresql_where=operations.c.next_lookup_time.is_not(None)
+    & (operations.c.kind != Kind.REFUND),
 )
 Index(
     "operations_refunds",
@@ -188,18 +190,18 @@ contradictions = Table(
     Column("failure_code", Text),
     Column("report_id", Text, nullable=False),
     Column(
-        "payload_digest",
+        "payload_sha256",
         LargeBinary,
-        CheckConstraint("octet_length(payload_digest) = 32", "payload_digest"),
+        CheckConstraint("octet_length(payload_sha256) = 32", "payload_sha256"),
         nullable=False,
     ),
     Column("report_time", DateTime(timezone=True), nullable=False),
     Column("resolve_time", DateTime(timezone=True)),
     Column("resolve_note", Text),
-    UniqueConstraint("operation_id", "payload_digest"),
+    UniqueConstraint("operation_id", "payload_sha256"),
     CheckConstraint("outcome in ('failed', 'succeeded')", "outcome"),
     CheckConstraint("(resolve_time is null) = (resolve_note is null)", "resolved"),
-    comment="What a processor said of a settled operation against what it had said before.",
+    comment="Reports of a processor about a settled operation that contradict an earlier one.",
 )
 Index(
     "contradictions_open",

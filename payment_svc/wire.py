@@ -1,5 +1,5 @@
-"""Protobuf to model and back, and facts to events. Pure. A payment-method token is never in what
-is made here.
+"""Protobuf to model and back, and domain events to events. Pure. Nothing here returns a
+payment-method token.
 """
 
 from typing import Any, Protocol, TypeVar
@@ -27,26 +27,26 @@ from payment_svc.lifecycle import (
     Status,
 )
 from payment_svc.model import (
+    ApplyOrderVersion,
     CaptureRequest,
-    Change,
-    Confirmed,
     Contradiction,
     CreateRequest,
-    Fact,
-    Failed,
-    NoteOrder,
+    DomainEvent,
     Operation,
     Order,
     Payment,
+    PaymentConfirmed,
+    PaymentFailed,
     PaymentFilter,
+    PaymentRequest,
+    PaymentStatusChanged,
     Refund,
     RefundFilter,
     RefundRequest,
     RefundReturn,
     RefundSettled,
-    Request,
     ResolveContradiction,
-    StatusChanged,
+    Transition,
     excerpt,
 )
 
@@ -59,14 +59,15 @@ CAUSE = names(Cause, "REFUND_CAUSE", payment_pb2.RefundCause.Value)
 REFUND = names(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Value)
 REFUND_OF = {value: status for status, value in REFUND.items()}
 STATUS_OF = {value: status for status, value in STATUS.items()}
-KNOWN = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
+KNOWN_ORDER_STATUSES = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 ORDER_STATUS_OF = {
-    order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status for status in KNOWN
+    order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status
+    for status in KNOWN_ORDER_STATUSES
 }
 
 
 class ChangeRequest(Protocol):
-    """What every request has that changes a payment."""
+    """The field of each request that changes a payment."""
 
     request_id: str
 
@@ -74,62 +75,66 @@ class ChangeRequest(Protocol):
 # --- requests
 
 
-def create_payment(request: api.CreatePaymentRequest, of: Keyed) -> Envelope[CreateRequest]:
-    command = CreateRequest(expected=expected(request), manual_capture=request.manual_capture)
-    return _requested(request, of, UUID(request.order_id), command)
+def create_payment(request: api.CreatePaymentRequest, context: Keyed) -> Envelope[CreateRequest]:
+    command = CreateRequest(
+        expected=expected_amount(request), manual_capture=request.manual_capture
+    )
+    return _request_envelope(request, context, UUID(request.order_id), command)
 
 
-def capture_payment(request: api.CapturePaymentRequest, of: Keyed) -> Envelope[CaptureRequest]:
+def capture_payment(request: api.CapturePaymentRequest, context: Keyed) -> Envelope[CaptureRequest]:
     command = CaptureRequest(
         payment_id=UUID(request.payment_id),
         expected_version=given(request, "expected_version"),
-        expected=expected(request),
+        expected=expected_amount(request),
     )
-    return _requested(request, of, command.payment_id, command)
+    return _request_envelope(request, context, command.payment_id, command)
 
 
-def void_payment(request: api.VoidPaymentRequest, of: Keyed) -> Envelope[Request]:
-    command = Request(
+def void_payment(request: api.VoidPaymentRequest, context: Keyed) -> Envelope[PaymentRequest]:
+    command = PaymentRequest(
         payment_id=UUID(request.payment_id),
         expected_version=given(request, "expected_version"),
     )
-    return _requested(request, of, command.payment_id, command)
+    return _request_envelope(request, context, command.payment_id, command)
 
 
-def refund_payment(request: api.RefundPaymentRequest, of: Keyed) -> Envelope[RefundRequest]:
+def refund_payment(request: api.RefundPaymentRequest, context: Keyed) -> Envelope[RefundRequest]:
     return_id = given(request, "return_id")
     command = RefundRequest(
         payment_id=UUID(request.payment_id),
         expected_version=given(request, "expected_version"),
-        amount=to_refund(request),
+        amount=refund_amount(request),
         return_id=str(UUID(return_id)) if return_id else None,
     )
-    return _requested(request, of, command.payment_id, command)
+    return _request_envelope(request, context, command.payment_id, command)
 
 
 def resolve_contradiction(
     request: api.ResolveContradictionRequest,
-    of: Keyed,
+    context: Keyed,
 ) -> Envelope[ResolveContradiction]:
     command = ResolveContradiction(
         payment_id=UUID(request.payment_id),
         expected_version=given(request, "expected_version"),
         contradiction_id=UUID(request.contradiction_id),
     )
-    return _requested(request, of, command.payment_id, command)
+    return _request_envelope(request, context, command.payment_id, command)
 
 
-def _requested(request: ChangeRequest, of: Keyed, target: UUID, command: C) -> Envelope[C]:
+def _request_envelope(
+    request: ChangeRequest, context: Keyed, target: UUID, command: C
+) -> Envelope[C]:
     """The envelope of a caller's request, with its request_id as the cause.
 
     Where the request names a payment, `target` is the payment until an operation has its order.
     """
     cause = str(UUID(request.request_id))
-    return Envelope.of_request(of, command, target=target, actor="payment", cause=cause)
+    return Envelope.of_request(context, command, target=target, actor="payment", cause=cause)
 
 
-def expected(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> Money | None:
-    """What is to be charged or captured, as the caller knows it.
+def expected_amount(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> Money | None:
+    """The amount to be charged or captured, as the caller expects it.
 
     Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency.
     """
@@ -140,8 +145,8 @@ def expected(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> M
     )
 
 
-def to_refund(request: api.RefundPaymentRequest) -> Money | None:
-    """How much is to go back; None: all. Raises Invalid VALIDATION_FAILED for a fraction of a
+def refund_amount(request: api.RefundPaymentRequest) -> Money | None:
+    """The amount to be refunded; None: all. Raises Invalid VALIDATION_FAILED for a fraction of a
     minor unit or no currency.
     """
     return money(request.amount, "amount") if request.HasField("amount") else None
@@ -167,219 +172,225 @@ def payment_filter(request: api.ListPaymentsRequest) -> PaymentFilter:
     )
 
 
-# --- what the order service says
+# --- events and responses of the order service
 
 
 OrderEvent = order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled
 
 
 def order_of_event(event: OrderEvent) -> Order:
-    """The order as it stands after the event: both kinds count in one sequence of versions, and
-    tell what the order costs now.
+    """The order as it stands after the event: both kinds of events share one sequence of versions,
+    and have the order's total.
     """
     total = money(event.total_amount, "total_amount")
-    told = (
+    status = (
         event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
     )
     return Order(
         id=UUID(event.order_id),
         version=event.order_version,
         attempt=event.attempt,
-        status=ORDER_STATUS_OF.get(told, OrderStatus.UNKNOWN),
+        status=ORDER_STATUS_OF.get(status, OrderStatus.UNKNOWN),
         total=total,
     )
 
 
-def order_of_answer(its: order_pb2.Order) -> Order:
-    total = money(its.total_amount, "total_amount")
+def order_of_response(order: order_pb2.Order) -> Order:
+    total = money(order.total_amount, "total_amount")
     return Order(
-        id=UUID(its.order_id),
-        version=its.version,
-        attempt=its.attempt,
-        status=ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN),
+        id=UUID(order.order_id),
+        version=order.version,
+        attempt=order.attempt,
+        status=ORDER_STATUS_OF.get(order.status, OrderStatus.UNKNOWN),
         total=total,
     )
 
 
-def note_order(event: OrderEvent, of: EventSource, payment_id: UUID) -> Envelope[NoteOrder]:
+def apply_order_version(
+    event: OrderEvent, source: EventSource, payment_id: UUID
+) -> Envelope[ApplyOrderVersion]:
     """`payment_id` is for the payment of an order of total zero, which needs no request."""
-    command = NoteOrder(order=order_of_event(event), payment_id=payment_id)
-    return Envelope.of_event(of, command, target=command.order.id, actor="order")
+    command = ApplyOrderVersion(order=order_of_event(event), payment_id=payment_id)
+    return Envelope.of_event(source, command, target=command.order.id, actor="order")
 
 
 def refund_return(
     event: order_events_pb2.ReturnStatusChanged,
-    of: EventSource,
+    source: EventSource,
 ) -> Envelope[RefundReturn] | None:
-    """An inspected return whose units are worth money; other steps of a return mean nothing."""
-    its = event.order_return
+    """An inspected return whose units are worth money; None for other steps of a return."""
+    order_return = event.order_return
     if event.new_status != return_pb2.RETURN_STATUS_INSPECTED:
         return None
-    amount = money(its.refund_amount, "order_return.refund_amount")
+    amount = money(order_return.refund_amount, "order_return.refund_amount")
     if not amount.minor:
         return None
-    command = RefundReturn(return_id=its.return_id, attempt=its.attempt, amount=amount)
-    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="order")
+    command = RefundReturn(
+        return_id=order_return.return_id, attempt=order_return.attempt, amount=amount
+    )
+    return Envelope.of_event(source, command, target=UUID(order_return.order_id), actor="order")
 
 
-# --- answers and events of ours
+# --- responses and events of this service
 
 
-def payment(its: Payment) -> payment_pb2.Payment:
+def payment(payment: Payment) -> payment_pb2.Payment:
     return payment_pb2.Payment(
-        payment_id=str(its.id),
-        order_id=str(its.order_id),
-        attempt=its.attempt,
-        status=STATUS[its.status],
-        amount=to_message(its.money(its.amount)),
-        authorized_amount=to_message(its.money(its.authorized)),
-        captured_amount=to_message(its.money(its.captured)),
-        refunded_amount=to_message(its.money(its.refunded)),
-        refund_pending_amount=to_message(its.money(its.refund_pending)),
-        processor=its.processor,
-        decline_code=its.decline_code,
-        try_number=its.try_number,
-        order_version=its.order_version,
-        operations=[_operation(its, operation) for operation in excerpt(its.operations)],
-        version=its.version,
-        create_time=timestamp(its.create_time),
-        update_time=timestamp(its.update_time),
+        payment_id=str(payment.id),
+        order_id=str(payment.order_id),
+        attempt=payment.attempt,
+        status=STATUS[payment.status],
+        amount=to_message(payment.money(payment.amount)),
+        authorized_amount=to_message(payment.money(payment.authorized)),
+        captured_amount=to_message(payment.money(payment.captured)),
+        refunded_amount=to_message(payment.money(payment.refunded)),
+        refund_pending_amount=to_message(payment.money(payment.refund_pending)),
+        processor=payment.processor,
+        decline_code=payment.decline_code,
+        try_number=payment.try_number,
+        order_version=payment.order_version,
+        operations=[_operation(payment, operation) for operation in excerpt(payment.operations)],
+        version=payment.version,
+        create_time=timestamp(payment.create_time),
+        update_time=timestamp(payment.update_time),
     )
 
 
-def refund(its: Refund) -> payment_pb2.Refund:
+def refund(refund: Refund) -> payment_pb2.Refund:
     return payment_pb2.Refund(
-        refund_id=str(its.id),
-        payment_id=str(its.payment_id),
-        order_id=str(its.order_id),
-        attempt=its.attempt,
-        amount=to_message(Money(its.amount, its.currency)),
-        status=REFUND[REFUND_STATUS[its.outcome]],
-        cause=CAUSE[its.cause],
-        cause_id=its.cause_id,
-        failure_code=its.failure_code,
-        create_time=timestamp(its.request_time),
-        settle_time=timestamp_or_none(its.settle_time),
-        return_id=its.cause_id.partition(":")[0] if its.cause is Cause.RETURN else None,
-        update_time=timestamp(its.update_time),
+        refund_id=str(refund.id),
+        payment_id=str(refund.payment_id),
+        order_id=str(refund.order_id),
+        attempt=refund.attempt,
+        amount=to_message(Money(refund.amount, refund.currency)),
+        status=REFUND[REFUND_STATUS[refund.outcome]],
+        cause=CAUSE[refund.cause],
+        cause_id=refund.cause_id,
+        failure_code=refund.failure_code,
+        create_time=timestamp(refund.request_time),
+        settle_time=timestamp_or_none(refund.settle_time),
+        return_id=refund.cause_id.partition(":")[0] if refund.cause is Cause.RETURN else None,
+        update_time=timestamp(refund.update_time),
     )
 
 
-def transition(change: Change, kind: Kind | None) -> payment_pb2.PaymentTransition:
-    """A row of history; `kind` is that of its operation."""
+def transition(transition: Transition, kind: Kind | None) -> payment_pb2.PaymentTransition:
+    """A row of history; `kind` is the kind of the operation."""
     unknown = payment_pb2.PAYMENT_OPERATION_KIND_UNSPECIFIED
     no_outcome = payment_pb2.PAYMENT_OPERATION_OUTCOME_UNSPECIFIED
     return payment_pb2.PaymentTransition(
-        payment_id=str(change.payment_id),
-        payment_version=change.version,
-        old_status=_status(change.old),
-        new_status=STATUS[change.new],
-        reason=change.reason,
-        actor=change.actor,
-        cause_id=change.cause,
-        occur_time=timestamp(change.time),
-        claimed_actor=change.claimed_actor,
-        note=change.note,
-        operation_id=str(change.operation_id) if change.operation_id else None,
+        payment_id=str(transition.payment_id),
+        payment_version=transition.version,
+        old_status=_status(transition.old),
+        new_status=STATUS[transition.new],
+        reason=transition.reason,
+        actor=transition.actor,
+        cause_id=transition.cause,
+        occur_time=timestamp(transition.time),
+        claimed_actor=transition.claimed_actor,
+        note=transition.note,
+        operation_id=str(transition.operation_id) if transition.operation_id else None,
         operation_kind=KIND[kind] if kind else unknown,
-        operation_outcome=OUTCOME[change.outcome] if change.outcome else no_outcome,
+        operation_outcome=OUTCOME[transition.outcome] if transition.outcome else no_outcome,
     )
 
 
-def event(fact: Fact) -> OutgoingEvent:
-    """The event that tells of a fact: of the payment, whose version it carries."""
-    its = fact.payment
-    return OutgoingEvent(aggregate=its.id, order_id=its.order_id, message=_message(fact))
+def event(event: DomainEvent) -> OutgoingEvent:
+    """The published form of a domain event; its aggregate is the payment."""
+    payment = event.payment
+    return OutgoingEvent(aggregate=payment.id, order_id=payment.order_id, message=_message(event))
 
 
-def _message(fact: Fact) -> Message:
+def _message(event: DomainEvent) -> Message:
     """The note of the change is left out: it is for the history alone."""
-    its, change = fact.payment, fact.change
-    why: dict[str, Any] = {
-        "reason": change.reason,
-        "actor": change.actor,
-        "claimed_actor": change.claimed_actor,
-        "cause_id": change.cause,
+    payment, transition = event.payment, event.transition
+    reason_fields: dict[str, Any] = {
+        "reason": transition.reason,
+        "actor": transition.actor,
+        "claimed_actor": transition.claimed_actor,
+        "cause_id": transition.cause,
     }
-    match fact:
-        case StatusChanged():
+    match event:
+        case PaymentStatusChanged():
             return payment_events_pb2.PaymentStatusChanged(
-                payment_id=str(its.id),
-                order_id=str(its.order_id),
-                attempt=its.attempt,
-                try_number=its.try_number,
-                old_status=_status(change.old),
-                new_status=STATUS[change.new],
-                amount=to_message(its.money(its.amount)),
-                authorized_amount=to_message(its.money(its.authorized)),
-                captured_amount=to_message(its.money(its.captured)),
-                processor=its.processor,
-                decline_code=its.decline_code,
-                payment_version=change.version,
-                occur_time=timestamp(change.time),
-                **why,
+                payment_id=str(payment.id),
+                order_id=str(payment.order_id),
+                attempt=payment.attempt,
+                try_number=payment.try_number,
+                old_status=_status(transition.old),
+                new_status=STATUS[transition.new],
+                amount=to_message(payment.money(payment.amount)),
+                authorized_amount=to_message(payment.money(payment.authorized)),
+                captured_amount=to_message(payment.money(payment.captured)),
+                processor=payment.processor,
+                decline_code=payment.decline_code,
+                payment_version=transition.version,
+                occur_time=timestamp(transition.time),
+                **reason_fields,
             )
-        case Confirmed():
+        case PaymentConfirmed():
             return payment_events_pb2.PaymentConfirmed(
-                payment_id=str(its.id),
-                order_id=str(its.order_id),
-                attempt=its.attempt,
-                captured_amount=to_message(its.money(its.captured)),
-                not_required=its.status is Status.NOT_REQUIRED,
-                payment_version=its.version,
-                occur_time=timestamp(its.update_time),
-                **why,
+                payment_id=str(payment.id),
+                order_id=str(payment.order_id),
+                attempt=payment.attempt,
+                captured_amount=to_message(payment.money(payment.captured)),
+                not_required=payment.status is Status.NOT_REQUIRED,
+                payment_version=payment.version,
+                occur_time=timestamp(payment.update_time),
+                **reason_fields,
             )
-        case Failed():
+        case PaymentFailed():
             return payment_events_pb2.PaymentFailed(
-                payment_id=str(its.id),
-                order_id=str(its.order_id),
-                attempt=its.attempt,
-                decline_code=its.decline_code or "",
-                payment_version=its.version,
-                occur_time=timestamp(its.update_time),
-                **why,
+                payment_id=str(payment.id),
+                order_id=str(payment.order_id),
+                attempt=payment.attempt,
+                decline_code=payment.decline_code or "",
+                payment_version=payment.version,
+                occur_time=timestamp(payment.update_time),
+                **reason_fields,
             )
         case RefundSettled():
-            done = fact.refund.outcome is Outcome.SUCCEEDED
-            kind = payment_events_pb2.RefundCompleted if done else payment_events_pb2.RefundFailed
+            completed = event.refund.outcome is Outcome.SUCCEEDED
+            kind = (
+                payment_events_pb2.RefundCompleted if completed else payment_events_pb2.RefundFailed
+            )
             return kind(
-                refund=refund(fact.refund),
-                captured_amount=to_message(its.money(its.captured)),
-                refunded_amount=to_message(its.money(its.refunded)),
-                payment_version=its.version,
-                occur_time=timestamp(its.update_time),
-                **why,
+                refund=refund(event.refund),
+                captured_amount=to_message(payment.money(payment.captured)),
+                refunded_amount=to_message(payment.money(payment.refunded)),
+                payment_version=payment.version,
+                occur_time=timestamp(payment.update_time),
+                **reason_fields,
             )
 
 
-def _status(of: Status | None) -> payment_pb2.PaymentStatus.ValueType:
-    return STATUS[of] if of else payment_pb2.PAYMENT_STATUS_UNSPECIFIED
+def _status(status: Status | None) -> payment_pb2.PaymentStatus.ValueType:
+    return STATUS[status] if status else payment_pb2.PAYMENT_STATUS_UNSPECIFIED
 
 
-def _operation(of: Payment, its: Operation) -> payment_pb2.PaymentOperation:
+def _operation(payment: Payment, operation: Operation) -> payment_pb2.PaymentOperation:
     return payment_pb2.PaymentOperation(
-        operation_id=str(its.id),
-        kind=KIND[its.kind],
-        amount=to_message(of.money(its.amount)),
-        outcome=OUTCOME[its.outcome],
-        processor_reference=its.reference,
-        failure_code=its.failure_code,
-        request_time=timestamp(its.request_time),
-        settle_time=timestamp_or_none(its.settle_time),
-        contradictions=map(_contradiction, its.contradictions),
+        operation_id=str(operation.id),
+        kind=KIND[operation.kind],
+        amount=to_message(payment.money(operation.amount)),
+        outcome=OUTCOME[operation.outcome],
+        processor_reference=operation.reference,
+        failure_code=operation.failure_code,
+        request_time=timestamp(operation.request_time),
+        settle_time=timestamp_or_none(operation.settle_time),
+        contradictions=map(_contradiction, operation.contradictions),
     )
 
 
-def _contradiction(its: Contradiction) -> payment_pb2.ProcessorContradiction:
+def _contradiction(contradiction: Contradiction) -> payment_pb2.ProcessorContradiction:
     return payment_pb2.ProcessorContradiction(
-        contradiction_id=str(its.id),
-        outcome=OUTCOME[its.outcome],
-        processor_reference=its.reference,
-        failure_code=its.failure_code,
-        report_id=its.report_id,
-        payload_sha256=its.payload_digest.hex(),
-        report_time=timestamp(its.report_time),
-        resolve_time=timestamp_or_none(its.resolve_time),
-        resolve_note=its.resolve_note,
+        contradiction_id=str(contradiction.id),
+        outcome=OUTCOME[contradiction.outcome],
+        processor_reference=contradiction.reference,
+        failure_code=contradiction.failure_code,
+        report_id=contradiction.report_id,
+        payload_sha256=contradiction.payload_sha256.hex(),
+        report_time=timestamp(contradiction.report_time),
+        resolve_time=timestamp_or_none(contradiction.resolve_time),
+        resolve_note=contradiction.resolve_note,
     )

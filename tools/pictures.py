@@ -321,7 +321,8 @@ def metric_table() -> str:
 def tokens() -> str:
     """What the sandbox processor does with each payment-method token."""
     return _table(
-        ["token", "what happens"], [[f"`{token.name}`", token.does] for token in TOKENS.values()]
+        ["token", "what happens"],
+        [[f"`{token.name}`", token.description] for token in TOKENS.values()],
     )
 
 

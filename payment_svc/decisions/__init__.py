@@ -1,11 +1,11 @@
-"""The decisions: what an order's account becomes by a command. Pure: no I/O, no clock, no chance.
+"""The decisions: a command's effect on an order's account. Pure: no I/O, clock or randomness.
 
 deciders.py        the table of deciders, and the rules before and after them
 orders.py          events of the order; the payment of an order of total zero
 payments.py        create, capture, void
 refunds.py         refund by request, refund of a return
-settlement.py      answers of processors, and how they are asked again
+settlement.py      answers of processors, unknown outcomes and their lookups
 contradictions.py  an answer of a processor that contradicts an earlier one
-compensation.py    money that the order does not cost goes back, after every command
+compensation.py    automatic refunds and voids, after every command
 steps.py           how records change
 """

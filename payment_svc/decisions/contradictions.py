@@ -1,5 +1,5 @@
-"""What a processor says against what it said before: kept as evidence until an operator resolves
-it. Pure.
+"""Reports of a processor that contradict an earlier one: stored as evidence until an operator
+resolves them. Pure.
 """
 
 from dataclasses import replace
@@ -8,52 +8,52 @@ from uuid import uuid5
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound
-from payment_svc.decisions.steps import Decided, changed, put
+from payment_svc.decisions.steps import Decided, next_version, with_payment
 from payment_svc.lifecycle import Outcome, Reason
 from payment_svc.model import (
     Account,
-    Awaited,
     Contradiction,
     Declined,
     Payment,
+    Pending,
     ResolveContradiction,
     Settle,
     Succeeded,
 )
 
-# Contradictions that are stored for an operation; what comes after them says nothing new.
+# Contradictions that are stored for an operation; further ones are not stored.
 CONTRADICTIONS_MAX = 20
 
 
-def contradicted(
+def store_contradiction(
     account: Account,
     payment: Payment,
     command: Settle,
     context: Context,
 ) -> Decided:
-    """The answer, stored with its operation once for each payload. It moves no money."""
+    """The account with the answer stored as evidence, once for each payload. It moves no money."""
     operation, answer = payment.operation(command.operation_id), command.answer
     assert operation, "the payment is found by its operation"
-    if isinstance(answer, Awaited):
+    if isinstance(answer, Pending):
         return Decision(account)
-    id = uuid5(operation.id, command.payload_digest.hex())
+    id = uuid5(operation.id, command.payload_sha256.hex())
     if operation.contradiction(id) or len(operation.contradictions) >= CONTRADICTIONS_MAX:
         return Decision(account)
-    its = Contradiction(
+    contradiction = Contradiction(
         id=id,
         outcome=Outcome.SUCCEEDED if isinstance(answer, Succeeded) else Outcome.FAILED,
         reference=answer.reference,
         failure_code=answer.code if isinstance(answer, Declined) else None,
         report_id=context.cause,
-        payload_digest=command.payload_digest,
+        payload_sha256=command.payload_sha256,
         report_time=context.time,
     )
-    operation = replace(operation, contradictions=(*operation.contradictions, its))
-    payment, change = changed(payment, context, Reason.CONTRADICTED, operation)
-    return Decision(put(account, payment), [change])
+    operation = replace(operation, contradictions=(*operation.contradictions, contradiction))
+    payment, transition = next_version(payment, context, Reason.CONTRADICTED, operation)
+    return Decision(with_payment(account, payment), [transition])
 
 
-def resolve(
+def resolve_contradiction(
     account: Account,
     payment: Payment,
     command: ResolveContradiction,
@@ -61,14 +61,18 @@ def resolve(
 ) -> Decided:
     """Marks a contradiction as resolved, once: a further note changes nothing."""
     for operation in payment.operations:
-        if its := operation.contradiction(command.contradiction_id):
-            if its.resolve_time:
+        if contradiction := operation.contradiction(command.contradiction_id):
+            if contradiction.resolve_time:
                 return Decision(account)
-            resolved = replace(its, resolve_time=context.time, resolve_note=context.note)
-            kept = tuple(resolved if each is its else each for each in operation.contradictions)
-            after = replace(operation, contradictions=kept)
-            payment, change = changed(payment, context, Reason.CONTRADICTION_RESOLVED, after)
-            return Decision(put(account, payment), [change])
+            resolved = replace(contradiction, resolve_time=context.time, resolve_note=context.note)
+            contradictions = tuple(
+                resolved if each is contradiction else each for each in operation.contradictions
+            )
+            after = replace(operation, contradictions=contradictions)
+            payment, transition = next_version(
+                payment, context, Reason.CONTRADICTION_RESOLVED, after
+            )
+            return Decision(with_payment(account, payment), [transition])
     raise NotFound(
         "CONTRADICTION_NOT_FOUND",
         f"Payment {payment.id} has no contradiction {command.contradiction_id}.",

@@ -7,47 +7,49 @@ from typing import Any, Final, TypeVar
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context, Decider, decider
 from chassis.values.errors import NotFound, Stale
-from payment_svc.decisions.compensation import compensated
-from payment_svc.decisions.contradictions import resolve
-from payment_svc.decisions.orders import note
+from payment_svc.decisions.compensation import compensate
+from payment_svc.decisions.contradictions import resolve_contradiction
+from payment_svc.decisions.orders import apply_order_version
 from payment_svc.decisions.payments import capture, create, void
-from payment_svc.decisions.refunds import by_request, of_return
-from payment_svc.decisions.settlement import ask_again, lose_answer, settle
-from payment_svc.decisions.steps import Decided, with_status_changes
+from payment_svc.decisions.refunds import refund_by_request, refund_return
+from payment_svc.decisions.settlement import record_unknown_outcome, retry_lookup, settle
+from payment_svc.decisions.steps import Decided, with_status_events
 from payment_svc.model import (
     Account,
-    AskAgain,
+    ApplyOrderVersion,
     CapturePayment,
-    Change,
     CreatePayment,
-    LoseAnswer,
-    NoteOrder,
-    OfOperation,
     Operation,
+    OperationCommand,
     Payment,
+    PaymentRequest,
+    RecordUnknownOutcome,
     RefundPayment,
     RefundReturn,
-    Request,
     ResolveContradiction,
+    RetryLookup,
     Settle,
+    Transition,
     VoidPayment,
 )
 
-N = TypeVar("N", bound=OfOperation)
-Q = TypeVar("Q", bound=Request)
-PaymentDecider = Decider[Account, Change]
-Table = Mapping[type[Any], PaymentDecider]
+OperationCommandT = TypeVar("OperationCommandT", bound=OperationCommand)
+PaymentRequestT = TypeVar("PaymentRequestT", bound=PaymentRequest)
+PaymentDecider = Decider[Account, Transition]
+Deciders = Mapping[type[Any], PaymentDecider]
 
 
-def of_payment(verb: Callable[[Account, Payment, Q, Context], Decided]) -> PaymentDecider:
+def for_payment(
+    base: Callable[[Account, Payment, PaymentRequestT, Context], Decided],
+) -> PaymentDecider:
     """Returns the decider of a request about one payment.
 
     The decider raises NotFound PAYMENT_NOT_FOUND, and Stale VERSION_MISMATCH for a request that
     expects another version.
     """
 
-    @wraps(verb)
-    def decide(account: Account | None, command: Q, context: Context) -> Decided:
+    @wraps(base)
+    def decide(account: Account | None, command: PaymentRequestT, context: Context) -> Decided:
         payment = account.payment(command.payment_id) if account else None
         if account is None or payment is None:
             text = f"There is no payment {command.payment_id}."
@@ -55,18 +57,18 @@ def of_payment(verb: Callable[[Account, Payment, Q, Context], Decided]) -> Payme
         expected = command.expected_version
         if expected not in (None, payment.version):
             raise Stale(expected=str(expected), actual=str(payment.version))
-        return verb(account, payment, command, context)
+        return base(account, payment, command, context)
 
     return decide
 
 
-def once(verb: PaymentDecider) -> PaymentDecider:
-    """Returns the decider that skips a request whose operation is there.
+def skip_repeats(base: PaymentDecider) -> PaymentDecider:
+    """Returns the decider that skips a request whose operation exists.
 
     It is a repeat whose idempotency key was deleted in the meantime.
     """
 
-    @wraps(verb)
+    @wraps(base)
     def decide(
         account: Account | None,
         command: CapturePayment | VoidPayment | RefundPayment,
@@ -74,56 +76,56 @@ def once(verb: PaymentDecider) -> PaymentDecider:
     ) -> Decided:
         if account and account.requested_by(command.operation.requested_by):
             return Decision(account)
-        return verb(account, command, context)
+        return base(account, command, context)
 
     return decide
 
 
-def of_operation(
-    verb: Callable[[Account, Payment, Operation, N, Context], Decided],
+def for_operation(
+    base: Callable[[Account, Payment, Operation, OperationCommandT, Context], Decided],
 ) -> PaymentDecider:
     """Returns the decider of a command about one operation.
 
-    The decider raises NotFound PAYMENT_NOT_FOUND where no payment has it.
+    The decider raises NotFound PAYMENT_NOT_FOUND where no payment has that operation.
     """
 
-    @wraps(verb)
-    def decide(account: Account | None, command: N, context: Context) -> Decided:
-        payment = account.of_operation(command.operation_id) if account else None
+    @wraps(base)
+    def decide(account: Account | None, command: OperationCommandT, context: Context) -> Decided:
+        payment = account.payment_of_operation(command.operation_id) if account else None
         operation = payment.operation(command.operation_id) if payment else None
         if account is None or payment is None or operation is None:
             text = f"No payment has asked for operation {command.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(command.operation_id))
-        return verb(account, payment, operation, command, context)
+        return base(account, payment, operation, command, context)
 
     return decide
 
 
-def completed(verb: PaymentDecider) -> PaymentDecider:
+def with_compensation(base: PaymentDecider) -> PaymentDecider:
     """Returns the decider with what follows from every command, a skipped one included.
 
-    Money that the order does not cost goes back, and changes of status become facts.
+    Money that the order does not cost goes back, and changes of status become domain events.
     """
 
-    @wraps(verb)
+    @wraps(base)
     def decide(account: Account | None, command: Any, context: Context) -> Decided:
-        return with_status_changes(compensated(verb(account, command, context), context))
+        return with_status_events(compensate(base(account, command, context), context))
 
     return decide
 
 
-VERBS: Final[Table] = {
-    NoteOrder: note,
+BASE_DECIDERS: Final[Deciders] = {
+    ApplyOrderVersion: apply_order_version,
     CreatePayment: create,
-    CapturePayment: once(of_payment(capture)),
-    VoidPayment: once(of_payment(void)),
-    RefundPayment: once(of_payment(by_request)),
-    RefundReturn: of_return,
-    Settle: of_operation(settle),
-    LoseAnswer: of_operation(lose_answer),
-    AskAgain: of_operation(ask_again),
-    ResolveContradiction: of_payment(resolve),
+    CapturePayment: skip_repeats(for_payment(capture)),
+    VoidPayment: skip_repeats(for_payment(void)),
+    RefundPayment: skip_repeats(for_payment(refund_by_request)),
+    RefundReturn: refund_return,
+    Settle: for_operation(settle),
+    RecordUnknownOutcome: for_operation(record_unknown_outcome),
+    RetryLookup: for_operation(retry_lookup),
+    ResolveContradiction: for_payment(resolve_contradiction),
 }
-DECIDERS: Final[Table] = {kind: completed(verb) for kind, verb in VERBS.items()}
+DECIDERS: Final[Deciders] = {kind: with_compensation(base) for kind, base in BASE_DECIDERS.items()}
 
 decide = decider(DECIDERS)

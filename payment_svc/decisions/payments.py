@@ -1,19 +1,19 @@
-"""Create, capture and void: what is stored before a processor is asked. Pure."""
+"""Create, capture and void: the operations that are stored before the processor is called. Pure."""
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Exists, NotFound, Refused
-from payment_svc.decisions.orders import known, nothing_to_pay
+from payment_svc.decisions.orders import not_required_payment, with_newer_order
 from payment_svc.decisions.steps import (
     Decided,
-    cannot_become,
-    changed,
-    check_requests,
+    check_operation_limit,
+    illegal_transition,
     new_payment,
-    put,
-    request,
+    next_version,
+    requested_operation,
+    with_payment,
 )
-from payment_svc.lifecycle import REQUEST_REASON, SUCCESS_MEANS, Kind, OrderStatus, Status
+from payment_svc.lifecycle import REQUEST_REASON, STATUS_AFTER_SUCCESS, Kind, OrderStatus, Status
 from payment_svc.model import (
     Account,
     CapturePayment,
@@ -27,34 +27,34 @@ from payment_svc.model import (
 def create(account: Account | None, command: CreatePayment, context: Context) -> Decided:
     """Adds a payment and the operation that charges or authorises it.
 
-    A request whose payment is there changes nothing: its idempotency key was deleted in the
+    A request whose payment exists changes nothing: its idempotency key was deleted in the
     meantime, or the order costs nothing and has the payment of its event.
     Raises NotFound ORDER_NOT_FOUND where neither the account nor the command has the order.
     """
-    account = known(account, command.order)
+    account = with_newer_order(account, command.order)
     if account is None:
         text = f"There is no order {context.target}."
         raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
     if account.requested_by(command.operation.requested_by):
         return Decision(account)
-    free = not account.order.total.minor
-    if free and account.live and account.live.status is Status.NOT_REQUIRED:
+    is_free = not account.order.total.minor
+    if is_free and account.live_payment and account.live_payment.status is Status.NOT_REQUIRED:
         return Decision(account)
     check_payable(account, command)
-    if free:
-        return nothing_to_pay(account, command.payment_id, context)
+    if is_free:
+        return not_required_payment(account, command.payment_id, context)
     unpaid = new_payment(account, command.payment_id, context, processor=command.processor)
     kind = Kind.AUTHORIZE if command.manual_capture else Kind.CHARGE
-    operation = request(command.operation, kind, unpaid.amount, context)
-    payment, change = changed(unpaid, context, REQUEST_REASON[kind], operation)
-    return Decision(put(account, payment), [change])
+    operation = requested_operation(command.operation, kind, unpaid.amount, context)
+    payment, transition = next_version(unpaid, context, REQUEST_REASON[kind], operation)
+    return Decision(with_payment(account, payment), [transition])
 
 
 def check_payable(account: Account, command: CreatePayment) -> None:
-    """Refuses what the order does not wait for: a second payment, one for a dead order, another
-    amount than its total.
+    """Refuses a second payment, one for an order that is not pending, and another amount than the
+    order's total.
     """
-    order, live = account.order, account.live
+    order, live = account.order, account.live_payment
     if live and live.status is not Status.FAILED:
         raise Exists(
             "PAYMENT_ALREADY_EXISTS",
@@ -83,17 +83,17 @@ def capture(
 ) -> Decided:
     """Requests the capture of what the order costs now, out of what is authorised.
 
-    While another capture is open nothing changes: both callers wait for its answer.
+    While another capture is open nothing changes: both callers wait for capture_amount answer.
     """
-    account = known(account, command.order)
-    open_operation = open_of_kind(payment, Kind.CAPTURE)
-    amount = min(payment.authorized, account.due(payment))
+    account = with_newer_order(account, command.order)
+    open_operation = open_operation_of_kind(payment, Kind.CAPTURE)
+    amount = min(payment.authorized, account.amount_due(payment))
     if open_operation:
         amount = open_operation.amount
-    its = payment.money(amount)
-    if command.expected not in (None, its):
-        text = f"The capture takes {its}, and {command.expected} was expected."
-        raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(its))
+    capture_amount = payment.money(amount)
+    if command.expected not in (None, capture_amount):
+        text = f"The capture takes {capture_amount}, and {command.expected} was expected."
+        raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(capture_amount))
     if open_operation:
         return Decision(account)
     if not amount:
@@ -103,32 +103,32 @@ def capture(
             status=account.order.status,
             payment_id=str(payment.id),
         )
-    operation = request(command.operation, Kind.CAPTURE, amount, context)
-    check_requests(payment, operation)
+    operation = requested_operation(command.operation, Kind.CAPTURE, amount, context)
+    check_operation_limit(payment, operation)
     reason, version = REQUEST_REASON[Kind.CAPTURE], account.order.version
-    payment, change = changed(payment, context, reason, operation, order_version=version)
-    return Decision(put(account, payment), [change])
+    payment, transition = next_version(payment, context, reason, operation, order_version=version)
+    return Decision(with_payment(account, payment), [transition])
 
 
 def void(account: Account, payment: Payment, command: VoidPayment, context: Context) -> Decided:
     """Requests that the whole authorisation is voided.
 
-    While another void is open nothing changes: both callers wait for its answer.
+    While another void is open nothing changes: both callers wait for capture_amount answer.
     """
-    if open_of_kind(payment, Kind.VOID):
+    if open_operation_of_kind(payment, Kind.VOID):
         return Decision(account)
-    operation = request(command.operation, Kind.VOID, payment.authorized, context)
-    check_requests(payment, operation)
-    payment, change = changed(payment, context, REQUEST_REASON[Kind.VOID], operation)
-    return Decision(put(account, payment), [change])
+    operation = requested_operation(command.operation, Kind.VOID, payment.authorized, context)
+    check_operation_limit(payment, operation)
+    payment, transition = next_version(payment, context, REQUEST_REASON[Kind.VOID], operation)
+    return Decision(with_payment(account, payment), [transition])
 
 
-def open_of_kind(payment: Payment, kind: Kind) -> Operation | None:
+def open_operation_of_kind(payment: Payment, kind: Kind) -> Operation | None:
     """The open capture or void of an authorised payment, which has one open operation at most.
 
     Raises Refused ILLEGAL_TRANSITION where the payment is not authorised, or the other one is open.
     """
     operation = payment.open_operation
     if payment.status is not Status.AUTHORIZED or (operation and operation.kind is not kind):
-        raise cannot_become(payment, SUCCESS_MEANS[kind])
+        raise illegal_transition(payment, STATUS_AFTER_SUCCESS[kind])
     return operation

@@ -1,5 +1,5 @@
-"""Refunds that somebody asks for, and those of accepted returns. Together with all others never
-more than was captured. Pure.
+"""Refunds by request, and those of accepted returns. All refunds of a payment together never exceed
+what was captured. Pure.
 """
 
 from dataclasses import replace
@@ -9,14 +9,14 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Deferred, NotFound, Refused, illegal
 from payment_svc.decisions.steps import (
     Decided,
-    cannot_become,
-    changed,
-    check_requests,
-    going_back,
-    put,
-    refund_settled,
-    refunding,
-    request,
+    automatic_operation,
+    check_operation_limit,
+    illegal_transition,
+    next_version,
+    requested_operation,
+    settle_refund,
+    with_payment,
+    with_pending_refund,
 )
 from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Reason, Status
 from payment_svc.model import (
@@ -29,7 +29,7 @@ from payment_svc.model import (
 )
 
 
-def by_request(
+def refund_by_request(
     account: Account,
     payment: Payment,
     command: RefundPayment,
@@ -40,71 +40,71 @@ def by_request(
     Raises Refused REFUND_EXCEEDS_CAPTURE for more than is left.
     """
     if payment.status not in CHARGED:
-        raise cannot_become(payment, Status.REFUNDED)
+        raise illegal_transition(payment, Status.REFUNDED)
     if command.amount and command.amount.currency != payment.currency:
-        raise foreign(payment)
+        raise currency_mismatch(payment)
     if command.return_id:
-        return again(account, payment, command, command.return_id, context)
+        return retry_return_refund(account, payment, command, command.return_id, context)
     amount = command.amount.minor if command.amount else payment.refundable
     if not 0 < amount <= payment.refundable:
-        raise exceeding(payment)
-    operation = request(command.operation, Kind.REFUND, amount, context)
-    check_requests(payment, operation)
-    payment, change = refunding(payment, operation, context)
-    return Decision(put(account, payment), [change])
+        raise refund_exceeds_capture(payment)
+    operation = requested_operation(command.operation, Kind.REFUND, amount, context)
+    check_operation_limit(payment, operation)
+    payment, transition = with_pending_refund(payment, operation, context)
+    return Decision(with_payment(account, payment), [transition])
 
 
-def again(
+def retry_return_refund(
     account: Account,
     payment: Payment,
     command: RefundPayment,
     return_id: str,
     context: Context,
 ) -> Decided:
-    """Another refund of a return whose last one the processor has declined.
+    """Requests another refund of a return whose last one the processor has declined.
 
     It is of what the units are worth, or of what is left. Where nothing is left it fails, as a
     first refund would, and the return is closed.
     """
-    tries = refunds_of(payment, return_id)
-    if not tries or any(
-        o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in tries
+    refunds = refunds_of_return(payment, return_id)
+    if not refunds or any(
+        o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in refunds
     ):
-        status = (tries[-1].failure_code or tries[-1].outcome) if tries else "none"
+        status = (refunds[-1].failure_code or refunds[-1].outcome) if refunds else "none"
         text = (
             f"The processor must have refused the last refund of return {return_id}: it is"
             f" {status}."
         )
         raise illegal(text, status, payment_id=str(payment.id))
-    worth = max(o.amount for o in tries)
-    if command.amount and command.amount.minor != worth:
+    return_amount = max(o.amount for o in refunds)
+    if command.amount and command.amount.minor != return_amount:
         text = (
-            f"The return is refunded with {payment.money(worth)}, and {command.amount} was asked"
-            " for."
+            f"The return is refunded with {payment.money(return_amount)}, and {command.amount} was"
+            " asked for."
         )
         raise Refused(
             "PAYMENT_AMOUNT_MISMATCH",
             text,
-            expected=str(payment.money(worth)),
+            expected=str(payment.money(return_amount)),
             payment_id=str(payment.id),
         )
-    amount = min(worth, payment.refundable)
-    if amount < worth and (command.amount or payment.refund_pending):
-        # more than is left, by name; or what is on its way may come free yet
-        raise exceeding(payment)
-    requested = request(command.operation, Kind.REFUND, amount, context)
-    cause_id = f"{return_id}:{len(tries) + 1}"
+    amount = min(return_amount, payment.refundable)
+    if amount < return_amount and (command.amount or payment.refund_pending):
+        # more than remains was requested; or a pending refund may fail and free its amount
+        raise refund_exceeds_capture(payment)
+    requested = requested_operation(command.operation, Kind.REFUND, amount, context)
+    cause_id = f"{return_id}:{len(refunds) + 1}"
     operation = replace(requested, cause=Cause.RETURN, cause_id=cause_id)
-    check_requests(payment, operation)
-    return begun(account, payment, operation, context)
+    check_operation_limit(payment, operation)
+    return request_return_refund(account, payment, operation, context)
 
 
-def of_return(account: Account | None, command: RefundReturn, context: Context) -> Decided:
+def refund_return(account: Account | None, command: RefundReturn, context: Context) -> Decided:
     """Requests the refund of a return, once: what its units are worth, or what is left.
 
     Where nothing is left, this is a failed refund of zero.
     """
-    payment = account.live_of(command.attempt) if account else None
+    payment = account.live_payment_of(command.attempt) if account else None
     if account is None or payment is None:
         text = f"No payment for attempt {command.attempt} of order {context.target} is known."
         raise NotFound("PAYMENT_NOT_FOUND", text, order_id=str(context.target))
@@ -114,38 +114,38 @@ def of_return(account: Account | None, command: RefundReturn, context: Context) 
             "The return's order is not paid yet, as far as is known here.",
             payment_id=str(payment.id),
         )
-    if refunds_of(payment, command.return_id):
+    if refunds_of_return(payment, command.return_id):
         return Decision(account)
     if command.amount.currency != payment.currency:
-        raise foreign(payment)
+        raise currency_mismatch(payment)
     amount = min(command.amount.minor, payment.refundable)
     cause_id = command.return_id
-    operation = going_back(payment, Kind.REFUND, amount, Cause.RETURN, cause_id, context)
-    return begun(account, payment, operation, context)
+    operation = automatic_operation(payment, Kind.REFUND, amount, Cause.RETURN, cause_id, context)
+    return request_return_refund(account, payment, operation, context)
 
 
-def begun(
+def request_return_refund(
     account: Account,
     payment: Payment,
     operation: Operation,
     context: Context,
 ) -> Decided:
-    """A return's requested refund; one of zero fails at once, and no processor is asked."""
+    """A return's requested refund; one of zero fails at once, and no processor is called."""
     if operation.amount:
-        payment, change = refunding(payment, operation, context)
-        return Decision(put(account, payment), [change])
+        payment, transition = with_pending_refund(payment, operation, context)
+        return Decision(with_payment(account, payment), [transition])
     operation = replace(
         operation,
         outcome=Outcome.FAILED,
         failure_code=NOTHING_REFUNDABLE,
-        ask_time=None,
+        next_lookup_time=None,
         settle_time=context.time,
     )
-    payment, change = changed(payment, context, Reason.NOTHING_REFUNDABLE, operation)
-    return refund_settled(account, payment, operation, change)
+    payment, transition = next_version(payment, context, Reason.NOTHING_REFUNDABLE, operation)
+    return settle_refund(account, payment, operation, transition)
 
 
-def refunds_of(payment: Payment, return_id: str) -> list[Operation]:
+def refunds_of_return(payment: Payment, return_id: str) -> list[Operation]:
     """The return's refunds, oldest first: the first is named as the return is, each further try
     with its number.
     """
@@ -156,13 +156,15 @@ def refunds_of(payment: Payment, return_id: str) -> list[Operation]:
     ]
 
 
-def exceeding(payment: Payment) -> Refused:
-    left = payment.money(payment.refundable)
-    text = f"Of what was captured {left} is left to refund."
-    return Refused("REFUND_EXCEEDS_CAPTURE", text, refundable=str(left), payment_id=str(payment.id))
+def refund_exceeds_capture(payment: Payment) -> Refused:
+    remaining = payment.money(payment.refundable)
+    text = f"Of what was captured {remaining} is left to refund."
+    return Refused(
+        "REFUND_EXCEEDS_CAPTURE", text, refundable=str(remaining), payment_id=str(payment.id)
+    )
 
 
-def foreign(payment: Payment) -> Refused:
+def currency_mismatch(payment: Payment) -> Refused:
     text = f"The payment is in {payment.currency}, and another currency was asked for."
     return Refused(
         "PAYMENT_AMOUNT_MISMATCH", text, expected=payment.currency, payment_id=str(payment.id)

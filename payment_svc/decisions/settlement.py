@@ -1,42 +1,48 @@
-"""What processors answer, and how they are asked again. Pure."""
+"""The answers of processors, unknown outcomes and their lookups. Pure."""
 
 from dataclasses import replace
 from typing import assert_never
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
-from payment_svc.decisions.contradictions import contradicted
-from payment_svc.decisions.orders import free
-from payment_svc.decisions.steps import Decided, changed, put, refund_settled, with_operation
+from payment_svc.decisions.contradictions import store_contradiction
+from payment_svc.decisions.orders import add_not_required_payment
+from payment_svc.decisions.steps import (
+    Decided,
+    next_version,
+    settle_refund,
+    with_operation,
+    with_payment,
+)
 from payment_svc.lifecycle import (
     DECLINE_REASON,
     OPEN,
+    STATUS_AFTER_SUCCESS,
     STATUS_REASON,
-    SUCCESS_MEANS,
     Kind,
     Outcome,
     Reason,
     Status,
-    after_refund,
-    may,
+    can_become,
+    status_after_refund,
 )
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
-    UNCOUNTED,
+    UNCOUNTED_CODES,
     Account,
-    AskAgain,
-    Awaited,
-    Confirmed,
     Declined,
-    Failed,
-    LoseAnswer,
     Operation,
     Payment,
+    PaymentConfirmed,
+    PaymentFailed,
+    Pending,
+    RecordUnknownOutcome,
+    RetryLookup,
     Settle,
     Succeeded,
 )
 
-DECLINES_MAX = 3  # the third one is final, whatever its code
+DECLINES_MAX = 3  # the third one is final, with any code
 
 
 def settle(
@@ -46,15 +52,15 @@ def settle(
     command: Settle,
     context: Context,
 ) -> Decided:
-    """Applies what a processor says of an operation, or stores it as a contradiction.
+    """Applies a processor's answer to an operation, or stores it as a contradiction.
 
     An order that costs nothing by then gets its payment where this one fails.
     """
-    settled = answered(account, payment, operation, command, context)
-    return free(settled, command.payment_id, context)
+    settled = apply_answer(account, payment, operation, command, context)
+    return add_not_required_payment(settled, command.payment_id, context)
 
 
-def answered(
+def apply_answer(
     account: Account,
     payment: Payment,
     operation: Operation,
@@ -63,38 +69,38 @@ def answered(
 ) -> Decided:
     """The account after the answer; an answer that is known changes nothing."""
     if command.reused:
-        return contradicted(account, payment, command, context)
+        return store_contradiction(account, payment, command, context)
     match command.answer:
-        case Awaited(reference):
+        case Pending(reference):
             if operation.outcome not in OPEN or operation.reference:
                 return Decision(account)
-            awaited = replace(operation, reference=reference)
-            payment, change = changed(payment, context, Reason.AWAITED, awaited)
-            return Decision(put(account, payment), [change])
+            pending = replace(operation, reference=reference)
+            payment, transition = next_version(payment, context, Reason.OUTCOME_PENDING, pending)
+            return Decision(with_payment(account, payment), [transition])
         case Succeeded(reference):
             if operation.outcome is Outcome.SUCCEEDED and operation.reference == reference:
                 return Decision(account)
             if operation.outcome not in OPEN:
-                return contradicted(account, payment, command, context)
+                return store_contradiction(account, payment, command, context)
             done = replace(
                 operation,
                 outcome=Outcome.SUCCEEDED,
                 reference=reference,
                 settle_time=context.time,
-                ask_time=None,
+                next_lookup_time=None,
             )
             return succeed(account, payment, done, command, context)
         case Declined() as answer:
             if operation.outcome is Outcome.FAILED:
                 return Decision(account)
             if operation.outcome not in OPEN:
-                return contradicted(account, payment, command, context)
+                return store_contradiction(account, payment, command, context)
             failed = replace(
                 operation,
                 outcome=Outcome.FAILED,
                 failure_code=answer.code,
                 settle_time=context.time,
-                ask_time=None,
+                next_lookup_time=None,
                 reference=answer.reference or operation.reference,
             )
             return decline(account, payment, failed, answer, command, context)
@@ -110,7 +116,7 @@ def succeed(
     """The payment with the amounts and the status that the operation's success means."""
     match operation.kind:
         case Kind.REFUND:
-            return refunded(account, payment, operation, command, context)
+            return complete_refund(account, payment, operation, command, context)
         case Kind.AUTHORIZE:
             amounts = {"authorized": operation.amount}
         case Kind.CHARGE:
@@ -121,16 +127,18 @@ def succeed(
             amounts = {}
         case unexpected:
             assert_never(unexpected)
-    status = SUCCESS_MEANS[operation.kind]
-    if not may(payment.status, status):
-        return contradicted(account, payment, command, context)
+    status = STATUS_AFTER_SUCCESS[operation.kind]
+    if not can_become(payment.status, status):
+        return store_contradiction(account, payment, command, context)
     reason = STATUS_REASON[status]
-    payment, change = changed(payment, context, reason, operation, status=status, **amounts)
-    facts = [Confirmed(payment, change)] if status is Status.CAPTURED else []
-    return Decision(put(account, payment), [change], facts)
+    payment, transition = next_version(
+        payment, context, reason, operation, status=status, **amounts
+    )
+    events = [PaymentConfirmed(payment, transition)] if status is Status.CAPTURED else []
+    return Decision(with_payment(account, payment), [transition], events)
 
 
-def refunded(
+def complete_refund(
     account: Account,
     payment: Payment,
     operation: Operation,
@@ -139,10 +147,10 @@ def refunded(
 ) -> Decided:
     """The payment with a refund that the processor has made."""
     refunded = payment.refunded + operation.amount
-    status = after_refund(payment.captured, refunded)
-    if status is not payment.status and not may(payment.status, status):
-        return contradicted(account, payment, command, context)
-    payment, change = changed(
+    status = status_after_refund(payment.captured, refunded)
+    if status is not payment.status and not can_become(payment.status, status):
+        return store_contradiction(account, payment, command, context)
+    payment, transition = next_version(
         payment,
         context,
         STATUS_REASON[status],
@@ -151,7 +159,7 @@ def refunded(
         refunded=refunded,
         refund_pending=payment.refund_pending - operation.amount,
     )
-    return refund_settled(account, payment, operation, change)
+    return settle_refund(account, payment, operation, transition)
 
 
 def decline(
@@ -162,25 +170,29 @@ def decline(
     command: Settle,
     context: Context,
 ) -> Decided:
-    """The payment without what the processor has declined.
+    """The payment after a declined operation.
 
     The amount of a declined refund may be refunded again, and a declined capture or void leaves the
     payment authorised. A declined charge fails the payment, for this try or for the attempt.
     """
     if operation.kind is Kind.REFUND:
-        left = payment.refund_pending - operation.amount
+        remaining = payment.refund_pending - operation.amount
         reason = DECLINE_REASON[Kind.REFUND]
-        payment, change = changed(payment, context, reason, operation, refund_pending=left)
-        return refund_settled(account, payment, operation, change)
+        payment, transition = next_version(
+            payment, context, reason, operation, refund_pending=remaining
+        )
+        return settle_refund(account, payment, operation, transition)
     if operation.kind in (Kind.CAPTURE, Kind.VOID):
         if answer.code == AUTHORIZATION_EXPIRED:
-            return expire(account, payment, operation, command, context)
-        payment, change = changed(payment, context, DECLINE_REASON[operation.kind], operation)
-        return Decision(put(account, payment), [change])
+            return expire_authorization(account, payment, operation, command, context)
+        payment, transition = next_version(
+            payment, context, DECLINE_REASON[operation.kind], operation
+        )
+        return Decision(with_payment(account, payment), [transition])
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
-    if not may(payment.status, status):
-        return contradicted(account, payment, command, context)
-    payment, change = changed(
+    if not can_become(payment.status, status):
+        return store_contradiction(account, payment, command, context)
+    payment, transition = next_version(
         payment,
         context,
         STATUS_REASON[status],
@@ -188,11 +200,11 @@ def decline(
         status=status,
         decline_code=answer.code,
     )
-    facts = [Failed(payment, change)] if status is Status.FAILED else []
-    return Decision(put(account, payment), [change], facts)
+    events = [PaymentFailed(payment, transition)] if status is Status.FAILED else []
+    return Decision(with_payment(account, payment), [transition], events)
 
 
-def expire(
+def expire_authorization(
     account: Account,
     payment: Payment,
     operation: Operation,
@@ -203,50 +215,57 @@ def expire(
 
     Another payment of the attempt may be made.
     """
-    if not may(payment.status, Status.VOIDED):
-        return contradicted(account, payment, command, context)
+    if not can_become(payment.status, Status.VOIDED):
+        return store_contradiction(account, payment, command, context)
     reason, status = Reason.AUTHORIZATION_EXPIRED, Status.VOIDED
-    payment, change = changed(payment, context, reason, operation, status=status)
-    return Decision(put(account, payment), [change])
+    payment, transition = next_version(payment, context, reason, operation, status=status)
+    return Decision(with_payment(account, payment), [transition])
 
 
 def is_final(account: Account, payment: Payment, answer: Declined) -> bool:
     """Whether no other try may follow for the payment's attempt: its code says so, or it is the
     third that a card has declined.
     """
-    if answer.code in UNCOUNTED:
+    if answer.code in UNCOUNTED_CODES:
         return False
     before = [
         p for p in account.payments if p.attempt == payment.attempt and p.status is Status.DECLINED
     ]
-    return answer.final or sum(p.decline_code not in UNCOUNTED for p in before) + 1 >= DECLINES_MAX
+    return (
+        answer.final
+        or sum(p.decline_code not in UNCOUNTED_CODES for p in before) + 1 >= DECLINES_MAX
+    )
 
 
-def lose_answer(
+def record_unknown_outcome(
     account: Account,
     payment: Payment,
     operation: Operation,
-    command: LoseAnswer,
+    command: RecordUnknownOutcome,
     context: Context,
 ) -> Decided:
     """The operation with an unknown outcome."""
     if operation.outcome is not Outcome.REQUESTED:
         return Decision(account)
-    ask_time = context.time + command.ask_after
-    lost = replace(operation, outcome=Outcome.UNKNOWN, ask_time=ask_time)
-    payment, change = changed(payment, context, Reason.ANSWER_LOST, lost)
-    return Decision(put(account, payment), [change])
+    next_lookup_time = context.time + command.lookup_after
+    unknown = replace(operation, outcome=Outcome.UNKNOWN, next_lookup_time=next_lookup_time)
+    payment, transition = next_version(payment, context, Reason.OUTCOME_UNKNOWN, unknown)
+    return Decision(with_payment(account, payment), [transition])
 
 
-def ask_again(
+def retry_lookup(
     account: Account,
     payment: Payment,
     operation: Operation,
-    command: AskAgain,
+    command: RetryLookup,
     context: Context,
 ) -> Decided:
-    """The operation with its next time of asking: no version or history, for no reader sees it."""
-    if operation.outcome not in OPEN or operation.asks >= command.ask:
+    """The operation with its next lookup: no version or history, because no reader sees it."""
+    if operation.outcome not in OPEN or operation.lookups >= command.lookup_number:
         return Decision(account)
-    asking = replace(operation, asks=command.ask, ask_time=context.time + command.ask_after)
-    return Decision(put(account, with_operation(payment, asking)))
+    scheduled = replace(
+        operation,
+        lookups=command.lookup_number,
+        next_lookup_time=context.time + command.lookup_after,
+    )
+    return Decision(with_payment(account, with_operation(payment, scheduled)))

@@ -8,10 +8,10 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused, illegal
 from payment_svc.lifecycle import (
-    BACK,
     MOVES,
     PUBLISHED_STATUSES,
     REQUEST_REASON,
+    REVERSALS,
     Cause,
     Kind,
     Outcome,
@@ -20,17 +20,17 @@ from payment_svc.lifecycle import (
 )
 from payment_svc.model import (
     Account,
-    Change,
     NewOperation,
     Operation,
     Payment,
+    PaymentStatusChanged,
     RefundSettled,
-    StatusChanged,
+    Transition,
 )
 
-Decided = Decision[Account, Change]
+Decided = Decision[Account, Transition]
 
-# The operations of one kind and cause that callers may ask for, for one payment.
+# The most operations of one kind and cause that callers can request, for one payment.
 REQUESTS_MAX = 500
 
 
@@ -46,7 +46,7 @@ def new_payment(
         id=payment_id,
         order_id=account.order.id,
         attempt=account.order.attempt,
-        try_number=len(account.tries) + 1,
+        try_number=len(account.attempt_payments) + 1,
         order_version=account.order.version,
         status=Status.PENDING,
         currency=account.order.total.currency,
@@ -63,12 +63,12 @@ def new_payment(
     )
 
 
-def request(new: NewOperation, kind: Kind, amount: int, context: Context) -> Operation:
-    """The operation of a request, before the processor is asked.
+def requested_operation(new: NewOperation, kind: Kind, amount: int, context: Context) -> Operation:
+    """The operation of a request, before the processor is called.
 
-    The caller's call asks for the outcome first, and the settling worker after `ask_after`.
+    The caller's call gets the outcome first; the settling worker looks it up after `lookup_after`.
     """
-    back = kind in BACK
+    reversal = kind in REVERSALS
     return Operation(
         id=new.id,
         kind=kind,
@@ -76,19 +76,19 @@ def request(new: NewOperation, kind: Kind, amount: int, context: Context) -> Ope
         outcome=Outcome.REQUESTED,
         requested_by=new.requested_by,
         request_time=context.time,
-        ask_time=context.time + new.ask_after,
-        cause=Cause.REQUEST if back else None,
-        cause_id=context.cause if back else None,
+        next_lookup_time=context.time + new.lookup_after,
+        cause=Cause.REQUEST if reversal else None,
+        cause_id=context.cause if reversal else None,
     )
 
 
-def check_requests(payment: Payment, wanted: Operation) -> None:
-    """Raises Refused OPERATION_LIMIT_REACHED where callers have asked for REQUESTS_MAX operations
-    of this kind and cause.
+def check_operation_limit(payment: Payment, operation: Operation) -> None:
+    """Raises Refused OPERATION_LIMIT_REACHED where callers have requested REQUESTS_MAX
+    operations of this kind and cause.
 
-    What the service gives back without a request is neither counted nor refused.
+    Automatic refunds and voids are neither counted nor refused.
     """
-    same = [o for o in payment.operations if (o.kind, o.cause) == (wanted.kind, wanted.cause)]
+    same = [o for o in payment.operations if (o.kind, o.cause) == (operation.kind, operation.cause)]
     if sum(not o.requested_by.startswith(f"{payment.id}:") for o in same) < REQUESTS_MAX:
         return
     text = f"Callers have asked for {REQUESTS_MAX} operations of this kind for this payment."
@@ -97,7 +97,7 @@ def check_requests(payment: Payment, wanted: Operation) -> None:
     )
 
 
-def going_back(
+def automatic_operation(
     payment: Payment,
     kind: Kind,
     amount: int,
@@ -105,10 +105,10 @@ def going_back(
     cause_id: str,
     context: Context,
 ) -> Operation:
-    """The operation that gives money back without a request. It is due at once.
+    """The automatic refund or void of a cause. Its first lookup is due at once.
 
-    Its id and its key follow from its cause, so that a cause has one operation for ever. The key
-    begins with the payment's id, as no request's does.
+    The id and `requested_by` follow from the cause, so that a cause has one operation for ever.
+    `requested_by` begins with the payment's id, as no request's key does.
     """
     name = f"{kind}:{cause}:{cause_id}"
     return Operation(
@@ -118,23 +118,23 @@ def going_back(
         outcome=Outcome.REQUESTED,
         requested_by=f"{payment.id}:{name}",
         request_time=context.time,
-        ask_time=context.time,
+        next_lookup_time=context.time,
         cause=cause,
         cause_id=cause_id,
     )
 
 
-def changed(
+def next_version(
     payment: Payment,
     context: Context,
     reason: Reason,
     operation: Operation | None = None,
     **fields: Any,
-) -> tuple[Payment, Change]:
+) -> tuple[Payment, Transition]:
     """The payment's next version, with the operation and the fields, and its row of history."""
     old = payment.status if payment.version else None
     payment = replace(payment, version=payment.version + 1, update_time=context.time, **fields)
-    change = Change(
+    transition = Transition(
         payment_id=payment.id,
         version=payment.version,
         old=old,
@@ -148,36 +148,38 @@ def changed(
         claimed_actor=context.claimed_actor,
         note=context.note,
     )
-    return with_operation(payment, operation) if operation else payment, change
+    return with_operation(payment, operation) if operation else payment, transition
 
 
-def refunding(payment: Payment, operation: Operation, context: Context) -> tuple[Payment, Change]:
+def with_pending_refund(
+    payment: Payment, operation: Operation, context: Context
+) -> tuple[Payment, Transition]:
     """The payment's next version with a requested refund, whose amount is pending from then on."""
     pending = payment.refund_pending + operation.amount
     reason = REQUEST_REASON[Kind.REFUND]
-    return changed(payment, context, reason, operation, refund_pending=pending)
+    return next_version(payment, context, reason, operation, refund_pending=pending)
 
 
-def refund_settled(
+def settle_refund(
     account: Account,
     payment: Payment,
     operation: Operation,
-    change: Change,
+    transition: Transition,
 ) -> Decided:
-    """The decision with the payment, its change, and the fact of the refund's outcome."""
-    fact = RefundSettled(payment, change, payment.refund(operation))
-    return Decision(put(account, payment), [change], [fact])
+    """The decision with the payment, its change, and the domain event of the refund's outcome."""
+    event = RefundSettled(payment, transition, payment.refund(operation))
+    return Decision(with_payment(account, payment), [transition], [event])
 
 
-def with_status_changes(decided: Decided) -> Decided:
-    """The decision with a fact for each change to a published status, before its other facts."""
-    published = [change for change in decided.history if change.new in PUBLISHED_STATUSES]
-    changes = [change for change in published if change.new is not change.old]
+def with_status_events(decided: Decided) -> Decided:
+    """The decision with a domain event for each change to a published status, before its others."""
+    published = [row for row in decided.history if row.new in PUBLISHED_STATUSES]
+    changes = [row for row in published if row.new is not row.old]
     if not changes:
         return decided
     payments = {payment.id: payment for payment in decided.record.payments}
-    facts = [StatusChanged(payments[change.payment_id], change) for change in changes]
-    return replace(decided, facts=[*facts, *decided.facts])
+    events = [PaymentStatusChanged(payments[row.payment_id], row) for row in changes]
+    return replace(decided, facts=[*events, *decided.facts])
 
 
 def with_operation(payment: Payment, operation: Operation) -> Payment:
@@ -190,7 +192,7 @@ def with_operation(payment: Payment, operation: Operation) -> Payment:
     )
 
 
-def put(account: Account, payment: Payment) -> Account:
+def with_payment(account: Account, payment: Payment) -> Account:
     """The account, with the payment in the place of what it was before, or as its newest."""
     if account.payment(payment.id) is None:
         return replace(account, payments=(*account.payments, payment))
@@ -199,6 +201,6 @@ def put(account: Account, payment: Payment) -> Account:
     )
 
 
-def cannot_become(payment: Payment, there: Status) -> Refused:
-    text = f"A payment that is {payment.status} cannot become {there}."
+def illegal_transition(payment: Payment, status: Status) -> Refused:
+    text = f"A payment that is {payment.status} cannot become {status}."
     return illegal(text, payment.status, MOVES[payment.status], payment_id=str(payment.id))

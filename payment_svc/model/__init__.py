@@ -1,11 +1,11 @@
-"""The nouns: the account of an order, its payments and what was asked of processors for them;
-commands, answers, facts; pure rules.
+"""The payment account of an order, its payments and operations; commands, answers, domain events.
 
-records.py   the account, its payments and operations, their history and facts
+records.py   the payment account, its payments and operations, their history
+events.py    the domain events
 commands.py  the requests of callers, and the commands
-answers.py   what a processor answers and reports
-lists.py     what lists show
-excerpt.py   the operations that a payment's answer holds
+answers.py   the answers and reports of processors
+filters.py   the filters of lists
+excerpt.py   the operations that a payment's response holds
 """
 
 from payment_svc.model.answers import (
@@ -13,50 +13,52 @@ from payment_svc.model.answers import (
     METHOD_INVALID,
     NOT_PROCESSED,
     NOTHING_REFUNDABLE,
-    UNCOUNTED,
+    UNCOUNTED_CODES,
     Answer,
-    Awaited,
     Declined,
+    Pending,
     Report,
     Succeeded,
-    digest_of,
+    answer_hash,
 )
 from payment_svc.model.commands import (
-    AskAgain,
+    ApplyOrderVersion,
     CapturePayment,
     CaptureRequest,
     CreatePayment,
     CreateRequest,
-    LoseAnswer,
     NewOperation,
-    NoteOrder,
-    OfOperation,
+    OperationCommand,
+    PaymentRequest,
+    RecordUnknownOutcome,
     RefundPayment,
     RefundRequest,
     RefundReturn,
-    Request,
     ResolveContradiction,
+    RetryLookup,
     Settle,
     VoidPayment,
 )
+from payment_svc.model.events import (
+    DomainEvent,
+    PaymentConfirmed,
+    PaymentFailed,
+    PaymentStatusChanged,
+    RefundSettled,
+)
 from payment_svc.model.excerpt import excerpt
-from payment_svc.model.lists import (
+from payment_svc.model.filters import (
     PaymentFilter,
     RefundFilter,
 )
 from payment_svc.model.records import (
     Account,
-    Change,
-    Confirmed,
     Contradiction,
-    Fact,
-    Failed,
     Operation,
     Order,
     Payment,
     Refund,
-    RefundSettled,
-    StatusChanged,
+    Transition,
 )
 
 __all__ = [
@@ -64,29 +66,29 @@ __all__ = [
     "METHOD_INVALID",
     "NOTHING_REFUNDABLE",
     "NOT_PROCESSED",
-    "UNCOUNTED",
+    "UNCOUNTED_CODES",
     "Account",
     "Answer",
-    "AskAgain",
-    "Awaited",
+    "ApplyOrderVersion",
     "CapturePayment",
     "CaptureRequest",
-    "Change",
-    "Confirmed",
     "Contradiction",
     "CreatePayment",
     "CreateRequest",
     "Declined",
-    "Fact",
-    "Failed",
-    "LoseAnswer",
+    "DomainEvent",
     "NewOperation",
-    "NoteOrder",
-    "OfOperation",
     "Operation",
+    "OperationCommand",
     "Order",
     "Payment",
+    "PaymentConfirmed",
+    "PaymentFailed",
     "PaymentFilter",
+    "PaymentRequest",
+    "PaymentStatusChanged",
+    "Pending",
+    "RecordUnknownOutcome",
     "Refund",
     "RefundFilter",
     "RefundPayment",
@@ -94,12 +96,12 @@ __all__ = [
     "RefundReturn",
     "RefundSettled",
     "Report",
-    "Request",
     "ResolveContradiction",
+    "RetryLookup",
     "Settle",
-    "StatusChanged",
     "Succeeded",
+    "Transition",
     "VoidPayment",
-    "digest_of",
+    "answer_hash",
     "excerpt",
 ]

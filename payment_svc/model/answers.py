@@ -1,24 +1,24 @@
-"""What a processor answers and reports, and why a try came to nothing."""
+"""The answers and reports of processors, and the codes of failures."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from uuid import UUID
 
-# Why a try came to nothing without anybody having looked at the card: such tries do not count
-# towards the last one. the processor never had the request, and will not take it any more
+# The processor never got the request, and will not accept it any more.
 NOT_PROCESSED = "not_processed"
 METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
-UNCOUNTED = frozenset({NOT_PROCESSED, METHOD_INVALID})
+# Declines without a look at the card: they do not count towards the third decline.
+UNCOUNTED_CODES = frozenset({NOT_PROCESSED, METHOD_INVALID})
 # An authorisation has expired at the processor: it can be neither captured nor voided any more.
 AUTHORIZATION_EXPIRED = "authorization_expired"
-# a return is worth money, and none of it is left: no processor was asked
+# A return is worth money, and nothing remains to refund: the processor was not called.
 NOTHING_REFUNDABLE = "nothing_refundable"
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """Done; `reference` is the processor's own name for it."""
+    """Done; `reference` is the processor's own id of it."""
 
     reference: str
 
@@ -35,41 +35,42 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
-    """Being done; a webhook, or a later look-up, tells how it ended."""
+class Pending:
+    """In progress: a webhook, or a later lookup, has the outcome."""
 
     reference: str
 
 
-Answer = Succeeded | Declined | Awaited
+Answer = Succeeded | Declined | Pending
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a webhook tells: `event_id` is the processor's, `operation_id` is ours."""
+    """The content of a webhook: `event_id` is the processor's, `operation_id` is ours."""
 
     event_id: str
     operation_id: UUID
     answer: Answer
 
     @property
-    def digest(self) -> bytes:
-        """A hash of what it says, however the processor writes it: a report that comes again is
+    def content_hash(self) -> bytes:
+        """A hash of the content, independent of the body's encoding: a report with the same hash is
         a repeat.
         """
-        return digest_of(self.operation_id, self.answer)
+        return answer_hash(self.operation_id, self.answer)
 
 
-def digest_of(operation_id: UUID, answer: Answer) -> bytes:
-    """A hash of what a processor says of an operation."""
-    return hashlib.sha256(json.dumps([str(operation_id), *_said(answer)]).encode()).digest()
+def answer_hash(operation_id: UUID, answer: Answer) -> bytes:
+    """A hash of a processor's answer about an operation."""
+    content = json.dumps([str(operation_id), *_answer_fields(answer)])
+    return hashlib.sha256(content.encode()).digest()
 
 
-def _said(answer: Answer) -> tuple[object, ...]:
+def _answer_fields(answer: Answer) -> tuple[object, ...]:
     match answer:
         case Succeeded(reference):
             return ("succeeded", reference)
         case Declined(code, final, reference):
             return ("declined", code, final, reference)
-        case Awaited(reference):
+        case Pending(reference):
             return ("awaited", reference)

@@ -15,14 +15,14 @@ from payment_svc.model.records import Order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateRequest:
-    """A caller asks to charge an order; `expected` is the total that the caller knows."""
+    """A caller requests to charge an order; `expected` is the total that the caller knows."""
 
     expected: Money | None
     manual_capture: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class PaymentRequest:
     """A caller's request about one payment.
 
     `expected_version` is the version that the caller decided on; None: any version will do.
@@ -33,15 +33,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureRequest(Request):
-    """A caller asks to capture a payment; `expected` is what must be captured exactly."""
+class CaptureRequest(PaymentRequest):
+    """A caller requests a capture; `expected` is the exact amount that must be captured."""
 
     expected: Money | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefundRequest(Request):
-    """A caller asks for a refund; an `amount` of None is all that is left.
+class RefundRequest(PaymentRequest):
+    """A caller requests a refund; an `amount` of None is all that remains.
 
     `return_id`: another try of that return's refund, which the processor has declined. `amount` is
     then the return's, or None.
@@ -53,21 +53,21 @@ class RefundRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOperation:
-    """The operation that a command stores before a processor is asked.
+    """The operation that a command stores before the processor is called.
 
     id            the proposed id; also the processor's idempotency key
     requested_by  the key of the request; a repeat finds the operation by it, at any time
-    ask_after     time until the settling worker asks for the outcome, if it is not known by then
+    lookup_after  time until the settling worker looks the outcome up, if it is not known by then
     """
 
     id: UUID
     requested_by: str
-    ask_after: timedelta
+    lookup_after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteOrder:
-    """An event of the order service has this order.
+class ApplyOrderVersion:
+    """Applies the order of an event of the order service.
 
     `payment_id` is for the payment of an order of total zero, which needs no request.
     """
@@ -101,7 +101,7 @@ class CapturePayment(CaptureRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoidPayment(Request):
+class VoidPayment(PaymentRequest):
     """Void the authorisation of a payment."""
 
     operation: NewOperation
@@ -109,7 +109,7 @@ class VoidPayment(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundPayment(RefundRequest):
-    """Refund captured money because a caller asks for it."""
+    """Refund captured money by a caller's request."""
 
     operation: NewOperation
 
@@ -124,30 +124,30 @@ class RefundReturn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfOperation:
-    """A command about one operation."""
+class OperationCommand:
+    """A command that concerns one operation."""
 
     operation_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(OfOperation):
-    """What a processor says of an operation: in its answer, in a webhook, or in a look-up.
+class Settle(OperationCommand):
+    """Applies a processor's answer: to a call, in a webhook, or in a lookup.
 
     payment_id      for a payment of zero, where this one fails and the order costs nothing by then
-    payload_digest  identifies what the processor says, as evidence
+    payload_sha256  identifies the answer, as evidence
     reused          the event id came before with another report: this one is stored as a
                     contradiction, and never applied
     """
 
     answer: Answer
     payment_id: UUID
-    payload_digest: bytes
+    payload_sha256: bytes
     reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolveContradiction(Request):
+class ResolveContradiction(PaymentRequest):
     """An operator has found out at the processor what is true; the envelope's note says what.
 
     No money moves.
@@ -157,18 +157,18 @@ class ResolveContradiction(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoseAnswer(OfOperation):
-    """The processor's answer was lost, so the outcome is unknown.
+class RecordUnknownOutcome(OperationCommand):
+    """Records that the processor's answer was lost, so that the outcome is unknown.
 
-    The settling worker asks for it after `ask_after`.
+    The settling worker looks it up after `lookup_after`.
     """
 
-    ask_after: timedelta
+    lookup_after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskAgain(OfOperation):
-    """The settling worker asks for the `ask`th time; the other replicas wait for `ask_after`."""
+class RetryLookup(OperationCommand):
+    """The settling worker's lookup of this number; other replicas wait for `lookup_after`."""
 
-    ask: int
-    ask_after: timedelta
+    lookup_number: int
+    lookup_after: timedelta

@@ -22,17 +22,17 @@ def excerpt(operations: Sequence[Operation]) -> list[Operation]:
     and their operations; open operations; operations that are no refunds. Of equals the newest come
     first.
     """
-    reports = [its for each in operations for its in each.contradictions]
-    reports.sort(key=lambda its: (its.resolve_time is None, its.report_time), reverse=True)
-    kept = {its.id for its in reports[:CONTRADICTIONS_MAX]}
-    found = [
-        replace(each, contradictions=tuple(c for c in each.contradictions if c.id in kept))
+    reports = [report for each in operations for report in each.contradictions]
+    reports.sort(key=lambda report: (report.resolve_time is None, report.report_time), reverse=True)
+    included = {report.id for report in reports[:CONTRADICTIONS_MAX]}
+    candidates = [
+        replace(each, contradictions=tuple(c for c in each.contradictions if c.id in included))
         for each in operations
     ]
-    places = sorted(range(len(found)), key=lambda n: (*_rank(found[n]), n), reverse=True)
-    return [found[n] for n in sorted(places[:OPERATIONS_MAX])]
+    places = sorted(range(len(candidates)), key=lambda n: (*_rank(candidates[n]), n), reverse=True)
+    return [candidates[n] for n in sorted(places[:OPERATIONS_MAX])]
 
 
-def _rank(its: Operation) -> tuple[bool, bool, bool]:
-    unresolved = any(each.resolve_time is None for each in its.contradictions)
-    return unresolved, its.outcome in OPEN, its.kind is not Kind.REFUND
+def _rank(operation: Operation) -> tuple[bool, bool, bool]:
+    unresolved = any(each.resolve_time is None for each in operation.contradictions)
+    return unresolved, operation.outcome in OPEN, operation.kind is not Kind.REFUND

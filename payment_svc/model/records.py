@@ -1,9 +1,8 @@
-"""The account of an order, its payments and what was asked of processors for them, their history
-and facts.
+"""The payment account of an order, its payments and operations, and their history.
 
-The account is the record of every write: what may be charged for one order, and all that was tried
-to charge it. No card data is here, and no payment-method token: a token passes through an operation
-to the processor, and is stored nowhere.
+The account is the record of every write: what may be charged for one order, and all payments and
+refunds of it. No card data is here, and no payment-method token: a token passes through an
+operation to the processor, and is stored nowhere.
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from uuid import UUID
 
 from chassis.values.money import Money
 from payment_svc.lifecycle import (
-    DEAD,
-    ONE_PER_ATTEMPT,
+    CLOSED,
+    LIVE,
     OPEN,
     Cause,
     Kind,
@@ -25,7 +24,7 @@ from payment_svc.lifecycle import (
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What may be charged, as last heard from the order service: of a version, of the order's
+    """What may be charged, as the order service last reported it: of a version, of the order's
     current attempt.
     """
 
@@ -38,11 +37,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """What a processor said of a settled operation, against what it had said before: evidence, of
-    which nothing is booked.
+    """A report of a processor about a settled operation that contradicts what it reported before:
+    evidence, which moves no money.
 
-    `outcome`, `reference` and `failure_code` are what it says now. `report_id` is the webhook's
-    event id, or the operation's id where a call was answered so; `payload_digest` is the SHA-256 of
+    `outcome`, `reference` and `failure_code` are the new report's. `report_id` is the webhook's
+    event id, or the operation's id where a call was answered so; `payload_sha256` is the SHA-256 of
     the webhook's body, or of the answer. An operator resolves it, with a note of what was found at
     the processor.
     """
@@ -52,7 +51,7 @@ class Contradiction:
     reference: str | None
     failure_code: str | None
     report_id: str
-    payload_digest: bytes
+    payload_sha256: bytes
     report_time: datetime
     resolve_time: datetime | None = None
     resolve_note: str | None = None
@@ -60,13 +59,13 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing asked of a processor, with `id` as its idempotency key; `amount` in minor units of
-    the payment's currency.
+    """One request to a processor, with `id` as its idempotency key; `amount` in minor units of the
+    payment's currency.
 
-    `requested_by` is the key of the command that asked, unique for ever. `ask_time` is when the
-    settling worker asks next (None: it is settled), `asks` how often it has. What gives money back
-    has a `cause`, and is asked once for each `cause_id`: "version:7" of the order, a return's id
-    (its second try: with ":2"), or a request_id.
+    `requested_by` is the key of the requesting command, unique for ever. The settling worker looks
+    the outcome up at `next_lookup_time` (None: it is settled); `lookups` counts its lookups. A void
+    or refund has a `cause`, and there is one for each `cause_id`: "version:7" of the order, a
+    return's id (its second try: with ":2"), or a request_id.
     """
 
     id: UUID
@@ -75,8 +74,8 @@ class Operation:
     outcome: Outcome
     requested_by: str
     request_time: datetime
-    ask_time: datetime | None
-    asks: int = 0
+    next_lookup_time: datetime | None
+    lookups: int = 0
     reference: str | None = None
     failure_code: str | None = None
     settle_time: datetime | None = None
@@ -90,9 +89,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """An operation that gives captured money back, as it is told; `amount` in minor units of
-    `currency`.
-    """
+    """A refund operation, as RPCs and events show it; `amount` in minor units of `currency`."""
 
     id: UUID
     payment_id: UUID
@@ -117,9 +114,9 @@ class Refund:
 class Payment:
     """One try to pay one attempt of an order.
 
-    Amounts are minor units of `currency`; refunded + refund_pending (asked for, not yet answered)
+    Amounts are minor units of `currency`; refunded + refund_pending (requested, not settled)
     <= captured <= authorized <= amount. `order_version` is the order's version whose total was
-    charged, or captured last (None: made by a release before that stored it).
+    charged, or captured last (None: made by a release that did not store it).
     """
 
     id: UUID
@@ -148,14 +145,12 @@ class Payment:
         return next((o for o in self.operations if o.id == operation_id), None)
 
     def requested_by(self, key: str) -> Operation | None:
-        """What the command of that key has asked the processor for."""
+        """The operation that the command of that key has requested."""
         return next((o for o in self.operations if o.requested_by == key), None)
 
     @property
     def open_operation(self) -> Operation | None:
-        """What is asked of the processor beside refunds, and not yet settled; there is one at
-        most.
-        """
+        """The unsettled operation that is no refund; there is one at most."""
         return next(
             (o for o in self.operations if o.outcome in OPEN and o.kind is not Kind.REFUND), None
         )
@@ -166,13 +161,13 @@ class Payment:
         return self.captured - self.refunded - self.refund_pending
 
     @property
-    def authorization(self) -> str | None:
-        """The processor's name for the money that it has set aside, where it has."""
+    def authorization_reference(self) -> str | None:
+        """The processor's reference of the authorisation, where there is one."""
         return self._reference(Kind.AUTHORIZE)
 
     @property
-    def charge(self) -> str | None:
-        """The processor's name for the money that it has taken, where it has."""
+    def charge_reference(self) -> str | None:
+        """The processor's reference of the charge or capture, where there is one."""
         return self._reference(Kind.CHARGE, Kind.CAPTURE)
 
     def _reference(self, *kinds: Kind) -> str | None:
@@ -185,28 +180,32 @@ class Payment:
             None,
         )
 
-    def refund(self, its: Operation) -> Refund:
-        """One of its operations, as a refund is told. `its` gives captured money back."""
-        assert its.cause, "whatever gives money back has its cause"
+    def refund(self, operation: Operation) -> Refund:
+        """One of the payment's refund operations, as RPCs and events show it."""
+        assert operation.cause, "a refund has a cause"
         return Refund(
-            id=its.id,
+            id=operation.id,
             payment_id=self.id,
             order_id=self.order_id,
             attempt=self.attempt,
             currency=self.currency,
-            amount=its.amount,
-            outcome=its.outcome,
-            cause=its.cause,
-            cause_id=its.cause_id or "",
-            failure_code=its.failure_code,
-            request_time=its.request_time,
-            settle_time=its.settle_time,
+            amount=operation.amount,
+            outcome=operation.outcome,
+            cause=operation.cause,
+            cause_id=operation.cause_id or "",
+            failure_code=operation.failure_code,
+            request_time=operation.request_time,
+            settle_time=operation.settle_time,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All the money of one order: what may be charged, and its payments, oldest first."""
+    """The ledger account of one order: what may be charged, and the payments, oldest first.
+
+    It has all money that was authorised, captured, voided or refunded for the order. It is no
+    account of a customer, a bank or a user.
+    """
 
     order: Order
     payments: tuple[Payment, ...] = ()
@@ -214,39 +213,37 @@ class Account:
     def payment(self, payment_id: UUID) -> Payment | None:
         return next((p for p in self.payments if p.id == payment_id), None)
 
-    def of_operation(self, operation_id: UUID) -> Payment | None:
+    def payment_of_operation(self, operation_id: UUID) -> Payment | None:
         return next((p for p in self.payments if p.operation(operation_id)), None)
 
     def requested_by(self, key: str) -> Payment | None:
-        """The payment for which the command of that key has asked something."""
+        """The payment whose operation the command of that key has requested."""
         return next((p for p in self.payments if p.requested_by(key)), None)
 
     @property
-    def tries(self) -> tuple[Payment, ...]:
+    def attempt_payments(self) -> tuple[Payment, ...]:
         """The payments of the order's current attempt."""
         return tuple(p for p in self.payments if p.attempt == self.order.attempt)
 
     @property
-    def live(self) -> Payment | None:
-        """The one payment that stands for the order's current attempt, where there is one."""
-        return self.live_of(self.order.attempt)
+    def live_payment(self) -> Payment | None:
+        """The live payment of the order's current attempt, where there is one."""
+        return self.live_payment_of(self.order.attempt)
 
-    def live_of(self, attempt: int) -> Payment | None:
-        """The one payment that stands for that attempt of the order, where there is one."""
-        return next(
-            (p for p in self.payments if p.attempt == attempt and p.status in ONE_PER_ATTEMPT), None
-        )
+    def live_payment_of(self, attempt: int) -> Payment | None:
+        """The live payment of that attempt of the order, where there is one."""
+        return next((p for p in self.payments if p.attempt == attempt and p.status in LIVE), None)
 
-    def due(self, payment: Payment) -> int:
-        """How much of the payment's money the order costs: nothing where it is dead, or where
-        the payment is of another attempt.
+    def amount_due(self, payment: Payment) -> int:
+        """How much of the payment's money the order costs: nothing where the order is closed, or
+        where the payment is of another attempt.
         """
-        wanted = payment.attempt == self.order.attempt and self.order.status not in DEAD
-        return self.order.total.minor if wanted else 0
+        is_due = payment.attempt == self.order.attempt and self.order.status not in CLOSED
+        return self.order.total.minor if is_due else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Transition:
     """A row of history: what made one version of a payment.
 
     It is of the payment's status, or of one operation's outcome.
@@ -267,44 +264,3 @@ class Change:
     time: datetime
     claimed_actor: str | None = None
     note: str | None = None
-
-
-# --- facts. Each has the row of history that made it.
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """The payment's attempt is paid: captured, or nothing was to be paid."""
-
-    payment: Payment
-    change: Change
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The payment's attempt is finally not paid."""
-
-    payment: Payment
-    change: Change
-
-
-@dataclass(frozen=True, slots=True)
-class RefundSettled:
-    """Money went back, or did not: as the refund's outcome says. The payment as it is then."""
-
-    payment: Payment
-    change: Change
-    refund: Refund
-
-
-@dataclass(frozen=True, slots=True)
-class StatusChanged:
-    """The payment went to a status that is not a refund's: as the row of history says. The
-    payment as the decision left it.
-    """
-
-    payment: Payment
-    change: Change
-
-
-Fact = Confirmed | Failed | RefundSettled | StatusChanged

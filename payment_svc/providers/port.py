@@ -1,9 +1,7 @@
-"""The port to card processors: what is asked of one, and what it may answer. An adapter for each
-stands beside this file.
+"""The port to card processors: their requests and answers. Adapters are in the modules beside it.
 
-A processor is idempotent on the key that it is given (the operation's id): asked again with the
-same key it answers with what it did the first time, and does nothing. Everything that keeps us from
-charging twice stands on this.
+A processor is idempotent on the key of a request (the operation's id): a second request with the
+same key returns the first answer and has no effect. "Never charged twice" depends on this.
 """
 
 from collections.abc import Mapping
@@ -14,15 +12,15 @@ from uuid import UUID
 
 from payment_svc.model import Answer, Report
 
-# The characters of a reference, a code or an event id. An adapter shortens what is longer; of a
-# webhook it is refused.
+# The most characters of a reference, a code or an event id. An adapter shortens longer ones; a
+# webhook with a longer one is refused.
 TEXT_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Set `amount` (minor units of `currency`) aside on the card that `token` stands for, and
-    take it at once where `capture` says so.
+    """Authorise `amount` (minor units of `currency`) on the card of `token`, and capture it at once
+    where `capture` is set.
     """
 
     key: UUID
@@ -35,46 +33,40 @@ class Authorization:
 class Processor(Protocol):
     """A card processor.
 
-    Each coroutine raises Deferred DEPENDENCY_UNAVAILABLE where the processor has not taken the
-    request (it may be sent again), and TimeoutError where its answer was lost: then nobody here
-    knows what it did. Callers bound the time of each call.
+    Each coroutine raises Deferred DEPENDENCY_UNAVAILABLE where the processor has not accepted the
+    request (it may be sent again), and TimeoutError where its answer was lost: the outcome is then
+    unknown. Callers bound the time of each call.
     """
 
     async def authorize(self, request: Authorization) -> Answer:
-        """Sets money aside, or charges it. A token that it does not know is Declined with the
-        code METHOD_INVALID.
-        """
+        """Authorises or charges. An unknown token is Declined with the code METHOD_INVALID."""
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
-        """Takes money that was set aside under the processor's reference `authorization`.
+        """Captures authorised money; `authorization` is the processor's reference of it.
 
-        Declined with the code AUTHORIZATION_EXPIRED where the processor holds it no longer; `void`
+        Declined with the code AUTHORIZATION_EXPIRED where the authorisation has expired; `void`
         likewise.
         """
 
     async def void(self, key: UUID, authorization: str) -> Answer:
-        """Gives back all that was set aside under the processor's reference `authorization`, and
-        not captured.
-        """
+        """Voids the authorisation with the processor's reference `authorization`."""
 
     async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
-        """Gives back money that was taken under the processor's reference `charge` (of a charge,
-        or of a capture).
-        """
+        """Refunds money; `charge` is the processor's reference of the charge or capture."""
 
     async def lookup(self, key: UUID) -> Answer | None:
-        """What came of the request with that key; None where it has never arrived (it may still
-        be on its way).
+        """The answer to the request with that key; None where the processor has not received it (it
+        may still be in flight).
         """
 
     async def abandon(self, key: UUID) -> Answer:
-        """What came of the request with that key; one that has not arrived yet never will have
-        an effect: Declined, NOT_PROCESSED.
+        """The answer to the request with that key. A request that has not arrived yet never has an
+        effect from now on: Declined, NOT_PROCESSED.
         """
 
-    def report(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
-        """What a webhook says; `headers` have lower-case names.
+    def parse_webhook(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
+        """The report of a webhook; `headers` have lower-case names.
 
-        Raises Unauthenticated WEBHOOK_SIGNATURE_INVALID, and Invalid WEBHOOK_MALFORMED for what is
-        signed and cannot be read.
+        Raises Unauthenticated WEBHOOK_SIGNATURE_INVALID, and Invalid WEBHOOK_MALFORMED for a
+        signed body that cannot be decoded.
         """

@@ -1,10 +1,10 @@
 """A card processor to develop and test with: it takes no money, and what it does depends on the
 payment-method token alone.
 
-It stands for a system that is not ours: it has a memory of its own (sandbox_ledger.py), which
-survives the payment service's processes and is shared by its replicas, so that "never charged
-twice" can be seen to hold. Its webhooks go to the service's own IngestProviderWebhook, signed as
-Standard Webhooks. The tokens are the table TOKENS; docs/sandbox.md shows it.
+It stands for another system: it has tables of its own (sandbox_ledger.py), which outlive the
+payment service's processes and are shared by the replicas, so that tests can check "never charged
+twice". Its webhooks go to the service's own IngestProviderWebhook, signed as Standard Webhooks. The
+tokens are the table TOKENS; docs/sandbox.md shows it.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ from payment_svc.model import (
     METHOD_INVALID,
     NOT_PROCESSED,
     Answer,
-    Awaited,
     Declined,
+    Pending,
     Report,
     Succeeded,
 )
 from payment_svc.providers import webhooks
 from payment_svc.providers.port import Authorization
-from payment_svc.providers.sandbox_ledger import Entry, Ledger, fingerprint
+from payment_svc.providers.sandbox_ledger import Entry, Ledger, request_hash
 
 NAME = "sandbox"
 WEBHOOK_LEASE_S = 5.0
-# What a webhook may be of, and whether that is a success.
-WEBHOOKS = {
+# The types of webhooks, and whether each is a success.
+WEBHOOK_TYPES = {
     "payment.succeeded": True,
     "payment.declined": False,
     "refund.succeeded": True,
@@ -49,35 +49,35 @@ Deliver = Callable[[bytes, Mapping[str, str]], Awaitable[object]]
 
 
 class Fault(StrEnum):
-    """What goes wrong with a request."""
+    """A simulated failure of a request."""
 
-    REFUSED = "refused"  # the processor says at once that it cannot take it
-    REQUEST_LOST = "request_lost"  # it never arrives, and the caller waits in vain
-    ANSWER_LOST = "answer_lost"  # it is done, and the caller waits in vain
+    UNAVAILABLE = "unavailable"  # the processor refuses the request at once
+    REQUEST_LOST = "request_lost"  # the request does not arrive, and the caller gets no answer
+    ANSWER_LOST = "answer_lost"  # the request is done, and the caller gets no answer
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What happens with a payment-method token. Its fault meets the first request with a key, or
-    every one where `always` says so.
+    """The behaviour of a payment-method token. Its fault affects the first request with a key, or
+    every request where `fault_always` is set.
     """
 
     name: str
-    does: str
+    description: str
     code: str | None = None
     final: bool = False
-    late: bool = False
+    pending: bool = False
     slow: bool = False
     fault: Fault | None = None
-    always: bool = False
+    fault_always: bool = False
     capture_code: str | None = None
     capture_fault: Fault | None = None
     void_code: str | None = None
     void_fault: Fault | None = None
     refund_code: str | None = None
     refund_fault: Fault | None = None
-    refund_late: bool = False
-    refund_code_once: bool = False  # of a charge the first refund alone is declined
+    refund_pending: bool = False
+    refund_declined_once: bool = False  # only the first refund of a charge is declined
 
 
 TOKENS: dict[str, Token] = {
@@ -88,7 +88,7 @@ TOKENS: dict[str, Token] = {
         Token(
             "tok_ok_late",
             "Answers pending; the success comes by webhook about a second later.",
-            late=True,
+            pending=True,
         ),
         Token(
             "tok_declined_insufficient_funds",
@@ -110,24 +110,26 @@ TOKENS: dict[str, Token] = {
             "tok_declined_late",
             "Answers pending; the decline comes by webhook.",
             code="insufficient_funds",
-            late=True,
+            pending=True,
         ),
         Token(
             "tok_timeout_charged",
-            "Charges, then the answer is lost; asked again it tells.",
+            "Charges, and the answer is lost; a lookup returns it.",
             fault=Fault.ANSWER_LOST,
         ),
         Token(
             "tok_timeout_not_charged",
-            "The first request is lost; asked again it succeeds.",
+            "The first request is lost; a retry succeeds.",
             fault=Fault.REQUEST_LOST,
         ),
         Token(
             "tok_unavailable_once",
-            "Cannot be reached the first time; asked again it succeeds.",
-            fault=Fault.REFUSED,
+            "Cannot be reached the first time; a retry succeeds.",
+            fault=Fault.UNAVAILABLE,
         ),
-        Token("tok_unavailable", "Can never be reached.", fault=Fault.REFUSED, always=True),
+        Token(
+            "tok_unavailable", "Can never be reached.", fault=Fault.UNAVAILABLE, fault_always=True
+        ),
         Token(
             "tok_capture_declined",
             "Authorises; a later capture is declined, and the authorisation stays.",
@@ -154,18 +156,18 @@ TOKENS: dict[str, Token] = {
             "tok_refund_declined_once",
             "Succeeds; the first refund is declined, and others are done.",
             refund_code="card_closed",
-            refund_code_once=True,
+            refund_declined_once=True,
         ),
         Token(
             "tok_refund_late",
             "Succeeds; refunds are answered pending, and done by webhook.",
-            refund_late=True,
+            refund_pending=True,
         ),
         Token(
             "tok_refund_declined_late",
             "Succeeds; refunds are answered pending, and declined by webhook.",
             refund_code="card_closed",
-            refund_late=True,
+            refund_pending=True,
         ),
         Token(
             "tok_refund_timeout",
@@ -174,13 +176,13 @@ TOKENS: dict[str, Token] = {
         ),
         Token(
             "tok_refund_lost",
-            "Succeeds; a refund's first request is lost; asked again it is done.",
+            "Succeeds; a refund's first request is lost; a retry is done.",
             refund_fault=Fault.REQUEST_LOST,
         ),
         Token(
             "tok_refund_unavailable_once",
-            "Succeeds; asked for a refund it cannot be reached the first time.",
-            refund_fault=Fault.REFUSED,
+            "Succeeds; for a refund it cannot be reached the first time.",
+            refund_fault=Fault.UNAVAILABLE,
         ),
     )
 }
@@ -189,8 +191,8 @@ TOKENS: dict[str, Token] = {
 class Sandbox:
     """The sandbox processor (payment_svc.providers.port.Processor).
 
-    Pending requests end after `late_s`, slow ones take `slow_s`; who waits in vain does so for
-    `silence_s`, until the line breaks.
+    Pending requests are settled after `pending_s`, slow ones take `slow_s`. A request whose answer
+    is lost ends with TimeoutError after `hang_s`.
     """
 
     def __init__(
@@ -198,60 +200,62 @@ class Sandbox:
         ledger: Ledger,
         webhook_key: bytes,
         *,
-        late_s: float = 1.0,
+        pending_s: float = 1.0,
         slow_s: float = 2.0,
-        silence_s: float = 60.0,
+        hang_s: float = 60.0,
     ) -> None:
         self.ledger, self._key = ledger, webhook_key
-        self._late, self._slow_s, self._silence_s = timedelta(seconds=late_s), slow_s, silence_s
+        self._pending_for = timedelta(seconds=pending_s)
+        self._slow_s, self._hang_s = slow_s, hang_s
 
     async def authorize(self, request: Authorization) -> Answer:
         token = TOKENS.get(request.token)
         if token is None:
             return Declined(METHOD_INVALID)
-        fault = await self._fault(request.key, token.fault, always=token.always)
+        fault = await self._fault(request.key, token.fault, always=token.fault_always)
         if token.slow:
             await asyncio.sleep(self._slow_s)
-        asked = fingerprint(token.name, request.amount, request.currency, request.capture)
+        content_hash = request_hash(token.name, request.amount, request.currency, request.capture)
         kind = "charge" if request.capture else "authorize"
         entry = Entry(
             key=request.key,
             kind=kind,
             state=_state(token.code),
-            request=asked,
+            request_hash=content_hash,
             token=token.name,
             amount=request.amount,
             code=token.code,
             final=token.final,
         )
-        known = await self.ledger.record(entry, self._late if token.late else None)
-        return await self._unless_lost(fault, known)
+        stored = await self.ledger.record(entry, self._pending_for if token.pending else None)
+        return await self._answer_unless_lost(fault, stored)
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
-        its, token = await self._done(authorization, amount)
+        parent, token = await self._find_parent(authorization, amount)
         fault = await self._fault(key, token.capture_fault)
-        return await self._unless_lost(
-            fault, await self._record(key, "capture", its, amount, token.capture_code)
+        return await self._answer_unless_lost(
+            fault, await self._record_child(key, "capture", parent, amount, token.capture_code)
         )
 
     async def void(self, key: UUID, authorization: str) -> Answer:
-        its, token = await self._done(authorization, 0)
+        parent, token = await self._find_parent(authorization, 0)
         fault = await self._fault(key, token.void_fault)
-        return await self._unless_lost(
-            fault, await self._record(key, "void", its, its.amount, token.void_code)
+        return await self._answer_unless_lost(
+            fault, await self._record_child(key, "void", parent, parent.amount, token.void_code)
         )
 
     async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
-        its, token = await self._done(charge, amount)
+        parent, token = await self._find_parent(charge, amount)
         fault = await self._fault(key, token.refund_fault)
-        late = self._late if token.refund_late else None
+        pending_for = self._pending_for if token.refund_pending else None
         code = (
             None
-            if token.refund_code_once and await self.ledger.declined(its.key, besides=key)
+            if token.refund_declined_once
+            and await self.ledger.has_declined(parent.key, except_key=key)
             else token.refund_code
         )
-        return await self._unless_lost(
-            fault, await self._record(key, "refund", its, amount, code, late)
+        return await self._answer_unless_lost(
+            fault, await self._record_child(key, "refund", parent, amount, code, pending_for)
         )
 
     async def lookup(self, key: UUID) -> Answer | None:
@@ -265,7 +269,7 @@ class Sandbox:
                     key=key,
                     kind="abandoned",
                     state="declined",
-                    request=None,
+                    request_hash=None,
                     token=None,
                     amount=0,
                     code=NOT_PROCESSED,
@@ -274,30 +278,30 @@ class Sandbox:
             )
         )
 
-    def report(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
+    def parse_webhook(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
         event_id = webhooks.verify(self._key, headers, now, body)
         try:
-            told = json.loads(body)
-            succeeded = WEBHOOKS[told["type"]]
-            reference, operation_id = str(told["reference"]), UUID(told["key"])
+            payload = json.loads(body)
+            succeeded = WEBHOOK_TYPES[payload["type"]]
+            reference, operation_id = str(payload["reference"]), UUID(payload["key"])
             answer = (
                 Succeeded(reference)
                 if succeeded
-                else Declined(str(told["code"]), bool(told["final"]), reference)
+                else Declined(str(payload["code"]), bool(payload["final"]), reference)
             )
-        # whatever a body that is not ours can break
+        # the errors that another body can cause
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Invalid(
                 "WEBHOOK_MALFORMED", "The body is not a webhook of the sandbox."
             ) from error
         return Report(event_id, operation_id, answer)
 
-    async def work(self, deliver: Deliver) -> None:
-        """One round of what the sandbox does by itself: ends what is pending and due, and
-        delivers its webhooks till they are taken.
+    async def run_once(self, deliver: Deliver) -> None:
+        """Settles the pending operations that are due, and sends their webhooks until the service
+        accepts them.
         """
         await self.ledger.settle_due()
-        for entry in await self.ledger.take_webhooks(WEBHOOK_LEASE_S):
+        for entry in await self.ledger.lease_webhooks(WEBHOOK_LEASE_S):
             try:
                 await deliver(*self.webhook(entry, datetime.now(UTC)))
             except Failure as failure:
@@ -307,82 +311,83 @@ class Sandbox:
                     reason=failure.reason,
                 )
             else:
-                await self.ledger.delivered(entry.key)
+                await self.ledger.mark_delivered(entry.key)
 
     def webhook(self, entry: Entry, now: datetime) -> tuple[bytes, dict[str, str]]:
         """The webhook of a settled entry: its body, and its headers."""
         subject = "refund" if entry.kind == "refund" else "payment"
-        told: dict[str, object] = {
+        payload: dict[str, object] = {
             "type": f"{subject}.{entry.state}",
             "key": str(entry.key),
             "reference": entry.reference,
         }
         if entry.code:
-            told |= {"code": entry.code, "final": entry.final}
-        body = json.dumps(told).encode()
+            payload |= {"code": entry.code, "final": entry.final}
+        body = json.dumps(payload).encode()
         return body, webhooks.sign(self._key, f"evt_{entry.key.hex}", now, body)
 
-    async def _done(self, reference: str, amount: int) -> tuple[Entry, Token]:
-        """What was done under that reference, and its token. Raises ValueError where it was not,
-        or was less: a defect of the caller's.
-        """
-        its = await self.ledger.find(UUID(reference.removeprefix("sbx_")))
-        if its is None or its.state != "succeeded" or amount > its.amount:
-            raise ValueError(f"the sandbox has done no {amount} under {reference}")
-        return its, TOKENS[its.token or ""]
+    async def _find_parent(self, reference: str, amount: int) -> tuple[Entry, Token]:
+        """The entry with that reference, and the token.
 
-    async def _record(
+        Raises ValueError where there is none, or its amount is less: a defect of the caller.
+        """
+        parent = await self.ledger.find(UUID(reference.removeprefix("sbx_")))
+        if parent is None or parent.state != "succeeded" or amount > parent.amount:
+            raise ValueError(f"the sandbox has done no {amount} under {reference}")
+        return parent, TOKENS[parent.token or ""]
+
+    async def _record_child(
         self,
         key: UUID,
         kind: str,
-        its: Entry,
+        parent: Entry,
         amount: int,
         code: str | None,
-        late: timedelta | None = None,
+        pending_for: timedelta | None = None,
     ) -> Entry:
-        """What the key stands for: a part of what was done before, taken or given back."""
-        asked = fingerprint(its.reference, amount)
+        """The stored entry of the key: a capture, void or refund of the parent entry."""
+        content_hash = request_hash(parent.reference, amount)
         entry = Entry(
             key=key,
             kind=kind,
             state=_state(code),
-            request=asked,
-            token=its.token,
+            request_hash=content_hash,
+            token=parent.token,
             amount=amount,
             code=code,
             final=False,
-            parent=its.key,
+            parent=parent.key,
         )
-        return await self.ledger.record(entry, late)
+        return await self.ledger.record(entry, pending_for)
 
     async def _fault(self, key: UUID, fault: Fault | None, *, always: bool = False) -> Fault | None:
-        """What goes wrong with this request; two of the faults end it here."""
-        first = await self.ledger.count(key) == 1
+        """The fault of this request; two of the faults end it here."""
+        first = await self.ledger.count_call(key) == 1
         if fault is None or not (first or always):
             return None
-        if fault is Fault.REFUSED:
+        if fault is Fault.UNAVAILABLE:
             raise Deferred(
                 "DEPENDENCY_UNAVAILABLE",
                 "The sandbox processor cannot be reached just now.",
                 peer=NAME,
             )
         if fault is Fault.REQUEST_LOST:
-            await self._wait_in_vain()
+            await self._hang()
         return fault
 
-    async def _unless_lost(self, fault: Fault | None, entry: Entry) -> Answer:
+    async def _answer_unless_lost(self, fault: Fault | None, entry: Entry) -> Answer:
         if fault is Fault.ANSWER_LOST:
-            await self._wait_in_vain()
+            await self._hang()
         return _answer(entry)
 
-    async def _wait_in_vain(self) -> NoReturn:
-        await asyncio.sleep(self._silence_s)
+    async def _hang(self) -> NoReturn:
+        await asyncio.sleep(self._hang_s)
         raise TimeoutError
 
 
 def generated_key() -> bytes:
-    """A signing key that nobody else knows, for where none is configured: then only the sandbox
-    itself can send webhooks.
+    """A random signing key for when none is configured: only the sandbox itself can then send
+    webhooks.
     """
     return secrets.token_bytes(32)
 
@@ -393,7 +398,7 @@ def _state(code: str | None) -> str:
 
 def _answer(entry: Entry) -> Answer:
     if entry.state == "pending":
-        return Awaited(entry.reference)
+        return Pending(entry.reference)
     if entry.state == "succeeded":
         return Succeeded(entry.reference)
     return Declined(entry.code or "", entry.final, entry.reference)

@@ -1,8 +1,8 @@
-"""The memory of the sandbox processor: its tables and all its SQL, in a schema of its own.
+"""The ledger of the sandbox processor: its tables and all its SQL, in a schema of its own.
 
-The sandbox stands for a system that is not ours. That its memory lies in the payment service's
-database is for convenience: nothing of the service reads or writes it, it has connections and
-transactions of its own, and it outlives the service's processes as a processor would.
+The sandbox stands for another system. The tables are in the payment service's database for
+convenience: no other module of the service reads or writes them. The ledger has connections and
+transactions of its own, and outlives the service's processes as a processor would.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.write.rows import RecordRows
 
-OVERDRAWN = "exceeds_what_is_left"
+EXCEEDS_REMAINING = "exceeds_remaining"
 
 metadata = MetaData(
     schema="sandbox",
@@ -76,13 +76,13 @@ operations = Table(
         CheckConstraint("state in ('pending', 'succeeded', 'declined')", "state"),
         nullable=False,
     ),
-    # a hash of what was asked for; none where the key was abandoned before it came
-    Column("request", LargeBinary),
+    # a hash of the request; null where the key was abandoned before the request came
+    Column("request_hash", LargeBinary),
     Column("token", Text),
     Column("amount", BigInteger, nullable=False),
-    Column("code", Text),  # why it is declined, or will be
+    Column("code", Text),  # the decline code of a declined or pending operation
     Column("final", Boolean, nullable=False),
-    # whose money it takes or gives back
+    # the operation that it captures, voids or refunds
     Column("parent", Uuid, ForeignKey("sandbox.operations.key")),
     Column(
         "create_time",
@@ -111,12 +111,12 @@ Index(None, webhooks.c.due_time, postgresql_where=webhooks.c.deliver_time.is_(No
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the sandbox remembers of one key."""
+    """The stored operation of one key."""
 
     key: UUID
     kind: str
     state: str
-    request: bytes | None
+    request_hash: bytes | None
     token: str | None
     amount: int
     code: str | None
@@ -125,7 +125,7 @@ class Entry:
 
     @property
     def reference(self) -> str:
-        """The sandbox's own name for it."""
+        """The sandbox's own reference of it."""
         return f"sbx_{self.key.hex}"
 
 
@@ -138,16 +138,18 @@ count_call = (
     .values(key=bindparam("key"), calls=1)
     .on_conflict_do_update(index_elements=["key"], set_={"calls": calls.c.calls + 1})
 ).returning(calls.c.calls)
-find = select(*COLUMNS).where(operations.c.key == bindparam("sought"))
-lock = select(operations.c.amount).where(operations.c.key == bindparam("sought")).with_for_update()
-used = select(func.coalesce(func.sum(operations.c.amount), 0)).where(
-    operations.c.parent == bindparam("of"),
-    operations.c.key != bindparam("but"),
+read_operation = select(*COLUMNS).where(operations.c.key == bindparam("wanted_key"))
+lock_amount = (
+    select(operations.c.amount).where(operations.c.key == bindparam("wanted_key")).with_for_update()
+)
+read_used_amount = select(func.coalesce(func.sum(operations.c.amount), 0)).where(
+    operations.c.parent == bindparam("parent_key"),
+    operations.c.key != bindparam("except_key"),
     operations.c.state != "declined",
 )
-refused = select(operations.c.key).where(
-    operations.c.parent == bindparam("of"),
-    operations.c.key != bindparam("but"),
+read_declined = select(operations.c.key).where(
+    operations.c.parent == bindparam("parent_key"),
+    operations.c.key != bindparam("except_key"),
     operations.c.state == "declined",
 )
 settle_due = (
@@ -156,15 +158,15 @@ settle_due = (
     .values(state=case((operations.c.code.is_(None), "succeeded"), else_="declined"), due_time=None)
     .returning(operations.c.key)
 )
-waiting = select(webhooks.c.key).where(
+due_webhooks = select(webhooks.c.key).where(
     webhooks.c.deliver_time.is_(None), webhooks.c.due_time <= now
 )
 pause_s = bindparam("lease_s", type_=Double) * (webhooks.c.attempts + 1)
-take_webhooks = (
+lease_webhooks = (
     update(webhooks)
     .where(
         webhooks.c.key.in_(
-            waiting.order_by(webhooks.c.due_time).limit(100).with_for_update(skip_locked=True)
+            due_webhooks.order_by(webhooks.c.due_time).limit(100).with_for_update(skip_locked=True)
         )
     )
     .where(operations.c.key == webhooks.c.key)
@@ -180,15 +182,15 @@ mark_delivered = (
 
 
 class Ledger:
-    """The sandbox's memory; each method is one transaction."""
+    """The sandbox's stored operations; each method is one transaction."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction. Where the memory is out of reach the processor is silent, TimeoutError:
-        what it has done nobody knows.
+        """A transaction. Raises TimeoutError where the database is unreachable: the outcome is then
+        unknown, as when a processor does not answer.
         """
         try:
             async with self.engine.begin() as connection:
@@ -196,68 +198,74 @@ class Ledger:
         except (OperationalError, InterfaceError, PoolExhausted) as error:
             raise TimeoutError from error
 
-    async def count(self, key: UUID) -> int:
-        """How often the key was sent, this time included."""
+    async def count_call(self, key: UUID) -> int:
+        """The number of requests with the key, this one included."""
         async with self._open() as connection:
             return int((await connection.execute(count_call, {"key": key})).scalar_one())
 
     async def find(self, key: UUID) -> Entry | None:
         async with self._open() as connection:
-            row = (await connection.execute(find, {"sought": key})).one_or_none()
+            row = (await connection.execute(read_operation, {"wanted_key": key})).one_or_none()
         return ENTRY.record(row) if row else None
 
-    async def declined(self, parent: UUID, *, besides: UUID) -> bool:
-        """Whether anything else that was asked about the parent's money was declined."""
+    async def has_declined(self, parent: UUID, *, except_key: UUID) -> bool:
+        """Whether another operation on the parent was declined."""
         async with self._open() as connection:
             return (
-                await connection.execute(refused, {"of": parent, "but": besides})
+                await connection.execute(
+                    read_declined, {"parent_key": parent, "except_key": except_key}
+                )
             ).first() is not None
 
-    async def record(self, entry: Entry, late: timedelta | None = None) -> Entry:
-        """What the key stands for: the entry, or the one that was there before. `late`: it is
-        pending for that long.
+    async def record(self, entry: Entry, pending_for: timedelta | None = None) -> Entry:
+        """The stored entry of the key: this one, or the one that was stored before.
 
-        What would take or give back more of its parent than there is left is declined, with the
-        code OVERDRAWN.
+        With `pending_for` it is pending for that long. An operation of more than remains of its
+        parent is declined, with the code EXCEEDS_REMAINING.
         """
         async with self._open() as connection:
             if entry.parent:
-                there = (await connection.execute(lock, {"sought": entry.parent})).scalar_one()
-                taken = (
-                    await connection.execute(used, {"of": entry.parent, "but": entry.key})
+                parent_amount = (
+                    await connection.execute(lock_amount, {"wanted_key": entry.parent})
                 ).scalar_one()
-                if taken + entry.amount > there:
-                    entry = replace(entry, state="declined", code=OVERDRAWN)
+                used_amount = (
+                    await connection.execute(
+                        read_used_amount, {"parent_key": entry.parent, "except_key": entry.key}
+                    )
+                ).scalar_one()
+                if used_amount + entry.amount > parent_amount:
+                    entry = replace(entry, state="declined", code=EXCEEDS_REMAINING)
             values = ENTRY.row(entry)
-            if late is not None:
-                values |= {"state": "pending", "due_time": now + literal(late, INTERVAL)}
+            if pending_for is not None:
+                values |= {"state": "pending", "due_time": now + literal(pending_for, INTERVAL)}
             await connection.execute(insert(operations).values(values).on_conflict_do_nothing())
-            row = (await connection.execute(find, {"sought": entry.key})).one()
-        known = ENTRY.record(row)
-        if known.request != entry.request and None not in (known.request, entry.request):
-            raise ValueError(f"the key {entry.key} was used before, to ask for something else")
-        return known
+            row = (await connection.execute(read_operation, {"wanted_key": entry.key})).one()
+        stored = ENTRY.record(row)
+        hashes = (stored.request_hash, entry.request_hash)
+        if stored.request_hash != entry.request_hash and None not in hashes:
+            raise ValueError(f"the key {entry.key} was used before, for another request")
+        return stored
 
     async def settle_due(self) -> None:
-        """Ends what was pending and is due; each gets its webhook."""
+        """Settles the pending operations that are due; each gets a webhook."""
         async with self._open() as connection:
             settled = (await connection.execute(settle_due)).scalars().all()
             if settled:
                 await connection.execute(insert(webhooks), [{"key": key} for key in settled])
 
-    async def take_webhooks(self, lease_s: float) -> Sequence[Entry]:
-        """Webhooks to be delivered now; nobody else takes them before the lease is over (longer
-        with each attempt).
+    async def lease_webhooks(self, lease_s: float) -> Sequence[Entry]:
+        """The webhooks that are due, leased: no other replica gets them before the lease ends. Each
+        attempt has a longer lease.
         """
         async with self._open() as connection:
-            rows = await connection.execute(take_webhooks, {"lease_s": lease_s})
+            rows = await connection.execute(lease_webhooks, {"lease_s": lease_s})
             return [ENTRY.record(row) for row in rows]
 
-    async def delivered(self, key: UUID) -> None:
+    async def mark_delivered(self, key: UUID) -> None:
         async with self._open() as connection:
             await connection.execute(mark_delivered, {"delivered": key})
 
 
-def fingerprint(*asked: object) -> bytes:
-    """A hash of what was asked for, to tell a repeat from another request under the same key."""
-    return hashlib.sha256(repr(asked).encode()).digest()
+def request_hash(*content: object) -> bytes:
+    """A hash of a request, to tell a repeat from another request with the same key."""
+    return hashlib.sha256(repr(content).encode()).digest()

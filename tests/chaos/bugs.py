@@ -164,7 +164,7 @@ def _refunds_without_ceiling() -> None:
 
 def _refunds_twice() -> None:
     compensation = _module("payment_svc.decisions.compensation")
-    _replace(compensation, "given_back", lambda _payment: 0)
+    _replace(compensation, "compensated_amount", lambda _payment: 0)
     _replace(compensation, "_cause_id", lambda _payment, _kind, _version: f"version:{uuid4()}")
 
 

@@ -52,7 +52,7 @@ class Bank:
     async def abandon(self, key: UUID) -> Answer:
         return self._answers.setdefault(key, Declined(NOT_PROCESSED))
 
-    def report(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
+    def parse_webhook(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
         raise AssertionError("this bank sends no webhooks")
 
     def _answer(self, key: UUID) -> Answer:

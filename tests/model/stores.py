@@ -230,17 +230,19 @@ class Accounts:
             None,
         )
 
-    async def due_operations(self, _: None, most: int) -> list[tuple[UUID, UUID, int]]:
+    async def due_operations(self, _: None, limit: int) -> list[tuple[UUID, UUID, int]]:
         now = self._clock()
         open_ = [
             (p.order_id, o)
             for account in self.accounts.values()
             for p in account.payments
             for o in p.operations
-            if o.ask_time
+            if o.next_lookup_time
         ]
         return [
-            (order_id, o.id, o.asks) for order_id, o in open_ if o.ask_time and o.ask_time <= now
+            (order_id, o.id, o.lookups)
+            for order_id, o in open_
+            if o.next_lookup_time and o.next_lookup_time <= now
         ]
 
 

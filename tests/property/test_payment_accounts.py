@@ -18,12 +18,12 @@ from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.lifecycle import (
-    BACK,
     CHARGED,
-    DEAD,
+    CLOSED,
+    LIVE,
     MOVES,
-    ONE_PER_ATTEMPT,
     OPEN,
+    REVERSALS,
     Cause,
     Kind,
     OrderStatus,
@@ -35,37 +35,37 @@ from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
-    UNCOUNTED,
+    UNCOUNTED_CODES,
     Account,
     Answer,
-    Awaited,
+    ApplyOrderVersion,
     CapturePayment,
-    Change,
-    Confirmed,
     CreatePayment,
     Declined,
-    Failed,
-    NoteOrder,
     Operation,
     Order,
     Payment,
+    PaymentConfirmed,
+    PaymentFailed,
+    Pending,
     RefundSettled,
     Succeeded,
+    Transition,
 )
 from tests.unit.payment.samples import (
     NOON,
     TOTAL,
-    ask,
+    apply_order,
     capture,
     changed,
     create,
-    lose,
-    note,
     numbered,
     operation,
     order,
     payment,
+    record_unknown,
     refund,
+    retry_lookup,
     returned,
     settle,
     void,
@@ -73,7 +73,7 @@ from tests.unit.payment.samples import (
 
 ANSWERS: tuple[Answer, ...] = (
     Succeeded("ref"),
-    Awaited("ref"),
+    Pending("ref"),
     *(
         Declined(code)
         for code in ("insufficient_funds", NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED)
@@ -107,7 +107,7 @@ def commands(draw: st.DrawFn, total: Money) -> Envelope[Any]:
     )
     match kind:
         case "note":
-            return changed(note(number), order=known)
+            return changed(apply_order(number), order=known)
         case "create":
             return create(
                 number,
@@ -120,8 +120,8 @@ def commands(draw: st.DrawFn, total: Money) -> Envelope[Any]:
             answer, operation_id = draw(st.sampled_from(ANSWERS)), draw(operation_ids)
             return settle(own(answer, operation_id), operation_id)
         case "lose":
-            return lose(draw(operation_ids))
-    return ask(draw(st.integers(1, 3)), draw(operation_ids))
+            return record_unknown(draw(operation_ids))
+    return retry_lookup(draw(st.integers(1, 3)), draw(operation_ids))
 
 
 def own(answer: Answer, operation_id: UUID) -> Answer:
@@ -136,14 +136,16 @@ stories = st.sampled_from([TOTAL, TOTAL, FREE]).flatmap(
 )
 
 
-def run(told: list[Envelope[Any]]) -> tuple[Account | None, list[Change], list[Confirmed | Failed]]:
+def run(
+    story: list[Envelope[Any]],
+) -> tuple[Account | None, list[Transition], list[PaymentConfirmed | PaymentFailed]]:
     """What becomes of an account, with all that was written down and told on the way; what is
     refused changes nothing.
     """
     account: Account | None = None
-    history: list[Change] = []
-    facts: list[Confirmed | Failed] = []
-    for minute, command in enumerate(told):
+    history: list[Transition] = []
+    facts: list[PaymentConfirmed | PaymentFailed] = []
+    for minute, command in enumerate(story):
         try:
             decided = decide(
                 account, placed(command, account, minute), NOON + timedelta(minutes=minute)
@@ -155,7 +157,9 @@ def run(told: list[Envelope[Any]]) -> tuple[Account | None, list[Change], list[C
             assert not decided.facts
         account = decided.record
         history += decided.history
-        facts += [fact for fact in decided.facts if isinstance(fact, (Confirmed, Failed))]
+        facts += [
+            fact for fact in decided.facts if isinstance(fact, (PaymentConfirmed, PaymentFailed))
+        ]
     return account, history, facts
 
 
@@ -164,7 +168,7 @@ def placed(command: Envelope[Any], account: Account | None, minute: int) -> Enve
     that there is.
     """
     its = command.command
-    if isinstance(its, (NoteOrder, CreatePayment)):
+    if isinstance(its, (ApplyOrderVersion, CreatePayment)):
         return changed(command, payment_id=numbered(2, minute))
     if isinstance(its, CapturePayment) and account and account.payments:
         which = its.operation.id.int % len(account.payments)
@@ -174,16 +178,16 @@ def placed(command: Envelope[Any], account: Account | None, minute: int) -> Enve
 
 @settings(max_examples=400, deadline=None)
 @given(stories)
-def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any]]) -> None:
+def test_money_is_charged_and_published_once_in_any_story(story: list[Envelope[Any]]) -> None:
     """For each attempt at most one payment that counts and one event; money inside its bounds;
     each step along the table, in the history, one version each; an operation settles once; the
     third decline is the last.
     """
-    account, history, facts = run(told)
+    account, history, facts = run(story)
     if account is None:
         return
 
-    counting = Counter(p.attempt for p in account.payments if p.status in ONE_PER_ATTEMPT)
+    counting = Counter(p.attempt for p in account.payments if p.status in LIVE)
     assert max(counting.values(), default=0) <= 1
     attempts = [fact.payment.attempt for fact in facts]
     assert len(attempts) == len(set(attempts))
@@ -202,12 +206,15 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
         assert (its.captured > 0) == (its.status in CHARGED)
         assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
         assert all(
-            (o.ask_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN)
+            (o.next_lookup_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN)
             for o in its.operations
         )
-        steps = [change for change in history if change.payment_id == its.id]
-        assert [change.version for change in steps] == list(range(1, its.version + 1))
-        assert [change.old for change in steps] == [None, *(change.new for change in steps[:-1])]
+        steps = [transition for transition in history if transition.payment_id == its.id]
+        assert [transition.version for transition in steps] == list(range(1, its.version + 1))
+        assert [transition.old for transition in steps] == [
+            None,
+            *(transition.new for transition in steps[:-1]),
+        ]
         assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
         assert steps[-1].new is its.status
 
@@ -218,7 +225,9 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
     )
     assert max(settled.values(), default=0) <= 1
     declines = Counter(
-        p.attempt for p in account.payments if p.decline_code and p.decline_code not in UNCOUNTED
+        p.attempt
+        for p in account.payments
+        if p.decline_code and p.decline_code not in UNCOUNTED_CODES
     )
     assert max(declines.values(), default=0) <= DECLINES_MAX
     asked_by = [o.requested_by for p in account.payments for o in p.operations]
@@ -227,14 +236,14 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any
 
 @settings(max_examples=200, deadline=None)
 @given(stories)
-def test_everything_again_changes_nothing_that_is_charged_or_told(
-    told: list[Envelope[Any]],
+def test_repeated_story_charges_and_publishes_nothing_more(
+    story: list[Envelope[Any]],
 ) -> None:
     """The whole story delivered a second time, as after a lost table of keys: no further money,
     and not one event more.
     """
-    once, _, facts = run(told)
-    twice, _, facts_twice = run([*told, *told])
+    once, _, facts = run(story)
+    twice, _, facts_twice = run([*story, *story])
     if once is None or twice is None:
         assert once is twice
         return
@@ -275,7 +284,7 @@ def lives(draw: st.DrawFn) -> tuple[Order, ...]:
     """Placed; units cancelled (the total falls); paid and on its way; dead, or failed and tried
     again for what it costs by then.
     """
-    told, attempt, total = [order()], 1, TOTAL.minor
+    versions, attempt, total = [order()], 1, TOTAL.minor
     for version in range(2, draw(st.integers(2, 7))):
         status = draw(
             st.sampled_from(
@@ -288,8 +297,8 @@ def lives(draw: st.DrawFn) -> tuple[Order, ...]:
             )
         )
         total = draw(st.sampled_from([total, total, total - 250, total // 2]))
-        attempt += told[-1].status is OrderStatus.FAILED
-        told.append(
+        attempt += versions[-1].status is OrderStatus.FAILED
+        versions.append(
             order(
                 version=version,
                 status=status,
@@ -299,7 +308,7 @@ def lives(draw: st.DrawFn) -> tuple[Order, ...]:
         )
         if status is OrderStatus.CANCELLED:
             break
-    return tuple(told)
+    return tuple(versions)
 
 
 KINDS = [
@@ -325,7 +334,7 @@ steps = st.builds(
         [
             Succeeded(""),
             Succeeded(""),
-            Awaited(""),
+            Pending(""),
             Declined("card_closed"),
             Declined(AUTHORIZATION_EXPIRED),
         ]
@@ -350,7 +359,7 @@ stories_of_refunds = st.builds(
 )
 
 
-class Told:
+class StoryRun:
     """What became of an account, and was told of it, in a story."""
 
     def __init__(self, story: Story, *, stubborn: bool) -> None:
@@ -359,11 +368,11 @@ class Told:
         """
         self.story, self.stubborn = story, stubborn
         self.account: Account | None = None
-        self.history: list[Change] = []
+        self.history: list[Transition] = []
         self.facts: list[object] = []
         self.minute = 0
 
-    def tell(self, steps: Sequence[Step]) -> None:
+    def apply(self, steps: Sequence[Step]) -> None:
         for number, step in enumerate(steps):
             if command := self.command(step, number):
                 self.do(command)
@@ -383,7 +392,7 @@ class Told:
         known = self.story.life[step.which % len(self.story.life)]
         match step.kind:
             case "note":
-                return changed(note(number), order=known)
+                return changed(apply_order(number), order=known)
             case "create":
                 return create(
                     number, order=known, manual_capture=step.manual, payment_id=numbered(2, number)
@@ -406,7 +415,9 @@ class Told:
             return None
         if step.kind == "settle" and step.answer:
             return settle(self.possible(step.answer, asked), asked.id)
-        return lose(asked.id) if step.kind == "lose" else ask(step.which, asked.id)
+        return (
+            record_unknown(asked.id) if step.kind == "lose" else retry_lookup(step.which, asked.id)
+        )
 
     def possible(self, answer: Answer, asked: Operation) -> Answer:
         if isinstance(answer, Declined) and asked.cause is Cause.ORDER and not self.stubborn:
@@ -417,7 +428,7 @@ class Told:
         """The order's last word is heard, and every processor answers, with yes: until nothing
         is open any more.
         """
-        self.do(changed(note(0), order=self.story.life[-1]))
+        self.do(changed(apply_order(0), order=self.story.life[-1]))
         while self.account and (
             left := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]
         ):
@@ -434,7 +445,7 @@ def check_money(account: Account) -> None:
         assert its.refund_pending == sum(o.amount for o in refunds if o.outcome in OPEN)
         assert its.refunded == sum(o.amount for o in refunds if o.outcome is Outcome.SUCCEEDED)
         assert its.status is not Status.REFUNDED or its.refunded == its.captured
-        causes = [(o.kind, o.cause, o.cause_id) for o in its.operations if o.kind in BACK]
+        causes = [(o.kind, o.cause, o.cause_id) for o in its.operations if o.kind in REVERSALS]
         assert len(causes) == len(set(causes))
         assert all(cause and cause_id for _, cause, cause_id in causes)
         assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
@@ -450,36 +461,36 @@ def by_order(its: Payment, outcome: Outcome) -> int:
 
 @settings(max_examples=400, deadline=None)
 @given(stories_of_refunds)
-def test_what_the_order_does_not_cost_has_gone_back_in_the_end(story: Story) -> None:
+def test_money_that_the_order_does_not_cost_is_refunded(story: Story) -> None:
     """Whatever was heard in whichever order, lost, refused to others or asked for beside it:
     once all is settled a dead order, and an attempt that was given up, keeps no money and no
     authorisation; a living one keeps what it costs at most.
     """
-    told = Told(story, stubborn=False)
-    told.tell(story.steps)
-    account = told.settle_everything()
+    story_run = StoryRun(story, stubborn=False)
+    story_run.apply(story.steps)
+    account = story_run.settle_everything()
     assert account
     for its in account.payments:
-        if account.order.status in DEAD or its.attempt != account.order.attempt:
+        if account.order.status in CLOSED or its.attempt != account.order.attempt:
             assert its.status is not Status.AUTHORIZED
             assert its.refunded == its.captured
         if its.refundable:
-            assert its.captured - by_order(its, Outcome.SUCCEEDED) <= account.due(its)
+            assert its.captured - by_order(its, Outcome.SUCCEEDED) <= account.amount_due(its)
 
 
 @settings(max_examples=400, deadline=None)
 @given(stories_of_refunds)
-def test_no_cause_gives_money_back_twice(story: Story) -> None:
+def test_each_cause_is_refunded_once(story: Story) -> None:
     """Each refund is published once, with amounts that only rise, and no failed request repeats
     for ever. This holds where the processor refuses anything, and where the whole story comes again
     after the keys were deleted.
     """
-    told = Told(story, stubborn=True)
-    told.tell(story.steps)
-    told.tell(story.steps)
-    account = told.settle_everything()
+    story_run = StoryRun(story, stubborn=True)
+    story_run.apply(story.steps)
+    story_run.apply(story.steps)
+    account = story_run.settle_everything()
     assert account
-    settled = [fact for fact in told.facts if isinstance(fact, RefundSettled)]
+    settled = [fact for fact in story_run.facts if isinstance(fact, RefundSettled)]
     ids = [fact.refund.id for fact in settled]
     assert len(ids) == len(set(ids))
     refunds = [o for p in account.payments for o in p.operations if o.kind is Kind.REFUND]
@@ -488,31 +499,33 @@ def test_no_cause_gives_money_back_twice(story: Story) -> None:
         amounts = [fact.payment.refunded for fact in settled if fact.payment.id == its.id]
         assert amounts == sorted(amounts)
         assert amounts[-1:] in ([], [its.refunded])
-        steps = [change for change in told.history if change.payment_id == its.id]
-        assert [change.version for change in steps] == list(range(1, its.version + 1))
+        steps = [transition for transition in story_run.history if transition.payment_id == its.id]
+        assert [transition.version for transition in steps] == list(range(1, its.version + 1))
         assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
 
 
 NEWS = (
     *(
-        note(version, version=version, total=Money(total, TOTAL.currency))
+        apply_order(version, version=version, total=Money(total, TOTAL.currency))
         for version, total in ((2, 4_000), (3, 3_000))
     ),
-    note(4, version=4, status=OrderStatus.CANCELLED),
+    apply_order(4, version=4, status=OrderStatus.CANCELLED),
 )
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.permutations([*NEWS, *NEWS, settle(Succeeded("ref-1"))]))
-def test_news_and_money_in_any_order_end_the_same(arriving: list[Envelope[Any]]) -> None:
+def test_events_and_answers_in_any_order_end_the_same(arriving: list[Envelope[Any]]) -> None:
     """Units cancelled, then all of it, while a charge is under way: each told twice, in every
     order, all goes back in the end.
     """
-    told = Told(Story((order(version=4, status=OrderStatus.CANCELLED),), ()), stubborn=False)
-    told.account = Account(order(), (payment(operations=(operation(),)),))
+    story_run = StoryRun(
+        Story((order(version=4, status=OrderStatus.CANCELLED),), ()), stubborn=False
+    )
+    story_run.account = Account(order(), (payment(operations=(operation(),)),))
     for command in arriving:
-        told.do(command)
-    account = told.settle_everything()
+        story_run.do(command)
+    account = story_run.settle_everything()
     assert account
     assert [(p.status, p.captured, p.refunded) for p in account.payments] == [
         (Status.REFUNDED, TOTAL.minor, TOTAL.minor)

@@ -57,7 +57,7 @@ CREATE TABLE payments (
         CHECK (refunded >= 0 AND refund_pending >= 0 AND refunded + refund_pending <= captured),
     CONSTRAINT payments_charged
         CHECK ((status IN ('captured', 'partially_refunded', 'refunded')) = (captured > 0)),
-    CONSTRAINT payments_set_aside CHECK (status <> 'authorized' OR authorized > 0),
+    CONSTRAINT payments_authorized_positive CHECK (status <> 'authorized' OR authorized > 0),
     CONSTRAINT payments_all_refunded CHECK (status <> 'refunded' OR refunded = captured),
     CONSTRAINT payments_not_required CHECK ((status = 'not_required') = (amount = 0)),
     CONSTRAINT payments_decline_code
@@ -80,8 +80,8 @@ CREATE TABLE operations (
     outcome operation_outcome NOT NULL,
     requested_by text NOT NULL CONSTRAINT operations_requested_by_key UNIQUE,
     request_time timestamptz NOT NULL,
-    ask_time timestamptz,
-    asks integer NOT NULL CONSTRAINT operations_asks CHECK (asks >= 0),
+    next_lookup_time timestamptz,
+    lookups integer NOT NULL CONSTRAINT operations_lookups CHECK (lookups >= 0),
     reference text,
     failure_code text,
     settle_time timestamptz,
@@ -96,21 +96,22 @@ CREATE TABLE operations (
         (kind IN ('refund', 'void')) = (cause IS NOT NULL)
         AND (cause IS NULL) = (cause_id IS NULL)
     ),
-    CONSTRAINT operations_asked_for_while_open
-        CHECK ((outcome IN ('requested', 'unknown')) = (ask_time IS NOT NULL)),
-    CONSTRAINT operations_settled CHECK ((ask_time IS NULL) = (settle_time IS NOT NULL)),
+    CONSTRAINT operations_lookup_while_open
+        CHECK ((outcome IN ('requested', 'unknown')) = (next_lookup_time IS NOT NULL)),
+    CONSTRAINT operations_settled CHECK ((next_lookup_time IS NULL) = (settle_time IS NOT NULL)),
     CONSTRAINT operations_failure_code CHECK ((outcome = 'failed') = (failure_code IS NOT NULL)),
     CONSTRAINT operations_reference CHECK (outcome <> 'succeeded' OR reference IS NOT NULL)
 );
-CREATE INDEX operations_ask_time ON operations (ask_time) WHERE ask_time IS NOT NULL;
+CREATE INDEX operations_next_lookup_time ON operations (next_lookup_time)
+    WHERE next_lookup_time IS NOT NULL;
 CREATE UNIQUE INDEX operations_one_open_charge ON operations (payment_id)
-    WHERE ask_time IS NOT NULL AND kind <> 'refund';
+    WHERE next_lookup_time IS NOT NULL AND kind <> 'refund';
 CREATE INDEX operations_payment_id ON operations (payment_id);
 CREATE INDEX operations_refunds ON operations (request_time, id) WHERE kind = 'refund';
 CREATE INDEX operations_refunds_update_time ON operations (coalesce(settle_time, request_time))
     WHERE kind = 'refund';
 COMMENT ON TABLE operations IS
-    'What was asked of processors. Rows are never removed, and a settled outcome never changes.';
+    'The requests to processors. Rows are never deleted, and a settled outcome never changes.';
 
 CREATE TABLE contradictions (
     id uuid CONSTRAINT contradictions_pkey PRIMARY KEY,
@@ -121,17 +122,17 @@ CREATE TABLE contradictions (
     reference text,
     failure_code text,
     report_id text NOT NULL,
-    payload_digest bytea NOT NULL
-        CONSTRAINT contradictions_payload_digest CHECK (octet_length(payload_digest) = 32),
+    payload_sha256 bytea NOT NULL
+        CONSTRAINT contradictions_payload_sha256 CHECK (octet_length(payload_sha256) = 32),
     report_time timestamptz NOT NULL,
     resolve_time timestamptz,
     resolve_note text,
-    CONSTRAINT contradictions_operation_id_payload_digest_key UNIQUE (operation_id, payload_digest),
+    CONSTRAINT contradictions_operation_id_payload_sha256_key UNIQUE (operation_id, payload_sha256),
     CONSTRAINT contradictions_resolved CHECK ((resolve_time IS NULL) = (resolve_note IS NULL))
 );
 CREATE INDEX contradictions_open ON contradictions (report_time) WHERE resolve_time IS NULL;
 COMMENT ON TABLE contradictions IS
-    'What a processor said of a settled operation against what it had said before.';
+    'Reports of a processor about a settled operation that contradict an earlier one.';
 
 CREATE TABLE history (
     payment_id uuid CONSTRAINT history_payment_id_fkey REFERENCES payments (id),
@@ -168,7 +169,7 @@ CREATE TABLE sandbox.operations (
             CHECK (kind IN ('authorize', 'charge', 'capture', 'void', 'refund', 'abandoned')),
     state text NOT NULL
         CONSTRAINT operations_state CHECK (state IN ('pending', 'succeeded', 'declined')),
-    request bytea,
+    request_hash bytea,
     token text,
     amount bigint NOT NULL,
     code text,

@@ -55,7 +55,7 @@ async def memory(payment_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def sandbox(memory: AsyncEngine) -> Sandbox:
     """The processor, in a hurry: where it is silent, the line breaks at once."""
-    return Sandbox(Ledger(memory), WEBHOOK_KEY, late_s=0.05, slow_s=0.2, silence_s=0.0)
+    return Sandbox(Ledger(memory), WEBHOOK_KEY, pending_s=0.05, slow_s=0.2, hang_s=0.0)
 
 
 @pytest.fixture

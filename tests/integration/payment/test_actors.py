@@ -45,7 +45,7 @@ async def contradicted(payments: Payments, sandbox: Sandbox, its: payment_pb2.Pa
         key=key,
         kind="charge",
         state="declined",
-        request=None,
+        request_hash=None,
         token=None,
         amount=4250,
         code="lost_card",
@@ -178,7 +178,7 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     rows = await transitions(payments, event.payment_id)
     assert [(row.reason, row.claimed_actor, row.note) for row in rows] == [
         ("PAYMENT_REQUESTED", ACTOR, NOTE),
-        ("ANSWER_LOST", "", ""),
+        ("OUTCOME_UNKNOWN", "", ""),
         ("CAPTURED", "", ""),
     ]
     assert {(row.actor, row.cause_id) for row in rows} == {("payment", request.request_id)}
@@ -318,17 +318,17 @@ async def test_refunds_are_listed_by_update_time(
     pending = payment_pb2.REFUND_STATUS_PENDING
     assert [each.status == pending for each in made] == [True, False, True]
     late = made.pop(0)
-    told = Entry(
+    entry = Entry(
         key=UUID(late.refund_id),
         kind="refund",
         state="succeeded",
-        request=None,
+        request_hash=None,
         token=None,
         amount=4250,
         code=None,
         final=False,
     )
-    body, headers = sandbox.webhook(told, datetime.now(UTC))
+    body, headers = sandbox.webhook(entry, datetime.now(UTC))
     report = api.IngestProviderWebhookRequest(processor="sandbox", body=body, headers=headers)
     await ask(payments.IngestProviderWebhook, report)
     listing = api.ListRefundsRequest(payment_id=late.payment_id)

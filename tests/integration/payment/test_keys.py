@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.errors import Deferred, Invalid
 from chassis.values.request_context import keyed
 from payment_svc import tables
-from payment_svc.model import Declined, Succeeded, digest_of
+from payment_svc.model import Declined, Succeeded, answer_hash
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
@@ -34,7 +34,7 @@ async def stored(engine: AsyncEngine, start: str) -> set[Row]:
         }
 
 
-async def test_charge_with_lost_answer_is_stored_under_its_keys(
+async def test_charge_with_unknown_outcome_has_its_keys(
     world: World,
     engine: AsyncEngine,
 ) -> None:
@@ -48,12 +48,12 @@ async def test_charge_with_lost_answer_is_stored_under_its_keys(
     of, target = keyed(request), UUID(order.order_id)
     assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
     assert await stored(engine, of.key) == {(of.key, of.request_hash, target)}
-    [asked] = (await world.payment(order)).operations
-    assert asked.requested_by == of.key
-    assert await stored(engine, str(asked.id)) == {
-        (f"{asked.id}:lost", b"", target),
-        (f"{asked.id}:ask:1", b"", target),
-        (f"{asked.id}:result:succeeded", b"", target),
+    [requested] = (await world.payment(order)).operations
+    assert requested.requested_by == of.key
+    assert await stored(engine, str(requested.id)) == {
+        (f"{requested.id}:lost", b"", target),
+        (f"{requested.id}:ask:1", b"", target),
+        (f"{requested.id}:result:succeeded", b"", target),
     }
 
 
@@ -64,23 +64,23 @@ async def test_reused_report_is_stored_under_a_step_of_its_key(
 ) -> None:
     """A report has the key of its event id; another one under that id adds the hash of its body."""
     order = await world.order()
-    [asked] = (await world.pay(create_payment(order))).operations
+    [requested] = (await world.pay(create_payment(order))).operations
     reports = [
         Entry(
-            key=asked.id,
+            key=requested.id,
             kind="charge",
             state="succeeded",
-            request=None,
+            request_hash=None,
             token=None,
             amount=4250,
             code=None,
             final=False,
         ),
         Entry(
-            key=asked.id,
+            key=requested.id,
             kind="charge",
             state="declined",
-            request=None,
+            request_hash=None,
             token=None,
             amount=4250,
             code="card_closed",
@@ -94,9 +94,9 @@ async def test_reused_report_is_stored_under_a_step_of_its_key(
     with pytest.raises(Invalid) as refused:
         await world.operations.ingest_webhook("sandbox", *against)
     assert refused.value.reason == "REQUEST_ID_REUSED"
-    answers = [sandbox.report(*each, now).answer for each in (first, against)]
+    answers = [sandbox.parse_webhook(*each, now).answer for each in (first, against)]
     assert [type(each) for each in answers] == [Succeeded, Declined]
-    hashes = [digest_of(asked.id, each) for each in answers]
+    hashes = [answer_hash(requested.id, each) for each in answers]
     target, step = UUID(order.order_id), hashlib.sha256(bodies[1]).hexdigest()
     assert await stored(engine, "webhook:") == {
         ("webhook:sandbox:evt_1", hashes[0], target),

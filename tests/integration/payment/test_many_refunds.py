@@ -14,7 +14,7 @@ REFUNDS = 34_000
 refund_by_cents = text("""
     with given as (
         insert into operations (
-            id, payment_id, kind, amount, outcome, requested_by, request_time, asks, reference,
+            id, payment_id, kind, amount, outcome, requested_by, request_time, lookups, reference,
             settle_time, cause, cause_id
         )
         select gen_random_uuid(), :payment_id, 'refund', 1, 'succeeded', 'refund:' || n,

@@ -24,11 +24,11 @@ from tests.integration.payment.conftest import Replica
 from tests.integration.payment.test_races import Line, settle
 from tests.integration.payment.world import (
     World,
-    asking,
     create_payment,
     delivery,
     items_cancelled,
     pounds,
+    request_envelope,
 )
 from tests.support import measured
 
@@ -53,14 +53,14 @@ async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
     """The events of these versions of an order, in this order."""
     for order in orders:
         event = items_cancelled(order)
-        envelope = wire.note_order(event, delivery(event), uuid7())
-        [outcome] = await world.operations.note_orders([envelope])
+        envelope = wire.apply_order_version(event, delivery(event), uuid7())
+        [outcome] = await world.operations.apply_order_versions([envelope])
         assert not isinstance(outcome, Exception)
 
 
 async def capture(world: World, payment: Payment, expected: int | None = None) -> Payment:
     money = None if expected is None else Money(expected, "GBP")
-    envelope = asking(CaptureRequest, f"capture:{uuid4()}", payment, expected=money)
+    envelope = request_envelope(CaptureRequest, f"capture:{uuid4()}", payment, expected=money)
     return await world.operations.capture_payment(envelope)
 
 
@@ -69,7 +69,7 @@ async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]
     costs less.
     """
     await world.operations.settle_due()
-    charged, given = await world.books.charged(), await world.books.given_back()
+    charged, given = await world.books.charged(), await world.books.refunded_and_voided()
     payment = await world.payment(order)
     left = charged["charge"] + charged["capture"] - given["refund"]
     assert left == payment.captured - payment.refunded
@@ -225,7 +225,7 @@ async def test_silent_order_service_leaves_the_caller_time(world: World) -> None
     assert payment.captured == BEFORE
 
 
-async def test_orders_are_asked_for_in_sets(world: World) -> None:
+async def test_orders_are_fetched_in_sets(world: World) -> None:
     """Forty orders, and one that there is not, are asked for while a call is under way: one call
     for all of them, one more without the one that there is not, which alone is refused.
     """
@@ -240,9 +240,9 @@ async def test_orders_are_asked_for_in_sets(world: World) -> None:
     ]
     await asyncio.sleep(0)
     world.orders.gate.set()
-    told = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(each) for each in told] == [Order, NotFound, *[Order] * 40]
-    assert world.orders.asked == 3
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in results] == [Order, NotFound, *[Order] * 40]
+    assert world.orders.calls == 3
 
 
 async def test_payments_at_once_charge_each_order(world: World) -> None:
@@ -252,9 +252,9 @@ async def test_payments_at_once_charge_each_order(world: World) -> None:
     orders = [world.orders.place(pounds(number)) for number in range(1, 21)]
     nobodys = order_pb2.Order(order_id=str(uuid7()))
     calls: list[Awaitable[Any]] = [world.pay(create_payment(order)) for order in (nobodys, *orders)]
-    refused, *told = await asyncio.gather(*calls, return_exceptions=True)
+    refused, *results = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(refused, NotFound)
-    assert [payment.captured for payment in told if isinstance(payment, Payment)] == [
+    assert [payment.captured for payment in results if isinstance(payment, Payment)] == [
         n * 100 for n in range(1, 21)
     ]
 
@@ -272,11 +272,11 @@ async def test_answer_is_never_older_than_its_question(world: World) -> None:
     await asyncio.sleep(0)
     world.orders.gate.set()
     answered = await second
-    assert (answered.total.minor, world.orders.asked) == (AFTER, 2)
+    assert (answered.total.minor, world.orders.calls) == (AFTER, 2)
     await first
 
 
-async def test_caller_who_goes_away_takes_nobodys_answer(world: World) -> None:
+async def test_cancelled_caller_leaves_other_callers_answers(world: World) -> None:
     """Two callers wait for one answer, and the first is cancelled: the second is answered."""
     order = await placed(world)
     orders = world.operations.orders
@@ -288,7 +288,7 @@ async def test_caller_who_goes_away_takes_nobodys_answer(world: World) -> None:
     assert (await second).total.minor == BEFORE
 
 
-async def test_repeat_of_a_payment_asks_for_no_total(world: World, replica: Replica) -> None:
+async def test_repeat_of_a_payment_fetches_no_order(world: World, replica: Replica) -> None:
     """The decision was made by the first call: its repeat answers the payment as it stands, with
     the order service away.
     """
@@ -296,6 +296,6 @@ async def test_repeat_of_a_payment_asks_for_no_total(world: World, replica: Repl
     request = create_payment(order)
     first = await world.pay(request)
     world.orders.away = True
-    asked, again = world.orders.asked, replica()
+    asked, again = world.orders.calls, replica()
     assert isinstance(again, Operations)
-    assert (await world.pay(request, again), world.orders.asked) == (first, asked)
+    assert (await world.pay(request, again), world.orders.calls) == (first, asked)

@@ -29,9 +29,9 @@ from tests.integration.payment.world import (
     pay,
     pounds,
     publish,
+    published,
     status_changed,
     status_of,
-    told,
 )
 from tests.support import Eventually, reachable_folder
 
@@ -98,7 +98,7 @@ async def payments(port: int) -> AsyncIterator[Payments]:
         ("database.committed:2", False),  # the result is written, and nobody was told
     ],
 )
-async def test_a_process_that_is_killed_charges_once_and_tells_once(
+async def test_killed_process_charges_and_publishes_once(
     point: str,
     repeated: bool,
     start: Start,
@@ -137,9 +137,9 @@ async def test_a_process_that_is_killed_charges_once_and_tells_once(
         return [status_of(payment) for payment in page.payments] == ["captured"]
 
     await eventually(paid, timeout_s=60)
-    await eventually(lambda: told(broker))
+    await eventually(lambda: published(broker))
     assert await books.charged() == {"charge": 4250}
-    assert [type(event) for event in await told(broker)] == [PaymentConfirmed]
+    assert [type(event) for event in await published(broker)] == [PaymentConfirmed]
     assert successor.stop(grace_s=15) == 0
 
 
@@ -155,7 +155,7 @@ async def test_a_process_that_is_killed_charges_once_and_tells_once(
         ("provider.answered:2", "by the order's death"),
     ],
 )
-async def test_a_process_that_is_killed_refunds_once_and_tells_once(
+async def test_killed_process_refunds_and_publishes_once(
     point: str,
     asked: str,
     start: Start,
@@ -206,10 +206,10 @@ async def test_a_process_that_is_killed_refunds_once_and_tells_once(
     await eventually(refunded, timeout_s=60)
 
     async def all_told() -> bool:
-        return len(await told(broker)) >= 2
+        return len(await published(broker)) >= 2
 
     await eventually(all_told)
     assert await books.charged() == {"charge": 4250}
-    assert await books.given_back() == {"refund": 4250}
-    assert [type(event) for event in await told(broker)] == [PaymentConfirmed, RefundCompleted]
+    assert await books.refunded_and_voided() == {"refund": 4250}
+    assert [type(event) for event in await published(broker)] == [PaymentConfirmed, RefundCompleted]
     assert successor.stop(grace_s=15) == 0

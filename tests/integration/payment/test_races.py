@@ -35,13 +35,13 @@ from payment_svc.model import (
     Payment,
     ResolveContradiction,
 )
-from payment_svc.operations import ASKS_BEFORE_ABANDONING, Operations
+from payment_svc.operations import LOOKUPS_BEFORE_ABANDONING, Operations
 from payment_svc.providers import webhooks
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry, Ledger
 from tests.integration.payment.conftest import WEBHOOK_KEY, Replica
-from tests.integration.payment.world import World, asking, create_payment, pounds
+from tests.integration.payment.world import World, create_payment, pounds, request_envelope
 from tests.support import Eventually, measured
 
 Reply = Callable[[Authorization, Awaitable[Answer]], Awaitable[Answer]]
@@ -88,7 +88,7 @@ def body_of(
             key=operation_id,
             kind="charge",
             state=state,
-            request=None,
+            request_hash=None,
             token=None,
             amount=4250,
             code=code,
@@ -109,8 +109,10 @@ async def test_the_same_request_twenty_times_at_once_is_one_charge(
     """
     request = create_payment(await world.order(), "tok_slow")
     replicas = (replica(), replica())
-    told = await asyncio.gather(*(world.pay(request, replicas[n % 2]) for n in range(20)))
-    assert {(p.id, p.status, p.captured) for p in told} == {(told[0].id, Status.CAPTURED, 4250)}
+    results = await asyncio.gather(*(world.pay(request, replicas[n % 2]) for n in range(20)))
+    assert {(p.id, p.status, p.captured) for p in results} == {
+        (results[0].id, Status.CAPTURED, 4250)
+    }
     assert await world.books.processor_operations() == 1
     assert await world.books.charged() == {"charge": 4250}
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
@@ -122,9 +124,11 @@ async def test_ten_buyers_of_one_order_at_once_pay_once(world: World, replica: R
     """
     order = world.orders.place(pounds(42, 50))
     replicas = (replica(), replica())
-    told = await outcomes(*(world.pay(create_payment(order), replicas[n % 2]) for n in range(10)))
-    [won] = [payment for payment in told if isinstance(payment, Payment)]
-    lost = [failure for failure in told if isinstance(failure, Failure)]
+    results = await outcomes(
+        *(world.pay(create_payment(order), replicas[n % 2]) for n in range(10))
+    )
+    [won] = [payment for payment in results if isinstance(payment, Payment)]
+    lost = [failure for failure in results if isinstance(failure, Failure)]
     assert [(type(f), f.reason, f.metadata["payment_id"]) for f in lost] == [
         (Exists, "PAYMENT_ALREADY_EXISTS", str(won.id))
     ] * 9
@@ -135,15 +139,13 @@ async def test_the_event_and_the_call_at_once_open_one_account(world: World) -> 
     """Twenty orders, each heard of and paid at the same moment: each is charged once."""
     orders = [world.orders.place(pounds(1)) for _ in range(20)]
     calls = (world.pay(create_payment(order)) for order in orders)
-    events = (world.hear(order) for order in orders)
-    told = await outcomes(*calls, *events)  # type: ignore[arg-type]
-    assert Counter(type(each).__name__ for each in told) == {"Payment": 20, "NoneType": 20}
+    events = (world.apply_events(order) for order in orders)
+    results = await outcomes(*calls, *events)  # type: ignore[arg-type]
+    assert Counter(type(each).__name__ for each in results) == {"Payment": 20, "NoneType": 20}
     assert await world.books.charged() == {"charge": 20 * 100}
 
 
-async def test_an_account_never_goes_back_to_what_the_order_was_before(
-    world: World, replica: Replica
-) -> None:
+async def test_account_ignores_older_order_versions(world: World, replica: Replica) -> None:
     """Two versions of an order heard at the same moment by two replicas: the later one stands,
     whoever wrote last.
     """
@@ -154,25 +156,25 @@ async def test_an_account_never_goes_back_to_what_the_order_was_before(
         for o in orders
         for v in (3, 2)
     ]
-    await asyncio.gather(*(consumers[order.version % 2].hear(order) for order in versions))
+    await asyncio.gather(*(consumers[order.version % 2].apply_events(order) for order in versions))
     assert [(await world.account(order.order_id)).order.version for order in orders] == [3] * 20
 
 
 async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
     """Both wait for the same answer of the processor, and both are told that it is captured."""
     authorized = await world.pay(create_payment(await world.order(), manual_capture=True))
-    envelopes = [asking(CaptureRequest, f"capture:{n}", authorized) for n in range(5)]
+    envelopes = [request_envelope(CaptureRequest, f"capture:{n}", authorized) for n in range(5)]
     captures = [world.operations.capture_payment(each) for each in envelopes]
-    told = await outcomes(*captures)
-    done = [payment.status for payment in told if isinstance(payment, Payment)]
-    late = [failure.reason for failure in told if isinstance(failure, Failure)]
+    results = await outcomes(*captures)
+    done = [payment.status for payment in results if isinstance(payment, Payment)]
+    late = [failure.reason for failure in results if isinstance(failure, Failure)]
     assert set(done) == {Status.CAPTURED}
     assert set(late) <= {"ILLEGAL_TRANSITION"}  # who came after it was done
     assert await world.books.charged() == {"capture": 4250}
     assert len(await world.books.events()) == 1
 
 
-async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however_often_he_asks(
+async def test_callers_of_a_declined_capture_all_get_the_decline(
     world: World,
 ) -> None:
     """Several ask at once, and each again with his own request_id: nobody is answered as if it
@@ -183,7 +185,7 @@ async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however
     )
 
     async def capture(number: int) -> Payment:
-        envelope = asking(CaptureRequest, f"capture:{number}", authorized)
+        envelope = request_envelope(CaptureRequest, f"capture:{number}", authorized)
         return await world.operations.capture_payment(envelope)
 
     first = await outcomes(*(capture(n) for n in range(5)))
@@ -198,7 +200,7 @@ async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however
 # --- answers that get lost
 
 
-async def test_a_charge_whose_answer_was_lost_is_found_by_the_worker(world: World) -> None:
+async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) -> None:
     """Unknown: the caller is told so, nobody else may pay meanwhile; the worker asks with the
     same key, and the world is told.
     """
@@ -240,7 +242,7 @@ async def test_an_answer_is_waited_for_so_long_and_no_longer(
     assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.UNKNOWN
 
 
-async def test_a_charge_whose_answer_was_lost_is_found_by_the_repeat(world: World) -> None:
+async def test_charge_with_a_lost_answer_is_found_by_the_repeat(world: World) -> None:
     """The same request_id asks the processor with the same key, and gets the answer that was
     lost.
     """
@@ -261,34 +263,34 @@ async def test_the_repeat_and_the_worker_at_once_settle_once(
     with pytest.raises(Deferred):
         await world.pay(request)
     replicas = (replica(), replica())
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(world.pay(request) for _ in range(5)), *(r.settle_due() for r in replicas)
     )
-    assert {payment.status for payment in told[:5] if payment} == {Status.CAPTURED}
+    assert {payment.status for payment in results[:5] if payment} == {Status.CAPTURED}
     assert await world.books.charged() == {"charge": 4250}
     assert len(await world.books.events()) == 1
 
 
-async def test_of_several_workers_one_asks(
+async def test_lookup_is_made_by_one_of_several_workers(
     world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
     """Ten payments with lost answers, three replicas: the processor is asked once about each."""
-    asked: Counter[UUID] = Counter()
+    lookups: Counter[UUID] = Counter()
 
     @dataclass
     class Counting(Line):
         async def lookup(self, key: UUID) -> Answer | None:
-            asked[key] += 1
+            lookups[key] += 1
             return await self.sandbox.lookup(key)
 
     orders = [await world.order() for _ in range(10)]
-    told = await outcomes(
+    results = await outcomes(
         *(world.pay(create_payment(order, "tok_timeout_charged")) for order in orders)
     )
-    assert {getattr(failure, "reason", None) for failure in told} == {"PAYMENT_OUTCOME_UNKNOWN"}
+    assert {getattr(failure, "reason", None) for failure in results} == {"PAYMENT_OUTCOME_UNKNOWN"}
     workers = [replica(Counting(sandbox, through)) for _ in range(3)]
     await asyncio.gather(*(worker.settle_due() for worker in workers))
-    assert sorted(asked.values()) == [1] * 10
+    assert sorted(lookups.values()) == [1] * 10
     assert len(await world.books.events()) == 10
 
 
@@ -302,7 +304,7 @@ async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(
     request = create_payment(order, "tok_timeout_not_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
-    for _ in range(ASKS_BEFORE_ABANDONING):
+    for _ in range(LOOKUPS_BEFORE_ABANDONING):
         assert (await the_payment(world, order.order_id)).status is Status.PENDING
         await settle(world)
     payment = await the_payment(world, order.order_id)
@@ -317,7 +319,7 @@ async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(
     assert (await world.pay(create_payment(order))).status is Status.CAPTURED
 
 
-async def test_the_worker_asks_ever_more_slowly(world: World) -> None:
+async def test_lookup_intervals_grow(world: World) -> None:
     """What the processor cannot tell comes due again, and not in the same second."""
     order = await world.order()
     with pytest.raises(Deferred):
@@ -326,8 +328,8 @@ async def test_the_worker_asks_ever_more_slowly(world: World) -> None:
     for _ in range(2):
         await settle(world)
         [operation] = (await the_payment(world, order.order_id)).operations
-        assert operation.ask_time is not None
-        pauses.append((operation.ask_time - datetime.now(UTC)).total_seconds())
+        assert operation.next_lookup_time is not None
+        pauses.append((operation.next_lookup_time - datetime.now(UTC)).total_seconds())
         await world.operations.settle_due()  # not due: nobody asks
         assert (await the_payment(world, order.order_id)).operations == (operation,)
     assert pauses == [pytest.approx(30, abs=5), pytest.approx(60, abs=5)]
@@ -344,12 +346,14 @@ async def test_a_processor_that_is_away_leaves_the_try_open(world: World) -> Non
     assert (await world.pay(request)).status is Status.CAPTURED
 
 
-async def test_a_capture_whose_answer_was_lost_is_asked_for_again(world: World) -> None:
+async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
     """By the worker, with the same key and without a token; the money is taken once."""
     order = await world.order()
     authorized = await world.pay(create_payment(order, "tok_capture_timeout", manual_capture=True))
     with pytest.raises(Deferred) as unknown:
-        await world.operations.capture_payment(asking(CaptureRequest, "capture:1", authorized))
+        await world.operations.capture_payment(
+            request_envelope(CaptureRequest, "capture:1", authorized)
+        )
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     await settle(world)
     assert (await the_payment(world, order.order_id)).status is Status.CAPTURED
@@ -372,7 +376,7 @@ async def test_a_caller_who_hangs_up_leaves_nothing_behind(
     with pytest.raises(asyncio.CancelledError):
         await call
     assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.REQUESTED
-    for _ in range(ASKS_BEFORE_ABANDONING):
+    for _ in range(LOOKUPS_BEFORE_ABANDONING):
         await settle(world)
     payment = await the_payment(world, order.order_id)
     charged = (await world.books.charged())["charge"]
@@ -383,7 +387,7 @@ async def test_a_caller_who_hangs_up_leaves_nothing_behind(
 @pytest.mark.parametrize(
     "answered", [False, True], ids=["before the processor was asked", "after it answered"]
 )
-async def test_a_crash_between_intent_and_result_loses_nothing(
+async def test_crash_between_request_and_outcome_loses_nothing(
     answered: bool, world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
     """Whatever the processor has done, it is done once, booked and told: by the repeat where
@@ -406,7 +410,7 @@ async def test_a_crash_between_intent_and_result_loses_nothing(
         with pytest.raises(Crash):
             await world.pay(request, crashing)
     assert (await world.pay(repeated)).status is Status.CAPTURED
-    for _ in range(ASKS_BEFORE_ABANDONING):
+    for _ in range(LOOKUPS_BEFORE_ABANDONING):
         await settle(world)
     payment = await the_payment(world, left.order_id)
     assert payment.status is (Status.CAPTURED if answered else Status.DECLINED)
@@ -414,14 +418,14 @@ async def test_a_crash_between_intent_and_result_loses_nothing(
     assert len(await world.books.events()) == (2 if answered else 1)
 
 
-async def test_what_is_settled_for_a_dead_order_is_booked(world: World) -> None:
+async def test_settlement_for_a_closed_order_is_stored(world: World) -> None:
     """The order was cancelled while the processor was asked: the money is there, the record says
     so, for its attempt.
     """
     order = await world.order()
     with pytest.raises(Deferred):
         await world.pay(create_payment(order, "tok_timeout_charged"))
-    await world.hear(
+    await world.apply_events(
         world.orders.place(pounds(42, 50), order_id=order.order_id, status="CANCELLED", version=2)
     )
     await settle(world)
@@ -443,7 +447,7 @@ async def test_a_late_success_comes_by_webhook(
     assert (await world.pay(request)).status is Status.PENDING
 
     async def captured() -> bool:
-        await sandbox.work(
+        await sandbox.run_once(
             lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
         )
         return (await world.pay(request)).status is Status.CAPTURED
@@ -462,20 +466,20 @@ async def test_a_late_decline_comes_by_webhook(
     request = create_payment(order, "tok_declined_late")
     await world.pay(request)
 
-    async def declined() -> bool:
-        await sandbox.work(
+    async def has_declined() -> bool:
+        await sandbox.run_once(
             lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
         )
         return (await the_payment(world, order.order_id)).status is Status.DECLINED
 
-    await eventually(declined)
+    await eventually(has_declined)
     with pytest.raises(Refused) as refused:
         await world.pay(request)
     assert refused.value.metadata["decline_code"] == "insufficient_funds"
     assert (await world.pay(create_payment(order))).try_number == 2
 
 
-async def test_a_webhook_that_never_comes_is_asked_for(
+async def test_missing_webhook_is_replaced_by_a_lookup(
     world: World, eventually: Eventually, sandbox: Sandbox
 ) -> None:
     """The worker looks up what is pending: a lost webhook delays, and loses nothing."""
@@ -491,7 +495,7 @@ async def test_a_webhook_that_never_comes_is_asked_for(
     assert len(await world.books.events()) == 1
 
 
-async def test_a_webhook_faster_than_the_answer_is_believed(
+async def test_webhook_before_the_answer_is_applied(
     world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
     """It comes while the call still waits: it settles the payment, and the answer that follows
@@ -512,7 +516,7 @@ async def test_a_webhook_faster_than_the_answer_is_believed(
     assert len(await world.books.events()) == 1
 
 
-async def test_a_webhook_while_the_answer_gets_lost_answers_the_call(
+async def test_webhook_settles_a_call_whose_answer_is_lost(
     world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
     """Where the webhook has told meanwhile, the caller is not told that nobody knows."""
@@ -533,12 +537,12 @@ async def test_webhooks_may_come_twice_late_and_all_at_once(world: World, sandbo
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
     body, headers = body_of(sandbox, payment.operations[0].id)
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(world.operations.ingest_webhook("sandbox", body, headers) for _ in range(20))
     )
     other = webhooks.sign(WEBHOOK_KEY, "evt_other", datetime.now(UTC), body)
-    told.append(await world.operations.ingest_webhook("sandbox", body, other))
-    assert set(map(str, told)) == {str(payment)}
+    results.append(await world.operations.ingest_webhook("sandbox", body, other))
+    assert set(map(str, results)) == {str(payment)}
     assert await world.books.dump() == before
 
 
@@ -567,13 +571,13 @@ async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbo
     before = await world.books.dump()
     operation = payment.operations[0].id
     body, headers = body_of(sandbox, operation)
-    for processor, (told, signed), kind, reason in [
+    for processor, (results, signed), kind, reason in [
         ("sandbox", (body + b" ", headers), Unauthenticated, "WEBHOOK_SIGNATURE_INVALID"),
         ("stripes", (body, headers), Invalid, "VALIDATION_FAILED"),
         ("sandbox", body_of(sandbox, uuid4()), NotFound, "PAYMENT_NOT_FOUND"),
     ]:
         with pytest.raises(Failure) as refused:
-            await world.operations.ingest_webhook(processor, told, signed)
+            await world.operations.ingest_webhook(processor, results, signed)
         assert (type(refused.value), refused.value.reason) == (kind, reason)
     assert await world.books.dump() == before
 
@@ -612,7 +616,7 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
         taken = await world.operations.ingest_webhook("sandbox", body, headers)
         assert await world.operations.ingest_webhook("sandbox", body, headers) == taken
     [stored] = taken.operations[0].contradictions
-    assert (stored.outcome, stored.report_id, stored.payload_digest) == (
+    assert (stored.outcome, stored.report_id, stored.payload_sha256) == (
         Outcome.SUCCEEDED,
         headers["webhook-id"],
         hashlib.sha256(body).digest(),
@@ -627,7 +631,7 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     assert seen == [str(taken.operations[0].id)]
     await world.operations.measure()
     assert measured("processor_contradictions_open") == 1
-    resolving = asking(
+    resolving = request_envelope(
         ResolveContradiction,
         "resolve:1",
         payment,
@@ -657,13 +661,13 @@ async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox:
             await world.operations.ingest_webhook("sandbox", against, reused)
         assert refused.value.reason == "REQUEST_ID_REUSED"
     its = await world.operations.get_payment(payment.id)
-    assert [c.payload_digest for c in its.operations[0].contradictions] == [
+    assert [c.payload_sha256 for c in its.operations[0].contradictions] == [
         hashlib.sha256(against).digest()
     ]
     assert (its.status, its.version) == (Status.CAPTURED, payment.version + 1)
 
 
-async def test_a_final_decline_by_webhook_is_told_once(
+async def test_final_decline_by_webhook_is_published_once(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
     """Two declines by call, the third by webhook, which comes twice: one PaymentFailed."""
@@ -674,7 +678,7 @@ async def test_a_final_decline_by_webhook_is_told_once(
     await world.pay(create_payment(order, "tok_declined_late"))
 
     async def failed() -> bool:
-        await sandbox.work(
+        await sandbox.run_once(
             lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
         )
         return bool(await world.books.events())

@@ -28,15 +28,21 @@ from payment_svc.model import (
     Answer,
     CaptureRequest,
     Payment,
+    PaymentRequest,
     Refund,
     RefundRequest,
-    Request,
 )
 from payment_svc.operations import Operations
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.conftest import Replica
-from tests.integration.payment.world import World, asking, create_payment, pounds, return_changed
+from tests.integration.payment.world import (
+    World,
+    create_payment,
+    pounds,
+    request_envelope,
+    return_changed,
+)
 from tests.support import Eventually, measured
 
 TOTAL = 4250  # what world.order() costs
@@ -60,7 +66,9 @@ async def refund(
 def refunding(payment: Payment, request: str, **fields: Any) -> Envelope[RefundRequest]:
     """RefundPayment with this request_id, or with a new one."""
     request_id = request or str(uuid4())
-    return asking(RefundRequest, f"refund:{request_id}", payment, cause=request_id, **fields)
+    return request_envelope(
+        RefundRequest, f"refund:{request_id}", payment, cause=request_id, **fields
+    )
 
 
 async def refund_return(
@@ -95,7 +103,7 @@ async def balanced(world: World, order: order_pb2.Order) -> tuple[Status, int, i
     it.
     """
     its = await world.payment(order)
-    charged, given = await world.books.charged(), await world.books.given_back()
+    charged, given = await world.books.charged(), await world.books.refunded_and_voided()
     assert (charged["charge"] + charged["capture"], given["refund"]) == (its.captured, its.refunded)
     settled = [event for event in await world.books.events() if isinstance(event, RefundCompleted)]
     assert (
@@ -118,7 +126,7 @@ def webhook(
             key=operation_id,
             kind="refund",
             state=state,
-            request=None,
+            request_hash=None,
             token=None,
             amount=TOTAL,
             code=code,
@@ -139,12 +147,12 @@ async def test_refunds_at_once_never_exceed_what_was_captured(
     """
     order, payment = await paid(world)
     replicas = (replica(), replica())
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(refund(world, payment, 1_000, at=replicas[n % 2]) for n in range(20)),
         return_exceptions=True,
     )
-    done = [each for each in told if isinstance(each, Refund)]
-    lost = [each for each in told if isinstance(each, Failure)]
+    done = [each for each in results if isinstance(each, Refund)]
+    lost = [each for each in results if isinstance(each, Failure)]
     assert [each.outcome for each in done] == [Outcome.SUCCEEDED] * 4
     assert {(type(f), f.reason, f.metadata["refundable"]) for f in lost} == {
         (Refused, "REFUND_EXCEEDS_CAPTURE", "2.50 GBP")
@@ -157,10 +165,10 @@ async def test_whole_refunds_at_once_are_one(world: World, replica: Replica) -> 
     """Ten times "all that is left", each with its own request_id: one gets it."""
     order, payment = await paid(world)
     replicas = (replica(), replica())
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(refund(world, payment, at=replicas[n % 2]) for n in range(10)), return_exceptions=True
     )
-    assert Counter(getattr(each, "reason", "done") for each in told) == {
+    assert Counter(getattr(each, "reason", "done") for each in results) == {
         "done": 1,
         "REFUND_EXCEEDS_CAPTURE": 9,
     }
@@ -173,12 +181,12 @@ async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: R
     """
     order, payment = await paid(world)
     replicas, request = (replica(), replica()), str(uuid4())
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(refund(world, payment, 1_000, at=replicas[n % 2], request=request) for n in range(10))
     )
-    await world.books.forget_keys()
-    told.append(await refund(world, payment, 1_000, request=request))
-    assert {(each.id, each.outcome) for each in told} == {(told[0].id, Outcome.SUCCEEDED)}
+    await world.books.delete_keys()
+    results.append(await refund(world, payment, 1_000, request=request))
+    assert {(each.id, each.outcome) for each in results} == {(results[0].id, Outcome.SUCCEEDED)}
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 1_000, 0)
     assert [type(event) for event in await world.books.events()] == [
         PaymentConfirmed,
@@ -186,30 +194,30 @@ async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: R
     ]
 
 
-async def test_a_refund_by_request_and_the_orders_death_at_once_share_the_money(
+async def test_request_and_closed_order_at_once_share_the_refund(
     world: World,
 ) -> None:
     """In whichever order they come: all goes back, once, and the ceiling holds."""
     for _ in range(5):
         order, payment = await paid(world)
         await asyncio.gather(
-            refund(world, payment, 1_000), world.dies(order), return_exceptions=True
+            refund(world, payment, 1_000), world.close(order), return_exceptions=True
         )
         await settle(world)
         its = await world.payment(order)
         assert (its.status, its.refunded, its.refund_pending) == (Status.REFUNDED, TOTAL, 0)
-    assert (await world.books.given_back())["refund"] == 5 * TOTAL
+    assert (await world.books.refunded_and_voided())["refund"] == 5 * TOTAL
 
 
 # --- cancel x payment: `dies` is cancelled, expired (which is the same to payment) or failed
 
 
-async def test_dead_orders_expired_authorization_is_voided(world: World) -> None:
+async def test_expired_authorization_of_a_closed_order_is_voided(world: World) -> None:
     """The order is cancelled, and the processor answers the void with authorization_expired: no
     authorisation is left to void.
     """
     order, _ = await paid(world, "tok_void_declined", manual_capture=True)
-    await world.dies(order)
+    await world.close(order)
     await settle(world)
     payment = await world.payment(order)
     assert (payment.status, payment.operations[1].failure_code) == (
@@ -220,15 +228,15 @@ async def test_dead_orders_expired_authorization_is_voided(world: World) -> None
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
-async def test_captured_before_the_death(world: World, status: str) -> None:
+async def test_captured_payment_of_a_closed_order_is_refunded(world: World, status: str) -> None:
     """Refunded once, told once, whichever event of the death comes, and however often the worker
     looks.
     """
     order, _ = await paid(world)
-    await world.dies(order, status)
+    await world.close(order, status)
     assert (await world.payment(order)).refund_pending == TOTAL
     await world.operations.settle_due()  # due at once
-    await world.hear(
+    await world.apply_events(
         world.orders.place(pounds(42, 50), order_id=order.order_id, status=status, version=2)
     )
     await settle(world)
@@ -246,21 +254,21 @@ async def test_captured_before_the_death(world: World, status: str) -> None:
     )
 
 
-async def test_the_order_dies_while_the_charge_is_in_flight(
+async def test_order_closed_during_the_charge_is_refunded(
     world: World, eventually: Eventually
 ) -> None:
     """The call is answered with what it has charged, and all of it goes back."""
     order = await world.order()
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow")))
     await eventually(world.books.calls)
-    await world.dies(order)
+    await world.close(order)
     assert (await call).captured == TOTAL
     await settle(world)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
 
 
 @pytest.mark.parametrize("by_webhook", [False, True])
-async def test_the_order_dies_while_the_outcome_is_unknown(
+async def test_order_closed_with_unknown_outcome_is_refunded(
     world: World, sandbox: Sandbox, by_webhook: bool
 ) -> None:
     """Settled first, by the worker or by a webhook (twice), then refunded; asked for once more
@@ -270,7 +278,7 @@ async def test_the_order_dies_while_the_outcome_is_unknown(
     request = create_payment(order, "tok_timeout_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
-    await world.dies(order)
+    await world.close(order)
     assert (await world.payment(order)).refund_pending == 0
     if by_webhook:
         [asked] = (await world.payment(order)).operations
@@ -279,7 +287,7 @@ async def test_the_order_dies_while_the_outcome_is_unknown(
                 key=asked.id,
                 kind="charge",
                 state="succeeded",
-                request=None,
+                request_hash=None,
                 token=None,
                 amount=TOTAL,
                 code=None,
@@ -295,7 +303,9 @@ async def test_the_order_dies_while_the_outcome_is_unknown(
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
 
 
-async def test_payment_and_death_at_the_same_moment(world: World, replica: Replica) -> None:
+async def test_payment_and_closed_order_at_once_leave_no_money(
+    world: World, replica: Replica
+) -> None:
     """Twenty orders, each paid and cancelled at once, by two replicas: each is refused and
     uncharged, or charged and refunded.
     """
@@ -304,61 +314,61 @@ async def test_payment_and_death_at_the_same_moment(world: World, replica: Repli
         World(replica(), world.orders, world.books),
     )
     calls = [world.pay(create_payment(order)) for order in orders]
-    await asyncio.gather(*calls, *(other.dies(order) for order in orders), return_exceptions=True)
+    await asyncio.gather(*calls, *(other.close(order) for order in orders), return_exceptions=True)
     for _ in range(2):
         await settle(world)
     payments = [p for order in orders for p in (await world.account(order.order_id)).payments]
     assert {(p.status, p.refunded) for p in payments} <= {(Status.REFUNDED, TOTAL)}
     assert (
         (await world.books.charged())["charge"]
-        == (await world.books.given_back())["refund"]
+        == (await world.books.refunded_and_voided())["refund"]
         == TOTAL * len(payments)
     )
 
 
-async def test_a_decline_for_a_dead_order_gives_nothing_back(
+async def test_declined_payment_of_a_closed_order_has_no_refund(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
     """The card said no after the order had died: nothing was taken, and nothing is given."""
     order, _ = await paid(world, "tok_declined_late")
-    await world.dies(order)
+    await world.close(order)
 
-    async def declined() -> bool:
-        await sandbox.work(
+    async def has_declined() -> bool:
+        await sandbox.run_once(
             lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
         )
         return (await world.payment(order)).status is Status.DECLINED
 
-    await eventually(declined)
+    await eventually(has_declined)
     await settle(world)
-    assert not await world.books.given_back()
+    assert not await world.books.refunded_and_voided()
 
 
-async def test_money_of_an_earlier_attempt_goes_back_and_the_next_is_paid(world: World) -> None:
+async def test_money_of_an_earlier_attempt_is_refunded(world: World) -> None:
     """Failed and retried: two charges, one of them refunded, though the failure itself was never
     heard of.
     """
     order, first = await paid(world)
-    await world.hear(
+    await world.apply_events(
         world.orders.place(pounds(42, 50), order_id=order.order_id, attempt=2, version=3)
     )
     second = await world.pay(create_payment(order))
     await settle(world)
     known = {p.id: (p.status, p.refunded) for p in (await world.account(order.order_id)).payments}
     assert known == {first.id: (Status.REFUNDED, TOTAL), second.id: (Status.CAPTURED, 0)}
-    assert (await world.books.given_back())["refund"] == TOTAL
+    assert (await world.books.refunded_and_voided())["refund"] == TOTAL
 
 
 # --- voids
 
 
 @pytest.mark.parametrize("token", ["tok_ok", "tok_void_timeout"])
-async def test_an_authorisation_is_voided_when_the_order_dies(world: World, token: str) -> None:
+async def test_authorization_of_a_closed_order_is_voided(world: World, token: str) -> None:
     """Also where the answer is lost: it is asked for again with the same key, and nothing is
     captured or refunded.
     """
     order, _ = await paid(world, token, manual_capture=True)
-    await world.dies(order)
+    await world.close(order)
     for _ in range(2):
         await settle(world)
     its = await world.payment(order)
@@ -367,17 +377,17 @@ async def test_an_authorisation_is_voided_when_the_order_dies(world: World, toke
         0,
         Outcome.SUCCEEDED,
     )
-    assert await world.books.given_back() == {"void": TOTAL}
+    assert await world.books.refunded_and_voided() == {"void": TOTAL}
     assert await world.books.events() == []
 
 
-async def test_a_capture_and_the_death_at_once_leave_nothing_with_us(world: World) -> None:
+async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> None:
     """Captured and refunded, or voided: never both, never neither."""
     for _ in range(5):
         order, payment = await paid(world, manual_capture=True)
-        envelope = asking(CaptureRequest, f"capture:{payment.id}", payment)
+        envelope = request_envelope(CaptureRequest, f"capture:{payment.id}", payment)
         capture = world.operations.capture_payment(envelope)
-        await asyncio.gather(capture, world.dies(order), return_exceptions=True)
+        await asyncio.gather(capture, world.close(order), return_exceptions=True)
         for _ in range(2):
             await settle(world)
         its = await world.payment(order)
@@ -385,22 +395,22 @@ async def test_a_capture_and_the_death_at_once_leave_nothing_with_us(world: Worl
             (Status.VOIDED, 0, 0),
             (Status.REFUNDED, TOTAL, TOTAL),
         }
-    charged, given = await world.books.charged(), await world.books.given_back()
+    charged, given = await world.books.charged(), await world.books.refunded_and_voided()
     assert charged["capture"] == given["refund"]
     assert given["void"] + given["refund"] == 5 * TOTAL
 
 
-async def test_a_void_by_hand_and_by_the_death_are_one(world: World) -> None:
+async def test_void_by_request_and_by_closed_order_are_one(world: World) -> None:
     """Whoever asks first, the other waits for the same answer."""
     order, payment = await paid(world, manual_capture=True)
-    envelopes = [asking(Request, f"void:{n}", payment) for n in range(5)]
+    envelopes = [request_envelope(PaymentRequest, f"void:{n}", payment) for n in range(5)]
     voids = [world.operations.void_payment(each) for each in envelopes]
-    told = await asyncio.gather(world.dies(order), *voids, return_exceptions=True)
+    results = await asyncio.gather(world.close(order), *voids, return_exceptions=True)
     await settle(world)
     assert {
-        getattr(each, "reason", None) or getattr(each, "status", None) for each in told[1:]
+        getattr(each, "reason", None) or getattr(each, "status", None) for each in results[1:]
     } <= {Status.VOIDED, "ILLEGAL_TRANSITION"}
-    assert await world.books.given_back() == {"void": TOTAL}
+    assert await world.books.refunded_and_voided() == {"void": TOTAL}
     assert [o.kind for o in (await world.payment(order)).operations] == [Kind.AUTHORIZE, Kind.VOID]
 
 
@@ -412,7 +422,7 @@ async def test_a_return_is_refunded_once_under_the_ceiling(world: World) -> None
     the last one gets nothing, and says so.
     """
     order, payment = await paid(world)
-    await world.dies(order, "DELIVERED")
+    await world.close(order, "DELIVERED")
     await refund(world, payment, 1_000)
     returns = [return_changed(order, pounds(20)) for _ in range(3)]
     for event in (returns[0], returns[0], returns[1], returns[2], returns[1]):
@@ -440,12 +450,12 @@ async def test_a_return_and_a_refund_by_request_at_once_share_the_money(world: W
     for _ in range(5):
         order, payment = await paid(world)
         both = (refund(world, payment, 3_000), world.inspected(return_changed(order, pounds(30))))
-        told: list[object] = list(await asyncio.gather(*both, return_exceptions=True))
+        results: list[object] = list(await asyncio.gather(*both, return_exceptions=True))
         await settle(world)
         its = await world.payment(order)
-        refused = isinstance(told[0], Refused)
+        refused = isinstance(results[0], Refused)
         assert its.refunded == (3_000 if refused else TOTAL)
-    assert (await world.books.given_back())["refund"] <= 5 * TOTAL
+    assert (await world.books.refunded_and_voided())["refund"] <= 5 * TOTAL
 
 
 async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_once(
@@ -455,7 +465,7 @@ async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_o
     the refund.
     """
     order, payment = await paid(world, "tok_refund_declined_once")
-    await world.dies(order, "DELIVERED")
+    await world.close(order, "DELIVERED")
     event = return_changed(order, pounds(20))
     rma = event.order_return.return_id
     await world.inspected(event)
@@ -466,14 +476,14 @@ async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_o
         refund_return(world, payment, rma, at=replicas[n % 2], request=request)
         for n, request in enumerate(requests)
     )
-    told = await asyncio.gather(*tries, return_exceptions=True)
-    assert Counter(getattr(each, "reason", "done") for each in told) == {
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert Counter(getattr(each, "reason", "done") for each in results) == {
         "done": 1,
         "ILLEGAL_TRANSITION": 9,
     }
     [(request, made)] = [
         (request, each)
-        for request, each in zip(requests, told, strict=True)
+        for request, each in zip(requests, results, strict=True)
         if isinstance(each, Refund)
     ]
     assert await refund_return(world, payment, rma, request=request) == made
@@ -500,7 +510,7 @@ async def test_a_return_ahead_of_all_that_it_is_about_is_deferred(world: World) 
 # --- answers that get lost, come late, or say no
 
 
-async def test_a_refund_whose_answer_was_lost_is_asked_for_with_the_same_key(world: World) -> None:
+async def test_refund_with_a_lost_answer_is_sent_with_the_same_key(world: World) -> None:
     """The caller is told that nobody knows; the money is held meanwhile; the repeat gets the
     answer that was lost.
     """
@@ -521,21 +531,21 @@ async def test_a_refund_whose_answer_was_lost_is_asked_for_with_the_same_key(wor
 @pytest.mark.parametrize(
     "token", ["tok_refund_timeout", "tok_refund_lost", "tok_refund_unavailable_once"]
 )
-async def test_the_worker_asks_again_for_what_a_dead_order_is_owed(
+async def test_worker_sends_the_refund_of_a_closed_order_again(
     world: World, replica: Replica, token: str
 ) -> None:
     """Whatever got lost, the request or the answer, of several workers one asks, with one key:
     refunded once.
     """
     order, _ = await paid(world, token)
-    await world.dies(order)
+    await world.close(order)
     workers = (world.operations, replica(), replica())
     await asyncio.gather(*(worker.settle_due() for worker in workers))
     its = await world.payment(order)
     lost = token != "tok_refund_unavailable_once"
     assert its.operations[1].outcome is (Outcome.UNKNOWN if lost else Outcome.REQUESTED)
     assert its.refund_pending == TOTAL
-    await world.dies(order, version=3)
+    await world.close(order, version=3)
     await world.books.make_due()
     await asyncio.gather(*(worker.settle_due() for worker in workers))
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
@@ -543,7 +553,7 @@ async def test_the_worker_asks_again_for_what_a_dead_order_is_owed(
     assert await world.books.processor_operations() == 2
 
 
-async def test_a_refused_refund_is_told_and_not_asked_in_a_circle(world: World) -> None:
+async def test_declined_refund_is_published_and_not_repeated(world: World) -> None:
     """By request: REFUND_FAILED, the same to the repeat. By the order's death: one RefundFailed,
     and nothing is asked of it again.
     """
@@ -556,7 +566,7 @@ async def test_a_refused_refund_is_told_and_not_asked_in_a_circle(world: World) 
             "REFUND_FAILED",
             "card_closed",
         )
-    await world.dies(order)
+    await world.close(order)
     calls = await world.books.calls()
     for _ in range(3):
         await settle(world)
@@ -573,7 +583,7 @@ async def test_a_refused_refund_is_told_and_not_asked_in_a_circle(world: World) 
     ("token", "outcome"),
     [("tok_refund_late", Outcome.SUCCEEDED), ("tok_refund_declined_late", Outcome.FAILED)],
 )
-async def test_a_late_refund_is_told_by_webhook(
+async def test_pending_refund_is_settled_by_webhook(
     world: World, sandbox: Sandbox, eventually: Eventually, token: str, outcome: Outcome
 ) -> None:
     """Pending at first, to caller and books; the webhook settles it; twice, and a look of the
@@ -585,7 +595,7 @@ async def test_a_late_refund_is_told_by_webhook(
     assert (await world.payment(order)).refund_pending == TOTAL
 
     async def settled() -> bool:
-        await sandbox.work(
+        await sandbox.run_once(
             lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers)
         )
         return (await world.payment(order)).refund_pending == 0
@@ -605,14 +615,14 @@ async def test_a_late_refund_is_told_by_webhook(
     assert len(events) == 1
 
 
-async def test_a_webhook_that_never_comes_is_asked_for(
+async def test_missing_webhook_is_replaced_by_a_lookup(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
     """The worker asks for the refund again with its key: a lost webhook delays, and loses
     nothing.
     """
     order, _ = await paid(world, "tok_refund_late")
-    await world.dies(order)
+    await world.close(order)
 
     async def settled() -> bool:
         await sandbox.ledger.settle_due()  # the sandbox is done, and its webhook gets lost
@@ -645,7 +655,7 @@ class EarlyWebhook:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_a_webhook_faster_than_the_answer_is_believed(
+async def test_webhook_before_the_answer_is_applied(
     world: World, replica: Replica, sandbox: Sandbox, lost: bool
 ) -> None:
     """It settles the refund; the answer that follows, or gets lost, changes nothing, and the
@@ -664,7 +674,7 @@ async def test_a_webhook_faster_than_the_answer_is_believed(
 @pytest.mark.parametrize(
     "answered", [False, True], ids=["before the processor was asked", "after it answered"]
 )
-async def test_a_crash_between_intent_and_result_refunds_once(
+async def test_crash_between_request_and_outcome_refunds_once(
     answered: bool, world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
     """Whatever the processor has done, it is done once, booked and told, by the worker alone."""
@@ -688,13 +698,13 @@ async def test_a_crash_between_intent_and_result_refunds_once(
 # --- what wakes the worker, and what is counted
 
 
-async def test_what_a_write_has_requested_is_asked_for_right_after_it(world: World) -> None:
+async def test_automatic_refund_is_sent_right_after_its_write(world: World) -> None:
     """`compensate` wakes by the death itself, without any time passing; and sleeps where there
     is nothing to do.
     """
     order, _ = await paid(world)
     compensating = asyncio.create_task(world.operations.compensate())
-    await world.dies(order)
+    await world.close(order)
     await asyncio.wait_for(compensating, 10)
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
     with pytest.raises(TimeoutError):
@@ -738,14 +748,14 @@ def counts(operations: Operations) -> Counter[str]:
     )
 
 
-async def test_an_order_that_costs_nothing_once_its_authorisation_is_void_is_paid_by_itself(
+async def test_free_order_with_a_voided_authorization_is_paid(
     world: World,
 ) -> None:
     """All that cost anything was cancelled before the capture: the void, and the payment that is
     not required, are stored in one write.
     """
     order, _ = await paid(world, manual_capture=True)
-    await world.hear(world.orders.place(pounds(0), order_id=order.order_id, version=2))
+    await world.apply_events(world.orders.place(pounds(0), order_id=order.order_id, version=2))
     await settle(world)
     assert {(p.status, p.try_number) for p in (await world.account(order.order_id)).payments} == {
         (Status.VOIDED, 1),

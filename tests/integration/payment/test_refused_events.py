@@ -44,7 +44,7 @@ def event(name: str, order: order_pb2.Order, version: int) -> Delivery[Any]:
     ("name", "reason"),
     [("death", JUMP), ("cut", JUMP), ("death", REUSED), ("cut", REUSED), ("return", REUSED)],
 )
-async def test_refused_event_stores_and_asks_nothing(
+async def test_refused_event_makes_no_write_and_no_call(
     world: World, engine: AsyncEngine, name: str, reason: str
 ) -> None:
     """The order is paid. The forged version is 2^60. The second body comes under the id of another
@@ -60,10 +60,10 @@ async def test_refused_event_stores_and_asks_nothing(
     if reason == REUSED:
         forged = second_body(forged, genuine)
     before = await contents(engine, tables.metadata)
-    asked = world.orders.asked, await world.books.calls()
+    asked = world.orders.calls, await world.books.calls()
     outcome = await consume(handlers, forged)
     assert isinstance(outcome, Failure)
     assert outcome.reason == reason
     await world.operations.settle_due()
     assert await contents(engine, tables.metadata) == before
-    assert (world.orders.asked, await world.books.calls()) == asked
+    assert (world.orders.calls, await world.books.calls()) == asked

@@ -71,7 +71,7 @@ async def test_an_order_is_paid_in_one_call(payments: Payments, world: World) ->
         1,
     )
     assert (event.captured_amount, event.not_required) == (pounds(42, 50), False)
-    assert (payment.order_version, world.orders.asked) == (order.version, 1)
+    assert (payment.order_version, world.orders.calls) == (order.version, 1)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_any_currency_is_charged_in_its_own_minor_units(
     assert payment.captured_amount == total
 
 
-async def test_a_call_that_overtakes_the_event_asks_the_order_service(
+async def test_create_before_the_event_calls_the_order_service(
     payments: Payments, world: World
 ) -> None:
     """The storefront pays at once; the order's event comes later and changes nothing. An order
@@ -97,12 +97,12 @@ async def test_a_call_that_overtakes_the_event_asks_the_order_service(
     """
     order = world.orders.place(pounds(10))
     payment = await pay(payments, create_payment(order))
-    assert (status_of(payment), payment.captured_amount, world.orders.asked) == (
+    assert (status_of(payment), payment.captured_amount, world.orders.calls) == (
         "captured",
         pounds(10),
         1,
     )
-    await world.hear(order)
+    await world.apply_events(order)
     assert len(await world.books.events()) == 1
     unknown = await refused(
         payments, create_payment(world.orders.place(pounds(1)), order_id=str(uuid4()))
@@ -136,7 +136,7 @@ async def test_only_a_pending_order_is_paid_for(
     assert await world.books.processor_operations() == 0
 
 
-async def test_nobody_pays_another_amount_than_he_agreed_to(
+async def test_create_with_another_expected_amount_is_refused(
     payments: Payments, world: World
 ) -> None:
     """What the customer saw must be the order's total; otherwise nothing is stored, and the same
@@ -176,7 +176,7 @@ async def test_a_repeat_after_years_charges_nothing(payments: Payments, world: W
     """Keys are swept one day; the operation's natural key is not."""
     request = create_payment(await world.order())
     first = await pay(payments, request)
-    await world.books.forget_keys()
+    await world.books.delete_keys()
     assert await pay(payments, request) == first
     assert await world.books.charged() == {"charge": 4250}
 
@@ -192,10 +192,10 @@ async def test_a_second_payment_for_the_attempt_is_refused_and_named(
         second = await refused(payments, create_payment(order))
         assert (type(second), second.reason) == (Exists, "PAYMENT_ALREADY_EXISTS")
         assert second.metadata["payment_id"] == first.payment_id
-        await world.hear(world.orders.orders[order.order_id])
+        await world.apply_events(world.orders.orders[order.order_id])
 
 
-async def test_a_free_order_is_paid_by_itself(payments: Payments, world: World) -> None:
+async def test_free_order_is_paid_automatically(payments: Payments, world: World) -> None:
     """Hearing of it is enough; who calls all the same is answered with that payment, whichever
     came first; the world is told once.
     """
@@ -209,7 +209,7 @@ async def test_a_free_order_is_paid_by_itself(payments: Payments, world: World) 
             pounds(0),
         )
         assert await pay(payments, create_payment(order)) == payment
-    await world.hear(overtaking)
+    await world.apply_events(overtaking)
     events = await world.books.events()
     assert [(e.order_id, e.not_required) for e in events] == [
         (heard.order_id, True),
@@ -381,7 +381,7 @@ async def refund(
     return await ask(payments.RefundPayment, api.RefundPaymentRequest(**(values | fields)))
 
 
-async def test_an_authorisation_is_given_back(payments: Payments, world: World) -> None:
+async def test_authorization_is_voided(payments: Payments, world: World) -> None:
     """authorized -> voided, once; the repeat says the same; the order may be paid by another
     payment then.
     """
@@ -395,7 +395,7 @@ async def test_an_authorisation_is_given_back(payments: Payments, world: World) 
         await void(payments, authorized, request_id=request_id, expected_version=authorized.version)
         == voided
     )
-    assert await world.books.given_back() == {"void": 4250}
+    assert await world.books.refunded_and_voided() == {"void": 4250}
     with pytest.raises(Refused) as again:
         await void(payments, authorized)
     assert again.value.reason == "ILLEGAL_TRANSITION"
@@ -469,7 +469,7 @@ async def test_contradiction_is_shown_and_resolved(
         key=UUID(payment.operations[0].operation_id),
         kind="charge",
         state="declined",
-        request=None,
+        request_hash=None,
         token=None,
         amount=4250,
         code="lost_card",
@@ -513,10 +513,12 @@ async def test_a_return_that_was_not_refused_is_not_tried_again(
         "ILLEGAL_TRANSITION",
         "none",
     )
-    assert not await world.books.given_back()
+    assert not await world.books.refunded_and_voided()
 
 
-async def test_money_is_given_back_in_parts_and_then_all(payments: Payments, world: World) -> None:
+async def test_payment_is_refunded_in_parts_and_then_in_full(
+    payments: Payments, world: World
+) -> None:
     """A part, the same again by its request_id, the rest by saying no amount; the payment shows
     it, and the world is told of each.
     """
@@ -556,13 +558,13 @@ async def test_money_is_given_back_in_parts_and_then_all(payments: Payments, wor
         "refunded",
         pounds(42, 50),
     )
-    assert await world.books.given_back() == {"refund": 4250}
-    told = [
+    assert await world.books.refunded_and_voided() == {"refund": 4250}
+    results = [
         (e.refund.refund_id, e.refunded_amount)
         for e in await world.books.events()
         if isinstance(e, RefundCompleted)
     ]
-    assert told == [(part.refund.refund_id, pounds(10)), (rest.refund.refund_id, pounds(42, 50))]
+    assert results == [(part.refund.refund_id, pounds(10)), (rest.refund.refund_id, pounds(42, 50))]
 
 
 async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World) -> None:
@@ -589,7 +591,7 @@ async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World
     with pytest.raises(Refused) as illegal:
         await refund(payments, authorized)
     assert illegal.value.reason == "ILLEGAL_TRANSITION"
-    assert await world.books.given_back() == {"refund": 4000}
+    assert await world.books.refunded_and_voided() == {"refund": 4000}
 
 
 async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
@@ -665,7 +667,7 @@ async def test_payments_are_listed_by_page_and_filter(payments: Payments, world:
         await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=str(uuid4())))
 
 
-async def test_a_request_that_breaks_the_contract_is_told_each_field(payments: Payments) -> None:
+async def test_invalid_request_gets_each_field_violation(payments: Payments) -> None:
     """The rules of the contract hold at the door."""
     with pytest.raises(Invalid) as invalid:
         await ask(
@@ -678,7 +680,7 @@ async def test_a_request_that_breaks_the_contract_is_told_each_field(payments: P
     }
 
 
-async def test_tries_are_told_under_their_payment(payments: Payments, world: World) -> None:
+async def test_events_of_a_try_have_its_payment(payments: Payments, world: World) -> None:
     """A declined try, an authorisation and its capture: each change of status is an event keyed
     by its payment, numbered without a gap with the payment's other events, of the order, and
     caused by the request; so an analyst can compute the decline rate.
@@ -689,7 +691,7 @@ async def test_tries_are_told_under_their_payment(payments: Payments, world: Wor
     authorized = await pay(payments, create_payment(order, manual_capture=True))
     taking = str(uuid4())
     await capture(payments, authorized, request_id=taking)
-    told = [
+    results = [
         (
             payment_pb2.PaymentStatus.Name(each.new_status),
             each.try_number,
@@ -698,7 +700,7 @@ async def test_tries_are_told_under_their_payment(payments: Payments, world: Wor
         )
         for each in await world.books.status_changes()
     ]
-    assert told == [
+    assert results == [
         ("PAYMENT_STATUS_DECLINED", 1, "insufficient_funds", 2),
         ("PAYMENT_STATUS_AUTHORIZED", 2, "", 2),
         ("PAYMENT_STATUS_CAPTURED", 2, "", 4),

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.errors import Deferred, Failure, Refused
 from chassis.write.database import connect
 from payment_svc import tables
-from payment_svc.model import NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
+from payment_svc.model import NOT_PROCESSED, Answer, Declined, Pending, Report, Succeeded
 from payment_svc.providers import sandbox_ledger
 from payment_svc.providers.port import Authorization, Processor
 from payment_svc.providers.sandbox import TOKENS, Fault, Sandbox
@@ -39,11 +39,11 @@ async def ask(question: Awaitable[Answer]) -> Answer | type[BaseException]:
 EXPECTED: dict[str, tuple[object, object]] = {
     "tok_ok": (Succeeded, Succeeded),
     "tok_slow": (Succeeded, Succeeded),
-    "tok_ok_late": (Awaited, Awaited),
+    "tok_ok_late": (Pending, Pending),
     "tok_declined_insufficient_funds": ("insufficient_funds", "insufficient_funds"),
     "tok_declined_expired_card": ("expired_card", "expired_card"),
     "tok_declined_stolen": ("stolen_card", "stolen_card"),
-    "tok_declined_late": (Awaited, Awaited),
+    "tok_declined_late": (Pending, Pending),
     "tok_timeout_charged": (TimeoutError, Succeeded),
     "tok_timeout_not_charged": (TimeoutError, Succeeded),
     "tok_unavailable_once": (Deferred, Succeeded),
@@ -65,8 +65,8 @@ GIVEN_BACK: dict[str, tuple[object, object]] = {
     "tok_ok": (Succeeded, Succeeded),
     "tok_refund_declined": ("card_closed", "card_closed"),
     "tok_refund_declined_once": ("card_closed", "card_closed"),
-    "tok_refund_late": (Awaited, Awaited),
-    "tok_refund_declined_late": (Awaited, Awaited),
+    "tok_refund_late": (Pending, Pending),
+    "tok_refund_declined_late": (Pending, Pending),
     "tok_refund_timeout": (TimeoutError, Succeeded),
     "tok_refund_lost": (TimeoutError, Succeeded),
     "tok_refund_unavailable_once": (Deferred, Succeeded),
@@ -109,7 +109,7 @@ async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) 
     strange = [
         token
         for token in TOKENS.values()
-        if token.refund_code or token.refund_fault or token.refund_late
+        if token.refund_code or token.refund_fault or token.refund_pending
     ]
     assert GIVEN_BACK.keys() == {"tok_ok", *(token.name for token in strange)}
     assert VOIDED.keys() == {
@@ -129,7 +129,9 @@ async def done(sandbox: Sandbox, name: str = "tok_ok", *, capture: bool = True) 
     return answer.reference
 
 
-async def test_no_more_goes_back_than_was_taken(sandbox: Sandbox, books: Books) -> None:
+async def test_refund_beyond_the_captured_amount_is_declined(
+    sandbox: Sandbox, books: Books
+) -> None:
     """Twenty refunds of 30 at once, each sent twice: three are done, the others declined; a late
     one counts from its request on.
     """
@@ -137,14 +139,14 @@ async def test_no_more_goes_back_than_was_taken(sandbox: Sandbox, books: Books) 
     answers = await asyncio.gather(*(sandbox.refund(key, its, 30) for key in [*keys, *keys]))
     assert answers[:20] == answers[20:]
     assert sorted(map(str, map(seen, answers[:20]))) == sorted(
-        [str(Succeeded)] * 3 + [sandbox_ledger.OVERDRAWN] * 17
+        [str(Succeeded)] * 3 + [sandbox_ledger.EXCEEDS_REMAINING] * 17
     )
-    assert await books.given_back() == {"refund": 90}
+    assert await books.refunded_and_voided() == {"refund": 90}
     late = await done(sandbox, "tok_refund_late")
-    assert isinstance(await sandbox.refund(uuid4(), late, 60), Awaited)
+    assert isinstance(await sandbox.refund(uuid4(), late, 60), Pending)
     await sandbox.refund(overdrawn := uuid4(), late, 60)
     settled = await memory_settled(sandbox, overdrawn)
-    assert seen(settled) == sandbox_ledger.OVERDRAWN
+    assert seen(settled) == sandbox_ledger.EXCEEDS_REMAINING
     with pytest.raises(ValueError, match="done no 101"):
         await sandbox.refund(uuid4(), its, 101)
 
@@ -173,9 +175,9 @@ async def test_what_was_set_aside_is_captured_or_voided_and_never_both(
             sandbox.capture(uuid4(), its, 100), sandbox.void(uuid4(), its)
         )
         assert sorted(str(seen(answer)) for answer in answers) == sorted(
-            [str(Succeeded), sandbox_ledger.OVERDRAWN]
+            [str(Succeeded), sandbox_ledger.EXCEEDS_REMAINING]
         )
-    assert (await books.charged())["capture"] + (await books.given_back())["void"] == 1_000
+    assert (await books.charged())["capture"] + (await books.refunded_and_voided())["void"] == 1_000
 
 
 def seen(answer: Answer | type[BaseException]) -> object:
@@ -274,7 +276,7 @@ async def test_money_is_captured_once_and_never_more_than_was_set_aside(
 @pytest.mark.parametrize(
     ("name", "said"), [("tok_refund_late", Succeeded), ("tok_refund_declined_late", Declined)]
 )
-async def test_late_refunds_are_told_by_webhook(
+async def test_pending_refunds_are_reported_by_webhook(
     name: str, said: type[Answer], sandbox: Sandbox, eventually: Eventually
 ) -> None:
     """Signed, and read back as the same answer."""
@@ -284,11 +286,11 @@ async def test_late_refunds_are_told_by_webhook(
 
     async def receive(body: bytes, headers: Mapping[str, str]) -> None:
         received.append(
-            (json.loads(body)["type"], sandbox.report(body, headers, datetime.now(UTC)))
+            (json.loads(body)["type"], sandbox.parse_webhook(body, headers, datetime.now(UTC)))
         )
 
     async def taken() -> bool:
-        await sandbox.work(receive)
+        await sandbox.run_once(receive)
         return bool(received)
 
     await eventually(taken)
@@ -312,22 +314,22 @@ async def test_late_answers_come_by_webhook_until_they_are_taken(
     """
     request = charge(name)
     awaited = await sandbox.authorize(request)
-    assert isinstance(awaited, Awaited)
+    assert isinstance(awaited, Pending)
     received: list[Report] = []
     restarted = Sandbox(Ledger(memory), bytes(range(32)))
 
     async def receive(body: bytes, headers: Mapping[str, str]) -> None:
-        received.append(sandbox.report(body, headers, datetime.now(UTC)))
+        received.append(sandbox.parse_webhook(body, headers, datetime.now(UTC)))
         if len(received) == 1:
             raise Deferred("DEPENDENCY_UNAVAILABLE")
 
     async def taken() -> bool:
-        await restarted.work(receive)
+        await restarted.run_once(receive)
         await make_due(memory)
         return len(received) == 2
 
     await eventually(taken)
-    await restarted.work(receive)
+    await restarted.run_once(receive)
     assert len(received) == 2
     assert received[0] == received[1]
     assert (received[0].operation_id, type(received[0].answer)) == (request.key, said)
@@ -345,10 +347,10 @@ async def test_replicas_of_the_sandbox_send_each_webhook_once(
     received: list[UUID] = []
 
     async def receive(body: bytes, headers: Mapping[str, str]) -> None:
-        received.append(sandbox.report(body, headers, datetime.now(UTC)).operation_id)
+        received.append(sandbox.parse_webhook(body, headers, datetime.now(UTC)).operation_id)
 
     async def all_taken() -> bool:
-        await asyncio.gather(*(sandbox.work(receive) for _ in range(4)))
+        await asyncio.gather(*(sandbox.run_once(receive) for _ in range(4)))
         return len(received) >= len(keys)
 
     await eventually(all_taken)

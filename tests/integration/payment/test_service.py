@@ -42,11 +42,11 @@ from tests.integration.payment.world import (
     pay,
     pounds,
     publish,
+    published,
     refused,
     return_changed,
     status_changed,
     status_of,
-    told,
 )
 from tests.support import Eventually
 
@@ -72,7 +72,7 @@ async def service(
             yield PaymentServiceStub(channel)
 
 
-async def test_orders_are_paid_and_the_world_hears_of_each_once(
+async def test_each_paid_order_is_published_once(
     service: Payments, broker: Broker, orders: FakeOrders, eventually: Eventually
 ) -> None:
     """Paid at once, late by webhook, after a lost answer, for nothing, and not at all; every
@@ -94,11 +94,11 @@ async def test_orders_are_paid_and_the_world_hears_of_each_once(
         await publish(broker, status_changed(order), order.order_id)
 
     async def all_told() -> bool:
-        return len(await told(broker)) >= 5
+        return len(await published(broker)) >= 5
 
     await eventually(all_told, timeout_s=30)
-    events = {event.order_id: event for event in await told(broker)}
-    assert len(events) == len(await told(broker)) == 5
+    events = {event.order_id: event for event in await published(broker)}
+    assert len(events) == len(await published(broker)) == 5
     kinds = {token: type(events[order.order_id]) for token, order in by_token.items()}
     assert kinds == dict.fromkeys(tokens[:3], PaymentConfirmed) | {
         "tok_declined_stolen": PaymentFailed
@@ -106,7 +106,7 @@ async def test_orders_are_paid_and_the_world_hears_of_each_once(
     assert events[free.order_id].not_required
 
 
-async def test_a_lost_answer_is_settled_with_nobody_asking(
+async def test_lost_answer_is_settled_without_a_call(
     service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
 ) -> None:
     """The storefront asked once and hung up: the worker finds the charge, and tells."""
@@ -120,11 +120,11 @@ async def test_a_lost_answer_is_settled_with_nobody_asking(
         return [status_of(payment) for payment in page.payments] == ["captured"]
 
     await eventually(captured)
-    await eventually(lambda: told(broker))
-    assert [type(event) for event in await told(broker)] == [PaymentConfirmed]
+    await eventually(lambda: published(broker))
+    assert [type(event) for event in await published(broker)] == [PaymentConfirmed]
 
 
-async def test_the_money_of_dead_orders_goes_back_with_nobody_asking(
+async def test_money_of_closed_orders_is_refunded_without_a_call(
     service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
 ) -> None:
     """Paid at once, set aside, late, lost, refunded late or with a lost answer: each order dies,
@@ -145,21 +145,23 @@ async def test_the_money_of_dead_orders_goes_back_with_nobody_asking(
     set_aside = orders.place(pounds(7))
     await pay(service, create_payment(set_aside, manual_capture=True))
     for order in (*placed, set_aside):
-        dead = orders.place(
+        closed = orders.place(
             order.total_amount, order_id=order.order_id, status="CANCELLED", version=2
         )
-        await publish(broker, status_changed(dead), order.order_id)
+        await publish(broker, status_changed(closed), order.order_id)
 
     async def all_told() -> bool:
-        return sum(isinstance(event, RefundCompleted) for event in await told(broker)) == len(
+        return sum(isinstance(event, RefundCompleted) for event in await published(broker)) == len(
             tokens
         )
 
     await eventually(all_told, timeout_s=30)
     assert await books.charged() == {"charge": 1_000 * len(tokens)}
-    assert await books.given_back() == {"refund": 1_000 * len(tokens), "void": 700}
+    assert await books.refunded_and_voided() == {"refund": 1_000 * len(tokens), "void": 700}
     refunds = [
-        event.refund.order_id for event in await told(broker) if isinstance(event, RefundCompleted)
+        event.refund.order_id
+        for event in await published(broker)
+        if isinstance(event, RefundCompleted)
     ]
     assert sorted(refunds) == sorted(order.order_id for order in placed)
 
@@ -232,11 +234,12 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
     already.
     """
     attempts = life(str(uuid4()))[:3]
-    dead, other = life(str(uuid4()))[:2], life(str(uuid4()))[0]
-    for order in (*attempts, *dead, other):
+    closed, other = life(str(uuid4()))[:2], life(str(uuid4()))[0]
+    for order in (*attempts, *closed, other):
         order.total_amount.CopyFrom(pounds(0))
     events: list[Message] = [
-        status_changed(order) for order in (*attempts, dead[1], dead[0], other, *attempts, other)
+        status_changed(order)
+        for order in (*attempts, closed[1], closed[0], other, *attempts, other)
     ]
     # they are
     await Consumers(world.operations).order_changed(deliveries(events))  # type: ignore[arg-type]
@@ -246,7 +249,7 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
     )
 
 
-async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_money_back(
+async def test_repeated_and_reordered_events_refund_the_same(
     world: World,
 ) -> None:
     """Units cancelled twice, delivered, a return: all 24 orders of delivery, each event twice,
@@ -293,7 +296,7 @@ async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_m
     async with world.books.engine.connect() as connection:
         while (
             await connection.execute(
-                text("select count(*) from operations where ask_time is not null")
+                text("select count(*) from operations where next_lookup_time is not null")
             )
         ).scalar_one():
             await world.operations.settle_due()
@@ -314,7 +317,7 @@ async def test_the_news_of_a_paid_order_twice_and_in_every_order_give_the_same_m
         ).all()
     assert [tuple(row) for row in sums] == [(1_250, 1_000)]
     assert [tuple(row) for row in payments] == [("partially_refunded", 4_250, 2_250, 0)]
-    assert await world.books.given_back() == {"refund": 24 * 2_250}
+    assert await world.books.refunded_and_voided() == {"refund": 24 * 2_250}
 
 
 async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) -> None:

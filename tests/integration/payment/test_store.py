@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chassis.values.paging import Page
 from payment_svc import store, wire
 from payment_svc.lifecycle import (
-    ONE_PER_ATTEMPT,
+    LIVE,
     REFUND_STATUS,
     Cause,
     Kind,
@@ -28,11 +28,11 @@ from payment_svc.lifecycle import (
 from payment_svc.model import (
     NOTHING_REFUNDABLE,
     Account,
-    Change,
     Contradiction,
     Operation,
     Refund,
     RefundFilter,
+    Transition,
 )
 from tests.unit.payment.samples import (
     LATER,
@@ -41,17 +41,17 @@ from tests.unit.payment.samples import (
     ORDER,
     PAYMENT,
     account,
-    back,
     create,
     declined,
     numbered,
     operation,
     payment,
+    refund_operation,
 )
 
 
 async def save(
-    engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Change
+    engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Transition
 ) -> None:
     async with engine.begin() as connection:
         await store.save_accounts(
@@ -76,7 +76,7 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
     """In every status, with its earlier tries and all operations, oldest first; also by the
     lock, and by the payment's id.
     """
-    change = Change(
+    transition = Transition(
         payment_id=PAYMENT,
         version=1,
         old=None,
@@ -91,7 +91,7 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
     for status in Status:
         its = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
         async with rolled_back(engine) as connection:
-            await store.save_accounts(connection, {}, {ORDER: its}, [change])
+            await store.save_accounts(connection, {}, {ORDER: its}, [transition])
             assert await store.find_account(connection, ORDER) == its
             await read_by_its_parts(connection, its)
 
@@ -106,10 +106,10 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
         reference="r",
         failure_code="late",
         report_id="evt_1",
-        payload_digest=bytes(32),
+        payload_sha256=bytes(32),
         report_time=NOON,
     )
-    newer = replace(older, id=numbered(9, 2), payload_digest=bytes([1] * 32), report_time=LATER)
+    newer = replace(older, id=numbered(9, 2), payload_sha256=bytes([1] * 32), report_time=LATER)
     its = operation(Outcome.SUCCEEDED, contradictions=(older, newer))
     before = account(payment(Status.CAPTURED, operations=(its,)))
     await save(engine, before)
@@ -168,8 +168,8 @@ async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
             outcome,
             id=numbered(3, number),
             requested_by=f"create:{number}",
-            asks=number,
-            ask_time=None if settled else now + timedelta(seconds=due),
+            lookups=number,
+            next_lookup_time=None if settled else now + timedelta(seconds=due),
         )
         paid = payment(
             Status.CAPTURED if settled else Status.PENDING,
@@ -198,7 +198,7 @@ async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> No
             payment(first), payment(second, id=numbered(2, 2), try_number=2, operations=())
         )
         async with rolled_back(engine) as connection:
-            if {first, second} <= ONE_PER_ATTEMPT:
+            if {first, second} <= LIVE:
                 with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
                     await store.save_accounts(connection, {}, {ORDER: its}, [])
             else:
@@ -217,7 +217,7 @@ RULES = [
     ("payments_charged", "update payments set captured = 0"),
     ("payments_charged", "update payments set status = 'authorized'"),
     (
-        "payments_set_aside",
+        "payments_authorized_positive",
         "update payments set status = 'authorized', authorized = 0, captured = 0",
     ),
     ("payments_all_refunded", "update payments set status = 'refunded', refunded = 1"),
@@ -230,7 +230,7 @@ RULES = [
     ("operations_cause", "update operations set cause = 'order', cause_id = 'version:1'"),
     ("operations_cause", "update operations set kind = 'refund'"),
     ("operations_cause", "update operations set kind = 'void', cause = 'order'"),
-    ("operations_asked_for_while_open", "update operations set outcome = 'unknown'"),
+    ("operations_lookup_while_open", "update operations set outcome = 'unknown'"),
     ("operations_settled", "update operations set settle_time = null"),
     ("operations_failure_code", "update operations set failure_code = 'stolen_card'"),
     ("operations_reference", "update operations set reference = null"),
@@ -243,7 +243,7 @@ async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine)
     """Each rule by its own name, over a captured payment: no defect of ours can store money that
     does not add up.
     """
-    change = Change(
+    transition = Transition(
         payment_id=PAYMENT,
         version=1,
         old=None,
@@ -255,14 +255,14 @@ async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine)
         cause="r1",
         time=NOON,
     )
-    await save(engine, account(payment(Status.CAPTURED)), None, change)
+    await save(engine, account(payment(Status.CAPTURED)), None, transition)
     for rule, statement in RULES:
         with pytest.raises(IntegrityError, match=rule):
             async with rolled_back(engine) as connection:
                 await connection.execute(text(statement))
 
 
-async def test_one_thing_is_asked_for_at_a_time_and_by_one_request(engine: AsyncEngine) -> None:
+async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine) -> None:
     """One open operation for each payment, one operation for each request, one booking of each
     thing that a processor did.
     """
@@ -299,11 +299,17 @@ async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncE
     def of(*more: Operation) -> Account:
         return account(replace(its, operations=(*its.operations, *more)))
 
-    order_1 = back(10, cause=Cause.ORDER, cause_id="version:1")
-    three = (order_1, back(10, cause=Cause.RETURN, cause_id="version:1"), back(10))
-    void = back(1, Outcome.FAILED, cause=Cause.ORDER, cause_id="version:1", kind=Kind.VOID)
+    order_1 = refund_operation(10, cause=Cause.ORDER, cause_id="version:1")
+    three = (
+        order_1,
+        refund_operation(10, cause=Cause.RETURN, cause_id="version:1"),
+        refund_operation(10),
+    )
+    void = refund_operation(
+        1, Outcome.FAILED, cause=Cause.ORDER, cause_id="version:1", kind=Kind.VOID
+    )
     nothing = replace(
-        back(0, Outcome.FAILED, cause=Cause.RETURN, cause_id="return-2"),
+        refund_operation(0, Outcome.FAILED, cause=Cause.RETURN, cause_id="return-2"),
         failure_code=NOTHING_REFUNDABLE,
     )
     again = replace(order_1, id=numbered(3, 99), requested_by="another")
@@ -328,7 +334,7 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1, refund_pending=20)
     made = [
         replace(
-            back(1 if number == 5 else 10, outcome, cause_id=f"b{number}"),
+            refund_operation(1 if number == 5 else 10, outcome, cause_id=f"b{number}"),
             request_time=NOON + timedelta(minutes=number // 2),
         )
         for number, outcome in enumerate(

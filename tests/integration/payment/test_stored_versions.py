@@ -20,12 +20,12 @@ async def test_true_order_event_counts_after_set_version(world: World) -> None:
         confirmed = world.orders.place(
             order.total_amount, status="CONFIRMED", version=version, order_id=order.order_id
         )
-        await world.hear(confirmed)
+        await world.apply_events(confirmed)
     account = await world.account(order.order_id)
     assert (account.order.version, account.order.status) == (FORGED, OrderStatus.CONFIRMED)
     database = world.operations.database
     await set_stored_version(database, tables.stored_versions, UUID(order.order_id), 2)
-    await world.dies(order, version=3)
+    await world.close(order, version=3)
     account = await world.account(order.order_id)
     assert (account.order.version, account.order.status) == (3, OrderStatus.CANCELLED)
     assert account.payments[0].refundable == 0

@@ -82,7 +82,7 @@ class FakeOrders(OrderServiceServicer):
 
     def __init__(self) -> None:
         self.orders: dict[str, order_pb2.Order] = {}
-        self.asked = 0
+        self.calls = 0
         self.away = False
         self.reached, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
@@ -92,7 +92,7 @@ class FakeOrders(OrderServiceServicer):
         request: order_service_pb2.BatchGetOrdersRequest,
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> order_service_pb2.BatchGetOrdersResponse:
-        self.asked += 1
+        self.calls += 1
         self.reached.set()
         await self.gate.wait()
         if self.away:
@@ -183,7 +183,7 @@ def delivery(event: M) -> Delivery[M]:
     )
 
 
-def asking(kind: type[C], key: str, payment: Payment, **fields: Any) -> Envelope[C]:
+def request_envelope(kind: type[C], key: str, payment: Payment, **fields: Any) -> Envelope[C]:
     """A request about the payment under this key, as wire makes it of a call."""
     usual = {"payment_id": payment.id, "expected_version": None}
     about = {"key": key, "cause": str(uuid4()), "target": payment.id}
@@ -216,7 +216,7 @@ async def refused(payments: Payments, request: api.CreatePaymentRequest) -> Fail
     return caught.value
 
 
-async def told(broker: Broker) -> list[Any]:
+async def published(broker: Broker) -> list[Any]:
     """Every event of the payment service's stream but changes of status, in its order; what the
     broker took twice stands there once.
     """
@@ -297,7 +297,7 @@ class Books:
                 taken[kind] += amount
             return taken
 
-    async def given_back(self) -> Counter[str]:
+    async def refunded_and_voided(self) -> Counter[str]:
         """How much money the sandbox has given back, by what it was asked for: refunds and
         voids.
         """
@@ -345,10 +345,11 @@ class Books:
     async def make_due(self) -> None:
         """Lets the time pass after which the settling worker asks."""
         await self._execute(
-            "update operations set ask_time = clock_timestamp() where ask_time is not null"
+            "update operations set next_lookup_time = clock_timestamp()"
+            " where next_lookup_time is not null"
         )
 
-    async def forget_keys(self) -> None:
+    async def delete_keys(self) -> None:
         """Lets the time pass after which keys are swept."""
         await self._execute("delete from idempotency_keys")
 
@@ -371,12 +372,12 @@ class World:
     orders: FakeOrders
     books: Books
 
-    async def hear(self, *orders: order_pb2.Order) -> None:
+    async def apply_events(self, *orders: order_pb2.Order) -> None:
         """Each order's event arrives."""
         for order in orders:
             event = status_changed(order)
-            envelope = wire.note_order(event, delivery(event), uuid7())
-            [outcome] = await self.operations.note_orders([envelope])
+            envelope = wire.apply_order_version(event, delivery(event), uuid7())
+            [outcome] = await self.operations.apply_order_versions([envelope])
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -388,7 +389,7 @@ class World:
         if isinstance(outcome, Exception):
             raise outcome
 
-    async def dies(self, order: order_pb2.Order, status: str = "CANCELLED", **fields: Any) -> None:
+    async def close(self, order: order_pb2.Order, status: str = "CANCELLED", **fields: Any) -> None:
         """The order's end arrives: cancelled, expired (the same, for payment), or failed."""
         values: dict[str, Any] = {
             "order_id": order.order_id,
@@ -396,7 +397,7 @@ class World:
             "attempt": order.attempt,
             "version": order.version + 1,
         }
-        await self.hear(self.orders.place(order.total_amount, **(values | fields)))
+        await self.apply_events(self.orders.place(order.total_amount, **(values | fields)))
 
     async def payment(self, order: order_pb2.Order) -> Payment:
         """The one payment of the order, as it stands."""
@@ -421,5 +422,5 @@ class World:
     async def order(self, total: Money | None = None, **fields: Any) -> order_pb2.Order:
         """A pending order whose event has been heard."""
         order = self.orders.place(total or pounds(42, 50), **fields)
-        await self.hear(order)
+        await self.apply_events(order)
         return order

@@ -13,27 +13,27 @@ from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, St
 from payment_svc.model import (
     Account,
     Answer,
-    AskAgain,
+    ApplyOrderVersion,
     CapturePayment,
     CreatePayment,
-    LoseAnswer,
     NewOperation,
-    NoteOrder,
     Operation,
     Order,
     Payment,
+    PaymentStatusChanged,
+    RecordUnknownOutcome,
     RefundPayment,
     RefundReturn,
     ResolveContradiction,
+    RetryLookup,
     Settle,
-    StatusChanged,
     VoidPayment,
-    digest_of,
+    answer_hash,
 )
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
-PATIENCE = timedelta(seconds=10)
+LOOKUP_AFTER = timedelta(seconds=10)
 TOTAL = Money(4_250, "GBP")
 
 # What an envelope has beside its command.
@@ -58,9 +58,9 @@ def numbered(kind: int, number: int = 1) -> UUID:
 ORDER, PAYMENT, OPERATION = numbered(1), numbered(2), numbered(3)
 
 
-def news(decided: Decided) -> list[object]:
-    """The decision's facts but for changes of a status: test_status_changes.py has those."""
-    return [fact for fact in decided.facts if not isinstance(fact, StatusChanged)]
+def outcome_events(decided: Decided) -> list[object]:
+    """The decision's domain events but for changes of status (test_status_changes.py)."""
+    return [event for event in decided.facts if not isinstance(event, PaymentStatusChanged)]
 
 
 def order(**changes: Any) -> Order:
@@ -70,7 +70,7 @@ def order(**changes: Any) -> Order:
 
 
 def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation:
-    """One that was asked for at noon and, where it is settled, settled a moment later."""
+    """An operation that was requested and, where it is settled, settled at noon."""
     settled = outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
     its = Operation(
         id=OPERATION,
@@ -79,7 +79,7 @@ def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation
         outcome=outcome,
         requested_by="create:1",
         request_time=NOON,
-        ask_time=None if settled else NOON + PATIENCE,
+        next_lookup_time=None if settled else NOON + LOOKUP_AFTER,
         reference="ref-1" if outcome is Outcome.SUCCEEDED else None,
         failure_code="insufficient_funds" if outcome is Outcome.FAILED else None,
         settle_time=NOON if settled else None,
@@ -155,14 +155,14 @@ def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
 
 def adding(kind: type[C], operation_id: UUID, **fields: Any) -> Envelope[C]:
     """A command that adds this operation, in the envelope of its request."""
-    new = NewOperation(id=operation_id, requested_by=fields["key"], ask_after=PATIENCE)
+    new = NewOperation(id=operation_id, requested_by=fields["key"], lookup_after=LOOKUP_AFTER)
     return envelope(kind, operation=new, **fields)
 
 
-def note(number: int = 1, **changes: Any) -> Envelope[NoteOrder]:
+def apply_order(number: int = 1, **changes: Any) -> Envelope[ApplyOrderVersion]:
     """The order service's event of that number."""
     return envelope(
-        NoteOrder,
+        ApplyOrderVersion,
         key=f"payment-ORDERS:e{number}",
         actor="order",
         cause=f"e{number}",
@@ -236,14 +236,14 @@ def returned(number: int = 1, minor: int = 1_000, **changes: Any) -> Envelope[Re
     return envelope(RefundReturn, **(usual | changes))
 
 
-def back(
+def refund_operation(
     minor: int,
     outcome: Outcome = Outcome.REQUESTED,
     cause: Cause = Cause.REQUEST,
     cause_id: str = "b1",
     kind: Kind = Kind.REFUND,
 ) -> Operation:
-    """What gives so much back."""
+    """A void or refund of this amount."""
     name = f"{kind}-{cause}-{cause_id}"
     reference = f"ref-{name}" if outcome is Outcome.SUCCEEDED else None
     its = operation(
@@ -267,7 +267,7 @@ def settle(
         "actor": "sandbox",
         "cause": "w1",
         "payment_id": numbered(2, 90),
-        "payload_digest": digest_of(operation_id, answer),
+        "payload_sha256": answer_hash(operation_id, answer),
     }
     fields = usual | changes
     return envelope(Settle, key=key, operation_id=operation_id, answer=answer, **fields)
@@ -288,22 +288,22 @@ def resolve(
     )
 
 
-def lose(operation_id: UUID = OPERATION) -> Envelope[LoseAnswer]:
+def record_unknown(operation_id: UUID = OPERATION) -> Envelope[RecordUnknownOutcome]:
     return envelope(
-        LoseAnswer,
+        RecordUnknownOutcome,
         key="lost",
         cause="r1",
         operation_id=operation_id,
-        ask_after=timedelta(0),
+        lookup_after=timedelta(0),
     )
 
 
-def ask(number: int = 1, operation_id: UUID = OPERATION) -> Envelope[AskAgain]:
+def retry_lookup(number: int = 1, operation_id: UUID = OPERATION) -> Envelope[RetryLookup]:
     return envelope(
-        AskAgain,
+        RetryLookup,
         key=f"ask:{number}",
         cause="o1",
         operation_id=operation_id,
-        ask=number,
-        ask_after=2 * PATIENCE,
+        lookup_number=number,
+        lookup_after=2 * LOOKUP_AFTER,
     )

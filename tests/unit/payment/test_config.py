@@ -53,6 +53,6 @@ def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> Non
         key_of(secret)
 
 
-def test_without_a_secret_nobody_can_sign_but_the_sandbox() -> None:
+def test_missing_secret_lets_only_the_sandbox_sign() -> None:
     """There is no secret that stands in the code."""
     assert configured(None).sandbox_webhook_secret is None

@@ -17,35 +17,35 @@ from payment_svc.model import (
     METHOD_INVALID,
     NOT_PROCESSED,
     Account,
-    Awaited,
-    Change,
-    Confirmed,
     Declined,
-    Failed,
     Payment,
+    PaymentConfirmed,
+    PaymentFailed,
+    Pending,
     Succeeded,
-    digest_of,
+    Transition,
+    answer_hash,
 )
 from tests.unit.payment.samples import (
     LATER,
+    LOOKUP_AFTER,
     NOON,
     OPERATION,
-    PATIENCE,
     PAYMENT,
     TOTAL,
     account,
-    ask,
+    apply_order,
     capture,
     create,
     declined,
-    lose,
-    news,
-    note,
     numbered,
     operation,
     order,
+    outcome_events,
     payment,
+    record_unknown,
     resolve,
+    retry_lookup,
     settle,
     void,
 )
@@ -70,32 +70,32 @@ def only(record: Account) -> Payment:
 
 def test_a_first_event_opens_the_account() -> None:
     """From then on it is known what may be charged; nobody is told of anything."""
-    decided = decide(None, note(), NOON)
+    decided = decide(None, apply_order(), NOON)
     assert decided.record == account()
     assert not decided.history
     assert not decided.facts
 
 
-@pytest.mark.parametrize(("version", "heard"), [(1, False), (2, False), (3, True)])
-def test_a_later_version_of_the_order_replaces_the_earlier(version: int, heard: bool) -> None:
+@pytest.mark.parametrize(("version", "applied"), [(1, False), (2, False), (3, True)])
+def test_a_later_version_of_the_order_replaces_the_earlier(version: int, applied: bool) -> None:
     """The order's version decides what is news, not the order of delivery; the payments stay."""
     before = account(payment(), version=2)
-    decided = decide(before, note(version=version, status=OrderStatus.CANCELLED), LATER)
+    decided = decide(before, apply_order(version=version, status=OrderStatus.CANCELLED), LATER)
     assert decided.record == (
-        account(payment(), version=3, status=OrderStatus.CANCELLED) if heard else before
+        account(payment(), version=3, status=OrderStatus.CANCELLED) if applied else before
     )
-    assert (decided.record is before) is not heard
+    assert (decided.record is before) is not applied
 
 
 def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
     """A not_required payment with its row of history, and the world is told: no processor, no
     caller.
     """
-    decided = decide(None, note(total=FREE), NOON)
+    decided = decide(None, apply_order(total=FREE), NOON)
     free = payment(Status.NOT_REQUIRED, id=numbered(2, 51))
     assert decided.record == account(free, total=FREE)
     assert decided.history == [
-        Change(
+        Transition(
             payment_id=free.id,
             version=1,
             old=None,
@@ -108,19 +108,19 @@ def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
             time=NOON,
         ),
     ]
-    assert decided.facts == [Confirmed(free, decided.history[0])]
+    assert decided.facts == [PaymentConfirmed(free, decided.history[0])]
 
 
 def test_an_attempt_of_total_zero_is_paid_once() -> None:
     """Another event of the same attempt, and a call, find the payment there; the next attempt
     gets one of its own.
     """
-    first = decide(None, note(total=FREE), NOON).record
-    again = decide(first, note(2, total=FREE, version=2), LATER)
+    first = decide(None, apply_order(total=FREE), NOON).record
+    again = decide(first, apply_order(2, total=FREE, version=2), LATER)
     assert again.record.payments == first.payments
     assert not again.facts
     assert decide(again.record, create(), LATER).record is again.record
-    retried = decide(again.record, note(3, total=FREE, version=4, attempt=2), LATER)
+    retried = decide(again.record, apply_order(3, total=FREE, version=4, attempt=2), LATER)
     assert [p.attempt for p in retried.record.payments] == [1, 2]
     assert len(retried.facts) == 1
 
@@ -130,9 +130,7 @@ def test_an_attempt_of_total_zero_is_paid_once() -> None:
     [(Status.FAILED, "ORDER_NOT_PAYABLE"), (Status.AUTHORIZED, "PAYMENT_ALREADY_EXISTS")],
     ids=str,
 )
-def test_a_payment_that_was_asked_for_before_the_order_cost_nothing_is_no_payment_of_nothing(
-    status: Status, reason: str
-) -> None:
+def test_open_payment_of_a_now_free_order_stays_a_charge(status: Status, reason: str) -> None:
     """All its units were cancelled while the card was asked: who pays again is told how that
     stands, and is not answered with it.
     """
@@ -147,7 +145,7 @@ def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: O
     """Its pending event came late, or the order died first: there is nothing to confirm any
     more.
     """
-    decided = decide(None, note(total=FREE, status=status), NOON)
+    decided = decide(None, apply_order(total=FREE, status=status), NOON)
     assert decided.record == account(total=FREE, status=status)
     assert not decided.facts
 
@@ -156,14 +154,14 @@ def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: O
 
 
 @pytest.mark.parametrize(("manual", "kind"), [(False, Kind.CHARGE), (True, Kind.AUTHORIZE)])
-def test_an_intent_is_written_before_anybody_is_asked(manual: bool, kind: Kind) -> None:
+def test_operation_is_stored_before_the_processor_call(manual: bool, kind: Kind) -> None:
     """The payment is pending over the order's total, its operation requested; it is due for
     asking once the patience is over.
     """
     decided = decide(account(), create(manual_capture=manual), NOON)
     assert decided.record == account(payment(operations=(operation(kind=kind),)))
     assert decided.history == [
-        Change(
+        Transition(
             payment_id=PAYMENT,
             version=1,
             old=None,
@@ -179,13 +177,13 @@ def test_an_intent_is_written_before_anybody_is_asked(manual: bool, kind: Kind) 
     assert not decided.facts
 
 
-def test_a_call_that_overtakes_the_event_brings_what_the_order_service_said() -> None:
+def test_create_before_the_event_uses_the_order_response() -> None:
     """The account opens with the answer of the order service; the event, when it comes, is no
     news.
     """
     decided = decide(None, create(order=order()), NOON)
     assert decided.record == account(payment())
-    assert decide(decided.record, note(), LATER).record is decided.record
+    assert decide(decided.record, apply_order(), LATER).record is decided.record
 
 
 def test_without_either_there_is_no_order() -> None:
@@ -198,10 +196,10 @@ def test_the_order_service_revives_an_account_and_an_old_answer_does_not() -> No
     """A retry of a failed order can be paid though its event is still on its way; an answer
     older than the account is not believed.
     """
-    dead = account(version=5, status=OrderStatus.FAILED)
-    retried = decide(dead, create(order=order(version=6, attempt=2)), LATER)
+    closed = account(version=5, status=OrderStatus.FAILED)
+    retried = decide(closed, create(order=order(version=6, attempt=2)), LATER)
     assert only(retried.record).attempt == 2
-    assert refused(dead, create(order=order(version=4))).reason == "ORDER_NOT_PAYABLE"
+    assert refused(closed, create(order=order(version=4))).reason == "ORDER_NOT_PAYABLE"
 
 
 @pytest.mark.parametrize("status", Status)
@@ -240,7 +238,7 @@ def test_only_a_pending_order_is_paid_for(status: OrderStatus) -> None:
 
 
 @pytest.mark.parametrize("expected", [Money(4_249, "GBP"), Money(4_250, "EUR")])
-def test_nobody_pays_another_amount_than_he_agreed_to(expected: Money) -> None:
+def test_create_with_another_expected_amount_is_refused(expected: Money) -> None:
     """The amount is the order's total, and the caller's idea of it must be the same, in amount
     and currency.
     """
@@ -253,7 +251,7 @@ def test_nobody_pays_another_amount_than_he_agreed_to(expected: Money) -> None:
 
 
 @pytest.mark.parametrize("status", SETTLED)
-def test_a_repeat_whose_key_was_swept_changes_nothing(status: Status) -> None:
+def test_create_repeat_with_a_deleted_key_changes_nothing(status: Status) -> None:
     """What holds for ever is the operation's natural key: the request that made it makes no
     second one, years later.
     """
@@ -277,7 +275,7 @@ def test_a_charge_that_succeeds_captures_and_confirms() -> None:
         payment(Status.CAPTURED, update_time=LATER, operations=(done,))
     )
     assert decided.history == [
-        Change(
+        Transition(
             payment_id=PAYMENT,
             version=2,
             old=Status.PENDING,
@@ -290,20 +288,20 @@ def test_a_charge_that_succeeds_captures_and_confirms() -> None:
             time=LATER,
         )
     ]
-    assert news(decided) == [Confirmed(only(decided.record), decided.history[0])]
+    assert outcome_events(decided) == [PaymentConfirmed(only(decided.record), decided.history[0])]
 
 
 def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
     """pending -> authorized: nothing is captured, and the order goes on waiting."""
-    asked = payment(operations=(operation(kind=Kind.AUTHORIZE),))
-    decided = decide(account(asked), settle(Succeeded("ref-1")), LATER)
+    requested = payment(operations=(operation(kind=Kind.AUTHORIZE),))
+    decided = decide(account(requested), settle(Succeeded("ref-1")), LATER)
     its = only(decided.record)
     assert (its.status, its.authorized, its.captured) == (Status.AUTHORIZED, TOTAL.minor, 0)
-    assert not news(decided)
+    assert not outcome_events(decided)
 
 
 @pytest.mark.parametrize("order_status", OrderStatus)
-def test_money_that_comes_for_a_dead_order_is_booked_and_told(order_status: OrderStatus) -> None:
+def test_charge_of_a_closed_order_is_stored_and_published(order_status: OrderStatus) -> None:
     """The truth about money does not depend on the order: captured is captured, for the attempt
     that it was asked for.
     """
@@ -313,8 +311,8 @@ def test_money_that_comes_for_a_dead_order_is_booked_and_told(order_status: Orde
         LATER,
     )
     assert only(decided.record).status is Status.CAPTURED
-    [fact] = news(decided)
-    assert isinstance(fact, Confirmed)
+    [fact] = outcome_events(decided)
+    assert isinstance(fact, PaymentConfirmed)
     assert fact.payment.attempt == 1
 
 
@@ -341,11 +339,13 @@ def test_a_decline_is_final_by_its_code_or_at_the_third_try(
     ended = decided.record.payments[-1]
     assert (ended.status, ended.decline_code, ended.captured) == (status, answer.code, 0)
     assert ended.operations[0].failure_code == answer.code
-    assert news(decided) == ([Failed(ended, decided.history[0])] if status is Status.FAILED else [])
+    assert outcome_events(decided) == (
+        [PaymentFailed(ended, decided.history[0])] if status is Status.FAILED else []
+    )
 
 
 @pytest.mark.parametrize("code", [NOT_PROCESSED, METHOD_INVALID])
-def test_tries_that_no_card_was_asked_for_do_not_count(code: str) -> None:
+def test_declines_without_a_card_check_do_not_count(code: str) -> None:
     """A processor that was down, or a mistyped token, does not use up the customer's three
     tries.
     """
@@ -370,7 +370,7 @@ def test_declines_of_another_attempt_do_not_count() -> None:
     "answer",
     [Succeeded("ref-1"), Declined("insufficient_funds"), Declined("stolen_card", final=True)],
 )
-def test_what_is_told_twice_is_booked_once(answer: Succeeded | Declined) -> None:
+def test_repeated_answer_is_applied_once(answer: Succeeded | Declined) -> None:
     """Answer, webhook and look-up may all tell the same, in any order: the first is booked, the
     others change nothing.
     """
@@ -403,13 +403,13 @@ def test_contradiction_of_a_processor_is_stored_once(
         version=before.version + 1,
         operations=(replace(before.operations[0], contradictions=(stored,)),),
     )
-    assert (stored.outcome, stored.reference, stored.report_id, stored.payload_digest) == (
+    assert (stored.outcome, stored.reference, stored.report_id, stored.payload_sha256) == (
         Outcome.SUCCEEDED if isinstance(says, Succeeded) else Outcome.FAILED,
         says.reference,
         "w1",
-        digest_of(OPERATION, says),
+        answer_hash(OPERATION, says),
     )
-    assert [change.reason for change in decided.history] == ["CONTRADICTED"]
+    assert [transition.reason for transition in decided.history] == ["CONTRADICTED"]
     assert not decided.facts
     assert decide(decided.record, settle(says, key="again"), LATER).record is decided.record
 
@@ -451,70 +451,74 @@ def test_resolved_contradiction_keeps_its_first_note() -> None:
     assert refused(resolved.record, resolve(PAYMENT)).reason == "CONTRADICTION_NOT_FOUND"
 
 
-def test_an_awaited_answer_keeps_the_payment_pending() -> None:
+def test_pending_answer_keeps_the_payment_pending() -> None:
     """The processor's name for it is kept, and it stays due for asking: the webhook may never
     come.
     """
-    decided = decide(account(payment()), settle(Awaited("ref-1")), LATER)
+    decided = decide(account(payment()), settle(Pending("ref-1")), LATER)
     its = only(decided.record)
     assert (its.status, its.version, its.operations) == (
         Status.PENDING,
         2,
         (operation(reference="ref-1"),),
     )
-    assert decide(decided.record, settle(Awaited("ref-1")), LATER).record is decided.record
+    assert decide(decided.record, settle(Pending("ref-1")), LATER).record is decided.record
 
 
 @pytest.mark.parametrize("status", SETTLED)
-def test_an_awaited_answer_that_comes_late_changes_nothing(status: Status) -> None:
+def test_late_pending_answer_changes_nothing(status: Status) -> None:
     """The webhook was faster than the answer."""
     before = account(payment(status))
-    assert decide(before, settle(Awaited("ref-1")), LATER).record is before
+    assert decide(before, settle(Pending("ref-1")), LATER).record is before
 
 
 # --- lost answers
 
 
-def test_a_lost_answer_makes_the_outcome_unknown_and_the_payment_stays_live() -> None:
+def test_lost_answer_makes_the_outcome_unknown() -> None:
     """Nobody may try again with another key while nobody knows whether the card was charged; it
     is asked about at once.
     """
-    decided = decide(account(payment()), lose(), LATER)
+    decided = decide(account(payment()), record_unknown(), LATER)
     its = only(decided.record)
-    assert its.operations == (operation(Outcome.UNKNOWN, ask_time=LATER),)
-    assert (its.status, decided.history[0].reason) == (Status.PENDING, "ANSWER_LOST")
+    assert its.operations == (operation(Outcome.UNKNOWN, next_lookup_time=LATER),)
+    assert (its.status, decided.history[0].reason) == (Status.PENDING, "OUTCOME_UNKNOWN")
     assert not decided.facts
     assert refused(decided.record, create(2)).reason == "PAYMENT_ALREADY_EXISTS"
-    assert decide(decided.record, lose(), LATER).record is decided.record
+    assert decide(decided.record, record_unknown(), LATER).record is decided.record
 
 
 @pytest.mark.parametrize("answer", [Succeeded("ref-1"), Declined("insufficient_funds")])
-def test_what_is_known_already_cannot_be_lost(answer: Succeeded | Declined) -> None:
+def test_settled_outcome_does_not_become_unknown(answer: Succeeded | Declined) -> None:
     """A webhook told while the answer was waited for: that it never came changes nothing."""
     settled = decide(account(payment()), settle(answer), LATER).record
-    assert decide(settled, lose(), LATER).record is settled
+    assert decide(settled, record_unknown(), LATER).record is settled
 
 
-def test_asking_again_is_taken_on_by_one() -> None:
+def test_lookup_is_made_by_one_replica() -> None:
     """The ask is counted and the next one put off, and nothing changes that anybody sees; the
     same ask again is no news.
     """
-    decided = decide(account(payment()), ask(), LATER)
+    decided = decide(account(payment()), retry_lookup(), LATER)
     assert decided.record == account(
-        payment(operations=(operation(asks=1, ask_time=LATER + 2 * PATIENCE),))
+        payment(operations=(operation(lookups=1, next_lookup_time=LATER + 2 * LOOKUP_AFTER),))
     )
     assert not decided.history
-    assert decide(decided.record, ask(), LATER).record is decided.record
+    assert decide(decided.record, retry_lookup(), LATER).record is decided.record
     settled = decide(account(payment()), settle(Succeeded("ref-1")), LATER).record
-    assert decide(settled, ask(), LATER).record is settled
+    assert decide(settled, retry_lookup(), LATER).record is settled
 
 
 @pytest.mark.parametrize(
     "command",
-    [settle(Succeeded("r"), numbered(3, 9)), lose(numbered(3, 9)), ask(1, numbered(3, 9))],
+    [
+        settle(Succeeded("r"), numbered(3, 9)),
+        record_unknown(numbered(3, 9)),
+        retry_lookup(1, numbered(3, 9)),
+    ],
 )
 @pytest.mark.parametrize("record", [None, account(), account(payment())])
-def test_nobody_settles_what_was_never_asked_for(
+def test_command_for_an_unknown_operation_is_refused(
     record: Account | None,
     command: Envelope[Any],
 ) -> None:
@@ -526,31 +530,31 @@ def test_nobody_settles_what_was_never_asked_for(
 # --- capturing
 
 
-def test_a_capture_is_an_intent_first() -> None:
+def test_capture_is_stored_as_requested_first() -> None:
     """authorized stays until the processor has answered; then captured, and the world is told."""
-    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER)
-    its = only(asked.record)
+    requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER)
+    its = only(requested.record)
     assert (its.status, its.version, its.operations[1].kind, its.operations[1].amount) == (
         Status.AUTHORIZED,
         3,
         Kind.CAPTURE,
         TOTAL.minor,
     )
-    assert not asked.facts
-    done = decide(asked.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
+    assert not requested.facts
+    done = decide(requested.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
     captured = only(done.record)
     assert (captured.status, captured.authorized, captured.captured) == (
         Status.CAPTURED,
         TOTAL.minor,
         TOTAL.minor,
     )
-    assert news(done) == [Confirmed(captured, done.history[0])]
+    assert outcome_events(done) == [PaymentConfirmed(captured, done.history[0])]
 
 
 def test_a_declined_capture_leaves_the_authorisation() -> None:
     """The money stays set aside, nobody is told, and another capture may be asked for."""
-    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
-    declined_ = decide(asked, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
+    requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    declined_ = decide(requested, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
     its = only(declined_.record)
     assert (its.status, its.decline_code, its.operations[1].failure_code) == (
         Status.AUTHORIZED,
@@ -561,14 +565,16 @@ def test_a_declined_capture_leaves_the_authorisation() -> None:
     assert len(only(decide(declined_.record, capture(2), LATER).record).operations) == 3
 
 
-@pytest.mark.parametrize("ask", [capture, void])
-def test_expired_authorization_counts_as_voided(ask: Callable[[], Envelope[Any]]) -> None:
+@pytest.mark.parametrize("request_", [capture, void])
+def test_expired_authorization_counts_as_voided(request_: Callable[[], Envelope[Any]]) -> None:
     """The processor answers a capture or a void with authorization_expired: the payment is
     voided, and another one may be made.
     """
-    asked = decide(account(payment(Status.AUTHORIZED)), ask(), LATER).record
+    requested = decide(account(payment(Status.AUTHORIZED)), request_(), LATER).record
     decided = decide(
-        asked, settle(Declined(AUTHORIZATION_EXPIRED), asked.payments[0].operations[1].id), LATER
+        requested,
+        settle(Declined(AUTHORIZATION_EXPIRED), requested.payments[0].operations[1].id),
+        LATER,
     )
     its = only(decided.record)
     assert (its.status, its.decline_code, its.operations[1].failure_code) == (
@@ -576,8 +582,8 @@ def test_expired_authorization_counts_as_voided(ask: Callable[[], Envelope[Any]]
         None,
         AUTHORIZATION_EXPIRED,
     )
-    assert [change.reason for change in decided.history] == ["AUTHORIZATION_EXPIRED"]
-    assert not news(decided)
+    assert [transition.reason for transition in decided.history] == ["AUTHORIZATION_EXPIRED"]
+    assert not outcome_events(decided)
     assert decide(decided.record, create(2), LATER).record.payments[1].try_number == 2
 
 
@@ -585,8 +591,8 @@ def test_two_captures_at_once_are_one() -> None:
     """The second request finds the first under way and waits for the same answer; its own
     operation is never made.
     """
-    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
-    assert decide(asked, capture(2), LATER).record is asked
+    requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    assert decide(requested, capture(2), LATER).record is requested
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.AUTHORIZED])
@@ -612,12 +618,12 @@ def test_a_capture_names_a_payment_and_the_version_that_was_looked_at(
     assert type(refused(record, capture(**changes))) is kind
 
 
-def test_a_repeated_capture_whose_key_was_swept_changes_nothing() -> None:
+def test_capture_repeat_with_a_deleted_key_changes_nothing() -> None:
     """The operation's natural key again: the request that captured captures no second time, and
     gets no error either.
     """
-    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
-    done = decide(asked, settle(Succeeded("ref-2"), numbered(3, 201)), LATER).record
+    requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    done = decide(requested, settle(Succeeded("ref-2"), numbered(3, 201)), LATER).record
     assert decide(done, capture(operation_id=numbered(3, 299)), LATER).record is done
 
 
@@ -645,6 +651,6 @@ def test_a_forged_order_version_is_refused(known: bool) -> None:
     """An order's event of version 2^60 is not stored: the true one after it still counts."""
     before = account() if known else None
     with pytest.raises(Refused) as caught:
-        decide(before, note(version=2**60), NOON)
+        decide(before, apply_order(version=2**60), NOON)
     assert caught.value.reason == "VERSION_JUMP"
-    assert decide(before, note(version=3), NOON).record.order.version == 3
+    assert decide(before, apply_order(version=3), NOON).record.order.version == 3

@@ -13,7 +13,7 @@ from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model import Contradiction, Operation
 from payment_svc.model.excerpt import CONTRADICTIONS_MAX, OPERATIONS_MAX, excerpt
 from payment_svc.providers.port import TEXT_MAX
-from tests.unit.payment.samples import LATER, NOON, back, numbered, operation, payment
+from tests.unit.payment.samples import LATER, NOON, numbered, operation, payment, refund_operation
 
 # Four bytes a character.
 WIDE = "\N{PARTY POPPER}"
@@ -27,7 +27,7 @@ def contradiction(number: int, *, resolved: bool = False, text: str = "x") -> Co
         reference=text,
         failure_code=text,
         report_id=text,
-        payload_digest=bytes(32),
+        payload_sha256=bytes(32),
         report_time=NOON + timedelta(seconds=number),
         resolve_time=LATER if resolved else None,
         resolve_note=WIDE * 500 if resolved else None,
@@ -36,7 +36,10 @@ def contradiction(number: int, *, resolved: bool = False, text: str = "x") -> Co
 
 def refunds(count: int, outcome: Outcome = Outcome.SUCCEEDED) -> list[Operation]:
     """The refunds of so many cents, oldest first."""
-    return [back(1, outcome, cause=Cause.ORDER, cause_id=f"version:{n}") for n in range(count)]
+    return [
+        refund_operation(1, outcome, cause=Cause.ORDER, cause_id=f"version:{n}")
+        for n in range(count)
+    ]
 
 
 def wide_operation(number: int) -> Operation:
@@ -46,7 +49,7 @@ def wide_operation(number: int) -> Operation:
     reports = [
         contradiction(n, resolved=True, text=text) for n in range(first, first + OF_OPERATION_MAX)
     ]
-    its = back(10**17, Outcome.FAILED, cause=Cause.ORDER, cause_id=f"version:{number}")
+    its = refund_operation(10**17, Outcome.FAILED, cause=Cause.ORDER, cause_id=f"version:{number}")
     return replace(its, reference=text, failure_code=text, contradictions=tuple(reports))
 
 
@@ -94,7 +97,7 @@ def test_unresolved_contradiction_stays_in_the_answer() -> None:
 
 def test_open_operation_stays_in_the_answer() -> None:
     """An old refund that the processor has not answered, before 1,000 that it has."""
-    waiting = back(1, Outcome.UNKNOWN)
+    waiting = refund_operation(1, Outcome.UNKNOWN)
     shown = excerpt([waiting, *refunds(1_000)])
     assert shown[0] == waiting
     assert all(each.kind is Kind.REFUND for each in shown)

@@ -7,19 +7,19 @@ from ordermesh.payment.v1 import payment_pb2
 from payment_svc import wire
 from payment_svc.lifecycle import (
     CHARGED,
+    LIVE,
     MOVES,
-    ONE_PER_ATTEMPT,
     OPEN,
     OUTCOME_MOVES,
     REFUND_STATUS,
-    SUCCESS_MEANS,
+    STATUS_AFTER_SUCCESS,
     TERMINAL,
     Kind,
     Outcome,
     RefundStatus,
     Status,
-    after_refund,
-    may,
+    can_become,
+    status_after_refund,
 )
 
 # The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses'
@@ -44,7 +44,7 @@ def test_every_pair_of_statuses_is_as_drawn(here: Status, column: int, there: St
     """A payment goes from one status to another where the picture has a letter, and nowhere
     else.
     """
-    assert may(here, there) == (ROWS[here][column] != ".")
+    assert can_become(here, there) == (ROWS[here][column] != ".")
 
 
 def test_the_tables_are_total_and_agree() -> None:
@@ -54,20 +54,20 @@ def test_the_tables_are_total_and_agree() -> None:
     assert set(MOVES) == set(Status)
     assert set(OUTCOME_MOVES) == set(Outcome)
     assert {s for s in Status if not MOVES[s]} == TERMINAL
-    assert CHARGED <= ONE_PER_ATTEMPT
+    assert CHARGED <= LIVE
     assert {Outcome.REQUESTED, Outcome.UNKNOWN} == OPEN
     assert all(
         moves <= OPEN | {Outcome.SUCCEEDED, Outcome.FAILED} for moves in OUTCOME_MOVES.values()
     )
 
 
-def test_whatever_may_succeed_leads_somewhere_from_pending_or_authorized() -> None:
+def test_success_moves_a_pending_or_authorized_payment() -> None:
     """What a success makes of a payment is a move that the table has from where such an
     operation is asked for.
     """
     assert all(
-        any(may(here, there) for here in (Status.PENDING, Status.AUTHORIZED))
-        for there in SUCCESS_MEANS.values()
+        any(can_become(here, there) for here in (Status.PENDING, Status.AUTHORIZED))
+        for there in STATUS_AFTER_SUCCESS.values()
     )
 
 
@@ -79,24 +79,24 @@ def test_a_payment_is_refunded_when_nothing_is_left_of_it(refunded: int, status:
     """A part leaves it partially refunded, the last part ends it; both are moves from where
     there is money.
     """
-    assert after_refund(100, refunded) is status
-    assert may(Status.CAPTURED, status)
+    assert status_after_refund(100, refunded) is status
+    assert can_become(Status.CAPTURED, status)
 
 
-def test_what_is_told_of_a_refund_is_final_when_its_outcome_is() -> None:
+def test_refund_status_is_final_when_its_outcome_is() -> None:
     """Each outcome has its status, and pending is what is open."""
     assert {
         outcome for outcome, status in REFUND_STATUS.items() if status is RefundStatus.PENDING
     } == OPEN
     assert set(REFUND_STATUS) == set(Outcome)
-    assert set(SUCCESS_MEANS) | {Kind.REFUND} == set(Kind)
+    assert set(STATUS_AFTER_SUCCESS) | {Kind.REFUND} == set(Kind)
 
 
-def test_a_payment_that_gave_up_its_attempt_never_comes_back() -> None:
+def test_payment_that_is_not_live_is_terminal() -> None:
     """From declined and voided nothing leads back to a status of which an attempt has only one:
     a second payment is safe there.
     """
-    assert all(not MOVES[status] for status in set(Status) - ONE_PER_ATTEMPT)
+    assert all(not MOVES[status] for status in set(Status) - LIVE)
 
 
 def test_statuses_are_those_of_the_contracts() -> None:

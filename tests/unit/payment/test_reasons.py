@@ -16,7 +16,7 @@ from payment_svc.model import (
     answers,
 )
 from payment_svc.providers.sandbox import TOKENS
-from payment_svc.providers.sandbox_ledger import OVERDRAWN
+from payment_svc.providers.sandbox_ledger import EXCEEDS_REMAINING
 
 CODE = Path(str(payment_svc.__file__)).parent
 OURS = {AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, NOTHING_REFUNDABLE}
@@ -53,8 +53,8 @@ def test_published_codes_are_those_of_the_code() -> None:
     declines = {
         code for its in TOKENS.values() for code in (its.code, its.capture_code, its.void_code)
     }
-    declines |= {NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED, OVERDRAWN}
-    refunds = {its.refund_code for its in TOKENS.values()} | {NOTHING_REFUNDABLE, OVERDRAWN}
+    declines |= {NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED, EXCEEDS_REMAINING}
+    refunds = {its.refund_code for its in TOKENS.values()} | {NOTHING_REFUNDABLE, EXCEEDS_REMAINING}
     for codes, enum in (
         (declines, payment_pb2.DeclineCode),
         (refunds, payment_pb2.RefundFailureCode),

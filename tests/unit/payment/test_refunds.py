@@ -16,32 +16,32 @@ from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, St
 from payment_svc.model import (
     NOTHING_REFUNDABLE,
     Account,
-    Awaited,
-    Change,
     Declined,
     Payment,
+    Pending,
     RefundPayment,
     RefundSettled,
     Succeeded,
+    Transition,
 )
 from tests.unit.payment.samples import (
     LATER,
-    PATIENCE,
+    LOOKUP_AFTER,
     PAYMENT,
     TOTAL,
     account,
-    ask,
-    back,
+    apply_order,
     capture,
     changed,
     declined,
-    lose,
-    news,
-    note,
     numbered,
     operation,
+    outcome_events,
     payment,
+    record_unknown,
     refund,
+    refund_operation,
+    retry_lookup,
     returned,
     settle,
     void,
@@ -68,8 +68,8 @@ def paid(refunded: int = 0, pending: int = 0) -> Account:
         refunded=refunded,
         refund_pending=pending,
     )
-    gone = [back(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
-    going = [back(pending, cause_id="going")] if pending else []
+    gone = [refund_operation(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
+    going = [refund_operation(pending, cause_id="going")] if pending else []
     return account(replace(its, operations=(*its.operations, *gone, *going)), **DELIVERED)
 
 
@@ -77,7 +77,7 @@ def paid(refunded: int = 0, pending: int = 0) -> Account:
 
 
 @pytest.mark.parametrize(("minor", "wanted"), [(1, 1), (4_250, 4_250), (None, 4_250)])
-def test_a_refund_is_an_intent_first(minor: int | None, wanted: int) -> None:
+def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> None:
     """A part, all, or whatever is left: its amount is on its way from then on, the status stays
     until the processor has answered.
     """
@@ -89,15 +89,18 @@ def test_a_refund_is_an_intent_first(minor: int | None, wanted: int) -> None:
         wanted,
         3,
     )
-    asked = its.operations[1]
-    assert (asked.kind, asked.amount, asked.cause, asked.cause_id) == (
+    requested = its.operations[1]
+    assert (requested.kind, requested.amount, requested.cause, requested.cause_id) == (
         Kind.REFUND,
         wanted,
         Cause.REQUEST,
         "b1",
     )
-    assert (asked.outcome, asked.ask_time) == (Outcome.REQUESTED, LATER + PATIENCE)
-    assert [change.reason for change in decided.history] == ["REFUND_REQUESTED"]
+    assert (requested.outcome, requested.next_lookup_time) == (
+        Outcome.REQUESTED,
+        LATER + LOOKUP_AFTER,
+    )
+    assert [transition.reason for transition in decided.history] == ["REFUND_REQUESTED"]
     assert not decided.facts
 
 
@@ -130,12 +133,10 @@ def test_what_is_on_its_way_counts_under_the_ceiling(
     ("refunded", "minor", "status"),
     [(0, 4_249, Status.PARTIALLY_REFUNDED), (0, 4_250, Status.REFUNDED)],
 )
-def test_a_refund_that_succeeds_is_booked_and_told(
-    refunded: int, minor: int, status: Status
-) -> None:
+def test_refund_success_is_stored_and_published(refunded: int, minor: int, status: Status) -> None:
     """From pending to refunded; the payment is refunded when nothing is left of it."""
-    asked = decide(paid(refunded), refund(minor=minor), LATER).record
-    decided = decide(asked, settle(Succeeded("ref-2"), numbered(3, 401)), LATER)
+    requested = decide(paid(refunded), refund(minor=minor), LATER).record
+    decided = decide(requested, settle(Succeeded("ref-2"), numbered(3, 401)), LATER)
     its = only(decided.record)
     assert (its.status, its.refunded, its.refund_pending) == (status, minor, 0)
     done = its.operation(numbered(3, 401))
@@ -168,8 +169,8 @@ def test_a_second_part_leaves_it_partially_refunded_until_the_last() -> None:
 
 def test_a_refund_that_is_refused_leaves_the_money_for_another() -> None:
     """Told with its code; nothing went back, and what it held is free again."""
-    asked = decide(paid(), refund(), LATER).record
-    decided = decide(asked, settle(Declined("card_closed"), numbered(3, 401)), LATER)
+    requested = decide(paid(), refund(), LATER).record
+    decided = decide(requested, settle(Declined("card_closed"), numbered(3, 401)), LATER)
     its = only(decided.record)
     assert (its.status, its.refunded, its.refund_pending, its.decline_code) == (
         Status.CAPTURED,
@@ -202,38 +203,43 @@ def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
     assert type(refused(paid(), refund(expected_version=1))) is Stale
     failure = refused(paid(), changed(refund(), amount=Money(100, "EUR")))
     assert (failure.reason, failure.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "GBP")
-    asked = decide(paid(), refund(), LATER).record
-    assert decide(asked, refund(operation_id=numbered(3, 999)), LATER).record is asked
+    requested = decide(paid(), refund(), LATER).record
+    assert decide(requested, refund(operation_id=numbered(3, 999)), LATER).record is requested
 
 
-def test_a_lost_refund_stays_on_its_way() -> None:
+def test_refund_with_unknown_outcome_stays_pending() -> None:
     """Unknown: its amount is held, its key is asked for again, and nobody may refund the same
     money meanwhile.
     """
     record = decide(paid(), refund(), LATER).record
     for command in (
-        lose(numbered(3, 401)),
-        ask(1, numbered(3, 401)),
-        settle(Awaited("ref-9"), numbered(3, 401)),
+        record_unknown(numbered(3, 401)),
+        retry_lookup(1, numbered(3, 401)),
+        settle(Pending("ref-9"), numbered(3, 401)),
     ):
         record = decide(record, command, LATER).record
         assert only(record).refund_pending == TOTAL.minor
     its = only(record).operations[1]
-    assert (its.outcome, its.reference, its.asks) == (Outcome.UNKNOWN, "ref-9", 1)
+    assert (its.outcome, its.reference, its.lookups) == (Outcome.UNKNOWN, "ref-9", 1)
     assert refused(record, refund(2, 1)).reason == "REFUND_EXCEEDS_CAPTURE"
 
 
 # --- of returns
 
 
-def test_a_return_is_refunded_once_whatever_it_is_told() -> None:
+def test_return_is_refunded_once_for_repeated_events() -> None:
     """At once due for asking, by the worker; its id is made of the return: the same return, told
     again, makes no second one.
     """
     decided = decide(paid(), returned(), LATER)
     its = only(decided.record)
-    asked = its.operations[1]
-    assert (its.refund_pending, asked.cause, asked.cause_id, asked.ask_time) == (
+    requested = its.operations[1]
+    assert (
+        its.refund_pending,
+        requested.cause,
+        requested.cause_id,
+        requested.next_lookup_time,
+    ) == (
         1_000,
         Cause.RETURN,
         "return-1",
@@ -245,7 +251,7 @@ def test_a_return_is_refunded_once_whatever_it_is_told() -> None:
     )
     assert (
         decide(paid(), returned(key="told late"), LATER).record.payments[0].operations[1].id
-        == asked.id
+        == requested.id
     )
     other = decide(decided.record, returned(2), LATER)
     assert only(other.record).refund_pending == 2_000
@@ -269,11 +275,11 @@ def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account)
     its = only(decided.record)
     made = its.operations[-1]
     assert (made.amount, made.outcome, made.failure_code) == (0, Outcome.FAILED, NOTHING_REFUNDABLE)
-    assert (made.ask_time, made.settle_time) == (None, LATER)
+    assert (made.next_lookup_time, made.settle_time) == (None, LATER)
     assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(made))]
     version = its.version
     assert decided.history == [
-        Change(
+        Transition(
             payment_id=its.id,
             version=version,
             old=its.status,
@@ -307,9 +313,9 @@ def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
 
 def refused_return(minor: int = 1_000, *, refunded: int = 0) -> Account:
     """A delivered order's account: the processor has refused to refund its return."""
-    asked = decide(paid(refunded), returned(minor=minor), LATER).record
+    requested = decide(paid(refunded), returned(minor=minor), LATER).record
     return decide(
-        asked, settle(Declined("card_closed"), only(asked).operations[-1].id, "no 1"), LATER
+        requested, settle(Declined("card_closed"), only(requested).operations[-1].id, "no 1"), LATER
     ).record
 
 
@@ -325,22 +331,27 @@ def test_the_refund_of_a_return_is_tried_again_until_it_is_done(minor: int | Non
     record = refused_return()
     for number, name in ((1, "return-1:2"), (2, "return-1:3")):
         decided = decide(record, try_again(number, minor), LATER)
-        asked = only(decided.record).operations[-1]
-        assert (asked.amount, asked.cause, asked.cause_id, asked.ask_time) == (
+        requested = only(decided.record).operations[-1]
+        assert (
+            requested.amount,
+            requested.cause,
+            requested.cause_id,
+            requested.next_lookup_time,
+        ) == (
             1_000,
             Cause.RETURN,
             name,
-            LATER + PATIENCE,
+            LATER + LOOKUP_AFTER,
         )
-        assert [change.reason for change in decided.history] == ["REFUND_REQUESTED"]
+        assert [transition.reason for transition in decided.history] == ["REFUND_REQUESTED"]
         assert decide(decided.record, try_again(number, minor), LATER).record is decided.record
         record = decide(
-            decided.record, settle(Declined("card_closed"), asked.id, name), LATER
+            decided.record, settle(Declined("card_closed"), requested.id, name), LATER
         ).record
-    asked = only(decide(record, try_again(3, minor), LATER).record).operations[-1]
+    requested = only(decide(record, try_again(3, minor), LATER).record).operations[-1]
     decided = decide(
         decide(record, try_again(3, minor), LATER).record,
-        settle(Succeeded("ref-9"), asked.id),
+        settle(Succeeded("ref-9"), requested.id),
         LATER,
     )
     [fact] = decided.facts
@@ -399,7 +410,7 @@ def test_another_try_is_of_the_returns_amount_and_of_what_is_left() -> None:
     assert only(decide(gone, try_again(), LATER).record).operations[-1].amount == 750
 
 
-def test_a_return_whose_money_all_went_back_by_hand_ends_without_a_refund() -> None:
+def test_return_of_a_refunded_payment_ends_without_refund() -> None:
     """No processor is asked: it is told as what was not refundable, which closes the return, and
     it is not tried again.
     """
@@ -419,12 +430,12 @@ def test_a_return_whose_money_all_went_back_by_hand_ends_without_a_refund() -> N
 # --- voids
 
 
-def test_an_authorisation_is_given_back_by_request() -> None:
+def test_authorization_is_voided_by_request() -> None:
     """authorized stays until the processor has answered; then voided, and the attempt may be
     paid by another payment. Nobody is told.
     """
-    asked = decide(account(payment(Status.AUTHORIZED)), void(), LATER)
-    its = only(asked.record)
+    requested = decide(account(payment(Status.AUTHORIZED)), void(), LATER)
+    its = only(requested.record)
     made = its.operations[1]
     assert (its.status, made.kind, made.amount, made.cause, made.cause_id) == (
         Status.AUTHORIZED,
@@ -433,16 +444,16 @@ def test_an_authorisation_is_given_back_by_request() -> None:
         Cause.REQUEST,
         "v1",
     )
-    done = decide(asked.record, settle(Succeeded("ref-2"), made.id), LATER)
+    done = decide(requested.record, settle(Succeeded("ref-2"), made.id), LATER)
     voided = only(done.record)
     assert (voided.status, voided.authorized, voided.captured) == (Status.VOIDED, TOTAL.minor, 0)
-    assert not news(done)
+    assert not outcome_events(done)
 
 
 def test_a_declined_void_leaves_the_authorisation() -> None:
     """It may be captured, or voided by another request."""
-    asked = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
-    decided = decide(asked, settle(Declined("processing_error"), numbered(3, 301)), LATER)
+    requested = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
+    decided = decide(requested, settle(Declined("processing_error"), numbered(3, 301)), LATER)
     assert (only(decided.record).status, decided.history[0].reason) == (
         Status.AUTHORIZED,
         "VOID_DECLINED",
@@ -483,10 +494,10 @@ def test_impossible_refund_is_stored_as_a_contradiction() -> None:
 # --- the bound on what callers ask for
 
 
-def limit_reached(before: Account, asked: Envelope[Any]) -> bool:
+def limit_reached(before: Account, requested: Envelope[Any]) -> bool:
     """Whether the request is refused because of the bound, which it names."""
     with pytest.raises(Refused) as caught:
-        decide(before, asked, LATER)
+        decide(before, requested, LATER)
     bound = {"max": str(REQUESTS_MAX), "payment_id": str(PAYMENT)}
     return (caught.value.reason, caught.value.metadata) == ("OPERATION_LIMIT_REACHED", bound)
 
@@ -510,11 +521,13 @@ def test_refund_beyond_the_bound_is_refused() -> None:
     assert limit_reached(having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST), refund(1, 1))
 
 
-@pytest.mark.parametrize(("kind", "asked"), [(Kind.CAPTURE, capture()), (Kind.VOID, void())])
-def test_end_of_authorisation_has_the_bound(kind: Kind, asked: Envelope[Any]) -> None:
+@pytest.mark.parametrize(("kind", "requested"), [(Kind.CAPTURE, capture()), (Kind.VOID, void())])
+def test_end_of_authorisation_has_the_bound(kind: Kind, requested: Envelope[Any]) -> None:
     """500 captures, or voids, that the processor has declined: the next one is refused."""
     cause = Cause.REQUEST if kind is Kind.VOID else None
-    assert limit_reached(having(kind, payment(Status.AUTHORIZED), REQUESTS_MAX, cause=cause), asked)
+    assert limit_reached(
+        having(kind, payment(Status.AUTHORIZED), REQUESTS_MAX, cause=cause), requested
+    )
 
 
 def test_further_try_for_a_return_has_a_bound_of_its_own() -> None:
@@ -525,15 +538,21 @@ def test_further_try_for_a_return_has_a_bound_of_its_own() -> None:
     assert limit_reached(having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.RETURN), try_again(1))
 
 
-def test_owed_refund_is_made_beyond_the_bound() -> None:
+def test_automatic_refund_is_made_beyond_the_bound() -> None:
     """Neither a return's refund nor that of a dead order is refused, nor counts for callers."""
     its = paid().payments[0]
     full = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
     returning = decide(full, returned(minor=1), LATER).record
-    dead = decide(returning, note(9, version=9, status=OrderStatus.CANCELLED), LATER).record
-    assert only(dead).refundable == 0
+    closed = decide(
+        returning, apply_order(9, version=9, status=OrderStatus.CANCELLED), LATER
+    ).record
+    assert only(closed).refundable == 0
     own = tuple(
-        replace(back(1, Outcome.FAILED), id=numbered(3, 2_000 + n), requested_by=f"{PAYMENT}:{n}")
+        replace(
+            refund_operation(1, Outcome.FAILED),
+            id=numbered(3, 2_000 + n),
+            requested_by=f"{PAYMENT}:{n}",
+        )
         for n in range(REQUESTS_MAX)
     )
     counted = replace(its, operations=(*its.operations, *own))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from google.type.money_pb2 import Money as MoneyMessage
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentStatusChanged
+from ordermesh.payment.events.v1 import payment_events_pb2
 from ordermesh.payment.v1 import payment_pb2
 
 from chassis.values.convert import timestamp
@@ -15,10 +15,10 @@ from payment_svc.lifecycle import Kind, Outcome, Reason, Status
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
     Account,
-    Awaited,
-    Confirmed,
     Declined,
-    StatusChanged,
+    PaymentConfirmed,
+    PaymentStatusChanged,
+    Pending,
     Succeeded,
 )
 from tests.unit.payment.samples import (
@@ -27,14 +27,14 @@ from tests.unit.payment.samples import (
     ORDER,
     PAYMENT,
     account,
-    back,
     capture,
     create,
     declined,
-    lose,
     operation,
     payment,
+    record_unknown,
     refund,
+    refund_operation,
     settle,
     void,
 )
@@ -62,7 +62,7 @@ LAST_TRY = account(declined(1), declined(2), payment(try_number=3))
         (LAST_TRY, settle(Declined("insufficient_funds")), Status.PENDING, Status.FAILED, 2),
     ],
 )
-def test_each_end_of_a_try_is_told(
+def test_each_end_of_a_try_is_published(
     before: Account,
     command: Envelope[Any],
     old: Status,
@@ -73,10 +73,14 @@ def test_each_end_of_a_try_is_told(
     made, before what follows from it.
     """
     decided = decide(before, command, LATER)
-    told = decided.facts[0]
-    assert isinstance(told, StatusChanged)
-    assert (told.change.old, told.change.new, told.change.version) == (old, new, version)
-    assert [fact for fact in decided.facts if isinstance(fact, StatusChanged)] == [told]
+    event = decided.facts[0]
+    assert isinstance(event, PaymentStatusChanged)
+    assert (event.transition.old, event.transition.new, event.transition.version) == (
+        old,
+        new,
+        version,
+    )
+    assert [fact for fact in decided.facts if isinstance(fact, PaymentStatusChanged)] == [event]
 
 
 @pytest.mark.parametrize(
@@ -88,11 +92,11 @@ def test_each_end_of_a_try_is_told(
         decide(account(payment(Status.CAPTURED)), settle(Succeeded("ref-1")), LATER),
     ],
 )
-def test_intents_refunds_and_repeats_are_no_change_of_status(decided: object) -> None:
+def test_requests_refunds_and_repeats_change_no_status(decided: object) -> None:
     """A try that begins, what is only asked of a processor, and what is heard again are not
     told.
     """
-    assert not [fact for fact in decided.facts if isinstance(fact, StatusChanged)]  # type: ignore[attr-defined]
+    assert not [fact for fact in decided.facts if isinstance(fact, PaymentStatusChanged)]  # type: ignore[attr-defined]
 
 
 def test_declined_try_is_published_with_its_code_and_amounts() -> None:
@@ -103,10 +107,10 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
         account(declined(1), payment(try_number=2)), settle(Declined("insufficient_funds")), LATER
     )
     [fact] = decided.facts
-    assert isinstance(fact, StatusChanged)
+    assert isinstance(fact, PaymentStatusChanged)
     outgoing = wire.event(fact)
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
-    assert outgoing.message == PaymentStatusChanged(
+    assert outgoing.message == payment_events_pb2.PaymentStatusChanged(
         payment_id=str(PAYMENT),
         order_id=str(ORDER),
         attempt=1,
@@ -126,17 +130,21 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
     )
 
 
-def test_captured_payment_is_told_before_its_confirmation() -> None:
+def test_captured_payment_is_published_before_confirmed() -> None:
     """Both facts of one change carry one version."""
     decided = decide(account(payment()), settle(Succeeded("r"), OPERATION), LATER)
-    assert [type(fact) for fact in decided.facts] == [StatusChanged, Confirmed]
+    assert [type(fact) for fact in decided.facts] == [PaymentStatusChanged, PaymentConfirmed]
 
 
 PART = payment(
-    Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(1_000)), refund_pending=1_000
+    Status.CAPTURED,
+    operations=(operation(Outcome.SUCCEEDED), refund_operation(1_000)),
+    refund_pending=1_000,
 )
 WHOLE = payment(
-    Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(4_250)), refund_pending=4_250
+    Status.CAPTURED,
+    operations=(operation(Outcome.SUCCEEDED), refund_operation(4_250)),
+    refund_pending=4_250,
 )
 NO = Declined("insufficient_funds")
 
@@ -149,8 +157,8 @@ NO = Declined("insufficient_funds")
         (account(payment(Status.AUTHORIZED)), capture(), Reason.CAPTURE_REQUESTED),
         (account(payment(Status.AUTHORIZED)), void(), Reason.VOID_REQUESTED),
         (account(payment(Status.CAPTURED)), refund(), Reason.REFUND_REQUESTED),
-        (account(payment()), settle(Awaited("r")), Reason.AWAITED),
-        (account(payment()), lose(), Reason.ANSWER_LOST),
+        (account(payment()), settle(Pending("r")), Reason.OUTCOME_PENDING),
+        (account(payment()), record_unknown(), Reason.OUTCOME_UNKNOWN),
         (account(ASKED_TO_AUTHORIZE), settle(Succeeded("r")), Reason.AUTHORIZED),
         (account(CAPTURING), settle(Succeeded("r")), Reason.CAPTURED),
         (account(CAPTURING), settle(NO), Reason.CAPTURE_DECLINED),
@@ -171,5 +179,5 @@ def test_each_change_has_its_reason(
     reason: Reason,
 ) -> None:
     """The row of history that a command makes has the reason that the contract publishes for it."""
-    [change] = decide(before, command, LATER).history
-    assert change.reason is reason
+    [transition] = decide(before, command, LATER).history
+    assert transition.reason is reason

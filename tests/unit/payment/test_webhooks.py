@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.values.errors import Failure, Invalid, Unauthenticated
-from payment_svc.model import Answer, Awaited, Declined, Report, Succeeded
+from payment_svc.model import Answer, Declined, Pending, Report, Succeeded
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry, Ledger
@@ -33,7 +33,7 @@ def test_a_signature_is_as_the_standard_writes_it() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_what_is_signed_is_believed() -> None:
+def test_signed_webhook_is_accepted() -> None:
     """Also where a second key's signature, of a rotation, or another version's stands beside it."""
     assert webhooks.verify(KEY, HEADERS, NOW, BODY) == "evt_1"
     several = f"v1a,xyz v1,{'A' * 44} {HEADERS['webhook-signature']}"
@@ -106,7 +106,7 @@ def entry(state: str, code: str | None = None) -> Entry:
         key=UUID(int=7),
         kind="charge",
         state=state,
-        request=b"",
+        request_hash=b"",
         token="tok_ok_late",
         amount=100,
         code=code,
@@ -135,18 +135,20 @@ def test_a_webhook_of_the_sandbox_says_what_it_did(
         sandbox.webhook(settled, NOW),
         sandbox.webhook(settled, NOW + timedelta(minutes=1)),
     )
-    assert sandbox.report(*first, NOW) == Report(f"evt_{UUID(int=7).hex}", UUID(int=7), answer)
+    assert sandbox.parse_webhook(*first, NOW) == Report(
+        f"evt_{UUID(int=7).hex}", UUID(int=7), answer
+    )
     assert first[0] == again[0]
     assert first[1]["webhook-id"] == again[1]["webhook-id"]
 
 
-def test_what_a_report_says_is_told_from_anything_else_and_the_same_in_every_release() -> None:
+def test_content_hash_differs_by_content_and_is_stable() -> None:
     """Reports of three answers to one operation, and of one answer to two, differ; what a
     redelivery is compared with is never built anew from names in the code.
     """
     answers: list[Answer] = [
         Succeeded("r"),
-        Awaited("r"),
+        Pending("r"),
         Declined("r"),
         Declined("r", final=True),
         Declined("r", reference="r"),
@@ -154,16 +156,16 @@ def test_what_a_report_says_is_told_from_anything_else_and_the_same_in_every_rel
     reports = [Report("e", UUID(int=7), answer) for answer in answers] + [
         Report("e", UUID(int=8), answers[0])
     ]
-    assert len({report.digest for report in reports}) == len(reports)
-    assert Report("another", UUID(int=7), answers[0]).digest == reports[0].digest
+    assert len({report.content_hash for report in reports}) == len(reports)
+    assert Report("another", UUID(int=7), answers[0]).content_hash == reports[0].content_hash
     assert (
-        reports[0].digest.hex()
+        reports[0].content_hash.hex()
         == "7815fdd8728059a160ca12a2ed74d09eb9bf9c9b056014388673d1fd8749574f"
     )
 
 
 @pytest.mark.parametrize(
-    "told",
+    "body",
     [
         b"",
         b"\xff",
@@ -181,10 +183,10 @@ def test_what_a_report_says_is_told_from_anything_else_and_the_same_in_every_rel
         ).encode(),
     ],
 )
-def test_what_is_signed_and_cannot_be_read_is_malformed(sandbox: Sandbox, told: bytes) -> None:
+def test_what_is_signed_and_cannot_be_read_is_malformed(sandbox: Sandbox, body: bytes) -> None:
     """A new kind of event, or garbage: the sender learns that it was not understood, and nothing
     is guessed.
     """
     with pytest.raises(Failure) as refused:
-        sandbox.report(told, webhooks.sign(KEY, "evt_1", NOW, told), NOW)
+        sandbox.parse_webhook(body, webhooks.sign(KEY, "evt_1", NOW, body), NOW)
     assert (type(refused.value), refused.value.reason) == (Invalid, "WEBHOOK_MALFORMED")

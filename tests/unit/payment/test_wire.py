@@ -12,12 +12,7 @@ from ordermesh.order.events.v1.order_events_pb2 import (
     ReturnStatusChanged,
 )
 from ordermesh.order.v1 import order_pb2, return_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import (
-    PaymentConfirmed,
-    PaymentFailed,
-    RefundCompleted,
-    RefundFailed,
-)
+from ordermesh.payment.events.v1 import payment_events_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
@@ -29,17 +24,17 @@ from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
 from payment_svc.model import (
     CaptureRequest,
-    Change,
-    Confirmed,
     CreateRequest,
-    Fact,
-    Failed,
+    DomainEvent,
+    PaymentConfirmed,
+    PaymentFailed,
     PaymentFilter,
+    PaymentRequest,
+    PaymentStatusChanged,
     RefundRequest,
     RefundSettled,
-    Request,
     ResolveContradiction,
-    StatusChanged,
+    Transition,
 )
 from payment_svc.providers.port import Authorization
 from tests.unit.payment.samples import (
@@ -50,20 +45,20 @@ from tests.unit.payment.samples import (
     PAYMENT,
     TOTAL,
     Source,
-    back,
-    note,
+    apply_order,
     numbered,
     order,
     payment,
+    refund_operation,
     returned,
 )
 
 POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
 
 
-def change(**more: Any) -> Change:
+def transition(**more: Any) -> Transition:
     """A row of history that a person's request made."""
-    its = Change(
+    its = Transition(
         payment_id=PAYMENT,
         version=2,
         old=Status.PENDING,
@@ -80,22 +75,22 @@ def change(**more: Any) -> Change:
     return replace(its, **more)
 
 
-def test_a_payment_is_told_with_its_operations() -> None:
+def test_payment_message_has_its_operations() -> None:
     """Every field of the contract that a captured payment has is set, amounts with their
     currency; what is absent is unset.
     """
-    told = wire.payment(payment(Status.CAPTURED))
-    assert (told.payment_id, told.order_id, told.attempt, told.try_number) == (
+    message = wire.payment(payment(Status.CAPTURED))
+    assert (message.payment_id, message.order_id, message.attempt, message.try_number) == (
         str(PAYMENT),
         str(ORDER),
         1,
         1,
     )
-    assert told.status == payment_pb2.PAYMENT_STATUS_CAPTURED
-    assert told.amount == told.authorized_amount == told.captured_amount == POUNDS
-    assert told.refunded_amount == MoneyMessage(currency_code="GBP")
-    assert not told.HasField("decline_code")
-    [operation] = told.operations
+    assert message.status == payment_pb2.PAYMENT_STATUS_CAPTURED
+    assert message.amount == message.authorized_amount == message.captured_amount == POUNDS
+    assert message.refunded_amount == MoneyMessage(currency_code="GBP")
+    assert not message.HasField("decline_code")
+    [operation] = message.operations
     assert operation.kind == payment_pb2.PAYMENT_OPERATION_KIND_CHARGE
     assert operation.outcome == payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED
     assert (operation.amount, operation.processor_reference) == (POUNDS, "ref-1")
@@ -106,21 +101,21 @@ def test_a_payment_is_told_with_its_operations() -> None:
 @pytest.mark.parametrize("status", Status)
 def test_each_status_has_its_name_in_the_contract(status: Status) -> None:
     """And a filter reads it back as the same."""
-    told = wire.payment(payment(status)).status
-    assert payment_pb2.PaymentStatus.Name(told) == f"PAYMENT_STATUS_{status.name}"
-    assert wire.payment_filter(api.ListPaymentsRequest(statuses=[told])) == PaymentFilter(
+    message = wire.payment(payment(status)).status
+    assert payment_pb2.PaymentStatus.Name(message) == f"PAYMENT_STATUS_{status.name}"
+    assert wire.payment_filter(api.ListPaymentsRequest(statuses=[message])) == PaymentFilter(
         statuses=(status,)
     )
 
 
-def test_facts_become_events_of_their_order() -> None:
+def test_domain_events_become_events_of_their_order() -> None:
     """Confirmed with what was captured, or not required; failed with why. Each is of the payment
     whose version it carries, and concerns its order.
     """
-    outgoing = wire.event(Confirmed(payment(Status.CAPTURED), change()))
+    outgoing = wire.event(PaymentConfirmed(payment(Status.CAPTURED), transition()))
     event = outgoing.message
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
-    assert isinstance(event, PaymentConfirmed)
+    assert isinstance(event, payment_events_pb2.PaymentConfirmed)
     assert (event.payment_id, event.order_id, event.attempt, event.payment_version) == (
         str(PAYMENT),
         str(ORDER),
@@ -128,23 +123,26 @@ def test_facts_become_events_of_their_order() -> None:
         2,
     )
     assert (event.captured_amount, event.not_required) == (POUNDS, False)
-    event = wire.event(Confirmed(payment(Status.NOT_REQUIRED), change())).message
-    assert isinstance(event, PaymentConfirmed)
+    event = wire.event(PaymentConfirmed(payment(Status.NOT_REQUIRED), transition())).message
+    assert isinstance(event, payment_events_pb2.PaymentConfirmed)
     assert (event.captured_amount, event.not_required) == (MoneyMessage(currency_code="GBP"), True)
-    failed = wire.event(Failed(payment(Status.FAILED), change())).message
-    assert isinstance(failed, PaymentFailed)
+    failed = wire.event(PaymentFailed(payment(Status.FAILED), transition())).message
+    assert isinstance(failed, payment_events_pb2.PaymentFailed)
     assert (failed.payment_id, failed.decline_code) == (str(PAYMENT), "insufficient_funds")
 
 
 @pytest.mark.parametrize("claimed", [True, False])
 def test_event_says_why_and_for_whom(claimed: bool) -> None:
     """Each event has its change's reason, actor, claimed actor and cause, and no note."""
-    its, row = payment(Status.REFUNDED), change() if claimed else change(claimed_actor=None)
-    settled = [its.refund(back(1_000, outcome)) for outcome in (Outcome.SUCCEEDED, Outcome.FAILED)]
-    facts: list[Fact] = [
-        StatusChanged(its, row),
-        Confirmed(its, row),
-        Failed(its, row),
+    its, row = payment(Status.REFUNDED), transition() if claimed else transition(claimed_actor=None)
+    settled = [
+        its.refund(refund_operation(1_000, outcome))
+        for outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
+    ]
+    facts: list[DomainEvent] = [
+        PaymentStatusChanged(its, row),
+        PaymentConfirmed(its, row),
+        PaymentFailed(its, row),
         *(RefundSettled(its, row, refund) for refund in settled),
     ]
     events: list[Any] = [wire.event(fact).message for fact in facts]
@@ -160,16 +158,18 @@ def test_refund_is_updated_when_it_is_settled() -> None:
     """A refund's update_time is its settle_time, and its create_time before."""
     its = payment(Status.CAPTURED)
     for outcome in Outcome:
-        told = wire.refund(its.refund(replace(back(1_000, outcome), request_time=LATER)))
-        settled = told.HasField("settle_time")
-        assert told.update_time == (told.settle_time if settled else told.create_time)
-        assert told.settle_time != told.create_time
+        message = wire.refund(
+            its.refund(replace(refund_operation(1_000, outcome), request_time=LATER))
+        )
+        settled = message.HasField("settle_time")
+        assert message.update_time == (message.settle_time if settled else message.create_time)
+        assert message.settle_time != message.create_time
 
 
 @pytest.mark.parametrize(
     "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 )
-def test_an_order_says_the_same_in_its_event_and_in_its_answer(status: OrderStatus) -> None:
+def test_order_is_the_same_in_event_and_response(status: OrderStatus) -> None:
     """Both become the same fact, so that whichever comes first opens the account."""
     value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
     event = OrderStatusChanged(
@@ -178,15 +178,17 @@ def test_an_order_says_the_same_in_its_event_and_in_its_answer(status: OrderStat
     answer = order_pb2.Order(
         order_id=str(ORDER), attempt=1, status=value, total_amount=POUNDS, version=1
     )
-    assert wire.order_of_event(event) == wire.order_of_answer(answer) == order(status=status)
-    told = wire.note_order(event, Source("payment-ORDERS:e1", cause="e1"), numbered(2, 51))
-    assert told == note(status=status)
+    assert wire.order_of_event(event) == wire.order_of_response(answer) == order(status=status)
+    message = wire.apply_order_version(
+        event, Source("payment-ORDERS:e1", cause="e1"), numbered(2, 51)
+    )
+    assert message == apply_order(status=status)
 
 
 @pytest.mark.parametrize(
     "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 )
-def test_cancelled_units_are_news_of_the_order_like_any_other(status: OrderStatus) -> None:
+def test_cancelled_units_update_the_order(status: OrderStatus) -> None:
     """In one sequence of versions with its changes of status: what it costs from then on, and
     where it stands.
     """
@@ -244,7 +246,7 @@ REQUESTS: list[tuple[Any, Any, UUID, object]] = [
         wire.void_payment,
         api.VoidPaymentRequest(**OF, expected_version=3),
         PAYMENT,
-        Request(payment_id=PAYMENT, expected_version=3),
+        PaymentRequest(payment_id=PAYMENT, expected_version=3),
     ),
     (
         wire.refund_payment,
@@ -291,39 +293,52 @@ def test_request_becomes_its_envelope(
 
 @pytest.mark.parametrize("cause", Cause)
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_refund_is_told_with_its_cause(outcome: Outcome, cause: Cause) -> None:
+def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     """Every field of the contract; what is absent is unset; settled ones become events with the
     payment's cumulative amounts.
     """
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000, refund_pending=250)
-    made = its.refund(back(1_000, outcome, cause, "b1"))
-    told = wire.refund(made)
-    assert (told.refund_id, told.payment_id, told.order_id, told.attempt) == (
+    made = its.refund(refund_operation(1_000, outcome, cause, "b1"))
+    message = wire.refund(made)
+    assert (message.refund_id, message.payment_id, message.order_id, message.attempt) == (
         str(made.id),
         str(PAYMENT),
         str(ORDER),
         1,
     )
-    assert (told.amount.units, told.amount.currency_code, told.cause_id) == (10, "GBP", "b1")
-    assert payment_pb2.RefundCause.Name(told.cause) == f"REFUND_CAUSE_{cause.name}"
-    assert (
-        payment_pb2.RefundStatus.Name(told.status) == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
+    assert (message.amount.units, message.amount.currency_code, message.cause_id) == (
+        10,
+        "GBP",
+        "b1",
     )
-    assert told.return_id == ("b1" if cause is Cause.RETURN else "")
-    assert wire.refund(its.refund(back(1_000, outcome, cause, "b1:2"))).return_id == told.return_id
-    assert told.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
-    assert told.HasField("failure_code") == (outcome is Outcome.FAILED)
-    assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (
+    assert payment_pb2.RefundCause.Name(message.cause) == f"REFUND_CAUSE_{cause.name}"
+    assert (
+        payment_pb2.RefundStatus.Name(message.status)
+        == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
+    )
+    assert message.return_id == ("b1" if cause is Cause.RETURN else "")
+    assert (
+        wire.refund(its.refund(refund_operation(1_000, outcome, cause, "b1:2"))).return_id
+        == message.return_id
+    )
+    assert message.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
+    assert message.HasField("failure_code") == (outcome is Outcome.FAILED)
+    assert wire.refund_filter(api.ListRefundsRequest(statuses=[message.status])).statuses == (
         REFUND_STATUS[outcome],
     )
     if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
         return
-    outgoing = wire.event(RefundSettled(its, change(), made))
+    outgoing = wire.event(RefundSettled(its, transition(), made))
     event = outgoing.message
-    assert isinstance(event, RefundCompleted if outcome is Outcome.SUCCEEDED else RefundFailed)
+    assert isinstance(
+        event,
+        payment_events_pb2.RefundCompleted
+        if outcome is Outcome.SUCCEEDED
+        else payment_events_pb2.RefundFailed,
+    )
     assert (outgoing.aggregate, event.refund, event.captured_amount, event.payment_version) == (
         PAYMENT,
-        told,
+        message,
         POUNDS,
         2,
     )
@@ -342,13 +357,13 @@ def test_a_status_that_is_not_known_yet_is_unknown_and_not_guessed() -> None:
 
 def test_an_expected_amount_is_exact_or_refused() -> None:
     """Half a penny is no amount; what is not set is not expected."""
-    assert wire.expected(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
-    assert wire.expected(
+    assert wire.expected_amount(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
+    assert wire.expected_amount(
         api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))
     ) == Money(0, "GBP")
-    assert wire.expected(api.CreatePaymentRequest()) is None
+    assert wire.expected_amount(api.CreatePaymentRequest()) is None
     with pytest.raises(Invalid) as refused:
-        wire.expected(
+        wire.expected_amount(
             api.CreatePaymentRequest(
                 expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000)
             )

@@ -30,7 +30,7 @@ class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     PAYMENT_STATUS_UNSPECIFIED: _PaymentStatus.ValueType  # 0
     """Never stored; in a filter: any."""
     PAYMENT_STATUS_PENDING: _PaymentStatus.ValueType  # 1
-    """The intent is written; the processor's answer is awaited, or unknown. Goes to authorized, captured, declined or failed."""
+    """The operation is stored; its outcome is pending or unknown. Goes to authorized, captured, declined or failed."""
     PAYMENT_STATUS_AUTHORIZED: _PaymentStatus.ValueType  # 2
     """Authorised, not captured. Goes to captured or voided."""
     PAYMENT_STATUS_CAPTURED: _PaymentStatus.ValueType  # 3
@@ -40,13 +40,13 @@ class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     PAYMENT_STATUS_FAILED: _PaymentStatus.ValueType  # 5
     """Declined for good: the order's attempt has failed. Terminal."""
     PAYMENT_STATUS_VOIDED: _PaymentStatus.ValueType  # 6
-    """The authorisation was given back, or has expired at the processor. Another payment may be made. Terminal."""
+    """The authorisation was voided, or has expired at the processor. Another payment may be made. Terminal."""
     PAYMENT_STATUS_PARTIALLY_REFUNDED: _PaymentStatus.ValueType  # 7
     """A part went back. Goes to refunded."""
     PAYMENT_STATUS_REFUNDED: _PaymentStatus.ValueType  # 8
     """All went back. Terminal."""
     PAYMENT_STATUS_NOT_REQUIRED: _PaymentStatus.ValueType  # 9
-    """The order's total is zero: no processor was asked. Terminal."""
+    """The order's total is zero: no processor was called. Terminal."""
 
 class PaymentStatus(_PaymentStatus, metaclass=_PaymentStatusEnumTypeWrapper):
     """Where a payment stands. New values may appear."""
@@ -54,7 +54,7 @@ class PaymentStatus(_PaymentStatus, metaclass=_PaymentStatusEnumTypeWrapper):
 PAYMENT_STATUS_UNSPECIFIED: PaymentStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 PAYMENT_STATUS_PENDING: PaymentStatus.ValueType  # 1
-"""The intent is written; the processor's answer is awaited, or unknown. Goes to authorized, captured, declined or failed."""
+"""The operation is stored; its outcome is pending or unknown. Goes to authorized, captured, declined or failed."""
 PAYMENT_STATUS_AUTHORIZED: PaymentStatus.ValueType  # 2
 """Authorised, not captured. Goes to captured or voided."""
 PAYMENT_STATUS_CAPTURED: PaymentStatus.ValueType  # 3
@@ -64,13 +64,13 @@ PAYMENT_STATUS_DECLINED: PaymentStatus.ValueType  # 4
 PAYMENT_STATUS_FAILED: PaymentStatus.ValueType  # 5
 """Declined for good: the order's attempt has failed. Terminal."""
 PAYMENT_STATUS_VOIDED: PaymentStatus.ValueType  # 6
-"""The authorisation was given back, or has expired at the processor. Another payment may be made. Terminal."""
+"""The authorisation was voided, or has expired at the processor. Another payment may be made. Terminal."""
 PAYMENT_STATUS_PARTIALLY_REFUNDED: PaymentStatus.ValueType  # 7
 """A part went back. Goes to refunded."""
 PAYMENT_STATUS_REFUNDED: PaymentStatus.ValueType  # 8
 """All went back. Terminal."""
 PAYMENT_STATUS_NOT_REQUIRED: PaymentStatus.ValueType  # 9
-"""The order's total is zero: no processor was asked. Terminal."""
+"""The order's total is zero: no processor was called. Terminal."""
 Global___PaymentStatus: _TypeAlias = PaymentStatus  # noqa: Y015
 
 class _PaymentOperationKind:
@@ -88,9 +88,9 @@ class _PaymentOperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     PAYMENT_OPERATION_KIND_CAPTURE: _PaymentOperationKind.ValueType  # 3
     """Take money that was set aside."""
     PAYMENT_OPERATION_KIND_VOID: _PaymentOperationKind.ValueType  # 4
-    """Give back an authorisation; by itself, where the order comes to cost nothing."""
+    """Void an authorisation; automatic where the order costs nothing any more."""
     PAYMENT_OPERATION_KIND_REFUND: _PaymentOperationKind.ValueType  # 5
-    """Give back captured money."""
+    """Refund captured money."""
 
 class PaymentOperationKind(_PaymentOperationKind, metaclass=_PaymentOperationKindEnumTypeWrapper):
     """What was asked of the processor. New values may appear."""
@@ -104,9 +104,9 @@ PAYMENT_OPERATION_KIND_CHARGE: PaymentOperationKind.ValueType  # 2
 PAYMENT_OPERATION_KIND_CAPTURE: PaymentOperationKind.ValueType  # 3
 """Take money that was set aside."""
 PAYMENT_OPERATION_KIND_VOID: PaymentOperationKind.ValueType  # 4
-"""Give back an authorisation; by itself, where the order comes to cost nothing."""
+"""Void an authorisation; automatic where the order costs nothing any more."""
 PAYMENT_OPERATION_KIND_REFUND: PaymentOperationKind.ValueType  # 5
-"""Give back captured money."""
+"""Refund captured money."""
 Global___PaymentOperationKind: _TypeAlias = PaymentOperationKind  # noqa: Y015
 
 class _PaymentOperationOutcome:
@@ -124,7 +124,7 @@ class _PaymentOperationOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     PAYMENT_OPERATION_OUTCOME_FAILED: _PaymentOperationOutcome.ValueType  # 3
     """Not done."""
     PAYMENT_OPERATION_OUTCOME_UNKNOWN: _PaymentOperationOutcome.ValueType  # 4
-    """The answer was lost; it is asked for again with the same key until it is known. Goes to succeeded or failed."""
+    """The answer was lost; the outcome is looked up with the same key until it is known. Goes to succeeded or failed."""
 
 class PaymentOperationOutcome(_PaymentOperationOutcome, metaclass=_PaymentOperationOutcomeEnumTypeWrapper):
     """What came of an operation. New values may appear."""
@@ -138,7 +138,7 @@ PAYMENT_OPERATION_OUTCOME_SUCCEEDED: PaymentOperationOutcome.ValueType  # 2
 PAYMENT_OPERATION_OUTCOME_FAILED: PaymentOperationOutcome.ValueType  # 3
 """Not done."""
 PAYMENT_OPERATION_OUTCOME_UNKNOWN: PaymentOperationOutcome.ValueType  # 4
-"""The answer was lost; it is asked for again with the same key until it is known. Goes to succeeded or failed."""
+"""The answer was lost; the outcome is looked up with the same key until it is known. Goes to succeeded or failed."""
 Global___PaymentOperationOutcome: _TypeAlias = PaymentOperationOutcome  # noqa: Y015
 
 class _PaymentStatusReason:
@@ -163,10 +163,10 @@ class _PaymentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     """The order's total is zero: the payment is not required."""
     PAYMENT_STATUS_REASON_NOTHING_REFUNDABLE: _PaymentStatusReason.ValueType  # 6
     """A return is worth money, and none is left to refund: its refund has failed."""
-    PAYMENT_STATUS_REASON_ANSWER_LOST: _PaymentStatusReason.ValueType  # 7
-    """The processor's answer was lost: the outcome is unknown until the processor is asked again."""
-    PAYMENT_STATUS_REASON_AWAITED: _PaymentStatusReason.ValueType  # 8
-    """The processor has taken the request, and tells the outcome later."""
+    PAYMENT_STATUS_REASON_OUTCOME_UNKNOWN: _PaymentStatusReason.ValueType  # 7
+    """The processor's answer was lost: the outcome is unknown until a lookup finds it."""
+    PAYMENT_STATUS_REASON_OUTCOME_PENDING: _PaymentStatusReason.ValueType  # 8
+    """The processor has accepted the request, and reports the outcome later."""
     PAYMENT_STATUS_REASON_AUTHORIZED: _PaymentStatusReason.ValueType  # 9
     """The processor has authorised the amount."""
     PAYMENT_STATUS_REASON_CAPTURED: _PaymentStatusReason.ValueType  # 10
@@ -190,7 +190,7 @@ class _PaymentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     PAYMENT_STATUS_REASON_AUTHORIZATION_EXPIRED: _PaymentStatusReason.ValueType  # 19
     """The authorisation has expired at the processor: the payment counts as voided."""
     PAYMENT_STATUS_REASON_CONTRADICTED: _PaymentStatusReason.ValueType  # 20
-    """The processor contradicted what it had said before; nothing is booked of it."""
+    """The processor contradicted an earlier report; it moves no money."""
     PAYMENT_STATUS_REASON_CONTRADICTION_RESOLVED: _PaymentStatusReason.ValueType  # 21
     """An operator resolved a contradiction with ResolveContradiction."""
 
@@ -215,10 +215,10 @@ PAYMENT_STATUS_REASON_NOTHING_TO_PAY: PaymentStatusReason.ValueType  # 5
 """The order's total is zero: the payment is not required."""
 PAYMENT_STATUS_REASON_NOTHING_REFUNDABLE: PaymentStatusReason.ValueType  # 6
 """A return is worth money, and none is left to refund: its refund has failed."""
-PAYMENT_STATUS_REASON_ANSWER_LOST: PaymentStatusReason.ValueType  # 7
-"""The processor's answer was lost: the outcome is unknown until the processor is asked again."""
-PAYMENT_STATUS_REASON_AWAITED: PaymentStatusReason.ValueType  # 8
-"""The processor has taken the request, and tells the outcome later."""
+PAYMENT_STATUS_REASON_OUTCOME_UNKNOWN: PaymentStatusReason.ValueType  # 7
+"""The processor's answer was lost: the outcome is unknown until a lookup finds it."""
+PAYMENT_STATUS_REASON_OUTCOME_PENDING: PaymentStatusReason.ValueType  # 8
+"""The processor has accepted the request, and reports the outcome later."""
 PAYMENT_STATUS_REASON_AUTHORIZED: PaymentStatusReason.ValueType  # 9
 """The processor has authorised the amount."""
 PAYMENT_STATUS_REASON_CAPTURED: PaymentStatusReason.ValueType  # 10
@@ -242,7 +242,7 @@ PAYMENT_STATUS_REASON_REFUND_DECLINED: PaymentStatusReason.ValueType  # 18
 PAYMENT_STATUS_REASON_AUTHORIZATION_EXPIRED: PaymentStatusReason.ValueType  # 19
 """The authorisation has expired at the processor: the payment counts as voided."""
 PAYMENT_STATUS_REASON_CONTRADICTED: PaymentStatusReason.ValueType  # 20
-"""The processor contradicted what it had said before; nothing is booked of it."""
+"""The processor contradicted an earlier report; it moves no money."""
 PAYMENT_STATUS_REASON_CONTRADICTION_RESOLVED: PaymentStatusReason.ValueType  # 21
 """An operator resolved a contradiction with ResolveContradiction."""
 Global___PaymentStatusReason: _TypeAlias = PaymentStatusReason  # noqa: Y015
@@ -271,8 +271,8 @@ class _DeclineCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeclineCo
     """The sandbox's: the card has expired. Another try may be made."""
     DECLINE_CODE_STOLEN_CARD: _DeclineCode.ValueType  # 6
     """The sandbox's: the card is reported as stolen. Final."""
-    DECLINE_CODE_EXCEEDS_WHAT_IS_LEFT: _DeclineCode.ValueType  # 7
-    """The sandbox's: more was asked for than is left of what was authorised."""
+    DECLINE_CODE_EXCEEDS_REMAINING: _DeclineCode.ValueType  # 7
+    """The sandbox's: the amount exceeds what remains of the authorised amount."""
 
 class DeclineCode(_DeclineCode, metaclass=_DeclineCodeEnumTypeWrapper):
     """Why a charge, an authorisation, a capture or a void came to nothing, as this service and the
@@ -298,8 +298,8 @@ DECLINE_CODE_EXPIRED_CARD: DeclineCode.ValueType  # 5
 """The sandbox's: the card has expired. Another try may be made."""
 DECLINE_CODE_STOLEN_CARD: DeclineCode.ValueType  # 6
 """The sandbox's: the card is reported as stolen. Final."""
-DECLINE_CODE_EXCEEDS_WHAT_IS_LEFT: DeclineCode.ValueType  # 7
-"""The sandbox's: more was asked for than is left of what was authorised."""
+DECLINE_CODE_EXCEEDS_REMAINING: DeclineCode.ValueType  # 7
+"""The sandbox's: the amount exceeds what remains of the authorised amount."""
 Global___DeclineCode: _TypeAlias = DeclineCode  # noqa: Y015
 
 class _RefundFailureCode:
@@ -311,11 +311,11 @@ class _RefundFailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ref
     REFUND_FAILURE_CODE_UNSPECIFIED: _RefundFailureCode.ValueType  # 0
     """Never stored."""
     REFUND_FAILURE_CODE_NOTHING_REFUNDABLE: _RefundFailureCode.ValueType  # 1
-    """This service's: a return is worth money, and none is left to refund. No processor was asked."""
+    """This service's: a return is worth money, and nothing remains to refund. The processor was not called."""
     REFUND_FAILURE_CODE_CARD_CLOSED: _RefundFailureCode.ValueType  # 2
     """The sandbox's: the card's account is closed."""
-    REFUND_FAILURE_CODE_EXCEEDS_WHAT_IS_LEFT: _RefundFailureCode.ValueType  # 3
-    """The sandbox's: more was asked for than is left of what was captured."""
+    REFUND_FAILURE_CODE_EXCEEDS_REMAINING: _RefundFailureCode.ValueType  # 3
+    """The sandbox's: the amount exceeds what remains of the captured amount."""
 
 class RefundFailureCode(_RefundFailureCode, metaclass=_RefundFailureCodeEnumTypeWrapper):
     """Why a refund failed, as this service and the processor "sandbox" say it. Fields hold a value's
@@ -326,11 +326,11 @@ class RefundFailureCode(_RefundFailureCode, metaclass=_RefundFailureCodeEnumType
 REFUND_FAILURE_CODE_UNSPECIFIED: RefundFailureCode.ValueType  # 0
 """Never stored."""
 REFUND_FAILURE_CODE_NOTHING_REFUNDABLE: RefundFailureCode.ValueType  # 1
-"""This service's: a return is worth money, and none is left to refund. No processor was asked."""
+"""This service's: a return is worth money, and nothing remains to refund. The processor was not called."""
 REFUND_FAILURE_CODE_CARD_CLOSED: RefundFailureCode.ValueType  # 2
 """The sandbox's: the card's account is closed."""
-REFUND_FAILURE_CODE_EXCEEDS_WHAT_IS_LEFT: RefundFailureCode.ValueType  # 3
-"""The sandbox's: more was asked for than is left of what was captured."""
+REFUND_FAILURE_CODE_EXCEEDS_REMAINING: RefundFailureCode.ValueType  # 3
+"""The sandbox's: the amount exceeds what remains of the captured amount."""
 Global___RefundFailureCode: _TypeAlias = RefundFailureCode  # noqa: Y015
 
 class _RefundCause:
@@ -342,11 +342,11 @@ class _RefundCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundCau
     REFUND_CAUSE_UNSPECIFIED: _RefundCause.ValueType  # 0
     """Never stored; in a filter: any."""
     REFUND_CAUSE_ORDER: _RefundCause.ValueType  # 1
-    """The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. By itself."""
+    """The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. Automatic."""
     REFUND_CAUSE_RETURN: _RefundCause.ValueType  # 2
-    """Units of a return were accepted. By itself."""
+    """Units of a return were accepted. Automatic."""
     REFUND_CAUSE_REQUEST: _RefundCause.ValueType  # 3
-    """Somebody called RefundPayment."""
+    """A caller requested it with RefundPayment."""
 
 class RefundCause(_RefundCause, metaclass=_RefundCauseEnumTypeWrapper):
     """What made a refund. New values may appear."""
@@ -354,11 +354,11 @@ class RefundCause(_RefundCause, metaclass=_RefundCauseEnumTypeWrapper):
 REFUND_CAUSE_UNSPECIFIED: RefundCause.ValueType  # 0
 """Never stored; in a filter: any."""
 REFUND_CAUSE_ORDER: RefundCause.ValueType  # 1
-"""The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. By itself."""
+"""The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. Automatic."""
 REFUND_CAUSE_RETURN: RefundCause.ValueType  # 2
-"""Units of a return were accepted. By itself."""
+"""Units of a return were accepted. Automatic."""
 REFUND_CAUSE_REQUEST: RefundCause.ValueType  # 3
-"""Somebody called RefundPayment."""
+"""A caller requested it with RefundPayment."""
 Global___RefundCause: _TypeAlias = RefundCause  # noqa: Y015
 
 class _RefundStatus:
@@ -370,7 +370,7 @@ class _RefundStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundSt
     REFUND_STATUS_UNSPECIFIED: _RefundStatus.ValueType  # 0
     """Never stored; in a filter: any."""
     REFUND_STATUS_PENDING: _RefundStatus.ValueType  # 1
-    """Asked of the processor; the answer is awaited, or unknown. Goes to completed or failed."""
+    """Requested from the processor; the outcome is pending or unknown. Goes to completed or failed."""
     REFUND_STATUS_COMPLETED: _RefundStatus.ValueType  # 2
     """The money went back. Terminal."""
     REFUND_STATUS_FAILED: _RefundStatus.ValueType  # 3
@@ -382,7 +382,7 @@ class RefundStatus(_RefundStatus, metaclass=_RefundStatusEnumTypeWrapper):
 REFUND_STATUS_UNSPECIFIED: RefundStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 REFUND_STATUS_PENDING: RefundStatus.ValueType  # 1
-"""Asked of the processor; the answer is awaited, or unknown. Goes to completed or failed."""
+"""Requested from the processor; the outcome is pending or unknown. Goes to completed or failed."""
 REFUND_STATUS_COMPLETED: RefundStatus.ValueType  # 2
 """The money went back. Terminal."""
 REFUND_STATUS_FAILED: RefundStatus.ValueType  # 3
@@ -421,7 +421,7 @@ class Payment(_message.Message):
     status: Global___PaymentStatus.ValueType
     """Where it stands."""
     processor: _builtins.str
-    """The processor, e.g. "sandbox"; empty where none was asked."""
+    """The processor, e.g. "sandbox"; empty where none was called."""
     decline_code: _builtins.str
     """Why it came to nothing; unset where it did not: the processor's code, or a name of DeclineCode
     in lower case without its prefix, e.g. "insufficient_funds".
@@ -448,7 +448,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
-        """Given back so far; with refund_pending_amount at most what was captured."""
+        """Refunded so far; with refund_pending_amount at most what was captured."""
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentOperation]:
@@ -468,7 +468,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def refund_pending_amount(self) -> _money_pb2.Money:
-        """Asked of the processor to be given back, and not yet answered."""
+        """Refunds that were requested from the processor, and are not settled."""
 
     def __init__(
         self,
@@ -526,7 +526,7 @@ class Refund(_message.Message):
     RETURN_ID_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
-    """A UUID, made of its cause where nobody asked for it; the processor gets it as its idempotency key."""
+    """A UUID, made of its cause where it is automatic; the processor gets it as its idempotency key."""
     payment_id: _builtins.str
     """The payment whose money it is."""
     order_id: _builtins.str
@@ -702,7 +702,7 @@ class PaymentTransition(_message.Message):
     reason: _builtins.str
     """Why: a name of PaymentStatusReason without its prefix, e.g. "CAPTURED"."""
     actor: _builtins.str
-    """"payment" for a call, for what came of it and for what the service does by itself; the
+    """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event.
     """
     cause_id: _builtins.str

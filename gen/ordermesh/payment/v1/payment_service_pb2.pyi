@@ -111,7 +111,7 @@ class CapturePaymentRequest(_message.Message):
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: whatever it is."""
+    """The version that was looked at; unset: any version."""
     note: _builtins.str
     """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
     data.
@@ -119,7 +119,7 @@ class CapturePaymentRequest(_message.Message):
     @_builtins.property
     def expected_amount(self) -> _money_pb2.Money:
         """What must be captured, exactly: a precondition, never a partial capture. Where the order costs another amount now, nothing is
-        captured (PAYMENT_AMOUNT_MISMATCH names it). Unset: whatever the order costs.
+        captured (PAYMENT_AMOUNT_MISMATCH names it). Unset: the amount that the order costs.
         """
 
     def __init__(
@@ -172,7 +172,7 @@ Global___CapturePaymentResponse: _TypeAlias = CapturePaymentResponse  # noqa: Y0
 
 @_typing.final
 class VoidPaymentRequest(_message.Message):
-    """What to give back."""
+    """Which authorisation to void."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,7 +185,7 @@ class VoidPaymentRequest(_message.Message):
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: whatever it is."""
+    """The version that was looked at; unset: any version."""
     note: _builtins.str
     """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
     data.
@@ -239,7 +239,7 @@ Global___VoidPaymentResponse: _TypeAlias = VoidPaymentResponse  # noqa: Y015
 
 @_typing.final
 class RefundPaymentRequest(_message.Message):
-    """How much of which payment to give back."""
+    """How much of which payment to refund."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -254,7 +254,7 @@ class RefundPaymentRequest(_message.Message):
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: whatever it is."""
+    """The version that was looked at; unset: any version."""
     return_id: _builtins.str
     """Tries again the refund of this return, which the processor has refused. The amount is then the return's: unset, or equal."""
     note: _builtins.str
@@ -346,7 +346,7 @@ class ResolveContradictionRequest(_message.Message):
     the contradiction and in the history, and is in no event. No personal data.
     """
     expected_version: _builtins.int
-    """The version that was looked at; unset: whatever it is."""
+    """The version that was looked at; unset: any version."""
     def __init__(
         self,
         *,

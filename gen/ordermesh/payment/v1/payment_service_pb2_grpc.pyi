@@ -41,15 +41,15 @@ class PaymentServiceStub:
     """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
     order service answers now; only where that is out of reach, what its last event said. A repeat of the
     request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
-    answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
-    request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+    operation with a lost answer is looked up with the same key, by a repeat or by the service. After a decline a new
+    request_id makes a new try. An order of total zero is answered with its automatic payment (not_required).
     Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
     """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
     it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
-    nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    nothing for a closed order, whose authorisation is voided automatically. A capture that the
     processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
     processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
     Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
@@ -57,21 +57,21 @@ class PaymentServiceStub:
     PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
-    """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+    """Voids an authorisation: authorized -> voided, also where it has expired at the processor. A void that the processor
     declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
     OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
-    """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+    """Refunds captured money, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
     of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
-    request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+    request_id answers with the same refund, a refused one with the same refusal; a lost answer is looked up with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
     PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
     PAYMENT_OUTCOME_UNKNOWN.
 
     Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
     (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
-    units, dead orders and returns, are neither counted nor refused.
+    units, closed orders and returns, are neither counted nor refused.
 
     With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
@@ -116,15 +116,15 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
     order service answers now; only where that is out of reach, what its last event said. A repeat of the
     request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
-    answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
-    request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+    operation with a lost answer is looked up with the same key, by a repeat or by the service. After a decline a new
+    request_id makes a new try. An order of total zero is answered with its automatic payment (not_required).
     Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
     """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
     it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
-    nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    nothing for a closed order, whose authorisation is voided automatically. A capture that the
     processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
     processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
     Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
@@ -132,21 +132,21 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
-    """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+    """Voids an authorisation: authorized -> voided, also where it has expired at the processor. A void that the processor
     declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
     OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
-    """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+    """Refunds captured money, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
     of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
-    request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+    request_id answers with the same refund, a refused one with the same refusal; a lost answer is looked up with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
     PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
     PAYMENT_OUTCOME_UNKNOWN.
 
     Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
     (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
-    units, dead orders and returns, are neither counted nor refused.
+    units, closed orders and returns, are neither counted nor refused.
 
     With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
@@ -194,8 +194,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
         order service answers now; only where that is out of reach, what its last event said. A repeat of the
         request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
-        answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
-        request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+        operation with a lost answer is looked up with the same key, by a repeat or by the service. After a decline a new
+        request_id makes a new try. An order of total zero is answered with its automatic payment (not_required).
         Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
         PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
@@ -208,7 +208,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
         """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
         it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
-        nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        nothing for a closed order, whose authorisation is voided automatically. A capture that the
         processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
         processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
         Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
@@ -222,7 +222,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.VoidPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
-        """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+        """Voids an authorisation: authorized -> voided, also where it has expired at the processor. A void that the processor
         declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
         OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
@@ -233,16 +233,16 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.RefundPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.RefundPaymentResponse, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]]:
-        """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+        """Refunds captured money, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
         of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
-        request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+        request_id answers with the same refund, a refused one with the same refusal; a lost answer is looked up with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
         PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
         PAYMENT_OUTCOME_UNKNOWN.
 
         Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
         (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
-        units, dead orders and returns, are neither counted nor refused.
+        units, closed orders and returns, are neither counted nor refused.
 
         With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
         where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;

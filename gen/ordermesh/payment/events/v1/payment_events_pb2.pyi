@@ -68,7 +68,7 @@ class PaymentStatusChanged(_message.Message):
     field.
     """
     actor: _builtins.str
-    """"payment" for a call, for what came of it and for what the service does by itself; the
+    """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
     events of releases before this field.
     """
@@ -157,7 +157,7 @@ class PaymentConfirmed(_message.Message):
     attempt: _builtins.int
     """The order's attempt."""
     not_required: _builtins.bool
-    """The order's total is zero: no processor was asked."""
+    """The order's total is zero: no processor was called."""
     payment_version: _builtins.int
     """The payment's version."""
     reason: _builtins.str
@@ -165,7 +165,7 @@ class PaymentConfirmed(_message.Message):
     field.
     """
     actor: _builtins.str
-    """"payment" for a call, for what came of it and for what the service does by itself; the
+    """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
     events of releases before this field.
     """
@@ -242,7 +242,7 @@ class PaymentFailed(_message.Message):
     field.
     """
     actor: _builtins.str
-    """"payment" for a call, for what came of it and for what the service does by itself; the
+    """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
     events of releases before this field.
     """
@@ -305,7 +305,7 @@ class RefundCompleted(_message.Message):
     field.
     """
     actor: _builtins.str
-    """"payment" for a call, for what came of it and for what the service does by itself; the
+    """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
     events of releases before this field.
     """
@@ -360,7 +360,7 @@ Global___RefundCompleted: _TypeAlias = RefundCompleted  # noqa: Y015
 @_typing.final
 class RefundFailed(_message.Message):
     """Money did not go back: the processor refuses, or nothing was left to refund (failure_code "nothing_refundable"; then the refund
-    has an amount of zero, and nobody was asked).
+    has an amount of zero, and the processor was not called).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -381,7 +381,7 @@ class RefundFailed(_message.Message):
     field.
     """
     actor: _builtins.str
-    """"payment" for a call, for what came of it and for what the service does by itself; the
+    """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
     events of releases before this field.
     """
