@@ -23,7 +23,9 @@ from fulfillment_svc.rpc import FulfillmentService
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The fulfilment service, until the block is left."""
-    async with founded(config, tables, stream_name="FULFILLMENTS", encode=wire.event) as ground:
+    async with founded(
+        config, tables, stream_name="FULFILLMENTS", encode=wire.outgoing_event
+    ) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         shipping = Shipping(await ground.channel(config.shipping_address, Breaker("shipping")))
         inspection = InspectionPolicy(

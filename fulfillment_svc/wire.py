@@ -318,7 +318,7 @@ def transition(step: Transition) -> fulfillment_pb2.FulfillmentTransition:
     )
 
 
-def event(fact: StatusChanged | LinesChanged) -> OutgoingEvent:
+def outgoing_event(fact: StatusChanged | LinesChanged) -> OutgoingEvent:
     """The message of a change, with the fulfilment as it was after it."""
     record = fact.fulfillment
     return OutgoingEvent(aggregate=record.id, order_id=record.key.order_id, message=_message(fact))

@@ -34,7 +34,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         )
         stack.push_async_callback(sandbox_engine.dispose)
         context = await stack.enter_async_context(
-            founded(config, tables, stream_name="PAYMENTS", encode=wire.event)
+            founded(config, tables, stream_name="PAYMENTS", encode=wire.outgoing_event)
         )
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()

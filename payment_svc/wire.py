@@ -295,7 +295,7 @@ def transition(transition: Transition, kind: Kind | None) -> payment_pb2.Payment
     )
 
 
-def event(event: DomainEvent) -> OutgoingEvent:
+def outgoing_event(event: DomainEvent) -> OutgoingEvent:
     """The published form of a domain event; its aggregate is the payment."""
     payment = event.payment
     return OutgoingEvent(aggregate=payment.id, order_id=payment.order_id, message=_message(event))

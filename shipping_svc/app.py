@@ -21,7 +21,9 @@ from shipping_svc.rpc import ShippingService
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
-    async with founded(config, tables, stream_name="SHIPMENTS", encode=wire.event) as ground:
+    async with founded(
+        config, tables, stream_name="SHIPMENTS", encode=wire.outgoing_event
+    ) as ground:
 
         async def is_reported(tracking_number: str) -> bool:
             async with ground.database.read() as connection:

@@ -273,7 +273,7 @@ def watch_response(
     return response
 
 
-def event(domain_event: DomainEvent) -> OutgoingEvent:
+def outgoing_event(domain_event: DomainEvent) -> OutgoingEvent:
     """The message of a domain event, with the shipment as it was after it."""
     record = domain_event.shipment
     return OutgoingEvent(

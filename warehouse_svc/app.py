@@ -21,7 +21,9 @@ from warehouse_svc.rpc import InventoryService, ReservationService
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The warehouse service, until the block is left."""
-    async with founded(config, tables, stream_name="WAREHOUSE", encode=wire.event) as ground:
+    async with founded(
+        config, tables, stream_name="WAREHOUSE", encode=wire.outgoing_event
+    ) as ground:
         operations = Operations(ground.database)
         ground.work(config.expiry_sweep_s, operations.expire_reservations, "expiry")
         services = [

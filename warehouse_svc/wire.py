@@ -481,7 +481,7 @@ def reservation_result(
 # --- events out
 
 
-def event(change: StockChanged | ReservationChanged) -> OutgoingEvent:
+def outgoing_event(change: StockChanged | ReservationChanged) -> OutgoingEvent:
     """Returns the message of a domain event. Its aggregate is the stock level, or the order, whose
     reservations have a common version.
     """

@@ -106,7 +106,10 @@ class World:
         channel: Any = self._wire
         memory = {
             name: Memory(
-                encode=wire.event, clock=self.clock, publish=self.network.publish, point=self._point
+                encode=wire.outgoing_event,
+                clock=self.clock,
+                publish=self.network.publish,
+                point=self._point,
             )
             for name, wire in WIRES.items()
         }

@@ -51,7 +51,9 @@ async def engine(fulfillment_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
     """The service's database."""
-    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
+    return Database(
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+    )
 
 
 @pytest.fixture

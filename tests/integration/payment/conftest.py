@@ -73,7 +73,7 @@ async def replica(
 
         def make(processor: Any = sandbox, **settings: Any) -> Operations:
             database = Database(
-                engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event)
+                engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
             )
             timing = {"answer_timeout_s": 30.0, "settle_after_s": 30.0} | settings
             return Operations(

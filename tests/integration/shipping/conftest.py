@@ -41,7 +41,9 @@ async def engine(shipping_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
+    return Database(
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+    )
 
 
 @pytest.fixture

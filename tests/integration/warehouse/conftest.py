@@ -47,7 +47,9 @@ async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[Async
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
+    return Database(
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+    )
 
 
 @pytest.fixture

@@ -72,7 +72,9 @@ async def replicas(engine: AsyncEngine) -> AsyncIterator[tuple[Clients, Clients]
             )
             stack.push_async_callback(own.dispose)
             operations = Operations(
-                Database(own, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
+                Database(
+                    own, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+                )
             )
             serve.append(await stack.enter_async_context(serving(operations, calls_max=BUYERS)))
         yield serve[0], serve[1]

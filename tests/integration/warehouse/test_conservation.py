@@ -97,7 +97,7 @@ async def test_random_histories_end_as_in_memory(
     """
     engine, world = connect(migrated_database("warehouse_svc")), World()
     operations = Operations(
-        Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.event))
+        Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event))
     )
     try:
         for some, minutes in [(beginning(), 0), *history]:

@@ -108,7 +108,7 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
     )
     [fact] = decided.facts
     assert isinstance(fact, PaymentStatusChanged)
-    outgoing = wire.event(fact)
+    outgoing = wire.outgoing_event(fact)
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert outgoing.message == payment_events_pb2.PaymentStatusChanged(
         payment_id=str(PAYMENT),

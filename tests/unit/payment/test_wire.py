@@ -112,7 +112,7 @@ def test_domain_events_become_events_of_their_order() -> None:
     """Confirmed with what was captured, or not required; failed with why. Each is of the payment
     whose version it carries, and concerns its order.
     """
-    outgoing = wire.event(PaymentConfirmed(payment(Status.CAPTURED), transition()))
+    outgoing = wire.outgoing_event(PaymentConfirmed(payment(Status.CAPTURED), transition()))
     event = outgoing.message
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert isinstance(event, payment_events_pb2.PaymentConfirmed)
@@ -123,10 +123,12 @@ def test_domain_events_become_events_of_their_order() -> None:
         2,
     )
     assert (event.captured_amount, event.not_required) == (POUNDS, False)
-    event = wire.event(PaymentConfirmed(payment(Status.NOT_REQUIRED), transition())).message
+    event = wire.outgoing_event(
+        PaymentConfirmed(payment(Status.NOT_REQUIRED), transition())
+    ).message
     assert isinstance(event, payment_events_pb2.PaymentConfirmed)
     assert (event.captured_amount, event.not_required) == (MoneyMessage(currency_code="GBP"), True)
-    failed = wire.event(PaymentFailed(payment(Status.FAILED), transition())).message
+    failed = wire.outgoing_event(PaymentFailed(payment(Status.FAILED), transition())).message
     assert isinstance(failed, payment_events_pb2.PaymentFailed)
     assert (failed.payment_id, failed.decline_code) == (str(PAYMENT), "insufficient_funds")
 
@@ -145,7 +147,7 @@ def test_event_says_why_and_for_whom(claimed: bool) -> None:
         PaymentFailed(its, row),
         *(RefundSettled(its, row, refund) for refund in settled),
     ]
-    events: list[Any] = [wire.event(fact).message for fact in facts]
+    events: list[Any] = [wire.outgoing_event(fact).message for fact in facts]
     assert len({type(event) for event in events}) == 5
     for event in events:
         assert (event.reason, event.actor, event.cause_id) == ("CAPTURED", "payment", "r1")
@@ -328,7 +330,7 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     )
     if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
         return
-    outgoing = wire.event(RefundSettled(its, transition(), made))
+    outgoing = wire.outgoing_event(RefundSettled(its, transition(), made))
     event = outgoing.message
     assert isinstance(
         event,

@@ -266,17 +266,21 @@ def test_each_domain_event_has_its_message() -> None:
         "cause_id": "r1",
     }
     created = events.ShipmentCreated(shipment=message, occur_time=when, **why)
-    assert wire.event(Created(record, step)) == OutgoingEvent(**records, message=created)
+    assert wire.outgoing_event(Created(record, step)) == OutgoingEvent(**records, message=created)
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
     changed = events.ShipmentStatusChanged(
         shipment=message, old_status=old, new_status=new, occur_time=when, **why
     )
-    assert wire.event(StatusChanged(record, step)) == OutgoingEvent(**records, message=changed)
+    assert wire.outgoing_event(StatusChanged(record, step)) == OutgoingEvent(
+        **records, message=changed
+    )
     confirmed = events.DeliveryConfirmed(
         shipment=message, deliver_time=timestamp(NOON), occur_time=when, **why
     )
-    assert wire.event(Delivered(record, step)) == OutgoingEvent(**records, message=confirmed)
-    alone = wire.event(StatusChanged(record, replace(step, claimed_actor=None))).message
+    assert wire.outgoing_event(Delivered(record, step)) == OutgoingEvent(
+        **records, message=confirmed
+    )
+    alone = wire.outgoing_event(StatusChanged(record, replace(step, claimed_actor=None))).message
     assert not alone.HasField("claimed_actor")
 
 
