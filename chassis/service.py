@@ -6,7 +6,9 @@ each service's app.py:
 
     @asynccontextmanager
     async def running(config: Config) -> AsyncIterator[Supervisor]:
-        async with founded(config, tables, stream_name="ORDERS", encode=wire.outgoing_event) as ground:
+        async with founded(
+            config, tables, stream_name="ORDERS", encode=wire.outgoing_event
+        ) as ground:
             channel = await ground.channel(config.warehouse_address, Breaker("warehouse"))
             operations = Operations(ground.database, Warehouse(channel))
             ground.tasks.start("watches", operations.watches.run())
