@@ -26,7 +26,7 @@ import structlog
 from chassis.observe import telemetry
 from chassis.values.config import ServiceConfig
 from chassis.values.errors import Deferred
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 
 Config = TypeVar("Config", bound=ServiceConfig)
 
@@ -97,7 +97,7 @@ class Supervisor:
             self._ended.set_result(ended)
 
 
-async def every(seconds: float, action: Callable[[], Awaitable[object]], name: str) -> NoReturn:
+async def run_every(seconds: float, action: Callable[[], Awaitable[object]], name: str) -> NoReturn:
     """Do `action` now and then every `seconds`, give or take a tenth, for ever: a worker's timer,
     for `Supervisor.start`.
 
@@ -118,7 +118,7 @@ async def every(seconds: float, action: Callable[[], Awaitable[object]], name: s
     failures = 0
     while True:
         try:
-            with deferring():
+            with deferring_outages():
                 await action()
         except Deferred as deferred:
             runs.labels(name, "deferred").inc()

@@ -6,7 +6,7 @@ each service's app.py:
 
     @asynccontextmanager
     async def running(config: Config) -> AsyncIterator[Supervisor]:
-        async with founded(
+        async with service_context(
             config, tables, stream_name="ORDERS", encode=wire.outgoing_event
         ) as ground:
             channel = await ground.channel(config.warehouse_address, Breaker("warehouse"))
@@ -39,7 +39,7 @@ from chassis.consume.dispatch import Handler
 from chassis.consume.inbox import Inbox
 from chassis.ops.failed_events import FailedEventService
 from chassis.ops.outbox import OutboxService
-from chassis.process import Supervisor, every
+from chassis.process import Supervisor, run_every
 from chassis.publish.relay import Relay
 from chassis.publish.republish import Republish
 from chassis.publish.unmatched_events import UnmatchedEvents
@@ -71,8 +71,8 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What the rooms of a service are built on; it is taken away again when `founded` is left."""
+class ServiceContext:
+    """What the modules of a service are built on. It ends with `service_context`."""
 
     config: ServiceConfig
     tables: Tables
@@ -126,17 +126,17 @@ class Ground:
 
     def work(self, seconds: float, action: Callable[[], Awaitable[object]], name: str) -> None:
         """A worker: does `action` every so many seconds until the end."""
-        self.tasks.start(name, every(seconds, action, name))
+        self.tasks.start(name, run_every(seconds, action, name))
 
 
 @asynccontextmanager
-async def founded(
+async def service_context(
     config: ServiceConfig,
     tables: Tables,
     *,
     stream_name: str,
     encode: Callable[[Any], OutgoingEvent],
-) -> AsyncIterator[Ground]:
+) -> AsyncIterator[ServiceContext]:
     """The ground of a service that publishes on the stream `stream_name`. The database need not
     be there yet, nor the broker.
     """
@@ -162,7 +162,7 @@ async def founded(
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
         tasks.start("database probe", probe.run(engine))
-        ground = Ground(
+        ground = ServiceContext(
             config=config,
             tables=tables,
             database=database,

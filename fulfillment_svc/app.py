@@ -10,7 +10,7 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
 
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.service import founded
+from chassis.service import service_context
 from fulfillment_svc import tables, wire
 from fulfillment_svc.config import Config
 from fulfillment_svc.consumers import Consumers
@@ -23,7 +23,7 @@ from fulfillment_svc.rpc import FulfillmentService
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The fulfilment service, until the block is left."""
-    async with founded(
+    async with service_context(
         config, tables, stream_name="FULFILLMENTS", encode=wire.outgoing_event
     ) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))

@@ -12,7 +12,7 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import (
 )
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, carry_out
+from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from fulfillment_svc import wire
 from fulfillment_svc.model import Fulfillment, OrderFulfillments
@@ -62,7 +62,7 @@ class Consumers:
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Sequence[Outcome[Any]]:
         commands = [wire.withdrawal_answer(d.message.shipment, d) for d in deliveries]
-        return await carry_out(commands, self.operations.apply_shipment_events)
+        return await run_handler(commands, self.operations.apply_shipment_events)
 
     async def delivery_confirmed(
         self,

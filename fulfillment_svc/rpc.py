@@ -8,8 +8,8 @@ import grpc
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceServicer
 
-from chassis.values.paging import asked
-from chassis.values.request_context import keyed
+from chassis.values.paging import page_request
+from chassis.values.request_context import request_context
 from fulfillment_svc import wire
 from fulfillment_svc.operations import Operations
 
@@ -33,7 +33,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def ListFulfillments(
         self, request: api.ListFulfillmentsRequest, context: Context
     ) -> api.ListFulfillmentsResponse:
-        page = asked(request, partial(wire.fulfillment, view=request.view))
+        page = page_request(request, partial(wire.fulfillment, view=request.view))
         fulfillments, token = await self.operations.list_fulfillments(
             wire.fulfillment_filter(request), page
         )
@@ -42,7 +42,7 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def ListFulfillmentTransitions(
         self, request: api.ListFulfillmentTransitionsRequest, context: Context
     ) -> api.ListFulfillmentTransitionsResponse:
-        page = asked(request, wire.transition, int)
+        page = page_request(request, wire.transition, int)
         id = UUID(request.fulfillment_id)
         transitions, token = await self.operations.list_transitions(id, page)
         return api.ListFulfillmentTransitionsResponse(
@@ -53,41 +53,53 @@ class FulfillmentService(FulfillmentServiceServicer):
     async def StartPicking(
         self, request: api.StartPickingRequest, context: Context
     ) -> api.StartPickingResponse:
-        fulfillment = await self.operations.change(wire.start_picking(request, keyed(request)))
+        fulfillment = await self.operations.change(
+            wire.start_picking(request, request_context(request))
+        )
         return api.StartPickingResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def ScanItem(
         self, request: api.ScanItemRequest, context: Context
     ) -> api.ScanItemResponse:
-        fulfillment = await self.operations.change(wire.scan_items(request, keyed(request)))
+        fulfillment = await self.operations.change(
+            wire.scan_items(request, request_context(request))
+        )
         return api.ScanItemResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def CompletePicking(
         self, request: api.CompletePickingRequest, context: Context
     ) -> api.CompletePickingResponse:
-        fulfillment = await self.operations.change(wire.complete_picking(request, keyed(request)))
+        fulfillment = await self.operations.change(
+            wire.complete_picking(request, request_context(request))
+        )
         return api.CompletePickingResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def StartPacking(
         self, request: api.StartPackingRequest, context: Context
     ) -> api.StartPackingResponse:
-        fulfillment = await self.operations.change(wire.start_packing(request, keyed(request)))
+        fulfillment = await self.operations.change(
+            wire.start_packing(request, request_context(request))
+        )
         return api.StartPackingResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def PackFulfillment(
         self, request: api.PackFulfillmentRequest, context: Context
     ) -> api.PackFulfillmentResponse:
-        fulfillment = await self.operations.change(wire.pack(request, keyed(request)))
+        fulfillment = await self.operations.change(wire.pack(request, request_context(request)))
         return api.PackFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def RecordInspection(
         self, request: api.RecordInspectionRequest, context: Context
     ) -> api.RecordInspectionResponse:
-        fulfillment = await self.operations.inspect(wire.record_inspection(request, keyed(request)))
+        fulfillment = await self.operations.inspect(
+            wire.record_inspection(request, request_context(request))
+        )
         return api.RecordInspectionResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def CancelFulfillment(
         self, request: api.CancelFulfillmentRequest, context: Context
     ) -> api.CancelFulfillmentResponse:
-        fulfillment = await self.operations.change(wire.cancel_fulfillment(request, keyed(request)))
+        fulfillment = await self.operations.change(
+            wire.cancel_fulfillment(request, request_context(request))
+        )
         return api.CancelFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Allocation,
@@ -72,12 +72,12 @@ COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found_spoiled")
 # The statuses in which there may be packages: in the others none are read.
 STATUSES_WITH_PACKAGES = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
 
-read_by_id = select(fulfillments).where(among(f.id)).order_by(f.id)
-read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
-read_orders = select(f.order_id).where(among(f.id)).distinct()
+read_by_id = select(fulfillments).where(is_any_of(f.id)).order_by(f.id)
+read_by_order = select(fulfillments).where(is_any_of(f.order_id)).order_by(f.id)
+read_orders = select(f.order_id).where(is_any_of(f.id)).distinct()
 lock_orders = (
     select(orders)
-    .where(among(orders.c.order_id))
+    .where(is_any_of(orders.c.order_id))
     .order_by(orders.c.order_id)
     .with_for_update(key_share=True)
 )
@@ -90,14 +90,14 @@ read_history = (
 )
 read_remaining = (
     select(remaining_units)
-    .where(among(remaining_units.c.order_id))
+    .where(is_any_of(remaining_units.c.order_id))
     .order_by(*remaining_units.primary_key)
 )
 count_lines = select(func.count()).where(lines.c.fulfillment_id == f.id).scalar_subquery()
 count_items = select(func.count()).where(items.c.fulfillment_id == f.id).scalar_subquery()
-read_keys = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
+read_keys = select(f.order_id, f.warehouse_id, f.attempt).where(is_any_of(f.order_id))
 read_versions = select(orders.c.order_id, orders.c.remaining_version).where(
-    among(orders.c.order_id), orders.c.remaining_version.is_not(None)
+    is_any_of(orders.c.order_id), orders.c.remaining_version.is_not(None)
 )
 read_commit_pending = (
     select(fulfillments)
@@ -107,23 +107,23 @@ read_commit_pending = (
 )
 read_lines = (
     select(lines)
-    .where(among(lines.c.fulfillment_id))
+    .where(is_any_of(lines.c.fulfillment_id))
     .order_by(lines.c.fulfillment_id, lines.c.line_number)
 )
 read_packages = (
     select(packages)
-    .where(among(packages.c.fulfillment_id))
+    .where(is_any_of(packages.c.fulfillment_id))
     .order_by(packages.c.fulfillment_id, packages.c.number)
 )
 read_items = (
     select(items)
-    .where(among(items.c.fulfillment_id))
+    .where(is_any_of(items.c.fulfillment_id))
     .order_by(items.c.fulfillment_id, items.c.package_number, items.c.line_number)
 )
 
 read_void_labels = (
     select(void_labels)
-    .where(among(void_labels.c.fulfillment_id))
+    .where(is_any_of(void_labels.c.fulfillment_id))
     .order_by(*void_labels.primary_key)
 )
 
@@ -150,20 +150,20 @@ read_void_labels = (
     )
 )
 insert_missing_orders = insert_orders.on_conflict_do_nothing()
-changed_orders = given(*orders.c)
+changed_orders = unnest_rows(*orders.c)
 update_orders = (
     update(orders)
     .values({each.name: each for each in changed_orders.c if each.name != "order_id"})
     .where(orders.c.order_id == changed_orders.c.order_id)
 )
-delete_remaining = delete(remaining_units).where(among(remaining_units.c.order_id))
-changed_fulfillments = given(*(f[name] for name in CHANGING))
+delete_remaining = delete(remaining_units).where(is_any_of(remaining_units.c.order_id))
+changed_fulfillments = unnest_rows(*(f[name] for name in CHANGING))
 update_fulfillments = (
     update(fulfillments)
     .values({name: changed_fulfillments.c[name] for name in CHANGING[1:]})
     .where(f.id == changed_fulfillments.c.id)
 )
-changed_lines = given(*lines.c)
+changed_lines = unnest_rows(*lines.c)
 update_lines = (
     update(lines)
     .values({name: changed_lines.c[name] for name in COUNTS})
@@ -172,9 +172,9 @@ update_lines = (
         lines.c.line_number == changed_lines.c.line_number,
     )
 )
-delete_lines = delete(lines).where(among(lines.c.fulfillment_id))
-delete_void_labels = delete(void_labels).where(among(void_labels.c.fulfillment_id))
-delete_packages = delete(packages).where(among(packages.c.fulfillment_id))
+delete_lines = delete(lines).where(is_any_of(lines.c.fulfillment_id))
+delete_void_labels = delete(void_labels).where(is_any_of(void_labels.c.fulfillment_id))
+delete_packages = delete(packages).where(is_any_of(packages.c.fulfillment_id))
 
 
 async def lock_order_fulfillments(

@@ -14,10 +14,10 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
-from chassis.values.convert import given, money, names, timestamp
+from chassis.values.convert import enum_values, money, optional_field, timestamp
 from chassis.values.envelope import Envelope, EventSource
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
     CancelFulfillment,
@@ -48,9 +48,9 @@ from fulfillment_svc.model import (
 
 C = TypeVar("C")
 
-STATUS = names(Status, "FULFILLMENT_STATUS", fulfillment_pb2.FulfillmentStatus.Value)
+STATUS = enum_values(Status, "FULFILLMENT_STATUS", fulfillment_pb2.FulfillmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
-RULE = names(InspectionRule, "INSPECTION_RULE", fulfillment_pb2.InspectionRule.Value)
+RULE = enum_values(InspectionRule, "INSPECTION_RULE", fulfillment_pb2.InspectionRule.Value)
 NO_STATUS = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
 NO_RULE = fulfillment_pb2.INSPECTION_RULE_UNSPECIFIED
 # Statuses of a shipment whose parcels are still in the warehouse.
@@ -72,37 +72,41 @@ class ChangeRequest(Protocol):
 # --- requests
 
 
-def start_picking(request: api.StartPickingRequest, context: Keyed) -> Envelope[StartPicking]:
-    command = StartPicking(expected_version=given(request, "expected_version"))
+def start_picking(
+    request: api.StartPickingRequest, context: RequestContext
+) -> Envelope[StartPicking]:
+    command = StartPicking(expected_version=optional_field(request, "expected_version"))
     return _request_envelope(request, context, "picker", command)
 
 
-def scan_items(request: api.ScanItemRequest, context: Keyed) -> Envelope[ScanItems]:
+def scan_items(request: api.ScanItemRequest, context: RequestContext) -> Envelope[ScanItems]:
     command = ScanItems(
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         scans=tuple(Scan(scan.sku, scan.quantity) for scan in request.scans),
     )
     return _request_envelope(request, context, "picker", command)
 
 
 def complete_picking(
-    request: api.CompletePickingRequest, context: Keyed
+    request: api.CompletePickingRequest, context: RequestContext
 ) -> Envelope[CompletePicking]:
     command = CompletePicking(
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         short_line_numbers=frozenset(request.short_line_numbers),
     )
     return _request_envelope(request, context, "picker", command)
 
 
-def start_packing(request: api.StartPackingRequest, context: Keyed) -> Envelope[StartPacking]:
-    command = StartPacking(expected_version=given(request, "expected_version"))
+def start_packing(
+    request: api.StartPackingRequest, context: RequestContext
+) -> Envelope[StartPacking]:
+    command = StartPacking(expected_version=optional_field(request, "expected_version"))
     return _request_envelope(request, context, "packer", command)
 
 
-def pack(request: api.PackFulfillmentRequest, context: Keyed) -> Envelope[Pack]:
+def pack(request: api.PackFulfillmentRequest, context: RequestContext) -> Envelope[Pack]:
     command = Pack(
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         packages=tuple(map(_package_from_request, request.packages)),
     )
     return _request_envelope(request, context, "packer", command)
@@ -110,10 +114,10 @@ def pack(request: api.PackFulfillmentRequest, context: Keyed) -> Envelope[Pack]:
 
 def record_inspection(
     request: api.RecordInspectionRequest,
-    context: Keyed,
+    context: RequestContext,
 ) -> Envelope[RecordInspection]:
     command = RecordInspection(
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         passed=request.passed,
         spoiled={line.line_number: line.quantity for line in request.spoiled},
     )
@@ -121,14 +125,14 @@ def record_inspection(
 
 
 def cancel_fulfillment(
-    request: api.CancelFulfillmentRequest, context: Keyed
+    request: api.CancelFulfillmentRequest, context: RequestContext
 ) -> Envelope[CancelFulfillment]:
-    command = CancelFulfillment(expected_version=given(request, "expected_version"))
+    command = CancelFulfillment(expected_version=optional_field(request, "expected_version"))
     return _request_envelope(request, context, "staff", command)
 
 
 def _request_envelope(
-    request: ChangeRequest, context: Keyed, actor: str, command: C
+    request: ChangeRequest, context: RequestContext, actor: str, command: C
 ) -> Envelope[C]:
     """The envelope of a person's command.
 
@@ -141,10 +145,10 @@ def _request_envelope(
 def fulfillment_filter(request: api.ListFulfillmentsRequest) -> Filter:
     return Filter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
-        warehouse_id=given(request, "warehouse_id"),
+        warehouse_id=optional_field(request, "warehouse_id"),
         statuses=frozenset(STATUS_OF[status] for status in request.statuses),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 

@@ -9,7 +9,7 @@ from ordermesh.order.v1.return_service_pb2_grpc import add_ReturnServiceServicer
 
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.service import founded
+from chassis.service import service_context
 from order_svc import tables, wire
 from order_svc.config import Config
 from order_svc.consumers import Consumers
@@ -23,7 +23,9 @@ COMMIT_PENDING_COUNT_INTERVAL_S = 5.0
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The order service, until the block is left."""
-    async with founded(config, tables, stream_name="ORDERS", encode=wire.outgoing_event) as ground:
+    async with service_context(
+        config, tables, stream_name="ORDERS", encode=wire.outgoing_event
+    ) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
         ground.tasks.start("watches", operations.watches.run())

@@ -13,9 +13,9 @@ from ordermesh.order.v1 import return_service_pb2 as returns
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer
 from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 
-from chassis.values.convert import resumed
-from chassis.values.paging import asked, batch
-from chassis.values.request_context import keyed
+from chassis.values.convert import parse_resume_token
+from chassis.values.paging import batch, page_request
+from chassis.values.request_context import request_context
 from order_svc import wire
 from order_svc.operations import Operations, ReturnOperations
 
@@ -31,7 +31,9 @@ class OrderService(OrderServiceServicer):
     async def CreateOrder(
         self, request: api.CreateOrderRequest, context: Context
     ) -> api.CreateOrderResponse:
-        order = await self.operations.create_order(wire.place_order(request, keyed(request)))
+        order = await self.operations.create_order(
+            wire.place_order(request, request_context(request))
+        )
         return api.CreateOrderResponse(order=wire.order(order))
 
     async def GetOrder(
@@ -53,26 +55,28 @@ class OrderService(OrderServiceServicer):
     async def ListOrders(
         self, request: api.ListOrdersRequest, context: Context
     ) -> api.ListOrdersResponse:
-        page = asked(request, partial(wire.order, view=request.view))
+        page = page_request(request, partial(wire.order, view=request.view))
         orders, token = await self.operations.list_orders(wire.order_filter(request), page)
         return api.ListOrdersResponse(orders=orders, next_page_token=token)
 
     async def CancelOrder(
         self, request: api.CancelOrderRequest, context: Context
     ) -> api.CancelOrderResponse:
-        order = await self.operations.cancel(wire.cancel_order(request, keyed(request)))
+        order = await self.operations.cancel(wire.cancel_order(request, request_context(request)))
         return api.CancelOrderResponse(order=wire.order(order))
 
     async def CancelOrderItems(
         self, request: api.CancelOrderItemsRequest, context: Context
     ) -> api.CancelOrderItemsResponse:
-        order = await self.operations.cancel(wire.cancel_items(request, keyed(request)))
+        order = await self.operations.cancel(wire.cancel_items(request, request_context(request)))
         return api.CancelOrderItemsResponse(order=wire.order(order))
 
     async def RetryOrder(
         self, request: api.RetryOrderRequest, context: Context
     ) -> api.RetryOrderResponse:
-        order = await self.operations.retry_order(wire.retry_order(request, keyed(request)))
+        order = await self.operations.retry_order(
+            wire.retry_order(request, request_context(request))
+        )
         return api.RetryOrderResponse(order=wire.order(order))
 
     async def WatchOrder(
@@ -80,7 +84,9 @@ class OrderService(OrderServiceServicer):
     ) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
         async with aclosing(
-            self.operations.watch_order(order_id, resumed(request.resume_token, order_id))
+            self.operations.watch_order(
+                order_id, parse_resume_token(request.resume_token, order_id)
+            )
         ) as updates:
             async for update, version in updates:
                 yield wire.watch_response(order_id, update, version)
@@ -88,7 +94,7 @@ class OrderService(OrderServiceServicer):
     async def ListOrderTransitions(
         self, request: api.ListOrderTransitionsRequest, context: Context
     ) -> api.ListOrderTransitionsResponse:
-        page = asked(request, wire.transition, int)
+        page = page_request(request, wire.transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.order_id), page)
         return api.ListOrderTransitionsResponse(transitions=transitions, next_page_token=token)
 
@@ -110,7 +116,9 @@ class ReturnService(ReturnServiceServicer):
     async def CreateReturn(
         self, request: returns.CreateReturnRequest, context: Context
     ) -> returns.CreateReturnResponse:
-        order_return = await self.operations.write(wire.create_return(request, keyed(request)))
+        order_return = await self.operations.write(
+            wire.create_return(request, request_context(request))
+        )
         return returns.CreateReturnResponse(order_return=wire.order_return(order_return))
 
     async def GetReturn(
@@ -122,51 +130,61 @@ class ReturnService(ReturnServiceServicer):
     async def ListReturns(
         self, request: returns.ListReturnsRequest, context: Context
     ) -> returns.ListReturnsResponse:
-        page = asked(request, partial(wire.order_return, view=request.view), datetime, UUID)
+        page = page_request(request, partial(wire.order_return, view=request.view), datetime, UUID)
         returns_, token = await self.operations.list_returns(wire.return_filter(request), page)
         return returns.ListReturnsResponse(returns=returns_, next_page_token=token)
 
     async def ListReturnTransitions(
         self, request: returns.ListReturnTransitionsRequest, context: Context
     ) -> returns.ListReturnTransitionsResponse:
-        page = asked(request, wire.return_transition, int)
+        page = page_request(request, wire.return_transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.return_id), page)
         return returns.ListReturnTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def ApproveReturn(
         self, request: returns.ApproveReturnRequest, context: Context
     ) -> returns.ApproveReturnResponse:
-        order_return = await self.operations.change(wire.approve_return(request, keyed(request)))
+        order_return = await self.operations.change(
+            wire.approve_return(request, request_context(request))
+        )
         return returns.ApproveReturnResponse(order_return=wire.order_return(order_return))
 
     async def RejectReturn(
         self, request: returns.RejectReturnRequest, context: Context
     ) -> returns.RejectReturnResponse:
-        order_return = await self.operations.change(wire.reject_return(request, keyed(request)))
+        order_return = await self.operations.change(
+            wire.reject_return(request, request_context(request))
+        )
         return returns.RejectReturnResponse(order_return=wire.order_return(order_return))
 
     async def MarkReturnInTransit(
         self, request: returns.MarkReturnInTransitRequest, context: Context
     ) -> returns.MarkReturnInTransitResponse:
         order_return = await self.operations.change(
-            wire.mark_return_in_transit(request, keyed(request))
+            wire.mark_return_in_transit(request, request_context(request))
         )
         return returns.MarkReturnInTransitResponse(order_return=wire.order_return(order_return))
 
     async def ReceiveReturn(
         self, request: returns.ReceiveReturnRequest, context: Context
     ) -> returns.ReceiveReturnResponse:
-        order_return = await self.operations.change(wire.receive_return(request, keyed(request)))
+        order_return = await self.operations.change(
+            wire.receive_return(request, request_context(request))
+        )
         return returns.ReceiveReturnResponse(order_return=wire.order_return(order_return))
 
     async def InspectReturn(
         self, request: returns.InspectReturnRequest, context: Context
     ) -> returns.InspectReturnResponse:
-        order_return = await self.operations.change(wire.inspect_return(request, keyed(request)))
+        order_return = await self.operations.change(
+            wire.inspect_return(request, request_context(request))
+        )
         return returns.InspectReturnResponse(order_return=wire.order_return(order_return))
 
     async def CancelReturn(
         self, request: returns.CancelReturnRequest, context: Context
     ) -> returns.CancelReturnResponse:
-        order_return = await self.operations.change(wire.cancel_return(request, keyed(request)))
+        order_return = await self.operations.change(
+            wire.cancel_return(request, request_context(request))
+        )
         return returns.CancelReturnResponse(order_return=wire.order_return(order_return))

@@ -8,7 +8,7 @@ from ordermesh.payment.v1.payment_service_pb2_grpc import add_PaymentServiceServ
 
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.service import founded
+from chassis.service import service_context
 from chassis.write.database import connect
 from payment_svc import tables, wire
 from payment_svc.config import Config
@@ -34,7 +34,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         )
         stack.push_async_callback(sandbox_engine.dispose)
         context = await stack.enter_async_context(
-            founded(config, tables, stream_name="PAYMENTS", encode=wire.outgoing_event)
+            service_context(config, tables, stream_name="PAYMENTS", encode=wire.outgoing_event)
         )
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()

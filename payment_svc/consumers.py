@@ -12,7 +12,7 @@ from ordermesh.order.events.v1.order_events_pb2 import (
 from uuid_utils.compat import uuid7
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, carry_out
+from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from payment_svc import wire
 from payment_svc.model import Account
@@ -45,4 +45,4 @@ class Consumers:
         deliveries: Sequence[Delivery[ReturnStatusChanged]],
     ) -> Sequence[Outcome[Any]]:
         envelopes = [wire.refund_return(d.message, d) for d in deliveries]
-        return await carry_out(envelopes, self.operations.refund_returns)
+        return await run_handler(envelopes, self.operations.refund_returns)

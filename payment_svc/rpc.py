@@ -8,8 +8,8 @@ import grpc
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer
 
-from chassis.values.paging import asked
-from chassis.values.request_context import keyed
+from chassis.values.paging import page_request
+from chassis.values.request_context import request_context
 from payment_svc import wire
 from payment_svc.operations import Operations
 
@@ -29,7 +29,7 @@ class PaymentService(PaymentServiceServicer):
         request: api.CreatePaymentRequest,
         context: Context,
     ) -> api.CreatePaymentResponse:
-        envelope = wire.create_payment(request, keyed(request))
+        envelope = wire.create_payment(request, request_context(request))
         token = request.payment_method_token
         payment = await self.operations.create_payment(envelope, token)
         return api.CreatePaymentResponse(payment=wire.payment(payment))
@@ -39,7 +39,7 @@ class PaymentService(PaymentServiceServicer):
         request: api.CapturePaymentRequest,
         context: Context,
     ) -> api.CapturePaymentResponse:
-        envelope = wire.capture_payment(request, keyed(request))
+        envelope = wire.capture_payment(request, request_context(request))
         payment = await self.operations.capture_payment(envelope)
         return api.CapturePaymentResponse(payment=wire.payment(payment))
 
@@ -48,7 +48,7 @@ class PaymentService(PaymentServiceServicer):
         request: api.VoidPaymentRequest,
         context: Context,
     ) -> api.VoidPaymentResponse:
-        envelope = wire.void_payment(request, keyed(request))
+        envelope = wire.void_payment(request, request_context(request))
         payment = await self.operations.void_payment(envelope)
         return api.VoidPaymentResponse(payment=wire.payment(payment))
 
@@ -57,7 +57,7 @@ class PaymentService(PaymentServiceServicer):
         request: api.RefundPaymentRequest,
         context: Context,
     ) -> api.RefundPaymentResponse:
-        envelope = wire.refund_payment(request, keyed(request))
+        envelope = wire.refund_payment(request, request_context(request))
         payment, refund = await self.operations.refund_payment(envelope)
         return api.RefundPaymentResponse(refund=wire.refund(refund), payment=wire.payment(payment))
 
@@ -66,7 +66,7 @@ class PaymentService(PaymentServiceServicer):
         request: api.ResolveContradictionRequest,
         context: Context,
     ) -> api.ResolveContradictionResponse:
-        envelope = wire.resolve_contradiction(request, keyed(request))
+        envelope = wire.resolve_contradiction(request, request_context(request))
         payment = await self.operations.resolve_contradiction(envelope)
         return api.ResolveContradictionResponse(payment=wire.payment(payment))
 
@@ -79,21 +79,21 @@ class PaymentService(PaymentServiceServicer):
     async def ListPayments(
         self, request: api.ListPaymentsRequest, context: Context
     ) -> api.ListPaymentsResponse:
-        page = asked(request, wire.payment)
+        page = page_request(request, wire.payment)
         payments, token = await self.operations.list_payments(wire.payment_filter(request), page)
         return api.ListPaymentsResponse(payments=payments, next_page_token=token)
 
     async def ListPaymentTransitions(
         self, request: api.ListPaymentTransitionsRequest, context: Context
     ) -> api.ListPaymentTransitionsResponse:
-        page = asked(request, lambda row: wire.transition(*row), int)
+        page = page_request(request, lambda row: wire.transition(*row), int)
         transitions, token = await self.operations.list_transitions(UUID(request.payment_id), page)
         return api.ListPaymentTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def ListRefunds(
         self, request: api.ListRefundsRequest, context: Context
     ) -> api.ListRefundsResponse:
-        page = asked(request, wire.refund, datetime, UUID)
+        page = page_request(request, wire.refund, datetime, UUID)
         refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)
         return api.ListRefundsResponse(refunds=refunds, next_page_token=token)
 

@@ -24,7 +24,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model import (
     Account,
@@ -59,12 +59,12 @@ REFUND = RecordRows(Refund, REFUND_COLUMNS)
 
 lock_accounts_by_id = (
     select(accounts)
-    .where(among(accounts.c.order_id))
+    .where(is_any_of(accounts.c.order_id))
     .order_by(accounts.c.order_id)
     .with_for_update(key_share=True)
 )
-read_accounts = select(accounts).where(among(accounts.c.order_id))
-read_payments = select(payments).where(among(payments.c.order_id)).order_by(payments.c.id)
+read_accounts = select(accounts).where(is_any_of(accounts.c.order_id))
+read_payments = select(payments).where(is_any_of(payments.c.order_id)).order_by(payments.c.id)
 # A row for each contradiction of an operation, or one where there is none.
 read_operations = (
     select(
@@ -72,7 +72,7 @@ read_operations = (
         *(c.label(f"contradiction_{c.name}") for c in contradictions.c if c.name != "operation_id"),
     )
     .outerjoin(contradictions)
-    .where(among(operations.c.payment_id))
+    .where(is_any_of(operations.c.payment_id))
     .order_by(
         operations.c.request_time,
         operations.c.id,
@@ -118,7 +118,7 @@ count_open_contradictions = (
 
 def upsert(table: Table) -> Insert:
     """Rows to come, new ones or in the place of those of the same primary key."""
-    new = insert(table).from_select(list(table.c), select(*given(*table.c).c))
+    new = insert(table).from_select(list(table.c), select(*unnest_rows(*table.c).c))
     changing = {
         column.name: new.excluded[column.name] for column in table.c if not column.primary_key
     }
@@ -127,7 +127,7 @@ def upsert(table: Table) -> Insert:
 
 # An account that is new to two writes at once must fail in one of them: no upsert here.
 insert_accounts, insert_history = insert_rows(*accounts.c), insert_rows(*history.c)
-account_rows = given(*accounts.c)
+account_rows = unnest_rows(*accounts.c)
 update_accounts = (
     update(accounts)
     .values({each.name: each for each in account_rows.c if each.name != "order_id"})

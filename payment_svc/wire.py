@@ -12,11 +12,11 @@ from ordermesh.payment.events.v1 import payment_events_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
-from chassis.values.convert import given, money, names, timestamp, timestamp_or_none
+from chassis.values.convert import enum_values, money, optional_field, timestamp, timestamp_or_none
 from chassis.values.envelope import Envelope, EventSource
 from chassis.values.money import Money, to_message
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from payment_svc.lifecycle import (
     REFUND_STATUS,
     Cause,
@@ -52,11 +52,13 @@ from payment_svc.model import (
 
 C = TypeVar("C")
 
-STATUS = names(Status, "PAYMENT_STATUS", payment_pb2.PaymentStatus.Value)
-KIND = names(Kind, "PAYMENT_OPERATION_KIND", payment_pb2.PaymentOperationKind.Value)
-OUTCOME = names(Outcome, "PAYMENT_OPERATION_OUTCOME", payment_pb2.PaymentOperationOutcome.Value)
-CAUSE = names(Cause, "REFUND_CAUSE", payment_pb2.RefundCause.Value)
-REFUND = names(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Value)
+STATUS = enum_values(Status, "PAYMENT_STATUS", payment_pb2.PaymentStatus.Value)
+KIND = enum_values(Kind, "PAYMENT_OPERATION_KIND", payment_pb2.PaymentOperationKind.Value)
+OUTCOME = enum_values(
+    Outcome, "PAYMENT_OPERATION_OUTCOME", payment_pb2.PaymentOperationOutcome.Value
+)
+CAUSE = enum_values(Cause, "REFUND_CAUSE", payment_pb2.RefundCause.Value)
+REFUND = enum_values(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Value)
 REFUND_OF = {value: status for status, value in REFUND.items()}
 STATUS_OF = {value: status for status, value in STATUS.items()}
 KNOWN_ORDER_STATUSES = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
@@ -75,35 +77,43 @@ class ChangeRequest(Protocol):
 # --- requests
 
 
-def create_payment(request: api.CreatePaymentRequest, context: Keyed) -> Envelope[CreateRequest]:
+def create_payment(
+    request: api.CreatePaymentRequest, context: RequestContext
+) -> Envelope[CreateRequest]:
     command = CreateRequest(
         expected=expected_amount(request), manual_capture=request.manual_capture
     )
     return _request_envelope(request, context, UUID(request.order_id), command)
 
 
-def capture_payment(request: api.CapturePaymentRequest, context: Keyed) -> Envelope[CaptureRequest]:
+def capture_payment(
+    request: api.CapturePaymentRequest, context: RequestContext
+) -> Envelope[CaptureRequest]:
     command = CaptureRequest(
         payment_id=UUID(request.payment_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         expected=expected_amount(request),
     )
     return _request_envelope(request, context, command.payment_id, command)
 
 
-def void_payment(request: api.VoidPaymentRequest, context: Keyed) -> Envelope[PaymentRequest]:
+def void_payment(
+    request: api.VoidPaymentRequest, context: RequestContext
+) -> Envelope[PaymentRequest]:
     command = PaymentRequest(
         payment_id=UUID(request.payment_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
     )
     return _request_envelope(request, context, command.payment_id, command)
 
 
-def refund_payment(request: api.RefundPaymentRequest, context: Keyed) -> Envelope[RefundRequest]:
-    return_id = given(request, "return_id")
+def refund_payment(
+    request: api.RefundPaymentRequest, context: RequestContext
+) -> Envelope[RefundRequest]:
+    return_id = optional_field(request, "return_id")
     command = RefundRequest(
         payment_id=UUID(request.payment_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         amount=refund_amount(request),
         return_id=str(UUID(return_id)) if return_id else None,
     )
@@ -112,18 +122,18 @@ def refund_payment(request: api.RefundPaymentRequest, context: Keyed) -> Envelop
 
 def resolve_contradiction(
     request: api.ResolveContradictionRequest,
-    context: Keyed,
+    context: RequestContext,
 ) -> Envelope[ResolveContradiction]:
     command = ResolveContradiction(
         payment_id=UUID(request.payment_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         contradiction_id=UUID(request.contradiction_id),
     )
     return _request_envelope(request, context, command.payment_id, command)
 
 
 def _request_envelope(
-    request: ChangeRequest, context: Keyed, target: UUID, command: C
+    request: ChangeRequest, context: RequestContext, target: UUID, command: C
 ) -> Envelope[C]:
     """The envelope of a caller's request, with its request_id as the cause.
 
@@ -157,8 +167,8 @@ def refund_filter(request: api.ListRefundsRequest) -> RefundFilter:
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         payment_id=UUID(request.payment_id) if request.HasField("payment_id") else None,
         statuses=tuple(REFUND_OF[status] for status in request.statuses),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 
@@ -166,9 +176,9 @@ def payment_filter(request: api.ListPaymentsRequest) -> PaymentFilter:
     return PaymentFilter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
-        create_time_from=given(request, "create_time_from"),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        create_time_from=optional_field(request, "create_time_from"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 

@@ -8,7 +8,7 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import add_ShippingServiceS
 
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.service import founded
+from chassis.service import service_context
 from shipping_svc import store, tables, wire
 from shipping_svc.config import Config
 from shipping_svc.consumers import Consumers
@@ -21,7 +21,7 @@ from shipping_svc.rpc import ShippingService
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
-    async with founded(
+    async with service_context(
         config, tables, stream_name="SHIPMENTS", encode=wire.outgoing_event
     ) as ground:
 

@@ -12,7 +12,7 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, carry_out
+from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from chassis.values.errors import Failure
 from shipping_svc import wire
@@ -48,8 +48,8 @@ class Consumers:
     ) -> Sequence[Outcome[Any]]:
         cancelled = [wire.close_fulfillment(d.message, d) for d in deliveries]
         ready = [wire.ready_fulfillment(d.message, d) for d in deliveries]
-        closed = await carry_out(cancelled, self.operations.close_fulfillments)
-        created = await carry_out(ready, self.operations.create_shipments)
+        closed = await run_handler(cancelled, self.operations.close_fulfillments)
+        created = await run_handler(ready, self.operations.create_shipments)
         return [
             closing if isinstance(closing, Failure) else creation
             for closing, creation in zip(closed, created, strict=True)
@@ -67,7 +67,7 @@ class Consumers:
     async def _handle_withdrawals(
         self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await carry_out(
+        return await run_handler(
             [wire.withdrawn_fulfillment(d.message, d) for d in deliveries],
             self.operations.withdraw_shipments,
         )
@@ -88,7 +88,7 @@ class Consumers:
     async def order_status_changed(
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await carry_out(
+        return await run_handler(
             [wire.close_order(d.message, d) for d in deliveries],
             self.operations.close_orders,
         )

@@ -20,9 +20,9 @@ from chassis.values.decision import Done, Outcome, unwrap
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refused
 from chassis.values.paging import Page
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 from chassis.write.writer import Writer
 from shipping_svc import store
 from shipping_svc.decisions.deciders import decide, decide_fulfillment, decide_order
@@ -216,7 +216,7 @@ class Operations:
     async def _buy_due_labels(self) -> None:
         count = SWEEP_BATCH
         while count == SWEEP_BATCH:
-            with deferring():
+            with deferring_outages():
                 async with self.database.engine.begin() as connection:
                     ids = await store.start_due_label_tries(
                         connection, self.timeouts.retry_s, SWEEP_BATCH
@@ -373,7 +373,7 @@ class Operations:
     async def _retry_due_recalls(self) -> None:
         count = SWEEP_BATCH
         while count == SWEEP_BATCH:
-            with deferring():
+            with deferring_outages():
                 async with self.database.engine.begin() as connection:
                     due = await store.start_due_recall_tries(
                         connection, self.timeouts.retry_s, SWEEP_BATCH
@@ -382,7 +382,7 @@ class Operations:
             await self._request_recalls(due)
 
     async def record_report(
-        self, context: Keyed, carrier: str, tracking_number: str, report: Report
+        self, context: RequestContext, carrier: str, tracking_number: str, report: Report
     ) -> Shipment:
         """The shipment of this tracking number, the live one or the latest, with the carrier's
         report.

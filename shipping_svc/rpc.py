@@ -9,9 +9,9 @@ import grpc
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServicer
 
-from chassis.values.convert import resumed
-from chassis.values.paging import asked
-from chassis.values.request_context import keyed
+from chassis.values.convert import parse_resume_token
+from chassis.values.paging import page_request
+from chassis.values.request_context import request_context
 from shipping_svc import wire
 from shipping_svc.operations import Operations
 
@@ -29,7 +29,7 @@ class ShippingService(ShippingServiceServicer):
     async def CreateShipment(
         self, request: api.CreateShipmentRequest, context: Context
     ) -> api.CreateShipmentResponse:
-        envelope = wire.create_shipment(request, keyed(request))
+        envelope = wire.create_shipment(request, request_context(request))
         shipment = await self.operations.create_shipment(envelope)
         return api.CreateShipmentResponse(shipment=wire.shipment(shipment))
 
@@ -42,14 +42,14 @@ class ShippingService(ShippingServiceServicer):
     async def ListShipments(
         self, request: api.ListShipmentsRequest, context: Context
     ) -> api.ListShipmentsResponse:
-        page = asked(request, wire.shipment)
+        page = page_request(request, wire.shipment)
         shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), page)
         return api.ListShipmentsResponse(shipments=shipments, next_page_token=token)
 
     async def CancelShipment(
         self, request: api.CancelShipmentRequest, context: Context
     ) -> api.CancelShipmentResponse:
-        envelope = wire.cancel_shipment(request, keyed(request))
+        envelope = wire.cancel_shipment(request, request_context(request))
         shipment = await self.operations.cancel_shipment(envelope)
         return api.CancelShipmentResponse(shipment=wire.shipment(shipment))
 
@@ -61,14 +61,14 @@ class ShippingService(ShippingServiceServicer):
     async def ListTrackingEvents(
         self, request: api.ListTrackingEventsRequest, context: Context
     ) -> api.ListTrackingEventsResponse:
-        page = asked(request, lambda row: wire.tracking_event(*row), int)
+        page = page_request(request, lambda row: wire.tracking_event(*row), int)
         events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), page)
         return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
 
     async def ListShipmentTransitions(
         self, request: api.ListShipmentTransitionsRequest, context: Context
     ) -> api.ListShipmentTransitionsResponse:
-        page = asked(request, wire.transition, int)
+        page = page_request(request, wire.transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.shipment_id), page)
         return api.ListShipmentTransitionsResponse(transitions=transitions, next_page_token=token)
 
@@ -76,7 +76,7 @@ class ShippingService(ShippingServiceServicer):
         self, request: api.RecordTrackingEventRequest, context: Context
     ) -> api.RecordTrackingEventResponse:
         shipment = await self.operations.record_report(
-            keyed(request), request.carrier, request.tracking_number, wire.report(request)
+            request_context(request), request.carrier, request.tracking_number, wire.report(request)
         )
         return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))
 
@@ -84,7 +84,7 @@ class ShippingService(ShippingServiceServicer):
         self, request: api.WatchShipmentRequest, context: Context
     ) -> AsyncIterator[api.WatchShipmentResponse]:
         shipment_id = UUID(request.shipment_id)
-        after = resumed(request.resume_token, shipment_id) or 0
+        after = parse_resume_token(request.resume_token, shipment_id) or 0
         async with aclosing(self.operations.watch_shipment(shipment_id, after)) as updates:
             async for update, version in updates:
                 yield wire.watch_response(shipment_id, update, version)

@@ -32,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from shipping_svc.lifecycle import LIVE, TERMINAL, Status
 from shipping_svc.model.commands import CreateShipment, RecordLabel, RecordReport
 from shipping_svc.model.filters import ShipmentFilter
@@ -100,16 +100,16 @@ OPEN_COLUMNS = ("id", "order_id", "attempt", "fulfillment_id")
 LONGEST_PAUSE_S = 60.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
-read_by_id = all_shipments.where(among(shipments.c.id))
+read_by_id = all_shipments.where(is_any_of(shipments.c.id))
 stated_version = func.greatest(shipments.c.fulfillment_version, shipments.c.withdraw_version)
 highest_version = func.max(stated_version).label("highest")
 highest_versions = select(shipments.c.fulfillment_id, highest_version).group_by(
     shipments.c.fulfillment_id
 )
-read_fulfillments = highest_versions.where(among(shipments.c.fulfillment_id))
+read_fulfillments = highest_versions.where(is_any_of(shipments.c.fulfillment_id))
 lock_by_id = read_by_id.with_for_update(key_share=True)
 lock_by_fulfillment = all_shipments.where(
-    or_(among(shipments.c.id), among(shipments.c.fulfillment_id))
+    or_(is_any_of(shipments.c.id), is_any_of(shipments.c.fulfillment_id))
 ).with_for_update(key_share=True)
 has_tracking_number = and_(
     shipments.c.carrier == bindparam("carrier"),
@@ -129,7 +129,7 @@ read_reported = (
     .order_by(is_recorded.desc(), shipments.c.status.in_(LIVE).desc(), shipments.c.id.desc())
     .limit(1)
 )
-requested_numbers = given(shipments.c.carrier, shipments.c.tracking_number)
+requested_numbers = unnest_rows(shipments.c.carrier, shipments.c.tracking_number)
 read_number_holders = (
     select(shipments.c.carrier, shipments.c.tracking_number, shipments.c.id)
     .join(
@@ -141,10 +141,10 @@ read_number_holders = (
     )
     .where(shipments.c.status.in_(LIVE))
 )
-read_versions = select(shipments.c.id, shipments.c.version).where(among(shipments.c.id))
+read_versions = select(shipments.c.id, shipments.c.version).where(is_any_of(shipments.c.id))
 read_parcels = (
     select(parcels)
-    .where(among(parcels.c.shipment_id))
+    .where(is_any_of(parcels.c.shipment_id))
     .order_by(parcels.c.shipment_id, parcels.c.number)
 )
 read_label = (
@@ -154,7 +154,7 @@ read_label = (
 )
 read_open_shipments = (
     select(*(shipments.c[name] for name in OPEN_COLUMNS))
-    .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
+    .where(or_(is_any_of(shipments.c.order_id), is_any_of(shipments.c.fulfillment_id)))
     .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
 open_recall_columns = (
@@ -165,7 +165,7 @@ open_recall_columns = (
     recall_tries.c.bring_back,
 )
 read_recalls = select(*open_recall_columns).where(
-    among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None)
+    is_any_of(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None)
 )
 read_is_reported = select(
     exists().where(
@@ -173,7 +173,7 @@ read_is_reported = select(
     )
 )
 
-requested_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
+requested_reports = unnest_rows(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
 read_recorded_reports = select(
     tracking_events.c.shipment_id, tracking_events.c.carrier_event_id
 ).join(
@@ -204,7 +204,7 @@ insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = 
     insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, history)
 )
 new_recalls = upsert(recall_tries).from_select(
-    list(recall_tries.c), select(*given(*recall_tries.c).c)
+    list(recall_tries.c), select(*unnest_rows(*recall_tries.c).c)
 )
 upsert_recalls = new_recalls.on_conflict_do_update(
     index_elements=list(recall_tries.primary_key),
@@ -214,15 +214,15 @@ upsert_recalls = new_recalls.on_conflict_do_update(
     },
 )
 insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING_COLUMNS))
-changed_shipments = given(*(shipments.c[name] for name in MUTABLE_COLUMNS))
+changed_shipments = unnest_rows(*(shipments.c[name] for name in MUTABLE_COLUMNS))
 update_shipments = (
     update(shipments)
     .values({n: changed_shipments.c[n] for n in MUTABLE_COLUMNS[1:]})
     .where(shipments.c.id == changed_shipments.c.id)
 )
-delete_parcels = delete(parcels).where(among(parcels.c.shipment_id))
-delete_label_tries = delete(label_tries).where(among(label_tries.c.shipment_id))
-closed_recalls = given(
+delete_parcels = delete(parcels).where(is_any_of(parcels.c.shipment_id))
+delete_label_tries = delete(label_tries).where(is_any_of(label_tries.c.shipment_id))
+closed_recalls = unnest_rows(
     recall_tries.c.shipment_id, recall_tries.c.purchase, recall_tries.c.tracking_number
 )
 delete_recalls = delete(recall_tries).where(
@@ -267,17 +267,17 @@ read_open_recalls = select(
 )
 
 read_orders = union(
-    select(shipments.c.order_id).where(among(shipments.c.order_id)),
-    select(closed_orders.c.order_id).where(among(closed_orders.c.order_id)),
+    select(shipments.c.order_id).where(is_any_of(shipments.c.order_id)),
+    select(closed_orders.c.order_id).where(is_any_of(closed_orders.c.order_id)),
 )
-read_closed_orders = select(closed_orders).where(among(closed_orders.c.order_id))
+read_closed_orders = select(closed_orders).where(is_any_of(closed_orders.c.order_id))
 lock_closed_orders_by_id = read_closed_orders.order_by(closed_orders.c.order_id).with_for_update(
     key_share=True
 )
 insert_closed_orders = insert_rows(*closed_orders.c)
-changed_closed_orders = given(*closed_orders.c)
+changed_closed_orders = unnest_rows(*closed_orders.c)
 read_closed_fulfillments = select(closed_fulfillments).where(
-    among(closed_fulfillments.c.fulfillment_id)
+    is_any_of(closed_fulfillments.c.fulfillment_id)
 )
 lock_closed_fulfillments_by_id = read_closed_fulfillments.order_by(
     closed_fulfillments.c.fulfillment_id

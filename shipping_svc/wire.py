@@ -18,17 +18,17 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
 from chassis.values.convert import (
-    given,
-    invalid,
-    moment,
-    names,
+    enum_values,
+    invalid_field,
+    optional_field,
+    parse_time,
     resume_token,
     timestamp,
     timestamp_or_none,
 )
 from chassis.values.envelope import Envelope, EventSource
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import CancelShipment, CloseFulfillment, CloseOrder
 from shipping_svc.model.events import Created, Delivered, DomainEvent, StatusChanged
@@ -44,7 +44,7 @@ from shipping_svc.model.records import (
     Transition,
 )
 
-STATUS = names(Status, "SHIPMENT_STATUS", shipping_pb2.ShipmentStatus.Value)
+STATUS = enum_values(Status, "SHIPMENT_STATUS", shipping_pb2.ShipmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
 CLOSED_STATUSES = {
     order_pb2.ORDER_STATUS_CANCELLED: "cancelled",
@@ -55,7 +55,7 @@ CLOSED_STATUSES = {
 
 
 def create_shipment(
-    request: api.CreateShipmentRequest, context: Keyed
+    request: api.CreateShipmentRequest, context: RequestContext
 ) -> Envelope[ShipmentRequest]:
     """The target is the fulfilment, until an operation proposes the id of a shipment."""
     shipment_request = ShipmentRequest(
@@ -76,21 +76,23 @@ def create_shipment(
 
 
 def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
-    order_id = given(request, "order_id")
+    order_id = optional_field(request, "order_id")
     return ShipmentFilter(
         order_id=UUID(order_id) if order_id else None,
-        carrier=given(request, "carrier"),
-        tracking_number=given(request, "tracking_number"),
+        carrier=optional_field(request, "carrier"),
+        tracking_number=optional_field(request, "tracking_number"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 
-def cancel_shipment(request: api.CancelShipmentRequest, context: Keyed) -> Envelope[CancelShipment]:
+def cancel_shipment(
+    request: api.CancelShipmentRequest, context: RequestContext
+) -> Envelope[CancelShipment]:
     return Envelope.of_request(
         context,
-        CancelShipment(expected_version=given(request, "expected_version")),
+        CancelShipment(expected_version=optional_field(request, "expected_version")),
         target=UUID(request.shipment_id),
         actor="staff",
         cause=request.request_id,
@@ -98,7 +100,7 @@ def cancel_shipment(request: api.CancelShipmentRequest, context: Keyed) -> Envel
 
 
 def report(request: api.RecordTrackingEventRequest) -> Report:
-    occur_time = moment(request.occur_time, "occur_time")
+    occur_time = parse_time(request.occur_time, "occur_time")
     return Report(
         carrier_event_id=request.carrier_event_id,
         status=STATUS_OF[request.status],
@@ -125,7 +127,9 @@ def ready_fulfillment(
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_READY:
         return None
     if not event.fulfillment.packages:
-        raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
+        raise invalid_field(
+            "fulfillment.packages", "must not be empty when the fulfilment is ready"
+        )
     return _shipment_request(event.fulfillment, source)
 
 

@@ -22,7 +22,7 @@ from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 
 from chassis.broker.stream import Broker
-from chassis.broker.subscribe import Hear, listen
+from chassis.broker.subscribe import EventCallback, subscribe
 from chassis.values.errors import Failure, NotFound
 from simulator.returns import AT_DESK, take_back
 from simulator.services import Services, reason, verb
@@ -105,14 +105,14 @@ class World:
 
     async def run(self, broker: Broker) -> None:
         """Works until it is cancelled."""
-        hear: dict[type[Message], Hear] = {
+        hear: dict[type[Message], EventCallback] = {
             order_events_pb2.OrderStatusChanged: self._hear_order,
             fulfillment_events_pb2.FulfillmentStatusChanged: self._hear_fulfillment,
             shipping_events_pb2.ShipmentCreated: self._hear_shipment,
             shipping_events_pb2.ShipmentStatusChanged: self._hear_shipment,
         }
         async with self._group as group:
-            group.create_task(listen(broker, hear))
+            group.create_task(subscribe(broker, hear))
             group.create_task(self._look_forever(broker))
 
     # --- what is heard

@@ -28,7 +28,7 @@ from chassis.rpc.circuit_breaker import Breaker
 from chassis.rpc.client import Channel, connect
 from chassis.rpc.server import Limits, Register, Server
 from chassis.values.paging import FRAME_BYTES
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
 from chassis.write.stored_versions import StoredVersions
 from chassis.write.tables import StoredVersion
@@ -198,7 +198,7 @@ async def set_stored_version(
     fulfillment_id: UUID | None = None,
 ) -> None:
     """What `omctl events set-version` does in a service that has these `stored_versions`."""
-    request = Keyed(f"set-version:{uuid.uuid4()}", b"")
+    request = RequestContext(f"set-version:{uuid.uuid4()}", b"")
     await StoredVersions(database, stored).set(request, order_id, fulfillment_id, version)
 
 

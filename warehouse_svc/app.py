@@ -10,7 +10,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 )
 
 from chassis.process import Supervisor
-from chassis.service import founded
+from chassis.service import service_context
 from warehouse_svc import tables, wire
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
@@ -21,7 +21,7 @@ from warehouse_svc.rpc import InventoryService, ReservationService
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The warehouse service, until the block is left."""
-    async with founded(
+    async with service_context(
         config, tables, stream_name="WAREHOUSE", encode=wire.outgoing_event
     ) as ground:
         operations = Operations(ground.database)

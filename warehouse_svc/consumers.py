@@ -15,7 +15,7 @@ from ordermesh.order.events.v1.order_events_pb2 import (
 )
 
 from chassis.consume.delivery import Delivery
-from chassis.consume.dispatch import Handler, carry_out
+from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from warehouse_svc import wire
 from warehouse_svc.operations import Operations
@@ -40,7 +40,7 @@ class Consumers:
     async def order_status_changed(
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await carry_out(
+        return await run_handler(
             [wire.order_status_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )
@@ -55,7 +55,7 @@ class Consumers:
     async def return_status_changed(
         self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await carry_out(
+        return await run_handler(
             [wire.return_status_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )
@@ -63,7 +63,7 @@ class Consumers:
     async def fulfillment_changed(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await carry_out(
+        return await run_handler(
             [wire.fulfillment_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )

@@ -12,8 +12,8 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSe
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer
 
 from chassis.values.decision import unwrap
-from chassis.values.paging import asked
-from chassis.values.request_context import keyed
+from chassis.values.paging import page_request
+from chassis.values.request_context import request_context
 from warehouse_svc import wire
 from warehouse_svc.operations import Operations
 
@@ -31,25 +31,33 @@ class InventoryService(InventoryServiceServicer):
     async def ReceiveStock(
         self, request: inventory.ReceiveStockRequest, context: Context
     ) -> inventory.ReceiveStockResponse:
-        levels = await self.operations.receive_stock(wire.receive_stock(request, keyed(request)))
+        levels = await self.operations.receive_stock(
+            wire.receive_stock(request, request_context(request))
+        )
         return inventory.ReceiveStockResponse(stock_levels=map(wire.stock_level, levels))
 
     async def AdjustStock(
         self, request: inventory.AdjustStockRequest, context: Context
     ) -> inventory.AdjustStockResponse:
-        level = await self.operations.adjust_stock(wire.adjust_stock(request, keyed(request)))
+        level = await self.operations.adjust_stock(
+            wire.adjust_stock(request, request_context(request))
+        )
         return inventory.AdjustStockResponse(stock_level=wire.stock_level(level))
 
     async def RestockItem(
         self, request: inventory.RestockItemRequest, context: Context
     ) -> inventory.RestockItemResponse:
-        level = await self.operations.post_return(wire.restock_item(request, keyed(request)))
+        level = await self.operations.post_return(
+            wire.restock_item(request, request_context(request))
+        )
         return inventory.RestockItemResponse(stock_level=wire.stock_level(level) if level else None)
 
     async def MarkDamaged(
         self, request: inventory.MarkDamagedRequest, context: Context
     ) -> inventory.MarkDamagedResponse:
-        level = await self.operations.post_return(wire.mark_damaged(request, keyed(request)))
+        level = await self.operations.post_return(
+            wire.mark_damaged(request, request_context(request))
+        )
         return inventory.MarkDamagedResponse(stock_level=wire.stock_level(level) if level else None)
 
     async def CheckAvailability(
@@ -68,14 +76,14 @@ class InventoryService(InventoryServiceServicer):
     async def ListStockLevels(
         self, request: inventory.ListStockLevelsRequest, context: Context
     ) -> inventory.ListStockLevelsResponse:
-        page = asked(request, wire.stock_level, str, str)
+        page = page_request(request, wire.stock_level, str, str)
         levels, token = await self.operations.list_stock_levels(wire.level_filter(request), page)
         return inventory.ListStockLevelsResponse(stock_levels=levels, next_page_token=token)
 
     async def ListStockMovements(
         self, request: inventory.ListStockMovementsRequest, context: Context
     ) -> inventory.ListStockMovementsResponse:
-        page = asked(request, wire.movement)
+        page = page_request(request, wire.movement)
         movements, token = await self.operations.list_stock_movements(
             wire.movement_filter(request), page
         )
@@ -95,7 +103,7 @@ class ReservationService(ReservationServiceServicer):
     async def ReserveStock(
         self, request: reserving.ReserveStockRequest, context: Context
     ) -> reserving.ReserveStockResponse:
-        envelope = wire.reserve_stock(request, keyed(request, leave_out=["order_id"]))
+        envelope = wire.reserve_stock(request, request_context(request, leave_out=["order_id"]))
         return wire.reserve_stock_response(
             await self.operations.reserve_stock(envelope), request.attempt
         )
@@ -103,7 +111,7 @@ class ReservationService(ReservationServiceServicer):
     async def ConfirmReservation(
         self, request: reserving.ConfirmReservationRequest, context: Context
     ) -> reserving.ConfirmReservationResponse:
-        envelope = wire.confirm(request, keyed(request))
+        envelope = wire.confirm(request, request_context(request))
         [outcome] = await self.operations.move_reservations([envelope])
         return reserving.ConfirmReservationResponse(
             reservations=wire.attempt_reservations(unwrap(outcome), request.order_attempt.attempt)
@@ -112,7 +120,7 @@ class ReservationService(ReservationServiceServicer):
     async def BatchConfirmReservations(
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
-        envelopes = wire.batch_confirm(request, keyed(request))
+        envelopes = wire.batch_confirm(request, request_context(request))
         await self._check_answer(request)
         outcomes = await self.operations.move_reservations(envelopes)
         results = map(
@@ -123,7 +131,7 @@ class ReservationService(ReservationServiceServicer):
     async def ReleaseReservation(
         self, request: reserving.ReleaseReservationRequest, context: Context
     ) -> reserving.ReleaseReservationResponse:
-        envelope = wire.release(request, keyed(request))
+        envelope = wire.release(request, request_context(request))
         [outcome] = await self.operations.move_reservations([envelope])
         return reserving.ReleaseReservationResponse(
             reservations=wire.attempt_reservations(unwrap(outcome), request.order_attempt.attempt)
@@ -132,7 +140,7 @@ class ReservationService(ReservationServiceServicer):
     async def BatchReleaseReservations(
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
-        envelopes = wire.batch_release(request, keyed(request))
+        envelopes = wire.batch_release(request, request_context(request))
         await self._check_answer(request)
         outcomes = await self.operations.move_reservations(envelopes)
         results = map(
@@ -144,7 +152,7 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
     ) -> reserving.ReplaceSpoiledUnitsResponse:
         reservation = await self.operations.replace_spoiled(
-            wire.replace_spoiled(request, keyed(request))
+            wire.replace_spoiled(request, request_context(request))
         )
         return reserving.ReplaceSpoiledUnitsResponse(reservation=wire.reservation(reservation))
 
@@ -157,7 +165,7 @@ class ReservationService(ReservationServiceServicer):
     async def ListReservations(
         self, request: reserving.ListReservationsRequest, context: Context
     ) -> reserving.ListReservationsResponse:
-        page = asked(request, partial(wire.reservation, view=request.view))
+        page = page_request(request, partial(wire.reservation, view=request.view))
         reservations, token = await self.operations.list_reservations(
             wire.reservation_filter(request), page
         )

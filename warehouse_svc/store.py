@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
@@ -69,13 +69,13 @@ SHIPPED_COUNTS = tuple(f.name for f in fields(OrderLine) if f.name not in ("numb
 levels = stock_levels.c
 lock_order_reservations = (
     select(order_reservations)
-    .where(among(order_reservations.c.order_id))
+    .where(is_any_of(order_reservations.c.order_id))
     .order_by(order_reservations.c.order_id)
     .with_for_update(key_share=True)
 )
 lock_levels = (
     select(stock_levels)
-    .where(or_(among(levels.id), among(levels.sku)))
+    .where(or_(is_any_of(levels.id), is_any_of(levels.sku)))
     .order_by(levels.id)
     .with_for_update(key_share=True)
 )
@@ -87,19 +87,19 @@ posted_for = (
 )
 read_posted = (
     select(*posted_for, cast(func.sum(movements.c.quantity), BigInteger))
-    .where(among(movements.c.source_id))
+    .where(is_any_of(movements.c.source_id))
     .group_by(*posted_for)
 )
-read_levels = select(stock_levels).where(among(levels.id))
+read_levels = select(stock_levels).where(is_any_of(levels.id))
 read_sellable = (
     select(levels.sku, func.sum(levels.available - levels.reserved))
-    .where(among(levels.sku))
+    .where(is_any_of(levels.sku))
     .group_by(levels.sku)
 )
 read_reservations = (
-    select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
+    select(reservations).where(is_any_of(reservations.c.order_id)).order_by(reservations.c.id)
 )
-read_by_id = select(reservations).where(among(reservations.c.id))
+read_by_id = select(reservations).where(is_any_of(reservations.c.id))
 count_lines = (
     select(func.count())
     .where(reservation_lines.c.reservation_id == reservations.c.id)
@@ -107,7 +107,7 @@ count_lines = (
 )
 read_lines = (
     select(reservation_lines)
-    .where(among(reservation_lines.c.reservation_id))
+    .where(is_any_of(reservation_lines.c.reservation_id))
     .order_by(reservation_lines.c.reservation_id, reservation_lines.c.number)
 )
 # What a line has in an answer at most, its SKU left out.
@@ -119,7 +119,7 @@ lines_of_orders = (
     .join_from(
         reservation_lines, reservations, reservations.c.id == reservation_lines.c.reservation_id
     )
-    .where(among(reservations.c.order_id))
+    .where(is_any_of(reservations.c.order_id))
     .subquery()
 )
 read_line_bytes = select(
@@ -130,7 +130,7 @@ read_returned = select(
     order_lines.c.line_number,
     order_lines.c.restocked,
     order_lines.c.damaged,
-).where(among(order_lines.c.order_id))
+).where(is_any_of(order_lines.c.order_id))
 read_movements = select(movements, levels.warehouse_id, levels.sku).join_from(
     movements, stock_levels, levels.id == movements.c.level_id
 )
@@ -178,19 +178,19 @@ save_order_lines = insert_order_lines.on_conflict_do_update(
     index_elements=["order_id", "line_number"],
     set_={name: insert_order_lines.excluded[name] for name in SHIPPED_COUNTS},
 )
-changed_order_reservations = given(*order_reservations.c)
+changed_order_reservations = unnest_rows(*order_reservations.c)
 update_order_reservations = (
     update(order_reservations)
     .values({name: changed_order_reservations.c[name] for name in ("closed_attempt", "version")})
     .where(order_reservations.c.order_id == changed_order_reservations.c.order_id)
 )
-changed_reservations = given(*(reservations.c[name] for name in MUTABLE_COLUMNS))
+changed_reservations = unnest_rows(*(reservations.c[name] for name in MUTABLE_COLUMNS))
 update_reservations = (
     update(reservations)
     .values({name: changed_reservations.c[name] for name in MUTABLE_COLUMNS[1:]})
     .where(reservations.c.id == changed_reservations.c.id)
 )
-changed_lines = given(*reservation_lines.c)
+changed_lines = unnest_rows(*reservation_lines.c)
 update_lines = (
     update(reservation_lines)
     .values({name: changed_lines.c[name] for name in LINE_COUNTS})
@@ -199,7 +199,7 @@ update_lines = (
         reservation_lines.c.number == changed_lines.c.number,
     )
 )
-changed_levels = given(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
+changed_levels = unnest_rows(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
 update_levels = (
     update(stock_levels)
     .values(

@@ -15,12 +15,12 @@ from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.values.convert import given, names, timestamp
+from chassis.values.convert import enum_values, optional_field, timestamp
 from chassis.values.decision import Outcome
 from chassis.values.envelope import Envelope, EventSource
 from chassis.values.errors import Deferred, Failure
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from warehouse_svc.lifecycle import MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
@@ -54,8 +54,8 @@ from warehouse_svc.model import (
 C = TypeVar("C")
 
 TTL_DEFAULT = timedelta(minutes=30)
-STATUS = names(Status, "RESERVATION_STATUS", warehouse_pb2.ReservationStatus.Value)
-KIND = names(MovementKind, "STOCK_MOVEMENT_KIND", warehouse_pb2.StockMovementKind.Value)
+STATUS = enum_values(Status, "RESERVATION_STATUS", warehouse_pb2.ReservationStatus.Value)
+KIND = enum_values(MovementKind, "STOCK_MOVEMENT_KIND", warehouse_pb2.StockMovementKind.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
 KIND_OF = {value: kind for kind, value in KIND.items()}
 
@@ -69,23 +69,27 @@ class ChangeRequest(Protocol):
 # --- requests
 
 
-def receive_stock(request: inventory.ReceiveStockRequest, of: Keyed) -> Envelope[ReceiveStock]:
+def receive_stock(
+    request: inventory.ReceiveStockRequest, of: RequestContext
+) -> Envelope[ReceiveStock]:
     quantities = {line.sku: line.quantity for line in request.lines}
     command = ReceiveStock(warehouse_id=request.warehouse_id, quantities=quantities)
     return _envelope(request, of, request.request_id, command)
 
 
-def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> Envelope[AdjustStock]:
+def adjust_stock(
+    request: inventory.AdjustStockRequest, of: RequestContext
+) -> Envelope[AdjustStock]:
     command = AdjustStock(
         warehouse_id=request.warehouse_id,
         sku=request.sku,
         delta=request.delta,
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
     )
     return _envelope(request, of, request.request_id, command)
 
 
-def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> Envelope[PostReturn]:
+def restock_item(request: inventory.RestockItemRequest, of: RequestContext) -> Envelope[PostReturn]:
     command = PostReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
@@ -94,7 +98,7 @@ def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> Envelope[P
     return _envelope(request, of, request.order_id, command)
 
 
-def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> Envelope[PostReturn]:
+def mark_damaged(request: inventory.MarkDamagedRequest, of: RequestContext) -> Envelope[PostReturn]:
     command = PostReturn(
         source=UUID(request.source_id),
         warehouse_id=request.warehouse_id,
@@ -113,25 +117,27 @@ def requested_units(request: inventory.CheckAvailabilityRequest) -> dict[str, in
 
 def level_filter(request: inventory.ListStockLevelsRequest) -> LevelFilter:
     return LevelFilter(
-        warehouse_id=given(request, "warehouse_id"),
+        warehouse_id=optional_field(request, "warehouse_id"),
         skus=tuple(request.skus),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 
 def movement_filter(request: inventory.ListStockMovementsRequest) -> MovementFilter:
     return MovementFilter(
-        warehouse_id=given(request, "warehouse_id"),
-        sku=given(request, "sku"),
+        warehouse_id=optional_field(request, "warehouse_id"),
+        sku=optional_field(request, "sku"),
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         kinds=tuple(KIND_OF[kind] for kind in request.kinds),
-        time_from=given(request, "occur_time_from"),
-        time_before=given(request, "occur_time_before"),
+        time_from=optional_field(request, "occur_time_from"),
+        time_before=optional_field(request, "occur_time_before"),
     )
 
 
-def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> Envelope[ReserveStock]:
+def reserve_stock(
+    request: reserving.ReserveStockRequest, of: RequestContext
+) -> Envelope[ReserveStock]:
     lines = tuple(WantedLine(line.line_number, line.sku, line.quantity) for line in request.lines)
     ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else TTL_DEFAULT
     command = ReserveStock(attempt=request.attempt, lines=lines, ttl=ttl)
@@ -140,7 +146,7 @@ def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> Envelope
 
 def confirm(
     request: reserving.ConfirmReservationRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[ConfirmReservations]:
     order_id, attempt = request.order_attempt.order_id, request.order_attempt.attempt
     return _envelope(request, of, order_id, ConfirmReservations(attempt=attempt))
@@ -148,7 +154,7 @@ def confirm(
 
 def batch_confirm(
     request: reserving.BatchConfirmReservationsRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> list[Envelope[ConfirmReservations]]:
     return [
         _batch_envelope(request, of, each, ConfirmReservations(attempt=each.attempt))
@@ -158,7 +164,7 @@ def batch_confirm(
 
 def release(
     request: reserving.ReleaseReservationRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[ReleaseReservations]:
     order_attempt = request.order_attempt
     released = {line.line_number: line.released_quantity for line in request.lines}
@@ -168,7 +174,7 @@ def release(
 
 def batch_release(
     request: reserving.BatchReleaseReservationsRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> list[Envelope[ReleaseReservations]]:
     return [
         _batch_envelope(request, of, each, ReleaseReservations(attempt=each.attempt, released={}))
@@ -178,7 +184,7 @@ def batch_release(
 
 def replace_spoiled(
     request: reserving.ReplaceSpoiledUnitsRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[ReplaceSpoiled]:
     order_attempt = request.order_attempt
     lines = tuple(
@@ -191,7 +197,7 @@ def replace_spoiled(
     return _envelope(request, of, order_attempt.order_id, command)
 
 
-def _envelope(request: ChangeRequest, of: Keyed, target: str, command: C) -> Envelope[C]:
+def _envelope(request: ChangeRequest, of: RequestContext, target: str, command: C) -> Envelope[C]:
     """Returns the envelope of a caller's command, with the request_id as the cause.
 
     `target` is the order; of a receipt or a count it is the request_id.
@@ -202,7 +208,7 @@ def _envelope(request: ChangeRequest, of: Keyed, target: str, command: C) -> Env
 
 def _batch_envelope(
     request: ChangeRequest,
-    of: Keyed,
+    of: RequestContext,
     order_attempt: reserving.OrderAttempt,
     command: C,
 ) -> Envelope[C]:
@@ -216,10 +222,10 @@ def _batch_envelope(
 def reservation_filter(request: reserving.ListReservationsRequest) -> ReservationFilter:
     return ReservationFilter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
-        warehouse_id=given(request, "warehouse_id"),
+        warehouse_id=optional_field(request, "warehouse_id"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 

@@ -20,14 +20,14 @@ from chassis.values.errors import Invalid
 from chassis.values.event_subjects import subject_of
 
 # What to do with an event of a kind: quickly, and without raising.
-Hear = Callable[[Any], None]
+EventCallback = Callable[[Any], None]
 
 RENEW_S = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def listen(
-    broker: Broker, hear: Mapping[type[Message], Hear], *, renew_s: float = RENEW_S
+async def subscribe(
+    broker: Broker, hear: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
 ) -> NoReturn:
     """Hears events until it is cancelled: those that are published meanwhile, each as often as it
     is published.
@@ -47,14 +47,14 @@ async def listen(
         await asyncio.sleep(renew_s)
 
 
-async def _subscribe(client: Client, hear: Mapping[type[Message], Hear]) -> None:
+async def _subscribe(client: Client, hear: Mapping[type[Message], EventCallback]) -> None:
     """Subscribes with this client; where it reconnects, it does so again by itself."""
     for event, tell in hear.items():
         await client.subscribe(subject_of(event), cb=_reader(event, tell))
     await client.flush()
 
 
-def _reader(event: type[Message], tell: Hear) -> Any:
+def _reader(event: type[Message], tell: EventCallback) -> Any:
     async def on_message(message: Msg) -> None:
         try:
             parsed = decode_event(

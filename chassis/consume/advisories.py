@@ -27,7 +27,7 @@ from chassis.consume.failed_events import FailedEvent, FailedEvents
 from chassis.consume.pull import Pull
 from chassis.observe import telemetry
 from chassis.values.errors import Defect
-from chassis.write.error_classification import LATER, TROUBLE, blame
+from chassis.write.error_classification import LATER, TROUBLE, classify
 
 log = structlog.get_logger()
 
@@ -125,7 +125,7 @@ class Advisories:
             except BROKER_ERRORS as error:
                 log.warning("an advisory waits for the broker", error=repr(error))
             except TROUBLE as error:
-                if blame(error) not in LATER:
+                if classify(error) not in LATER:
                     raise
                 log.warning("an advisory waits for the database", error=repr(error))
             await asyncio.sleep(random.uniform(0.1, 0.5))

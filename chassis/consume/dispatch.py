@@ -28,8 +28,8 @@ from chassis.values.errors import (
     Refused,
 )
 from chassis.values.event_subjects import subject_of
-from chassis.values.request_context import Reused
-from chassis.write.error_classification import blame, deferral
+from chassis.values.request_context import KeyReused
+from chassis.write.error_classification import classify, deferred_failure
 from chassis.write.tables import FailedState
 
 C = TypeVar("C")
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
 
 
-async def carry_out(
+async def run_handler(
     commands: Sequence[C | None],
     operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]],
 ) -> Sequence[Outcome[Any]]:
@@ -56,7 +56,7 @@ async def carry_out(
     return [Done(None) if command is None else next(outcomes) for command in commands]
 
 
-class Handlers:
+class Dispatcher:
     """The handlers, and what they make of a set of events."""
 
     def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
@@ -84,7 +84,7 @@ class Handlers:
         for event in events:
             batch.append(understand(event, self.kinds))
             await asyncio.sleep(0)  # a call waits for one event at most
-        for group in sets(batch):
+        for group in group_by_type(batch):
             for received, outcome in zip(group, await self.ask(group), strict=True):
                 outcomes[received.event.name] = outcome
         return outcomes
@@ -122,7 +122,7 @@ class Handlers:
             return [deferred] * len(group)
         # a handler's exception concerns its events, and they are answered for
         except Exception as error:  # noqa: BLE001
-            if later := deferral(blame(error)):
+            if later := deferred_failure(classify(error)):
                 return [later] * len(group)
             if len(group) == 1:
                 return [
@@ -163,7 +163,7 @@ def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
     """
     if isinstance(outcome, InvalidField):
         return unreadable(outcome.message.rstrip("."), outcome.violations)
-    if isinstance(outcome, Reused) and outcome.key.startswith(delivery.key):
+    if isinstance(outcome, KeyReused) and outcome.key.startswith(delivery.key):
         text = (
             f"Event {delivery.event_id} was handled with another body: this one is never applied."
         )
@@ -171,7 +171,7 @@ def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
     return outcome
 
 
-def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:
+def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
     """What goes to its handler together: all of a kind; but alone what may have ended its consumer
     before, or cannot be read.
 

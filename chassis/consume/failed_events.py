@@ -34,18 +34,18 @@ from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import FailedState, among, given
+from chassis.write.tables import FailedState, is_any_of, unnest_rows
 
 DEFERRAL_LIMIT = timedelta(minutes=15)
 # A parked event waits for its next try as long as it has waited so far, within these bounds: each
 # time twice as long.
 WAIT_MIN, WAIT_MAX = timedelta(seconds=1), timedelta(seconds=60)
 # A discarded event may come again for so long: its stream was lost, and it is published again.
-KNOWN = timedelta(days=30)
+DISCARD_RETENTION = timedelta(days=30)
 OPEN = (FailedState.DEFERRED, FailedState.FAILED)
-NAME = ("consumer", "event_id", "digest")
+KEY = ("consumer", "event_id", "digest")
 TIMES = ("first_time", "update_time", "next_try_time")
-TRIED = (*NAME, "state", "reason", "error", "waits_for")
+TRIED = (*KEY, "state", "reason", "error", "waits_for")
 Name = tuple[str, UUID, bytes]  # the consumer, the event's id, and the digest of its body
 
 
@@ -88,7 +88,7 @@ FIELDS = tuple(field.name for field in fields(FailedEvent))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FailedEventRow:
     """A row: the event, when its consumer first stored it, when the row last changed, and when
     it is tried again.
     """
@@ -106,7 +106,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FailedEventFilter:
     """Which rows. What is given must all hold. `since` (included) and `before` (not) bound the
     first failure, `updated_since` and `updated_before` the last update.
     """
@@ -149,11 +149,13 @@ class FailedEvents:
         self._due = self._claim(due, t.next_try_time)
         self._fewest_tries = self._claim(due, t.attempts, t.next_try_time)
         untried = t.update_time < bindparam("before", type_=t.update_time.type)
-        self._waiting = self._claim(and_(among(t.waits_for), untried), t.attempts, t.next_try_time)
+        self._waiting = self._claim(
+            and_(is_any_of(t.waits_for), untried), t.attempts, t.next_try_time
+        )
         self._tried = self._after_a_try()
-        names = given(*(t[name] for name in NAME))
-        named = and_(*(t[name] == names.c[name] for name in NAME))
-        self._states = select(*(t[name] for name in NAME), t.state).where(named)
+        names = unnest_rows(*(t[name] for name in KEY))
+        named = and_(*(t[name] == names.c[name] for name in KEY))
+        self._states = select(*(t[name] for name in KEY), t.state).where(named)
         self._forget = delete(table).where(named, t.state == FailedState.DEFERRED)
         ended = {"update_time": now, "next_try_time": null()}
         over = update(table).where(named)
@@ -164,18 +166,18 @@ class FailedEvents:
         )
         self._discarded = ended | {"state": FailedState.DISCARDED}
         self._discard = over.where(t.state.in_(OPEN)).values(self._discarded)
-        again = given(*(t[name] for name in (*NAME, "reason", "error")))
+        again = unnest_rows(*(t[name] for name in (*KEY, "reason", "error")))
         words = {"reason": again.c.reason, "error": again.c.error, "attempts": t.attempts + 1}
         self._still = (
             update(table)
-            .where(*(t[name] == again.c[name] for name in NAME), t.state != FailedState.REPLAYED)
+            .where(*(t[name] == again.c[name] for name in KEY), t.state != FailedState.REPLAYED)
             .values(words | {"update_time": now})
         )
         of_consumer = t.consumer == bindparam("of")
         self._counts = (
             select(t.state, func.count()).where(of_consumer, t.state.in_(OPEN)).group_by(t.state)
         )
-        recent = t.event_time > now - bindparam("known", KNOWN, type_=INTERVAL)
+        recent = t.event_time > now - bindparam("known", DISCARD_RETENTION, type_=INTERVAL)
         discarded = exists().where(of_consumer, t.state == FailedState.DISCARDED, recent)
         self._any_discarded = select(discarded)
         self._get = select(*(t[name] for name in FIELDS)).where(named)
@@ -187,7 +189,7 @@ class FailedEvents:
         broker gave up.
         """
         t = self._table.c
-        rows = given(*(t[name] for name in FIELDS))
+        rows = unnest_rows(*(t[name] for name in FIELDS))
         first_try = case((rows.c.state == FailedState.DEFERRED, soon))
         into = insert(self._table).from_select(
             [*FIELDS, "next_try_time"], select(*rows.c, first_try)
@@ -201,7 +203,7 @@ class FailedEvents:
         next_try = case((state == FailedState.DEFERRED, func.coalesce(t.next_try_time, soon)))
         said = ("stream_seq", "reason", "error", "attempts", "waits_for")
         record = into.on_conflict_do_update(
-            index_elements=[t[name] for name in NAME],
+            index_elements=[t[name] for name in KEY],
             set_={name: new[name] for name in said}
             | {
                 "state": state,
@@ -209,7 +211,7 @@ class FailedEvents:
                 "update_time": self._now,
                 "next_try_time": next_try,
             },
-        ).returning(*(t[name] for name in NAME), t.state)
+        ).returning(*(t[name] for name in KEY), t.state)
         # The broker knows less than the consumer that has stored a row.
         return record, into.on_conflict_do_nothing().returning(t.event_id)
 
@@ -224,7 +226,7 @@ class FailedEvents:
         """
         t = self._table.c
         which = (
-            select(*(t[name] for name in NAME))
+            select(*(t[name] for name in KEY))
             .where(t.state == FailedState.DEFERRED, condition)
             .order_by(*order)
             .limit(bindparam("most"))
@@ -238,7 +240,7 @@ class FailedEvents:
         wait = func.least(func.greatest(age, shortest), longest) * spread
         return (
             update(self._table)
-            .where(*(t[name] == which.c[name] for name in NAME))
+            .where(*(t[name] == which.c[name] for name in KEY))
             .values(
                 state=case((self._over, FailedState.FAILED), else_=t.state),
                 attempts=t.attempts + 1,
@@ -253,12 +255,12 @@ class FailedEvents:
     def _after_a_try(self) -> Update:
         """What a try came to, of rows that are still open: the claim has counted it."""
         t = self._table.c
-        rows = given(*(t[name] for name in TRIED))
+        rows = unnest_rows(*(t[name] for name in TRIED))
         over = FailedState.FAILED
         failed = (t.state == over) | (rows.c.state == over)
         return (
             update(self._table)
-            .where(*(t[name] == rows.c[name] for name in NAME), t.state.in_(OPEN))
+            .where(*(t[name] == rows.c[name] for name in KEY), t.state.in_(OPEN))
             .values(
                 state=case((failed, over), else_=t.state),
                 reason=rows.c.reason,
@@ -361,7 +363,7 @@ class FailedEvents:
         """A replay did not help: each row stays as it stands, with the new error, unless it was
         replayed meanwhile.
         """
-        rows = self._of_rows.arrays(events, (*NAME, "reason", "error"))
+        rows = self._of_rows.arrays(events, (*KEY, "reason", "error"))
         async with self._engine.begin() as connection:
             await connection.execute(self._still, rows)
 
@@ -369,14 +371,16 @@ class FailedEvents:
         """An operator decides against the event: deferred or failed becomes discarded."""
         await connection.execute(self._discard, _named([name]))
 
-    async def discard_all(self, connection: AsyncConnection, wanted: Wanted, most: int) -> int:
+    async def discard_all(
+        self, connection: AsyncConnection, wanted: FailedEventFilter, most: int
+    ) -> int:
         """Discards the rows that are wanted, the oldest trouble first: at most so many. Answers
         how many.
         """
         t = self._table.c
-        which = self._first(select(*(t[name] for name in NAME)), wanted, most)
+        which = self._first(select(*(t[name] for name in KEY)), wanted, most)
         these = which.with_for_update().cte("which")
-        discard = update(self._table).where(*(t[name] == these.c[name] for name in NAME))
+        discard = update(self._table).where(*(t[name] == these.c[name] for name in KEY))
         return (await connection.execute(discard.values(self._discarded))).rowcount
 
     async def get(self, names: Collection[Name]) -> list[FailedEvent]:
@@ -386,15 +390,15 @@ class FailedEvents:
             found = {event.name: event for event in map(self._of_rows.record, rows)}
             return [found[name] for name in dict.fromkeys(names) if name in found]
 
-    async def entries(self, names: Collection[Name]) -> Mapping[Name, Entry]:
+    async def entries(self, names: Collection[Name]) -> Mapping[Name, FailedEventRow]:
         """The rows of those of the events that have one."""
         async with self._engine.connect() as connection:
             found = await connection.execute(self._entries, _named(names))
             return {_name(row): _entry(row, row.payload) for row in found}
 
     async def page(
-        self, wanted: Wanted, after: tuple[datetime, str, UUID, str] | None, most: int
-    ) -> Sequence[Entry]:
+        self, wanted: FailedEventFilter, after: tuple[datetime, str, UUID, str] | None, most: int
+    ) -> Sequence[FailedEventRow]:
         """Rows that are wanted, the oldest trouble first, without payloads: at most so many,
         behind the place `after`.
         """
@@ -408,10 +412,10 @@ class FailedEvents:
             return [_entry(row, b"") for row in await connection.execute(query)]
 
     async def choose(
-        self, connection: AsyncConnection, wanted: Wanted, most: int
+        self, connection: AsyncConnection, wanted: FailedEventFilter, most: int
     ) -> Sequence[Name]:
         """Which rows are wanted, the oldest trouble first: at most so many."""
-        names = select(*(self._table.c[name] for name in NAME))
+        names = select(*(self._table.c[name] for name in KEY))
         return [_name(row) for row in await connection.execute(self._first(names, wanted, most))]
 
     def _rows(self, events: Sequence[FailedEvent]) -> dict[str, list[Any]]:
@@ -419,12 +423,12 @@ class FailedEvents:
         last = {event.name: event for event in events}
         return self._of_rows.arrays(last[name] for name in sorted(last))
 
-    def _first(self, query: Select[Any], wanted: Wanted, most: int) -> Select[Any]:
+    def _first(self, query: Select[Any], wanted: FailedEventFilter, most: int) -> Select[Any]:
         t = self._table.c
         order = (t.first_time, t.consumer, t.event_id, t.digest)
         return query.where(*self._conditions(wanted)).order_by(*order).limit(most)
 
-    def _conditions(self, wanted: Wanted) -> Iterator[ColumnElement[bool]]:
+    def _conditions(self, wanted: FailedEventFilter) -> Iterator[ColumnElement[bool]]:
         t = self._table.c
         yield t.state.in_(wanted.states)
         for column, value in (
@@ -461,10 +465,10 @@ def _name(row: Row[*tuple[Any, ...]]) -> Name:
     return row.consumer, row.event_id, row.digest
 
 
-def _entry(row: Row[*tuple[Any, ...]], payload: bytes) -> Entry:
+def _entry(row: Row[*tuple[Any, ...]], payload: bytes) -> FailedEventRow:
     known = {name: getattr(row, name) for name in FIELDS if name != "payload"}
     event = FailedEvent(**known, payload=payload)
-    return Entry(
+    return FailedEventRow(
         event=event,
         first_time=row.first_time,
         update_time=row.update_time,

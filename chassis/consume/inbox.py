@@ -25,9 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, heed_cancellation
 from chassis.consume.delivery import Received, receive
-from chassis.consume.dispatch import Handler, Handlers, failed_with, sets
+from chassis.consume.dispatch import Dispatcher, Handler, failed_with, group_by_type
 from chassis.consume.failed_events import DEFERRAL_LIMIT, FailedEvents, Name
-from chassis.consume.parked_events import Parking
+from chassis.consume.parked_events import ParkedEvents
 from chassis.consume.pull import Pull
 from chassis.consume.turns import Turns
 from chassis.observe import telemetry
@@ -35,7 +35,7 @@ from chassis.values import crash_points
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Defect, Failure
 from chassis.values.event_subjects import stream_of, subject_of
-from chassis.write.error_classification import patiently
+from chassis.write.error_classification import retrying
 from chassis.write.tables import FailedState
 
 T = TypeVar("T")
@@ -77,11 +77,11 @@ class Inbox:
         for kind in handlers:
             subjects[stream_of(subject_of(kind))].append(subject_of(kind))
         self._handlers, self.failed = (
-            Handlers(handlers),
+            Dispatcher(handlers),
             FailedEvents(engine, failed_events, deferral_limit),
         )
         turns = Turns()
-        self._parking = Parking(self.failed, self._handlers, turns)
+        self._parking = ParkedEvents(self.failed, self._handlers, turns)
         self._consumers = [
             Consumer(
                 pull=Pull(
@@ -158,7 +158,12 @@ class Consumer:
     """
 
     def __init__(
-        self, pull: Pull, handlers: Handlers, failed: FailedEvents, parking: Parking, turns: Turns
+        self,
+        pull: Pull,
+        handlers: Dispatcher,
+        failed: FailedEvents,
+        parking: ParkedEvents,
+        turns: Turns,
     ) -> None:
         self.name, self.stream, self._pull, self._handlers = (
             pull.consumer,
@@ -196,7 +201,7 @@ class Consumer:
             batch.append(receive(raw, self.name, self._handlers.kinds))
             await asyncio.sleep(0)  # a call waits for one message at most
         await self._patiently(lambda: self._look_up(batch))
-        for group in list(sets(batch)):
+        for group in list(group_by_type(batch)):
             for received in [r for r in group if given_up(r)]:
                 await self._say(received, Msg.term)
             if left := [r for r in group if not r.settled]:
@@ -288,7 +293,7 @@ class Consumer:
         """While the database is away nothing can be handled and nothing may be given up: the
         events stay in hand.
         """
-        return await patiently(work, f"events of {self.name}")
+        return await retrying(work, f"events of {self.name}")
 
     async def _tick(self) -> NoReturn:
         """The server hears of what is in hand, and does not give it to others."""

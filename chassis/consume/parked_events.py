@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import Final, NoReturn
 from uuid import UUID
 
-from chassis.consume.dispatch import Handlers, failed_with
+from chassis.consume.dispatch import Dispatcher, failed_with
 from chassis.consume.failed_events import FailedEvent, FailedEvents
 from chassis.consume.turns import Turns
 from chassis.values.decision import Done
 from chassis.values.errors import Failure
-from chassis.write.error_classification import patiently
+from chassis.write.error_classification import retrying
 from chassis.write.tables import FailedState
 
 BATCH: Final = 50
@@ -33,10 +33,10 @@ TOGETHER_S: Final = 0.02
 CHANGED_MAX: Final = 10_000
 
 
-class Parking:
+class ParkedEvents:
     """Tries the parked events of one service again."""
 
-    def __init__(self, failed: FailedEvents, handlers: Handlers, turns: Turns) -> None:
+    def __init__(self, failed: FailedEvents, handlers: Dispatcher, turns: Turns) -> None:
         self._failed, self._handlers, self._turns = failed, handlers, turns
         self._changed: set[UUID] = set()
         self._any, self._wake = True, asyncio.Event()
@@ -56,7 +56,7 @@ class Parking:
     async def run(self) -> NoReturn:
         """Tries parked events until it is cancelled. Outlives the absence of the database."""
         while True:
-            wait_s = await patiently(self._turn, "parked events")
+            wait_s = await retrying(self._turn, "parked events")
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()

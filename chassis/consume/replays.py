@@ -16,11 +16,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.consume.failed_events import FailedEvents, Name, Wanted
+from chassis.consume.failed_events import FailedEventFilter, FailedEvents, Name
 from chassis.values.errors import NotFound, Refused
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 
 DIGEST_SIZE = sha256().digest_size
@@ -61,7 +61,7 @@ class Replays:
     def __init__(self, database: Database, failed: FailedEvents) -> None:
         self._database, self._keys, self._failed = database, database.idempotency_keys, failed
 
-    async def one(self, request: Keyed, wanted: Wanted) -> Chosen:
+    async def one(self, request: RequestContext, wanted: FailedEventFilter) -> Chosen:
         """The one event that a request names. Raises as `only` does, and Invalid
         REQUEST_ID_REUSED.
         """
@@ -71,33 +71,33 @@ class Replays:
 
         return await self._choose(request, choice, 1)
 
-    async def some(self, request: Keyed, wanted: Wanted, most: int) -> Chosen:
+    async def some(self, request: RequestContext, wanted: FailedEventFilter, most: int) -> Chosen:
         """The oldest events that are wanted: at most so many. Raises Invalid REQUEST_ID_REUSED."""
         return await self._choose(
             request, lambda connection: self._failed.choose(connection, wanted, most), most
         )
 
-    async def only(self, wanted: Wanted) -> Name:
+    async def only(self, wanted: FailedEventFilter) -> Name:
         """The row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused
         FAILED_EVENT_AMBIGUOUS where it is several.
         """
-        with deferring():
+        with deferring_outages():
             async with self._database.engine.connect() as connection:
                 return await self._only(connection, wanted)
 
-    async def count(self, wanted: Wanted, most: int) -> int:
+    async def count(self, wanted: FailedEventFilter, most: int) -> int:
         """How many events are wanted: `most` at most."""
-        with deferring():
+        with deferring_outages():
             async with self._database.engine.connect() as connection:
                 return len(await self._failed.choose(connection, wanted, most))
 
-    async def over(self, request: Keyed) -> None:
+    async def over(self, request: RequestContext) -> None:
         """What the request chose was handled."""
-        with deferring():
+        with deferring_outages():
             async with self._database.engine.begin() as connection:
                 await self._keys.insert(connection, [_done(request)])
 
-    async def discard(self, request: Keyed, wanted: Wanted) -> Name:
+    async def discard(self, request: RequestContext, wanted: FailedEventFilter) -> Name:
         """Discards the one event that a request names. Raises as `one` does."""
         async with self._transaction(request) as (connection, first):
             name = await self._only(connection, wanted)
@@ -105,7 +105,9 @@ class Replays:
                 await self._failed.discard(connection, name)
             return name
 
-    async def discard_all(self, request: Keyed, wanted: Wanted, most: int) -> Discarded:
+    async def discard_all(
+        self, request: RequestContext, wanted: FailedEventFilter, most: int
+    ) -> Discarded:
         """Discards the oldest events that are wanted, at most so many. Raises Invalid
         REQUEST_ID_REUSED.
         """
@@ -122,7 +124,7 @@ class Replays:
             )
             return discarded
 
-    async def _choose(self, request: Keyed, choice: Choice, most: int) -> Chosen:
+    async def _choose(self, request: RequestContext, choice: Choice, most: int) -> Chosen:
         async with self._transaction(request) as (connection, first):
             if first:
                 names = await choice(connection)
@@ -139,19 +141,21 @@ class Replays:
             )
 
     @asynccontextmanager
-    async def _transaction(self, request: Keyed) -> AsyncIterator[tuple[AsyncConnection, bool]]:
+    async def _transaction(
+        self, request: RequestContext
+    ) -> AsyncIterator[tuple[AsyncConnection, bool]]:
         """Opens a transaction that inserts the request's key; yields whether the key is new.
 
         An error inside rolls the key back.
         """
-        with deferring():
+        with deferring_outages():
             async with self._database.engine.begin() as connection:
                 yield (
                     connection,
                     await self._keys.insert_one(connection, IdempotencyKey.of(request)),
                 )
 
-    async def _only(self, connection: AsyncConnection, wanted: Wanted) -> Name:
+    async def _only(self, connection: AsyncConnection, wanted: FailedEventFilter) -> Name:
         match await self._failed.choose(connection, wanted, 2):
             case [name]:
                 return name
@@ -174,11 +178,11 @@ def not_found(consumer: str, event_id: UUID | None) -> NotFound:
     return NotFound("FAILED_EVENT_NOT_FOUND", text, consumer=consumer, event_id=str(event_id))
 
 
-def _done(request: Keyed) -> IdempotencyKey:
+def _done(request: RequestContext) -> IdempotencyKey:
     return IdempotencyKey(key=f"{request.key}:done")
 
 
-def _step(request: Keyed, number: int, name: Name) -> IdempotencyKey:
+def _step(request: RequestContext, number: int, name: Name) -> IdempotencyKey:
     consumer, event_id, digest = name
     return IdempotencyKey(
         key=_step_key(request, number), request_hash=digest + consumer.encode(), target=event_id
@@ -190,5 +194,5 @@ def _named(words: bytes, event_id: UUID) -> Name:
     return words[DIGEST_SIZE:].decode(), event_id, words[:DIGEST_SIZE]
 
 
-def _step_key(request: Keyed, number: int) -> str:
+def _step_key(request: RequestContext, number: int) -> str:
     return f"{request.key}:{number}"

@@ -13,14 +13,14 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
-from chassis.consume.failed_events import OPEN, Entry, Name, Wanted
+from chassis.consume.failed_events import OPEN, FailedEventFilter, FailedEventRow, Name
 from chassis.consume.inbox import Inbox
 from chassis.consume.replays import Chosen, Replays, not_found
 from chassis.ops import wire
-from chassis.values.paging import asked, refused
-from chassis.values.request_context import keyed
+from chassis.values.paging import page_request, refused
+from chassis.values.request_context import request_context
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 from chassis.write.stored_versions import StoredVersions
 from chassis.write.tables import FailedState, StoredVersion
 
@@ -51,10 +51,10 @@ class FailedEventService(FailedEventServiceServicer):
     async def ListFailedEvents(
         self, request: api.ListFailedEventsRequest, context: Context
     ) -> api.ListFailedEventsResponse:
-        page = asked(request, wire.failed_event, datetime, str, UUID, str)
+        page = page_request(request, wire.failed_event, datetime, str, UUID, str)
         if page.after and not wire.is_digest(page.after[-1]):
             raise refused()
-        with deferring():
+        with deferring_outages():
             rows = await self._failed.page(wire.wanted(request.filter), page.after, page.size + 1)
         events, token = page.cut(rows, attrgetter("place"))
         return api.ListFailedEventsResponse(failed_events=events, next_page_token=token)
@@ -68,7 +68,7 @@ class FailedEventService(FailedEventServiceServicer):
     async def ReplayFailedEvent(
         self, request: api.ReplayFailedEventRequest, context: Context
     ) -> api.ReplayFailedEventResponse:
-        key = keyed(request)
+        key = request_context(request)
         chosen = await self._replays.one(key, wire.named(request))
         [now] = [event async for event in self._handled(chosen, frozenset(FailedState))]
         await self._replays.over(key)
@@ -83,7 +83,7 @@ class FailedEventService(FailedEventServiceServicer):
             return api.BatchReplayFailedEventsResponse(
                 failed_events=would, tried_count=min(count, limit), more=count > limit
             )
-        key = keyed(request)
+        key = request_context(request)
         # the one too many stays: it tells a repeat too that there were more
         chosen = await self._replays.some(key, wanted, limit + 1)
         names = chosen.names[:limit]
@@ -104,7 +104,7 @@ class FailedEventService(FailedEventServiceServicer):
     async def DiscardFailedEvent(
         self, request: api.DiscardFailedEventRequest, context: Context
     ) -> api.DiscardFailedEventResponse:
-        name = await self._replays.discard(keyed(request), wire.named(request))
+        name = await self._replays.discard(request_context(request), wire.named(request))
         return api.DiscardFailedEventResponse(
             failed_event=wire.failed_event(await self._entry(name))
         )
@@ -119,16 +119,18 @@ class FailedEventService(FailedEventServiceServicer):
             return api.BatchDiscardFailedEventsResponse(
                 failed_events=would, discarded_count=min(count, limit), more=count > limit
             )
-        discarded = await self._replays.discard_all(keyed(request), wanted, limit)
+        discarded = await self._replays.discard_all(request_context(request), wanted, limit)
         return api.BatchDiscardFailedEventsResponse(
             discarded_count=discarded.count, more=discarded.more
         )
 
-    async def _would(self, wanted: Wanted, limit: int) -> tuple[list[api.FailedEvent], int]:
+    async def _would(
+        self, wanted: FailedEventFilter, limit: int
+    ) -> tuple[list[api.FailedEvent], int]:
         """The first of the events that a batch would concern, and how many they are: one more
         than `limit` at most.
         """
-        with deferring():
+        with deferring_outages():
             rows = await self._failed.page(wanted, None, min(limit, SHOWN))
         return [wire.failed_event(row) for row in rows], await self._replays.count(
             wanted, limit + 1
@@ -141,17 +143,17 @@ class FailedEventService(FailedEventServiceServicer):
             UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
         )
         stored = await self._versions.set(
-            keyed(request), UUID(request.order_id), fulfillment_id, request.version
+            request_context(request), UUID(request.order_id), fulfillment_id, request.version
         )
         return api.SetStoredVersionResponse(stored_version=stored)
 
-    async def _entry(self, name: Name) -> Entry:
+    async def _entry(self, name: Name) -> FailedEventRow:
         if name not in (found := await self._entries([name])):
             raise not_found(*name[:2])
         return found[name]
 
-    async def _entries(self, names: Sequence[Name]) -> Mapping[Name, Entry]:
-        with deferring():
+    async def _entries(self, names: Sequence[Name]) -> Mapping[Name, FailedEventRow]:
+        with deferring_outages():
             return await self._failed.entries(names)
 
     async def _handled(
@@ -172,7 +174,7 @@ class FailedEventService(FailedEventServiceServicer):
         if tried := [
             name for name in names if name in before and before[name].event.state in states
         ]:
-            with deferring():
+            with deferring_outages():
                 await self._inbox.replay(tried)
         now = await self._entries(names)
         return [wire.as_replayed(name, now.get(name), before.get(name)) for name in names]

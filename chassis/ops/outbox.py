@@ -14,9 +14,9 @@ from chassis.publish.republish import Events, Republish
 from chassis.publish.stream_contents import Entry
 from chassis.publish.stream_rebuild import Marked
 from chassis.publish.unmatched_events import UnmatchedEvents
-from chassis.values.convert import given, timestamp, timestamp_or_none
-from chassis.values.paging import asked
-from chassis.values.request_context import keyed
+from chassis.values.convert import optional_field, timestamp, timestamp_or_none
+from chassis.values.paging import page_request
+from chassis.values.request_context import request_context
 from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -57,23 +57,23 @@ class OutboxService(OutboxServiceServicer):
     async def RepublishEvents(
         self, request: api.RepublishEventsRequest, context: Context
     ) -> api.RepublishEventsResponse:
-        aggregate = given(request, "aggregate_id")
+        aggregate = optional_field(request, "aggregate_id")
         events = Events(
             aggregate=UUID(aggregate) if aggregate else None,
-            since=given(request, "create_time_from"),
-            before=given(request, "create_time_before"),
+            since=optional_field(request, "create_time_from"),
+            before=optional_field(request, "create_time_before"),
         )
         if request.dry_run:
             return api.RepublishEventsResponse(event_count=await self._republish.count(events))
         number = await self._republish.again(
-            events, IdempotencyKey.of(keyed(request), events.aggregate or NO_TARGET)
+            events, IdempotencyKey.of(request_context(request), events.aggregate or NO_TARGET)
         )
         return api.RepublishEventsResponse(event_count=number)
 
     async def ListUnmatchedEvents(
         self, request: api.ListUnmatchedEventsRequest, context: Context
     ) -> api.ListUnmatchedEventsResponse:
-        page = asked(request, _unknown, int)
+        page = page_request(request, _unknown, int)
         found = await self._unmatched.page(page.after[0] if page.after else 0)
         events = [_lost(row) for row in found.lost] + [_unknown(entry) for entry in found.unknown]
         events.sort(key=lambda event: event.stream_seq)
@@ -87,7 +87,7 @@ class OutboxService(OutboxServiceServicer):
     async def AdoptEvents(
         self, request: api.AdoptEventsRequest, context: Context
     ) -> api.AdoptEventsResponse:
-        command = IdempotencyKey.of(keyed(request))
+        command = IdempotencyKey.of(request_context(request))
         adopted = await self._unmatched.adopt(command, request.after_stream_seq)
         return api.AdoptEventsResponse(
             adopted_count=adopted.stored,

@@ -10,13 +10,13 @@ from google.protobuf.message import Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 
 from chassis.broker.event_payload import decode_payload
-from chassis.consume.failed_events import OPEN, Entry, Name, Wanted
-from chassis.values.convert import given, names, timestamp, timestamp_or_none
+from chassis.consume.failed_events import OPEN, FailedEventFilter, FailedEventRow, Name
+from chassis.values.convert import enum_values, optional_field, timestamp, timestamp_or_none
 from chassis.values.errors import Invalid
 from chassis.values.paging import ANSWER_BYTES_MAX
 from chassis.write.tables import FailedState
 
-STATES = names(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
+STATES = enum_values(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
 STATES_BY_VALUE = {value: state for state, value in STATES.items()}
 
 
@@ -25,32 +25,34 @@ JSON_MAX = 2**20
 Named = api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFailedEventRequest
 
 
-def wanted(message: api.FailedEventFilter) -> Wanted:
+def wanted(message: api.FailedEventFilter) -> FailedEventFilter:
     """What a request's `filter` asks for; an empty one: all that are open. Raises Invalid for a
     time that is none.
     """
-    return Wanted(
+    return FailedEventFilter(
         states=frozenset(STATES_BY_VALUE[value] for value in message.states) or OPEN,
-        consumer=given(message, "consumer"),
-        subject=given(message, "subject"),
-        type=given(message, "type"),
-        reason=given(message, "reason"),
-        aggregate=given(message, "aggregate_id"),
-        since=given(message, "first_fail_time_from", "filter"),
-        before=given(message, "first_fail_time_before", "filter"),
-        updated_since=given(message, "update_time_from", "filter"),
-        updated_before=given(message, "update_time_before", "filter"),
+        consumer=optional_field(message, "consumer"),
+        subject=optional_field(message, "subject"),
+        type=optional_field(message, "type"),
+        reason=optional_field(message, "reason"),
+        aggregate=optional_field(message, "aggregate_id"),
+        since=optional_field(message, "first_fail_time_from", "filter"),
+        before=optional_field(message, "first_fail_time_before", "filter"),
+        updated_since=optional_field(message, "update_time_from", "filter"),
+        updated_before=optional_field(message, "update_time_before", "filter"),
     )
 
 
-def named(message: Named) -> Wanted:
+def named(message: Named) -> FailedEventFilter:
     """The one event that a request names, in any state."""
     digest = bytes.fromhex(message.digest) if message.HasField("digest") else None
     every = frozenset(FailedState)
-    return Wanted(every, message.consumer, event_id=UUID(message.event_id), digest=digest)
+    return FailedEventFilter(
+        every, message.consumer, event_id=UUID(message.event_id), digest=digest
+    )
 
 
-def failed_event(entry: Entry) -> api.FailedEvent:
+def failed_event(entry: FailedEventRow) -> api.FailedEvent:
     """A row without its payload."""
     event = entry.event
     return api.FailedEvent(
@@ -71,7 +73,7 @@ def failed_event(entry: Entry) -> api.FailedEvent:
     )
 
 
-def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.FailedEvent:
+def with_payload(entry: FailedEventRow, kinds: Mapping[str, type[Message]]) -> api.FailedEvent:
     """A row with its payload, as JSON too where its type is one of `kinds`, it can be read, and
     the answer takes it.
     """
@@ -83,7 +85,9 @@ def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.Failed
     return message
 
 
-def as_replayed(name: Name, now: Entry | None, before: Entry | None) -> api.FailedEvent:
+def as_replayed(
+    name: Name, now: FailedEventRow | None, before: FailedEventRow | None
+) -> api.FailedEvent:
     """An event that was replayed, as it stands now.
 
     Where its row is gone it had its effect, and its consumer forgot it: it was handled at the same
@@ -108,7 +112,7 @@ def is_digest(text: str) -> bool:
         return False
 
 
-def _json(entry: Entry, kinds: Mapping[str, type[Message]]) -> str:
+def _json(entry: FailedEventRow, kinds: Mapping[str, type[Message]]) -> str:
     if kind := kinds.get(entry.event.type):
         try:
             words = MessageToJson(decode_payload(kind, entry.event.payload))

@@ -41,13 +41,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.observe import telemetry
 from chassis.publish.shards import Shards
-from chassis.publish.stream_rebuild import LOST_MAX, Rebuild
+from chassis.publish.stream_rebuild import LOST_MAX, StreamRebuild
 from chassis.values import crash_points
 from chassis.write.database import Database, connect
-from chassis.write.error_classification import LATER, TROUBLE, blame
+from chassis.write.error_classification import LATER, TROUBLE, classify
 from chassis.write.outbox import HEADER_COLUMNS, headers
 from chassis.write.rows import column_arrays
-from chassis.write.tables import among, given
+from chassis.write.tables import is_any_of, unnest_rows
 
 POLL_S = 1.0
 # a replica that appends wakes its own relay, and the shard may be another's
@@ -119,7 +119,7 @@ class Relay:
             session_timeout_s,
         )
         self._url, self._appended = database.engine.url, database.outbox.appended
-        self._rebuild = Rebuild(
+        self._rebuild = StreamRebuild(
             outbox=database.outbox.table,
             positions=positions,
             broker=broker,
@@ -140,17 +140,17 @@ class Relay:
         # A chain that has grown at its beginning, as far as one round may take it.
         self._chains = (
             select(*columns)
-            .where(waiting, among(t.aggregate))
+            .where(waiting, is_any_of(t.aggregate))
             .order_by(t.id)
             .limit(4 * batch_size_max)
         )
         # Those events of aggregates that are held back which come before what may be lost.
-        below = given(t.aggregate, t.id)
+        below = unnest_rows(t.aggregate, t.id)
         earlier = (t.aggregate == below.c.aggregate) & (t.id < below.c.id)
         held = select(*columns).where(waiting, earlier)
         # As many as may be found lost between two steps of the comparison.
         self._held = held.order_by(t.id).limit(2 * LOST_MAX)
-        marks = given(t.id, t.create_time, t.stream_seq)
+        marks = unnest_rows(t.id, t.create_time, t.stream_seq)
         # so that only these days' partitions are looked at
         span = t.create_time.between(bindparam("first"), bindparam("last"))
         same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
@@ -159,7 +159,7 @@ class Relay:
             .values(stream_seq=marks.c.stream_seq, refusal=None)
             .where(same, span)
         )
-        refused = given(t.id, t.create_time, t.refusal)
+        refused = unnest_rows(t.id, t.create_time, t.refusal)
         same_refused = (t.id == refused.c.id) & (t.create_time == refused.c.create_time)
         self._refuse = (
             update(database.outbox.table).values(refusal=refused.c.refusal).where(same_refused)
@@ -212,7 +212,7 @@ class Relay:
                     async with self._session() as (connection, shards):
                         await self._serve(connection, shards)
             except TROUBLE as error:
-                if blame(error) not in LATER:
+                if classify(error) not in LATER:
                     raise
                 log.warning("the relay has lost its session, and begins another", error=repr(error))
             await asyncio.sleep(PAUSE_MAX_S)
@@ -232,7 +232,7 @@ class Relay:
                     except Away:
                         await asyncio.sleep(0.1)
         except TROUBLE as error:
-            if blame(error) not in LATER:
+            if classify(error) not in LATER:
                 raise
         log.warning(
             "not all events could be published before the end: they wait in the outbox",

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Update, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.write.database import Database, connect
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 
 # One statement, however many rows. Who asks waits for it, and his deadline ends it before these do.
@@ -139,7 +139,7 @@ class Republish:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        with deferring():
+        with deferring_outages():
             async with self._few, self._engine.begin() as connection:
                 yield connection
 

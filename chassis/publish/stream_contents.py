@@ -49,7 +49,7 @@ class Entry:
     time: str  # of the event, as its producer wrote it
 
 
-class Contents:
+class StreamContents:
     """One stream, to be read. Every method raises one of BROKER_ERRORS where the broker is away."""
 
     def __init__(self, broker: Broker, stream: str) -> None:

@@ -46,10 +46,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.broker.stream import MAX_AGE_S, Broker
 from chassis.observe import telemetry
-from chassis.publish.stream_contents import Bounds, Contents, Entry
+from chassis.publish.stream_contents import Bounds, Entry, StreamContents
 from chassis.write.outbox import shard_of
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import among, given
+from chassis.write.tables import is_any_of, unnest_rows
 
 CHECK_S = 10.0
 PAGE = 1000  # marks, and places of the stream, that are compared at once
@@ -113,7 +113,11 @@ class Comparison:
 
     def __init__(self, outbox: Table, broker: Broker, stream: str, source: str) -> None:
         """`source` is the service's name: only messages that it has published are its outbox's."""
-        t, self.contents, self._source = outbox.c, Contents(broker, stream), f"/ordermesh/{source}"
+        t, self.contents, self._source = (
+            outbox.c,
+            StreamContents(broker, stream),
+            f"/ordermesh/{source}",
+        )
         young = bindparam("young", YOUNG, type_=INTERVAL)
         # The first day that may have young rows: so that no older partition is looked at, and what
         # has grown old within it is read page by page.
@@ -127,7 +131,7 @@ class Comparison:
             .order_by(t.stream_seq)
             .fetch(PAGE, with_ties=True)
         )
-        self._known = select(t.event_id).where(among(t.aggregate), among(t.event_id))
+        self._known = select(t.event_id).where(is_any_of(t.aggregate), is_any_of(t.event_id))
 
     async def page(
         self,
@@ -206,7 +210,7 @@ class Comparison:
             return False
 
 
-class Rebuild:
+class StreamRebuild:
     """Compares the shards that one relay owns, and lets wait again what the stream has lost."""
 
     def __init__(
@@ -220,7 +224,7 @@ class Rebuild:
         t, p = outbox.c, positions.c
         self._comparison = Comparison(outbox=outbox, broker=broker, stream=stream, source=source)
         self.contents, self._stream = self._comparison.contents, stream
-        lost = given(t.id, t.create_time)
+        lost = unnest_rows(t.id, t.create_time)
         span = t.create_time.between(bindparam("first"), bindparam("last"))
         same = (t.id == lost.c.id) & (t.create_time == lost.c.create_time)
         self._unmark = update(outbox).values(stream_seq=None).where(same, span)
@@ -512,7 +516,7 @@ def _suspects(outbox: Table) -> Select[*tuple[Any, ...]]:
     row of each aggregate. `fits` tells whether the aggregate's last row is among the first `most`.
     """
     t = outbox.c
-    of = given(t.aggregate, t.id)
+    of = unnest_rows(t.aggregate, t.id)
     young = t.create_time > func.now() - bindparam("young", YOUNG, type_=INTERVAL)
     compared = t.stream_seq.between(bindparam("first"), bindparam("seq"))
     columns: tuple[ColumnElement[Any], ...] = (t.id, t.create_time, t.event_id, t.stream_seq)

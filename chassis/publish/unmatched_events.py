@@ -23,7 +23,7 @@ from chassis.publish.stream_contents import Bounds, Entry
 from chassis.publish.stream_rebuild import NO_END, Comparison, Marked
 from chassis.values.errors import Deferred
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 from chassis.write.outbox import shard_of
 from chassis.write.tables import EVENT_SEQUENCES, SHARDS
@@ -84,7 +84,7 @@ class UnmatchedEvents:
 
         Raises Deferred where the database or the broker is away.
         """
-        with deferring(), _broker():
+        with deferring_outages(), _broker():
             found = await self._comparison.contents.bounds()
             bounds = found or Bounds(
                 create_time=datetime.now(UTC), first_seq=1, last_seq=0, deleted=0
@@ -102,7 +102,7 @@ class UnmatchedEvents:
         Raises Invalid REQUEST_ID_REUSED, Deferred as `page`.
         """
         found, end = await self._unknown(after)
-        with deferring(), _broker():
+        with deferring_outages(), _broker():
             rows, unreadable = await self._rows(found)
             async with self._engine.begin() as connection:
                 if not await self._keys.insert_one(connection, command):

@@ -23,7 +23,7 @@ E = TypeVar("E", bound=StrEnum)
 V = TypeVar("V", bound=int)
 
 
-def names(of: type[E], prefix: str, value: Callable[[str], V]) -> dict[E, V]:
+def enum_values(of: type[E], prefix: str, value: Callable[[str], V]) -> dict[E, V]:
     """Our enum's members and the contract's values, by name: PENDING is PREFIX_PENDING. Raises
     ValueError where the contract lacks one.
     """
@@ -40,17 +40,17 @@ def timestamp_or_none(time: datetime | None) -> Timestamp | None:
     return timestamp(time) if time else None
 
 
-def moment(message: Timestamp, field: str) -> datetime:
+def parse_time(message: Timestamp, field: str) -> datetime:
     """The time that a request or an event says, in UTC. Raises Invalid, naming the field, for
     what is no time.
     """
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise invalid(field, YEARS) from None
+        raise invalid_field(field, YEARS) from None
 
 
-def given(message: Message, field: str, under: str = "") -> Any:
+def optional_field(message: Message, field: str, under: str = "") -> Any:
     """A field's value, None where it is unset (times as datetime): the field has presence, or this
     raises ValueError.
 
@@ -65,13 +65,13 @@ def given(message: Message, field: str, under: str = "") -> Any:
     if not isinstance(value, Timestamp):
         return value
     path = f"{under}.{field}" if under else field
-    time = moment(value, path)
+    time = parse_time(value, path)
     if value.nanos % NANOS_IN_MICROSECOND == 0 or not field.endswith(BOUNDS):
         return time
     try:
         return time + timedelta(microseconds=1)
     except OverflowError:
-        raise invalid(path, YEARS) from None
+        raise invalid_field(path, YEARS) from None
 
 
 def money(message: money_pb2.Money, field: str, currency: str | None = None) -> Money:
@@ -79,11 +79,11 @@ def money(message: money_pb2.Money, field: str, currency: str | None = None) -> 
     amount, or not in `currency`.
     """
     if currency and message.currency_code != currency:
-        raise invalid(f"{field}.currency_code", f"must be {currency}")
+        raise invalid_field(f"{field}.currency_code", f"must be {currency}")
     try:
         return from_message(message)
     except MoneyError as error:
-        raise invalid(field, str(error)) from error
+        raise invalid_field(field, str(error)) from error
 
 
 def resume_token(watched: UUID, version: int) -> str:
@@ -93,7 +93,7 @@ def resume_token(watched: UUID, version: int) -> str:
     return pack(watched, version)
 
 
-def resumed(resume_token: str, watched: UUID) -> int | None:
+def parse_resume_token(resume_token: str, watched: UUID) -> int | None:
     """The version after which a watch goes on; None: from the start. Raises Invalid for what no
     watch of this record has given.
     """
@@ -105,10 +105,10 @@ def resumed(resume_token: str, watched: UUID) -> int | None:
         record, version = None, -1  # not one of ours: refused below, as one of another record is
     if record == watched and isinstance(version, int) and version >= 0:
         return version
-    raise invalid("resume_token", "must be one that a watch of this record has sent")
+    raise invalid_field("resume_token", "must be one that a watch of this record has sent")
 
 
-def invalid(field: str, rule: str) -> InvalidField:
+def invalid_field(field: str, rule: str) -> InvalidField:
     """The refusal of a request or event whose field breaks a rule that the contract cannot say."""
     return InvalidField(
         "VALIDATION_FAILED", f"{field}: {rule}.", violations=[Violation(field, rule)]

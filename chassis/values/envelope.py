@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chassis.values.decision import Decision
 from chassis.values.errors import Defect
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
@@ -95,7 +95,7 @@ class Envelope(Generic[C_co]):
 
     @staticmethod
     def of_request(
-        keyed: Keyed,
+        request: RequestContext,
         command: C,
         *,
         target: UUID,
@@ -107,14 +107,14 @@ class Envelope(Generic[C_co]):
         `cause` is what the service's history stores for a request: its request_id, or its key.
         """
         return Envelope(
-            key=keyed.key,
-            request_hash=keyed.request_hash,
+            key=request.key,
+            request_hash=request.request_hash,
             target=target,
             actor=actor,
             cause=cause,
             command=command,
-            claimed_actor=keyed.claimed_actor,
-            note=keyed.note,
+            claimed_actor=request.claimed_actor,
+            note=request.note,
         )
 
     @staticmethod

@@ -144,11 +144,11 @@ def too_large(fitting: int, asked: int, bound: str) -> Refused:
         text,
         bytes_max=str(ANSWER_BYTES_MAX),
         fitting=str(fitting),
-        asked=str(asked),
+        asked=str(page_request),
     )
 
 
-def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
+def page_request(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
     """The page that a List request asks for; `place` are the kinds of the values that name a row's
     place in the list (one UUID where not given), and `encode` makes of a row what the answer holds.
 

@@ -18,7 +18,7 @@ from chassis.values.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True)
-class Keyed:
+class RequestContext:
     """`key` is `/package.Service/Method:request_id`; `request_hash` is the SHA-256 of the request
     without its request_id.
 
@@ -32,7 +32,7 @@ class Keyed:
     note: str | None = None
 
 
-def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
+def request_context(request: Message, *, leave_out: Sequence[str] = ()) -> RequestContext:
     """The key and the request hash of a request that changes something.
 
     `leave_out` names further fields that may differ between a request and its repeat (an id that
@@ -49,7 +49,7 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
         rest.ClearField(field)
     request_hash = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
     note: str | None = getattr(request, "note", None)
-    return Keyed(
+    return RequestContext(
         key=f"{_method(request.DESCRIPTOR)}:{request_id}",
         request_hash=request_hash,
         claimed_actor=claimed_actor(),
@@ -57,7 +57,7 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     )
 
 
-class Reused(Invalid):
+class KeyReused(Invalid):
     """The refusal of a `key` that stands for something else: a request's
     `<method>:<request_id>`, or an event's.
     """

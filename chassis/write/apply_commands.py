@@ -1,4 +1,4 @@
-"""Decisions fold: each command sees the record that its predecessor left. Pure: nothing is
+"""Applies commands: each sees the record that its predecessor left. Pure: nothing is
 loaded or saved here.
 """
 
@@ -21,7 +21,7 @@ Decide = Callable[[R | None, Envelope[Any], datetime], Decision[R, H]]
 
 
 @dataclass(frozen=True, slots=True)
-class Folded(Generic[R, H]):
+class Applied(Generic[R, H]):
     """What came of each command, by its key, and what there is to save: each record once, history
     and facts all, in order.
 
@@ -43,12 +43,12 @@ class Folded(Generic[R, H]):
         return [key for key, outcome in self.outcomes.items() if not isinstance(outcome, Done)]
 
 
-def fold(
+def apply_commands(
     picture: Picture[UUID, R],
     envelopes: Sequence[Envelope[Any]],
     decide: Decide[R, H],
     now: datetime,
-) -> Folded[R, H]:
+) -> Applied[R, H]:
     """Decides one command after the other over the picture, which ends as the commands leave it.
 
     A refused command concerns itself alone, and so does one whose decision raises what it should
@@ -88,7 +88,7 @@ def fold(
             causes += [envelope.cause] * len(decision.facts)
     changed = [name for name, record in picture.items() if record is not before.get(name)]
     after = {name: picture[name] for name in {id(picture[name]): name for name in changed}.values()}
-    return Folded(
+    return Applied(
         outcomes=outcomes,
         before=before,
         after=after,

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from chassis.values.envelope import Envelope
-from chassis.values.request_context import Reused
+from chassis.values.request_context import KeyReused
 from chassis.write import idle_timeout
-from chassis.write.error_classification import READ_ONLY, deferring, only_reading
+from chassis.write.error_classification import READ_ONLY, deferring_outages, only_reading
 from chassis.write.idempotency_keys import IdempotencyKeys
 from chassis.write.outbox import Outbox
 
@@ -56,7 +56,7 @@ def connect(
         connect_args={
             "application_name": name,
             "options": f"{options} -c timezone=UTC",
-            "async_creator_fn": idle_timeout.opener(silence_s),
+            "async_creator_fn": idle_timeout.connection_opener(silence_s),
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,
             "keepalives_idle": 5,
@@ -64,12 +64,12 @@ def connect(
             "keepalives_count": 3,
         },
     )
-    _end_what_comes_late(engine.sync_engine)
-    _end_what_takes_no_writes(engine.sync_engine)
+    _invalidate_orphaned_connections(engine.sync_engine)
+    _invalidate_read_only_connections(engine.sync_engine)
     return engine
 
 
-def _end_what_comes_late(engine: Engine) -> None:
+def _invalidate_orphaned_connections(engine: Engine) -> None:
     """Ends connections that are given back after the engine was disposed of: the pool that they
     came from is nobody's any more.
     """
@@ -84,7 +84,7 @@ def _end_what_comes_late(engine: Engine) -> None:
             record.invalidate()
 
 
-def _end_what_takes_no_writes(engine: Engine) -> None:
+def _invalidate_read_only_connections(engine: Engine) -> None:
     """After a failover a connection may lead to what is a standby now, and lives on: it ends at
     the first write that is refused, and with it all that the pool has. Where we ourselves asked
     for one that can change nothing, the server says nothing about itself.
@@ -119,7 +119,7 @@ class Database:
         """A connection that sees one moment and can change nothing. Raises Deferred where the
         database is at fault, Defect for a write.
         """
-        with deferring():
+        with deferring_outages():
             async with self.engine.connect() as connection:
                 await connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -133,7 +133,7 @@ class Database:
 
     async def reused(
         self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
-    ) -> list[Reused | None]:
+    ) -> list[KeyReused | None]:
         """Returns for each envelope the refusal with which `Writer.write` answers a reused key.
 
         The key has another request hash in the table or earlier in the set. The others get None.
@@ -145,6 +145,6 @@ class Database:
         for each in envelopes:
             hashes.setdefault(each.key, each.request_hash)
         return [
-            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            None if hashes[each.key] == each.request_hash else KeyReused(each.key)
             for each in envelopes
         ]

@@ -22,7 +22,7 @@ class Race(Exception):
     """Another transaction was in the way: the same set may succeed now."""
 
 
-class Blame(Enum):
+class ErrorClass(Enum):
     """Whose fault a failed transaction is."""
 
     RACE = auto()  # another transaction: try again, and later if that does not help
@@ -38,20 +38,20 @@ DATABASE = "database"  # as a dependency that is away is named
 
 # Where it is nobody's fault here, the same may succeed later; this is what callers are told.
 LATER = {
-    Blame.RACE: "CONTENTION",
-    Blame.AWAY: "DEPENDENCY_UNAVAILABLE",
-    Blame.SCHEMA: "DATABASE_NOT_READY",
+    ErrorClass.RACE: "CONTENTION",
+    ErrorClass.AWAY: "DEPENDENCY_UNAVAILABLE",
+    ErrorClass.SCHEMA: "DATABASE_NOT_READY",
 }
 
 # What people are told beside it.
 TOLD = {
-    Blame.RACE: "others write the same records just now",
-    Blame.AWAY: "the database cannot be reached, or does not answer",
-    Blame.SCHEMA: "the database is not migrated to what this version expects",
+    ErrorClass.RACE: "others write the same records just now",
+    ErrorClass.AWAY: "the database cannot be reached, or does not answer",
+    ErrorClass.SCHEMA: "the database is not migrated to what this version expects",
 }
 
-# What may be nobody's fault here: `blame` gives any other error to DATA. An error of a connection
-# is an OSError, and so is a timeout.
+# Errors that another transaction or the database may have caused: the class of any other error is
+# DATA. An error of a connection is an OSError, and so is a timeout.
 TROUBLE = (Race, DBAPIError, PoolExhausted, OSError)
 
 READ_ONLY = "25006"  # read_only_sql_transaction
@@ -59,56 +59,56 @@ READ_ONLY = "25006"  # read_only_sql_transaction
 # SQLSTATE, or its class of two characters.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATES = {
-    "40001": Blame.RACE,  # serialization_failure
-    "40P01": Blame.RACE,  # deadlock_detected
-    "23505": Blame.TAKEN,  # unique_violation
-    READ_ONLY: Blame.AWAY,  # we speak to a standby
-    "25P03": Blame.AWAY,  # idle_in_transaction_session_timeout: we were frozen
-    "25P04": Blame.AWAY,  # transaction_timeout
-    "08": Blame.AWAY,  # connection_exception
-    "28": Blame.AWAY,  # invalid_authorization_specification
-    "3D": Blame.AWAY,  # invalid_catalog_name: no such database (yet)
-    "53": Blame.AWAY,  # insufficient_resources
-    "55": Blame.AWAY,  # object_not_in_prerequisite_state: lock_timeout is one
-    "57": Blame.AWAY,  # operator_intervention: shut down, cancelled, statement_timeout
-    "58": Blame.AWAY,  # system_error
-    "22": Blame.DATA,  # data_exception
-    "23": Blame.DATA,  # integrity_constraint_violation
-    "44": Blame.DATA,  # with_check_option_violation
-    "P0": Blame.DATA,  # raise_exception: a trigger of ours refuses the row
+    "40001": ErrorClass.RACE,  # serialization_failure
+    "40P01": ErrorClass.RACE,  # deadlock_detected
+    "23505": ErrorClass.TAKEN,  # unique_violation
+    READ_ONLY: ErrorClass.AWAY,  # we speak to a standby
+    "25P03": ErrorClass.AWAY,  # idle_in_transaction_session_timeout: we were frozen
+    "25P04": ErrorClass.AWAY,  # transaction_timeout
+    "08": ErrorClass.AWAY,  # connection_exception
+    "28": ErrorClass.AWAY,  # invalid_authorization_specification
+    "3D": ErrorClass.AWAY,  # invalid_catalog_name: no such database (yet)
+    "53": ErrorClass.AWAY,  # insufficient_resources
+    "55": ErrorClass.AWAY,  # object_not_in_prerequisite_state: lock_timeout is one
+    "57": ErrorClass.AWAY,  # operator_intervention: shut down, cancelled, statement_timeout
+    "58": ErrorClass.AWAY,  # system_error
+    "22": ErrorClass.DATA,  # data_exception
+    "23": ErrorClass.DATA,  # integrity_constraint_violation
+    "44": ErrorClass.DATA,  # with_check_option_violation
+    "P0": ErrorClass.DATA,  # raise_exception: a trigger of ours refuses the row
 }
 
 
-def blame(error: BaseException) -> Blame:
+def classify(error: BaseException) -> ErrorClass:
     """Whose fault the error is, judged by its SQLSTATE where PostgreSQL has spoken, else by its
     class.
     """
     if isinstance(error, Race):
-        return Blame.RACE
+        return ErrorClass.RACE
     if isinstance(error, DBAPIError) and (state := getattr(error.orig, "sqlstate", None)):
-        return STATES.get(state) or STATES.get(state[:2], Blame.SCHEMA)
+        return STATES.get(state) or STATES.get(state[:2], ErrorClass.SCHEMA)
     if isinstance(error, (OperationalError, InterfaceError, PoolExhausted, OSError)):
-        return Blame.AWAY
-    return Blame.DATA
+        return ErrorClass.AWAY
+    return ErrorClass.DATA
 
 
-def deferral(fault: Blame) -> Deferred | None:
+def deferred_failure(fault: ErrorClass) -> Deferred | None:
     """What callers are told where it is nobody's fault here; None where it is somebody's."""
     if fault not in LATER:
         return None
     later = Deferred(LATER[fault], TOLD[fault])
-    if fault is not Blame.RACE:
+    if fault is not ErrorClass.RACE:
         later.metadata["peer"] = DATABASE
     return later
 
 
 @contextmanager
-def deferring() -> Iterator[None]:
+def deferring_outages() -> Iterator[None]:
     """Turns what is the database's fault into Deferred; all else goes through."""
     try:
         yield
     except TROUBLE as error:
-        if later := deferral(blame(error)):
+        if later := deferred_failure(classify(error)):
             raise later from error
         raise
 
@@ -126,7 +126,7 @@ def only_reading() -> Iterator[None]:
         raise
 
 
-async def patiently(work: Callable[[], Awaitable[T]], waits: str) -> T:
+async def retrying(work: Callable[[], Awaitable[T]], waits: str) -> T:
     """What `work` answers; while the database is away it is called again and again. `waits`
     names what waits for it.
     """
@@ -134,7 +134,7 @@ async def patiently(work: Callable[[], Awaitable[T]], waits: str) -> T:
         try:
             return await work()
         except TROUBLE as error:
-            if blame(error) not in LATER:
+            if classify(error) not in LATER:
                 raise
             log.warning("waiting for the database", waits=waits, error=repr(error))
         await asyncio.sleep(random.uniform(0.1, 0.5))

@@ -16,10 +16,10 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.values.envelope import Envelope
-from chassis.values.request_context import Keyed, Reused
-from chassis.write.error_classification import Race, deferring
+from chassis.values.request_context import KeyReused, RequestContext
+from chassis.write.error_classification import Race, deferring_outages
 from chassis.write.rows import column_arrays
-from chassis.write.tables import among, insert_rows
+from chassis.write.tables import insert_rows, is_any_of
 
 # Longer than a stream keeps its messages (14 days) and the outbox its rows: a repeat from either
 # must find its key.
@@ -42,7 +42,7 @@ class IdempotencyKey:
     note: str | None = None
 
     @classmethod
-    def of(cls, request: Keyed, target: UUID = NO_TARGET) -> "IdempotencyKey":
+    def of(cls, request: RequestContext, target: UUID = NO_TARGET) -> "IdempotencyKey":
         """Returns the key of an operator's request."""
         return cls(
             key=request.key,
@@ -60,8 +60,8 @@ class IdempotencyKeys:
         t = table.c
         columns = t.key, t.request_hash, t.target, t.claimed_actor, t.note
         self._insert = insert_rows(*columns).on_conflict_do_nothing().returning(t.key)
-        self._find = select(t.key, t.request_hash, t.target).where(among(t.key))
-        self._delete = delete(table).where(among(t.key))
+        self._find = select(t.key, t.request_hash, t.target).where(is_any_of(t.key))
+        self._delete = delete(table).where(is_any_of(t.key))
         old = select(t.key).where(
             t.create_time < func.clock_timestamp() - bindparam("retention", type_=INTERVAL)
         )
@@ -103,7 +103,7 @@ class IdempotencyKeys:
         """
         known = (await self.insert(connection, [key])).get(key.key)
         if known and known[0] != key.request_hash:
-            raise Reused(key.key)
+            raise KeyReused(key.key)
         return known is None
 
     async def find(
@@ -127,7 +127,7 @@ class IdempotencyKeys:
         """
         swept = 0
         while True:
-            with deferring():
+            with deferring_outages():
                 async with engine.begin() as connection:
                     gone = (
                         await connection.execute(

@@ -15,7 +15,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 
-class Patience(AsyncConnection[Any]):
+class IdleTimeout(AsyncConnection[Any]):
     """Hangs up where the server has not answered for `silence_s`: whoever waits gets the error
     of a connection that was lost.
     """
@@ -32,11 +32,11 @@ class Patience(AsyncConnection[Any]):
             timer.cancel()
 
 
-def opener(silence_s: float) -> Callable[..., Awaitable[Patience]]:
+def connection_opener(silence_s: float) -> Callable[..., Awaitable[IdleTimeout]]:
     """What opens connections with that much patience: SQLAlchemy's `async_creator_fn`."""
 
-    async def opened(*args: Any, **kwargs: Any) -> Patience:
-        opening = asyncio.ensure_future(Patience.connect(*args, **kwargs))
+    async def opened(*args: Any, **kwargs: Any) -> IdleTimeout:
+        opening = asyncio.ensure_future(IdleTimeout.connect(*args, **kwargs))
         try:
             connection = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -50,7 +50,7 @@ def opener(silence_s: float) -> Callable[..., Awaitable[Patience]]:
     return opened
 
 
-def _close(opening: asyncio.Future[Patience]) -> None:
+def _close(opening: asyncio.Future[IdleTimeout]) -> None:
     if not opening.cancelled() and not opening.exception():
         opening.result().pgconn.finish()
 

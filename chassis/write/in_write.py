@@ -14,7 +14,7 @@ _inside: Final[ContextVar[bool]] = ContextVar("inside a write", default=False)
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def write_in_progress() -> Iterator[None]:
     """Surrounds a write: rows are locked in it. Raises RuntimeError inside another one."""
     never("write")
     here = _inside.set(True)

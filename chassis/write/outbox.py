@@ -20,7 +20,7 @@ from chassis.observe import telemetry
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX, subject_of
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write.rows import row_arrays
-from chassis.write.tables import EVENT_SEQUENCES, SHARDS, given
+from chassis.write.tables import EVENT_SEQUENCES, SHARDS, unnest_rows
 
 # The largest payload of an event: what a message may have, less what its headers may have.
 EVENT_BYTES_MAX = MESSAGE_BYTES_MAX - 16 * 2**10
@@ -87,7 +87,7 @@ def _insert(table: Table, sequences: Table) -> Insert:
 
     `place` is a row's place among the rows, `later` how many rows of the same aggregate follow it.
     """
-    rows = given(
+    rows = unnest_rows(
         *(table.c[name] for name in COLUMNS), Column("place", Integer), Column("later", Integer)
     )
     of_aggregate = (

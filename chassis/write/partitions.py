@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 
 # As long as a stream keeps its messages: a stream that was lost can be published again as a whole.
 KEPT_DAYS = 14
@@ -47,7 +47,7 @@ async def maintain(
     Raises Deferred where the database is away, or the lock, which stops the writes for some
     milliseconds, cannot be had within a second: call again later.
     """
-    with deferring():
+    with deferring_outages():
         async with engine.connect() as connection:
             work = await _plan(connection, kept_days, ahead_days)
         return await _do(engine, table, kept_days, ahead_days) if work.make or work.drop else work

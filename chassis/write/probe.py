@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.observe import telemetry
-from chassis.write.error_classification import LATER, TROUBLE, blame
+from chassis.write.error_classification import LATER, TROUBLE, classify
 
 PROBE_S = 5.0
 # A database that has not answered for so long counts as away. The probe itself goes on until the
@@ -37,6 +37,6 @@ async def _takes_writes(engine: AsyncEngine) -> bool:
         async with engine.connect() as connection:
             return bool((await connection.execute(_TAKES_WRITES)).scalar_one())
     except TROUBLE as error:
-        if blame(error) not in LATER:
+        if classify(error) not in LATER:
             raise
         return False

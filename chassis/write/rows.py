@@ -93,7 +93,7 @@ class RecordRows(Generic[R]):
 
 def column_arrays(**columns: Iterable[Any]) -> dict[str, list[Any]]:
     """Returns columns, each with its values, as the parameters of a statement over sets: see
-    chassis.write.tables.given.
+    chassis.write.tables.unnest_rows.
     """
     return {f"given_{name}": list(values) for name, values in columns.items()}
 

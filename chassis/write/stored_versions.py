@@ -10,9 +10,9 @@ import structlog
 from sqlalchemy import Column, case, select, update
 
 from chassis.values.errors import NotFound
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from chassis.write.database import Database
-from chassis.write.error_classification import deferring
+from chassis.write.error_classification import deferring_outages
 from chassis.write.idempotency_keys import IdempotencyKey
 from chassis.write.tables import StoredVersion
 
@@ -26,7 +26,7 @@ class StoredVersions:
         self._database, self._stored = database, stored
 
     async def set(
-        self, request: Keyed, order_id: UUID, fulfillment_id: UUID | None, version: int
+        self, request: RequestContext, order_id: UUID, fulfillment_id: UUID | None, version: int
     ) -> int:
         """Stores this version of an order, or of one of its fulfilments; answers with the one that
         stands then. A withdrawal above it is lowered to it. A repeat of the request changes
@@ -34,7 +34,7 @@ class StoredVersions:
 
         Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.
         """
-        with deferring():
+        with deferring_outages():
             async with self._database.engine.begin() as connection:
                 first = await self._database.idempotency_keys.insert_one(
                     connection, IdempotencyKey.of(request, order_id)

@@ -267,21 +267,21 @@ def failed_state() -> Enum:
     )
 
 
-def given(*columns: Column[Any]) -> TableValuedAlias:
+def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
     """Rows to come, as a relation: unnest(a::uuid[], b::text[], ...). Statements over it are
     built once; see `arrays`.
     """
-    given = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
-    return given.table_valued(
+    unnest_rows = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
+    return unnest_rows.table_valued(
         *(column(c.name, c.type) for c in columns), name="given"
     ).render_derived()
 
 
-def among(of: Column[Any]) -> ColumnElement[bool]:
+def is_any_of(of: Column[Any]) -> ColumnElement[bool]:
     """of = any(array)"""
     return of == any_(bindparam(f"given_{of.name}", type_=ARRAY(of.type)))
 
 
 def insert_rows(*columns: Column[Any]) -> Insert:
     """insert into ... select from the rows to come, in their order."""
-    return insert(columns[0].table).from_select(list(columns), select(*given(*columns).c))
+    return insert(columns[0].table).from_select(list(columns), select(*unnest_rows(*columns).c))

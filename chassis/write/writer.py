@@ -28,11 +28,11 @@ from chassis.values import crash_points
 from chassis.values.decision import Done, Outcome
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Defect, Deferred
-from chassis.values.request_context import Reused
-from chassis.write.apply_commands import Decide, fold
+from chassis.values.request_context import KeyReused
+from chassis.write.apply_commands import Decide, apply_commands
 from chassis.write.database import Database
-from chassis.write.error_classification import Blame, blame, deferral
-from chassis.write.in_write import writing
+from chassis.write.error_classification import ErrorClass, classify, deferred_failure
+from chassis.write.in_write import write_in_progress
 
 R = TypeVar("R")
 H = TypeVar("H")
@@ -70,7 +70,7 @@ class Writer(Generic[R]):
         once = {each.key: each for each in reversed(envelopes)}
         outcomes: dict[str, Outcome[R]] = {}
         try:
-            with writing():
+            with write_in_progress():
                 await self._settle(
                     [once[key] for key in dict.fromkeys(each.key for each in envelopes)], outcomes
                 )
@@ -79,7 +79,7 @@ class Writer(Generic[R]):
         return [
             outcomes[each.key]
             if each.request_hash == once[each.key].request_hash
-            else Reused(each.key)
+            else KeyReused(each.key)
             for each in envelopes
         ]
 
@@ -91,26 +91,26 @@ class Writer(Generic[R]):
         A race repeats the set. A lost connection raises Deferred. After any other error each
         command is written alone, so that the error is the outcome of the command that caused it.
         """
-        failure, fault = Exception(), Blame.RACE
+        failure, fault = Exception(), ErrorClass.RACE
         for pause in range(TRIES if envelopes else 0):
             try:
                 async with self._database.engine.connect() as connection:
                     attempt = self._attempt(connection, envelopes)
-                    outcomes |= await _or_throw_away(connection, attempt)
+                    outcomes |= await _or_invalidate(connection, attempt)
                     return
-            except Exception as error:  # noqa: BLE001  # `blame` classifies every error
-                failure, fault = error, blame(error)
-            if fault is Blame.AWAY and (away := deferral(fault)):
+            except Exception as error:  # noqa: BLE001  # `classify` classifies every error
+                failure, fault = error, classify(error)
+            if fault is ErrorClass.AWAY and (away := deferred_failure(fault)):
                 raise away from failure
-            if fault not in (Blame.RACE, Blame.TAKEN):
+            if fault not in (ErrorClass.RACE, ErrorClass.TAKEN):
                 break
             self._retries.labels(fault.name.lower()).inc()
             await asyncio.sleep(random.uniform(0, 0.01 * 2**pause))
-        if len(envelopes) > 1 and fault is not Blame.RACE:
+        if len(envelopes) > 1 and fault is not ErrorClass.RACE:
             for each in envelopes:
                 await self._settle([each], outcomes)
         else:
-            outcomes |= {each.key: deferral(fault) or Defect(failure) for each in envelopes}
+            outcomes |= {each.key: deferred_failure(fault) or Defect(failure) for each in envelopes}
 
     async def _attempt(
         self, connection: AsyncConnection, envelopes: Sequence[Envelope[Any]]
@@ -126,20 +126,20 @@ class Writer(Generic[R]):
         needed = [each for each in envelopes if each.key not in stored or each.key in repeats]
         picture = await self._load(connection, needed, {target for _, target in repeats.values()})
         now = (await connection.execute(CLOCK)).scalar_one()
-        folded = fold(picture, fresh, self._decide, now)
+        applied = apply_commands(picture, fresh, self._decide, now)
         again = {
             key: Done(picture[known if known in picture else proposed], repeat=True)
             for key, (proposed, known) in repeats.items()
         }
-        if len(folded.undone) < len(fresh):
-            if folded.after or folded.history:
-                await self._save(connection, folded.before, folded.after, folded.history)
-            if folded.facts:
-                await self._database.outbox.append(connection, folded.facts, folded.causes)
-            if folded.undone:
-                await keys.delete(connection, folded.undone)
-            await _finish(self._commit(connection, bool(folded.facts), folded.changed))
-        return {each.key: Reused(each.key) for each in envelopes} | again | folded.outcomes
+        if len(applied.undone) < len(fresh):
+            if applied.after or applied.history:
+                await self._save(connection, applied.before, applied.after, applied.history)
+            if applied.facts:
+                await self._database.outbox.append(connection, applied.facts, applied.causes)
+            if applied.undone:
+                await keys.delete(connection, applied.undone)
+            await _finish(self._commit(connection, bool(applied.facts), applied.changed))
+        return {each.key: KeyReused(each.key) for each in envelopes} | again | applied.outcomes
 
     async def _commit(
         self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]
@@ -151,7 +151,7 @@ class Writer(Generic[R]):
         self._database.on_change(changed)
 
 
-async def _or_throw_away(connection: AsyncConnection, work: Awaitable[R]) -> R:
+async def _or_invalidate(connection: AsyncConnection, work: Awaitable[R]) -> R:
     """Returns the result of `work`; closes a connection with an outdated view of the schema.
 
     Such a connection has a cached plan, for example, and every later use of it would fail.
@@ -159,7 +159,7 @@ async def _or_throw_away(connection: AsyncConnection, work: Awaitable[R]) -> R:
     try:
         return await work
     except DBAPIError as error:
-        if blame(error) is Blame.SCHEMA:
+        if classify(error) is ErrorClass.SCHEMA:
             await connection.invalidate()
         raise
 

@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
     LATE_EVENTS_SHOWN,
@@ -89,9 +89,9 @@ CHANGING = (
 )
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
-lock_by_id = lock.where(among(orders.c.id))
-lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.checkout)))
-read_by_id = select(orders).where(among(orders.c.id)).order_by(orders.c.id)
+lock_by_id = lock.where(is_any_of(orders.c.id))
+lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.checkout)))
+read_by_id = select(orders).where(is_any_of(orders.c.id)).order_by(orders.c.id)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
 read_holder = select(orders.c.id).where(
     orders.c.unique_external_reference,
@@ -101,14 +101,16 @@ read_holder = select(orders.c.id).where(
 )
 microseconds = cast(extract("epoch", orders.c.update_time) * 1_000_000, BigInteger)
 read_update_times = select(orders.c.id, microseconds.label("microseconds")).where(
-    among(orders.c.id)
+    is_any_of(orders.c.id)
 )
 count_lines = select(func.count()).where(lines.c.order_id == orders.c.id).scalar_subquery()
-read_line_counts = select(orders.c.id, count_lines.label("lines")).where(among(orders.c.id))
-read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
+read_line_counts = select(orders.c.id, count_lines.label("lines")).where(is_any_of(orders.c.id))
+read_lines = (
+    select(lines).where(is_any_of(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
+)
 read_allocations = (
     select(allocations)
-    .where(among(allocations.c.order_id))
+    .where(is_any_of(allocations.c.order_id))
     .order_by(allocations.c.order_id, allocations.c.warehouse_id)
 )
 read_fulfillments = (
@@ -120,12 +122,12 @@ read_fulfillments = (
             orders.c.attempt == warehouse_fulfillments.c.attempt,
         ),
     )
-    .where(among(warehouse_fulfillments.c.order_id))
+    .where(is_any_of(warehouse_fulfillments.c.order_id))
     .order_by(warehouse_fulfillments.c.order_id, warehouse_fulfillments.c.warehouse_id)
 )
 read_late = (
     select(late_events)
-    .where(among(late_events.c.order_id))
+    .where(is_any_of(late_events.c.order_id))
     .order_by(late_events.c.time, late_events.c.cause)
 )
 read_recipient = select(recipients).where(recipients.c.order_id == bindparam("order_id"))
@@ -157,13 +159,13 @@ count_commit_pending = select(func.count()).where(orders.c.stock == StockStatus.
 insert_orders, insert_lines, insert_allocations, insert_history = (
     insert_rows(*t.c) for t in (orders, lines, allocations, history)
 )
-changed_orders = given(*(orders.c[name] for name in CHANGING))
+changed_orders = unnest_rows(*(orders.c[name] for name in CHANGING))
 update_orders = (
     update(orders)
     .values({n: changed_orders.c[n] for n in CHANGING[1:]})
     .where(orders.c.id == changed_orders.c.id)
 )
-changed_lines = given(lines.c.order_id, lines.c.number, lines.c.cancelled)
+changed_lines = unnest_rows(lines.c.order_id, lines.c.number, lines.c.cancelled)
 update_lines = (
     update(lines)
     .values(cancelled=changed_lines.c.cancelled)
@@ -171,12 +173,12 @@ update_lines = (
 )
 new_late = (
     upsert(late_events)
-    .from_select(list(late_events.c), select(*given(*late_events.c).c))
+    .from_select(list(late_events.c), select(*unnest_rows(*late_events.c).c))
     .on_conflict_do_nothing()
 )
-drop_allocations = delete(allocations).where(among(allocations.c.order_id))
+drop_allocations = delete(allocations).where(is_any_of(allocations.c.order_id))
 new_fulfillments = upsert(warehouse_fulfillments).from_select(
-    list(warehouse_fulfillments.c), select(*given(*warehouse_fulfillments.c).c)
+    list(warehouse_fulfillments.c), select(*unnest_rows(*warehouse_fulfillments.c).c)
 )
 save_fulfillments = new_fulfillments.on_conflict_do_update(
     index_elements=list(warehouse_fulfillments.primary_key),

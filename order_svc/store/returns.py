@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
@@ -37,8 +37,10 @@ COUNTS = ("announced", "received", "passed", "failed", "written_off", "unrefunde
 read = select(returns, orders.c.number.label("order_number"), orders.c.currency).join(
     orders, orders.c.id == returns.c.order_id
 )
-read_by_id = read.where(among(returns.c.id))
-read_by_order = read.where(among(returns.c.order_id)).order_by(returns.c.create_time, returns.c.id)
+read_by_id = read.where(is_any_of(returns.c.id))
+read_by_order = read.where(is_any_of(returns.c.order_id)).order_by(
+    returns.c.create_time, returns.c.id
+)
 read_order_id = select(returns.c.order_id).where(returns.c.id == bindparam("return_id"))
 count_lines = select(func.count()).where(return_lines.c.return_id == returns.c.id).scalar_subquery()
 read_lines = (
@@ -47,7 +49,7 @@ read_lines = (
         lines,
         and_(lines.c.order_id == return_lines.c.order_id, lines.c.number == return_lines.c.number),
     )
-    .where(among(return_lines.c.return_id))
+    .where(is_any_of(return_lines.c.return_id))
     .order_by(return_lines.c.return_id, return_lines.c.number)
 )
 insert_steps = insert_rows(*return_history.c)
@@ -69,10 +71,12 @@ def _with_update(new: Insert, names: Sequence[str], changing: Sequence[str]) -> 
 
 
 save_returns = _with_update(
-    upsert(returns).from_select(list(returns.c), select(*given(*returns.c).c)), ["id"], CHANGING
+    upsert(returns).from_select(list(returns.c), select(*unnest_rows(*returns.c).c)),
+    ["id"],
+    CHANGING,
 )
 save_lines = _with_update(
-    upsert(return_lines).from_select(list(return_lines.c), select(*given(*return_lines.c).c)),
+    upsert(return_lines).from_select(list(return_lines.c), select(*unnest_rows(*return_lines.c).c)),
     ["return_id", "number"],
     COUNTS,
 )

@@ -4,7 +4,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.values.convert import names
+from chassis.values.convert import enum_values
 from order_svc.lifecycle import (
     FulfillmentState,
     PaymentStatus,
@@ -15,12 +15,12 @@ from order_svc.lifecycle import (
     StockStatus,
 )
 
-STATUS = names(Status, "ORDER_STATUS", order_pb2.OrderStatus.Value)
-PAYMENT = names(PaymentStatus, "PAYMENT_STATUS", order_pb2.PaymentStatus.Value)
-PROGRESS = names(Progress, "FULFILLMENT_PROGRESS", order_pb2.FulfillmentProgress.Value)
-STOCK = names(StockStatus, "STOCK_STATUS", order_pb2.StockStatus.Value)
-RETURNS = names(ReturnProgress, "RETURN_PROGRESS", order_pb2.ReturnProgress.Value)
-FULFILLMENT_STATE = names(
+STATUS = enum_values(Status, "ORDER_STATUS", order_pb2.OrderStatus.Value)
+PAYMENT = enum_values(PaymentStatus, "PAYMENT_STATUS", order_pb2.PaymentStatus.Value)
+PROGRESS = enum_values(Progress, "FULFILLMENT_PROGRESS", order_pb2.FulfillmentProgress.Value)
+STOCK = enum_values(StockStatus, "STOCK_STATUS", order_pb2.StockStatus.Value)
+RETURNS = enum_values(ReturnProgress, "RETURN_PROGRESS", order_pb2.ReturnProgress.Value)
+FULFILLMENT_STATE = enum_values(
     FulfillmentState, "ORDER_FULFILLMENT_STATUS", order_pb2.OrderFulfillmentStatus.Value
 )
 STATUS_OF = {value: status for status, value in STATUS.items()}

@@ -14,7 +14,7 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.values.convert import given, invalid, moment, money
+from chassis.values.convert import invalid_field, money, optional_field, parse_time
 from chassis.values.envelope import Envelope, EventSource
 from order_svc.lifecycle import ShipmentOutcome
 from order_svc.model import (
@@ -80,7 +80,7 @@ def _refunded_return_id(refund: payment_pb2.Refund) -> UUID:
     try:
         return UUID(refund.return_id or refund.cause_id)
     except ValueError:
-        raise invalid("refund.return_id", "must be set where the cause is a return") from None
+        raise invalid_field("refund.return_id", "must be set where the cause is a return") from None
 
 
 def apply_fulfillment_status(
@@ -125,8 +125,8 @@ def apply_shipment(
         attempt=shipment.attempt,
         warehouse_id=shipment.warehouse_id,
         shipment_id=UUID(shipment.shipment_id),
-        tracking_number=given(shipment, "tracking_number"),
-        deliver_time=moment(deliver_time, "deliver_time") if deliver_time else None,
+        tracking_number=optional_field(shipment, "tracking_number"),
+        deliver_time=parse_time(deliver_time, "deliver_time") if deliver_time else None,
         fulfillment_version=shipment.fulfillment_version,
     )
     return Envelope.of_event(of, command, target=UUID(shipment.order_id), actor="shipping")
@@ -145,7 +145,7 @@ def apply_shipment_outcome(
         attempt=shipment.attempt,
         warehouse_id=shipment.warehouse_id,
         shipment_id=UUID(shipment.shipment_id),
-        tracking_number=given(shipment, "tracking_number"),
+        tracking_number=optional_field(shipment, "tracking_number"),
         outcome=None if withdrawn else _shipment_outcome(event.new_status, shipment.status_reason),
         withdrawn=withdrawn,
         withdraw_version=shipment.withdraw_version if event.new_status in WITHOUT_PARCEL else 0,
@@ -179,7 +179,7 @@ def apply_reservation(
     command = ApplyReservation(
         attempt=reservation.attempt,
         allocations=allocations(r for r in attempt_reservations if r.status == confirmed),
-        refused=given(event, "confirm_refused_reason"),
+        refused=optional_field(event, "confirm_refused_reason"),
         freed=freed and bool(attempt_reservations),
     )
     return Envelope.of_event(of, command, target=UUID(reservation.order_id), actor="warehouse")

@@ -7,9 +7,9 @@ from uuid import UUID
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.values.convert import given, invalid, money
+from chassis.values.convert import invalid_field, money, optional_field
 from chassis.values.envelope import Envelope
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from order_svc.lifecycle import Reason
 from order_svc.model import (
     CancelItems,
@@ -34,7 +34,7 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
     """
     currency = request.items[0].unit_price.currency_code
     if request.unique_external_reference and not request.HasField("external_reference"):
-        raise invalid("unique_external_reference", "needs an external_reference")
+        raise invalid_field("unique_external_reference", "needs an external_reference")
 
     def minor(of: Message, name: str, path: str = "") -> int:
         return money(getattr(of, name), path + name, currency).minor if of.HasField(name) else 0
@@ -51,8 +51,8 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
         discount=minor(request, "discount_amount"),
         tax=minor(request, "tax_amount"),
         shipping=minor(request, "shipping_amount"),
-        customer_id=given(request, "customer_id"),
-        external_reference=given(request, "external_reference"),
+        customer_id=optional_field(request, "customer_id"),
+        external_reference=optional_field(request, "external_reference"),
         recipient=_recipient(request.recipient),
         unique_external_reference=request.unique_external_reference,
     )
@@ -60,7 +60,7 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
 
 def place_order(
     request: order_service_pb2.CreateOrderRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[PlaceOrder]:
     """The command has no stock yet; the target is the request's id until the order has one."""
     request_id = UUID(request.request_id)
@@ -70,41 +70,41 @@ def place_order(
 
 def cancel_order(
     request: order_service_pb2.CancelOrderRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[CancelOrder]:
     command = CancelOrder(
-        expected_version=given(request, "expected_version"),
-        reason=given(request, "reason") or Reason.CUSTOMER_REQUEST,
+        expected_version=optional_field(request, "expected_version"),
+        reason=optional_field(request, "reason") or Reason.CUSTOMER_REQUEST,
     )
     return requested(of, UUID(request.order_id), request.request_id, command)
 
 
 def cancel_items(
     request: order_service_pb2.CancelOrderItemsRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[CancelItems]:
     command = CancelItems(
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         units={line.line_number: line.quantity for line in request.lines},
-        reason=given(request, "reason") or Reason.CUSTOMER_REQUEST,
+        reason=optional_field(request, "reason") or Reason.CUSTOMER_REQUEST,
     )
     return requested(of, UUID(request.order_id), request.request_id, command)
 
 
 def retry_order(
     request: order_service_pb2.RetryOrderRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[RetryOrder]:
     """The command has neither the number of the new attempt yet nor its stock."""
     command = RetryOrder(
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         attempt=0,
         allocations=None,
     )
     return requested(of, UUID(request.order_id), request.request_id, command)
 
 
-def requested(of: Keyed, order_id: UUID, cause: str, command: C) -> Envelope[C]:
+def requested(of: RequestContext, order_id: UUID, cause: str, command: C) -> Envelope[C]:
     """The envelope of a caller's request."""
     return Envelope.of_request(of, command, target=order_id, actor="order", cause=cause)
 
@@ -112,14 +112,14 @@ def requested(of: Keyed, order_id: UUID, cause: str, command: C) -> Envelope[C]:
 def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
     return OrderFilter(
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
-        customer_id=given(request, "customer_id"),
-        external_reference=given(request, "external_reference"),
-        number=given(request, "order_number"),
-        create_time_from=given(request, "create_time_from"),
-        create_time_before=given(request, "create_time_before"),
+        customer_id=optional_field(request, "customer_id"),
+        external_reference=optional_field(request, "external_reference"),
+        number=optional_field(request, "order_number"),
+        create_time_from=optional_field(request, "create_time_from"),
+        create_time_before=optional_field(request, "create_time_before"),
         stock=STOCK_OF.get(request.stock_status),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 

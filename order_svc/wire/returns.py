@@ -7,10 +7,10 @@ from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import return_pb2, return_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
-from chassis.values.convert import given, names, timestamp
+from chassis.values.convert import enum_values, optional_field, timestamp
 from chassis.values.envelope import Envelope
 from chassis.values.money import to_message
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from order_svc.lifecycle import Disposition, ReturnKind, ReturnReason, ReturnStatus
 from order_svc.model import (
     CreateReturn,
@@ -27,10 +27,10 @@ from order_svc.model import (
 )
 from order_svc.wire.requests import requested
 
-STATUS = names(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)
+STATUS = enum_values(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
-KIND = names(ReturnKind, "RETURN_KIND", return_pb2.ReturnKind.Value)
-DISPOSITION = names(Disposition, "STOCK_DISPOSITION", return_pb2.StockDisposition.Value)
+KIND = enum_values(ReturnKind, "RETURN_KIND", return_pb2.ReturnKind.Value)
+DISPOSITION = enum_values(Disposition, "STOCK_DISPOSITION", return_pb2.StockDisposition.Value)
 DISPOSITION_OF = {value: disposition for disposition, value in DISPOSITION.items()}
 
 MoveRequest = (
@@ -48,7 +48,7 @@ MoveRequest = (
 
 def create_return(
     request: return_service_pb2.CreateReturnRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[CreateReturn | RefundWithoutGoods]:
     """The id of the return is made of the order's id and the request's key.
 
@@ -57,8 +57,8 @@ def create_return(
     order_id = UUID(request.order_id)
     about: dict[str, Any] = {
         "return_id": uuid5(order_id, of.key),
-        "expected_version": given(request, "expected_version"),
-        "reason": given(request, "reason") or "",
+        "expected_version": optional_field(request, "expected_version"),
+        "reason": optional_field(request, "reason") or "",
     }
     if not request.without_goods:
         announced = {line.line_number: line.quantity for line in request.lines}
@@ -69,49 +69,49 @@ def create_return(
             line.line_number: (line.quantity, DISPOSITION_OF[line.disposition])
             for line in request.lines
         },
-        warehouse_id=given(request, "warehouse_id"),
+        warehouse_id=optional_field(request, "warehouse_id"),
     )
     return requested(of, order_id, of.key, command)
 
 
 def approve_return(
     request: return_service_pb2.ApproveReturnRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[MoveReturn]:
     return _move_return(request, of, ReturnStatus.APPROVED, ReturnReason.RETURN_APPROVED)
 
 
 def reject_return(
     request: return_service_pb2.RejectReturnRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[MoveReturn]:
-    reason = given(request, "reason") or ReturnReason.RETURN_REJECTED
+    reason = optional_field(request, "reason") or ReturnReason.RETURN_REJECTED
     return _move_return(request, of, ReturnStatus.REJECTED, reason)
 
 
 def mark_return_in_transit(
     request: return_service_pb2.MarkReturnInTransitRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[MoveReturn]:
     return _move_return(request, of, ReturnStatus.IN_TRANSIT, ReturnReason.RETURN_IN_TRANSIT)
 
 
 def cancel_return(
     request: return_service_pb2.CancelReturnRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[MoveReturn]:
     return _move_return(request, of, ReturnStatus.CANCELLED, ReturnReason.RETURN_CANCELLED)
 
 
 def _move_return(
     request: MoveRequest,
-    of: Keyed,
+    of: RequestContext,
     to: ReturnStatus,
     reason: str,
 ) -> Envelope[MoveReturn]:
     command = MoveReturn(
         return_id=UUID(request.return_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         to=to,
         reason=reason,
     )
@@ -120,11 +120,11 @@ def _move_return(
 
 def receive_return(
     request: return_service_pb2.ReceiveReturnRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[ReceiveReturn]:
     command = ReceiveReturn(
         return_id=UUID(request.return_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         warehouse_id=request.warehouse_id,
         lines={line.line_number: line.quantity for line in request.lines},
     )
@@ -133,11 +133,11 @@ def receive_return(
 
 def inspect_return(
     request: return_service_pb2.InspectReturnRequest,
-    of: Keyed,
+    of: RequestContext,
 ) -> Envelope[InspectReturn]:
     command = InspectReturn(
         return_id=UUID(request.return_id),
-        expected_version=given(request, "expected_version"),
+        expected_version=optional_field(request, "expected_version"),
         lines={
             line.line_number: Findings(
                 line.passed_quantity, line.failed_quantity, line.unrefunded_quantity
@@ -152,10 +152,10 @@ def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilte
     return ReturnFilter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
-        create_time_from=given(request, "create_time_from"),
-        create_time_before=given(request, "create_time_before"),
-        update_time_from=given(request, "update_time_from"),
-        update_time_before=given(request, "update_time_before"),
+        create_time_from=optional_field(request, "create_time_from"),
+        create_time_before=optional_field(request, "create_time_before"),
+        update_time_from=optional_field(request, "update_time_from"),
+        update_time_before=optional_field(request, "update_time_before"),
     )
 
 

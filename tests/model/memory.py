@@ -17,8 +17,8 @@ from chassis.values.decision import Done, Outcome
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.values.request_context import Reused
-from chassis.write.apply_commands import Folded, fold
+from chassis.values.request_context import KeyReused
+from chassis.write.apply_commands import Applied, apply_commands
 
 
 class Crash(BaseException):
@@ -58,22 +58,22 @@ class Memory:
         """As chassis.write.database.Database.was_done."""
         return key in self.keys
 
-    async def reused(self, _: None, envelopes: Sequence[Envelope[Any]]) -> list[Reused | None]:
+    async def reused(self, _: None, envelopes: Sequence[Envelope[Any]]) -> list[KeyReused | None]:
         """As chassis.write.database.Database.reused."""
         hashes = {each.key: each.request_hash for each in reversed(envelopes)}
         hashes |= {key: self.keys[key][0] for key in hashes if key in self.keys}
         return [
-            None if hashes[each.key] == each.request_hash else Reused(each.key)
+            None if hashes[each.key] == each.request_hash else KeyReused(each.key)
             for each in envelopes
         ]
 
-    def commit(self, fresh: Sequence[Envelope[Any]], folded: Folded[Any, Any]) -> None:
+    def commit(self, fresh: Sequence[Envelope[Any]], applied: Applied[Any, Any]) -> None:
         """Keeps the keys of what was done, and publishes the facts."""
-        undone = set(folded.undone)
+        undone = set(applied.undone)
         self.keys |= {
             each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
         }
-        for fact in folded.facts:
+        for fact in applied.facts:
             event = self._encode(fact)
             self._publish(event.aggregate, event.message)
         self.point("committed")
@@ -101,22 +101,22 @@ class MemoryWriter:
             [each for each in ordered if each.key not in keys or each.key in repeats],
             {t for _, t in repeats.values()},
         )
-        folded = fold(picture, fresh, self._decide, self._memory.clock())
-        outcomes: dict[str, Outcome[Any]] = {each.key: Reused(each.key) for each in ordered}
+        applied = apply_commands(picture, fresh, self._decide, self._memory.clock())
+        outcomes: dict[str, Outcome[Any]] = {each.key: KeyReused(each.key) for each in ordered}
         outcomes |= {
             key: Done(picture[known if known in picture else proposed], repeat=True)
             for key, (proposed, known) in repeats.items()
         }
         if fresh:
             self._memory.point("write")
-            if folded.after or folded.history:
-                await self._save(None, folded.before, folded.after, folded.history)
-            self._memory.commit(fresh, folded)
-        outcomes |= folded.outcomes
+            if applied.after or applied.history:
+                await self._save(None, applied.before, applied.after, applied.history)
+            self._memory.commit(fresh, applied)
+        outcomes |= applied.outcomes
         return [
             outcomes[each.key]
             if each.request_hash == once[each.key].request_hash
-            else Reused(each.key)
+            else KeyReused(each.key)
             for each in envelopes
         ]
 

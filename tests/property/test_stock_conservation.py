@@ -212,7 +212,7 @@ def test_no_unit_is_lost_or_doubled(history: list[tuple[list[Envelope[Any]], int
 def test_any_cutting_into_sets_comes_to_the_same(
     history: list[tuple[list[Envelope[Any]], int]],
 ) -> None:
-    """Commands folded over one workspace end where the same commands end one at a time."""
+    """Commands applied over one workspace end where the same commands end one at a time."""
     together = begun()
     alone = deepcopy(together)
     run(together, history)

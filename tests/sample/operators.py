@@ -15,7 +15,7 @@ from sqlalchemy import update
 from chassis.consume.delivery import Delivery
 from chassis.consume.failed_events import FailedEvent, FailedEvents, digest_of
 from chassis.rpc.client import ask, connect, pages
-from chassis.service import Ground, founded
+from chassis.service import ServiceContext, service_context
 from chassis.values.config import ServiceConfig
 from chassis.values.decision import Outcome
 from chassis.values.envelope import Envelope
@@ -77,7 +77,7 @@ class Paying:
 class Sample:
     """The sample service, running, and its operators' calls."""
 
-    def __init__(self, ground: Ground, paying: Paying, channel: grpc.aio.Channel) -> None:
+    def __init__(self, ground: ServiceContext, paying: Paying, channel: grpc.aio.Channel) -> None:
         self.ground, self.paying, self.engine = ground, paying, ground.database.engine
         failed_events: Any = FailedEventServiceStub(channel)
         outbox: Any = OutboxServiceStub(channel)
@@ -157,7 +157,7 @@ async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
     config = Config.model_validate(
         {"database_url": sample_url, "nats_url": nats_url, "listen_address": address}
     )
-    async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
+    async with service_context(config, store, stream_name="ORDERS", encode=store.event) as ground:
         paying = Paying(ground.database)
         await ground.open([], {SamplePaid: paying})
         async with connect(address) as channel:

@@ -28,7 +28,7 @@ from chassis.values.envelope import Envelope
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.write import tables
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, Status, Transition
 
@@ -71,11 +71,11 @@ ORDER, TRANSITION = RecordRows(Order, orders.c), RecordRows(Transition, history.
 CHANGING = ("id", "status", "version", "deadline")
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
-lock_by_id = lock.where(among(orders.c.id))
-lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.reference)))
+lock_by_id = lock.where(is_any_of(orders.c.id))
+lock_by_checkout = lock.where(or_(is_any_of(orders.c.id), is_any_of(orders.c.reference)))
 insert_orders = insert_rows(*orders.c)
 insert_history = insert_rows(*history.c)
-changed_orders = given(*(orders.c[name] for name in CHANGING))
+changed_orders = unnest_rows(*(orders.c[name] for name in CHANGING))
 update_orders = (
     update(orders)
     .values({n: changed_orders.c[n] for n in CHANGING[1:]})

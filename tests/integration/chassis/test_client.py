@@ -30,7 +30,7 @@ from chassis.values.errors import (
     Refused,
     Violation,
 )
-from chassis.values.request_context import Reused
+from chassis.values.request_context import KeyReused
 from devstack.ports import free_ports
 from tests.integration.chassis.test_server import FAILURES
 from tests.rpc.plain import plain_tracebacks
@@ -87,7 +87,7 @@ async def test_a_failure_survives_the_way(
     with pytest.raises(Failure) as caught:
         await ask(stub.ReleaseReservation, contract()[0].ReleaseReservationRequest(), timeout_s=5)
     got = caught.value
-    as_received = {OutOfTime: Deferred, Reused: Invalid, InvalidField: Invalid}
+    as_received = {OutOfTime: Deferred, KeyReused: Invalid, InvalidField: Invalid}
     assert type(got) is as_received.get(type(failure), type(failure))
     if isinstance(failure, Deferred):
         assert isinstance(got, Deferred)

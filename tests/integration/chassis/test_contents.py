@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import BROKER_ERRORS, Broker
-from chassis.publish.stream_contents import Bounds, Contents
+from chassis.publish.stream_contents import Bounds, StreamContents
 from chassis.publish.unmatched_events import UnmatchedEvents
 from chassis.write.database import Database
 from tests.sample.relaying import none_waits, relay, republished, running
@@ -37,7 +37,7 @@ async def test_between_with_broken_reading_raises(
     """A status that does not mean "no more messages" is an error of the broker."""
     end_readings(broker, monkeypatch, status)
     with pytest.raises(BROKER_ERRORS, match=status):
-        await Contents(broker, "ORDERS").between(1, 10)
+        await StreamContents(broker, "ORDERS").between(1, 10)
 
 
 @pytest.mark.parametrize("status", ["404", "408"])
@@ -48,7 +48,7 @@ async def test_between_with_no_more_messages_ends(
 ) -> None:
     """The statuses 404 and 408 end the reading with the messages that were read."""
     end_readings(broker, monkeypatch, status)
-    assert await Contents(broker, "ORDERS").between(1, 10) == {}
+    assert await StreamContents(broker, "ORDERS").between(1, 10) == {}
 
 
 @pytest.mark.parametrize("status", ["404", "409"])
@@ -88,11 +88,11 @@ async def test_unmatched_page_with_older_bounds_lists_nothing(
     async with running(relay(database, broker)):
         await placed(database, 5)
         await eventually(lambda: none_waits(engine))
-    answers, read_bounds = [before], Contents.bounds
+    answers, read_bounds = [before], StreamContents.bounds
 
-    async def bounds(contents: Contents) -> Bounds | None:
+    async def bounds(contents: StreamContents) -> Bounds | None:
         return answers.pop() if answers else await read_bounds(contents)
 
-    monkeypatch.setattr(Contents, "bounds", bounds)
+    monkeypatch.setattr(StreamContents, "bounds", bounds)
     assert (await unmatched.page(0)).lost == []
     assert not answers

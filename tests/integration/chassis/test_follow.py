@@ -157,7 +157,7 @@ async def listening(broker: Broker) -> AsyncIterator[list[Any]]:
     """What is heard of the sample's events."""
     heard: list[Any] = []
     listener = asyncio.create_task(
-        subscribe.listen(
+        subscribe.subscribe(
             broker, {SampleStatusChanged: heard.append, SamplePaid: heard.append}, renew_s=0.05
         )
     )
@@ -289,7 +289,7 @@ async def test_listener_ends_though_its_cancellation_was_swallowed() -> None:
     client = Swallowing()
     broker: Any = SimpleNamespace(generation=1, client=client)
     listening = asyncio.create_task(
-        subscribe.listen(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
+        subscribe.subscribe(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
     )
     await client.asked.wait()
     listening.cancel()

@@ -1,4 +1,4 @@
-"""The same write over a picture that commands share: stock, locked and folded, saved as summed
+"""The same write over a picture that commands share: stock, locked and applied, saved as summed
 deltas.
 """
 
@@ -29,7 +29,7 @@ from chassis.values.envelope import Context, Decider, Envelope, decider
 from chassis.values.errors import Refused
 from chassis.write.database import Database
 from chassis.write.rows import column_arrays
-from chassis.write.tables import among, given, insert_rows
+from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from chassis.write.writer import Writer
 from tests.sample.writes import envelope, retried
 
@@ -47,10 +47,15 @@ reservations = Table(
     Column("sku", Text),
     Column("quantity", Integer),
 )
-lock = select(stock).where(among(stock.c.sku)).order_by(stock.c.sku).with_for_update(key_share=True)
-read = select(reservations).where(among(reservations.c.id))
+lock = (
+    select(stock)
+    .where(is_any_of(stock.c.sku))
+    .order_by(stock.c.sku)
+    .with_for_update(key_share=True)
+)
+read = select(reservations).where(is_any_of(reservations.c.id))
 insert_reservations = insert_rows(*reservations.c)
-deltas = given(stock.c.sku, stock.c.free)
+deltas = unnest_rows(stock.c.sku, stock.c.free)
 take = update(stock).values(free=stock.c.free - deltas.c.free).where(stock.c.sku == deltas.c.sku)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from chassis import process
-from chassis.process import Supervisor, TaskEnded, every
+from chassis.process import Supervisor, TaskEnded, run_every
 from chassis.values.errors import Deferred
 from tests.support import eventually, measured
 
@@ -371,7 +371,7 @@ async def test_a_worker_outlives_what_goes_wrong() -> None:
 
     with capture_logs() as log:
         async with Supervisor() as tasks:
-            tasks.start("sample", every(0.01, action, "sample"))
+            tasks.start("sample", run_every(0.01, action, "sample"))
             await asyncio.wait_for(ended.wait(), 5)
     assert {outcome: _turns(outcome) - count for outcome, count in before.items()} == {
         "done": 3,
@@ -424,6 +424,6 @@ async def test_a_worker_regains_its_pace(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("chassis.process._pause", pause)
     async with Supervisor() as tasks:
-        tasks.start("sample", every(1, action, "sample"))
+        tasks.start("sample", run_every(1, action, "sample"))
         await eventually(lambda: len(rows) >= 7)
     assert rows[:7] == [1, 2, 0, 0, 0, 1, 0]

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from chassis.publish import stream_rebuild
-from chassis.publish.stream_contents import Contents
-from chassis.publish.stream_rebuild import Rebuild
+from chassis.publish.stream_contents import StreamContents
+from chassis.publish.stream_rebuild import StreamRebuild
 from chassis.write.database import Database
 from chassis.write.outbox import headers, shard_of
 from chassis.write.tables import SHARDS
@@ -321,7 +321,7 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
     assert (await broker.ensure_stream("ORDERS")).first_seq == number + 1
     looks, shards = (
-        Rebuild(
+        StreamRebuild(
             outbox=outbox,
             positions=stream_positions,
             broker=broker,
@@ -475,7 +475,7 @@ async def test_new_event_beside_hot_aggregate_goes_first(
     rows = sorted(await _rows(engine, [hot]), key=lambda row: row.id)
     marks = [row.stream_seq for row in rows]
     assert marks == sorted(marks)
-    held = await Contents(broker, "ORDERS").between(start + 1, start + number + 2)
+    held = await StreamContents(broker, "ORDERS").between(start + 1, start + number + 2)
     assert [held[row.stream_seq].event_id for row in rows] == [str(row.event_id) for row in rows]
     assert most <= 500
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.broker.stream import connect as connect_broker
 from chassis.publish import stream_rebuild
-from chassis.publish.stream_contents import Contents
+from chassis.publish.stream_contents import StreamContents
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox, headers
 from devstack.nats import Nats
@@ -37,7 +37,7 @@ async def rows_of(engine: AsyncEngine) -> Sequence[Row[tuple[object, ...]]]:
 
 async def is_whole(broker: Broker, engine: AsyncEngine) -> bool:
     """Whether the stream has each event where it is marked, an aggregate's in order."""
-    contents, last = Contents(broker, "ORDERS"), dict[object, int]()
+    contents, last = StreamContents(broker, "ORDERS"), dict[object, int]()
     try:
         bounds = await contents.bounds()
         assert bounds, "there is no stream"
@@ -56,7 +56,7 @@ async def is_whole(broker: Broker, engine: AsyncEngine) -> bool:
 
 async def is_compared(broker: Broker, engine: AsyncEngine) -> bool:
     """Whether all shards are known to be what the stream has, up to its end."""
-    bounds = await Contents(broker, "ORDERS").bounds()
+    bounds = await StreamContents(broker, "ORDERS").bounds()
     assert bounds
     positions = select(stream_positions.c.create_time, stream_positions.c.seq)
     async with engine.connect() as connection:

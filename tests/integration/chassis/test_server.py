@@ -33,7 +33,7 @@ from chassis.values.errors import (
     Unauthenticated,
     Violation,
 )
-from chassis.values.request_context import Reused
+from chassis.values.request_context import KeyReused
 from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.support import eventually
@@ -46,7 +46,7 @@ FAILURES: list[tuple[Failure, str]] = [
         "FAILED_PRECONDITION",
     ),
     (Invalid("VALIDATION_FAILED", "bad", violations=[VIOLATION]), "INVALID_ARGUMENT"),
-    (Reused("/sample.v1.SampleService/DoThing:1"), "INVALID_ARGUMENT"),
+    (KeyReused("/sample.v1.SampleService/DoThing:1"), "INVALID_ARGUMENT"),
     (InvalidField("VALIDATION_FAILED", "bad", violations=[VIOLATION]), "INVALID_ARGUMENT"),
     (NotFound("ORDER_NOT_FOUND", "no such order", order_id="1"), "NOT_FOUND"),
     (Exists("PAYMENT_ALREADY_EXISTS", payment_id="2"), "ALREADY_EXISTS"),

@@ -18,7 +18,7 @@ from chassis.consume.delivery import Delivery
 from chassis.observe import telemetry
 from chassis.publish import relay
 from chassis.rpc.circuit_breaker import Breaker
-from chassis.service import founded
+from chassis.service import service_context
 from chassis.values.config import ServiceConfig
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Deferred
@@ -47,14 +47,14 @@ async def test_a_stream_has_its_publisher_s_limits(
     """
     settings = {"database_url": sample_url, "nats_url": nats_url}
     listener = await connect(nats_url, name="listener")
-    async with founded(
+    async with service_context(
         Config.model_validate(settings | {"stream_replicas": 3}),
         store,
         stream_name="ORDERS",
         encode=store.event,
     ) as ground:
         assert ground.broker.limits == Limits(replicas=3)
-    async with founded(
+    async with service_context(
         Config.model_validate(settings | {"stream_bytes_max": 2**21}),
         store,
         stream_name="ORDERS",
@@ -81,7 +81,7 @@ async def test_tasks_end_before_the_channels_that_they_call_over(
         finally:
             states.append(channel.get_state())
 
-    async with founded(
+    async with service_context(
         Config.model_validate(settings), store, stream_name="ORDERS", encode=store.event
     ) as ground:
         channel = await ground.channel("127.0.0.1:1", Breaker("peer"))
@@ -118,7 +118,7 @@ async def test_a_service_keeps_its_house(
             )
 
     assert not await is_kept()
-    async with founded(
+    async with service_context(
         Config.model_validate({"database_url": sample_url, "nats_url": nats_url}),
         store,
         stream_name="ORDERS",
@@ -172,7 +172,9 @@ async def test_database_away_takes_its_gauges_along(
     async with Proxy(url.port or 5432).serving() as proxy:
         database_url = url.set(port=proxy.port).render_as_string(hide_password=False)
         config = Config.model_validate({"database_url": database_url, "nats_url": nats_url})
-        async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
+        async with service_context(
+            config, store, stream_name="ORDERS", encode=store.event
+        ) as ground:
             await ground.open([], {SampleNoted: _nothing})
 
             async def all_are_read() -> bool:
@@ -212,7 +214,7 @@ async def test_broker_away_takes_its_gauges_along(
     monkeypatch.setattr(pull, "MEASURE_S", 0.1)
     monkeypatch.setattr(relay, "MEASURE_S", 0.1)
     config = Config.model_validate({"database_url": sample_url, "nats_url": own_nats.url})
-    async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
+    async with service_context(config, store, stream_name="ORDERS", encode=store.event) as ground:
         await ground.open([], {SampleNoted: _nothing})
 
         async def all_are_read() -> bool:

@@ -16,7 +16,7 @@ from chassis.publish import stream_rebuild, unmatched_events
 from chassis.publish.unmatched_events import Adopted, UnmatchedEvents
 from chassis.rpc.client import ask, pages
 from chassis.values.errors import Invalid
-from chassis.values.paging import asked
+from chassis.values.paging import page_request
 from chassis.write.database import Database, connect
 from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
 from chassis.write.outbox import Outbox
@@ -272,7 +272,7 @@ async def is_compared(engine: AsyncEngine) -> bool:
 async def test_unmatched_list_with_forged_place_is_refused(sample: Sample, place: int) -> None:
     """A token whose place no query can take is PAGE_TOKEN_INVALID."""
     request = api.ListUnmatchedEventsRequest()
-    request.page_token = asked(request, lambda row: row, int).token((place,))
+    request.page_token = page_request(request, lambda row: row, int).token((place,))
     with pytest.raises(Invalid) as refused:
         await ask(sample.outbox.ListUnmatchedEvents, request)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
@@ -281,7 +281,7 @@ async def test_unmatched_list_with_forged_place_is_refused(sample: Sample, place
 async def test_unmatched_list_with_highest_place_is_empty(sample: Sample) -> None:
     """The highest place that a token may have is answered with the last page."""
     request = api.ListUnmatchedEventsRequest()
-    request.page_token = asked(request, lambda row: row, int).token((2**63 - 2,))
+    request.page_token = page_request(request, lambda row: row, int).token((2**63 - 2,))
     answer = await ask(sample.outbox.ListUnmatchedEvents, request)
     assert not answer.unmatched_events
     assert not answer.next_page_token

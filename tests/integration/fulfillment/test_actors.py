@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.rpc.client import ask, pages
 from chassis.values.convert import timestamp
 from chassis.values.errors import Invalid
-from chassis.values.paging import asked
+from chassis.values.paging import page_request
 from fulfillment_svc import tables
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, confirmed
@@ -211,7 +211,7 @@ async def test_transitions_behind_any_place_are_none(
     """A token's place may be higher than any version that the column holds."""
     id = await before(fulfillments, operations, "StartPicking")
     request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
-    request.page_token = asked(request, lambda row: row, int).token((2**40,))
+    request.page_token = page_request(request, lambda row: row, int).token((2**40,))
     assert not (await ask(fulfillments.ListFulfillmentTransitions, request)).transitions
 
 

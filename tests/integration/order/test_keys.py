@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import ask
-from chassis.values.request_context import keyed
+from chassis.values.request_context import request_context
 from order_svc import tables
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
@@ -45,7 +45,7 @@ async def stored(engine: AsyncEngine, start: str = "") -> set[Row]:
 
 def row(request: Message, target: UUID) -> Row:
     """The row of a request about the order `target`."""
-    of = keyed(request)
+    of = request_context(request)
     return of.key, of.request_hash, target
 
 
@@ -72,8 +72,8 @@ async def test_requests_about_orders_are_stored_under_their_keys(
         await getattr(orders, method)(request, timeout=30)
         key = f"/ordermesh.order.v1.OrderService/{method}:{request.request_id}"
         target = UUID(request.order_id) if request is not create else order.id
-        assert await stored(engine, key) == {(key, keyed(request).request_hash, target)}
-    assert order.checkout == keyed(create).key
+        assert await stored(engine, key) == {(key, request_context(request).request_hash, target)}
+    assert order.checkout == request_context(create).key
     assert requests["RetryOrder"].order_id == str(again.id)
 
 
@@ -91,7 +91,7 @@ async def test_requests_about_returns_are_stored_under_their_keys(
         for request in (create, without_goods, wanted(order, {1: 1}))
     ]
     for made_of, each in ((create, order_return), (without_goods, other)):
-        assert each.return_id == str(uuid5(order.id, keyed(made_of).key))
+        assert each.return_id == str(uuid5(order.id, request_context(made_of).key))
     third = await made(returns, order, {2: 1})
     requests: dict[str, Any] = {
         "ApproveReturn": api.ApproveReturnRequest(**about(order_return)),

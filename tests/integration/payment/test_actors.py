@@ -14,8 +14,8 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 
 from chassis.rpc.client import ask
 from chassis.values.errors import Deferred, Invalid, NotFound
-from chassis.values.paging import asked
-from chassis.values.request_context import keyed
+from chassis.values.paging import page_request
+from chassis.values.request_context import request_context
 from payment_svc import wire
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
@@ -169,7 +169,7 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     """What the settling worker settles has the service as actor and the request as cause."""
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged", note=NOTE)
-    of = replace(keyed(request), claimed_actor=ACTOR)
+    of = replace(request_context(request), claimed_actor=ACTOR)
     envelope, token = wire.create_payment(request, of), request.payment_method_token
     with pytest.raises(Deferred):  # the channel would try again
         await world.operations.create_payment(envelope, token)
@@ -260,7 +260,7 @@ async def test_transitions_behind_any_place_are_none(payments: Payments, world: 
     """A token's place may be higher than any version that the column holds."""
     its = await pay(payments, create_payment(await world.order()))
     request = api.ListPaymentTransitionsRequest(payment_id=its.payment_id)
-    request.page_token = asked(request, lambda row: row, int).token((2**40,))
+    request.page_token = page_request(request, lambda row: row, int).token((2**40,))
     assert not (await ask(payments.ListPaymentTransitions, request)).transitions
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.values.errors import Deferred, Invalid
-from chassis.values.request_context import keyed
+from chassis.values.request_context import request_context
 from payment_svc import tables
 from payment_svc.model import Declined, Succeeded, answer_hash
 from payment_svc.providers import webhooks
@@ -45,7 +45,7 @@ async def test_charge_with_unknown_outcome_has_its_keys(
         await world.pay(request)
     await world.books.make_due()
     await world.operations.settle_due()
-    of, target = keyed(request), UUID(order.order_id)
+    of, target = request_context(request), UUID(order.order_id)
     assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
     assert await stored(engine, of.key) == {(of.key, of.request_hash, target)}
     [requested] = (await world.payment(order)).operations

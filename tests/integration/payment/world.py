@@ -51,7 +51,7 @@ from chassis.rpc.server import Server
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
-from chassis.values.request_context import keyed
+from chassis.values.request_context import request_context
 from payment_svc import store, tables, wire
 from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations
@@ -408,7 +408,7 @@ class World:
         """The call without the transport, whose client would call again by itself where the
         answer was lost.
         """
-        envelope = wire.create_payment(request, keyed(request))
+        envelope = wire.create_payment(request, request_context(request))
         token = request.payment_method_token
         return await (at or self.operations).create_payment(envelope, token)
 

@@ -23,7 +23,7 @@ from chassis.rpc.client import ask
 from chassis.values.convert import timestamp
 from chassis.values.decision import Done
 from chassis.values.errors import Invalid, Refused
-from chassis.values.paging import asked
+from chassis.values.paging import page_request
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
 from tests.integration.shipping.requests import (
@@ -180,10 +180,10 @@ async def test_lists_behind_any_place_are_empty(shipping: Shipping) -> None:
     """A token's place may be higher than any version that the column holds."""
     there = (await ask(shipping.CreateShipment, create())).shipment
     request = api.ListShipmentTransitionsRequest(shipment_id=there.shipment_id)
-    request.page_token = asked(request, lambda row: row, int).token((2**40,))
+    request.page_token = page_request(request, lambda row: row, int).token((2**40,))
     assert not (await ask(shipping.ListShipmentTransitions, request)).transitions
     reports = api.ListTrackingEventsRequest(shipment_id=there.shipment_id)
-    reports.page_token = asked(reports, lambda row: row, int).token((2**63 - 2,))
+    reports.page_token = page_request(reports, lambda row: row, int).token((2**63 - 2,))
     assert not (await ask(shipping.ListTrackingEvents, reports)).tracking_events
 
 

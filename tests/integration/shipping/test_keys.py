@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.consume.delivery import Delivery
 from chassis.rpc.client import ask
 from chassis.values.errors import Deferred, Refused
-from chassis.values.request_context import keyed
+from chassis.values.request_context import request_context
 from shipping_svc import tables
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
@@ -69,13 +69,21 @@ async def test_requests_and_answers_are_stored_under_their_keys(
     await ask(shipping.CancelShipment, recalled)
     target = UUID(shipment.shipment_id)
     assert await stored(engine, "/") == {
-        (f"{SERVICE}/CreateShipment:{request.request_id}", keyed(request).request_hash, target),
         (
-            f"{SERVICE}/RecordTrackingEvent:{reported.request_id}",
-            keyed(reported).request_hash,
+            f"{SERVICE}/CreateShipment:{request.request_id}",
+            request_context(request).request_hash,
             target,
         ),
-        (f"{SERVICE}/CancelShipment:{recalled.request_id}", keyed(recalled).request_hash, target),
+        (
+            f"{SERVICE}/RecordTrackingEvent:{reported.request_id}",
+            request_context(reported).request_hash,
+            target,
+        ),
+        (
+            f"{SERVICE}/CancelShipment:{recalled.request_id}",
+            request_context(recalled).request_hash,
+            target,
+        ),
     }
     time = await time_of(engine, target, "RECALLED")
     assert await stored(engine, "shipment:") == {

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from chassis.values.paging import Page, asked
+from chassis.values.paging import Page, page_request
 from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.filters import ShipmentFilter
@@ -226,7 +226,7 @@ async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None
     await stored(engine, record, more=tuple(reports))
     async with engine.connect() as connection:
         found = await store.list_tracking_events(
-            connection, record.id, asked(ListTrackingEventsRequest(), wire.shipment, int)
+            connection, record.id, page_request(ListTrackingEventsRequest(), wire.shipment, int)
         )
         assert [replace(event, sequence=0) for event in found] == reports
         page = Page(size=1, after=(found[0].sequence,), filter=0, encode=wire.shipment)

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import ask, pages
-from chassis.values.convert import given
+from chassis.values.convert import optional_field
 from chassis.values.errors import Invalid, NotFound
 from shipping_svc.model.records import purchase_key
 from tests.integration.shipping.requests import (
@@ -74,7 +74,7 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
         status for status, _ in LIFE
     ]
     assert [each.version for each in stood] == [3, 4, 5, 6, 7]
-    assert given(stood[-1], "deliver_time") == NOON.replace(minute=5)
+    assert optional_field(stood[-1], "deliver_time") == NOON.replace(minute=5)
     assert not stood[-2].HasField("deliver_time")
     first, *moves, last = await published_events(engine)
     key = purchase_key(UUID(shipment.shipment_id), 0)
@@ -126,7 +126,7 @@ async def test_reports_in_any_order_end_in_the_same_shipment(
         await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))
     ).shipment
     assert end.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
-    assert given(end, "deliver_time") == NOON.replace(minute=5)
+    assert optional_field(end, "deliver_time") == NOON.replace(minute=5)
     assert sorted(await listed(shipping, shipment)) == sorted(
         f"{status}@{minute}" for status, minute in LIFE
     )

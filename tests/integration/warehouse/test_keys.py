@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.rpc.client import ask
-from chassis.values.request_context import keyed
+from chassis.values.request_context import request_context
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.events import (
     CONFIRMED,
@@ -75,7 +75,7 @@ async def test_request_about_stock_is_stored_under_its_id(
     await ask(clients.inventory.AdjustStock, adjusted)
     for method, request in (("ReceiveStock", received), ("AdjustStock", adjusted)):
         key = f"/ordermesh.warehouse.v1.InventoryService/{method}:{request.request_id}"
-        row = (key, keyed(request).request_hash, UUID(request.request_id))
+        row = (key, request_context(request).request_hash, UUID(request.request_id))
         assert await stored(engine, key) == {row}
 
 
@@ -101,7 +101,9 @@ async def test_request_about_return_is_stored_under_its_id(
     )
     await ask(getattr(clients.inventory, method), request)
     key = f"/ordermesh.warehouse.v1.InventoryService/{method}:{request.request_id}"
-    assert await stored(engine, key) == {(key, keyed(request).request_hash, UUID(order_id))}
+    assert await stored(engine, key) == {
+        (key, request_context(request).request_hash, UUID(order_id))
+    }
 
 
 async def test_renewal_is_stored_under_generation_and_end(
@@ -122,7 +124,7 @@ async def test_renewal_is_stored_under_generation_and_end(
     [first] = (await as_stored(engine)).attempt_reservations(target)
     request.order_id = str(uuid4())
     await ask(clients.reservations.ReserveStock, request)
-    of = keyed(request, leave_out=["order_id"])
+    of = request_context(request, leave_out=["order_id"])
     assert of.key == (
         f"/ordermesh.warehouse.v1.ReservationService/ReserveStock:{request.request_id}"
     )
@@ -161,7 +163,7 @@ async def test_request_about_attempts_is_stored_under_its_id(
         key = f"/ordermesh.warehouse.v1.ReservationService/{method}:{request.request_id}"
         steps = [f":{each}" for each in orders] if method.startswith("Batch") else [""]
         assert await stored(engine, key) == {
-            (f"{key}{step}", keyed(request).request_hash, UUID(order_id))
+            (f"{key}{step}", request_context(request).request_hash, UUID(order_id))
             for step, order_id in zip(steps, orders, strict=True)
         }
 

@@ -29,7 +29,13 @@ from chassis.consume.delivery import Delivery
 from chassis.ops import wire as ops_wire
 from chassis.ops.outbox import OutboxService
 from chassis.rpc import client
-from chassis.values.convert import given, moment, resume_token, resumed, timestamp
+from chassis.values.convert import (
+    optional_field,
+    parse_resume_token,
+    parse_time,
+    resume_token,
+    timestamp,
+)
 from chassis.values.errors import Invalid
 
 Reader = Callable[[Any], object | Awaitable[object]]
@@ -138,8 +144,8 @@ def test_the_first_and_the_last_time_are_times(time: datetime) -> None:
     stays unset.
     """
     request = order_service_pb2.ListOrdersRequest(create_time_from=timestamp(time))
-    assert moment(timestamp(time), "any") == given(request, "create_time_from") == time
-    assert given(request, "create_time_before") is None
+    assert parse_time(timestamp(time), "any") == optional_field(request, "create_time_from") == time
+    assert optional_field(request, "create_time_before") is None
 
 
 def test_a_time_bound_is_rounded_up() -> None:
@@ -151,8 +157,8 @@ def test_a_time_bound_is_rounded_up() -> None:
             create_time_from=Timestamp(nanos=nanos), create_time_before=Timestamp(nanos=nanos)
         )
         assert (
-            given(request, "create_time_from").microsecond
-            == given(request, "create_time_before").microsecond
+            optional_field(request, "create_time_from").microsecond
+            == optional_field(request, "create_time_before").microsecond
             == microsecond
         )
     last = timestamp(LAST)
@@ -160,7 +166,7 @@ def test_a_time_bound_is_rounded_up() -> None:
         create_time_before=Timestamp(seconds=last.seconds, nanos=999_999_999)
     )
     with pytest.raises(Invalid) as refused:
-        given(request, "create_time_before")
+        optional_field(request, "create_time_before")
     assert [violation.subject for violation in refused.value.violations] == ["create_time_before"]
 
 
@@ -170,8 +176,8 @@ def test_a_resume_token_is_of_what_was_watched() -> None:
     """
     watched, other = UUID(int=1), UUID(int=2)
     token = resume_token(watched, 4)
-    assert (resumed(token, watched), resumed("", watched)) == (4, None)
+    assert (parse_resume_token(token, watched), parse_resume_token("", watched)) == (4, None)
     for foreign in (resume_token(other, 4), resume_token(watched, -1), "x", "é", token[:-6]):
         with pytest.raises(Invalid) as refused:
-            resumed(foreign, watched)
+            parse_resume_token(foreign, watched)
         assert [violation.subject for violation in refused.value.violations] == ["resume_token"]

@@ -12,8 +12,8 @@ from chassis.consume.delivery import Delivery
 from chassis.values.decision import Decision, Done
 from chassis.values.envelope import IDS_MAX, Context, Decider, Envelope, decider
 from chassis.values.errors import Defect, Refused
-from chassis.values.request_context import Keyed
-from chassis.write.apply_commands import fold
+from chassis.values.request_context import RequestContext
+from chassis.write.apply_commands import apply_commands
 from tests.sample.events import SampleStatusChanged
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
@@ -44,7 +44,7 @@ def envelope(command: object, **parts: Any) -> Envelope[Any]:
 
 def test_request_envelope_takes_all_of_the_call() -> None:
     """Key, hash, claimed actor and note are the call's; target, actor and cause the service's."""
-    keyed = Keyed(
+    keyed = RequestContext(
         key="/sample.v1.Bank/Deposit:r1",
         request_hash=b"digest",
         claimed_actor="staff:7f3a",
@@ -201,7 +201,7 @@ def test_command_without_decider_is_a_defect() -> None:
         decide(5, envelope(Withdraw(3)), NOW)
     assert "Withdraw has no decider" in str(caught.value.__cause__)
     commands = [envelope(Withdraw(3)), envelope(Deposit(5), key="test:2")]
-    outcomes = fold({TARGET: 5}, commands, decide, NOW).outcomes
+    outcomes = apply_commands({TARGET: 5}, commands, decide, NOW).outcomes
     assert isinstance(outcomes["test:1"], Defect)
     assert outcomes["test:2"] == Done(10)
 

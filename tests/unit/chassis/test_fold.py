@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from chassis.values.decision import Decision, Done, Outcome, unwrap
 from chassis.values.envelope import Context, Decider, Envelope, decider
 from chassis.values.errors import Defect, Refused
-from chassis.write.apply_commands import fold
+from chassis.write.apply_commands import apply_commands
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -62,15 +62,15 @@ def test_each_command_sees_what_its_predecessor_left() -> None:
     order.
     """
     one, two = uuid4(), uuid4()
-    folded = fold(
+    applied = apply_commands(
         {one: Account(one, 5)}, [pay("a", one, 1), pay("b", two, 2), pay("c", one, 3)], decide, NOW
     )
-    assert [balance(o) for o in folded.outcomes.values()] == [6, 2, 9]
-    assert folded.before == {one: Account(one, 5)}
-    assert folded.after == {one: Account(one, 9), two: Account(two, 2)}
-    assert folded.history == ["a", "b", "c"]
-    assert folded.facts == [("a", NOW), ("b", NOW), ("c", NOW)]
-    assert folded.undone == []
+    assert [balance(o) for o in applied.outcomes.values()] == [6, 2, 9]
+    assert applied.before == {one: Account(one, 5)}
+    assert applied.after == {one: Account(one, 9), two: Account(two, 2)}
+    assert applied.history == ["a", "b", "c"]
+    assert applied.facts == [("a", NOW), ("b", NOW), ("c", NOW)]
+    assert applied.undone == []
 
 
 def test_what_is_refused_concerns_itself_alone() -> None:
@@ -78,17 +78,17 @@ def test_what_is_refused_concerns_itself_alone() -> None:
     those that follow.
     """
     one = uuid4()
-    folded = fold(
+    applied = apply_commands(
         {one: Account(one, 5)},
         [pay("a", one, -9), pay("b", one, 13), pay("c", one, 1)],
         decide,
         NOW,
     )
-    assert isinstance(folded.outcomes["a"], Refused)
-    assert isinstance(folded.outcomes["b"], Defect)
-    assert balance(folded.outcomes["c"]) == 6
-    assert folded.undone == ["a", "b"]
-    assert folded.history == ["c"]
+    assert isinstance(applied.outcomes["a"], Refused)
+    assert isinstance(applied.outcomes["b"], Defect)
+    assert balance(applied.outcomes["c"]) == 6
+    assert applied.undone == ["a", "b"]
+    assert applied.history == ["c"]
 
 
 def test_a_skip_is_done_and_saves_nothing() -> None:
@@ -96,14 +96,14 @@ def test_a_skip_is_done_and_saves_nothing() -> None:
     Its outcome says so, whatever is done beside it.
     """
     one = uuid4()
-    folded = fold({one: Account(one, 5)}, [pay("a", one, 0)], decide, NOW)
-    assert folded.outcomes["a"] == Done(Account(one, 5), skipped=True)
-    assert folded.after == {}
-    assert folded.undone == []
-    folded = fold(
+    applied = apply_commands({one: Account(one, 5)}, [pay("a", one, 0)], decide, NOW)
+    assert applied.outcomes["a"] == Done(Account(one, 5), skipped=True)
+    assert applied.after == {}
+    assert applied.undone == []
+    applied = apply_commands(
         {one: Account(one, 5)}, [pay("a", one, 1), pay("b", one, 0), pay("c", one, 1)], decide, NOW
     )
-    assert [isinstance(o, Done) and o.skipped for o in folded.outcomes.values()] == [
+    assert [isinstance(o, Done) and o.skipped for o in applied.outcomes.values()] == [
         False,
         True,
         False,
@@ -116,12 +116,12 @@ def test_a_record_under_two_names_stays_one() -> None:
     """
     known, proposed = uuid4(), uuid4()
     account = Account(known, 5)
-    folded = fold(
+    applied = apply_commands(
         {proposed: account, known: account},
         [pay("a", proposed, 1), pay("b", known, 1)],
         decide,
         NOW,
     )
-    assert balance(folded.outcomes["b"]) == 7
-    assert list(folded.after.values()) == [Account(known, 7)]
-    assert set(folded.after) <= set(folded.before)  # changed, and not new
+    assert balance(applied.outcomes["b"]) == 7
+    assert list(applied.after.values()) == [Account(known, 7)]
+    assert set(applied.after) <= set(applied.before)  # changed, and not new

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from chassis.consume.delivery import Delivery, described, understand
-from chassis.consume.dispatch import Handlers, carry_out
-from chassis.values.convert import invalid
+from chassis.consume.dispatch import Dispatcher, run_handler
+from chassis.values.convert import invalid_field
 from chassis.values.decision import Done, Outcome
 from chassis.values.errors import Failure, Invalid, Refused, Violation
 from chassis.values.event_subjects import subject_of
@@ -28,12 +28,12 @@ async def test_each_event_gets_its_own_outcome() -> None:
         asked.append(list(commands))
         return [Done("first"), Refused("SECOND")]
 
-    nothing, first, nothing_again, second = await carry_out([None, "a", None, "b"], operation)
+    nothing, first, nothing_again, second = await run_handler([None, "a", None, "b"], operation)
     assert asked == [["a", "b"]]
     assert nothing == nothing_again == Done(None)
     assert first == Done("first")
     assert isinstance(second, Refused)
-    assert await carry_out([None, None], operation) == [Done(None), Done(None)]
+    assert await run_handler([None, None], operation) == [Done(None), Done(None)]
     assert len(asked) == 1
 
 
@@ -43,7 +43,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
     by the same field; any other refusal stays what it is, a peer's VALIDATION_FAILED too. Each
     concerns its own event alone.
     """
-    wrong = invalid("fulfillment.packages", "must not be empty")
+    wrong = invalid_field("fulfillment.packages", "must not be empty")
     fates: dict[str, Failure] = {
         "wrong": wrong,
         "peer": Invalid("VALIDATION_FAILED", "order_attempts: must have at most 500 items."),
@@ -58,7 +58,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
         return [failure or Done("done") for failure in found]
 
     kind = SampleStatusChanged
-    handlers = Handlers({kind: handler})
+    handlers = Dispatcher({kind: handler})
     events = []
     for n, name in enumerate(["fine", *fates]):
         headers = {"ce-id": str(uuid4()), "ce-type": kind.DESCRIPTOR.full_name}

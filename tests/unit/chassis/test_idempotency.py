@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chassis.values.request_context import Reused, keyed
+from chassis.values.request_context import KeyReused, request_context
 from tests.rpc.sample import contract
 
 
@@ -14,9 +14,9 @@ def _create(**fields: Any) -> Any:
 
 def test_the_key_is_method_and_request_id() -> None:
     """The key names the method that takes the request, in full, and the caller's id."""
-    assert keyed(_create()).key == "/sample.v1.SampleService/CreateThing:r1"
+    assert request_context(_create()).key == "/sample.v1.SampleService/CreateThing:r1"
     release = contract()[0].ReleaseReservationRequest(request_id="r1")
-    assert keyed(release).key == "/sample.v1.SampleService/ReleaseReservation:r1"
+    assert request_context(release).key == "/sample.v1.SampleService/ReleaseReservation:r1"
 
 
 def test_the_digest_is_of_all_but_the_request_id() -> None:
@@ -24,13 +24,16 @@ def test_the_digest_is_of_all_but_the_request_id() -> None:
     out; the request is left as it was.
     """
     request = _create()
-    request_hash = keyed(request).request_hash
+    request_hash = request_context(request).request_hash
     assert len(request_hash) == 32
     assert request == _create()
-    assert keyed(_create(request_id="r2")).request_hash == request_hash
-    assert keyed(_create(name="b")).request_hash != request_hash
-    assert keyed(_create(proposed_id="p")).request_hash != request_hash
-    assert keyed(_create(proposed_id="p"), leave_out=["proposed_id"]).request_hash == request_hash
+    assert request_context(_create(request_id="r2")).request_hash == request_hash
+    assert request_context(_create(name="b")).request_hash != request_hash
+    assert request_context(_create(proposed_id="p")).request_hash != request_hash
+    assert (
+        request_context(_create(proposed_id="p"), leave_out=["proposed_id"]).request_hash
+        == request_hash
+    )
 
 
 def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
@@ -39,7 +42,7 @@ def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
     places = {f"place {number}": pb.Part(name="a", quantity=number) for number in range(20)}
     one = pb.TagThingRequest(request_id="r1", places=places)
     other = pb.TagThingRequest(request_id="r1", places=dict(reversed(places.items())))
-    assert keyed(one) == keyed(other)
+    assert request_context(one) == request_context(other)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +53,13 @@ def test_what_has_no_key_is_a_defect(message: str) -> None:
     takes, is refused loudly.
     """
     with pytest.raises(ValueError, match=r"request_id|methods"):
-        keyed(getattr(contract()[0], message)())
+        request_context(getattr(contract()[0], message)())
 
 
 def test_reused_request_id_advises_repeat_or_new_id() -> None:
     """The refusal names the method and what to do. Nothing of it shows the internal key."""
-    key = keyed(_create()).key
-    refused = Reused(key)
+    key = request_context(_create()).key
+    refused = KeyReused(key)
     assert refused.message == (
         "This request_id stands for another request of CreateThing. Repeat exactly that request"
         " to get its answer, or send a new request_id."
@@ -68,4 +71,4 @@ def test_reused_request_id_advises_repeat_or_new_id() -> None:
 def test_a_message_that_no_method_takes_is_a_defect() -> None:
     """Even with a request_id: there would be no method to name in the key."""
     with pytest.raises(ValueError, match="0 methods"):
-        keyed(contract()[0].Orphan(request_id="r1"))
+        request_context(contract()[0].Orphan(request_id="r1"))

@@ -23,7 +23,7 @@ from ordermesh.shipping.v1.shipping_service_pb2 import (
 from chassis.rpc.server import MESSAGE_BYTES_MAX
 from chassis.values import paging
 from chassis.values.errors import Invalid
-from chassis.values.paging import SIZE_DEFAULT, Listed, ListRequest, asked
+from chassis.values.paging import SIZE_DEFAULT, Listed, ListRequest, page_request
 from chassis.values.tokens import characters_max, pack
 
 ROW = UUID(int=7)
@@ -42,7 +42,7 @@ def text(size: int) -> StringValue:
 def token(request: ListRequest, *place: object, rows: int = 2) -> str:
     """The token after the first row of a page of one."""
     request.page_size = 1
-    return asked(request, record).cut(["row"] * rows, lambda _: place)[1]
+    return page_request(request, record).cut(["row"] * rows, lambda _: place)[1]
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
@@ -54,7 +54,9 @@ def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
     seen: list[int] = []
     page_token, pages = "", 0
     while page_token or not pages:
-        page = asked(ListTrackingEventsRequest(page_size=size, page_token=page_token), record, int)
+        page = page_request(
+            ListTrackingEventsRequest(page_size=size, page_token=page_token), record, int
+        )
         after = page.after[0] if page.after else 0
         found = [row for row in rows if row > after][: page.size + 1]
         kept, page_token = page.cut(found, lambda row: (row,))
@@ -86,7 +88,7 @@ async def test_page_fill_stops_where_the_answer_is_full(
             there = [Listed((n, UUID(int=n)), sizes[n]) for n in range(len(seen), len(sizes))][
                 : size + 1
             ]
-            messages, token = await asked(ListShipmentsRequest(page_size=size), text).fill(
+            messages, token = await page_request(ListShipmentsRequest(page_size=size), text).fill(
                 there, read
             )
             kept = [len(message.value) for message in messages]
@@ -108,7 +110,7 @@ def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) ->
     """Rows that are in hand are cut by the same bound as those that are read portion by portion."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paging, "ANSWER_BYTES_MAX", most)
-        messages, token = asked(ListShipmentsRequest(page_size=1000), text).cut(
+        messages, token = page_request(ListShipmentsRequest(page_size=1000), text).cut(
             sizes, lambda row: (row,)
         )
     weights = [message.ByteSize() + paging.FRAME_BYTES for message in messages]
@@ -156,22 +158,22 @@ def test_an_answer_leaves_room_for_the_rest() -> None:
 
 def test_the_first_page_starts_at_the_start() -> None:
     """Without a token there is no place to go on from, and a size of zero is the default."""
-    page = asked(ListShipmentsRequest(), record)
+    page = page_request(ListShipmentsRequest(), record)
     assert (page.size, page.after) == (SIZE_DEFAULT, None)
-    assert asked(ListShipmentsRequest(page_size=1000), record).size == 1000
+    assert page_request(ListShipmentsRequest(page_size=1000), record).size == 1000
 
 
 def test_a_place_of_several_values_comes_back_as_it_went() -> None:
     """Values of a place keep their kinds: ids, numbers, times, and text of any script."""
     place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", 5)
     request = ListOrdersRequest(page_token=token(ListOrdersRequest(), *place))
-    assert asked(request, record, datetime, UUID, str, int).after == place
+    assert page_request(request, record, datetime, UUID, str, int).after == place
 
 
 def test_the_size_of_a_page_may_change_on_the_way() -> None:
     """A token goes on with another page_size: it is no filter."""
     page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
-    page = asked(
+    page = page_request(
         ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9), record
     )
     assert (page.size, page.after) == (9, (ROW,))
@@ -195,7 +197,7 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
     """
     other.page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
     with pytest.raises(Invalid) as refused:
-        asked(other, record)
+        page_request(other, record)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
     assert [violation.subject for violation in refused.value.violations] == ["page_token"]
     assert "filter" in refused.value.message
@@ -227,7 +229,7 @@ def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> 
     asked for what it cannot hold.
     """
     with pytest.raises(Invalid) as refused:
-        asked(ListShipmentsRequest(page_token=page_token), record, *kinds)
+        page_request(ListShipmentsRequest(page_token=page_token), record, *kinds)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
@@ -237,11 +239,11 @@ def test_no_text_breaks_it(text: str) -> None:
     if not text:
         return
     with pytest.raises(Invalid):
-        asked(ListShipmentsRequest(page_token=text), record)
+        page_request(ListShipmentsRequest(page_token=text), record)
 
 
 def test_the_request_stays_as_it_was() -> None:
     """Reading a request's page changes nothing in it."""
     request = ListShipmentsRequest(page_size=3, tracking_number="A")
-    asked(request, record)
+    page_request(request, record)
     assert request == ListShipmentsRequest(page_size=3, tracking_number="A")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.rpc.status import _REFUSALS, DETAILS_KEY, STATUS_BYTES_MAX, decode, encode
-from chassis.values.convert import invalid
+from chassis.values.convert import invalid_field
 from chassis.values.errors import Defect, Deferred, Failure, Invalid, Overloaded, Refused, Violation
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -46,7 +46,7 @@ def test_a_refusal_comes_back_as_it_was(
 
 def test_invalid_field_of_a_peer_comes_back_as_invalid() -> None:
     """A field that the peer has found wrong is of its request: the caller gets Invalid alone."""
-    got = decode(_sent(invalid("order_attempts", "must not be empty")), "peer")
+    got = decode(_sent(invalid_field("order_attempts", "must not be empty")), "peer")
     assert (type(got), got.reason) == (Invalid, "VALIDATION_FAILED")
 
 

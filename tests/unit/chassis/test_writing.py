@@ -6,7 +6,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from chassis.rpc.client import ask
-from chassis.write.in_write import writing
+from chassis.write.in_write import write_in_progress
 
 
 async def test_a_peer_is_not_asked_inside_a_write() -> None:
@@ -16,7 +16,7 @@ async def test_a_peer_is_not_asked_inside_a_write() -> None:
     method = AsyncMock(return_value="answer")
 
     async def inside() -> None:
-        with writing():
+        with write_in_progress():
             beside.set()
             await asyncio.sleep(0)
             with pytest.raises(RuntimeError, match="no call of a peer inside a write"):
@@ -36,7 +36,11 @@ def test_a_write_that_failed_is_over() -> None:
     """An error inside ends the write like any other end: the next one may begin, and inside that
     no other.
     """
-    with pytest.raises(ValueError, match="broken"), writing():
+    with pytest.raises(ValueError, match="broken"), write_in_progress():
         raise ValueError("broken")
-    with writing(), pytest.raises(RuntimeError, match="no write inside a write"), writing():
+    with (
+        write_in_progress(),
+        pytest.raises(RuntimeError, match="no write inside a write"),
+        write_in_progress(),
+    ):
         raise AssertionError("a write inside a write")

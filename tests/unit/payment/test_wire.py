@@ -19,7 +19,7 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Invalid
 from chassis.values.money import Money
-from chassis.values.request_context import keyed
+from chassis.values.request_context import request_context
 from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
 from payment_svc.model import (
@@ -279,7 +279,7 @@ def test_request_becomes_its_envelope(
     command: object,
 ) -> None:
     """It has the key of the call, the request_id as its cause, and the call's actor and note."""
-    of = replace(keyed(request_), claimed_actor="staff:7f3a")
+    of = replace(request_context(request_), claimed_actor="staff:7f3a")
     its = convert(request_, of)
     assert its == Envelope(
         key=of.key,
@@ -383,4 +383,4 @@ def test_a_token_is_in_no_text() -> None:
     request = api.CreatePaymentRequest(
         request_id=str(PAYMENT), order_id=str(ORDER), payment_method_token="tok_secret"
     )
-    assert "tok_secret" not in repr(keyed(request))
+    assert "tok_secret" not in repr(request_context(request))

@@ -21,7 +21,7 @@ from chassis.values.convert import timestamp
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Invalid
 from chassis.values.outgoing_event import OutgoingEvent
-from chassis.values.request_context import Keyed
+from chassis.values.request_context import RequestContext
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import CancelShipment, CloseFulfillment, CloseOrder
@@ -37,7 +37,7 @@ from tests.unit.shipping.samples import (
     shipment_request,
 )
 
-REQUEST = Keyed(
+REQUEST = RequestContext(
     key="/Service/Method:r",
     request_hash=b"digest",
     claimed_actor="staff:7f3a",

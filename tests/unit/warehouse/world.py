@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chassis.values.decision import Outcome, unwrap
 from chassis.values.envelope import Envelope
-from chassis.write.apply_commands import fold
+from chassis.write.apply_commands import apply_commands
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Bucket, MovementKind
 from warehouse_svc.model import (
@@ -275,16 +275,16 @@ class World:
             requests=requests,
             posted=self.posted(),
         )
-        folded = fold(workspace, commands, decide, self.now)
+        applied = apply_commands(workspace, commands, decide, self.now)
         self.levels = dict(workspace.get(UUID(int=0)).levels)
         self.order_reservations |= {
             each.order_reservations.order_id: each.order_reservations
-            for each in folded.after.values()
+            for each in applied.after.values()
             if each.order_reservations
         }
-        self.ledger += folded.history
-        self.facts += folded.facts
-        return [folded.outcomes[c.key] for c in commands]
+        self.ledger += applied.history
+        self.facts += applied.facts
+        return [applied.outcomes[c.key] for c in commands]
 
     def do(self, *commands: Envelope[Any]) -> OrderStock:
         """The same, for commands that must all be done; returns the last one's record."""
