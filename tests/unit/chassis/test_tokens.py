@@ -109,12 +109,12 @@ def places() -> Iterator[tuple[str, tuple[Kind, ...]]]:
 
 def _reads_a_page(node: ast.AST) -> bool:
     return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "asked"
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "page_request"
     )
 
 
 def _kinds(call: ast.AST) -> Iterator[str]:
-    """The names of the kinds in a call of `asked`."""
+    """The names of the kinds in a call of `page_request`."""
     assert isinstance(call, ast.Call)
     for argument in call.args[2:]:
         assert isinstance(argument, ast.Name)
