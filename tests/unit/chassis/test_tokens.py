@@ -108,9 +108,8 @@ def places() -> Iterator[tuple[str, tuple[Kind, ...]]]:
 
 
 def _reads_a_page(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "page_request"
-    )
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Name) and called.id == "page_request"
 
 
 def _kinds(call: ast.AST) -> Iterator[str]:
