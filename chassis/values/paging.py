@@ -144,7 +144,7 @@ def too_large(fitting: int, asked: int, bound: str) -> Refused:
         text,
         bytes_max=str(ANSWER_BYTES_MAX),
         fitting=str(fitting),
-        asked=str(page_request),
+        asked=str(asked),
     )
 
 

@@ -269,12 +269,11 @@ def failed_state() -> Enum:
 
 def unnest_rows(*columns: Column[Any]) -> TableValuedAlias:
     """Rows to come, as a relation: unnest(a::uuid[], b::text[], ...). Statements over it are
-    built once; see `arrays`.
+    built once; see chassis.write.rows.
     """
-    unnest_rows = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
-    return unnest_rows.table_valued(
-        *(column(c.name, c.type) for c in columns), name="given"
-    ).render_derived()
+    rows = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
+    typed = (column(c.name, c.type) for c in columns)
+    return rows.table_valued(*typed, name="given").render_derived()
 
 
 def is_any_of(of: Column[Any]) -> ColumnElement[bool]:

@@ -279,14 +279,14 @@ async def test_another_body_is_refused(database: Database) -> None:
     """A key belongs to what was first asked with it, in the same set as well as later."""
     first = create(request_hash=b"one")
     other = create(key=first.key, request_hash=b"other")
-    assert kinds(await write(database, first, other, first)) == ["Done", "Reused", "Done"]
+    assert kinds(await write(database, first, other, first)) == ["Done", "KeyReused", "Done"]
     assert kinds(
         await write(
             database,
             again := create(request_hash=b"one"),
             create(key=again.key, request_hash=b"two"),
         )
-    ) == ["Done", "Reused"]
+    ) == ["Done", "KeyReused"]
     [outcome] = await write(database, other)
     assert reason(outcome) == "REQUEST_ID_REUSED"
 
@@ -347,7 +347,7 @@ async def test_reused_names_what_a_write_refuses(database: Database) -> None:
             None,
             new.key,
         ]
-    assert kinds(await write(database, *commands)) == ["Done", "Reused", "Done", "Reused"]
+    assert kinds(await write(database, *commands)) == ["Done", "KeyReused", "Done", "KeyReused"]
 
 
 async def test_nothing_is_committed_where_nothing_was_done(
