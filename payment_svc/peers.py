@@ -62,8 +62,7 @@ class Orders:
                     del self._waiting[order_id]
                 for order_id, found in (await self._ask(list(asked))).items():
                     _settle(asked[order_id], found)
-        except BaseException as error:
-            # A defect, or the end of the process: no caller waits for an answer that never comes.
+        except BaseException as error:  # a cancellation too: each caller gets it, and it is raised
             for answer in (*asked.values(), *self._waiting.values()):
                 _settle(answer, error)
             self._waiting.clear()
