@@ -91,7 +91,7 @@ class Service:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not await serving(self.address):
                     self.check()
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(POLL_S)  # another process; the time-out bounds the loop
         except TimeoutError:
             output = self.child.output() if self.child else ""
             raise failure(
@@ -156,5 +156,5 @@ class Service:
 async def _ended(child: Child) -> int:
     # a process sets no asyncio.Event when it ends
     while (code := child.exit_code) is None:  # noqa: ASYNC110
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(POLL_S)  # see above
     return code

@@ -123,8 +123,7 @@ class Stack:
         """
         try:
             await self._start()
-        # an interrupted start leaves no process behind; the exception goes on
-        except BaseException:
+        except BaseException:  # an interrupt too: it leaves no process behind, and is raised
             await self._cleanup.aclose()
             raise
         return self
@@ -166,7 +165,7 @@ class Stack:
         """Checks for as long as all is well, and so never returns. Raises what `check` raises."""
         while True:
             self.check()
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(WATCH_S)  # the interval of the checks
 
     def kill(self) -> None:
         """Kills everything at once: for those who will not wait for an orderly end."""

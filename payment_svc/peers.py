@@ -62,8 +62,7 @@ class Orders:
                     del self._waiting[order_id]
                 for order_id, result in (await self._fetch(list(taken))).items():
                     _resolve(taken[order_id], result)
-        except BaseException as error:
-            # A defect, or the end of the process: no caller waits for an answer that never comes.
+        except BaseException as error:  # a cancellation too: each caller gets it, and it is raised
             for future in (*taken.values(), *self._waiting.values()):
                 _resolve(future, error)
             self._waiting.clear()

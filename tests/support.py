@@ -244,21 +244,20 @@ async def eventually(
     seconds, saying what was waited for (`what`) and how things stood last.
     """
     deadline = time.monotonic() + timeout_s
+    last: object = None
     while True:
-        last: object
         try:
             async with asyncio.timeout_at(
                 asyncio.get_running_loop().time() + max(deadline - time.monotonic(), POLL_S)
             ):
-                last = condition()
-                if inspect.isawaitable(last):
-                    last = await last
+                answer = condition()
+                last = await answer if inspect.isawaitable(answer) else answer
             if last:
                 return last
         except AssertionError as error:
             last = str(error) or "an assertion failed"
         except TimeoutError:
-            last = "the condition itself did not answer in time"
+            last = f"the condition itself did not answer in time; before that: {last!r}"
         if time.monotonic() >= deadline:
             raise AssertionError(
                 f"not within {timeout_s} s: {what or _source(condition)}; last seen: {last!r}"

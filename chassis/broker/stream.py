@@ -77,8 +77,8 @@ class Limits:
 class Broker:
     """A connection to NATS that outlives its clients.
 
-    `client` serves now; `generation` grows each time that another one takes over, and whoever
-    subscribed subscribes again.
+    `client` is the present one. `generation` grows each time that another client replaces it, and
+    each subscriber subscribes again.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Broker:
 
     @property
     def answers(self) -> bool:
-        """Whether the broker has been heard within the last `silence_s`."""
+        """Whether the broker has answered within the last `silence_s`."""
         return time.monotonic() - self._heard < self.silence_s
 
     async def publish(
@@ -167,9 +167,9 @@ class Broker:
         stream: str,
         timeout_s: float = 2.0,
     ) -> PubAck:
-        """Publishes on a stream, which is to be `stream`, and waits for its answer.
+        """Publishes on a stream, which must be `stream`, and waits for its answer.
 
-        Raises one of BROKER_ERRORS; whether the stream has the message nobody knows then: repeat it
+        Raises one of BROKER_ERRORS. The stream may have the message then: the caller repeats it
         under the same Nats-Msg-Id. MaxPayloadError, one of them, is raised before anything is sent:
         the server would close the connection at a message that is too large, and nats-py itself
         does not count the headers.
@@ -243,7 +243,7 @@ class Broker:
             "subjects": [STREAMS[name]] if events else [f"{kind}.>" for kind in GIVEN_UP],
             "storage": StorageType.FILE,
             "retention": RetentionPolicy.LIMITS,
-            # nobody would say again what was refused
+            # The broker publishes an advisory once: a stream that refuses it loses it.
             "discard": DiscardPolicy.NEW if events else DiscardPolicy.OLD,
             "max_age": MAX_AGE_S,
             "max_bytes": self.limits.max_bytes if events else ADVISORIES_BYTES_MAX,
@@ -256,8 +256,8 @@ class Broker:
         """Creates the durable consumer, or corrects it. A new one starts at the first message that
         the stream still has.
 
-        What an existing one hears only grows: while versions are mixed, the older would take from
-        the newer what the server passes over for ever.
+        The subjects of an existing consumer only grow: while versions are mixed, an older version
+        would remove subjects of a newer one, and the server skips their messages for good.
         """
         wanted: dict[str, Any] = {
             "ack_policy": AckPolicy.EXPLICIT,
@@ -272,7 +272,7 @@ class Broker:
             found = ConsumerConfig(
                 name=durable, durable_name=durable, deliver_policy=DeliverPolicy.ALL
             )
-        # A filter over one subject is told in the singular.
+        # The server reports a filter over one subject in the singular field.
         heard = found.filter_subjects or ([found.filter_subject] if found.filter_subject else [])
         known = found.evolve(filter_subjects=heard, filter_subject=None)
         wanted["filter_subjects"] = sorted({*heard, *subjects})
@@ -312,7 +312,7 @@ class Broker:
         until the next time.
 
         Not by flush(): where the client's reading task is dead, it succeeds without having asked.
-        And not cancelled: nats-py's reading task dies of an answer that nobody waits for any more.
+        And not cancelled: nats-py's reading task fails on the answer to a cancelled question.
         """
         connection = (client, client.stats["reconnects"])
         if self._question is None or self._asked != connection:
@@ -342,9 +342,12 @@ class Broker:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.connect(self.url.split(","), **self._settings())
                 await client.rtt()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the watcher tries again
-            log.warning("the broker cannot be reached", error=repr(error))
+        except BaseException as error:
+            # A client that goes on reading would fail on the answer to the cancelled PING.
             await _discard(client)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("the broker cannot be reached", error=repr(error))
             return
         if client.max_payload < MESSAGE_BYTES_MAX:
             log.error(

@@ -19,7 +19,7 @@ from chassis.broker.stream import BROKER_ERRORS, Broker, heed_cancellation
 from chassis.values.errors import Invalid
 from chassis.values.event_subjects import subject_of
 
-# What to do with an event of a kind: quickly, and without raising.
+# Handles an event of one type. It returns quickly and never raises.
 EventCallback = Callable[[Any], None]
 
 RENEW_S = 1.0
@@ -29,10 +29,10 @@ log = structlog.get_logger(__name__)
 async def subscribe(
     broker: Broker, hear: Mapping[type[Message], EventCallback], *, renew_s: float = RENEW_S
 ) -> NoReturn:
-    """Hears events until it is cancelled: those that are published meanwhile, each as often as it
-    is published.
+    """Calls back for each event that is published until it is cancelled, as often as it is
+    published.
 
-    While the broker is away nothing is heard, and what was published then is not made up for.
+    Events that are published while the broker is away are lost to this subscriber.
     """
     generation = -1
     while True:
@@ -48,10 +48,9 @@ async def subscribe(
 
 
 async def _subscribe(client: Client, hear: Mapping[type[Message], EventCallback]) -> None:
-    """Subscribes with this client; where it reconnects, it does so again by itself."""
+    """Subscribes with this client, which subscribes again after each reconnection."""
     for event, tell in hear.items():
         await client.subscribe(subject_of(event), cb=_reader(event, tell))
-    await client.flush()
 
 
 def _reader(event: type[Message], tell: EventCallback) -> Any:

@@ -402,7 +402,6 @@ def consuming(subject: str, traceparents: Sequence[str | None]) -> Iterator[None
     ) as span:
         try:
             yield
-        # a cancellation too: the span says how the handling ended, and it goes on
-        except BaseException as error:
+        except BaseException as error:  # a cancellation too: the span has it, and it is raised
             span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
             raise

@@ -334,9 +334,7 @@ class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
             raise _refused(self._breaker, refusal) from None
         try:
             call = await continuation(client_call_details, request)
-        # a cancellation too: a probe's place that is not given back would keep the breaker
-        # half-open
-        except BaseException:
+        except BaseException:  # a cancellation too: else the breaker stays half-open
             attempt.over()
             raise
         call.add_done_callback(partial(_ended, attempt))

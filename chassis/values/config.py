@@ -21,8 +21,8 @@ Config = TypeVar("Config", bound="BaseSettings")
 
 
 class ServiceConfig(BaseSettings):
-    """What every service is told. What may hold a password is a secret: it shows nowhere, and is
-    asked for by name.
+    """The settings of every service. A setting that may hold a password is a secret: no log and no
+    message shows it.
 
     A subclass sets `service` (its short name, for logs, metrics and traces) and the default
     addresses.

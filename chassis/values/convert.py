@@ -87,15 +87,16 @@ def money(message: money_pb2.Money, field: str, currency: str | None = None) -> 
 
 
 def resume_token(watched: UUID, version: int) -> str:
-    """What a watch gives its client to go on with after a breach: what it watches, and the
-    version that was told last.
+    """Returns the token with which a client resumes its watch: the watched record and the version
+    that the watch sent last.
     """
     return pack(watched, version)
 
 
 def parse_resume_token(resume_token: str, watched: UUID) -> int | None:
-    """The version after which a watch goes on; None: from the start. Raises Invalid for what no
-    watch of this record has given.
+    """Returns the version after which a watch resumes; None: from the start.
+
+    Raises Invalid for a token of another record, or of no watch.
     """
     if not resume_token:
         return None

@@ -21,15 +21,15 @@ _expires: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 def set_budget(seconds: float) -> None:
-    """Say that whatever runs in this context from now on has `seconds` left. A context has one
-    caller, so nothing is put back.
+    """Sets the time that the code of this context has left, in seconds. A context has one caller,
+    so no earlier value is restored.
     """
     _expires.set(time.monotonic() + seconds)
 
 
 def remaining() -> float | None:
-    """Seconds left to whoever asked for what is running now, 0 when the time is over; None when
-    nobody set a limit (a worker).
+    """Returns the seconds that the caller of the running code has left, 0 when its time is over;
+    None without a limit (a worker).
     """
     expires = _expires.get()
     return None if expires is None else max(expires - time.monotonic(), 0.0)

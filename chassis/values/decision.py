@@ -12,8 +12,8 @@ H = TypeVar("H")
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[R, H]):
-    """The record afterwards (the same object: a skip), what its history gains, what the world is
-    told.
+    """The record afterwards (the same object: a skip), its new rows of history, and its domain
+    events.
     """
 
     record: R

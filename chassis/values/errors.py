@@ -10,7 +10,7 @@ Failure
 │   ├── Stale            the caller decided on an older version of the record   ABORTED
 │   ├── OutOfRange       the token points beyond the record's life              OUT_OF_RANGE
 │   ├── Denied           the caller may not                                     PERMISSION_DENIED
-│   │   └── Unauthenticated  nobody knows who the caller is                     UNAUTHENTICATED
+│   │   └── Unauthenticated  the caller's identity is unknown                   UNAUTHENTICATED
 │   └── Defect           our own fault: a bug, or data that the schema rejects  INTERNAL
 └── Deferred         not now: an event comes again, a caller may try again      UNAVAILABLE
     ├── Overloaded       too much is asked at once                              RESOURCE_EXHAUSTED
@@ -131,7 +131,7 @@ class Denied(Refused):
 
 
 class Unauthenticated(Denied):
-    """Nobody knows who the caller is."""
+    """The identity of the caller is unknown."""
 
     code = "UNAUTHENTICATED"
 
@@ -173,8 +173,8 @@ class Overloaded(Deferred):
 
 
 class OutOfTime(Deferred):
-    """A call that named no deadline took longer than such calls may; whether what it asked for
-    is done nobody says.
+    """A call without a deadline took longer than such calls may. Its effect may be committed or
+    not.
     """
 
     code = "DEADLINE_EXCEEDED"

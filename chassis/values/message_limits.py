@@ -153,7 +153,7 @@ def _field(descriptor: FieldDescriptor) -> Field:
     if message is not None and message.GetOptions().map_entry:
         key, value = (message.fields_by_name[name] for name in ("key", "value"))
         pair = (_value(key, rules.map.keys), _value(value, rules.map.values))
-        inner = _together(replace(each, name="") for each in pair)  # told of by its key
+        inner = _together(replace(each, name="") for each in pair)  # its place is its key
         most = rules.map.max_pairs if rules.map.HasField("max_pairs") else REQUEST_BYTES_MAX
         of = Field(
             name=descriptor.name,

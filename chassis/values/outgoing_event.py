@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 class OutgoingEvent:
     """The message of an event, and the records that its headers name.
 
-    aggregate  the versioned record that it tells of, `ce-subject` and `ce-partitionkey`: its events
+    aggregate  the versioned record that changed, `ce-subject` and `ce-partitionkey`: its events
                are numbered, and published one after the other
     order_id   the order that it concerns, `ce-correlationid`; None where it concerns no order
     """

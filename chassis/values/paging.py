@@ -159,7 +159,7 @@ def page_request(request: ListRequest, encode: Callable[[Any], Message], *place:
         return Page(size=size, after=None, filter=filter_hash, encode=encode)
     try:
         filtered, *after = unpack(request.page_token, int, *(place or (UUID,)))
-    except ValueError as error:  # whatever a token that is not ours can break
+    except ValueError as error:  # a token that no list has made
         raise refused() from error
     if filtered != filter_hash:
         raise refused("it belongs to a request with other filters")

@@ -100,9 +100,9 @@ class Calls:
             if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
                 self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
                 raise GaveUp(name)
-            # Ever more slowly, and never all at once: else those who wait keep down what has just
-            # come back.
-            await asyncio.sleep(
+            # The pauses between two calls grow and differ: callers that repeat at once would keep a
+            # restarted service down.
+            await asyncio.sleep(  # the pause of a retry
                 min(AGAIN_MIN_S * 2.0 ** min(attempt, 10), AGAIN_MAX_S) * random.uniform(0.5, 1.0)
             )
         raise AssertionError("there is always another attempt")

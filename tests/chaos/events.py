@@ -50,9 +50,8 @@ class Events:
         `since` (monotonic) the last was.
         """
         names = list(streams)
-        # many wait for many things, and none is an Event
         while any(self.heard[name] <= since for name in names):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # several tasks wait for several streams: no one Event fits
         return max(self.heard[name] for name in names) - since
 
     async def sequences(self) -> dict[str, int]:
@@ -181,7 +180,7 @@ class Events:
             except BROKER_ERRORS:
                 if time.monotonic() > deadline:
                     raise
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)  # the broker is restarting; the deadline bounds the loop
 
     def hear(self, stream: str, _message: Msg) -> None:
         """Something new was told."""

@@ -63,7 +63,9 @@ class Faults:
         """
         async with asyncio.TaskGroup() as group:
             for fault in plan:
-                await asyncio.sleep(max(0.0, began + fault.at_s - time.monotonic()))
+                await asyncio.sleep(  # until the fault's time, by the plan
+                    max(0.0, began + fault.at_s - time.monotonic())
+                )
                 group.create_task(self._strike(fault))
 
     async def heal(self) -> None:
@@ -140,13 +142,11 @@ class Faults:
 
     # --- processes
 
-    # The sleeps below are the faults' own lengths, as the plan says: nothing is waited for.
-
     async def _kill(self, target: str, lasts_s: float) -> str:
         child = self._child(target)
         child.send(signal.SIGKILL)
         code = await asyncio.to_thread(child.kill)
-        await asyncio.sleep(lasts_s)
+        await asyncio.sleep(lasts_s)  # the fault's length, by the plan
         await self._start(target)
         return f"process {child.pid} ended by {signal.Signals(-code).name}" if code < 0 else ""
 
@@ -156,7 +156,7 @@ class Faults:
         family = {child.pid, *descendants(child.pid)}
         _signal(family, signal.SIGSTOP)
         try:
-            await asyncio.sleep(lasts_s)
+            await asyncio.sleep(lasts_s)  # the fault's length, by the plan
             frozen = [pid for pid in family if _state(pid) == "T"]
         finally:
             _signal(family, signal.SIGCONT)
@@ -173,7 +173,7 @@ class Faults:
             self.unclean.append(
                 f"{target} (process {child.pid}) was asked to end, and ended with {code}"
             )
-        await asyncio.sleep(lasts_s)
+        await asyncio.sleep(lasts_s)  # the fault's length, by the plan
         await self._start(target)
         return f"process {child.pid} ended with {code}"
 
@@ -200,17 +200,17 @@ class Faults:
                 return _counted(since("cut") + since("lost"), "connections reset", since("lost"))
             case Kind.ROB:
                 proxy.losing = frozenset({ANSWERED})
-                await asyncio.sleep(fault.lasts_s)
+                await asyncio.sleep(fault.lasts_s)  # the fault's length, by the plan
                 proxy.go()
                 return _counted(since("lost"), "answers lost")
             case Kind.DELAY:
                 proxy.delay_s = self._chance.choice(DELAYS_S)
-                await asyncio.sleep(fault.lasts_s)
+                await asyncio.sleep(fault.lasts_s)  # the fault's length, by the plan
                 proxy.go()
                 return _counted(since("delayed"), "portions late")
             case Kind.HOLD:
                 proxy.stop()
-                await asyncio.sleep(fault.lasts_s)
+                await asyncio.sleep(fault.lasts_s)  # the fault's length, by the plan
                 proxy.go()
                 return _counted(since("held"), "connections held")
             case Kind.STRAND:
@@ -234,7 +234,7 @@ class Faults:
         shutil.rmtree(copy, ignore_errors=True)
         async with self._store(0.0) as store:
             shutil.copytree(store, copy)
-        await asyncio.sleep(lasts_s)
+        await asyncio.sleep(lasts_s)  # the fault's length, by the plan
         before = await self._events.sequences()
         async with self._store(0.0) as store:
             shutil.rmtree(store)
@@ -250,7 +250,7 @@ class Faults:
         await self._stack.tend(nats.kill)
         try:
             yield nats.store
-            await asyncio.sleep(lasts_s)
+            await asyncio.sleep(lasts_s)  # the fault's length, by the plan
         finally:
             await self._stack.tend(nats.start)
 
@@ -320,4 +320,4 @@ async def _until(condition: Callable[[], bool], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     # a proxy's count sets no asyncio.Event
     while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # see above; the deadline bounds the loop

@@ -60,7 +60,7 @@ async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Qu
         still_s, total_s = time.monotonic() - changed, time.monotonic() - began
         if (not under_way and still_s > CALM_S) or still_s > patience_s or total_s > timeout_s:
             return Quiet(total_s, under_way)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(LOOK_S)  # the services are polled; the time-out bounds the loop
 
 
 def _under_way(facts: Facts) -> Iterator[str]:

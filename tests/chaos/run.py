@@ -137,7 +137,9 @@ async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> 
     for intent in wanted.shoppers:
         shop.expect(intent, began)
     await faults.run(wanted.faults, began)
-    await asyncio.sleep(max(0.0, began + wanted.duration_s - time.monotonic()))
+    await asyncio.sleep(  # the rest of the run's length
+        max(0.0, began + wanted.duration_s - time.monotonic())
+    )
     await faults.heal()
     calls.calm_since = time.monotonic()
     return await shop.close(STORY_S)

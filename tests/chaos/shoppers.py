@@ -70,7 +70,7 @@ class Lookout:
     async def run(self) -> None:
         """Looks until it is cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S)  # the interval of polling
             waiting = list(self._waiting)
             for start in range(0, len(waiting), BATCH):
                 await self._look(waiting[start : start + BATCH])
@@ -219,7 +219,7 @@ class Shopper:
     # --- second thoughts
 
     async def _turn(self, order: order_pb2.Order) -> None:
-        await asyncio.sleep(self._intent.turn_s)
+        await asyncio.sleep(self._intent.turn_s)  # the plan's time to a change of mind
         if self._intent.turn in (Turn.CANCEL_ITEMS, Turn.BOTH):
             await self._bravely(self._cancel_items(order))
         if self._intent.turn in (Turn.CANCEL, Turn.BOTH):
@@ -376,7 +376,7 @@ class Shop:
         return [shopper.story for shopper in self._shoppers]
 
     async def _live(self, shopper: Shopper, due: float) -> None:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await asyncio.sleep(max(0.0, due - time.monotonic()))  # until the plan's time
         await shopper.live(self._known)
 
 

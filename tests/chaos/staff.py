@@ -91,7 +91,7 @@ class Staff:
     ) -> None:
         """Finds what waits for hands, again and again, and has it done."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S)  # the interval of polling
             try:
                 found = getattr(await self._calls.ask(method, request), f"{what}s")
             except (GaveUp, Failure):

@@ -284,6 +284,21 @@ class Swallowing:
         """Nothing waits."""
 
 
+async def test_broker_answers_after_a_listener_ended_early(own_broker: Broker) -> None:
+    """At whichever moment a listener is cancelled, the client that it used goes on reading. (The
+    answer to a cancelled PING ended nats-py's reading: it wrote an error, and heard nothing more.)
+    """
+    for turns in range(12):
+        listening = asyncio.create_task(
+            subscribe.subscribe(own_broker, {SamplePaid: lambda _: None}, renew_s=0.01)
+        )
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listening.cancel()
+        await asyncio.wait([listening])
+        assert await own_broker.streams.account_info()
+
+
 async def test_listener_ends_though_its_cancellation_was_swallowed() -> None:
     """A cancellation during a call of nats-py ends the listening all the same, at its next turn."""
     client = Swallowing()

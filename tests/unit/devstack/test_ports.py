@@ -1,9 +1,11 @@
 """Free ports, and what happens when somebody else is faster."""
 
+import os
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -33,9 +35,12 @@ def test_a_port_that_was_let_go_is_not_chosen_again_soon() -> None:
     assert len(set(theirs)) == len(theirs) == 400
 
 
-def test_what_another_process_has_chosen_is_not_chosen() -> None:
+def test_what_another_process_has_chosen_is_not_chosen(tmp_path: Path) -> None:
     """Wherever two begin to look: what one has, and does not use just now, the other is not
     given while the first lives.
+
+    The two have a list of chosen ports of their own: the other tests of a run may have chosen most
+    of these 200.
     """
     look = (
         "ports._walk = itertools.cycle(range(31000, 31200)); print(*ports.free_ports(50),"
@@ -49,6 +54,7 @@ def test_what_another_process_has_chosen_is_not_chosen() -> None:
                 [sys.executable, "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env=os.environ | {"TMPDIR": str(tmp_path)},
                 text=True,
             )
             living.enter_context(process)
