@@ -88,6 +88,7 @@ class Chain:
     """
 
     done: list[tuple[Waiting, int]]
+    repeats: bool = False  # the stream had the first of them already
     refused: tuple[Waiting, str] | None = None  # the row that the stream refuses, and why
     trouble: Exception | None = None
 
@@ -147,6 +148,11 @@ class Relay:
         # Those events of aggregates that are held back which come before what may be lost.
         below = unnest_rows(t.aggregate, t.id)
         earlier = (t.aggregate == below.c.aggregate) & (t.id < below.c.id)
+        last_mark = func.max(t.stream_seq).label("last_mark")
+        is_marked = t.stream_seq.is_not(None)
+        self._last_marks = (
+            select(t.aggregate, last_mark).where(earlier, is_marked).group_by(t.aggregate)
+        )
         held = select(*columns).where(waiting, earlier)
         # As many as may be found lost between two steps of the comparison.
         self._held = held.order_by(t.id).limit(2 * LOST_MAX)
@@ -329,6 +335,7 @@ class Relay:
             *(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows))
         )
         await self._same_stream()
+        await self._end_overtaken(connection, [chain for chain in chains if chain.repeats])
         await self._marks(connection, [done for chain in chains for done in chain.done])
         await self._store_refusals(connection, [chain.refused for chain in chains if chain.refused])
         if away := next((chain.trouble for chain in chains if chain.trouble), None):
@@ -383,6 +390,7 @@ class Relay:
                 ):
                     self._wait_for_window(row)
                     break
+                chain.repeats |= ack.duplicate is True and not chain.done
             except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
                 self._block(row, error)
                 chain.refused = row, f"{type(error).__name__}: {error}"[:REFUSAL_MAX]
@@ -396,6 +404,22 @@ class Relay:
             if time.monotonic() > end:
                 break
         return chain
+
+    async def _end_overtaken(self, connection: AsyncConnection, chains: Sequence[Chain]) -> None:
+        """Nothing is marked of the chains whose first event the stream has before an earlier event
+        of its aggregate, which was marked in another round.
+        """
+        if not chains:
+            return
+        firsts = {chain.done[0][0].aggregate: chain.done[0][0].id for chain in chains}
+        asked = column_arrays(aggregate=firsts, id=firsts.values())
+        found = (await connection.execute(self._last_marks, asked)).all()
+        last_marks = {row.aggregate: row.last_mark for row in found}
+        for chain in chains:
+            row, seq = chain.done[0]
+            if seq < last_marks.get(row.aggregate, 0):
+                self._wait_for_window(row)
+                chain.done = []
 
     def _wait_for_window(self, row: Waiting) -> None:
         """The broker takes the event for a repeat, and its stream has it no more, or before an

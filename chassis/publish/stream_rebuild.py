@@ -15,7 +15,8 @@ message at its place.
 What is lost waits again a little at a time, in the order of the old places. Where a new event's
 aggregate has lost events, those go first (`take_along`), so that its order holds: LOST_MAX of them
 at most in one round of the relay. An aggregate with more of them is held back: its new events wait,
-and those of other aggregates do not.
+and those of other aggregates do not. What the stream still has waits too, where an earlier event of
+its aggregate stands behind it now.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -98,12 +100,13 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Page:
     """Marks and messages up to the place `high`: the rows whose event is not where it is marked,
-    and the messages that no mark explains.
+    those whose event is, and the messages that no mark explains.
     """
 
     high: int
     rows: int
     lost: Sequence[Marked]
+    present: Sequence[Marked]
     entries: Mapping[int, Entry]
     unexplained: Sequence[Entry]
 
@@ -131,6 +134,10 @@ class Comparison:
             .order_by(t.stream_seq)
             .fetch(PAGE, with_ties=True)
         )
+        last = unnest_rows(t.aggregate, t.id, t.stream_seq)
+        before = (t.aggregate == last.c.aggregate) & (t.id < last.c.id)
+        behind = t.stream_seq.is_(None) | (t.stream_seq > last.c.stream_seq)
+        self._earlier = select(t.id, t.aggregate, t.stream_seq).where(before, behind)
         self._known = select(t.event_id).where(is_any_of(t.aggregate), is_any_of(t.event_id))
 
     async def page(
@@ -162,7 +169,18 @@ class Comparison:
         entries = {seq: entry for seq, entry in held.items() if seq <= high}
         explained = {(row.stream_seq, str(row.event_id)) for row in rows}
         unexplained = [e for e in entries.values() if (e.seq, e.event_id) not in explained]
-        return Page(high=high, rows=len(rows), lost=lost, entries=entries, unexplained=unexplained)
+        lost_ids = {row.id for row in lost}
+        present = [
+            row for row in rows if row.young and row.stream_seq <= high and row.id not in lost_ids
+        ]
+        return Page(
+            high=high,
+            rows=len(rows),
+            lost=lost,
+            present=present,
+            entries=entries,
+            unexplained=unexplained,
+        )
 
     async def missing(self, rows: Sequence[Marked]) -> list[Marked]:
         """The rows whose event the broker does not have at its mark, asked for one by one."""
@@ -179,6 +197,28 @@ class Comparison:
 
         held = await asyncio.gather(*map(is_held, rows))
         return [row for row, is_there in zip(rows, held, strict=True) if not is_there]
+
+    async def overtaken(self, connection: AsyncConnection, rows: Sequence[Marked]) -> list[Marked]:
+        """The rows of which an earlier event of the same aggregate waits, or is marked behind."""
+        ends: dict[UUID, Marked] = {
+            row.aggregate: row for row in sorted(rows, key=attrgetter("id"))
+        }
+        starts = {row.aggregate: row.stream_seq for row in sorted(rows, key=_place, reverse=True)}
+        asked = column_arrays(
+            aggregate=ends,
+            id=[row.id for row in ends.values()],
+            stream_seq=[starts[aggregate] for aggregate in ends],
+        )
+        earlier = (await connection.execute(self._earlier, asked)).all()
+        highest: dict[UUID, int] = {}
+        overtaken = {}
+        for row in sorted([*earlier, *rows], key=attrgetter("id")):
+            place = _place(row)
+            if place < highest.get(row.aggregate, 0):
+                overtaken[row.id] = row
+            else:
+                highest[row.aggregate] = place
+        return [row for row in rows if row.id in overtaken]
 
     async def unknown(
         self,
@@ -339,6 +379,11 @@ class StreamRebuild:
         taken = [row for row in rows if row.place <= LOST_MAX and (is_new or row.fits)]
         lost = await self._comparison.missing(taken)
         await self._wait_again(connection, lost)
+        ids = {row.id for row in lost}
+        present = [row for row in taken if row.id not in ids]
+        overtaken = await self._comparison.overtaken(connection, present)
+        await self._wait_again(connection, overtaken)
+        lost += overtaken
         self._hold(asked, rows, {row.id for row in taken})
         # What is published again stands behind all that the stream has.
         places = {row.stream_seq for row in taken} - {row.stream_seq for row in lost}
@@ -363,11 +408,14 @@ class StreamRebuild:
 
     async def _step(self, connection: AsyncConnection) -> float:
         """Compares up to a page. Answers how long to pause before the next."""
-        if self.contents.connection != self._connection:
+        is_same = self.contents.connection == self._connection
+        if not is_same:
             self._forget_held()
         self._connection = self.contents.connection
         bounds = await self.contents.ensured()
         position = await self._standing(connection, bounds)
+        # What was marked since is in order, where nothing of it is lost.
+        in_order = is_same and self.whole and self._position and position.seq == self._position.seq
         self._spent, places, budget, self.whole = 0, 0, PAGE, False
         while budget > 0 and self._spent < LOST_MAX and not self.whole:
             low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
@@ -384,6 +432,9 @@ class StreamRebuild:
                 self._position = None
                 return 0.0
             await self._wait_again(connection, page.lost)
+            if page.present and (self._spent or not in_order):
+                overtaken = await self._comparison.overtaken(connection, page.present)
+                await self._wait_again(connection, overtaken)
             await self._note(connection, page.unexplained)
             position, self.whole = moved, page.high == NO_END
             places += len(page.entries)
@@ -537,6 +588,10 @@ def _suspects(outbox: Table) -> Select[*tuple[Any, ...]]:
         .where((numbered.c.place <= most + 1) | (numbered.c.rank == 1))
         .order_by(numbered.c.place)
     )
+
+
+def _place(row: Marked) -> int:
+    return NO_END if row.stream_seq is None else int(row.stream_seq)
 
 
 def _is_at(held: Mapping[int, Entry], row: Marked) -> bool:

@@ -133,6 +133,25 @@ async def test_older_copy_after_a_rebuild_loses_nothing(
     assert len(await published(own_broker)) == 475
 
 
+@pytest.mark.usefixtures("short_window")
+async def test_kept_events_follow_the_lost_events_of_their_aggregate(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The stream has lost the first two of an order's four events and has the last two where they
+    are marked: it gets all four again, in their order.
+    """
+    async with running(relay(database, broker)):
+        [order] = await placed(database)
+        await shipped(database, [order])
+        await eventually(lambda: none_waits(engine))
+    before = republished()
+    await broker.streams.purge_stream("ORDERS", keep=2)
+    async with running(relay(database, broker)):
+        await eventually(lambda: is_whole(broker, engine))
+    assert republished() - before == 4
+    assert [row.stream_seq for row in await rows_of(engine)] == [5, 6, 7, 8]
+
+
 class History:
     """A service with two replicas of its relay, and what befalls its stream."""
 

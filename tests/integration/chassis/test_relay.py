@@ -28,8 +28,10 @@ from chassis.publish.republish import Republish
 from chassis.publish.shards import Shards
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX
 from chassis.write.database import Database, connect
+from chassis.write.outbox import headers
 from chassis.write.tables import SHARDS
 from devstack.nats import Nats
+from tests.sample.model import ConfirmPayment
 from tests.sample.relaying import (
     none_waits,
     published,
@@ -42,7 +44,7 @@ from tests.sample.relaying import (
     waiting,
 )
 from tests.sample.store import outbox
-from tests.sample.writes import count, placed
+from tests.sample.writes import count, envelope, placed, write
 from tests.support import Eventually, measured
 
 GONE = text(
@@ -457,6 +459,27 @@ async def test_a_repeat_s_place_is_no_loss(
         await eventually(lambda: none_waits(engine))
     assert republished() == before
     assert len(await published(broker)) == 3
+
+
+@pytest.mark.usefixtures("short_window")
+async def test_repeat_before_an_earlier_event_is_published_again(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The stream has an order's second event alone, and takes it for a repeat: it is published
+    again behind the first, though each round of the relay takes one event.
+    """
+    [order] = await placed(database)
+    await write(database, envelope(ConfirmPayment(), order))
+    async with engine.connect() as connection:
+        second = (await connection.execute(select(outbox).where(outbox.c.sequence == 2))).one()
+    await broker.ensure_streams()
+    await broker.publish(second.subject, second.payload, headers(second, "sample"), stream="ORDERS")
+    async with running(relay(database, broker, batch_size_max=1, poll_s=0.05)):
+        await eventually(lambda: none_waits(engine))
+    async with engine.connect() as connection:
+        marks = select(outbox.c.stream_seq).order_by(outbox.c.sequence)
+        places = (await connection.execute(marks)).scalars().all()
+    assert places == sorted(places)
 
 
 async def test_a_backlog_is_read_without_sorting_it(
