@@ -27,7 +27,7 @@ from tests.support import (
 
 # How long an example takes is the machine's affair: speed is measured in benchmarks, and no test
 # fails by it. And each run tries the same examples: what fails today has been changed today. Others
-# are looked for by `make explore` (docs/decisions/0028).
+# are looked for by `make explore` (docs/decisions/0027).
 settings.register_profile("ordermesh", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("ordermesh")

@@ -39,7 +39,7 @@ TARGET = "it states a cumulative target"
 FACT = "somebody else's fact, under his own event id"
 FINAL = "the record has no version: it only ever comes to its end"
 NUMBER = "it sets the stored version itself"
-# Methods that change something, and state no version: docs/decisions/0024.
+# Methods that change something, and state no version: docs/decisions/0023.
 WITHOUT_VERSION = {
     "CreateOrder": CREATES,
     "CreatePayment": CREATES,

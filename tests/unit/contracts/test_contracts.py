@@ -320,7 +320,7 @@ def test_every_exception_is_needed() -> None:
     }
     assert [name for name in rules.WITHOUT_REQUEST_ID if "request_id" in changing[name]] == []
     assert [name for name in rules.WITHOUT_VERSION if "expected_version" in changing[name]] == []
-    decision = (rules.ROOT / "docs/decisions/0024-who-states-a-version.md").read_text()
+    decision = (rules.ROOT / "docs/decisions/0023-methods-that-state-a-version.md").read_text()
     assert [name for name in rules.WITHOUT_VERSION if name not in decision] == []
     fields = {
         field.full_name
