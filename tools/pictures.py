@@ -56,7 +56,7 @@ def drawn(text: str) -> str:
 # the tables of moves do not say it.
 BEGINNINGS = {
     ("order", "RETURN_MOVES"): {"approved": "a recall", "inspected": "a refund without goods"},
-    ("fulfillment", "MOVES"): {"cancelled": "its order is dead"},
+    ("fulfillment", "MOVES"): {"cancelled": "its order is closed"},
 }
 
 
@@ -194,7 +194,7 @@ def event_table() -> str:
                 ", ".join(listeners) or "clients",
             ]
         )
-    return _table(["subject", "message, in `ordermesh`", "when", "heard by"], rows)
+    return _table(["subject", "message, in `ordermesh`", "when", "consumed by"], rows)
 
 
 # --- how it is told, and what it tells

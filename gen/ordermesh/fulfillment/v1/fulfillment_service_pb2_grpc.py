@@ -26,11 +26,13 @@ if _version_not_supported:
 
 
 class FulfillmentServiceStub(object):
-    """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
+    """The work of pickers, packers and inspectors. The confirmation of an order creates its
+    fulfilments, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
-    ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as
+    well.
     """
 
     def __init__(self, channel):
@@ -92,11 +94,13 @@ class FulfillmentServiceStub(object):
 
 
 class FulfillmentServiceServicer(object):
-    """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
+    """The work of pickers, packers and inspectors. The confirmation of an order creates its
+    fulfilments, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
-    ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as
+    well.
     """
 
     def GetFulfillment(self, request, context):
@@ -107,8 +111,9 @@ class FulfillmentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListFulfillments(self, request, context):
-        """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
-        can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+        """Lists fulfilments, oldest first, by fulfillment_id: the longest-waiting work comes first. For
+        fulfilments created at the same moment this sequence can differ from that of create_time.
+        Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,61 +129,66 @@ class FulfillmentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartPicking(self, request, context):
-        """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED.
+        """Starts picking: planning -> picking. Reasons: STOCK_NOT_COMMITTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ScanItem(self, request, context):
-        """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST (metadata: sku),
-        QUANTITY_EXCEEDS_PICKLIST (metadata: sku; quantity, what its lines ask for; picked, what is scanned so far, by this request
-        as well).
+        """Records scanned units, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST (metadata:
+        sku), QUANTITY_EXCEEDS_PICKLIST (metadata: sku; quantity, the units of its lines; picked, the
+        units scanned so far, those of this request included).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompletePicking(self, request, context):
-        """Closes the picklist: picking -> picked, or cancelled where no unit of it was found. Units of lines that are named as short leave
-        the picklist: they are written off, cancelled and refunded. Reasons: PICKING_INCOMPLETE (a violation for each line that is open
-        and not named as short).
+        """Closes the picklist: picking -> picked, or cancelled where no unit was found. The missing units
+        of the lines in short_line_numbers leave the picklist: they are written off, cancelled and
+        refunded. Reasons: PICKING_INCOMPLETE (a violation for each open line that is not in
+        short_line_numbers).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartPacking(self, request, context):
-        """A packer takes the goods: picked -> packing. Reasons: none but the common ones.
+        """Starts packing: picked -> packing. Reasons: only the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PackFulfillment(self, request, context):
-        """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
-        once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
+        """Closes the packages: packing -> packed, and on to ready where no inspection is required. A
+        ready fulfilment requests its shipment at once. Reasons: PACKAGES_INCOMPLETE (a violation for
+        each line of which too few or too many units are packed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordInspection(self, request, context):
-        """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
-        packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-        none they leave the picklist like short ones. Where an inspection that found spoiled units broke off, the next one has them booked
-        and taken out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
-        QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
-        RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+        """Records the inspection of the packages: packed -> ready where they pass, else packed -> picking
+        (all units are scanned and packed again). The warehouse posts the spoiled units as damaged and
+        commits replacements; units without a replacement leave the picklist like short ones. If an
+        earlier inspection with spoiled units broke off, this one completes it and its packages fail,
+        as the status in the answer shows. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
+        (more units spoiled than a line has). A refusal by the warehouse: RESERVATION_NOT_FOUND,
+        RESERVATION_CLOSED, STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelFulfillment(self, request, context):
-        """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-        of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: STOCK_NOT_COMMITTED
-        (the commit is pending, so the warehouse of the units is not known yet: cancel the order, or wait).
+        """Cancels the fulfilment, from any status before shipped: -> cancelled. Its units go back to the
+        shelf and count as cancelled items of the order. The cancellation of an order's last fulfilment
+        cancels the order, unless the order was delivered meanwhile. Reasons: STOCK_NOT_COMMITTED (the
+        commit is pending, so the warehouse of the units is not determined yet: cancel the order, or
+        wait).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,11 +256,13 @@ def add_FulfillmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FulfillmentService(object):
-    """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
+    """The work of pickers, packers and inspectors. The confirmation of an order creates its
+    fulfilments, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
-    ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as
+    well.
     """
 
     @staticmethod

@@ -28,8 +28,9 @@ if _version_not_supported:
 class FailedEventServiceStub(object):
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -78,64 +79,70 @@ class FailedEventServiceStub(object):
 class FailedEventServiceServicer(object):
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ListFailedEvents(self, request, context):
-        """Lists them, the oldest failure first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists failed events, the oldest failure first. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFailedEvent(self, request, context):
-        """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+        """Reads one failed event, with its payload. Reasons: FAILED_EVENT_NOT_FOUND,
+        FAILED_EVENT_AMBIGUOUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayFailedEvent(self, request, context):
-        """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
-        An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
-        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+        """Hands one failed event to its handler again: deferred, failed or discarded -> replayed where it
+        succeeds; else its state stays, with the new error. An event has its effect once, also after
+        several replays. A repeat of the request_id answers with the event as it now stands, and does
+        not hand a replayed one over again. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchReplayFailedEvents(self, request, context):
-        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
-        not used up. What fails again stays. A repeat of the request_id goes on with the events that its first try chose, takes no others,
-        and answers with them as they now stand. Reasons: none but the common ones.
+        """Replays all failed events that match a filter, the oldest first. Events that fail again keep
+        their state. With dry_run it only lists them, and stores no idempotency key. A repeat of the
+        request_id continues with the events that its first try selected, takes no others, and answers
+        with them as they now stand. Reasons: only the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiscardFailedEvent(self, request, context):
-        """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
-        FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+        """Discards one failed event: deferred or failed -> discarded. It is not delivered again. A repeat
+        changes nothing. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchDiscardFailedEvents(self, request, context):
-        """Gives up all that match a filter, the oldest first, in one transaction: deferred or failed -> discarded. With dry_run it only
-        counts them, and the request_id is not used up. A repeat of the request_id discards no others and answers as the first time.
-        Reasons: none but the common ones.
+        """Discards all failed events that match a filter, the oldest first, in one transaction: deferred
+        or failed -> discarded. With dry_run it only counts them, and stores no idempotency key. A
+        repeat of the request_id discards no others and has the first answer. Reasons: only the common
+        ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetStoredVersion(self, request, context):
-        """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
-        up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. So does a first one above
-        100,000,000, where no version is stored. A stored withdrawal of the fulfilment's shipment with a higher version is lowered to
-        the version that is set. The record itself does not change until its next event. A repeat changes nothing. Reasons:
+        """Sets the version that this service has stored of another service's record: of an order, or of
+        one of its fulfilments. Events up to a stored version are skipped. An event more than 10,000
+        above it fails with VERSION_JUMP; so does a first version above 100,000,000. A stored
+        withdrawal of the fulfilment's shipment with a higher version is lowered to the new version.
+        The record itself does not change until its next event. A repeat changes nothing. Reasons:
         STORED_VERSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -191,8 +198,9 @@ def add_FailedEventServiceServicer_to_server(servicer, server):
 class FailedEventService(object):
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod
@@ -388,8 +396,9 @@ class FailedEventService(object):
 class OutboxServiceStub(object):
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -423,40 +432,44 @@ class OutboxServiceStub(object):
 class OutboxServiceServicer(object):
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def GetOutboxStats(self, request, context):
-        """Tells how many events wait, how old the oldest is, and how far the stream is. Reasons: none but the common ones.
+        """Returns the number of waiting events, the time of the oldest, and the last place in the stream.
+        Reasons: only the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RepublishEvents(self, request, context):
-        """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
-        had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
-        counts, and the request_id is not used up. Reasons: none but the common ones.
+        """Publishes published events again: all of an aggregate, or of a time, or both. Each keeps its
+        id, so a consumer that had it changes nothing. A repeat of the request_id selects no further
+        events, and answers how many still wait. With dry_run it only counts, and stores no idempotency
+        key. Reasons: only the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUnmatchedEvents(self, request, context):
-        """Lists events that outbox and stream do not both have, in the order of the stream: lost ones, which
-        the outbox marks as published and the stream does not have at that place; and unknown ones, which
-        the stream has and the outbox does not. The service publishes lost events again by itself. Unknown
-        events mean that its database was restored to an older state. Reasons: PAGE_TOKEN_INVALID.
+        """Lists events that only the outbox or only the stream has, in the order of the stream. Lost
+        events are marked as published in the outbox, and the stream does not have them at that place.
+        The stream has unknown events, and the outbox does not. The service publishes lost events again
+        automatically. Unknown events mean that its database was restored to an older state. Reasons:
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AdoptEvents(self, request, context):
-        """Stores unknown events in the outbox as published, so that they are published again where the stream
-        is lost later. It changes no order, payment or other record. One call reads some 20,000 places
-        of the stream. A repeat of the request_id stores nothing. Reasons: none but the common ones.
+        """Stores unknown events in the outbox as published. If the stream is lost later, they are
+        published again. It changes no order, payment or other record. One call reads some 20,000
+        places of the stream. A repeat of the request_id stores nothing. Reasons: only the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -496,8 +509,9 @@ def add_OutboxServiceServicer_to_server(servicer, server):
 class OutboxService(object):
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -13,9 +13,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 SPECIFIED_FIELD_NUMBER: _builtins.int
 CODE_FIELD_NUMBER: _builtins.int
 specified: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.EnumRules, _builtins.bool]
-"""A value is set. One that this version does not know is allowed: it means no change."""
+"""A value is set. Values above those of this version are allowed: they mean no change."""
 code: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""A name that people give to things: a SKU, or a warehouse. Any script, case kept. It is stored and compared in Unicode's form
-NFC. White space is allowed inside, and so are the joiners U+200C and U+200D, which some scripts and emoji need; other control
-and format characters are not.
+"""The code of a SKU or a warehouse. Any script, case kept. It is stored and compared in Unicode's
+form NFC. White space is allowed inside, and so are the joiners U+200C and U+200D, which some
+scripts and emoji need. Other control and format characters are refused.
 """

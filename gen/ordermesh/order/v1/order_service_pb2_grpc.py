@@ -28,8 +28,9 @@ if _version_not_supported:
 class OrderServiceStub(object):
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -93,15 +94,17 @@ class OrderServiceStub(object):
 class OrderServiceServicer(object):
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def CreateOrder(self, request, context):
-        """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
-        with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
-        short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
-        this request_id had reserved was given up meanwhile), EXTERNAL_REFERENCE_TAKEN (metadata: order_id).
+        """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of
+        the request_id answers with the order as it now stands. A refusal stores nothing. Reasons:
+        INSUFFICIENT_STOCK (a violation for each short SKU), TOO_MANY_WAREHOUSES (an order's units come
+        from 8 warehouses at most), RESERVATION_CLOSED (the reservation of an earlier try of this
+        request_id was released meanwhile), EXTERNAL_REFERENCE_TAKEN (metadata: order_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,47 +118,53 @@ class OrderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOrders(self, request, context):
-        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids), ANSWER_TOO_LARGE.
+        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names
+        the ids), ANSWER_TOO_LARGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Lists orders, newest first, by order_id. It is made when the call begins: orders that are placed at the same moment can differ from
-        the order of their create_time, by as long as their stock took to be reserved. Reasons: PAGE_TOKEN_INVALID.
+        """Lists orders, newest first, by order_id. The id is made when CreateOrder begins. For orders
+        placed at the same moment this sequence can differ from that of create_time, by the time that
+        their reservations took. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
-        released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
-        recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
-        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status; shipment_ids, the parcels that CancelShipment recalls; the
-        message says what to do with each parcel), VERSION_MISMATCH.
+        """Cancels an order of which nothing is delivered: pending, confirmed, processing or shipped ->
+        cancelled. Reserved stock is released at once. Goods that are being picked or packed come back
+        when fulfilment reports them. Parcels on their way are recalled and come back as an approved
+        return. Payment voids or refunds automatically, once. Reasons: ORDER_NOT_FOUND,
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status; shipment_ids, the parcels
+        that CancelShipment recalls; the message says what to do with each parcel), VERSION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrderItems(self, request, context):
-        """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
-        with a carrier; of one that is shipped, units of a parcel whose label was withdrawn and which is packed anew. They are refunded
-        by their frozen share, and the units that stay are never re-priced; the last unit cancels the order. Reasons: ORDER_NOT_FOUND,
-        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE (a violation for each line that has
-        fewer units left), VERSION_MISMATCH.
+        """Cancels some units of an order, all lines or none. Of a pending, confirmed or processing order:
+        units that are not yet with a carrier. Of a shipped order: units of a parcel whose label was
+        withdrawn and which is packed again. Units are refunded by their frozen share; the price of the
+        remaining units never changes. The last unit cancels the order. Reasons: ORDER_NOT_FOUND,
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE (a
+        violation for each line that has fewer units left), VERSION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryOrder(self, request, context):
-        """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
-        and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
-        INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
-        meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
+        """Retries an order whose stock could not be confirmed: reserves its stock again, failed ->
+        pending, with the next attempt and a new time to pay. After a refusal it stays failed. Reasons:
+        ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH, INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES,
+        RESERVATION_CLOSED (the reservation of an earlier try for the attempt was released meanwhile),
+        EXTERNAL_REFERENCE_TAKEN (another order has its unique reference meanwhile; metadata:
+        order_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,31 +173,33 @@ class OrderServiceServicer(object):
     def WatchOrder(self, request, context):
         """Sends the order as it stands, then each transition as it happens, with heartbeats between.
 
-        Ends with OK once the order is cancelled or refunded, all of its transitions are sent, and
-        nothing of it is open:
-        - all of the current attempt's captured money is refunded;
+        The stream ends with OK when the order is cancelled or refunded, all its transitions are sent,
+        and nothing of it is open:
+        - all captured money of the current attempt is refunded;
         - no committed stock waits to come back to its shelf;
         - the work in each warehouse is shipped, completed or cancelled;
         - each return is closed, rejected or cancelled.
-        GetOrder then answers the order's last state. A watch of a failed order goes on, for a person
-        can retry it; so does a watch of a delivered one, for a person can return it. A watch that
-        starts at the end sends the order once, and ends; with a resume_token it sends the transitions
-        after it, and ends.
-        Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
+
+        GetOrder then answers the order's last state. A watch of a failed order stays open, because a
+        caller can retry it. A watch of a delivered order stays open, because a caller can return
+        units. A watch that starts after the end sends the order once and ends; with a resume_token it
+        sends the transitions after it and ends. Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED,
+        DRAINING (watch again, with the last resume_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrderTransitions(self, request, context):
-        """Lists the order's transitions, oldest first: its timeline. Reasons: ORDER_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """Lists the order's transitions, oldest first: its timeline. Reasons: ORDER_NOT_FOUND,
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOrderRecipient(self, request, context):
-        """Tells who receives the order: for shipping and mails. Reasons: ORDER_NOT_FOUND.
+        """Returns the recipient of the order, for shipping and mails. Reasons: ORDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -258,8 +269,9 @@ def add_OrderServiceServicer_to_server(servicer, server):
 class OrderService(object):
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

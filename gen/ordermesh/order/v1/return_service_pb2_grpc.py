@@ -28,8 +28,9 @@ if _version_not_supported:
 class ReturnServiceStub(object):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def __init__(self, channel):
@@ -93,16 +94,18 @@ class ReturnServiceStub(object):
 class ReturnServiceServicer(object):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def CreateReturn(self, request, context):
-        """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
-        still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
-        Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
-        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), EVENT_AHEAD (a parcel is delivered,
-        and its fulfilment has not yet reported what it holds: try again), VERSION_MISMATCH (of the order).
+        """Announces a return of units of delivered parcels: requested. Other parcels of the order may
+        still be on their way. With without_goods it is a refund of goods that do not come back:
+        inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing is
+        delivered, or the order is cancelled; metadata: status), RETURN_EXCEEDS_DELIVERED (a violation
+        for each line of which the customer has fewer units), EVENT_AHEAD (a parcel is delivered, and
+        its fulfilment has not yet reported its content: try again), VERSION_MISMATCH (of the order).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,46 +134,50 @@ class ReturnServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ApproveReturn(self, request, context):
-        """requested -> approved. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
+        """Approves a return: requested -> approved. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectReturn(self, request, context):
-        """requested -> rejected. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
+        """Rejects a return: requested -> rejected. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MarkReturnInTransit(self, request, context):
-        """The customer, or a carrier, has sent it: approved -> in_transit. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
+        """Records that the customer or a carrier has sent the units: approved -> in_transit. Reasons:
+        RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReceiveReturn(self, request, context):
-        """Units have arrived, in part or more than announced: approved, in_transit or received -> received. Reasons:
-        RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line), EVENT_AHEAD.
+        """Records units that arrived, fewer or more than announced: approved, in_transit or received ->
+        received. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation
+        for each line), EVENT_AHEAD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InspectReturn(self, request, context):
-        """Looks at units that have arrived: received -> inspected once each of them was looked at. What passed goes back to
-        available, what failed to damaged, and both are refunded unless the inspector says no; then refunded and closed follow by
-        themselves. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION, INSPECTION_EXCEEDS_RECEIPT (a violation for each line).
+        """Records the inspection of units that arrived: received -> inspected when all of them are
+        inspected. Passed units raise available, failed ones damaged. Both are refunded, except
+        unrefunded_quantity of them. The moves to refunded and closed then follow automatically.
+        Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION, INSPECTION_EXCEEDS_RECEIPT (a violation for each
+        line).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelReturn(self, request, context):
-        """Calls it off before anything has arrived: requested, approved or in_transit -> cancelled. Reasons: RETURN_NOT_FOUND,
-        ILLEGAL_TRANSITION.
+        """Cancels a return before any unit has arrived: requested, approved or in_transit -> cancelled.
+        Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,8 +247,9 @@ def add_ReturnServiceServicer_to_server(servicer, server):
 class ReturnService(object):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @staticmethod

@@ -30,45 +30,53 @@ class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     PAYMENT_STATUS_UNSPECIFIED: _PaymentStatus.ValueType  # 0
     """Never stored; in a filter: any."""
     PAYMENT_STATUS_PENDING: _PaymentStatus.ValueType  # 1
-    """The operation is stored; its outcome is pending or unknown. Goes to authorized, captured, declined or failed."""
+    """The operation is stored; its outcome is pending or unknown. Goes to authorized, captured,
+    declined or failed.
+    """
     PAYMENT_STATUS_AUTHORIZED: _PaymentStatus.ValueType  # 2
     """Authorised, not captured. Goes to captured or voided."""
     PAYMENT_STATUS_CAPTURED: _PaymentStatus.ValueType  # 3
-    """The money is ours. Goes to partially_refunded or refunded."""
+    """Captured. Goes to partially_refunded or refunded."""
     PAYMENT_STATUS_DECLINED: _PaymentStatus.ValueType  # 4
-    """This try came to nothing, and another may be made. Terminal."""
+    """This try was declined, and another may be made. Terminal."""
     PAYMENT_STATUS_FAILED: _PaymentStatus.ValueType  # 5
     """Declined for good: the order's attempt has failed. Terminal."""
     PAYMENT_STATUS_VOIDED: _PaymentStatus.ValueType  # 6
-    """The authorisation was voided, or has expired at the processor. Another payment may be made. Terminal."""
+    """The authorisation was voided, or has expired at the processor. Another payment may be made.
+    Terminal.
+    """
     PAYMENT_STATUS_PARTIALLY_REFUNDED: _PaymentStatus.ValueType  # 7
-    """A part went back. Goes to refunded."""
+    """A part is refunded. Goes to refunded."""
     PAYMENT_STATUS_REFUNDED: _PaymentStatus.ValueType  # 8
-    """All went back. Terminal."""
+    """All of it is refunded. Terminal."""
     PAYMENT_STATUS_NOT_REQUIRED: _PaymentStatus.ValueType  # 9
     """The order's total is zero: no processor was called. Terminal."""
 
 class PaymentStatus(_PaymentStatus, metaclass=_PaymentStatusEnumTypeWrapper):
-    """Where a payment stands. New values may appear."""
+    """The status of a payment. New values may appear."""
 
 PAYMENT_STATUS_UNSPECIFIED: PaymentStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 PAYMENT_STATUS_PENDING: PaymentStatus.ValueType  # 1
-"""The operation is stored; its outcome is pending or unknown. Goes to authorized, captured, declined or failed."""
+"""The operation is stored; its outcome is pending or unknown. Goes to authorized, captured,
+declined or failed.
+"""
 PAYMENT_STATUS_AUTHORIZED: PaymentStatus.ValueType  # 2
 """Authorised, not captured. Goes to captured or voided."""
 PAYMENT_STATUS_CAPTURED: PaymentStatus.ValueType  # 3
-"""The money is ours. Goes to partially_refunded or refunded."""
+"""Captured. Goes to partially_refunded or refunded."""
 PAYMENT_STATUS_DECLINED: PaymentStatus.ValueType  # 4
-"""This try came to nothing, and another may be made. Terminal."""
+"""This try was declined, and another may be made. Terminal."""
 PAYMENT_STATUS_FAILED: PaymentStatus.ValueType  # 5
 """Declined for good: the order's attempt has failed. Terminal."""
 PAYMENT_STATUS_VOIDED: PaymentStatus.ValueType  # 6
-"""The authorisation was voided, or has expired at the processor. Another payment may be made. Terminal."""
+"""The authorisation was voided, or has expired at the processor. Another payment may be made.
+Terminal.
+"""
 PAYMENT_STATUS_PARTIALLY_REFUNDED: PaymentStatus.ValueType  # 7
-"""A part went back. Goes to refunded."""
+"""A part is refunded. Goes to refunded."""
 PAYMENT_STATUS_REFUNDED: PaymentStatus.ValueType  # 8
-"""All went back. Terminal."""
+"""All of it is refunded. Terminal."""
 PAYMENT_STATUS_NOT_REQUIRED: PaymentStatus.ValueType  # 9
 """The order's total is zero: no processor was called. Terminal."""
 Global___PaymentStatus: _TypeAlias = PaymentStatus  # noqa: Y015
@@ -82,27 +90,27 @@ class _PaymentOperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     PAYMENT_OPERATION_KIND_UNSPECIFIED: _PaymentOperationKind.ValueType  # 0
     """Never stored."""
     PAYMENT_OPERATION_KIND_AUTHORIZE: _PaymentOperationKind.ValueType  # 1
-    """Set money aside on the card."""
+    """Authorise: reserve money on the card."""
     PAYMENT_OPERATION_KIND_CHARGE: _PaymentOperationKind.ValueType  # 2
-    """Set money aside on the card and take it, at once."""
+    """Authorise and capture at once."""
     PAYMENT_OPERATION_KIND_CAPTURE: _PaymentOperationKind.ValueType  # 3
-    """Take money that was set aside."""
+    """Capture authorised money."""
     PAYMENT_OPERATION_KIND_VOID: _PaymentOperationKind.ValueType  # 4
     """Void an authorisation; automatic where the order costs nothing any more."""
     PAYMENT_OPERATION_KIND_REFUND: _PaymentOperationKind.ValueType  # 5
     """Refund captured money."""
 
 class PaymentOperationKind(_PaymentOperationKind, metaclass=_PaymentOperationKindEnumTypeWrapper):
-    """What was asked of the processor. New values may appear."""
+    """The kind of an operation, which is one request to the processor. New values may appear."""
 
 PAYMENT_OPERATION_KIND_UNSPECIFIED: PaymentOperationKind.ValueType  # 0
 """Never stored."""
 PAYMENT_OPERATION_KIND_AUTHORIZE: PaymentOperationKind.ValueType  # 1
-"""Set money aside on the card."""
+"""Authorise: reserve money on the card."""
 PAYMENT_OPERATION_KIND_CHARGE: PaymentOperationKind.ValueType  # 2
-"""Set money aside on the card and take it, at once."""
+"""Authorise and capture at once."""
 PAYMENT_OPERATION_KIND_CAPTURE: PaymentOperationKind.ValueType  # 3
-"""Take money that was set aside."""
+"""Capture authorised money."""
 PAYMENT_OPERATION_KIND_VOID: PaymentOperationKind.ValueType  # 4
 """Void an authorisation; automatic where the order costs nothing any more."""
 PAYMENT_OPERATION_KIND_REFUND: PaymentOperationKind.ValueType  # 5
@@ -118,27 +126,31 @@ class _PaymentOperationOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     PAYMENT_OPERATION_OUTCOME_UNSPECIFIED: _PaymentOperationOutcome.ValueType  # 0
     """Never stored."""
     PAYMENT_OPERATION_OUTCOME_REQUESTED: _PaymentOperationOutcome.ValueType  # 1
-    """Asked; no answer yet. Goes to succeeded, failed or unknown."""
+    """Requested; no answer yet. Goes to succeeded, failed or unknown."""
     PAYMENT_OPERATION_OUTCOME_SUCCEEDED: _PaymentOperationOutcome.ValueType  # 2
-    """Done."""
+    """The processor has done it."""
     PAYMENT_OPERATION_OUTCOME_FAILED: _PaymentOperationOutcome.ValueType  # 3
-    """Not done."""
+    """The processor has not done it."""
     PAYMENT_OPERATION_OUTCOME_UNKNOWN: _PaymentOperationOutcome.ValueType  # 4
-    """The answer was lost; the outcome is looked up with the same key until it is known. Goes to succeeded or failed."""
+    """The answer was lost; the service looks the outcome up with the same key until it finds it. Goes
+    to succeeded or failed.
+    """
 
 class PaymentOperationOutcome(_PaymentOperationOutcome, metaclass=_PaymentOperationOutcomeEnumTypeWrapper):
-    """What came of an operation. New values may appear."""
+    """The outcome of an operation. New values may appear."""
 
 PAYMENT_OPERATION_OUTCOME_UNSPECIFIED: PaymentOperationOutcome.ValueType  # 0
 """Never stored."""
 PAYMENT_OPERATION_OUTCOME_REQUESTED: PaymentOperationOutcome.ValueType  # 1
-"""Asked; no answer yet. Goes to succeeded, failed or unknown."""
+"""Requested; no answer yet. Goes to succeeded, failed or unknown."""
 PAYMENT_OPERATION_OUTCOME_SUCCEEDED: PaymentOperationOutcome.ValueType  # 2
-"""Done."""
+"""The processor has done it."""
 PAYMENT_OPERATION_OUTCOME_FAILED: PaymentOperationOutcome.ValueType  # 3
-"""Not done."""
+"""The processor has not done it."""
 PAYMENT_OPERATION_OUTCOME_UNKNOWN: PaymentOperationOutcome.ValueType  # 4
-"""The answer was lost; the outcome is looked up with the same key until it is known. Goes to succeeded or failed."""
+"""The answer was lost; the service looks the outcome up with the same key until it finds it. Goes
+to succeeded or failed.
+"""
 Global___PaymentOperationOutcome: _TypeAlias = PaymentOperationOutcome  # noqa: Y015
 
 class _PaymentStatusReason:
@@ -162,7 +174,7 @@ class _PaymentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     PAYMENT_STATUS_REASON_NOTHING_TO_PAY: _PaymentStatusReason.ValueType  # 5
     """The order's total is zero: the payment is not required."""
     PAYMENT_STATUS_REASON_NOTHING_REFUNDABLE: _PaymentStatusReason.ValueType  # 6
-    """A return is worth money, and none is left to refund: its refund has failed."""
+    """A return has a refund due, and no money is left to refund: its refund has failed."""
     PAYMENT_STATUS_REASON_OUTCOME_UNKNOWN: _PaymentStatusReason.ValueType  # 7
     """The processor's answer was lost: the outcome is unknown until a lookup finds it."""
     PAYMENT_STATUS_REASON_OUTCOME_PENDING: _PaymentStatusReason.ValueType  # 8
@@ -180,7 +192,7 @@ class _PaymentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     PAYMENT_STATUS_REASON_PARTIALLY_REFUNDED: _PaymentStatusReason.ValueType  # 14
     """A refund is done, and a part of the captured money is left."""
     PAYMENT_STATUS_REASON_REFUNDED: _PaymentStatusReason.ValueType  # 15
-    """A refund is done, and all captured money went back."""
+    """A refund is done, and all captured money is refunded."""
     PAYMENT_STATUS_REASON_CAPTURE_DECLINED: _PaymentStatusReason.ValueType  # 16
     """The processor has declined a capture; the authorisation stays."""
     PAYMENT_STATUS_REASON_VOID_DECLINED: _PaymentStatusReason.ValueType  # 17
@@ -195,8 +207,8 @@ class _PaymentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     """An operator resolved a contradiction with ResolveContradiction."""
 
 class PaymentStatusReason(_PaymentStatusReason, metaclass=_PaymentStatusReasonEnumTypeWrapper):
-    """Why a payment changed. Fields hold a value's name without its prefix, e.g. "CAPTURED". New values
-    may appear.
+    """The reason for a change of a payment. Fields have a value's name without its prefix, e.g.
+    "CAPTURED". New values may appear.
     """
 
 PAYMENT_STATUS_REASON_UNSPECIFIED: PaymentStatusReason.ValueType  # 0
@@ -214,7 +226,7 @@ less.
 PAYMENT_STATUS_REASON_NOTHING_TO_PAY: PaymentStatusReason.ValueType  # 5
 """The order's total is zero: the payment is not required."""
 PAYMENT_STATUS_REASON_NOTHING_REFUNDABLE: PaymentStatusReason.ValueType  # 6
-"""A return is worth money, and none is left to refund: its refund has failed."""
+"""A return has a refund due, and no money is left to refund: its refund has failed."""
 PAYMENT_STATUS_REASON_OUTCOME_UNKNOWN: PaymentStatusReason.ValueType  # 7
 """The processor's answer was lost: the outcome is unknown until a lookup finds it."""
 PAYMENT_STATUS_REASON_OUTCOME_PENDING: PaymentStatusReason.ValueType  # 8
@@ -232,7 +244,7 @@ PAYMENT_STATUS_REASON_FAILED: PaymentStatusReason.ValueType  # 13
 PAYMENT_STATUS_REASON_PARTIALLY_REFUNDED: PaymentStatusReason.ValueType  # 14
 """A refund is done, and a part of the captured money is left."""
 PAYMENT_STATUS_REASON_REFUNDED: PaymentStatusReason.ValueType  # 15
-"""A refund is done, and all captured money went back."""
+"""A refund is done, and all captured money is refunded."""
 PAYMENT_STATUS_REASON_CAPTURE_DECLINED: PaymentStatusReason.ValueType  # 16
 """The processor has declined a capture; the authorisation stays."""
 PAYMENT_STATUS_REASON_VOID_DECLINED: PaymentStatusReason.ValueType  # 17
@@ -256,50 +268,47 @@ class _DeclineCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeclineCo
     DECLINE_CODE_UNSPECIFIED: _DeclineCode.ValueType  # 0
     """Never stored."""
     DECLINE_CODE_NOT_PROCESSED: _DeclineCode.ValueType  # 1
-    """This service's: the processor never had the request, and will not take it any more. Does not
-    count towards the third decline.
+    """Of this service: the processor never received the request and does not accept it any more. Does
+    not count towards the third decline.
     """
     DECLINE_CODE_PAYMENT_METHOD_INVALID: _DeclineCode.ValueType  # 2
-    """This service's: the processor does not know the token. Does not count towards the third
-    decline.
-    """
+    """Of this service: the processor has no such token. Does not count towards the third decline."""
     DECLINE_CODE_AUTHORIZATION_EXPIRED: _DeclineCode.ValueType  # 3
-    """This service's: the authorisation has expired at the processor; the payment becomes voided."""
+    """Of this service: the authorisation has expired at the processor; the payment becomes voided."""
     DECLINE_CODE_INSUFFICIENT_FUNDS: _DeclineCode.ValueType  # 4
-    """The sandbox's: the card has not enough money. Another try may be made."""
+    """Of the sandbox: the card has too little money. Another try may be made."""
     DECLINE_CODE_EXPIRED_CARD: _DeclineCode.ValueType  # 5
-    """The sandbox's: the card has expired. Another try may be made."""
+    """Of the sandbox: the card has expired. Another try may be made."""
     DECLINE_CODE_STOLEN_CARD: _DeclineCode.ValueType  # 6
-    """The sandbox's: the card is reported as stolen. Final."""
+    """Of the sandbox: the card is reported as stolen. Final."""
     DECLINE_CODE_EXCEEDS_REMAINING: _DeclineCode.ValueType  # 7
-    """The sandbox's: the amount exceeds what remains of the authorised amount."""
+    """Of the sandbox: the amount exceeds the rest of the authorised amount."""
 
 class DeclineCode(_DeclineCode, metaclass=_DeclineCodeEnumTypeWrapper):
-    """Why a charge, an authorisation, a capture or a void came to nothing, as this service and the
-    processor "sandbox" say it. Fields hold a value's name in lower case without its prefix, e.g.
-    "insufficient_funds". Another processor gives codes of its own: readers must expect any text.
+    """The reason for which a charge, an authorisation, a capture or a void failed. The values are those
+    of this service and of the processor "sandbox". Fields have a value's name in lower case without
+    its prefix, e.g. "insufficient_funds". Other processors have codes of their own: readers must
+    expect any text.
     """
 
 DECLINE_CODE_UNSPECIFIED: DeclineCode.ValueType  # 0
 """Never stored."""
 DECLINE_CODE_NOT_PROCESSED: DeclineCode.ValueType  # 1
-"""This service's: the processor never had the request, and will not take it any more. Does not
-count towards the third decline.
+"""Of this service: the processor never received the request and does not accept it any more. Does
+not count towards the third decline.
 """
 DECLINE_CODE_PAYMENT_METHOD_INVALID: DeclineCode.ValueType  # 2
-"""This service's: the processor does not know the token. Does not count towards the third
-decline.
-"""
+"""Of this service: the processor has no such token. Does not count towards the third decline."""
 DECLINE_CODE_AUTHORIZATION_EXPIRED: DeclineCode.ValueType  # 3
-"""This service's: the authorisation has expired at the processor; the payment becomes voided."""
+"""Of this service: the authorisation has expired at the processor; the payment becomes voided."""
 DECLINE_CODE_INSUFFICIENT_FUNDS: DeclineCode.ValueType  # 4
-"""The sandbox's: the card has not enough money. Another try may be made."""
+"""Of the sandbox: the card has too little money. Another try may be made."""
 DECLINE_CODE_EXPIRED_CARD: DeclineCode.ValueType  # 5
-"""The sandbox's: the card has expired. Another try may be made."""
+"""Of the sandbox: the card has expired. Another try may be made."""
 DECLINE_CODE_STOLEN_CARD: DeclineCode.ValueType  # 6
-"""The sandbox's: the card is reported as stolen. Final."""
+"""Of the sandbox: the card is reported as stolen. Final."""
 DECLINE_CODE_EXCEEDS_REMAINING: DeclineCode.ValueType  # 7
-"""The sandbox's: the amount exceeds what remains of the authorised amount."""
+"""Of the sandbox: the amount exceeds the rest of the authorised amount."""
 Global___DeclineCode: _TypeAlias = DeclineCode  # noqa: Y015
 
 class _RefundFailureCode:
@@ -311,26 +320,30 @@ class _RefundFailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ref
     REFUND_FAILURE_CODE_UNSPECIFIED: _RefundFailureCode.ValueType  # 0
     """Never stored."""
     REFUND_FAILURE_CODE_NOTHING_REFUNDABLE: _RefundFailureCode.ValueType  # 1
-    """This service's: a return is worth money, and nothing remains to refund. The processor was not called."""
+    """Of this service: a return has a refund due, and no money is left to refund. The processor was
+    not called.
+    """
     REFUND_FAILURE_CODE_CARD_CLOSED: _RefundFailureCode.ValueType  # 2
-    """The sandbox's: the card's account is closed."""
+    """Of the sandbox: the card's account is closed."""
     REFUND_FAILURE_CODE_EXCEEDS_REMAINING: _RefundFailureCode.ValueType  # 3
-    """The sandbox's: the amount exceeds what remains of the captured amount."""
+    """Of the sandbox: the amount exceeds the rest of the captured amount."""
 
 class RefundFailureCode(_RefundFailureCode, metaclass=_RefundFailureCodeEnumTypeWrapper):
-    """Why a refund failed, as this service and the processor "sandbox" say it. Fields hold a value's
-    name in lower case without its prefix, e.g. "card_closed". Another processor gives codes of its
-    own: readers must expect any text.
+    """The reason for which a refund failed. The values are those of this service and of the processor
+    "sandbox". Fields have a value's name in lower case without its prefix, e.g. "card_closed". Other
+    processors have codes of their own: readers must expect any text.
     """
 
 REFUND_FAILURE_CODE_UNSPECIFIED: RefundFailureCode.ValueType  # 0
 """Never stored."""
 REFUND_FAILURE_CODE_NOTHING_REFUNDABLE: RefundFailureCode.ValueType  # 1
-"""This service's: a return is worth money, and nothing remains to refund. The processor was not called."""
+"""Of this service: a return has a refund due, and no money is left to refund. The processor was
+not called.
+"""
 REFUND_FAILURE_CODE_CARD_CLOSED: RefundFailureCode.ValueType  # 2
-"""The sandbox's: the card's account is closed."""
+"""Of the sandbox: the card's account is closed."""
 REFUND_FAILURE_CODE_EXCEEDS_REMAINING: RefundFailureCode.ValueType  # 3
-"""The sandbox's: the amount exceeds what remains of the captured amount."""
+"""Of the sandbox: the amount exceeds the rest of the captured amount."""
 Global___RefundFailureCode: _TypeAlias = RefundFailureCode  # noqa: Y015
 
 class _RefundCause:
@@ -342,19 +355,23 @@ class _RefundCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundCau
     REFUND_CAUSE_UNSPECIFIED: _RefundCause.ValueType  # 0
     """Never stored; in a filter: any."""
     REFUND_CAUSE_ORDER: _RefundCause.ValueType  # 1
-    """The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. Automatic."""
+    """The order costs less than the captured amount, or nothing: cancelled, expired, failed, units
+    cancelled, another attempt. Automatic.
+    """
     REFUND_CAUSE_RETURN: _RefundCause.ValueType  # 2
     """Units of a return were accepted. Automatic."""
     REFUND_CAUSE_REQUEST: _RefundCause.ValueType  # 3
     """A caller requested it with RefundPayment."""
 
 class RefundCause(_RefundCause, metaclass=_RefundCauseEnumTypeWrapper):
-    """What made a refund. New values may appear."""
+    """The cause of a refund. New values may appear."""
 
 REFUND_CAUSE_UNSPECIFIED: RefundCause.ValueType  # 0
 """Never stored; in a filter: any."""
 REFUND_CAUSE_ORDER: RefundCause.ValueType  # 1
-"""The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. Automatic."""
+"""The order costs less than the captured amount, or nothing: cancelled, expired, failed, units
+cancelled, another attempt. Automatic.
+"""
 REFUND_CAUSE_RETURN: RefundCause.ValueType  # 2
 """Units of a return were accepted. Automatic."""
 REFUND_CAUSE_REQUEST: RefundCause.ValueType  # 3
@@ -372,21 +389,21 @@ class _RefundStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundSt
     REFUND_STATUS_PENDING: _RefundStatus.ValueType  # 1
     """Requested from the processor; the outcome is pending or unknown. Goes to completed or failed."""
     REFUND_STATUS_COMPLETED: _RefundStatus.ValueType  # 2
-    """The money went back. Terminal."""
+    """Done. Terminal."""
     REFUND_STATUS_FAILED: _RefundStatus.ValueType  # 3
-    """The processor refuses it. Terminal; the money is still owed, and a new refund may be tried."""
+    """The processor refused it. Terminal. The money is still owed, and a new refund may be requested."""
 
 class RefundStatus(_RefundStatus, metaclass=_RefundStatusEnumTypeWrapper):
-    """Where a refund stands. New values may appear."""
+    """The status of a refund. New values may appear."""
 
 REFUND_STATUS_UNSPECIFIED: RefundStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 REFUND_STATUS_PENDING: RefundStatus.ValueType  # 1
 """Requested from the processor; the outcome is pending or unknown. Goes to completed or failed."""
 REFUND_STATUS_COMPLETED: RefundStatus.ValueType  # 2
-"""The money went back. Terminal."""
+"""Done. Terminal."""
 REFUND_STATUS_FAILED: RefundStatus.ValueType  # 3
-"""The processor refuses it. Terminal; the money is still owed, and a new refund may be tried."""
+"""The processor refused it. Terminal. The money is still owed, and a new refund may be requested."""
 Global___RefundStatus: _TypeAlias = RefundStatus  # noqa: Y015
 
 @_typing.final
@@ -419,42 +436,43 @@ class Payment(_message.Message):
     attempt: _builtins.int
     """The order's attempt that it pays."""
     status: Global___PaymentStatus.ValueType
-    """Where it stands."""
+    """Its status."""
     processor: _builtins.str
     """The processor, e.g. "sandbox"; empty where none was called."""
     decline_code: _builtins.str
-    """Why it came to nothing; unset where it did not: the processor's code, or a name of DeclineCode
-    in lower case without its prefix, e.g. "insufficient_funds".
+    """The reason for a declined or failed payment; unset otherwise. It is the processor's
+    code, or a name of DeclineCode in lower case without its prefix, e.g. "insufficient_funds".
     """
     try_number: _builtins.int
-    """Which try of this attempt it is, from 1; the third decline is final."""
+    """The number of this try to pay the attempt, from 1. The third decline is final."""
     version: _builtins.int
     """Rises by one with each change."""
     order_version: _builtins.int
-    """The order's version whose total was charged, or was captured last. What a later version costs less is refunded, once for each
-    version. Unset for payments of a release that did not store it.
+    """The order's version whose total was charged, or was captured last. If a later version costs
+    less, the difference is refunded, once for each version. Unset for payments of a release that
+    did not store it.
     """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """What is to be paid: the order's total."""
+        """The amount to pay: the order's total."""
 
     @_builtins.property
     def authorized_amount(self) -> _money_pb2.Money:
-        """Set aside on the card so far; at most the amount."""
+        """The amount authorised so far; at most `amount`."""
 
     @_builtins.property
     def captured_amount(self) -> _money_pb2.Money:
-        """Taken so far; at most what was authorised."""
+        """The amount captured so far; at most the authorised amount."""
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
-        """Refunded so far; with refund_pending_amount at most what was captured."""
+        """The amount refunded so far. With refund_pending_amount it is at most the captured amount."""
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentOperation]:
-        """What was asked of the processor, oldest first: at most 500 operations, with at most 100
-        contradictions together. Of more operations these are kept: those with an unresolved
-        contradiction, then open ones, then those that are no refunds, then the newest refunds.
+        """The requests to the processor, oldest first: at most 500 operations, with at most 100
+        contradictions together. Of more operations the answer has, in this order of preference: those
+        with an unresolved contradiction, open ones, those that are no refunds, the newest refunds.
         ListRefunds lists every refund.
         """
 
@@ -468,7 +486,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def refund_pending_amount(self) -> _money_pb2.Money:
-        """Refunds that were requested from the processor, and are not settled."""
+        """The amount of refunds that were requested from the processor and are not settled."""
 
     def __init__(
         self,
@@ -508,7 +526,7 @@ Global___Payment: _TypeAlias = Payment  # noqa: Y015
 
 @_typing.final
 class Refund(_message.Message):
-    """Money that goes back, once for each cause."""
+    """Money that is paid back, once for each cause."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -526,34 +544,37 @@ class Refund(_message.Message):
     RETURN_ID_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
-    """A UUID, made of its cause where it is automatic; the processor gets it as its idempotency key."""
+    """A UUID; for an automatic refund it is derived from the cause. The processor gets it as the
+    idempotency key.
+    """
     payment_id: _builtins.str
-    """The payment whose money it is."""
+    """The refunded payment."""
     order_id: _builtins.str
     """The order."""
     attempt: _builtins.int
     """The order's attempt."""
     status: Global___RefundStatus.ValueType
-    """Where it stands."""
+    """Its status."""
     cause: Global___RefundCause.ValueType
-    """What made it."""
+    """The cause."""
     cause_id: _builtins.str
-    """Which one: the order's version as "version:7" (a second one of it as "version:7:2", for money that another refund had held
-    which then failed), the return's id (a second try of it as its id and ":2"), or the call's request_id.
+    """The id of the cause: the order's version as "version:7", the return's id, or the call's
+    request_id. A second refund of a version is "version:7:2": it covers money that another refund
+    had reserved before it failed. A second try for a return is its id and ":2".
     """
     failure_code: _builtins.str
-    """Why it failed; unset where it did not: the processor's code, or a name of RefundFailureCode in
-    lower case without its prefix, e.g. "card_closed".
+    """The reason for a failed refund; unset otherwise. It is the processor's code, or a name of
+    RefundFailureCode in lower case without its prefix, e.g. "card_closed".
     """
     return_id: _builtins.str
-    """The return that it is for; unset where it is for none."""
+    """The return of a refund that has one; unset otherwise."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """How much."""
+        """The amount."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When it was requested."""
 
     @_builtins.property
     def settle_time(self) -> _timestamp_pb2.Timestamp:
@@ -561,7 +582,7 @@ class Refund(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed: when it was settled, or else asked for. Unset in events of releases
+        """When it last changed: when it was settled, or else requested. Unset in events of releases
         before this field.
         """
 
@@ -599,7 +620,7 @@ Global___Refund: _TypeAlias = Refund  # noqa: Y015
 
 @_typing.final
 class PaymentOperation(_message.Message):
-    """One thing asked of the processor; its outcome is the last that is known."""
+    """One request to the processor, with its latest outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -613,33 +634,33 @@ class PaymentOperation(_message.Message):
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     CONTRADICTIONS_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
-    """A UUID; the processor gets it as its idempotency key."""
+    """A UUID; the processor gets it as the idempotency key."""
     kind: Global___PaymentOperationKind.ValueType
-    """What was asked."""
+    """The kind of request."""
     outcome: Global___PaymentOperationOutcome.ValueType
-    """What came of it."""
+    """The result."""
     processor_reference: _builtins.str
-    """The processor's own name for it; unset until it is known."""
+    """The processor's own reference; unset until the processor gives one."""
     failure_code: _builtins.str
-    """Why it failed; unset where it did not: as in Payment.decline_code, or in Refund.failure_code
-    for a refund.
+    """The reason for a failed operation; unset otherwise. As in Payment.decline_code; for a refund as
+    in Refund.failure_code.
     """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """For how much."""
+        """The amount."""
 
     @_builtins.property
     def request_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked."""
+        """When it was requested."""
 
     @_builtins.property
     def settle_time(self) -> _timestamp_pb2.Timestamp:
-        """When its outcome became known; unset before."""
+        """When it was settled; unset before."""
 
     @_builtins.property
     def contradictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorContradiction]:
-        """What the processor said against it later, oldest first; 20 at most. Of more than 100 in a
-        payment the unresolved ones are kept, then the newest. Nothing of it is booked.
+        """Later reports of the processor that contradict the outcome, oldest first; 20 at most. Of more
+        than 100 in a payment, the answer has the unresolved ones, then the newest. They move no money.
         """
 
     def __init__(
@@ -672,8 +693,8 @@ Global___PaymentOperation: _TypeAlias = PaymentOperation  # noqa: Y015
 
 @_typing.final
 class PaymentTransition(_message.Message):
-    """One row of a payment's history: a change of status, or (old_status = new_status) of the outcome
-    of one operation.
+    """One row of a payment's history: a change of status, or of the outcome of one operation
+    (old_status = new_status).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -694,37 +715,37 @@ class PaymentTransition(_message.Message):
     payment_id: _builtins.str
     """The payment."""
     payment_version: _builtins.int
-    """The payment's version that it made."""
+    """The payment's version after this row."""
     old_status: Global___PaymentStatus.ValueType
     """Unspecified for the creation."""
     new_status: Global___PaymentStatus.ValueType
-    """The status from then on; it can be the same."""
+    """The status from then on; it may be the old one."""
     reason: _builtins.str
-    """Why: a name of PaymentStatusReason without its prefix, e.g. "CAPTURED"."""
+    """The reason: a name of PaymentStatusReason without its prefix, e.g. "CAPTURED"."""
     actor: _builtins.str
     """"payment" for a call, for its outcome and for automatic operations; the
     processor for its webhook, e.g. "sandbox"; "order" for the order service's event.
     """
     cause_id: _builtins.str
-    """The call's request_id, also for what came of the call; the causing event's id; the id of the
-    processor's webhook; or the operation's id, for what came of an operation that no call asked
-    for.
+    """The request_id of the call, also for its outcome; the id of the event that caused the change;
+    the id of the processor's webhook; or the operation's id, for the outcome of an automatic
+    operation.
     """
     claimed_actor: _builtins.str
-    """The person or service that the caller claimed to act for (metadata ordermesh-actor): on the row
-    that the call made, and unset on the row of what came of it. Nothing verifies it.
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor). Set on the
+    row of the call, unset on the row of its outcome. The claim is not verified.
     """
     note: _builtins.str
-    """Why, in free text, as the request's note gave it: on the row that the call made."""
+    """The note of the request, on the row of the call."""
     operation_id: _builtins.str
-    """The operation that was asked of the processor, or settled; unset where it is about none."""
+    """The operation that was requested or settled; unset where the row has none."""
     operation_kind: Global___PaymentOperationKind.ValueType
-    """What the operation asks of the processor; unspecified where it is about none."""
+    """The kind of the operation; unspecified where the row has none."""
     operation_outcome: Global___PaymentOperationOutcome.ValueType
-    """The outcome of the operation from then on; unspecified where it is about none."""
+    """The outcome of the operation from then on; unspecified where the row has none."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """The time of the change."""
 
     def __init__(
         self,
@@ -764,8 +785,9 @@ Global___PaymentTransition: _TypeAlias = PaymentTransition  # noqa: Y015
 
 @_typing.final
 class ProcessorContradiction(_message.Message):
-    """What a processor said of a settled operation against what it had said before: another outcome, a success under another
-    reference, or a second report under one event id. It is evidence: nothing is booked of it.
+    """A report of a processor that contradicts a settled operation: another outcome, a success under
+    another reference, or a second report under one event id. It is stored as evidence and moves no
+    money.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -780,22 +802,26 @@ class ProcessorContradiction(_message.Message):
     RESOLVE_TIME_FIELD_NUMBER: _builtins.int
     RESOLVE_NOTE_FIELD_NUMBER: _builtins.int
     contradiction_id: _builtins.str
-    """A UUID, made of the operation and the payload."""
+    """A UUID, derived from the operation and the payload."""
     outcome: Global___PaymentOperationOutcome.ValueType
-    """The outcome that it says now: succeeded or failed."""
+    """The reported outcome: succeeded or failed."""
     processor_reference: _builtins.str
-    """The processor's own name for it; unset where it says none."""
+    """The processor's own reference; unset where the report has none."""
     failure_code: _builtins.str
-    """Why it failed, as it says now; unset where it says that it succeeded."""
+    """The reported reason for a failure; unset for a success."""
     report_id: _builtins.str
-    """The webhook's event id; for the answer to a call, the request_id of the call or the operation's id."""
+    """The webhook's event id; for the answer to a call, the request_id of the call or the operation's
+    id.
+    """
     payload_sha256: _builtins.str
-    """SHA-256 of the webhook's body, or of the answer's content, in hexadecimal: to find it in the processor's records."""
+    """SHA-256 of the webhook's body, or of the answer's content, in hexadecimal. It identifies the
+    report in the processor's records.
+    """
     resolve_note: _builtins.str
-    """What the operator found at the processor and did; unset before."""
+    """The operator's note: the findings at the processor, and the repair. Unset before."""
     @_builtins.property
     def report_time(self) -> _timestamp_pb2.Timestamp:
-        """When it came."""
+        """When it was received."""
 
     @_builtins.property
     def resolve_time(self) -> _timestamp_pb2.Timestamp:

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreatePaymentRequest(_message.Message):
-    """How to pay for an order."""
+    """Names the order to pay, and the payment method."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -34,22 +34,22 @@ class CreatePaymentRequest(_message.Message):
     MANUAL_CAPTURE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     order_id: _builtins.str
     """The order; it must be pending."""
     payment_method_token: _builtins.str
-    """What stands for the card, made by the processor's own form. Never a card number. The sandbox's tokens are listed in the
-    docs/sandbox.md.
+    """The token of the card, made by the processor's own form. Never a card number. docs/sandbox.md
+    lists the sandbox's tokens.
     """
     manual_capture: _builtins.bool
-    """Only authorise now; CapturePayment takes the money later."""
+    """Only authorises; CapturePayment captures later."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the history has it, no event. It must have
+    no personal data.
     """
     @_builtins.property
     def expected_amount(self) -> _money_pb2.Money:
-        """What the customer agreed to pay; where set, it must be the order's total."""
+        """The amount that the customer agreed to pay. Where set, it must be the order's total."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ Global___CreatePaymentResponse: _TypeAlias = CreatePaymentResponse  # noqa: Y015
 
 @_typing.final
 class CapturePaymentRequest(_message.Message):
-    """What to capture."""
+    """Names the payment to capture."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,19 +107,19 @@ class CapturePaymentRequest(_message.Message):
     EXPECTED_AMOUNT_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: any version."""
+    """The version that the caller read; unset: any version."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the history has it, no event. It must have
+    no personal data.
     """
     @_builtins.property
     def expected_amount(self) -> _money_pb2.Money:
-        """What must be captured, exactly: a precondition, never a partial capture. Where the order costs another amount now, nothing is
-        captured (PAYMENT_AMOUNT_MISMATCH names it). Unset: the amount that the order costs.
+        """The exact amount to capture: a precondition, never a partial capture. If the order's total
+        differs, nothing is captured (PAYMENT_AMOUNT_MISMATCH names it). Unset: the order's total.
         """
 
     def __init__(
@@ -172,7 +172,7 @@ Global___CapturePaymentResponse: _TypeAlias = CapturePaymentResponse  # noqa: Y0
 
 @_typing.final
 class VoidPaymentRequest(_message.Message):
-    """Which authorisation to void."""
+    """Names the authorisation to void."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,14 +181,14 @@ class VoidPaymentRequest(_message.Message):
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: any version."""
+    """The version that the caller read; unset: any version."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the history has it, no event. It must have
+    no personal data.
     """
     def __init__(
         self,
@@ -239,7 +239,7 @@ Global___VoidPaymentResponse: _TypeAlias = VoidPaymentResponse  # noqa: Y015
 
 @_typing.final
 class RefundPaymentRequest(_message.Message):
-    """How much of which payment to refund."""
+    """Names the payment to refund, and the amount."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,20 +250,22 @@ class RefundPaymentRequest(_message.Message):
     RETURN_ID_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry: the refund's cause."""
+    """The caller's UUID of the request, the same on each retry. It is the refund's cause."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
-    """The version that was looked at; unset: any version."""
+    """The version that the caller read; unset: any version."""
     return_id: _builtins.str
-    """Tries again the refund of this return, which the processor has refused. The amount is then the return's: unset, or equal."""
+    """Retries the refund of this return, which the processor refused. `amount` is then unset, or the
+    return's amount.
+    """
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the history has it, no event. It must have
+    no personal data.
     """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """How much, more than zero; unset: all that was captured and is neither refunded nor being refunded."""
+        """The amount, more than zero. Unset: the captured amount without completed and pending refunds."""
 
     def __init__(
         self,
@@ -326,7 +328,7 @@ Global___RefundPaymentResponse: _TypeAlias = RefundPaymentResponse  # noqa: Y015
 
 @_typing.final
 class ResolveContradictionRequest(_message.Message):
-    """Which contradiction is resolved, and how."""
+    """Names the contradiction, and its resolution."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,17 +338,17 @@ class ResolveContradictionRequest(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     payment_id: _builtins.str
     """The payment."""
     contradiction_id: _builtins.str
     """The contradiction, of one of the payment's operations."""
     note: _builtins.str
-    """What was found at the processor, and done, in free text, 1 to 500 characters: it is stored with
-    the contradiction and in the history, and is in no event. No personal data.
+    """The findings at the processor and the repair, in free text, 1 to 500 characters. Only the
+    contradiction and the history have it, no event. It must have no personal data.
     """
     expected_version: _builtins.int
-    """The version that was looked at; unset: any version."""
+    """The version that the caller read; unset: any version."""
     def __init__(
         self,
         *,
@@ -368,7 +370,7 @@ Global___ResolveContradictionRequest: _TypeAlias = ResolveContradictionRequest  
 
 @_typing.final
 class ResolveContradictionResponse(_message.Message):
-    """The contradiction is resolved."""
+    """Its contradiction is resolved."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -392,7 +394,7 @@ Global___ResolveContradictionResponse: _TypeAlias = ResolveContradictionResponse
 
 @_typing.final
 class ListRefundsRequest(_message.Message):
-    """Which refunds, and how many at a time. Filters that are set must all hold."""
+    """Filters of the refunds, and the page. All filters that are set must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -404,18 +406,18 @@ class ListRefundsRequest(_message.Message):
     UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Refunds in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
-    their answer would be larger than 4 MiB.
+    """Refunds in a page: 50 where unset, 1,000 at most. A page has fewer, and a next_page_token,
+    where the answer would exceed 4 MiB.
     """
     page_token: _builtins.str
-    """From the page before, with the same filters; empty for the first."""
+    """The next_page_token of the previous page, with the same filters; empty for the first page."""
     order_id: _builtins.str
     """For this order."""
     payment_id: _builtins.str
     """Of this payment."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.RefundStatus.ValueType]:
-        """In one of these; empty: in any."""
+        """With one of these statuses; empty: with any."""
 
     @_builtins.property
     def update_time_from(self) -> _timestamp_pb2.Timestamp:
@@ -460,7 +462,7 @@ class ListRefundsResponse(_message.Message):
     REFUNDS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last."""
+    """The token of the next page; empty on the last page."""
     @_builtins.property
     def refunds(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.Refund]:
         """Newest first."""
@@ -481,7 +483,7 @@ Global___ListRefundsResponse: _TypeAlias = ListRefundsResponse  # noqa: Y015
 
 @_typing.final
 class GetPaymentRequest(_message.Message):
-    """Which payment."""
+    """Names the payment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -527,7 +529,7 @@ Global___GetPaymentResponse: _TypeAlias = GetPaymentResponse  # noqa: Y015
 
 @_typing.final
 class ListPaymentsRequest(_message.Message):
-    """Which payments, and how many at a time. Filters that are set must all hold."""
+    """Filters of the payments, and the page. All filters that are set must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -539,16 +541,16 @@ class ListPaymentsRequest(_message.Message):
     UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Payments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
-    their answer would be larger than 4 MiB.
+    """Payments in a page: 50 where unset, 1,000 at most. A page has fewer, and a next_page_token,
+    where the answer would exceed 4 MiB.
     """
     page_token: _builtins.str
-    """From the page before, with the same filters; empty for the first."""
+    """The next_page_token of the previous page, with the same filters; empty for the first page."""
     order_id: _builtins.str
     """For this order."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.PaymentStatus.ValueType]:
-        """In one of these; empty: in any."""
+        """With one of these statuses; empty: with any."""
 
     @_builtins.property
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
@@ -592,7 +594,7 @@ class ListPaymentsResponse(_message.Message):
     PAYMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last."""
+    """The token of the next page; empty on the last page."""
     @_builtins.property
     def payments(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.Payment]:
         """Newest first."""
@@ -613,7 +615,7 @@ Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
 
 @_typing.final
 class ListPaymentTransitionsRequest(_message.Message):
-    """Whose transitions, and how many at a time."""
+    """Names the record whose history is listed, and the page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -623,11 +625,11 @@ class ListPaymentTransitionsRequest(_message.Message):
     payment_id: _builtins.str
     """The payment."""
     page_size: _builtins.int
-    """Transitions in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all
-    the same, where their answer would be larger than 4 MiB.
+    """Transitions in a page: 50 where unset, 1,000 at most. A page has fewer, and a next_page_token,
+    where the answer would exceed 4 MiB.
     """
     page_token: _builtins.str
-    """From the page before; empty for the first."""
+    """The next_page_token of the previous page; empty for the first page."""
     def __init__(
         self,
         *,
@@ -652,7 +654,7 @@ class ListPaymentTransitionsResponse(_message.Message):
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last."""
+    """The token of the next page; empty on the last page."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.PaymentTransition]:
         """Oldest first."""
@@ -673,7 +675,7 @@ Global___ListPaymentTransitionsResponse: _TypeAlias = ListPaymentTransitionsResp
 
 @_typing.final
 class IngestProviderWebhookRequest(_message.Message):
-    """A webhook as it came over HTTP."""
+    """A webhook as received over HTTP."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -701,13 +703,13 @@ class IngestProviderWebhookRequest(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     processor: _builtins.str
-    """Who sent it: a processor that is configured, e.g. "sandbox"."""
+    """The sender: a configured processor, e.g. "sandbox"."""
     body: _builtins.bytes
     """The body, byte for byte: the signature is over these bytes. 64 KiB at most."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The headers, names in lower case: 64 at most, of 128 bytes, with values of 4,096 bytes. The sandbox signs as Standard
-        Webhooks: webhook-id, webhook-timestamp, webhook-signature.
+        """The headers, names in lower case: 64 at most, of 128 bytes, with values of 4,096 bytes. The
+        sandbox signs as Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature.
         """
 
     def __init__(
@@ -727,14 +729,14 @@ Global___IngestProviderWebhookRequest: _TypeAlias = IngestProviderWebhookRequest
 
 @_typing.final
 class IngestProviderWebhookResponse(_message.Message):
-    """The webhook was taken."""
+    """The recorded webhook."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAYMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
-        """The payment that it was about, as it now stands."""
+        """Its payment, as it now stands."""
 
     def __init__(
         self,

@@ -28,8 +28,9 @@ if _version_not_supported:
 class PaymentServiceStub(object):
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -93,31 +94,35 @@ class PaymentServiceStub(object):
 class PaymentServiceServicer(object):
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def CreatePayment(self, request, context):
-        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
-        order service answers now; only where that is out of reach, what its last event said. A repeat of the
-        request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
-        operation with a lost answer is looked up with the same key, by a repeat or by the service. After a decline a new
-        request_id makes a new try. An order of total zero is answered with its automatic payment (not_required).
-        Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
-        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or
+        failed. It charges the total that the order service answers now; if that service cannot be
+        reached, the total of its last event. A repeat of the request_id answers with the payment as it
+        now stands, or with the same decline. The service never charges twice: it looks an operation
+        with a lost answer up with the same key, on a repeat or automatically. After a decline a new
+        request_id makes a new try. An order of total zero is answered with its automatic payment
+        (not_required). Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS,
+        PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CapturePayment(self, request, context):
-        """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
-        it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
-        nothing for a closed order, whose authorisation is voided automatically. A capture that the
-        processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
-        processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
-        Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
-        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, OPERATION_LIMIT_REACHED (500 captures were asked for), PAYMENT_DECLINED,
+        """Captures a payment that was created with manual_capture: authorized -> captured. It captures
+        the total that the order service answers now, without units cancelled meanwhile; if that
+        service cannot be reached, the total of its last event. It captures nothing for a closed order,
+        whose authorisation is voided automatically. After a declined capture the payment stays
+        authorized; a repeat answers with the same decline. An authorisation that has expired at the
+        processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another
+        payment may be made at once. Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH,
+        OPERATION_LIMIT_REACHED (500 captures were requested), PAYMENT_DECLINED,
         PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -125,37 +130,43 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def VoidPayment(self, request, context):
-        """Voids an authorisation: authorized -> voided, also where it has expired at the processor. A void that the processor
-        declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
-        OPERATION_LIMIT_REACHED (500 voids were asked for), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Voids an authorisation: authorized -> voided, also where it has expired at the processor. If
+        the processor declines the void for another reason, the payment stays authorized. The call
+        waits for a void that is in flight. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION (also while it is being captured), OPERATION_LIMIT_REACHED (500 voids were
+        requested), PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefundPayment(self, request, context):
-        """Refunds captured money, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
-        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
-        request_id answers with the same refund, a refused one with the same refusal; a lost answer is looked up with the same key. Reasons:
-        PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
+        """Refunds captured money, in whole or part: captured -> partially_refunded or refunded. It does
+        not change goods or stock: for a refund of goods, returned or not, see
+        ReturnService.CreateReturn. Concurrent refunds never exceed the captured amount. A repeat of
+        the request_id answers with the same refund, or with the same refusal; the service looks a lost
+        answer up with the same key. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+        REFUND_EXCEEDS_CAPTURE (metadata: refundable), PAYMENT_AMOUNT_MISMATCH (another currency; or
+        another amount than the return's), OPERATION_LIMIT_REACHED, REFUND_FAILED,
         PAYMENT_OUTCOME_UNKNOWN.
 
-        Callers can ask for 500 refunds of one payment, and for 500 further tries for its returns
-        (OPERATION_LIMIT_REACHED). Refunds that the service makes without a request, for cancelled
-        units, closed orders and returns, are neither counted nor refused.
+        Callers can request 500 refunds of one payment, and 500 further tries for its returns
+        (OPERATION_LIMIT_REACHED). Automatic refunds, for cancelled units, closed orders and returns,
+        do not count and have no limit.
 
-        With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
-        where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
-        where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
+        With return_id it retries a return's refund that the processor refused; its success moves the
+        return on. ILLEGAL_TRANSITION where the return's last refund has not failed, or failed because
+        nothing was left to refund. A return gets at most the amount that is left. If all of it is
+        refunded meanwhile, the return is closed without a refund: REFUND_FAILED (failure_code:
+        nothing_refundable).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveContradiction(self, request, context):
-        """Marks a contradiction of a processor as resolved, once an operator has found out what is true and settled with the processor.
-        The payment stays as it is: no money moves. A second resolution changes nothing. Reasons: PAYMENT_NOT_FOUND,
+        """Marks a contradiction of a processor as resolved, after an operator has settled with the
+        processor. No money moves. A second resolution changes nothing. Reasons: PAYMENT_NOT_FOUND,
         CONTRADICTION_NOT_FOUND, VERSION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -170,15 +181,15 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListPayments(self, request, context):
-        """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
-        Reasons: PAGE_TOKEN_INVALID.
+        """Lists payments, newest first, by payment_id. For payments created at the same moment this
+        sequence can differ from that of create_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPaymentTransitions(self, request, context):
-        """Lists what happened to a payment, oldest first: each row made one version of it. Reasons:
+        """Lists the history of a payment, oldest first, a row for each version. Reasons:
         PAYMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -193,12 +204,12 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def IngestProviderWebhook(self, request, context):
-        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
-        voided; captured -> partially_refunded or refunded.
-        The processor's event id makes it idempotent; what is known already changes nothing. A report that contradicts what the
-        processor said before is taken and stored with its operation (contradictions), and changes no money. Reasons:
-        WEBHOOK_SIGNATURE_INVALID, WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report, and this
-        one is stored as a contradiction), CONTENTION, PAYMENT_NOT_FOUND.
+        """Records a processor's webhook: pending -> authorized, captured, declined or failed; authorized
+        -> captured or voided; captured -> partially_refunded or refunded. The processor's event id
+        makes it idempotent; a report of a recorded outcome changes nothing. A report that contradicts
+        an earlier one is stored with its operation (contradictions) and moves no money. Reasons:
+        WEBHOOK_SIGNATURE_INVALID, WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with
+        another report, and this one is stored as a contradiction), CONTENTION, PAYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -268,8 +279,9 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 class PaymentService(object):
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -28,8 +28,9 @@ if _version_not_supported:
 class ShippingServiceStub(object):
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -88,22 +89,22 @@ class ShippingServiceStub(object):
 class ShippingServiceServicer(object):
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def CreateShipment(self, request, context):
-        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier
-        refuses. One shipment for each fulfilment: a repeat, with any request_id, answers with it.
-        Where the fulfilment was withdrawn and is ready again, with a greater fulfillment_version,
-        another one follows. Where the fulfilment was packed anew meanwhile, a shipment without a label
-        takes the parcels of the greatest fulfillment_version; one that has a label stays as it is.
-        After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service
-        goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is
-        cancelled), VERSION_JUMP (fulfillment_version is more than 10,000 above the one that is stored,
-        or above 100,000,000 where none is).
+        """Buys the label for a ready fulfilment: pending -> created, or failed where the carrier refuses.
+        A fulfilment has one shipment: a repeat, with any request_id, answers with it. A fulfilment
+        that was withdrawn and is ready again, with a greater fulfillment_version, gets another one. If
+        the fulfilment was packed again meanwhile, a shipment without a label takes the parcels of the
+        greatest fulfillment_version; one with a label is unchanged. After DEPENDENCY_UNAVAILABLE or
+        ORDER_NOT_FOUND the shipment stays pending, and the service retries automatically. Reasons:
+        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE,
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled
+        before it had a label, or the fulfilment is cancelled), VERSION_JUMP (fulfillment_version is
+        more than 10,000 above the stored one, or above 100,000,000 where none is stored).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,8 +118,8 @@ class ShippingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListShipments(self, request, context):
-        """Lists shipments, newest first, by shipment_id: those that are made at the same moment can differ from the order of their create_time.
-        Reasons: PAGE_TOKEN_INVALID.
+        """Lists shipments, newest first, by shipment_id. For shipments created at the same moment this
+        sequence can differ from that of create_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,33 +127,34 @@ class ShippingServiceServicer(object):
 
     def CancelShipment(self, request, context):
         """Recalls a shipment, as the closing of its order or of its fulfilment does: pending -> failed;
-        created -> voided where the carrier does not have it yet; else recall_time is set, and the
-        carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is too
-        late. A carrier that cannot be asked just now is asked again by the service. Units that are not
-        delivered count as cancelled and are refunded; those that had left come back as an approved
-        return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
-        VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        created -> voided where the carrier does not have it yet. Otherwise it sets recall_time and
+        asks the carrier to bring the parcel back: the carrier reports returned_to_sender, or delivered
+        where it is too late. The service retries while the carrier cannot be reached. Units that are
+        not delivered count as cancelled and are refunded; those that had left come back as an approved
+        return. A repeated recall answers with the shipment as it stands. Reasons: SHIPMENT_NOT_FOUND,
+        VERSION_MISMATCH, ILLEGAL_TRANSITION (its status is terminal).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLabel(self, request, context):
-        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void).
+        """Returns the label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought
+        yet, or void).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTrackingEvents(self, request, context):
-        """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """Lists the carrier's reports, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListShipmentTransitions(self, request, context):
-        """Lists what happened to a shipment, oldest first: each row made one version of it. Reasons:
+        """Lists the history of a shipment, oldest first, a row for each version. Reasons:
         SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -160,19 +162,21 @@ class ShippingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RecordTrackingEvent(self, request, context):
-        """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
-        steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
-        sets contradict_time; the same
-        carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
-        latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
+        """Records a carrier's report: created -> in_transit -> out_for_delivery -> delivered, or
+        delivery_failed, lost or returned_to_sender. A report may skip steps. A report that is older
+        than the status, or behind it, or after a terminal status, is recorded and moves nothing; for a
+        void label it sets contradict_time. A repeated carrier_event_id changes nothing. The shipment
+        is the live one of this carrier and tracking_number; where none is live, the latest. Reasons:
+        SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchShipment(self, request, context):
-        """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
-        Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED (or never given out), DRAINING (watch again, with the last resume_token).
+        """Sends the shipment as it stands, then again after each change, with heartbeats between. The
+        stream ends after a terminal status. Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED (or never
+        issued), DRAINING (watch again, with the last resume_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,8 +241,9 @@ def add_ShippingServiceServicer_to_server(servicer, server):
 class ShippingService(object):
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

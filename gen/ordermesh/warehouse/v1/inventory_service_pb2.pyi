@@ -31,16 +31,16 @@ class ReceiveStockRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     warehouse_id: _builtins.str
-    """Where, e.g. "london-1"."""
+    """The warehouse, e.g. "london-1"."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedLine]:
-        """What, 1 to 500 lines, each SKU once."""
+        """The received units: 1 to 500 lines, each SKU once."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ Global___ReceivedLine: _TypeAlias = ReceivedLine  # noqa: Y015
 
 @_typing.final
 class ReceiveStockResponse(_message.Message):
-    """What is there now."""
+    """The stock levels now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,18 +123,18 @@ class AdjustStockRequest(_message.Message):
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     warehouse_id: _builtins.str
-    """Where."""
+    """The warehouse."""
     sku: _builtins.str
-    """What."""
+    """The SKU."""
     delta: _builtins.int
-    """How many more units there are than available said; negative: fewer. Not zero, −1,000,000,000 to 1,000,000,000."""
+    """The counted units minus the available ones. Not zero, −1,000,000,000 to 1,000,000,000."""
     expected_version: _builtins.int
-    """The version that was counted against; unset: any version."""
+    """The version of the stock level that was counted; unset: any version."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     def __init__(
         self,
@@ -163,14 +163,14 @@ Global___AdjustStockRequest: _TypeAlias = AdjustStockRequest  # noqa: Y015
 
 @_typing.final
 class AdjustStockResponse(_message.Message):
-    """What is there now."""
+    """The stock levels now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the adjustment."""
+        """The stock level after the adjustment."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ Global___AdjustStockResponse: _TypeAlias = AdjustStockResponse  # noqa: Y015
 
 @_typing.final
 class RestockItemRequest(_message.Message):
-    """Units that came back good."""
+    """Returned units that passed inspection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -199,20 +199,22 @@ class RestockItemRequest(_message.Message):
     RESTOCKED_QUANTITY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     warehouse_id: _builtins.str
-    """Where they are; not always where they left from."""
+    """The warehouse where they are. It may differ from the one that they left."""
     source_id: _builtins.str
-    """What they came back by: the return."""
+    """The return that brought them back."""
     order_id: _builtins.str
     """The order that they were shipped for."""
     line_number: _builtins.int
-    """The order's line; it says which SKU they are."""
+    """The order's line; it determines the SKU."""
     restocked_quantity: _builtins.int
-    """Restocked so far for this return and line, these included: a target, so that a repeat changes nothing."""
+    """Units restocked so far for this return and line, these included: a cumulative target, so a
+    repeat changes nothing.
+    """
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     def __init__(
         self,
@@ -237,14 +239,16 @@ Global___RestockItemRequest: _TypeAlias = RestockItemRequest  # noqa: Y015
 
 @_typing.final
 class RestockItemResponse(_message.Message):
-    """What is there now."""
+    """The stock levels now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the movement. Unset where another warehouse posted the units before, and this one has never had the SKU."""
+        """The stock level after the movement. Unset where another warehouse posted the units before and
+        this one has never had the SKU.
+        """
 
     def __init__(
         self,
@@ -261,7 +265,7 @@ Global___RestockItemResponse: _TypeAlias = RestockItemResponse  # noqa: Y015
 
 @_typing.final
 class MarkDamagedRequest(_message.Message):
-    """Units that came back damaged."""
+    """Returned units that failed inspection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,20 +277,22 @@ class MarkDamagedRequest(_message.Message):
     DAMAGED_QUANTITY_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     warehouse_id: _builtins.str
-    """Where they are; not always where they left from."""
+    """The warehouse where they are. It may differ from the one that they left."""
     source_id: _builtins.str
-    """What they came back by: the return."""
+    """The return that brought them back."""
     order_id: _builtins.str
     """The order that they were shipped for."""
     line_number: _builtins.int
-    """The order's line; it says which SKU they are."""
+    """The order's line; it determines the SKU."""
     damaged_quantity: _builtins.int
-    """Marked damaged so far for this return and line, these included: a target, so that a repeat changes nothing."""
+    """Units marked damaged so far for this return and line, these included: a cumulative target, so a
+    repeat changes nothing.
+    """
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     def __init__(
         self,
@@ -311,14 +317,16 @@ Global___MarkDamagedRequest: _TypeAlias = MarkDamagedRequest  # noqa: Y015
 
 @_typing.final
 class MarkDamagedResponse(_message.Message):
-    """What is there now."""
+    """The stock levels now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the movement. Unset where another warehouse posted the units before, and this one has never had the SKU."""
+        """The stock level after the movement. Unset where another warehouse posted the units before and
+        this one has never had the SKU.
+        """
 
     def __init__(
         self,
@@ -342,7 +350,7 @@ class CheckAvailabilityRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___WantedLine]:
-        """1 to 500 lines. The same SKU may stand in several."""
+        """1 to 500 lines. Several lines may have the same SKU."""
 
     def __init__(
         self,
@@ -359,7 +367,7 @@ Global___CheckAvailabilityRequest: _TypeAlias = CheckAvailabilityRequest  # noqa
 
 @_typing.final
 class WantedLine(_message.Message):
-    """Units of one SKU that are wanted."""
+    """Units of one SKU in a basket."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -392,7 +400,7 @@ class CheckAvailabilityResponse(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     SKUS_FIELD_NUMBER: _builtins.int
     available: _builtins.bool
-    """All lines could be."""
+    """All lines could be reserved."""
     @_builtins.property
     def skus(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkuAvailability]:
         """One for each SKU, in the order in which the request first names it."""
@@ -423,9 +431,9 @@ class SkuAvailability(_message.Message):
     sku: _builtins.str
     """Stock keeping unit."""
     asked: _builtins.int
-    """Units asked for, over all lines."""
+    """Units in the basket, over all lines."""
     sellable: _builtins.int
-    """Units that a checkout can still get."""
+    """Units that the next checkout can reserve."""
     def __init__(
         self,
         *,
@@ -443,16 +451,16 @@ Global___SkuAvailability: _TypeAlias = SkuAvailability  # noqa: Y015
 
 @_typing.final
 class GetStockLevelRequest(_message.Message):
-    """Which stock level."""
+    """Names the stock level."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     SKU_FIELD_NUMBER: _builtins.int
     warehouse_id: _builtins.str
-    """Where."""
+    """The warehouse."""
     sku: _builtins.str
-    """What."""
+    """The SKU."""
     def __init__(
         self,
         *,
@@ -493,7 +501,7 @@ Global___GetStockLevelResponse: _TypeAlias = GetStockLevelResponse  # noqa: Y015
 
 @_typing.final
 class ListStockLevelsRequest(_message.Message):
-    """Which stock levels, and how many at a time. Filters that are set must all hold."""
+    """Filters of the stock levels, and the page. All filters that are set must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -504,11 +512,11 @@ class ListStockLevelsRequest(_message.Message):
     UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Rows in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
-    their answer would be larger than 4 MiB.
+    """Rows in a page: 50 where unset, 1,000 at most. A page has fewer, and a next_page_token, where
+    the answer would exceed 4 MiB.
     """
     page_token: _builtins.str
-    """From the page before, with the same filters; empty for the first."""
+    """The next_page_token of the previous page, with the same filters; empty for the first page."""
     warehouse_id: _builtins.str
     """In this warehouse."""
     @_builtins.property
@@ -517,11 +525,11 @@ class ListStockLevelsRequest(_message.Message):
 
     @_builtins.property
     def update_time_from(self) -> _timestamp_pb2.Timestamp:
-        """Changed last at this time or later. A part of a microsecond counts as a whole one."""
+        """Last changed at or after this time. A part of a microsecond counts as a whole one."""
 
     @_builtins.property
     def update_time_before(self) -> _timestamp_pb2.Timestamp:
-        """Changed last before this time. A part of a microsecond counts as a whole one."""
+        """Last changed before this time. A part of a microsecond counts as a whole one."""
 
     def __init__(
         self,
@@ -552,7 +560,7 @@ class ListStockLevelsResponse(_message.Message):
     STOCK_LEVELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last."""
+    """The token of the next page; empty on the last page."""
     @_builtins.property
     def stock_levels(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.StockLevel]:
         """By warehouse and SKU."""
@@ -573,7 +581,7 @@ Global___ListStockLevelsResponse: _TypeAlias = ListStockLevelsResponse  # noqa: 
 
 @_typing.final
 class ListStockMovementsRequest(_message.Message):
-    """Which movements, and how many at a time. Filters that are set must all hold."""
+    """Filters of the movements, and the page. All filters that are set must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -586,11 +594,11 @@ class ListStockMovementsRequest(_message.Message):
     OCCUR_TIME_FROM_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Rows in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
-    their answer would be larger than 4 MiB.
+    """Rows in a page: 50 where unset, 1,000 at most. A page has fewer, and a next_page_token, where
+    the answer would exceed 4 MiB.
     """
     page_token: _builtins.str
-    """From the page before, with the same filters; empty for the first."""
+    """The next_page_token of the previous page, with the same filters; empty for the first page."""
     warehouse_id: _builtins.str
     """In this warehouse."""
     sku: _builtins.str
@@ -603,11 +611,11 @@ class ListStockMovementsRequest(_message.Message):
 
     @_builtins.property
     def occur_time_from(self) -> _timestamp_pb2.Timestamp:
-        """At or after this time. A part of a microsecond counts as a whole one."""
+        """Posted at or after this time. A part of a microsecond counts as a whole one."""
 
     @_builtins.property
     def occur_time_before(self) -> _timestamp_pb2.Timestamp:
-        """Before this time. A part of a microsecond counts as a whole one."""
+        """Posted before this time. A part of a microsecond counts as a whole one."""
 
     def __init__(
         self,
@@ -649,7 +657,7 @@ class ListStockMovementsResponse(_message.Message):
     STOCK_MOVEMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last."""
+    """The token of the next page; empty on the last page."""
     @_builtins.property
     def stock_movements(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.StockMovement]:
         """Oldest first, by movement_id."""

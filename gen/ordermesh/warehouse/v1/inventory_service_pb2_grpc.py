@@ -26,14 +26,16 @@ if _version_not_supported:
 
 
 class InventoryServiceStub(object):
-    """Quantities on the shelves.
+    """Stock levels and the stock ledger.
 
-    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
-    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
-    at the edges, are refused.
+    SKUs and warehouse ids have 1 to 64 characters of any script. They are stored and compared in
+    Unicode's form NFC, so two ways to type a name are one name. Spaces and the joiners U+200C and
+    U+200D are allowed inside. Other control and format characters are refused, and so is white space
+    at the edges.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -85,37 +87,42 @@ class InventoryServiceStub(object):
 
 
 class InventoryServiceServicer(object):
-    """Quantities on the shelves.
+    """Stock levels and the stock ledger.
 
-    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
-    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
-    at the edges, are refused.
+    SKUs and warehouse ids have 1 to 64 characters of any script. They are stored and compared in
+    Unicode's form NFC, so two ways to type a name are one name. Spaces and the joiners U+200C and
+    U+200D are allowed inside. Other control and format characters are refused, and so is white space
+    at the edges.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ReceiveStock(self, request, context):
-        """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-        line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def AdjustStock(self, request, context):
-        """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
+        """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from
+        their first receipt on. Repeats of the request post each line once. Reasons:
         QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdjustStock(self, request, context):
+        """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH,
+        STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RestockItem(self, request, context):
-        """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-        order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
-        them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
+        """Posts units of a return that passed inspection: available rises. The quantity is a cumulative
+        target, and source_id (the return) with the order's line is the business key. So a repeat, or
+        the return's event, posts no unit twice. Reasons: RESERVATION_NOT_FOUND (the order never had a
+        reservation), RETURN_EXCEEDS_SHIPPED (more units than were shipped of the line),
+        QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not
+        arrived yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,8 +136,8 @@ class InventoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CheckAvailability(self, request, context):
-        """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
-        Reasons: none but the common ones.
+        """Answers whether a basket could be reserved now, and the sellable units. It reserves nothing.
+        Reasons: only the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,8 +158,8 @@ class InventoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListStockMovements(self, request, context):
-        """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
-        occur_time. Reasons: PAGE_TOKEN_INVALID.
+        """Lists the ledger, oldest first, by movement_id. For movements posted at the same moment this
+        sequence can differ from that of occur_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,14 +217,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InventoryService(object):
-    """Quantities on the shelves.
+    """Stock levels and the stock ledger.
 
-    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
-    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
-    at the edges, are refused.
+    SKUs and warehouse ids have 1 to 64 characters of any script. They are stored and compared in
+    Unicode's form NFC, so two ways to type a name are one name. Spaces and the joiners U+200C and
+    U+200D are allowed inside. Other control and format characters are refused, and so is white space
+    at the edges.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -27,14 +27,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InventoryServiceStub:
-    """Quantities on the shelves.
+    """Stock levels and the stock ledger.
 
-    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
-    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
-    at the edges, are refused.
+    SKUs and warehouse ids have 1 to 64 characters of any script. They are stored and compared in
+    Unicode's form NFC, so two ways to type a name are one name. Spaces and the joiners U+200C and
+    U+200D are allowed inside. Other control and format characters are refused, and so is white space
+    at the edges.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -42,85 +44,95 @@ class InventoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InventoryServiceAsyncStub: ...
     ReceiveStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ReceiveStockRequest, _inventory_service_pb2.ReceiveStockResponse]
-    """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-    line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
-    """
-    AdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]
-    """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
+    """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from
+    their first receipt on. Repeats of the request post each line once. Reasons:
     QUANTITY_OUT_OF_RANGE.
     """
+    AdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]
+    """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH,
+    STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE.
+    """
     RestockItem: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]
-    """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-    order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
-    them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
+    """Posts units of a return that passed inspection: available rises. The quantity is a cumulative
+    target, and source_id (the return) with the order's line is the business key. So a repeat, or
+    the return's event, posts no unit twice. Reasons: RESERVATION_NOT_FOUND (the order never had a
+    reservation), RETURN_EXCEEDS_SHIPPED (more units than were shipped of the line),
+    QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not
+    arrived yet).
     """
     MarkDamaged: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]
     """Posts units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]
-    """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
-    Reasons: none but the common ones.
+    """Answers whether a basket could be reserved now, and the sellable units. It reserves nothing.
+    Reasons: only the common ones.
     """
     GetStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]
     """Reads one SKU in one warehouse. Reasons: STOCK_LEVEL_NOT_FOUND."""
     ListStockLevels: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]
     """Lists stock levels by warehouse and SKU. Reasons: PAGE_TOKEN_INVALID."""
     ListStockMovements: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockMovementsRequest, _inventory_service_pb2.ListStockMovementsResponse]
-    """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
-    occur_time. Reasons: PAGE_TOKEN_INVALID.
+    """Lists the ledger, oldest first, by movement_id. For movements posted at the same moment this
+    sequence can differ from that of occur_time. Reasons: PAGE_TOKEN_INVALID.
     """
 
 @_typing.type_check_only
 class InventoryServiceAsyncStub(InventoryServiceStub):
-    """Quantities on the shelves.
+    """Stock levels and the stock ledger.
 
-    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
-    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
-    at the edges, are refused.
+    SKUs and warehouse ids have 1 to 64 characters of any script. They are stored and compared in
+    Unicode's form NFC, so two ways to type a name are one name. Spaces and the joiners U+200C and
+    U+200D are allowed inside. Other control and format characters are refused, and so is white space
+    at the edges.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReceiveStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ReceiveStockRequest, _inventory_service_pb2.ReceiveStockResponse]  # type: ignore[assignment]
-    """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-    line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
-    """
-    AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]  # type: ignore[assignment]
-    """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
+    """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from
+    their first receipt on. Repeats of the request post each line once. Reasons:
     QUANTITY_OUT_OF_RANGE.
     """
+    AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]  # type: ignore[assignment]
+    """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH,
+    STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE.
+    """
     RestockItem: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]  # type: ignore[assignment]
-    """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-    order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
-    them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
+    """Posts units of a return that passed inspection: available rises. The quantity is a cumulative
+    target, and source_id (the return) with the order's line is the business key. So a repeat, or
+    the return's event, posts no unit twice. Reasons: RESERVATION_NOT_FOUND (the order never had a
+    reservation), RETURN_EXCEEDS_SHIPPED (more units than were shipped of the line),
+    QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not
+    arrived yet).
     """
     MarkDamaged: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]  # type: ignore[assignment]
     """Posts units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
-    """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
-    Reasons: none but the common ones.
+    """Answers whether a basket could be reserved now, and the sellable units. It reserves nothing.
+    Reasons: only the common ones.
     """
     GetStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]  # type: ignore[assignment]
     """Reads one SKU in one warehouse. Reasons: STOCK_LEVEL_NOT_FOUND."""
     ListStockLevels: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]  # type: ignore[assignment]
     """Lists stock levels by warehouse and SKU. Reasons: PAGE_TOKEN_INVALID."""
     ListStockMovements: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockMovementsRequest, _inventory_service_pb2.ListStockMovementsResponse]  # type: ignore[assignment]
-    """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
-    occur_time. Reasons: PAGE_TOKEN_INVALID.
+    """Lists the ledger, oldest first, by movement_id. For movements posted at the same moment this
+    sequence can differ from that of occur_time. Reasons: PAGE_TOKEN_INVALID.
     """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Quantities on the shelves.
+    """Stock levels and the stock ledger.
 
-    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
-    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
-    at the edges, are refused.
+    SKUs and warehouse ids have 1 to 64 characters of any script. They are stored and compared in
+    Unicode's form NFC, so two ways to type a name are one name. Spaces and the joiners U+200C and
+    U+200D are allowed inside. Other control and format characters are refused, and so is white space
+    at the edges.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -129,8 +141,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.ReceiveStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ReceiveStockResponse, _abc.Awaitable[_inventory_service_pb2.ReceiveStockResponse]]:
-        """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
-        line is posted once, however often the request is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+        """Posts goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from
+        their first receipt on. Repeats of the request post each line once. Reasons:
+        QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -139,8 +152,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.AdjustStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.AdjustStockResponse, _abc.Awaitable[_inventory_service_pb2.AdjustStockResponse]]:
-        """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
-        QUANTITY_OUT_OF_RANGE.
+        """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH,
+        STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -149,10 +162,12 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.RestockItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.RestockItemResponse, _abc.Awaitable[_inventory_service_pb2.RestockItemResponse]]:
-        """Posts units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
-        order's line is the business key, so that units are posted once, also where the request is repeated or the return's event reports
-        them as well. Reasons: RESERVATION_NOT_FOUND (nothing was ever reserved for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
-        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not arrived yet).
+        """Posts units of a return that passed inspection: available rises. The quantity is a cumulative
+        target, and source_id (the return) with the order's line is the business key. So a repeat, or
+        the return's event, posts no unit twice. Reasons: RESERVATION_NOT_FOUND (the order never had a
+        reservation), RETURN_EXCEEDS_SHIPPED (more units than were shipped of the line),
+        QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the event that these units shipped has not
+        arrived yet).
         """
 
     @_abc_1.abstractmethod
@@ -169,8 +184,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.CheckAvailabilityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.CheckAvailabilityResponse, _abc.Awaitable[_inventory_service_pb2.CheckAvailabilityResponse]]:
-        """Answers whether a basket could be reserved just now, and what is sellable. It reserves nothing: ReserveStock does.
-        Reasons: none but the common ones.
+        """Answers whether a basket could be reserved now, and the sellable units. It reserves nothing.
+        Reasons: only the common ones.
         """
 
     @_abc_1.abstractmethod
@@ -195,8 +210,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.ListStockMovementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ListStockMovementsResponse, _abc.Awaitable[_inventory_service_pb2.ListStockMovementsResponse]]:
-        """Lists the ledger, oldest first, by movement_id: movements that are posted at the same moment can differ from the order of their
-        occur_time. Reasons: PAGE_TOKEN_INVALID.
+        """Lists the ledger, oldest first, by movement_id. For movements posted at the same moment this
+        sequence can differ from that of occur_time. Reasons: PAGE_TOKEN_INVALID.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ReserveStockRequest(_message.Message):
-    """What an order needs."""
+    """The units that an order needs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,22 +35,24 @@ class ReserveStockRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     order_id: _builtins.str
-    """The id that the order will have, unless an earlier try has already given it one. Not part of the request's identity."""
+    """The proposed id of the order. An earlier try of the request_id keeps its own. Not part of the
+    request's hash.
+    """
     attempt: _builtins.int
     """The order's attempt, from 1."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReserveLine]:
-        """1 to 500 lines, each line_number once. The same SKU may stand in several."""
+        """1 to 500 lines, each line_number once. Several lines may have the same SKU."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long the units are set aside: 30 minutes where unset, 1 second to 7 days."""
+        """The time until the reservation expires: 30 minutes where unset, 1 second to 7 days."""
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ Global___ReserveLine: _TypeAlias = ReserveLine  # noqa: Y015
 
 @_typing.final
 class ReserveStockResponse(_message.Message):
-    """What was set aside."""
+    """The reserved units."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,7 +134,7 @@ Global___ReserveStockResponse: _TypeAlias = ReserveStockResponse  # noqa: Y015
 
 @_typing.final
 class OrderAttempt(_message.Message):
-    """Which attempt of which order."""
+    """Names an attempt of an order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -158,7 +160,7 @@ Global___OrderAttempt: _TypeAlias = OrderAttempt  # noqa: Y015
 
 @_typing.final
 class ConfirmReservationRequest(_message.Message):
-    """What to commit."""
+    """Names the attempt to commit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -166,10 +168,10 @@ class ConfirmReservationRequest(_message.Message):
     ORDER_ATTEMPT_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def order_attempt(self) -> Global___OrderAttempt:
@@ -194,14 +196,14 @@ Global___ConfirmReservationRequest: _TypeAlias = ConfirmReservationRequest  # no
 
 @_typing.final
 class ConfirmReservationResponse(_message.Message):
-    """What was committed."""
+    """The committed units."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
-        """The attempt's reservations as they now stand; those that were replaced are left out."""
+        """The attempt's reservations as they now stand, without the replaced ones."""
 
     def __init__(
         self,
@@ -218,7 +220,7 @@ Global___ConfirmReservationResponse: _TypeAlias = ConfirmReservationResponse  # 
 
 @_typing.final
 class BatchConfirmReservationsRequest(_message.Message):
-    """What to commit, for many orders."""
+    """Names the attempts to commit, for many orders."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,12 +229,14 @@ class BatchConfirmReservationsRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     view: _view_pb2.View.ValueType
-    """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
+    """The part of each reservation in the answer: all of it where unset. VIEW_SUMMARY leaves `lines`
+    empty.
+    """
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def order_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
@@ -258,7 +262,7 @@ Global___BatchConfirmReservationsRequest: _TypeAlias = BatchConfirmReservationsR
 
 @_typing.final
 class BatchConfirmReservationsResponse(_message.Message):
-    """What came of it."""
+    """The result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -282,7 +286,7 @@ Global___BatchConfirmReservationsResponse: _TypeAlias = BatchConfirmReservations
 
 @_typing.final
 class ReservationResult(_message.Message):
-    """What came of one order of a batch."""
+    """The result of one order of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -293,11 +297,11 @@ class ReservationResult(_message.Message):
     """The order."""
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
-        """The attempt's reservations as they now stand; none where it failed."""
+        """The attempt's reservations as they now stand; empty after a failure."""
 
     @_builtins.property
     def failure(self) -> Global___ReservationFailure:
-        """Unset where it was done."""
+        """The failure; unset after a success."""
 
     def __init__(
         self,
@@ -316,7 +320,7 @@ Global___ReservationResult: _TypeAlias = ReservationResult  # noqa: Y015
 
 @_typing.final
 class ReservationFailure(_message.Message):
-    """Why one order of a batch was not done."""
+    """The failure of one order of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -324,11 +328,11 @@ class ReservationFailure(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """What the single call would answer, e.g. "RESERVATION_EXPIRED"."""
+    """The reason that the single call would answer, e.g. "RESERVATION_EXPIRED"."""
     message: _builtins.str
-    """For people."""
+    """The message for people."""
     retryable: _builtins.bool
-    """It may succeed later: UNAVAILABLE where the single call would answer that."""
+    """A repeat may succeed later: the single call would answer UNAVAILABLE."""
     def __init__(
         self,
         *,
@@ -346,7 +350,7 @@ Global___ReservationFailure: _TypeAlias = ReservationFailure  # noqa: Y015
 
 @_typing.final
 class ReleaseReservationRequest(_message.Message):
-    """What to give up."""
+    """Names the units to release."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -355,10 +359,10 @@ class ReleaseReservationRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def order_attempt(self) -> Global___OrderAttempt:
@@ -366,7 +370,7 @@ class ReleaseReservationRequest(_message.Message):
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseLine]:
-        """How much of which lines, each line_number once; empty: all that is still reserved."""
+        """The units of each line, each line_number once; empty: all units that are still reserved."""
 
     def __init__(
         self,
@@ -388,7 +392,7 @@ Global___ReleaseReservationRequest: _TypeAlias = ReleaseReservationRequest  # no
 
 @_typing.final
 class ReleaseLine(_message.Message):
-    """Units of one order line that are given up."""
+    """Units of one order line to release."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -397,7 +401,7 @@ class ReleaseLine(_message.Message):
     line_number: _builtins.int
     """The order's line."""
     released_quantity: _builtins.int
-    """Released so far, this release included: a target, so that a repeat changes nothing."""
+    """Units released so far, these included: a cumulative target, so a repeat changes nothing."""
     def __init__(
         self,
         *,
@@ -414,14 +418,14 @@ Global___ReleaseLine: _TypeAlias = ReleaseLine  # noqa: Y015
 
 @_typing.final
 class ReleaseReservationResponse(_message.Message):
-    """What was given up."""
+    """The released units."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
-        """The attempt's reservations as they now stand; those that were replaced are left out."""
+        """The attempt's reservations as they now stand, without the replaced ones."""
 
     def __init__(
         self,
@@ -438,7 +442,7 @@ Global___ReleaseReservationResponse: _TypeAlias = ReleaseReservationResponse  # 
 
 @_typing.final
 class BatchReleaseReservationsRequest(_message.Message):
-    """What to give up, for many orders."""
+    """Names the attempts to release, for many orders."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,12 +451,14 @@ class BatchReleaseReservationsRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     view: _view_pb2.View.ValueType
-    """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
+    """The part of each reservation in the answer: all of it where unset. VIEW_SUMMARY leaves `lines`
+    empty.
+    """
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def order_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
@@ -478,7 +484,7 @@ Global___BatchReleaseReservationsRequest: _TypeAlias = BatchReleaseReservationsR
 
 @_typing.final
 class BatchReleaseReservationsResponse(_message.Message):
-    """What came of it."""
+    """The result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -502,7 +508,7 @@ Global___BatchReleaseReservationsResponse: _TypeAlias = BatchReleaseReservations
 
 @_typing.final
 class ReplaceSpoiledUnitsRequest(_message.Message):
-    """Which units are spoiled."""
+    """Names the spoiled units."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -512,12 +518,12 @@ class ReplaceSpoiledUnitsRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry."""
+    """The caller's UUID of the request, the same on each retry."""
     warehouse_id: _builtins.str
-    """Where they are."""
+    """The warehouse where they are."""
     note: _builtins.str
-    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
-    data.
+    """The reason in free text, 1 to 500 characters. Only the ledger has it, no event. It must have no
+    personal data.
     """
     @_builtins.property
     def order_attempt(self) -> Global___OrderAttempt:
@@ -525,7 +531,7 @@ class ReplaceSpoiledUnitsRequest(_message.Message):
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpoiledLine]:
-        """How many of which lines, each line_number once."""
+        """The units of each line, each line_number once."""
 
     def __init__(
         self,
@@ -558,9 +564,11 @@ class SpoiledLine(_message.Message):
     line_number: _builtins.int
     """The order's line."""
     spoiled_quantity: _builtins.int
-    """Spoiled so far, these included: a target."""
+    """Spoiled units so far, these included: a cumulative target."""
     short_quantity: _builtins.int
-    """Not found so far: a target. The event about them may still be on its way, and they must not be counted as committed."""
+    """Short units so far: a cumulative target. They do not count as committed, even if their event
+    has not arrived yet.
+    """
     def __init__(
         self,
         *,
@@ -578,14 +586,14 @@ Global___SpoiledLine: _TypeAlias = SpoiledLine  # noqa: Y015
 
 @_typing.final
 class ReplaceSpoiledUnitsResponse(_message.Message):
-    """What stands in their place."""
+    """The reservation with the replacements."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESERVATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reservation(self) -> _warehouse_pb2.Reservation:
-        """The reservation as it now stands. Of each line, `committed` says how many units there are to pick."""
+        """The reservation as it now stands. `committed` of each line is the number of units to pick."""
 
     def __init__(
         self,
@@ -602,7 +610,7 @@ Global___ReplaceSpoiledUnitsResponse: _TypeAlias = ReplaceSpoiledUnitsResponse  
 
 @_typing.final
 class GetReservationRequest(_message.Message):
-    """Which reservation."""
+    """Names the reservation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -648,7 +656,7 @@ Global___GetReservationResponse: _TypeAlias = GetReservationResponse  # noqa: Y0
 
 @_typing.final
 class ListReservationsRequest(_message.Message):
-    """Which reservations, and how many at a time. Filters that are set must all hold."""
+    """Filters of the reservations, and the page. All filters that are set must match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -661,28 +669,30 @@ class ListReservationsRequest(_message.Message):
     UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Reservations in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
-    their answer would be larger than 4 MiB.
+    """Reservations in a page: 50 where unset, 1,000 at most. A page has fewer, and a next_page_token,
+    where the answer would exceed 4 MiB.
     """
     page_token: _builtins.str
-    """From the page before, with the same filters; empty for the first."""
+    """The next_page_token of the previous page, with the same filters; empty for the first page."""
     order_id: _builtins.str
     """For this order."""
     warehouse_id: _builtins.str
     """In this warehouse."""
     view: _view_pb2.View.ValueType
-    """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
+    """The part of each reservation in the answer: all of it where unset. VIEW_SUMMARY leaves `lines`
+    empty.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_warehouse_pb2.ReservationStatus.ValueType]:
-        """In one of these; empty: in any."""
+        """With one of these statuses; empty: with any."""
 
     @_builtins.property
     def update_time_from(self) -> _timestamp_pb2.Timestamp:
-        """Changed last at this time or later. A part of a microsecond counts as a whole one."""
+        """Last changed at or after this time. A part of a microsecond counts as a whole one."""
 
     @_builtins.property
     def update_time_before(self) -> _timestamp_pb2.Timestamp:
-        """Changed last before this time. A part of a microsecond counts as a whole one."""
+        """Last changed before this time. A part of a microsecond counts as a whole one."""
 
     def __init__(
         self,
@@ -720,7 +730,7 @@ class ListReservationsResponse(_message.Message):
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last."""
+    """The token of the next page; empty on the last page."""
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
         """Newest first."""

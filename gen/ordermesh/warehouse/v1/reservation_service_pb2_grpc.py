@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class ReservationServiceStub(object):
-    """Units set aside for orders. All the reservations of an order's attempt move together.
+    """Reservations of units for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -81,65 +82,72 @@ class ReservationServiceStub(object):
 
 
 class ReservationServiceServicer(object):
-    """Units set aside for orders. All the reservations of an order's attempt move together.
+    """Reservations of units for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ReserveStock(self, request, context):
-        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-        request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
-        expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
-        New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-        order's attempt is closed, or has a reservation of another request).
+        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest,
+        8 at most. A repeat of the request_id answers with the first reservation and its order_id, not
+        with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
+        ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
+        limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
+        SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
+        TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
+        another request).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmReservation(self, request, context):
-        """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
-        confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-        RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
-        warehouses), QUANTITY_OUT_OF_RANGE.
+        """Commits the reserved units of an order's attempt: active -> confirmed. It replaces an expired
+        reservation and confirms the new one if its units are still sellable. A repeat is a success
+        that changes nothing. Reasons: RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each
+        SKU that is short), RESERVATION_CLOSED (the attempt is closed, or its units were released;
+        metadata: status), TOO_MANY_WAREHOUSES (the new reservation would need more than 8 warehouses),
+        QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchConfirmReservations(self, request, context):
-        """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-        Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
+        """ConfirmReservation for many orders, with a result for each. Each order is confirmed whole or
+        not at all, independently of the others. Reasons: ANSWER_TOO_LARGE (nothing is done); the
+        results have ConfirmReservation's reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseReservation(self, request, context):
-        """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-        reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
-        the line has).
+        """Releases the units that an order's attempt still has reserved: active -> released. Committed
+        units stay until fulfilment reports them. A repeat is a success that changes nothing. Reasons:
+        RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more units than the line has).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchReleaseReservations(self, request, context):
-        """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
-        ReleaseReservation's.
+        """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing
+        is done); the results have ReleaseReservation's reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceSpoiledUnits(self, request, context):
-        """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
-        warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-        For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-        has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+        """Posts committed units that were found damaged in packing as damaged, and commits other sellable
+        units of the same SKU in the same warehouse as replacements. The quantities are cumulative
+        targets: a repeat changes nothing and answers the same. For a closed attempt no replacements
+        are committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the
+        line has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units
+        are not committed yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,8 +161,8 @@ class ReservationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListReservations(self, request, context):
-        """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
-        Reasons: PAGE_TOKEN_INVALID.
+        """Lists reservations, newest first, by reservation_id. For reservations created at the same
+        moment this sequence can differ from that of create_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,10 +220,11 @@ def add_ReservationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReservationService(object):
-    """Units set aside for orders. All the reservations of an order's attempt move together.
+    """Reservations of units for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

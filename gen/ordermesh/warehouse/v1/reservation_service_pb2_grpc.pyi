@@ -27,10 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReservationServiceStub:
-    """Units set aside for orders. All the reservations of an order's attempt move together.
+    """Reservations of units for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -38,101 +39,115 @@ class ReservationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReservationServiceAsyncStub: ...
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]
-    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-    request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
-    expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
-    New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-    order's attempt is closed, or has a reservation of another request).
+    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest,
+    8 at most. A repeat of the request_id answers with the first reservation and its order_id, not
+    with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
+    ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
+    limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
+    SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
+    TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
+    another request).
     """
     ConfirmReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]
-    """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
-    confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-    RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
-    warehouses), QUANTITY_OUT_OF_RANGE.
+    """Commits the reserved units of an order's attempt: active -> confirmed. It replaces an expired
+    reservation and confirms the new one if its units are still sellable. A repeat is a success
+    that changes nothing. Reasons: RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each
+    SKU that is short), RESERVATION_CLOSED (the attempt is closed, or its units were released;
+    metadata: status), TOO_MANY_WAREHOUSES (the new reservation would need more than 8 warehouses),
+    QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]
-    """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-    Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
+    """ConfirmReservation for many orders, with a result for each. Each order is confirmed whole or
+    not at all, independently of the others. Reasons: ANSWER_TOO_LARGE (nothing is done); the
+    results have ConfirmReservation's reasons.
     """
     ReleaseReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]
-    """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-    reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
-    the line has).
+    """Releases the units that an order's attempt still has reserved: active -> released. Committed
+    units stay until fulfilment reports them. A repeat is a success that changes nothing. Reasons:
+    RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more units than the line has).
     """
     BatchReleaseReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]
-    """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
-    ReleaseReservation's.
+    """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing
+    is done); the results have ReleaseReservation's reasons.
     """
     ReplaceSpoiledUnits: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]
-    """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
-    warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-    For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-    has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+    """Posts committed units that were found damaged in packing as damaged, and commits other sellable
+    units of the same SKU in the same warehouse as replacements. The quantities are cumulative
+    targets: a repeat changes nothing and answers the same. For a closed attempt no replacements
+    are committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the
+    line has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units
+    are not committed yet).
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
     ListReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ListReservationsRequest, _reservation_service_pb2.ListReservationsResponse]
-    """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
-    Reasons: PAGE_TOKEN_INVALID.
+    """Lists reservations, newest first, by reservation_id. For reservations created at the same
+    moment this sequence can differ from that of create_time. Reasons: PAGE_TOKEN_INVALID.
     """
 
 @_typing.type_check_only
 class ReservationServiceAsyncStub(ReservationServiceStub):
-    """Units set aside for orders. All the reservations of an order's attempt move together.
+    """Reservations of units for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReserveStock: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]  # type: ignore[assignment]
-    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-    request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
-    expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
-    New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-    order's attempt is closed, or has a reservation of another request).
+    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest,
+    8 at most. A repeat of the request_id answers with the first reservation and its order_id, not
+    with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
+    ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
+    limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
+    SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
+    TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
+    another request).
     """
     ConfirmReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]  # type: ignore[assignment]
-    """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
-    confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-    RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
-    warehouses), QUANTITY_OUT_OF_RANGE.
+    """Commits the reserved units of an order's attempt: active -> confirmed. It replaces an expired
+    reservation and confirms the new one if its units are still sellable. A repeat is a success
+    that changes nothing. Reasons: RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each
+    SKU that is short), RESERVATION_CLOSED (the attempt is closed, or its units were released;
+    metadata: status), TOO_MANY_WAREHOUSES (the new reservation would need more than 8 warehouses),
+    QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]  # type: ignore[assignment]
-    """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-    Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
+    """ConfirmReservation for many orders, with a result for each. Each order is confirmed whole or
+    not at all, independently of the others. Reasons: ANSWER_TOO_LARGE (nothing is done); the
+    results have ConfirmReservation's reasons.
     """
     ReleaseReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]  # type: ignore[assignment]
-    """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-    reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
-    the line has).
+    """Releases the units that an order's attempt still has reserved: active -> released. Committed
+    units stay until fulfilment reports them. A repeat is a success that changes nothing. Reasons:
+    RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more units than the line has).
     """
     BatchReleaseReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]  # type: ignore[assignment]
-    """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
-    ReleaseReservation's.
+    """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing
+    is done); the results have ReleaseReservation's reasons.
     """
     ReplaceSpoiledUnits: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]  # type: ignore[assignment]
-    """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
-    warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-    For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-    has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+    """Posts committed units that were found damaged in packing as damaged, and commits other sellable
+    units of the same SKU in the same warehouse as replacements. The quantities are cumulative
+    targets: a repeat changes nothing and answers the same. For a closed attempt no replacements
+    are committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the
+    line has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units
+    are not committed yet).
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
     ListReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ListReservationsRequest, _reservation_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
-    """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
-    Reasons: PAGE_TOKEN_INVALID.
+    """Lists reservations, newest first, by reservation_id. For reservations created at the same
+    moment this sequence can differ from that of create_time. Reasons: PAGE_TOKEN_INVALID.
     """
 
 class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Units set aside for orders. All the reservations of an order's attempt move together.
+    """Reservations of units for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
-    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED,
+    DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED and INTERNAL; those with a request_id
+    REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -141,12 +156,14 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ReserveStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReserveStockResponse, _abc.Awaitable[_reservation_service_pb2.ReserveStockResponse]]:
-        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
-        request_id answers with the first reservation and its order_id, not the order_id that it proposes; where that one has
-        expired, it is replaced, and where less than nine tenths of its ttl are left, it has its whole ttl again, however often.
-        New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
-        order's attempt is closed, or has a reservation of another request).
+        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest,
+        8 at most. A repeat of the request_id answers with the first reservation and its order_id, not
+        with the proposed order_id. A repeat replaces an expired reservation. It also renews the whole
+        ttl of a reservation with less than nine tenths of its ttl left; the number of renewals is not
+        limited. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short
+        SKU: asked, left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten),
+        TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the order's attempt is closed, or has a reservation of
+        another request).
         """
 
     @_abc_1.abstractmethod
@@ -155,11 +172,12 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ConfirmReservationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ConfirmReservationResponse, _abc.Awaitable[_reservation_service_pb2.ConfirmReservationResponse]]:
-        """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
-        confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-        RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        closed, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
-        warehouses), QUANTITY_OUT_OF_RANGE.
+        """Commits the reserved units of an order's attempt: active -> confirmed. It replaces an expired
+        reservation and confirms the new one if its units are still sellable. A repeat is a success
+        that changes nothing. Reasons: RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each
+        SKU that is short), RESERVATION_CLOSED (the attempt is closed, or its units were released;
+        metadata: status), TOO_MANY_WAREHOUSES (the new reservation would need more than 8 warehouses),
+        QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -168,8 +186,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.BatchConfirmReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchConfirmReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchConfirmReservationsResponse]]:
-        """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-        Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
+        """ConfirmReservation for many orders, with a result for each. Each order is confirmed whole or
+        not at all, independently of the others. Reasons: ANSWER_TOO_LARGE (nothing is done); the
+        results have ConfirmReservation's reasons.
         """
 
     @_abc_1.abstractmethod
@@ -178,9 +197,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ReleaseReservationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReleaseReservationResponse, _abc.Awaitable[_reservation_service_pb2.ReleaseReservationResponse]]:
-        """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-        reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
-        the line has).
+        """Releases the units that an order's attempt still has reserved: active -> released. Committed
+        units stay until fulfilment reports them. A repeat is a success that changes nothing. Reasons:
+        RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more units than the line has).
         """
 
     @_abc_1.abstractmethod
@@ -189,8 +208,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.BatchReleaseReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchReleaseReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchReleaseReservationsResponse]]:
-        """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
-        ReleaseReservation's.
+        """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing
+        is done); the results have ReleaseReservation's reasons.
         """
 
     @_abc_1.abstractmethod
@@ -199,10 +218,12 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ReplaceSpoiledUnitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReplaceSpoiledUnitsResponse, _abc.Awaitable[_reservation_service_pb2.ReplaceSpoiledUnitsResponse]]:
-        """Committed units were found damaged while packing: posts them as damaged, and commits others of the same SKU in the same
-        warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-        For a closed attempt nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-        has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+        """Posts committed units that were found damaged in packing as damaged, and commits other sellable
+        units of the same SKU in the same warehouse as replacements. The quantities are cumulative
+        targets: a repeat changes nothing and answers the same. For a closed attempt no replacements
+        are committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the
+        line has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units
+        are not committed yet).
         """
 
     @_abc_1.abstractmethod
@@ -219,8 +240,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ListReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ListReservationsResponse, _abc.Awaitable[_reservation_service_pb2.ListReservationsResponse]]:
-        """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
-        Reasons: PAGE_TOKEN_INVALID.
+        """Lists reservations, newest first, by reservation_id. For reservations created at the same
+        moment this sequence can differ from that of create_time. Reasons: PAGE_TOKEN_INVALID.
         """
 
 def add_ReservationServiceServicer_to_server(servicer: ReservationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

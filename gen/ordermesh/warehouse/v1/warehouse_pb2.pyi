@@ -33,32 +33,36 @@ class _StockMovementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sto
     STOCK_MOVEMENT_KIND_ADJUST: _StockMovementKind.ValueType  # 2
     """A count corrects the ledger: available ±n."""
     STOCK_MOVEMENT_KIND_RESERVE: _StockMovementKind.ValueType  # 3
-    """An order's units are set aside for a time: reserved +n."""
+    """Units are reserved for an order: reserved +n."""
     STOCK_MOVEMENT_KIND_CONFIRM: _StockMovementKind.ValueType  # 4
-    """They are sold: available −n, reserved −n, committed +n."""
+    """Reserved units are committed: available −n, reserved −n, committed +n."""
     STOCK_MOVEMENT_KIND_RELEASE: _StockMovementKind.ValueType  # 5
-    """They are given up: reserved −n."""
+    """Reserved units are released: reserved −n."""
     STOCK_MOVEMENT_KIND_EXPIRE: _StockMovementKind.ValueType  # 6
-    """Their time is over: reserved −n."""
+    """Reserved units expire: reserved −n."""
     STOCK_MOVEMENT_KIND_UNCOMMIT: _StockMovementKind.ValueType  # 7
-    """Cancelled before shipping, back on the shelf: committed −n, available +n."""
+    """Committed units are cancelled before shipping and put back on the shelf: committed −n,
+    available +n.
+    """
     STOCK_MOVEMENT_KIND_SHIP: _StockMovementKind.ValueType  # 8
-    """They leave with a carrier: committed −n."""
+    """Committed units leave with a carrier: committed −n."""
     STOCK_MOVEMENT_KIND_SHORT: _StockMovementKind.ValueType  # 9
-    """Not found when picking: committed −n."""
+    """Committed units are not found in picking: committed −n."""
     STOCK_MOVEMENT_KIND_SPOIL_COMMITTED: _StockMovementKind.ValueType  # 10
-    """Found damaged while packing: committed −n, damaged +n."""
+    """Committed units are found damaged in packing: committed −n, damaged +n."""
     STOCK_MOVEMENT_KIND_SPOIL_SHELF: _StockMovementKind.ValueType  # 11
-    """Found damaged on the shelf: available −n, damaged +n."""
+    """Units on the shelf are found damaged: available −n, damaged +n."""
     STOCK_MOVEMENT_KIND_RESTOCK: _StockMovementKind.ValueType  # 12
-    """A return that passed inspection: available +n."""
+    """Returned units pass inspection: available +n."""
     STOCK_MOVEMENT_KIND_MARK_DAMAGED: _StockMovementKind.ValueType  # 13
-    """A return that failed inspection: damaged +n."""
+    """Returned units fail inspection: damaged +n."""
     STOCK_MOVEMENT_KIND_SHIP_SHELF: _StockMovementKind.ValueType  # 14
-    """A parcel that was reported after its label's void was confirmed: available −n. Its source is the shipment."""
+    """A parcel left although the carrier had confirmed its label as void: available −n. Its source is
+    the shipment.
+    """
 
 class StockMovementKind(_StockMovementKind, metaclass=_StockMovementKindEnumTypeWrapper):
-    """What kind of stock movement a row of the ledger is. New values may appear."""
+    """The kind of a stock movement, which is a row of the ledger. New values may appear."""
 
 STOCK_MOVEMENT_KIND_UNSPECIFIED: StockMovementKind.ValueType  # 0
 """Never stored; in a filter: any."""
@@ -67,29 +71,33 @@ STOCK_MOVEMENT_KIND_RECEIVE: StockMovementKind.ValueType  # 1
 STOCK_MOVEMENT_KIND_ADJUST: StockMovementKind.ValueType  # 2
 """A count corrects the ledger: available ±n."""
 STOCK_MOVEMENT_KIND_RESERVE: StockMovementKind.ValueType  # 3
-"""An order's units are set aside for a time: reserved +n."""
+"""Units are reserved for an order: reserved +n."""
 STOCK_MOVEMENT_KIND_CONFIRM: StockMovementKind.ValueType  # 4
-"""They are sold: available −n, reserved −n, committed +n."""
+"""Reserved units are committed: available −n, reserved −n, committed +n."""
 STOCK_MOVEMENT_KIND_RELEASE: StockMovementKind.ValueType  # 5
-"""They are given up: reserved −n."""
+"""Reserved units are released: reserved −n."""
 STOCK_MOVEMENT_KIND_EXPIRE: StockMovementKind.ValueType  # 6
-"""Their time is over: reserved −n."""
+"""Reserved units expire: reserved −n."""
 STOCK_MOVEMENT_KIND_UNCOMMIT: StockMovementKind.ValueType  # 7
-"""Cancelled before shipping, back on the shelf: committed −n, available +n."""
+"""Committed units are cancelled before shipping and put back on the shelf: committed −n,
+available +n.
+"""
 STOCK_MOVEMENT_KIND_SHIP: StockMovementKind.ValueType  # 8
-"""They leave with a carrier: committed −n."""
+"""Committed units leave with a carrier: committed −n."""
 STOCK_MOVEMENT_KIND_SHORT: StockMovementKind.ValueType  # 9
-"""Not found when picking: committed −n."""
+"""Committed units are not found in picking: committed −n."""
 STOCK_MOVEMENT_KIND_SPOIL_COMMITTED: StockMovementKind.ValueType  # 10
-"""Found damaged while packing: committed −n, damaged +n."""
+"""Committed units are found damaged in packing: committed −n, damaged +n."""
 STOCK_MOVEMENT_KIND_SPOIL_SHELF: StockMovementKind.ValueType  # 11
-"""Found damaged on the shelf: available −n, damaged +n."""
+"""Units on the shelf are found damaged: available −n, damaged +n."""
 STOCK_MOVEMENT_KIND_RESTOCK: StockMovementKind.ValueType  # 12
-"""A return that passed inspection: available +n."""
+"""Returned units pass inspection: available +n."""
 STOCK_MOVEMENT_KIND_MARK_DAMAGED: StockMovementKind.ValueType  # 13
-"""A return that failed inspection: damaged +n."""
+"""Returned units fail inspection: damaged +n."""
 STOCK_MOVEMENT_KIND_SHIP_SHELF: StockMovementKind.ValueType  # 14
-"""A parcel that was reported after its label's void was confirmed: available −n. Its source is the shipment."""
+"""A parcel left although the carrier had confirmed its label as void: available −n. Its source is
+the shipment.
+"""
 Global___StockMovementKind: _TypeAlias = StockMovementKind  # noqa: Y015
 
 class _ReservationStatus:
@@ -101,29 +109,37 @@ class _ReservationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Res
     RESERVATION_STATUS_UNSPECIFIED: _ReservationStatus.ValueType  # 0
     """Never stored; in a filter: any."""
     RESERVATION_STATUS_ACTIVE: _ReservationStatus.ValueType  # 1
-    """Units are set aside until expire_time. Goes to confirmed, released or expired, with its last unit."""
+    """Units are reserved until expire_time. Goes to confirmed, released or expired, with its last
+    unit.
+    """
     RESERVATION_STATUS_CONFIRMED: _ReservationStatus.ValueType  # 2
     """Units are committed. Goes to closed."""
     RESERVATION_STATUS_RELEASED: _ReservationStatus.ValueType  # 3
-    """Units were given up before they were committed. Terminal."""
+    """Units were released before they were committed. Terminal."""
     RESERVATION_STATUS_EXPIRED: _ReservationStatus.ValueType  # 4
-    """Its time was over before it was confirmed. Terminal; a later confirmation makes a new reservation."""
+    """Its expire_time passed before it was confirmed. Terminal; a later confirmation makes a new
+    reservation.
+    """
     RESERVATION_STATUS_CLOSED: _ReservationStatus.ValueType  # 5
     """Each unit has shipped, returned to the shelf or been written off. Terminal."""
 
 class ReservationStatus(_ReservationStatus, metaclass=_ReservationStatusEnumTypeWrapper):
-    """Where a reservation stands. New values may appear."""
+    """The status of a reservation. New values may appear."""
 
 RESERVATION_STATUS_UNSPECIFIED: ReservationStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 RESERVATION_STATUS_ACTIVE: ReservationStatus.ValueType  # 1
-"""Units are set aside until expire_time. Goes to confirmed, released or expired, with its last unit."""
+"""Units are reserved until expire_time. Goes to confirmed, released or expired, with its last
+unit.
+"""
 RESERVATION_STATUS_CONFIRMED: ReservationStatus.ValueType  # 2
 """Units are committed. Goes to closed."""
 RESERVATION_STATUS_RELEASED: ReservationStatus.ValueType  # 3
-"""Units were given up before they were committed. Terminal."""
+"""Units were released before they were committed. Terminal."""
 RESERVATION_STATUS_EXPIRED: ReservationStatus.ValueType  # 4
-"""Its time was over before it was confirmed. Terminal; a later confirmation makes a new reservation."""
+"""Its expire_time passed before it was confirmed. Terminal; a later confirmation makes a new
+reservation.
+"""
 RESERVATION_STATUS_CLOSED: ReservationStatus.ValueType  # 5
 """Each unit has shipped, returned to the shelf or been written off. Terminal."""
 Global___ReservationStatus: _TypeAlias = ReservationStatus  # noqa: Y015
@@ -135,59 +151,59 @@ class _ReservationStatusReason:
 class _ReservationStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReservationStatusReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RESERVATION_STATUS_REASON_UNSPECIFIED: _ReservationStatusReason.ValueType  # 0
-    """Never given."""
+    """Never stored."""
     RESERVATION_STATUS_REASON_STOCK_RESERVED: _ReservationStatusReason.ValueType  # 1
     """ReserveStock replaced the attempt's expired reservations."""
     RESERVATION_STATUS_REASON_RESERVATION_RENEWED: _ReservationStatusReason.ValueType  # 2
     """A repeat of ReserveStock replaced expired reservations."""
     RESERVATION_STATUS_REASON_STOCK_CONFIRMED: _ReservationStatusReason.ValueType  # 3
-    """A call or the order's event committed what was reserved."""
+    """A call or the order's event committed the reserved units."""
     RESERVATION_STATUS_REASON_CONFIRM_REFUSED: _ReservationStatusReason.ValueType  # 4
-    """The order's event asked to commit what cannot be committed any more: confirm_refused_reason
-    says why.
+    """The order's event requested a commit that is no longer possible: confirm_refused_reason has the
+    reason.
     """
     RESERVATION_STATUS_REASON_STOCK_RELEASED: _ReservationStatusReason.ValueType  # 5
-    """A call gave up what was reserved."""
+    """A call released the reserved units."""
     RESERVATION_STATUS_REASON_TIME_EXPIRED: _ReservationStatusReason.ValueType  # 6
-    """The time of the reservation was over."""
+    """The reservation's expire_time passed."""
     RESERVATION_STATUS_REASON_ATTEMPT_ENDED: _ReservationStatusReason.ValueType  # 7
     """The order's attempt is closed."""
     RESERVATION_STATUS_REASON_UNITS_CANCELLED: _ReservationStatusReason.ValueType  # 8
     """Units of the order were cancelled."""
     RESERVATION_STATUS_REASON_WORK_REPORTED: _ReservationStatusReason.ValueType  # 9
-    """Fulfilment reported what became of committed units."""
+    """Fulfilment reported the outcome of committed units."""
     RESERVATION_STATUS_REASON_SPOILED_UNITS_REPLACED: _ReservationStatusReason.ValueType  # 10
-    """ReplaceSpoiledUnits committed others in the place of damaged units."""
+    """ReplaceSpoiledUnits committed replacements of damaged units."""
 
 class ReservationStatusReason(_ReservationStatusReason, metaclass=_ReservationStatusReasonEnumTypeWrapper):
-    """Why a reservation changed: what led to its movements. Events have the name without its prefix, as
-    a string. New values may appear.
+    """The reason for a change of a reservation. Events have the name without its prefix, as a string.
+    New values may appear.
     """
 
 RESERVATION_STATUS_REASON_UNSPECIFIED: ReservationStatusReason.ValueType  # 0
-"""Never given."""
+"""Never stored."""
 RESERVATION_STATUS_REASON_STOCK_RESERVED: ReservationStatusReason.ValueType  # 1
 """ReserveStock replaced the attempt's expired reservations."""
 RESERVATION_STATUS_REASON_RESERVATION_RENEWED: ReservationStatusReason.ValueType  # 2
 """A repeat of ReserveStock replaced expired reservations."""
 RESERVATION_STATUS_REASON_STOCK_CONFIRMED: ReservationStatusReason.ValueType  # 3
-"""A call or the order's event committed what was reserved."""
+"""A call or the order's event committed the reserved units."""
 RESERVATION_STATUS_REASON_CONFIRM_REFUSED: ReservationStatusReason.ValueType  # 4
-"""The order's event asked to commit what cannot be committed any more: confirm_refused_reason
-says why.
+"""The order's event requested a commit that is no longer possible: confirm_refused_reason has the
+reason.
 """
 RESERVATION_STATUS_REASON_STOCK_RELEASED: ReservationStatusReason.ValueType  # 5
-"""A call gave up what was reserved."""
+"""A call released the reserved units."""
 RESERVATION_STATUS_REASON_TIME_EXPIRED: ReservationStatusReason.ValueType  # 6
-"""The time of the reservation was over."""
+"""The reservation's expire_time passed."""
 RESERVATION_STATUS_REASON_ATTEMPT_ENDED: ReservationStatusReason.ValueType  # 7
 """The order's attempt is closed."""
 RESERVATION_STATUS_REASON_UNITS_CANCELLED: ReservationStatusReason.ValueType  # 8
 """Units of the order were cancelled."""
 RESERVATION_STATUS_REASON_WORK_REPORTED: ReservationStatusReason.ValueType  # 9
-"""Fulfilment reported what became of committed units."""
+"""Fulfilment reported the outcome of committed units."""
 RESERVATION_STATUS_REASON_SPOILED_UNITS_REPLACED: ReservationStatusReason.ValueType  # 10
-"""ReplaceSpoiledUnits committed others in the place of damaged units."""
+"""ReplaceSpoiledUnits committed replacements of damaged units."""
 Global___ReservationStatusReason: _TypeAlias = ReservationStatusReason  # noqa: Y015
 
 @_typing.final
@@ -212,13 +228,13 @@ class StockLevel(_message.Message):
     available: _builtins.int
     """Units on the shelf and not yet sold; reserved ones are among them."""
     reserved: _builtins.int
-    """Units set aside for orders that are not yet paid."""
+    """Units reserved for orders that are not yet paid."""
     committed: _builtins.int
     """Units sold and not yet shipped."""
     damaged: _builtins.int
     """Units that cannot be sold."""
     sellable: _builtins.int
-    """available − reserved: what a checkout can still get."""
+    """available − reserved: the units that the next checkout can reserve."""
     version: _builtins.int
     """Rises by one with each change."""
     @_builtins.property
@@ -279,9 +295,9 @@ class StockMovement(_message.Message):
     sku: _builtins.str
     """Stock keeping unit."""
     kind: Global___StockMovementKind.ValueType
-    """What happened."""
+    """The kind of movement."""
     quantity: _builtins.int
-    """How many units."""
+    """The number of units."""
     available_delta: _builtins.int
     """Change of available."""
     reserved_delta: _builtins.int
@@ -291,37 +307,43 @@ class StockMovement(_message.Message):
     damaged_delta: _builtins.int
     """Change of damaged."""
     source_id: _builtins.str
-    """What it was done for: a reservation, a return, or the request (its request_id) that received or adjusted."""
+    """The source: a reservation, a return, a shipment, or the request_id of a receipt or an
+    adjustment.
+    """
     order_id: _builtins.str
     """The order; unset where there is none."""
     line_number: _builtins.int
     """The order's line; unset where there is none."""
     outside_delta: _builtins.int
-    """Change of what is outside: available, committed, damaged and outside always sum to zero."""
+    """Change of the units outside of the warehouse: the changes of available, committed, damaged and
+    outside sum to zero.
+    """
     cumulative_quantity: _builtins.int
-    """How many units this kind of movement has moved for this source and line so far, this movement included. With kind,
-    source_id, stock level and line_number it is unique for ever: nothing is posted twice.
+    """The units that movements of this kind have moved for this source and line so far, this one
+    included. With kind, source_id, stock level and line_number it is unique for ever, so no unit
+    is posted twice.
     """
     stock_level_version: _builtins.int
-    """The version of the stock level that this movement made."""
+    """The version of the stock level after this movement."""
     actor: _builtins.str
-    """The service that moved it: "warehouse" for a call and for the expiry, "order" or "fulfillment"
-    for an event of theirs. Empty in rows of releases before this field, and in StockChanged, which
-    has an `actor` of its own.
+    """The service that made the movement: "warehouse" for a call and for an expiry, "order" or
+    "fulfillment" for an event of that service. Empty in rows of releases before this field, and in
+    StockChanged, which has an `actor` of its own.
     """
     claimed_actor: _builtins.str
     """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
     had none, for events, and in StockChanged, which has a `claimed_actor` of its own.
     """
     cause_id: _builtins.str
-    """The call's request_id, the causing event's id, or a name that the expiry gives its turn. Empty
-    in rows of releases before this field, and in StockChanged, which has a `cause_id` of its own.
+    """The request_id of the call, the id of the event that caused the movement, or the name of a run
+    of the expiry worker. Empty in rows of releases before this field, and in StockChanged, which
+    has a `cause_id` of its own.
     """
     note: _builtins.str
     """The request's note; unset where it had none, for events, and always in StockChanged."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """The time of the change."""
 
     def __init__(
         self,
@@ -372,7 +394,9 @@ Global___StockMovement: _TypeAlias = StockMovement  # noqa: Y015
 
 @_typing.final
 class Reservation(_message.Message):
-    """Units that one warehouse reserves for one attempt of an order. A new reservation of the next generation can replace an expired one."""
+    """Units that one warehouse reserves for one attempt of an order. A reservation of the next
+    generation can replace an expired one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -396,22 +420,24 @@ class Reservation(_message.Message):
     warehouse_id: _builtins.str
     """The warehouse."""
     status: Global___ReservationStatus.ValueType
-    """Where it stands."""
+    """Its status."""
     version: _builtins.int
     """Rises by one with each change."""
     generation: _builtins.int
-    """1 for what was reserved first; one more each time that the attempt's expired reservations were replaced."""
+    """1 for the first reservations of an attempt, and one more for each replacement of its expired
+    reservations.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationLine]:
         """Its lines, by line_number."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When it was created."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """While active: when its time is over. Unset otherwise."""
+        """While active: the time at which it expires. Unset otherwise."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -442,7 +468,9 @@ Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
 
 @_typing.final
 class ReservationLine(_message.Message):
-    """Units of one order line in one warehouse. reserved + released + committed + uncommitted + shipped + written off = quantity."""
+    """Units of one order line in one warehouse. reserved + released + committed + uncommitted + shipped
+    + written off = quantity.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,21 +489,21 @@ class ReservationLine(_message.Message):
     sku: _builtins.str
     """Stock keeping unit."""
     quantity: _builtins.int
-    """Units reserved at first, and those committed later in the place of spoiled ones."""
+    """Units reserved at first, and units committed later as replacements of spoiled ones."""
     reserved: _builtins.int
     """Units still reserved."""
     released: _builtins.int
-    """Units given up, or expired."""
+    """Units released or expired."""
     committed: _builtins.int
-    """Units committed and still here."""
+    """Units committed and still in the warehouse."""
     uncommitted: _builtins.int
     """Units that returned to the shelf."""
     shipped: _builtins.int
     """Units that left with a carrier."""
     written_off: _builtins.int
-    """Units not found or found damaged."""
+    """Units found short or damaged."""
     spoiled: _builtins.int
-    """Those of the written off units that were found damaged."""
+    """The written-off units that were found damaged."""
     def __init__(
         self,
         *,

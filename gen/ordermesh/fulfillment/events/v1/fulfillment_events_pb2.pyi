@@ -22,7 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FulfillmentStatusChanged(_message.Message):
-    """A fulfilment changed its status (its creation included). One for each step, in the order of fulfillment.version."""
+    """A fulfilment changed its status, or was created. One event for each change, in the order of
+    fulfillment.version.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -40,28 +42,28 @@ class FulfillmentStatusChanged(_message.Message):
     new_status: _fulfillment_pb2.FulfillmentStatus.ValueType
     """The status from then on."""
     reason: _builtins.str
-    """Why: a name of FulfillmentStatusReason without its prefix."""
+    """The reason: a name of FulfillmentStatusReason without its prefix."""
     attempt_never_started: _builtins.bool
-    """The order's attempt is closed, and fulfilment never recorded a commit of its stock: no work on it started or will start, in any
-    warehouse.
+    """The order's attempt is closed, and fulfilment never recorded a commit of its stock. No work on
+    it started or will start, in any warehouse.
     """
     actor: _builtins.str
-    """The role or the service that changed it, as in FulfillmentTransition; empty in events of
+    """The role or the service that made the change, as in FulfillmentTransition. Empty in events of
     releases before this field.
     """
     claimed_actor: _builtins.str
-    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
-    had none, and for events.
+    """The call's metadata `ordermesh-actor`, as claimed: it is not verified. Unset where the call had
+    none, and for events.
     """
     cause_id: _builtins.str
-    """What led to it, as in FulfillmentTransition; empty in events of releases before this field."""
+    """The cause, as in FulfillmentTransition. Empty in events of releases before this field."""
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
         """The fulfilment as it stands after the change, with its units and packages."""
 
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """The time of the change."""
 
     def __init__(
         self,
@@ -88,9 +90,10 @@ Global___FulfillmentStatusChanged: _TypeAlias = FulfillmentStatusChanged  # noqa
 
 @_typing.final
 class FulfillmentLinesChanged(_message.Message):
-    """Units left a picklist: cut, short or spoiled; the work goes on with those that stay. (The last ones leave with a
-    FulfillmentStatusChanged to cancelled.) Or none have left yet: it is withdrawn, and waits for shipping (withdraw_reason). Or a
-    parcel left after its label was void. Its version stands in one sequence with those of FulfillmentStatusChanged.
+    """Units left a picklist (cut, short or spoiled) and others remain. (The last units leave with a
+    FulfillmentStatusChanged to cancelled.) Or the fulfilment is withdrawn and waits for shipping,
+    with all its units (withdraw_reason). Or a parcel left after its label was void. Its version is
+    in one sequence with those of FulfillmentStatusChanged.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -104,34 +107,36 @@ class FulfillmentLinesChanged(_message.Message):
     CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
     CAUSE_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or LEFT_AFTER_VOID, of
-    FulfillmentStatusReason. More may appear.
+    """The reason: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or LEFT_AFTER_VOID, of
+    FulfillmentStatusReason. New values may appear.
     """
     attempt_never_started: _builtins.bool
-    """As of FulfillmentStatusChanged."""
+    """The same as in FulfillmentStatusChanged."""
     actor: _builtins.str
-    """The role or the service that changed it, as in FulfillmentTransition; empty in events of
+    """The role or the service that made the change, as in FulfillmentTransition. Empty in events of
     releases before this field.
     """
     claimed_actor: _builtins.str
-    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
-    had none, and for events.
+    """The call's metadata `ordermesh-actor`, as claimed: it is not verified. Unset where the call had
+    none, and for events.
     """
     cause_id: _builtins.str
-    """What led to it, as in FulfillmentTransition; empty in events of releases before this field."""
+    """The cause, as in FulfillmentTransition. Empty in events of releases before this field."""
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
-        """The fulfilment as it stands after the change, with cumulative quantities. It can be a cancelled one, of which more units
-        are known by now.
+        """The fulfilment as it stands after the change, with cumulative quantities. It can be a cancelled
+        one for which more units were reported since.
         """
 
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """The time of the change."""
 
     @_builtins.property
     def left_after_void(self) -> Global___LeftAfterVoid:
-        """What left the warehouse though the carrier had confirmed that the label is void; set with the reason LEFT_AFTER_VOID alone."""
+        """The units that left the warehouse after the carrier had confirmed the label as void. Set with
+        the reason LEFT_AFTER_VOID only.
+        """
 
     def __init__(
         self,
@@ -157,7 +162,7 @@ Global___FulfillmentLinesChanged: _TypeAlias = FulfillmentLinesChanged  # noqa: 
 
 @_typing.final
 class LeftAfterVoid(_message.Message):
-    """A parcel that a carrier reported after it had confirmed that its label is void."""
+    """A parcel that a carrier reported after it had confirmed its label as void."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -167,7 +172,7 @@ class LeftAfterVoid(_message.Message):
     """The shipment whose label was void."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_fulfillment_pb2.PackedItem]:
-        """What it carried, by line."""
+        """Its units, by line."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class StockChanged(_message.Message):
-    """Balances of one SKU in one warehouse moved. One for each row of the ledger."""
+    """Balances of one SKU in one warehouse changed. One event for each row of the ledger."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,16 +32,16 @@ class StockChanged(_message.Message):
     CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
     CAUSE_ID_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """The service that changed it: "warehouse" for a call and for the expiry, "order" or
-    "fulfillment" for an event of theirs. Empty in events of releases before this field.
+    """The service that made the change: "warehouse" for a call and for an expiry, "order" or
+    "fulfillment" for an event of that service. Empty in events of releases before this field.
     """
     claimed_actor: _builtins.str
-    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
-    had none, and for events.
+    """The call's metadata `ordermesh-actor`, as claimed: it is not verified. Unset where the call had
+    none, and for events.
     """
     cause_id: _builtins.str
-    """The call's request_id, the causing event's id, or a name that the expiry gives its turn. Empty
-    in events of releases before this field.
+    """The request_id of the call, the id of the event that caused the change, or the name of a run of
+    the expiry worker. Empty in events of releases before this field.
     """
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
@@ -49,7 +49,7 @@ class StockChanged(_message.Message):
 
     @_builtins.property
     def stock_movement(self) -> _warehouse_pb2.StockMovement:
-        """What moved it; its kind says why."""
+        """The movement; its kind is the reason."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ Global___StockChanged: _TypeAlias = StockChanged  # noqa: Y015
 
 @_typing.final
 class ReservationStatusChanged(_message.Message):
-    """A reservation was confirmed, un-committed, released or expired, in whole or part, or could not be confirmed. One for each
-    reservation that changed so, in the order of reservations_version.
+    """A reservation was confirmed, uncommitted, released or expired, in whole or part, or could not be
+    confirmed. One event for each changed reservation, in the order of reservations_version.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -91,24 +91,28 @@ class ReservationStatusChanged(_message.Message):
     old_status: _warehouse_pb2.ReservationStatus.ValueType
     """Before the change; unspecified for a new one."""
     confirm_refused_reason: _builtins.str
-    """Set where a confirmation was refused for good: RESERVATION_EXPIRED, say. The status did not change then."""
+    """Set where a confirmation was refused for good, e.g. RESERVATION_EXPIRED. The status is then
+    unchanged.
+    """
     reservations_version: _builtins.int
-    """Rises by one with each change of the order's reservations, over all attempts and warehouses: the higher one is newer."""
+    """Rises by one with each change of the order's reservations, over all attempts and warehouses.
+    The higher version is newer.
+    """
     actor: _builtins.str
-    """The service that changed it: "warehouse" for a call and for the expiry, "order" or
-    "fulfillment" for an event of theirs. Empty in events of releases before this field.
+    """The service that made the change: "warehouse" for a call and for an expiry, "order" or
+    "fulfillment" for an event of that service. Empty in events of releases before this field.
     """
     claimed_actor: _builtins.str
-    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
-    had none, and for events.
+    """The call's metadata `ordermesh-actor`, as claimed: it is not verified. Unset where the call had
+    none, and for events.
     """
     cause_id: _builtins.str
-    """The call's request_id, the causing event's id, or a name that the expiry gives its turn. Empty
-    in events of releases before this field.
+    """The request_id of the call, the id of the event that caused the change, or the name of a run of
+    the expiry worker. Empty in events of releases before this field.
     """
     reason: _builtins.str
-    """Why: a name of ReservationStatusReason without its prefix. Empty in events of releases before
-    this field.
+    """The reason: a name of ReservationStatusReason without its prefix. Empty in events of releases
+    before this field.
     """
     @_builtins.property
     def reservation(self) -> _warehouse_pb2.Reservation:
@@ -116,12 +120,12 @@ class ReservationStatusChanged(_message.Message):
 
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """The time of the change."""
 
     @_builtins.property
     def attempt_reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
-        """The attempt's current reservations after the change, `reservation` included unless it was replaced: where its units
-        come from.
+        """The attempt's current reservations after the change: the sources of its units. They include
+        `reservation` unless it was replaced.
         """
 
     def __init__(
