@@ -461,7 +461,7 @@ async def test_first_response_of_a_stream_closes_the_breaker(
     sample: Sample, server: Server
 ) -> None:
     """In the half-open state, the first message of a watch closes the breaker while the watch goes
-    on, and its end does not count.
+    on, and the watch's end does not count.
 
     A watch that is cancelled before its first message frees the probe's place.
     """
@@ -475,7 +475,7 @@ async def test_first_response_of_a_stream_closes_the_breaker(
         now = 10.0
         sample.hang()
         unread = stub.WatchThing(_watch())
-        await eventually(lambda: sample.calls == 1, what="the probe is on its way")
+        await eventually(lambda: sample.calls == 1, what="the probe is under way")
         unread.cancel()
         sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
         watch = stub.WatchThing(_watch())

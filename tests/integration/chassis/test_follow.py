@@ -200,7 +200,7 @@ async def test_subscriber_receives_published_events(broker: Broker, eventually: 
             await publish(broker, "payments.sample.paid", paid.SerializeToString())
             return bool(received)
 
-        await eventually(is_received, what="the listener has subscribed")
+        await eventually(is_received, what="the subscriber has subscribed")
         received.clear()
         await publish(broker, "payments.sample.refunded", paid.SerializeToString())
         await publish(broker, "orders.sample.status_changed", b"\xff\xff", SampleStatusChanged)

@@ -2,7 +2,7 @@
 reach the complete state.
 
 Each loss happens while orders are placed and consumed. Within half a minute and without an
-operator, the stream has every event of the outbox where it is marked, the consumer has acknowledged
+operator, the stream has every event of the outbox where it is marked. The consumer has acknowledged
 all, and each event has had its effect, once.
 """
 
@@ -67,14 +67,14 @@ class Deployment:
             "events wait"
         )
         assert await self.effects.number() == self.number, "effects are missing"
-        assert await all_acknowledged(self.broker), "the consumer has not done all"
+        assert await all_acknowledged(self.broker), "the consumer has unsettled events"
         await self.broker.streams.stream_info(ADVISORIES)  # its stream exists again too
         async with self.database.engine.connect() as connection:
             marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
         for mark in marks:
             message = await self.broker.streams.get_msg("ORDERS", mark.stream_seq)
             assert (message.headers or {})["ce-id"] == str(mark.event_id), (
-                "another event stands there"
+                "another event has the position"
             )
         return len(marks) == self.number
 

@@ -54,8 +54,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_event_is_handled_as_soon_as_it_arrives(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Events come one at a time, the last after a pause longer than a heartbeat: each is handled
-    without a full batch or the end of a request.
+    """Events come one at a time, the last after a pause longer than a heartbeat. Each is handled at
+    once, before the batch is full or the request ends.
     """
     handling = Handling()
     took: list[float] = []

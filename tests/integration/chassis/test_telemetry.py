@@ -227,7 +227,7 @@ async def test_cancelled_stream_ends_its_span(
 
 async def test_consumer_span_has_the_trace_of_its_events(spans: InMemorySpanExporter) -> None:
     """The span of one event is a child of the event's trace; a batch's is a root with a link to
-    each; without a trace it is a root without links.
+    each. Without a trace it is a root without links.
 
     An error is in the span's status by its type, without its text.
     """
@@ -361,7 +361,7 @@ def test_silent_client_does_not_block_the_metrics(
     ):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert answer.status == 200
-        assert silent.recv(1) == b"", "the server has hung up"
+        assert silent.recv(1) == b"", "the server has closed the connection"
         monkeypatch.setattr(telemetry._Scrape, "timeout", 60)
         late = socket.create_connection(("127.0.0.1", port), timeout=5)
         began = time.monotonic()

@@ -346,7 +346,7 @@ async def test_connection_returned_after_disposal_is_closed(
         await late.dispose()
         async with late.connect() as second:
             await second.execute(text("select 1"))
-        assert await are_open(2), "what was opened since is kept"
+        assert await are_open(2), "connections opened since are kept"
         await late.dispose()
     await eventually(lambda: are_open(0))
 

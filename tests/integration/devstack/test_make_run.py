@@ -137,9 +137,11 @@ async def test_service_that_dies_later_ends_the_run(
     expected = (
         f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log."
     )
-    await eventually(lambda: expected in up.output(), timeout_s=60, what="the death is reported")
+    await eventually(
+        lambda: expected in up.output(), timeout_s=60, what="the end of the service is reported"
+    )
     await eventually(lambda: up.output().rstrip().endswith("Stopping everything ..."))
-    assert alive({order}), "the report came after the end of everything"
+    assert alive({order}), "the report came after the end of all services"
     os.kill(order, signal.SIGKILL)
     assert await ended(up, eventually) == 1
     assert "    shipping serves" in up.output()
@@ -164,8 +166,8 @@ async def test_failed_demo_ends_the_run(run: Run, eventually: Eventually) -> Non
 async def test_run_with_invalid_settings_does_not_start(
     run: Run, folder: Path, eventually: Eventually
 ) -> None:
-    """With an invalid port, a file instead of a folder or an unreachable database, it prints one
-    message without a traceback, exits with 1, and starts no server.
+    """The port is invalid, the folder is a file, or the database is unreachable. `make run` prints
+    one message without a traceback, exits with 1, and starts no server.
     """
     (folder / "file").write_text("not a folder")
     outputs = []
@@ -228,7 +230,7 @@ async def test_clean_removes_all_data_in_every_folder(
     assert not data.parent.exists()
     assert private.exists()
     again = run("--clean", "--folder", place)
-    assert await ended(again, eventually) == 0, "with nothing to remove there is nothing to say"
+    assert await ended(again, eventually) == 0, "without data to remove there is no message"
     assert again.output() == ""
 
 
@@ -239,7 +241,7 @@ async def test_clean_follows_no_link_of_another_user(
     target stays.
     """
     if os.geteuid() != 0:
-        pytest.skip("only root's servers keep anything there")
+        pytest.skip("only root's servers store data there")
     (tmp_path / "thesis.txt").write_text("years of work")
     outside = rooms.elsewhere(folder / "stack" / "postgres")
     outside.symlink_to(tmp_path)

@@ -154,7 +154,7 @@ async def test_requested_crash_is_awaited(running: Stack) -> None:
     with pytest.raises(TimeoutError):
         await order.wait(timeout_s=0.1)
     assert order.child is not None
-    assert order.child.wanted, "an end that did not come is an accident when it comes"
+    assert order.child.wanted, "an end after the awaited time is a failure"
     os.kill(order.child.pid, signal.SIGKILL)
     assert await order.wait(timeout_s=10) == -signal.SIGKILL
     running.check()

@@ -60,10 +60,12 @@ class CountingCarrier(SandboxCarrier):
     """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by
     their tracking number, or by the key of a purchase with an unknown outcome.
 
-    While set, `failure` is raised instead of a sale or a recall, `after_sale` after the sale,
-    `after_recall` after the label is void, `bugs` for the recipients of these postal codes. `sale`
-    and `recall_answer` delay its answers. While set, `number` replaces the tracking number that it
-    sells; `called` is its name.
+    While set, `failure` is raised instead of a sale or a recall, `after_sale` after the sale, and
+    `after_recall` after the label is void. `bugs` are raised for the recipients of these postal
+    codes.
+
+    `sale` and `recall_answer` delay its answers. While set, `number` replaces the tracking number
+    that it sells; `called` is its name.
     """
 
     def __init__(self, reported: Callable[[str], Awaitable[bool]]) -> None:

@@ -67,8 +67,8 @@ async def listed(shipping: Shipping, shipment: shipping_pb2.Shipment) -> list[st
 async def test_reports_move_a_shipment_to_delivered(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
-    """The shipment goes step by step to delivered: each step is one version and one event with the
-    shipment as it then stood, and the last one is DeliveryConfirmed.
+    """The shipment goes step by step to delivered. Each step is one version and one event with the
+    shipment as it then stood; the last event is DeliveryConfirmed.
     """
     shipment = await created(shipping)
     stood = [await record(shipping, shipment, status, minute) for status, minute in LIFE]

@@ -82,8 +82,8 @@ async def replicas(engine: AsyncEngine) -> AsyncIterator[tuple[Clients, Clients]
 async def test_a_thousand_buyers_for_a_hundred_units(
     replicas: tuple[Clients, Clients], engine: AsyncEngine
 ) -> None:
-    """Two replicas, three warehouses, and baskets in both orders: exactly a hundred are sold, no
-    deadlock occurs, no balance is negative, and the ledger's sums are the balances.
+    """Two replicas, three warehouses, and baskets in both orders: exactly a hundred units are sold
+    without a deadlock. No balance is negative, and the ledger's sums are the balances.
     """
     for warehouse, part in (("leeds", 20), ("london", 50), ("york", 30)):
         await ask(
