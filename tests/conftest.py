@@ -1,8 +1,8 @@
 """One PostgreSQL and one NATS server for a whole run of the tests, also where pytest-xdist spreads
 it over processes.
 
-Each test gets a database and an account of the broker of its own, so that tests do not meet. No
-test doubles here.
+Each test gets a database and a broker account of its own, so that tests do not affect each other.
+No test doubles here.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,9 +25,9 @@ from tests.support import (
     reachable_folder,
 )
 
-# How long an example takes is the machine's affair: speed is measured in benchmarks, and no test
-# fails by it. And each run tries the same examples: what fails today has been changed today. Others
-# are looked for by `make explore` (docs/decisions/0027).
+# An example may take any time: benchmarks measure speed, and no test fails by it. Each run tries
+# the same examples, so that a failure comes from the last change. `make explore` looks for others
+# (docs/decisions/0027).
 settings.register_profile("ordermesh", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("ordermesh")
@@ -37,7 +37,7 @@ SERVERS = pytest.StashKey["Servers"]()
 
 
 class Servers:
-    """The servers of a run, started by the process that leads it."""
+    """The servers of a run, started by its leading process."""
 
     def __init__(self, processes: int) -> None:
         with ExitStack() as cleanup:
@@ -50,7 +50,7 @@ class Servers:
             self.stop = cleanup.pop_all().close
 
     def addresses(self, process: int) -> dict[str, Any]:
-        """What one process of the run needs to know, in words that xdist can carry."""
+        """Returns the addresses that a process of the run needs, as values that xdist can send."""
         mine = range(process * ACCOUNTS_PER_PROCESS, (process + 1) * ACCOUNTS_PER_PROCESS)
         return {
             "postgres": self.postgres.url(),
@@ -59,8 +59,8 @@ class Servers:
 
 
 def _servers(config: pytest.Config, processes: int = 1) -> Servers:
-    """The servers of this run, started at the first call: a run of tests that need none starts
-    none.
+    """Returns the servers of this run, started at the first call: a run of tests that need none
+    starts none.
     """
     if SERVERS not in config.stash:
         config.stash[SERVERS] = Servers(processes)
@@ -68,21 +68,21 @@ def _servers(config: pytest.Config, processes: int = 1) -> Servers:
     return config.stash[SERVERS]
 
 
-# pytest-xdist calls it, in the process that leads, for each worker before it starts
+# pytest-xdist calls this in the leading process, for each worker before it starts
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tells a worker where the servers are."""
+    """Sends the servers' addresses to a worker."""
     number = int(node.gateway.id.removeprefix("gw"))
     workers = len(node.config.getoption("tx"))
     node.workerinput["servers"] = _servers(node.config, workers).addresses(number % workers)
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # a base without types
-    """All system tests go to one process of a run that is spread over several: a second stack would
-    only slow down the first.
+    """Sends all system tests to one process of a run that is spread over several: a second stack
+    would only slow down the first.
 
-    They come first, as the largest group. The other processes do the rest meanwhile, test by test.
-    Not by xdist's own marks for groups: with pytest 9.2 they have no effect (pytest-xdist #1386).
+    They come first, as the largest group. The other processes run the other tests meanwhile, one by
+    one. xdist's own marks for groups have no effect with pytest 9.2 (pytest-xdist #1386).
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -91,14 +91,14 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # a base without typ
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
-    """Which process does which tests."""
+    """Returns the scheduler that assigns tests to processes."""
     return Together(config, log)
 
 
 @pytest.fixture(scope="session")
 def addresses(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Where the servers are: from the process that leads the run, or started here where there is
-    but one.
+    """The servers' addresses: from the leading process of the run, or started here where there is
+    only one.
     """
     handed_over: dict[str, Any] | None = getattr(request.config, "workerinput", {}).get("servers")
     return handed_over or _servers(request.config).addresses(0)
@@ -114,7 +114,7 @@ def postgres(addresses: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def databases(postgres: str) -> Iterator[Databases]:
-    """Makes and drops databases; for what outlives a test, such as a migrated template."""
+    """Makes and drops databases; for those that outlive a test, such as a migrated template."""
     databases = Databases(postgres)
     yield databases
     databases.close()
@@ -122,8 +122,8 @@ def databases(postgres: str) -> Iterator[Databases]:
 
 @pytest.fixture
 def fresh_database(databases: Databases) -> Iterator[FreshDatabase]:
-    """A function that creates a database, empty or a copy of a template, and returns its URL.
-    All go after the test.
+    """A function that creates a database, empty or a copy of a template, and returns its URL. All
+    are dropped after the test.
     """
     created: list[str] = []
 
@@ -149,7 +149,7 @@ def templates(databases: Databases) -> Iterator[dict[str, str]]:
 def migrated_database(
     databases: Databases, templates: dict[str, str], fresh_database: FreshDatabase
 ) -> Callable[[str], str]:
-    """A function that gives the URL of a database with the tables of a service ("order_svc"),
+    """A function that returns the URL of a database with the tables of a service ("order_svc"),
     this test's alone.
     """
 
@@ -176,7 +176,7 @@ def nats_server(addresses: dict[str, Any]) -> Accounts:
 
 @pytest.fixture
 async def nats_url(nats_server: Accounts) -> AsyncIterator[str]:
-    """The address of a NATS account with no streams in it, this test's alone."""
+    """The address of a NATS account without streams, this test's alone."""
     url = await nats_server.take()
     yield url
     nats_server.give_back(url)

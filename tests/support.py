@@ -1,5 +1,5 @@
-"""What fixtures and tests share: databases, accounts of the broker, servers, metrics, and
-waiting. No tests here.
+"""Code that fixtures and tests share: databases, broker accounts, servers, metrics, and waiting. No
+tests here.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
 
 
 def _memory() -> Path | None:
-    """A folder in memory, if the machine has one with room: every test has a database made,
-    which costs files more than anything else.
+    """Returns a folder in memory, if the machine has one with enough room: every test makes a
+    database, and its files take most of the time.
     """
     try:
         found = os.statvfs(MEMORY)
@@ -60,11 +60,11 @@ def _memory() -> Path | None:
 
 @contextmanager
 def reachable_folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder whose path is open to everybody, removed at the end: in memory where there
+    """Makes a temporary folder that every user can reach, removed at the end: in memory where there
     is room, or where TMPDIR says.
 
-    pytest's own is closed to all but its user, and where root runs the tests PostgreSQL runs as
-    somebody else.
+    pytest's own folder is closed to all but its user, and where root runs the tests PostgreSQL runs
+    as another user.
     """
     folder = Path(
         tempfile.mkdtemp(prefix=prefix, dir=None if "TMPDIR" in os.environ else _memory())
@@ -88,8 +88,8 @@ class Databases:
         )
 
     def create(self, template: str | None = None) -> str:
-        """Creates a database, empty or a copy of `template` (a name or a URL; nobody may be
-        connected to it); returns its URL.
+        """Creates a database, empty or a copy of `template` (a name or a URL, without open
+        connections); returns its URL.
         """
         name = f"test_{uuid.uuid4().hex}"
         source = "template0" if template is None else self._name(template)
@@ -101,7 +101,7 @@ class Databases:
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, database: str) -> None:
-        """Drops a database (a name or a URL), whoever is connected to it."""
+        """Drops a database (a name or a URL), also one with open connections."""
         self._connection.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
                 sql.Identifier(self._name(database))
@@ -109,7 +109,7 @@ class Databases:
         )
 
     def close(self) -> None:
-        """Closes the connection that the rest is done over."""
+        """Closes the connection that the other methods use."""
         self._connection.close()
 
     @staticmethod
@@ -124,8 +124,8 @@ class FreshDatabase(Protocol):
 
 
 class Accounts:
-    """Accounts of the run's NATS server, handed out in turn. Streams of one are not seen in
-    another.
+    """Accounts of the run's NATS server, handed out in turn. One account does not see another's
+    streams.
     """
 
     def __init__(self, urls: list[str]) -> None:
@@ -133,7 +133,9 @@ class Accounts:
         self._free = list(urls)
 
     async def take(self) -> str:
-        """The address of an account without streams: the one that was used longest ago, emptied."""
+        """Returns the address of an account without streams: the one that was used longest ago,
+        emptied.
+        """
         if not self._free:
             raise RuntimeError(
                 "every account of the broker is in use: give some back, or raise"
@@ -144,7 +146,7 @@ class Accounts:
         return url
 
     def give_back(self, url: str) -> None:
-        """The test is over that used the account."""
+        """Takes an account back after its test."""
         self._free.append(url)
 
     @staticmethod
@@ -162,7 +164,7 @@ class Accounts:
 
 @asynccontextmanager
 async def channel_of(*services: Register, breaker: Breaker | None = None) -> AsyncIterator[Channel]:
-    """A channel of ours to a server of ours: `services` are contracts' `add_..._to_server`, each
+    """Opens a client channel to a new server: `services` are contracts' `add_..._to_server`, each
     with its servicer.
     """
     async with (
@@ -174,11 +176,11 @@ async def channel_of(*services: Register, breaker: Breaker | None = None) -> Asy
 
 @asynccontextmanager
 async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
-    """Something that runs until it is cancelled runs meanwhile. Raises AssertionError where it has
-    ended by anything else.
+    """Runs a task until the end of the block, and cancels it then. Raises AssertionError where it
+    ended in any other way.
 
-    It is told until it hears: nats-py swallows a cancellation now and then, and so does a process
-    end its tasks (chassis.process).
+    The cancellation is repeated until the task ends, because nats-py can swallow one; a process
+    ends its tasks in the same way (chassis.process).
     """
     task = asyncio.create_task(work)
     try:
@@ -197,24 +199,26 @@ async def set_stored_version(
     version: int,
     fulfillment_id: UUID | None = None,
 ) -> None:
-    """What `omctl events set-version` does in a service that has these `stored_versions`."""
+    """Sets a version as `omctl events set-version` does in a service that has these
+    `stored_versions`.
+    """
     request = RequestContext(f"set-version:{uuid.uuid4()}", b"")
     await StoredVersions(database, stored).set(request, order_id, fulfillment_id, version)
 
 
 def room_for(*records: Message) -> int:
-    """What an answer's bound must be for exactly these records to fit."""
+    """Returns the bound of an answer in which exactly these records fit."""
     return sum(record.ByteSize() + FRAME_BYTES for record in records)
 
 
 def measured(name: str, **labels: str) -> float:
-    """What this process has counted, or measures, so far."""
+    """Returns the current value of a metric of this process."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 async def numbered(engine: AsyncEngine, outbox: Table) -> dict[uuid.UUID, list[tuple[str, int]]]:
-    """The events of an outbox by their aggregates, in the order of their rows: each one's name and
-    its sequence.
+    """Returns the events of an outbox by their aggregates, in the order of their rows: each one's
+    name and its sequence.
     """
     columns = (outbox.c.aggregate, outbox.c.type, outbox.c.sequence)
     found: dict[uuid.UUID, list[tuple[str, int]]] = {}
@@ -226,7 +230,7 @@ async def numbered(engine: AsyncEngine, outbox: Table) -> dict[uuid.UUID, list[t
 
 
 class Eventually(Protocol):
-    """Waits until `condition` holds and returns what it answered; see `eventually`."""
+    """Waits until `condition` holds and returns its answer; see `eventually`."""
 
     async def __call__(
         self, condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = ""
@@ -239,9 +243,9 @@ async def eventually(
     """Calls `condition` (a function or a coroutine function) until its answer is true, and returns
     that.
 
-    A condition may also assert: an AssertionError means "not yet", and its message is shown when
-    the time is over. Other exceptions end the wait at once. Raises AssertionError after `timeout_s`
-    seconds, saying what was waited for (`what`) and how things stood last.
+    A condition may also assert: an AssertionError means "not yet", and its message is shown at the
+    timeout. Other exceptions end the wait at once. Raises AssertionError after `timeout_s` seconds,
+    with the awaited condition (`what`) and its last answer.
     """
     deadline = time.monotonic() + timeout_s
     last: object = None

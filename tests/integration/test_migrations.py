@@ -131,8 +131,8 @@ def test_released_databases_upgrade_to_the_declared_schema(fresh_database: Fresh
 def test_release_dump_recreates_its_database(
     service: str, migrated_database: Callable[[str], str], fresh_database: FreshDatabase
 ) -> None:
-    """A dump of `make release-dump` has the schema, the rows and the revision of a database: the
-    database that it creates equals the one that it came from, and no migration is due.
+    """A dump of `make release-dump` has the schema, the rows and the revision of a database. The
+    database that it creates equals the dumped one, and no migration is due.
     """
     url, copy = migrated_database(service), fresh_database()
     row = "'é', '\\x00', gen_random_uuid()"

@@ -1,5 +1,5 @@
-"""The proxy that stands between processes in tests does what it says, and counts it: else no
-fault of a run would be believed.
+"""The proxy between processes in tests has the faults that it names, and counts them: otherwise the
+faults of a run would prove nothing.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from tests.support import Eventually
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Call = Callable[[], Awaitable[Streams]]
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    """A proxy before somebody who sends everything back."""
+    """A proxy before a server that sends everything back."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -34,7 +34,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def call(proxy: Proxy) -> AsyncIterator[Call]:
-    """Opens connections through the proxy that are known to work; all are closed at the end."""
+    """Opens connections through the proxy that are proved to work; all are closed at the end."""
     opened: list[asyncio.StreamWriter] = []
 
     async def open_one() -> Streams:
@@ -48,19 +48,19 @@ async def call(proxy: Proxy) -> AsyncIterator[Call]:
         writer.transport.abort()
 
 
-async def answer(streams: Streams, said: bytes) -> bytes:
-    """What comes back; empty where the connection ends."""
+async def answer(streams: Streams, sent: bytes) -> bytes:
+    """Returns the answer; empty where the connection ends."""
     reader, writer = streams
     try:
-        writer.write(said)
-        async with asyncio.timeout(PATIENCE_S):
+        writer.write(sent)
+        async with asyncio.timeout(TIMEOUT_S):
             return await reader.read(1024)
     except ConnectionError:
         return b""
 
 
-async def test_what_is_held_arrives_later(proxy: Proxy, call: Call, eventually: Eventually) -> None:
-    """Nothing passes until `go`, and then all of it does."""
+async def test_held_bytes_arrive_later(proxy: Proxy, call: Call, eventually: Eventually) -> None:
+    """No byte passes until `go`, and then all of them do."""
     streams = await call()
     proxy.stop()
     waiting = asyncio.create_task(answer(streams, b"later"))
@@ -71,10 +71,12 @@ async def test_what_is_held_arrives_later(proxy: Proxy, call: Call, eventually: 
 
 
 @pytest.mark.parametrize("ways", [frozenset({ASKED}), frozenset({ANSWERED}), BOTH])
-async def test_what_is_lost_takes_its_connection_with_it(
+async def test_lost_bytes_end_their_connection(
     proxy: Proxy, call: Call, ways: frozenset[str]
 ) -> None:
-    """Whichever way is robbed, the caller sees a connection that ended; the next one works."""
+    """With lost bytes in either direction, or in both, the caller sees the connection end; the next
+    one works.
+    """
     streams = await call()
     proxy.losing = ways
     assert await answer(streams, b"lost") == b""
@@ -83,18 +85,18 @@ async def test_what_is_lost_takes_its_connection_with_it(
     await call()
 
 
-async def test_what_is_late_is_counted(proxy: Proxy, call: Call) -> None:
-    """Each portion waits, both ways."""
+async def test_delayed_portions_are_counted(proxy: Proxy, call: Call) -> None:
+    """Each portion waits, in both directions."""
     streams = await call()
     proxy.delay_s = 0.01
     assert await answer(streams, b"late") == b"late"
     assert proxy.struck.delayed == 2
 
 
-async def test_a_stranded_connection_stays_silent_and_a_new_one_works(
+async def test_frozen_connection_stays_open_and_a_new_one_works(
     proxy: Proxy, call: Call, eventually: Eventually
 ) -> None:
-    """Half-open: neither answered nor ended."""
+    """The frozen connection is half-open: neither answered nor ended."""
     streams = await call()
     proxy.freeze()
     waiting = asyncio.create_task(answer(streams, b"hello?"))
@@ -106,7 +108,7 @@ async def test_a_stranded_connection_stays_silent_and_a_new_one_works(
 
 
 async def test_a_cut_ends_every_connection(proxy: Proxy, call: Call) -> None:
-    """All that there are, at once."""
+    """A cut ends all open connections at once."""
     every = [await call() for _ in range(3)]
     proxy.cut()
     assert proxy.struck.cut == 3

@@ -21,7 +21,7 @@ from tests.support import Databases, FreshDatabase
 
 @pytest.fixture(scope="session")
 def sample_template(databases: Databases) -> Iterator[str]:
-    """A database with the sample's tables, to be copied."""
+    """The URL of a database with the sample's tables, to be copied."""
     url = databases.create()
     engine = create_engine(url)
     store.metadata.create_all(engine)
@@ -38,7 +38,7 @@ def sample_url(fresh_database: FreshDatabase, sample_template: str) -> str:
 
 @pytest.fixture
 async def engine(sample_url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine on the sample's database, with enough connections for tests of rivals."""
+    """An engine on the sample's database, with enough connections for concurrent writers."""
     engine = connect(sample_url, name="sample", pool_size=20)
     yield engine
     await engine.dispose()
@@ -46,14 +46,14 @@ async def engine(sample_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    """The sample's database."""
+    """The database of the sample service."""
     return Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event))
 
 
 @pytest.fixture
 async def listener(fresh_database: FreshDatabase, sample_template: str) -> AsyncIterator[Database]:
-    """The database of another service, which hears the sample's events; what it says itself
-    nobody publishes.
+    """The database of another service, which consumes the sample's events; no relay publishes its
+    own events.
     """
     engine = connect(fresh_database(sample_template), name="listener")
     yield Database(engine, store.idempotency_keys, Outbox(store.outbox, encode=store.event))
@@ -62,8 +62,8 @@ async def listener(fresh_database: FreshDatabase, sample_template: str) -> Async
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """A connection to this test's account of the broker, quick to notice that it has fallen
-    silent.
+    """A connection to this test's account of the broker, which notices soon that the server does
+    not answer.
     """
     broker = await connect_broker(nats_url, name="sample", beat_s=0.1, silence_s=1.0)
     await broker.ensure_streams()
@@ -73,8 +73,8 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker recognises a repeat for half a second, and the relay tries again sooner than
-    that.
+    """Shortens the broker's deduplication window to half a second; the relay tries again sooner
+    than that.
     """
     monkeypatch.setattr(stream, "DUPLICATE_WINDOW_S", 0.5)
     monkeypatch.setattr(relay, "FORGET_S", 0.2)
@@ -82,7 +82,7 @@ def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_nats(tmp_path: Path) -> Iterator[Nats]:
-    """A NATS server of this test's own, to be stopped, killed, frozen and started again."""
+    """A NATS server of this test's own, which the test can stop, kill, freeze and start again."""
     server = Nats(tmp_path / "nats")
     server.start()
     yield server
@@ -91,7 +91,7 @@ def own_nats(tmp_path: Path) -> Iterator[Nats]:
 
 @pytest.fixture
 async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
-    """A connection to `own_nats`, quick to notice that it has fallen silent."""
+    """A connection to `own_nats`, which notices soon that the server does not answer."""
     broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=1.0)
     await broker.ensure_streams()
     yield broker
@@ -100,6 +100,6 @@ async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 async def sample(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
-    """The sample service, at a port of its own, for its operators."""
+    """The sample service, at a port of its own, for its operators' calls."""
     async with operated(sample_url, nats_url) as sample:
         yield sample

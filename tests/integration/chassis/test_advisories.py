@@ -1,4 +1,6 @@
-"""What the broker gives up by itself: it ends in failed_events, whoever listened or not."""
+"""Messages that the broker gives up are stored in failed_events, with or without a running
+subscriber.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -34,20 +36,22 @@ SUBJECTS = ["orders.sample.status_changed"]
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two deliveries, a second for each: then the server gives up."""
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two deliveries with a second for each: then the server gives up."""
     monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
     monkeypatch.setattr(streams, "MAX_DELIVER", 2)
 
 
 def given_up() -> float:
-    """How many events this process has learned of so far that the broker has given up."""
+    """Returns the number of events that the broker has given up, as this process has counted
+    them.
+    """
     return measured("inbox_given_up_total", consumer=CONSUMER)
 
 
 @asynccontextmanager
 async def reading(broker: Broker, engine: AsyncEngine) -> AsyncIterator[None]:
-    """The advisories of the sample's consumer are read meanwhile."""
+    """Reads the advisories of the sample's consumer inside the block."""
     advisories = Advisories(
         broker,
         FailedEvents(engine, store.failed_events),
@@ -59,7 +63,7 @@ async def reading(broker: Broker, engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 async def _take(broker: Broker, number: int) -> list[Any]:
-    """So many deliveries, of which nobody says anything."""
+    """Fetches this number of deliveries, without an acknowledgement."""
     taken: list[Any] = []
     while len(taken) < number:
         subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
@@ -70,19 +74,19 @@ async def _take(broker: Broker, number: int) -> list[Any]:
 
 
 async def _given_up(broker: Broker) -> int:
-    """How many advisories there are."""
+    """Returns the number of advisories."""
     try:
         return (await broker.ensure_stream(ADVISORIES, correct=False)).last_seq
     except BROKER_ERRORS:
         return 0
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_what_was_never_acknowledged_has_failed(
+@pytest.mark.usefixtures("short_limits")
+async def test_unacknowledged_event_has_failed(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A consumer takes its events, and says nothing, until the server stops bringing them.
-    Nobody listens: they are stored all the same.
+    """A consumer fetches its events and never acknowledges them, until the server stops delivering
+    them. They are stored, also without a subscriber at that time.
     """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
@@ -95,7 +99,7 @@ async def test_what_was_never_acknowledged_has_failed(
     async def all_given_up() -> bool:
         subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
         try:
-            await subscription.fetch(1, timeout=0.5)  # the server looks when it is asked
+            await subscription.fetch(1, timeout=0.5)  # the server checks when it is asked
         except TimeoutError:
             return await _given_up(broker) == 3
         return False
@@ -119,11 +123,11 @@ async def _are(engine: AsyncEngine, expected: dict[UUID, str]) -> bool:
     return await states(engine) == expected
 
 
-async def test_what_somebody_terminates_has_failed(
+async def test_event_terminated_by_another_client_has_failed(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Not by us: then it stands nowhere yet. The broker's word is taken whenever it is read, and
-    read twice it changes nothing.
+    """A client other than the inbox terminates an event that has no row. The advisory is stored
+    whenever it is read, and a second read changes nothing.
     """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
@@ -140,11 +144,11 @@ async def test_what_somebody_terminates_has_failed(
 
 
 @pytest.mark.parametrize("stands", ["deferred", "failed", "replayed", "discarded"])
-async def test_what_is_known_of_an_event_stays(
+async def test_advisory_leaves_a_stored_row_unchanged(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, stands: str
 ) -> None:
-    """A row of ours stays as it is: what failed keeps its reason, and what is parked is tried
-    again without the broker.
+    """A stored row stays as it is: a failed event keeps its reason, and a parked one is tried again
+    without the broker.
     """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
@@ -158,14 +162,14 @@ async def test_what_is_known_of_an_event_stays(
         await eventually(lambda: all_acknowledged(broker, "sample-advisories", ADVISORIES))
     [row] = await failed(engine)
     assert (row.event_id, row.state, row.reason) == (event_id, stands, "OURS")
-    assert given_up() == before  # only what is news is counted
+    assert given_up() == before  # only new advisories are counted
 
 
-async def test_an_advisory_of_a_message_that_is_gone_does_no_harm(
+async def test_advisory_of_a_lost_message_is_ignored(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The stream was lost meanwhile, and another message has the place: that one was not given
-    up. It is handled as all are.
+    """The stream was lost meanwhile, and another message has the position: that one was not given
+    up, and is handled as all are.
     """
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
@@ -188,8 +192,8 @@ async def _counts(broker: Broker, number: int) -> bool:
     return await _given_up(broker) == number
 
 
-def test_what_is_no_advisory_is_none() -> None:
-    """Whatever else comes on the subject is passed over."""
+def test_message_that_is_no_advisory_is_skipped() -> None:
+    """Any other message on the subject is skipped."""
     words = (
         b'{"timestamp":"2026-11-22T18:56:24.339405809Z","stream":"ORDERS",'
         b'"consumer":"c","stream_seq":2,"deliveries":5}'

@@ -1,5 +1,5 @@
-"""A client over a real channel: deadlines handed down, safe calls tried again, failures come
-back as they were raised.
+"""A client over a real channel: it hands deadlines down, retries safe calls, and raises a peer's
+failures as the peer raised them.
 """
 
 import asyncio
@@ -42,20 +42,20 @@ __all__ = ["plain_tracebacks"]  # a fixture of this module
 
 @pytest.fixture
 def sample() -> Sample:
-    """The servicer; tests say what it does."""
+    """The servicer, whose behaviour a test sets."""
     return Sample()
 
 
 @pytest.fixture
 async def server(sample: Sample) -> AsyncIterator[Server]:
-    """A server of it."""
+    """A server of the servicer."""
     async with serving(sample) as server:
         yield server
 
 
 @pytest.fixture
 async def stub(server: Server) -> AsyncIterator[Any]:
-    """A stub on our own channel to it."""
+    """A stub on the chassis' own channel to the server."""
     services = contract()[0].DESCRIPTOR.services_by_name.values()
     async with connect(f"127.0.0.1:{server.port}", services=services) as channel:
         yield contract()[1].SampleServiceStub(channel)
@@ -76,12 +76,14 @@ def _watch() -> Any:
 @pytest.mark.parametrize(
     ("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES]
 )
-async def test_a_failure_survives_the_way(
+async def test_client_raises_the_peers_failure(
     sample: Sample, stub: Any, failure: Failure, code: str
 ) -> None:
     """`ask` raises the failure that the peer raised: class, reason, message, metadata and
-    violations. A deferral of the peer is a dependency that is not available, with the peer's
-    reason and retry time. A reused key is an Invalid: only its owner has the key.
+    violations.
+
+    A deferral of the peer is an unavailable dependency, with the peer's reason and retry time. A
+    reused key is an Invalid, because only its owner has the key.
     """
     sample.fail(failure)
     with pytest.raises(Failure) as caught:
@@ -101,9 +103,7 @@ async def test_a_failure_survives_the_way(
 
 
 async def test_metadata_may_have_any_name(sample: Sample, stub: Any) -> None:
-    """A peer's metadata whose keys are the names of Failure's own parameters comes over like any
-    other.
-    """
+    """Metadata keys that are names of Failure's own parameters arrive like any others."""
     failure = Refused("ILLEGAL_TRANSITION")
     failure.metadata = {"reason": "a", "message": "b", "violations": "c"}
     sample.fail(failure)
@@ -113,7 +113,9 @@ async def test_metadata_may_have_any_name(sample: Sample, stub: Any) -> None:
 
 
 async def test_an_absent_peer_is_deferred() -> None:
-    """Nobody listening is Deferred, DEPENDENCY_UNAVAILABLE, and not a gRPC error."""
+    """A call to an address without a server raises Deferred, DEPENDENCY_UNAVAILABLE, instead of a
+    gRPC error.
+    """
     async with connect("127.0.0.1:1") as channel:
         stub = contract()[1].SampleServiceStub(channel)
         with pytest.raises(Deferred) as caught:
@@ -125,8 +127,8 @@ async def test_an_absent_peer_is_deferred() -> None:
 
 
 async def test_a_slow_peer_is_deferred(sample: Sample, stub: Any) -> None:
-    """A peer that does not answer in time is Deferred, and its handler is told."""
-    await ask(stub.GetThing, _get())  # connected: the time is for the peer alone
+    """A call without an answer in time raises Deferred, and the peer's handler is cancelled."""
+    await ask(stub.GetThing, _get())  # connected: only the peer uses the time
     cancelled = sample.hang()
     with pytest.raises(Deferred) as caught:
         await ask(stub.GetThing, _get(), timeout_s=0.5)
@@ -138,8 +140,8 @@ async def test_a_slow_peer_is_deferred(sample: Sample, stub: Any) -> None:
 
 
 async def test_an_unknown_method_is_deferred(server: Server) -> None:
-    """A peer of an older version, which lacks the method, is a moment's trouble: services
-    restart in any order.
+    """A peer of an older version lacks the method: the call is deferred, because services restart
+    in any order.
     """
     async with connect(f"127.0.0.1:{server.port}") as channel:
         method: Any = channel.unary_unary("/sample.v1.SampleService/NotYet")
@@ -148,23 +150,23 @@ async def test_an_unknown_method_is_deferred(server: Server) -> None:
 
 
 async def test_an_answer_outside_the_contract_is_a_defect(stub: Any, sample: Sample) -> None:
-    """A refusal without our ErrorInfo is nothing that a peer of ours sends: a defect, with the
-    error as its cause.
+    """A refusal without the chassis' ErrorInfo comes from no peer of this system: it is a defect,
+    with the error as its cause.
     """
 
     async def get(request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.NOT_FOUND, "who are you?")
 
-    sample.GetThing = get  # type: ignore[method-assign]  # what a stranger's server does
-    async with serving(sample) as strange, connect(f"127.0.0.1:{strange.port}") as channel:
+    sample.GetThing = get  # type: ignore[method-assign]  # as another server answers
+    async with serving(sample) as stranger, connect(f"127.0.0.1:{stranger.port}") as channel:
         with pytest.raises(Defect) as caught:
             await ask(contract()[1].SampleServiceStub(channel).GetThing, _get())
     assert isinstance(caught.value.__cause__, grpc.aio.AioRpcError)
 
 
 async def test_a_cancelled_caller_cancels_the_call(sample: Sample, stub: Any) -> None:
-    """Whoever asks and is cancelled stays cancelled, and the peer's handler learns of it at
-    once, unary or stream, through every interceptor: the deadline is far away.
+    """The cancelled caller stays cancelled, and the peer's handler is cancelled at once. The call
+    is unary or a stream, passes every interceptor, and has a late deadline.
     """
 
     async def watch() -> None:
@@ -182,8 +184,8 @@ async def test_a_cancelled_caller_cancels_the_call(sample: Sample, stub: Any) ->
 
 
 async def test_a_watch_is_ended_before_its_first_response(sample: Sample, stub: Any) -> None:
-    """A watch that is cancelled while its first response is still awaited ends for the peer at
-    once, whoever still holds the call.
+    """A watch is cancelled while it waits for its first response: it ends at the peer at once, also
+    while a reference to the call exists.
     """
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
@@ -196,7 +198,7 @@ async def test_a_watch_is_ended_before_its_first_response(sample: Sample, stub: 
             raise
         yield contract()[0].WatchThingResponse()
 
-    sample.WatchThing = watch  # type: ignore[method-assign]  # it says nothing
+    sample.WatchThing = watch  # type: ignore[method-assign]  # it sends no response
     async with serving(sample) as server, connect(f"127.0.0.1:{server.port}") as channel:
         call = contract()[1].SampleServiceStub(channel).WatchThing(_watch())
         task = asyncio.create_task(call.read())
@@ -208,7 +210,9 @@ async def test_a_watch_is_ended_before_its_first_response(sample: Sample, stub: 
 
 
 async def _left(sample: Sample) -> list[float]:
-    """What the peer's handlers have left, one entry a call."""
+    """Returns the list to which the peer's handlers append their remaining time, one entry a
+    call.
+    """
     left: list[float] = []
 
     async def behave() -> str:
@@ -220,7 +224,7 @@ async def _left(sample: Sample) -> list[float]:
 
 
 async def test_every_call_has_a_deadline(sample: Sample, stub: Any) -> None:
-    """Without a word about time a call has 10 s and a stream an hour; with one it has that."""
+    """A call without a given time has 10 s and a stream an hour; with one it has that time."""
     left = await _left(sample)
     await ask(stub.GetThing, _get())
     await stub.GetThing(_get())
@@ -233,9 +237,9 @@ async def test_every_call_has_a_deadline(sample: Sample, stub: Any) -> None:
     assert 3500 < stream < 3700
 
 
-async def test_a_call_has_no_more_time_than_its_caller(sample: Sample, stub: Any) -> None:
-    """Inside a call with 9 s left, a call out has a margin less than that, whatever it asks for;
-    a shorter wish stands.
+async def test_call_has_less_time_than_its_caller(sample: Sample, stub: Any) -> None:
+    """In a call with 9 s left, an outgoing call has a margin less than that for any longer timeout;
+    a shorter timeout stays.
     """
     left = await _left(sample)
     with deadline.within(9):
@@ -249,9 +253,9 @@ async def test_a_call_has_no_more_time_than_its_caller(sample: Sample, stub: Any
     assert 0 < short < 3.1
 
 
-async def test_the_budget_goes_through_a_service(sample: Sample, stub: Any) -> None:
-    """What a service calls while it answers has less time than its own caller gave it: the
-    budget crosses a real server.
+async def test_deadline_is_handed_down_through_a_service(sample: Sample, stub: Any) -> None:
+    """A call that a service makes while it answers has less time than its own caller gave it: the
+    deadline crosses a real server.
     """
     inner = Sample()
     left = await _left(inner)
@@ -266,8 +270,8 @@ async def test_the_budget_goes_through_a_service(sample: Sample, stub: Any) -> N
     assert 0 < left[0] < 8.98
 
 
-async def test_nobody_is_asked_without_time(sample: Sample, stub: Any) -> None:
-    """When less than the margin is left, the call is not made."""
+async def test_call_without_time_is_not_made(sample: Sample, stub: Any) -> None:
+    """With less time left than the margin, the call is not made."""
     with deadline.within(0.04), pytest.raises(Deferred):
         await ask(stub.GetThing, _get())
     assert sample.calls == 0
@@ -276,7 +280,7 @@ async def test_nobody_is_asked_without_time(sample: Sample, stub: Any) -> None:
 async def test_confirmations_have_five_seconds(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The warehouse's confirmations have 5 s at most, as the contract says; the table holds for
+    """The warehouse's confirmations have 5 s at most, as the contract says; the table applies to
     any method in it.
     """
     service = "/ordermesh.warehouse.v1.ReservationService"
@@ -303,8 +307,8 @@ async def test_confirmations_have_five_seconds(
 async def test_only_safe_calls_are_tried_again(
     sample: Sample, stub: Any, method: str, request_name: str, attempts: int
 ) -> None:
-    """A peer that is UNAVAILABLE is asked again for reads and for what has a request_id, and not
-    for the rest, nor for releases.
+    """After UNAVAILABLE, reads and calls with a request_id are retried. Other calls, and releases,
+    are not.
     """
     sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
     request = getattr(contract()[0], request_name)()
@@ -319,7 +323,7 @@ async def test_only_safe_calls_are_tried_again(
     "failure", [Refused("ILLEGAL_TRANSITION"), Overloaded("OVERLOADED"), Defect(ValueError())]
 )
 async def test_only_unavailable_is_tried_again(sample: Sample, stub: Any, failure: Failure) -> None:
-    """No other code than UNAVAILABLE is asked again."""
+    """After any code but UNAVAILABLE the call is not retried."""
     sample.fail(failure)
     with pytest.raises(Failure):
         await ask(stub.GetThing, _get())
@@ -327,7 +331,7 @@ async def test_only_unavailable_is_tried_again(sample: Sample, stub: Any, failur
 
 
 async def test_a_retry_succeeds(sample: Sample, stub: Any) -> None:
-    """A call whose first try was UNAVAILABLE is answered by the second."""
+    """A call whose first try gets UNAVAILABLE is answered by the second."""
 
     async def behave() -> str:
         if sample.calls == 1:
@@ -338,9 +342,9 @@ async def test_a_retry_succeeds(sample: Sample, stub: Any) -> None:
     assert (await ask(stub.CreateThing, _create())).text == "done"
 
 
-def test_the_config_of_the_published_services() -> None:
-    """The default service config names every read and every method with a request_id of the
-    published contracts, and nothing else.
+def test_default_config_names_every_safe_method() -> None:
+    """The default service config names exactly the reads and the methods with a request_id of the
+    published contracts.
     """
     config = client.service_config(client._published())
     (method_config,) = config["methodConfig"]
@@ -362,7 +366,7 @@ def test_the_config_of_the_published_services() -> None:
 
 
 async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
-    """After an outage the same channel finds the peer again at once, and not after gRPC's long
+    """After an outage the same channel reaches the peer again at once, without gRPC's long
     back-off.
     """
     address = f"127.0.0.1:{free_ports(1)[0]}"
@@ -382,10 +386,12 @@ async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
             await eventually(answered, timeout_s=5)
 
 
-async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server) -> None:
-    """With a breaker every call of the channel passes it, unary or stream: after failures in a
-    row the peer is not asked any more, and the caller gets DEPENDENCY_UNAVAILABLE with the time
-    after which to try again; then one call closes it.
+async def test_every_call_of_a_channel_passes_its_breaker(sample: Sample, server: Server) -> None:
+    """With a breaker every call of the channel passes it, unary or stream. After consecutive
+    failures the peer is not called, and the caller gets DEPENDENCY_UNAVAILABLE with the time of the
+    next try.
+
+    Then one successful call closes the breaker.
     """
     now = 0.0
     breaker = Breaker("sample", failures_max=3, open_s=10.0, clock=lambda: now)
@@ -411,7 +417,7 @@ async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server)
 
 
 async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
-    """Twenty refusals are twenty answers: the peer is well."""
+    """Twenty refusals count as twenty answers of a working peer."""
     breaker = Breaker("sample", failures_max=3)
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
@@ -428,8 +434,8 @@ async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: 
 
 
 async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
-    """A request over its contract is refused, one over gRPC's own cap a defect, an answer over
-    it too: none is an outage.
+    """A request over its contract's bound is refused; a request or an answer over gRPC's own cap is
+    a defect. None counts as an outage.
     """
     breaker = Breaker("sample", failures_max=3)
     pb = contract()[0]
@@ -451,12 +457,13 @@ async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server
     assert breaker.state == "closed"
 
 
-async def test_a_stream_proves_the_peer_by_its_first_response(
+async def test_first_response_of_a_stream_closes_the_breaker(
     sample: Sample, server: Server
 ) -> None:
-    """Half-open, a watch that has sent its first message closes the breaker while it goes on,
-    and how it ends does not matter any more; one that is cancelled before gives the probe's
-    place back.
+    """In the half-open state, the first message of a watch closes the breaker while the watch goes
+    on, and the watch's end does not count.
+
+    A watch that is cancelled before its first message frees the probe's place.
     """
     now = 0.0
     breaker = Breaker("sample", failures_max=1, open_s=10.0, clock=lambda: now)
@@ -468,7 +475,7 @@ async def test_a_stream_proves_the_peer_by_its_first_response(
         now = 10.0
         sample.hang()
         unread = stub.WatchThing(_watch())
-        await eventually(lambda: sample.calls == 1, what="the probe is on its way")
+        await eventually(lambda: sample.calls == 1, what="the probe is under way")
         unread.cancel()
         sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
         watch = stub.WatchThing(_watch())
@@ -494,17 +501,17 @@ async def test_streams_end_and_resume_over_a_drain(sample: Sample) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_calls_pass_to_a_server_of_todays_tools(sample: Sample, server: Server) -> None:
-    """A client without anything of ours is answered by the same server: nothing of the protocol
-    is private.
+async def test_plain_grpc_client_is_answered(sample: Sample, server: Server) -> None:
+    """The same server answers a client that uses none of the chassis' code: the protocol has no
+    private part.
     """
     async with plain_stub(server) as stub:
         await stub.GetThing(_get())
         assert [answer.text async for answer in stub.WatchThing(_watch())] == ["first", ""]
 
 
-def test_the_client_comes_without_the_server() -> None:
-    """Importing the client pulls in nothing of the server's side, so that command lines start
+def test_import_of_the_client_loads_no_server() -> None:
+    """The import of the client loads no module of the server's side, so that command lines start
     fast.
     """
     code = "import sys, chassis.rpc.client; print(*sys.modules)"
@@ -522,9 +529,11 @@ def test_the_client_comes_without_the_server() -> None:
 
 
 @pytest.mark.parametrize("method", ["GetThing", "WatchThing"])
-async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: str) -> None:
+async def test_calls_cancelled_on_a_frozen_peer_open_the_breaker(
+    sample: Sample, method: str
+) -> None:
     """Calls and watches that are cancelled after the peer's time-out count as failures, though
-    each deadline is far away.
+    their deadlines are later.
     """
 
     async def silent(request: Any, context: Any) -> Any:
@@ -532,7 +541,7 @@ async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: 
         yield contract()[0].WatchThingResponse()
 
     breaker = Breaker("sample", failures_max=3, timeout_s=0.3)
-    sample.WatchThing = silent  # type: ignore[method-assign]  # not even its first response comes
+    sample.WatchThing = silent  # type: ignore[method-assign]  # it sends no first response
     sample.hang()
     async with (
         serving(sample) as server,
@@ -552,10 +561,8 @@ async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: 
         await eventually(lambda: breaker.state == "open", what="the breaker opens")
 
 
-async def test_claimed_actor_is_handed_down(sample: Sample, stub: Any) -> None:
-    """A call made while another call is answered claims that call's actor; outside a call none
-    is claimed.
-    """
+async def test_claimed_actor_is_passed_to_the_peer(sample: Sample, stub: Any) -> None:
+    """A call made during another call claims that call's actor; outside a call it claims none."""
     seen: list[str | None] = []
 
     async def behave() -> str:

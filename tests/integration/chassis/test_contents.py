@@ -1,4 +1,4 @@
-"""Reading a stream: an answer that is cut short is no proof that events are lost."""
+"""Reads of a stream: an answer that is cut short does not prove that events are lost."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.support import Eventually
 
 
 def end_readings(broker: Broker, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
-    """Each pull request of this connection is answered with the status, before any message."""
+    """Makes the broker's client answer each pull request with the status, before any message."""
     client = broker.client
     publish = client.publish
 

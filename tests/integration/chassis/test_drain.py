@@ -1,5 +1,5 @@
-"""A drain under somebody's eyes: streams of the standard services stay open for as long as their
-reader likes, and hold nobody up.
+"""A drain with open streams of the standard services: they stay open as long as their reader wants,
+and do not delay the drain.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from chassis.rpc.server import LAST_ANSWERS_S, Limits, Server
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.support import eventually
 
-# Whoever waited for the grace would be noticed.
-PATIENT = Limits(drain_delay_s=0.0, drain_grace_s=60.0)
+# So long that a drain which waits for the grace fails the test.
+LONG_GRACE = Limits(drain_delay_s=0.0, drain_grace_s=60.0)
 SOON_S = 20.0
 
 SERVING, NOT_SERVING = (
@@ -28,13 +28,13 @@ SERVING, NOT_SERVING = (
 
 @pytest.fixture
 def sample() -> Sample:
-    """The servicer; tests say what it does."""
+    """The servicer, whose behaviour a test sets."""
     return Sample()
 
 
 @asynccontextmanager
 async def _watched(server: Server) -> AsyncIterator[Any]:
-    """A balancer's open watch of the server's health, which has heard that it serves."""
+    """Opens a health watch, as a balancer does, which has received SERVING."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest())
@@ -42,20 +42,22 @@ async def _watched(server: Server) -> AsyncIterator[Any]:
         yield watch
 
 
-async def test_a_watcher_does_not_hold_the_drain_up(sample: Sample) -> None:
-    """With a health watch open and no call of ours the drain ends long before its grace; the
-    watcher has heard NOT_SERVING.
+async def test_health_watch_does_not_delay_the_drain(sample: Sample) -> None:
+    """With an open health watch and no other call, the drain ends long before its grace; the
+    watcher receives NOT_SERVING.
     """
-    async with serving(sample, limits=PATIENT) as server, _watched(server) as watch:
+    async with serving(sample, limits=LONG_GRACE) as server, _watched(server) as watch:
         async with asyncio.timeout(SOON_S):
             await server.drain()
             assert (await watch.read()).status == NOT_SERVING
 
 
-async def test_an_open_reflection_does_not_hold_the_drain_up(sample: Sample) -> None:
-    """The same for somebody who has asked for the contracts and keeps the stream open."""
+async def test_reflection_stream_does_not_delay_the_drain(sample: Sample) -> None:
+    """A client that reads the contracts and keeps the stream open does not delay the drain
+    either.
+    """
     async with (
-        serving(sample, limits=PATIENT) as server,
+        serving(sample, limits=LONG_GRACE) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         ask = channel.stream_stream(
@@ -69,9 +71,9 @@ async def test_an_open_reflection_does_not_hold_the_drain_up(sample: Sample) -> 
             await server.drain()
 
 
-async def test_under_a_watch_a_running_call_is_still_finished(sample: Sample) -> None:
-    """A call of ours that runs has its grace although somebody watches: the drain waits for it,
-    and it is answered.
+async def test_running_call_is_finished_during_a_health_watch(sample: Sample) -> None:
+    """With an open health watch, a running call still has its grace: the drain waits for it, and it
+    is answered.
     """
     free = asyncio.Event()
 
@@ -81,7 +83,7 @@ async def test_under_a_watch_a_running_call_is_still_finished(sample: Sample) ->
 
     sample.behave = behave
     async with (
-        serving(sample, limits=PATIENT) as server,
+        serving(sample, limits=LONG_GRACE) as server,
         plain_stub(server) as stub,
         _watched(server) as watch,
     ):

@@ -1,4 +1,4 @@
-"""The number, the order and the cause of each event: stored with its row, and sent at each
+"""The sequence, the order and the cause of each event are stored with its row, and sent at each
 publication.
 """
 
@@ -27,7 +27,7 @@ from tests.support import Eventually
 
 
 async def numbers(engine: AsyncEngine) -> dict[UUID, list[int]]:
-    """The sequences of each record's events, in the order of their rows."""
+    """Returns the sequences of each record's events, in the order of their rows."""
     async with engine.connect() as connection:
         found = (
             await connection.execute(
@@ -44,8 +44,8 @@ async def numbers(engine: AsyncEngine) -> dict[UUID, list[int]]:
 async def test_events_of_a_record_are_numbered_without_a_gap(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """From 1, in the order of the rows: several in one write, refused commands and rolled back
-    sets between them, and rivals at once.
+    """Sequences start at 1, in the order of the rows: with several events in one write, refused
+    commands, rolled back sets and concurrent writers.
     """
     ids = await placed(database, 5)
     # deferred: not paid yet
@@ -75,9 +75,10 @@ async def test_events_of_a_record_are_numbered_without_a_gap(
 
 
 async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) -> None:
-    """What was locked may hold several versioned records, as an order's account its payments:
-    each has a sequence of its own, whose order is that of the rows; and an operator who names
-    the order has the events of all of them published again.
+    """One lock can protect several versioned records, as an order's account protects its payments.
+    Each record has its own sequence, in the order of the rows.
+
+    An operator who names the order republishes the events of all of them.
     """
     first, second = sorted([uuid4(), uuid4()])
 
@@ -102,7 +103,9 @@ async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) ->
 async def test_each_publication_of_a_row_has_the_same_headers(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The second one, asked for by an operator, says what the first one said, in all attributes."""
+    """An operator requests the second publication; all its attributes equal those of the first
+    one.
+    """
     [order] = await placed(database)
     await write(database, envelope(ConfirmPayment(), order))
     async with running(relay(database, broker)):
@@ -117,12 +120,13 @@ async def test_each_publication_of_a_row_has_the_same_headers(
     assert first == again
 
 
-async def test_cause_of_an_event_is_what_led_to_it(
+async def test_event_cause_is_the_id_of_its_request_or_event(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A request's id, an event's id, or what a carrier calls its report, in characters that a
-    header takes; nothing where nothing has a name. A key that stands for its request is told as
-    the request_id.
+    """The cause is a request's id, an event's id, or a carrier's id of its report, in characters
+    that a header can have. It is empty where there is no id.
+
+    A key that holds a request's id is sent as the request_id.
     """
     request, event = str(uuid4()), str(uuid4())
     causes = {

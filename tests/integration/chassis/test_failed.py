@@ -1,4 +1,4 @@
-"""The rows of failed_events: what each word about an event makes of its state."""
+"""The rows of failed_events: each outcome of an event sets the state of its row."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,28 +45,28 @@ def table(engine: AsyncEngine) -> FailedEvents:
 
 
 @pytest.mark.parametrize(
-    ("stands", "old", "said", "becomes"),
+    ("stands", "old", "recorded", "becomes"),
     [
         (DEFERRED, False, DEFERRED, DEFERRED),
         (DEFERRED, True, DEFERRED, FAILED),  # its time is up
         (DEFERRED, False, FAILED, FAILED),
-        (FAILED, True, DEFERRED, FAILED),  # it was given up: it does not come back by itself
+        (FAILED, True, DEFERRED, FAILED),  # failed: not tried again
         (FAILED, False, FAILED, FAILED),
         (DISCARDED, True, DEFERRED, DISCARDED),  # decided by an operator
         (DISCARDED, False, FAILED, DISCARDED),
-        (REPLAYED, True, DEFERRED, DEFERRED),  # another story: its time begins anew
+        (REPLAYED, True, DEFERRED, DEFERRED),  # another failure: its time begins again
         (REPLAYED, True, FAILED, FAILED),
     ],
 )
-async def test_what_becomes_of_a_row(
+async def test_each_outcome_sets_the_state_of_the_row(
     table: FailedEvents,
     engine: AsyncEngine,
     stands: FailedState,
     old: bool,
-    said: FailedState,
+    recorded: FailedState,
     becomes: FailedState,
 ) -> None:
-    """Each word about an event, on each state in which it may stand."""
+    """Each outcome is recorded on each state that the row can have."""
     first = event(stands)
     assert await table.record([first]) == {first.name: stands}
     if old:
@@ -75,24 +75,22 @@ async def test_what_becomes_of_a_row(
                 update(failed_events).values(first_time=failed_events.c.first_time - LIMIT)
             )
     [before] = await failed(engine)
-    assert await table.record([replace(first, state=said, attempts=9)]) == {first.name: becomes}
+    assert await table.record([replace(first, state=recorded, attempts=9)]) == {first.name: becomes}
     [row] = await failed(engine)
     assert (row.state, row.attempts) == (becomes, 9)
     assert (row.first_time == before.first_time) is (stands is not REPLAYED)
 
 
-async def test_an_event_that_is_there_twice_has_one_row(
-    table: FailedEvents, engine: AsyncEngine
-) -> None:
-    """The same event may stand twice in one set: the statement takes it once."""
+async def test_event_twice_in_a_set_has_one_row(table: FailedEvents, engine: AsyncEngine) -> None:
+    """The same event may come twice in one set: the statement inserts it once."""
     one = event(DEFERRED)
     assert await table.record([one, one]) == {one.name: DEFERRED}
     assert len(await failed(engine)) == 1
 
 
-async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -> None:
-    """Two consumers may have trouble with the same event: what one says does not touch the
-    other's row.
+async def test_rows_of_two_consumers_are_separate(table: FailedEvents, engine: AsyncEngine) -> None:
+    """Two consumers may fail on the same event: an outcome of one does not change the other's
+    row.
     """
     mine = event(FAILED)
     other = replace(mine, consumer="sample-payments")
@@ -106,16 +104,16 @@ async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -
             ("sample-payments", FAILED),
         }
     async with engine.begin() as connection:
-        await table.discard(connection, mine.name)  # it is not open any more
+        await table.discard(connection, mine.name)  # it is no longer open
     assert await table.states([mine.name, other.name]) == {mine.name: REPLAYED, other.name: FAILED}
     assert await table.counts("sample-payments") == {FAILED: 1}
     assert await table.counts("sample-orders") == {}
     assert await table.get([other.name]) == [other]
 
 
-async def test_what_was_deferred_is_forgotten_and_what_failed_is_not(table: FailedEvents) -> None:
-    """An event that came right by itself leaves no row; one that an operator was shown stays, as
-    replayed.
+async def test_deferred_row_is_deleted_and_failed_row_stays(table: FailedEvents) -> None:
+    """An event that succeeded without an operator leaves no row; one that an operator could see
+    stays, as replayed.
     """
     later, given_up = event(DEFERRED), event(FAILED)
     await table.record([later, given_up])

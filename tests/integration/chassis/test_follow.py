@@ -1,5 +1,5 @@
-"""Following what happens over real connections: streams that break off and go on, events heard
-as they are published.
+"""Subscriptions over real connections: watches that break off and resume, and events that are
+received as they are published.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ WATCH = order_service_pb2.WatchOrderRequest(order_id=ORDER_ID)
 
 
 class Watched(OrderServiceServicer):
-    """Answers each watch by the next of its scripts: versions that are sent; then an exception, or
-    None for OK, that ends it.
+    """Answers each watch by its next script: versions to send, then an exception, or None for OK,
+    that ends it.
     """
 
     def __init__(self, *scripts: list[int | Exception | None]) -> None:
@@ -63,8 +63,8 @@ class Watched(OrderServiceServicer):
 
 
 def watched(*scripts: list[int | Exception | None]) -> Any:
-    """A Watched. Its other methods, which the stubs call abstract, are the generated ones and
-    answer UNIMPLEMENTED.
+    """Returns a Watched. Its other methods, which the stubs call abstract, are the generated ones
+    and answer UNIMPLEMENTED.
     """
     kind: Any = Watched
     return kind(*scripts)
@@ -72,14 +72,14 @@ def watched(*scripts: list[int | Exception | None]) -> Any:
 
 @asynccontextmanager
 async def stub(servicer: Watched) -> AsyncIterator[Any]:
-    """A stub of ours to a server of `servicer`."""
+    """A stub of the chassis to a server of `servicer`."""
     register: Any = partial(add_OrderServiceServicer_to_server, servicer)
     async with channel_of(register) as channel:
         yield OrderServiceStub(channel)
 
 
 async def versions(stream: Any, count: int) -> list[int]:
-    """The first versions that a stream sends; then it is closed."""
+    """Returns the first versions that a stream sends, and closes it."""
     found = []
     async with aclosing(stream):
         async for response in stream:
@@ -89,7 +89,7 @@ async def versions(stream: Any, count: int) -> list[int]:
     return found
 
 
-async def test_a_stream_comes_as_it_is_sent_and_is_cancelled_when_closed() -> None:
+async def test_closed_stream_is_cancelled_at_the_server() -> None:
     """Responses arrive one by one; closing the iterator ends the call at the server too."""
     servicer = watched([1, 2, 3])
     async with stub(servicer) as orders:
@@ -99,7 +99,7 @@ async def test_a_stream_comes_as_it_is_sent_and_is_cancelled_when_closed() -> No
 
 
 async def test_a_refused_stream_raises_the_failure() -> None:
-    """What the server raised comes back as it was raised, also in the middle of a stream."""
+    """The server's failure is raised as the server raised it, also in the middle of a stream."""
     async with stub(
         watched([1, NotFound("ORDER_NOT_FOUND", "There is none.", order_id="7")])
     ) as orders:
@@ -108,8 +108,10 @@ async def test_a_refused_stream_raises_the_failure() -> None:
     assert (caught.value.reason, caught.value.metadata) == ("ORDER_NOT_FOUND", {"order_id": "7"})
 
 
-async def test_a_watch_goes_on_where_it_broke_off() -> None:
-    """After each breach the watch asks again with the last resume_token: readers see one stream."""
+async def test_watch_resumes_after_a_disconnection() -> None:
+    """After each disconnection the watch calls again with the last resume_token: readers see one
+    stream.
+    """
     draining = Deferred("DRAINING", "going")
     servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
     async with stub(servicer) as orders:
@@ -124,7 +126,7 @@ async def test_a_watch_goes_on_where_it_broke_off() -> None:
 
 
 async def test_watch_ends_where_the_server_ends_it() -> None:
-    """An end with OK is the end, also after a breach: the watch asks for nothing more."""
+    """An end with OK ends the watch, also after a disconnection: no further call is made."""
     servicer = watched([1, Deferred("DRAINING")], [2, None])
     async with stub(servicer) as orders:
         assert await versions(watch_client.watch(orders.WatchOrder, WATCH, patience_s=10), 9) == [
@@ -135,7 +137,7 @@ async def test_watch_ends_where_the_server_ends_it() -> None:
 
 
 async def test_a_watch_that_is_refused_ends() -> None:
-    """A refusal is not tried again."""
+    """A refusal is not retried."""
     servicer = watched([1, NotFound("ORDER_NOT_FOUND")])
     async with stub(servicer) as orders:
         with pytest.raises(NotFound):
@@ -143,8 +145,8 @@ async def test_a_watch_that_is_refused_ends() -> None:
     assert servicer.tokens == [""]
 
 
-async def test_a_watch_gives_up_when_nobody_answers() -> None:
-    """Where nothing has come for its patience, the watch raises Deferred."""
+async def test_watch_without_an_answer_raises_deferred() -> None:
+    """After `patience_s` without a response the watch raises Deferred."""
     async with connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as channel:
         with pytest.raises(Deferred):
             await versions(
@@ -153,23 +155,25 @@ async def test_a_watch_gives_up_when_nobody_answers() -> None:
 
 
 @asynccontextmanager
-async def listening(broker: Broker) -> AsyncIterator[list[Any]]:
-    """What is heard of the sample's events."""
-    heard: list[Any] = []
+async def subscribed(broker: Broker) -> AsyncIterator[list[Any]]:
+    """Subscribes to the sample's events; yields the received ones."""
+    received: list[Any] = []
     listener = asyncio.create_task(
         subscribe.subscribe(
-            broker, {SampleStatusChanged: heard.append, SamplePaid: heard.append}, renew_s=0.05
+            broker,
+            {SampleStatusChanged: received.append, SamplePaid: received.append},
+            renew_s=0.05,
         )
     )
     try:
-        yield heard
+        yield received
     finally:
         listener.cancel()
         await asyncio.wait([listener])
 
 
 def message(kind: type[Message]) -> Message:
-    """An event with something in it."""
+    """Returns an event with a filled field."""
     filled: Any = kind()
     filled.order_id = ORDER_ID
     return kind.FromString(filled.SerializeToString())
@@ -184,22 +188,20 @@ async def publish(
     )
 
 
-async def test_events_are_heard_as_they_are_published(
-    broker: Broker, eventually: Eventually
-) -> None:
-    """Each event comes to whom it is for, parsed; one that cannot be read, or whose type belongs to
-    another subject, is passed over, and a subject not asked for is not heard.
+async def test_subscriber_receives_published_events(broker: Broker, eventually: Eventually) -> None:
+    """The subscriber receives each event of its types, parsed. It skips an event that cannot be
+    parsed, or whose type belongs to another subject, and does not receive other subjects.
     """
     paid, changed = message(SamplePaid), message(SampleStatusChanged)
 
-    async with listening(broker) as heard:
+    async with subscribed(broker) as received:
 
-        async def is_heard() -> bool:
+        async def is_received() -> bool:
             await publish(broker, "payments.sample.paid", paid.SerializeToString())
-            return bool(heard)
+            return bool(received)
 
-        await eventually(is_heard, what="the listener has subscribed")
-        heard.clear()
+        await eventually(is_received, what="the subscriber has subscribed")
+        received.clear()
         await publish(broker, "payments.sample.refunded", paid.SerializeToString())
         await publish(broker, "orders.sample.status_changed", b"\xff\xff", SampleStatusChanged)
         await publish(
@@ -211,66 +213,60 @@ async def test_events_are_heard_as_they_are_published(
         await publish(
             broker, "orders.sample.status_changed", changed.SerializeToString(), SampleStatusChanged
         )
-        await eventually(lambda: changed in heard)
-    assert heard.count(changed) == 1
-    assert {type(each) for each in heard} <= {SampleStatusChanged, SamplePaid}
+        await eventually(lambda: changed in received)
+    assert received.count(changed) == 1
+    assert {type(each) for each in received} <= {SampleStatusChanged, SamplePaid}
 
 
-async def test_a_listener_hears_again_after_the_broker_was_away(
+async def test_subscription_continues_after_a_broker_restart(
     own_nats: Nats, own_broker: Broker, eventually: Eventually
 ) -> None:
-    """A listener outlives the broker's end, and hears what is published after its return, from
-    whichever client then serves.
-    """
+    """A subscription continues after a restart of the broker, over any client that then serves."""
     payload = message(SamplePaid).SerializeToString()
-    async with listening(own_broker) as heard:
+    async with subscribed(own_broker) as received:
 
-        async def is_heard() -> bool:
+        async def is_received() -> bool:
             await publish(own_broker, "payments.sample.paid", payload)
-            return bool(heard)
+            return bool(received)
 
-        await eventually(is_heard)
+        await eventually(is_received)
         own_nats.stop()
         own_nats.start()
         await eventually(lambda: own_broker.answers)
-        heard.clear()
+        received.clear()
 
-        async def is_heard_again() -> bool:
+        async def is_received_again() -> bool:
             try:
-                return await is_heard()
+                return await is_received()
             except Exception as error:
                 raise AssertionError(repr(error)) from error
 
-        await eventually(is_heard_again, timeout_s=20)
+        await eventually(is_received_again, timeout_s=20)
 
 
-async def test_a_listener_may_start_before_the_broker(
-    own_nats: Nats, eventually: Eventually
-) -> None:
-    """Where there is no broker yet, the listener waits for it."""
+async def test_subscriber_starts_before_the_broker(own_nats: Nats, eventually: Eventually) -> None:
+    """A subscriber waits until the broker starts."""
     own_nats.stop()
     broker = await connect_broker(own_nats.url, name="early", beat_s=0.1, silence_s=0.5)
     try:
-        async with listening(broker) as heard:
+        async with subscribed(broker) as received:
             own_nats.start()
             await eventually(lambda: broker.answers, timeout_s=20)
             await broker.ensure_streams()
 
-            async def is_heard() -> bool:
+            async def is_received() -> bool:
                 await publish(
                     broker, "payments.sample.paid", message(SamplePaid).SerializeToString()
                 )
-                return bool(heard)
+                return bool(received)
 
-            await eventually(is_heard)
+            await eventually(is_received)
     finally:
         await broker.close()
 
 
 class Swallowing:
-    """A client of nats-py as it is: where a flush is cancelled, it goes on as if nothing had
-    been said.
-    """
+    """A client like nats-py: a cancelled flush returns as if it had not been cancelled."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -281,32 +277,34 @@ class Swallowing:
             await asyncio.Event().wait()
 
     async def flush(self) -> None:
-        """Nothing waits."""
+        """Returns at once."""
 
 
-async def test_broker_answers_after_a_listener_ended_early(own_broker: Broker) -> None:
-    """At whichever moment a listener is cancelled, the client that it used goes on reading. (The
-    answer to a cancelled PING ended nats-py's reading: it wrote an error, and heard nothing more.)
+async def test_broker_answers_after_a_cancelled_subscription(own_broker: Broker) -> None:
+    """A subscriber is cancelled at different moments, and its client continues to read.
+
+    Once, the answer to a cancelled PING ended nats-py's reading: it wrote an error and received no
+    more messages.
     """
     for turns in range(12):
-        listening = asyncio.create_task(
+        subscribed = asyncio.create_task(
             subscribe.subscribe(own_broker, {SamplePaid: lambda _: None}, renew_s=0.01)
         )
         for _ in range(turns):
             await asyncio.sleep(0)
-        listening.cancel()
-        await asyncio.wait([listening])
+        subscribed.cancel()
+        await asyncio.wait([subscribed])
         await own_broker.streams.account_info()  # the broker answers
 
 
-async def test_listener_ends_though_its_cancellation_was_swallowed() -> None:
-    """A cancellation during a call of nats-py ends the listening all the same, at its next turn."""
+async def test_subscription_with_a_swallowed_cancellation_ends() -> None:
+    """nats-py swallows the cancellation during a call; the subscription ends in its next round."""
     client = Swallowing()
     broker: Any = SimpleNamespace(generation=1, client=client)
-    listening = asyncio.create_task(
+    subscribed = asyncio.create_task(
         subscribe.subscribe(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01)
     )
     await client.asked.wait()
-    listening.cancel()
-    await asyncio.wait([listening], timeout=10)
-    assert listening.cancelled()
+    subscribed.cancel()
+    await asyncio.wait([subscribed], timeout=10)
+    assert subscribed.cancelled()

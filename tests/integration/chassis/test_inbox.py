@@ -1,4 +1,4 @@
-"""The inbox: what becomes of an event, by what its handler makes of it. Connections that die:
+"""The inbox settles each event by the outcome of its handler. Connections that fail:
 test_pull.py.
 """
 
@@ -41,11 +41,11 @@ from tests.sample.inbox import (
 from tests.support import Eventually, measured
 
 
-async def test_what_has_arrived_is_one_set(
+async def test_arrived_events_are_one_set(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A backlog goes to its handlers in batches, each handler gets its events of a batch at
-    once, in order, and all are acknowledged.
+    """A backlog goes to its handlers in batches. Each handler gets its events of a batch at once,
+    in order, and all are acknowledged.
     """
     orders, notes = Handling(), Handling()
     ids = [
@@ -67,11 +67,11 @@ async def test_what_has_arrived_is_one_set(
     assert await failed(engine) == []
 
 
-async def test_a_delivery_says_all_that_a_command_needs(
+async def test_delivery_has_key_hash_and_time_of_its_event(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Its key is the consumer's and the event's, its request hash is the digest of its row, its
-    time that of the publication.
+    """The delivery's key is the consumer's and the event's, its request hash is the digest of its
+    row, and its time that of the publication.
     """
     handling, time = Handling(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
     event_id = await publish(
@@ -94,7 +94,7 @@ async def test_a_delivery_says_all_that_a_command_needs(
 async def test_event_of_a_million_items_fails_and_the_next_is_handled(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """2 MB of empty items are EVENT_UNREADABLE by their bound, cost little time, and stop no
+    """2 MB of empty items are EVENT_UNREADABLE by their bound, take little time, and stop no
     inbox.
     """
     number = OrderStatusChanged.DESCRIPTOR.fields_by_name["items"].number
@@ -117,10 +117,12 @@ async def test_event_of_a_million_items_fails_and_the_next_is_handled(
     assert (orders.sets, samples.settled) == ([], [good_id])
 
 
-async def test_event_that_breaks_our_rules_code_fails_alone(
+async def test_event_with_a_validation_bug_fails_alone(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception of our own validation fails that event as INTERNAL: the others are handled."""
+    """An exception in the chassis' validation fails that event as INTERNAL: the others are
+    handled.
+    """
 
     def rules(message: Any, *, fail_fast: bool = False) -> list[Violation]:
         if message.version == 1:
@@ -137,10 +139,10 @@ async def test_event_that_breaks_our_rules_code_fails_alone(
     assert handling.settled == [good]
 
 
-async def test_an_event_is_handled_in_the_trace_that_it_came_with(
+async def test_event_is_handled_in_its_own_trace(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """What its handler does goes on with the trace in the event's header."""
+    """The handler's spans continue the trace in the event's header."""
     traces: list[str | None] = []
 
     def outcome(_: Delivery[Any]) -> Outcome[Any]:
@@ -157,7 +159,7 @@ async def test_an_event_is_handled_in_the_trace_that_it_came_with(
     assert not inside.endswith(f"-{7:016x}-01")
 
 
-async def test_what_changed_nothing_is_counted_as_such(
+async def test_skip_and_repeat_are_counted_apart(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """A skip, a repeat and a change are three outcomes of the same counter, and all of them are
@@ -188,8 +190,8 @@ def _handled(outcome: str) -> float:
 async def test_each_stream_has_its_consumer(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Handlers for two streams are two durable consumers, which ask for the subjects of these
-    handlers and no others.
+    """Handlers for two streams make two durable consumers, which subscribe only to the subjects of
+    these handlers.
     """
     orders, payments = Handling(), Handling()
     await publish(broker, SampleNoted())
@@ -207,7 +209,7 @@ async def test_each_stream_has_its_consumer(
 async def test_replicas_share_a_consumer(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Each event goes to one of them."""
+    """Each event goes to one of the replicas."""
     one, two = Handling(), Handling()
     async with AsyncExitStack() as stack:
         for handling in (one, two):
@@ -233,16 +235,16 @@ async def _pulls(broker: Broker, number: int) -> bool:
     "failure",
     [Deferred("DEPENDENCY_UNAVAILABLE"), Overloaded("OVERLOADED"), NotFound("ORDER_NOT_FOUND")],
 )
-async def test_what_is_deferred_comes_again(
+async def test_deferred_event_comes_again(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, failure: Any
 ) -> None:
-    """Not now, or what it is about is not here yet: the event comes later, is visible meanwhile,
-    and leaves no trace in the end.
+    """An event that is deferred, or whose record is not found yet, comes again later. Meanwhile
+    failed_events has a row, which is deleted in the end.
     """
     handling = Handling(lambda _: Done(None) if len(handling.sets) > 3 else failure)
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         event_id = await publish(broker, SampleStatusChanged())
-        [row] = await eventually(lambda: failed(engine))  # it is there for a moment only
+        [row] = await eventually(lambda: failed(engine))  # the row is there only for a moment
         assert (row.state, row.reason, row.consumer) == (
             FailedState.DEFERRED,
             failure.reason,
@@ -262,8 +264,8 @@ async def _nothing_failed(engine: AsyncEngine) -> bool:
 async def test_deferral_ends_by_time_and_not_by_count(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """It is counted from when this consumer first deferred the event, however often it came
-    since; then the event has failed.
+    """The time counts from the consumer's first deferral of the event, for any number of
+    deliveries; then the event has failed.
     """
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
     async with consuming(
@@ -294,10 +296,10 @@ async def _is(engine: AsyncEngine, event_id: UUID, state: str) -> bool:
 
 
 def test_delays_grow_and_are_bounded() -> None:
-    """A tenth of a second first, then twice as long, spread so that what failed together does not
-    come together.
+    """The first delay is a tenth of a second, and each is twice the one before. They are spread so
+    that events that failed together do not come together.
 
-    More deliveries than PARK_AT never wait in the stream.
+    At most PARK_AT deliveries of an event wait in the stream.
     """
     assert all(0.05 <= delay_s(1) <= 0.1 for _ in range(100))
     assert all(0.1 <= delay_s(PARK_AT - 1) <= 0.2 for _ in range(100))
@@ -305,11 +307,11 @@ def test_delays_grow_and_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("raised", [False, True])
-async def test_what_is_refused_has_failed_and_nothing_else(
+async def test_refused_event_fails_alone(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, raised: bool
 ) -> None:
-    """The answer is no: the event is stored and never delivered again. Its neighbours have their
-    effect, each once.
+    """The handler refuses the event: it is stored and never delivered again. The others of its set
+    have their effect, each once.
     """
 
     def outcome(delivery: Any) -> Any:
@@ -329,11 +331,11 @@ async def test_what_is_refused_has_failed_and_nothing_else(
     assert (row.reason, row.error, row.attempts) == ("ILLEGAL_TRANSITION", "No.", 1)
 
 
-async def test_a_bug_condemns_the_event_that_brings_it_out(
+async def test_handler_bug_fails_only_its_own_event(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The handler raises for the set: it is asked for each event alone. One has failed, the
-    others are done.
+    """The handler raises for the set, and is called for each event alone: one fails, the others are
+    done.
     """
 
     def outcome(delivery: Any) -> Any:
@@ -352,16 +354,16 @@ async def test_a_bug_condemns_the_event_that_brings_it_out(
     assert set(handling.settled) == set(ids) - {ids[3]}
 
 
-async def test_a_handler_that_loses_outcomes_is_not_believed(
+async def test_handler_with_too_few_outcomes_fails_its_event(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Fewer outcomes than events: nobody knows whose they are."""
+    """With fewer outcomes than events no outcome can be assigned: the event fails."""
 
-    async def forgetful(deliveries: Any) -> Any:
+    async def losing_outcomes(deliveries: Any) -> Any:
         return [Done(None)] * (len(deliveries) - 1)
 
     event_id = await publish(broker, SampleStatusChanged())
-    async with consuming(broker, engine, {SampleStatusChanged: forgetful}):
+    async with consuming(broker, engine, {SampleStatusChanged: losing_outcomes}):
         await eventually(lambda: _is(engine, event_id, "failed"))
 
 
@@ -373,11 +375,11 @@ async def test_a_handler_that_loses_outcomes_is_not_believed(
         ConnectionError(),
     ],
 )
-async def test_trouble_of_the_world_defers_the_set(
+async def test_unreachable_dependency_defers_the_set(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, error: Exception
 ) -> None:
-    """A peer or the database is away: the handler is not asked for each event alone, all come
-    again, and none is condemned.
+    """A peer or the database is unreachable: the handler is not called for each event alone, all
+    come again, and none fails.
     """
     calls = 0
     handling = Handling()
@@ -396,16 +398,16 @@ async def test_trouble_of_the_world_defers_the_set(
         await eventually(lambda: _nothing_failed(engine))
 
 
-async def test_what_cannot_be_read_has_failed(
+async def test_unreadable_event_has_failed(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """An unknown type, none, a body that is no message, no id, words that PostgreSQL cannot
-    hold: each is stored, none stops others.
+    """An unknown type, no type, a body that is no message, no id, and text that PostgreSQL cannot
+    store: each event is stored, and none delays others.
     """
     handling = Handling()
     subject = "orders.sample.status_changed"
     name = SampleStatusChanged.DESCRIPTOR.full_name
-    strange = [
+    unreadable = [
         ({"ce-type": "ordermesh.sample.events.v2.SampleStatusChanged", "ce-id": str(uuid4())}, b""),
         ({"ce-id": str(uuid4())}, b""),
         ({"ce-type": name, "ce-id": "no id"}, b"\xff\xff"),
@@ -413,7 +415,7 @@ async def test_what_cannot_be_read_has_failed(
         ({}, b"bare"),
     ]
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        for headers, body in strange:
+        for headers, body in unreadable:
             await broker.publish(subject, body, headers, stream="ORDERS")
         fine = await publish(broker, SampleStatusChanged())
         await eventually(lambda: handling.settled == [fine])
@@ -425,11 +427,11 @@ async def test_what_cannot_be_read_has_failed(
     assert sorted(row.stream_seq for row in rows) == [1, 2, 3, 4, 5]
 
 
-async def test_what_a_newer_version_hears_waits_for_it(
+async def test_unknown_event_waits_for_the_newer_version(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """In a rolling deployment the two share a consumer, and the older is given what it knows
-    nothing of: it defers that, whatever the type, and the newer takes it when it comes again.
+    """In a rolling deployment two versions share a consumer, and the older one gets events of
+    unknown types. It defers any such event, and the newer version handles it when it comes again.
     """
     older, newer = Handling(), Handling()
     await broker.ensure_consumer(
@@ -448,11 +450,11 @@ async def test_what_a_newer_version_hears_waits_for_it(
         await eventually(lambda: _nothing_failed(engine))
 
 
-async def test_nothing_is_given_up_before_it_stands_in_the_database(
+async def test_event_is_not_terminated_before_it_is_stored(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """While failed_events cannot be written the events stay in hand: neither terminated nor
-    lost; then they are stored.
+    """While failed_events cannot be written the events stay unsettled: neither terminated nor lost.
+    Then they are stored.
     """
     calls = 0
 
@@ -475,11 +477,11 @@ async def test_nothing_is_given_up_before_it_stands_in_the_database(
     assert calls == 1
 
 
-async def test_a_failed_event_whose_end_was_not_heard_is_not_handled_again(
+async def test_stored_failed_event_is_terminated_at_redelivery(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Stored, and the process died before it told the server: the event comes again, and is
-    terminated as it is.
+    """The event was stored, and the process ended before it answered the server. The event comes
+    again, and is terminated without a call of its handler.
     """
     event_id = await publish(broker, SampleStatusChanged())
     await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.status_changed"])
@@ -494,11 +496,11 @@ async def test_a_failed_event_whose_end_was_not_heard_is_not_handled_again(
     assert await states(engine) == {event_id: "failed"}
 
 
-async def test_a_failed_event_that_is_published_again_gets_another_chance(
+async def test_republished_failed_event_is_handled_again(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A stream that was lost brings all its events again: one that had failed may have its
-    effect now, and counts as replayed.
+    """A lost stream delivers all its events again: one that had failed can have its effect now, and
+    counts as replayed.
     """
     mended = False
     handling = Handling(lambda _: Done(None) if mended else Refused("ILLEGAL_TRANSITION"))
@@ -515,8 +517,8 @@ async def test_a_failed_event_that_is_published_again_gets_another_chance(
 async def test_a_replay_has_its_effect_once(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """An operator replays: while the fault lasts the event stays failed, with one attempt more;
-    mended, it is replayed; twice is once.
+    """An operator replays: while the fault lasts the event stays failed, with one attempt more.
+    After the fix it is replayed; a second replay has no further effect.
     """
     mended = False
     handling = Handling(
@@ -547,9 +549,7 @@ async def test_a_replay_has_its_effect_once(
 async def test_a_discarded_event_stays_so(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """An operator decides against an event that is deferred: it comes once more at most, and is
-    not tried for ever.
-    """
+    """An operator discards a deferred event: it comes once more at most, and is not tried again."""
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
         event_id = await publish(broker, SampleStatusChanged())
@@ -561,7 +561,7 @@ async def test_a_discarded_event_stays_so(
     assert await states(engine) == {event_id: "discarded"}
 
 
-async def test_an_inbox_without_handlers_is_a_mistake(broker: Broker, engine: AsyncEngine) -> None:
-    """There would be nothing to run."""
+async def test_inbox_without_handlers_is_refused(broker: Broker, engine: AsyncEngine) -> None:
+    """An inbox without handlers raises, because it would have nothing to run."""
     with pytest.raises(ValueError, match="needs handlers"):
         Inbox(broker, engine, store.failed_events, service="sample", handlers={})

@@ -1,9 +1,9 @@
-"""The database is the log of record: whatever becomes of the broker's store, a publisher and a
-listener end where they should.
+"""The database is the log of record: after any loss of the broker's store, publisher and consumer
+reach the complete state.
 
-Each loss happens while orders are being placed and heard of. Afterwards, within half a minute and
-by themselves: the stream has every event of the outbox where it is marked, the listener's consumer
-has nothing before it, and each event has had its effect, once.
+Each loss happens while orders are placed and consumed. Within half a minute and without an
+operator, the stream has every event of the outbox where it is marked. The consumer has acknowledged
+all, and each event has had its effect, once.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from tests.support import cancelled_at_end, eventually
 RECOVERY_S = 30.0
 
 
-class House:
-    """A publisher that places an order now and then, and a listener; on a broker of their own."""
+class Deployment:
+    """A publisher that places orders and a consumer, on a broker of their own."""
 
     def __init__(self, nats: Nats, broker: Broker, database: Database, listener: Database) -> None:
         self.nats, self.broker, self.database, self.listener = nats, broker, database, listener
@@ -41,8 +41,8 @@ class House:
         self.number = 0
 
     @asynccontextmanager
-    async def lives(self) -> AsyncIterator[None]:
-        """Orders are placed, published and heard of meanwhile."""
+    async def runs(self) -> AsyncIterator[None]:
+        """Runs the relay, the consumer and the reader of advisories inside the block."""
         advisories = Advisories(
             self.broker,
             FailedEvents(self.listener.engine, store.failed_events),
@@ -57,29 +57,29 @@ class House:
             yield
 
     async def order(self, number: int) -> None:
-        """So many orders more."""
+        """Places this number of orders."""
         await placed(self.database, number)
         self.number += number
 
     async def is_whole(self) -> bool:
-        """Whether everything is where it should be."""
+        """Returns whether outbox, stream, consumer and effects agree."""
         assert await count(self.database.engine, outbox, outbox.c.stream_seq.is_(None)) == 0, (
             "events wait"
         )
         assert await self.effects.number() == self.number, "effects are missing"
-        assert await all_acknowledged(self.broker), "the consumer has not done all"
-        await self.broker.streams.stream_info(ADVISORIES)  # it is there again too
+        assert await all_acknowledged(self.broker), "the consumer has unsettled events"
+        await self.broker.streams.stream_info(ADVISORIES)  # its stream exists again too
         async with self.database.engine.connect() as connection:
             marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
         for mark in marks:
             message = await self.broker.streams.get_msg("ORDERS", mark.stream_seq)
             assert (message.headers or {})["ce-id"] == str(mark.event_id), (
-                "another event stands there"
+                "another event has the position"
             )
         return len(marks) == self.number
 
     async def recovers(self) -> None:
-        """Waits until it is."""
+        """Waits until `is_whole` holds."""
 
         async def whole() -> bool:
             try:
@@ -91,91 +91,93 @@ class House:
 
 
 @pytest.fixture
-async def house(
+async def deployment(
     short_window: None, own_nats: Nats, own_broker: Broker, database: Database, listener: Database
-) -> AsyncIterator[House]:
-    """A publisher and a listener, with ten orders behind them."""
-    house = House(nats=own_nats, broker=own_broker, database=database, listener=listener)
-    async with house.lives():
-        await house.order(10)
-        await house.recovers()
-        yield house
+) -> AsyncIterator[Deployment]:
+    """A publisher and a consumer, with ten orders published and consumed."""
+    deployment = Deployment(nats=own_nats, broker=own_broker, database=database, listener=listener)
+    async with deployment.runs():
+        await deployment.order(10)
+        await deployment.recovers()
+        yield deployment
     assert await failed(listener.engine) == []
 
 
-async def delete_stream(house: House, _: Path) -> None:
-    await house.broker.streams.delete_stream("ORDERS")
+async def delete_stream(deployment: Deployment, _: Path) -> None:
+    await deployment.broker.streams.delete_stream("ORDERS")
 
 
-async def delete_consumer(house: House, _: Path) -> None:
-    await house.broker.streams.delete_consumer("ORDERS", CONSUMER)
+async def delete_consumer(deployment: Deployment, _: Path) -> None:
+    await deployment.broker.streams.delete_consumer("ORDERS", CONSUMER)
 
 
-async def purge(house: House, _: Path) -> None:
-    await house.broker.streams.purge_stream("ORDERS")
+async def purge(deployment: Deployment, _: Path) -> None:
+    await deployment.broker.streams.purge_stream("ORDERS")
 
 
-async def delete_everything(house: House, _: Path) -> None:
-    for info in await house.broker.streams.streams_info():
-        await house.broker.streams.delete_stream(info.config.name or "")
+async def delete_everything(deployment: Deployment, _: Path) -> None:
+    for info in await deployment.broker.streams.streams_info():
+        await deployment.broker.streams.delete_stream(info.config.name or "")
 
 
-async def wipe(house: House, _: Path) -> None:
-    house.nats.kill()
-    shutil.rmtree(house.nats.store)
-    house.nats.start()
+async def wipe(deployment: Deployment, _: Path) -> None:
+    deployment.nats.kill()
+    shutil.rmtree(deployment.nats.store)
+    deployment.nats.start()
 
 
-async def roll_back(house: House, folder: Path) -> None:
-    """The server comes back with the disk that it had five orders ago."""
-    await _copy(house, folder)
-    await house.order(5)
-    await _heard(house)
-    house.nats.kill()
-    shutil.rmtree(house.nats.store)
-    shutil.copytree(folder / "copy", house.nats.store)
-    house.nats.start()
+async def roll_back(deployment: Deployment, folder: Path) -> None:
+    """Restarts the server with the files that it had five orders ago."""
+    await _copy(deployment, folder)
+    await deployment.order(5)
+    await _consumed(deployment)
+    deployment.nats.kill()
+    shutil.rmtree(deployment.nats.store)
+    shutil.copytree(folder / "copy", deployment.nats.store)
+    deployment.nats.start()
 
 
-async def roll_back_messages_alone(house: House, folder: Path) -> None:
-    """The messages are of five orders ago, and what the consumers had acknowledged is of now:
-    they are ahead of the stream.
+async def roll_back_messages_alone(deployment: Deployment, folder: Path) -> None:
+    """Restores the messages of five orders ago and keeps the consumers' current acknowledgements:
+    these are ahead of the stream.
     """
-    await _copy(house, folder)
-    await house.order(5)
-    await _heard(house)
-    house.nats.kill()
+    await _copy(deployment, folder)
+    await deployment.order(5)
+    await _consumed(deployment)
+    deployment.nats.kill()
     for messages in list((folder / "copy").rglob("msgs")):
-        now = house.nats.store / messages.relative_to(folder / "copy")
+        now = deployment.nats.store / messages.relative_to(folder / "copy")
         shutil.rmtree(now)
         shutil.copytree(messages, now)
-    house.nats.start()
+    deployment.nats.start()
 
 
-async def roll_back_to_before_the_consumer(house: House, folder: Path) -> None:
-    """The disk is of a time when nobody listened yet: the consumer is not there."""
-    await _copy(house, folder)
-    house.nats.kill()
-    shutil.rmtree(house.nats.store)
-    shutil.copytree(folder / "copy", house.nats.store)
-    for consumers in list(house.nats.store.rglob("obs")):
+async def roll_back_to_before_the_consumer(deployment: Deployment, folder: Path) -> None:
+    """Restores files of a time before the consumer existed."""
+    await _copy(deployment, folder)
+    deployment.nats.kill()
+    shutil.rmtree(deployment.nats.store)
+    shutil.copytree(folder / "copy", deployment.nats.store)
+    for consumers in list(deployment.nats.store.rglob("obs")):
         shutil.rmtree(consumers)
-    house.nats.start()
+    deployment.nats.start()
 
 
-async def _copy(house: House, folder: Path) -> None:
-    house.nats.stop()
-    shutil.copytree(house.nats.store, folder / "copy")
-    house.nats.start()
+async def _copy(deployment: Deployment, folder: Path) -> None:
+    deployment.nats.stop()
+    shutil.copytree(deployment.nats.store, folder / "copy")
+    deployment.nats.start()
 
 
-async def _heard(house: House) -> None:
-    """Until all that was placed has been published and heard of."""
+async def _consumed(deployment: Deployment) -> None:
+    """Waits until all orders are published and consumed."""
 
-    async def heard() -> bool:
-        return await house.effects.number() == house.number and await all_acknowledged(house.broker)
+    async def consumed() -> bool:
+        return await deployment.effects.number() == deployment.number and await all_acknowledged(
+            deployment.broker
+        )
 
-    await eventually(heard, timeout_s=RECOVERY_S)
+    await eventually(consumed, timeout_s=RECOVERY_S)
 
 
 @pytest.mark.parametrize(
@@ -191,61 +193,63 @@ async def _heard(house: House) -> None:
         roll_back_to_before_the_consumer,
     ],
 )
-async def test_what_the_broker_loses_comes_again(
-    house: House, lose: Callable[[House, Path], Awaitable[None]], tmp_path: Path
+async def test_lost_events_are_published_again(
+    deployment: Deployment, lose: Callable[[Deployment, Path], Awaitable[None]], tmp_path: Path
 ) -> None:
-    """Under load, and by themselves: see above. And what comes after is heard as before."""
-    task = asyncio.create_task(_place_on(house, 20))
-    await lose(house, tmp_path)
+    """Under load and without an operator, publisher and consumer recover as this module's docstring
+    says. Later events are consumed as before.
+    """
+    task = asyncio.create_task(_place_on(deployment, 20))
+    await lose(deployment, tmp_path)
     await task
-    await house.recovers()
-    await house.order(5)
-    await house.recovers()
+    await deployment.recovers()
+    await deployment.order(5)
+    await deployment.recovers()
 
 
-async def _place_on(house: House, number: int) -> None:
+async def _place_on(deployment: Deployment, number: int) -> None:
     for _ in range(number):
-        await house.order(1)
+        await deployment.order(1)
         await asyncio.sleep(0.02)
 
 
-async def test_it_is_lost_again_while_it_is_mended(house: House) -> None:
-    """The stream goes while its events are being published again, twice."""
-    await house.order(300)
+async def test_stream_lost_during_its_rebuild_is_rebuilt(deployment: Deployment) -> None:
+    """The stream is deleted twice more while its events are published again."""
+    await deployment.order(300)
     for _ in range(3):
-        await eventually(partial(_is_there, house.broker), timeout_s=RECOVERY_S)
-        await house.broker.streams.delete_stream("ORDERS")
-        await house.order(20)
-    await house.recovers()
+        await eventually(partial(_is_there, deployment.broker), timeout_s=RECOVERY_S)
+        await deployment.broker.streams.delete_stream("ORDERS")
+        await deployment.order(20)
+    await deployment.recovers()
 
 
 async def _is_there(broker: Broker) -> bool:
-    """Whether the stream is there again, and more than half of what was in it."""
+    """Returns whether the stream exists again with more than half of its messages."""
     try:
         return (await broker.streams.stream_info("ORDERS")).state.messages > 150
     except BROKER_ERRORS:
         return False
 
 
-async def test_nobody_was_there_when_it_was_lost(
+async def test_stream_lost_while_services_are_down_is_rebuilt(
     own_nats: Nats, own_broker: Broker, database: Database, listener: Database
 ) -> None:
-    """The services were down: at their start they find out. A listener that starts first makes
-    an empty stream, and waits.
+    """The services are down during the loss and find it at their start. A consumer that starts
+    first makes an empty stream, and waits.
     """
-    house = House(nats=own_nats, broker=own_broker, database=database, listener=listener)
-    async with house.lives():
-        await house.order(10)
-        await house.recovers()
-    await wipe(house, Path())
+    deployment = Deployment(nats=own_nats, broker=own_broker, database=database, listener=listener)
+    async with deployment.runs():
+        await deployment.order(10)
+        await deployment.recovers()
+    await wipe(deployment, Path())
     await eventually(lambda: own_broker.client.is_connected)
-    async with consuming(own_broker, listener.engine, {SampleStatusChanged: house.effects}):
+    async with consuming(own_broker, listener.engine, {SampleStatusChanged: deployment.effects}):
         await eventually(lambda: all_acknowledged(own_broker))
         assert (await own_broker.ensure_stream("ORDERS")).last_seq == 0
         async with running(relay(database, own_broker)):
             await eventually(lambda: _messages(own_broker, 10))
-            await eventually(lambda: house.effects.handled >= 20)
-    assert await house.effects.number() == 10
+            await eventually(lambda: deployment.effects.handled >= 20)
+    assert await deployment.effects.number() == 10
 
 
 async def _messages(broker: Broker, number: int) -> bool:

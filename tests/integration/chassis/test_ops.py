@@ -1,5 +1,5 @@
-"""What every service hosts for its operators, asked over a real server, on a real database and a
-real broker.
+"""The operators' services that every service hosts, called over a real server, on a real database
+and a real broker.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ from tests.sample.writes import count, placed
 from tests.support import Eventually
 
 
-async def test_a_poisoned_event_is_replayed_when_its_handler_is_mended(
+async def test_event_failed_by_a_bug_is_replayed_after_the_fix(
     sample: Sample, eventually: Eventually
 ) -> None:
-    """A bug: the event has failed, its neighbours too. Replayed while it lasts it stays, with the
-    new error; mended, it has its effect;
+    """A bug makes an event fail. A replay before the fix leaves it failed, with the new error; a
+    replay after the fix has its effect.
 
-    replayed again, at once by two, and delivered once more by the broker, it has had it, once.
+    Two more replays at once, and one more delivery by the broker, add no effect.
     """
     [order] = await placed(sample.ground.database)
     sample.paying.broken = True
@@ -71,8 +71,8 @@ async def test_a_poisoned_event_is_replayed_when_its_handler_is_mended(
     assert await sample.are({event_id: "replayed"})
 
 
-async def test_what_was_replayed_is_not_handled_again(sample: Sample) -> None:
-    """However long ago, when its key may be gone: the row remembers."""
+async def test_replayed_event_is_not_handled_again(sample: Sample) -> None:
+    """The row stays as replayed, also after the event's key is deleted."""
     [order] = await placed(sample.ground.database)
     event_id = await sample.fail(event(order=str(order)))
     assert (await sample.replay(event_id)).state == REPLAYED
@@ -80,11 +80,11 @@ async def test_what_was_replayed_is_not_handled_again(sample: Sample) -> None:
     assert sample.paying.sets == [[event_id]]
 
 
-async def test_a_deferred_event_need_not_be_waited_for(
+async def test_deferred_event_is_replayed_before_its_next_try(
     sample: Sample, eventually: Eventually
 ) -> None:
-    """An operator replays it before it comes again: the row stays, as replayed, and the delivery
-    that follows changes nothing.
+    """An operator replays the event before it comes again. The row stays as replayed, and the
+    delivery that follows changes nothing.
     """
     [order] = await placed(sample.ground.database)
     sample.paying.waits = True
@@ -100,8 +100,8 @@ async def test_a_deferred_event_need_not_be_waited_for(
 
 
 async def test_operator_request_stores_actor_and_note(sample: Sample) -> None:
-    """The key of an operator's request has the actor that its call claimed and its note; without
-    them it has neither.
+    """The key of an operator's request has the claimed actor of its call and its note; without them
+    it has neither.
     """
     first, second = await sample.fail(event()), await sample.fail(event())
     request = api.DiscardFailedEventRequest(
@@ -123,8 +123,10 @@ async def test_operator_request_stores_actor_and_note(sample: Sample) -> None:
 async def test_a_discarded_event_is_not_delivered_again(
     sample: Sample, eventually: Eventually
 ) -> None:
-    """Given up while it is deferred: not when it comes again, nor when its stream was lost and
-    brings it as new. Twice is once.
+    """An operator discards a deferred event: it is not handled when it comes again, nor when its
+    stream was lost and delivers it as new.
+
+    A second discard changes nothing.
     """
     [order] = await placed(sample.ground.database)
     broker = sample.ground.broker
@@ -143,13 +145,13 @@ async def test_a_discarded_event_is_not_delivered_again(
     await eventually(lambda: all_acknowledged(broker, CONSUMER, "PAYMENTS"))
     assert [id_ for s in sample.paying.sets[handled:] for id_ in s] == [other]
     assert await sample.are({event_id: "discarded"})
-    # unless an operator wants it after all
+    # unless an operator replays it after all
     assert (await sample.replay(event_id)).state == REPLAYED
 
 
 async def test_filters_are_combined(sample: Sample) -> None:
-    """Each condition leaves out something, all together leave one; the oldest first, over all
-    pages; by default what is open.
+    """Each condition leaves out an event, and all together leave one; the oldest come first, over
+    all pages. By default the list has open events.
     """
     one = await sample.fail(
         event(consumer="sample-orders", subject="a.b", reason="EVENT_AHEAD", aggregate="7"),
@@ -212,9 +214,9 @@ async def test_filters_are_combined(sample: Sample) -> None:
     assert await sample.listed(consumer="nobody") == []
 
 
-async def test_events_of_one_moment_are_all_listed(sample: Sample) -> None:
-    """Pages are cut by time, consumer and event: none is skipped and none shown twice where many
-    failed at once.
+async def test_events_of_the_same_time_are_each_listed_once(sample: Sample) -> None:
+    """Pages are cut by time, consumer and event: many events that failed at once are each listed
+    once.
     """
     ids = {await sample.fail(event(consumer=f"sample-{n % 3}")) for n in range(11)}
     found = await sample.listed()
@@ -222,7 +224,7 @@ async def test_events_of_one_moment_are_all_listed(sample: Sample) -> None:
 
 
 async def test_a_page_token_of_another_list_is_refused(sample: Sample) -> None:
-    """A token is bound to its filter, and cannot be made up."""
+    """A token belongs to its filter, and an invented one is refused."""
     for _ in range(3):
         await sample.fail(event())
     page = await ask(
@@ -236,9 +238,9 @@ async def test_a_page_token_of_another_list_is_refused(sample: Sample) -> None:
             await ask(sample.failed_events.ListFailedEvents, wrong)
 
 
-async def test_many_are_replayed_the_oldest_first(sample: Sample) -> None:
-    """A dry run replays nothing and tells which; a limit leaves the youngest, and says so; what
-    fails again stays, the others are done.
+async def test_batch_replay_takes_the_oldest_first(sample: Sample) -> None:
+    """A dry run lists the events and replays none. A limit leaves the youngest, and says so. Events
+    that fail again stay; the others are done.
     """
     orders = await placed(sample.ground.database, 3)
     fine = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
@@ -269,8 +271,10 @@ async def test_many_are_replayed_the_oldest_first(sample: Sample) -> None:
     assert await count(sample.engine, store.history) == rows + 3
 
 
-async def test_what_is_not_there_is_not_found(sample: Sample) -> None:
-    """By any call that names an event, also where another consumer has trouble with it."""
+async def test_unknown_failed_event_is_not_found(sample: Sample) -> None:
+    """Each call that names an event answers NotFound, also where another consumer has stored that
+    event.
+    """
     event_id = await sample.fail(event())
     for call in (sample.read, sample.replay, sample.discard):
         with pytest.raises(NotFound, match="has no failed event"):
@@ -279,18 +283,18 @@ async def test_what_is_not_there_is_not_found(sample: Sample) -> None:
         await sample.replay(event_id, consumer="sample-orders")
 
 
-async def test_a_payload_that_cannot_be_read_is_shown_as_it_is(sample: Sample) -> None:
-    """Its type is not known here, or it is no such message: then there is no JSON, and all the
-    rest.
+async def test_unreadable_payload_is_answered_as_bytes(sample: Sample) -> None:
+    """The type is unknown here, or the bytes are no such message: the answer has no JSON, and all
+    other fields.
     """
     for made in (event(type="ordermesh.Unknown", payload=b"\xff"), event(payload=b"\xff\xff")):
         shown = await sample.read(await sample.fail(made))
         assert (shown.payload, shown.payload_json) == (made.payload, "")
 
 
-async def test_the_outbox_is_told(sample: Sample, eventually: Eventually) -> None:
-    """How many wait, since when, how many are kept, how far the stream is; and published again,
-    once for each request.
+async def test_outbox_state_is_answered(sample: Sample, eventually: Eventually) -> None:
+    """The answer has the number of waiting and stored events, the oldest waiting one and the
+    stream's end. Each request publishes again once.
     """
     orders = await placed(sample.ground.database, 3)
     await eventually(lambda: none_waits(sample.engine))
@@ -321,8 +325,8 @@ async def test_the_outbox_is_told(sample: Sample, eventually: Eventually) -> Non
 
 
 async def test_stored_version_is_set_once_for_a_request(sample: Sample) -> None:
-    """The version stands as it was set, for this order alone; a repeat changes nothing, and answers
-    with what stands by then.
+    """The version is set for this order alone. A repeat changes nothing, and is answered with the
+    current version.
     """
     order, other = await placed(sample.ground.database, 2)
     request = api.SetStoredVersionRequest(
@@ -340,8 +344,8 @@ async def test_stored_version_is_set_once_for_a_request(sample: Sample) -> None:
 
 
 async def test_version_that_is_not_stored_is_not_found(sample: Sample) -> None:
-    """An order of which nothing is stored, or a fulfilment where orders alone are, is told as
-    that; the request_id stays free.
+    """An order without a stored version, and a fulfilment where only orders are stored, are not
+    found; the request_id stays free.
     """
     [order] = await placed(sample.ground.database)
     request_id = str(uuid4())

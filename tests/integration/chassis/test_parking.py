@@ -44,7 +44,7 @@ async def changed(engine: AsyncEngine, *event_ids: UUID, **values: Any) -> None:
 
 
 async def parked(table: FailedEvents, number: int = 1, **fields: Any) -> list[FailedEvent]:
-    """So many events that are parked."""
+    """Returns this number of parked events."""
     events = [event(FailedState.DEFERRED, **fields) for _ in range(number)]
     await table.record(events)
     return events
@@ -53,8 +53,8 @@ async def parked(table: FailedEvents, number: int = 1, **fields: Any) -> list[Fa
 async def test_deferred_event_is_parked_and_acknowledged(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """After PARK_AT deliveries an event stands as deferred in failed_events, and the stream has
-    nothing in hand.
+    """After PARK_AT deliveries an event is deferred in failed_events, and the stream has no pending
+    message.
     """
     handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
@@ -71,7 +71,7 @@ async def test_deferred_event_is_parked_and_acknowledged(
 async def test_parked_event_that_succeeds_leaves_no_row(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """It is tried from the database, whether or not a record has changed, and its row is
+    """The event is tried from the database, with or without a changed record, and its row is
     deleted.
     """
     waits = True
@@ -83,17 +83,17 @@ async def test_parked_event_that_succeeds_leaves_no_row(
         waits = False
         await eventually(lambda: handling.settled == [event_id])
 
-        async def gone() -> bool:
+        async def row_is_deleted() -> bool:
             return not await failed(engine)
 
-        await eventually(gone)
+        await eventually(row_is_deleted)
 
 
 async def test_changed_record_wakes_its_parked_events(
     sample: Sample, eventually: Eventually
 ) -> None:
-    """An event about an order that is not there waits for that order; another order's change
-    does not touch it.
+    """An event about a missing order waits for that order; another order's change does not wake
+    it.
     """
     order, other = uuid4(), uuid4()
     await sample.ground.broker.ensure_streams()
@@ -123,11 +123,11 @@ async def test_changed_record_wakes_its_parked_events(
         (timedelta(minutes=10), WAIT_MAX, WAIT_MAX),
     ],
 )
-async def test_next_try_is_as_far_away_as_the_first(
+async def test_next_wait_is_as_long_as_the_time_so_far(
     table: FailedEvents, engine: AsyncEngine, age: timedelta, least: timedelta, most: timedelta
 ) -> None:
-    """An event waits as long as it has waited so far, between WAIT_MIN and WAIT_MAX, each spread
-    by a fifth.
+    """An event waits as long as it has waited so far, between WAIT_MIN and WAIT_MAX, each spread by
+    a fifth.
     """
     await parked(table, 20)
     now = datetime.now(UTC)
@@ -141,9 +141,9 @@ async def test_next_try_is_as_far_away_as_the_first(
     assert len(set(waits)) > 10
 
 
-async def test_last_try_is_when_the_time_is_up(table: FailedEvents, engine: AsyncEngine) -> None:
-    """A parked event is not failed before 15 minutes have passed, and its next try is no later
-    than that.
+async def test_last_try_is_at_the_end_of_the_time(table: FailedEvents, engine: AsyncEngine) -> None:
+    """A parked event does not fail before 15 minutes have passed, and its next try is no later than
+    that.
     """
     await parked(table)
     now = datetime.now(UTC)
@@ -155,8 +155,8 @@ async def test_last_try_is_when_the_time_is_up(table: FailedEvents, engine: Asyn
 
 
 async def test_last_try_finds_the_event_failed(table: FailedEvents, engine: AsyncEngine) -> None:
-    """When its time is up an event counts as failed before its last try: should that end the
-    process, it is the last.
+    """When its time is up an event counts as failed before its last try: if that try ends the
+    process, no other follows.
     """
     [first] = await parked(table)
     now = datetime.now(UTC)
@@ -169,9 +169,7 @@ async def test_last_try_finds_the_event_failed(table: FailedEvents, engine: Asyn
 
 
 async def test_replicas_claim_different_events(table: FailedEvents, engine: AsyncEngine) -> None:
-    """Two replicas that ask at once share what is due, and neither waits for what the other has
-    locked.
-    """
+    """Two concurrent replicas share the due events, and neither waits for the other's locks."""
     await parked(table, 60)
     await changed(engine, next_try_time=datetime.now(UTC))
     async with engine.begin() as connection:
@@ -186,14 +184,14 @@ async def test_replicas_claim_different_events(table: FailedEvents, engine: Asyn
 
 
 async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncEngine) -> None:
-    """Of 20,000 due rows the first batches hold the one that was never tried from here, and the
-    one due for longest.
+    """Of 20,000 due rows the first batches have the one that was never tried from the database, and
+    the one due for longest.
     """
     [fresh] = await parked(table)
     [old] = await parked(table)
     now = datetime.now(UTC)
-    hopeless = [replace(event(FailedState.DEFERRED), attempts=9) for _ in range(19_998)]
-    await table.record(hopeless)
+    waiting = [replace(event(FailedState.DEFERRED), attempts=9) for _ in range(19_998)]
+    await table.record(waiting)
     await changed(engine, next_try_time=now - HOUR)
     await changed(engine, fresh.event_id, attempts=PARK_AT, next_try_time=now)
     await changed(engine, old.event_id, attempts=30, next_try_time=now - 2 * HOUR)
@@ -204,8 +202,8 @@ async def test_claims_starve_no_parked_event(table: FailedEvents, engine: AsyncE
 async def test_waiting_events_are_claimed_once_a_change(
     table: FailedEvents, engine: AsyncEngine
 ) -> None:
-    """What waits for a changed record is taken whenever its next try is due, in batches, each
-    event once.
+    """Events that wait for a changed record are taken in batches, each once, for any time of their
+    next try.
     """
     record = uuid4()
     await parked(table, 30, waits_for=record)
@@ -218,7 +216,7 @@ async def test_waiting_events_are_claimed_once_a_change(
 
 
 async def test_try_with_another_error_is_stored(sample: Sample, eventually: Eventually) -> None:
-    """A parked event shows why its last try was in vain, and how often it was tried."""
+    """A parked event has the error of its last try, and the number of its tries."""
     await sample.ground.broker.ensure_streams()
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
@@ -234,7 +232,7 @@ async def test_try_with_another_error_is_stored(sample: Sample, eventually: Even
 async def test_parked_event_that_is_refused_has_failed(
     sample: Sample, eventually: Eventually
 ) -> None:
-    """Its try has brought an answer that stays: it is not tried again."""
+    """The try was refused: the event is not tried again."""
     await sample.ground.broker.ensure_streams()
     event_id = await publish(sample.ground.broker, SamplePaid(order_id=str(uuid4())))
     await eventually(lambda: sample.are({event_id: "deferred"}))
@@ -247,8 +245,8 @@ async def test_parked_event_that_is_refused_has_failed(
 async def test_message_of_a_parked_event_changes_no_row(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A stream that was lost brings a parked event again: it is tried, acknowledged, and keeps
-    its first time.
+    """A lost stream delivers a parked event again: it is tried, acknowledged, and keeps its first
+    time.
     """
     handling = Handling(lambda _: Deferred("EVENT_AHEAD"))
     async with consuming(broker, engine, {SampleStatusChanged: handling}):

@@ -1,5 +1,5 @@
-"""The outbox's partitions: made ahead, dropped when old and all published, mended where a worker
-came late.
+"""The outbox's partitions: made ahead, dropped when old and all published, and repaired where a
+worker came late.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from tests.sample.writes import count, placed
 
 @pytest.fixture(autouse=True)
 def one_day() -> None:
-    """A test that would begin just before midnight (UTC) begins after it: it counts its days
-    from one today.
+    """Delays a test that would begin just before midnight (UTC): it counts its days from one
+    today.
     """
     now = datetime.now(UTC)
     left_s = 86_400 - (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
@@ -34,7 +34,7 @@ def days_ago(days: int) -> datetime:
 
 
 async def appended(engine: AsyncEngine, when: datetime, seq: int | None) -> int:
-    """The id of a row of the outbox as if it had been appended at that time."""
+    """Inserts a row into the outbox as if it had been appended at that time; returns its id."""
     values = {
         "shard": 0,
         "aggregate": uuid4(),
@@ -53,7 +53,7 @@ async def appended(engine: AsyncEngine, when: datetime, seq: int | None) -> int:
 
 
 async def places(engine: AsyncEngine) -> dict[int, str]:
-    """Which partition each row stands in."""
+    """Returns the partition of each row."""
     async with engine.connect() as connection:
         rows = await connection.execute(text("select id, tableoid::regclass::text from outbox"))
         return {row[0]: row[1] for row in rows}
@@ -64,7 +64,7 @@ def named(when: datetime) -> str:
 
 
 async def test_partitions_are_made_ahead(engine: AsyncEngine, database: Database) -> None:
-    """Today and the coming days get theirs, once; new events go there."""
+    """Today and the coming days each get a partition, once; new events are stored there."""
     today = datetime.now(UTC).date()
     made = await maintain(engine, outbox, ahead_days=2)
     assert made.make == (today, today + timedelta(days=1), today + timedelta(days=2))
@@ -74,8 +74,8 @@ async def test_partitions_are_made_ahead(engine: AsyncEngine, database: Database
 
 
 async def test_a_partition_is_like_the_outbox(engine: AsyncEngine) -> None:
-    """It has the same indexes, its rows are found through the outbox, and a bad shard is refused
-    there too.
+    """A partition has the same indexes, its rows are found through the outbox, and it refuses an
+    invalid shard too.
     """
     await maintain(engine, outbox)
     query = text("select count(*) from pg_indexes where tablename = :name")
@@ -88,8 +88,8 @@ async def test_a_partition_is_like_the_outbox(engine: AsyncEngine) -> None:
 
 
 async def test_rows_of_a_late_day_are_moved(engine: AsyncEngine, database: Database) -> None:
-    """Rows that went to the default partition move to their day's, with their ids, and can still
-    be marked.
+    """Rows in the default partition move to the partition of their day, with their ids, and can
+    still be marked.
     """
     late, waiting = (
         await appended(engine, days_ago(2), 5),
@@ -107,8 +107,8 @@ async def test_rows_of_a_late_day_are_moved(engine: AsyncEngine, database: Datab
 
 
 async def test_old_partitions_go_when_all_is_published(engine: AsyncEngine) -> None:
-    """Published rows go a whole day at a time, once they are old enough; what still waits keeps
-    its day, however old.
+    """Published rows are dropped a whole day at a time, once they are old enough; a waiting row
+    keeps its day for any time.
     """
     old, waiting, young = (
         await appended(engine, days_ago(16), 1),
@@ -127,8 +127,8 @@ async def test_old_partitions_go_when_all_is_published(engine: AsyncEngine) -> N
     assert set(await places(engine)) == {kept}
 
 
-async def test_several_may_maintain_at_once(engine: AsyncEngine) -> None:
-    """Replicas meet: each partition is made once, and nobody fails."""
+async def test_concurrent_maintenance_makes_each_partition_once(engine: AsyncEngine) -> None:
+    """Replicas maintain at once: each partition is made once, and no replica fails."""
     await appended(engine, days_ago(1), None)
     work = await asyncio.gather(*(maintain(engine, outbox) for _ in range(6)))
     made: list[date] = [day for w in work for day in w.make]
@@ -138,8 +138,8 @@ async def test_several_may_maintain_at_once(engine: AsyncEngine) -> None:
 async def test_writes_go_on_while_partitions_are_made(
     engine: AsyncEngine, database: Database
 ) -> None:
-    """A writer waits for some milliseconds and fails never, also when his rows' place changes
-    meanwhile.
+    """A writer waits for some milliseconds and never fails, also when the partition of its rows
+    changes meanwhile.
     """
     writers = asyncio.gather(*(placed(database, 3) for _ in range(40)))
     await maintain(engine, outbox)
@@ -149,16 +149,18 @@ async def test_writes_go_on_while_partitions_are_made(
     assert "outbox_default" not in (await places(engine)).values()
 
 
-async def test_a_long_writer_is_not_waited_for_long(engine: AsyncEngine, sample_url: str) -> None:
-    """Whoever waits for the lock stops all writes behind him: so he gives up after a second, and
-    comes again later.
+async def test_maintenance_gives_up_behind_a_long_write(
+    engine: AsyncEngine, sample_url: str
+) -> None:
+    """A maintainer that waits for the lock stops all writes behind it: so it gives up after a
+    second, and tries again later.
     """
-    patient = connect(sample_url, lock_timeout_s=30, statement_timeout_s=60)
+    waiting = connect(sample_url, lock_timeout_s=30, statement_timeout_s=60)
     async with engine.connect() as writer:
         await writer.execute(select(func.count()).select_from(outbox))
         began = time.monotonic()
         with pytest.raises(Deferred):
-            await maintain(patient, outbox)
-        assert time.monotonic() - began < 20  # and not as long as others wait for a lock
-    await patient.dispose()
+            await maintain(waiting, outbox)
+        assert time.monotonic() - began < 20  # shorter than the lock timeout of others
+    await waiting.dispose()
     assert (await maintain(engine, outbox)).make

@@ -1,4 +1,4 @@
-"""The same write over a picture that commands share: stock, locked and applied, saved as summed
+"""Writes over a workspace that commands share: stock is locked, applied, and saved as summed
 deltas.
 """
 
@@ -74,14 +74,14 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one decision sees: its reservation, and all the stock that the set has locked."""
+    """The input of one decision: its reservation, and all the stock that the set has locked."""
 
     free: Mapping[str, int]
     reservation: Reservation | None = None
 
 
 class Picture(MutableMapping[UUID, View]):
-    """Views by reservation, over one stock."""
+    """The views by reservation, over one stock."""
 
     def __init__(self, free: Mapping[str, int], held: dict[UUID, View]) -> None:
         self.free, self.held = free, held
@@ -151,7 +151,7 @@ async def save(
 
 @pytest.fixture
 async def shelf(engine: AsyncEngine) -> AsyncEngine:
-    """Fifty units of each of three SKUs."""
+    """Inserts fifty units of each of three SKUs."""
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
         await connection.execute(insert(stock), [{"sku": sku, "free": 50} for sku in "abc"])
@@ -166,8 +166,8 @@ async def left(engine: AsyncEngine) -> list[int | None]:
 
 
 async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine) -> None:
-    """Twenty sets at once ask for more than there is: exactly what there is goes, and nobody
-    deadlocks.
+    """Twenty concurrent sets reserve more than the stock: exactly the stock is reserved, without a
+    deadlock.
     """
     before, writer = retried("race"), Writer(database, load=load, decide=decide, save=save)
     sets = [
@@ -181,8 +181,8 @@ async def test_stock_is_never_sold_twice(database: Database, shelf: AsyncEngine)
 
 
 async def test_commands_of_a_set_share_the_stock(database: Database, shelf: AsyncEngine) -> None:
-    """What one command of a set takes the next does not see, whatever their reservations; a
-    repeat takes nothing again.
+    """Units that one command of a set takes are not available to the next, for any reservation; a
+    repeat takes none again.
     """
     commands = [
         envelope(Reserve("a", 30), uuid4(), key="r:1"),

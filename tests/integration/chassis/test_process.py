@@ -1,5 +1,5 @@
-"""A service as a process: what it does on signals and on failures, seen from outside; and its
-parts, seen from inside.
+"""A service as a process: its behaviour on signals and failures, seen from outside, and its parts,
+seen from inside.
 """
 
 import asyncio
@@ -74,14 +74,15 @@ class Program:
         self.process = process
 
     def line(self) -> str:
-        """Its next line on stdout."""
+        """Returns its next line on stdout."""
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
     def end(self) -> tuple[int, list[str], list[dict[str, Any]]]:
-        """Waits for its end: exit code, the rest of stdout, its log.
+        """Waits for its end; returns the exit code, the rest of stdout, and its log.
 
-        Its few lines fit into the pipes. (`communicate` would miss what `line` has read ahead.)
+        Its few lines fit into the pipes. (`communicate` would miss the lines that `line` has read
+        ahead.)
         """
         assert self.process.stdout
         assert self.process.stderr
@@ -92,7 +93,7 @@ class Program:
 
 @contextmanager
 def program(folder: Path, body: str, **environment: str) -> Iterator[Program]:
-    """Runs `body` after the prologue."""
+    """Runs a program of the prologue and `body`."""
     file = folder / "service.py"
     file.write_text(PROLOGUE + textwrap.dedent(body))
     settings = {
@@ -119,9 +120,9 @@ def program(folder: Path, body: str, **environment: str) -> Iterator[Program]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    """Told to end, it leaves its context from the inside out, ends its tasks in reverse order,
-    and exits with 0; uvloop is its loop.
+def test_signal_ends_the_process_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """On SIGTERM the process leaves its context from the inside out, ends its tasks in reverse
+    order, and exits with 0. Its loop is uvloop.
     """
     with program(tmp_path, PLAIN) as service:
         assert service.line() == "up uvloop"
@@ -132,10 +133,8 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
     assert [line["event"] for line in log] == ["started", "told to end", "ended"]
 
 
-def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
-    """A start that waits for something (a database that is not there) does not have to be
-    killed.
-    """
+def test_signal_during_the_start_ends_the_process(tmp_path: Path) -> None:
+    """A signal ends a start that waits, as for a database that is unreachable, without SIGKILL."""
     body = """
     @asynccontextmanager
     async def running(config):
@@ -158,9 +157,9 @@ def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "cause"), [("failing()", "ValueError: broken"), ("returning()", None)]
 )
-def test_a_task_that_ends_ends_the_process(tmp_path: Path, task: str, cause: str | None) -> None:
-    """A background task that fails, or returns though it should not, ends the process in order
-    and loudly: exit code 1, and the log names the task and the error.
+def test_end_of_a_task_ends_the_process(tmp_path: Path, task: str, cause: str | None) -> None:
+    """A background task that fails, or returns too early, ends the process in order: exit code 1,
+    and the log names the task and the error.
     """
     body = PLAIN.replace('work("second")', task)
     with program(tmp_path, body) as service:
@@ -174,8 +173,8 @@ def test_a_task_that_ends_ends_the_process(tmp_path: Path, task: str, cause: str
     assert cause is None or cause in last["exception"]
 
 
-def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
-    """What cannot start exits with 1; an address that is taken is one plain sentence, without a
+def test_failed_start_is_explained(tmp_path: Path) -> None:
+    """A start that fails exits with 1; an address in use is one plain sentence, without a
     traceback.
     """
     body = """
@@ -193,8 +192,10 @@ def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
     assert "exception" not in log[-1]
 
 
-def test_faulty_settings_end_it_with_2(tmp_path: Path) -> None:
-    """Faults of the settings come before anything else, as text for whoever started it."""
+def test_invalid_settings_exit_with_2(tmp_path: Path) -> None:
+    """Faults of the settings are reported first, as text for the operator that started the
+    process.
+    """
     with program(tmp_path, PLAIN, CALLS_MAX="many") as service:
         _, err = service.process.communicate(timeout=20)
     assert service.process.returncode == 2
@@ -212,9 +213,11 @@ STUCK = {
 
 @pytest.mark.parametrize("stuck", STUCK.values(), ids=STUCK)
 @pytest.mark.parametrize("task", ['work("first")', "failing()"])
-def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str, task: str) -> None:
-    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if
-    its event loop is stuck, or what ends after it, and whether a signal or a failure began it.
+def test_end_beyond_the_grace_is_forced(tmp_path: Path, stuck: str, task: str) -> None:
+    """When the end takes longer than the grace, the process exits at once, with 1.
+
+    This holds with a stuck event loop, or with stuck code after it, and after a signal or a
+    failure.
     """
     body = f"""
     @asynccontextmanager
@@ -240,8 +243,8 @@ def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str, task: s
     assert log[-1]["event"] == "exit without an orderly end"
 
 
-def test_a_start_that_does_not_listen_is_forced(tmp_path: Path) -> None:
-    """A start that swallows its cancellation does not keep the process alive either."""
+def test_start_with_a_swallowed_cancellation_is_ended(tmp_path: Path) -> None:
+    """A start that swallows its cancellation does not keep the process running either."""
     body = """
     @asynccontextmanager
     async def running(config):
@@ -262,8 +265,8 @@ def test_a_start_that_does_not_listen_is_forced(tmp_path: Path) -> None:
     assert (code, log[-1]["event"]) == (1, "exit without an orderly end")
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    """Whoever does not want to wait for the grace tells it twice."""
+def test_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    """A second signal ends the process without the grace."""
     body = """
     @asynccontextmanager
     async def running(config):
@@ -286,8 +289,8 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 
 async def test_tasks_end_one_after_the_other() -> None:
-    """On leaving, the task that was started last is ended first, and wholly, before the one
-    before it is told, however slow its end.
+    """At the end, the task that started last is cancelled first, and ends completely before the one
+    before it is cancelled, for any duration of its end.
     """
     steps: list[str] = []
     slow_end_s = 0.02
@@ -297,7 +300,7 @@ async def test_tasks_end_one_after_the_other() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            steps.append(f"{name} told")
+            steps.append(f"{name} cancelled")
             await asyncio.sleep(slow_end_s)
             steps.append(f"{name} ended")
 
@@ -305,11 +308,11 @@ async def test_tasks_end_one_after_the_other() -> None:
         for name in ("first", "second"):
             tasks.start(name, work(name))
         await eventually(lambda: steps == ["first begun", "second begun"])
-    assert steps[2:] == ["second told", "second ended", "first told", "first ended"]
+    assert steps[2:] == ["second cancelled", "second ended", "first cancelled", "first ended"]
 
 
 async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task whose library swallows the first cancellation is told again until it ends."""
+    """A task whose library swallows the first cancellation is cancelled again until it ends."""
     monkeypatch.setattr("chassis.process.RECANCEL_S", 0.05)
     begun, swallowed = asyncio.Event(), 0
 
@@ -330,9 +333,9 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPa
     assert swallowed == 2
 
 
-async def test_whoever_waits_learns_of_the_first_failure() -> None:
+async def test_ended_raises_the_first_failure() -> None:
     """`ended` raises with the task's name and its error as the cause, also when the task failed
-    before anybody waited.
+    before the wait.
     """
 
     async def failing() -> None:
@@ -353,9 +356,9 @@ def _turns(outcome: str) -> float:
     return measured("worker_runs_total", worker="sample", outcome=outcome)
 
 
-async def test_a_worker_outlives_what_goes_wrong() -> None:
-    """A turn that is deferred and one with a defect are counted and logged, the defect with an
-    error id and its error, and the next turn comes all the same.
+async def test_worker_continues_after_failed_runs() -> None:
+    """A deferred run and one with a defect are counted and logged, the defect with an error id and
+    its error. The next run comes all the same.
     """
     before = {outcome: _turns(outcome) for outcome in ("done", "deferred", "failed")}
     turns = iter([None, Deferred("CONTENTION", "busy"), ValueError("broken"), None, None])
@@ -398,16 +401,14 @@ async def test_a_worker_outlives_what_goes_wrong() -> None:
     ],
 )
 def test_a_worker_with_a_defect_slows_down(seconds: float, failures: int, rest: float) -> None:
-    """Defects in a row are tried again ever more slowly, once a minute at last, and never faster
-    than the worker's pace.
+    """Consecutive defects slow the worker down, to one run a minute at last, and never make it
+    faster than its pace.
     """
     assert process._pause(seconds, failures) == rest
 
 
 async def test_a_worker_regains_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A success ends the row of failures; what is only deferred is no failure, nor is a database
-    that is away.
-    """
+    """A success resets the delay. A deferral, or an unreachable database, is no failure."""
     rows: list[int] = []
 
     def pause(_seconds: float, failures: int) -> float:

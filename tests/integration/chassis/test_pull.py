@@ -1,5 +1,5 @@
-"""An inbox whose broker, stream, consumer or connection goes away, and one that is slow, is
-ended, or is killed.
+"""An inbox whose broker, stream, consumer or connection is lost, and an inbox that is slow, ends,
+or is killed.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ SUBJECTS = ["orders.sample.status_changed"]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server waits a second for an acknowledgement, and not thirty: what a dead connection
-    has swallowed comes again soon.
+    """Shortens the server's wait for an acknowledgement from thirty seconds to one: events of a
+    dead connection come again soon.
     """
     monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
     monkeypatch.setattr(inboxes, "TICK_S", 0.3)
@@ -54,15 +54,15 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_event_is_handled_as_soon_as_it_arrives(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """One at a time, and after a pause longer than a heartbeat: nobody waits for a full batch or
-    for the end of a request.
+    """Events come one at a time, the last after a pause longer than a heartbeat. Each is handled at
+    once, before the batch is full or the request ends.
     """
     handling = Handling()
     took: list[float] = []
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         for number in range(12):
             if number == 6:
-                await asyncio.sleep(2.0)  # the pause is what is tried
+                await asyncio.sleep(2.0)  # the pause is under test
             began = time.monotonic()
             await publish(broker, SampleStatusChanged(version=number))
             await eventually(lambda: len(handling.seen) == len(took) + 1)
@@ -70,10 +70,12 @@ async def test_an_event_is_handled_as_soon_as_it_arrives(
     assert sorted(took)[len(took) // 2] < 0.4  # a heartbeat's time is 0.5 s, a request's 30 s
 
 
-async def test_a_batch_may_linger(
+async def test_set_lingers_for_more_events(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A set that is not full waits a little for more, if so told: fewer and larger sets."""
+    """With `linger_s`, a set that is not full waits a little for more events: fewer and larger
+    sets.
+    """
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=0.3):
         await eventually(lambda: all_acknowledged(broker))
@@ -84,9 +86,9 @@ async def test_a_batch_may_linger(
     assert len(handling.sets) <= 3
 
 
-async def test_more_is_asked_for_before_the_last_has_come(broker: Broker) -> None:
-    """When half of what was asked for has come, a whole batch is owed again: sets neither
-    dwindle to what was left, nor outgrow it.
+async def test_pull_requests_more_at_half_a_batch(broker: Broker) -> None:
+    """When half of the requested events have come, the pull requests a whole batch again: sets
+    neither shrink nor exceed the batch.
     """
     pull = Pull(
         broker=broker,
@@ -109,7 +111,7 @@ async def test_more_is_asked_for_before_the_last_has_come(broker: Broker) -> Non
 async def test_a_batch_is_bounded(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A handler never gets more than a batch, however much waits."""
+    """A handler never gets more than a batch, for any number of waiting events."""
     handling = Handling()
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
     async with consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=16):
@@ -121,11 +123,11 @@ async def test_a_batch_is_bounded(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("killed", [False, True])
-async def test_a_broker_that_comes_back_is_heard(
+async def test_restarted_broker_is_consumed_again(
     own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, killed: bool
 ) -> None:
-    """Stopped or killed, and started again: the first event is here long before a request would
-    end (30 s), and none is lost.
+    """The broker is stopped or killed, and started again. The first event is handled long before a
+    request would end (30 s), and none is lost.
     """
     handling = Handling()
     async with consuming(own_broker, engine, {SampleStatusChanged: handling}):
@@ -143,8 +145,8 @@ async def test_a_broker_that_comes_back_is_heard(
 async def test_a_deleted_consumer_is_declared_again(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The new one begins at the first message: every event comes again, under the same key, and
-    nothing after it is missed.
+    """The new consumer begins at the first message: every event comes again, under the same key,
+    and later ones follow.
     """
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
@@ -160,7 +162,7 @@ async def test_a_deleted_consumer_is_declared_again(
 async def test_a_deleted_stream_is_made_again(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """With its consumer: whoever publishes there is heard."""
+    """The stream is made again with its consumer: later events are consumed."""
     handling = Handling()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await publish(broker, SampleStatusChanged(version=1))
@@ -171,9 +173,9 @@ async def test_a_deleted_stream_is_made_again(
         await eventually(lambda: second in handling.settled)
 
 
-async def test_a_stream_is_its_publisher_s_to_correct(nats_url: str, broker: Broker) -> None:
-    """A consumer with other limits than the publisher's leaves the stream as it is: the two
-    would change it for ever.
+async def test_consumer_leaves_the_stream_limits_unchanged(nats_url: str, broker: Broker) -> None:
+    """A consumer with other limits than the publisher's leaves the stream unchanged: otherwise the
+    two would change it without end.
     """
     listener = await connect(nats_url, name="listener", limits=Limits(max_bytes=2**20))
     pull = Pull(broker=listener, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
@@ -189,8 +191,8 @@ async def test_a_stream_is_its_publisher_s_to_correct(nats_url: str, broker: Bro
 async def test_a_dead_connection_is_replaced(
     own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, cut: bool
 ) -> None:
-    """Frozen without a word, or reset: the inbox goes on over another one. What the dead one had
-    in hand comes again.
+    """The connection is frozen or reset: the inbox continues over another one, and the unsettled
+    events of the dead one come again.
     """
     handling = Handling()
     async with Proxy(own_nats.port).serving() as proxy:
@@ -202,19 +204,19 @@ async def test_a_dead_connection_is_replaced(
             await eventually(lambda: handling.settled)
             proxy.cut() if cut else proxy.freeze()
             second = await publish(own_broker, SampleStatusChanged(version=2))
-            # that it goes on is what is promised, not how soon
+            # the recovery is guaranteed, its time is not
             await eventually(lambda: second in handling.settled, timeout_s=30)
         await broker.close()
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_what_is_in_hand_is_not_given_to_others(
+async def test_unsettled_events_go_to_no_other_replica(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A handler may take longer than the server waits: it hears that the events are being worked
-    on, and those behind them as well.
+    """A handler takes longer than the server's acknowledgement time: the inbox reports its events,
+    and those behind them, as in progress.
     """
-    # ticks that come late on a slow machine are not ticks that fail
+    # late ticks on a slow machine are not failed ticks
     monkeypatch.setattr(streams, "ACK_WAIT_S", 2.0)
     go, handling, other = asyncio.Event(), Handling(), Handling()
 
@@ -233,12 +235,10 @@ async def test_what_is_in_hand_is_not_given_to_others(
     assert set((handling.seen + other.seen).values()) == {1}
 
 
-async def test_a_request_is_given_its_time(
+async def test_first_heartbeats_are_waited_for(
     broker: Broker, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is owed before anything was asked for: the first heartbeats are waited for, and
-    the connection is not begun anew.
-    """
+    """The pull waits for its first heartbeats, and does not replace the connection before."""
     # a machine that halts for a while has missed no heartbeat
     monkeypatch.setattr(pulls, "SILENCE_S", 4.0)
     pull = Pull(broker=broker, stream="ORDERS", consumer=CONSUMER, subjects=SUBJECTS)
@@ -256,8 +256,8 @@ async def test_a_request_is_given_its_time(
 async def test_a_request_that_ends_is_followed_by_another(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server lets a request go after its time, and says so: the next one takes its place,
-    and nothing is begun anew.
+    """The server ends a request after its time, and says so: the next request replaces it, over the
+    same subscription.
     """
     monkeypatch.setattr(pulls, "EXPIRES_S", 1.2)
     # a machine that halts for a while has missed no heartbeat
@@ -275,10 +275,10 @@ async def test_a_request_that_ends_is_followed_by_another(
     await pull.close()
 
 
-async def test_an_inbox_that_ends_gives_back_what_it_has(
+async def test_ending_inbox_gives_back_its_events(
     broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another replica has the events at once, and not when the server has waited in vain."""
+    """Another replica gets the events at once, before the server's acknowledgement time is over."""
     monkeypatch.setattr(streams, "ACK_WAIT_S", 60.0)
     stuck, handling = asyncio.Event(), Handling()
 
@@ -295,11 +295,13 @@ async def test_an_inbox_that_ends_gives_back_what_it_has(
 
 
 async def delivered(broker: Broker, times: int) -> None:
-    """Lets each event of the stream be delivered so often, and nobody say anything about it."""
+    """Lets each event of the stream be delivered this number of times, without an
+    acknowledgement.
+    """
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
     subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
     events, enough = (await broker.ensure_stream("ORDERS")).messages, list[Any]()
-    while len(enough) < events:  # a fetch gives what is there just now
+    while len(enough) < events:  # a fetch returns the messages that are there now
         for message in await subscription.fetch(events):
             if message.metadata.num_delivered < times:
                 await message.nak()
@@ -310,11 +312,11 @@ async def delivered(broker: Broker, times: int) -> None:
     await subscription.unsubscribe()
 
 
-async def test_what_may_have_ended_its_consumer_goes_alone(
+async def test_suspected_events_are_handled_alone(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Delivered some times, and never answered: one of the set may be deadly. Each goes alone,
-    so that the others live.
+    """A set was delivered some times and never acknowledged: one of its events can be a poison
+    message. Each is handled alone, so that the others succeed.
     """
     for number in range(3):
         await publish(broker, SampleStatusChanged(version=number))
@@ -325,10 +327,10 @@ async def test_what_may_have_ended_its_consumer_goes_alone(
     assert [len(s) for s in handling.sets] == [1, 1, 1]
 
 
-async def test_what_is_deferred_stays_together(
+async def test_deferred_events_stay_in_one_set(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Delivered often because it was deferred: that is no reason to be suspected."""
+    """Events that were delivered often because they were deferred are not suspected."""
     ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
     later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
     async with consuming(broker, engine, {SampleStatusChanged: later}):
@@ -346,11 +348,11 @@ async def test_what_is_deferred_stays_together(
     assert [len(s) for s in handling.sets] == [3]
 
 
-async def test_what_ends_its_consumer_again_and_again_is_given_up(
+async def test_poison_message_fails_before_its_last_try(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Before it is handled once more it stands in failed_events: should the process end again,
-    the event is terminated the next time.
+    """The event is stored in failed_events before it is handled once more: if the process ends
+    again, the next delivery is terminated.
     """
     event_id = await publish(broker, SampleStatusChanged())
     await delivered(broker, HOPELESS)
@@ -374,20 +376,20 @@ async def test_what_ends_its_consumer_again_and_again_is_given_up(
     assert await states(engine) == {event_id: "replayed"}
 
 
-async def test_a_crash_between_effect_and_acknowledgement(
+async def test_crash_before_the_acknowledgement_repeats_no_effect(
     sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Killed there, the event comes again to the next process, which finds its key: one
-    effect, and the acknowledgement.
+    """The process is killed there; the event comes to the next process, which finds its key. It has
+    one effect, and the acknowledgement.
     """
     with sample_process(sample_url, nats_url, "pay", "3", crash_at="inbox.handled") as crashing:
         assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
     assert await count(engine, history, history.c.new == "confirmed") >= 1
     with sample_process(sample_url, nats_url):
         await eventually(lambda: all_acknowledged(broker), timeout_s=20)
-    told = await broker.streams.stream_info("ORDERS", subjects_filter="orders.sample.noted")
+    info = await broker.streams.stream_info("ORDERS", subjects_filter="orders.sample.noted")
     assert (
         await count(engine, history, history.c.new == "confirmed")
-        == (told.state.subjects or {})["orders.sample.noted"]
+        == (info.state.subjects or {})["orders.sample.noted"]
     )
     assert await failed(engine) == []

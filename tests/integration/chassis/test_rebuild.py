@@ -1,5 +1,5 @@
-"""A stream that was lost or rolled back: what the outbox has is published again, from there, and
-nothing else.
+"""A stream that was lost or rolled back: the relay publishes exactly the missing events of the
+outbox again.
 """
 
 import asyncio
@@ -42,15 +42,15 @@ from tests.support import Eventually, measured
 
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay does not look at the stream while it runs: only the answers to what it publishes
-    tell.
+    """Stops the relay's checks of the stream while it runs: it sees only the answers to its
+    publications.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 3600.0)
 
 
-async def told(broker: Broker) -> dict[str, list[int]]:
-    """What the stream says of each order, repeats left out."""
-    return {order: list(dict.fromkeys(said)) for order, said in (await versions(broker)).items()}
+async def distinct_versions(broker: Broker) -> dict[str, list[int]]:
+    """Returns the versions of each order in the stream, repeats left out."""
+    return {order: list(dict.fromkeys(found)) for order, found in (await versions(broker)).items()}
 
 
 async def test_a_deleted_stream_is_published_again(
@@ -60,8 +60,8 @@ async def test_a_deleted_stream_is_published_again(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody publishes, and the stream goes: at its next look the relay makes it again, with all
-    that it had.
+    """The stream is deleted while no event is published: at its next check the relay makes it
+    again, with all its events.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.1)
     async with running(relay(database, broker, poll_s=0.1)):
@@ -81,11 +81,11 @@ async def _has(broker: Broker, number: int) -> bool:
 
 
 @pytest.mark.usefixtures("unwatched")
-async def test_the_stream_s_answer_tells_of_a_loss(
+async def test_position_in_an_answer_reveals_a_loss(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """What comes new must stand behind all that is marked; it stands before: so that is gone,
-    and is published again.
+    """A new event must get a position behind all marked ones. Its position is before them, so the
+    relay finds the loss and publishes the events again.
     """
     async with running(relay(database, broker)):
         ids = await placed(database, 10)
@@ -95,7 +95,7 @@ async def test_the_stream_s_answer_tells_of_a_loss(
         await shipped(database, ids[:2])
         await eventually(lambda: _has(broker, 16))
         await eventually(lambda: none_waits(engine))
-    assert {order: set(said) for order, said in (await told(broker)).items()} == {
+    assert {order: set(found) for order, found in (await distinct_versions(broker)).items()} == {
         str(order): {1, 2, 3, 4} if order in ids[:2] else {1} for order in ids
     }
 
@@ -104,7 +104,9 @@ async def test_the_stream_s_answer_tells_of_a_loss(
 async def test_a_missing_stream_is_made(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Publishing finds no stream: it is made, as declared, and everything goes there."""
+    """The relay publishes and finds no stream: it makes the stream as declared, and publishes all
+    events there.
+    """
     async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
@@ -114,7 +116,7 @@ async def test_a_missing_stream_is_made(
         await eventually(lambda: none_waits(engine))
 
 
-async def test_a_stream_that_was_rolled_back_is_published_from_there(
+async def test_rolled_back_stream_is_published_from_its_end(
     database: Database,
     own_nats: Nats,
     own_broker: Broker,
@@ -122,8 +124,8 @@ async def test_a_stream_that_was_rolled_back_is_published_from_there(
     eventually: Eventually,
     tmp_path: Path,
 ) -> None:
-    """The server comes back with an older copy of its disk: what came after is published again,
-    what stood before is not.
+    """The server restarts with an older copy of its files: later events are published again,
+    earlier ones are not.
     """
     async with running(relay(database, own_broker)):
         ids = await placed(database, 5)
@@ -140,7 +142,7 @@ async def test_a_stream_that_was_rolled_back_is_published_from_there(
         later = await placed(database, 2)
         await eventually(lambda: _has(own_broker, 22), timeout_s=20)
         await eventually(lambda: none_waits(engine))
-    assert {order: sorted(said) for order, said in (await versions(own_broker)).items()} == {
+    assert {order: sorted(found) for order, found in (await versions(own_broker)).items()} == {
         str(order): [1] if order in later else [1, 2, 3, 4] for order in [*ids, *later]
     }
     assert [m.headers and m.headers["ce-subject"] for m in await published(own_broker)][:5] == [
@@ -159,10 +161,10 @@ async def _in_order(engine: AsyncEngine, number: int) -> list[str]:
         )
 
 
-async def test_who_published_after_a_loss_and_died_hides_nothing(
+async def test_unmarked_publication_after_a_loss_hides_no_event(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The new stream has some events where the outbox has others: both are compared, event by
+    """The new stream has some events where the outbox has others. The relay compares both, event by
     event, down to where they agree.
     """
     async with running(relay(database, broker)):
@@ -180,15 +182,15 @@ async def test_who_published_after_a_loss_and_died_hides_nothing(
         await eventually(lambda: none_waits(engine))
 
 
-async def test_what_still_agrees_is_left_alone(
+async def test_events_at_their_positions_are_not_republished(
     database: Database,
     broker: Broker,
     engine: AsyncEngine,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An event that is in the stream where it is marked is not published again, whatever became
-    of those after it.
+    """An event that the stream has where it is marked is not published again, for any state of the
+    later ones.
     """
     monkeypatch.setattr(stream_rebuild, "PAGE", 2)
     async with running(relay(database, broker)):
@@ -211,10 +213,10 @@ async def test_what_still_agrees_is_left_alone(
     assert republished() - before == 6
 
 
-async def test_a_new_stream_that_has_grown_beyond_the_old_one_is_noticed(
+async def test_longer_new_stream_is_found_to_be_another(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """It is not enough that the place exists: the event that was marked there must stand there."""
+    """A message at the marked position is not enough: it must be the event that is marked there."""
     async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
@@ -229,11 +231,11 @@ async def test_a_new_stream_that_has_grown_beyond_the_old_one_is_noticed(
         await eventually(lambda: none_waits(engine))
 
 
-async def test_what_has_grown_old_is_not_lost(
+async def test_expired_events_are_not_republished(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A stream lets go of its oldest messages: that is no loss, also where it is empty in the
-    end.
+    """A stream deletes its oldest messages by age: the relay does not count them as lost, even
+    where the stream is empty.
     """
     async with running(relay(database, broker)):
         await placed(database, 5)
@@ -254,12 +256,13 @@ async def test_what_has_grown_old_is_not_lost(
 
 @pytest.mark.usefixtures("short_window")
 @pytest.mark.parametrize("kept", [0, 2])
-async def test_what_was_purged_is_published_again(
+async def test_purged_events_are_published_again(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, kept: int
 ) -> None:
-    """All messages are taken out, or all but the last: they are too young to have gone by
-    themselves. The broker takes their ids for repeats until its window has passed: then they are
-    there again, under the same ids.
+    """All messages are purged, or all but the last, and are too young to have expired.
+
+    The broker takes their ids for repeats until its window has passed; then the events are in the
+    stream again, under the same ids.
     """
     async with running(relay(database, broker)):
         await placed(database, 5)
@@ -271,23 +274,24 @@ async def test_what_was_purged_is_published_again(
         await eventually(lambda: none_waits(engine))
         assert republished() - before == 5 - kept
     assert {(m.headers or {})["ce-id"] for m in await published(broker)} == ids
-    async with running(relay(database, broker)):  # and that was all
+    async with running(relay(database, broker)):  # and no other
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
     assert republished() - before == 5 - kept
 
 
 @pytest.mark.usefixtures("short_window")
-async def test_what_is_lost_later_is_noticed_too(
+async def test_each_further_loss_is_found(
     database: Database,
     broker: Broker,
     engine: AsyncEngine,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A relay compares only what is new, page by page, and all where the stream is another.
-    Purged once and again, deleted in between, with all that is there already compared: each time
-    everything is published again, in order.
+    """A relay compares new events page by page, and all events where the stream is another.
+
+    The stream is purged twice and deleted in between, after all was compared: each time everything
+    is published again, in order.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
     monkeypatch.setattr(stream_rebuild, "PAGE", 3)
@@ -308,12 +312,11 @@ async def test_what_is_lost_later_is_noticed_too(
             assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
-async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
+async def test_expired_events_are_read_once_in_pages(
     database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day's events have grown old, more than can be read in the time of a statement: no look
-    reads more than a page of them, none is read again, and what was purged behind them is found
-    in the end.
+    """More events of a day have expired than one statement can read. Each check reads at most a
+    page of them, none is read again, and the purged events behind them are found in the end.
     """
     monkeypatch.setattr(stream_rebuild, "PAGE", 500)
     number = 20_000
@@ -346,8 +349,8 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
 
 
 async def _old(engine: AsyncEngine, number: int) -> None:
-    """So many rows that were published and have grown old, and one that was published after them
-    and is young.
+    """Inserts this number of rows that were published and have expired, and one younger row that
+    was published after them.
     """
     rows = (
         "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
@@ -364,8 +367,8 @@ async def _old(engine: AsyncEngine, number: int) -> None:
 async def test_a_gap_is_filled(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Messages are gone from the middle, as a damaged disk may lose them; the ends stand. What
-    is missing is published again, once.
+    """Messages are missing in the middle, as after damage of a disk, and both ends are intact. The
+    missing ones are published again, once.
     """
     await broker.publish(
         "orders.sample.noted", b"", {"Nats-Msg-Id": "a stranger's"}, stream="ORDERS"
@@ -400,7 +403,7 @@ async def _event_ids(engine: AsyncEngine) -> set[str]:
 async def test_two_relays_rebuild_one_stream(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Both notice, both mend: in the end everything stands in the stream, once for each event."""
+    """Both relays find the loss and rebuild: in the end the stream has each event once."""
     async with running(relay(database, broker, poll_s=0.05), relay(database, broker, poll_s=0.05)):
         ids = await placed(database, 30)
         await eventually(lambda: none_waits(engine))
@@ -414,9 +417,10 @@ async def test_two_relays_rebuild_one_stream(
 async def test_new_events_do_not_wait_for_a_rebuild(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The stream has lost 1,500 events. What is new meanwhile is published behind some hundred
-    of them, behind those of its own aggregate in any case; and no more than LOST_RATE a second
-    are published again, which a gauge shows.
+    """The stream has lost 1,500 events. New events are published behind some hundred of them, and
+    always behind those of their own aggregate.
+
+    At most LOST_RATE a second are published again, which a gauge shows.
     """
     number = 1500
     async with running(relay(database, broker, poll_s=0.05)):
@@ -455,12 +459,14 @@ async def test_new_event_beside_hot_aggregate_goes_first(
     is_purged: bool,
 ) -> None:
     """One aggregate has 2,000 events in a stream that has lost them all. A new event of another
-    aggregate is published behind some hundred of them. The new event of the first aggregate comes
-    after its old ones, which come in order; not even between do more than 500 events wait.
+    aggregate is published behind some hundred of them.
+
+    The new event of the first aggregate comes after its old ones, which come in order. At no time
+    do more than 500 events wait.
     """
     number, most = 2_000, 0
     hot = await _hot(engine, number)
-    if is_purged:  # the places of what is published again are behind the lost ones
+    if is_purged:  # the republished events' positions are behind the lost ones
         await broker.streams.purge_stream("ORDERS", seq=number + 1)
     start = (await broker.ensure_stream("ORDERS")).last_seq
     [other] = await placed(database, 1)
@@ -481,7 +487,9 @@ async def test_new_event_beside_hot_aggregate_goes_first(
 
 
 async def _hot(engine: AsyncEngine, number: int) -> UUID:
-    """An aggregate with so many events that are marked as published, and one that waits."""
+    """Inserts an aggregate with this number of events that are marked as published, and one that
+    waits.
+    """
     hot = uuid4()
     rows = (
         "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload, "

@@ -1,4 +1,4 @@
-"""Whatever became of the stream's files: in the end it has every event, in order."""
+"""After any sequence of losses of the stream's files, it has every event, in order."""
 
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -36,7 +36,7 @@ async def rows_of(engine: AsyncEngine) -> Sequence[Row[tuple[object, ...]]]:
 
 
 async def is_whole(broker: Broker, engine: AsyncEngine) -> bool:
-    """Whether the stream has each event where it is marked, an aggregate's in order."""
+    """Returns whether the stream has each event where it is marked, each aggregate's in order."""
     contents, last = StreamContents(broker, "ORDERS"), dict[object, int]()
     try:
         bounds = await contents.bounds()
@@ -55,7 +55,7 @@ async def is_whole(broker: Broker, engine: AsyncEngine) -> bool:
 
 
 async def is_compared(broker: Broker, engine: AsyncEngine) -> bool:
-    """Whether all shards are known to be what the stream has, up to its end."""
+    """Returns whether all shards are compared with the stream up to its end."""
     bounds = await StreamContents(broker, "ORDERS").bounds()
     assert bounds
     positions = select(stream_positions.c.create_time, stream_positions.c.seq)
@@ -65,7 +65,7 @@ async def is_compared(broker: Broker, engine: AsyncEngine) -> bool:
 
 
 async def has_streams(broker: Broker) -> bool:
-    """Creates the streams; answers whether the broker was there to be asked."""
+    """Creates the streams; returns whether the broker answered."""
     try:
         await broker.ensure_streams()
     except BROKER_ERRORS:
@@ -74,7 +74,7 @@ async def has_streams(broker: Broker) -> bool:
 
 
 def replace_store(nats: Nats, copy: Path | None) -> None:
-    """The server comes back with other files, or with none."""
+    """Restarts the server with other files, or with none."""
     nats.kill()
     shutil.rmtree(nats.store)
     if copy:
@@ -83,7 +83,7 @@ def replace_store(nats: Nats, copy: Path | None) -> None:
 
 
 def copy_store(nats: Nats, copy: Path) -> Path:
-    """The server's files as they are now."""
+    """Copies the server's files."""
     nats.stop()
     shutil.copytree(nats.store, copy)
     nats.start()
@@ -99,9 +99,11 @@ async def test_older_copy_after_a_rebuild_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Wiped, rebuilt, and then replaced by an older copy, in which 425 of 475 places hold what they
-    are marked with: the 25 events that the copy does not have are published again, and the 25 that
-    stand elsewhere are marked there. (25 of 475 were lost for good, and nothing told of it.)
+    """The stream is wiped, rebuilt, and then replaced by an older copy, in which 425 of 475
+    positions hold the marked events.
+
+    The 25 events that the copy does not have are published again, and the 25 at other positions are
+    marked there. (Once, 25 of 475 were lost without a report.)
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
@@ -138,7 +140,7 @@ async def test_kept_events_follow_the_lost_events_of_their_aggregate(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """The stream has lost the first two of an order's four events and has the last two where they
-    are marked: it gets all four again, in their order.
+    are marked. It gets all four again, in their order.
     """
     async with running(relay(database, broker)):
         [order] = await placed(database)
@@ -153,7 +155,7 @@ async def test_kept_events_follow_the_lost_events_of_their_aggregate(
 
 
 class History:
-    """A service with two replicas of its relay, and what befalls its stream."""
+    """A service with two replicas of its relay, and the losses of its stream."""
 
     def __init__(self, nats: Nats, broker: Broker, database: Database, folder: Path) -> None:
         self.nats, self.broker, self.database, self.folder = nats, broker, database, folder
@@ -162,7 +164,7 @@ class History:
         self.copies: list[Path] = []
 
     async def happen(self, what: str, number: int) -> None:
-        """One step; a step that goes on by itself is not waited for."""
+        """Runs one step; does not wait for work that the step starts."""
         await getattr(self, what)(number)
 
     async def order(self, number: int) -> None:
@@ -196,12 +198,12 @@ class History:
         try:
             await getattr(self.broker.streams, action)("ORDERS")
         except BROKER_ERRORS:
-            return  # it is not there
+            return  # there is no stream
 
 
 @asynccontextmanager
 async def a_history(url: str) -> AsyncIterator[History]:
-    """With servers of its own, and relays that run meanwhile."""
+    """Runs a history with servers of its own, and two relays."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         nats = Nats(folder / "nats")
@@ -237,7 +239,7 @@ STEPS = (
 HISTORIES = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 7)), min_size=3, max_size=9)
 
 
-# A failure is not made smaller: each example starts servers of its own.
+# A failure is not shrunk: each example starts servers of its own.
 @settings(
     max_examples=6,
     deadline=None,

@@ -1,5 +1,5 @@
-"""The relay: everything that was committed is published, in each aggregate's order, whoever
-fails. Losses: test_rebuild.py.
+"""The relay publishes every committed event, in each aggregate's order, after any failure. Losses:
+test_rebuild.py.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from tests.sample.store import outbox
 from tests.sample.writes import count, envelope, placed, write
 from tests.support import Eventually, measured
 
-GONE = text(
+END_SESSION = text(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sample relay'"
     " and datname = current_database()"
 )
@@ -56,8 +56,8 @@ GONE = text(
 async def test_an_event_is_published_with_its_attributes(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Headers say what it is, which event, of which aggregate, when, and within which trace; the
-    row says where it stands.
+    """The headers have the event's type, id, aggregate, time and trace; the row has its position in
+    the stream.
     """
     with trace.use_span(TracerProvider().get_tracer("test").start_span("checkout")):
         traceparent = telemetry.traceparent()
@@ -95,17 +95,17 @@ async def test_an_event_is_published_with_its_attributes(
 async def test_a_commit_wakes_the_relay(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """It does not wait for its next look, which is a minute away."""
+    """The relay publishes before its next poll, which is a minute away."""
     async with running(relay(database, broker, poll_s=60, session_timeout_s=120)):
         for _ in range(3):
             await placed(database)
             await eventually(lambda: none_waits(engine))
 
 
-async def test_what_nobody_told_of_is_found_by_looking(
+async def test_event_of_another_process_is_found_by_polling(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Another process appended: the slow poll finds it."""
+    """Another process appended the event: the slow poll finds it."""
     async with running(relay(database, broker, poll_s=0.1)):
         await placed(database)
         await eventually(lambda: none_waits(engine))
@@ -117,8 +117,8 @@ async def test_what_nobody_told_of_is_found_by_looking(
 async def test_each_aggregate_is_published_in_order(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Whatever batches they fall into, an order's events stand in the stream in the order of its
-    versions, each once.
+    """For any division into batches, the stream has an order's events in the order of its versions,
+    each once.
     """
     async with running(relay(database, broker, batch_size_max=7)):
         ids = await placed(database, 30)
@@ -130,10 +130,10 @@ async def test_each_aggregate_is_published_in_order(
     assert sorted(seqs) == list(range(1, 121))
 
 
-async def test_aggregates_are_published_at_once(
+async def test_aggregates_are_published_concurrently(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """One slow answer holds up its own aggregate alone."""
+    """A slow answer delays only its own aggregate."""
     ids = await placed(database, 3)
     plain, stuck, flying = broker.publish, asyncio.Event(), Counter[str]()
 
@@ -144,7 +144,7 @@ async def test_aggregates_are_published_at_once(
         return await plain(subject, payload, headers, **rest)
 
     await shipped(database, ids)
-    # the one seam between the relay and the network
+    # the only place where the relay calls the network
     broker.publish = slow  # type: ignore[method-assign]
     async with running(relay(database, broker)):
         await eventually(lambda: flying == {str(ids[0]): 4, str(ids[1]): 1, str(ids[2]): 4})
@@ -159,9 +159,11 @@ async def test_a_refused_event_stops_its_own_aggregate(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the stream will never take waits, and what follows it too; the others go on, however
-    many such there are. A metric, and the outbox's state as operators see it, name each
-    aggregate that waits so, and why, until it waits no more.
+    """An event that the stream always refuses waits, and so do the later ones of its aggregate.
+    Other aggregates go on, for any number of refused events.
+
+    A metric, and the outbox's state for operators, name each blocked aggregate and its reason,
+    until it is published.
     """
     monkeypatch.setattr(relaying, "MEASURE_S", 0.05)
     poisoned, fine = [uuid4() for _ in range(5)], await placed(database, 4)
@@ -204,7 +206,7 @@ async def test_a_refused_event_stops_its_own_aggregate(
 
 
 def _blocked() -> set[str]:
-    """The aggregates that the gauge of blocked ones names."""
+    """Returns the aggregates that the gauge of blocked ones names."""
     samples = [
         sample
         for metric in REGISTRY.collect()
@@ -226,8 +228,8 @@ async def _all_published(engine: AsyncEngine, aggregates: list[UUID]) -> bool:
 async def test_a_failed_publication_ends_its_chain(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Nothing of an aggregate is published before what went before it: however often the broker
-    fails, the order holds.
+    """No event of an aggregate is published before the earlier ones: for any number of the broker's
+    failures, the order holds.
     """
     plain, dice = broker.publish, random.Random(7)
 
@@ -236,10 +238,10 @@ async def test_a_failed_publication_ends_its_chain(
             raise TimeoutError
         ack = await plain(*arguments, **rest)
         if dice.random() < 0.2:
-            raise TimeoutError  # the stream has it, and nobody knows
+            raise TimeoutError  # the stream has it, and its answer is lost
         return ack
 
-    # the one seam between the relay and the network
+    # the only place where the relay calls the network
     broker.publish = flaky  # type: ignore[method-assign]
     ids = await placed(database, 5)
     await shipped(database, ids)
@@ -255,8 +257,8 @@ async def test_events_wait_while_the_broker_is_down(
     engine: AsyncEngine,
     eventually: Eventually,
 ) -> None:
-    """Orders are taken all the same; when the broker is back the backlog goes out, in order, and
-    soon.
+    """Orders are placed all the same. When the broker is back, the backlog is published soon and in
+    order.
     """
     async with running(relay(database, own_broker)):
         ids = await placed(database, 5)
@@ -269,32 +271,32 @@ async def test_events_wait_while_the_broker_is_down(
     assert await versions(own_broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
-async def test_a_lost_session_is_begun_anew(
+async def test_relay_replaces_a_lost_session(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The database ends the relay's connection: it takes another, its shards with it."""
+    """The database ends the relay's connection: the relay opens another, with its shards."""
     async with running(relay(database, broker)):
         await placed(database)
         await eventually(lambda: none_waits(engine))
         async with engine.connect() as connection:
-            await connection.execute(GONE)
+            await connection.execute(END_SESSION)
         await placed(database)
         await eventually(lambda: none_waits(engine))
 
 
-async def test_a_drain_publishes_what_still_waits(
+async def test_drain_publishes_waiting_events(
     database: Database, broker: Broker, engine: AsyncEngine
 ) -> None:
-    """At the end of a process: nothing is left for the next one, if there is time."""
+    """The drain at the end of a process leaves no event to the next one, if there is time."""
     await shipped(database, await placed(database, 20))
     await relay(database, broker, batch_size_max=16).drain()
     assert await waiting(engine) == 0
 
 
-async def test_a_drain_leaves_to_others_what_is_theirs(
+async def test_drain_leaves_other_replicas_shards(
     database: Database, broker: Broker, engine: AsyncEngine, sample_url: str
 ) -> None:
-    """A shard that another replica owns is not published by the one that ends."""
+    """The ending replica does not publish a shard that another replica owns."""
     async with connect(sample_url, pool_size=0).connect() as other:
         shards = Shards(other)
         await shards.join()
@@ -307,7 +309,7 @@ async def test_a_drain_leaves_to_others_what_is_theirs(
 async def test_a_drain_is_bounded(
     database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine
 ) -> None:
-    """With no broker it gives up in time, and the events wait."""
+    """Without a broker the drain ends in time, and the events wait."""
     await placed(database, 5)
     own_nats.kill()
     began = time.monotonic()
@@ -316,16 +318,17 @@ async def test_a_drain_is_bounded(
     assert await waiting(engine) == 5
 
 
-async def test_a_drain_ends_also_where_nobody_hears_that_it_should(
+async def test_drain_with_a_swallowed_cancellation_ends(
     database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """nats-py swallows a cancellation now and then: the time is looked at as well. Here it does
-    so while a drain, which has found its stream lost, asks what is left of it: what is to be
-    published again waits for the next process.
+    """nats-py can swallow a cancellation, so the drain checks the time too.
+
+    Here the drain has found its stream lost, and the read of the stream's messages swallows it: the
+    lost events wait for the next process.
     """
     swallowed = 0
 
-    async def deaf(*_: Any) -> Any:
+    async def swallow(*_: Any) -> Any:
         nonlocal swallowed
         try:
             await asyncio.Event().wait()
@@ -342,16 +345,16 @@ async def test_a_drain_ends_also_where_nobody_hears_that_it_should(
         "orders.sample.status_changed", b"", {"Nats-Msg-Id": "another"}, stream="ORDERS"
     )
     await placed(database)
-    monkeypatch.setattr(JetStreamContext, "get_msg", deaf)
+    monkeypatch.setattr(JetStreamContext, "get_msg", swallow)
     async with asyncio.timeout(20):
         await relay(database, broker).drain(3.0)
     assert (swallowed, await waiting(engine)) == (1, 1)
 
 
-async def test_a_broker_of_nobody_is_no_reason_to_stop(
+async def test_relay_starts_before_its_broker(
     database: Database, engine: AsyncEngine, own_nats: Nats, eventually: Eventually
 ) -> None:
-    """A relay that starts before its broker begins when it is there."""
+    """A relay that starts before its broker publishes as soon as the broker is there."""
     own_nats.stop()
     broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=0.5)
     await placed(database)
@@ -369,7 +372,7 @@ async def test_an_idle_relay_rests(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was appended wakes it once, and not for ever."""
+    """An appended event wakes the relay once, and not again."""
     idle, rounds = relay(database, broker, poll_s=0.1), 0
     plain = idle._round
 
@@ -395,8 +398,8 @@ async def test_measuring_leaves_time_for_publishing(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What waits is measured now and then, counted from the end of the last time: where that
-    takes long, events go out in between.
+    """The relay measures the backlog at intervals, counted from the end of the last measurement:
+    after a long one, events are published first.
     """
     monkeypatch.setattr(relaying, "MEASURE_S", 0.2)
     slow, times = relay(database, broker, poll_s=0.01), list[tuple[float, float]]()
@@ -405,7 +408,7 @@ async def test_measuring_leaves_time_for_publishing(
     async def measured(connection: AsyncConnection) -> None:
         began = time.monotonic()
         await plain(connection)
-        await asyncio.sleep(0.3)  # more than its own period: a long backlog
+        await asyncio.sleep(0.3)  # longer than its own period: a long backlog
         times.append((began, time.monotonic()))
 
     monkeypatch.setattr(slow, "_measure", measured)
@@ -416,10 +419,12 @@ async def test_measuring_leaves_time_for_publishing(
     assert all(later[0] - earlier[1] >= 0.2 for earlier, later in pairwise(times))
 
 
-async def test_a_long_backlog_is_measured_by_its_beginning(
+async def test_long_backlog_is_measured_by_its_first_rows(
     database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No more is read of what waits than the metric's text promises, and the oldest is among it."""
+    """The relay reads no more waiting rows than the metric's text says, and the oldest is among
+    them.
+    """
     monkeypatch.setattr(relaying, "COUNTED_MAX", 50)
     rows = (
         "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type,"
@@ -441,11 +446,11 @@ def _gauge(name: str) -> float:
     return measured(name, stream="ORDERS")
 
 
-async def test_a_repeat_s_place_is_no_loss(
+async def test_repeat_at_an_earlier_position_is_no_loss(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Published before and not marked: the stream tells the old place, which is behind others,
-    and nothing else goes again.
+    """An event was published and not marked: the broker answers its old position, which is before
+    others. No other event is published again.
     """
 
     async with running(relay(database, broker, poll_s=0.1)):
@@ -465,8 +470,8 @@ async def test_a_repeat_s_place_is_no_loss(
 async def test_repeat_before_an_earlier_event_is_published_again(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The stream has an order's second event alone, and takes it for a repeat: it is published
-    again behind the first, though each round of the relay takes one event.
+    """The stream has only an order's second event, and takes it for a repeat. It is published again
+    behind the first, though each round of the relay takes one event.
     """
     [order] = await placed(database)
     await write(database, envelope(ConfirmPayment(), order))
@@ -485,8 +490,8 @@ async def test_repeat_before_an_earlier_event_is_published_again(
 async def test_a_backlog_is_read_without_sorting_it(
     database: Database, broker: Broker, engine: AsyncEngine
 ) -> None:
-    """However much waits, and however much is published: the next batch comes off one index in
-    its order.
+    """For any number of waiting and published events, one index returns the next batch in its
+    order.
     """
     number = 20_000
     rows = (

@@ -1,5 +1,5 @@
-"""Several relays: each shard has one owner, shares are even, and a crash or a freeze of one
-loses nothing.
+"""Several relays: each shard has one owner, shares are even, and a crash or a freeze of one loses
+no event.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ OWNERS = """
 
 
 async def shares(engine: AsyncEngine) -> list[int]:
-    """How many shards each owner has, the smallest share first."""
+    """Returns the number of shards of each owner, the smallest first."""
     async with engine.connect() as connection:
         return sorted((await connection.execute(text(OWNERS))).scalars())
 
@@ -42,8 +42,8 @@ async def are(engine: AsyncEngine, *expected: int) -> bool:
 async def test_replicas_share_the_shards_evenly(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Who comes gets a share, given up by those who have more; who goes leaves his to the
-    others. Order holds, nothing goes twice.
+    """A new replica gets a share from those with more; a replica that ends leaves its share to the
+    others. The order holds, and each event is published once.
     """
     relays = [relay(database, broker, poll_s=0.05) for _ in range(3)]
     plain, sent = broker.publish, Counter[str]()
@@ -52,7 +52,7 @@ async def test_replicas_share_the_shards_evenly(
         sent[headers["ce-id"]] += 1
         return await plain(subject, payload, headers, **rest)
 
-    # the one seam between the relay and the network
+    # the only place where the relay calls the network
     broker.publish = counted  # type: ignore[method-assign]
 
     ids = await placed(database, 20)
@@ -71,8 +71,8 @@ async def test_replicas_share_the_shards_evenly(
 
 
 async def test_a_shard_has_one_owner(sample_url: str) -> None:
-    """Whatever the others do meanwhile, nobody owns what another one does; there may be more
-    replicas than shards.
+    """While all replicas balance, no shard has two owners; there may be more replicas than
+    shards.
     """
     connections = [await connect(sample_url, pool_size=0).connect() for _ in range(18)]
     shards = [Shards(connection) for connection in connections]
@@ -97,8 +97,8 @@ async def test_a_frozen_owner_loses_its_shards(
     engine: AsyncEngine,
     eventually: Eventually,
 ) -> None:
-    """The database has not heard of it for as long as a session may be silent (here 1 s): others
-    take over; awake, it does no harm.
+    """The owner is silent for longer than its session timeout (here 1 s): other replicas take its
+    shards. When it continues, it publishes no event twice.
     """
     with sample_process(sample_url, nats_url) as frozen:
         await eventually(lambda: are(engine, 16))
@@ -107,7 +107,7 @@ async def test_a_frozen_owner_loses_its_shards(
         ids = await placed(database, 10)
         async with running(relay(database, broker, poll_s=0.1)):
             await eventually(lambda: none_waits(engine))
-            assert time.monotonic() - began > 0.3  # until then the shards were his
+            assert time.monotonic() - began > 0.3  # until then the frozen process owned the shards
             frozen.send_signal(signal.SIGCONT)
             await eventually(lambda: are(engine, 8, 8))
             await shipped(database, ids)
@@ -115,11 +115,11 @@ async def test_a_frozen_owner_loses_its_shards(
     assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
-async def test_nobody_is_silent_for_15_seconds_and_keeps_his_shards(
+async def test_session_timeout_of_a_relay_is_below_15_seconds(
     database: Database, broker: Broker
 ) -> None:
-    """The test above has a session of 1 s; a relay as services run it has one that the database
-    ends before 15 s of silence.
+    """The test above has a session of 1 s; in a relay with a service's settings the database ends
+    it before 15 s of silence.
     """
     async with relay(database, broker)._session() as (connection, _):
         silence = (
@@ -127,7 +127,7 @@ async def test_nobody_is_silent_for_15_seconds_and_keeps_his_shards(
             " 'ms'"
         )
         timeout_ms = (await connection.execute(text(silence))).scalar_one()
-    assert 0 < timeout_ms < 15_000  # 0 would be for ever
+    assert 0 < timeout_ms < 15_000  # 0 would be no limit
 
 
 @pytest.mark.parametrize("point", ["database.committed:3", "outbox.published:2"])
@@ -139,8 +139,8 @@ async def test_a_crash_loses_nothing(
     eventually: Eventually,
     point: str,
 ) -> None:
-    """Killed between commit and publishing, or between publishing and marking: the next one goes
-    on, and nothing stands twice.
+    """The process is killed between commit and publication, or between publication and mark: the
+    next one continues, and the stream has each event once.
     """
     with sample_process(sample_url, nats_url, "orders", "20", crash_at=point) as crashing:
         assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
@@ -153,11 +153,11 @@ async def test_a_crash_loses_nothing(
     assert [v for said in (await versions(broker)).values() for v in said] == [1] * orders
 
 
-async def test_what_one_appends_another_finds_soon(
+async def test_event_in_another_replicas_shard_is_found_soon(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A commit wakes the relay of its own process, and the shard may be another's: among others
-    a relay looks often.
+    """A commit wakes the relay of its own process, and another replica can own the shard: with
+    other replicas a relay polls often.
     """
     elsewhere = Database(engine, idempotency_keys, Outbox(outbox, encode=event))
     relays = [
@@ -167,6 +167,6 @@ async def test_what_one_appends_another_finds_soon(
         await eventually(lambda: are(engine, 8, 8))
         for each in relays:
             each._poll_s = 60.0
-        await asyncio.sleep(0.3)  # the last look that was due before is over
+        await asyncio.sleep(0.3)  # the last poll that was due before is over
         await placed(database, 20)
         await eventually(lambda: none_waits(engine))

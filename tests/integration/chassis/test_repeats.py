@@ -1,5 +1,5 @@
-"""Operators' requests that come again: a lost answer, a crash on the way, two at once. Each has
-one effect, and no other events.
+"""Operators' requests that come again: after a lost answer, after a crash, and concurrent. Each has
+one effect, on the same events.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ REFUSED = api.FailedEventFilter(reason="ILLEGAL_TRANSITION")
 
 
 async def test_batch_discard_takes_a_filter_in_one_call(sample: Sample) -> None:
-    """3,001 events go in one call, the oldest first up to the limit; those of another reason, and
-    those replayed, stay.
+    """3,001 events are discarded in one call, the oldest first up to the limit; those of another
+    reason, and replayed ones, stay.
 
-    A dry run counts them. A repeat of the request answers the same, and takes none that has come
-    since.
+    A dry run counts them. A repeat of the request is answered with the same, and takes no event
+    that came since.
     """
     refused = [event(reason="ILLEGAL_TRANSITION") for _ in range(3_000)]
     await sample.table.record(refused)
@@ -58,9 +58,9 @@ async def test_batch_discard_takes_a_filter_in_one_call(sample: Sample) -> None:
     assert await sample.listed(states=[REPLAYED]) == [done]
 
 
-async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
-    """The answer was lost, the same request comes again: it tells how the events of the first
-    now stand, and handles none.
+async def test_repeat_of_a_batch_replay_takes_no_other_events(sample: Sample) -> None:
+    """The answer was lost and the request comes again: it is answered with the current state of the
+    first call's events, and handles none.
     """
     orders = await placed(sample.ground.database, 3)
     first, second, third = [
@@ -80,8 +80,8 @@ async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
     )
 
 
-async def test_a_repeat_of_a_request_that_found_nothing_finds_nothing(sample: Sample) -> None:
-    """What has failed since then was not meant."""
+async def test_repeat_of_an_empty_batch_replay_takes_no_event(sample: Sample) -> None:
+    """The repeat takes no event that failed since the first call."""
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()))
     assert not (await ask(sample.failed_events.BatchReplayFailedEvents, request)).failed_events
     await sample.fail(event())
@@ -89,13 +89,13 @@ async def test_a_repeat_of_a_request_that_found_nothing_finds_nothing(sample: Sa
     assert sample.paying.sets == []
 
 
-async def test_a_replay_that_was_killed_goes_on_with_the_same_events(
+async def test_repeat_of_a_killed_replay_takes_the_same_events(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends when its events are chosen and none is handled: a repeat goes on with those, and
-    takes no older one that has come since.
+    """The first call ends when its events are chosen and none is handled. A repeat continues with
+    those, and takes no older one that came since.
 
-    One that was discarded meanwhile is let alone; one whose row is gone had its effect.
+    It leaves out an event that was discarded meanwhile; an event without a row had its effect.
     """
     orders = await placed(sample.ground.database, 4)
     ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
@@ -127,8 +127,8 @@ async def test_a_replay_that_was_killed_goes_on_with_the_same_events(
 
 
 async def test_a_repeated_replay_is_not_tried_again(sample: Sample) -> None:
-    """The event failed again, and the answer was lost: the repeat tells how it stands. Another
-    request is another attempt.
+    """The event failed again, and the answer was lost: the repeat is answered with its state.
+    Another request is another attempt.
     """
     event_id = await sample.fail(event(order=str(uuid4())))
     request = api.ReplayFailedEventRequest(
@@ -141,9 +141,9 @@ async def test_a_repeated_replay_is_not_tried_again(sample: Sample) -> None:
     assert (await sample.replay(event_id)).attempts == 3
 
 
-async def test_a_repeated_discard_gives_up_nothing_new(sample: Sample) -> None:
-    """Discarded, replayed after all, and failed anew for another reason: the old request's
-    repeat lets it stand.
+async def test_repeated_discard_leaves_a_new_failure(sample: Sample) -> None:
+    """An event is discarded, replayed, and fails again for another reason: the repeat of the old
+    request leaves it failed.
     """
     [order] = await placed(sample.ground.database)
     made = event(order=str(order))
@@ -161,8 +161,8 @@ async def test_a_repeated_discard_gives_up_nothing_new(sample: Sample) -> None:
     assert await sample.are({made.event_id: "failed"})
 
 
-async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
-    """With another body it is refused, and nothing is done."""
+async def test_request_id_with_another_body_is_refused(sample: Sample) -> None:
+    """With another body the request is refused, and no event changes."""
     one, other = await sample.fail(event()), await sample.fail(event(), minutes=1)
     calls, replay, discard = (
         sample.failed_events,
@@ -191,8 +191,8 @@ async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
     assert await sample.are({one: "discarded", other: "failed"})
 
 
-async def test_a_request_that_was_refused_has_not_used_its_id_up(sample: Sample) -> None:
-    """There is no such event: the same request is done when it has come."""
+async def test_refused_request_leaves_its_id_free(sample: Sample) -> None:
+    """The event does not exist yet: the same request succeeds once it does."""
     replayed, discarded = event(order=str((await placed(sample.ground.database))[0])), event()
     replay = api.ReplayFailedEventRequest(
         request_id=str(uuid4()), consumer=CONSUMER, event_id=str(replayed.event_id)
@@ -215,8 +215,10 @@ async def test_a_request_that_was_refused_has_not_used_its_id_up(sample: Sample)
     ).failed_event.state == DISCARDED
 
 
-async def test_two_at_once_choose_the_same(sample: Sample) -> None:
-    """A request and its repeat at the same time: between them they handle what one would have."""
+async def test_concurrent_repeats_choose_the_same_events(sample: Sample) -> None:
+    """A request and its repeats at the same time handle together the events that one request would
+    handle.
+    """
     orders = await placed(sample.ground.database, 6)
     ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
     rows = await count(sample.engine, store.history)

@@ -1,6 +1,4 @@
-"""Published events are published again because an operator wants it: in order, under their ids,
-without a second effect.
-"""
+"""An operator publishes events again: in order, under their ids, without a second effect."""
 
 import asyncio
 import shutil
@@ -40,7 +38,7 @@ from tests.sample.writes import count, placed, someone_waits
 from tests.support import Eventually
 
 # Of this database alone: the server serves other tests at the same time.
-GONE = (
+END_SESSION = (
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'outbox"
     " operators' and datname = current_database()"
 )
@@ -51,16 +49,16 @@ def command(target: UUID = NO_TARGET) -> IdempotencyKey:
 
 
 @pytest.fixture
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
-    """The stream remembers ids for a tenth of a second, and not for two minutes; what is given
-    waits until it has forgotten all.
+def window_over(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Shortens the stream's memory of ids from two minutes to a tenth of a second; returns a
+    function that waits until it is over.
     """
     monkeypatch.setattr(streams, "DUPLICATE_WINDOW_S", 0.1)
-    return partial(asyncio.sleep, 0.5)  # time itself is what has to pass
+    return partial(asyncio.sleep, 0.5)  # the time itself must pass
 
 
-async def told(broker: Broker, order: UUID) -> list[tuple[str, int]]:
-    """The ids and versions of the order's events, as the stream has them."""
+async def stream_events(broker: Broker, order: UUID) -> list[tuple[str, int]]:
+    """Returns the ids and versions of the order's events, as the stream has them."""
     found: list[tuple[str, int]] = []
     for message in await published(broker):
         event: Any = SampleStatusChanged.FromString(message.data or b"")
@@ -69,29 +67,29 @@ async def told(broker: Broker, order: UUID) -> list[tuple[str, int]]:
     return found
 
 
-async def test_an_aggregate_s_events_are_published_again_in_order(
+async def test_events_of_an_aggregate_are_republished_in_order(
     database: Database,
     broker: Broker,
     engine: AsyncEngine,
     eventually: Eventually,
-    forgotten: Callable[[], Awaitable[None]],
+    window_over: Callable[[], Awaitable[None]],
 ) -> None:
-    """All of one order, under the same ids, in the same order, behind what the stream has;
-    nobody else's. Nothing looks lost then.
+    """All events of one order, and no others, are published again: under the same ids, in the same
+    order, behind the stream's end. No event looks lost then.
     """
     async with running(relay(database, broker)):
         one, other = await placed(database, 2)
         await shipped(database, [one, other])
         await eventually(lambda: none_waits(engine))
-        first, before = await told(broker, one), republished()
+        first, before = await stream_events(broker, one), republished()
         assert await Republish(database).count(Events(aggregate=one)) == 4
-        assert len(await told(broker, one)) == 4  # counting does nothing
-        await forgotten()
+        assert len(await stream_events(broker, one)) == 4  # a count publishes nothing
+        await window_over()
         assert await Republish(database).again(Events(aggregate=one), command(one)) == 4
         await eventually(lambda: none_waits(engine))
     assert [version for _, version in first] == [1, 2, 3, 4]
-    assert await told(broker, one) == first * 2
-    assert len(await told(broker, other)) == 4
+    assert await stream_events(broker, one) == first * 2
+    assert len(await stream_events(broker, other)) == 4
     async with running(relay(database, broker)):  # a new relay compares the stream with the marks
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
@@ -99,10 +97,12 @@ async def test_an_aggregate_s_events_are_published_again_in_order(
     assert (await broker.ensure_stream("ORDERS")).last_seq == 13
 
 
-async def test_the_times_are_those_of_the_outbox(
+async def test_republication_is_bounded_by_times_of_the_outbox(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """From a time on, before another, of one aggregate or of all: what is given must all hold."""
+    """The bounds are a first time, an end time, and one aggregate or all: an event must match all
+    that are given.
+    """
     async with running(relay(database, broker)):
         one, other = await placed(database, 2)
         await eventually(lambda: none_waits(engine))
@@ -125,11 +125,11 @@ async def test_the_times_are_those_of_the_outbox(
     )
 
 
-async def test_what_is_asked_twice_is_done_once(
+async def test_repeated_republication_is_done_once(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The same request again, its answer having been lost: it tells how many still wait. Another
-    one under its id is refused.
+    """The request comes again after a lost answer: it is answered with the number of waiting
+    events. Another request under its id is refused.
     """
     republish, same = Republish(database), command()
     async with running(relay(database, broker)):
@@ -159,17 +159,17 @@ SLOW = (
 
 @pytest.fixture
 async def hasty(database: Database, sample_url: str) -> AsyncIterator[Database]:
-    """The same database, on connections that wait for a tenth of a second for a statement."""
+    """The same database, on connections whose statements time out after a tenth of a second."""
     engine = connect(sample_url, silence_s=0.1, statement_timeout_s=0.1)
     yield Database(engine, idempotency_keys, database.outbox)
     await engine.dispose()
 
 
-async def test_it_may_take_longer_than_the_service_waits(
+async def test_republication_outlasts_the_statement_timeout(
     database: Database, hasty: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The service's connections hang up after a tenth of a second, and end a statement then: to
-    publish much again takes longer.
+    """The service's connections end a statement after a tenth of a second; a republication may take
+    longer.
     """
     async with running(relay(database, broker)):
         await placed(database, 3)
@@ -186,11 +186,11 @@ async def test_it_may_take_longer_than_the_service_waits(
     assert await waiting(engine) == 3
 
 
-async def test_to_look_may_take_longer_too(
+async def test_outbox_counts_outlast_the_statement_timeout(
     hasty: Database, database: Database, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Numbers over all that is kept come late, and come, where the service's own statements
-    would have been ended long ago.
+    """Counts over the whole outbox take longer than the service's statement timeout, and
+    succeed.
     """
     await placed(database, 3)
     answers: list[Any] = []
@@ -199,18 +199,18 @@ async def test_to_look_may_take_longer_too(
             await connection.execute(text("lock table outbox in access exclusive mode"))
             looking = asyncio.create_task(look())
             await eventually(lambda: someone_waits(engine))
-            # time itself is what has to pass
+            # the time itself must pass
             await connection.execute(text("select pg_sleep(0.3)"))
         answers.append(await looking)
     stats, number = answers
     assert (stats.waiting, stats.kept, stats.highest, number) == (3, 3, 0, 0)
 
 
-async def test_what_is_killed_half_way_is_asked_for_again(
+async def test_interrupted_republication_is_done_by_its_repeat(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A connection that is lost in the middle leaves nothing done and nothing claimed; the same
-    request does all of it, once.
+    """A connection that is lost during the call leaves no change and no key; the same request then
+    does all of it, once.
     """
     republish, same, all_ = (
         Republish(database),
@@ -226,7 +226,7 @@ async def test_what_is_killed_half_way_is_asked_for_again(
     asking = asyncio.create_task(republish.again(all_, same))
     await eventually(lambda: someone_waits(engine, "Timeout"))
     async with engine.begin() as connection:
-        await connection.execute(text(GONE))
+        await connection.execute(text(END_SESSION))
     with pytest.raises(Deferred):
         await asking
     assert (
@@ -242,9 +242,7 @@ async def test_what_is_killed_half_way_is_asked_for_again(
 async def test_an_old_partition_stays_until_its_events_are_published(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Events of a day that has had its time wait again: the day is not dropped before they are
-    published, and then it is.
-    """
+    """Events of an expired day wait again: the day is dropped only after they are published."""
     async with running(relay(database, broker)):
         await placed(database, 3)
         await eventually(lambda: none_waits(engine))
@@ -259,16 +257,16 @@ async def test_an_old_partition_stays_until_its_events_are_published(
     assert (await maintain(engine, outbox)).drop == (old.date(),)
 
 
-async def test_no_effect_is_repeated(
+async def test_republication_repeats_no_effect(
     database: Database,
     listener: Database,
     broker: Broker,
     engine: AsyncEngine,
     eventually: Eventually,
-    forgotten: Callable[[], Awaitable[None]],
+    window_over: Callable[[], Awaitable[None]],
 ) -> None:
-    """Everything is published again, beyond the stream's own memory, and again: whoever had it
-    answers with what it has done.
+    """Everything is published again twice, outside the stream's deduplication window: each consumer
+    answers with the stored result.
     """
     effects = Effects(listener)
     async with (
@@ -278,7 +276,7 @@ async def test_no_effect_is_repeated(
         await shipped(database, await placed(database, 5))
         await eventually(lambda: effects.handled == 20)
         for times in (2, 3):
-            await forgotten()
+            await window_over()
             assert (
                 await Republish(database).again(
                     Events(since=datetime.now(UTC) - timedelta(hours=1)), command()
@@ -302,8 +300,8 @@ async def test_a_rollback_after_a_republication_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Republished rows have new marks, beyond those of younger events. The disk is rolled back
-    to before: every event is there again.
+    """Republished rows have new marks, beyond those of younger events. After a rollback of the disk
+    to an earlier time, every event is there again.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
@@ -324,13 +322,13 @@ async def test_a_rollback_after_a_republication_loses_nothing(
         own_nats.start()
         await eventually(lambda: _stand(own_broker, engine, 7), timeout_s=25)
     for order in (one, *later):
-        assert len({event_id for event_id, _ in await told(own_broker, order)}) == (
+        assert len({event_id for event_id, _ in await stream_events(own_broker, order)}) == (
             4 if order == one else 1
         )
 
 
 async def _stand(broker: Broker, engine: AsyncEngine, number: int) -> bool:
-    """Whether so many events stand in the stream where they are marked."""
+    """Returns whether this number of events is in the stream where it is marked."""
     async with engine.connect() as connection:
         rows = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
     for row in rows:

@@ -1,4 +1,4 @@
-"""A server over a real channel: what a client sees of every failure, and how a drain goes."""
+"""A server over a real channel: the status of every failure as a client sees it, and the drain."""
 
 import asyncio
 import time
@@ -64,8 +64,8 @@ __all__ = ["plain_tracebacks"]  # a fixture of this module
 
 
 def _kinds() -> set[type[Failure]]:
-    """Failure's subclasses, all the way down; those of the chassis: what a client makes of them
-    is its own.
+    """Returns all subclasses of Failure that the chassis defines, without those that only a client
+    raises.
     """
     found, open_ = set(), [Failure]
     while open_:
@@ -76,7 +76,7 @@ def _kinds() -> set[type[Failure]]:
 
 
 def _details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
-    """The details of a status, by the name of their type."""
+    """Returns the details of a status, by the name of their type."""
     status = Status.FromString(error.trailing_metadata()["grpc-status-details-bin"])
     assert status.code == error.code().value[0]
     assert status.message == error.details()
@@ -112,31 +112,31 @@ EVERY_WAY = pytest.mark.parametrize("call", [_unary, _stream, _collect, _echo])
 
 @pytest.fixture
 def sample() -> Sample:
-    """The servicer; tests say what it does."""
+    """The servicer, whose behaviour a test sets."""
     return Sample()
 
 
 @pytest.fixture
 async def server(sample: Sample) -> AsyncIterator[Server]:
-    """A server of it."""
+    """A server of the servicer."""
     async with serving(sample) as server:
         yield server
 
 
 @pytest.fixture
 async def stub(server: Server) -> AsyncIterator[Any]:
-    """A client without anything of ours."""
+    """A client that uses none of the chassis' code."""
     async with plain_stub(server) as stub:
         yield stub
 
 
 def _raw(method: Any) -> Any:
-    """A method that takes bytes as they are, which its types do not know of."""
+    """Returns a method that sends bytes unchanged, which its types do not declare."""
     return method
 
 
 async def test_table_of_failures_is_whole() -> None:
-    """The table below has every kind of failure that there is."""
+    """The table has every kind of failure."""
     assert {type(failure) for failure, _ in FAILURES} == _kinds()
 
 
@@ -144,12 +144,14 @@ async def test_table_of_failures_is_whole() -> None:
 @pytest.mark.parametrize(
     ("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES]
 )
-async def test_each_failure_is_its_status(
+async def test_each_failure_has_its_status(
     sample: Sample, stub: Any, call: Any, failure: Failure, code: str
 ) -> None:
-    """Whatever a handler raises of our tree, and whether it streams or not, the client gets its
-    code and one ErrorInfo of our domain with reason and metadata, BadRequest for a wrong
-    request, PreconditionFailure for other violations, RetryInfo for what is deferred.
+    """For every failure that a handler raises, unary or streaming, the client gets its code and one
+    ErrorInfo of the system's domain with reason and metadata.
+
+    A wrong request has BadRequest, other violations have PreconditionFailure, and a deferral has
+    RetryInfo.
     """
     sample.fail(failure)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -185,9 +187,9 @@ async def test_each_failure_is_its_status(
 
 
 @EVERY_WAY
-async def test_nobody_sees_an_exceptions_text(sample: Sample, stub: Any, call: Any) -> None:
-    """An exception that is no failure of ours is INTERNAL with an error id; its text is in the
-    log beside that id and nowhere else.
+async def test_text_of_an_exception_is_only_logged(sample: Sample, stub: Any, call: Any) -> None:
+    """An exception that is no Failure is INTERNAL with an error id; its text is in the log beside
+    that id and nowhere else.
     """
     sample.fail(ValueError("customer Jane Doe"))
     with capture_logs() as log, pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -201,8 +203,8 @@ async def test_nobody_sees_an_exceptions_text(sample: Sample, stub: Any, call: A
     assert str(line["exc_info"]) == "customer Jane Doe"
 
 
-async def test_what_is_no_message_is_refused(server: Server) -> None:
-    """Bytes that are not the method's request are INVALID_ARGUMENT, and not gRPC's UNKNOWN with
+async def test_request_that_is_no_message_is_refused(server: Server) -> None:
+    """Bytes that are not the method's request are INVALID_ARGUMENT, instead of gRPC's UNKNOWN with
     a parser's text.
     """
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -213,8 +215,8 @@ async def test_what_is_no_message_is_refused(server: Server) -> None:
 
 
 async def test_a_wrong_answer_is_a_defect(sample: Sample) -> None:
-    """A handler that answers with what is no message is our defect: INTERNAL, and no Python in
-    the message.
+    """A handler that answers with an object that is no message has a defect: INTERNAL, without
+    Python text in the message.
     """
 
     async def get(request: Any, context: Any) -> Any:
@@ -230,8 +232,8 @@ async def test_a_wrong_answer_is_a_defect(sample: Sample) -> None:
 
 
 async def test_each_bad_field_is_named(stub: Any) -> None:
-    """A request that breaks several bounds is refused once, with every field's path as one would
-    write it, and its bound.
+    """A request that breaks several bounds is refused once, with the path of every field as a
+    caller would write it, and its bound.
     """
     pb, _ = contract()
     request = pb.GetThingRequest(
@@ -243,20 +245,25 @@ async def test_each_bad_field_is_named(stub: Any) -> None:
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     details = _details(caught.value)
     assert details["ErrorInfo"].reason == "VALIDATION_FAILED"
-    told = {
+    named = {
         violation.field: violation.description
         for violation in details["BadRequest"].field_violations
     }
-    assert set(told) == {"thing_id", "parts[1].name", "parts[1].quantity", "places['top'].quantity"}
-    assert "8" in told["parts[1].name"]
+    assert set(named) == {
+        "thing_id",
+        "parts[1].name",
+        "parts[1].quantity",
+        "places['top'].quantity",
+    }
+    assert "8" in named["parts[1].name"]
 
 
 @pytest.mark.parametrize("streams_answers", [False, True])
 async def test_each_message_of_a_request_stream_is_validated(
     sample: Sample, stub: Any, streams_answers: bool
 ) -> None:
-    """The second message of a stream of requests that breaks its bound ends the call, with the
-    field's name.
+    """The second message of a request stream breaks its bound: the call ends with the field's
+    name.
     """
     pb, _ = contract()
     if streams_answers:
@@ -278,8 +285,8 @@ async def test_each_message_of_a_request_stream_is_validated(
 
 
 async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) -> None:
-    """With 500 violations the client still gets the status, of which it takes 8 KiB: as many as
-    fit, and how many there are.
+    """With 500 violations the client still gets the status within its limit of 8 KiB: as many
+    violations as fit, and their total.
     """
     violations = [
         Violation(f"Größe {number:03} \N{SNOWMAN}", "asked 1000, left 0", "INSUFFICIENT_STOCK")
@@ -297,8 +304,8 @@ async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) 
 
 
 async def test_strict_deadlines(sample: Sample) -> None:
-    """A strict server refuses a call without a deadline, a stream too, and answers one that has
-    it.
+    """A strict server refuses a call without a deadline, also a stream, and answers one with a
+    deadline.
     """
     async with serving(sample, strict_deadlines=True) as server, plain_stub(server) as stub:
         pb, _ = contract()
@@ -314,9 +321,9 @@ async def test_strict_deadlines(sample: Sample) -> None:
         await _stream(stub)
 
 
-async def test_the_callers_time_is_known_inside(sample: Sample, stub: Any) -> None:
-    """A handler sees what is left of its caller's deadline, in a stream as well; and a default
-    when the caller named none.
+async def test_handler_reads_the_callers_deadline(sample: Sample, stub: Any) -> None:
+    """A handler reads the remaining time of its caller's deadline, in a stream as well; without a
+    deadline it reads a default.
     """
     left: list[float | None] = []
 
@@ -336,11 +343,11 @@ async def test_the_callers_time_is_known_inside(sample: Sample, stub: Any) -> No
     assert 29 < left[2] <= 30
 
 
-async def test_a_call_without_deadline_ends_all_the_same(
+async def test_call_without_a_deadline_ends_at_the_servers_limit(
     sample: Sample, stub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call whose client named no deadline is ended after the server's own, as
-    DEADLINE_EXCEEDED, and its handler with it.
+    """A call without a deadline ends after the server's own limit, as DEADLINE_EXCEEDED, and so
+    does its handler.
     """
     monkeypatch.setattr("chassis.rpc.interceptors.DEFAULT_DEADLINE_S", 0.1)
     ended = asyncio.Event()
@@ -361,9 +368,9 @@ async def test_a_call_without_deadline_ends_all_the_same(
 
 
 @pytest.mark.parametrize("call", [_unary, _stream])
-async def test_admission(sample: Sample, call: Any) -> None:
-    """The call over the limit is refused at once with RetryInfo, and admitted when another has
-    ended; streams and unary calls do not take each other's places.
+async def test_call_over_the_limit_is_refused(sample: Sample, call: Any) -> None:
+    """The call over the limit is refused at once with RetryInfo, and admitted after another has
+    ended. Streams and unary calls have separate places.
     """
     limits = Limits(calls_max=2, streams_max=2, drain_delay_s=0, drain_grace_s=2)
     free = asyncio.Event()
@@ -389,8 +396,8 @@ async def test_admission(sample: Sample, call: Any) -> None:
         await call(stub)
 
 
-async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
-    """A client that goes away frees its place: the handler is cancelled, and the next call is
+async def test_cancelled_call_frees_its_place(sample: Sample) -> None:
+    """A client that disconnects frees its place: the handler is cancelled, and the next call is
     admitted.
     """
     limits = Limits(calls_max=1, streams_max=1, drain_delay_s=0, drain_grace_s=2)
@@ -416,9 +423,9 @@ async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
             await call(stub)
 
 
-async def test_a_stream_that_nobody_reads_is_closed_in_its_own_task(sample: Sample) -> None:
-    """A watch whose reader has stopped reading, and then goes away, is closed where it runs and
-    not by the garbage collector, in whose hands its context would be another.
+async def test_unread_stream_is_closed_in_its_own_task(sample: Sample) -> None:
+    """A watch whose reader stops reading and then disconnects is closed in its own task. The
+    garbage collector would close it in another context.
     """
     tasks: list[asyncio.Task[Any] | None] = []
     closed = asyncio.Event()
@@ -433,7 +440,7 @@ async def test_a_stream_that_nobody_reads_is_closed_in_its_own_task(sample: Samp
             tasks.append(asyncio.current_task())
             closed.set()
 
-    # more than a client takes without reading
+    # more than a client accepts without reading
     sample.WatchThing = watch  # type: ignore[method-assign]
     async with serving(sample) as server, plain_stub(server) as stub:
         call = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
@@ -445,7 +452,7 @@ async def test_a_stream_that_nobody_reads_is_closed_in_its_own_task(sample: Samp
 
 
 async def _no_longer(count: Callable[[], int]) -> None:
-    """Waits until `count` has stood still for a while."""
+    """Waits until `count` has not changed for a while."""
     seen, since = count(), time.monotonic()
 
     def stands_still() -> bool:
@@ -457,7 +464,7 @@ async def _no_longer(count: Callable[[], int]) -> None:
     await eventually(stands_still)
 
 
-async def test_a_taken_port_is_said_plainly(server: Server, sample: Sample) -> None:
+async def test_taken_port_is_named_in_the_error(server: Server, sample: Sample) -> None:
     """A second server on the address does not share it silently: it fails, and names the address
     and its variable.
     """
@@ -469,7 +476,7 @@ async def test_a_taken_port_is_said_plainly(server: Server, sample: Sample) -> N
 
 
 async def test_health_and_reflection(server: Server) -> None:
-    """Health tells of the whole and of each service, to callers without a deadline too;
+    """Health answers for the process and for each service, also to callers without a deadline;
     reflection answers under both its names.
     """
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -500,7 +507,7 @@ async def test_health_and_reflection(server: Server) -> None:
 
 
 async def test_reflection_can_be_switched_off(sample: Sample) -> None:
-    """With reflection off nobody is told the contracts."""
+    """With reflection off no caller can read the contracts."""
     async with (
         serving(sample, reflect=False) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
@@ -513,8 +520,8 @@ async def test_reflection_can_be_switched_off(sample: Sample) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_channelz_tells_of_servers(sample: Sample) -> None:
-    """With channelz on, a client is told about the process's servers."""
+async def test_channelz_lists_servers(sample: Sample) -> None:
+    """With channelz on, a client can list the process's servers."""
     from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 
     async with (
@@ -528,8 +535,8 @@ async def test_channelz_tells_of_servers(sample: Sample) -> None:
 
 
 async def test_a_drain_loses_no_call(sample: Sample) -> None:
-    """While a server drains, health says NOT_SERVING, calls are still answered for the delay,
-    and one that is running is finished.
+    """While a server drains, health answers NOT_SERVING, calls are still answered for the delay,
+    and a running call is finished.
     """
     limits = Limits(drain_delay_s=1.5, drain_grace_s=5)
     free = asyncio.Event()
@@ -594,8 +601,8 @@ async def test_a_drain_ends_streams_at_once(sample: Sample) -> None:
 
 
 async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) -> None:
-    """A call that outlives the grace is aborted, and the drain returns only when its handler's
-    `finally` is through.
+    """A call that exceeds the grace is aborted, and the drain returns after the `finally` of its
+    handler.
     """
     steps: list[str] = []
 
@@ -656,8 +663,8 @@ async def test_claimed_actor_reaches_the_handler(sample: Sample) -> None:
     ],
 )
 async def test_malformed_actor_is_refused(sample: Sample, values: list[str]) -> None:
-    """A claimed actor that breaks the pattern, or is given twice, is VALIDATION_FAILED and names
-    the metadata key; no handler runs.
+    """A claimed actor that breaks the pattern, or comes twice, is VALIDATION_FAILED and names the
+    metadata key; no handler runs.
     """
     async with serving(sample) as server, plain_stub(server) as stub:
         metadata = [("ordermesh-actor", value) for value in values]

@@ -1,4 +1,4 @@
-"""The ground of a service: what its settings say is what it stands on."""
+"""The context of a service follows its settings."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,11 +39,11 @@ class Config(ServiceConfig):
     metrics_address: str = "127.0.0.1:0"
 
 
-async def test_a_stream_has_its_publisher_s_limits(
+async def test_stream_has_the_limits_of_its_publisher(
     sample_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """A service creates its stream as large as its settings say, and asks for as many copies.
-    (The test's broker has only itself.)
+    """A service creates its stream with the size and the number of copies of its settings. (The
+    test's broker allows one copy.)
     """
     settings = {"database_url": sample_url, "nats_url": nats_url}
     listener = await connect(nats_url, name="listener")
@@ -66,11 +66,11 @@ async def test_a_stream_has_its_publisher_s_limits(
     await listener.close()
 
 
-async def test_tasks_end_before_the_channels_that_they_call_over(
+async def test_tasks_end_before_their_channels(
     sample_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """At the end a task that is in the middle of something can still call: a closed channel
-    would be taken for a defect of its event.
+    """At the end a running task can still call: a call over a closed channel would count as a
+    defect of its event.
     """
     settings = {"database_url": sample_url, "nats_url": nats_url}
     states: list[grpc.ChannelConnectivity] = []
@@ -91,11 +91,11 @@ async def test_tasks_end_before_the_channels_that_they_call_over(
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
-async def test_a_service_keeps_its_house(
+async def test_service_makes_partitions_and_deletes_old_keys(
     sample_url: str, nats_url: str, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """From its start on: the outbox has a partition for each of the coming days, and keys that
-    nothing can come to again are gone.
+    """After its start the outbox has a partition for each of the coming days, and expired keys are
+    deleted.
     """
     async with engine.begin() as connection:
         await connection.execute(
@@ -146,9 +146,7 @@ GAUGES = (
 
 @pytest.fixture
 def no_readings() -> None:
-    """No gauge has a value: services of other tests in this process ended without dropping
-    theirs.
-    """
+    """Resets all gauges: services of other tests in this process left values."""
     for collector in REGISTRY._collector_to_names:
         if isinstance(collector, telemetry._Readings):
             collector.values.clear()
@@ -156,15 +154,15 @@ def no_readings() -> None:
 
 @pytest.mark.usefixtures("no_readings")
 @pytest.mark.parametrize("frozen", [False, True], ids=["cut", "frozen"])
-async def test_database_away_takes_its_gauges_along(
+async def test_gauges_of_an_unreachable_database_have_no_value(
     sample_url: str,
     nats_url: str,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
     frozen: bool,
 ) -> None:
-    """While the database is away, `database_up` is 0 and what is read from it has no value; back
-    again, all are there.
+    """While the database is unreachable, `database_up` is 0 and gauges that are read from it have
+    no value; afterwards all have values again.
     """
     for module, name in ((relay, "MEASURE_S"), (inbox, "SURVEY_S"), (probe, "PROBE_S")):
         monkeypatch.setattr(module, name, 0.1)
@@ -205,11 +203,11 @@ async def test_database_away_takes_its_gauges_along(
 
 
 @pytest.mark.usefixtures("no_readings")
-async def test_broker_away_takes_its_gauges_along(
+async def test_gauges_of_an_unreachable_broker_have_no_value(
     sample_url: str, own_nats: Nats, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the broker is away, `broker_connected` is 0 and what is read from it has no value;
-    the database's gauges stay.
+    """While the broker is unreachable, `broker_connected` is 0 and gauges that are read from it
+    have no value; the database's gauges stay.
     """
     monkeypatch.setattr(pull, "MEASURE_S", 0.1)
     monkeypatch.setattr(relay, "MEASURE_S", 0.1)
@@ -224,11 +222,11 @@ async def test_broker_away_takes_its_gauges_along(
             )
 
         async def none_is_read() -> bool:
-            gone = [
+            without_value = [
                 _value(name) is None
                 for name in ("inbox_pending", "broker_max_payload_bytes", "outbox_unknown_events")
             ]
-            return _value("broker_connected") == 0 and all(gone)
+            return _value("broker_connected") == 0 and all(without_value)
 
         await eventually(
             all_are_read, timeout_s=30, what="all gauges are read, though no event arrives"
@@ -245,7 +243,9 @@ async def _nothing(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[None
 
 
 def _value(name: str) -> float | None:
-    """What the page says of a gauge, whatever its labels; None where it says nothing."""
+    """Returns the value of a gauge on the metrics page, for any labels; None where the page has
+    none.
+    """
     return next(
         (s.value for family in REGISTRY.collect() if family.name == name for s in family.samples),
         None,

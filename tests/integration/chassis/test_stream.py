@@ -1,6 +1,4 @@
-"""The broker: streams and consumers as declared, and a connection that outlives whatever happens
-to it.
-"""
+"""The broker: streams and consumers as declared, and a connection that recovers from failures."""
 
 import asyncio
 import contextlib
@@ -40,7 +38,7 @@ def headers(name: str) -> dict[str, str]:
 
 
 async def works(broker: Broker) -> bool:
-    """Whether an event can be published now."""
+    """Returns whether an event can be published now."""
     with contextlib.suppress(*BROKER_ERRORS):
         await broker.publish(SUBJECT, b"", headers("works"), stream="ORDERS", timeout_s=0.5)
         return True
@@ -48,8 +46,8 @@ async def works(broker: Broker) -> bool:
 
 
 async def test_streams_are_as_declared(broker: Broker) -> None:
-    """One for each service: on disk, kept for fourteen days whoever has read, nothing deleted by
-    hand, full means refused.
+    """Each service has one stream: on disk, kept for fourteen days for any readers, without
+    deletion by hand, and a full stream refuses.
     """
     for name, subjects in STREAMS.items():
         config = (await broker.streams.stream_info(name)).config
@@ -63,15 +61,15 @@ async def test_streams_are_as_declared(broker: Broker) -> None:
         )
 
 
-def test_what_may_come_again_finds_its_key() -> None:
-    """Each thing is kept longer than what may bring it back: dedup < stream <= outbox < keys."""
+def test_keys_outlive_every_source_of_repeats() -> None:
+    """Each store keeps its data longer than the store that can repeat it: dedup < stream <= outbox
+    < keys.
+    """
     assert DUPLICATE_WINDOW_S < MAX_AGE_S <= KEPT_DAYS * 86400 < RETENTION.total_seconds()
 
 
 async def test_streams_are_corrected(broker: Broker) -> None:
-    """A stream that differs from what is declared is changed back; one that does not is left
-    alone.
-    """
+    """A stream that differs from its declaration is changed back; an equal one is not updated."""
     await broker.streams.update_stream(
         StreamConfig(
             name="ORDERS", subjects=["orders.>"], max_age=60, duplicate_window=30, deny_delete=True
@@ -82,12 +80,11 @@ async def test_streams_are_corrected(broker: Broker) -> None:
     await broker.ensure_streams()
 
 
-async def test_a_stream_that_gets_no_more_copies_serves_with_those_that_it_has(
-    broker: Broker, nats_url: str
-) -> None:
-    """Three copies are wanted, and there is one server: it refuses, this is counted, and events
-    are published all the same. What else the stream should be is corrected; and where the broker
-    refuses that, there is no going on.
+async def test_stream_without_more_copies_is_published_to(broker: Broker, nats_url: str) -> None:
+    """Three copies are declared, and there is one server: it refuses, this is counted, and events
+    are published all the same.
+
+    Other settings of the stream are corrected; where the broker refuses that, the service stops.
     """
     greedy = await connect(nats_url, name="greedy", limits=Limits(replicas=3))
     before = _refused()
@@ -111,10 +108,10 @@ def _refused() -> float:
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:
-    """Durable, acknowledged one by one, for the subjects named; declared again with others, the
-    same consumer hears these too.
+    """Consumers are durable, acknowledge one by one, and have the declared subjects; a second
+    declaration with other subjects adds these.
     """
-    for subjects, heard in (
+    for subjects, sizes in (
         (["orders.b"], "b"),
         (["orders.b", "orders.a"], "ab"),
         (["orders.c"], "abc"),
@@ -123,7 +120,7 @@ async def test_consumers_are_as_declared(broker: Broker) -> None:
             await broker.ensure_consumer("ORDERS", "sample", subjects)
         config: ConsumerConfig = (await broker.streams.consumer_info("ORDERS", "sample")).config
         assert (config.filter_subjects or [config.filter_subject or ""]) == [
-            f"orders.{letter}" for letter in heard
+            f"orders.{letter}" for letter in sizes
         ]
         assert (config.ack_policy, config.ack_wait, config.backoff) == (
             AckPolicy.EXPLICIT,
@@ -132,9 +129,9 @@ async def test_consumers_are_as_declared(broker: Broker) -> None:
         )
 
 
-async def test_an_older_replica_takes_nothing_from_a_newer(broker: Broker) -> None:
-    """In a rolling deployment the newer version has added a subject, and the older begins again:
-    what is published there is delivered.
+async def test_older_replica_keeps_the_newer_ones_subjects(broker: Broker) -> None:
+    """In a rolling deployment the newer version has added a subject, and the older one starts
+    again: events of that subject are still delivered.
     """
     await broker.ensure_consumer("ORDERS", "sample", ["orders.sample.noted", SUBJECT])
     await broker.ensure_consumer("ORDERS", "sample", [SUBJECT])
@@ -146,14 +143,16 @@ async def test_an_older_replica_takes_nothing_from_a_newer(broker: Broker) -> No
 
 
 async def test_a_repeat_is_published_once(broker: Broker) -> None:
-    """The stream knows a repeat by its id, and says where the first one stands."""
+    """The stream recognises a repeat by its id, and answers the position of the first one."""
     first = await broker.publish(SUBJECT, b"one", headers("a"), stream="ORDERS")
     again = await broker.publish(SUBJECT, b"one", headers("a"), stream="ORDERS")
     assert (first.seq, first.duplicate, again.seq, again.duplicate) == (1, None, 1, True)
 
 
-async def test_what_the_stream_refuses_is_told(broker: Broker) -> None:
-    """Another service's subject, a subject that no stream has, a message that is too large."""
+async def test_refusal_of_the_stream_is_raised(broker: Broker) -> None:
+    """The stream refuses another service's subject, a subject of no stream, and a message that is
+    too large.
+    """
     with pytest.raises(BadRequestError):
         await broker.publish("payments.x", b"", headers("a"), stream="ORDERS")
     with pytest.raises(NoStreamResponseError):
@@ -163,9 +162,10 @@ async def test_what_the_stream_refuses_is_told(broker: Broker) -> None:
 
 
 async def test_largest_event_with_its_headers_is_published(broker: Broker) -> None:
-    """The local broker takes a payload of EVENT_BYTES_MAX with 16 KiB of headers, to the byte.
-    One byte more is refused before it is sent, whatever the share of its headers: the server
-    would close the connection at it.
+    """The local broker accepts a payload of EVENT_BYTES_MAX with 16 KiB of headers, to the byte.
+
+    One byte more is refused before it is sent, for any share of headers: the server would close the
+    connection.
     """
     names = {"Nats-Msg-Id": "a", "Nats-Expected-Stream": "ORDERS", "padding": ""}
     padding = MESSAGE_BYTES_MAX - EVENT_BYTES_MAX - message_bytes(b"", names)
@@ -185,9 +185,10 @@ async def test_largest_event_with_its_headers_is_published(broker: Broker) -> No
 async def test_broker_that_takes_too_little_is_reported(
     own_nats: Nats, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """A max_payload below what events may need: each connection to such a broker is an error in
-    the log, with both numbers, and a gauge shows what it takes. An event that is too large for
-    it is refused by itself, those that are not are published.
+    """A max_payload below the size of an event: each connection to such a broker logs an error with
+    both numbers, and a gauge shows the broker's limit.
+
+    A larger event is refused alone, and smaller ones are published.
     """
     own_nats.stop()
     default = f"max_payload: {2**20}"
@@ -197,8 +198,8 @@ async def test_broker_that_takes_too_little_is_reported(
     own_nats.start()
     with structlog.testing.capture_logs() as logs:
         small = await connect(own_nats.url, name="small", beat_s=0.05, silence_s=1.0)
-    [told] = [line for line in logs if "max_payload" in line]
-    assert (told["log_level"], told["max_payload"], told["needed"]) == (
+    [entry] = [line for line in logs if "max_payload" in line]
+    assert (entry["log_level"], entry["max_payload"], entry["needed"]) == (
         "error",
         2**20,
         MESSAGE_BYTES_MAX,
@@ -215,9 +216,9 @@ async def test_broker_that_takes_too_little_is_reported(
     await small.close()
 
 
-async def test_a_full_stream_refuses_and_forgets_nothing(nats_url: str) -> None:
-    """At its limit a stream says no: what it has stays, and what it refused is still in the
-    outbox.
+async def test_full_stream_refuses_and_keeps_its_messages(nats_url: str) -> None:
+    """At its limit a stream refuses an event: it keeps its messages, and the refused event stays in
+    the outbox.
     """
     broker = await connect(nats_url, name="small", limits=Limits(max_bytes=2000))
     await broker.ensure_stream("ORDERS")
@@ -237,10 +238,10 @@ async def test_a_full_stream_refuses_and_forgets_nothing(nats_url: str) -> None:
     await broker.close()
 
 
-async def test_a_broker_that_is_away_at_the_start_is_not_waited_for(
-    own_nats: Nats, eventually: Eventually
-) -> None:
-    """A service starts without its broker, says so, and has it as soon as it is there."""
+async def test_service_starts_without_its_broker(own_nats: Nats, eventually: Eventually) -> None:
+    """A service starts without its broker, logs that, and connects as soon as the broker is
+    there.
+    """
     own_nats.stop()
     broker = await connect(own_nats.url, name="sample", beat_s=0.05, silence_s=0.2)
     assert not broker.answers
@@ -252,11 +253,11 @@ async def test_a_broker_that_is_away_at_the_start_is_not_waited_for(
     await broker.close()
 
 
-async def test_publishing_fails_at_once_while_the_connection_is_away(
+async def test_publish_without_a_connection_fails_at_once(
     own_nats: Nats, own_broker: Broker, eventually: Eventually
 ) -> None:
-    """Nothing is buffered, to be stored some day: the caller keeps what he has. No request is
-    left waiting for an answer.
+    """No event is buffered for a later publication: the caller keeps it. No request is left without
+    an answer.
     """
     own_nats.kill()
     await eventually(lambda: not own_broker.client.is_connected)
@@ -273,11 +274,11 @@ async def test_publishing_fails_at_once_while_the_connection_is_away(
 
 
 @pytest.mark.parametrize("unsent", [False, True])
-async def test_a_connection_that_falls_silent_is_replaced(
+async def test_frozen_connection_is_replaced(
     own_nats: Nats, eventually: Eventually, unsent: bool
 ) -> None:
-    """Frozen, without a word: nats-py itself notices late, or never where bytes are unsent. The
-    watch takes a new client.
+    """A connection is frozen: nats-py itself notices late, or never where bytes are unsent. The
+    broker's own check opens a new client.
     """
     async with Proxy(own_nats.port).serving() as proxy:
         broker = await connect(
@@ -307,11 +308,11 @@ async def test_a_connection_that_falls_silent_is_replaced(
         await broker.close()
 
 
-async def test_a_frozen_server_is_waited_for(
+async def test_connection_recovers_after_a_frozen_server(
     own_nats: Nats, own_broker: Broker, eventually: Eventually
 ) -> None:
-    """While the server itself stands still there is nobody else to go to; afterwards all is as
-    before.
+    """While the server itself is frozen there is no other server; afterwards the same connection
+    works.
     """
     assert own_nats.child
     os.kill(own_nats.child.pid, signal.SIGSTOP)
@@ -321,11 +322,11 @@ async def test_a_frozen_server_is_waited_for(
     await eventually(lambda: own_broker.answers)
 
 
-async def test_a_client_whose_reading_is_dead_is_replaced(
+async def test_client_with_an_ended_reading_is_replaced(
     own_broker: Broker, eventually: Eventually
 ) -> None:
-    """It says that it is connected, and its flush succeeds: only an answer of the server proves
-    anything.
+    """The client reports that it is connected, and its flush succeeds: only an answer of the server
+    proves the connection.
     """
     old: Any = own_broker.client
     old._reading_task.cancel()
@@ -335,30 +336,28 @@ async def test_a_client_whose_reading_is_dead_is_replaced(
     await eventually(lambda: works(own_broker))
 
 
-async def test_what_was_written_last_goes_out(
+async def test_messages_before_the_close_arrive(
     broker: Broker, nats_url: str, eventually: Eventually
 ) -> None:
-    """What was said just before the end is not lost with the connection, more than a socket
-    holds as well.
-    """
-    heard: list[int] = []
+    """Messages published just before the close arrive, also more than a socket buffers."""
+    sizes: list[int] = []
 
-    async def hear(message: Any) -> None:
-        heard.append(len(message.data))
+    async def receive(message: Any) -> None:
+        sizes.append(len(message.data))
 
-    await broker.client.subscribe("last.words", cb=hear)
+    await broker.client.subscribe("last.words", cb=receive)
     await broker.client.flush()
     ending = await connect(nats_url, name="sample")
     for _ in range(20):
         await ending.client.publish("last.words", b"x" * 900_000)
     await ending.close()
-    await eventually(lambda: len(heard) == 20)
+    await eventually(lambda: len(sizes) == 20)
 
 
-async def test_nothing_stays_behind(own_nats: Nats, eventually: Eventually) -> None:
-    """A broker that is closed has neither tasks nor connections, whether the server lives or
-    not.
-    """
+async def test_closed_broker_leaves_no_task_or_connection(
+    own_nats: Nats, eventually: Eventually
+) -> None:
+    """A closed broker has neither tasks nor connections, with a running or a frozen server."""
     before = asyncio.all_tasks()
     for frozen in (False, True):
         async with Proxy(own_nats.port).serving() as proxy:
@@ -370,9 +369,11 @@ async def test_nothing_stays_behind(own_nats: Nats, eventually: Eventually) -> N
     await eventually(lambda: not (asyncio.all_tasks() - before), what="no task is left")
 
 
-async def test_a_slow_answer_does_no_harm(own_nats: Nats, eventually: Eventually) -> None:
-    """A server that is slower than the watch expects is asked again, and its late answers do not
-    kill the client's reading.
+async def test_slow_answer_leaves_the_client_reading(
+    own_nats: Nats, eventually: Eventually
+) -> None:
+    """A server slower than the check expects is asked again, and its late answers do not end the
+    client's reading.
     """
 
     async def unanswered() -> bool:

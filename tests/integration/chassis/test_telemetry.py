@@ -1,5 +1,5 @@
-"""What a process tells about its calls: spans from end to end with their status, metrics by
-code, and where they can be read.
+"""Telemetry of a process's calls: spans from end to end with their status, metrics by code, and the
+addresses where they are read.
 """
 
 import asyncio
@@ -41,20 +41,20 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 @pytest.fixture
 def sample() -> Sample:
-    """The servicer; tests say what it does."""
+    """The servicer, whose behaviour a test sets."""
     return Sample()
 
 
 @pytest.fixture
 async def server(sample: Sample) -> AsyncIterator[Server]:
-    """A server of it."""
+    """A server of the servicer."""
     async with serving(sample) as server:
         yield server
 
 
 @pytest.fixture
 async def stub(server: Server) -> AsyncIterator[Any]:
-    """A stub on our own channel to it."""
+    """A stub on the chassis' own channel to the server."""
     async with connect(f"127.0.0.1:{server.port}", services=()) as channel:
         yield contract()[1].SampleServiceStub(channel)
 
@@ -80,7 +80,9 @@ BOTH_WAYS = pytest.mark.parametrize(
 
 
 async def _pair(spans: InMemorySpanExporter, name: str) -> tuple[ReadableSpan, ReadableSpan]:
-    """The client's and the server's span of the one call to `name`, once both have ended."""
+    """Returns the client's and the server's span of the one call to `name`, once both have
+    ended.
+    """
 
     def both() -> tuple[ReadableSpan, ReadableSpan] | None:
         client, server = named(spans, name, SpanKind.CLIENT), named(spans, name, SpanKind.SERVER)
@@ -101,8 +103,8 @@ def _outcome(span: ReadableSpan) -> tuple[int, StatusCode]:
 async def test_a_trace_goes_from_end_to_end(
     sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str
 ) -> None:
-    """Client, server, and what the server calls in turn are one trace, each span the child of
-    the one before.
+    """The client, the server, and the server's own calls are one trace, each span the child of the
+    one before.
     """
     async with (
         serving(Sample()) as behind,
@@ -145,8 +147,8 @@ async def test_spans_have_the_calls_status(
     code: int,
     server_status: StatusCode,
 ) -> None:
-    """Both spans carry the code that the client got. A refusal is no error of the server's; a
-    defect is, and its text is in no span.
+    """Both spans have the code that the client got. A refusal is no error of the server; a defect
+    is, and its text is in no span.
     """
     sample.fail(error)
     with pytest.raises(grpc.aio.AioRpcError):
@@ -161,7 +163,7 @@ async def test_spans_have_the_calls_status(
 async def test_a_cancelled_call_ends_both_spans(
     sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str
 ) -> None:
-    """When the caller goes away the server is told at once, and both spans end as CANCELLED."""
+    """The caller's cancellation reaches the server at once, and both spans end as CANCELLED."""
     cancelled = sample.hang()
     task = asyncio.create_task(call(stub, 60))
     await eventually(lambda: sample.calls == 1)
@@ -175,10 +177,10 @@ async def test_a_cancelled_call_ends_both_spans(
 
 
 @BOTH_WAYS
-async def test_tracing_alone_lets_a_cancellation_through(
+async def test_tracing_alone_passes_a_cancellation(
     sample: Sample, server: Server, spans: InMemorySpanExporter, call: Any, name: str
 ) -> None:
-    """Also without our other interceptors a cancelled caller is known to the server at once, and
+    """Without the chassis' other interceptors a cancellation reaches the server at once too, and
     both spans end.
     """
     async with grpc.aio.insecure_channel(
@@ -196,10 +198,10 @@ async def test_tracing_alone_lets_a_cancellation_through(
 
 
 @BOTH_WAYS
-async def test_a_late_call_is_one_in_its_spans(
+async def test_call_beyond_its_deadline_is_late_in_both_spans(
     sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str
 ) -> None:
-    """A call that ran out of time is DEADLINE_EXCEEDED in both spans."""
+    """A call that exceeds its deadline is DEADLINE_EXCEEDED in both spans."""
     sample.hang()
     with pytest.raises(grpc.aio.AioRpcError):
         await call(stub, 0.2)
@@ -208,12 +210,10 @@ async def test_a_late_call_is_one_in_its_spans(
     assert _outcome(server) == (4, StatusCode.ERROR)
 
 
-async def test_a_stream_that_is_left_ends_its_span(
+async def test_cancelled_stream_ends_its_span(
     sample: Sample, stub: Any, spans: InMemorySpanExporter
 ) -> None:
-    """A reader that cancels a watch after its first message leaves no span open, on neither
-    side.
-    """
+    """A reader that cancels a watch after its first message leaves no open span on either side."""
     sample.hang()
     watch = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
     await watch.read()
@@ -225,10 +225,11 @@ async def test_a_stream_that_is_left_ends_its_span(
     assert (_outcome(client)[0], _outcome(server)[0]) == (1, 1)
 
 
-async def test_the_consumers_span(spans: InMemorySpanExporter) -> None:
-    """One event's handling is a child of its trace; a batch's is a root with a link to each;
-    without any trace it is a root alone. An error is in the span's status by its type, not its
-    text.
+async def test_consumer_span_has_the_trace_of_its_events(spans: InMemorySpanExporter) -> None:
+    """The span of one event is a child of the event's trace; a batch's is a root with a link to
+    each. Without a trace it is a root without links.
+
+    An error is in the span's status by its type, without its text.
     """
     parents = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2)]
     with telemetry.consuming("orders.order.status_changed", parents[:1]):
@@ -261,9 +262,7 @@ async def test_the_consumers_span(spans: InMemorySpanExporter) -> None:
 async def test_calls_are_counted_by_code(
     sample: Sample, stub: Any, call: Any, name: str, kind: str, sent: tuple[int, int]
 ) -> None:
-    """Started, handled by code, time and messages of each call are counted on both sides, and
-    only once.
-    """
+    """Both sides count each call once: its start, its code, its time and its messages."""
     which = {"grpc_type": kind, "grpc_service": "sample.v1.SampleService", "grpc_method": name}
     counted = [
         *[(f"grpc_{side}_started_total", which) for side in ("server", "client")],
@@ -287,7 +286,7 @@ async def test_calls_are_counted_by_code(
     sample.fail(ValueError())
     with pytest.raises(grpc.aio.AioRpcError):
         await call(stub)
-    # The caller may have its status before the server has counted it.
+    # The caller can have its status before the server has counted it.
     await eventually(
         lambda: all(now >= enough for now, enough in zip(since(before), expected, strict=True))
     )
@@ -299,7 +298,9 @@ async def test_calls_are_counted_by_code(
 async def test_unfinished_calls_are_counted(
     sample: Sample, stub: Any, call: Any, name: str, late: bool, code: str
 ) -> None:
-    """Calls that ran out of time and calls whose caller went away are told apart, on both sides."""
+    """Calls that exceed their deadline and calls whose caller cancels have different codes, on both
+    sides.
+    """
     kind = "unary" if call is _unary else "server_stream"
     which = {
         "grpc_type": kind,
@@ -307,7 +308,7 @@ async def test_unfinished_calls_are_counted(
         "grpc_method": name,
         "grpc_code": code,
     }
-    # streams that other tests have left are counted now, and not while this one counts
+    # streams that other tests have left are counted now instead of during this count
     gc.collect()
     before = [measured(f"grpc_{side}_handled_total", **which) for side in ("server", "client")]
     sample.hang()
@@ -327,8 +328,8 @@ async def test_unfinished_calls_are_counted(
 
 
 def test_metrics_are_served_and_stop() -> None:
-    """The process's metrics can be read at their address, and not any more afterwards; a taken
-    address is said plainly.
+    """The process's metrics are served at their address until the end; an address in use is named
+    in the error.
     """
     telemetry.counter("sample_things_total", "Things", "colour").labels("red").inc(3)
     with telemetry.serve_metrics("127.0.0.1:0") as port:
@@ -345,11 +346,13 @@ def test_metrics_are_served_and_stop() -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
 
 
-def test_who_says_nothing_keeps_nobody_from_the_metrics(
+def test_silent_client_does_not_block_the_metrics(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A client that connects and is silent: others are answered meanwhile, he is left after a
-    while, without a word in the log, and one who is silent at the end does not hold it up.
+    """A client connects and sends nothing. Other clients are answered meanwhile, and the server
+    closes the silent connection after a while, without a log line.
+
+    A silent client at the end does not delay it.
     """
     monkeypatch.setattr(telemetry._Scrape, "timeout", 1.0)
     with (
@@ -358,7 +361,7 @@ def test_who_says_nothing_keeps_nobody_from_the_metrics(
     ):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert answer.status == 200
-        assert silent.recv(1) == b"", "the server has hung up"
+        assert silent.recv(1) == b"", "the server has closed the connection"
         monkeypatch.setattr(telemetry._Scrape, "timeout", 60)
         late = socket.create_connection(("127.0.0.1", port), timeout=5)
         began = time.monotonic()
@@ -393,9 +396,9 @@ def _spans(**environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_nothing_is_exported_unless_asked() -> None:
-    """Without the standard variable spans have ids and no exporter is even loaded; a caller's
-    trace can still be handed on.
+def test_spans_without_an_endpoint_are_not_exported() -> None:
+    """Without the standard variable spans have ids and no exporter is loaded; a caller's trace is
+    still handed down.
     """
     first, _, modules = _spans()
     recording, valid, parent = first.split()
@@ -405,7 +408,7 @@ def test_nothing_is_exported_unless_asked() -> None:
     assert "opentelemetry.exporter.otlp.proto.grpc.trace_exporter" not in modules
 
 
-async def test_spans_are_exported_where_the_environment_says() -> None:
+async def test_spans_are_exported_to_the_configured_endpoint() -> None:
     """With OTEL_EXPORTER_OTLP_ENDPOINT the spans arrive at a collector under the service's name."""
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -436,9 +439,9 @@ async def test_spans_are_exported_where_the_environment_says() -> None:
     assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["s"]
 
 
-def test_an_absent_collector_does_not_hold_up_the_end() -> None:
-    """With nobody at the endpoint the process ends all the same, after a bounded wait."""
+def test_absent_collector_does_not_delay_the_end() -> None:
+    """Without a server at the endpoint the process ends all the same, after a bounded wait."""
     _, seconds, _ = _spans(
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_EXPORTER_OTLP_TIMEOUT="30"
     )
-    assert float(seconds) < telemetry.FLUSH_S + 10  # what is loaded on the way included
+    assert float(seconds) < telemetry.FLUSH_S + 10  # includes the modules that it loads

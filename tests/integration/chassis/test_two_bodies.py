@@ -1,5 +1,5 @@
-"""Two bodies under one event id: each has its own row and its own outcome, and one effect is all
-that the id ever has.
+"""Two bodies under one event id: each has its own row and its own outcome, and the id has one
+effect.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ FORGED = 666
 
 
 async def _publish_both(broker: Broker, event_id: UUID, *events: Message) -> None:
-    """Publishes the events under one id; the broker takes each for a message of its own."""
+    """Publishes the events under one id; the broker stores each as a message of its own."""
     for body in events:
         await publish(broker, body, event_id, Nats_Msg_Id=str(uuid4()))
 
@@ -48,7 +48,7 @@ async def _confirmed(engine: AsyncEngine) -> set[UUID]:
 async def test_second_body_after_an_effect_is_not_applied(
     broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually, together: bool
 ) -> None:
-    """Whether it comes in the same set or later, it is a failed row EVENT_ID_REUSED, and changes
+    """In the same set or later, the second body is a failed row EVENT_ID_REUSED, and changes
     nothing.
     """
     genuine, other = await placed(database, 2)
@@ -86,7 +86,7 @@ async def test_one_body_of_two_types_is_reused(
 async def test_two_bodies_that_fail_are_two_rows(
     broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Neither hides the other, although they came in one set."""
+    """Neither hides the other, although both came in one set."""
     event_id = uuid4()
     for version in (1, 2):
         await publish(
@@ -132,8 +132,8 @@ async def test_failed_body_does_not_end_the_genuine_one(
 
 
 async def test_operators_name_one_body_by_its_digest(sample: Sample) -> None:
-    """Without it the call is refused with both digests and changes nothing; with it one row is
-    concerned.
+    """Without the digest the call is refused with both digests and changes nothing; with it the
+    call changes one row.
     """
     [order] = await placed(sample.ground.database)
     event_id = uuid4()

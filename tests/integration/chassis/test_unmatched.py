@@ -1,4 +1,4 @@
-"""Events that outbox and stream do not both have: what was lost, and what a restored database
+"""Events that only the outbox or only the stream has: lost ones, and those that a restored database
 lacks.
 """
 
@@ -32,7 +32,7 @@ def unknown_events() -> float:
     return measured("outbox_unknown_events", stream="ORDERS")
 
 
-async def test_restored_database_is_told_until_it_is_adopted(
+async def test_restored_database_is_reported_until_adoption(
     sample_url: str,
     fresh_database: FreshDatabase,
     broker: Broker,
@@ -40,9 +40,11 @@ async def test_restored_database_is_told_until_it_is_adopted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Ten orders, a backup, three more of them shipped: the service comes back with the backup.
-    Its log and a gauge tell of the three events that only the stream has, of each process anew,
-    and nothing is published twice. Adopted, the outbox has them as they were, and the gauge is
+    """The service places ten orders, is backed up, ships three more orders, and is restored from
+    the backup.
+
+    The log and a gauge of each process report the three events that only the stream has, and no
+    event is published twice. After their adoption the outbox has them unchanged, and the gauge is
     0.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.2)
@@ -69,8 +71,8 @@ async def test_restored_database_is_told_until_it_is_adopted(
             await eventually(lambda: unknown_events() == 3)
             await placed(database, 1)
             await eventually(lambda: none_waits(engine))
-        told = capsys.readouterr().out
-        assert told.count("the database was restored to an older state") == 1
+        output = capsys.readouterr().out
+        assert output.count("the database was restored to an older state") == 1
     events = UnmatchedEvents(database=database, broker=broker, stream="ORDERS", source="sample")
     page = await events.page(0)
     found = [(entry.event_id, entry.seq) for entry in page.unknown]
@@ -91,10 +93,12 @@ async def test_restored_database_is_told_until_it_is_adopted(
     await engine.dispose()
 
 
-async def test_old_and_foreign_messages_are_no_restoration(
+async def test_old_and_foreign_messages_are_not_reported(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """What has left the outbox by its age, and what another has published, is not missed there."""
+    """A message that has left the outbox by its age, or that another service has published, is not
+    reported.
+    """
     async with running(relay(database, broker)):
         await placed(database, 2)
         await eventually(lambda: none_waits(engine))
@@ -114,9 +118,10 @@ async def test_old_and_foreign_messages_are_no_restoration(
 
 
 async def test_operators_list_and_adopt_events(sample: Sample, eventually: Eventually) -> None:
-    """A row whose mark is wrong below what was compared is listed as lost; one that the outbox
-    lacks as unknown, until it is adopted. However small the pages, each is listed once, in
-    order.
+    """A row whose mark is wrong below the compared position is listed as lost. A message that the
+    outbox lacks is listed as unknown, until it is adopted.
+
+    For any page size, each is listed once, in order.
     """
     await placed(sample.ground.database, 6)
     await eventually(lambda: none_waits(sample.engine))
@@ -147,7 +152,7 @@ async def test_operators_list_and_adopt_events(sample: Sample, eventually: Event
 
 
 async def forget_rows(engine: AsyncEngine) -> None:
-    """As a restored database: the outbox has no rows, and the relay has compared nothing."""
+    """Deletes all rows and positions, as in a restored database."""
     async with engine.begin() as connection:
         await connection.execute(delete(outbox))
         await connection.execute(delete(store.stream_positions))
@@ -157,15 +162,16 @@ def adopt_command() -> IdempotencyKey:
     return IdempotencyKey(key=f"adopt {uuid4()}", target=NO_TARGET)
 
 
-async def test_adopt_goes_on_where_the_last_call_ended(
+async def test_adopt_continues_after_the_last_call(
     database: Database,
     broker: Broker,
     engine: AsyncEngine,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A call reads a part of the stream and returns the place that the next call begins after. A
-    repeat of a call stores nothing, and does not pass events that are still unknown.
+    """A call reads a part of the stream and returns the position at which the next call begins.
+
+    A repeat of a call stores no event, and does not pass events that are still unknown.
     """
     monkeypatch.setattr(stream_rebuild, "PAGE", 2)
     monkeypatch.setattr(unmatched_events, "ADOPT_PAGES", 2)
@@ -210,7 +216,7 @@ async def test_adopt_with_broken_header_skips_the_event(
     header: str,
     value: str,
 ) -> None:
-    """An event of this service whose header has no such value is counted, and the others are
+    """An event of this service whose header has an invalid value is counted, and the others are
     stored.
     """
     await placed(sample.ground.database, 2)
@@ -234,7 +240,9 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five events are unknown, and two are kept in memory. When those two are stored, the gauge
-    does not fall to 0, and no position is stored behind the others; when all are, both happen.
+    does not fall to 0, and no position is stored behind the others.
+
+    When all are stored, both happen.
     """
     monkeypatch.setattr(stream_rebuild, "CHECK_S", 0.05)
     monkeypatch.setattr(stream_rebuild, "UNKNOWN_MAX", 2)
@@ -258,7 +266,7 @@ async def test_gauge_with_more_unknown_than_kept_stays_up(
 
 
 async def position(engine: AsyncEngine) -> int:
-    """The highest place up to which a shard is compared."""
+    """Returns the highest position up to which a shard is compared."""
     async with engine.connect() as connection:
         highest = await connection.execute(select(func.max(store.stream_positions.c.seq)))
     return int(highest.scalar_one())
@@ -270,7 +278,7 @@ async def is_compared(engine: AsyncEngine) -> bool:
 
 @pytest.mark.parametrize("place", [-1, 2**63 - 1])
 async def test_unmatched_list_with_forged_place_is_refused(sample: Sample, place: int) -> None:
-    """A token whose place no query can take is PAGE_TOKEN_INVALID."""
+    """A token with a position that no query can use is PAGE_TOKEN_INVALID."""
     request = api.ListUnmatchedEventsRequest()
     request.page_token = page_request(request, lambda row: row, int).token((place,))
     with pytest.raises(Invalid) as refused:
@@ -279,7 +287,7 @@ async def test_unmatched_list_with_forged_place_is_refused(sample: Sample, place
 
 
 async def test_unmatched_list_with_highest_place_is_empty(sample: Sample) -> None:
-    """The highest place that a token may have is answered with the last page."""
+    """The highest position that a token can have is answered with the last page."""
     request = api.ListUnmatchedEventsRequest()
     request.page_token = page_request(request, lambda row: row, int).token((2**63 - 2,))
     answer = await ask(sample.outbox.ListUnmatchedEvents, request)

@@ -1,5 +1,5 @@
-"""What the validation of a request costs: every field of every method, filled to the limits of
-contract and transport.
+"""The cost of validating a request: every field of every method, filled to the limits of contract
+and transport.
 """
 
 import asyncio
@@ -58,15 +58,17 @@ def of_order_service(name: str) -> MethodDescriptor:
 
 @contextmanager
 def bounded_memory() -> Iterator[None]:
-    """Raises AssertionError where this process has MEMORY_BYTES more at any time meanwhile."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    """Raises AssertionError where this process uses MEMORY_BYTES more at any time inside the
+    block.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is reset
     before = memory("VmRSS")
     yield
     assert memory("VmHWM") - before <= MEMORY_BYTES
 
 
 def memory(name: str) -> int:
-    """Bytes, by the kernel's name for them."""
+    """Returns the bytes of the kernel's field of that name."""
     [line] = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -76,8 +78,8 @@ def memory(name: str) -> int:
 
 
 def validating(method: MethodDescriptor) -> Callable[[bytes], str]:
-    """The server's validation of the method's requests: what it finds wrong, empty where
-    nothing.
+    """Returns a function that validates the method's requests as the server does; its result is
+    empty for a valid request.
     """
     validation, its = (
         Validation(),
@@ -98,8 +100,8 @@ def validating(method: MethodDescriptor) -> Callable[[bytes], str]:
 
 
 def cpu_s(validate: Callable[[bytes], str], data: bytes) -> float:
-    """The CPU time that the validation takes: the least of a few tries, as soon as one is in
-    bounds.
+    """Returns the CPU time that the validation takes: the least of a few tries, as soon as one is
+    in bounds.
     """
     least = float("inf")
     for _ in range(TRIES):
@@ -115,8 +117,8 @@ def cpu_s(validate: Callable[[bytes], str], data: bytes) -> float:
     "method", METHODS, ids=lambda method: method.full_name.removeprefix("ordermesh.")
 )
 def test_validation_of_any_filling_is_cheap(method: MethodDescriptor) -> None:
-    """20 ms of CPU and 100 MiB at most, whatever fills the request; beyond the limits a bound is
-    named, unless it is no message.
+    """20 ms of CPU and 100 MiB at most, for any content; beyond the limits a bound is named, unless
+    the bytes are no message.
     """
     validate = validating(method)
     with bounded_memory():
@@ -128,7 +130,9 @@ def test_validation_of_any_filling_is_cheap(method: MethodDescriptor) -> None:
 
 
 def test_the_sweep_covers_fields_of_every_kind() -> None:
-    """The test above fills lists, maps, texts and bytes: it would also pass on nothing."""
+    """The test above fills lists, maps, texts and bytes: without this test it would also pass on no
+    field.
+    """
     names = {request.name.split()[1] for method in METHODS for request in hostile.requests(method)}
     assert {
         "items",
@@ -150,7 +154,7 @@ def test_the_sweep_covers_fields_of_every_kind() -> None:
     ],
 )
 def test_empty_lines_are_refused_by_their_number(method: str, field: str, count: int) -> None:
-    """20,000 empty items once blocked a service for 20 s, 300,000 lines ended in INTERNAL."""
+    """20,000 empty items once blocked a service for 20 s, and 300,000 lines ended in INTERNAL."""
     of = of_order_service(method)
     data = hostile.element(of.input_type.fields_by_name[field], b"") * count
     validate = validating(of)
@@ -159,7 +163,9 @@ def test_empty_lines_are_refused_by_their_number(method: str, field: str, count:
 
 
 def legal_order(lines: int) -> CreateOrderRequest:
-    """A request for an order of so many lines, every text of them as long as it may be."""
+    """Returns a request for an order of this number of lines, with the longest text in every
+    field.
+    """
     return create_order(
         *(
             item(f"{n:03}".ljust(64, "x"), 1_000, discount_amount=pounds(1), tax_amount=pounds(2))
@@ -169,7 +175,7 @@ def legal_order(lines: int) -> CreateOrderRequest:
 
 
 def test_validation_of_the_largest_legal_order_is_cheap() -> None:
-    """An order of 500 lines breaks no rule, and its validation is within the bound too."""
+    """An order of 500 lines breaks no rule, and its validation stays in the bound too."""
     data = legal_order(500).SerializeToString()
     validate = validating(of_order_service("CreateOrder"))
     assert validate(data) == ""
@@ -178,7 +184,7 @@ def test_validation_of_the_largest_legal_order_is_cheap() -> None:
 
 @pytest.mark.parametrize(("lines", "violations"), [(100, 100), (101, 1)])
 def test_all_violations_are_named_of_small_requests(lines: int, violations: int) -> None:
-    """Of a hundred bad lines each is named, of a hundred and one the first alone."""
+    """Of a hundred invalid lines each is named; of a hundred and one only the first."""
     request = CancelOrderItemsRequest(
         request_id=str(uuid4()),
         order_id=str(uuid4()),
@@ -195,11 +201,11 @@ def test_all_violations_are_named_of_small_requests(lines: int, violations: int)
     assert len(refused.value.violations) == violations
 
 
-# --- over the wire
+# --- over gRPC
 
 
 def answering(service: ServiceDescriptor) -> Register:
-    """A servicer that finds nothing, whatever passes its validation."""
+    """A servicer that answers NotFound to each request that passes its validation."""
 
     async def answer(request: Any, context: Any) -> Any:
         raise NotFound("ORDER_NOT_FOUND")
@@ -220,14 +226,14 @@ def answering(service: ServiceDescriptor) -> Register:
 
 
 def empty_items(size: int) -> hostile.Hostile:
-    """A CreateOrder of so many bytes of empty items."""
+    """Returns a CreateOrder of this number of bytes of empty items."""
     method = of_order_service("CreateOrder")
     items = method.input_type.fields_by_name["items"]
     return hostile.Hostile(method, "empty items", lambda: hostile.filled(items, b"", size))
 
 
 async def code(channel: grpc.aio.Channel, request: hostile.Hostile) -> str:
-    """The code that the request ends with."""
+    """Returns the status code of the request."""
     method = request.method
     call: Any = channel.unary_stream if method.server_streaming else channel.unary_unary
     path = f"/{method.containing_service.full_name}/{method.name}"
@@ -239,9 +245,9 @@ async def code(channel: grpc.aio.Channel, request: hostile.Hostile) -> str:
     return "OK"
 
 
-async def test_hostile_requests_stop_nobody_else() -> None:
-    """Each is refused with a code of the contract, in bounded memory, and another caller is
-    served between. So are five of 2 MB at once.
+async def test_hostile_requests_leave_other_callers_served() -> None:
+    """Each hostile request is refused with a code of the contract, in bounded memory, and another
+    caller is served between. The same goes for five of 2 MB at once.
     """
     services = {
         method.containing_service.full_name: method.containing_service for method in METHODS

@@ -1,5 +1,5 @@
-"""The rules of a write: what is inserted, decided, saved and answered, and in which order.
-Faults: test_write_faults.py.
+"""The rules of a write: what it inserts, decides, saves and answers, and in which order. Faults:
+test_write_faults.py.
 """
 
 import asyncio
@@ -52,9 +52,11 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SERIALIZABLE = "default_transaction_isolation = serializable"
 
 
-async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -> None:
-    """Each command sees the record that its predecessor left; the row is saved once, history and
-    events all, in order, in one shard.
+async def test_commands_of_a_set_are_applied_in_order(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """Each command gets the record that the previous one left. The row is saved once; all history
+    rows and events are saved, in order, in one shard.
     """
     [order] = await placed(database)
     assert (
@@ -95,8 +97,8 @@ async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -
     }
 
 
-async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngine) -> None:
-    """A hundred commands are seven statements: keys, lock in the order of ids, clock, rows,
+async def test_set_of_commands_is_seven_statements(database: Database, engine: AsyncEngine) -> None:
+    """A hundred commands are seven statements: keys, locks in the order of ids, clock, rows,
     history, outbox, commit.
     """
     ids = await placed(database, 100)
@@ -112,24 +114,22 @@ async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngi
     assert "INSERT INTO outbox" in events
 
 
-async def test_a_set_of_any_size_is_the_same_statements(
+async def test_statements_are_the_same_for_any_set_size(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Statements are built once and bound to arrays: none depends on how many commands there
-    are.
-    """
-    recorder, told = Recorder(engine), []
+    """Statements are built once and bound to arrays: none depends on the number of commands."""
+    recorder, statements = Recorder(engine), []
     for size in (2, 50):
         ids = await placed(database, size)
         recorder.statements.clear()
         await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
-        told.append(list(recorder.statements))
-    assert told[0] == told[1]
+        statements.append(list(recorder.statements))
+    assert statements[0] == statements[1]
 
 
-async def test_there_is_no_write_inside_a_write(database: Database) -> None:
-    """It would wait for itself, one day: whoever tries hears so at once. Others write meanwhile,
-    and he may write afterwards.
+async def test_write_inside_a_write_is_refused(database: Database) -> None:
+    """It could wait for itself: a nested write is refused at once. Other tasks write meanwhile, and
+    the same task can write afterwards.
     """
 
     async def save(connection: Any, *rest: Any) -> None:
@@ -151,9 +151,9 @@ async def test_there_is_no_write_inside_a_write(database: Database) -> None:
 
 
 @pytest.mark.parametrize("place", ["load", "decide", "save"])
-async def test_nothing_remote_happens_inside_a_write(database: Database, place: str) -> None:
-    """A peer that is asked while rows may be locked is not called: whoever tries is told so at
-    once, wherever in the write he does it.
+async def test_call_inside_a_write_is_refused(database: Database, place: str) -> None:
+    """A peer is not called while rows can be locked: at any point of a write, the call is refused
+    at once.
     """
     called = AsyncMock()
 
@@ -177,8 +177,8 @@ async def test_nothing_remote_happens_inside_a_write(database: Database, place: 
 
 
 async def test_write_inserts_its_keys_sorted(database: Database, engine: AsyncEngine) -> None:
-    """Whatever the order of the commands, their keys are inserted in one order: rival sets
-    wait, and do not deadlock.
+    """For any order of the commands, their keys are inserted in one order: concurrent sets wait
+    without a deadlock.
     """
     inserted: list[str] = []
     names = [f"{name}:{uuid4()}" for name in "dacb"]
@@ -196,8 +196,8 @@ async def test_write_inserts_its_keys_sorted(database: Database, engine: AsyncEn
 async def test_a_write_is_read_committed(
     database: Database, engine: AsyncEngine, sample_url: str, after_a_read: bool
 ) -> None:
-    """Whatever the server prefers, a set that waited sees what its rival has committed; a read
-    hands its connection back as it was.
+    """With any default of the server, a set that waited reads the other set's commit; a read hands
+    its connection back unchanged.
     """
     async with engine.begin() as connection:
         await connection.execute(
@@ -219,11 +219,11 @@ async def test_a_write_is_read_committed(
     await fresh.dispose()
 
 
-async def test_a_repeat_is_answered_with_the_record_as_it_stands(
+async def test_repeat_is_answered_with_the_current_record(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """A repeat changes nothing, and gives the record that its key once made, whatever it
-    proposes now and whatever came since.
+    """A repeat changes nothing, and returns the record of its key, for any new proposal and any
+    later change.
     """
     first = create()
     await write(database, first)
@@ -236,14 +236,14 @@ async def test_a_repeat_is_answered_with_the_record_as_it_stands(
     assert await count(engine, orders) == 1
 
 
-async def test_a_record_found_by_its_natural_key_answers_repeats_too(
+async def test_repeat_finds_a_record_under_another_id(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """The row of a key has the id that was proposed; where the record has another one, a repeat
-    still finds it.
+    """The row of a key has the proposed id; where the record has another one, a repeat still finds
+    it.
     """
     first = create(reference="cart-7")
-    second = create(reference="cart-7", new=False)  # the other path to the same thing: it skips
+    second = create(reference="cart-7", new=False)  # the other path to the same record: it skips
     await write(database, first)
     [found], [again] = await write(database, second), await write(database, second)
     assert [unwrap(found).id, unwrap(again).id] == [first.target, first.target]
@@ -251,11 +251,9 @@ async def test_a_record_found_by_its_natural_key_answers_repeats_too(
     assert await count(engine, idempotency_keys) == 2
 
 
-async def test_a_record_with_two_names_is_one_record(
-    database: Database, engine: AsyncEngine
-) -> None:
-    """Found by its natural key, a record stands under the proposed id and its own: what one name
-    changes the other sees.
+async def test_record_under_two_ids_is_one_record(database: Database, engine: AsyncEngine) -> None:
+    """A record found by its natural key has the proposed id and its own: a change under one id is
+    visible under the other.
     """
     first = create(reference="cart-7")
     await write(database, first)
@@ -276,7 +274,7 @@ async def test_a_record_with_two_names_is_one_record(
 
 
 async def test_another_body_is_refused(database: Database) -> None:
-    """A key belongs to what was first asked with it, in the same set as well as later."""
+    """A key belongs to its first request, in the same set as well as later."""
     first = create(request_hash=b"one")
     other = create(key=first.key, request_hash=b"other")
     assert kinds(await write(database, first, other, first)) == ["Done", "KeyReused", "Done"]
@@ -292,8 +290,8 @@ async def test_another_body_is_refused(database: Database) -> None:
 
 
 async def test_refused_and_deferred_leave_no_key(database: Database, engine: AsyncEngine) -> None:
-    """A key exists exactly when its effect is committed, a skip included; what was not done
-    may be tried again.
+    """A key exists exactly when its effect is committed, a skip included; other commands can be
+    tried again.
     """
     [order, other] = await placed(database, 2)
     cancel, twice, unknown = (
@@ -325,9 +323,11 @@ async def test_refused_and_deferred_leave_no_key(database: Database, engine: Asy
     assert status((await write(database, early))[0]) == "shipped"  # its time has come
 
 
-async def test_reused_names_what_a_write_refuses(database: Database) -> None:
-    """A key with another request hash is named, used by a write or by an earlier command of the
-    set; a repeat and a new command are not. Naming uses no key.
+async def test_reused_names_the_keys_that_a_write_refuses(database: Database) -> None:
+    """A key that another request hash has used, in a write or in an earlier command of the set, is
+    named. A repeat and a new command are not.
+
+    The check uses no key.
     """
     used, new = create(), create()
     await write(database, used)
@@ -350,9 +350,7 @@ async def test_reused_names_what_a_write_refuses(database: Database) -> None:
     assert kinds(await write(database, *commands)) == ["Done", "KeyReused", "Done", "KeyReused"]
 
 
-async def test_nothing_is_committed_where_nothing_was_done(
-    database: Database, engine: AsyncEngine
-) -> None:
+async def test_set_without_changes_is_rolled_back(database: Database, engine: AsyncEngine) -> None:
     """A set of refusals and repeats ends in a rollback."""
     [order] = await placed(database)
     cancel = envelope(CancelOrder(), order)
@@ -369,8 +367,8 @@ async def test_nothing_is_committed_where_nothing_was_done(
 async def test_waiter_on_a_deleted_key_decides_for_itself(
     database: Database, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Two sets with the same key, the first of which does not do it: the second waits, and then
-    tries for itself.
+    """Two sets have the same key, and the first one is deferred: the second waits, and then
+    decides.
     """
     [order, other] = await placed(database, 2)
     early, waited, calls = envelope(ShipmentCreated(), order), asyncio.Event(), Counter[str]()
@@ -394,18 +392,20 @@ async def test_waiter_on_a_deleted_key_decides_for_itself(
     assert calls[early.key] == 2
 
 
-async def test_the_same_key_twice_is_decided_once(database: Database, engine: AsyncEngine) -> None:
-    """A key that stands twice in one set has one effect and one answer."""
+async def test_same_key_twice_in_a_set_is_decided_once(
+    database: Database, engine: AsyncEngine
+) -> None:
+    """A key that comes twice in one set has one effect and one answer."""
     [order] = await placed(database)
     cancel = envelope(CancelOrder(), order)
     assert [status(o) for o in await write(database, cancel, cancel, cancel)] == ["cancelled"] * 3
     assert await count(engine, history) == 2
 
 
-async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
+async def test_clock_of_the_database_is_read_after_the_locks(
     database: Database, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """A decision that had to wait decides by the time at which it was its turn."""
+    """A decision that had to wait uses the time at which it got its locks."""
     [order] = await placed(database)
     async with engine.connect() as holder:
         await holder.execute(select(orders).with_for_update())
@@ -422,8 +422,8 @@ async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
 async def test_key_swept_between_two_statements_is_a_race(
     database: Database, engine: AsyncEngine, sample_url: str
 ) -> None:
-    """The insert finds that a key exists, and the read finds it gone: the set is tried again, and
-    the command is decided.
+    """The insert finds that a key exists, and the read finds it deleted: the set is tried again,
+    and the command is decided.
     """
     first = create()
     await write(database, first)
@@ -447,7 +447,9 @@ async def test_key_swept_between_two_statements_is_a_race(
 async def test_old_keys_are_swept_in_bounded_batches(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Keys older than asked go, in transactions of so many rows at most; younger ones stay."""
+    """Keys older than the bound are deleted, in transactions of a bounded number of rows; younger
+    ones stay.
+    """
     await placed(database, 12)
     young = create()
     async with engine.begin() as connection:
@@ -468,20 +470,18 @@ async def test_old_keys_are_swept_in_bounded_batches(
     )
 
 
-async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEngine) -> None:
-    """A sweep skips a key that another sweep is deleting: it does not wait."""
+async def test_concurrent_sweeps_skip_locked_keys(database: Database, engine: AsyncEngine) -> None:
+    """A sweep skips a key that another sweep is deleting, without waiting."""
     await placed(database, 3)
     async with engine.connect() as other:
         await other.execute(select(idempotency_keys).limit(1).with_for_update())
         assert await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(0)) == 2
 
 
-async def test_history_is_saved_where_the_record_stays_as_it_is(
+async def test_history_of_an_unchanged_record_is_saved(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """What happened to a record is told although nothing became of it: a late event on a
-    cancelled order's timeline.
-    """
+    """A change of the history alone is saved: a late event on a cancelled order's timeline."""
     [order] = await placed(database)
 
     def decide(order: Order | None, command: Envelope[Any], now: datetime) -> model.Decided:
@@ -507,8 +507,8 @@ async def test_history_is_saved_where_the_record_stays_as_it_is(
     assert await count(engine, history, history.c.reason == "NOTED") == 1
 
 
-async def test_the_relay_is_woken_after_a_commit_that_appended(database: Database) -> None:
-    """Events that are committed wake the relay; a skip and a refusal do not."""
+async def test_relay_is_woken_by_a_commit_with_events(database: Database) -> None:
+    """Committed events wake the relay; a skip and a refusal do not."""
     [order] = await placed(database)
     assert database.outbox.appended.is_set()
     await write(database, envelope(CancelOrder(), order))
@@ -518,10 +518,10 @@ async def test_the_relay_is_woken_after_a_commit_that_appended(database: Databas
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_any_cutting_into_sets_gives_the_same_history(
+async def test_any_division_into_sets_gives_the_same_history(
     database: Database, engine: AsyncEngine, seed: int
 ) -> None:
-    """One at a time, or in sets of any size: the same commands make the same history."""
+    """One at a time, or in sets of any size, the same commands make the same history."""
     dice, ids = random.Random(seed), await placed(database, 3)
     kinds_of_command = [ConfirmPayment(), CancelOrder(), ShipmentCreated()]
     commands = [envelope(dice.choice(kinds_of_command), dice.choice(ids)) for _ in range(12)]

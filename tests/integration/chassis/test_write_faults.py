@@ -1,5 +1,5 @@
-"""What a write does when something is wrong: with a command, with our code, with the schema,
-with the database, with the caller.
+"""Faults during a write: of a command, of the service's code, of the schema, of the database, of
+the caller.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ from tests.sample.writes import (
 )
 from tests.support import Eventually
 
-GONE = "select pg_terminate_backend(pg_backend_pid())"
+END_SESSION = "select pg_terminate_backend(pg_backend_pid())"
 
 
 @pytest.mark.parametrize("code", ["40001", "40P01"])
 @pytest.mark.parametrize("times", [2, 100])
 async def test_races_retry_the_set_bounded(database: Database, code: str, times: int) -> None:
-    """A serialization failure or a deadlock retries the whole set, a few times; if it does not
-    end, the set is deferred.
+    """A serialization failure or a deadlock retries the whole set a few times; if it persists, the
+    set is deferred.
     """
     ids, before = await placed(database, 3), retried("race")
     tries = 0
@@ -75,11 +75,11 @@ async def test_races_retry_the_set_bounded(database: Database, code: str, times:
         assert (tries, retried("race") - before) == (TRIES, TRIES)
 
 
-async def test_a_natural_key_that_stays_taken_goes_one_by_one(
+async def test_natural_key_twice_in_a_set_is_tried_one_by_one(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Where two of a set make the same new record, the retries cannot help: one by one, the
-    second finds the first.
+    """Where two commands of a set make the same new record, retries cannot help. The commands are
+    tried one by one, and the second finds the first one's record.
     """
     outcomes = await write(
         database, create(reference="cart-7"), create(), create(reference="cart-7")
@@ -88,10 +88,12 @@ async def test_a_natural_key_that_stays_taken_goes_one_by_one(
     assert await count(engine, orders) == 2
 
 
-async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(
+async def test_natural_key_that_load_misses_is_a_defect(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Alone, and still taken: nobody races, our own code does not look for what it must find."""
+    """A single command still finds the natural key taken, without a concurrent writer: the
+    service's `load` misses a record that it must find.
+    """
 
     async def blind(*_: Any) -> dict[Any, Order]:
         return {}
@@ -105,8 +107,8 @@ async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(
 async def test_data_that_the_schema_rejects_fails_its_own_command(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """A constraint, a number out of range, a text that PostgreSQL cannot hold: the others of the
-    set are done.
+    """A constraint, a number out of range and a text that PostgreSQL cannot store each fail one
+    command: the others of the set are done.
     """
     outcomes = await write(
         database,
@@ -121,10 +123,10 @@ async def test_data_that_the_schema_rejects_fails_its_own_command(
     assert await count(engine, orders) == 2
 
 
-async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(
+async def test_row_refused_by_a_trigger_fails_its_command(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """An exception raised by our own trigger is a constraint like any other."""
+    """An exception of the service's own trigger is handled like a constraint."""
     async with engine.begin() as connection:
         body = "begin if new.total = 13 then raise exception ''unlucky''; end if; return new; end"
         await connection.execute(
@@ -142,8 +144,8 @@ async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(
 async def test_an_unexpected_exception_fails_its_own_command(
     database: Database, where: str
 ) -> None:
-    """A bug that one command brings out concerns that command alone, and leaves no key: once
-    it is mended, a repeat succeeds.
+    """A bug in one command fails only that command and leaves no key: after the fix, a repeat
+    succeeds.
     """
     ids = await placed(database, 3)
     decided: Counter[str] = Counter()
@@ -172,15 +174,15 @@ async def test_an_unexpected_exception_fails_its_own_command(
     assert isinstance(outcomes[1], Defect)
     assert isinstance(outcomes[1].__cause__, ZeroDivisionError)
     if where == "decide":
-        assert set(decided.values()) == {1}  # it is pure: nobody asks twice
+        assert set(decided.values()) == {1}  # it is pure: one call is enough
     assert status((await write(database, commands[1]))[0]) == "confirmed"
 
 
-async def test_a_repeat_whose_record_is_gone_is_a_defect(
+async def test_repeat_of_a_deleted_record_is_a_defect(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Records are never deleted; should one be, a repeat does not make it again, and its
-    neighbours do not suffer.
+    """Records are never deleted. If one is, a repeat does not make it again, and the other commands
+    are done.
     """
     first = create()
     await write(database, first)
@@ -190,15 +192,13 @@ async def test_a_repeat_whose_record_is_gone_is_a_defect(
     assert kinds(await write(database, first, create())) == ["Defect", "Done"]
 
 
-async def test_a_lost_connection_defers_all_and_condemns_none(
-    database: Database, sample_url: str
-) -> None:
-    """Whatever the set, it is nobody's fault; with the same keys all of it is done later."""
+async def test_lost_connection_defers_the_whole_set(database: Database, sample_url: str) -> None:
+    """The set is deferred, without a failed command; with the same keys all of it is done later."""
     ids = await placed(database, 3)
 
     async def cut(connection: AsyncConnection, *rest: Any) -> None:
         await store.save_orders(connection, *rest)
-        await connection.execute(text(GONE))
+        await connection.execute(text(END_SESSION))
 
     commands = [envelope(ConfirmPayment(), order) for order in ids]
     assert [reason(o) for o in await write(database, *commands, save=cut)] == [
@@ -206,13 +206,15 @@ async def test_a_lost_connection_defers_all_and_condemns_none(
     ] * 3
     assert [status(o) for o in await write(database, *commands)] == ["confirmed"] * 3
     nowhere = connect("postgresql://nobody@127.0.0.1:1/nothing")
-    gone = Database(nowhere, idempotency_keys, database.outbox)
-    assert [reason(o) for o in await write(gone, *commands)] == ["DEPENDENCY_UNAVAILABLE"] * 3
+    unreachable = Database(nowhere, idempotency_keys, database.outbox)
+    assert [reason(o) for o in await write(unreachable, *commands)] == [
+        "DEPENDENCY_UNAVAILABLE"
+    ] * 3
 
 
-async def test_a_connection_lost_while_the_culprit_is_sought(database: Database) -> None:
-    """One by one, and the connection goes: who is done is done, the others are deferred, and
-    nobody knocks at a closed door.
+async def test_connection_lost_one_by_one_defers_the_rest(database: Database) -> None:
+    """The connection is lost while the commands are tried one by one: the committed one is done,
+    the others are deferred without a further connection.
     """
     ids, loads = await placed(database, 4), 0
 
@@ -222,7 +224,7 @@ async def test_a_connection_lost_while_the_culprit_is_sought(database: Database)
         if loads == 1:
             raise ZeroDivisionError
         if loads == 3:
-            await connection.execute(text(GONE))
+            await connection.execute(text(END_SESSION))
         return await store.lock_orders(connection, *rest)
 
     outcomes = await write(
@@ -233,7 +235,7 @@ async def test_a_connection_lost_while_the_culprit_is_sought(database: Database)
 
 
 async def test_no_free_connection_defers(sample_url: str, database: Database) -> None:
-    """A pool that is used up is a database that is away: nobody waits for ever."""
+    """An exhausted pool counts as an unreachable database: the wait is bounded."""
     narrow = connect(sample_url, pool_size=1)
     narrow.pool._timeout = 0.1  # type: ignore[attr-defined]  # five seconds otherwise
     full = Database(narrow, idempotency_keys, database.outbox)
@@ -242,9 +244,9 @@ async def test_no_free_connection_defers(sample_url: str, database: Database) ->
     await narrow.dispose()
 
 
-async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> None:
-    """A lock that is not released and a statement that does not end defer the set: the limits
-    stand on every connection.
+async def test_locks_and_statements_have_time_limits(sample_url: str, database: Database) -> None:
+    """A lock that is not released and a statement that does not end defer the set: every connection
+    has these limits.
     """
     [order] = await placed(database)
     hasty = connect(sample_url, lock_timeout_s=0.1, statement_timeout_s=0.2)
@@ -270,11 +272,11 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
 
 
 @pytest.mark.parametrize("answer", ["of a statement", "of the commit"])
-async def test_a_connection_that_falls_silent_is_given_up(
+async def test_frozen_connection_defers_the_set(
     sample_url: str, database: Database, answer: str
 ) -> None:
-    """The other side takes what we say and never answers: no limit of the server's helps, and
-    the set is deferred; done, once, later.
+    """The server receives the statement and never answers, so none of its limits helps. The set is
+    deferred, and done once later.
     """
     [order] = await placed(database)
     command = envelope(ConfirmPayment(), order)
@@ -295,7 +297,7 @@ async def test_a_connection_that_falls_silent_is_given_up(
             )
         assert reason(lost[0]) == "DEPENDENCY_UNAVAILABLE"
         assert proxy.struck.stranded == 1
-        proxy.cut()  # now the server knows it too, and lets go of what the transaction held
+        proxy.cut()  # now the server ends the session, and releases the transaction's locks
         assert (
             status((await write(Database(through, idempotency_keys, database.outbox), command))[0])
             == "confirmed"
@@ -303,11 +305,11 @@ async def test_a_connection_that_falls_silent_is_given_up(
         await through.dispose()
 
 
-async def test_a_connection_that_nobody_waits_for_any_more_is_closed(
+async def test_connection_of_a_cancelled_caller_is_closed(
     sample_url: str, eventually: Eventually
 ) -> None:
-    """Cancelled while it is opened, it is opened and closed: the server does not wait a minute
-    for the rest of a greeting.
+    """The caller is cancelled while a connection opens. The connection is opened and closed, so
+    that the server does not wait a minute for the rest of the handshake.
     """
     async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
         through = connect(make_url(sample_url).set(port=proxy.port))
@@ -315,7 +317,7 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_closed(
         opening = asyncio.create_task(through.connect().start())
         await eventually(lambda: proxy.struck.held)
         opening.cancel()
-        # whoever keeps the error keeps the frames, and what psycopg has in them
+        # a reference to the error keeps the frames, and psycopg's objects in them
         with pytest.raises(asyncio.CancelledError) as _:
             await opening
         assert proxy.open == 1
@@ -324,11 +326,11 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_closed(
         await through.dispose()
 
 
-async def test_a_connection_that_comes_back_after_the_end_is_closed(
+async def test_connection_returned_after_disposal_is_closed(
     sample_url: str, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """An engine is disposed of while somebody reads: his connection ends when he gives it back,
-    and so do those of before a second end.
+    """An engine is disposed of during a read: the reader's connection ends when it is given back,
+    and so do those of before a second disposal.
     """
 
     async def are_open(count: int) -> bool:
@@ -344,13 +346,15 @@ async def test_a_connection_that_comes_back_after_the_end_is_closed(
         await late.dispose()
         async with late.connect() as second:
             await second.execute(text("select 1"))
-        assert await are_open(2), "what was opened since is kept"
+        assert await are_open(2), "connections opened since are kept"
         await late.dispose()
     await eventually(lambda: are_open(0))
 
 
-async def test_a_missing_migration_condemns_none(database: Database) -> None:
-    """What does not fit the schema is deferred, alone: a replica may be ahead of its migration."""
+async def test_missing_migration_defers_its_own_command(database: Database) -> None:
+    """A command that does not fit the schema is deferred alone: a replica may be ahead of its
+    migration.
+    """
     ids = await placed(database, 2)
 
     async def ahead(
@@ -367,11 +371,11 @@ async def test_a_missing_migration_condemns_none(database: Database) -> None:
     assert reason(outcomes[1]) == "DATABASE_NOT_READY"
 
 
-async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(
+async def test_connection_with_an_old_schema_is_closed(
     sample_url: str, database: Database, engine: AsyncEngine
 ) -> None:
-    """A statement prepared before a migration may fail after it for as long as its connection
-    lives: so it ends at the first failure.
+    """A statement prepared before a migration can fail after it for as long as its connection
+    exists: the connection is closed at the first failure.
     """
     narrow = connect(sample_url, pool_size=1)
     one = Database(narrow, idempotency_keys, database.outbox)
@@ -383,7 +387,7 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(
         await connection.execute(text("select * from orders"))
         return await store.lock_orders(connection, *rest)
 
-    for _ in range(10):  # psycopg prepares what it sees often
+    for _ in range(10):  # psycopg prepares frequent statements
         await write(one, create(), load=star)
     async with engine.begin() as connection:
         await connection.execute(text("alter table orders add column note text"))
@@ -395,12 +399,11 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(
     await narrow.dispose()
 
 
-async def test_connections_to_a_standby_are_thrown_away(
-    sample_url: str, database: Database
-) -> None:
-    """After a failover the pool's connections lead to a server that takes no writes, and live
-    on: the first write that is refused is deferred and ends them all, whoever made it, and the
-    next one goes elsewhere.
+async def test_connections_to_a_standby_are_closed(sample_url: str, database: Database) -> None:
+    """After a failover the pool's connections lead to a server that takes no writes, and stay open.
+
+    The first refused write of any caller is deferred and closes them all; the next write opens a
+    new connection.
     """
     stale = connect(sample_url, pool_size=2)
     one = Database(stale, idempotency_keys, database.outbox)
@@ -438,10 +441,10 @@ SLOW_COMMIT = (
 async def test_a_commit_is_shielded_from_cancellation(
     database: Database, engine: AsyncEngine, eventually: Eventually, when: str
 ) -> None:
-    """A caller who gives up before the commit has done nothing; during it the commit ends, as if he
-    had given up after it.
+    """A cancellation before the commit undoes the write; during the commit, the commit ends as if
+    the cancellation had come after it.
 
-    The connection is back in the pool either way, and a repeat finds out what happened.
+    The connection is back in the pool either way, and a repeat finds the result.
     """
     async with engine.begin() as connection:
         for statement in SLOW_COMMIT:
@@ -459,15 +462,15 @@ async def test_a_commit_is_shielded_from_cancellation(
         await eventually(lambda: someone_waits(engine))
         for _ in range(2):
             task.cancel()
-            # Before the commit it ends by itself, however slow the machine; during it one can only
-            # look for a while.
+            # Before the commit the task ends, on a machine of any speed; during it the test can
+            # only wait for a while.
             await asyncio.wait([task], timeout=10.0 if when == "before" else 0.05)
         assert task.done() == (when == "before")
         await holder.rollback()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await count(engine, orders) == (when == "during")
-    # the relay hears of it all the same
+    # the relay is woken all the same
     assert database.outbox.appended.is_set() == (when == "during")
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # it is a QueuePool
     [again] = await write(database, command)
@@ -475,10 +478,10 @@ async def test_a_commit_is_shielded_from_cancellation(
     assert again.repeat is (when == "during")
 
 
-async def test_a_commit_that_fails_while_it_is_cancelled(
+async def test_commit_that_fails_during_cancellation_is_its_cause(
     database: Database, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """The cancellation goes on, with the failure as its cause; nothing is left unlooked at."""
+    """The cancellation is raised with the failure as its cause; no error is left unretrieved."""
     async with engine.begin() as connection:
         for statement in SLOW_COMMIT:
             await connection.execute(text(statement))
@@ -497,11 +500,9 @@ async def test_a_commit_that_fails_while_it_is_cancelled(
     assert cancelled.value.__cause__ is not None
 
 
-async def test_a_reader_sees_one_moment_and_changes_nothing(
-    database: Database, engine: AsyncEngine
-) -> None:
-    """What a read sees does not move while it reads, and a write through it is refused by the
-    database: a defect of ours, which no later try would mend.
+async def test_read_is_a_snapshot_without_writes(database: Database, engine: AsyncEngine) -> None:
+    """A read is a snapshot, and the database refuses a write through it: a defect of the service,
+    which no retry helps.
     """
     await placed(database, 2)
     async with database.read() as connection:
@@ -521,15 +522,15 @@ async def test_a_reader_sees_one_moment_and_changes_nothing(
     assert await count(engine, history) == 3
 
 
-async def test_a_reader_hears_why_the_database_is_away(database: Database) -> None:
-    """A read answers with Deferred where the database is at fault; what the reader raises
-    himself goes through.
+async def test_read_of_an_unreachable_database_raises_deferred(database: Database) -> None:
+    """A read raises Deferred where the database is at fault; the reader's own errors pass
+    unchanged.
     """
-    gone = Database(
+    unreachable = Database(
         connect("postgresql://nobody@127.0.0.1:1/nothing"), idempotency_keys, database.outbox
     )
     with pytest.raises(Deferred) as away:
-        async with gone.read():
+        async with unreachable.read():
             pass
     assert away.value.reason == "DEPENDENCY_UNAVAILABLE"
     with pytest.raises(Deferred) as older:
@@ -544,8 +545,8 @@ async def test_a_reader_hears_why_the_database_is_away(database: Database) -> No
             raise ZeroDivisionError
 
 
-async def test_a_race_that_the_service_itself_sees(database: Database) -> None:
-    """`load` and `save` may say that another transaction was in the way: then the set is tried
+async def test_race_raised_by_the_service_retries_the_set(database: Database) -> None:
+    """`load` and `save` can raise that another transaction came first: then the set is tried
     again.
     """
     tries = 0
@@ -562,7 +563,7 @@ async def test_a_race_that_the_service_itself_sees(database: Database) -> None:
 
 
 async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: AsyncEngine) -> None:
-    """Rows, history, events and keys stand or fall together."""
+    """Rows, history, events and keys are committed or rolled back together."""
     recorder = Recorder(engine)
 
     async def save(connection: AsyncConnection, *rest: Any) -> None:
@@ -582,9 +583,10 @@ async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: Asy
 
 
 async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngine) -> None:
-    """A change whose event no broker would take is never committed: its command fails as a
-    defect, the others of its set are done, and the outbox has no row that would hold back its
-    aggregate.
+    """A change whose event no broker would accept is not committed: its command fails as a defect,
+    and the others of its set are done.
+
+    The outbox gets no row that would block its aggregate.
     """
 
     def fat(fact: Transition) -> OutgoingEvent:

@@ -1,4 +1,4 @@
-"""Many writers at once: each key has one effect, new records do not become twins, and nobody
+"""Concurrent writers: each key has one effect, each new record is made once, and no writer
 deadlocks.
 """
 
@@ -22,7 +22,7 @@ from tests.sample.writes import count, create, envelope, placed, retried, write
 
 
 class Together:
-    """A load that lets go only when so many have loaded: then all of them have seen the same."""
+    """A load that returns only after this number of loads: all of them have read the same state."""
 
     def __init__(self, parties: int) -> None:
         self.barrier, self.loads = asyncio.Barrier(parties), 0
@@ -37,9 +37,9 @@ class Together:
         return found
 
 
-async def test_a_natural_key_race_ends_in_a_retry(database: Database, engine: AsyncEngine) -> None:
-    """Five create the same order under different keys, and all have seen that it is not there:
-    one does, the others find it.
+async def test_concurrent_creations_make_one_order(database: Database, engine: AsyncEngine) -> None:
+    """Five writers create the same order under different keys, and all have read that it does not
+    exist: one succeeds, the others find it.
     """
     together = Together(5)
     rivals = [create(reference="cart-7") for _ in range(5)]
@@ -52,7 +52,7 @@ async def test_a_natural_key_race_ends_in_a_retry(database: Database, engine: As
 
 
 async def test_fifty_writers_with_one_key(database: Database, engine: AsyncEngine) -> None:
-    """One has the effect, forty-nine are repeats, and all get the same order."""
+    """One write has the effect, forty-nine are repeats, and all get the same order."""
     first = create()
     rivals = [create(key=first.key, reference=first.command.reference) for _ in range(50)]
     outcomes = [o for [o] in await asyncio.gather(*(write(database, c) for c in rivals))]
@@ -66,14 +66,14 @@ async def test_fifty_writers_with_one_key(database: Database, engine: AsyncEngin
     ]
 
 
-async def test_rival_sets_of_new_orders_do_not_deadlock(
+async def test_concurrent_sets_of_new_orders_do_not_deadlock(
     database: Database, engine: AsyncEngine
 ) -> None:
     """New rows are inserted sorted by their natural key: sets that make the same orders in any
     order wait for each other.
     """
     before, carts, together = retried("race"), [f"cart-{i}" for i in range(30)], Together(6)
-    async with engine.begin() as connection:  # each row takes a while, so that the sets meet
+    async with engine.begin() as connection:  # each row takes a while, so that the sets overlap
         body = "begin perform pg_sleep(0.003); return new; end"
         await connection.execute(
             text(f"create function slow() returns trigger language plpgsql as '{body}'")
@@ -94,9 +94,7 @@ async def test_rival_sets_of_new_orders_do_not_deadlock(
 async def test_overlapping_sets_in_random_order_do_not_deadlock(
     database: Database, engine: AsyncEngine
 ) -> None:
-    """Sets that share keys and records, each in an order of its own: rows and locks are taken
-    in one order by all.
-    """
+    """Sets share keys and records, each in its own order: all take rows and locks in one order."""
     ids, before = await placed(database, 30), retried("race")
     shared: list[Envelope[Any]] = [envelope(ConfirmPayment(), order) for order in ids]
     sets = [

@@ -1,4 +1,4 @@
-"""Servers of a test's own, to be killed and restarted, need a place."""
+"""Folders for servers of a test's own, which it kills and restarts."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A stand-in for a service: it migrates, serves health, and misbehaves when told. Run as
+"""A stand-in for a service: it migrates, serves health, and misbehaves where FAULT says so. Run as
 `fake_service.py NAME [migrate]`.
 
 FAULT in its environment may say `NAME:migration`, `NAME:start`, `NAME:silent` or `NAME:deaf` (to
@@ -12,8 +12,8 @@ import sys
 
 
 def migrate() -> None:
-    """Leaves a mark in the service's database."""
-    # here and below, where it is needed: half of the time that a stand-in takes is that of imports
+    """Inserts a row into the service's database."""
+    # imported here and below, where it is needed: imports take half of a stand-in's time
     import psycopg
 
     with psycopg.connect(os.environ["DATABASE_URL"].replace("+psycopg", "")) as connection:
@@ -22,7 +22,7 @@ def migrate() -> None:
 
 
 async def serve(*, deaf: bool) -> None:
-    """Serves health until SIGTERM, or for ever."""
+    """Serves health until SIGTERM, or without end."""
     import grpc
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -41,8 +41,8 @@ async def serve(*, deaf: bool) -> None:
 
 
 def main(name: str, *action: str) -> None:
-    """Does what the command line says, or the fault."""
-    # its log is what tests look at
+    """Runs the command line's action, or the fault."""
+    # tests read its log
     print(f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True)  # noqa: T201
     faults = dict(each.split(":") for each in os.environ.get("FAULT", "").split(",") if each)
     fault = faults.get(name)

@@ -1,5 +1,5 @@
-"""Starts servers of its own in the folder given, as whoever runs it. Run as a program by tests, who
-cannot change their user.
+"""Starts servers of its own in the given folder, as the user that runs it. Tests, which cannot
+change their user, run it as a program.
 
 `own_servers.py FOLDER restart` writes, restarts and reads; `own_servers.py FOLDER hold` prints
 process ids and waits to be killed.
@@ -17,7 +17,7 @@ from devstack.postgres import Postgres
 
 
 def main(folder: Path, action: str) -> None:
-    """Does what the command line says."""
+    """Runs the command line's action."""
     postgres, nats = Postgres(folder / "postgres"), Nats(folder / "nats")
     postgres.start()
     nats.start()

@@ -1,5 +1,5 @@
-"""What /proc says about processes: which there are below one, for tests that prove that nothing
-is left, and what they were given.
+"""Reads /proc: the processes below one, for tests that prove that none is left, and their
+environments.
 """
 
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def descendants(ancestor: int) -> set[int]:
-    """The ids of all processes below `ancestor`, as /proc shows them now."""
+    """Returns the ids of all processes below `ancestor`, as /proc shows them now."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -23,7 +23,7 @@ def descendants(ancestor: int) -> set[int]:
 
 
 def alive(pids: set[int]) -> set[int]:
-    """Those of `pids` that still run; a zombie does not."""
+    """Returns those of `pids` that still run; a zombie does not."""
     return {pid for pid in pids if _runs(pid)}
 
 
@@ -37,13 +37,13 @@ def _runs(pid: int) -> bool:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """The environment that a process was started with."""
+    """Returns the environment that a process was started with."""
     words = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return dict(word.split("=", 1) for word in words if word)
 
 
 def command_of(pid: int) -> list[str]:
-    """The command line of a process; empty when it has ended."""
+    """Returns the command line of a process; empty when it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The fixtures of conftest.py keep their promises: tests do not meet, and waiting ends."""
+"""The fixtures of conftest.py: tests do not affect each other, and waiting ends."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.support import Accounts, Databases, Eventually, FreshDatabase
 
 
 async def test_a_fresh_database_is_empty_and_of_version_18(database_url: str) -> None:
-    """A test's database has no tables, and its server knows uuidv7()."""
+    """A test's database has no tables, and its server has uuidv7()."""
     engine = create_async_engine(database_url)
     async with engine.connect() as connection:
         assert (
@@ -25,9 +25,7 @@ async def test_a_fresh_database_is_empty_and_of_version_18(database_url: str) ->
 
 
 def test_a_template_is_copied(fresh_database: FreshDatabase) -> None:
-    """A database made from a template has its rows, whether the template is given by URL or by
-    name.
-    """
+    """A database made from a template has its rows; the template is given by URL or by name."""
     template = fresh_database()
     with psycopg.connect(template.replace("+psycopg", "")) as connection:
         connection.execute("CREATE TABLE migrated AS SELECT 7 AS answer")
@@ -36,20 +34,20 @@ def test_a_template_is_copied(fresh_database: FreshDatabase) -> None:
             assert connection.execute("SELECT answer FROM migrated").fetchone() == (7,)
 
 
-def test_a_database_is_dropped_although_somebody_is_connected(databases: Databases) -> None:
-    """A forgotten connection does not keep a test's database."""
+def test_database_with_an_open_connection_is_dropped(databases: Databases) -> None:
+    """A connection that is still open does not keep a test's database."""
     url = databases.create()
-    with psycopg.connect(url.replace("+psycopg", "")) as forgotten:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
         databases.drop(url)
         with pytest.raises(psycopg.OperationalError, match="terminating connection"):
-            forgotten.execute("SELECT 1")
+            connection.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(url.replace("+psycopg", ""))
 
 
-async def test_an_account_that_comes_round_again_is_empty(nats_server: Accounts) -> None:
-    """However many tests have used the pool, an account is handed out without streams, and not
-    twice at a time.
+async def test_account_that_is_handed_out_again_is_empty(nats_server: Accounts) -> None:
+    """For any number of tests, an account is handed out without streams, and to one test at a
+    time.
     """
     used = await nats_server.take()
     client = await nats.connect(used)
@@ -66,9 +64,7 @@ async def test_an_account_that_comes_round_again_is_empty(nats_server: Accounts)
 
 
 async def test_eventually_waits_and_returns_the_answer(eventually: Eventually) -> None:
-    """The first true answer is what the caller gets; assertions that fail meanwhile are answers
-    of 'not yet'.
-    """
+    """The caller gets the first true answer; an assertion that fails before means 'not yet'."""
     answers = iter([0, None, "here"])
 
     async def ask() -> str | int | None:
@@ -80,9 +76,9 @@ async def test_eventually_waits_and_returns_the_answer(eventually: Eventually) -
     assert await eventually(ask) == "here"
 
 
-async def test_eventually_says_what_was_missing(eventually: Eventually) -> None:
-    """A wait that is over names what was waited for and how things stood last; one that hangs
-    ends too.
+async def test_eventually_names_the_missing_condition(eventually: Eventually) -> None:
+    """The error of a timeout names the awaited condition and its last answer; a condition that
+    hangs ends too.
     """
     with pytest.raises(AssertionError, match=r"not within 0.05 s: three orders; last seen: 'two'"):
         await eventually(lambda: _fail("two"), timeout_s=0.05, what="three orders")

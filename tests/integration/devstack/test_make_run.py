@@ -1,5 +1,5 @@
-"""What somebody sees who types `make run`: it comes up, says how to reach it, and ends with one
-clear message.
+"""`make run` as its user sees it: it starts, prints its addresses, and ends with one clear
+message.
 """
 
 import os
@@ -43,7 +43,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def run(folder: Path, environment: dict[str, str]) -> Iterator[Run]:
-    """Starts `make run`, its stack of stand-ins in a folder of the test's."""
+    """Starts `make run` with a stack of stand-ins in the test's folder."""
     started: list[Child] = []
 
     def start(*arguments: str, demo: int = 0, **more: str) -> Child:
@@ -76,11 +76,11 @@ async def ended(child: Child, eventually: Eventually) -> int:
     return child.wait()
 
 
-async def test_it_comes_up_and_ctrl_c_ends_it(
+async def test_run_starts_and_ctrl_c_ends_it(
     run: Run, environment: dict[str, str], eventually: Eventually
 ) -> None:
-    """Each step, the demo and the addresses are shown; a second one is told who is up; Ctrl-C
-    leaves nothing, and says all is well.
+    """`make run` prints each step, the demo and the addresses. A second one names the process that
+    is up. Ctrl-C ends all processes with a success message.
     """
     first = run()
     await eventually(lambda: UP in first.output(), timeout_s=60, what="the stack is up")
@@ -120,12 +120,13 @@ async def test_it_comes_up_and_ctrl_c_ends_it(
     assert not alive(processes)
 
 
-async def test_a_service_that_dies_later_ends_it(
+async def test_service_that_dies_later_ends_the_run(
     run: Run, folder: Path, eventually: Eventually
 ) -> None:
-    """The message names the service, its log and its last words, and comes while the others
-    still run: one of them does not end at once. Then everything is stopped, and the exit code
-    says so.
+    """The message names the service, its log and its last lines, while the other services still
+    run: one of them does not end at once.
+
+    Then everything is stopped, with the exit code of a failure.
     """
     up = run("--no-demo", FAULT="order:deaf")
     await eventually(lambda: UP in up.output(), timeout_s=60, what="the stack is up")
@@ -133,26 +134,28 @@ async def test_a_service_that_dies_later_ends_it(
     processes = descendants(up.pid)
     [shipping], [order] = (fakes(processes, name) for name in ("shipping", "order"))
     os.kill(shipping, signal.SIGKILL)
-    told = (
+    expected = (
         f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log."
     )
-    await eventually(lambda: told in up.output(), timeout_s=60, what="the death is reported")
+    await eventually(
+        lambda: expected in up.output(), timeout_s=60, what="the end of the service is reported"
+    )
     await eventually(lambda: up.output().rstrip().endswith("Stopping everything ..."))
-    assert alive({order}), "the report came after the end of everything"
+    assert alive({order}), "the report came after the end of all services"
     os.kill(order, signal.SIGKILL)
     assert await ended(up, eventually) == 1
     assert "    shipping serves" in up.output()
-    assert up.output().count(told) == 1
+    assert up.output().count(expected) == 1
     assert not alive(processes)
 
 
 def fakes(processes: set[int], name: str) -> list[int]:
-    """The stand-ins for a service among these processes."""
+    """Returns the ids of the stand-ins for a service among these processes."""
     return [pid for pid in processes if command_of(pid)[1:] == [str(FAKE_SERVICE), name]]
 
 
-async def test_a_failed_demo_ends_it(run: Run, eventually: Eventually) -> None:
-    """A demo that fails is a failure, and the message says how to do without."""
+async def test_failed_demo_ends_the_run(run: Run, eventually: Eventually) -> None:
+    """A failed demo is a failure, and the message names the option that leaves it out."""
     failed = run(demo=3)
     assert await ended(failed, eventually) == 1
     assert "The demo failed (exit code 3)" in failed.output()
@@ -160,30 +163,30 @@ async def test_a_failed_demo_ends_it(run: Run, eventually: Eventually) -> None:
     assert "ordermesh is up" not in failed.output()
 
 
-async def test_it_does_not_start_where_it_cannot(
+async def test_run_with_invalid_settings_does_not_start(
     run: Run, folder: Path, eventually: Eventually
 ) -> None:
-    """Taken ports, senseless settings, a folder that is a file: one message, no traceback, exit
-    code 1, nothing begun.
+    """The port is invalid, the folder is a file, or the database is unreachable. `make run` prints
+    one message without a traceback, exits with 1, and starts no server.
     """
     (folder / "file").write_text("not a folder")
-    said = []
+    outputs = []
     for failed in (
         run(ORDER_PORT=os.environ.get("ORDER_PORT", "0"), NATS_PORT="many"),
         run("--folder", str(folder / "file")),
         run(DATABASE_URL="postgresql://me:secret-word@127.0.0.1:9/x"),
     ):
         assert await ended(failed, eventually) == 1
-        said.append(failed.output())
-    assert "ORDER_PORT=0 is no port" in said[0]
-    assert "NATS_PORT=many is no port" in said[0]
-    assert str(folder / "file") in said[1]
-    assert "127.0.0.1:9 does not let us in" in said[2]
-    assert all("Traceback" not in words and "secret-word" not in words for words in said)
+        outputs.append(failed.output())
+    assert "ORDER_PORT=0 is no port" in outputs[0]
+    assert "NATS_PORT=many is no port" in outputs[0]
+    assert str(folder / "file") in outputs[1]
+    assert "127.0.0.1:9 does not let us in" in outputs[2]
+    assert all("Traceback" not in words and "secret-word" not in words for words in outputs)
 
 
 async def test_an_interrupted_start_ends_quickly(run: Run, eventually: Eventually) -> None:
-    """Ctrl-C during the start stops what was started; the exit code is that of an interrupted
+    """Ctrl-C during the start stops the started processes; the exit code is that of an interrupted
     program.
     """
     starting = run("--no-demo", FAULT="order:silent")
@@ -199,11 +202,11 @@ async def test_an_interrupted_start_ends_quickly(run: Run, eventually: Eventuall
     assert "Traceback" not in starting.output()
 
 
-async def test_clean_removes_all_data_wherever_they_are(
+async def test_clean_removes_all_data_in_every_folder(
     run: Run, folder: Path, eventually: Eventually
 ) -> None:
-    """What runs is left alone, and whoever cleans is told how to stop it; then nothing is left,
-    nor what root's server keeps elsewhere.
+    """A running stack is left alone, and the message says how to stop it. Then all data are
+    removed, also those that root's server stores elsewhere.
     """
     private = folder / "private"
     private.mkdir(mode=0o700)
@@ -215,30 +218,30 @@ async def test_clean_removes_all_data_wherever_they_are(
 
     early = run("--clean", "--folder", place)
     assert await ended(early, eventually) == 1
-    told = (
+    expected = (
         f"`make run` is up already (process {up.pid}): stop it first, with Ctrl-C in its terminal"
         f" or `kill {up.pid}`."
     )
-    assert early.output().strip() == told
+    assert early.output().strip() == expected
     assert up.running
-    up.kill()  # its servers still end while they are waited for
+    up.kill()  # the wait covers the end of its servers
     assert await ended(run("--clean", "--folder", place), eventually) == 0
     assert not (private / "stack").exists()
     assert not data.parent.exists()
     assert private.exists()
     again = run("--clean", "--folder", place)
-    assert await ended(again, eventually) == 0, "with nothing to remove there is nothing to say"
+    assert await ended(again, eventually) == 0, "without data to remove there is no message"
     assert again.output() == ""
 
 
-async def test_clean_leaves_what_is_somebody_else_s(
+async def test_clean_follows_no_link_of_another_user(
     run: Run, folder: Path, eventually: Eventually, tmp_path: Path
 ) -> None:
-    """A name where everybody may write proves nothing: a link there is not followed, and what it
-    leads to stays.
+    """In a folder that every user can write to, a link with the right name is not followed, and its
+    target stays.
     """
     if os.geteuid() != 0:
-        pytest.skip("only root's servers keep anything there")
+        pytest.skip("only root's servers store data there")
     (tmp_path / "thesis.txt").write_text("years of work")
     outside = rooms.elsewhere(folder / "stack" / "postgres")
     outside.symlink_to(tmp_path)
@@ -253,7 +256,7 @@ async def test_clean_leaves_what_is_somebody_else_s(
 async def test_clean_refuses_a_folder_with_other_things_in_it(
     run: Run, folder: Path, eventually: Eventually
 ) -> None:
-    """Somebody's home, given by mistake: nothing of it goes."""
+    """A home folder given by mistake loses no file."""
     thesis = folder / "stack" / "thesis.txt"
     thesis.parent.mkdir(exist_ok=True)
     thesis.write_text("years of work")
@@ -264,7 +267,7 @@ async def test_clean_refuses_a_folder_with_other_things_in_it(
 
 
 def test_make_clean_cleans() -> None:
-    """`make clean` removes what is elsewhere too, where there is a Python to do so."""
+    """`make clean` also removes data elsewhere, where Python is installed to do it."""
     planned = subprocess.run(
         ["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

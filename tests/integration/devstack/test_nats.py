@@ -1,5 +1,5 @@
-"""The embedded NATS server keeps its streams, keeps its accounts apart, and says clearly why it
-does not start.
+"""The embedded NATS server keeps its streams, separates its accounts, and explains a failed
+start.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.support import Eventually
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[Nats]:
-    """A server of the test's own with two accounts, started."""
+    """A started server of the test's own with two accounts."""
     server = Nats(folder / "nats", accounts=2)
     server.start()
     yield server
@@ -27,7 +27,7 @@ def server(folder: Path) -> Iterator[Nats]:
 
 
 async def stored(url: str) -> int:
-    """How many messages the stream KEPT has."""
+    """Returns the number of messages of the stream KEPT."""
     client = await nats.connect(url)
     try:
         return int((await client.jetstream().stream_info("KEPT")).state.messages)
@@ -46,7 +46,7 @@ async def publish(url: str) -> None:
 
 
 async def test_messages_survive_stops_and_kills(server: Nats) -> None:
-    """What was acknowledged is there after an orderly stop and after a kill, under the same
+    """An acknowledged message is there after an orderly stop and after a kill, under the same
     address.
     """
     url = server.account_url(0)
@@ -59,7 +59,7 @@ async def test_messages_survive_stops_and_kills(server: Nats) -> None:
 
 
 async def test_accounts_do_not_see_each_other(server: Nats) -> None:
-    """A stream of one account is unknown in the other, which may have one of the same name and
+    """A stream of one account is unknown in the other, which may have a stream of the same name and
     subjects.
     """
     await publish(server.account_url(0))
@@ -69,9 +69,9 @@ async def test_accounts_do_not_see_each_other(server: Nats) -> None:
     assert await stored(server.account_url(1)) == 1
 
 
-async def test_an_account_wants_its_password(server: Nats) -> None:
-    """Nobody gets in without one; passwords are in no log, and in a file that its owner alone
-    can read.
+async def test_account_requires_its_password(server: Nats) -> None:
+    """A connection without a password is refused. Passwords are in no log, and in a file that only
+    its owner can read.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"CONNECT {}\r\nPING\r\n")
@@ -85,9 +85,9 @@ async def test_an_account_wants_its_password(server: Nats) -> None:
     assert password not in server.log.read_text()
 
 
-async def test_without_accounts_anybody_on_this_machine_connects(folder: Path) -> None:
-    """The plain address is enough for a server without accounts, and streams are written to disk
-    at once.
+async def test_server_without_accounts_needs_no_password(folder: Path) -> None:
+    """A client needs only the plain address of a server without accounts, and streams are written
+    to disk at once.
     """
     server = Nats(folder / "nats")
     server.start()
@@ -97,8 +97,8 @@ async def test_without_accounts_anybody_on_this_machine_connects(folder: Path) -
     assert "sync_interval: always" in server.store.with_name("nats.conf").read_text()
 
 
-def test_a_taken_port_is_told(folder: Path) -> None:
-    """The error names the port, and is of the kind that another port can answer."""
+def test_taken_port_is_named_in_the_error(folder: Path) -> None:
+    """The error names the port, and has the type after which the caller tries another port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         server = Nats(folder / "nats", port)
@@ -111,8 +111,8 @@ def test_a_taken_port_is_told(folder: Path) -> None:
 async def test_a_second_server_on_the_same_store_is_refused(
     server: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NATS itself would let two servers spoil one store; the second one is refused, and the
-    first serves on.
+    """NATS itself would let two servers damage one store; the second one is refused, and the first
+    still serves.
     """
     monkeypatch.setattr("devstack.nats.ORPHAN_GONE_S", 0.0)
     with pytest.raises(DevstackError, match="Another NATS server uses"):
@@ -120,8 +120,10 @@ async def test_a_second_server_on_the_same_store_is_refused(
     await publish(server.account_url(0))
 
 
-async def test_a_dead_server_is_noticed(server: Nats, eventually: Eventually) -> None:
-    """A server that somebody else killed is reported, with its log; one that we stop is not."""
+async def test_dead_server_is_reported(server: Nats, eventually: Eventually) -> None:
+    """A server that another process killed is reported, with its log; one that its owner stops is
+    not.
+    """
     server.check()
     child = server.child
     assert child is not None

@@ -1,5 +1,5 @@
-"""The embedded PostgreSQL keeps its data, runs for root and for others, and says clearly why it
-does not start.
+"""The embedded PostgreSQL keeps its data, runs for root and for other users, and explains a failed
+start.
 """
 
 import importlib.metadata
@@ -30,7 +30,7 @@ OWN_SERVERS = Path(__file__).parent / "own_servers.py"
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[Postgres]:
-    """A server of the test's own, started."""
+    """A started server of the test's own."""
     server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
     server.start()
     yield server
@@ -38,12 +38,12 @@ def server(folder: Path) -> Iterator[Postgres]:
 
 
 def connect(server: Postgres) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection that commits each statement."""
+    """Opens a connection that commits each statement."""
     return psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True)
 
 
 def test_data_and_address_survive_stops_and_kills(server: Postgres) -> None:
-    """What was committed is there after an orderly stop and after a kill, under the same URL."""
+    """Committed rows are there after an orderly stop and after a kill, under the same URL."""
     url = server.url()
     with connect(server) as connection:
         connection.execute("CREATE TABLE kept (answer int)")
@@ -57,9 +57,9 @@ def test_data_and_address_survive_stops_and_kills(server: Postgres) -> None:
         assert connection.execute("SELECT sum(answer) FROM kept").fetchone() == (14,)
 
 
-def test_only_the_password_opens(server: Postgres) -> None:
-    """Other users of the machine reach the port, and must not become superuser through it; the
-    password is the owner's to read.
+def test_connection_requires_the_password(server: Postgres) -> None:
+    """Other users of the machine reach the port, and must not become superuser through it; only the
+    owner can read the password.
     """
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(host="127.0.0.1", port=server.port, user="postgres", dbname="postgres")
@@ -68,14 +68,14 @@ def test_only_the_password_opens(server: Postgres) -> None:
 
 
 def test_a_server_listens_on_loopback_alone(server: Postgres) -> None:
-    """Neither other machines nor the file system lead to the server."""
+    """The server listens neither on other addresses nor on a socket in the file system."""
     with connect(server) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == ("127.0.0.1",)
         assert connection.execute("SHOW unix_socket_directories").fetchone() == ("",)
 
 
-def test_data_are_safe_unless_a_test_says_otherwise(folder: Path) -> None:
-    """Without settings, what is committed is on the disk."""
+def test_commit_is_written_to_disk_by_default(folder: Path) -> None:
+    """Without settings, a commit is written to the disk."""
     server = Postgres(folder / "data")
     server.start()
     with connect(server) as connection:
@@ -84,11 +84,11 @@ def test_data_are_safe_unless_a_test_says_otherwise(folder: Path) -> None:
     assert shown == [("on",)] * len(UNSAFE_ON_POWER_LOSS)
 
 
-def test_it_runs_for_an_ordinary_user(folder: Path) -> None:
+def test_server_runs_for_an_ordinary_user(folder: Path) -> None:
     """An ordinary user gets servers of their own that keep their data.
 
-    Where root runs the tests, that user is `nobody`, who runs a copy: the folder of the project may
-    be closed to others.
+    Where root runs the tests, that user is `nobody`, and runs a copy, because the folder of the
+    project may be closed to other users.
     """
     account = room_for(folder / "data").account
     home = folder / "home"
@@ -111,8 +111,8 @@ def test_it_runs_for_an_ordinary_user(folder: Path) -> None:
 
 
 def python_for(account: Account | None) -> str:
-    """A Python of our version that the account can run: ours, or the system's where ours is in a
-    private home.
+    """Returns a Python of this version that the account can run: this one, or the system's where
+    this one is in a private home.
     """
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
@@ -126,8 +126,8 @@ def python_for(account: Account | None) -> str:
 
 
 def copy_for_everybody(folder: Path) -> tuple[Path, Path]:
-    """A copy of own_servers.py and of all that it imports, readable by every account: the script
-    and the site-packages folder.
+    """Copies own_servers.py and all its imports, readable by every account; returns the script and
+    the site-packages folder.
     """
     place = folder / "copy"
     script = place / "project" / OWN_SERVERS.name
@@ -158,9 +158,9 @@ def copy_for_everybody(folder: Path) -> tuple[Path, Path]:
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="only root has to step down; run the tests as root too"
 )
-def test_root_s_private_folder_stays_private(tmp_path: Path) -> None:
-    """Below a folder that is closed to others, root's server lives elsewhere, always in the same
-    place, and opens nothing.
+def test_private_folder_of_root_stays_private(tmp_path: Path) -> None:
+    """Below a folder that is closed to other users, root's server stores its data elsewhere, always
+    in the same place, and changes no permission.
     """
     tmp_path.chmod(0o700)
     server = Postgres(tmp_path / "data", settings=UNSAFE_ON_POWER_LOSS)
@@ -192,19 +192,21 @@ def test_root_copies_programs_that_are_out_of_reach(
     assert len(list(folder.glob("postgresql-*"))) == 1
 
 
-def test_a_taken_port_is_told(folder: Path) -> None:
-    """The error names the port, and is of the kind that another port can answer."""
+def test_taken_port_is_named_in_the_error(folder: Path) -> None:
+    """The error names the port, and has the type after which the caller tries another port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         server = Postgres(folder / "data", port)
         with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{port}"):
             server.start()
-    server.start()  # nothing was spoilt
+    server.start()  # the data are unchanged
     server.stop()
 
 
 def test_data_of_another_major_version_are_left_alone(server: Postgres) -> None:
-    """The error says which version wrote the data, which one this is, and what can be done."""
+    """The error names the version that wrote the data, the version of this server, and the possible
+    actions.
+    """
     server.stop()
     (server.data / "PG_VERSION").write_text("16\n")
     with pytest.raises(
@@ -213,8 +215,8 @@ def test_data_of_another_major_version_are_left_alone(server: Postgres) -> None:
         server.start()
 
 
-def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
-    """A folder that is no data folder is not made one."""
+def test_folder_with_other_files_is_left_alone(folder: Path) -> None:
+    """A folder with other files is not made a data folder."""
     (folder / "data").mkdir()
     (folder / "data" / "thesis.txt").write_text("years of work")
     with pytest.raises(DevstackError, match="not a PostgreSQL data folder"):
@@ -222,28 +224,28 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
     assert (folder / "data" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_stale_mark_of_a_killed_server_is_no_obstacle(server: Postgres) -> None:
-    """Where a killed server's process id belongs to somebody else by now, its mark is removed
-    and the server starts.
+def test_stale_lock_file_of_a_killed_server_is_removed(server: Postgres) -> None:
+    """Where another process has a killed server's process id by now, its lock file is removed and
+    the server starts.
     """
     mark = server.data / "postmaster.pid"
     lines = mark.read_text().splitlines()
     server.kill()
-    somebody = Child(
+    other_process = Child(
         ["/bin/sleep", "60"], log=server.data.with_name("sleep.log"), account=server.room.account
     )
     try:
-        mark.write_text("\n".join([str(somebody.pid), *lines[1:]]) + "\n")
+        mark.write_text("\n".join([str(other_process.pid), *lines[1:]]) + "\n")
         server.start()
-        assert somebody.running
+        assert other_process.running
     finally:
-        somebody.kill()
+        other_process.kill()
 
 
 def test_a_second_server_on_the_same_data_is_refused(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second one says so, and the first serves on."""
+    """The second server fails with that error, and the first still serves."""
     monkeypatch.setattr("devstack.postgres.ORPHANS_GONE_S", 0.0)
     with pytest.raises(DevstackError, match="Another server uses"):
         Postgres(server.data).start()
@@ -251,8 +253,8 @@ def test_a_second_server_on_the_same_data_is_refused(
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_killed_initialisation_leaves_nothing_that_looks_whole(folder: Path) -> None:
-    """What a killed initdb left is cleared away by the next start."""
+def test_files_of_a_killed_initialisation_are_removed(folder: Path) -> None:
+    """The next start removes the files of a killed initdb."""
     unfinished = folder / "data.unfinished"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("18\n")
@@ -262,8 +264,8 @@ def test_a_killed_initialisation_leaves_nothing_that_looks_whole(folder: Path) -
     assert not unfinished.exists()
 
 
-def test_a_failed_initialisation_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has initdb's own words and the advice, and the next start begins afresh."""
+def test_failed_initialisation_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has initdb's own text and the advice, and the next start begins again."""
     server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
     with monkeypatch.context() as patched:
         (folder / "initdb").write_text(
@@ -279,8 +281,10 @@ def test_a_failed_initialisation_says_why(folder: Path, monkeypatch: pytest.Monk
     server.stop()
 
 
-async def test_a_dead_server_is_noticed(server: Postgres, eventually: Eventually) -> None:
-    """A server that somebody else killed is reported, with its log; one that we stop is not."""
+async def test_dead_server_is_reported(server: Postgres, eventually: Eventually) -> None:
+    """A server that another process killed is reported, with its log; one that its owner stops is
+    not.
+    """
     server.check()
     assert server.child is not None
     os.kill(server.child.pid, signal.SIGKILL)
@@ -296,29 +300,29 @@ async def test_a_dead_server_is_noticed(server: Postgres, eventually: Eventually
 
 
 async def test_servers_do_not_outlive_a_killed_parent(folder: Path, eventually: Eventually) -> None:
-    """When whoever started the servers is killed, nothing of them is left, and the data can be
-    used again.
+    """When the process that started the servers is killed, they end too, and the data can be used
+    again.
     """
     parent = Child([sys.executable, OWN_SERVERS, folder, "hold"], log=folder / "log")
     await eventually(
         lambda: "\n" in parent.output(), timeout_s=30, what="the servers of another process run"
     )
     servers = {int(pid) for pid in parent.output().split()}
-    everybody = descendants(parent.pid)
+    all_processes = descendants(parent.pid)
     assert len(servers) == 2
-    assert servers < everybody
+    assert servers < all_processes
     parent.kill()
-    await eventually(lambda: not alive(everybody), what="every server process ends")
+    await eventually(lambda: not alive(all_processes), what="every server process ends")
     server = Postgres(folder / "postgres")
     server.start()
     server.stop()
 
 
-def test_an_account_is_taken_on_entirely() -> None:
-    """A process that runs as another user has its group too, and none of ours beside it."""
+def test_process_of_another_account_has_only_its_groups() -> None:
+    """A process that runs as another user has its group too, and none of the parent's groups."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else; run the tests as root too")
+        pytest.skip("only root can become another user; run the tests as root too")
     command = tethered(["/bin/sh", "-c", "id -u; id -g; id -G"], account=Account(65534, 65533))
-    # 4: one that must not stay
+    # 4: a group that must not stay
     ran = subprocess.run(command, extra_groups=[4], stdout=subprocess.PIPE, text=True, check=True)
     assert ran.stdout.split() == ["65534", "65533", "65533"]

@@ -1,5 +1,5 @@
-"""The whole stack, with stand-ins for the five services: it starts in order, notices what dies,
-and leaves nothing behind.
+"""The whole stack, with stand-ins for the five services: it starts in order, reports dead
+processes, and ends all of them.
 """
 
 import asyncio
@@ -28,26 +28,26 @@ FAKE_SERVICE = Path(__file__).parent / "fake_service.py"
 
 
 def fake(service: str) -> Sequence[str]:
-    """The command line of a stand-in."""
+    """Returns the command line of a stand-in."""
     return [sys.executable, str(FAKE_SERVICE), service]
 
 
 def made(folder: Path, **environment: str) -> Stack:
-    """A stack of stand-ins, not started."""
+    """Returns a stack of stand-ins, not started."""
     return Stack(folder, program=fake, settings=UNSAFE_ON_POWER_LOSS, environment=environment)
 
 
 @pytest.fixture(scope="module")
 async def running() -> AsyncIterator[Stack]:
-    """A stack of stand-ins, started, for all tests that leave it as it was."""
+    """A started stack of stand-ins, for all tests that leave it unchanged."""
     with reachable_folder("ordermesh-stack-") as folder:
         async with made(folder) as running:
             yield running
 
 
-async def test_nothing_is_left_after_the_end_and_data_are_kept(folder: Path) -> None:
-    """Every process that the stack started, PostgreSQL's own children included, is gone; a
-    second run finds the first one's data.
+async def test_end_stops_every_process_and_keeps_the_data(folder: Path) -> None:
+    """Every process that the stack started has ended, PostgreSQL's own children included; a second
+    run finds the first one's data.
     """
     mine = descendants(os.getpid())
     for run in (1, 2):
@@ -69,7 +69,7 @@ async def test_nothing_is_left_after_the_end_and_data_are_kept(folder: Path) -> 
 
 
 async def test_kill_ends_everything_at_once(folder: Path) -> None:
-    """Whoever does not want to wait gets no process that still drains."""
+    """A kill ends all processes, also one that still drains."""
     async with made(folder) as running:
         running.kill()
     children = [
@@ -80,8 +80,8 @@ async def test_kill_ends_everything_at_once(folder: Path) -> None:
     assert [child.exit_code for child in children if child is not None] == [-signal.SIGKILL] * 7
 
 
-async def test_services_know_their_own_places_and_their_peers(running: Stack) -> None:
-    """Each process has its database, the broker, its own addresses and everybody's."""
+async def test_services_get_their_own_and_their_peers_addresses(running: Stack) -> None:
+    """Each process has its database, the broker, its own addresses and those of all others."""
     for name, service in running.services.items():
         assert service.child is not None
         given = environment_of(service.child.pid)
@@ -95,27 +95,27 @@ async def test_services_know_their_own_places_and_their_peers(running: Stack) ->
     assert len({*running.addresses.values(), *running.metrics_addresses.values()}) == 10
 
 
-async def test_services_can_be_led_another_way(folder: Path) -> None:
-    """What a route answers is what a service is told, at its migration and at each start; the
-    stack itself goes the direct way.
+async def test_route_changes_the_environment_of_services(folder: Path) -> None:
+    """A service gets the environment that a route returns, at its migration and at each start; the
+    stack itself uses the direct addresses.
     """
-    told: dict[str, Mapping[str, str]] = {}
+    environments: dict[str, Mapping[str, str]] = {}
 
     def route(service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
-        told[service] = environment
+        environments[service] = environment
         return {**environment, "NATS_URL": f"nats://detour.of.{service}"}
 
     async with Stack(folder, program=fake, settings=UNSAFE_ON_POWER_LOSS, route=route) as running:
-        assert set(told) == set(SERVICES)
+        assert set(environments) == set(SERVICES)
         for name, service in running.services.items():
             assert service.child is not None
             assert environment_of(service.child.pid)["NATS_URL"] == f"nats://detour.of.{name}"
-            assert told[name]["NATS_URL"] == running.nats_url
+            assert environments[name]["NATS_URL"] == running.nats_url
 
 
-async def test_a_server_can_be_started_again_and_lives_as_long_as_the_stack(running: Stack) -> None:
-    """`tend` does what blocks on the thread that servers hang from: one that was killed comes
-    back there.
+async def test_restarted_server_lives_as_long_as_the_stack(running: Stack) -> None:
+    """`tend` runs blocking calls on the thread that is the servers' parent: a killed server starts
+    there again.
     """
     assert running.nats is not None
     running.nats.kill()
@@ -124,8 +124,8 @@ async def test_a_server_can_be_started_again_and_lives_as_long_as_the_stack(runn
 
 
 async def test_a_service_can_be_killed_frozen_and_restarted(running: Stack) -> None:
-    """What tests do to a service is not taken for an accident, and each time it comes back at
-    the same address.
+    """A kill or a freeze by a test is not reported as a failure, and each time the service starts
+    again at the same address.
     """
     order = running.services["order"]
     order.kill()
@@ -148,13 +148,13 @@ async def test_a_service_can_be_killed_frozen_and_restarted(running: Stack) -> N
     await order.start()
 
 
-async def test_a_crash_that_a_test_asked_for_is_waited_for(running: Stack) -> None:
-    """A process that is to end by itself can be waited for; that it does not is an error."""
+async def test_requested_crash_is_awaited(running: Stack) -> None:
+    """A test can wait for a process that is to end; a process that does not end is an error."""
     order = running.services["order"]
     with pytest.raises(TimeoutError):
         await order.wait(timeout_s=0.1)
     assert order.child is not None
-    assert order.child.wanted, "an end that did not come is an accident when it comes"
+    assert order.child.wanted, "an end after the awaited time is a failure"
     os.kill(order.child.pid, signal.SIGKILL)
     assert await order.wait(timeout_s=10) == -signal.SIGKILL
     running.check()
@@ -162,7 +162,7 @@ async def test_a_crash_that_a_test_asked_for_is_waited_for(running: Stack) -> No
 
 
 async def test_a_dead_child_is_reported_at_any_time(running: Stack) -> None:
-    """Whatever dies while the stack is up ends the watch with its name and its last words."""
+    """A process that dies while the stack is up ends the watch with its name and its last lines."""
     assert running.postgres is not None
     assert running.nats is not None
     for part, name in (
@@ -205,21 +205,19 @@ async def test_a_dead_child_is_reported_at_any_time(running: Stack) -> None:
         ),
     ],
 )
-async def test_a_failed_start_says_what_failed_and_leaves_nothing(
+async def test_failed_start_names_the_service_and_ends_all(
     folder: Path, fault: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the service, has its own words, and nothing that was started before runs
-    on.
-    """
+    """The error names the service and has its own text, and no started process still runs."""
     if fault.endswith(":silent"):
-        patient = Service.ready
+        plain_ready = Service.ready
 
         async def ready(service: Service) -> None:
             with monkeypatch.context() as patched:
                 # the others have all the time that they need
                 if service.name == fault.removesuffix(":silent"):
                     patched.setattr(processes, "START_TIMEOUT_S", 3.0)
-                await patient(service)
+                await plain_ready(service)
 
         monkeypatch.setattr(Service, "ready", ready)
     mine = descendants(os.getpid())
@@ -230,7 +228,7 @@ async def test_a_failed_start_says_what_failed_and_leaves_nothing(
 
 
 async def test_an_interrupted_start_leaves_nothing(folder: Path, eventually: Eventually) -> None:
-    """Somebody who loses patience while PostgreSQL is being initialised leaves no server behind."""
+    """A cancellation while PostgreSQL is initialised leaves no server running."""
     mine = descendants(os.getpid())
     starting = asyncio.create_task(made(folder).__aenter__())
     await eventually(lambda: descendants(os.getpid()) - mine, what="initdb runs")
@@ -240,12 +238,8 @@ async def test_an_interrupted_start_leaves_nothing(folder: Path, eventually: Eve
     assert descendants(os.getpid()) <= mine
 
 
-async def test_a_full_disk_is_told_before_servers_suffer(
-    running: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk with little room ends the watch, and keeps the stack from starting, with a word
-    about what to do.
-    """
+async def test_full_disk_is_reported(running: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with little room ends the watch, and prevents a start, with an advice."""
     monkeypatch.setattr(stack, "FREE_BYTES_MIN", 2**60)
     with pytest.raises(DevstackError, match=r"all but full .* free some space"):
         await running.watch()
@@ -262,12 +256,8 @@ def names(databases: Databases) -> Iterator[dict[str, str]]:
         databases.drop(name)
 
 
-def test_missing_databases_are_made_on_a_server_of_the_user_s(
-    postgres: str, names: dict[str, str]
-) -> None:
-    """Whatever database the URL names, also one that is not there, the missing ones are made,
-    once.
-    """
+def test_missing_databases_are_made_on_a_given_server(postgres: str, names: dict[str, str]) -> None:
+    """The URL may name any database, also an unknown one: the missing databases are made, once."""
     plain = (
         make_url(postgres)
         .set(drivername="postgresql", database="not_there_yet")
@@ -282,10 +272,8 @@ def test_missing_databases_are_made_on_a_server_of_the_user_s(
             assert connection.execute("SELECT current_database()").fetchone() == (names[service],)
 
 
-def test_a_user_who_may_not_make_databases_is_told_which(
-    postgres: str, names: dict[str, str]
-) -> None:
-    """Somebody else can make them then; the password of the URL is not in the message."""
+def test_missing_permission_names_the_databases(postgres: str, names: dict[str, str]) -> None:
+    """Another user can make them then; the password of the URL is not in the message."""
     role = f"poor_{uuid.uuid4().hex}"
     with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret-word'")
@@ -302,8 +290,8 @@ def test_a_user_who_may_not_make_databases_is_told_which(
     assert "secret-word" not in str(caught.value)
 
 
-def test_a_server_that_is_away_is_told() -> None:
-    """The error has the address, and no password; what is no URL is told too."""
+def test_unreachable_server_is_named_in_the_error() -> None:
+    """The error has the address, and no password; an invalid URL is reported too."""
     with pytest.raises(
         DevstackError, match=r"PostgreSQL server at 127\.0\.0\.1:9 does not let us in"
     ) as caught:
@@ -313,9 +301,7 @@ def test_a_server_that_is_away_is_told() -> None:
         databases.ensure("no url at all", DATABASES)
 
 
-async def test_servers_of_the_user_s_own_are_used_and_left_running(
-    folder: Path, running: Stack
-) -> None:
+async def test_given_servers_are_used_and_left_running(folder: Path, running: Stack) -> None:
     """With both URLs given the stack starts no server, and stops none."""
     assert running.postgres is not None
     assert running.nats is not None
@@ -328,8 +314,8 @@ async def test_servers_of_the_user_s_own_are_used_and_left_running(
     running.check()
 
 
-async def test_a_broker_that_is_away_is_told(folder: Path, running: Stack) -> None:
-    """A NATS_URL where nobody answers is told before any service starts."""
+async def test_unreachable_broker_is_named_in_the_error(folder: Path, running: Stack) -> None:
+    """A NATS_URL without a server is reported before any service starts."""
     assert running.postgres is not None
     away = Stack(
         folder / "two",

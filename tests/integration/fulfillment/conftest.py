@@ -1,4 +1,4 @@
-"""The fulfilment service on a database of its own, with peers that a test can direct."""
+"""The fulfilment service on a database of its own, with peers whose answers a test sets."""
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -30,7 +30,7 @@ from tests.integration.fulfillment.peers import (
 from tests.integration.fulfillment.requests import Fulfillments
 from tests.support import channel_of
 
-# Every order of a thousand pounds or more is inspected, and no other.
+# Orders of a thousand pounds or more are inspected; all others are not.
 INSPECTION = InspectionPolicy(order_values={"GBP": 1000_00})
 
 
@@ -42,7 +42,7 @@ def fulfillment_url(migrated_database: Callable[[str], str]) -> str:
 
 @pytest.fixture
 async def engine(fulfillment_url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine on it."""
+    """An engine on the service's database."""
     engine = connect(fulfillment_url, name="fulfillment")
     yield engine
     await engine.dispose()
@@ -50,7 +50,7 @@ async def engine(fulfillment_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    """The service's database."""
+    """The database of the fulfilment service."""
     return Database(
         engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
     )
@@ -58,26 +58,26 @@ def database(engine: AsyncEngine) -> Database:
 
 @pytest.fixture
 def stock() -> FakeWarehouse:
-    """What the warehouse answers."""
-    return FakeWarehouse()  # type: ignore[abstract]  # what nobody calls answers UNIMPLEMENTED
+    """The warehouse's stand-in, whose answers a test sets."""
+    return FakeWarehouse()  # type: ignore[abstract]  # other methods answer UNIMPLEMENTED
 
 
 @pytest.fixture
 def carriage() -> FakeShipping:
-    """What shipping answers."""
-    return FakeShipping()  # type: ignore[abstract]  # what nobody calls answers UNIMPLEMENTED
+    """Shipping's stand-in, whose answers a test sets."""
+    return FakeShipping()  # type: ignore[abstract]  # other methods answer UNIMPLEMENTED
 
 
 @pytest.fixture
 async def warehouse_peer(stock: FakeWarehouse) -> AsyncIterator[Peer]:
-    """Where the warehouse is."""
+    """The address of the warehouse, with its server running."""
     async with warehouse(stock) as peer:
         yield peer
 
 
 @pytest.fixture
 async def shipping_peer(carriage: FakeShipping) -> AsyncIterator[Peer]:
-    """Where shipping is."""
+    """The address of shipping, with its server running."""
     async with shipping(carriage) as peer:
         yield peer
 
@@ -86,7 +86,7 @@ async def shipping_peer(carriage: FakeShipping) -> AsyncIterator[Peer]:
 async def operations(
     database: Database, warehouse_peer: Peer, shipping_peer: Peer
 ) -> AsyncIterator[Operations]:
-    """The operations over the real channels to these peers."""
+    """The service's operations, with real channels to these peers."""
     to_warehouse = client.connect(warehouse_peer.address, breaker=Breaker("warehouse", open_s=0.2))
     async with to_warehouse, client.connect(shipping_peer.address) as to_shipping:
         yield Operations(
@@ -100,7 +100,7 @@ async def operations(
 
 @pytest.fixture
 def order_id() -> UUID:
-    """An order."""
+    """The id of an order."""
     return UUID("01957000-0000-7000-8000-00000000000a")
 
 

@@ -1,4 +1,4 @@
-"""Events of others, as the fulfilment service consumes them. No tests here."""
+"""Events of other services, as the fulfilment service consumes them. No tests here."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ def items_cancelled(
     status: "order_pb2.OrderStatus.ValueType" = order_pb2.ORDER_STATUS_CONFIRMED,
     attempt: int = 1,
 ) -> order_events_pb2.OrderItemsCancelled:
-    """The order service's event of cancelled units: those in these places remain."""
+    """Returns the order service's event of cancelled units: the units in `places` remain."""
     return order_events_pb2.OrderItemsCancelled(
         order_id=str(order_id),
         order_number="OM-100001",
@@ -73,7 +73,7 @@ def items_cancelled(
 
 
 def items(order_id: UUID, places: Places) -> list[order_events_pb2.OrderLine]:
-    """The order's lines, by their places."""
+    """Returns the order's lines, by their places."""
     found: dict[int, order_events_pb2.OrderLine] = {}
     for at, lines in places.items():
         for number, sku, units in lines:
@@ -92,7 +92,7 @@ def confirmed(
     commit_pending: bool = False,
     total: Money = CHEAP,
 ) -> Envelope[OrderEvent]:
-    """The order is paid."""
+    """Returns the event of a paid order."""
     stock = (
         order_pb2.STOCK_STATUS_COMMIT_PENDING
         if commit_pending
@@ -107,7 +107,7 @@ def cancelled(
     *,
     version: int = 9,
 ) -> Envelope[OrderEvent]:
-    """The order is cancelled, after it was paid."""
+    """Returns the event of an order that is cancelled after its payment."""
     cancelled_status, paid = order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_CONFIRMED
     return order_event(
         order_changed(order_id, places, new=cancelled_status, old=paid, version=version)
@@ -115,18 +115,18 @@ def cancelled(
 
 
 def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderEvent]:
-    """The order has lost units: those in these places remain."""
+    """Returns the event of an order that lost units: the units in these places remain."""
     event = items_cancelled(order_id, places, version=version)
     return wire.order_items_cancelled(event, delivery(event))
 
 
 def order_event(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderEvent]:
-    """The event as an envelope, by a delivery key that follows from it."""
+    """Returns the event as an envelope, under a delivery key that follows from it."""
     return wire.order_status_changed(event, delivery(event))
 
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
-    """The fulfilment's shipment."""
+    """Returns the fulfilment's shipment."""
     return shipping_pb2.Shipment(
         shipment_id=str(uuid5(fulfillment_id, "shipment")),
         order_id=str(uuid5(fulfillment_id, "order")),
@@ -139,12 +139,14 @@ def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
 
 
 def shipped(fulfillment_id: UUID) -> Envelope[Ship]:
-    """Its label is bought."""
+    """Returns the event that the label of the shipment is bought."""
     return wire.ship(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "created"))
 
 
 def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
-    """It was withdrawn, and the carrier has confirmed that the label is void."""
+    """Returns the event that the shipment is withdrawn: the carrier confirms that its label is
+    void.
+    """
     answered = shipment(fulfillment_id)
     answered.status, answered.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
     answer = wire.withdrawal_answer(answered, delivery(answered, "voided"))
@@ -154,12 +156,12 @@ def voided(fulfillment_id: UUID) -> Envelope[ShipmentCommand]:
 
 
 def completed(fulfillment_id: UUID) -> Envelope[Complete]:
-    """It is delivered."""
+    """Returns the event that the shipment is delivered."""
     return wire.complete(shipment(fulfillment_id), delivery(shipment(fulfillment_id), "delivered"))
 
 
 def delivery(event: Message, kind: str = "changed") -> Delivery[Message]:
-    """One delivery for each event: the same event again is the same delivery."""
+    """Returns one delivery for each event: the same event again is the same delivery."""
     request_hash = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
     event_id = UUID(bytes=request_hash[:16])
     return Delivery(

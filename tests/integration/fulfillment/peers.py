@@ -1,5 +1,5 @@
-"""The fulfilment service's peers as it sees them: gRPC servers whose answers a test sets, and
-that can be away. No tests here.
+"""The fulfilment service's peers: gRPC servers whose answers a test sets, and that can be stopped.
+No tests here.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -30,23 +30,24 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class FakeWarehouse(ReservationServiceServicer):
-    """Commits what `shares` says of an order, by warehouse: (line, sku, units). What is in
-    `refused` is refused; all else is unknown.
+    """Commits the units of `lines_by_warehouse` for an order, by warehouse: (line, sku, units).
+
+    Orders in `refused` are refused; other orders are unknown.
     """
 
     def __init__(self) -> None:
         self.lines_by_warehouse: Mapping[str, Mapping[str, Sequence[tuple[int, str, int]]]] = {}
         self.refused: Mapping[str, warehouse_api.ReservationFailure] = {}
         self.asked: list[list[str]] = []  # the orders of each call
-        # by line, units that were committed at first, for those that are found spoiled
+        # by line: units that were committed at first, for those that are found spoiled
         self.held: dict[int, int] = {}
-        # by line, units that can come in the place of spoiled ones
+        # by line: units that can replace spoiled ones
         self.others: dict[int, int] = {}
         self.spoiled: dict[int, int] = {}
         self.replaced: dict[int, int] = {}
         self.replacing: list[warehouse_api.ReplaceSpoiledUnitsRequest] = []
-        self.lost = ""  # "question" or "answer": what is lost when it is to replace units
-        # what happens while it is asked
+        self.lost = ""  # "question" or "answer": the message that is lost when it replaces units
+        # called during each call
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
 
     async def BatchConfirmReservations(
@@ -100,7 +101,7 @@ class FakeWarehouse(ReservationServiceServicer):
             return warehouse_api.ReservationResult(
                 order_id=of.order_id, failure=self.refused.get(of.order_id, unknown)
             )
-        # As after an expiry and a release: not everything that was reserved is committed.
+        # As after an expiry and a release: some of the reserved units are not committed.
         expired = _reservation(of, "NOWHERE", warehouse_pb2.RESERVATION_STATUS_EXPIRED)
         expired.lines.add(line_number=1, sku="mug", quantity=9, released=9)
         reservations = [expired]
@@ -128,7 +129,7 @@ def _reservation(
 
 
 class FakeShipping(ShippingServiceServicer):
-    """Makes one shipment for each fulfilment, unless `failure` says why not."""
+    """Creates one shipment for each fulfilment; fails with `failure` where it is set."""
 
     def __init__(self) -> None:
         self.failure: Failure | None = None
@@ -147,7 +148,7 @@ class FakeShipping(ShippingServiceServicer):
 
 
 class Peer:
-    """A peer's place on the network: it keeps its address while its server comes and goes."""
+    """The address of a peer: it stays the same while its server stops and starts."""
 
     def __init__(self, register: Any) -> None:
         self._register = register
@@ -155,13 +156,13 @@ class Peer:
         self.address = "127.0.0.1:0"
 
     async def up(self) -> None:
-        """The peer answers."""
+        """Starts the peer's server."""
         self._server = Server(self.address, [self._register], limits=QUICK)
         await self._server.start()
         self.address = f"127.0.0.1:{self._server.port}"
 
     async def down(self) -> None:
-        """Nobody listens any more."""
+        """Stops the peer's server: no process listens at its address."""
         if self._server:
             await self._server.drain()
             self._server = None
@@ -169,7 +170,7 @@ class Peer:
 
 @asynccontextmanager
 async def warehouse(fake: FakeWarehouse) -> AsyncIterator[Peer]:
-    """The warehouse's place, with its server up."""
+    """Runs the warehouse's server at its address."""
     peer = Peer(partial(add_ReservationServiceServicer_to_server, fake))
     await peer.up()
     yield peer
@@ -178,7 +179,7 @@ async def warehouse(fake: FakeWarehouse) -> AsyncIterator[Peer]:
 
 @asynccontextmanager
 async def shipping(fake: FakeShipping) -> AsyncIterator[Peer]:
-    """Shipping's place, with its server up."""
+    """Runs shipping's server at its address."""
     peer = Peer(partial(add_ShippingServiceServicer_to_server, fake))
     await peer.up()
     yield peer

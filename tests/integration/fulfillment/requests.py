@@ -1,4 +1,4 @@
-"""What people ask of the fulfilment service, as messages. No tests here."""
+"""Requests that staff send to the fulfilment service. No tests here."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -11,7 +11,7 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from chassis.rpc.client import ask
 
 if TYPE_CHECKING:
-    # only the stubs know it
+    # only the stubs have these names
     from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import (
         FulfillmentServiceAsyncStub as AsyncStub,
     )
@@ -22,12 +22,12 @@ R = TypeVar("R", bound=Message)
 
 
 def asking(kind: type[R], fulfillment_id: str, **fields: Any) -> R:
-    """A request about this fulfilment with a request_id of its own."""
+    """Returns a request about this fulfilment, with a request_id of its own."""
     return kind(**({"request_id": str(uuid4()), "fulfillment_id": fulfillment_id} | fields))
 
 
 def package(*items: tuple[int, int], weight_grams: int = 1200) -> fulfillment_pb2.Package:
-    """A parcel of (line, units)."""
+    """Returns a parcel of (line, units)."""
     contents = [
         fulfillment_pb2.PackedItem(line_number=number, quantity=units) for number, units in items
     ]
@@ -39,7 +39,7 @@ def package(*items: tuple[int, int], weight_grams: int = 1200) -> fulfillment_pb
 async def pick(
     service: Fulfillments, fulfillment: fulfillment_pb2.Fulfillment
 ) -> fulfillment_pb2.Fulfillment:
-    """From planning to picked, by its picklist."""
+    """Moves a fulfilment from planning to picked, by its picklist."""
     fulfillment_id = fulfillment.fulfillment_id
     await ask(service.StartPicking, asking(api.StartPickingRequest, fulfillment_id))
     scans = [
@@ -58,8 +58,9 @@ async def pack(
     picked: fulfillment_pb2.Fulfillment,
     packages: Sequence[fulfillment_pb2.Package] = (),
 ) -> fulfillment_pb2.Fulfillment:
-    """From picked to packed, everything in one parcel unless `packages` say otherwise; where
-    nobody inspects, to ready.
+    """Moves a fulfilment from picked to packed, in one parcel unless `packages` has others.
+
+    A fulfilment that needs no inspection becomes ready.
     """
     fulfillment_id = picked.fulfillment_id
     await ask(service.StartPacking, asking(api.StartPackingRequest, fulfillment_id))

@@ -1,4 +1,6 @@
-"""What the history and the events have of a person's mutation: claimed actor, cause and note."""
+"""The history and the events of a person's mutation have the claimed actor, the cause and the
+note.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +23,7 @@ from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, confirmed
 from tests.integration.fulfillment.peers import FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, package
-from tests.integration.fulfillment.working import DEAR, published
+from tests.integration.fulfillment.working import EXPENSIVE, published
 
 ACTOR, OTHER = "staff:7f3a", "staff:other"
 NOTE = "the box was open"
@@ -41,25 +43,25 @@ FIELDS: dict[str, dict[str, Any]] = {
     "PackFulfillment": {"packages": [package((1, 2), (2, 1))]},
     "RecordInspection": {"passed": True},
 }
-# Mutations that change no status: they are in the history alone.
+# Mutations that change no status: only the history has them.
 SILENT = {"ScanItem"}
 
 
 def request_of(method: str, fulfillment_id: str, **fields: Any) -> Any:
-    """A request of this method that succeeds after those before it."""
+    """Returns a request of this method that succeeds after those before it."""
     kind: type[Message] = getattr(api, f"{method}Request")
     return asking(kind, fulfillment_id, **(FIELDS.get(method, {}) | fields))
 
 
 async def called(service: Fulfillments, method: str, request: Message, actor: str | None) -> None:
-    """The call, with this claimed actor."""
+    """Calls the method, with this claimed actor."""
     metadata = [("ordermesh-actor", actor)] if actor else []
     await getattr(service, method)(request, timeout=10, metadata=metadata)
 
 
 async def before(service: Fulfillments, operations: Operations, method: str) -> str:
-    """A fulfilment of an order that is inspected, worked on until the method is next: its id."""
-    await operations.apply_order_events([confirmed(uuid4(), ONE_PLACE, total=DEAR)])
+    """Returns the id of a fulfilment of an inspected order, worked on until this method is next."""
+    await operations.apply_order_events([confirmed(uuid4(), ONE_PLACE, total=EXPENSIVE)])
     [fulfillment] = (
         await ask(service.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -69,20 +71,22 @@ async def before(service: Fulfillments, operations: Operations, method: str) -> 
 
 
 async def rows_of(service: Fulfillments, id: str, cause: str) -> list[pb.FulfillmentTransition]:
-    """The rows of its history that a request with this request_id made."""
+    """Returns the rows of the fulfilment's history that a request with this request_id made."""
     request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
     found = (await ask(service.ListFulfillmentTransitions, request)).transitions
     return [row for row in found if row.cause_id.endswith(f":{cause}")]
 
 
 async def payloads(engine: AsyncEngine) -> list[bytes]:
-    """The events' bodies."""
+    """Returns the bodies of the events."""
     async with engine.connect() as connection:
         return list((await connection.execute(select(tables.outbox.c.payload))).scalars())
 
 
 def test_every_mutation_takes_a_note() -> None:
-    """The table of this file has each method that has a request_id, and each of them has a note."""
+    """The table of this file has each method with a request_id, and each of these methods has a
+    note.
+    """
     service = api.DESCRIPTOR.services_by_name["FulfillmentService"]
     every = {method.name: method.input_type.fields_by_name for method in service.methods}
     mutations = {name: fields for name, fields in every.items() if "request_id" in fields}
@@ -94,9 +98,10 @@ def test_every_mutation_takes_a_note() -> None:
 async def test_mutation_with_actor_and_note_is_recorded(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine, method: str
 ) -> None:
-    """The history has role, claimed actor, cause and note; the events have all but the note.
+    """The history has the role, the claimed actor, the cause and the note; the events have all but
+    the note.
 
-    A repeat with another actor adds nothing.
+    A repeat with another actor adds no row and no event.
     """
     id = await before(fulfillments, operations, method)
     request = request_of(method, id, note=NOTE)
@@ -121,7 +126,7 @@ async def test_mutation_with_actor_and_note_is_recorded(
 async def test_mutation_without_actor_or_note_leaves_both_unset(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine, method: str
 ) -> None:
-    """The history and the events have the role and the cause alone."""
+    """The history and the events have only the role and the cause."""
     id = await before(fulfillments, operations, method)
     request = request_of(method, id)
     await called(fulfillments, method, request, None)
@@ -134,7 +139,9 @@ async def test_mutation_without_actor_or_note_leaves_both_unset(
 async def test_spoiled_units_are_recorded_with_their_finder(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine, stock: FakeWarehouse
 ) -> None:
-    """Finding and failed inspection are rows with the same note; the event has the actor."""
+    """The finding and the failed inspection are rows with the same note; the event has the
+    actor.
+    """
     stock.held, stock.others = {1: 2, 2: 1}, {1: 0}
     id = await before(fulfillments, operations, "RecordInspection")
     spoiled = [api.SpoiledUnits(line_number=1, quantity=1)]
@@ -156,7 +163,9 @@ async def test_spoiled_units_are_recorded_with_their_finder(
 async def test_events_of_an_order_name_the_order_and_its_event(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """What an order's event leads to has the actor "order" and the event's id as its cause."""
+    """A change that an order's event causes has the actor "order" and the event's id as its
+    cause.
+    """
     event = confirmed(uuid4())
     await operations.apply_order_events([event])
     events = await published(engine)
@@ -182,7 +191,7 @@ async def test_transitions_come_oldest_first_in_pages(
     fulfillments: Fulfillments,
     operations: Operations,
 ) -> None:
-    """Each version comes once, in order; a token belongs to its fulfilment."""
+    """Each version comes once, in order; a page token belongs to its fulfilment."""
     id = await before(fulfillments, operations, "CancelFulfillment")
     request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
     found = [
@@ -208,7 +217,7 @@ async def test_transitions_behind_any_place_are_none(
     fulfillments: Fulfillments,
     operations: Operations,
 ) -> None:
-    """A token's place may be higher than any version that the column holds."""
+    """A token's place may be higher than any version that the column holds: the page is empty."""
     id = await before(fulfillments, operations, "StartPicking")
     request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
     request.page_token = page_request(request, lambda row: row, int).token((2**40,))
@@ -220,7 +229,9 @@ async def test_note_of_an_earlier_release_reads_as_unset(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """An empty note, as a release before stored where there was none, is answered as no note."""
+    """An earlier release stored an empty note where a request had none. It is answered as no
+    note.
+    """
     id = await before(fulfillments, operations, "StartPicking")
     async with engine.begin() as connection:
         await connection.execute(tables.history.update().values(note=""))
@@ -233,7 +244,7 @@ async def test_list_by_update_time_divides_at_the_bound(
     fulfillments: Fulfillments,
     operations: Operations,
 ) -> None:
-    """From is inclusive, before is exclusive, and a nanosecond more rounds up.
+    """The lower bound is inclusive, the upper one exclusive; a nanosecond more rounds up.
 
     A token belongs to its bounds.
     """

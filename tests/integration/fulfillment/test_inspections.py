@@ -1,5 +1,7 @@
-"""Inspectors find units damaged: posted once, and replaced as far as there are others, whoever
-crashes, repeats, or comes between.
+"""Inspectors find units damaged: each is posted once and replaced as far as the warehouse has
+others.
+
+Crashes, repeats and concurrent changes do not change that.
 """
 
 from collections.abc import Callable
@@ -28,7 +30,7 @@ from tests.integration.fulfillment.events import cancelled, lost
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking
 from tests.integration.fulfillment.working import (
-    DEAR,
+    EXPENSIVE,
     Units,
     planned,
     published,
@@ -43,13 +45,13 @@ from tests.unit.fulfillment.samples import changed, envelope
 async def packed(
     operations: Operations, stock: FakeWarehouse, *, mugs: int = 3, others: int = 0
 ) -> Fulfillment:
-    """A fulfilment whose packages wait for their inspector; the warehouse has so many other
+    """Returns a fulfilment whose packages wait for inspection; the warehouse has `others` other
     mugs.
     """
     stock.held, stock.others = {1: mugs, 2: 1}, {1: others}
     return await worked(
         operations,
-        await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=DEAR),
+        await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=EXPENSIVE),
         Status.PACKED,
     )
 
@@ -57,7 +59,7 @@ async def packed(
 def inspection(
     fulfillment: Fulfillment, spoiled: int = 1, **fields: Any
 ) -> Envelope[RecordInspection]:
-    """The inspector finds mugs damaged."""
+    """Returns an inspection that finds mugs damaged."""
     return envelope(
         RecordInspection,
         target=fulfillment.id,
@@ -69,15 +71,15 @@ def inspection(
 
 
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
-async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
+async def test_spoiled_units_are_replaced_by_available_ones(
     operations: Operations,
     engine: AsyncEngine,
     stock: FakeWarehouse,
     others: int,
     left: tuple[int, ...],
 ) -> None:
-    """The request has the number of spoiled units in all; the picking starts over with what there
-    is then, once.
+    """The request has the total number of spoiled units. The picking starts again once, with the
+    units that are available then.
     """
     fulfillment = await packed(operations, stock, others=others)
     asked = inspection(fulfillment)
@@ -92,7 +94,7 @@ async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
         ("StatusChanged", fulfillment.version + 3, "INSPECTION_FAILED"),
     ]
     again = await worked(operations, found, Status.PACKED)
-    assert await operations.inspect(asked) == again  # packed anew: the old request changes nothing
+    assert await operations.inspect(asked) == again  # packed again: the old request changes nothing
     second = await operations.inspect(inspection(again))
     assert [line.spoiled for line in second.lines] == [2, 0]
     assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [
@@ -104,8 +106,8 @@ async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
 async def test_spoiled_units_over_the_wire(
     fulfillments: Fulfillments, operations: Operations, stock: FakeWarehouse
 ) -> None:
-    """The request names lines and units; packages with spoiled units cannot pass, and no more
-    units spoil than there are.
+    """The request names lines and units. Packages with spoiled units cannot pass, and only packed
+    units can spoil.
     """
     fulfillment = await packed(operations, stock)
 
@@ -141,7 +143,7 @@ async def test_spoiled_units_over_the_wire(
 
 
 async def pick_again(service: Fulfillments, fulfillment: pb.Fulfillment) -> pb.Fulfillment:
-    """From picking to picked."""
+    """Moves a fulfilment from picking to picked."""
     scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in fulfillment.picklist]
     await ask(
         service.ScanItem, asking(api.ScanItemRequest, fulfillment.fulfillment_id, scans=scans)
@@ -154,7 +156,7 @@ async def pick_again(service: Fulfillments, fulfillment: pb.Fulfillment) -> pb.F
 
 
 def passing(fulfillment: Fulfillment) -> Envelope[RecordInspection]:
-    """The inspector finds all in order."""
+    """Returns an inspection that passes all packages."""
     return envelope(RecordInspection, target=fulfillment.id, passed=True, note="")
 
 
@@ -168,7 +170,7 @@ NEXT: dict[str, Callable[[Fulfillment], Envelope[RecordInspection]]] = {
 @pytest.mark.parametrize("posted", [True, False])
 @pytest.mark.parametrize("what", ["repeated", *NEXT])
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
-async def test_an_inspection_that_broke_off_is_ended_by_the_next(
+async def test_next_inspection_completes_an_interrupted_one(
     operations: Operations,
     engine: AsyncEngine,
     stock: FakeWarehouse,
@@ -177,9 +179,10 @@ async def test_an_inspection_that_broke_off_is_ended_by_the_next(
     what: str,
     posted: bool,
 ) -> None:
-    """The warehouse was asked, and its answer is lost, or the question was: the repeat, or
-    the next inspection, with any result, has the units posted once and everything packed
-    anew with what there is; then it passes.
+    """The call to the warehouse loses its request or its answer. The repeat, or the next inspection
+    with any result, posts the units once.
+
+    The fulfilment is packed again with the available units, and then passes.
     """
     fulfillment = await packed(operations, stock, others=others)
     asked = inspection(fulfillment)
@@ -198,11 +201,11 @@ async def test_an_inspection_that_broke_off_is_ended_by_the_next(
     assert (await operations.inspect(passing(again))).status is Status.READY
 
 
-async def test_an_inspections_request_id_stands_for_one_finding(
+async def test_request_id_of_an_inspection_belongs_to_one_result(
     operations: Operations, stock: FakeWarehouse
 ) -> None:
-    """The id of an inspection that is done, with spoiled units or with others, is refused before
-    the warehouse is asked.
+    """The request_id of a completed inspection is refused for any other, with or without spoiled
+    units, before the warehouse is called.
     """
     fulfillment = await packed(operations, stock)
     plain = changed(inspection(fulfillment), spoiled={})
@@ -234,11 +237,13 @@ async def test_found_units_are_stored_under_the_step_spoiled(
     ]
 
 
-async def test_without_the_warehouse_nothing_spoils(
+async def test_spoiled_units_wait_for_the_warehouse(
     operations: Operations, stock: FakeWarehouse, warehouse_peer: Peer, eventually: Eventually
 ) -> None:
-    """It cannot be asked what comes in their place: not now, and nothing else passes or fails
-    meanwhile; packages without spoiled units need no warehouse.
+    """Each inspection of the fulfilment is deferred until the warehouse answers the one with
+    spoiled units.
+
+    Packages without spoiled units pass without the warehouse.
     """
     fulfillment = await packed(operations, stock)
     await warehouse_peer.down()
@@ -286,12 +291,13 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
 
 
 @pytest.mark.parametrize("what", MEANWHILE)
-async def test_what_happens_while_the_warehouse_is_asked(
+async def test_change_during_the_warehouse_call_loses_no_unit(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, what: str
 ) -> None:
-    """The warehouse has posted a spoiled unit when the fulfilment is changed: it is written all
-    the same, and each unit has its place. (A unit that is cut in that moment is the spoiled
-    one.)
+    """The fulfilment changes after the warehouse has posted a spoiled unit. The result is stored,
+    and each unit is counted in one place.
+
+    Where a unit is cut at that moment, it is the spoiled one.
     """
     fulfillment = await packed(operations, stock)
     happens, left = MEANWHILE[what]

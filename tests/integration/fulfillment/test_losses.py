@@ -1,5 +1,5 @@
-"""Orders that lose units, and staff who do not find them, on a real database: in every order,
-twice, and at once.
+"""Orders that lose units, and units that staff do not find, on a real database: in every order of
+events, repeated and concurrent.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from tests.integration.fulfillment.events import Places, cancelled, confirmed, l
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.integration.fulfillment.working import (
-    DEAR,
+    EXPENSIVE,
     Units,
     packing,
     planned,
@@ -51,7 +51,7 @@ LESS: Places = {"DOVER": [(1, "mug", 2), (2, "cup", 1)], "LEEDS": [(1, "mug", 2)
 LEAST: Places = {"DOVER": [(1, "mug", 2), (2, "cup", 1)]}
 
 
-# --- what the order loses
+# --- units that the order loses
 
 EVENTS: dict[str, Callable[[UUID], Envelope[OrderEvent]]] = {
     "confirmed": lambda id: confirmed(id, WHOLE),
@@ -62,11 +62,11 @@ EVENTS: dict[str, Callable[[UUID], Envelope[OrderEvent]]] = {
 
 
 @pytest.mark.parametrize("names", list(permutations(["confirmed", "less", "least"])), ids="-".join)
-async def test_cuts_twice_and_in_every_order_leave_the_same_tables(
+async def test_cuts_in_any_order_leave_the_same_tables(
     operations: Operations, engine: AsyncEngine, order_id: UUID, names: tuple[str, ...]
 ) -> None:
-    """In any order, repeated and together: the remaining units are picked, the rest is cut and
-    published, once.
+    """In any order, repeated and in one set, the remaining units are picked. The other units are
+    cut and published once.
     """
     for name in (*names, *names):
         [outcome] = await operations.apply_order_events([EVENTS[name](order_id)])
@@ -93,8 +93,8 @@ async def test_cuts_twice_and_in_every_order_leave_the_same_tables(
 async def test_cancellation_with_cuts_in_every_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, names: tuple[str, ...]
 ) -> None:
-    """Every fulfilment is cancelled, and each committed unit is published as cut: so the warehouse
-    has them all back.
+    """Every fulfilment is cancelled, and each committed unit is published as cut, so that the
+    warehouse has them all back.
     """
     for name in (*names, names[0]):
         [outcome] = await operations.apply_order_events([EVENTS[name](order_id)])
@@ -116,10 +116,12 @@ async def test_cancellation_with_cuts_in_every_order(
 async def test_a_cut_opens_the_packages(
     operations: Operations, engine: AsyncEngine, until: Status
 ) -> None:
-    """packed and ready go back to packing: published as lines and then as the status; the packer
-    packs what stays. What is ready waits for the void of its label, with all its units.
+    """Packed and ready fulfilments go back to packing, published as lines and then as the status.
+    The packer packs the remaining units.
+
+    A ready fulfilment keeps all its units until its label is void.
     """
-    total = DEAR if until is Status.PACKED else Money(10_00, "GBP")
+    total = EXPENSIVE if until is Status.PACKED else Money(10_00, "GBP")
     fulfillment = await worked(
         operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}, total=total), until
     )
@@ -158,12 +160,13 @@ MUGS: Places = {"DOVER": [(1, "mug", 3)]}
 FEWER: Places = {"DOVER": [(1, "mug", 2)]}
 
 
-async def test_label_that_meets_a_cut_waits_for_its_void(
+async def test_label_bought_during_a_cut_waits_for_its_void(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Its label is bought while a unit is cut: the shipment is remembered, and nothing ships by
-    it. Once it is void, late events of it change nothing; the units of its parcels are published
-    once where they shipped all the same.
+    """The label is bought while a unit is cut: the shipment is stored, and no unit ships by it.
+
+    Once the label is void, late events of it change nothing. Where its parcels shipped all the
+    same, their units are published once.
     """
     fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
@@ -185,9 +188,9 @@ async def test_label_that_meets_a_cut_waits_for_its_void(
     late = replace(
         changed(shipped(fulfillment.id), fulfillment_version=fulfillment.version), key="late"
     )
-    gone = replace(changed(voided(fulfillment.id), shipped=True), key="gone")
+    left = replace(changed(voided(fulfillment.id), shipped=True), key="gone")
     for outcome in await operations.apply_shipment_events(
-        [late, gone, replace(gone, key="gone again")]
+        [late, left, replace(left, key="gone again")]
     ):
         assert isinstance(outcome, Done)
     after = await operations.get_fulfillment(fulfillment.id)
@@ -219,11 +222,11 @@ async def test_withdrawn_parcels_that_left_ship_all_units(
     assert (await operations.get_fulfillment(fulfillment.id)).withdraw_reason is None
 
 
-async def test_what_is_packed_anew_is_asked_for_anew(
+async def test_repacked_fulfilment_sends_a_new_request(
     operations: Operations, carriage: FakeShipping
 ) -> None:
-    """Ready, cut and ready again, with other parcels: a request of its own, of a greater
-    version, and the same one when it is repeated.
+    """A fulfilment becomes ready, is cut, and becomes ready again with other parcels. It sends a
+    new request with a greater version; a repeat sends that same request.
     """
     fulfillment = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.apply_order_events([lost(fulfillment.key.order_id, FEWER)])
@@ -241,10 +244,12 @@ async def test_what_is_packed_anew_is_asked_for_anew(
     )
 
 
-async def test_a_cut_that_meets_shipped_is_ignored(
+async def test_cut_after_the_shipment_is_ignored(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """What has left has left: the order sees by itself that too much is on its way."""
+    """A cut after the shipment changes and publishes nothing: the order service sees from the
+    shipment that too many units left.
+    """
     fulfillment = await worked(
         operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.READY
     )
@@ -258,9 +263,11 @@ async def test_a_cut_that_meets_shipped_is_ignored(
     assert len(await published(engine)) == before
 
 
-async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine) -> None:
-    """Five scanners and two cuts at once, again and again: a scan is counted or refused, and
-    never beyond what stays.
+async def test_scans_during_cuts_stay_within_remaining_units(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Five scanners and two cuts run at once, six times. A scan is counted or refused, and never
+    exceeds the remaining units.
     """
     for _ in range(6):
         new = await planned(operations, {"DOVER": [(1, "mug", 5)]})
@@ -291,9 +298,9 @@ async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine)
         assert (last.quantity, last.cut_quantity) == (3, 2)
 
 
-async def test_a_cut_meets_the_packer(operations: Operations) -> None:
-    """Packing and a cut at once: packed first, it is withdrawn, and opened again; cut first, the
-    packages do not hold what is to be packed.
+async def test_cut_during_packing_leaves_remaining_units_unpacked(operations: Operations) -> None:
+    """Packing and a cut run at once. If the packing is first, the packages are withdrawn and opened
+    again. If the cut is first, the packages do not match the remaining units.
     """
     won = set()
     for n in range(10):
@@ -333,8 +340,8 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
 async def test_cancellation_while_work_becomes_ready(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The last package is closed as the order is cancelled: in either order, nothing is ready once
-    its label is void, and its units are published as cut once.
+    """The last package is closed while the order is cancelled. In either order, the fulfilment is
+    cancelled once its label is void, and its units are published as cut once.
     """
     for n in range(10):
         fulfillment = await worked(
@@ -366,34 +373,38 @@ async def test_cancellation_while_work_becomes_ready(
         ] == closed.version
 
 
-async def test_stock_that_moves_while_the_order_dies_goes_back(
+async def test_stock_moved_during_cancellation_is_cut(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """The worker asks for a pending commit, the order is cancelled meanwhile, and the answer names
-    an unknown warehouse: no work starts there, and its units are published as cut.
+    """The order is cancelled while the worker requests a pending commit, and the answer names an
+    unknown warehouse.
+
+    No work starts there, and its units are published as cut.
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
     await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
     stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
 
-    async def dies() -> None:
+    async def cancels() -> None:
         stock.meanwhile = None
         await operations.apply_order_events([cancelled(order_id)])
 
-    stock.meanwhile = dies
+    stock.meanwhile = cancels
     await operations.commit_pending_stock()
-    gone = (Status.CANCELLED, [(0, 2, 0, 0), (0, 1, 0, 0)])
-    assert await units(engine) == {"DOVER": gone, "YORK": gone}
+    closed = (Status.CANCELLED, [(0, 2, 0, 0), (0, 1, 0, 0)])
+    assert await units(engine) == {"DOVER": closed, "YORK": closed}
 
 
-# --- what the staff find
+# --- units that the staff do not find
 
 
 async def test_a_line_is_closed_short(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Over the wire: what is not found leaves the picklist; a repeat of the request is one;
-    nothing found cancels the work.
+    """Over gRPC: units that are not found leave the picklist, and a repeat of the request has no
+    further effect.
+
+    A fulfilment without any found unit is cancelled.
     """
     fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(fulfillment.id)))
@@ -427,8 +438,8 @@ async def test_a_line_is_closed_short(
 async def test_cancelled_ready_fulfilment_asks_for_no_shipment(
     fulfillments: Fulfillments, operations: Operations, carriage: FakeShipping
 ) -> None:
-    """Giving up a ready fulfilment withdraws it, and buys no label that the withdrawal would
-    void.
+    """The cancellation of a ready fulfilment withdraws it, and buys no label that the withdrawal
+    would void.
     """
     fulfillment = await planned(operations, {"DOVER": [(1, "mug", 1)]})
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(fulfillment.id)))
@@ -443,21 +454,24 @@ async def test_cancelled_ready_fulfilment_asks_for_no_shipment(
     ).fulfillment
     await pack(fulfillments, picked)
     before = len(carriage.requests)
-    gone = (
+    closed = (
         await ask(
             fulfillments.CancelFulfillment,
             asking(api.CancelFulfillmentRequest, str(fulfillment.id)),
         )
     ).fulfillment
-    assert (gone.status, gone.withdraw_reason) == (pb.FULFILLMENT_STATUS_READY, "WORK_CANCELLED")
+    assert (closed.status, closed.withdraw_reason) == (
+        pb.FULFILLMENT_STATUS_READY,
+        "WORK_CANCELLED",
+    )
     assert len(carriage.requests) == before
 
 
 async def test_cancel_fulfillment_over_grpc(
     fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Over the wire: cancelled with who and why; a repeat is a success, a second request is
-    refused.
+    """Over gRPC: the cancelled fulfilment has its actor and reason. A repeat is a success; a second
+    request is refused.
     """
     fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3)]})
     giving_up = asking(
@@ -466,13 +480,13 @@ async def test_cancel_fulfillment_over_grpc(
         note="the hall is flooded",
         expected_version=2,
     )
-    gone = (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment
-    assert (gone.status, gone.picklist[0].quantity, gone.picklist[0].cut_quantity) == (
+    closed = (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment
+    assert (closed.status, closed.picklist[0].quantity, closed.picklist[0].cut_quantity) == (
         pb.FULFILLMENT_STATUS_CANCELLED,
         0,
         3,
     )
-    assert (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment == gone
+    assert (await ask(fulfillments.CancelFulfillment, giving_up)).fulfillment == closed
     with pytest.raises(Refused) as caught:
         await ask(
             fulfillments.CancelFulfillment,
@@ -493,8 +507,10 @@ async def test_cancel_fulfillment_over_grpc(
         )
 
 
-async def test_pick_goes_on_after_a_cut(fulfillments: Fulfillments, operations: Operations) -> None:
-    """A line of which nothing stays needs no scan and no package."""
+async def test_picking_continues_after_a_cut(
+    fulfillments: Fulfillments, operations: Operations
+) -> None:
+    """A line without remaining units needs no scan and no package."""
     fulfillment = await planned(operations, {"DOVER": [(1, "mug", 3), (2, "cup", 1)]})
     await operations.apply_order_events(
         [lost(fulfillment.key.order_id, {"DOVER": [(1, "mug", 3)]})]

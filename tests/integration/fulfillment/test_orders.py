@@ -1,5 +1,5 @@
-"""What becomes of the order's events on a real database: one fulfilment for each warehouse,
-once, with its stock made sure of.
+"""Effects of the order's events on a real database: one fulfilment for each warehouse, once, with
+its commit confirmed.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from tests.unit.fulfillment.samples import envelope
 
 
 async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
-    """Every fulfilment, by its warehouse."""
+    """Returns every fulfilment, by its warehouse."""
     async with engine.connect() as connection:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
         return {
@@ -45,7 +45,7 @@ async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
 
 
 async def published(engine: AsyncEngine) -> list[FulfillmentStatusChanged]:
-    """The events that wait to be published, oldest first."""
+    """Returns the events that wait to be published, oldest first."""
     async with engine.connect() as connection:
         payloads = (
             await connection.execute(select(tables.outbox.c.payload).order_by(tables.outbox.c.id))
@@ -57,7 +57,9 @@ async def test_one_fulfilment_for_each_warehouse(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
     """An order of two warehouses becomes two fulfilments in planning, each with its part of the
-    lines; committed stock is not asked for.
+    lines.
+
+    Committed stock is not requested again.
     """
     [outcome] = await operations.apply_order_events([confirmed(order_id, TWO_PLACES)])
     assert len(unwrap(outcome)) == 2
@@ -73,7 +75,7 @@ async def test_one_fulfilment_for_each_warehouse(
 async def test_each_step_is_published_with_its_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
-    """pending, then planning: two events in the order of their versions."""
+    """Two events are published in the order of their versions: pending, then planning."""
     await operations.apply_order_events([confirmed(order_id)])
     events = await published(engine)
     assert [
@@ -83,10 +85,12 @@ async def test_each_step_is_published_with_its_fulfilment(
     assert [line.quantity for line in events[0].fulfillment.picklist] == [2, 1]
 
 
-async def test_an_event_twice_is_one(
+async def test_repeated_event_makes_no_second_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
-    """Twice in a set, and again later: the same fulfilments, nothing published twice."""
+    """An event that comes twice in a set, and again later, leaves the same fulfilments and
+    publishes each event once.
+    """
     event = confirmed(order_id, TWO_PLACES)
     first = await operations.apply_order_events([event, event])
     again = await operations.apply_order_events([event])
@@ -94,9 +98,11 @@ async def test_an_event_twice_is_one(
     assert len(await published(engine)) == 4
 
 
-async def test_rival_replicas_make_no_twins(operations: Operations, engine: AsyncEngine) -> None:
-    """Many sets at once over the same orders, by different events: one fulfilment for each work,
-    and nobody is turned away.
+async def test_concurrent_replicas_make_one_fulfilment_each(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """Many sets over the same orders run at once, by different events. Each work has one
+    fulfilment, and no event is refused.
     """
     orders = [uuid4() for _ in range(5)]
     sets = [
@@ -119,10 +125,10 @@ async def test_rival_replicas_make_no_twins(operations: Operations, engine: Asyn
 async def test_other_order_events_change_nothing(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
-    """Every status but confirmed, and cancelled after that, makes nothing; nor does an order
-    that dies unpaid.
+    """Every other status, and cancelled after it, makes no fulfilment; nor does an order that is
+    cancelled unpaid.
     """
-    pending, confirmed_status, dead = (
+    pending, confirmed_status, cancelled_status = (
         order_pb2.ORDER_STATUS_PENDING,
         order_pb2.ORDER_STATUS_CONFIRMED,
         order_pb2.ORDER_STATUS_CANCELLED,
@@ -130,10 +136,10 @@ async def test_other_order_events_change_nothing(
     others = [
         status
         for status in order_pb2.OrderStatus.values()
-        if status not in (0, confirmed_status, dead)
+        if status not in (0, confirmed_status, cancelled_status)
     ]
     events = [order_event(order_changed(order_id, new=s, old=confirmed_status)) for s in others]
-    events.append(order_event(order_changed(order_id, new=dead, old=pending)))
+    events.append(order_event(order_changed(order_id, new=cancelled_status, old=pending)))
     assert [unwrap(outcome) for outcome in await operations.apply_order_events(events)] == [
         ()
     ] * len(events)
@@ -143,7 +149,7 @@ async def test_other_order_events_change_nothing(
 async def test_inspection_is_decided_with_the_plan(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
-    """A dear order's fulfilment says that it will be inspected, and why."""
+    """The fulfilment of an expensive order says that it will be inspected, and why."""
     await operations.apply_order_events([confirmed(order_id, total=Money(1000_00, "GBP"))])
     assert (await all_of(engine))["DOVER"].inspection_rule is InspectionRule.ORDER_VALUE
     assert (
@@ -156,7 +162,7 @@ async def test_inspection_is_decided_with_the_plan(
 async def test_pending_stock_is_committed_while_planning(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """Pending commits of a set are requested in one call; committed orders need none."""
+    """Pending commits of a set are requested in one call; committed orders need no call."""
     other, third = uuid4(), uuid4()
     stock.lines_by_warehouse = {str(id): ONE_PLACE for id in (order_id, other)}
     await operations.apply_order_events(
@@ -176,18 +182,19 @@ async def test_pending_stock_is_committed_while_planning(
 async def test_repeated_confirmation_asks_no_peer(
     operations: Operations, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """What is planned already is not asked for again when its event comes again."""
+    """The repeat of a confirmation calls no peer for a planned fulfilment."""
     stock.lines_by_warehouse = {str(order_id): ONE_PLACE}
     for _ in range(2):
         await operations.apply_order_events([confirmed(order_id, commit_pending=True)])
     assert len(stock.asked) == 1
 
 
-async def test_a_warehouse_that_is_away_only_delays(
+async def test_commit_stays_pending_while_warehouse_is_down(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """Planned with the commit pending, visible and not to be picked; asked again in batches, past
-    those that are refused, until it is there.
+    """A fulfilment is planned with its commit pending: readers see it, and pickers cannot pick it.
+
+    The worker requests commits in batches, past refused ones, until the warehouse answers.
     """
     orders = [uuid4() for _ in range(5)]
     await warehouse_peer.down()
@@ -201,7 +208,7 @@ async def test_a_warehouse_that_is_away_only_delays(
         await operations.change(envelope(StartPicking, target=waiting.id))
     with pytest.raises(Deferred):
         await operations.commit_pending_stock()
-    # it is counted all the same
+    # the failed call is counted all the same
     assert measured("fulfillments_stock_owed", answer="later") == len(orders)
 
     stock.lines_by_warehouse = {str(id): ONE_PLACE for id in orders[2:]}
@@ -230,7 +237,7 @@ async def test_a_warehouse_that_is_away_only_delays(
 async def test_replicas_record_pending_commit_once(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """Two workers at once commit and record the same stock: one version each, no failure."""
+    """Two workers commit and record the same stock at once: one version each, and both succeed."""
     orders = [uuid4() for _ in range(4)]
     stock.refused = {
         str(id): ReservationFailure(reason="CONTENTION", retryable=True) for id in orders
@@ -248,7 +255,7 @@ async def test_replicas_record_pending_commit_once(
 async def test_pending_commit_has_the_key_of_its_attempt(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """Its key names order and attempt, so replicas of all releases record an attempt's commit
+    """The key has the order and the attempt, so replicas of all releases record an attempt's commit
     once.
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
@@ -265,18 +272,18 @@ async def test_pending_commit_has_the_key_of_its_attempt(
 async def test_stock_committed_elsewhere_moves_the_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """An expired reservation was made anew in other warehouses: the work follows it, and the old
-    one ends without units.
+    """An expired reservation was replaced in other warehouses: the new fulfilments are there, and
+    the old one ends without units.
     """
     stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
-    dear = Money(5000_00, "GBP")
+    expensive = Money(5000_00, "GBP")
     await operations.apply_order_events(
         [
             confirmed(
                 order_id,
                 {"DOVER": [(1, "mug", 3)], "LEEDS": [(2, "cup", 1)]},
                 commit_pending=True,
-                total=dear,
+                total=expensive,
             )
         ]
     )
@@ -297,7 +304,7 @@ async def test_stock_committed_elsewhere_moves_the_fulfilment(
     assert found["YORK"].stock_committed
 
 
-async def test_stock_that_moved_before_planning_is_planned_where_it_is(
+async def test_stock_moved_before_planning_is_planned_in_its_place(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
     """Where the warehouse answers at once, the picklists follow its answer and not the older
@@ -312,8 +319,8 @@ async def test_stock_that_moved_before_planning_is_planned_where_it_is(
 async def test_cancelled_order_has_no_open_fulfilment_in_any_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, order: object
 ) -> None:
-    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that publish
-    their units as cut, once.
+    """Confirmed and cancelled, each twice and in both orders, leave cancelled fulfilments. They
+    publish their units as cut once.
     """
     assert isinstance(order, tuple)
     for event in (*order, *order):
@@ -327,8 +334,8 @@ async def test_cancelled_order_has_no_open_fulfilment_in_any_order(
 async def test_confirmation_and_cancellation_in_set_are_one_record(
     operations: Operations, engine: AsyncEngine, order_id: UUID
 ) -> None:
-    """What confirms and what cancels an order can arrive together: they are about one record,
-    and no second write is needed to see it.
+    """Events that confirm and cancel an order can come in one set: they concern one record, and one
+    write applies both.
     """
     taken = measured("write_retries_total", blame="taken")
     confirmation, cancellation = await operations.apply_order_events(
@@ -342,8 +349,8 @@ async def test_confirmation_and_cancellation_in_set_are_one_record(
 async def test_cancelled_order_cancels_moved_fulfilment(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:
-    """Cancellation reaches every warehouse that works for the order, also one that the order
-    does not know of yet.
+    """The cancellation reaches every warehouse that works for the order, also one that the order
+    service has not stored yet.
     """
     stock.lines_by_warehouse = {str(order_id): {"YORK": [(1, "mug", 2), (2, "Lamp, blue", 1)]}}
     await operations.apply_order_events([confirmed(order_id, commit_pending=True)])

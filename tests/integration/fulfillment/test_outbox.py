@@ -1,4 +1,4 @@
-"""How the events of a fulfilment are keyed and numbered."""
+"""Keys and sequences of a fulfilment's events."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,7 +12,9 @@ from tests.support import numbered
 async def test_events_of_a_fulfilment_have_gapless_sequences(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The fulfilment's id keys its events. Their versions skip some, their sequences none."""
+    """The fulfilment's id is the key of its events. Their versions have gaps, their sequences have
+    none.
+    """
     several = [await planned(operations, {"london": [(1, "mug", 2)]}) for _ in range(2)]
     for fulfillment in several:
         await worked(operations, fulfillment, Status.READY)

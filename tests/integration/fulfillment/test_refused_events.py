@@ -1,4 +1,4 @@
-"""An event that the fulfilment service refuses stores nothing, and no peer is asked for it."""
+"""An event that the fulfilment service refuses stores nothing and calls no peer."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -27,13 +27,13 @@ COMMIT_PENDING = order_pb2.STOCK_STATUS_COMMIT_PENDING
 
 
 def confirmed(order_id: UUID, version: int = 2) -> Delivery[Any]:
-    """The order is confirmed, and its commit is pending in two warehouses."""
+    """Returns a confirmed order whose commit is pending in two warehouses."""
     return delivery(order_changed(order_id, TWO_PLACES, stock=COMMIT_PENDING, version=version))
 
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("reason", [JUMP, REUSED])
-async def test_refused_event_stores_and_asks_nothing(
+async def test_refused_event_stores_nothing_and_calls_no_peer(
     operations: Operations,
     engine: AsyncEngine,
     stock: FakeWarehouse,
@@ -41,8 +41,9 @@ async def test_refused_event_stores_and_asks_nothing(
     reason: str,
     known: bool,
 ) -> None:
-    """The forged version is 2^60, or 20,000 where a version of the order is `known`. The second
-    body comes under the id of another order's event.
+    """The forged version is 2^60, or 20,000 where a version of the order is `known`.
+
+    The second body comes under the id of another order's event.
     """
     handlers = Consumers(operations).handlers
     first, other = uuid4(), uuid4()

@@ -1,4 +1,6 @@
-"""The service through its door: a real server, a real database, a client as anybody's."""
+"""The service's methods over gRPC: a real server, a real database, and a client like any
+caller's.
+"""
 
 import asyncio
 from typing import Any
@@ -18,13 +20,13 @@ from tests.integration.fulfillment.events import Places, confirmed
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, package, pick
 from tests.support import room_for
 
-DEAR = Money(5000_00, "GBP")
+EXPENSIVE = Money(5000_00, "GBP")
 MUGS: Places = {"DOVER": [(1, "mug", 2), (2, "Lamp, blue", 1), (4, "mug", 3)]}
 
 
 @pytest.fixture
 async def planned(operations: Operations, fulfillments: Fulfillments) -> pb.Fulfillment:
-    """A fulfilment in planning, as its picker finds it."""
+    """Returns a fulfilment in planning, as its picker reads it."""
     await operations.apply_order_events([confirmed(uuid4(), MUGS)])
     response = await ask(
         fulfillments.ListFulfillments,
@@ -33,10 +35,12 @@ async def planned(operations: Operations, fulfillments: Fulfillments) -> pb.Fulf
     return response.fulfillments[0]
 
 
-async def test_a_fulfilment_is_walked_by_hand(
+async def test_fulfilment_goes_from_planning_to_ready(
     fulfillments: Fulfillments, planned: pb.Fulfillment
 ) -> None:
-    """From planning to ready over the wire; every answer shows the fulfilment as it stands then."""
+    """The fulfilment goes from planning to ready over gRPC; every answer shows its state at that
+    moment.
+    """
     assert planned.stock_committed
     assert [
         (line.line_number, line.sku, line.quantity, line.picked_quantity)
@@ -72,9 +76,13 @@ async def test_a_fulfilment_is_walked_by_hand(
     assert read.fulfillment == ready
 
 
-async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Operations) -> None:
-    """A dear order's packages are inspected: fail and start over, pass and be ready."""
-    await operations.apply_order_events([confirmed(uuid4(), total=DEAR)])
+async def test_failed_inspection_restarts_the_picking(
+    fulfillments: Fulfillments, operations: Operations
+) -> None:
+    """The packages of an expensive order are inspected: one fails and starts again, the next passes
+    and is ready.
+    """
+    await operations.apply_order_events([confirmed(uuid4(), total=EXPENSIVE)])
     [fulfillment] = (
         await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -105,8 +113,10 @@ async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Ope
     assert passed.fulfillment.status == pb.FULFILLMENT_STATUS_READY
 
 
-async def test_a_request_twice_is_one(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
-    """A repeat answers with the fulfilment as it now stands; the same request_id with another
+async def test_repeat_answers_with_the_fulfilment_as_it_stands(
+    fulfillments: Fulfillments, planned: pb.Fulfillment
+) -> None:
+    """A repeat is answered with the fulfilment as it now stands; the same request_id with another
     body is refused.
     """
     start = asking(api.StartPickingRequest, planned.fulfillment_id)
@@ -127,10 +137,10 @@ async def test_a_request_twice_is_one(fulfillments: Fulfillments, planned: pb.Fu
 async def test_two_methods_with_one_request_id_are_two_requests(
     fulfillments: Fulfillments, operations: Operations
 ) -> None:
-    """The picking begins, and begins again after an inspection that was asked for with the same
-    request_id: both stand in the history.
+    """The picking begins, and begins again after an inspection with the same request_id: the
+    history has both.
     """
-    await operations.apply_order_events([confirmed(uuid4(), total=DEAR)])
+    await operations.apply_order_events([confirmed(uuid4(), total=EXPENSIVE)])
     [fulfillment] = (
         await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())
     ).fulfillments
@@ -161,10 +171,12 @@ async def test_two_methods_with_one_request_id_are_two_requests(
     assert (await ask(fulfillments.StartPicking, start)).fulfillment == failed
 
 
-async def test_two_pickers_over_the_wire(
+async def test_second_picker_gets_status_and_transitions(
     fulfillments: Fulfillments, planned: pb.Fulfillment
 ) -> None:
-    """One of them gets the picklist; the other learns where it stands and what is allowed."""
+    """One of two pickers gets the picklist; the other gets its status and the allowed
+    transitions.
+    """
     starts = [asking(api.StartPickingRequest, planned.fulfillment_id) for _ in range(2)]
     answers = await asyncio.gather(
         *(ask(fulfillments.StartPicking, start) for start in starts), return_exceptions=True
@@ -176,10 +188,12 @@ async def test_two_pickers_over_the_wire(
     )
 
 
-async def test_a_stale_version_over_the_wire(
+async def test_stale_version_is_refused_with_both_versions(
     fulfillments: Fulfillments, planned: pb.Fulfillment
 ) -> None:
-    """expected_version is held against the fulfilment's, and both are told."""
+    """The service compares expected_version with the fulfilment's version, and the refusal names
+    both.
+    """
     with pytest.raises(Stale) as caught:
         await ask(
             fulfillments.StartPicking,
@@ -195,11 +209,11 @@ async def test_a_stale_version_over_the_wire(
     )
 
 
-async def test_refusals_help_their_reader(
+async def test_refusals_name_reason_and_lines(
     fulfillments: Fulfillments, planned: pb.Fulfillment
 ) -> None:
-    """Wrong scans, open lines and wrong packages: each reason with what it concerns, and nothing
-    counted.
+    """Wrong scans, open lines and wrong packages each get a reason and the lines that it concerns;
+    no unit is counted.
     """
     fulfillment_id = planned.fulfillment_id
     await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, fulfillment_id))
@@ -270,9 +284,9 @@ async def test_refusals_help_their_reader(
         "CancelFulfillment",
     ],
 )
-async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method: str) -> None:
-    """Every method that changes something says FULFILLMENT_NOT_FOUND of an unknown id, and so
-    does reading.
+async def test_unknown_fulfilment_is_not_found(fulfillments: Fulfillments, method: str) -> None:
+    """Every method that changes a fulfilment, and every read, answers FULFILLMENT_NOT_FOUND for an
+    unknown id.
     """
     extra: dict[str, Any] = {
         "ScanItem": {"scans": [api.Scan(sku="mug", quantity=1)]},
@@ -351,8 +365,8 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
 async def test_bad_fields_are_named(
     fulfillments: Fulfillments, method: str, request_: object, field: str
 ) -> None:
-    """What breaks the contract's bounds never reaches the service, and the answer names the
-    field.
+    """A request that breaks the contract's bounds never reaches the service, and the answer names
+    the field.
     """
     with pytest.raises(Invalid) as caught:
         await ask(getattr(fulfillments, method), request_)
@@ -373,8 +387,8 @@ async def test_lists_go_page_by_page(
     fitting: int,
     sizes: list[int],
 ) -> None:
-    """Oldest first, in pages whose token belongs to their filter and that are no larger than a
-    client takes; all once.
+    """Fulfilments come oldest first and once, in pages no larger than a client accepts; a token
+    belongs to its filter.
     """
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:

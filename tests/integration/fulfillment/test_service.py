@@ -36,7 +36,7 @@ from tests.support import eventually
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The world outside: it publishes what others tell, and reads what the service tells."""
+    """The broker, which publishes the events of other services and reads those of this one."""
     broker = await stream.connect(nats_url, name="test")
     await broker.ensure_streams()
     yield broker
@@ -63,8 +63,8 @@ async def fulfillments(
 
 
 async def publish(broker: Broker, aggregate: UUID, event: Message, *, times: int = 2) -> None:
-    """Publishes an event so that the broker takes each repeat for a new message: only the
-    consumer can know it by its id.
+    """Publishes an event so that the broker takes each repeat for a new message: the consumer alone
+    can recognise it by its id.
     """
     event_id = uuid5(aggregate, event.DESCRIPTOR.full_name)
     for _ in range(times):
@@ -80,14 +80,14 @@ async def publish(broker: Broker, aggregate: UUID, event: Message, *, times: int
 
 
 async def published(broker: Broker) -> list[FulfillmentStatusChanged]:
-    """Every event of the service's stream, in its order."""
+    """Returns every event of the service's stream, in its order."""
     last = (await broker.streams.stream_info("FULFILLMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("FULFILLMENTS", seq) for seq in range(1, last + 1)]
     return [FulfillmentStatusChanged.FromString(message.data or b"") for message in messages]
 
 
 async def only(service: Fulfillments, order_id: UUID) -> pb.Fulfillment:
-    """The order's one fulfilment, once there is one."""
+    """Returns the order's one fulfilment, once there is one."""
 
     async def there() -> list[pb.Fulfillment]:
         return list(
@@ -103,11 +103,12 @@ async def only(service: Fulfillments, order_id: UUID) -> pb.Fulfillment:
     return found
 
 
-async def test_an_order_is_fulfilled(
+async def test_confirmed_order_is_fulfilled_until_delivery(
     fulfillments: Fulfillments, broker: Broker, order_id: UUID
 ) -> None:
-    """From the order's confirmation to its delivery, every event told twice and the delivery's
-    ahead of its time: each status is told once, in order, with the fulfilment as it stood then.
+    """From confirmation to delivery, every event comes twice, and the delivery's comes early.
+
+    Each status is published once, in order, with the fulfilment as it stood then.
     """
     await publish(broker, order_id, order_changed(order_id))
     planned = await only(fulfillments, order_id)
@@ -119,10 +120,10 @@ async def test_an_order_is_fulfilled(
     assert ready.status == pb.FULFILLMENT_STATUS_READY
     await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
 
-    async def all_told() -> bool:
+    async def all_published() -> bool:
         return len(await published(broker)) >= 9
 
-    await eventually(all_told)
+    await eventually(all_published)
     events = await published(broker)
     assert [event.new_status for event in events] == list(range(1, 10))
     assert [event.old_status for event in events] == list(range(9))
@@ -137,11 +138,12 @@ async def test_an_order_is_fulfilled(
     assert ended.status == pb.FULFILLMENT_STATUS_COMPLETED
 
 
-async def test_what_an_order_loses_is_cut(
+async def test_units_cancelled_before_confirmation_are_cut(
     fulfillments: Fulfillments, broker: Broker, order_id: UUID
 ) -> None:
-    """Units are cancelled, and that is heard before the confirmation, every event twice: the
-    picklist stands without them, and the stream tells of the cut after the planning.
+    """The event of cancelled units comes before the confirmation, each twice.
+
+    The picklist leaves these units out, and the stream has the cut after the planning.
     """
     await publish(
         broker,
@@ -152,10 +154,10 @@ async def test_what_an_order_loses_is_cut(
     planned = await only(fulfillments, order_id)
     assert [(line.quantity, line.cut_quantity) for line in planned.picklist] == [(1, 1), (1, 0)]
 
-    async def all_told() -> bool:
+    async def all_published() -> bool:
         return (await broker.streams.stream_info("FULFILLMENTS")).state.last_seq >= 3
 
-    await eventually(all_told)
+    await eventually(all_published)
     message = await broker.streams.get_msg("FULFILLMENTS", 3)
     assert message.subject == "fulfillments.fulfillment.lines_changed"
     event = FulfillmentLinesChanged.FromString(message.data or b"")
@@ -170,8 +172,8 @@ async def test_pending_commit_is_recorded_by_the_worker(
     stock: FakeWarehouse,
     warehouse_peer: Peer,
 ) -> None:
-    """The warehouse is away when the order is confirmed: picking waits, and can begin soon after
-    it is back, without anybody's doing.
+    """The warehouse is down when the order is confirmed: the picking waits. It can begin soon after
+    the warehouse is back, without an operator.
     """
     await warehouse_peer.down()
     stock.lines_by_warehouse = {str(order_id): ONE_PLACE}

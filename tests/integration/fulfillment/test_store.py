@@ -1,4 +1,4 @@
-"""The tables hold what must always hold, and give back what was stored."""
+"""The tables enforce the invariants and return the stored records."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,7 +75,7 @@ async def saved(
     before: tuple[Fulfillment, ...] = (),
     steps: tuple[Transition, ...] = (),
 ) -> None:
-    """Stores the records in the place of those before."""
+    """Stores the records in place of those before."""
     async with engine.begin() as connection:
         known = insert(orders).on_conflict_do_nothing()
         await connection.execute(
@@ -86,14 +86,14 @@ async def saved(
 
 
 async def found(engine: AsyncEngine, id: UUID = ID) -> Fulfillment:
-    """What the tables say of it."""
+    """Returns the stored record."""
     async with engine.connect() as connection:
         return (await store.find_fulfillments(connection, [id]))[id]
 
 
 @pytest.mark.parametrize("status", Status)
-async def test_what_is_stored_comes_back(engine: AsyncEngine, status: Status) -> None:
-    """A record with all its parts survives the way through the tables, in every status."""
+async def test_stored_record_is_read_unchanged(engine: AsyncEngine, status: Status) -> None:
+    """A record with all its parts is the same after it is stored and read, in every status."""
     new = standing(Status.PLANNING, rule=InspectionRule.SAMPLE)
     await saved(engine, new)
     assert await found(engine) == new
@@ -105,8 +105,8 @@ async def test_what_is_stored_comes_back(engine: AsyncEngine, status: Status) ->
 
 
 async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> None:
-    """After a failed inspection the tables hold no package and no scan; then others can come in
-    their place.
+    """After a failed inspection the tables hold no package and no scan; later ones can be
+    stored.
     """
     new = standing(Status.PLANNING)
     packed = replace(standing(Status.PACKED), packages=TWO_PACKAGES)
@@ -119,9 +119,9 @@ async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> Non
         assert await found(engine) == after
 
 
-async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
-    """Other lines take the place of the old ones: what was committed late can lie otherwise than
-    it was reserved.
+async def test_stored_picklist_is_replaced_by_later_lines(engine: AsyncEngine) -> None:
+    """Other lines replace the old ones: a late commit can use other warehouses than the
+    reservation.
     """
     new = standing(Status.PLANNING)
     for lines_now in [(Line(1, "mug", 1), Line(9, "cup", 2)), ()]:
@@ -133,8 +133,8 @@ async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
 
 
 async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> None:
-    """An event of the order, a command about a fulfilment, a repeat: each finds the one record with
-    everything in it, under every id.
+    """An event of the order, a command about a fulfilment and a repeat each find the one whole
+    record, under every id.
     """
     new, other = (
         standing(Status.PLANNING),
@@ -160,8 +160,8 @@ async def test_record_is_found_by_order_and_fulfilments(engine: AsyncEngine) -> 
 
 
 async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) -> None:
-    """It stored no orders: the first writer inserts the order, and rivals wait for each
-    other from then on.
+    """An earlier version stored no orders: the first writer inserts the order, and concurrent
+    writers wait for each other from then on.
     """
     await saved(engine, standing(Status.PLANNING))
     async with engine.begin() as connection:
@@ -177,8 +177,8 @@ async def test_fulfilment_of_earlier_version_gets_record(engine: AsyncEngine) ->
 
 
 async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
-    """The remaining units, the closed attempts: as they were saved last, and nothing of what they
-    replaced.
+    """The remaining units and the closed attempts are read as they were saved last, without the
+    rows that they replaced.
     """
     new = OrderFulfillments(KEY.order_id)
     for now in [
@@ -212,8 +212,8 @@ async def test_remaining_units_are_stored_and_read(engine: AsyncEngine) -> None:
     ],
 )
 async def test_fulfillment_key_is_unique(engine: AsyncEngine, twin: Fulfillment) -> None:
-    """Neither a second fulfilment for the same order, warehouse and attempt, nor a second one of
-    an id.
+    """The database refuses a second fulfilment of the same order, warehouse and attempt, and a
+    second one of an id.
     """
     await saved(engine, standing(Status.PLANNING))
     with pytest.raises(
@@ -281,15 +281,15 @@ BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_the_database_holds_the_invariants(engine: AsyncEngine, what: str) -> None:
-    """Each rule is the database's own as well, whatever our code might do."""
+async def test_database_enforces_the_invariants(engine: AsyncEngine, what: str) -> None:
+    """The database enforces each rule too, independently of the service's code."""
     constraint, statement = BROKEN[what]
     ready = standing(Status.PLANNING)
     await saved(engine, ready)
     await saved(engine, standing(Status.READY), before=(ready,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
-            # an Executable, whichever
+            # any Executable
             await connection.execute(statement())  # type: ignore[call-overload]
 
 
@@ -304,7 +304,7 @@ async def test_the_database_holds_the_invariants(engine: AsyncEngine, what: str)
 async def test_history_has_each_step_once(
     engine: AsyncEngine, constraint: str, second: Transition
 ) -> None:
-    """One row for a version, one step to a status for a cause, and one creation."""
+    """The history has one row for a version, one step to a status for a cause, and one creation."""
     await saved(engine, standing(Status.PLANNING), steps=(CREATION,))
     with pytest.raises(IntegrityError, match=constraint):
         async with engine.begin() as connection:
@@ -312,7 +312,7 @@ async def test_history_has_each_step_once(
 
 
 async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
-    """By order, warehouse and statuses, each alone and together; page by page, the first made
+    """The filters by order, warehouse and statuses work alone and together; pages have the oldest
     first.
     """
     made = [
@@ -371,7 +371,9 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
 
 
 async def test_pending_commits_are_read_in_batches(engine: AsyncEngine) -> None:
-    """Only what is in planning without committed stock, by id, from a place on."""
+    """The batch has only fulfilments in planning without committed stock, ordered by id, from a
+    given id on.
+    """
     made = [
         replace(
             standing(Status.PLANNING),

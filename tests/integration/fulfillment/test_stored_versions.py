@@ -21,7 +21,7 @@ async def test_true_order_event_counts_after_set_version(
     operations: Operations, engine: AsyncEngine, database: Database
 ) -> None:
     """A forged version 9,000 leaves three of four mugs: the true version 3, with two, is skipped.
-    An operator sets it, and version 4, with one, counts.
+    An operator sets the version to 3, and version 4, with one, counts.
     """
     order_id = (await planned(operations, mugs(4))).key.order_id
     await operations.apply_order_events([lost(order_id, mugs(3), version=FORGED)])

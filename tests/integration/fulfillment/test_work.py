@@ -1,5 +1,5 @@
-"""Pickers, packers, inspectors and events of shipments on a real database: each step once, with
-rivals too.
+"""Pickers, packers, inspectors and events of shipments on a real database: each step once, also
+with concurrent calls.
 """
 
 import asyncio
@@ -33,18 +33,18 @@ from tests.integration.fulfillment.events import completed, confirmed, shipped
 from tests.integration.fulfillment.peers import FakeShipping, Peer
 from tests.unit.fulfillment.samples import envelope, parcel
 
-DEAR = Money(5000_00, "GBP")
+EXPENSIVE = Money(5000_00, "GBP")
 
 
 async def planned(operations: Operations, **order: Any) -> Fulfillment:
-    """The fulfilment of a new order."""
+    """Returns the fulfilment of a new order."""
     [outcome] = await operations.apply_order_events([confirmed(uuid4(), **order)])
     [fulfillment] = unwrap(outcome)
     return fulfillment
 
 
 def steps(fulfillment: Fulfillment) -> list[Envelope[Any]]:
-    """What people ask for, from planning until the packages are closed."""
+    """Returns the commands of staff, from planning until the packages are closed."""
     of: dict[str, Any] = {"target": fulfillment.id}
     return [
         envelope(StartPicking, **of),
@@ -60,7 +60,7 @@ def steps(fulfillment: Fulfillment) -> list[Envelope[Any]]:
 
 
 async def packed(operations: Operations, **order: Any) -> Fulfillment:
-    """A fulfilment whose packages are closed."""
+    """Returns a fulfilment whose packages are closed."""
     fulfillment = await planned(operations, **order)
     for step in steps(fulfillment):
         fulfillment = await operations.change(step)
@@ -68,7 +68,7 @@ async def packed(operations: Operations, **order: Any) -> Fulfillment:
 
 
 async def statuses(engine: AsyncEngine, id: UUID) -> list[Status]:
-    """Its history."""
+    """Returns the statuses of its history."""
     async with engine.connect() as connection:
         rows = await connection.execute(
             select(tables.history.c.new)
@@ -79,9 +79,7 @@ async def statuses(engine: AsyncEngine, id: UUID) -> list[Status]:
 
 
 async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngine) -> None:
-    """Each step is stored with its row of history, and what is read afterwards is what the last
-    step answered.
-    """
+    """Each step is stored with its history row, and a later read equals the last step's answer."""
     fulfillment = await packed(operations)
     assert fulfillment.status is Status.READY
     assert await operations.get_fulfillment(fulfillment.id) == fulfillment
@@ -97,9 +95,9 @@ async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngin
     ]
 
 
-async def test_two_pickers_take_one_picklist(operations: Operations) -> None:
-    """Of rivals with requests of their own one wins, and the others hear where it stands; the
-    same request twice is one success.
+async def test_concurrent_pickers_take_one_picklist(operations: Operations) -> None:
+    """Of concurrent requests one wins, and the others get the fulfilment's status; the same request
+    twice is one success.
     """
     fulfillment = await planned(operations)
     mine = envelope(StartPicking, target=fulfillment.id)
@@ -117,7 +115,7 @@ async def test_two_pickers_take_one_picklist(operations: Operations) -> None:
 
 
 async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
-    """The same request_id again answers with the fulfilment as it now stands; with other scans
+    """The same request_id again is answered with the fulfilment as it now stands; with other scans
     it is refused.
     """
     fulfillment = await planned(operations)
@@ -130,8 +128,8 @@ async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
         await operations.change(replace(scan, request_hash=b"2"))
 
 
-async def test_scanners_at_once_never_pick_too_much(operations: Operations) -> None:
-    """Twenty scanners with a unit each, for a line of ten: ten are taken, ten refused."""
+async def test_concurrent_scans_never_exceed_the_line(operations: Operations) -> None:
+    """Twenty scanners scan one unit each, for a line of ten: ten succeed, ten are refused."""
     fulfillment = await planned(operations, places={"DOVER": [(1, "mug", 10)]})
     await operations.change(envelope(StartPicking, target=fulfillment.id))
     scans = [envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)) for _ in range(20)]
@@ -150,11 +148,11 @@ async def test_scanners_at_once_never_pick_too_much(operations: Operations) -> N
     ]
 
 
-async def test_what_is_ready_is_handed_over_at_once(
+async def test_ready_fulfilment_is_sent_to_shipping_at_once(
     operations: Operations, carriage: FakeShipping
 ) -> None:
     """Shipping is asked for a shipment with a parcel for each package; a repeat of the packing
-    asks by the same request_id.
+    sends the same request_id.
     """
     fulfillment = await planned(operations)
     *before, pack = steps(fulfillment)
@@ -177,29 +175,29 @@ async def test_what_is_ready_is_handed_over_at_once(
     "failure",
     [Refused("CARRIER_REFUSED"), Deferred("DEPENDENCY_UNAVAILABLE"), NotFound("ORDER_NOT_FOUND")],
 )
-async def test_a_shipping_that_fails_only_delays(
+async def test_failed_shipping_call_leaves_fulfilment_ready(
     operations: Operations, carriage: FakeShipping, failure: Refused | Deferred | NotFound
 ) -> None:
-    """Whatever shipping says, the fulfilment is ready, and the packer's request has succeeded."""
+    """With any failure of shipping, the fulfilment is ready and the packer's request succeeds."""
     carriage.failure = failure
     assert (await packed(operations)).status is Status.READY
 
 
-async def test_a_shipping_that_is_away_only_delays(
+async def test_unreachable_shipping_leaves_fulfilment_ready(
     operations: Operations, shipping_peer: Peer
 ) -> None:
-    """Nobody there to be asked: the fulfilment is ready all the same."""
+    """With shipping down, the fulfilment is ready all the same."""
     await shipping_peer.down()
     assert (await packed(operations)).status is Status.READY
 
 
-async def test_inspection_stands_between_packed_and_ready(
+async def test_inspection_comes_between_packed_and_ready(
     operations: Operations, carriage: FakeShipping, engine: AsyncEngine
 ) -> None:
-    """A dear order's packages wait for the inspector; a failure starts the picking over, a pass
-    hands over what was packed then.
+    """An expensive order's packages wait for the inspector. A failure starts the picking again; a
+    pass sends the packages to shipping.
     """
-    fulfillment = await packed(operations, total=DEAR)
+    fulfillment = await packed(operations, total=EXPENSIVE)
     assert fulfillment.status is Status.PACKED
     failure = envelope(RecordInspection, target=fulfillment.id, passed=False, note="cracked")
     failed = await operations.change(failure)
@@ -228,8 +226,8 @@ EVENTS = [shipped, completed]
 async def test_shipment_events_in_any_order_leave_same_tables(
     operations: Operations, engine: AsyncEngine, order: Any
 ) -> None:
-    """Shipped and completed, once each, in this order, with the shipment: in any order of the
-    events, repeated too.
+    """In any order of the events, and repeated, the fulfilment is shipped and completed once each,
+    with the shipment.
     """
     fulfillment = await packed(operations)
     for shipment_event in order:
@@ -245,8 +243,8 @@ async def test_shipment_events_in_any_order_leave_same_tables(
 
 
 async def test_shipment_event_ahead_waits(operations: Operations) -> None:
-    """Before ready there can be no shipment: the event is deferred, leaves nothing behind, and
-    succeeds later. So for what is unknown.
+    """A fulfilment has no shipment before it is ready: the event is deferred, changes no table, and
+    succeeds later. The same goes for an unknown fulfilment.
     """
     fulfillment = await planned(operations)
     ahead, unknown = await operations.apply_shipment_events(
@@ -262,7 +260,7 @@ async def test_shipment_event_ahead_waits(operations: Operations) -> None:
 
 
 async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -> None:
-    """Events of many fulfilments together: each has its own outcome, and one that is ahead delays
+    """Events of many fulfilments come in one set: each has its own outcome, and an early one delays
     no other.
     """
     ready = [await packed(operations) for _ in range(3)]
@@ -288,8 +286,8 @@ async def test_set_of_shipment_events_has_outcome_each(operations: Operations) -
     }
 
 
-async def test_what_is_not_there_is_not_found(operations: Operations) -> None:
-    """Reading and changing answer alike."""
+async def test_unknown_fulfilment_is_not_found(operations: Operations) -> None:
+    """Reads and changes of an unknown fulfilment get the same answer."""
     with pytest.raises(NotFound):
         await operations.get_fulfillment(uuid4())
     with pytest.raises(NotFound):

@@ -32,13 +32,13 @@ from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.unit.fulfillment.samples import envelope
 
-DEAR = Money(5000_00, "GBP")
+EXPENSIVE = Money(5000_00, "GBP")
 Units = dict[str, tuple[Status, list[tuple[int, int, int, int]]]]
 
 
 async def units(engine: AsyncEngine) -> Units:
-    """Of every warehouse's fulfilment its status, and of its lines what is left, cut, short and
-    spoiled.
+    """Returns each warehouse's status with, by line, the quantity and the cut, short and spoiled
+    units.
     """
     async with engine.connect() as connection:
         ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
@@ -54,7 +54,7 @@ async def units(engine: AsyncEngine) -> Units:
 async def published(
     engine: AsyncEngine, id: UUID | None = None
 ) -> list[FulfillmentStatusChanged | FulfillmentLinesChanged]:
-    """The events that wait to be published, oldest first: of all fulfilments, or of one."""
+    """Returns the events that wait to be published, oldest first: of all fulfilments, or of one."""
     kinds: dict[str, type[FulfillmentStatusChanged | FulfillmentLinesChanged]] = {
         kind.DESCRIPTOR.full_name: kind
         for kind in (FulfillmentStatusChanged, FulfillmentLinesChanged)
@@ -74,7 +74,7 @@ async def published(
 def reasons(
     events: list[FulfillmentStatusChanged | FulfillmentLinesChanged],
 ) -> list[tuple[str, int, str]]:
-    """What each event says: the kind, the version, why."""
+    """Returns the kind, the version and the reason of each event."""
     return [
         (type(each).__name__.removeprefix("Fulfillment"), each.fulfillment.version, each.reason)
         for each in events
@@ -82,14 +82,14 @@ def reasons(
 
 
 async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:
-    """The one fulfilment of a new order."""
+    """Returns the one fulfilment of a new order."""
     [outcome] = await operations.apply_order_events([confirmed(uuid4(), places, **order)])
     [fulfillment] = unwrap(outcome)
     return fulfillment
 
 
 def packing(fulfillment: Fulfillment) -> Envelope[Pack]:
-    """Everything that was picked, in one package."""
+    """Returns the packing of all picked units in one package."""
     items = tuple(
         PackedItem(line.line_number, line.picked) for line in fulfillment.lines if line.picked
     )
@@ -105,7 +105,7 @@ def packing(fulfillment: Fulfillment) -> Envelope[Pack]:
 
 
 async def worked(operations: Operations, fulfillment: Fulfillment, until: Status) -> Fulfillment:
-    """The fulfilment, worked on by the book until it stands there."""
+    """Moves the fulfilment to the status by the usual steps."""
     steps: dict[Status, Callable[[Fulfillment], Envelope[Request]]] = {
         Status.PLANNING: lambda f: envelope(StartPicking, target=f.id),
         Status.PICKED: lambda f: envelope(StartPacking, target=f.id),

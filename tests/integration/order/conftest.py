@@ -1,5 +1,5 @@
-"""An order service in this process: its real server and its real PostgreSQL. The warehouse is a
-stand-in at the edge of the process.
+"""An order service in this process: its real server and its real PostgreSQL. A stand-in replaces
+the warehouse.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,8 +33,10 @@ from tests.support import channel_of
 
 @dataclass
 class FakeWarehouse(Warehouse):
-    """Has everything, line by line from the warehouses in turn; remembers by request; can be
-    told to refuse or to be away.
+    """Has stock of every SKU, line by line from its warehouses in turn, and stores reservations by
+    request.
+
+    A test can set it to refuse, or to be unreachable.
     """
 
     serving: tuple[str, ...] = ("london",)

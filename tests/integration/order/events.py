@@ -1,4 +1,4 @@
-"""What the other services tell of an order, as their events."""
+"""Events of the other services about an order."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,8 @@ WORK = fulfillment_pb2.FulfillmentStatus
 
 
 def delivery(message: Message) -> Delivery[Message]:
-    """The message as the order service's consumer gets it; the same message is another event
-    each time.
+    """Returns the message as the order service's consumer gets it; each call makes another
+    event.
     """
     event_id = uuid4()
     request_hash = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
@@ -77,7 +77,7 @@ def not_paid(order: Order) -> PaymentFailed:
 def working(
     order: Order, warehouse_id: str, statuses: Sequence[fulfillment_pb2.FulfillmentStatus.ValueType]
 ) -> list[FulfillmentStatusChanged]:
-    """A fulfilment's events, version by version."""
+    """Returns a fulfilment's events, version by version."""
     fulfillment_id = str(uuid4())
     return [
         FulfillmentStatusChanged(
@@ -98,7 +98,7 @@ def working(
 def shipped_fulfilment(
     order: Order, warehouse_id: str, units: Mapping[int, int], version: int = 5
 ) -> list[FulfillmentStatusChanged]:
-    """A fulfilment has shipped these units."""
+    """Returns the events of a fulfilment that has shipped these units."""
     fulfillment = fulfillment_pb2.Fulfillment(
         fulfillment_id=str(uuid4()),
         order_id=str(order.id),
@@ -142,7 +142,9 @@ def shipped_and_delivered(
 
 
 def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
-    """One of an attempt's reservations is committed, and with it the others."""
+    """Returns the event of one committed reservation of an attempt; the others are committed with
+    it.
+    """
     held: dict[str, warehouse_pb2.Reservation] = {}
     for line in order.lines:
         for at in line.allocations:
@@ -173,7 +175,7 @@ def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
 
 
 def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
-    """So much of the order's payment went back, so far."""
+    """Returns the event of a refund: `amount` of the order's payment is refunded so far."""
     values: dict[str, Any] = {
         "cause": payment_pb2.REFUND_CAUSE_REQUEST,
         "status": payment_pb2.REFUND_STATUS_COMPLETED,
@@ -198,7 +200,7 @@ def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
 def with_units(
     event: FulfillmentStatusChanged, units: Mapping[int, int]
 ) -> FulfillmentStatusChanged:
-    """The same, with its stock committed, and with the units that it works on."""
+    """Returns the same event with its stock committed, and with these units."""
     message = FulfillmentStatusChanged()
     message.CopyFrom(event)
     message.fulfillment.stock_committed = True
@@ -212,7 +214,7 @@ def with_units(
 def fewer_lines(
     of: FulfillmentStatusChanged, version: int, units: Mapping[int, int], reason: str
 ) -> FulfillmentLinesChanged:
-    """The same fulfilment later, with fewer units."""
+    """Returns a later event of the same fulfilment, with fewer units."""
     fulfillment = with_units(of, units).fulfillment
     fulfillment.version = version
     return FulfillmentLinesChanged(fulfillment=fulfillment, reason=reason)

@@ -1,4 +1,6 @@
-"""Requests that a storefront would send, and to whom; and time that passes. No tests here."""
+"""Requests that a storefront would send, and their stubs; and expiry times that have passed. No
+tests here.
+"""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
@@ -11,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from order_svc.model import Order
 
 if TYPE_CHECKING:
-    # only the stubs know them
+    # only the stubs have these names
     from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub
     from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceAsyncStub as AsyncReturns
 
@@ -50,7 +52,7 @@ def pounds(units: int, pence: int = 0) -> Money:
 
 
 async def overdue(engine: AsyncEngine, *several: Order) -> None:
-    """Their time to pay is over."""
+    """Sets the orders' time to pay to the past."""
     ids = ", ".join(f"'{order.id}'" for order in several)
     async with engine.begin() as connection:
         await connection.execute(

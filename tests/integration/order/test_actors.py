@@ -1,4 +1,4 @@
-"""What a person changes: actor and note in the history, actor and reason in the event."""
+"""Changes that a person makes: actor and note in the history, actor and reason in the event."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -58,14 +58,14 @@ class World:
         self.warehouse, self.engine = warehouse, engine
 
     async def call(self, request: Message, actor: str | None) -> Any:
-        """What the method of this request answers."""
+        """Returns the answer of this request's method."""
         name = request.DESCRIPTOR.name.removesuffix("Request")
         service: Any = self.orders if hasattr(self.orders, name) else self.returns
         metadata = ((METADATA_KEY, actor),) if actor else ()
         return await getattr(service, name)(request, timeout=30, metadata=metadata)
 
     async def history(self, answer: Any) -> list[Any]:
-        """The listed history of the order, or of the return, that was answered."""
+        """Returns the listed history of the order, or of the return, that was answered."""
         if answer.DESCRIPTOR.fields[0].name == "order":
             of_order = order_service_pb2.ListOrderTransitionsRequest(order_id=answer.order.order_id)
             return list((await ask(self.orders.ListOrderTransitions, of_order)).transitions)
@@ -73,7 +73,7 @@ class World:
         return list((await ask(self.returns.ListReturnTransitions, of_return)).transitions)
 
     async def events(self) -> list[Any]:
-        """All events, in their order."""
+        """Returns all events, in their order."""
         statement = select(tables.outbox.c.type, tables.outbox.c.payload).order_by(
             tables.outbox.c.id
         )
@@ -161,7 +161,7 @@ async def place_order(world: World) -> Message:
     return create_order()
 
 
-# For each method: what prepares its request, and why the history says that it was called.
+# For each method: a function that prepares its request, and the reason in the history.
 MUTATIONS: dict[Callable[[World], Awaitable[Message]], list[str]] = {
     place_order: ["ORDER_PLACED"],
     cancel_order: ["CUSTOMER_REQUEST"],
@@ -189,9 +189,10 @@ def optional(row: Any, name: str) -> Any:
 async def test_mutation_records_its_actor_and_note(
     world: World, prepare: Prepare, reasons: list[str]
 ) -> None:
-    """The rows of a call have its actor, its note and its request_id; its events the same but for
-    the note, which no event holds. Rows of other calls and of events have neither. A repeat of the
-    call by another actor changes nothing.
+    """The rows of a call have its actor, its note and its request_id; its events have the same but
+    the note. Rows of other calls and of events have neither actor nor note.
+
+    A repeat of the call by another actor changes nothing.
     """
     request: Any = await prepare(world)
     before = len(await world.events())
@@ -242,7 +243,7 @@ async def test_mutation_without_actor_and_note_has_neither(
 
 
 async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
-    """Pages neither miss nor repeat a row; each has both statuses, and its version."""
+    """The pages have each row once; each row has both statuses, and its version."""
     order_return = await approved(
         world.returns, await delivered(world.orders, world.operations), {1: 1}
     )
@@ -266,7 +267,7 @@ async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
 
 
 async def test_transitions_of_an_unknown_return_are_not_found(world: World) -> None:
-    """RETURN_NOT_FOUND, and not an empty list."""
+    """The answer is RETURN_NOT_FOUND instead of an empty list."""
     with pytest.raises(NotFound) as refused:
         await ask(
             world.returns.ListReturnTransitions,

@@ -1,4 +1,4 @@
-"""Cancelling, expiring and trying again, over a real channel and a real PostgreSQL."""
+"""Cancelling, expiring and retrying orders, over a real channel and a real PostgreSQL."""
 
 import asyncio
 from datetime import datetime
@@ -72,7 +72,7 @@ async def now(operations: Operations, order: Order) -> Order:
 async def published(
     engine: AsyncEngine, order: Order
 ) -> list[OrderStatusChanged | OrderItemsCancelled]:
-    """The order's events, in their order."""
+    """Returns the order's events, in their order."""
     kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
     of = (
         select(tables.outbox.c.type, tables.outbox.c.payload)
@@ -84,7 +84,7 @@ async def published(
 
 
 async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> Order:
-    """A paid order whose stock is gone."""
+    """Returns a paid order whose stock is no longer available."""
     order = await place(orders, operations, "london")
     warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
     await deliver(operations, [delivery(paid(order))])
@@ -95,8 +95,8 @@ async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehous
 async def test_cancelled_order_releases_its_stock_with_its_reason(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """Cancelled with the caller's reason, then released; the same request again is the same
-    order, and nothing more is asked.
+    """The order is cancelled with the caller's reason, and its stock released. A repeat of the
+    request answers the same order, and calls no peer.
     """
     order = await place(orders, operations, "london")
     request = cancel(order, reason="FRAUD")
@@ -114,10 +114,10 @@ async def test_cancelled_order_releases_its_stock_with_its_reason(
     assert refused.value.reason == "ORDER_ALREADY_CANCELLED"
 
 
-async def test_unknown_orders_cannot_be_cancelled_or_tried_again(
+async def test_change_of_an_unknown_order_is_not_found(
     orders: Orders, operations: Operations
 ) -> None:
-    """ORDER_NOT_FOUND from each of the three."""
+    """Each of the three methods answers ORDER_NOT_FOUND."""
     order = await place(orders, operations, "london")
     unknown = {"order_id": str(uuid4())}
     for call in (
@@ -132,8 +132,8 @@ async def test_unknown_orders_cannot_be_cancelled_or_tried_again(
 async def test_cancelled_units_share_the_sequence_of_statuses(
     orders: Orders, operations: Operations, engine: AsyncEngine, warehouse: FakeWarehouse
 ) -> None:
-    """Each version once: placed, units cancelled, confirmed, and the last units as a change of
-    status. Amounts are what it costs now.
+    """Each version comes once: placed, units cancelled, confirmed, and the last units as a change
+    of status. The amounts are the current cost of the order.
     """
     order = await place(orders, operations, "london", "paris")  # 1 × 10 and 2 × 10
     answer = (
@@ -181,8 +181,12 @@ async def test_cancelled_units_share_the_sequence_of_statuses(
     assert warehouse.asked_to_release == [[(order.id, 1)]]
 
 
-async def test_a_repeat_cancels_no_more_units(orders: Orders, operations: Operations) -> None:
-    """The same request twice takes one unit; another request with the same body takes one more."""
+async def test_repeated_item_cancellation_cancels_no_more_units(
+    orders: Orders, operations: Operations
+) -> None:
+    """The same request twice cancels one unit; another request with the same body cancels one
+    more.
+    """
     order = await place(orders, operations, "london", "paris", "oslo")
     request = cancel_items(order, {3: 1})
     taken = [
@@ -196,12 +200,13 @@ async def test_a_repeat_cancels_no_more_units(orders: Orders, operations: Operat
     assert [violation.subject for violation in refused.value.violations] == ["line 3"]
 
 
-async def test_cut_of_a_withdrawn_parcel_follows_the_advice(
+async def test_refused_cancellation_advises_return_and_cut(
     orders: Orders, returns: Returns, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
     """London's parcel is delivered. Paris's label made the order shipped, and was then withdrawn.
-    CancelOrder is refused with the advice to return London's units and to cancel those of Paris:
-    both succeed, and the order is delivered once the work in Paris is cancelled.
+
+    CancelOrder is refused with the advice to return London's units and to cancel those of Paris.
+    Both succeed, and the order is delivered once the work in Paris is cancelled.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
@@ -230,10 +235,12 @@ async def test_cut_of_a_withdrawn_parcel_follows_the_advice(
     assert (await now(operations, order)).status is Status.DELIVERED
 
 
-async def test_a_failed_order_is_tried_again_and_paid_again(
+async def test_retried_order_reserves_and_is_paid_again(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """Attempt 2 reserves anew, waits for its own money, and takes none of the first attempt's."""
+    """Attempt 2 reserves its own stock, waits for its own payment, and does not count the first
+    attempt's.
+    """
     order = await failed(orders, operations, warehouse)
     assert order.status is Status.FAILED
     request = retry(order, expected_version=order.version)
@@ -253,8 +260,8 @@ async def test_a_failed_order_is_tried_again_and_paid_again(
 async def test_a_late_repeat_of_a_retry_reserves_nothing(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """Attempt 2 has failed as well when the request that began it comes again: it is a success
-    that asks for no stock, of which there may be none by then.
+    """Attempt 2 has failed too when the request that began it comes again. The answer is a success
+    that reserves no stock, which may be sold out by then.
     """
     order = await failed(orders, operations, warehouse)
     request = retry(order)
@@ -269,11 +276,11 @@ async def test_a_late_repeat_of_a_retry_reserves_nothing(
     assert len(warehouse.reserved) == reserved
 
 
-async def test_an_order_that_gets_no_stock_stays_failed(
+async def test_retry_without_stock_leaves_order_failed(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """The warehouse's refusal reaches the caller; what has not failed is refused before any
-    stock is asked for.
+    """The warehouse's refusal reaches the caller. A retry of an order that has not failed is
+    refused before any stock is reserved.
     """
     order = await failed(orders, operations, warehouse)
     warehouse.refuses = Refused("INSUFFICIENT_STOCK")
@@ -292,7 +299,7 @@ async def test_an_order_that_gets_no_stock_stays_failed(
 async def test_unpaid_orders_expire_and_release_stock_in_one_call(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """Those whose time is over, and no others; a second look finds nothing."""
+    """The worker expires exactly the orders whose time to pay is over; a second run finds none."""
     several = [await place(orders, operations, "london") for _ in range(3)]
     await overdue(engine, *several[:2])
     assert await operations.expire_orders() == 2
@@ -307,15 +314,15 @@ async def test_unpaid_orders_expire_and_release_stock_in_one_call(
     assert await operations.expire_orders() == 0
 
 
-async def test_replicas_share_what_has_expired(
+async def test_replicas_expire_each_order_once(
     orders: Orders,
     operations: Operations,
     warehouse: FakeWarehouse,
     engine: AsyncEngine,
     database: Database,
 ) -> None:
-    """Four at once end twelve orders once each: a row of history and an event for each, and no
-    replica fails on another's order.
+    """Four replicas expire twelve orders at once. Each order has one history row and one event, and
+    no replica fails on another's order.
     """
     several = [await place(orders, operations, "london") for _ in range(12)]
     await overdue(engine, *several)
@@ -326,15 +333,15 @@ async def test_replicas_share_what_has_expired(
         assert (await now(operations, order)).status is Status.CANCELLED
 
 
-async def test_an_order_that_another_replica_has_ended_is_counted_and_released_there(
+async def test_order_expired_by_two_replicas_is_counted_once(
     orders: Orders,
     operations: Operations,
     warehouse: FakeWarehouse,
     engine: AsyncEngine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two replicas choose the same order before either has written: one of them ends it, counts
-    it and gives up its stock.
+    """Two replicas choose the same order before either has written. One of them ends it, counts it
+    and releases its stock.
     """
     order = await place(orders, operations, "london")
     await overdue(engine, order)
@@ -353,11 +360,11 @@ async def test_an_order_that_another_replica_has_ended_is_counted_and_released_t
     assert not any(warehouse.asked_to_release[1:])
 
 
-async def test_expiry_goes_on_behind_what_fails(
+async def test_expiry_continues_after_orders_that_fail(
     orders: Orders, operations: Operations, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two orders that can never be written stand before three others, in batches of two: the
-    others end in the same turn, which then says what went wrong.
+    """Two orders that cannot be written come before three others, in batches of two. The others end
+    in the same run, which then raises the error.
     """
     several = [await place(orders, operations, "london") for _ in range(5)]
     for order in several:
@@ -381,7 +388,9 @@ async def test_expiry_goes_on_behind_what_fails(
 async def test_failed_payments_release_stock_in_one_call(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """One call for all that a batch ends; repeats of the events ask for nothing."""
+    """One call releases the stock of all orders that a batch ends; repeats of the events call no
+    peer.
+    """
     several = [await place(orders, operations, "london") for _ in range(3)]
     deliveries = [delivery(not_paid(order)) for order in several]
     await deliver(operations, deliveries)
@@ -394,8 +403,8 @@ async def test_failed_payments_release_stock_in_one_call(
 async def test_pending_stock_commits_are_counted(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """The gauge says how many orders wait for their commit, the counter what came of
-    confirmations.
+    """The gauge counts orders that wait for their commit; the counter counts confirmations by
+    outcome.
     """
     before = {
         answer: measured("order_stock_confirmations_total", answer=answer)

@@ -1,5 +1,5 @@
-"""What the order service makes of the others' events: twice, in every order, many at once, and
-when they are wrong.
+"""How the order service applies the events of other services: repeated, in every order, concurrent,
+and invalid.
 """
 
 import random
@@ -48,7 +48,7 @@ PATH = [
 
 
 async def place(orders: Orders, operations: Operations, *warehouses: str) -> Order:
-    """An order of a line from each warehouse."""
+    """Places an order of a line from each warehouse."""
     request = create_order(*(item(f"SKU-{n}", n + 1) for n, _ in enumerate(warehouses)))
     placed = (await orders.CreateOrder(request, timeout=30)).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
@@ -58,7 +58,9 @@ async def place(orders: Orders, operations: Operations, *warehouses: str) -> Ord
 async def deliver(
     operations: Operations, deliveries: Sequence[Delivery[Message]]
 ) -> list[Outcome[Any]]:
-    """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
+    """Hands over a batch as the inbox does: each event type as one set, one type after the
+    other.
+    """
     handlers = Consumers(operations).handlers
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in handlers.items():
@@ -72,8 +74,10 @@ async def deliver(
 async def snapshot(
     engine: AsyncEngine, order: Order | None = None
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """What the tables say of the order, or of all, but for times, reasons and causes: these tell
-    of the order of events, and the rest must not. Of ids, that there are some.
+    """Returns the rows of the order, or of all orders, without times, reasons and causes.
+
+    These depend on the order of the events; all other columns must not. Each id is replaced by the
+    same text.
     """
     kept = {
         tables.orders: [
@@ -108,7 +112,7 @@ async def snapshot(
 
 
 def life(order: Order) -> list[Message]:
-    """All events of an order that London and Paris serve, in its natural order."""
+    """Returns all events of an order that London and Paris serve, in their natural order."""
     events: list[Message] = [paid(order)]
     for at in ("london", "paris"):
         events += [
@@ -120,7 +124,7 @@ def life(order: Order) -> list[Message]:
 
 
 async def shuffled(operations: Operations, events: Sequence[Message], dice: random.Random) -> None:
-    """Tells each event twice, in any order, in sets of any size; what is deferred comes again."""
+    """Delivers each event twice, in any order, in sets of any size; deferred events come again."""
     waiting = [delivery(event) for event in events] * 2
     dice.shuffle(waiting)
     while waiting:
@@ -134,11 +138,11 @@ async def shuffled(operations: Operations, events: Sequence[Message], dice: rand
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
+async def test_events_in_any_order_leave_the_same_tables(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """Sixteen events, each delivered twice, shuffled and cut into sets: always delivered, and
-    the same rows as in the natural order.
+    """Sixteen events are each delivered twice, shuffled and cut into sets. The order is always
+    delivered, with the same rows as in the natural order.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
@@ -173,12 +177,14 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
+async def test_failure_events_in_any_order_leave_the_same_tables(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """London's parcel is returned, Paris finds one unit of two and delivers it, the money for
-    both goes back in two steps: delivered, two units cancelled, one recalled, and what it costs
-    now is what is left of the money; each version published once.
+    """London's parcel is returned. Paris finds one unit of two and delivers it. The money for both
+    is refunded in two steps.
+
+    The order is delivered, with two units cancelled and one recalled; its cost is the money that
+    remains. Each version is published once.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
@@ -223,8 +229,8 @@ async def test_withdrawn_shipment_consumed_later_stays_void(
     operations: Operations,
     warehouse: FakeWarehouse,
 ) -> None:
-    """The order stores at which version London's label was withdrawn. The label's own event comes
-    later, with that of Paris' label: the order is processing.
+    """The order stores the version at which London's label was withdrawn. The label's own event
+    comes later, with that of Paris' label: the order is processing.
     """
     warehouse.serving = ("london", "paris")
     order = await place(orders, operations, "london", "paris")
@@ -241,10 +247,10 @@ async def test_withdrawn_shipment_consumed_later_stays_void(
     assert london.withdraw_version == 6
 
 
-async def test_payments_of_many_orders_are_committed_in_one_call(
+async def test_payments_of_many_orders_commit_in_one_call(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """A batch of payments asks the warehouse once; each order is confirmed."""
+    """A batch of payments makes one call to the warehouse; each order is confirmed."""
     placed = [await place(orders, operations, "london") for _ in range(5)]
     outcomes = await deliver(operations, [delivery(paid(order)) for order in placed])
     assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [
@@ -254,11 +260,11 @@ async def test_payments_of_many_orders_are_committed_in_one_call(
     assert len(warehouse.asked_to_confirm[0]) == 5
 
 
-async def test_payments_that_change_nothing_ask_the_warehouse_for_nothing(
+async def test_payments_without_effect_commit_no_stock(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """One that comes again, another one of the same order, and one for an order that is dead: no
-    stock is committed for them.
+    """A repeated payment, another payment of the same order, and a payment of a cancelled order
+    commit no stock.
     """
     order, cancelled = [await place(orders, operations, "london") for _ in range(2)]
     first = delivery(paid(order))
@@ -272,10 +278,12 @@ async def test_payments_that_change_nothing_ask_the_warehouse_for_nothing(
     assert warehouse.asked_to_confirm == [[(order.id, 1)]]
 
 
-async def test_pending_commit_is_settled_by_the_warehouses_event(
+async def test_warehouse_event_settles_pending_commit(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """Confirmed, commit pending and listed so; the warehouse's event settles the commit."""
+    """The order is confirmed with its commit pending, and is listed so; the warehouse's event
+    settles the commit.
+    """
     order = await place(orders, operations, "london")
     warehouse.away = True
     [outcome] = await deliver(operations, [delivery(paid(order))])
@@ -289,20 +297,20 @@ async def test_pending_commit_is_settled_by_the_warehouses_event(
     assert outcome.record.stock is StockStatus.COMMITTED
 
 
-async def test_one_order_that_is_refused_does_not_hold_up_the_others(
+async def test_refused_payment_of_a_set_delays_no_other(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """In one set: a good payment, one for stock that is gone, one of another amount, one for an
+    """One set has a good payment, one whose stock has expired, one of another amount, and one of an
     unknown order.
     """
-    good, gone, cheap = [await place(orders, operations, "london") for _ in range(3)]
-    warehouse.answers[gone.id] = Unavailable("RESERVATION_EXPIRED")
+    good, expired, cheap = [await place(orders, operations, "london") for _ in range(3)]
+    warehouse.answers[expired.id] = Unavailable("RESERVATION_EXPIRED")
     less = paid(cheap)
     less.captured_amount.units -= 1
     unknown = paid(good)
     unknown.order_id = "01890000-0000-7000-8000-000000000000"
     outcomes = await deliver(
-        operations, [delivery(event) for event in (paid(good), paid(gone), less, unknown)]
+        operations, [delivery(event) for event in (paid(good), paid(expired), less, unknown)]
     )
     assert [o.record.status if isinstance(o, Done) else type(o) for o in outcomes] == [
         Status.CONFIRMED,
@@ -312,10 +320,10 @@ async def test_one_order_that_is_refused_does_not_hold_up_the_others(
     ]
 
 
-async def test_a_payment_that_failed_cancels_the_order_once(
+async def test_failed_payment_cancels_the_order_once(
     orders: Orders, operations: Operations
 ) -> None:
-    """Cancelled with the reason; its repeat, and a late capture, change nothing."""
+    """The order is cancelled with the reason; a repeat, and a late capture, change nothing."""
     order = await place(orders, operations, "london")
     failed = delivery(not_paid(order))
     await deliver(operations, [failed, failed])
@@ -328,11 +336,11 @@ async def test_a_payment_that_failed_cancels_the_order_once(
     )
 
 
-async def test_the_database_refuses_what_no_decision_may_make(
+async def test_database_refuses_invalid_orders(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Constraints hold without us: a pending order without a deadline, more cancelled than
-    ordered, the same cause twice to one status.
+    """Constraints refuse a pending order without a deadline, more cancelled units than ordered
+    ones, and the same cause twice for one status.
     """
     await place(orders, operations, "london")
     for statement in (
@@ -354,9 +362,11 @@ async def test_the_database_refuses_what_no_decision_may_make(
 async def test_expired_reservation_without_an_order_changes_nothing(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The stock was reserved and the order never written: the warehouse's event of its end is
-    done, beside others' news in one set. Told of a commit for an order that there is not, or of
-    a refusal, we wait for the order.
+    """Stock was reserved and the order never written. The warehouse's event of the expiry is done,
+    beside other events in one set.
+
+    The event of a commit, or of a refusal, for an unknown order is NotFound, so that it is tried
+    again.
     """
     order = await place(orders, operations, "london")
     await deliver(operations, [delivery(paid(order))])

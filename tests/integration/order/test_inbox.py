@@ -1,6 +1,4 @@
-"""Events of other services, over a real broker: behind the times, again, and with values that
-it does not know.
-"""
+"""Events of other services over a real broker: late, repeated, and with unknown values."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -40,7 +38,7 @@ from tests.support import cancelled_at_end, eventually, measured
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The world outside publishes here."""
+    """The broker to which the tests publish events of other services."""
     broker = await stream.connect(nats_url, name="test")
     await broker.ensure_streams()
     yield broker
@@ -48,10 +46,10 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 
 
 @asynccontextmanager
-async def hearing(
+async def running_inbox(
     broker: Broker, engine: AsyncEngine, operations: Operations
 ) -> AsyncIterator[Inbox]:
-    """The order service's own inbox runs meanwhile."""
+    """Runs the order service's own inbox inside the block."""
     inbox = Inbox(
         broker,
         engine,
@@ -67,8 +65,9 @@ async def hearing(
 async def consume(
     broker: Broker, inbox: Inbox, events: Sequence[Message], *, times: int = 1
 ) -> None:
-    """Publishes the events, each so often (the broker takes a repeat for another message), and
-    waits until all are acknowledged.
+    """Publishes each event so many times, and waits until all are acknowledged.
+
+    Each message has another id, so the broker stores repeats too.
     """
     for event in events:
         event_id = uuid4()
@@ -94,7 +93,9 @@ async def count(engine: AsyncEngine, table: Any) -> int:
 
 
 def handled(outcome: str) -> float:
-    """How many events the order service has handled so, in this process."""
+    """Returns the number of events that the order service handled with this outcome, in this
+    process.
+    """
     metrics = [
         sample
         for metric in REGISTRY.collect()
@@ -113,14 +114,15 @@ def handled(outcome: str) -> float:
 async def test_out_of_order_events_skip_backward_moves(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """Delivered, and then everything before it is published: each event is acknowledged and counted
-    as skipped, and nothing changes: no status, no version, no row of history, no event of ours.
-    So is an older version of a fulfilment, in any status.
+    """The order is delivered, and then all earlier events are published. Each is acknowledged and
+    counted as skipped, and no status, version, history row or event is added.
+
+    The same goes for an older version of a fulfilment, in any status.
     """
     order = await place(orders, operations, "london")
     *behind, ahead = working(order, "london", PATH)
     created, arrived = shipped_and_delivered(order, "london")
-    async with hearing(broker, engine, operations) as inbox:
+    async with running_inbox(broker, engine, operations) as inbox:
         await consume(broker, inbox, [paid(order)])
         await consume(broker, inbox, [arrived])
         await consume(broker, inbox, [ahead])
@@ -142,8 +144,8 @@ async def test_out_of_order_events_skip_backward_moves(
 async def test_duplicate_events_apply_once(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """Every event of a life three times, past the broker's own window: each has its effect once,
-    and is acknowledged and counted each time; the money is refunded once.
+    """Every event of an order comes three times, outside the broker's own window. Each has its
+    effect once, and is acknowledged and counted each time; the money is refunded once.
     """
     order = await place(orders, operations, "london")
     created, arrived = shipped_and_delivered(order, "london")
@@ -154,7 +156,7 @@ async def test_duplicate_events_apply_once(
         [refunded(order, 400)],
     ]
     before = handled("done") + handled("repeat")
-    async with hearing(broker, engine, operations) as inbox:
+    async with running_inbox(broker, engine, operations) as inbox:
         for stage in stages:
             await consume(broker, inbox, stage, times=3)
     there = await now(operations, order)
@@ -180,16 +182,16 @@ async def test_duplicate_events_apply_once(
 async def test_an_unknown_fulfilment_status_is_counted(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """A status of a newer fulfilment service is acknowledged, changes nothing, and shows up in
+    """A status of a newer fulfilment service is acknowledged, changes nothing, and is counted in
     the metrics.
     """
     order = await place(orders, operations, "london")
     fields = ("new_status", "fulfillment.status")
     counted = [unknown(field) for field in fields]
     [event] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
-    # as the wire may have it
+    # a value that a newer message can have
     event.new_status = event.fulfillment.status = 99  # type: ignore[assignment]
-    async with hearing(broker, engine, operations) as inbox:
+    async with running_inbox(broker, engine, operations) as inbox:
         await consume(broker, inbox, [paid(order)])
         before = await snapshot(engine)
         await consume(broker, inbox, [event])
@@ -198,12 +200,12 @@ async def test_an_unknown_fulfilment_status_is_counted(
 
 
 def unknown(field: str) -> float:
-    """How often a fulfilment's event had an unknown value there."""
+    """Returns how often this field of a fulfilment's event had an unknown value."""
     return measured("inbox_unknown_values_total", event="FulfillmentStatusChanged", field=field)
 
 
 async def reasons(engine: AsyncEngine) -> list[tuple[str, str]]:
-    """How each event that failed stands, and why."""
+    """Returns the state and the reason of each failed event."""
     columns = tables.failed_events.c
     async with engine.connect() as connection:
         found = await connection.execute(
@@ -215,7 +217,7 @@ async def reasons(engine: AsyncEngine) -> list[tuple[str, str]]:
 async def test_payment_on_foreign_subject_confirms_nothing(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """PaymentConfirmed on shipments.shipment.created is failed as unreadable, and the order stays
+    """PaymentConfirmed on shipments.shipment.created fails as unreadable, and the order stays
     pending; on its own subject it confirms the order.
     """
     order = await place(orders, operations, "london")
@@ -225,7 +227,7 @@ async def test_payment_on_foreign_subject_confirms_nothing(
         "ce-id": str(event_id),
         "ce-type": PaymentConfirmed.DESCRIPTOR.full_name,
     }
-    async with hearing(broker, engine, operations) as inbox:
+    async with running_inbox(broker, engine, operations) as inbox:
         await broker.publish(
             "shipments.shipment.created",
             paid(order).SerializeToString(),
@@ -242,8 +244,10 @@ async def test_payment_on_foreign_subject_confirms_nothing(
 async def test_empty_and_negative_events_change_nothing(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """Of each kind that the order service consumes, an empty body fails as unreadable; so does a
-    fulfilment that states less than no units, or no status at all. None is acknowledged as done.
+    """An empty body of each consumed type fails as unreadable. So does a fulfilment with a negative
+    number of units, and one without a status.
+
+    None is counted as done.
     """
     order = await place(orders, operations, "london")
     before = await snapshot(engine)
@@ -252,7 +256,7 @@ async def test_empty_and_negative_events_change_nothing(
     nothing.new_status = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
     kinds = list(Consumers(operations).handlers)
     done = handled("done") + handled("skipped")
-    async with hearing(broker, engine, operations) as inbox:
+    async with running_inbox(broker, engine, operations) as inbox:
         await consume(
             broker, inbox, [*(kind() for kind in kinds), with_units(negative, {1: -1}), nothing]
         )
@@ -264,15 +268,13 @@ async def test_empty_and_negative_events_change_nothing(
 async def test_forged_version_fails_and_true_ones_count(
     orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
 ) -> None:
-    """A fulfilment's event of version 2^60 is failed, and the true events after it move the
-    order.
-    """
+    """A fulfilment's event of version 2^60 fails, and the true events after it move the order."""
     order = await place(orders, operations, "london")
     [true] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     forged = FulfillmentStatusChanged()
     forged.CopyFrom(true)
     forged.fulfillment.version = 2**60
-    async with hearing(broker, engine, operations) as inbox:
+    async with running_inbox(broker, engine, operations) as inbox:
         await consume(broker, inbox, [paid(order)])
         await consume(broker, inbox, [forged])
         assert await reasons(engine) == [("failed", "VERSION_JUMP")]

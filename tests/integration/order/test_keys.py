@@ -1,6 +1,4 @@
-"""The stored idempotency keys: they are in databases of running systems, so they stay as they
-are.
-"""
+"""The formats of stored idempotency keys stay: databases of running systems hold such keys."""
 
 from typing import Any
 from uuid import UUID, uuid5
@@ -33,7 +31,7 @@ Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str = "") -> set[Row]:
-    """Key, request hash and target of the keys that start so."""
+    """Returns the key, request hash and target of the keys with this prefix."""
     keys = tables.idempotency_keys.c
     query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     async with engine.connect() as connection:
@@ -44,7 +42,7 @@ async def stored(engine: AsyncEngine, start: str = "") -> set[Row]:
 
 
 def row(request: Message, target: UUID) -> Row:
-    """The row of a request about the order `target`."""
+    """Returns the row of a request about the order `target`."""
     of = request_context(request)
     return of.key, of.request_hash, target
 
@@ -55,7 +53,7 @@ async def test_requests_about_orders_are_stored_under_their_keys(
     warehouse: FakeWarehouse,
     engine: AsyncEngine,
 ) -> None:
-    """A key is the method and the request_id, and the order keeps that of its checkout."""
+    """A key is the method and the request_id; the order stores that of its checkout."""
     create = create_order()
     placed = (await ask(orders.CreateOrder, create)).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
@@ -83,7 +81,7 @@ async def test_requests_about_returns_are_stored_under_their_keys(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """Their target is the order, and the id of a return is made of the key of its request."""
+    """Their target is the order, and a return's id is derived from the key of its request."""
     order = await delivered(orders, operations)
     create, without_goods = wanted(order, {1: 1}), money(order, {2: (1, "NONE")})
     order_return, other, unwanted = [
@@ -116,7 +114,9 @@ async def test_events_are_stored_under_their_keys(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """The consumer's key of the event, its request hash, and the order as the target."""
+    """The row has the consumer's key of the event, its request hash, and the order as the
+    target.
+    """
     order = await place(orders, operations, "london")
     deliveries = [
         delivery(event)
@@ -132,12 +132,12 @@ async def test_events_are_stored_under_their_keys(
     assert await stored(engine, "order-test:") == expected
 
 
-async def test_expiry_is_stored_under_a_key_of_each_turn(
+async def test_expiry_is_stored_under_a_key_of_each_run(
     orders: Orders,
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """The worker makes a key for each order and turn; it is the cause too. Its hash is empty."""
+    """The worker makes a key for each order and run, which is the cause too. Its hash is empty."""
     order = await place(orders, operations, "london")
     await overdue(engine, order)
     assert await operations.expire_orders() == 1

@@ -1,4 +1,4 @@
-"""The warehouse over a real channel, when it is away or fails by a defect of its own."""
+"""The warehouse over a real channel, when it is unreachable or fails by its own defect."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,9 +31,10 @@ from tests.unit.order.samples import cancel
 
 
 class FailingReservations(ReservationServiceServicer):
-    """A warehouse at the process's edge. Releasing: out of reach for the first so many calls, or
-    with an order that it must be asked for again. Confirming: INTERNAL, for the whole call or
-    for each order of it.
+    """A stand-in for the warehouse that fails as a test sets.
+
+    Releases: UNAVAILABLE for the first `failing` calls, or a retryable failure for chosen orders.
+    Confirmations: INTERNAL, for the whole call or for each order of it.
     """
 
     def __init__(self) -> None:
@@ -70,15 +71,15 @@ class FailingReservations(ReservationServiceServicer):
 
 @pytest.fixture
 def reservations() -> FailingReservations:
-    return FailingReservations()  # type: ignore[abstract]  # nothing else of it is asked
+    return FailingReservations()  # type: ignore[abstract]  # the tests call no other method
 
 
 @pytest.fixture
 async def connected(
     database: Database, reservations: FailingReservations
 ) -> AsyncIterator[Operations]:
-    """The order service's operations with a real channel, its breaker and its retries, to that
-    warehouse.
+    """The order service's operations over a real channel to that warehouse, with breaker and
+    retries.
     """
     register = partial(add_ReservationServiceServicer_to_server, reservations)
     async with channel_of(register, breaker=Breaker("warehouse")) as channel:
@@ -93,8 +94,8 @@ async def test_warehouse_defect_leaves_the_commit_pending(
     reservations: FailingReservations,
     whole: bool,
 ) -> None:
-    """It says nothing of the stock: the paid order is confirmed all the same, and its commit is
-    settled later; no event has failed.
+    """INTERNAL says nothing about the stock. The paid order is confirmed all the same, its commit
+    is settled later, and no event fails.
     """
     reservations.whole = whole
     order = await place(orders, operations, "london")
@@ -104,12 +105,10 @@ async def test_warehouse_defect_leaves_the_commit_pending(
     assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.COMMIT_PENDING)
 
 
-async def test_a_batch_too_large_is_asked_for_in_parts(
+async def test_batch_too_large_is_confirmed_in_parts(
     connected: Operations, reservations: FailingReservations
 ) -> None:
-    """Where the answer to five orders would be too large, each of them is answered by a call
-    that is small enough.
-    """
+    """Where the answer to five orders would be too large, smaller calls answer each of them."""
     reservations.whole, reservations.most = False, 2
     attempts = [(uuid4(), 1) for _ in range(5)]
     answers = await connected.warehouse.confirm(uuid4(), attempts)
@@ -119,8 +118,8 @@ async def test_a_batch_too_large_is_asked_for_in_parts(
 async def test_cancellation_retries_the_release(
     orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
 ) -> None:
-    """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms
-    apart, one key, nothing counted.
+    """The warehouse fails twice and succeeds the third time: three tries with one key, 100 ms and
+    200 ms apart. No failure is counted.
     """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 2
@@ -136,10 +135,12 @@ async def test_cancellation_retries_the_release(
     assert measured("order_release_failures_total") == before
 
 
-async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellation(
+async def test_failed_release_is_counted_and_order_is_cancelled(
     orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
 ) -> None:
-    """Three attempts and no fourth; the order is cancelled, and the failure is counted once."""
+    """After three tries there is no fourth; the order is cancelled, and the failure is counted
+    once.
+    """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 99
     assert (await connected.cancel(cancel(order))).status is Status.CANCELLED
@@ -154,8 +155,8 @@ async def test_release_stops_at_the_callers_deadline(
     reservations: FailingReservations,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pause before the third attempt would outlast the caller: two attempts, the order is
-    cancelled, the failure counted.
+    """The pause before the third try would exceed the caller's deadline: two tries, the order is
+    cancelled, and the failure is counted.
     """
     order = await place(orders, operations, "london")
     before, reservations.failing = measured("order_release_failures_total"), 99
@@ -166,14 +167,14 @@ async def test_release_stops_at_the_callers_deadline(
     assert measured("order_release_failures_total") == before + 1
 
 
-async def test_only_what_was_not_released_is_tried_again(
+async def test_only_unreleased_orders_are_released_again(
     orders: Orders,
     operations: Operations,
     connected: Operations,
     reservations: FailingReservations,
     engine: AsyncEngine,
 ) -> None:
-    """One order of a set is refused for the moment: the others are asked for once."""
+    """One order of a set is refused for the moment: only that one is released again."""
     one, other = (
         await place(orders, operations, "london"),
         await place(orders, operations, "london"),
@@ -185,11 +186,11 @@ async def test_only_what_was_not_released_is_tried_again(
     assert asked == [{str(one.id), str(other.id)}, {str(one.id)}, {str(one.id)}]
 
 
-async def test_an_open_breaker_fails_no_cancellation(
+async def test_cancellation_with_an_open_breaker_succeeds(
     orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
 ) -> None:
-    """After a row of failures the warehouse is not asked at all, and orders are cancelled all
-    the same.
+    """After a series of failures the open breaker allows no call to the warehouse, and orders are
+    cancelled all the same.
     """
     reservations.failing = 99
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What meets at the database: whichever comes first, one of them holds, and never half of each."""
+"""Concurrent changes of one order: each is applied whole or refused, in every order."""
 
 import asyncio
 import random
@@ -27,8 +27,8 @@ RACES = range(8)
 
 
 async def together(*works: Awaitable[Any]) -> list[str]:
-    """What came of works that begin in the same instant: "" where one was done, else the reason
-    of its failure.
+    """Runs the works at once; returns "" for each that succeeded, else the reason of its
+    failure.
     """
     outcomes = await asyncio.gather(*works, return_exceptions=True)
     for outcome in outcomes:
@@ -48,7 +48,7 @@ async def history(engine: AsyncEngine, order: Order) -> list[Transition]:
 
 
 async def count_published(engine: AsyncEngine, order: Order) -> int:
-    """How many events there are of an order."""
+    """Returns the number of an order's events."""
     async with engine.connect() as connection:
         rows = await connection.execute(
             select(tables.outbox.c.id).where(tables.outbox.c.aggregate == order.id)
@@ -57,8 +57,10 @@ async def count_published(engine: AsyncEngine, order: Order) -> int:
 
 
 async def consistent(engine: AsyncEngine, operations: Operations, order: Order) -> Order:
-    """The order now: a row of history and an event for each of its versions, and each step from
-    where the one before ended.
+    """Returns the current order.
+
+    Asserts that each version has a history row and an event, and that each step starts from the
+    status where the one before ended.
     """
     current, steps = await now(operations, order), await history(engine, order)
     assert [step.version for step in steps] == list(range(1, current.version + 1))
@@ -69,11 +71,11 @@ async def consistent(engine: AsyncEngine, operations: Operations, order: Order) 
 
 
 @pytest.mark.parametrize("seed", RACES)
-async def test_cancel_meets_the_payment(
+async def test_cancel_during_payment_ends_cancelled(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """Cancelled in the end, whichever was first: paid before it, or with the money noted as
-    late. Never confirmed, never neither.
+    """The order ends cancelled in both orders: it was paid before, or the money is stored as late.
+    It never ends confirmed.
     """
     order = await place(orders, operations, "london")
     works = [ask(orders.CancelOrder, cancel(order)), deliver(operations, [delivery(paid(order))])]
@@ -90,11 +92,11 @@ async def test_cancel_meets_the_payment(
 
 
 @pytest.mark.parametrize("seed", RACES)
-async def test_expiry_meets_the_payment(
+async def test_expiry_during_payment_ends_in_one_outcome(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """Either confirmed, or cancelled with the money noted as late (payment gives it back): never
-    both, never neither.
+    """The order ends confirmed, or cancelled with the money stored as late, which payment refunds:
+    always exactly one of the two.
     """
     order = await place(orders, operations, "london")
     await overdue(engine, order)
@@ -113,11 +115,11 @@ async def test_expiry_meets_the_payment(
     )
 
 
-async def test_two_cancellations_are_one(
+async def test_concurrent_cancellations_cancel_once(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Ten callers at once: one cancels, the others get that it is done. The same request
-    ten times is one success.
+    """Ten callers cancel at once: one cancels, and the others are refused because it is done. Ten
+    times the same request is one success.
     """
     order = await place(orders, operations, "london")
     reasons = await together(*(ask(orders.CancelOrder, cancel(order)) for _ in range(10)))
@@ -129,11 +131,11 @@ async def test_two_cancellations_are_one(
     assert (await consistent(engine, operations, other)).version == 2
 
 
-async def test_two_retries_make_one_attempt(
+async def test_concurrent_retries_make_one_attempt(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """Six callers at once: one attempt, one reservation for it; the others find the order
-    pending.
+    """Six callers retry at once: one makes the attempt, with one reservation; the others find the
+    order pending.
     """
     order = await failed(orders, operations, warehouse)
     reserved = len(warehouse.reserved)
@@ -151,8 +153,8 @@ async def test_two_retries_make_one_attempt(
 async def test_units_are_never_cancelled_twice(
     orders: Orders, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Five callers want two of three units each: one gets them, and no line has more cancelled
-    than ordered.
+    """Five callers each cancel two of three units: one succeeds, and no line has more cancelled
+    units than ordered ones.
     """
     order = await place(orders, operations, "a", "b", "c")
     reasons = await together(
@@ -163,12 +165,13 @@ async def test_units_are_never_cancelled_twice(
 
 
 @pytest.mark.parametrize("seed", RACES)
-async def test_cancelled_units_meet_the_picker(
+async def test_cancelled_units_and_short_pick_leave_consistent_units(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
 ) -> None:
-    """A customer cancels units while the picker finds too few, reported twice, in any order: what
-    stays is what fulfilment works on, units and allocations agree, and units that stay cost what
-    they did.
+    """A customer cancels units while the picker finds too few; all events come twice, in any order.
+
+    The remaining units are those of the fulfilment, units and allocations agree, and remaining
+    units cost the same.
     """
     dice = random.Random(seed)
     order = await place(orders, operations, "a", "b", "c")  # 1, 2 and 3 units
@@ -188,18 +191,18 @@ async def test_cancelled_units_meet_the_picker(
     await together(*works)
     current = await consistent(engine, operations, order)
     assert current.lines[2].cancelled == 1
-    # the cut was fulfilment's answer to the caller, or came before he asked
+    # the cut confirmed the caller's cancellation, or came before it
     assert current.lines[1].cancelled in (1, 2)
     for line in current.lines:
         assert sum(allocation.quantity for allocation in line.allocations) == line.remaining
     assert current.total == sum(line.total - line.cost_of(line.cancelled) for line in current.lines)
 
 
-async def test_orders_of_one_batch_and_their_cancellations_never_deadlock(
+async def test_batches_and_cancellations_never_deadlock(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """Batches over the same twenty orders in different directions, cancellations between: each
-    is answered, each order is whole.
+    """Batches over the same twenty orders run in different directions, with cancellations between
+    them. Each call is answered, and each order is consistent.
     """
     several = [await place(orders, operations, "london") for _ in range(20)]
     payments = [delivery(paid(order)) for order in several]

@@ -22,7 +22,7 @@ MISMATCH = "PAYMENT_AMOUNT_MISMATCH"
 
 
 def refused(first: Order, order: Order, genuine: Delivery[Any]) -> dict[str, Delivery[Any]]:
-    """Events that are refused, by name: about the first order, which is paid, and the other."""
+    """Returns refused events, by name: about the first order, which is paid, and the other."""
     fulfillment = working(first, "london", PATH[:1])[0]
     fulfillment.fulfillment.version = FORGED
     wrong = paid(order)
@@ -44,7 +44,7 @@ def refused(first: Order, order: Order, genuine: Delivery[Any]) -> dict[str, Del
         ("wrong amount", MISMATCH),
     ],
 )
-async def test_refused_event_stores_and_asks_nothing(
+async def test_refused_event_stores_nothing_and_calls_no_peer(
     operations: Operations,
     engine: AsyncEngine,
     orders: Orders,

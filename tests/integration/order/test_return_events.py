@@ -1,5 +1,5 @@
-"""Returns and the events of their order: money that goes back, and goods that are recalled.
-Twice, at once, in every order.
+"""Returns and the events of their order: refunds, and recalled goods. Repeated, concurrent, and in
+every order.
 """
 
 import asyncio
@@ -62,13 +62,13 @@ LAMPS = {1: 3}
 
 
 async def again(operations: Operations, order: Order) -> Order:
-    """The order as it stands."""
+    """Returns the order as it stands."""
     [order] = await operations.get_orders([order.id])
     return order
 
 
 async def placed(orders: Orders, operations: Operations) -> Order:
-    """An order of three lamps (10.00 each) and two bulbs (1.00 each), paid."""
+    """Returns a paid order of three lamps (10.00 each) and two bulbs (1.00 each)."""
     made = (
         await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)
     ).order
@@ -94,7 +94,7 @@ async def delivered(orders: Orders, operations: Operations) -> Order:
 
 
 async def inspected(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
-    """A return of the order, all of which has come and is good."""
+    """Returns a return of the order whose units were all received and accepted."""
     order_return = await approved(returns, order, lines)
     await ask(returns.ReceiveReturn, receipt(order_return, lines))
     good = {number: (units, 0, 0) for number, units in lines.items()}
@@ -104,7 +104,7 @@ async def inspected(returns: Returns, order: Order, lines: dict[int, int]) -> re
 def refund(
     order: Order, amount: int, *, of: str | None = None, so_far: int | None = None
 ) -> RefundCompleted:
-    """Money went back: for a return, or by a caller's request."""
+    """Returns the event of a refund: for a return, or for a caller's request."""
     cause = payment_pb2.REFUND_CAUSE_RETURN if of else payment_pb2.REFUND_CAUSE_REQUEST
     current = payment_pb2.Refund(
         refund_id=str(uuid4()),
@@ -140,7 +140,7 @@ def cancellation(order: Order) -> order_service_pb2.CancelOrderRequest:
 
 
 async def shuffled(operations: Operations, events: list[Message], seed: int) -> None:
-    """Each event twice, in any order, in sets of any size, until all are done."""
+    """Delivers each event twice, in any order, in sets of any size, until all are done."""
     dice = random.Random(seed)
     waiting = [delivery(event) for event in events] * 2
     dice.shuffle(waiting)
@@ -155,7 +155,7 @@ async def shuffled(operations: Operations, events: list[Message], seed: int) -> 
 
 
 def recalled(order: Order) -> list[tuple[ReturnStatus, dict[int, int]]]:
-    """The order's recalls: where they stand, and how many units of which lines they announce."""
+    """Returns the status of each recall of the order, and its announced units by line."""
     return [
         (order_return.status, {line.number: line.announced for line in order_return.lines})
         for order_return in order.returns
@@ -164,7 +164,7 @@ def recalled(order: Order) -> list[tuple[ReturnStatus, dict[int, int]]]:
 
 
 async def taken_in(returns: Returns, operations: Operations, order: Order) -> Order:
-    """All that is recalled has arrived, and is good."""
+    """Receives and accepts all units of the order's returns."""
     for order_return in order.returns:
         named = return_pb2.Return(return_id=str(order_return.id))
         units = {line.number: line.announced for line in order_return.lines}
@@ -187,8 +187,8 @@ async def test_refund_closes_its_return_in_any_order_of_events(
     engine: AsyncEngine,
     turn: tuple[int, ...],
 ) -> None:
-    """A first refund failed, a second completed, and comes twice: the return is closed, with
-    what went back; the order has it once.
+    """A first refund fails, a second completes, and its event comes twice. The return is closed
+    with the refunded amount, and the order counts that amount once.
     """
     order = await delivered(orders, operations)
     order_return = await inspected(returns, order, {1: 2})
@@ -221,10 +221,10 @@ async def test_refund_closes_its_return_in_any_order_of_events(
     assert [step for step in steps if step in ("refunded", "closed")] == ["refunded", "closed"]
 
 
-async def test_another_try_of_a_refund_closes_its_return(
+async def test_second_refund_of_a_return_closes_it(
     returns: Returns, orders: Orders, operations: Operations
 ) -> None:
-    """The first was refused, the second is named otherwise and says whose it is: the return is
+    """The first refund was refused. The second has another id and names the return, which is
     refunded and closed.
     """
     order = await delivered(orders, operations)
@@ -246,11 +246,11 @@ async def test_another_try_of_a_refund_closes_its_return(
     )
 
 
-async def test_the_return_of_all_refunds_the_order(
+async def test_return_of_all_units_refunds_the_order(
     returns: Returns, orders: Orders, operations: Operations
 ) -> None:
-    """All units back, all money back: refunded, its stock returned; of what remains nothing can
-    be returned again.
+    """All units and all money go back: the order is refunded and its stock returned. A further
+    return is refused.
     """
     order = await delivered(orders, operations)
     order_return = await inspected(returns, order, {1: 3, 2: 2})
@@ -265,11 +265,11 @@ async def test_the_return_of_all_refunds_the_order(
 
 
 @pytest.mark.parametrize("attempt", range(2))
-async def test_a_refund_and_a_return_that_meet(
+async def test_refund_during_inspection_closes_the_return(
     returns: Returns, orders: Orders, operations: Operations, attempt: int
 ) -> None:
-    """All money goes back by hand in the instant of the inspection: both are kept; payment has
-    nothing left, and that closes the return.
+    """A caller refunds all money during the inspection. Both changes are stored; payment has no
+    money left to refund, and its event closes the return.
     """
     order = await delivered(orders, operations)
     order_return = await approved(returns, order, LAMPS)
@@ -293,10 +293,12 @@ async def test_a_refund_and_a_return_that_meet(
     assert (order.refunded, order.returns[0].refunded) == (order.total, 0)
 
 
-async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(
+async def test_refund_of_an_unknown_return_changes_the_order_alone(
     orders: Orders, operations: Operations
 ) -> None:
-    """A refund whose return is unknown, or of another order, is the order's all the same."""
+    """A refund with an unknown return, or with a return of another order, counts for its order
+    only.
+    """
     order = await delivered(orders, operations)
     [outcome] = await deliver(operations, [delivery(refund(order, 500, of=str(uuid4())))])
     assert isinstance(outcome, Done)
@@ -308,11 +310,11 @@ async def test_money_for_a_return_that_there_is_not_moves_the_order_alone(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("first", ["cancelled", "shipped"])
-async def test_what_ships_of_a_cancelled_order_is_recalled_once(
+async def test_shipped_units_of_cancelled_order_are_recalled_once(
     returns: Returns, orders: Orders, operations: Operations, first: str, seed: int
 ) -> None:
-    """Cancelled before or after the events, each event twice and in any order: one approved
-    return of what left, without a refund.
+    """The order is cancelled before or after the events, each twice and in any order. One approved
+    return recalls the shipped units, without a refund.
     """
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
@@ -336,10 +338,10 @@ async def test_what_ships_of_a_cancelled_order_is_recalled_once(
 
 
 @pytest.mark.parametrize("attempt", range(2))
-async def test_a_cancellation_and_a_shipment_that_meet(
+async def test_cancellation_during_shipment_makes_one_recall(
     orders: Orders, operations: Operations, attempt: int
 ) -> None:
-    """At once, whichever is first: cancelled, and one recall of all that left."""
+    """In either order, the order is cancelled, and one recall has all shipped units."""
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")
     shipped = [
@@ -358,11 +360,11 @@ async def test_a_cancellation_and_a_shipment_that_meet(
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_parcel_that_comes_back_is_taken_in_while_the_order_lives_on(
+async def test_one_of_two_parcels_returned_to_sender_is_recalled(
     returns: Returns, orders: Orders, operations: Operations, warehouse: FakeWarehouse, seed: int
 ) -> None:
-    """One parcel of two returned to its sender: its units count as cancelled and come in by a
-    recall; the other is delivered.
+    """One parcel of two returns to its sender: its units count as cancelled and arrive by a recall.
+    The other parcel is delivered.
     """
     warehouse.serving = ("london", "paris")
     order = await placed(orders, operations)
@@ -393,11 +395,11 @@ async def test_a_parcel_that_comes_back_is_taken_in_while_the_order_lives_on(
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_units_that_were_cut_too_late_are_recalled(
+async def test_units_cut_after_shipping_are_recalled(
     orders: Orders, operations: Operations, seed: int
 ) -> None:
-    """One lamp of three is cancelled, and all three ship: the one comes back without a refund,
-    the others are the customer's.
+    """One lamp of three is cancelled, and all three ship: one lamp is recalled without a refund,
+    and the customer keeps the others.
     """
     order = await placed(orders, operations)
     line = order_service_pb2.CancelledLine(line_number=1, quantity=1)
@@ -418,23 +420,23 @@ async def test_units_that_were_cut_too_late_are_recalled(
     assert order.total == 2200
 
 
-async def test_a_recall_can_be_called_off_and_is_not_made_anew(
+async def test_cancelled_recall_is_not_made_again(
     returns: Returns, orders: Orders, operations: Operations
 ) -> None:
-    """What is lost on its way back is called off by hand; later news of the same parcel make no
-    second return.
+    """An operator cancels the recall of a parcel that is lost on its way back; later events of the
+    parcel make no second return.
     """
     order = await placed(orders, operations)
     created, arrives = shipped_and_delivered(order, "london")
-    news = shipped_fulfilment(order, "london", {1: 3, 2: 2})
-    await deliver(operations, [delivery(created), delivery(news[0])])
+    late_events = shipped_fulfilment(order, "london", {1: 3, 2: 2})
+    await deliver(operations, [delivery(created), delivery(late_events[0])])
     await ask(orders.CancelOrder, cancellation(order))
     [order_return] = (await again(operations, order)).returns
     await ask(
         returns.CancelReturn,
         api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(order_return.id)))),
     )
-    await deliver(operations, [delivery(news[1]), delivery(arrives)])
+    await deliver(operations, [delivery(late_events[1]), delivery(arrives)])
     assert recalled(await again(operations, order)) == [(ReturnStatus.CANCELLED, {1: 3, 2: 2})]
 
 
@@ -442,8 +444,8 @@ async def test_a_recall_can_be_called_off_and_is_not_made_anew(
 async def test_lost_parcel_of_a_cancelled_order_leaves_no_recall_open(
     orders: Orders, operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """Shipped and lost, each twice and in any order after the cancellation: nothing is
-    waited for, and each version is published once.
+    """The parcel is shipped and lost, each event twice and in any order after the cancellation. No
+    recall stays open, and each version is published once.
     """
     order = await placed(orders, operations)
     created, _ = shipped_and_delivered(order, "london")

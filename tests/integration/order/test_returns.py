@@ -1,5 +1,5 @@
-"""The methods of returns, over a real channel and a real PostgreSQL: each once, twice, and at
-once.
+"""The methods of returns, over a real channel and a real PostgreSQL: each once, repeated, and
+concurrent.
 """
 
 import asyncio
@@ -81,7 +81,9 @@ def wanted(
 def money(
     order: Order, lines: dict[int, tuple[int, str]], **fields: Any
 ) -> api.CreateReturnRequest:
-    """A refund without goods: by line, how many, and what happens to stock."""
+    """Returns the request of a refund without goods: the units by line, and the disposition of
+    their stock.
+    """
     named = [
         api.NewReturnLine(
             line_number=n,
@@ -136,7 +138,7 @@ async def approved(returns: Returns, order: Order, lines: dict[int, int]) -> ret
 
 
 async def published(engine: AsyncEngine, return_id: str) -> list[ReturnStatusChanged]:
-    """The events of a return, in order."""
+    """Returns the events of a return, in order."""
     statement = (
         select(tables.outbox.c.payload)
         .where(tables.outbox.c.aggregate == UUID(return_id))
@@ -162,18 +164,18 @@ async def count(engine: AsyncEngine, *names: str) -> list[int]:
 
 
 async def reasons(calls: Sequence[Awaitable[Any]]) -> list[str]:
-    """What came of calls made at once: "" for each that was done, the reason for each that was
-    refused.
+    """Runs the calls at once; returns "" for each that succeeded, else the reason of its
+    refusal.
     """
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     return sorted(outcome.reason if isinstance(outcome, Failure) else "" for outcome in outcomes)
 
 
-async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
+async def test_repeated_calls_of_a_return_have_one_effect_each(
     returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
 ) -> None:
-    """Each call makes one version and one event, however often it is made; the order shows what
-    came back, and keeps its own version.
+    """Each call makes one version and one event, also when it is repeated. The order shows the
+    returned units, and keeps its own version.
     """
     create = wanted(order, {1: 2}, reason="WRONG_SIZE")
     order_return = (await ask(returns.CreateReturn, create)).order_return
@@ -249,10 +251,8 @@ async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
     )
 
 
-async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
-    """A rejection says why; a return can be called off until something has arrived; both are the
-    end.
-    """
+async def test_rejected_or_cancelled_return_is_final(returns: Returns, order: Order) -> None:
+    """A rejection has a reason. A return can be cancelled until units arrive. Both end it."""
     order_return = await made(returns, order, {1: 3})
     rejected = (
         await ask(
@@ -278,11 +278,11 @@ async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
     assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
-async def test_several_returns_at_once_of_the_same_units_one_wins(
+async def test_one_of_concurrent_returns_gets_the_units(
     returns: Returns, order: Order, engine: AsyncEngine
 ) -> None:
-    """Ten returns of all three lamps at once: one is made, nine get that the customer has
-    none left. Twice the same one is one.
+    """Ten requests return all three lamps at once: one succeeds, nine are refused because the
+    customer has none left. The same request twice makes one return.
     """
     same = wanted(order, {1: 3})
     refused = ["RETURN_EXCEEDS_DELIVERED"] * 9
@@ -300,11 +300,11 @@ async def test_several_returns_at_once_of_the_same_units_one_wins(
     assert await count(engine, "returns", "return_history") == [2, 2]
 
 
-async def test_rival_receipts_and_inspections_take_no_unit_twice(
+async def test_concurrent_receipts_count_each_unit_once(
     returns: Returns, order: Order, engine: AsyncEngine
 ) -> None:
-    """Two of three lamps received by ten at once: one succeeds; the same of inspecting them. No
-    unit arrives, or is accepted, twice.
+    """Ten callers receive two of three lamps at once: one succeeds; the same goes for their
+    inspection. No unit is received or accepted twice.
     """
     order_return = await approved(returns, order, {1: 3})
     several = [ask(returns.ReceiveReturn, receipt(order_return, {1: 2})) for _ in range(10)]
@@ -331,11 +331,11 @@ async def test_rival_receipts_and_inspections_take_no_unit_twice(
     assert [event.order_return.version for event in await published(engine, other.return_id)] == [1]
 
 
-async def test_a_refund_without_goods(
+async def test_refund_without_goods_is_inspected_at_once(
     returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
 ) -> None:
-    """Inspected at once, its units as the caller says; one event has it all; what is free is
-    closed with it.
+    """The return is inspected at once, with its units as the caller says. One event has all of it;
+    a return without an amount is closed at once.
     """
     request = money(
         order, {1: (2, "DAMAGED"), 2: (1, "NONE")}, warehouse_id="paris", reason="ARRIVED_BROKEN"
@@ -360,11 +360,11 @@ async def test_a_refund_without_goods(
     assert [line.returned_quantity for line in shown.items] == [2, 0]
 
 
-async def test_what_is_wrong_is_refused_by_name(
+async def test_invalid_return_is_refused_with_its_reason(
     returns: Returns, orders: Orders, order: Order
 ) -> None:
-    """Unknown orders, lines and returns; units of no customer; versions and bodies that are not
-    the ones that were meant.
+    """Unknown orders, lines and returns, units that the customer has not, stale versions and other
+    bodies each get their reason.
     """
     order_return = await made(returns, order, {1: 1})
     create = wanted(order, {1: 1})
@@ -446,11 +446,9 @@ async def test_what_is_wrong_is_refused_by_name(
         assert refused.value.reason == reason
 
 
-async def test_what_the_contract_forbids_never_reaches_a_decision(
-    returns: Returns, order: Order
-) -> None:
-    """A line twice, a disposition where goods come back, none where they do not, no warehouse
-    where stock changes, nothing inspected.
+async def test_return_that_breaks_the_contract_is_refused(returns: Returns, order: Order) -> None:
+    """Refused: a line twice, a disposition where goods come back, none where they do not, no
+    warehouse where stock changes, and an inspection without units.
     """
     order_return = await made(returns, order, {1: 1})
     twice = [api.NewReturnLine(line_number=1, quantity=1)] * 2
@@ -487,18 +485,18 @@ async def test_lists_page_newest_first_and_filter(
     page_size: int,
     bounded: bool,
 ) -> None:
-    """Pages neither miss nor repeat a return, and are no larger than a client takes; filters
-    must all hold; a token of another filter is refused.
+    """The pages have each return once and are no larger than a client accepts. All filters must
+    match; a token of another filter is refused.
     """
     other = await delivered(orders, operations)
-    asked_for = (
+    parameters = (
         (order, {1: 1}),
         (other, {1: 1}),
         (order, {1: 1}),
         (other, {1: 1, 2: 1}),
         (order, {1: 1}),
     )
-    returns_ = [await made(returns, which, lines) for which, lines in asked_for]
+    returns_ = [await made(returns, which, lines) for which, lines in parameters]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(returns_[2])))
     with monkeypatch.context() as patch:
         if bounded:
@@ -539,11 +537,11 @@ async def test_lists_page_newest_first_and_filter(
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
-async def test_a_repeat_whose_key_is_gone_makes_nothing_twice(
+async def test_repeat_after_key_deletion_has_no_second_effect(
     returns: Returns, order: Order, engine: AsyncEngine
 ) -> None:
-    """Years later: a return that is asked for again is the one that was made; a receipt that is
-    repeated is not counted again.
+    """After the key is deleted, a repeated request answers the same return, and a repeated receipt
+    counts no unit again.
     """
     create = wanted(order, {1: 1})
     order_return = (await ask(returns.CreateReturn, create)).order_return
@@ -579,11 +577,11 @@ async def test_a_repeat_whose_key_is_gone_makes_nothing_twice(
         "update return_history set old = null where version = 2",
     ],
 )
-async def test_the_database_refuses_what_may_never_be(
+async def test_database_refuses_invalid_returns(
     returns: Returns, order: Order, engine: AsyncEngine, change: str
 ) -> None:
-    """Whatever the code does: no unit accepted that has not arrived, no money for a recall, no
-    line of another order, no step twice.
+    """Constraints refuse accepted units that have not arrived, money for a recall, a line of
+    another order, and a step twice.
     """
     order_return = await approved(returns, order, {1: 2})
     await ask(returns.ReceiveReturn, receipt(order_return, {1: 2}))
@@ -595,10 +593,10 @@ async def test_the_database_refuses_what_may_never_be(
 async def test_one_of_two_parcels_delivered_can_be_returned(
     returns: Returns, orders: Orders, operations: Operations, warehouse: FakeWarehouse
 ) -> None:
-    """CancelOrder is refused, and says what to do with each parcel: the shipment that it names
-    is recalled, and the delivered units are announced, received and inspected as a return while
-    the order is still shipped. When the recalled parcel comes back, its units count as
-    cancelled.
+    """CancelOrder is refused, and says what to do with each parcel. The shipment that it names is
+    recalled; the delivered units are returned while the order is still shipped.
+
+    When the recalled parcel comes back, its units count as cancelled.
     """
     warehouse.serving = ("london", "paris")
     placed = (

@@ -60,9 +60,9 @@ async def read(watch: Any) -> order_service_pb2.WatchOrderResponse:
     return response
 
 
-async def test_a_checkout_becomes_a_pending_order_with_its_price(orders: Orders) -> None:
-    """Totals are as the storefront gave them, shares add up, and reading the order gives what
-    creating it gave.
+async def test_checkout_makes_a_pending_order_with_its_price(orders: Orders) -> None:
+    """Totals are as the storefront sent them, shares add up to them, and GetOrder answers the same
+    as CreateOrder.
     """
     request = create_order(
         item("LAMP", 3, 10, discount_amount=pounds(1), tax_amount=pounds(2)),
@@ -87,11 +87,11 @@ async def test_a_checkout_becomes_a_pending_order_with_its_price(orders: Orders)
     ).order == order
 
 
-async def test_the_same_request_gives_the_same_order_and_another_body_is_refused(
+async def test_repeated_checkout_answers_the_same_order(
     orders: Orders, engine: AsyncEngine
 ) -> None:
-    """Twenty repeats at once and one later give one order; the request_id with another body is
-    REQUEST_ID_REUSED.
+    """Twenty concurrent repeats and a later one answer the same order; the request_id with another
+    body is REQUEST_ID_REUSED.
     """
     request = create_order()
     several = await asyncio.gather(*(create(orders, request) for _ in range(20)))
@@ -104,10 +104,10 @@ async def test_the_same_request_gives_the_same_order_and_another_body_is_refused
     assert refused.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_a_try_that_crashed_after_reserving_is_gone_on_with(
+async def test_retry_after_a_crash_uses_the_first_reservation(
     orders: Orders, warehouse: FakeWarehouse
 ) -> None:
-    """The warehouse remembers the first try's order id, and the retry's order takes it."""
+    """The warehouse has stored the first request's order id, and the retry's order uses it."""
     request, first = create_order(), uuid4()
     await create(orders, create_order())
     [(_, allocations)] = warehouse.reserved.values()
@@ -122,15 +122,15 @@ async def test_a_try_that_crashed_after_reserving_is_gone_on_with(
         ("TOO_MANY_WAREHOUSES", []),
     ],
 )
-async def test_what_the_warehouse_refuses_is_not_stored(
+async def test_checkout_refused_by_the_warehouse_is_not_stored(
     orders: Orders,
     warehouse: FakeWarehouse,
     engine: AsyncEngine,
     reason: str,
     violations: list[Violation],
 ) -> None:
-    """Not enough stock, or units in too many warehouses: the reason and the violations reach the
-    caller, and nothing is left behind; the same request may succeed later.
+    """Too little stock, or units in too many warehouses: the caller gets the reason and the
+    violations, and no order is stored. The same request may succeed later.
     """
     request = create_order()
     warehouse.refuses = Refused(reason, "It cannot be reserved.", violations=violations)
@@ -144,10 +144,10 @@ async def test_what_the_warehouse_refuses_is_not_stored(
     assert await count(engine, "orders") == [1]
 
 
-async def test_unreachable_warehouse_is_reported_as_such(
+async def test_unreachable_warehouse_is_reported_as_unavailable(
     orders: Orders, warehouse: FakeWarehouse
 ) -> None:
-    """UNAVAILABLE, DEPENDENCY_UNAVAILABLE: the caller may try again."""
+    """UNAVAILABLE with DEPENDENCY_UNAVAILABLE: the caller may try again."""
     warehouse.away = True
     with pytest.raises(Deferred) as deferred:
         await create(orders, create_order())
@@ -192,16 +192,18 @@ async def test_unreachable_warehouse_is_reported_as_such(
 async def test_bad_input_names_its_field(
     orders: Orders, request_: order_service_pb2.CreateOrderRequest, field: str
 ) -> None:
-    """VALIDATION_FAILED with the path of the bad field, before any stock is asked for."""
+    """The answer is VALIDATION_FAILED with the path of the bad field, before any stock is
+    reserved.
+    """
     with pytest.raises(Invalid) as refused:
         await create(orders, request_)
     assert refused.value.reason == "VALIDATION_FAILED"
     assert field in [violation.subject for violation in refused.value.violations]
 
 
-async def test_a_sku_has_one_form_however_it_is_typed(orders: Orders) -> None:
-    """A SKU is stored in NFC, joiners inside are kept, and the same request with its SKU typed
-    decomposed is the same request.
+async def test_sku_is_stored_composed(orders: Orders) -> None:
+    """A SKU is stored in NFC, and joiners inside it stay. The same request with a decomposed SKU is
+    the same request.
     """
     composed, decomposed, joined = (
         "Caf\u00e9",
@@ -223,18 +225,16 @@ async def test_a_sku_has_one_form_however_it_is_typed(orders: Orders) -> None:
 async def test_amount_too_high_is_refused_with_both_bounds(
     orders: Orders, request_: order_service_pb2.CreateOrderRequest
 ) -> None:
-    """A single amount and the sum of an order have the same bounds, and the refusal names the
-    lower and the upper one.
-    """
+    """A single amount and the sum of an order have the same bounds, and the refusal names both."""
     with pytest.raises(Invalid) as refused:
         await create(orders, request_)
     [violation] = refused.value.violations
     assert {"0", "1000000000000"} <= set(violation.description.split())
 
 
-async def test_the_highest_amount_is_an_order(orders: Orders) -> None:
-    """10^12 units, also of a currency with four decimal digits: what an order may cost can be
-    named in every money field.
+async def test_order_of_the_highest_amount_is_placed(orders: Orders) -> None:
+    """10^12 units, also of a currency with four decimal digits: every money field can hold the cost
+    of an order.
     """
     for currency in ("GBP", "CLF"):
         amount = Money(currency_code=currency, units=10**12)
@@ -248,8 +248,8 @@ async def test_the_highest_amount_is_an_order(orders: Orders) -> None:
 
 
 async def test_time_bounds_keep_their_nanoseconds(orders: Orders) -> None:
-    """A bound a nanosecond after an order's time is after it, on both sides: it is rounded up,
-    not cut off.
+    """A bound a nanosecond after an order's time is later than it, on both sides: it is rounded
+    up.
     """
     order = await create(orders, create_order())
     later = Timestamp(seconds=order.create_time.seconds, nanos=order.create_time.nanos + 1)
@@ -264,9 +264,9 @@ async def test_time_bounds_keep_their_nanoseconds(orders: Orders) -> None:
     assert await found(since=later) == await found(before=order.create_time) == 0
 
 
-async def test_skus_of_any_script_free_items_and_other_currencies(orders: Orders) -> None:
-    """A voucher with spaces, a free gift, yen without and dinars with three digits are what they
-    are.
+async def test_checkout_takes_any_script_free_items_and_currency(orders: Orders) -> None:
+    """An order takes a voucher with spaces, a free gift, yen without decimal digits and dinars with
+    three.
     """
     free = await create(orders, create_order(item("gift_0001_20 Grüße 贈り物", 1, 0)))
     assert free.total_amount == Money(currency_code="GBP")
@@ -304,7 +304,7 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
 
 
 async def test_batch_leaves_missing_orders_out_if_allowed(orders: Orders) -> None:
-    """With allow_missing the orders that there are come in the order of the request."""
+    """With allow_missing the answer has the existing orders, in the order of the request."""
     known = [(await create(orders, create_order())).order_id for _ in range(2)]
     request = order_service_pb2.BatchGetOrdersRequest(
         order_ids=[known[1], str(uuid4()), known[0]], allow_missing=True
@@ -314,8 +314,8 @@ async def test_batch_leaves_missing_orders_out_if_allowed(orders: Orders) -> Non
 
 
 async def test_order_summary_has_all_but_its_lines(orders: Orders) -> None:
-    """GetOrder, BatchGetOrders and ListOrders leave items and late events out in VIEW_SUMMARY
-    alone.
+    """GetOrder, BatchGetOrders and ListOrders leave items and late events out only in
+    VIEW_SUMMARY.
     """
     whole = await create(orders, create_order(item("LAMP", 3), item("BULB")))
     summary = order_pb2.Order()
@@ -333,8 +333,8 @@ async def test_order_summary_has_all_but_its_lines(orders: Orders) -> None:
 async def test_batch_too_large_for_an_answer_is_refused(
     orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing but a reason, which says how many orders do fit; as many, and summaries of all,
-    are answered.
+    """The answer is only a reason, which names the number of orders that fit. That many orders are
+    answered, and so are summaries of all.
     """
     made = [await create(orders, create_order(*[item()] * 20)) for _ in range(3)]
     ids = [order.order_id for order in made]
@@ -350,8 +350,8 @@ async def test_batch_too_large_for_an_answer_is_refused(
 
 
 async def copies(engine: AsyncEngine, order_id: str, number: int) -> list[str]:
-    """So many more orders like this one, by SQL: to place each takes longer than a test should.
-    Their ids rise.
+    """Inserts `number` copies of this order by SQL, with rising ids: to place each takes too long
+    for a test.
     """
     ids = [str(uuid7()) for _ in range(number)]
     async with engine.begin() as connection:
@@ -372,11 +372,11 @@ async def copies(engine: AsyncEngine, order_id: str, number: int) -> list[str]:
     return ids
 
 
-async def test_sixty_orders_of_500_lines_do_not_break_the_batch(
+async def test_batch_of_500_line_orders_names_the_fitting_number(
     orders: Orders, engine: AsyncEngine
 ) -> None:
-    """60 orders of 500 lines are more than 4 MiB: once gRPC's own RESOURCE_EXHAUSTED without a
-    reason. What fits is said, and true.
+    """60 orders of 500 lines are more than 4 MiB, for which gRPC once answered RESOURCE_EXHAUSTED
+    without a reason. The refusal names the number that fits, and that number is true.
     """
     wide = [
         item(f"sku-{n:03} of some length", 7, discount_amount=pounds(1), tax_amount=pounds(2))
@@ -405,10 +405,8 @@ async def test_sixty_orders_of_500_lines_do_not_break_the_batch(
     assert 3 << 20 < page.ByteSize() < 4 << 20
 
 
-async def test_an_order_has_half_an_hour_to_be_paid(
-    orders: Orders, warehouse: FakeWarehouse
-) -> None:
-    """Its stock is set aside for five minutes more, so that the order decides first."""
+async def test_order_expires_after_half_an_hour(orders: Orders, warehouse: FakeWarehouse) -> None:
+    """The order's stock is reserved for five minutes more, so that the order expires first."""
     order = await create(orders, create_order())
     assert order.expire_time.ToDatetime() - order.create_time.ToDatetime() == timedelta(minutes=30)
     assert warehouse.ttls == [timedelta(minutes=35)]
@@ -418,8 +416,8 @@ async def test_an_order_has_half_an_hour_to_be_paid(
 async def test_lists_page_newest_first_and_filter(
     orders: Orders, monkeypatch: pytest.MonkeyPatch, page_size: int, bounded: bool
 ) -> None:
-    """Pages neither miss nor repeat an order, and are no larger than a client takes; filters
-    must all hold; a token of another filter is refused.
+    """The pages have each order once and are no larger than a client accepts. All filters must
+    match; a token of another filter is refused.
     """
     made = []
     for n in range(5):
@@ -483,7 +481,7 @@ async def test_lists_page_newest_first_and_filter(
 
 
 async def test_recipient_is_readable_and_in_no_event(orders: Orders, engine: AsyncEngine) -> None:
-    """GetOrderRecipient gives name and address; no row of the outbox has them."""
+    """GetOrderRecipient answers the name and the address; no row of the outbox has them."""
     order = await create(orders, create_order())
     asked = order_service_pb2.GetOrderRecipientRequest(order_id=order.order_id)
     assert (await ask(orders.GetOrderRecipient, asked)).recipient == RECIPIENT
@@ -494,9 +492,7 @@ async def test_recipient_is_readable_and_in_no_event(orders: Orders, engine: Asy
 
 
 async def test_recipient_is_stored_composed(orders: Orders) -> None:
-    """Names and places that come with combining accents are stored in NFC, as labels and mails
-    print them.
-    """
+    """Names and places with combining accents are stored in NFC, as labels and mails print them."""
     recipient = order_pb2.Recipient(
         name="Jose\u0301",
         address_lines=["Rue de l'E\u0301te\u0301 1"],
@@ -513,11 +509,11 @@ async def test_recipient_is_stored_composed(orders: Orders) -> None:
     )
 
 
-async def test_a_watch_sends_the_order_then_each_step_and_resumes(
+async def test_watch_sends_snapshot_then_steps_and_resumes(
     orders: Orders, operations: Operations
 ) -> None:
-    """Snapshot first; a step as it happens; a heartbeat in silence; a resumed watch sends what
-    came after its token, and no snapshot.
+    """A watch sends a snapshot, each step as it happens, and heartbeats between them. A resumed
+    watch sends the steps after its token, and no snapshot.
     """
     order = await create(orders, create_order())
     looking = asyncio.create_task(operations.watches.run())
@@ -546,11 +542,11 @@ async def test_a_watch_sends_the_order_then_each_step_and_resumes(
         looking.cancel()
 
 
-async def test_a_watch_does_not_wait_while_there_are_more_steps(
+async def test_watch_sends_all_stored_steps_at_once(
     orders: Orders, database: Database, warehouse: FakeWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four steps, read two by two: all come at once, though nothing changes and no heartbeat is
-    due.
+    """A watch reads four steps two by two. All come at once, though nothing changes and no
+    heartbeat is due.
     """
     monkeypatch.setattr("order_svc.operations.orders.HISTORY_BATCH", 2)
     operations = Operations(database, warehouse, heartbeat_s=600)
@@ -562,11 +558,11 @@ async def test_a_watch_does_not_wait_while_there_are_more_steps(
         assert [(await anext(watch))[1] for _ in range(4)] == [1, 2, 3, 4]
 
 
-async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refused(
+async def test_watch_with_a_foreign_token_is_refused(
     orders: Orders,
 ) -> None:
-    """A version that the order has not reached is OUT_OF_RANGE; a token of another order, and
-    one that no caller has sent, is a bad field.
+    """A version that the order has not reached is OUT_OF_RANGE; a token of another order, or an
+    invalid one, is a bad field.
     """
     one, other = await create(orders, create_order()), await create(orders, create_order())
 
@@ -581,7 +577,7 @@ async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refus
 
 
 async def orders_error(orders: Orders, order_id: str, token: str) -> Exception:
-    """How a watch with this token ends."""
+    """Returns the error that ends a watch with this token."""
     watch = orders.WatchOrder(
         order_service_pb2.WatchOrderRequest(order_id=order_id, resume_token=token), timeout=5
     )
@@ -595,7 +591,7 @@ async def orders_error(orders: Orders, order_id: str, token: str) -> Exception:
 async def test_transitions_are_listed_oldest_first_by_pages(
     orders: Orders, operations: Operations
 ) -> None:
-    """The timeline has a row for each step, with who and why."""
+    """The history has a row for each step, with its actor and reason."""
     order = await create(orders, create_order())
     [known] = await operations.get_orders([UUID(order.order_id)])
     await operations.confirm_payments([pay(known)])
@@ -614,7 +610,7 @@ async def test_transitions_are_listed_oldest_first_by_pages(
 def flagged(
     reference: str = "536365", customer: str | None = "ada", **fields: Any
 ) -> order_service_pb2.CreateOrderRequest:
-    """A checkout whose reference is to be its own."""
+    """Returns a checkout whose reference must be unique."""
     return create_order(
         customer_id=customer, external_reference=reference, unique_external_reference=True, **fields
     )
@@ -624,10 +620,11 @@ def flagged(
 async def test_unique_reference_is_taken_while_its_order_lives(
     orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine, customer: str | None
 ) -> None:
-    """A second flagged order of the customer's is ALREADY_EXISTS with the first one's id, before
-    any stock is reserved; its repeat answers as before. Orders without the flag, of another
-    customer or with another reference are placed, and so is the second one once the first is
-    cancelled.
+    """A second flagged order of the customer is ALREADY_EXISTS with the first one's id, before any
+    stock is reserved. Its repeat is answered as before.
+
+    Orders without the flag, of another customer or with another reference are placed. So is the
+    second one once the first is cancelled.
     """
     request = flagged(customer=customer)
     first = await create(orders, request)
@@ -656,11 +653,11 @@ async def test_unique_reference_is_taken_while_its_order_lives(
     assert await count(engine, "orders") == [5]
 
 
-async def test_rivals_for_a_unique_reference_place_one_order(
+async def test_concurrent_unique_references_place_one_order(
     orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """Of ten checkouts at once one is placed; each other gets its id, and gives its stock
-    back.
+    """Of ten concurrent checkouts one is placed; each other gets its id, and releases its own
+    stock.
     """
     answers = await asyncio.gather(
         *(create(orders, flagged()) for _ in range(10)), return_exceptions=True
@@ -674,10 +671,12 @@ async def test_rivals_for_a_unique_reference_place_one_order(
     assert held - released == {UUID(placed.order_id)}
 
 
-async def test_retry_meets_a_unique_reference_taken_meanwhile(
+async def test_retry_with_a_taken_reference_stays_failed(
     orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine
 ) -> None:
-    """A failed order holds its reference no more: where another has it by then, it stays failed."""
+    """A failed order no longer holds its reference: where another order holds it by then, the retry
+    is refused and the order stays failed.
+    """
     first = await create(orders, flagged())
     async with engine.begin() as connection:
         await connection.execute(text("update orders set status = 'failed', expire_time = null"))

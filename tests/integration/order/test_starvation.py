@@ -1,5 +1,5 @@
-"""Much work behind the scenes holds up no event and no call: events that wait for what never
-comes, a backlog, a rebuild of the stream.
+"""A large load delays no event and no call: events that are always deferred, a backlog, a rebuild
+of the stream.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -35,18 +35,18 @@ from tests.integration.order.test_events import place
 from tests.sample.inbox import all_acknowledged, publish, publish_many
 from tests.support import Eventually, cancelled_at_end, measured
 
-HOPELESS = 7_300
-# So many of them come from the stream. The others are copies of parked rows, by SQL.
+PARKED = 7_300
+# The number of events that come from the stream. The others are copies of parked rows, by SQL.
 STREAMED = 1_000
-AGAIN = 5_000  # of each of four streams
-HANDLED = 4_000  # of all of these, until the test ends
+AGAIN = 5_000  # for each of four streams
+HANDLED = 4_000  # over all these streams, until the test ends
 LOST = 2_000
 CONSUMER, STREAM = "order-payments", "PAYMENTS"
 
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The world outside publishes here."""
+    """The broker to which the test publishes events of other services."""
     broker = await stream.connect(nats_url, name="test")
     await broker.ensure_streams()
     yield broker
@@ -54,9 +54,7 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 
 
 class Counting:
-    """The order service's handler of payments; notes for each event in turn which order it is
-    about.
-    """
+    """The order service's handler of payments; it records the order of each event in turn."""
 
     def __init__(self, operations: Operations) -> None:
         self._handlers, self.orders = Consumers(operations), list[str]()
@@ -75,7 +73,7 @@ async def _deferred(engine: AsyncEngine) -> int:
 
 
 async def _park_more(engine: AsyncEngine, number: int) -> None:
-    """So many more parked rows, under other event ids."""
+    """Inserts this number of parked rows, under other event ids."""
     t = tables.failed_events
     columns = [func.gen_random_uuid() if c is t.c.event_id else c for c in t.c]
     again = func.generate_series(1, number // STREAMED + 1).table_valued()
@@ -84,28 +82,28 @@ async def _park_more(engine: AsyncEngine, number: int) -> None:
         await connection.execute(insert(t).from_select(list(t.c), copies))
 
 
-async def test_hopeless_events_starve_no_payment(
+async def test_events_of_unknown_orders_delay_no_payment(
     orders: Orders,
     operations: Operations,
     engine: AsyncEngine,
     broker: Broker,
     eventually: Eventually,
 ) -> None:
-    """1,000 payments of unknown orders: a genuine one behind them waits for their few deliveries,
-    not for their time. They are parked then: the stream has nothing in hand.
+    """1,000 payments of unknown orders come before a genuine one, which waits only for their few
+    deliveries. They are parked then: the stream has no pending message.
 
-    7,300 are parked: what comes next is handled among a batch or two of their tries.
+    With 7,300 parked, the next event is handled within ten batches.
     """
     first, second = [await place(orders, operations, "london") for _ in range(2)]
-    hopeless = [paid(first) for _ in range(STREAMED)]
-    for event in hopeless:
+    unknown_payments = [paid(first) for _ in range(STREAMED)]
+    for event in unknown_payments:
         event.order_id = str(uuid4())
-    handling = Counting(operations)
+    counting = Counting(operations)
     inbox = Inbox(
-        broker, engine, tables.failed_events, service="order", handlers={PaymentConfirmed: handling}
+        broker, engine, tables.failed_events, service="order", handlers={PaymentConfirmed: counting}
     )
     operations.database.on_change = inbox.changed
-    await publish_many(broker, [(event, uuid4()) for event in hopeless])
+    await publish_many(broker, [(event, uuid4()) for event in unknown_payments])
     await publish(broker, paid(first))
     async with cancelled_at_end(inbox.run()):
 
@@ -115,26 +113,26 @@ async def test_hopeless_events_starve_no_payment(
 
         await eventually(lambda: confirmed(first), timeout_s=300)
         tries_of_parked = PARK_AT * STREAMED // REST
-        assert handling.orders.index(str(first.id)) <= PARK_AT * STREAMED + tries_of_parked
+        assert counting.orders.index(str(first.id)) <= PARK_AT * STREAMED + tries_of_parked
 
         async def all_parked() -> bool:
             settled = await all_acknowledged(broker, CONSUMER, STREAM)
             return settled and await _deferred(engine) == STREAMED
 
         await eventually(all_parked, timeout_s=300)
-        await _park_more(engine, HOPELESS - STREAMED)
-        mark = len(handling.orders)
-        await eventually(lambda: len(handling.orders) > mark, timeout_s=60)
-        mark = len(handling.orders)
+        await _park_more(engine, PARKED - STREAMED)
+        mark = len(counting.orders)
+        await eventually(lambda: len(counting.orders) > mark, timeout_s=60)
+        mark = len(counting.orders)
         await publish(broker, paid(second))
         await eventually(lambda: confirmed(second), timeout_s=300)
-        between = handling.orders.index(str(second.id)) - mark
+        between = counting.orders.index(str(second.id)) - mark
         assert between <= 10 * BATCH
-        assert await _deferred(engine) == HOPELESS
+        assert await _deferred(engine) == PARKED
 
 
 class Events:
-    """The order service's handlers, which count the events that they are given."""
+    """The order service's handlers, which count the events that they get."""
 
     def __init__(self, operations: Operations) -> None:
         self._handlers, self.begun = Consumers(operations).handlers, 0
@@ -154,8 +152,8 @@ async def test_call_does_not_wait_for_the_backlog(
     broker: Broker,
     eventually: Eventually,
 ) -> None:
-    """20,000 events of four streams come again: while a GetOrder is served a few sets of them
-    are begun, and no more. The test ends before the last of them.
+    """20,000 events of four streams come again. While a GetOrder is served, only a few of their
+    sets begin. The test ends before the last of them.
     """
     order = await place(orders, operations, "london")
     [work] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
@@ -180,7 +178,7 @@ async def test_call_does_not_wait_for_the_backlog(
 
 
 async def _published(engine: AsyncEngine, number: int) -> None:
-    """So many events of as many aggregates, marked as published."""
+    """Inserts this number of events, each of another aggregate, marked as published."""
     values = "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload, "
     values += "stream_seq) values (:shard, :id, :id, 1, 'orders.sample', 'x', '', :place)"
     ids = [uuid4() for _ in range(number)]
@@ -198,7 +196,7 @@ async def test_call_does_not_wait_for_a_rebuild(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The stream has lost 2,000 events. The process that publishes them again answers GetOrder
-    between their batches, also where no rate bounds these.
+    between their batches, also without a rate limit.
     """
     monkeypatch.setattr(stream_rebuild, "LOST_RATE", float("inf"))
     monkeypatch.setattr(stream_rebuild, "PLACES_RATE", float("inf"))

@@ -24,7 +24,7 @@ FORGED = 9_000  # within the jump that a service accepts
 
 
 async def fulfillment_of(operations: Operations, order_id: UUID) -> WarehouseFulfillment:
-    """The order's one fulfilment."""
+    """Returns the order's one fulfilment."""
     [order] = await operations.get_orders([order_id])
     [fulfillment] = order.fulfillments
     return fulfillment
@@ -33,8 +33,8 @@ async def fulfillment_of(operations: Operations, order_id: UUID) -> WarehouseFul
 async def test_true_fulfilment_event_counts_after_set_version(
     orders: Orders, operations: Operations, database: Database
 ) -> None:
-    """A forged version 9,000 of a fulfilment: its version 2 is skipped. An operator sets
-    it, and version 3 counts.
+    """After a forged version 9,000 of a fulfilment its version 2 is skipped. An operator sets the
+    version, and version 3 counts.
     """
     order = await place(orders, operations, "london")
     pending, planning, picking, _ = working(order, "london", PATH)
@@ -56,8 +56,10 @@ async def test_true_fulfilment_event_counts_after_set_version(
 async def test_true_shipment_counts_after_set_version(
     orders: Orders, operations: Operations, database: Database
 ) -> None:
-    """A forged withdrawal at version 9,000: the shipment of version 5 is skipped as withdrawn. An
-    operator sets it, and the shipment of version 7 counts. Another order's withdrawal stays.
+    """After a forged withdrawal at version 9,000, the shipment of version 5 is skipped as
+    withdrawn. An operator sets the version, and the shipment of version 7 counts.
+
+    Another order's withdrawal stays.
     """
     order, other = [await place(orders, operations, "london") for _ in range(2)]
     for each in (order, other):
@@ -91,7 +93,7 @@ async def test_true_shipment_counts_after_set_version(
 async def test_lower_withdrawal_stays_where_a_version_is_set(
     orders: Orders, operations: Operations, database: Database
 ) -> None:
-    """A version that is set above a true withdrawal leaves that as it is."""
+    """A stored version above a true withdrawal leaves the withdrawal unchanged."""
     order = await place(orders, operations, "london")
     shipment = shipped_and_delivered(order, "london")[0].shipment
     void = parcel_ended(shipment, shipping_pb2.SHIPMENT_STATUS_VOIDED)

@@ -34,7 +34,7 @@ BOUNDS = [
 
 
 async def set_times(engine: AsyncEngine, table: Table, column: str, ids: list[str]) -> None:
-    """Gives the rows the times of TIMES."""
+    """Sets the rows' update times to TIMES."""
     async with engine.begin() as connection:
         for id, time in zip(ids, TIMES, strict=True):
             await connection.execute(
@@ -50,7 +50,7 @@ def bounds(name: str, given: dict[str, Timestamp]) -> dict[str, Any]:
 async def test_orders_by_update_time_are_those_within(
     orders: Orders, engine: AsyncEngine, given: dict[str, Timestamp], expected: list[int]
 ) -> None:
-    """From is inclusive, before exclusive, and nanoseconds are rounded up."""
+    """The lower bound is inclusive, the upper one exclusive, and nanoseconds are rounded up."""
     ids = [(await ask(orders.CreateOrder, create_order())).order.order_id for _ in TIMES]
     await set_times(engine, tables.orders, "update_time", ids)
     found = await ask(
@@ -70,7 +70,7 @@ async def test_returns_by_time_are_those_within(
     given: dict[str, Timestamp],
     expected: list[int],
 ) -> None:
-    """From is inclusive, before exclusive, and nanoseconds are rounded up."""
+    """The lower bound is inclusive, the upper one exclusive, and nanoseconds are rounded up."""
     order = await delivered(orders, operations)
     ids = [(await made(returns, order, {1: 1})).return_id for _ in TIMES]
     await set_times(engine, tables.returns, f"{name}_time", ids)
@@ -79,7 +79,7 @@ async def test_returns_by_time_are_those_within(
 
 
 async def test_token_with_another_update_time_is_refused(orders: Orders) -> None:
-    """A page token is bound to both bounds."""
+    """A page token belongs to both bounds."""
     for _ in range(2):
         await ask(orders.CreateOrder, create_order())
     first = await ask(

@@ -1,4 +1,4 @@
-"""When a watch of an order ends, over the running server."""
+"""The end of a watch of an order, over the running server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ CANCELLED = "CANCELLED"
 
 
 class Watch:
-    """An open watch. What it sends, in short: the kind, or a transition's new status."""
+    """An open watch. It shortens each update to its kind, or to a transition's new status."""
 
     def __init__(self, orders: Orders, order: Order, after: int | None = None) -> None:
         token = "" if after is None else resume_token(order.id, after)
@@ -49,7 +49,7 @@ class Watch:
         )
 
     async def next(self) -> str | None:
-        """What comes next; None where the watch has ended with OK. Raises gRPC's error."""
+        """Returns the next update; None where the watch has ended with OK. Raises gRPC's error."""
         response = await self._call.read()
         if not isinstance(response, api.WatchOrderResponse):
             assert await self._call.code() is grpc.StatusCode.OK
@@ -60,15 +60,15 @@ class Watch:
         return status.removeprefix("ORDER_STATUS_") if kind == "transition" else kind
 
     async def next_but_heartbeats(self) -> str | None:
-        while (news := await self.next()) == HEARTBEAT:
+        while (update := await self.next()) == HEARTBEAT:
             continue
-        return news
+        return update
 
     async def rest(self) -> list[str]:
-        """What comes until the watch ends, without heartbeats."""
+        """Returns the updates until the watch ends, without heartbeats."""
         rest = []
-        while (news := await self.next_but_heartbeats()) is not None:
-            rest.append(news)
+        while (update := await self.next_but_heartbeats()) is not None:
+            rest.append(update)
         return rest
 
     def close(self) -> None:
@@ -76,11 +76,11 @@ class Watch:
 
 
 @pytest.fixture
-async def patient(
+async def slow_replica(
     database: Database, warehouse: FakeWarehouse
 ) -> AsyncIterator[tuple[Operations, Orders]]:
-    """A second replica, whose heartbeats are ten minutes apart: its watches end by its look for
-    changes alone.
+    """A second replica with heartbeats ten minutes apart, so that only its poll for changes ends a
+    watch.
     """
     operations = Operations(database, warehouse, heartbeat_s=600)
     register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
@@ -89,10 +89,12 @@ async def patient(
 
 
 async def test_watch_of_a_pending_order_ends_once_cancelled(
-    patient: tuple[Operations, Orders],
+    slow_replica: tuple[Operations, Orders],
 ) -> None:
-    """The snapshot, the cancellation, then the end with OK: nothing of the order is open."""
-    operations, orders = patient
+    """The watch sends the snapshot and the cancellation, and then ends with OK, because the order
+    has no open work.
+    """
+    operations, orders = slow_replica
     order = await place(orders, operations, "london")
     watch = Watch(orders, order)
     assert await watch.next() == "snapshot"
@@ -102,10 +104,13 @@ async def test_watch_of_a_pending_order_ends_once_cancelled(
 
 
 async def test_watch_with_a_recall_ends_when_it_closes(
-    patient: tuple[Operations, Orders], orders: Orders, operations: Operations, returns: Returns
+    slow_replica: tuple[Operations, Orders],
+    orders: Orders,
+    operations: Operations,
+    returns: Returns,
 ) -> None:
-    """Cancelled with its goods out: the watch sends heartbeats while their recall is open, and ends
-    when the recall is closed.
+    """An order is cancelled after it shipped. The watch sends heartbeats while the recall is open,
+    and ends when it is closed.
     """
     order = await place(orders, operations, "london")
     created, _ = shipped_and_delivered(order, "london")
@@ -116,7 +121,7 @@ async def test_watch_with_a_recall_ends_when_it_closes(
             for event in (paid(order), created, *shipped_fulfilment(order, "london", {1: 1}))
         ],
     )
-    watch, late = Watch(orders, order), Watch(patient[1], order)
+    watch, late = Watch(orders, order), Watch(slow_replica[1], order)
     assert [await watch.next(), await late.next()] == ["snapshot", "snapshot"]
     await ask(orders.CancelOrder, cancel(order))
     assert [await watch.next_but_heartbeats(), await late.next()] == [CANCELLED, CANCELLED]
@@ -134,7 +139,7 @@ async def test_watch_with_a_recall_ends_when_it_closes(
 async def test_watch_waits_for_the_money_of_an_order(
     orders: Orders, operations: Operations
 ) -> None:
-    """A watch of a cancelled order goes on until its money is refunded and its stock is back."""
+    """A watch of a cancelled order continues until its money is refunded and its stock is back."""
     order = await place(orders, operations, "london")
     await deliver(operations, [delivery(paid(order))])
     await ask(orders.CancelOrder, cancel(order))
@@ -152,7 +157,9 @@ async def test_watch_waits_for_the_money_of_an_order(
 async def test_watch_of_a_closed_order_sends_it_and_ends(
     orders: Orders, operations: Operations
 ) -> None:
-    """From the start the order once; with a resume_token the transitions after it, or nothing."""
+    """Without a token the watch sends the order once; with a resume_token it sends the transitions
+    after it, or none.
+    """
     order = await place(orders, operations, "london")
     await ask(orders.CancelOrder, cancel(order))
     async with asyncio.timeout(20):
@@ -162,10 +169,10 @@ async def test_watch_of_a_closed_order_sends_it_and_ends(
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DELIVERED])
-async def test_watch_of_what_may_go_on_does_not_end(
+async def test_watch_of_failed_or_delivered_order_stays_open(
     orders: Orders, operations: Operations, warehouse: FakeWarehouse, status: Status
 ) -> None:
-    """A failed order can be retried, a delivered one can be returned."""
+    """A failed order can be retried, and a delivered one can be returned."""
     if status is Status.FAILED:
         order = await failed(orders, operations, warehouse)
     else:

@@ -1,5 +1,5 @@
-"""A payment service in this process: its real server, PostgreSQL and sandbox; the order service
-is a stand-in at the edge.
+"""A payment service in this process: its real server, PostgreSQL and sandbox. A stand-in replaces
+the order service.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -54,21 +54,21 @@ async def memory(payment_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def sandbox(memory: AsyncEngine) -> Sandbox:
-    """The processor, in a hurry: where it is silent, the line breaks at once."""
+    """The processor, with short times: where it does not answer, the call times out at once."""
     return Sandbox(Ledger(memory), WEBHOOK_KEY, pending_s=0.05, slow_s=0.2, hang_s=0.0)
 
 
 @pytest.fixture
 def orders() -> FakeOrders:
-    """What the order service answers."""
-    return FakeOrders()  # type: ignore[abstract]  # what nobody calls answers UNIMPLEMENTED
+    """The order service's stand-in, whose answers a test sets."""
+    return FakeOrders()  # type: ignore[abstract]  # other methods answer UNIMPLEMENTED
 
 
 @pytest.fixture
 async def replica(
     engine: AsyncEngine, sandbox: Sandbox, orders: FakeOrders
 ) -> AsyncIterator[Replica]:
-    """Makes the operations of a replica; what is given replaces what it would use."""
+    """Makes the operations of a replica; the arguments replace its usual parts."""
     async with order_service(orders) as address, client.connect(address) as channel:
 
         def make(processor: Any = sandbox, **settings: Any) -> Operations:
@@ -107,9 +107,7 @@ async def payments(operations: Operations) -> AsyncIterator[Payments]:
 
 @pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
-    """The world outside: it publishes what the order service tells, and reads what payment
-    tells.
-    """
+    """The broker, which publishes the order service's events and reads payment's."""
     broker = await stream.connect(nats_url, name="test")
     await broker.ensure_streams()
     yield broker

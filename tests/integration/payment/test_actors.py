@@ -1,4 +1,4 @@
-"""For whom and why a person changed a payment: in its history and its events."""
+"""The history and the events of a person's change to a payment have its actor and its reason."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,12 +34,12 @@ async def transitions(
 
 
 async def events(world: World) -> list[Any]:
-    """Every event of the service, changes of status first."""
+    """Returns every event of the service, changes of status first."""
     return [*await world.books.status_changes(), *await world.books.events()]
 
 
 async def contradicted(payments: Payments, sandbox: Sandbox, its: payment_pb2.Payment) -> str:
-    """The id of a contradiction of the payment's charge."""
+    """Returns the id of a contradiction of the payment's charge."""
     key = UUID(its.operations[0].operation_id)
     declined = Entry(
         key=key,
@@ -57,8 +57,8 @@ async def contradicted(payments: Payments, sandbox: Sandbox, its: payment_pb2.Pa
     return taken.operations[0].contradictions[0].contradiction_id
 
 
-# The mutation, the row that its request makes, the reasons of that row and of what came of it, and
-# the operation's kind and outcome on the first row.
+# The mutation, the row of its request, the reasons of that row and of the outcome's, and the
+# operation's kind and outcome on the first row.
 MUTATIONS = [
     ("create", 1, ["PAYMENT_REQUESTED", "CAPTURED"], "CHARGE"),
     ("capture", 3, ["CAPTURE_REQUESTED", "CAPTURED"], "CAPTURE"),
@@ -71,7 +71,7 @@ MUTATIONS = [
 async def mutation(
     name: str, payments: Payments, world: World, sandbox: Sandbox
 ) -> tuple[Any, Any]:
-    """The method, and a request to it that succeeds."""
+    """Returns the method, and a request to it that succeeds."""
     order = await world.order()
     if name == "create":
         return payments.CreatePayment, create_payment(order)
@@ -103,7 +103,7 @@ async def test_mutation_with_actor_and_note_is_in_history(
     kind: str,
     claimed: bool,
 ) -> None:
-    """The row that a request makes has its claimed actor and note; that of the outcome has neither.
+    """The row of the request has its claimed actor and note; the row of the outcome has neither.
 
     Both name the request as their cause, and so do the events; no event has the note. Without
     metadata and note both are unset.
@@ -166,7 +166,7 @@ async def test_event_of_a_call_alone_has_its_claimed_actor(
 
 
 async def test_late_settlement_names_the_request_as_cause(payments: Payments, world: World) -> None:
-    """What the settling worker settles has the service as actor and the request as cause."""
+    """A change of the settling worker has the service as actor and the request as cause."""
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged", note=NOTE)
     of = replace(request_context(request), claimed_actor=ACTOR)
@@ -204,7 +204,7 @@ async def test_retry_with_another_actor_changes_nothing(payments: Payments, worl
 
 @pytest.mark.parametrize("note", ["", "x" * 501])
 async def test_note_beyond_its_bounds_is_refused(payments: Payments, note: str) -> None:
-    """A note has 1 to 500 characters, on each request that has one."""
+    """A note has 1 to 500 characters, on each request that can have one."""
     of: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": str(uuid4()), "note": note}
     created: dict[str, Any] = {
         "request_id": str(uuid4()),
@@ -227,7 +227,9 @@ async def test_note_beyond_its_bounds_is_refused(payments: Payments, note: str) 
 
 
 async def test_transitions_are_listed_in_pages(payments: Payments, world: World) -> None:
-    """Oldest first, each once over all pages; an unknown payment is PAYMENT_NOT_FOUND."""
+    """Transitions come oldest first, each once over all pages; an unknown payment is
+    PAYMENT_NOT_FOUND.
+    """
     its = await pay(payments, create_payment(await world.order(), manual_capture=True))
     await ask(
         payments.VoidPayment,
@@ -257,7 +259,7 @@ async def test_transitions_are_listed_in_pages(payments: Payments, world: World)
 
 
 async def test_transitions_behind_any_place_are_none(payments: Payments, world: World) -> None:
-    """A token's place may be higher than any version that the column holds."""
+    """A token's place may be higher than any version that the column holds: the page is empty."""
     its = await pay(payments, create_payment(await world.order()))
     request = api.ListPaymentTransitionsRequest(payment_id=its.payment_id)
     request.page_token = page_request(request, lambda row: row, int).token((2**40,))
@@ -294,7 +296,9 @@ async def check_bounds(method: Any, request_type: Any, field: str, made: list[An
 
 
 async def test_payments_are_listed_by_update_time(payments: Payments, world: World) -> None:
-    """By when a payment last changed: not by when it was created, and bounded at both ends."""
+    """Payments are listed by the time of their last change instead of their creation, bounded at
+    both ends.
+    """
     made = [
         await pay(payments, create_payment(await world.order(), manual_capture=True))
         for _ in range(3)
@@ -308,7 +312,9 @@ async def test_payments_are_listed_by_update_time(payments: Payments, world: Wor
 async def test_refunds_are_listed_by_update_time(
     payments: Payments, world: World, sandbox: Sandbox
 ) -> None:
-    """By when a refund was settled, or else asked for: one that is settled last comes last."""
+    """Refunds are listed by the time of their settlement, or else of their request: a refund that
+    is settled last comes last.
+    """
     tokens = ("tok_refund_late", "tok_ok", "tok_refund_declined_late")
     paid = [await pay(payments, create_payment(await world.order(), token)) for token in tokens]
     made = []

@@ -1,6 +1,4 @@
-"""The stored idempotency keys: they are in databases of running systems, so they stay as they
-are.
-"""
+"""The formats of stored idempotency keys stay: databases of running systems hold such keys."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -24,7 +22,7 @@ Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Key, request hash and target of the keys that start so."""
+    """Returns the key, request hash and target of the keys with this prefix."""
     keys = tables.idempotency_keys.c
     query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     async with engine.connect() as connection:
@@ -62,7 +60,9 @@ async def test_reused_report_is_stored_under_a_step_of_its_key(
     engine: AsyncEngine,
     sandbox: Sandbox,
 ) -> None:
-    """A report has the key of its event id; another one under that id adds the hash of its body."""
+    """A report has the key of its event id; another report under that id adds the hash of its
+    body.
+    """
     order = await world.order()
     [requested] = (await world.pay(create_payment(order))).operations
     reports = [

@@ -10,7 +10,7 @@ from tests.integration.payment.world import Payments, World, create_payment, pay
 
 REFUNDS = 34_000
 
-# As they stand after so many refunds of one cent each.
+# The payment as it stands after this number of refunds of one cent each.
 refund_by_cents = text("""
     with given as (
         insert into operations (
@@ -31,7 +31,7 @@ refund_by_cents = text("""
 async def test_payment_of_34000_refunds_is_answered(payments: Payments, world: World) -> None:
     """GetPayment and ListPayments answer with the newest refunds, ListRefunds with all of them.
 
-    All operations together are over 4 MiB, the limit of the client here.
+    All operations together exceed 4 MiB, the limit of the client here.
     """
     order = await world.order(pounds(1_000))
     payment = await pay(payments, create_payment(order))

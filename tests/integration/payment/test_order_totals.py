@@ -1,5 +1,5 @@
-"""What is charged and captured is what the order service answers now; what the order costs less
-later is refunded, once.
+"""The service charges and captures the amount that the order service answers now. It refunds a
+later reduction of the order, once.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ BEFORE, AFTER = 5_000, 3_000
 
 
 async def placed(world: World) -> order_pb2.Order:
-    """An order of 50.00, whose event has arrived."""
+    """Places an order of 50.00, whose event has arrived."""
     return await world.order(pounds(50))
 
 
 def cut(world: World, order: order_pb2.Order, pence: int = AFTER) -> order_pb2.Order:
-    """CancelOrderItems is answered; its event is on its way."""
+    """Lowers the order's total as CancelOrderItems does; its event has not arrived yet."""
     total = pounds(*divmod(pence, 100))
     return world.orders.place(
         total, order_id=order.order_id, version=world.orders.orders[order.order_id].version + 1
@@ -50,7 +50,7 @@ def cut(world: World, order: order_pb2.Order, pence: int = AFTER) -> order_pb2.O
 
 
 async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
-    """The events of these versions of an order, in this order."""
+    """Hands over the events of these versions of an order, in this order."""
     for order in orders:
         event = items_cancelled(order)
         envelope = wire.apply_order_version(event, delivery(event), uuid7())
@@ -65,8 +65,8 @@ async def capture(world: World, payment: Payment, expected: int | None = None) -
 
 
 async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]]:
-    """Captured - refunded, by the sandbox's own books, and what was refunded because the order
-    costs less.
+    """Returns captured - refunded, by the sandbox's own ledger, and the amounts that were refunded
+    because the order costs less.
     """
     await world.operations.settle_due()
     charged, given = await world.books.charged(), await world.books.refunded_and_voided()
@@ -78,10 +78,11 @@ async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]
     ]
 
 
-async def test_payment_after_a_cut_charges_what_is_left(world: World) -> None:
-    """Units are cancelled (order: 30.00), then CreatePayment at once: 30.00 are charged, for
-    version 2. The event that comes afterwards, the one of before that comes late, and both once
-    more change nothing.
+async def test_payment_after_a_cut_charges_the_remaining_amount(world: World) -> None:
+    """Units are cancelled (order: 30.00), and CreatePayment follows at once: 30.00 are charged, for
+    version 2.
+
+    The event of version 2, the late event of version 1, and repeats of both change nothing.
     """
     order = await placed(world)
     less = cut(world, order)
@@ -97,8 +98,8 @@ async def test_payment_after_a_cut_charges_what_is_left(world: World) -> None:
     assert await kept(world, order) == (AFTER, [])
 
 
-async def test_capture_after_a_cut_takes_what_is_left(world: World) -> None:
-    """50.00 are set aside and units are cancelled (order: 30.00): CapturePayment at once takes
+async def test_capture_after_a_cut_takes_the_remaining_amount(world: World) -> None:
+    """50.00 are authorised and units are cancelled (order: 30.00): CapturePayment at once captures
     30.00, for version 2.
     """
     order = await placed(world)
@@ -112,9 +113,7 @@ async def test_capture_after_a_cut_takes_what_is_left(world: World) -> None:
 
 
 async def test_expected_amount_of_a_capture_is_a_precondition(world: World) -> None:
-    """Another amount than the order costs now captures nothing; neither is a part of it
-    captured.
-    """
+    """An amount that differs from the order's current cost captures nothing."""
     order = await placed(world)
     payment = await world.pay(create_payment(order, manual_capture=True))
     cut(world, order)
@@ -130,7 +129,7 @@ async def test_expected_amount_of_a_capture_is_a_precondition(world: World) -> N
 
 
 async def test_cancelled_order_is_neither_charged_nor_captured(world: World) -> None:
-    """The order service answers that it is cancelled, before the event arrives."""
+    """The order service answers that the order is cancelled, before the event arrives."""
     order, another = await placed(world), await placed(world)
     payment = await world.pay(create_payment(another, manual_capture=True))
     for each in (order, another):
@@ -149,8 +148,8 @@ async def test_cancelled_order_is_neither_charged_nor_captured(world: World) -> 
 async def test_cut_during_the_charge_is_refunded_once(
     world: World, replica: Replica, sandbox: Sandbox, lost: bool
 ) -> None:
-    """Units are cancelled while the processor is asked, and its answer may be lost: 20.00 go
-    back, once, however often and in whichever order the events arrive.
+    """Units are cancelled during the call to the processor, whose answer can be lost. 20.00 are
+    refunded once, for any number and order of the events.
     """
     order = await placed(world)
 
@@ -175,9 +174,11 @@ async def test_cut_during_the_charge_is_refunded_once(
     assert (await world.payment(order)).order_version == 1
 
 
-async def test_order_service_away_is_replaced_by_the_copy(world: World) -> None:
-    """The last event says 50.00: that is charged, and counted. The cut that nobody could tell of
-    is refunded once it arrives, twice and before an older one; the same holds of a capture.
+async def test_unreachable_order_service_is_replaced_by_the_copy(world: World) -> None:
+    """The last event says 50.00: that amount is charged and counted.
+
+    The cut is refunded once when its event arrives, twice and before an older one. The same goes
+    for a capture.
     """
     counted = measured("payment_order_copies_total")
     order, another = await placed(world), await placed(world)
@@ -189,7 +190,7 @@ async def test_order_service_away_is_replaced_by_the_copy(world: World) -> None:
     assert (await capture(world, payment)).captured == BEFORE
     assert measured("payment_order_copies_total") - counted == 2
     with pytest.raises(Deferred):
-        await world.pay(create_payment(world.orders.place(pounds(1))))  # no event has told of it
+        await world.pay(create_payment(world.orders.place(pounds(1))))  # no event has arrived
     for older, newest in zip(versions, last, strict=True):
         await events_arrive(world, newest, older, newest, older)
     await world.operations.settle_due()
@@ -200,8 +201,8 @@ async def test_order_service_away_is_replaced_by_the_copy(world: World) -> None:
 
 
 async def test_each_cut_is_refunded_by_its_own_version(world: World) -> None:
-    """Charged for version 2: version 3 gives its own difference back, once, and so does version
-    4.
+    """The payment is charged for version 2. Version 3 refunds its own difference, once, and so does
+    version 4.
     """
     order = await placed(world)
     cut(world, order, 4_500)
@@ -213,9 +214,9 @@ async def test_each_cut_is_refunded_by_its_own_version(world: World) -> None:
     assert (payment.order_version, causes) == (2, ["version:3", "version:4"])
 
 
-async def test_silent_order_service_leaves_the_caller_time(world: World) -> None:
-    """It never answers: a caller with four seconds left waits for one, and is paid for by the
-    copy.
+async def test_order_service_without_answer_times_out_early(world: World) -> None:
+    """The order service never answers. A call with four seconds left waits for one second, and uses
+    the stored copy.
     """
     order = await placed(world)
     world.orders.gate.clear()
@@ -226,8 +227,8 @@ async def test_silent_order_service_leaves_the_caller_time(world: World) -> None
 
 
 async def test_orders_are_fetched_in_sets(world: World) -> None:
-    """Forty orders, and one that there is not, are asked for while a call is under way: one call
-    for all of them, one more without the one that there is not, which alone is refused.
+    """Forty existing orders and an unknown one are requested while a call is under way. One call
+    asks for all of them, a second leaves the unknown one out; only that order is refused.
     """
     first, *others = [world.orders.place(pounds(10)) for _ in range(41)]
     get = world.operations.orders.get
@@ -246,12 +247,12 @@ async def test_orders_are_fetched_in_sets(world: World) -> None:
 
 
 async def test_payments_at_once_charge_each_order(world: World) -> None:
-    """Twenty payments at once, and one for an order that there is not: each charges its own
-    order, and that one alone is refused.
+    """Twenty payments and one for an unknown order come at once: each charges its own order, and
+    only the unknown one is refused.
     """
     orders = [world.orders.place(pounds(number)) for number in range(1, 21)]
-    nobodys = order_pb2.Order(order_id=str(uuid7()))
-    calls: list[Awaitable[Any]] = [world.pay(create_payment(order)) for order in (nobodys, *orders)]
+    unknown = order_pb2.Order(order_id=str(uuid7()))
+    calls: list[Awaitable[Any]] = [world.pay(create_payment(order)) for order in (unknown, *orders)]
     refused, *results = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(refused, NotFound)
     assert [payment.captured for payment in results if isinstance(payment, Payment)] == [
@@ -260,8 +261,8 @@ async def test_payments_at_once_charge_each_order(world: World) -> None:
 
 
 async def test_answer_is_never_older_than_its_question(world: World) -> None:
-    """A call is under way with the order's old total; a payment that begins meanwhile waits for
-    a call of its own.
+    """A call with the order's old total is under way; a payment that begins meanwhile waits for a
+    call of its own.
     """
     order = await placed(world)
     world.orders.gate.clear()
@@ -289,8 +290,8 @@ async def test_cancelled_caller_leaves_other_callers_answers(world: World) -> No
 
 
 async def test_repeat_of_a_payment_fetches_no_order(world: World, replica: Replica) -> None:
-    """The decision was made by the first call: its repeat answers the payment as it stands, with
-    the order service away.
+    """The first call has made the decision: its repeat is answered with the payment as it stands,
+    while the order service is unreachable.
     """
     order = await placed(world)
     request = create_payment(order)

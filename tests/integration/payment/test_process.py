@@ -1,5 +1,5 @@
-"""The service as a process of its own, killed at its worst moments: nothing is charged twice,
-and nothing paid is forgotten.
+"""The service as a process of its own, killed at its crash points: each order is charged once, and
+each payment is stored.
 """
 
 import signal
@@ -36,12 +36,12 @@ from tests.integration.payment.world import (
 from tests.support import Eventually, reachable_folder
 
 Start = Callable[..., Child]
-# So long after it was asked for, an operation is looked up by the service itself. PATIENT: not
-# within a test, so that it is the caller's repeat that goes on; otherwise the service may find
-# first that the processor never had the request, and give the try up.
-QUICK, PATIENT = "0.3", "60"
-# Where the processor's answers are counted: the worker does not ask about a charge that a slow
-# machine is still waiting for.
+# The service looks an operation up by its own worker after this time. SLOW is longer than a
+# test, so that only the caller's repeat settles the operation. Otherwise the worker may find first
+# that the processor never received the request, and close the try.
+QUICK, SLOW = "0.3", "60"
+# For tests that count the processor's answers: the worker does not look up a charge for which a
+# slow machine still waits.
 UNHURRIED = "2"
 
 
@@ -55,7 +55,7 @@ def port() -> int:
 async def start(
     payment_url: str, nats_url: str, orders: FakeOrders, port: int
 ) -> AsyncIterator[Start]:
-    """Starts the service as a process that dies at a crash point, or lives ("")."""
+    """Starts the service as a process that dies at a crash point, or runs on ("")."""
     async with order_service(orders) as order_address:
         with ExitStack() as stack:
             folder = stack.enter_context(reachable_folder("ordermesh-payment-"))
@@ -85,7 +85,7 @@ async def start(
 
 @pytest.fixture
 async def payments(port: int) -> AsyncIterator[Payments]:
-    """A client of whichever process serves."""
+    """A client of the process that serves at the port."""
     async with client.connect(f"127.0.0.1:{port}") as channel:
         yield PaymentServiceStub(channel)
 
@@ -93,9 +93,9 @@ async def payments(port: int) -> AsyncIterator[Payments]:
 @pytest.mark.parametrize(
     ("point", "repeated"),
     [
-        ("payment.requested", True),  # the intent is written, and nobody was asked
-        ("provider.answered", False),  # the card is charged, and nothing is written
-        ("database.committed:2", False),  # the result is written, and nobody was told
+        ("payment.requested", True),  # the intent is written, and the processor not called
+        ("provider.answered", False),  # the card is charged, and the result not written
+        ("database.committed:2", False),  # the result is written, and the event not published
     ],
 )
 async def test_killed_process_charges_and_publishes_once(
@@ -108,18 +108,19 @@ async def test_killed_process_charges_and_publishes_once(
     broker: Broker,
     eventually: Eventually,
 ) -> None:
-    """kill -9 at each point of a payment; another process takes over, with a storefront that
-    repeats its call or one that gave up: in the end the order is paid by one charge, and the
-    world has one event.
+    """The process is killed at each point of a payment, and another takes over. The storefront
+    repeats its call, or it does not.
+
+    In the end one charge has paid the order, and the stream has one event.
     """
-    settle_after_s = PATIENT if repeated else QUICK
+    settle_after_s = SLOW if repeated else QUICK
     doomed = start(point, settle_after_s)
     request = create_payment(orders.place(pounds(42, 50)))
     listing = api.ListPaymentsRequest(order_id=request.order_id)
 
     async def killed() -> bool:
         if doomed.running:
-            with suppress(Failure):  # it was killed on the way, or does not listen yet
+            with suppress(Failure):  # it was killed during the call, or does not listen yet
                 await pay(payments, request)
         return not doomed.running
 
@@ -146,13 +147,13 @@ async def test_killed_process_charges_and_publishes_once(
 @pytest.mark.parametrize(
     ("point", "asked"),
     [
-        ("refund.requested", "again"),  # the intent is written, and nobody was asked
+        ("refund.requested", "again"),  # the intent is written, and the processor not called
         ("refund.requested", "once"),
-        ("provider.answered:2", "again"),  # the money went back, and nothing is written
+        ("provider.answered:2", "again"),  # the money is refunded, and the result not written
         ("provider.answered:2", "once"),
-        ("database.committed:4", "once"),  # the result is written, and nobody was told
-        ("refund.requested", "by the order's death"),
-        ("provider.answered:2", "by the order's death"),
+        ("database.committed:4", "once"),  # the result is written, and the event not published
+        ("refund.requested", "by the order's end"),
+        ("provider.answered:2", "by the order's end"),
     ],
 )
 async def test_killed_process_refunds_and_publishes_once(
@@ -165,9 +166,10 @@ async def test_killed_process_refunds_and_publishes_once(
     broker: Broker,
     eventually: Eventually,
 ) -> None:
-    """kill -9 at each point of a refund, which somebody asked for, once or until he is answered,
-    or which the order's death requires: another process takes over, and in the end the money
-    went back once, and the world has one event of it.
+    """The process is killed at each point of a refund, and another takes over. A caller requests it
+    once, or until the answer comes, or the end of the order requires it.
+
+    In the end the money is refunded once, and the stream has one event of it.
     """
     doomed = start(point, UNHURRIED if point.startswith("provider.answered") else QUICK)
     order = orders.place(pounds(42, 50))
@@ -180,13 +182,13 @@ async def test_killed_process_refunds_and_publishes_once(
         return bool(refund.payment_id)
 
     await eventually(paid, timeout_s=60)
-    if asked == "by the order's death":
-        dead = orders.place(
+    if asked == "by the order's end":
+        cancelled = orders.place(
             order.total_amount, order_id=order.order_id, status="CANCELLED", version=2
         )
-        await publish(broker, status_changed(dead), order.order_id)
+        await publish(broker, status_changed(cancelled), order.order_id)
     else:
-        with suppress(Failure):  # it is killed on the way
+        with suppress(Failure):  # it is killed during the call
             await ask(payments.RefundPayment, refund, timeout_s=5)
     await eventually(lambda: not doomed.running, timeout_s=60)
     assert doomed.exit_code == -signal.SIGKILL, doomed.output()
@@ -205,10 +207,10 @@ async def test_killed_process_refunds_and_publishes_once(
 
     await eventually(refunded, timeout_s=60)
 
-    async def all_told() -> bool:
+    async def all_published() -> bool:
         return len(await published(broker)) >= 2
 
-    await eventually(all_told)
+    await eventually(all_published)
     assert await books.charged() == {"charge": 4250}
     assert await books.refunded_and_voided() == {"refund": 4250}
     assert [type(event) for event in await published(broker)] == [PaymentConfirmed, RefundCompleted]

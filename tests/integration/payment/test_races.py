@@ -1,5 +1,5 @@
-"""Never charged twice, never lost: calls, repeats, webhooks and the settling worker against each
-other, and answers that get lost.
+"""Each payment is charged once and recorded: concurrent calls, repeats, webhooks and the settling
+worker, and lost answers.
 """
 
 import asyncio
@@ -49,8 +49,8 @@ Reply = Callable[[Authorization, Awaitable[Answer]], Awaitable[Answer]]
 
 @dataclass
 class Line:
-    """The line to the sandbox, with a test's hand on it: `reply` decides when and whether the
-    processor's answer gets through.
+    """The connection to the sandbox, which a test controls: `reply` decides when and whether the
+    processor's answer arrives.
     """
 
     sandbox: Sandbox
@@ -68,7 +68,7 @@ async def outcomes(*calls: Awaitable[Payment]) -> list[Payment | BaseException]:
 
 
 async def settle(world: World, *, at: Operations | None = None) -> None:
-    """The settling worker's turn, once all that is open has waited long enough."""
+    """Runs the settling worker once, after all open operations have become due."""
     await world.books.make_due()
     await (at or world.operations).settle_due()
 
@@ -81,7 +81,7 @@ async def the_payment(world: World, order_id: str) -> Payment:
 def body_of(
     sandbox: Sandbox, operation_id: UUID, code: str | None = None
 ) -> tuple[bytes, dict[str, str]]:
-    """The webhook that the sandbox would send about an operation."""
+    """Returns the webhook that the sandbox would send about an operation."""
     state = "declined" if code else "succeeded"
     return sandbox.webhook(
         Entry(
@@ -98,14 +98,12 @@ def body_of(
     )
 
 
-# --- calls against each other
+# --- concurrent calls
 
 
-async def test_the_same_request_twenty_times_at_once_is_one_charge(
-    world: World, replica: Replica
-) -> None:
-    """Over two replicas: one payment, one operation at the processor, one event, and twenty
-    times the same answer.
+async def test_concurrent_repeats_of_a_payment_charge_once(world: World, replica: Replica) -> None:
+    """Over two replicas: one payment, one operation at the processor, one event, and twenty equal
+    answers.
     """
     request = create_payment(await world.order(), "tok_slow")
     replicas = (replica(), replica())
@@ -118,9 +116,9 @@ async def test_the_same_request_twenty_times_at_once_is_one_charge(
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
 
-async def test_ten_buyers_of_one_order_at_once_pay_once(world: World, replica: Replica) -> None:
-    """Different requests, before anybody has heard of the order: one wins, the others learn
-    which payment there is.
+async def test_concurrent_payments_of_one_order_charge_once(world: World, replica: Replica) -> None:
+    """Ten requests come before the order's event: one wins, and the others are refused with the id
+    of its payment.
     """
     order = world.orders.place(pounds(42, 50))
     replicas = (replica(), replica())
@@ -135,8 +133,8 @@ async def test_ten_buyers_of_one_order_at_once_pay_once(world: World, replica: R
     assert await world.books.charged() == {"charge": 4250}
 
 
-async def test_the_event_and_the_call_at_once_open_one_account(world: World) -> None:
-    """Twenty orders, each heard of and paid at the same moment: each is charged once."""
+async def test_event_during_the_call_opens_one_account(world: World) -> None:
+    """The event of each of twenty orders comes while the order is paid: each is charged once."""
     orders = [world.orders.place(pounds(1)) for _ in range(20)]
     calls = (world.pay(create_payment(order)) for order in orders)
     events = (world.apply_events(order) for order in orders)
@@ -146,8 +144,8 @@ async def test_the_event_and_the_call_at_once_open_one_account(world: World) -> 
 
 
 async def test_account_ignores_older_order_versions(world: World, replica: Replica) -> None:
-    """Two versions of an order heard at the same moment by two replicas: the later one stands,
-    whoever wrote last.
+    """Two replicas apply two versions of an order at once: the later version stays, in both orders
+    of the writes.
     """
     consumers = (world, replace(world, operations=replica()))
     orders = [await world.order() for _ in range(20)]
@@ -160,8 +158,8 @@ async def test_account_ignores_older_order_versions(world: World, replica: Repli
     assert [(await world.account(order.order_id)).order.version for order in orders] == [3] * 20
 
 
-async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
-    """Both wait for the same answer of the processor, and both are told that it is captured."""
+async def test_concurrent_captures_take_the_money_once(world: World) -> None:
+    """All captures wait for the same answer of the processor, and each is answered as captured."""
     authorized = await world.pay(create_payment(await world.order(), manual_capture=True))
     envelopes = [request_envelope(CaptureRequest, f"capture:{n}", authorized) for n in range(5)]
     captures = [world.operations.capture_payment(each) for each in envelopes]
@@ -169,7 +167,7 @@ async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
     done = [payment.status for payment in results if isinstance(payment, Payment)]
     late = [failure.reason for failure in results if isinstance(failure, Failure)]
     assert set(done) == {Status.CAPTURED}
-    assert set(late) <= {"ILLEGAL_TRANSITION"}  # who came after it was done
+    assert set(late) <= {"ILLEGAL_TRANSITION"}  # calls that came after the capture
     assert await world.books.charged() == {"capture": 4250}
     assert len(await world.books.events()) == 1
 
@@ -177,8 +175,8 @@ async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
 async def test_callers_of_a_declined_capture_all_get_the_decline(
     world: World,
 ) -> None:
-    """Several ask at once, and each again with his own request_id: nobody is answered as if it
-    were done.
+    """Several callers ask at once, and each again with its own request_id: no call is answered as a
+    success.
     """
     authorized = await world.pay(
         create_payment(await world.order(), "tok_capture_declined", manual_capture=True)
@@ -197,12 +195,14 @@ async def test_callers_of_a_declined_capture_all_get_the_decline(
     assert not [payment for payment in (*first, *again) if isinstance(payment, Payment)]
 
 
-# --- answers that get lost
+# --- lost answers
 
 
 async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) -> None:
-    """Unknown: the caller is told so, nobody else may pay meanwhile; the worker asks with the
-    same key, and the world is told.
+    """The caller is answered that the outcome is unknown, and no other payment is possible
+    meanwhile.
+
+    The worker looks the charge up by the same key, and the event is published.
     """
     order = await world.order()
     with pytest.raises(Deferred) as unknown:
@@ -214,7 +214,7 @@ async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) ->
     with pytest.raises(Exists):
         await world.pay(create_payment(order))
 
-    # due at once: an answer that was lost does not wait for its turn
+    # due at once: an operation with a lost answer does not wait for its interval
     await world.operations.settle_due()
     payment = await the_payment(world, order.order_id)
     assert (payment.status, payment.captured, payment.version) == (Status.CAPTURED, 4250, 3)
@@ -222,28 +222,28 @@ async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) ->
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
 
-async def test_an_answer_is_waited_for_so_long_and_no_longer(
+async def test_processor_without_answer_times_out_with_the_caller(
     world: World, replica: Replica, memory: AsyncEngine
 ) -> None:
-    """A processor that just is silent: the caller is answered before his own patience ends, and
-    the worker takes it from there.
+    """The processor does not answer: the caller is answered before its own deadline, and the worker
+    looks the charge up later.
     """
     order = await world.order()
     silent = replica(Sandbox(Ledger(memory), WEBHOOK_KEY), answer_timeout_s=0.2)
     with pytest.raises(Deferred) as unknown:
         await world.pay(create_payment(order, "tok_timeout_not_charged"), silent)
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
-    patient = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
+    default = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
     another = create_payment(await world.order(), "tok_timeout_not_charged")
-    # half of it is kept for writing it down
+    # half of the time is reserved for the write of the outcome
     with deadline.within(1.0), pytest.raises(Deferred) as unknown:
-        await asyncio.wait_for(world.pay(another, patient), 5)
+        await asyncio.wait_for(world.pay(another, default), 5)
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.UNKNOWN
 
 
 async def test_charge_with_a_lost_answer_is_found_by_the_repeat(world: World) -> None:
-    """The same request_id asks the processor with the same key, and gets the answer that was
+    """The same request_id calls the processor with the same key, and gets the answer that was
     lost.
     """
     request = create_payment(await world.order(), "tok_timeout_charged")
@@ -255,10 +255,8 @@ async def test_charge_with_a_lost_answer_is_found_by_the_repeat(world: World) ->
     assert len(await world.books.events()) == 1
 
 
-async def test_the_repeat_and_the_worker_at_once_settle_once(
-    world: World, replica: Replica
-) -> None:
-    """Whoever of them asks first: one charge, one event, one change of status."""
+async def test_repeat_and_worker_at_once_settle_once(world: World, replica: Replica) -> None:
+    """For either order of the two: one charge, one event, one change of status."""
     request = create_payment(await world.order(), "tok_timeout_charged")
     with pytest.raises(Deferred):
         await world.pay(request)
@@ -274,7 +272,9 @@ async def test_the_repeat_and_the_worker_at_once_settle_once(
 async def test_lookup_is_made_by_one_of_several_workers(
     world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
-    """Ten payments with lost answers, three replicas: the processor is asked once about each."""
+    """Ten payments have lost answers, and three replicas run workers: the processor is asked once
+    about each.
+    """
     lookups: Counter[UUID] = Counter()
 
     @dataclass
@@ -294,11 +294,11 @@ async def test_lookup_is_made_by_one_of_several_workers(
     assert len(await world.books.events()) == 10
 
 
-async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(
+async def test_lost_request_is_abandoned_and_can_be_repeated(
     world: World,
 ) -> None:
-    """The worker waits a while, then closes the door: the try ends without having cost one, and
-    a late arrival charges nothing.
+    """The worker waits a while, then abandons the request: the attempt counts no failed try, and a
+    late arrival charges nothing.
     """
     order = await world.order()
     request = create_payment(order, "tok_timeout_not_charged")
@@ -320,7 +320,7 @@ async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(
 
 
 async def test_lookup_intervals_grow(world: World) -> None:
-    """What the processor cannot tell comes due again, and not in the same second."""
+    """An operation without a known outcome becomes due again, after a growing interval."""
     order = await world.order()
     with pytest.raises(Deferred):
         await world.pay(create_payment(order, "tok_timeout_not_charged"))
@@ -330,14 +330,14 @@ async def test_lookup_intervals_grow(world: World) -> None:
         [operation] = (await the_payment(world, order.order_id)).operations
         assert operation.next_lookup_time is not None
         pauses.append((operation.next_lookup_time - datetime.now(UTC)).total_seconds())
-        await world.operations.settle_due()  # not due: nobody asks
+        await world.operations.settle_due()  # not due: no call is made
         assert (await the_payment(world, order.order_id)).operations == (operation,)
     assert pauses == [pytest.approx(30, abs=5), pytest.approx(60, abs=5)]
 
 
-async def test_a_processor_that_is_away_leaves_the_try_open(world: World) -> None:
-    """It never took the request: the caller is told to come back, the repeat succeeds, and
-    nothing was declined.
+async def test_unreachable_processor_leaves_the_try_open(world: World) -> None:
+    """The processor never received the request: the caller gets a retryable error, the repeat
+    succeeds, and no decline is stored.
     """
     request = create_payment(await world.order(), "tok_unavailable_once")
     with pytest.raises(Deferred) as away:
@@ -347,7 +347,7 @@ async def test_a_processor_that_is_away_leaves_the_try_open(world: World) -> Non
 
 
 async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
-    """By the worker, with the same key and without a token; the money is taken once."""
+    """The worker sends it with the same key and without a token; the money is captured once."""
     order = await world.order()
     authorized = await world.pay(create_payment(order, "tok_capture_timeout", manual_capture=True))
     with pytest.raises(Deferred) as unknown:
@@ -361,11 +361,11 @@ async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
     assert len(await world.books.events()) == 1
 
 
-async def test_a_caller_who_hangs_up_leaves_nothing_behind(
+async def test_charge_of_a_cancelled_call_is_settled_by_the_worker(
     world: World, replica: Replica, memory: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Cancelled while the processor works: the intent stands, and the worker finds out what came
-    of it.
+    """The call is cancelled while the processor works: the intent is stored, and the worker looks
+    up its outcome.
     """
     order = await world.order()
     # it works for as long as this test takes
@@ -390,12 +390,12 @@ async def test_a_caller_who_hangs_up_leaves_nothing_behind(
 async def test_crash_between_request_and_outcome_loses_nothing(
     answered: bool, world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
-    """Whatever the processor has done, it is done once, booked and told: by the repeat where
-    there is one, else by the worker.
+    """For each state of the processor, the charge is done once, recorded once and published once:
+    by the repeat where there is one, else by the worker.
     """
 
     class Crash(BaseException):
-        """The end of the process, as far as this call is concerned."""
+        """The end of the process, as this call sees it."""
 
     async def crash(request: Authorization, question: Awaitable[Answer]) -> Answer:
         if answered:
@@ -419,8 +419,8 @@ async def test_crash_between_request_and_outcome_loses_nothing(
 
 
 async def test_settlement_for_a_closed_order_is_stored(world: World) -> None:
-    """The order was cancelled while the processor was asked: the money is there, the record says
-    so, for its attempt.
+    """The order was cancelled during the call to the processor: the payment is recorded as
+    captured, for its attempt.
     """
     order = await world.order()
     with pytest.raises(Deferred):
@@ -437,11 +437,11 @@ async def test_settlement_for_a_closed_order_is_stored(world: World) -> None:
 # --- webhooks
 
 
-async def test_a_late_success_comes_by_webhook(
+async def test_late_success_is_recorded_from_the_webhook(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    """The call answers pending; the sandbox's webhook captures it; the repeat of the call shows
-    it; told once.
+    """The call answers pending, and the sandbox's webhook captures the payment. The repeat of the
+    call shows it, and the event is published once.
     """
     request = create_payment(await world.order(), "tok_ok_late")
     assert (await world.pay(request)).status is Status.PENDING
@@ -456,11 +456,11 @@ async def test_a_late_success_comes_by_webhook(
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
 
-async def test_a_late_decline_comes_by_webhook(
+async def test_late_decline_is_recorded_from_the_webhook(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    """From then on the repeat of the call answers with the decline, and the order may be paid by
-    another try.
+    """After the webhook the repeat of the call answers with the decline, and another try can pay
+    the order.
     """
     order = await world.order()
     request = create_payment(order, "tok_declined_late")
@@ -482,12 +482,12 @@ async def test_a_late_decline_comes_by_webhook(
 async def test_missing_webhook_is_replaced_by_a_lookup(
     world: World, eventually: Eventually, sandbox: Sandbox
 ) -> None:
-    """The worker looks up what is pending: a lost webhook delays, and loses nothing."""
+    """The worker looks pending payments up: a lost webhook only delays the result."""
     order = await world.order()
     await world.pay(create_payment(order, "tok_ok_late"))
 
     async def captured() -> bool:
-        await sandbox.ledger.settle_due()  # the sandbox is done, and its webhook gets lost
+        await sandbox.ledger.settle_due()  # the sandbox is done, and its webhook is lost
         await settle(world)
         return (await the_payment(world, order.order_id)).status is Status.CAPTURED
 
@@ -498,8 +498,8 @@ async def test_missing_webhook_is_replaced_by_a_lookup(
 async def test_webhook_before_the_answer_is_applied(
     world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
-    """It comes while the call still waits: it settles the payment, and the answer that follows
-    changes nothing.
+    """The webhook comes while the call still waits: it settles the payment, and the answer that
+    follows changes nothing.
     """
     seen: list[Payment] = []
 
@@ -519,7 +519,9 @@ async def test_webhook_before_the_answer_is_applied(
 async def test_webhook_settles_a_call_whose_answer_is_lost(
     world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
-    """Where the webhook has told meanwhile, the caller is not told that nobody knows."""
+    """Where the webhook has settled the payment, the caller gets its result instead of an unknown
+    outcome.
+    """
 
     async def lost(request: Authorization, question: Awaitable[Answer]) -> Answer:
         await question
@@ -530,9 +532,9 @@ async def test_webhook_settles_a_call_whose_answer_is_lost(
     assert (payment.status, payment.version) == (Status.CAPTURED, 2)
 
 
-async def test_webhooks_may_come_twice_late_and_all_at_once(world: World, sandbox: Sandbox) -> None:
-    """The same event twenty times, and again under another id, over a payment that is captured
-    long since: nothing changes.
+async def test_repeated_and_late_webhooks_change_nothing(world: World, sandbox: Sandbox) -> None:
+    """The same event comes twenty times, and again under another id, for a payment that is captured
+    already: nothing changes.
     """
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
@@ -546,26 +548,24 @@ async def test_webhooks_may_come_twice_late_and_all_at_once(world: World, sandbo
     assert await world.books.dump() == before
 
 
-async def test_a_report_that_is_written_anew_is_the_same_report(
-    world: World, sandbox: Sandbox
-) -> None:
-    """The processor sends the same event again, in other bytes that say the same: it is taken,
-    and changes nothing.
+async def test_report_in_other_bytes_is_a_repeat(world: World, sandbox: Sandbox) -> None:
+    """The processor sends the same event again, in other bytes with the same content: it is
+    accepted, and changes nothing.
     """
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
     first = await world.operations.ingest_webhook("sandbox", body, headers)
     before = await world.books.dump()
-    anew = json.dumps(dict(reversed(json.loads(body).items())), indent=1).encode()
-    assert anew != body
-    again = webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), anew)
-    assert await world.operations.ingest_webhook("sandbox", anew, again) == first
+    rewritten = json.dumps(dict(reversed(json.loads(body).items())), indent=1).encode()
+    assert rewritten != body
+    again = webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), rewritten)
+    assert await world.operations.ingest_webhook("sandbox", rewritten, again) == first
     assert await world.books.dump() == before
 
 
-async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbox) -> None:
-    """Unsigned, of an unknown processor, about an unknown operation: each by its name, and
-    nothing changes.
+async def test_invalid_webhook_is_refused_with_its_reason(world: World, sandbox: Sandbox) -> None:
+    """An unsigned webhook, one of an unknown processor and one about an unknown operation each get
+    their reason, and nothing changes.
     """
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
@@ -586,25 +586,26 @@ async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbo
 async def test_webhook_with_a_long_text_is_refused(
     world: World, sandbox: Sandbox, field: str
 ) -> None:
-    """A signed text of 256 characters would be stored in the payment: WEBHOOK_MALFORMED names it,
-    and nothing changes.
+    """The service would store the signed text of 256 characters in the payment: WEBHOOK_MALFORMED
+    names it, and nothing changes.
     """
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
     body, headers = body_of(sandbox, payment.operations[0].id, "stolen_card")
     texts = {**json.loads(body), **headers} | {field: "x" * 256}
-    anew = json.dumps({name: texts[name] for name in json.loads(body)}).encode()
-    signed = webhooks.sign(WEBHOOK_KEY, texts["webhook-id"], datetime.now(UTC), anew)
+    rewritten = json.dumps({name: texts[name] for name in json.loads(body)}).encode()
+    signed = webhooks.sign(WEBHOOK_KEY, texts["webhook-id"], datetime.now(UTC), rewritten)
     with pytest.raises(Invalid, match="256 characters") as caught:
-        await world.operations.ingest_webhook("sandbox", anew, signed)
+        await world.operations.ingest_webhook("sandbox", rewritten, signed)
     assert caught.value.reason == "WEBHOOK_MALFORMED"
     assert await world.books.dump() == before
 
 
 async def test_declined_then_signed_success_is_stored(world: World, sandbox: Sandbox) -> None:
-    """A declined charge, then a signed webhook that says it succeeded, which comes twice: taken,
-    stored once with the SHA-256 of its body, counted once, logged once; no money is booked.
-    Resolved, it is counted as open no longer.
+    """A charge is declined, and then a signed webhook reports a success twice. It is accepted,
+    stored once with the SHA-256 of its body, counted once and logged once.
+
+    No money is posted. Once resolved, it no longer counts as open.
     """
     order = await world.order()
     with pytest.raises(Refused):
@@ -648,8 +649,8 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
 
 
 async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox: Sandbox) -> None:
-    """The event id came before with another report: REQUEST_ID_REUSED each time, and the second
-    report is stored once.
+    """The event id came before with another report: the answer is REQUEST_ID_REUSED each time, and
+    the second report is stored once.
     """
     payment = await world.pay(create_payment(await world.order()))
     body, headers = body_of(sandbox, payment.operations[0].id)
@@ -670,7 +671,9 @@ async def test_report_under_a_reused_event_id_is_evidence(world: World, sandbox:
 async def test_final_decline_by_webhook_is_published_once(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    """Two declines by call, the third by webhook, which comes twice: one PaymentFailed."""
+    """Two calls are declined, and a webhook declines the third, which comes twice: one
+    PaymentFailed is published.
+    """
     order = await world.order()
     for _ in range(2):
         with pytest.raises(Refused):
@@ -692,5 +695,5 @@ async def test_final_decline_by_webhook_is_published_once(
 
 
 async def through(_: Authorization, question: Awaitable[Answer]) -> Answer:
-    """A line on which nothing goes wrong."""
+    """Passes each answer on, unchanged."""
     return await question

@@ -1,6 +1,7 @@
-"""Money goes back once, and never more than came: refunds against each other, orders that die
-around their payments, answers that get lost, on a real PostgreSQL and over the sandbox's own
-books.
+"""Money is refunded once, and never more than was captured: concurrent refunds, orders that end
+during their payments, and lost answers.
+
+The tests use a real PostgreSQL and compare the sandbox's own ledger.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ from tests.integration.payment.world import (
 )
 from tests.support import Eventually, measured
 
-TOTAL = 4250  # what world.order() costs
+TOTAL = 4250  # the total of world.order()
 
 
 async def refund(
@@ -56,7 +57,7 @@ async def refund(
     at: Operations | None = None,
     request: str = "",
 ) -> Refund:
-    """RefundPayment without the transport."""
+    """Calls RefundPayment without the transport."""
     amount = Money(minor, "GBP") if minor else None
     envelope = refunding(payment, request, amount=amount)
     _, made = await (at or world.operations).refund_payment(envelope)
@@ -64,7 +65,7 @@ async def refund(
 
 
 def refunding(payment: Payment, request: str, **fields: Any) -> Envelope[RefundRequest]:
-    """RefundPayment with this request_id, or with a new one."""
+    """Returns RefundPayment with this request_id, or with a new one."""
     request_id = request or str(uuid4())
     return request_envelope(
         RefundRequest, f"refund:{request_id}", payment, cause=request_id, **fields
@@ -79,14 +80,14 @@ async def refund_return(
     at: Operations | None = None,
     request: str = "",
 ) -> Refund:
-    """Another try for the return, by RefundPayment without the transport."""
+    """Calls RefundPayment for the return again, without the transport."""
     envelope = refunding(payment, request, amount=None, return_id=return_id)
     _, made = await (at or world.operations).refund_payment(envelope)
     return made
 
 
 async def settle(world: World, *, at: Operations | None = None) -> None:
-    """The settling worker's turn, once all that is open has waited long enough."""
+    """Runs the settling worker once, after all open operations have become due."""
     await world.books.make_due()
     await (at or world.operations).settle_due()
 
@@ -99,8 +100,8 @@ async def paid(
 
 
 async def balanced(world: World, order: order_pb2.Order) -> tuple[Status, int, int, int]:
-    """Where the one payment of the order stands; the sandbox's books and its history agree with
-    it.
+    """Returns the one payment of the order; asserts that the sandbox's ledger and the payment's
+    history agree with it.
     """
     its = await world.payment(order)
     charged, given = await world.books.charged(), await world.books.refunded_and_voided()
@@ -119,7 +120,7 @@ async def balanced(world: World, order: order_pb2.Order) -> tuple[Status, int, i
 def webhook(
     sandbox: Sandbox, operation_id: UUID, code: str | None = None
 ) -> tuple[bytes, dict[str, str]]:
-    """The webhook that the sandbox would send about a refund."""
+    """Returns the webhook that the sandbox would send about a refund."""
     state = "declined" if code else "succeeded"
     return sandbox.webhook(
         Entry(
@@ -139,11 +140,13 @@ def webhook(
 # --- refund x refund
 
 
-async def test_refunds_at_once_never_exceed_what_was_captured(
+async def test_concurrent_refunds_never_exceed_the_captured_amount(
     world: World, replica: Replica
 ) -> None:
-    """Twenty requests of 10.00 against 42.50, over two replicas: four are done, the others are
-    told what was left; the sandbox, which counts by itself, has refused none of them.
+    """Twenty requests of 10.00 against 42.50, over two replicas: four succeed, and the others are
+    refused with the remaining amount.
+
+    The sandbox, which has its own ceiling, has refused none of them.
     """
     order, payment = await paid(world)
     replicas = (replica(), replica())
@@ -161,8 +164,10 @@ async def test_refunds_at_once_never_exceed_what_was_captured(
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 4_000, 0)
 
 
-async def test_whole_refunds_at_once_are_one(world: World, replica: Replica) -> None:
-    """Ten times "all that is left", each with its own request_id: one gets it."""
+async def test_concurrent_full_refunds_refund_once(world: World, replica: Replica) -> None:
+    """Ten requests refund "all that is left" at once, each with its own request_id: one
+    succeeds.
+    """
     order, payment = await paid(world)
     replicas = (replica(), replica())
     results = await asyncio.gather(
@@ -175,9 +180,9 @@ async def test_whole_refunds_at_once_are_one(world: World, replica: Replica) -> 
     assert await balanced(world, order) == (Status.REFUNDED, TOTAL, TOTAL, 0)
 
 
-async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: Replica) -> None:
-    """One request_id, over two replicas and once more after its key was swept: one refund, one
-    event, the same answer.
+async def test_concurrent_repeats_of_a_refund_refund_once(world: World, replica: Replica) -> None:
+    """The same request_id, over two replicas and once more after its key was deleted: one refund,
+    one event, the same answer.
     """
     order, payment = await paid(world)
     replicas, request = (replica(), replica()), str(uuid4())
@@ -197,7 +202,7 @@ async def test_the_same_refund_ten_times_at_once_is_one(world: World, replica: R
 async def test_request_and_closed_order_at_once_share_the_refund(
     world: World,
 ) -> None:
-    """In whichever order they come: all goes back, once, and the ceiling holds."""
+    """In either order, all money is refunded once, and the ceiling holds."""
     for _ in range(5):
         order, payment = await paid(world)
         await asyncio.gather(
@@ -209,12 +214,12 @@ async def test_request_and_closed_order_at_once_share_the_refund(
     assert (await world.books.refunded_and_voided())["refund"] == 5 * TOTAL
 
 
-# --- cancel x payment: `dies` is cancelled, expired (which is the same to payment) or failed
+# --- cancel x payment: an order ends cancelled, expired (which is the same to payment) or failed
 
 
 async def test_expired_authorization_of_a_closed_order_is_voided(world: World) -> None:
     """The order is cancelled, and the processor answers the void with authorization_expired: no
-    authorisation is left to void.
+    authorisation remains to be voided.
     """
     order, _ = await paid(world, "tok_void_declined", manual_capture=True)
     await world.close(order)
@@ -229,8 +234,8 @@ async def test_expired_authorization_of_a_closed_order_is_voided(world: World) -
 
 @pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
 async def test_captured_payment_of_a_closed_order_is_refunded(world: World, status: str) -> None:
-    """Refunded once, told once, whichever event of the death comes, and however often the worker
-    looks.
+    """The payment is refunded once and published once, for each event that ends the order and for
+    any number of runs of the worker.
     """
     order, _ = await paid(world)
     await world.close(order, status)
@@ -257,7 +262,7 @@ async def test_captured_payment_of_a_closed_order_is_refunded(world: World, stat
 async def test_order_closed_during_the_charge_is_refunded(
     world: World, eventually: Eventually
 ) -> None:
-    """The call is answered with what it has charged, and all of it goes back."""
+    """The call is answered with the charged amount, and all of it is refunded."""
     order = await world.order()
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow")))
     await eventually(world.books.calls)
@@ -271,8 +276,8 @@ async def test_order_closed_during_the_charge_is_refunded(
 async def test_order_closed_with_unknown_outcome_is_refunded(
     world: World, sandbox: Sandbox, by_webhook: bool
 ) -> None:
-    """Settled first, by the worker or by a webhook (twice), then refunded; asked for once more
-    it charges nothing.
+    """The worker or a webhook (twice) settles the charge first, and then it is refunded. A further
+    request charges nothing.
     """
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged")
@@ -306,8 +311,8 @@ async def test_order_closed_with_unknown_outcome_is_refunded(
 async def test_payment_and_closed_order_at_once_leave_no_money(
     world: World, replica: Replica
 ) -> None:
-    """Twenty orders, each paid and cancelled at once, by two replicas: each is refused and
-    uncharged, or charged and refunded.
+    """Twenty orders are each paid and cancelled at once, by two replicas: each payment is refused
+    and uncharged, or charged and refunded.
     """
     orders, other = (
         [await world.order() for _ in range(20)],
@@ -329,7 +334,7 @@ async def test_payment_and_closed_order_at_once_leave_no_money(
 async def test_declined_payment_of_a_closed_order_has_no_refund(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    """The card said no after the order had died: nothing was taken, and nothing is given."""
+    """The card is declined after the order ended: no money was captured, and none is refunded."""
     order, _ = await paid(world, "tok_declined_late")
     await world.close(order)
 
@@ -345,8 +350,8 @@ async def test_declined_payment_of_a_closed_order_has_no_refund(
 
 
 async def test_money_of_an_earlier_attempt_is_refunded(world: World) -> None:
-    """Failed and retried: two charges, one of them refunded, though the failure itself was never
-    heard of.
+    """The first attempt failed and was retried: of two charges one is refunded, though the event of
+    the failure never came.
     """
     order, first = await paid(world)
     await world.apply_events(
@@ -364,7 +369,7 @@ async def test_money_of_an_earlier_attempt_is_refunded(world: World) -> None:
 
 @pytest.mark.parametrize("token", ["tok_ok", "tok_void_timeout"])
 async def test_authorization_of_a_closed_order_is_voided(world: World, token: str) -> None:
-    """Also where the answer is lost: it is asked for again with the same key, and nothing is
+    """Also where the answer is lost: the void is sent again with the same key, and nothing is
     captured or refunded.
     """
     order, _ = await paid(world, token, manual_capture=True)
@@ -382,7 +387,7 @@ async def test_authorization_of_a_closed_order_is_voided(world: World, token: st
 
 
 async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> None:
-    """Captured and refunded, or voided: never both, never neither."""
+    """The payment is either captured and refunded, or voided: always exactly one of the two."""
     for _ in range(5):
         order, payment = await paid(world, manual_capture=True)
         envelope = request_envelope(CaptureRequest, f"capture:{payment.id}", payment)
@@ -400,8 +405,8 @@ async def test_capture_and_closed_order_at_once_leave_no_money(world: World) -> 
     assert given["void"] + given["refund"] == 5 * TOTAL
 
 
-async def test_void_by_request_and_by_closed_order_are_one(world: World) -> None:
-    """Whoever asks first, the other waits for the same answer."""
+async def test_void_by_request_and_by_closed_order_is_sent_once(world: World) -> None:
+    """In either order, the second waits for the same answer."""
     order, payment = await paid(world, manual_capture=True)
     envelopes = [request_envelope(PaymentRequest, f"void:{n}", payment) for n in range(5)]
     voids = [world.operations.void_payment(each) for each in envelopes]
@@ -418,8 +423,8 @@ async def test_void_by_request_and_by_closed_order_are_one(world: World) -> None
 
 
 async def test_a_return_is_refunded_once_under_the_ceiling(world: World) -> None:
-    """Its event twice, beside refunds by request: each return gets its worth or what is left;
-    the last one gets nothing, and says so.
+    """The event of each return comes twice, beside refunds by request. Each return is refunded its
+    amount or the rest; the last one's refund fails, because no money is left.
     """
     order, payment = await paid(world)
     await world.close(order, "DELIVERED")
@@ -445,8 +450,8 @@ async def test_a_return_is_refunded_once_under_the_ceiling(world: World) -> None
     }
 
 
-async def test_a_return_and_a_refund_by_request_at_once_share_the_money(world: World) -> None:
-    """return x refund: never more than was captured."""
+async def test_return_and_request_at_once_share_the_captured_amount(world: World) -> None:
+    """A return and a request together refund no more than was captured."""
     for _ in range(5):
         order, payment = await paid(world)
         both = (refund(world, payment, 3_000), world.inspected(return_changed(order, pounds(30))))
@@ -458,11 +463,9 @@ async def test_a_return_and_a_refund_by_request_at_once_share_the_money(world: W
     assert (await world.books.refunded_and_voided())["refund"] <= 5 * TOTAL
 
 
-async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_once(
-    world: World, replica: Replica
-) -> None:
-    """Ten tries at once, over two replicas: one gets it; the world hears of a failure, then of
-    the refund.
+async def test_declined_refund_of_a_return_is_retried_once(world: World, replica: Replica) -> None:
+    """Ten requests retry the refund at once, over two replicas: one succeeds. The stream has a
+    failure, then the refund.
     """
     order, payment = await paid(world, "tok_refund_declined_once")
     await world.close(order, "DELIVERED")
@@ -499,20 +502,22 @@ async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_o
     ]
 
 
-async def test_a_return_ahead_of_all_that_it_is_about_is_deferred(world: World) -> None:
-    """An order of which nothing was heard: the event comes again later, and is no failure."""
+async def test_return_of_an_unknown_order_is_deferred(world: World) -> None:
+    """The account of the order is unknown: the event is deferred and comes again, and does not
+    fail.
+    """
     unknown = world.orders.place(pounds(42, 50))
     with pytest.raises(Failure) as ahead:
         await world.inspected(return_changed(unknown, pounds(1)))
     assert ahead.value.reason == "PAYMENT_NOT_FOUND"
 
 
-# --- answers that get lost, come late, or say no
+# --- answers that are lost, late or declines
 
 
 async def test_refund_with_a_lost_answer_is_sent_with_the_same_key(world: World) -> None:
-    """The caller is told that nobody knows; the money is held meanwhile; the repeat gets the
-    answer that was lost.
+    """The caller is answered that the outcome is unknown, and the amount stays reserved. The repeat
+    gets the lost answer.
     """
     order, payment = await paid(world, "tok_refund_timeout")
     request = str(uuid4())
@@ -534,8 +539,8 @@ async def test_refund_with_a_lost_answer_is_sent_with_the_same_key(world: World)
 async def test_worker_sends_the_refund_of_a_closed_order_again(
     world: World, replica: Replica, token: str
 ) -> None:
-    """Whatever got lost, the request or the answer, of several workers one asks, with one key:
-    refunded once.
+    """The request or the answer is lost. One of several workers sends the refund again with one
+    key, and it is refunded once.
     """
     order, _ = await paid(world, token)
     await world.close(order)
@@ -554,8 +559,8 @@ async def test_worker_sends_the_refund_of_a_closed_order_again(
 
 
 async def test_declined_refund_is_published_and_not_repeated(world: World) -> None:
-    """By request: REFUND_FAILED, the same to the repeat. By the order's death: one RefundFailed,
-    and nothing is asked of it again.
+    """By request: REFUND_FAILED, and the repeat gets the same. By the end of the order: one
+    RefundFailed, and the refund is not sent again.
     """
     order, payment = await paid(world, "tok_refund_declined")
     request = str(uuid4())
@@ -586,8 +591,8 @@ async def test_declined_refund_is_published_and_not_repeated(world: World) -> No
 async def test_pending_refund_is_settled_by_webhook(
     world: World, sandbox: Sandbox, eventually: Eventually, token: str, outcome: Outcome
 ) -> None:
-    """Pending at first, to caller and books; the webhook settles it; twice, and a look of the
-    worker, change nothing more.
+    """The refund is pending at first, for the caller and in the ledger, and the webhook settles it.
+    A repeat of it, and the worker's lookup, change nothing more.
     """
     order, payment = await paid(world, token)
     made = await refund(world, payment)
@@ -618,14 +623,12 @@ async def test_pending_refund_is_settled_by_webhook(
 async def test_missing_webhook_is_replaced_by_a_lookup(
     world: World, sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    """The worker asks for the refund again with its key: a lost webhook delays, and loses
-    nothing.
-    """
+    """The worker sends the refund again with its key: a lost webhook only delays the result."""
     order, _ = await paid(world, "tok_refund_late")
     await world.close(order)
 
     async def settled() -> bool:
-        await sandbox.ledger.settle_due()  # the sandbox is done, and its webhook gets lost
+        await sandbox.ledger.settle_due()  # the sandbox is done, and its webhook is lost
         await settle(world)
         return (await world.payment(order)).status is Status.REFUNDED
 
@@ -635,8 +638,8 @@ async def test_missing_webhook_is_replaced_by_a_lookup(
 
 @dataclass
 class EarlyWebhook:
-    """The line to the sandbox, on which the webhook of a refund is faster than its answer, which
-    then may get lost.
+    """The connection to the sandbox, on which a refund's webhook comes before its answer, which can
+    be lost then.
     """
 
     sandbox: Sandbox
@@ -658,8 +661,8 @@ class EarlyWebhook:
 async def test_webhook_before_the_answer_is_applied(
     world: World, replica: Replica, sandbox: Sandbox, lost: bool
 ) -> None:
-    """It settles the refund; the answer that follows, or gets lost, changes nothing, and the
-    caller is told that it is done.
+    """The webhook settles the refund. The answer that follows, or is lost, changes nothing, and the
+    caller is answered with the completed refund.
     """
     order, payment = await paid(world)
     made = await refund(world, payment, at=replica(EarlyWebhook(sandbox, world, lost)))
@@ -677,10 +680,12 @@ async def test_webhook_before_the_answer_is_applied(
 async def test_crash_between_request_and_outcome_refunds_once(
     answered: bool, world: World, replica: Replica, sandbox: Sandbox
 ) -> None:
-    """Whatever the processor has done, it is done once, booked and told, by the worker alone."""
+    """For each state of the processor, the worker alone does, records and publishes the refund
+    once.
+    """
 
     class Crash(BaseException):
-        """The end of the process, as far as this call is concerned."""
+        """The end of the process, as this call sees it."""
 
     class Crashing(EarlyWebhook):
         async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
@@ -695,13 +700,11 @@ async def test_crash_between_request_and_outcome_refunds_once(
     assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 1_000, 0)
 
 
-# --- what wakes the worker, and what is counted
+# --- wake-ups of the worker, and metrics
 
 
 async def test_automatic_refund_is_sent_right_after_its_write(world: World) -> None:
-    """`compensate` wakes by the death itself, without any time passing; and sleeps where there
-    is nothing to do.
-    """
+    """The end of the order wakes `compensate` at once; without work it sleeps."""
     order, _ = await paid(world)
     compensating = asyncio.create_task(world.operations.compensate())
     await world.close(order)
@@ -711,11 +714,11 @@ async def test_automatic_refund_is_sent_right_after_its_write(world: World) -> N
         await asyncio.wait_for(world.operations.compensate(), 0.05)
 
 
-async def test_refunds_are_counted_once_and_what_is_open_is_shown(
+async def test_refunds_are_counted_once_and_open_ones_measured(
     world: World, replica: Replica
 ) -> None:
-    """By cause and outcome, whoever tells and however often; the gauges say how many wait and
-    for how long.
+    """Refunds are counted by cause and outcome, once for any source and number of reports. The
+    gauges show the number of waiting refunds and their age.
     """
     operations = replica()
     _, payment = await paid(world, "tok_refund_late")
@@ -739,7 +742,7 @@ async def test_refunds_are_counted_once_and_what_is_open_is_shown(
 
 
 def counts(operations: Operations) -> Counter[str]:
-    """Refunds by request so far, by outcome."""
+    """Returns the refunds by request so far, by outcome."""
     return Counter(
         {
             o: int(operations._refunds.labels(Cause.REQUEST, o)._value.get())
@@ -751,8 +754,8 @@ def counts(operations: Operations) -> Counter[str]:
 async def test_free_order_with_a_voided_authorization_is_paid(
     world: World,
 ) -> None:
-    """All that cost anything was cancelled before the capture: the void, and the payment that is
-    not required, are stored in one write.
+    """All lines that cost money were cancelled before the capture: one write stores the void and
+    the payment that is not required.
     """
     order, _ = await paid(world, manual_capture=True)
     await world.apply_events(world.orders.place(pounds(0), order_id=order.order_id, version=2))

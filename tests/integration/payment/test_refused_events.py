@@ -1,5 +1,5 @@
-"""An event that the payment service refuses stores nothing. Neither the order service nor the
-processor is asked for it.
+"""An event that the payment service refuses stores nothing, and calls neither the order service nor
+the processor.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ from tests.refused_events import FORGED, JUMP, REUSED, consume, contents, second
 
 
 def event(name: str, order: order_pb2.Order, version: int) -> Delivery[Any]:
-    """An event of the order that gives money back, by name."""
+    """Returns an event of the order that refunds money, by name."""
     its = order_pb2.Order()
     its.CopyFrom(order)
     its.version = version

@@ -46,9 +46,9 @@ async def capture(
 # --- paying
 
 
-async def test_an_order_is_paid_in_one_call(payments: Payments, world: World) -> None:
-    """The order's total is charged and captured, the payment reads back as it was answered, and
-    the world is told once.
+async def test_order_is_paid_in_one_call(payments: Payments, world: World) -> None:
+    """The order's total is charged and captured, the payment reads back as it was answered, and one
+    event is published.
     """
     order = await world.order(pounds(42, 50))
     payment = await pay(payments, create_payment(order, expected_amount=pounds(42, 50)))
@@ -82,8 +82,8 @@ async def test_an_order_is_paid_in_one_call(payments: Payments, world: World) ->
 async def test_any_currency_is_charged_in_its_own_minor_units(
     payments: Payments, world: World, total: Money
 ) -> None:
-    """Yen have none, dinars three digits: what is captured is the order's total, to the last
-    unit.
+    """Yen have no minor units, dinars have three digits: the captured amount is the order's total,
+    to the last unit.
     """
     payment = await pay(payments, create_payment(await world.order(total)))
     assert payment.captured_amount == total
@@ -92,8 +92,8 @@ async def test_any_currency_is_charged_in_its_own_minor_units(
 async def test_create_before_the_event_calls_the_order_service(
     payments: Payments, world: World
 ) -> None:
-    """The storefront pays at once; the order's event comes later and changes nothing. An order
-    that nobody knows is NOT_FOUND.
+    """The storefront pays at once; the order's event comes later and changes nothing. An unknown
+    order is NOT_FOUND.
     """
     order = world.orders.place(pounds(10))
     payment = await pay(payments, create_payment(order))
@@ -110,10 +110,8 @@ async def test_create_before_the_event_calls_the_order_service(
     assert (type(unknown), unknown.reason) == (NotFound, "ORDER_NOT_FOUND")
 
 
-async def test_a_retried_order_is_paid_before_its_event_has_come(
-    payments: Payments, world: World
-) -> None:
-    """The account knows the order as failed; the order service says that it is pending again:
+async def test_retried_order_is_paid_before_its_event(payments: Payments, world: World) -> None:
+    """The account has the order as failed, and the order service answers that it is pending again:
     the new attempt is paid, for itself.
     """
     order = await world.order(status="FAILED", version=3)
@@ -122,10 +120,10 @@ async def test_a_retried_order_is_paid_before_its_event_has_come(
 
 
 @pytest.mark.parametrize("status", ["CONFIRMED", "CANCELLED", "FAILED", "DELIVERED"])
-async def test_only_a_pending_order_is_paid_for(
+async def test_payment_of_an_ended_order_is_refused(
     payments: Payments, world: World, status: str
 ) -> None:
-    """A dead or finished order takes no money, and the answer says how it stands."""
+    """An order that has ended is not charged, and the refusal names its status."""
     order = await world.order(status=status)
     failure = await refused(payments, create_payment(order))
     assert (type(failure), failure.reason, failure.metadata["status"]) == (
@@ -139,8 +137,8 @@ async def test_only_a_pending_order_is_paid_for(
 async def test_create_with_another_expected_amount_is_refused(
     payments: Payments, world: World
 ) -> None:
-    """What the customer saw must be the order's total; otherwise nothing is stored, and the same
-    request may come corrected.
+    """The amount that the customer saw must be the order's total. Otherwise nothing is stored, and
+    the corrected request can come under the same id.
     """
     order = await world.order(pounds(42, 50))
     failure = await refused(payments, create_payment(order, expected_amount=pounds(42)))
@@ -155,11 +153,9 @@ async def test_create_with_another_expected_amount_is_refused(
     assert status_of(await pay(payments, create_payment(order))) == "captured"
 
 
-async def test_the_same_request_is_the_same_payment_and_another_body_is_refused(
-    payments: Payments, world: World
-) -> None:
-    """A repeat answers with the payment as it stands and asks nobody; the same request_id for
-    something else is an error.
+async def test_repeated_payment_answers_the_same_payment(payments: Payments, world: World) -> None:
+    """A repeat is answered with the payment as it stands, without a call to the processor. The same
+    request_id with another body is an error.
     """
     order, request_id = await world.order(), str(uuid4())
     request = create_payment(order, request_id=request_id)
@@ -172,8 +168,8 @@ async def test_the_same_request_is_the_same_payment_and_another_body_is_refused(
     assert (type(reused), reused.reason) == (Invalid, "REQUEST_ID_REUSED")
 
 
-async def test_a_repeat_after_years_charges_nothing(payments: Payments, world: World) -> None:
-    """Keys are swept one day; the operation's natural key is not."""
+async def test_repeat_after_key_deletion_charges_nothing(payments: Payments, world: World) -> None:
+    """Keys are deleted in time; the operation's business key stays."""
     request = create_payment(await world.order())
     first = await pay(payments, request)
     await world.books.delete_keys()
@@ -181,10 +177,10 @@ async def test_a_repeat_after_years_charges_nothing(payments: Payments, world: W
     assert await world.books.charged() == {"charge": 4250}
 
 
-async def test_a_second_payment_for_the_attempt_is_refused_and_named(
-    payments: Payments, world: World
-) -> None:
-    """One live payment for each attempt, before and after the order has heard that it is paid."""
+async def test_second_payment_of_an_attempt_is_refused(payments: Payments, world: World) -> None:
+    """An attempt has one payment that is not final, before and after the order service has applied
+    its confirmation.
+    """
     order = await world.order()
     first = await pay(payments, create_payment(order))
     for status in ("PENDING", "CONFIRMED"):
@@ -196,12 +192,12 @@ async def test_a_second_payment_for_the_attempt_is_refused_and_named(
 
 
 async def test_free_order_is_paid_automatically(payments: Payments, world: World) -> None:
-    """Hearing of it is enough; who calls all the same is answered with that payment, whichever
-    came first; the world is told once.
+    """The event alone is enough. A call is answered with that payment, whether it comes before or
+    after, and one event is published.
     """
-    heard = await world.order(pounds(0))
+    free = await world.order(pounds(0))
     overtaking = world.orders.place(pounds(0))
-    for order in (heard, overtaking):
+    for order in (free, overtaking):
         payment = await pay(payments, create_payment(order, "tok_declined_stolen"))
         assert (status_of(payment), payment.processor, payment.captured_amount) == (
             "not_required",
@@ -212,7 +208,7 @@ async def test_free_order_is_paid_automatically(payments: Payments, world: World
     await world.apply_events(overtaking)
     events = await world.books.events()
     assert [(e.order_id, e.not_required) for e in events] == [
-        (heard.order_id, True),
+        (free.order_id, True),
         (overtaking.order_id, True),
     ]
     assert await world.books.processor_operations() == 0
@@ -221,9 +217,9 @@ async def test_free_order_is_paid_automatically(payments: Payments, world: World
 # --- declines
 
 
-async def test_a_declined_try_may_be_followed_by_another(payments: Payments, world: World) -> None:
-    """The decline says so and its repeat says the same; the order stays payable, and nobody is
-    told before the end.
+async def test_declined_try_leaves_the_order_payable(payments: Payments, world: World) -> None:
+    """The answer and its repeat have the decline code. The order can still be paid, and no event is
+    published before the attempt ends.
     """
     order, request_id = await world.order(), str(uuid4())
     declined = create_payment(order, "tok_declined_insufficient_funds", request_id=request_id)
@@ -241,8 +237,8 @@ async def test_a_declined_try_may_be_followed_by_another(payments: Payments, wor
 
 
 async def test_the_third_decline_is_final(payments: Payments, world: World) -> None:
-    """After it the attempt has failed: the world is told once, and nothing more is charged for
-    it.
+    """After it the attempt has failed: one event is published, and the attempt is never charged
+    again.
     """
     order = await world.order()
     retryable = [
@@ -260,8 +256,10 @@ async def test_the_third_decline_is_final(payments: Payments, world: World) -> N
     assert not await world.books.charged()
 
 
-async def test_a_stolen_card_ends_the_attempt_at_once(payments: Payments, world: World) -> None:
-    """Final by its code; the repeat says the same, and the event is one."""
+async def test_stolen_card_ends_the_attempt_at_once(payments: Payments, world: World) -> None:
+    """The decline is final by its code; the repeat is answered with the same, and one event is
+    published.
+    """
     request = create_payment(await world.order(), "tok_declined_stolen")
     for _ in range(2):
         failure = await refused(payments, request)
@@ -272,11 +270,9 @@ async def test_a_stolen_card_ends_the_attempt_at_once(payments: Payments, world:
     assert [type(event) for event in await world.books.events()] == [PaymentFailed]
 
 
-async def test_an_unknown_token_is_the_callers_fault_and_costs_no_try(
-    payments: Payments, world: World
-) -> None:
-    """Five mistyped tokens, each refused as such, also when repeated; then the right one still
-    has its three tries.
+async def test_unknown_token_is_refused_and_counts_no_try(payments: Payments, world: World) -> None:
+    """Five mistyped tokens are each refused as invalid, also when repeated; the right one still has
+    its three tries.
     """
     order = await world.order()
     for _ in range(5):
@@ -290,12 +286,12 @@ async def test_an_unknown_token_is_the_callers_fault_and_costs_no_try(
     assert status_of(await pay(payments, create_payment(order))) == "captured"
 
 
-# --- capturing by hand
+# --- manual capture
 
 
-async def test_money_can_be_set_aside_and_taken_later(payments: Payments, world: World) -> None:
-    """Authorised: nothing is captured and nobody told. Captured: the same payment, one event. A
-    repeat takes nothing more.
+async def test_authorized_payment_is_captured_later(payments: Payments, world: World) -> None:
+    """Authorised: nothing is captured and no event is published. Captured: the same payment, one
+    event. A repeat captures nothing more.
     """
     authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
     assert (status_of(authorized), authorized.authorized_amount, authorized.captured_amount) == (
@@ -319,8 +315,8 @@ async def test_money_can_be_set_aside_and_taken_later(payments: Payments, world:
     assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
 
 
-async def test_what_cannot_be_captured_says_why(payments: Payments, world: World) -> None:
-    """A stale version, a payment that is captured already, and one that there is not."""
+async def test_refused_capture_has_its_reason(payments: Payments, world: World) -> None:
+    """A stale version, a captured payment and an unknown one each get their reason."""
     authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
     with pytest.raises(Stale) as stale:
         await capture(payments, authorized, expected_version=1)
@@ -338,11 +334,11 @@ async def test_what_cannot_be_captured_says_why(payments: Payments, world: World
     assert unknown.value.reason == "PAYMENT_NOT_FOUND"
 
 
-async def test_a_declined_capture_leaves_the_money_set_aside(
+async def test_declined_capture_leaves_the_payment_authorized(
     payments: Payments, world: World
 ) -> None:
-    """The processor's no is told, again to the repeat; the payment stays authorised and another
-    capture may be asked for.
+    """The call and its repeat get the processor's decline; the payment stays authorised, and
+    another capture can follow.
     """
     authorized = await pay(
         payments, create_payment(await world.order(), "tok_capture_declined", manual_capture=True)
@@ -364,7 +360,7 @@ async def test_a_declined_capture_leaves_the_money_set_aside(
     assert await world.books.events() == []
 
 
-# --- giving back
+# --- voids and refunds
 
 
 async def void(
@@ -382,8 +378,8 @@ async def refund(
 
 
 async def test_authorization_is_voided(payments: Payments, world: World) -> None:
-    """authorized -> voided, once; the repeat says the same; the order may be paid by another
-    payment then.
+    """The payment goes from authorized to voided, once, and the repeat is answered with the same.
+    Another payment can pay the order then.
     """
     order, request_id = await world.order(), str(uuid4())
     authorized = await pay(payments, create_payment(order, manual_capture=True))
@@ -402,8 +398,10 @@ async def test_authorization_is_voided(payments: Payments, world: World) -> None
     assert (await pay(payments, create_payment(order))).try_number == 2
 
 
-async def test_what_cannot_be_voided_says_why(payments: Payments, world: World) -> None:
-    """A stale version, and a payment that there is not; it stays authorised."""
+async def test_refused_void_has_its_reason(payments: Payments, world: World) -> None:
+    """A stale version and an unknown payment each get their reason; the payment stays
+    authorised.
+    """
     authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
     with pytest.raises(Stale):
         await void(payments, authorized, expected_version=1)
@@ -415,8 +413,8 @@ async def test_what_cannot_be_voided_says_why(payments: Payments, world: World) 
 async def test_void_of_an_expired_authorization_frees_the_order(
     payments: Payments, world: World
 ) -> None:
-    """tok_void_declined, whose authorisation has expired: VoidPayment and its repeat answer
-    voided, and another card pays at once.
+    """The authorisation of tok_void_declined has expired: VoidPayment and its repeat answer voided,
+    and another card pays at once.
     """
     order, request_id = await world.order(), str(uuid4())
     authorized = await pay(
@@ -436,8 +434,8 @@ async def test_void_of_an_expired_authorization_frees_the_order(
 async def test_capture_of_an_expired_authorization_frees_the_order(
     payments: Payments, world: World
 ) -> None:
-    """tok_void_declined: CapturePayment and its repeat are declined, the payment is voided, and
-    another card pays at once.
+    """With tok_void_declined, CapturePayment and its repeat are declined, the payment is voided,
+    and another card pays at once.
     """
     order, request_id = await world.order(), str(uuid4())
     authorized = await pay(
@@ -461,7 +459,7 @@ async def test_capture_of_an_expired_authorization_frees_the_order(
 async def test_contradiction_is_shown_and_resolved(
     payments: Payments, world: World, sandbox: Sandbox
 ) -> None:
-    """A signed webhook against what was said before is taken; GetPayment shows it, and
+    """A signed webhook that contradicts an earlier answer is accepted. GetPayment shows it, and
     ResolveContradiction closes it, once.
     """
     payment = await pay(payments, create_payment(await world.order()))
@@ -500,12 +498,10 @@ async def test_contradiction_is_shown_and_resolved(
         await ask(payments.ResolveContradiction, request)
 
 
-async def test_a_return_that_was_not_refused_is_not_tried_again(
+async def test_retry_of_a_return_without_a_decline_is_refused(
     payments: Payments, world: World
 ) -> None:
-    """The return that is named reaches the decision: without a refusal of its refund nothing is
-    given.
-    """
+    """The request names a return whose refund was not declined: no money is refunded."""
     payment = await pay(payments, create_payment(await world.order()))
     with pytest.raises(Refused) as refused:
         await refund(payments, payment, return_id=str(uuid4()))
@@ -519,8 +515,8 @@ async def test_a_return_that_was_not_refused_is_not_tried_again(
 async def test_payment_is_refunded_in_parts_and_then_in_full(
     payments: Payments, world: World
 ) -> None:
-    """A part, the same again by its request_id, the rest by saying no amount; the payment shows
-    it, and the world is told of each.
+    """A part is refunded, and its repeat is answered the same; the rest is refunded by a request
+    without an amount. The payment shows both, and each has an event.
     """
     payment = await pay(payments, create_payment(await world.order()))
     request_id = str(uuid4())
@@ -567,9 +563,9 @@ async def test_payment_is_refunded_in_parts_and_then_in_full(
     assert results == [(part.refund.refund_id, pounds(10)), (rest.refund.refund_id, pounds(42, 50))]
 
 
-async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World) -> None:
-    """More than is left, another currency, half a penny, nothing at all, a stale version, one
-    that there is not, one not captured.
+async def test_refused_refund_has_its_reason(payments: Payments, world: World) -> None:
+    """More than the rest, another currency, half a penny, no amount, a stale version, an unknown
+    payment and an uncaptured one each get their reason.
     """
     payment = await pay(payments, create_payment(await world.order()))
     await refund(payments, payment, amount=pounds(40))
@@ -595,8 +591,8 @@ async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World
 
 
 async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
-    """Newest first, each once over all pages; by order, payment and status; a token is bound to
-    its filter.
+    """Refunds come newest first, each once over all pages; by order, payment and status. A token
+    belongs to its filter.
     """
     made, refused_ones = [], 0
     paid = [
@@ -639,8 +635,8 @@ async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: 
 
 
 async def test_payments_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
-    """Newest first, each once over all pages; by order, by status, by time; a token is bound to
-    its filter.
+    """Payments come newest first, each once over all pages; by order, by status, by time. A token
+    belongs to its filter.
     """
     orders = [await world.order() for _ in range(3)]
     made = [await pay(payments, create_payment(order)) for order in orders]
@@ -668,7 +664,7 @@ async def test_payments_are_listed_by_page_and_filter(payments: Payments, world:
 
 
 async def test_invalid_request_gets_each_field_violation(payments: Payments) -> None:
-    """The rules of the contract hold at the door."""
+    """The server refuses a request that breaks the contract's rules, with each field."""
     with pytest.raises(Invalid) as invalid:
         await ask(
             payments.CreatePayment, api.CreatePaymentRequest(request_id="no", order_id="neither")
@@ -681,9 +677,11 @@ async def test_invalid_request_gets_each_field_violation(payments: Payments) -> 
 
 
 async def test_events_of_a_try_have_its_payment(payments: Payments, world: World) -> None:
-    """A declined try, an authorisation and its capture: each change of status is an event keyed
-    by its payment, numbered without a gap with the payment's other events, of the order, and
-    caused by the request; so an analyst can compute the decline rate.
+    """A declined try, an authorisation and its capture each publish an event of the change of
+    status. It has the payment's id as key, the order, the request as cause, and a sequence without
+    a gap among the payment's events.
+
+    So an analyst can compute the decline rate.
     """
     order = await world.order(pounds(42, 50))
     request = create_payment(order, "tok_declined_insufficient_funds")

@@ -1,5 +1,5 @@
-"""The sandbox processor by itself: idempotent on its keys, with a memory that outlives whoever
-asks it, and webhooks that arrive.
+"""The sandbox processor alone: idempotent on its keys, with a ledger that outlives its clients, and
+with webhooks.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ def charge(token: str = "tok_ok", *, amount: int = 100, capture: bool = True) ->
 
 
 async def ask(question: Awaitable[Answer]) -> Answer | type[BaseException]:
-    """The answer, or what kind of nothing came."""
+    """Returns the answer, or the type of the error."""
     try:
         return await question
     except (TimeoutError, Failure) as error:
@@ -78,8 +78,10 @@ VOIDED: dict[str, tuple[object, object]] = {
 }
 
 
-async def test_each_token_does_what_its_table_says(sandbox: Sandbox) -> None:
-    """What the first request with a key gets, and its repeat; a new token needs its line above."""
+async def test_each_token_charges_as_its_table_says(sandbox: Sandbox) -> None:
+    """The table has the answer of the first request with a key, and of its repeat; a new token
+    needs its line above.
+    """
 
     async def twice(name: str) -> tuple[object, object]:
         request = charge(name)
@@ -92,8 +94,8 @@ async def test_each_token_does_what_its_table_says(sandbox: Sandbox) -> None:
 
 
 async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) -> None:
-    """What the first request with a key gets, and its repeat; a token that does something to
-    them needs its line above.
+    """The tables have the answer of the first request with a key, and of its repeat. A token with
+    an effect on refunds or voids needs its line above.
     """
 
     async def refunded(name: str) -> tuple[object, object]:
@@ -106,12 +108,12 @@ async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) 
         key, its = uuid4(), await done(sandbox, name, capture=False)
         return seen(await ask(sandbox.void(key, its))), seen(await ask(sandbox.void(key, its)))
 
-    strange = [
+    affected = [
         token
         for token in TOKENS.values()
         if token.refund_code or token.refund_fault or token.refund_pending
     ]
-    assert GIVEN_BACK.keys() == {"tok_ok", *(token.name for token in strange)}
+    assert GIVEN_BACK.keys() == {"tok_ok", *(token.name for token in affected)}
     assert VOIDED.keys() == {
         "tok_ok",
         *(token.name for token in TOKENS.values() if token.void_code or token.void_fault),
@@ -123,7 +125,7 @@ async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) 
 
 
 async def done(sandbox: Sandbox, name: str = "tok_ok", *, capture: bool = True) -> str:
-    """The reference of 100 that were charged, or set aside."""
+    """Returns the reference of a charge, or an authorisation, of 100."""
     answer = await sandbox.authorize(charge(name, capture=capture))
     assert isinstance(answer, Succeeded)
     return answer.reference
@@ -132,8 +134,8 @@ async def done(sandbox: Sandbox, name: str = "tok_ok", *, capture: bool = True) 
 async def test_refund_beyond_the_captured_amount_is_declined(
     sandbox: Sandbox, books: Books
 ) -> None:
-    """Twenty refunds of 30 at once, each sent twice: three are done, the others declined; a late
-    one counts from its request on.
+    """Twenty refunds of 30 come at once, each sent twice: three succeed, the others are declined. A
+    late refund counts from its request on.
     """
     its, keys = await done(sandbox), [uuid4() for _ in range(20)]
     answers = await asyncio.gather(*(sandbox.refund(key, its, 30) for key in [*keys, *keys]))
@@ -152,7 +154,7 @@ async def test_refund_beyond_the_captured_amount_is_declined(
 
 
 async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
-    """What a pending entry comes to, once its time is up."""
+    """Returns the outcome of a pending entry, after it has become due."""
     async with sandbox.ledger.engine.begin() as connection:
         await connection.execute(
             text(
@@ -165,10 +167,8 @@ async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
     return answer
 
 
-async def test_what_was_set_aside_is_captured_or_voided_and_never_both(
-    sandbox: Sandbox, books: Books
-) -> None:
-    """Whichever comes first, at the same moment as well: the other is declined."""
+async def test_authorization_is_either_captured_or_voided(sandbox: Sandbox, books: Books) -> None:
+    """One of the two succeeds, also at the same moment: the other is declined."""
     for _ in range(10):
         its = await done(sandbox, capture=False)
         answers = await asyncio.gather(
@@ -181,7 +181,7 @@ async def test_what_was_set_aside_is_captured_or_voided_and_never_both(
 
 
 def seen(answer: Answer | type[BaseException]) -> object:
-    """A decline by its code, all else by its kind."""
+    """Returns the code of a decline, or the type of any other answer."""
     return (
         answer.code
         if isinstance(answer, Declined)
@@ -191,14 +191,14 @@ def seen(answer: Answer | type[BaseException]) -> object:
     )
 
 
-def test_the_sandbox_is_a_processor(sandbox: Sandbox) -> None:
-    """It keeps the port's promises, as mypy sees them."""
+def test_sandbox_is_a_processor(sandbox: Sandbox) -> None:
+    """The sandbox has the port's methods, as mypy checks them."""
     processor: Processor = sandbox
     assert processor is sandbox
 
 
-async def test_a_key_is_charged_once_however_often_it_comes(sandbox: Sandbox, books: Books) -> None:
-    """Twenty at once, and one after a restart: one charge, one answer."""
+async def test_repeated_key_is_charged_once(sandbox: Sandbox, books: Books) -> None:
+    """Twenty requests at once, and one after a restart: one charge, one answer."""
     request = charge()
     answers = await asyncio.gather(*(sandbox.authorize(request) for _ in range(20)))
     restarted = Sandbox(sandbox.ledger, bytes(32))
@@ -208,19 +208,19 @@ async def test_a_key_is_charged_once_however_often_it_comes(sandbox: Sandbox, bo
     assert await books.charged() == {"charge": 100}
 
 
-async def test_a_memory_out_of_reach_is_a_processor_that_is_silent() -> None:
-    """What it did nobody knows: so it is found out like any answer that was lost, and is no
-    defect.
+async def test_unreachable_ledger_is_a_processor_without_answer() -> None:
+    """The outcome is unknown and is looked up like any lost answer; the answer is no INTERNAL
+    error.
     """
-    forgetful = Sandbox(Ledger(connect("postgresql://nobody@127.0.0.1:1/nothing")), bytes(32))
+    unreachable = Sandbox(Ledger(connect("postgresql://nobody@127.0.0.1:1/nothing")), bytes(32))
     request = charge()
-    assert await ask(forgetful.authorize(request)) is TimeoutError
+    assert await ask(unreachable.authorize(request)) is TimeoutError
     with pytest.raises(TimeoutError):
-        await forgetful.lookup(request.key)
+        await unreachable.lookup(request.key)
 
 
-async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
-    """Another amount under the same key is a defect of the caller's, and charges nothing."""
+async def test_key_with_another_request_is_refused(sandbox: Sandbox) -> None:
+    """Another amount under the same key is a defect of the caller, and charges nothing."""
     request = charge()
     await sandbox.authorize(request)
     with pytest.raises(ValueError, match="used before"):
@@ -229,9 +229,9 @@ async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
         )
 
 
-async def test_what_was_abandoned_is_never_done(sandbox: Sandbox, books: Books) -> None:
-    """A request that arrives after it was given up finds the door closed; one that arrived
-    before is answered for.
+async def test_abandoned_request_is_never_charged(sandbox: Sandbox, books: Books) -> None:
+    """A request that arrives after its abandonment is declined; one that arrived before keeps its
+    answer.
     """
     late, early = charge(), charge()
     assert await sandbox.lookup(late.key) is None
@@ -244,10 +244,8 @@ async def test_what_was_abandoned_is_never_done(sandbox: Sandbox, books: Books) 
     assert await books.charged() == {"charge": 100}
 
 
-async def test_abandoning_and_charging_at_once_has_one_winner(
-    sandbox: Sandbox, books: Books
-) -> None:
-    """Whoever asks, and in whichever order: both hear the same, and the books agree with it."""
+async def test_abandonment_during_a_charge_has_one_outcome(sandbox: Sandbox, books: Books) -> None:
+    """In both orders, the two calls get the same answer, and the ledger agrees with it."""
     for _ in range(20):
         request = charge()
         one, other = await asyncio.gather(sandbox.authorize(request), sandbox.abandon(request.key))
@@ -255,11 +253,11 @@ async def test_abandoning_and_charging_at_once_has_one_winner(
     assert (await books.charged())["charge"] % 100 == 0
 
 
-async def test_money_is_captured_once_and_never_more_than_was_set_aside(
+async def test_capture_is_done_once_within_the_authorized_amount(
     sandbox: Sandbox, books: Books
 ) -> None:
-    """By the reference of the authorisation; a repeat takes nothing more; more than was
-    authorised is a defect of the caller's.
+    """The capture names the authorisation's reference, and a repeat captures nothing more. A larger
+    amount than the authorised one is a defect of the caller.
     """
     authorized = await sandbox.authorize(charge(capture=False))
     assert isinstance(authorized, Succeeded)
@@ -279,7 +277,7 @@ async def test_money_is_captured_once_and_never_more_than_was_set_aside(
 async def test_pending_refunds_are_reported_by_webhook(
     name: str, said: type[Answer], sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    """Signed, and read back as the same answer."""
+    """The webhook is signed, and reads back as the same answer."""
     key, its = uuid4(), await done(sandbox, name)
     await sandbox.refund(key, its, 40)
     received: list[tuple[str, Report]] = []
@@ -306,11 +304,11 @@ async def test_pending_refunds_are_reported_by_webhook(
 @pytest.mark.parametrize(
     ("name", "said"), [("tok_ok_late", Succeeded), ("tok_declined_late", Declined)]
 )
-async def test_late_answers_come_by_webhook_until_they_are_taken(
+async def test_late_answer_is_sent_by_webhook_until_accepted(
     name: str, said: type[Answer], sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually
 ) -> None:
-    """After a restart as well, once, signed, the same event each time: the receiver that fails
-    is tried again.
+    """The sandbox sends the same signed event once, also after a restart, and again while the
+    receiver fails.
     """
     request = charge(name)
     awaited = await sandbox.authorize(request)
@@ -339,7 +337,7 @@ async def test_late_answers_come_by_webhook_until_they_are_taken(
 async def test_replicas_of_the_sandbox_send_each_webhook_once(
     sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Several workers at once share what is due; none sends what another has in hand."""
+    """Concurrent workers share the due webhooks; none sends one that another is sending."""
     keys = [
         (request := charge("tok_ok_late"), await sandbox.authorize(request))[0].key
         for _ in range(10)
@@ -358,7 +356,7 @@ async def test_replicas_of_the_sandbox_send_each_webhook_once(
 
 
 async def make_due(memory: AsyncEngine) -> None:
-    """Lets the time pass until the next try of a webhook."""
+    """Makes the next try of a webhook due."""
     async with memory.begin() as connection:
         await connection.exec_driver_sql("update sandbox.webhooks set due_time = clock_timestamp()")
 
@@ -366,9 +364,11 @@ async def make_due(memory: AsyncEngine) -> None:
 @pytest.mark.parametrize(
     "name", [token.name for token in TOKENS.values() if token.capture_code or token.capture_fault]
 )
-async def test_captures_can_go_wrong_as_well(name: str, sandbox: Sandbox, books: Books) -> None:
-    """A capture is declined, or done with its answer lost: asked again with the same key it says
-    what it is.
+async def test_failed_capture_answers_its_outcome_to_a_repeat(
+    name: str, sandbox: Sandbox, books: Books
+) -> None:
+    """A capture is declined, or succeeds with its answer lost: a repeat with the same key gets the
+    outcome.
     """
     authorized = await sandbox.authorize(charge(name, capture=False))
     assert isinstance(authorized, Succeeded)
@@ -380,10 +380,8 @@ async def test_captures_can_go_wrong_as_well(name: str, sandbox: Sandbox, books:
     assert (await books.charged())["capture"] == (100 if lost else 0)
 
 
-async def test_no_token_stands_in_the_services_own_tables(world: World) -> None:
-    """What a payment method is called goes to the processor and is forgotten: no row of the
-    service has it.
-    """
+async def test_service_tables_hold_no_token(world: World) -> None:
+    """The token of a payment method goes to the processor only: no row of the service has it."""
     token = "tok_declined_insufficient_funds"
     with pytest.raises(Refused):
         await world.pay(create_payment(await world.order(), token))

@@ -75,8 +75,10 @@ async def service(
 async def test_each_paid_order_is_published_once(
     service: Payments, broker: Broker, orders: FakeOrders, eventually: Eventually
 ) -> None:
-    """Paid at once, late by webhook, after a lost answer, for nothing, and not at all; every
-    order's event comes twice, some after the call: one event for each order, of its attempt.
+    """Orders are paid at once, late by webhook, after a lost answer, without a cost, and declined.
+    Every order's event comes twice, for some after the call.
+
+    Each order has one event, of its attempt.
     """
     tokens = ["tok_ok", "tok_ok_late", "tok_timeout_charged", "tok_declined_stolen"]
     by_token = {token: orders.place(pounds(10)) for token in tokens}
@@ -87,16 +89,16 @@ async def test_each_paid_order_is_published_once(
     assert status_of(
         await pay(service, create_payment(by_token["tok_ok_late"], "tok_ok_late"))
     ) in ("pending", "captured")
-    # the client asks again by itself
+    # the client repeats the call
     await pay(service, create_payment(by_token["tok_timeout_charged"], "tok_timeout_charged"))
     await refused(service, create_payment(by_token["tok_declined_stolen"], "tok_declined_stolen"))
     for order in by_token.values():
         await publish(broker, status_changed(order), order.order_id)
 
-    async def all_told() -> bool:
+    async def all_published() -> bool:
         return len(await published(broker)) >= 5
 
-    await eventually(all_told, timeout_s=30)
+    await eventually(all_published, timeout_s=30)
     events = {event.order_id: event for event in await published(broker)}
     assert len(events) == len(await published(broker)) == 5
     kinds = {token: type(events[order.order_id]) for token, order in by_token.items()}
@@ -109,7 +111,9 @@ async def test_each_paid_order_is_published_once(
 async def test_lost_answer_is_settled_without_a_call(
     service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
 ) -> None:
-    """The storefront asked once and hung up: the worker finds the charge, and tells."""
+    """The storefront calls once and cancels: the worker finds the charge and publishes its
+    event.
+    """
     request = create_payment(orders.place(pounds(10)), "tok_timeout_charged")
     call = service.CreatePayment(request, timeout=30)
     await eventually(books.charged)
@@ -127,9 +131,10 @@ async def test_lost_answer_is_settled_without_a_call(
 async def test_money_of_closed_orders_is_refunded_without_a_call(
     service: Payments, broker: Broker, orders: FakeOrders, books: Books, eventually: Eventually
 ) -> None:
-    """Paid at once, set aside, late, lost, refunded late or with a lost answer: each order dies,
-    each event comes twice; of all that was taken nothing stays, and the world hears of each
-    refund once.
+    """Orders end after a payment, an authorisation, a late or a lost answer, and a late or lost
+    refund; each event comes twice.
+
+    All captured money is refunded, and each refund has one event.
     """
     tokens = [
         "tok_ok",
@@ -150,12 +155,12 @@ async def test_money_of_closed_orders_is_refunded_without_a_call(
         )
         await publish(broker, status_changed(closed), order.order_id)
 
-    async def all_told() -> bool:
+    async def all_published() -> bool:
         return sum(isinstance(event, RefundCompleted) for event in await published(broker)) == len(
             tokens
         )
 
-    await eventually(all_told, timeout_s=30)
+    await eventually(all_published, timeout_s=30)
     assert await books.charged() == {"charge": 1_000 * len(tokens)}
     assert await books.refunded_and_voided() == {"refund": 1_000 * len(tokens), "void": 700}
     refunds = [
@@ -166,11 +171,11 @@ async def test_money_of_closed_orders_is_refunded_without_a_call(
     assert sorted(refunds) == sorted(order.order_id for order in placed)
 
 
-# --- events twice and in every order, handed over as the inbox does
+# --- repeated events in every order, handed over as the inbox does
 
 
 def life(order_id: str) -> list[order_pb2.Order]:
-    """An order that failed, was tried again, and was paid."""
+    """Returns the versions of an order that failed, was retried, and was paid."""
     steps = [("PENDING", 1), ("FAILED", 1), ("PENDING", 2), ("CONFIRMED", 2)]
     return [
         order_pb2.Order(
@@ -201,11 +206,11 @@ def deliveries(events: Sequence[OrderStatusChanged | OrderItemsCancelled]) -> li
     ]
 
 
-async def test_an_orders_events_twice_and_in_every_order_leave_the_same_account(
+async def test_order_events_in_any_order_leave_the_same_account(
     world: World, engine: AsyncEngine
 ) -> None:
-    """All 24 orders of delivery, each event twice, in sets of any size: the account knows the
-    last version, and nothing else happened.
+    """All 24 orders of delivery, each event twice, in sets of any size: the account has the last
+    version, and no other change.
     """
     consumers = Consumers(world.operations)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
@@ -230,9 +235,7 @@ async def test_an_orders_events_twice_and_in_every_order_leave_the_same_account(
 
 
 async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
-    """A batch with repeats, with two attempts of one order, and with an order that is dead
-    already.
-    """
+    """One set has repeats, two attempts of one order, and an order that has ended already."""
     attempts = life(str(uuid4()))[:3]
     closed, other = life(str(uuid4()))[:2], life(str(uuid4()))[0]
     for order in (*attempts, *closed, other):
@@ -252,23 +255,24 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
 async def test_repeated_and_reordered_events_refund_the_same(
     world: World,
 ) -> None:
-    """Units cancelled twice, delivered, a return: all 24 orders of delivery, each event twice,
-    in sets of any size: the same amounts go back for each cause, and the sandbox has given
-    exactly those.
+    """Units are cancelled twice, the order is delivered, and a return comes: all 24 orders of
+    delivery, each event twice, in sets of any size.
+
+    Each cause refunds the same amount, and the sandbox has refunded exactly these.
     """
     consumers = Consumers(world.operations)
     for number, shuffled in enumerate(itertools.permutations(range(4))):
         placed = await world.order(pounds(42, 50))
         await world.pay(create_payment(placed))
-        told_of = [("CONFIRMED", 2, 40), ("PROCESSING", 3, 30), ("DELIVERED", 4, 30)]
+        incoming = [("CONFIRMED", 2, 40), ("PROCESSING", 3, 30), ("DELIVERED", 4, 30)]
         later = [
             world.orders.place(
                 pounds(units), order_id=placed.order_id, status=status, version=version
             )
-            for status, version, units in told_of
+            for status, version, units in incoming
         ]
         back = return_changed(later[2], pounds(10))
-        news: list[OrderStatusChanged | OrderItemsCancelled] = [
+        events: list[OrderStatusChanged | OrderItemsCancelled] = [
             items_cancelled(later[0]),
             items_cancelled(later[1]),
             status_changed(later[2]),
@@ -279,7 +283,7 @@ async def test_repeated_and_reordered_events_refund_the_same(
             some = arriving[start : start + size]
             outcomes = [
                 *await consumers.order_changed(
-                    deliveries([news[step] for step in some if step < 3])
+                    deliveries([events[step] for step in some if step < 3])
                 )
             ]
             id = UUID(back.order_return.return_id)
@@ -320,9 +324,9 @@ async def test_repeated_and_reordered_events_refund_the_same(
     assert await world.books.refunded_and_voided() == {"refund": 24 * 2_250}
 
 
-async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) -> None:
-    """Announced, received, closed, or worth nothing: nothing is written, also where the order
-    was never heard of.
+async def test_return_without_money_is_done_and_stores_nothing(world: World) -> None:
+    """Returns that are announced, received, closed, or worth nothing store nothing, also for an
+    unknown order.
     """
     order = world.orders.place(pounds(10))
     events = [
@@ -330,7 +334,7 @@ async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) ->
         for status in ("REQUESTED", "RECEIVED", "CLOSED")
     ]
     events.append(return_changed(order, pounds(0)))
-    told_of = [
+    incoming = [
         Delivery(
             event_id=(id := uuid4()),
             key=f"payment-orders:{id}",
@@ -340,5 +344,5 @@ async def test_returns_that_mean_no_money_are_done_as_they_come(world: World) ->
         )
         for event in events
     ]
-    outcomes = await Consumers(world.operations).return_status_changed(told_of)
+    outcomes = await Consumers(world.operations).return_status_changed(incoming)
     assert [isinstance(outcome, Done) for outcome in outcomes] == [True] * 4

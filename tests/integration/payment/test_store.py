@@ -1,6 +1,4 @@
-"""What the database itself holds: what is saved is read back, and what may never be cannot be
-stored.
-"""
+"""The database returns the records that were saved, and refuses invalid ones."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -61,7 +59,7 @@ async def save(
 
 @asynccontextmanager
 async def rolled_back(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that leaves nothing behind."""
+    """Opens a transaction that is rolled back."""
     async with engine.connect() as connection:
         yield connection
         await connection.rollback()
@@ -73,8 +71,8 @@ async def read(engine: AsyncEngine) -> Account | None:
 
 
 async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> None:
-    """In every status, with its earlier tries and all operations, oldest first; also by the
-    lock, and by the payment's id.
+    """Accounts are read in every status, with their earlier tries and all operations, oldest first;
+    also by the lock, and by the payment's id.
     """
     transition = Transition(
         payment_id=PAYMENT,
@@ -97,8 +95,8 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
 
 
 async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEngine) -> None:
-    """Two of one operation, the older first, one of them resolved; a resolution replaces what it
-    was.
+    """One operation has two contradictions, the older first, one of them resolved; a resolution
+    replaces the earlier row.
     """
     older = Contradiction(
         id=numbered(9, 1),
@@ -126,7 +124,7 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
 
 
 async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
-    """The same by every other way to find it."""
+    """Returns the same account, read in every other way."""
     assert await store.lock_accounts(connection, [create()], []) == {ORDER: its}
     assert await store.find_payment(connection, PAYMENT) == its.payments[1]
     assert await store.find_payment(connection, ORDER) is None
@@ -135,9 +133,9 @@ async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
     assert await store.order_of_operation(connection, ORDER) is None
 
 
-async def test_only_what_changed_is_written(engine: AsyncEngine) -> None:
-    """A settled operation replaces what it was; the order's facts, when they are news; the rest
-    stays.
+async def test_only_changed_rows_are_written(engine: AsyncEngine) -> None:
+    """A settled operation replaces its row, and the order's version replaces an older one; other
+    rows stay.
     """
     before = account(payment())
     await save(engine, before)
@@ -150,8 +148,10 @@ async def test_only_what_changed_is_written(engine: AsyncEngine) -> None:
     assert await read(engine) == after
 
 
-async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
-    """The longest due first; what is settled, or not due yet, is nobody's work."""
+async def test_due_operations_are_open_and_past_their_time(engine: AsyncEngine) -> None:
+    """The operation that is due longest comes first; settled ones, and those not yet due, are left
+    out.
+    """
     async with engine.connect() as connection:
         now = (await connection.execute(text("select clock_timestamp()"))).scalar_one()
     for number, (due, outcome) in enumerate(
@@ -190,8 +190,8 @@ async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
 
 
 async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> None:
-    """The partial unique index, over every pair of statuses: whatever the code believed, two
-    that count cannot stand in the table.
+    """The partial unique index refuses two payments that count, over every pair of statuses,
+    independently of the service's code.
     """
     for first, second in itertools.product(Status, Status):
         its = account(
@@ -239,9 +239,9 @@ RULES = [
 ]
 
 
-async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine) -> None:
-    """Each rule by its own name, over a captured payment: no defect of ours can store money that
-    does not add up.
+async def test_database_refuses_inconsistent_payments(engine: AsyncEngine) -> None:
+    """Each rule refuses a captured payment by its own name: a defect of the service cannot store
+    inconsistent amounts.
     """
     transition = Transition(
         payment_id=PAYMENT,
@@ -263,8 +263,8 @@ async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine)
 
 
 async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine) -> None:
-    """One open operation for each payment, one operation for each request, one booking of each
-    thing that a processor did.
+    """The tables allow one open operation for each payment, one operation for each request, and one
+    ledger entry for each operation of a processor.
     """
     its = payment(Status.AUTHORIZED)
 
@@ -286,13 +286,13 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
     ]:
         with pytest.raises(IntegrityError, match=rule):
             await save(engine, wrong)
-    # another kind of thing may bear the same name
+    # another kind of operation can have the same name
     await save(engine, another(Outcome.SUCCEEDED, 5))
 
 
-async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncEngine) -> None:
-    """Beside a void of the same cause; a second refund of it is refused, whatever the code
-    believed, and whoever asked.
+async def test_open_refunds_are_one_for_each_cause(engine: AsyncEngine) -> None:
+    """A void of the same cause can stand beside it. A second refund of a cause is refused,
+    independently of the service's code and of the caller.
     """
     its = payment(Status.CAPTURED, refund_pending=30)
 
@@ -325,11 +325,11 @@ async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncE
     }
 
 
-async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(
+async def test_refunds_are_listed_newest_first_and_open_ones_counted(
     engine: AsyncEngine,
 ) -> None:
-    """Each once over all pages, also those of one moment; by order, payment and status. A charge
-    is no refund.
+    """Refunds come each once over all pages, also those of the same moment; by order, payment and
+    status. A charge is no refund.
     """
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1, refund_pending=20)
     made = [
@@ -375,8 +375,8 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(
         assert age_s > 3600
 
 
-async def test_an_account_that_two_open_at_once_is_opened_once(engine: AsyncEngine) -> None:
-    """The second insert fails, and is not taken for an update: its writer looks again."""
+async def test_concurrent_openings_of_an_account_insert_one(engine: AsyncEngine) -> None:
+    """The second insert fails instead of becoming an update, and its writer reads again."""
     await save(engine, account())
     with pytest.raises(IntegrityError, match="accounts_pkey"):
         await save(engine, account(payment()))

@@ -11,8 +11,8 @@ FORGED = 9_000  # within the jump that a service accepts
 
 
 async def test_true_order_event_counts_after_set_version(world: World) -> None:
-    """A forged version 9,000 of an order that is paid: its true version 2 is skipped. An operator
-    sets it, and the order's end, version 3, counts: its money goes back.
+    """After a forged version 9,000 of a paid order its true version 2 is skipped. An operator sets
+    the version, and version 3, which ends the order, counts: its money is refunded.
     """
     order = await world.order()
     await world.pay(create_payment(order))

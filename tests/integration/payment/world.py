@@ -1,5 +1,5 @@
-"""What a payment service needs around it in tests: an order service whose answers a test sets,
-requests, and looks into its tables.
+"""The surroundings of a payment service in tests: an order service whose answers a test sets,
+requests, and reads of its tables.
 """
 
 import asyncio
@@ -62,13 +62,13 @@ from tests.support import QUICK, channel_of
 from tests.unit.payment.samples import envelope
 
 if TYPE_CHECKING:
-    # only the stubs know it
+    # only the stubs have these names
     from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub
 
 C = TypeVar("C")
 M = TypeVar("M", bound=Message)
 Payments: TypeAlias = "PaymentServiceAsyncStub"
-# What is told of payments and refunds, besides each change of a status.
+# The events of payments and refunds, without changes of a status.
 EVENTS: dict[str, type[Message]] = {
     kind.DESCRIPTOR.full_name: kind
     for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)
@@ -76,8 +76,9 @@ EVENTS: dict[str, type[Message]] = {
 
 
 class FakeOrders(OrderServiceServicer):
-    """Knows the orders that it was told of, and counts how often it was asked. `away`: it cannot
-    be reached; `reached` is set by a call, which is answered once `gate` is.
+    """Answers with the orders that a test places, and counts its calls.
+
+    With `away` it is unreachable. A call sets `reached`, and is answered once `gate` is set.
     """
 
     def __init__(self) -> None:
@@ -113,7 +114,7 @@ class FakeOrders(OrderServiceServicer):
         version: int = 1,
         order_id: str | None = None,
     ) -> order_pb2.Order:
-        """An order as the order service would tell of it, from now on."""
+        """Stores and returns an order as the order service would answer it."""
         order = order_pb2.Order(
             order_id=order_id or str(uuid7()),
             status=order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}"),
@@ -130,7 +131,7 @@ def pounds(units: int, pence: int = 0) -> Money:
 
 
 def status_changed(order: order_pb2.Order) -> OrderStatusChanged:
-    """The event that tells the same of the order."""
+    """Returns the event of the order's status change."""
     return OrderStatusChanged(
         order_id=order.order_id,
         attempt=order.attempt,
@@ -144,7 +145,7 @@ def status_changed(order: order_pb2.Order) -> OrderStatusChanged:
 
 
 def items_cancelled(order: order_pb2.Order) -> OrderItemsCancelled:
-    """The event that tells of an order that lives on with fewer units."""
+    """Returns the event of an order that goes on with fewer units."""
     return OrderItemsCancelled(
         order_id=order.order_id,
         attempt=order.attempt,
@@ -158,7 +159,7 @@ def items_cancelled(order: order_pb2.Order) -> OrderItemsCancelled:
 def return_changed(
     order: order_pb2.Order, worth: Money, *, status: str = "INSPECTED", return_id: str | None = None
 ) -> ReturnStatusChanged:
-    """The event that tells of a return whose accepted units are worth so much."""
+    """Returns the event of a return whose accepted units have this refund amount."""
     its = return_pb2.Return(
         return_id=return_id or str(uuid7()),
         order_id=order.order_id,
@@ -172,7 +173,7 @@ def return_changed(
 
 
 def delivery(event: M) -> Delivery[M]:
-    """A delivery of the event: each one has an event id of its own."""
+    """Returns a delivery of the event, under an event id of its own."""
     event_id = uuid7()
     return Delivery(
         event_id=event_id,
@@ -184,7 +185,7 @@ def delivery(event: M) -> Delivery[M]:
 
 
 def request_envelope(kind: type[C], key: str, payment: Payment, **fields: Any) -> Envelope[C]:
-    """A request about the payment under this key, as wire makes it of a call."""
+    """Returns a request about the payment under this key, as wire makes it of a call."""
     usual = {"payment_id": payment.id, "expected_version": None}
     about = {"key": key, "cause": str(uuid4()), "target": payment.id}
     return envelope(kind, **(about | usual | fields))
@@ -210,15 +211,16 @@ async def pay(payments: Payments, request: api.CreatePaymentRequest) -> payment_
 
 
 async def refused(payments: Payments, request: api.CreatePaymentRequest) -> Failure:
-    """Why the payment was not made."""
+    """Returns the reason of a refused payment."""
     with pytest.raises(Failure) as caught:
         await ask(payments.CreatePayment, request)
     return caught.value
 
 
 async def published(broker: Broker) -> list[Any]:
-    """Every event of the payment service's stream but changes of status, in its order; what the
-    broker took twice stands there once.
+    """Returns every event of the payment service's stream, without changes of status, in its order.
+
+    An event that the broker stored twice is returned once.
     """
     last = (await broker.streams.stream_info("PAYMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("PAYMENTS", seq) for seq in range(1, last + 1)]
@@ -231,8 +233,8 @@ async def published(broker: Broker) -> list[Any]:
 
 
 async def publish(broker: Broker, event: Message, aggregate: str, *, times: int = 2) -> None:
-    """The event, each time as a new message to the broker: only the consumer can know it by its
-    id.
+    """Publishes the event, each time as a new message to the broker: the consumer alone can
+    recognise it by its id.
     """
     subject, event_id = subject_of(type(event)), uuid4()
     for _ in range(times):
@@ -247,7 +249,7 @@ async def publish(broker: Broker, event: Message, aggregate: str, *, times: int 
 
 @asynccontextmanager
 async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
-    """The address where the order service answers meanwhile."""
+    """Runs the order service's stand-in; yields its address."""
     async with Server(
         "127.0.0.1:0", [partial(add_OrderServiceServicer_to_server, fake)], limits=QUICK
     ) as server:
@@ -256,7 +258,7 @@ async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
-    """A client of a running server over these operations."""
+    """Runs a server over these operations; yields a client of it."""
     async with channel_of(
         partial(add_PaymentServiceServicer_to_server, PaymentService(operations))
     ) as channel:
@@ -265,12 +267,12 @@ async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
 
 @dataclass
 class Books:
-    """What stands in the tables: of the service, and of the sandbox processor beside it."""
+    """The contents of the tables: of the service, and of the sandbox processor beside it."""
 
     engine: AsyncEngine
 
     async def events(self) -> list[Any]:
-        """The events in the outbox but changes of status, in their order."""
+        """Returns the events in the outbox, without changes of status, in their order."""
         async with self.engine.connect() as connection:
             rows = await connection.execute(
                 select(tables.outbox.c.type, tables.outbox.c.payload).order_by(tables.outbox.c.id)
@@ -278,7 +280,7 @@ class Books:
             return [EVENTS[kind].FromString(payload) for kind, payload in rows if kind in EVENTS]
 
     async def status_changes(self) -> list[PaymentStatusChanged]:
-        """The changes of status in the outbox, in their order."""
+        """Returns the changes of status in the outbox, in their order."""
         its = tables.outbox.c
         of_kind = its.type == PaymentStatusChanged.DESCRIPTOR.full_name
         async with self.engine.connect() as connection:
@@ -286,7 +288,7 @@ class Books:
             return [PaymentStatusChanged.FromString(payload) for payload in payloads.scalars()]
 
     async def charged(self) -> Counter[str]:
-        """How much money the sandbox has taken, by what it was asked for: charges and captures."""
+        """Returns how much money the sandbox has charged and captured, by the kind of request."""
         its = sandbox_ledger.operations.c
         async with self.engine.connect() as connection:
             query = select(its.kind, its.amount).where(
@@ -298,9 +300,7 @@ class Books:
             return taken
 
     async def refunded_and_voided(self) -> Counter[str]:
-        """How much money the sandbox has given back, by what it was asked for: refunds and
-        voids.
-        """
+        """Returns how much money the sandbox has refunded and voided, by the kind of request."""
         its = sandbox_ledger.operations.c
         async with self.engine.connect() as connection:
             query = select(its.kind, func.sum(its.amount)).where(
@@ -314,11 +314,11 @@ class Books:
             )
 
     async def processor_operations(self) -> int:
-        """How many things the sandbox remembers that it was asked to do."""
+        """Returns the number of operations in the sandbox's ledger."""
         return await self._count("sandbox.operations")
 
     async def calls(self) -> int:
-        """How often the sandbox was sent a request."""
+        """Returns the number of requests that the sandbox received."""
         async with self.engine.connect() as connection:
             return int(
                 (
@@ -329,7 +329,7 @@ class Books:
             )
 
     async def dump(self) -> list[list[Any]]:
-        """All that the service remembers but its keys and times of asking: to be compared."""
+        """Returns all rows of the service without keys and times of lookups, for comparisons."""
         async with self.engine.connect() as connection:
             queries = (
                 select(tables.accounts).order_by(tables.accounts.c.order_id),
@@ -343,14 +343,14 @@ class Books:
             return [list(map(tuple, await connection.execute(query))) for query in queries]
 
     async def make_due(self) -> None:
-        """Lets the time pass after which the settling worker asks."""
+        """Makes all open operations due for the settling worker."""
         await self._execute(
             "update operations set next_lookup_time = clock_timestamp()"
             " where next_lookup_time is not null"
         )
 
     async def delete_keys(self) -> None:
-        """Lets the time pass after which keys are swept."""
+        """Deletes the idempotency keys, as the sweep does after their time."""
         await self._execute("delete from idempotency_keys")
 
     async def _execute(self, statement: str) -> None:
@@ -366,14 +366,14 @@ class Books:
 
 @dataclass
 class World:
-    """The operations of one replica over the shared database, and everybody around it."""
+    """The operations of one replica over the shared database, with all of its peers."""
 
     operations: Operations
     orders: FakeOrders
     books: Books
 
     async def apply_events(self, *orders: order_pb2.Order) -> None:
-        """Each order's event arrives."""
+        """Applies the event of each order."""
         for order in orders:
             event = status_changed(order)
             envelope = wire.apply_order_version(event, delivery(event), uuid7())
@@ -382,7 +382,7 @@ class World:
                 raise outcome
 
     async def inspected(self, event: ReturnStatusChanged) -> None:
-        """A return's event arrives."""
+        """Applies the event of a return."""
         envelope = wire.refund_return(event, delivery(event))
         assert envelope
         [outcome] = await self.operations.refund_returns([envelope])
@@ -390,7 +390,7 @@ class World:
             raise outcome
 
     async def close(self, order: order_pb2.Order, status: str = "CANCELLED", **fields: Any) -> None:
-        """The order's end arrives: cancelled, expired (the same, for payment), or failed."""
+        """Applies the end of the order: cancelled, expired (the same, for payment), or failed."""
         values: dict[str, Any] = {
             "order_id": order.order_id,
             "status": status,
@@ -400,27 +400,27 @@ class World:
         await self.apply_events(self.orders.place(order.total_amount, **(values | fields)))
 
     async def payment(self, order: order_pb2.Order) -> Payment:
-        """The one payment of the order, as it stands."""
+        """Returns the one payment of the order, as it stands."""
         [payment] = (await self.account(order.order_id)).payments
         return payment
 
     async def pay(self, request: api.CreatePaymentRequest, at: Operations | None = None) -> Payment:
-        """The call without the transport, whose client would call again by itself where the
-        answer was lost.
+        """Calls without the transport, and repeats the call as the client does where the answer was
+        lost.
         """
         envelope = wire.create_payment(request, request_context(request))
         token = request.payment_method_token
         return await (at or self.operations).create_payment(envelope, token)
 
     async def account(self, order_id: str) -> Account:
-        """The account as it stands."""
+        """Returns the account as it stands."""
         async with self.operations.database.read() as connection:
             account = await store.find_account(connection, UUID(order_id))
         assert account
         return account
 
     async def order(self, total: Money | None = None, **fields: Any) -> order_pb2.Order:
-        """A pending order whose event has been heard."""
+        """Returns a pending order whose event has been applied."""
         order = self.orders.place(total or pounds(42, 50), **fields)
         await self.apply_events(order)
         return order

@@ -1,5 +1,5 @@
-"""A shipping service in this process: its real server and its real PostgreSQL. Order service and
-carrier are stand-ins at its edges.
+"""A shipping service in this process: its real server and its real PostgreSQL. Stand-ins replace
+the order service and the carrier.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -48,13 +48,15 @@ def database(engine: AsyncEngine) -> Database:
 
 @pytest.fixture
 def orders() -> KnownOrders:
-    """The order service: it has a recipient for every order, unless a test changes it."""
+    """The order service's stand-in: it has a recipient for every order, unless a test changes
+    it.
+    """
     return KnownOrders()
 
 
 @pytest.fixture
 def carrier(database: Database) -> CountingCarrier:
-    """The sandbox carrier, with a record of what was bought and recalled."""
+    """The sandbox carrier, which records sales and recalls."""
 
     async def reported(tracking_number: str) -> bool:
         async with database.read() as connection:

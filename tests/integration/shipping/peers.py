@@ -1,5 +1,5 @@
-"""Stand-ins at the edges of the process: an order service that has every order, and a carrier
-that counts its sales.
+"""Stand-ins for the peers: an order service that has every order, and a carrier that counts its
+sales.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ ADA = Recipient(
 
 
 class KnownOrders(Orders):
-    """Has every order but the `missing` ones, and knows its recipient; `failure` is what it
-    answers instead while it is set.
+    """Has every order but the `missing` ones, with its recipient; while `failure` is set, that is
+    its answer.
     """
 
     def __init__(self) -> None:
@@ -51,17 +51,21 @@ class KnownOrders(Orders):
 
 
 class Crash(BaseException):
-    """The process dies here: not an Exception, so that nothing of ours can go on after it."""
+    """The process ends here: it is no Exception, so that no handler of the service runs after
+    it.
+    """
 
 
 class CountingCarrier(SandboxCarrier):
-    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what
-    is recalled: its tracking number, or the key of a purchase with an unknown outcome.
+    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by
+    their tracking number, or by the key of a purchase with an unknown outcome.
 
-    `failure` is raised instead of selling or giving back while it is set, `after_sale` after the
-    sale, `after_recall` after the label is void, `bugs` to the recipients of these postal codes.
-    `sale`, `recall_answer`: what it waits for before it answers. `number`: the tracking number that
-    it sells instead of its own while it is set; `called`: its name.
+    While set, `failure` is raised instead of a sale or a recall, `after_sale` after the sale, and
+    `after_recall` after the label is void. `bugs` are raised for the recipients of these postal
+    codes.
+
+    `sale` and `recall_answer` delay its answers. While set, `number` replaces the tracking number
+    that it sells; `called` is its name.
     """
 
     def __init__(self, reported: Callable[[str], Awaitable[bool]]) -> None:

@@ -20,7 +20,7 @@ from shipping_svc.model.records import ShipmentRequest
 from tests.unit.shipping.samples import shipment_request
 
 if TYPE_CHECKING:
-    # only the stubs know it
+    # only the stubs have these names
     from ordermesh.shipping.v1.shipping_service_pb2_grpc import (
         ShippingServiceAsyncStub as AsyncStub,
     )
@@ -31,8 +31,8 @@ PARCEL = shipping_pb2.Parcel(weight_grams=1200, length_mm=300, width_mm=200, hei
 
 
 def create(**more: Any) -> api.CreateShipmentRequest:
-    """A request for a shipment of a new fulfilment and a new order, or
-    of those given.
+    """Returns a request for a shipment of a new fulfilment and a new order, or of the given
+    ones.
     """
     fields: dict[str, Any] = {
         "request_id": str(uuid4()),
@@ -48,8 +48,8 @@ def create(**more: Any) -> api.CreateShipmentRequest:
 def report(
     tracking_number: str, status: str, minute: int = 0, **more: Any
 ) -> api.RecordTrackingEventRequest:
-    """The carrier reports `status`, so many minutes after noon, under an id made of both unless
-    given.
+    """Returns a report of `status`, this number of minutes after noon, under an id made of both
+    unless given.
     """
     occur_time = Timestamp()
     occur_time.FromDatetime(NOON + timedelta(minutes=minute))
@@ -68,7 +68,7 @@ def report(
 def fulfillment_ready(
     request: api.CreateShipmentRequest, event: str = ""
 ) -> Envelope[ShipmentRequest]:
-    """The envelope of an event that has the same fulfilment ready."""
+    """Returns the envelope of an event that the same fulfilment is ready."""
     event_id = event or str(uuid4())
     command = shipment_request(
         order_id=UUID(request.order_id),
@@ -86,7 +86,7 @@ def fulfillment_ready(
 
 
 def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
-    """A request to recall the shipment."""
+    """Returns a request to recall the shipment."""
     fields: dict[str, Any] = {"request_id": str(uuid4()), "shipment_id": shipment_id}
     return api.CancelShipmentRequest(**(fields | more))
 
@@ -94,7 +94,7 @@ def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
 def order_closed(
     order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled"
 ) -> Envelope[CloseOrder]:
-    """An event has the order in this status."""
+    """Returns an event that the order has this status."""
     event_id = str(uuid4())
     return Envelope(
         key=f"shipping-ORDERS:{event_id}",
@@ -107,7 +107,7 @@ def order_closed(
 
 
 def fulfillment_cancelled(fulfillment_id: str) -> Envelope[CloseFulfillment]:
-    """An event has the fulfilment cancelled."""
+    """Returns an event that the fulfilment is cancelled."""
     event_id = str(uuid4())
     return Envelope(
         key=f"shipping-FULFILLMENTS:{event_id}",
@@ -127,7 +127,7 @@ async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[An
 
 
 async def published_events(engine: AsyncEngine) -> list[Message]:
-    """The events in the outbox, in their order."""
+    """Returns the events in the outbox, in their order."""
     kinds = {
         kind.full_name: kind
         for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name.values()

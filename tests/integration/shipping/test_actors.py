@@ -1,4 +1,4 @@
-"""For whom and why a person changed a shipment: in its history and its events."""
+"""The history and the events of a person's change to a shipment have its actor and its reason."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -54,7 +54,8 @@ def tracking(shipping: Shipping, record: shipping_pb2.Shipment) -> tuple[Any, Me
     return shipping.RecordTrackingEvent, report(record.tracking_number, "delivered")
 
 
-# The mutation, the first row that it makes, its reason and actor, and how many events that row has.
+# The mutation, the first row that it makes, its reason and actor, and the number of that row's
+# events.
 MUTATIONS = [
     pytest.param(creation, 1, "FULFILLMENT_READY", "shipping", 0, id="create"),
     pytest.param(recall, 3, "RECALLED", "staff", 1, id="cancel"),
@@ -81,7 +82,7 @@ async def test_mutation_with_actor_and_note_is_in_history(
     event_count: int,
     claimed: bool,
 ) -> None:
-    """The row that a request makes has its claimed actor and its note; its events have the actor.
+    """The row of a request has its claimed actor and its note; its events have the actor.
 
     No event has the note. Without metadata and note both are unset.
     """
@@ -144,7 +145,7 @@ async def test_report_that_moves_nothing_has_actor_and_note(shipping: Shipping) 
 
 @pytest.mark.parametrize("note", ["", "x" * 501])
 async def test_note_beyond_its_bounds_is_refused(shipping: Shipping, note: str) -> None:
-    """A note has 1 to 500 characters, on each request that has one."""
+    """A note has 1 to 500 characters, on each request that can have one."""
     calls: list[tuple[Any, Message]] = [
         (shipping.CreateShipment, create(note=note)),
         (shipping.CancelShipment, cancel(str(uuid4()), note=note)),
@@ -157,7 +158,9 @@ async def test_note_beyond_its_bounds_is_refused(shipping: Shipping, note: str) 
 
 
 async def test_transitions_are_listed_in_pages(shipping: Shipping) -> None:
-    """Oldest first with the statuses of each step; a page goes on after the last one's last row."""
+    """Transitions come oldest first with the statuses of each step; a page begins after the
+    previous page's last row.
+    """
     there = (await ask(shipping.CreateShipment, create())).shipment
     lost = report(there.tracking_number, "lost")
     after = (await ask(shipping.RecordTrackingEvent, lost)).shipment
@@ -177,7 +180,7 @@ async def test_transitions_are_listed_in_pages(shipping: Shipping) -> None:
 
 
 async def test_lists_behind_any_place_are_empty(shipping: Shipping) -> None:
-    """A token's place may be higher than any version that the column holds."""
+    """A token's place may be higher than any version that the column holds: the page is empty."""
     there = (await ask(shipping.CreateShipment, create())).shipment
     request = api.ListShipmentTransitionsRequest(shipment_id=there.shipment_id)
     request.page_token = page_request(request, lambda row: row, int).token((2**40,))
@@ -218,7 +221,7 @@ async def test_shipments_are_listed_by_update_time(shipping: Shipping, engine: A
 async def test_withdrawal_with_forged_version_is_refused(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """A withdrawal whose version is 2^60 fails as VERSION_JUMP, of a known fulfilment or a new one.
+    """A withdrawal with version 2^60 fails as VERSION_JUMP, for a known fulfilment or a new one.
 
     It stores nothing; the true withdrawal after it counts.
     """
@@ -238,8 +241,8 @@ async def test_withdrawal_with_forged_version_is_refused(
 async def test_fulfilment_scanned_10_001_times_gets_its_shipment(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Shipping's first word of a fulfilment is `ready` at version 10,003, or a withdrawal: it
-    counts.
+    """The first event of a fulfilment that shipping consumes is `ready` at version 10,003, or a
+    withdrawal: it counts.
 
     A forged 2^60 of another fulfilment fails as VERSION_JUMP, and stores nothing.
     """
@@ -259,9 +262,7 @@ async def test_fulfilment_scanned_10_001_times_gets_its_shipment(
 async def test_successor_with_version_jump_is_refused(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """A shipment that follows a withdrawn one is compared with it: 10,000 above its version at
-    most.
-    """
+    """A shipment that follows a withdrawn one may be at most 10,000 versions above it."""
     request = create()
     consumers = Consumers(operations)
     await consumers.fulfillment_status_changed([ready(request, 20_000)])
@@ -276,14 +277,16 @@ async def test_successor_with_version_jump_is_refused(
 
 
 def ready(request: api.CreateShipmentRequest, version: int) -> Delivery[FulfillmentStatusChanged]:
-    """The fulfilment of the request is ready, at this version of it."""
+    """Returns the event that the request's fulfilment is ready, at this version of it."""
     record = fulfillment_event(request, "READY")
     record.message.fulfillment.version = version
     return record
 
 
 def withdrawal(request: api.CreateShipmentRequest, version: int) -> Any:
-    """The fulfilment of the request wants its parcels back, at this version of it."""
+    """Returns the event that the request's fulfilment withdraws its parcels, at this version of
+    it.
+    """
     ready: Any = fulfillment_event(request, "READY")
     record = fulfillment_pb2.Fulfillment()
     record.CopyFrom(ready.message.fulfillment)

@@ -1,5 +1,5 @@
-"""One fulfilment, one label, one event: however often, by whom and through which crashes it is
-asked for.
+"""Each fulfilment gets one label and one event, for any number of requests, for any callers, and
+through crashes.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ async def the_one(shipping: Shipping) -> shipping_pb2.Shipment:
 
 
 async def counted(engine: AsyncEngine) -> dict[str, int]:
-    """How many shipments there are of each status."""
+    """Returns the number of shipments of each status."""
     return dict(
         map(
             tuple,
@@ -70,7 +70,9 @@ async def counted(engine: AsyncEngine) -> dict[str, int]:
 async def test_bought_label_is_published(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """pending -> created: the answer, the event and the history agree, and the label is kept."""
+    """The shipment goes from pending to created: the answer, the event and the history agree, and
+    the label is stored.
+    """
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
     assert shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
@@ -109,7 +111,7 @@ async def test_bought_label_is_published(
 async def test_call_and_event_at_once_buy_one_label(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """20 at once, calls and events, repeats and others: one shipment, one purchase, one
+    """20 calls and events come at once, repeats and others: one shipment, one purchase, one
     ShipmentCreated, one answer.
     """
     request = create()
@@ -145,8 +147,8 @@ async def test_call_and_event_at_once_buy_one_label(
 async def test_a_set_of_events_is_two_writes(
     operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """All intents in one transaction, all results in another; two events of one fulfilment are
-    one shipment.
+    """One transaction stores all intents, another all results; two events of one fulfilment are one
+    shipment.
     """
     requests = [create() for _ in range(30)]
     outcomes = await operations.create_shipments(
@@ -163,11 +165,11 @@ async def test_a_set_of_events_is_two_writes(
     assert await published_types(engine) == ["ShipmentCreated"] * 30
 
 
-async def test_whichever_comes_second_finds_the_work_done(
+async def test_call_and_event_in_any_order_buy_one_label(
     shipping: Shipping, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """The event after the call, the call after the event, and either twice, weeks apart: nothing
-    more happens, and all succeed.
+    """The event comes after the call, or the call after the event, and each repeats weeks later:
+    all succeed, and the shipment has no further change.
     """
     first, second = create(), create()
     await ask(shipping.CreateShipment, first)
@@ -196,9 +198,11 @@ async def test_shipment_without_label_takes_latest_parcels(
     carrier: CountingCarrier,
     order: tuple[str, ...],
 ) -> None:
-    """Packed anew while the carrier is away; asks of both versions, by call and by event, in
-    every order: the newest parcels stand, and the label is bought for them. With the label
-    bought, nothing is packed anew.
+    """The fulfilment is packed again while the carrier is unreachable, and both versions are
+    requested, by call and by event, in every order. The newest parcels stay, and the label is
+    bought for them.
+
+    After the label is bought, the parcels do not change.
     """
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
     about = {"fulfillment_id": old.fulfillment_id, "order_id": old.order_id}
@@ -230,8 +234,8 @@ async def test_shipment_without_label_takes_latest_parcels(
     assert [count for (count,) in await rows(engine, "select count(*) from parcels")] == [1]
 
 
-async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
-    """The same request_id with another body is refused, and the same body answers with the
+async def test_request_id_with_another_body_is_refused(shipping: Shipping) -> None:
+    """The same request_id with another body is refused, and the same body is answered with the
     shipment as it stands.
     """
     request = create()
@@ -245,7 +249,7 @@ async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
 async def test_other_orders_fulfilment_is_not_shipped(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
-    """A fulfilment that has a shipment of another order is refused, by call and by event alike."""
+    """A fulfilment that has a shipment of another order is refused, by call and by event."""
     shipment = (await ask(shipping.CreateShipment, create())).shipment
     with pytest.raises(Exists) as refused:
         await ask(shipping.CreateShipment, create(fulfillment_id=shipment.fulfillment_id))
@@ -258,15 +262,15 @@ async def test_other_orders_fulfilment_is_not_shipped(
 # --- crashes and absences
 
 
-async def test_a_crash_between_intent_and_label_is_made_up_for(
+async def test_crash_before_the_sale_is_repaired_by_the_sweeper(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Killed after the intent: the shipment stays pending; the sweeper buys its label, under the
-    key that the killed process would have used.
+    """The process is killed after the intent, and the shipment stays pending. The sweeper buys its
+    label, under the key that the killed process would have used.
     """
     carrier.failure = Crash()
     with suppress(Crash):
@@ -289,14 +293,14 @@ async def until_created(shipping: Shipping, operations: Operations, eventually: 
     await eventually(created)
 
 
-async def test_a_crash_between_label_and_result_buys_no_second_one(
+async def test_crash_after_the_sale_buys_no_second_label(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Killed after the carrier sold, before that was stored: the next try asks under the same
+    """The process is killed between the carrier's sale and its storage: the next try uses the same
     key, and gets the label that was sold.
     """
     carrier.after_sale = Crash()
@@ -314,9 +318,9 @@ async def test_a_crash_between_label_and_result_buys_no_second_one(
 AWAY = Deferred("DEPENDENCY_UNAVAILABLE", "away", peer="somebody")
 
 
-@pytest.mark.parametrize("who", ["orders", "carrier"])
+@pytest.mark.parametrize("peer", ["orders", "carrier"])
 async def test_shipment_waits_while_peer_is_unavailable(
-    who: str,
+    peer: str,
     shipping: Shipping,
     operations: Operations,
     orders: KnownOrders,
@@ -324,10 +328,10 @@ async def test_shipment_waits_while_peer_is_unavailable(
     engine: AsyncEngine,
     eventually: Eventually,
 ) -> None:
-    """Order service or carrier away: DEPENDENCY_UNAVAILABLE to the call, the event is done, and
-    the sweeper finishes later.
+    """With the order service or the carrier unreachable, the call gets DEPENDENCY_UNAVAILABLE, the
+    event is done, and the sweeper finishes later.
     """
-    stub = orders if who == "orders" else carrier
+    stub = orders if peer == "orders" else carrier
     stub.failure = AWAY
     request = create()
     with pytest.raises(Deferred) as deferred:
@@ -343,10 +347,10 @@ async def test_shipment_waits_while_peer_is_unavailable(
     assert len(set(carrier.calls)) == 1
 
 
-async def test_a_repeat_of_the_call_goes_on_at_once(
+async def test_repeated_call_buys_the_label_at_once(
     shipping: Shipping, carrier: CountingCarrier
 ) -> None:
-    """Who asks again with the same request_id does not wait for the sweeper."""
+    """A repeat with the same request_id buys the label without the sweeper."""
     request = create()
     carrier.failure = AWAY
     with pytest.raises(Deferred):
@@ -360,8 +364,8 @@ async def test_a_repeat_of_the_call_goes_on_at_once(
 async def test_shipment_of_unknown_order_waits(
     shipping: Shipping, operations: Operations, orders: KnownOrders, eventually: Eventually
 ) -> None:
-    """The caller gets ORDER_NOT_FOUND, and the shipment stays pending: a peer that is behind must
-    not end shipments for good.
+    """The caller gets ORDER_NOT_FOUND, and the shipment stays pending: a peer whose data are behind
+    must not end shipments.
     """
     orders.failure = NotFound("ORDER_NOT_FOUND", "no such order", order_id="x")
     with pytest.raises(NotFound) as unknown:
@@ -375,8 +379,8 @@ async def test_shipment_of_unknown_order_waits(
 async def test_hanging_carrier_blocks_no_caller(
     database: Database, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """A set with slow sales is over in its time; what was sold in time is stored, the rest is
-    left to the sweeper.
+    """A set with slow sales ends at its time limit: sales that came in time are stored, and the
+    sweeper makes the others.
     """
     operations = Operations(
         database=database,
@@ -396,11 +400,11 @@ async def test_hanging_carrier_blocks_no_caller(
     assert await counted(engine) == {"pending": 2, "created": 4}
 
 
-async def test_one_defect_concerns_one_shipment(
+async def test_defect_of_one_sale_leaves_other_shipments(
     operations: Operations, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """An adapter's bug in the midst of a set: the others get their labels, and the event is
-    done, for the sweeper tries again.
+    """An adapter's bug concerns one shipment of a set. The others get their labels, and the event
+    is done, because the sweeper tries again.
     """
     requests = [create() for _ in range(3)]
     orders.addresses[UUID(requests[1].order_id)] = {"postal_code": "BUG"}
@@ -412,15 +416,15 @@ async def test_one_defect_concerns_one_shipment(
     assert await counted(engine) == {"pending": 1, "created": 2}
 
 
-async def test_sweepers_at_once_finish_everything_once(
+async def test_concurrent_sweepers_buy_each_label_once(
     database: Database,
     orders: KnownOrders,
     carrier: CountingCarrier,
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """Three replicas sweep after an outage: each shipment gets one label and one event, and no
-    two replicas ask the carrier for one.
+    """Three replicas sweep after an outage: each shipment gets one label and one event, and the
+    carrier gets one call for each.
     """
     carrier.failure = AWAY
     await operations.create_shipments([fulfillment_ready(create()) for _ in range(120)])
@@ -446,8 +450,8 @@ async def test_sweepers_at_once_finish_everything_once(
 async def test_the_carriers_refusal_is_final(
     shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine
 ) -> None:
-    """CARRIER_REFUSED with the carrier's code, now and at every later request; the failure is
-    published; there is no label.
+    """The answer is CARRIER_REFUSED with the carrier's code, now and at every later request. The
+    failure is published, and there is no label.
     """
     request = create()
     orders.addresses[UUID(request.order_id)] = {"country_code": "AQ"}
@@ -498,9 +502,10 @@ async def test_unprintable_recipient_buys_no_label(
     installed: bool,
     advised: bool,
 ) -> None:
-    """LABEL_NOT_PRINTABLE with the scripts and what to do, now and at every later ask: the extra
-    `cjk` only where it is missing and prints all of them. The failure is published; nothing was
-    bought.
+    """The answer is LABEL_NOT_PRINTABLE with the scripts and the advice, now and at every later
+    request. The advice names the extra `cjk` only where it is missing and prints all of them.
+
+    The failure is published, and no label is bought.
     """
     if not installed:
         monkeypatch.setattr(pdf, "FONTS", (FONTS[0], replace(FONTS[1], package="not_installed")))
@@ -524,11 +529,11 @@ async def test_unprintable_recipient_buys_no_label(
     assert await published_types(engine) == ["ShipmentStatusChanged"]
 
 
-async def test_nothing_is_shipped_for_closed_order(
+async def test_closed_order_gets_no_shipment(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """ORDER_CLOSED to the call; the event is skipped; nothing is stored and nothing bought.
-    Another order of the same set is shipped.
+    """The call is answered with ORDER_CLOSED and the event is skipped; no shipment is stored and no
+    label bought. Another order of the same set is shipped.
     """
     request, other = create(), create()
     await operations.close_orders([order_closed(request.order_id)])
@@ -599,7 +604,7 @@ async def test_bought_label_stays_after_order_closes(
 async def test_retried_order_is_shipped(
     shipping: Shipping, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """An order is closed per attempt, and events may arrive in any order, and twice: the attempt
+    """An order is closed for an attempt, and events may arrive in any order, and twice: the attempt
     after the last closed one is shipped.
     """
     order = str(uuid4())
@@ -615,7 +620,7 @@ async def test_retried_order_is_shipped(
     ] == [(2, 7)]
 
 
-async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
+async def test_sweeper_finishes_after_a_cancelled_call(
     shipping: Shipping,
     operations: Operations,
     orders: KnownOrders,
@@ -623,9 +628,7 @@ async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
     engine: AsyncEngine,
     eventually: Eventually,
 ) -> None:
-    """The caller leaves while the carrier thinks: the shipment stays pending, and gets its label
-    later.
-    """
+    """The caller cancels during the sale: the shipment stays pending, and gets its label later."""
     request = create()
     orders.addresses[UUID(request.order_id)] = {"postal_code": "SANDBOX-SLOW"}
     call = asyncio.create_task(ask(shipping.CreateShipment, request))
@@ -640,7 +643,7 @@ async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
 def fulfillment_event(
     request: api.CreateShipmentRequest, status: str
 ) -> Delivery[FulfillmentStatusChanged]:
-    """The fulfilment of the request has this status."""
+    """Returns the event that the request's fulfilment has this status."""
     event_id = uuid4()
     fulfilled = fulfillment(fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}"))
     fulfilled.order_id, fulfilled.fulfillment_id = request.order_id, request.fulfillment_id
@@ -655,7 +658,7 @@ def fulfillment_event(
 
 
 async def stored(engine: AsyncEngine) -> list[int]:
-    """The numbers of shipments and of closed fulfilments."""
+    """Returns the numbers of shipments and of closed fulfilments."""
     return [
         n
         for (n,) in await rows(
@@ -668,9 +671,10 @@ async def stored(engine: AsyncEngine) -> list[int]:
 async def test_event_of_missing_order_leaves_no_record(
     operations: Operations, engine: AsyncEngine, orders: KnownOrders
 ) -> None:
-    """A fulfilment's event makes neither a shipment nor a tombstone where the order service has
-    no such order; the others of its set do, the order service is asked once for all, and not
-    again about an order of which something is stored here.
+    """An event of a fulfilment whose order does not exist makes neither a shipment nor a tombstone;
+    the others of its set do.
+
+    The set makes one call to the order service, and none about an order that shipping has stored.
     """
     forged, cancelled, true = create(), create(), create()
     orders.missing = {UUID(forged.order_id), UUID(cancelled.order_id)}
@@ -702,9 +706,7 @@ async def test_event_of_missing_order_leaves_no_record(
 async def test_withdrawal_of_missing_order_leaves_no_record(
     operations: Operations, engine: AsyncEngine, orders: KnownOrders
 ) -> None:
-    """A withdrawn fulfilment of an order that the order service does not have makes no shipment;
-    one of a known order does.
-    """
+    """A withdrawn fulfilment of an unknown order makes no shipment; one of a known order does."""
     forged, true = create(), create()
     orders.missing = {UUID(forged.order_id)}
     events = []
@@ -731,8 +733,8 @@ async def test_withdrawal_of_missing_order_leaves_no_record(
 async def test_event_waits_while_order_service_is_down(
     operations: Operations, engine: AsyncEngine, orders: KnownOrders
 ) -> None:
-    """An order service that is away defers an event about an order that is new here, and fails
-    none; a status that shipping ignores does not wait.
+    """With the order service unreachable, an event about a new order is deferred, and none fails. A
+    status that shipping ignores does not wait.
     """
     request, other = create(), create()
     orders.failure = Deferred("DEPENDENCY_UNAVAILABLE")

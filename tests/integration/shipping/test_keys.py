@@ -1,4 +1,6 @@
-"""The stored idempotency keys. Databases of running systems have them: they must not change."""
+"""The formats of stored idempotency keys must not change: databases of running systems hold such
+keys.
+"""
 
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -26,14 +28,14 @@ SERVICE = "/ordermesh.shipping.v1.ShippingService"
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Key, request hash and target of the keys that start so."""
+    """Returns the key, request hash and target of the keys with this prefix."""
     keys = tables.idempotency_keys.c
     query = select(keys.key, keys.request_hash, keys.target).where(keys.key.startswith(start))
     return {(key, request_hash, target) for key, request_hash, target in await rows(engine, query)}
 
 
 async def the_id(engine: AsyncEngine, fulfillment_id: str) -> UUID:
-    """The id of the fulfilment's shipment."""
+    """Returns the id of the fulfilment's shipment."""
     shipments = tables.shipments.c
     query = select(shipments.id).where(shipments.fulfillment_id == UUID(fulfillment_id))
     [row] = await rows(engine, query)
@@ -42,7 +44,9 @@ async def the_id(engine: AsyncEngine, fulfillment_id: str) -> UUID:
 
 
 async def time_of(engine: AsyncEngine, shipment_id: UUID, reason: str) -> str:
-    """When the shipment first changed for this reason, as the keys of recalls have it."""
+    """Returns the time of the shipment's first change for this reason, as the keys of recalls have
+    it.
+    """
     history = tables.history.c
     of_shipment = select(history.time).where(history.shipment_id == shipment_id)
     query = of_shipment.where(history.reason == reason).order_by(history.version)
@@ -109,8 +113,8 @@ async def test_label_that_is_not_sold_is_stored_under_a_step(
         await ask(shipping.CreateShipment, closed)
     row = {"order_id": closed.order_id, "attempt": 1, "status": "failed", "version": 5}
     async with engine.begin() as connection:
-        dead = tables.closed_orders.insert().values(**row, close_time=datetime.now(UTC))
-        await connection.execute(dead)
+        insertion = tables.closed_orders.insert().values(**row, close_time=datetime.now(UTC))
+        await connection.execute(insertion)
     await make_due(engine, "label_tries")
     await operations.buy_pending_labels()
     ids = [await the_id(engine, each.fulfillment_id) for each in (refused, closed)]
@@ -180,7 +184,7 @@ async def test_withdrawal_is_stored_under_its_key_and_one_step(
         assert found.keys() == {event.key, step}
         assert found[event.key] == (event.request_hash, target)
         assert found[step][0] == event.request_hash
-        # the step proposes an id, which a fulfilment with a shipment does not take
+        # the step proposes an id, which a fulfilment with a shipment does not use
         assert (found[step][1] == target) == (event is events[1])
     time = await time_of(engine, ids[0], "FULFILLMENT_WITHDRAWN")
     voided = (f"shipment:{ids[0]}:label:void:{time}", b"", ids[0])

@@ -1,4 +1,4 @@
-"""How the events of a shipment are keyed and numbered."""
+"""Keys and sequences of a shipment's events."""
 
 from uuid import UUID
 
@@ -13,8 +13,8 @@ from tests.support import numbered
 async def test_events_of_a_shipment_have_gapless_sequences(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
-    """The shipment's id keys its events. Their versions begin at 2, their sequences at 1, and
-    none is left out.
+    """The shipment's id is the key of its events. Their versions begin at 2, their sequences at 1,
+    and none is left out.
     """
     several = [(await ask(shipping.CreateShipment, create())).shipment for _ in range(2)]
     for each in several:

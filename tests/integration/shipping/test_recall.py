@@ -1,5 +1,5 @@
-"""Recalls by a call or by a closed order, concurrent with every other change of a shipment,
-through crashes and outages.
+"""Recalls by a call or by a closed order, concurrent with every other change of a shipment, through
+crashes and outages.
 """
 
 import asyncio
@@ -95,14 +95,16 @@ async def recalls_answered(
     await eventually(is_answered)
 
 
-# --- by hand
+# --- by a call
 
 
-async def test_a_parcel_that_waits_for_its_carrier_is_void(
+async def test_recall_before_the_first_scan_voids_the_label(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
-    """created -> voided: recalled and void are a version and an event each; the label can be
-    printed no more. Each report after that is counted once.
+    """The shipment goes from created to voided: the recall and the void are a version and an event
+    each, and the label can no longer be printed.
+
+    Each later report is counted once.
     """
     shipment = await created(shipping)
     voided = await cancelled(shipping, shipment)
@@ -142,11 +144,11 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(
 
 
 @pytest.mark.parametrize("end", ["returned_to_sender", "delivered", "lost"])
-async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
+async def test_recalled_parcel_in_transit_ends_as_reported(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, end: str
 ) -> None:
-    """It is recalled, and ends where the carrier reports: returned, lost, or delivered, with an
-    event of the delivery.
+    """The parcel is recalled, and ends as the carrier reports: returned, lost, or delivered, with
+    an event of the delivery.
     """
     shipment = await created(shipping)
     await reported(shipping, shipment, "in_transit")
@@ -169,8 +171,10 @@ async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
 async def test_a_shipment_without_a_label_fails(
     shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """pending -> failed: no label will be bought, by a repeated request neither. A label that may
-    have been sold is recalled once it is due, and not at once: its purchase may be in flight.
+    """The shipment goes from pending to failed, and no later request buys a label.
+
+    A label that may have been sold is recalled once it is due, because its purchase may still be
+    under way.
     """
     carrier.failure = AWAY
     request = create()
@@ -198,8 +202,8 @@ async def test_a_shipment_without_a_label_fails(
     assert await rows(engine, "select * from label_tries") == []
 
 
-async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: AsyncEngine) -> None:
-    """The same request, and others, at once: one recall, one void label. After the end another
+async def test_concurrent_recalls_recall_once(shipping: Shipping, engine: AsyncEngine) -> None:
+    """The same request and others come at once: one recall, one void label. After the end another
     request is refused, a repeat is not.
     """
     shipment = await created(shipping)
@@ -209,7 +213,7 @@ async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: Async
         *(ask(shipping.CancelShipment, r) for r in [request, request, *others]),
         return_exceptions=True,
     )
-    # A caller after the label is void gets the refusal that the shipment has come to its end.
+    # A caller after the label is void gets the refusal that the shipment has ended.
     assert all(
         isinstance(answer, Refused) and answer.reason == "ILLEGAL_TRANSITION"
         for answer in answers
@@ -228,9 +232,9 @@ async def test_recalled_twice_is_recalled_once(shipping: Shipping, engine: Async
     assert refused.value.metadata == {"status": "voided", "allowed": ""}
 
 
-async def test_what_a_recall_is_refused_for(shipping: Shipping) -> None:
-    """No such shipment, another version than stated, another body under the same request_id:
-    each with its reason, and nothing happens.
+async def test_refused_recall_has_its_reason(shipping: Shipping) -> None:
+    """An unknown shipment, a stale version, and another body under the same request_id each get
+    their reason, and the shipment does not change.
     """
     shipment = await created(shipping)
     with pytest.raises(NotFound) as unknown:
@@ -246,15 +250,15 @@ async def test_what_a_recall_is_refused_for(shipping: Shipping) -> None:
     assert reused.value.reason == "REQUEST_ID_REUSED"
 
 
-async def test_a_carrier_that_is_away_is_asked_later(
+async def test_recall_waits_for_an_unreachable_carrier(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The call is answered with the recall as it stands; the sweeper asks until there is an
-    answer.
+    """The call is answered with the recall as it stands; the sweeper calls the carrier until it
+    answers.
     """
     shipment = await created(shipping)
     carrier.failure = AWAY
@@ -276,8 +280,8 @@ async def test_unrecorded_void_label_is_recorded_later(
     eventually: Eventually,
     trouble: BaseException,
 ) -> None:
-    """A crash or an error between the carrier's answer and the write: the recall is requested again
-    under the same key, and published once.
+    """A crash or an error comes between the carrier's answer and the write: the recall is requested
+    again under the same key, and published once.
     """
     shipment = await created(shipping)
     carrier.after_recall = trouble
@@ -302,7 +306,7 @@ async def test_hanging_carrier_blocks_no_recall(
     shipping: Shipping,
     engine: AsyncEngine,
 ) -> None:
-    """A recall without an answer is over in its time, and left to the sweeper."""
+    """A recall without an answer ends at its time limit, and the sweeper makes it."""
     shipment = await created(shipping)
     carrier.recall_answer.clear()
     replica = Operations(
@@ -324,8 +328,8 @@ async def test_concurrent_sweepers_request_recall_once(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """Three replicas sweep after an outage: every label is void, published once, and no two
-    replicas request the same recall.
+    """Three replicas sweep after an outage: every label is void and published once, and the carrier
+    gets one request for each.
     """
     requests = [create() for _ in range(60)]
     await operations.create_shipments(list(map(fulfillment_ready, requests)))
@@ -353,18 +357,18 @@ async def test_concurrent_sweepers_request_recall_once(
     assert (await published_types(engine)).count("ShipmentStatusChanged") == 120
 
 
-# --- at once with other things
+# --- concurrent changes
 
 
-async def test_a_recall_while_the_label_is_sold(
+async def test_recall_during_the_sale_recalls_the_label(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Failed while the carrier was selling: what it sold for nothing is given back, and the
-    shipment stays failed.
+    """The shipment failed during the sale: the sold label is recalled, and the shipment stays
+    failed.
     """
     carrier.sale.clear()
     sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(create())]))
@@ -385,7 +389,7 @@ async def test_label_of_unknown_sale_is_recalled(
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The process crashes at the carrier's answer, then the order closes: the label is recalled
+    """The process crashes at the carrier's answer, then the order closes. The label is recalled
     under the key of its purchase, once the carrier can be reached.
     """
     carrier.after_sale = Crash()
@@ -416,8 +420,8 @@ async def test_order_closes_while_label_is_bought(
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Of a closing order and its shipment, in either order, one sees the other: no shipment goes to
-    the customer.
+    """In either order, the closing order finds the shipment or the shipment finds the closed order:
+    no parcel goes to the customer.
     """
     requests = [create() for _ in range(30)]
 
@@ -426,7 +430,7 @@ async def test_order_closes_while_label_is_bought(
             await ask(shipping.CreateShipment, request)
 
     async def closes(place: int, request: api.CreateShipmentRequest) -> None:
-        for _ in range(place % 6):  # each a little later than its neighbour
+        for _ in range(place % 6):  # each a little later than the one before
             await ask(shipping.ListShipments, api.ListShipmentsRequest())
         assert [
             type(outcome)
@@ -450,7 +454,9 @@ async def test_order_closes_while_label_is_stored(
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The closing finds a shipment whose label is being written, waits for it, and recalls it."""
+    """The closing order finds a shipment whose label is being stored, waits for it, and recalls
+    it.
+    """
     carrier.sale.clear()
     request = create()
     sale = asyncio.create_task(operations.create_shipments([fulfillment_ready(request)]))
@@ -476,11 +482,13 @@ async def test_order_closes_while_label_is_stored(
     assert carrier.recalls.total() == 1
 
 
-async def test_a_recall_and_a_report_at_once(
+async def test_recall_during_a_report_has_one_outcome(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Void or on its way, never both: what the carrier reports first comes back by its reports, and
-    a report after the carrier's void is a contradiction that leaves the label void.
+    """The shipment is void or on its way, never both. A parcel that the carrier reports first comes
+    back by its reports.
+
+    A report after the carrier's void is a contradiction, and the label stays void.
     """
     shipments = [await created(shipping) for _ in range(12)]
     recalls = [cancelled(shipping, shipment) for shipment in shipments]
@@ -505,7 +513,7 @@ async def test_a_recall_and_a_report_at_once(
     ] == [(0,)]
 
 
-async def test_a_report_between_the_carriers_answer_and_the_write(
+async def test_report_before_the_write_of_a_void_keeps_the_recall(
     shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
 ) -> None:
     """The carrier answered void, and then scanned the parcel: the parcel is in transit, and still
@@ -534,8 +542,8 @@ async def test_a_report_between_the_carriers_answer_and_the_write(
 async def test_closing_order_recalls_shipped_parcels(
     shipping: Shipping, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """All its parts, each as it stands: waiting ones are void, those on their way recalled,
-    those at their end left; others live.
+    """All shipments of the order change by their status: waiting ones are void, moving ones
+    recalled, ended ones unchanged. Other orders' shipments stay.
     """
     order = str(uuid4())
     waiting, moving, delivered = [await created(shipping, order_id=order) for _ in range(3)]
@@ -557,12 +565,12 @@ async def test_closing_order_recalls_shipped_parcels(
     ]
 
 
-def _ends_after(words: Sequence[str]) -> list[tuple[str, bool]]:
-    """The status of each shipment after these events, and whether it is recalled."""
-    first_closing = min(words.index("closing"), words.index("late closing"))
-    if first_closing < words.index("creation"):
+def _ends_after(steps: Sequence[str]) -> list[tuple[str, bool]]:
+    """Returns the status of each shipment after these events, and whether it is recalled."""
+    first_closing = min(steps.index("closing"), steps.index("late closing"))
+    if first_closing < steps.index("creation"):
         return []
-    if words.index("creation") < words.index("report") < first_closing:
+    if steps.index("creation") < steps.index("report") < first_closing:
         return [("SHIPMENT_STATUS_IN_TRANSIT", True)]
     return [("SHIPMENT_STATUS_VOIDED", True)]
 
@@ -575,7 +583,7 @@ async def test_closings_requests_and_reports_in_any_order(
     subtests: pytest.Subtests,
 ) -> None:
     """In every order of the events, each delivered twice, the shipment of the closed order ends
-    void or returned, or is not created; each change is published once.
+    void or returned, or is not created. Each change is published once.
     """
 
     async def shipments(order_id: str) -> list[shipping_pb2.Shipment]:
@@ -585,7 +593,7 @@ async def test_closings_requests_and_reports_in_any_order(
             ).shipments
         )
 
-    async def lived(words: Sequence[str]) -> None:
+    async def ran(steps: Sequence[str]) -> None:
         request = create()
         creation, closing, late_closing = (
             fulfillment_ready(request),
@@ -593,45 +601,45 @@ async def test_closings_requests_and_reports_in_any_order(
             order_closed(request.order_id, version=7),
         )
 
-        async def deliver(word: str) -> None:
-            if word == "report":
+        async def deliver(step: str) -> None:
+            if step == "report":
                 for each in await shipments(request.order_id):
                     await reported(shipping, each, "in_transit")
                 return
             events = (
                 operations.create_shipments([creation])
-                if word == "creation"
-                else operations.close_orders([closing if word == "closing" else late_closing])
+                if step == "creation"
+                else operations.close_orders([closing if step == "closing" else late_closing])
             )
             assert [type(outcome) for outcome in await events] == [Done]
 
-        for word in words:
-            await deliver(word)
-            await deliver(word)
+        for step in steps:
+            await deliver(step)
+            await deliver(step)
         await recalls_answered(operations, engine, eventually)
         before = await rows(engine, "select * from history order by shipment_id, version")
         async with engine.begin() as connection:
             await connection.execute(text("delete from idempotency_keys"))
-        for word in ("creation", "closing", "late closing"):
-            await deliver(word)
+        for step in ("creation", "closing", "late closing"):
+            await deliver(step)
         assert await rows(engine, "select * from history order by shipment_id, version") == before
         assert [
             (S(each.status), each.HasField("recall_time"))
             for each in await shipments(request.order_id)
-        ] == _ends_after(words)
+        ] == _ends_after(steps)
         every = [event.shipment for event in await published_events(engine)]  # type: ignore[attr-defined]
         mine = [each for each in every if each.order_id == request.order_id]
         assert [each.version for each in mine] == list(range(2, 2 + len(mine)))
 
-    for words in permutations(["creation", "closing", "report", "late closing"]):
-        with subtests.test("-".join(words)):
-            await lived(words)
+    for steps in permutations(["creation", "closing", "report", "late closing"]):
+        with subtests.test("-".join(steps)):
+            await ran(steps)
 
 
 async def test_closing_without_stored_recall_is_redelivered(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The closed order is stored, but its shipment could not be locked in time: the event is
+    """The closed order is stored, but its shipment could not be locked in time. The event is
     deferred, and recalls the shipment when it is delivered again.
     """
     shipment = await created(shipping)
@@ -654,24 +662,24 @@ async def _away(commands: list[Any]) -> list[Outcome[Any]]:
 
 
 @pytest.mark.parametrize("first", ["creation", "closing"])
-async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
+async def test_cancelled_fulfilment_is_not_shipped(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     first: str,
 ) -> None:
-    """Request and event come in each order, and twice, with and without their keys: the label is
-    void or never bought, and the other shipments of the order go.
+    """Request and event come in each order, and twice, with and without their keys. The label is
+    void or never bought, and the other shipments of the order go on.
     """
     order = str(uuid4())
     request, other = create(order_id=order), await created(shipping, order_id=order)
     creation, closing = fulfillment_ready(request), fulfillment_cancelled(request.fulfillment_id)
     for _ in range(2):
-        for word in ("creation", "closing") if first == "creation" else ("closing", "creation"):
+        for step in ("creation", "closing") if first == "creation" else ("closing", "creation"):
             events = (
                 operations.create_shipments([creation, creation])
-                if word == "creation"
+                if step == "creation"
                 else operations.close_fulfillments([closing, closing])
             )
             assert [type(outcome) for outcome in await events] == [Done, Done]
@@ -697,15 +705,15 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
     ] == [9]
 
 
-async def test_a_cancellation_and_a_label_at_once(
+async def test_cancellation_during_the_sale_leaves_no_valid_label(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid,
-    whether its sale was stored or not.
+    """The fulfilment is cancelled during the sale, or before the sweeper: no label stays valid,
+    with or without a stored sale.
     """
     sold, waiting = create(), create()
     carrier.failure = AWAY

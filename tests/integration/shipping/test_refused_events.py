@@ -1,5 +1,5 @@
-"""An event that shipping refuses stores nothing, and neither the carrier nor the order service is
-asked for it.
+"""An event that shipping refuses stores nothing, and calls neither the carrier nor the order
+service.
 """
 
 from collections.abc import Callable
@@ -29,21 +29,21 @@ Event = Callable[[api.CreateShipmentRequest, int], Delivery[Any]]
 
 
 def ready(request: api.CreateShipmentRequest, version: int = 2) -> Delivery[Any]:
-    """The request's fulfilment is ready."""
+    """Returns the event that the request's fulfilment is ready."""
     event = fulfillment_event(request, "READY")
     event.message.fulfillment.version = version
     return event
 
 
 def cancelled(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
-    """The request's fulfilment is cancelled."""
+    """Returns the event that the request's fulfilment is cancelled."""
     event = fulfillment_event(request, "CANCELLED")
     event.message.fulfillment.version = version
     return event
 
 
 def withdrawn(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
-    """The request's fulfilment withdraws its parcels."""
+    """Returns the event that the request's fulfilment withdraws its parcels."""
     delivery = ready(request, version)
     delivery.message.fulfillment.withdraw_reason = "UNITS_CUT"
     message = FulfillmentLinesChanged(fulfillment=delivery.message.fulfillment, reason="WITHDRAWN")
@@ -51,7 +51,7 @@ def withdrawn(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]
 
 
 def order_cancelled(request: api.CreateShipmentRequest, version: int) -> Delivery[Any]:
-    """The request's order is cancelled."""
+    """Returns the event that the request's order is cancelled."""
     message = OrderStatusChanged(
         order_id=request.order_id,
         attempt=request.attempt,
@@ -63,7 +63,7 @@ def order_cancelled(request: api.CreateShipmentRequest, version: int) -> Deliver
 
 @pytest.mark.parametrize("event", [ready, cancelled, withdrawn, order_cancelled])
 @pytest.mark.parametrize("reason", [JUMP, REUSED])
-async def test_refused_event_stores_and_calls_nothing(
+async def test_refused_event_stores_nothing_and_calls_no_peer(
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
@@ -95,7 +95,7 @@ async def test_version_far_above_the_shipments_is_refused(
 ) -> None:
     """The shipment states version 2 of its fulfilment: an event of version 20,000 voids no label.
 
-    An event of version 10,002 is taken.
+    An event of version 10,002 is accepted.
     """
     handlers = Consumers(operations).handlers
     request = create()
@@ -112,7 +112,7 @@ async def test_version_far_above_the_shipments_is_refused(
 async def test_refused_withdrawal_makes_no_shipment(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """A fulfilment that is new here gets no shipment by an event under a used id."""
+    """An event under a used id makes no shipment for a new fulfilment."""
     handlers = Consumers(operations).handlers
     first = create()
     genuine = cancelled(first, 3)

@@ -1,4 +1,4 @@
-"""What is packed anew while its label is being sold."""
+"""Fulfilments that are packed again during the sale of their label."""
 
 import asyncio
 import io
@@ -20,16 +20,17 @@ from tests.integration.shipping.requests import PARCEL, Shipping, create, publis
 from tests.support import Eventually
 
 
-async def test_a_label_and_its_shipment_are_of_the_same_parcels(
+async def test_label_and_shipment_have_the_same_parcels(
     shipping: Shipping,
     operations: Operations,
     engine: AsyncEngine,
     carrier: CountingCarrier,
     eventually: Eventually,
 ) -> None:
-    """The carrier is selling a label for two parcels when the fulfilment comes with one: record,
-    event and label are of the one, the caller of the two gets Deferred, and the label that was
-    sold for the two is recalled.
+    """The carrier sells a label for two parcels when a request for one parcel of the same
+    fulfilment comes. Record, event and label are of the one parcel.
+
+    The caller of the two gets Deferred, and the label of the two is recalled.
     """
     carrier.sale.clear()
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])

@@ -1,4 +1,4 @@
-"""The reading methods over the running server, and what every method refuses."""
+"""The reading methods over the running server, and the refusals of every method."""
 
 import io
 from typing import Any
@@ -23,7 +23,7 @@ async def created(shipping: Shipping, **more: Any) -> shipping_pb2.Shipment:
 
 
 async def test_a_shipment_is_read_as_it_stands(shipping: Shipping) -> None:
-    """GetShipment answers what CreateShipment did; an unknown id is SHIPMENT_NOT_FOUND, in every
+    """GetShipment is answered as CreateShipment was; an unknown id is SHIPMENT_NOT_FOUND, in every
     method that takes one.
     """
     shipment = await created(shipping)
@@ -49,7 +49,9 @@ async def test_a_shipment_is_read_as_it_stands(shipping: Shipping) -> None:
 
 
 async def test_shipments_are_listed_newest_first_by_their_filters(shipping: Shipping) -> None:
-    """By order, by tracking number, by status, and page by page; a token holds to its filter."""
+    """Shipments are listed by order, by tracking number, by status, and page by page; a token
+    belongs to its filter.
+    """
     order = str(uuid4())
     several = [await created(shipping, order_id=order) for _ in range(3)] + [
         await created(shipping)
@@ -83,7 +85,9 @@ async def test_shipments_are_listed_newest_first_by_their_filters(shipping: Ship
 async def test_a_label_that_is_not_bought_is_refused(
     shipping: Shipping, carrier: CountingCarrier
 ) -> None:
-    """ILLEGAL_TRANSITION with where the shipment stands and what it waits for."""
+    """The answer is ILLEGAL_TRANSITION with the shipment's status and the step that it waits
+    for.
+    """
     carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
     with pytest.raises(Deferred):
         await created(shipping)
@@ -116,8 +120,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_bad_request_is_named(shipping: Shipping, subtests: pytest.Subtests) -> None:
-    """Each field that breaks its bounds is named by its path."""
+async def test_bad_request_names_its_fields(shipping: Shipping, subtests: pytest.Subtests) -> None:
+    """The answer names each field that breaks its bounds by its path."""
     for bad, field in BAD:
         with subtests.test(field):
             with pytest.raises(Invalid) as refused:
@@ -127,8 +131,8 @@ async def test_a_bad_request_is_named(shipping: Shipping, subtests: pytest.Subte
 
 
 async def test_a_hundred_parcels_are_one_shipment(shipping: Shipping) -> None:
-    """The most that the contract allows: all of them come back in their order, and the label has
-    a page for each.
+    """The contract allows a hundred parcels: all of them are answered in their order, and the label
+    has a page for each.
     """
     parcels = [
         shipping_pb2.Parcel(weight_grams=n, length_mm=1, width_mm=1, height_mm=1)
@@ -140,19 +144,18 @@ async def test_a_hundred_parcels_are_one_shipment(shipping: Shipping) -> None:
     assert len(PdfReader(io.BytesIO(label.content)).pages) == 100
 
 
-async def test_a_name_is_on_the_label_and_nowhere_else(
+async def test_recipient_is_stored_with_the_label_alone(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
-    """After a whole life, no table but that of labels holds anything of the recipient: no event,
-    no history, no key.
+    """After a whole shipment, only the table of labels has the recipient's data: no event, no
+    history row, no key.
     """
     shipment = await created(shipping)
     await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "delivered"))
     holders = set()
     async with engine.connect() as connection:
         for table in tables.metadata.sorted_tables:
-            # A row as text shows bytes in hexadecimal; so both ways of writing the name are looked
-            # for.
+            # A row as text has its bytes in hexadecimal: both forms of the name are searched.
             found = await connection.execute(
                 text(
                     f"select 1 from {table.name} t where t::text ilike '%Lovelace%' or t::text"

@@ -1,5 +1,5 @@
-"""The whole service, on real PostgreSQL and NATS: the events that it
-consumes, its answers and its events; and as a process that is killed.
+"""The whole service, on real PostgreSQL and NATS: its consumed events, its answers and its events.
+And as a process that is killed.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ FAST = {
     "watch_heartbeat_s": 0.2,
     "drain_delay_s": 0.0,
 }
-# for tests of retries only: elsewhere a slow machine would do everything twice
+# only for tests of retries: elsewhere a slow machine would do everything twice
 SHORT_RETRY_S = 0.2
 KINDS = {
     kind: getattr(shipping_events_pb2, kind)
@@ -86,12 +86,12 @@ class FakeOrders(OrderServiceServicer):
 
 
 class World:
-    """What is around the service: the order service, which can be away, and the others' events
-    and its own on the broker.
+    """The peers of the service: the order service, which a test can make unreachable, and the
+    broker with the events of all services.
     """
 
     def __init__(self, broker: Broker, order_address: str) -> None:
-        # the rest is not called
+        # the other methods are not called
         self.broker, self.order_address, self.known = broker, order_address, FakeOrders()  # type: ignore[abstract]
         self._orders = AsyncExitStack()
 
@@ -105,8 +105,8 @@ class World:
         await self._orders.aclose()
 
     async def publish(self, event: Message, *, times: int = 2) -> None:
-        """Publishes an event so that the broker takes each repeat for a new message: only the
-        consumer can know it by its id.
+        """Publishes an event so that the broker takes each repeat for a new message: the consumer
+        alone can recognise it by its id.
         """
         event_id = uuid4()
         for _ in range(times):
@@ -122,7 +122,7 @@ class World:
             )
 
     async def published_events(self) -> list[Message]:
-        """The events of the service's stream, in its order."""
+        """Returns the events of the service's stream, in its order."""
         last = (await self.broker.streams.stream_info("SHIPMENTS")).state.last_seq
         messages = [
             await self.broker.streams.get_msg("SHIPMENTS", seq) for seq in range(1, last + 1)
@@ -173,7 +173,7 @@ async def shipping(
 
 
 def ready(request: api.CreateShipmentRequest) -> FulfillmentStatusChanged:
-    """The event that has the fulfilment of the request ready."""
+    """Returns the event that the request's fulfilment is ready."""
     return changed(request, fulfillment_pb2.FULFILLMENT_STATUS_READY)
 
 
@@ -228,8 +228,8 @@ async def shipment_of(shipping: Shipping, order_id: str) -> shipping_pb2.Shipmen
 async def test_a_fulfilment_is_shipped_and_delivered(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """From ready (delivered twice) over the carrier's reports to delivered: each event once in the
-    stream, in order.
+    """The event of the ready fulfilment comes twice, then the carrier's reports up to the delivery:
+    each event is once in the stream, in order.
     """
     request = create()
     await world.publish(changed(request, fulfillment_pb2.FULFILLMENT_STATUS_PACKED))
@@ -261,10 +261,10 @@ async def test_a_fulfilment_is_shipped_and_delivered(
     assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]  # type: ignore[attr-defined]
 
 
-async def test_the_call_and_the_event_race(
+async def test_call_during_the_event_buys_one_label(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """10 fulfilments, each requested by an event that is delivered twice and by two callers: one
+    """10 fulfilments are each requested by an event that is delivered twice and by two callers: one
     shipment, event and answer each.
     """
     requests = [create() for _ in range(10)]
@@ -294,7 +294,7 @@ async def nothing_waits(world: World, eventually: Eventually) -> None:
     """Waits until the service has acknowledged every event."""
 
     async def quiet() -> bool:
-        # the service has only just begun, and its consumers are not there yet
+        # the service has just started, and has no consumers yet
         with suppress(NotFoundError):
             return await all_acknowledged()
         return False
@@ -312,14 +312,14 @@ async def nothing_waits(world: World, eventually: Eventually) -> None:
 @pytest.mark.parametrize(
     "closing_status", [order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED]
 )
-async def test_closed_orders_goods_stay(
+async def test_closed_order_gets_no_shipment(
     shipping: Shipping,
     world: World,
     eventually: Eventually,
     closing_status: "order_pb2.OrderStatus.ValueType",
 ) -> None:
-    """After cancelled or failed (late words of the order's life do not revive it), ready makes
-    no shipment and a call is ORDER_CLOSED.
+    """After cancelled or failed, late events of earlier statuses do not reopen the order: ready
+    makes no shipment, and a call is ORDER_CLOSED.
     """
     request, other = create(), create()
     await world.publish(order_event(request.order_id, closing_status, 5))
@@ -339,7 +339,7 @@ async def test_closed_orders_goods_stay(
 async def test_order_closes_while_goods_are_in_transit(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """An order closes, by an event that is delivered twice: the waiting shipment is void, the
+    """An order closes, by an event that is delivered twice. The waiting shipment is void; the
     moving one is recalled, and comes back by the carrier's report.
     """
     order_id = str(uuid4())
@@ -372,8 +372,8 @@ async def test_order_closes_while_goods_are_in_transit(
 async def test_a_cancelled_fulfilments_label_is_void(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """Cancelled after it was ready: its shipment is void. Cancelled before that event arrives:
-    there is none.
+    """After the cancellation of a ready fulfilment its shipment is void. If the cancellation comes
+    before the ready event, there is none.
     """
     late, early = create(), create()
     ready_early, cancelled_early = (
@@ -399,7 +399,7 @@ async def test_a_cancelled_fulfilments_label_is_void(
 
 
 @pytest.mark.parametrize("label_patience_s", [SHORT_RETRY_S])
-async def test_while_the_order_service_is_away(
+async def test_shipments_wait_for_an_unreachable_order_service(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
     """No recipient can be read: the call fails, the event is deferred, and both are shipped soon
@@ -423,11 +423,11 @@ async def test_while_the_order_service_is_away(
     await eventually(created, timeout_s=30)
 
 
-async def test_invalid_event_stops_no_other(
+async def test_invalid_event_delays_no_other(
     shipping: Shipping, world: World, eventually: Eventually
 ) -> None:
-    """Without packages, or with an id that is none: it goes to failed_events, and its neighbours
-    are shipped.
+    """An event without packages, or with an invalid id, is stored in failed_events, and the others
+    of its set are shipped.
     """
     bad, good = create(), create()
     empty = ready(bad)
@@ -448,7 +448,7 @@ async def test_invalid_event_stops_no_other(
 async def process(
     world: World, database_url: str, nats_url: str, address: str, crash_at: str = ""
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m shipping_svc`, killed at a crash point if one is named; terminated at the end
+    """Runs `python -m shipping_svc`, killed at a crash point if one is named; terminated at the end
     otherwise.
     """
     settings = {
@@ -474,11 +474,11 @@ async def process(
 
 
 @pytest.mark.parametrize("point", ["shipping.asked", "shipping.bought"])
-async def test_a_killed_process_is_made_up_for(
+async def test_shipment_of_a_killed_process_is_finished(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """Killed after the intent, or after the sale: the next process ships under the same key, and
-    tells once.
+    """The process is killed after the intent, or after the sale: the next one ships under the same
+    key, and publishes once.
     """
     [port] = free_ports(1)
     address, request = f"127.0.0.1:{port}", create()
@@ -500,11 +500,11 @@ async def test_a_killed_process_is_made_up_for(
 
 
 @pytest.mark.parametrize("point", ["shipping.buried", "shipping.recalled"])
-async def test_a_process_that_dies_of_a_recall_is_made_up_for(
+async def test_recall_of_a_killed_process_is_finished(
     point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
 ) -> None:
-    """Killed after the closed order is stored, or after the carrier's answer: the next process ends
-    the shipment, and each step is published once.
+    """The process is killed after the closed order is stored, or after the carrier's answer: the
+    next one ends the shipment, and publishes each step once.
     """
     [port] = free_ports(1)
     address, request = f"127.0.0.1:{port}", create()
@@ -517,7 +517,7 @@ async def test_a_process_that_dies_of_a_recall_is_made_up_for(
         shipping: Shipping = ShippingServiceStub(channel)
 
         async def voided() -> shipping_pb2.Shipment | None:
-            with suppress(Deferred):  # the process has only just begun
+            with suppress(Deferred):  # the process has just started
                 found = await shipment_of(shipping, request.order_id)
                 return (
                     found if found and found.status == shipping_pb2.SHIPMENT_STATUS_VOIDED else None
@@ -543,6 +543,6 @@ async def test_a_process_that_dies_of_a_recall_is_made_up_for(
 
 
 async def bought(shipping: Shipping, request: api.CreateShipmentRequest) -> bool:
-    with suppress(Deferred):  # the process has only just begun
+    with suppress(Deferred):  # the process has just started
         return bool((await ask(shipping.CreateShipment, request)).shipment.tracking_number)
     return False

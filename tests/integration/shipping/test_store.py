@@ -1,4 +1,4 @@
-"""What the database itself refuses, and what the SQL promises about order, locks and pauses."""
+"""The database's constraints, and the order, the locks and the pauses of its statements."""
 
 import asyncio
 from dataclasses import replace
@@ -38,7 +38,7 @@ def fresh(**more: Any) -> Shipment:
 
 
 async def stored(engine: AsyncEngine, *several: Shipment, more: tuple[Row, ...] = ()) -> None:
-    """Stores them as they are, as if each were new."""
+    """Stores the records as they are, as if each were new."""
     async with engine.begin() as connection:
         await store.save_shipments(connection, {}, {record.id: record for record in several}, more)
 
@@ -63,16 +63,16 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"version": 0}, "shipments_version"),
     ({"parcels": shipment().parcels * 51}, "parcels_number"),
     ({"parcels": (replace(shipment().parcels[0], weight_grams=0),)}, "parcels_weight"),
-    # Twins of the shipment that is stored first.
+    # Copies of the shipment that is stored first.
     ({"fulfillment_id": UUID(int=3)}, "valid_fulfillment_key"),
     ({"status": "created", "tracking_number": "T1"}, "live_tracking_number_key"),
 ]
 
 
-async def test_the_database_refuses_what_cannot_be(
+async def test_database_refuses_invalid_shipments(
     engine: AsyncEngine, subtests: pytest.Subtests
 ) -> None:
-    """Each invariant of a shipment is a constraint, independent of the code above; a fulfilment
+    """Each invariant of a shipment is a constraint, independent of the service's code; a fulfilment
     and a tracking number have one shipment.
     """
     await stored(engine, fresh(fulfillment_id=UUID(int=3), status="created", tracking_number="T1"))
@@ -81,8 +81,10 @@ async def test_the_database_refuses_what_cannot_be(
             await stored(engine, fresh(**broken))
 
 
-async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Also without any key: a cause moves a shipment once, a report is recorded once, a label
+async def test_each_cause_report_and_label_is_stored_once(
+    engine: AsyncEngine, subtests: pytest.Subtests
+) -> None:
+    """Also without any key, a cause moves a shipment once, a report is recorded once, and a label
     is bought once.
     """
     record = fresh()
@@ -111,7 +113,7 @@ async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtes
 
 
 async def test_a_label_has_a_size(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Neither an empty document nor an endless one is a label."""
+    """A label has a document of 1 byte at least and of a bounded size."""
     record = fresh()
     for size in (0, 5 * 2**20 + 1):
         with subtests.test(size=size), pytest.raises(IntegrityError, match="labels_content"):
@@ -122,8 +124,8 @@ async def test_a_label_has_a_size(engine: AsyncEngine, subtests: pytest.Subtests
             )
 
 
-async def test_a_shipment_comes_back_as_it_was_stored(engine: AsyncEngine) -> None:
-    """Every field and every parcel, in its order, of every status."""
+async def test_stored_shipment_is_read_unchanged(engine: AsyncEngine) -> None:
+    """Every field and every parcel is read in its order, for every status."""
     several = [
         fresh(status=status, tracking_number=f"T{n}" if shipment(status).tracking_number else None)
         for n, status in enumerate(Status)
@@ -137,8 +139,8 @@ async def test_a_shipment_comes_back_as_it_was_stored(engine: AsyncEngine) -> No
 
 
 async def test_request_finds_shipment_by_fulfilment(engine: AsyncEngine) -> None:
-    """The shipment is found under the id that the request proposed and under its own;
-    others are found by id.
+    """The shipment is found under the id that the request proposed and under its own; others are
+    found by id.
     """
     record, other, proposed = fresh(), fresh(), uuid7()
     await stored(engine, record, other)
@@ -158,8 +160,8 @@ async def test_request_finds_shipment_by_fulfilment(engine: AsyncEngine) -> None
 
 
 async def test_recorded_reports_are_loaded(engine: AsyncEngine) -> None:
-    """Of the reports that the commands bring, those that are recorded already, each for its own
-    shipment.
+    """Of the reports in the commands, the load returns those that are recorded already, each for
+    its own shipment.
     """
     record, other = fresh(), fresh()
     reports = [
@@ -185,8 +187,8 @@ async def test_recorded_reports_are_loaded(engine: AsyncEngine) -> None:
 
 
 async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None:
-    """Each filter alone and all together; a page begins after the last one's last row, and finds
-    one more than it holds.
+    """The filters work alone and together. A page begins after the previous page's last row, and
+    reads one row more than it holds.
     """
     order = uuid7()
     several = [
@@ -217,7 +219,9 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
 
 
 async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None:
-    """In the order of recording, not of happening; a page goes on after the last one's last row."""
+    """The list has the order of recording, not of occurrence; a page begins after the previous
+    page's last row.
+    """
     record = fresh()
     reports = [
         TrackingEvent(record.id, report("in_transit", minute).command.report, NOON)
@@ -236,7 +240,7 @@ async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None
 async def tried(
     engine: AsyncEngine, id: UUID, ago_s: float, tries: int, of: Table = label_tries
 ) -> None:
-    """Sets the number and the time of the tries to buy its label, or to recall it."""
+    """Sets the number and the time of the tries to buy a label, or to recall it."""
     async with engine.begin() as connection:
         when = func.clock_timestamp() - timedelta(seconds=ago_s)
         await connection.execute(
@@ -245,10 +249,11 @@ async def tried(
 
 
 async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """With a retry after 10 s: 10, 20, 40 s, a minute at most; until then no other replica starts a
-    try.
+    """With a retry after 10 s the pauses are 10, 20, 40 s, and a minute at most; until then no
+    other replica starts a try.
     """
-    # Time goes on between the setting and the look: well before a pause is over, and just after it.
+    # Time passes between the update and the check: well before the end of a pause, and just after
+    # it.
     record = fresh()
     await stored(engine, record)
     pauses = [
@@ -273,9 +278,9 @@ async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest
             assert count == tries + due
 
 
-async def test_replicas_step_over_each_others_tries(engine: AsyncEngine) -> None:
-    """Two that look at the same time take on different shipments, the longest waiting first, and
-    none is taken twice.
+async def test_concurrent_replicas_take_different_shipments(engine: AsyncEngine) -> None:
+    """Two concurrent replicas take different shipments, the longest waiting first, and none is
+    taken twice.
     """
     several = [fresh() for _ in range(4)]
     await stored(engine, *several)
@@ -289,8 +294,8 @@ async def test_replicas_step_over_each_others_tries(engine: AsyncEngine) -> None
 
 
 async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
-    """The row of tries goes with the status, in the same transaction; the metrics count what is
-    left.
+    """The row of tries is deleted with the change of status, in the same transaction; the metrics
+    count the open ones.
     """
     record, other = fresh(create_time=NOON), fresh()
     await stored(engine, record, other)
@@ -310,9 +315,9 @@ async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
         assert await store.count_pending_labels(connection) == (0, 0.0)
 
 
-async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
-    """Opened with the recall, due after a pause that doubles, taken on by one, gone with the
-    answer; the metrics count what is open.
+async def test_recalls_are_tried_with_doubling_pauses(engine: AsyncEngine) -> None:
+    """A recall's row is inserted with the recall, due after a pause that doubles, taken by one
+    replica, and deleted with the answer. The metrics count the open ones.
     """
     record, other = fresh(status="failed", create_time=NOON), fresh(status="failed")
     first, second = (
@@ -333,10 +338,11 @@ async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
         assert await store.count_open_recalls(connection) == (0, 0.0)
 
 
-async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
-    """A recall of an unknown sale is not requested at once; once the sale is known, it is, as if
-    just opened. Each is closed alone, and by the answer to its own request, not by an earlier
-    one.
+async def test_each_purchase_is_recalled_alone(engine: AsyncEngine) -> None:
+    """A recall of an unknown sale is due after a pause. Once the sale is known, it is due as if it
+    had just been inserted.
+
+    Each is closed alone, by the answer to its own request and not by an earlier one.
     """
     record = fresh(status="failed", create_time=NOON)
     unknown_sale, other = (
@@ -364,8 +370,8 @@ async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
 async def test_open_shipments_are_found_by_order_or_fulfilment(
     engine: AsyncEngine,
 ) -> None:
-    """Neither what is at its end, nor what is recalled already, nor what is another order's; of
-    every attempt.
+    """The result has the open shipments of every attempt, without ended ones, recalled ones and
+    those of another order.
     """
     order = uuid7()
 
@@ -395,7 +401,7 @@ async def test_open_shipments_are_found_by_order_or_fulfilment(
 
 
 async def test_a_void_label_is_not_printed(engine: AsyncEngine) -> None:
-    """The document is there still, and given out no more."""
+    """The document is still stored, and no longer answered."""
     record, other = (
         fresh(status="voided", tracking_number="T1"),
         fresh(status="created", tracking_number="T2"),

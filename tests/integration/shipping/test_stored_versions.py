@@ -18,8 +18,8 @@ FORGED = 9_000  # within the jump that a service accepts
 async def test_next_shipment_counts_after_set_version(
     operations: Operations, engine: AsyncEngine, database: Database
 ) -> None:
-    """A forged withdrawal at version 9,000: version 7 of the fulfilment gets no shipment. An
-    operator sets it, and version 9 gets one.
+    """After a forged withdrawal at version 9,000, version 7 of the fulfilment gets no shipment. An
+    operator sets the version, and version 9 gets one.
     """
     request, consumers = create(), Consumers(operations)
     versions = "select fulfillment_version, withdraw_version from shipments order by id"
@@ -36,8 +36,8 @@ async def test_next_shipment_counts_after_set_version(
 async def test_shipment_stays_not_withdrawn_after_set_version(
     operations: Operations, engine: AsyncEngine, database: Database
 ) -> None:
-    """A forged version 9,000 of a shipment whose fulfilment has withdrawn nothing: a version that
-    is set makes no withdrawal, and the true one counts.
+    """After a forged version 9,000 of a shipment whose fulfilment has withdrawn nothing, a version
+    that is set makes no withdrawal, and the true one counts.
     """
     request, consumers = create(), Consumers(operations)
     await consumers.fulfillment_status_changed([ready(request, FORGED)])
@@ -52,8 +52,8 @@ async def test_shipment_stays_not_withdrawn_after_set_version(
 async def test_true_order_event_counts_after_set_version(
     operations: Operations, engine: AsyncEngine, database: Database
 ) -> None:
-    """A forged version 9,000 of a closed order: the true version 5 is skipped. An operator sets it,
-    and the end of the second attempt, version 7, counts.
+    """After a forged version 9,000 of a closed order the true version 5 is skipped. An operator
+    sets the version, and version 7, which ends the second attempt, counts.
     """
     order_id = create().order_id
     await operations.close_orders([order_closed(order_id, version=FORGED)])

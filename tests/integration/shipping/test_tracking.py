@@ -1,5 +1,5 @@
-"""What the carrier reports, over the running server: once each, in any order, to the end and
-beyond.
+"""The carrier's reports, over the running server: once each, in any order, up to the end and after
+it.
 """
 
 import asyncio
@@ -57,16 +57,18 @@ async def record(
 
 
 async def listed(shipping: Shipping, shipment: shipping_pb2.Shipment) -> list[str]:
-    """The carrier's ids in the tracking list, in its order."""
+    """Returns the carrier's ids in the tracking list, in its order."""
     response = await ask(
         shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id)
     )
     return [event.carrier_event_id for event in response.tracking_events]
 
 
-async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> None:
-    """Step by step to delivered: each step one version and one event with the shipment as it
-    then stood, at the end DeliveryConfirmed.
+async def test_reports_move_a_shipment_to_delivered(
+    shipping: Shipping, engine: AsyncEngine
+) -> None:
+    """The shipment goes step by step to delivered. Each step is one version and one event with the
+    shipment as it then stood; the last event is DeliveryConfirmed.
     """
     shipment = await created(shipping)
     stood = [await record(shipping, shipment, status, minute) for status, minute in LIFE]
@@ -106,11 +108,11 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_reports_in_any_order_end_in_the_same_shipment(
+async def test_reports_in_any_order_leave_the_same_shipment(
     shipping: Shipping, engine: AsyncEngine, at_once: bool
 ) -> None:
-    """Shuffled and repeated, one by one or all at once: delivered at that time, all on the
-    tracking list, one DeliveryConfirmed.
+    """Reports come shuffled and repeated, one by one or all at once. The shipment is delivered at
+    the reported time, the tracking list has all, and there is one DeliveryConfirmed.
     """
     shipment = await created(shipping)
     reports = LIFE * 2
@@ -133,10 +135,10 @@ async def test_reports_in_any_order_end_in_the_same_shipment(
     assert (await published_types(engine)).count("DeliveryConfirmed") == 1
 
 
-async def test_a_report_that_skips_steps_makes_none_up(
-    shipping: Shipping, engine: AsyncEngine
-) -> None:
-    """created -> delivered without a scan between is one step, one event, one version."""
+async def test_report_that_skips_steps_is_one_step(shipping: Shipping, engine: AsyncEngine) -> None:
+    """A report from created to delivered, without a scan between, is one step, one event, one
+    version.
+    """
     shipment = await created(shipping)
     end = await record(shipping, shipment, "delivered")
     assert (end.status, end.version) == (shipping_pb2.SHIPMENT_STATUS_DELIVERED, 3)
@@ -147,11 +149,11 @@ async def test_a_report_that_skips_steps_makes_none_up(
     ]
 
 
-async def test_nothing_moves_a_shipment_after_its_end(
+async def test_report_after_the_end_moves_no_shipment(
     shipping: Shipping, engine: AsyncEngine, subtests: pytest.Subtests
 ) -> None:
-    """What is reported after the end is recorded, and changes neither the shipment nor its
-    published events.
+    """A report after the end is recorded, and changes neither the shipment nor its published
+    events.
     """
     for end in ("delivered", "lost", "returned_to_sender"):
         with subtests.test(end):
@@ -165,8 +167,8 @@ async def test_nothing_moves_a_shipment_after_its_end(
     assert (await published_types(engine)).count("DeliveryConfirmed") == 1
 
 
-async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEngine) -> None:
-    """The carrier's id identifies a report under any request_id, at once or after the keys are
+async def test_repeated_report_is_recorded_once(shipping: Shipping, engine: AsyncEngine) -> None:
+    """The carrier's id identifies a report under any request_id, concurrently or after the keys are
     deleted; another shipment has ids of its own.
     """
     shipment, other = await created(shipping), await created(shipping)
@@ -181,9 +183,9 @@ async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEng
     ).status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
 
 
-async def test_a_request_id_is_one_report(shipping: Shipping) -> None:
-    """The same request again answers with the shipment as it now stands; with another body it is
-    refused.
+async def test_request_id_with_another_report_is_refused(shipping: Shipping) -> None:
+    """The same request again is answered with the shipment as it now stands; with another body it
+    is refused.
     """
     shipment = await created(shipping)
     request = report(shipment.tracking_number, "in_transit")
@@ -198,8 +200,8 @@ async def test_a_request_id_is_one_report(shipping: Shipping) -> None:
 async def test_unknown_tracking_number_is_not_found(
     shipping: Shipping, engine: AsyncEngine
 ) -> None:
-    """SHIPMENT_NOT_FOUND, and no trace of the report: the carrier may tell it again when the
-    label is stored.
+    """The answer is SHIPMENT_NOT_FOUND and the report is not stored: the carrier may send it again
+    when the label is stored.
     """
     with pytest.raises(NotFound) as unknown:
         await ask(shipping.RecordTrackingEvent, report("SBX0", "in_transit"))
@@ -227,8 +229,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_bad_report_is_named(shipping: Shipping, subtests: pytest.Subtests) -> None:
-    """Each field that breaks its bounds is named, whatever the report is of."""
+async def test_bad_report_names_its_fields(shipping: Shipping, subtests: pytest.Subtests) -> None:
+    """Each field that breaks its bounds is named, for any report."""
     good = report("SBX0", "lost")
     fields = {field.name: value for field, value in good.ListFields()}
     for bad, field in BAD:
@@ -244,8 +246,8 @@ async def test_a_bad_report_is_named(shipping: Shipping, subtests: pytest.Subtes
 
 
 async def test_tracking_is_paged(shipping: Shipping) -> None:
-    """Two at a time, in the order of recording, each once; a token of one shipment is refused
-    for another.
+    """Reports come two at a time, in the order of recording, each once; a token of one shipment is
+    refused for another.
     """
     shipment, other = await created(shipping), await created(shipping)
     for status, minute in LIFE:

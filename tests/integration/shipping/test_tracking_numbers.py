@@ -1,4 +1,4 @@
-"""A tracking number names a shipment with its carrier, and among live shipments only: carriers
+"""A tracking number names a shipment with its carrier, and only among open shipments: carriers
 reuse their numbers.
 """
 
@@ -57,24 +57,24 @@ async def reported(
 async def test_report_names_carrier_of_shared_number(
     shipping: Shipping, others: Operations, carrier: CountingCarrier
 ) -> None:
-    """Two carriers have sold one number: a report moves the shipment of the carrier that it
-    names, and no other's.
+    """Two carriers have sold one number: a report moves only the shipment of the carrier that it
+    names.
     """
     carrier.number = NUMBER
-    ours = await created(shipping)
+    first = await created(shipping)
     [outcome] = await others.create_shipments([fulfillment_ready(create())])
     assert isinstance(outcome, Done)
-    theirs = (await reported(shipping, "in_transit", carrier="other")).shipment_id
-    assert theirs == str(outcome.record.id)
-    assert (await reported(shipping, "delivered")).shipment_id == ours.shipment_id
+    second = (await reported(shipping, "in_transit", carrier="other")).shipment_id
+    assert second == str(outcome.record.id)
+    assert (await reported(shipping, "delivered")).shipment_id == first.shipment_id
     listed = await ask(
         shipping.ListShipments, api.ListShipmentsRequest(carrier="other", tracking_number=NUMBER)
     )
     assert [(each.shipment_id, each.status) for each in listed.shipments] == [
-        (theirs, shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT)
+        (second, shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT)
     ]
     tracked = await ask(
-        shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=theirs)
+        shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=second)
     )
     assert [event.carrier for event in tracked.tracking_events] == ["other"]
     with pytest.raises(NotFound):
@@ -84,8 +84,8 @@ async def test_report_names_carrier_of_shared_number(
 async def test_number_sold_twice_fails_second_label(
     shipping: Shipping, operations: Operations, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """The carrier sells a number that a live shipment has: the second shipment fails with
-    TRACKING_NUMBER_IN_USE, is bought once, and its label goes back by its purchase; reports are
+    """The carrier sells the number of an open shipment. The second shipment fails with
+    TRACKING_NUMBER_IN_USE, is bought once, and its label is recalled by its purchase. Reports are
     of the first.
     """
     carrier.number = NUMBER
@@ -123,8 +123,8 @@ async def test_number_sold_twice_fails_second_label(
 async def test_number_sold_twice_in_one_set_fails_one(
     operations: Operations, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
-    """Of two shipments whose labels are bought at once under one number, one is created and the
-    other fails: none is bought again.
+    """The labels of two shipments are bought at once under one number: one shipment is created and
+    the other fails, and none is bought again.
     """
     carrier.number = NUMBER
     await operations.create_shipments([fulfillment_ready(create()), fulfillment_ready(create())])
@@ -168,11 +168,11 @@ async def test_number_reused_after_delivery_names_new(
     assert [each.shipment_id for each in listed.shipments] == [new.shipment_id, old.shipment_id]
 
 
-async def test_recall_of_reused_number_looks_at_new_parcel(
+async def test_recall_of_reused_number_voids_the_new_label(
     shipping: Shipping, operations: Operations, carrier: CountingCarrier
 ) -> None:
-    """What was reported of a parcel that was delivered long ago says nothing of the one that has
-    its number now: that is voided.
+    """The reports of a parcel that was delivered long ago do not count for the parcel that has its
+    number now: its label is voided.
     """
     carrier.number = NUMBER
     await created(shipping)
@@ -187,7 +187,7 @@ async def test_recall_of_reused_number_looks_at_new_parcel(
 
 
 async def test_live_number_index_holds_live_statuses(engine: AsyncEngine) -> None:
-    """The unique index of the migrated database is about exactly the statuses that are live."""
+    """The unique index of the migrated database has exactly the statuses of open shipments."""
     [[definition]] = await rows(
         engine,
         "select indexdef from pg_indexes where indexname = 'shipments_live_tracking_number_key'",

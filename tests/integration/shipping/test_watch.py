@@ -1,5 +1,5 @@
-"""WatchShipment over the running server: as it stands, each change, heartbeats, resumed where it
-stopped, over at the end.
+"""WatchShipment over the running server: the shipment, each change, heartbeats, a resumed watch,
+and the end.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def watch(shipping: Shipping, shipment: shipping_pb2.Shipment, resume_token: str
 
 
 async def changes(updates: Updates) -> list[tuple[int, str]]:
-    """The messages about the shipment until the watch ends: version and status, without
+    """Returns version and status of the messages about the shipment until the watch ends, without
     heartbeats.
     """
     return [
@@ -52,8 +52,8 @@ async def next_change(updates: Updates) -> api.WatchShipmentResponse:
 
 
 async def test_watch_sends_every_change_up_to_end(shipping: Shipping) -> None:
-    """The shipment as it stands at once, then each change as it happens; after the terminal
-    status the watch ends by itself.
+    """The watch sends the shipment at once, then each change as it happens, and ends after the
+    terminal status.
     """
     shipment = await created(shipping)
     seen = []
@@ -73,8 +73,8 @@ async def test_watch_sends_every_change_up_to_end(shipping: Shipping) -> None:
     ]
 
 
-async def test_a_watch_goes_on_where_it_stopped(shipping: Shipping) -> None:
-    """With the last resume_token only later changes are sent; after the end, nothing."""
+async def test_resumed_watch_sends_later_changes(shipping: Shipping) -> None:
+    """With the last resume_token only later changes are sent; after the end, none."""
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
         token = (await next_change(updates)).resume_token
@@ -92,7 +92,9 @@ async def test_a_watch_goes_on_where_it_stopped(shipping: Shipping) -> None:
 
 
 async def test_silent_watch_sends_heartbeats(shipping: Shipping) -> None:
-    """Heartbeats come while nothing happens, with the server's time and a token to go on from."""
+    """Heartbeats come while the shipment does not change, with the server's time and a token to
+    resume from.
+    """
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
         first, *beats = [await anext(updates) for _ in range(3)]
@@ -101,8 +103,8 @@ async def test_silent_watch_sends_heartbeats(shipping: Shipping) -> None:
     assert {beat.resume_token for beat in beats} == {first.resume_token}
 
 
-async def test_many_watch_one_shipment(shipping: Shipping) -> None:
-    """30 watches of one shipment all see its end."""
+async def test_watches_of_one_shipment_all_receive_its_end(shipping: Shipping) -> None:
+    """30 watches of one shipment all receive its end."""
     shipment = await created(shipping)
     watching = [asyncio.create_task(changes(watch(shipping, shipment))) for _ in range(30)]
     await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "delivered"))
@@ -112,10 +114,10 @@ async def test_many_watch_one_shipment(shipping: Shipping) -> None:
         }
 
 
-async def test_watcher_that_leaves_is_removed(
+async def test_cancelled_watch_is_removed(
     shipping: Shipping, operations: Operations, eventually: Eventually
 ) -> None:
-    """A client that leaves its watch leaves nothing behind in the server."""
+    """A client that leaves its watch leaves no state in the server."""
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
         await next_change(updates)
@@ -123,9 +125,9 @@ async def test_watcher_that_leaves_is_removed(
     await eventually(lambda: not operations.watches._watchers)
 
 
-async def test_what_cannot_be_watched(shipping: Shipping) -> None:
-    """An unknown shipment, another one's token, no token at all, and a token from a life that
-    the shipment has not had.
+async def test_watch_with_an_invalid_id_or_token_is_refused(shipping: Shipping) -> None:
+    """Refused: an unknown shipment, another one's token, an invalid token, and a token of a version
+    that the shipment has not reached.
     """
     shipment, other = await created(shipping), await created(shipping)
     with pytest.raises(NotFound) as unknown:

@@ -25,7 +25,7 @@ from warehouse_svc import tables, wire
 from warehouse_svc.operations import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
 
-if TYPE_CHECKING:  # only the stubs know these
+if TYPE_CHECKING:  # only the stubs have these names
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
     from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceAsyncStub
 

@@ -34,9 +34,7 @@ Units: TypeAlias = int | tuple[int, int, int, int]
 
 
 def delivery(message: Message) -> Delivery[Message]:
-    """The message as the warehouse's consumer gets it; the same message is another event each
-    time.
-    """
+    """Returns the message as the warehouse's consumer gets it; each call makes another event."""
     event_id = uuid4()
     request_hash = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
     return Delivery(
@@ -67,7 +65,9 @@ def order_status_changed(
 def items_cancelled(
     order_id: UUID, remaining: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus
 ) -> OrderItemsCancelled:
-    """The order allocates these units by line, from the reservations in their order."""
+    """Returns the event of an order that keeps these units by line, from the reservations in their
+    order.
+    """
     items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in remaining}
     left = dict(remaining)
     for reservation in of:
@@ -92,8 +92,8 @@ def items_cancelled(
 def fulfillment(
     order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units], attempt: int = 1
 ) -> fulfillment_pb2.Fulfillment:
-    """A fulfilment with committed stock: by line the units on its picklist, all of them picked;
-    or these, and those cut, short, spoiled.
+    """Returns a fulfilment with committed stock: by line the units on its picklist, all of them
+    picked; or these with the cut, short and spoiled units.
     """
     lines = []
     for number, units in picklist.items():
@@ -124,7 +124,7 @@ def fulfillment(
 def fulfillment_status_changed(
     order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units]
 ) -> FulfillmentStatusChanged:
-    """A fulfilment of these units has a new status."""
+    """Returns the event that a fulfilment of these units has a new status."""
     return FulfillmentStatusChanged(
         fulfillment=fulfillment(order_id, warehouse_id, status, picklist), new_status=status
     )
@@ -133,8 +133,8 @@ def fulfillment_status_changed(
 def attempt_never_started(
     order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]
 ) -> FulfillmentStatusChanged:
-    """The order's attempt is closed, and fulfilment never learned where its stock was committed:
-    it expected this warehouse.
+    """Returns the event of a closed attempt without work: fulfilment had no record of where its
+    stock was committed, and expected this warehouse.
     """
     event = fulfillment_status_changed(
         order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist
@@ -146,7 +146,7 @@ def attempt_never_started(
 def lines_changed(
     order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]
 ) -> FulfillmentLinesChanged:
-    """Units have left a picklist, and the work goes on."""
+    """Returns the event of units that left a picklist whose work goes on."""
     return FulfillmentLinesChanged(
         fulfillment=fulfillment(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist)
     )
@@ -155,7 +155,9 @@ def lines_changed(
 def inspected(
     order_id: UUID, return_id: UUID, warehouse_id: str, lines: Mapping[int, tuple[int, int]]
 ) -> ReturnStatusChanged:
-    """A return was inspected: by line the units that passed, and those that failed."""
+    """Returns the event of an inspected return: by line the units that passed, and those that
+    failed.
+    """
     found = return_pb2.Return(
         return_id=str(return_id),
         order_id=str(order_id),

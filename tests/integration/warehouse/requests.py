@@ -1,4 +1,4 @@
-"""Requests to the warehouse, and what its tables say. No tests here."""
+"""Requests to the warehouse, and reads of its tables. No tests here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,8 +63,8 @@ EVERYTHING = Page(size=100_000, after=None, filter=0, encode=lambda record: reco
 
 
 async def as_stored(engine: AsyncEngine) -> World:
-    """All that the tables say, as the world in which the tests of decisions check what must
-    always hold.
+    """Returns the contents of all tables, in the form in which the tests of decisions check the
+    invariants.
     """
     async with engine.connect() as connection:
         levels: list[StockLevel] = await store.list_levels(connection, LevelFilter(), EVERYTHING)
@@ -86,7 +86,7 @@ async def as_stored(engine: AsyncEngine) -> World:
 
 
 async def count(engine: AsyncEngine, *tables: Table) -> list[int]:
-    """How many rows each table has."""
+    """Returns the number of rows of each table."""
     async with engine.connect() as connection:
         return [
             (await connection.execute(select(func.count()).select_from(table))).scalar_one()
@@ -95,5 +95,5 @@ async def count(engine: AsyncEngine, *tables: Table) -> list[int]:
 
 
 def races() -> float:
-    """How often this process has written a set again after a deadlock."""
+    """Returns how often this process has written a set again after a deadlock."""
     return measured("write_retries_total", blame="race")

@@ -1,4 +1,4 @@
-"""Stock, and orders that hold some of it. No tests here."""
+"""Stock, and orders that reserve some of it. No tests here."""
 
 from uuid import UUID, uuid4
 
@@ -7,11 +7,11 @@ from warehouse_svc.operations import Operations
 
 
 async def stocked(operations: Operations, **quantities: int) -> None:
-    """So many units of each SKU arrive in London, and as many in York."""
+    """Receives this number of units of each SKU in London, and as many in York."""
     for warehouse in ("london", "york"):
         await operations.receive_stock(receive(warehouse, request=uuid4().int, **quantities))
 
 
 async def reserved(operations: Operations, *wanted: tuple[str, int]) -> UUID:
-    """An order, pending, with its units set aside."""
+    """Reserves units for a pending order; returns it."""
     return (await operations.reserve_stock(reserve(*wanted, order=uuid4()))).order_id

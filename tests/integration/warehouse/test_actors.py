@@ -1,4 +1,4 @@
-"""What the ledger and the events have of a mutation: actor, claimed actor, cause and note."""
+"""The ledger and the events of a mutation have its actor, claimed actor, cause and note."""
 
 from datetime import timedelta
 from typing import Any
@@ -34,7 +34,7 @@ ReservationStatusChanged = warehouse_events_pb2.ReservationStatusChanged
 StockChanged = warehouse_events_pb2.StockChanged
 ACTOR, OTHER = "staff:7f3a", "staff:other"
 NOTE = "the pallet was wet"
-# Each mutation, with the reason that its events of reservations have; empty: it has no such event.
+# Each mutation, with the reason of its events of reservations; empty: it has no such event.
 REASONS = {
     "ReceiveStock": "",
     "AdjustStock": "",
@@ -52,18 +52,18 @@ SHIPPED = {"RestockItem", "MarkDamaged"}
 
 
 def api_of(method: str) -> Any:
-    """The module of the method's request."""
+    """Returns the module of the method's request."""
     return inventory if hasattr(inventory, f"{method}Request") else reserving
 
 
 async def reserved(clients: Clients) -> str:
-    """An order with two of nine units."""
+    """Returns an order with two of nine units."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     return (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id
 
 
 async def request_of(clients: Clients, operations: Operations, method: str) -> Any:
-    """A request of this method that moves stock."""
+    """Returns a request of this method that moves stock."""
     order_id = await reserved(clients)
     if method in COMMITTED:
         await ask(clients.reservations.ConfirmReservation, confirm(order_id))
@@ -104,21 +104,21 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
 
 
 async def called(clients: Clients, method: str, request: Message, actor: str | None) -> None:
-    """The call, with this claimed actor."""
+    """Calls the method, with this claimed actor."""
     stub = clients.inventory if api_of(method) is inventory else clients.reservations
     metadata = [("ordermesh-actor", actor)] if actor else []
     await getattr(stub, method)(request, timeout=10, metadata=metadata)
 
 
 async def ledger(clients: Clients, cause: str) -> list[pb.StockMovement]:
-    """The rows of the ledger that this cause led to."""
+    """Returns the ledger's rows with this cause."""
     request = inventory.ListStockMovementsRequest(page_size=1000)
     found = (await ask(clients.inventory.ListStockMovements, request)).stock_movements
     return [row for row in found if row.cause_id == cause]
 
 
 async def events(engine: AsyncEngine) -> list[StockChanged | ReservationStatusChanged]:
-    """The events that wait to be published."""
+    """Returns the events that wait to be published."""
     kinds: dict[str, Any] = {
         kind.DESCRIPTOR.full_name: kind
         for kind in (
@@ -133,7 +133,9 @@ async def events(engine: AsyncEngine) -> list[StockChanged | ReservationStatusCh
 
 
 def test_every_mutation_takes_a_note() -> None:
-    """The table of this file has each method that has a request_id, and each of them has a note."""
+    """The table of this file has each method with a request_id, and each of these methods has a
+    note.
+    """
     services = [
         *inventory.DESCRIPTOR.services_by_name.values(),
         *reserving.DESCRIPTOR.services_by_name.values(),
@@ -151,9 +153,10 @@ async def test_mutation_with_actor_and_note_is_recorded(
     engine: AsyncEngine,
     method: str,
 ) -> None:
-    """The ledger has actor, claimed actor, cause and note; the events have all but the note.
+    """The ledger has the actor, the claimed actor, the cause and the note; the events have all but
+    the note.
 
-    A repeat with another actor adds nothing.
+    A repeat with another actor adds no row and no event.
     """
     request = await request_of(clients, operations, method)
     request.note = NOTE
@@ -188,7 +191,7 @@ async def test_mutation_with_actor_and_note_is_recorded(
 async def test_mutation_without_actor_or_note_leaves_both_unset(
     clients: Clients, operations: Operations, engine: AsyncEngine, method: str
 ) -> None:
-    """The ledger and the events have the service and the cause alone."""
+    """The ledger and the events have only the service and the cause."""
     request = await request_of(clients, operations, method)
     await called(clients, method, request, None)
     rows = await ledger(clients, request.request_id)
@@ -198,7 +201,7 @@ async def test_mutation_without_actor_or_note_leaves_both_unset(
 
 
 async def test_renewal_has_the_note_of_the_repeat(clients: Clients, engine: AsyncEngine) -> None:
-    """A repeat of ReserveStock that reserves anew stores its own claimed actor, and the note."""
+    """A repeat of ReserveStock that reserves again stores its own claimed actor, and the note."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2), note=NOTE)
     await called(clients, "ReserveStock", request, ACTOR)
@@ -249,7 +252,7 @@ async def test_expiry_is_recorded_with_the_warehouse(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """What the expiry takes back has the actor "warehouse" and a cause of its own."""
+    """The rows of an expiry have the actor "warehouse" and a cause of their own."""
     await reserved(clients)
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
@@ -268,7 +271,7 @@ async def test_expiry_is_recorded_with_the_warehouse(
 
 
 async def test_lists_by_update_time_divide_at_the_bound(clients: Clients) -> None:
-    """From is inclusive, before is exclusive, and a nanosecond more rounds up.
+    """The lower bound is inclusive, the upper one exclusive, and a nanosecond more rounds up.
 
     A token belongs to its bounds.
     """
@@ -334,7 +337,7 @@ async def test_lists_by_update_time_divide_at_the_bound(clients: Clients) -> Non
 
 
 async def test_update_time_of_a_reservation_rises_with_its_changes(clients: Clients) -> None:
-    """It is the creation's at first, and that of the last change then."""
+    """The update time is that of the creation at first, and that of the last change then."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     [made] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).reservations
     assert made.update_time == made.create_time
@@ -350,7 +353,7 @@ async def test_update_time_of_a_reservation_rises_with_its_changes(clients: Clie
 
 
 async def test_movements_by_occur_time_divide_at_the_bound(clients: Clients) -> None:
-    """From is inclusive, before is exclusive, and a nanosecond more rounds up."""
+    """The lower bound is inclusive, the upper one exclusive, and a nanosecond more rounds up."""
     for sku in ("cup", "jam", "tea"):
         await ask(clients.inventory.ReceiveStock, receive_all("london", {sku: 9}))
 

@@ -1,4 +1,4 @@
-"""A thousand buyers for a hundred units: nothing is oversold, and no buyer sees a deadlock."""
+"""A thousand buyers for a hundred units: no unit is oversold, and no buyer sees a deadlock."""
 
 import asyncio
 import random
@@ -30,16 +30,15 @@ from warehouse_svc.lifecycle import Status
 from warehouse_svc.operations import Operations
 
 BUYERS, UNITS = 1_000, 100
-# Baskets of two or three SKUs, each also the other way round. Whatever they hold, they hold one
-# unit of tea.
+# Baskets of two or three SKUs, each also in the other order. Each basket has one unit of tea.
 BASKETS = [("tea", "cup"), ("cup", "tea"), ("cup", "jam", "tea"), ("tea", "jam", "cup")]
 
 
-PATIENCE_S = 120.0  # of a buyer: that a machine is slow is not what is tested here
+PATIENCE_S = 120.0  # for each buyer: the speed of the machine is not under test
 
 
 async def buy(clients: Clients, basket: tuple[str, ...]) -> str:
-    """Reserves, and confirms what was reserved; answers how it ended."""
+    """Reserves, and confirms the reservation; returns the outcome."""
     lines = [(sku, 1) for sku in basket]
     try:
         reserved = await ask(
@@ -49,7 +48,7 @@ async def buy(clients: Clients, basket: tuple[str, ...]) -> str:
         return refused.reason
     request = confirm(reserved.order_id)
     while True:
-        # a confirmation has 5 s, whatever one waits for; it is safe to ask again
+        # a confirmation has 5 s, for any wait; it is safe to repeat
         with suppress(Deferred):
             await ask(clients.reservations.ConfirmReservation, request)
             return "sold"
@@ -83,9 +82,8 @@ async def replicas(engine: AsyncEngine) -> AsyncIterator[tuple[Clients, Clients]
 async def test_a_thousand_buyers_for_a_hundred_units(
     replicas: tuple[Clients, Clients], engine: AsyncEngine
 ) -> None:
-    """Two replicas, three warehouses, baskets in both directions: exactly a hundred are sold, no
-    deadlock surfaces (nor happens), no balance goes below zero, and the ledger's sums are the
-    balances.
+    """Two replicas, three warehouses, and baskets in both orders: exactly a hundred units are sold
+    without a deadlock. No balance is negative, and the ledger's sums are the balances.
     """
     for warehouse, part in (("leeds", 20), ("london", 50), ("york", 30)):
         await ask(
@@ -129,7 +127,7 @@ async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: A
 
     async def answered(method: Any, request: Any) -> Any:
         while True:
-            # a confirmation has 5 s, as above: with the same request_id it is safe to ask again
+            # a confirmation has 5 s, as above: with the same request_id it is safe to repeat
             with suppress(Deferred):
                 return await ask(method, request, timeout_s=PATIENCE_S)
 

@@ -30,8 +30,8 @@ def ended(outcomes: Sequence[Outcome[Any]]) -> list[str]:
 
 
 def translated(command: Envelope[Any], world: World, stored: World) -> Envelope[Any]:
-    """The command as it names the stored reservations: their ids are of another clock than those
-    in memory.
+    """Returns the command with the ids of the stored reservations, which another clock made than
+    those in memory.
     """
     allocations = command.command
     if not isinstance(allocations, ApplyAllocations):
@@ -55,7 +55,7 @@ def natural(one: Reservation) -> tuple[Any, ...]:
 
 
 def seen(world: World) -> tuple[Any, ...]:
-    """All that a world says but for ids and times, which are the clock's."""
+    """Returns the contents of a world without ids and times, which depend on the clock."""
     by_order = {
         order: (
             each.closed_attempt,
@@ -78,8 +78,8 @@ def seen(world: World) -> tuple[Any, ...]:
     return by_order, levels, ledger
 
 
-# A failure is not made smaller: each example has a database of its own. tests/property says the
-# same of decisions alone, and does.
+# A failure is not shrunk: each example has a database of its own. tests/property checks the same of
+# decisions alone, and shrinks.
 @settings(
     max_examples=15,
     deadline=None,

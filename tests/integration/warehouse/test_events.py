@@ -1,5 +1,5 @@
-"""What the warehouse makes of the others' events: twice, in every order, many at once; and what
-it tells itself.
+"""How the warehouse applies the events of other services, repeated, in every order and concurrent,
+and the events that it publishes.
 """
 
 import asyncio
@@ -50,7 +50,9 @@ PICKING, CALLED_OFF = WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_C
 
 
 async def consume(operations: Operations, *deliveries: Delivery[Message]) -> list[Outcome[Any]]:
-    """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
+    """Hands over a batch as the inbox does: each event type as one set, one type after the
+    other.
+    """
     outcomes: dict[int, Outcome[Any]] = {}
     for kind, handler in Consumers(operations).handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
@@ -63,7 +65,7 @@ async def consume(operations: Operations, *deliveries: Delivery[Message]) -> lis
 async def settle(
     operations: Operations, waiting: Sequence[Delivery[Message]], dice: random.Random
 ) -> None:
-    """Hands all over, shuffled and cut into batches; what is deferred comes again."""
+    """Hands all over, shuffled and cut into batches; deferred events come again."""
     waiting = dice.sample(waiting, len(waiting))
     while waiting:
         size = dice.randint(1, 8)
@@ -94,8 +96,8 @@ async def published(engine: AsyncEngine) -> list[ReservationStatusChanged]:
 
 
 def lives(order: Mapping[str, UUID]) -> list[Message]:
-    """All that is ever told of orders of two units of tea, which none but both warehouses
-    together have, by how they end.
+    """Returns all events of orders of two units of tea, which only both warehouses together have,
+    by the end of the order.
     """
     sold, paid_late, unpaid, unlucky = (
         order["sold"],
@@ -131,11 +133,11 @@ def lives(order: Mapping[str, UUID]) -> list[Message]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
+async def test_events_in_any_order_leave_the_same_stock(
     operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """Shuffled, doubled and cut into sets: what is sold has left, everything else is back, and
-    no movement is posted twice.
+    """The events come shuffled, doubled and cut into sets: sold units have left, all others are
+    back, and no movement is posted twice.
     """
     dice = random.Random(seed)
     orders: dict[str, UUID] = {}
@@ -163,9 +165,10 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
 
 
 def troubled(order_id: UUID, reservations: Sequence[Reservation], source: UUID) -> list[Message]:
-    """All that is told of an order of four units of tea in London: one is cut, one not found,
-    one spoiled and not replaced; the order tells each; the last one ships, and comes back
-    damaged.
+    """Returns all events of an order of four units of tea in London: one is cut, one not found, one
+    spoiled and not replaced. The order publishes each.
+
+    The last one ships, and comes back damaged.
     """
     events: list[Message] = [
         order_status_changed(order_id, PENDING, CONFIRMED),
@@ -188,11 +191,11 @@ def troubled(order_id: UUID, reservations: Sequence[Reservation], source: UUID) 
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_an_order_that_loses_units_on_its_way(
+async def test_units_lost_at_any_step_are_counted_once(
     operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """Cut, short, spoiled, shipped and returned, sent twice and in any order: each unit ends in
-    its one place.
+    """Units are cut, short, spoiled, shipped and returned, by events sent twice and in any order:
+    each unit is counted in one balance at the end.
     """
     dice = random.Random(seed)
     await operations.receive_stock(receive("london", request=uuid4().int, tea=4))
@@ -209,11 +212,11 @@ async def test_an_order_that_loses_units_on_its_way(
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_an_order_that_is_cancelled_item_by_item(
+async def test_order_cancelled_item_by_item_returns_all_units(
     operations: Operations, engine: AsyncEngine, seed: int
 ) -> None:
-    """While it is pending, while its commit is pending, and while it is picked, until nothing
-    stays: all units are back in both warehouses.
+    """The order is cancelled line by line, while it is pending, while its commit is pending, and
+    while it is picked, until no unit is left. All units are back in both warehouses.
     """
     dice = random.Random(seed)
     await stocked(operations, tea=3)
@@ -241,11 +244,11 @@ async def test_an_order_that_is_cancelled_item_by_item(
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(3, 0, 0, 0)] * 2
 
 
-async def test_yesterdays_form_of_cancelled_work(
+async def test_cancelled_fulfilment_of_previous_version_has_no_units(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """A replica of the version before tells what a cancelled fulfilment had; it has nothing any
-    more all the same.
+    """A replica of the previous version publishes the units that a cancelled fulfilment had: the
+    warehouse still counts none for it.
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
@@ -264,8 +267,8 @@ async def test_yesterdays_form_of_cancelled_work(
 async def test_a_picklist_counts_once_its_stock_is_committed(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Before that it may change, and says nothing of units; an empty one was another warehouse's
-    work.
+    """Before the commit a picklist can change, and its units do not count; an empty one was another
+    warehouse's work.
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
@@ -281,11 +284,11 @@ async def test_a_picklist_counts_once_its_stock_is_committed(
     assert await count(engine, idempotency_keys, movements) == before
 
 
-async def test_pending_commit_is_settled_by_the_orders_event(
+async def test_order_event_settles_pending_commit(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Units that no call has confirmed are committed, and the attempt's reservations are
-    published; a repeat changes nothing.
+    """Units that no call has confirmed are committed, and the attempt's reservations are published;
+    a repeat changes nothing.
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
@@ -307,9 +310,11 @@ async def test_pending_commit_is_settled_by_the_orders_event(
 async def test_closed_attempt_uncommits_units_committed_elsewhere(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Reserved in London, expired and sold, committed in York, and neither the order nor
-    fulfilment has heard of it when the order dies: that nobody ever worked on the attempt brings
-    York's units back; each sent twice, in every order of commit, close and report.
+    """Units are reserved in London, expire and are sold, and are committed in York. Neither order
+    nor fulfilment has consumed that when the order is cancelled.
+
+    The report that no work on the attempt started puts York's units back. Each event comes twice,
+    in every order of commit, close and report.
     """
     await operations.receive_stock(receive("york", tea=2))
     for several in permutations(["commit", "close", "report"]):
@@ -344,11 +349,11 @@ async def test_closed_attempt_uncommits_units_committed_elsewhere(
 async def test_final_refusal_is_published_once_for_each_event(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """A pending commit of expired units that are sold: the event is done, and its consequence is
-    the order's to draw.
+    """A pending commit of expired and sold units is refused: the event is done, and the order
+    decides the consequence.
     """
     await stocked(operations, tea=1)
-    command = reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))  # it was over before it began
+    command = reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))  # it had expired from the start
     await operations.reserve_stock(command)
     assert await operations.expire_reservations() == 1
     await reserved(operations, ("tea", 1))
@@ -364,9 +369,9 @@ async def test_final_refusal_is_published_once_for_each_event(
     assert refused.reservation.order_id == str(command.target)
 
 
-async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncEngine) -> None:
-    """Units that are not committed yet cannot ship, and unknown orders cannot confirm; neither
-    leaves a key, and the rest goes on.
+async def test_early_events_wait(operations: Operations, engine: AsyncEngine) -> None:
+    """Units that are not committed yet cannot ship, and unknown orders cannot confirm. Neither
+    event leaves a key, and the others are applied.
     """
     await stocked(operations, tea=1)
     order_id, other = await reserved(operations, ("tea", 1)), await reserved(operations, ("tea", 1))
@@ -395,7 +400,9 @@ async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncE
 
 
 async def test_an_impossible_report_is_refused(operations: Operations, engine: AsyncEngine) -> None:
-    """More units than were committed: nothing moves, and an operator has to look at it."""
+    """A report of more units than were committed moves no stock, and an operator has to check
+    it.
+    """
     await stocked(operations, tea=9)
     order_id = await reserved(operations, ("tea", 2))
     await operations.write([confirm(order_id)])
@@ -407,12 +414,12 @@ async def test_an_impossible_report_is_refused(operations: Operations, engine: A
     (await as_stored(engine)).check()
 
 
-async def test_what_means_nothing_to_stock_is_done_as_it_comes(
+async def test_status_without_stock_effect_is_done(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """Statuses that move no units, new ones of tomorrow among them, leave no trace."""
+    """Statuses that move no units, unknown ones of a later version among them, store nothing."""
     before = await count(engine, idempotency_keys, movements, outbox)
-    # a value that the contract may get one day
+    # a value that a later contract may add
     unknown = order_status_changed(uuid4(), PENDING, 99)  # type: ignore[arg-type]
     outcomes = await consume(
         operations,
@@ -423,10 +430,10 @@ async def test_what_means_nothing_to_stock_is_done_as_it_comes(
     assert await count(engine, idempotency_keys, movements, outbox) == before
 
 
-async def test_expiry_and_confirmation_at_once(operations: Operations, engine: AsyncEngine) -> None:
-    """Whichever comes first, the order has its units or knows that it has not; none is held
-    twice.
-    """
+async def test_confirmation_during_expiry_has_one_outcome(
+    operations: Operations, engine: AsyncEngine
+) -> None:
+    """In either order, the order has its units or is refused; no unit is reserved twice."""
     await stocked(operations, tea=30)
     commands = [reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)) for _ in range(20)]
     for command in commands:
@@ -445,12 +452,14 @@ async def test_expiry_and_confirmation_at_once(operations: Operations, engine: A
     assert sum(world.balances(at, "tea")[2] for at in ("london", "york")) == 40
 
 
-async def test_a_commit_that_knew_nothing_of_cancelled_units(
+async def test_cancelled_units_of_a_commit_are_uncommitted(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """They were cancelled when what was reserved had expired, and committed with the rest before
-    the warehouse heard of it: the order says what it keeps when it is confirmed, and they are
-    back on the shelf, for no fulfilment will speak of them. Told twice it is once.
+    """Units were cancelled after the order's reservations expired, and committed with the others
+    before the warehouse consumed the cancellation.
+
+    The order's confirmation names the units that it keeps, and the cancelled ones are back on the
+    shelf, because no fulfilment names them. A repeat has no further effect.
     """
     await operations.receive_stock(receive("london", request=uuid4().int, tea=3))
     order_id = (

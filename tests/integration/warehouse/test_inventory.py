@@ -25,13 +25,13 @@ def adjust(delta: int, **more: object) -> api.AdjustStockRequest:
         "sku": "tea",
         "delta": delta,
     } | more
-    # the fields' types are the caller's affair
+    # the caller gives the fields' types
     return api.AdjustStockRequest(**values)  # type: ignore[arg-type]
 
 
 async def test_repeated_receipt_is_posted_once(clients: Clients, engine: AsyncEngine) -> None:
-    """A repeat answers with the current levels; the same request_id with other lines,
-    known or new, posts nothing.
+    """A repeat is answered with the current levels; the same request_id with other lines, known or
+    new, posts nothing.
     """
     request = receive(tea=3, cup=1)
     levels = (await ask(clients.inventory.ReceiveStock, request)).stock_levels
@@ -56,7 +56,7 @@ async def test_repeated_receipt_is_posted_once(clients: Clients, engine: AsyncEn
 async def test_receipt_out_of_bounds_posts_nothing(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """All lines or none; bounds that the contract states name the field."""
+    """All lines are posted or none; a refusal by the contract's bounds names the field."""
     await operations.receive_stock(world.receive("london", request=uuid4().int, tea=BALANCE_MAX))
     posted = await count(engine, movements)
     with pytest.raises(Refused) as refused:
@@ -74,8 +74,8 @@ async def test_receipt_out_of_bounds_posts_nothing(
 
 
 async def test_count_corrects_the_ledger(clients: Clients, engine: AsyncEngine) -> None:
-    """Up and down, once for each request; not below what is reserved, not on an old version, not
-    of an unknown SKU.
+    """A count corrects up and down, once for each request. It is refused below the reserved units,
+    on an old version, and for an unknown SKU.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=5))
     await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))
@@ -96,8 +96,8 @@ async def test_count_corrects_the_ledger(clients: Clients, engine: AsyncEngine) 
 
 
 async def test_availability_of_a_basket(clients: Clients) -> None:
-    """Summed over lines and warehouses, less what is reserved; an SKU that never was has none.
-    It promises nothing.
+    """Availability is summed over lines and warehouses, less the reserved units; an unknown SKU has
+    none. It reserves no unit.
     """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=2, cup=1))
     await ask(clients.inventory.ReceiveStock, receive("york", tea=3))
@@ -118,8 +118,8 @@ async def test_availability_of_a_basket(clients: Clients) -> None:
 
 
 async def test_reading_stock_levels_by_page(clients: Clients) -> None:
-    """One by its place; all by warehouse and SKU, page by page, filtered; SKUs of any script are
-    what they are.
+    """One level is read by its place; all are read by warehouse and SKU, page by page, filtered.
+    SKUs of any script are answered unchanged.
     """
     for warehouse in ("york", "london"):
         await ask(
@@ -151,7 +151,7 @@ async def test_reading_stock_levels_by_page(clients: Clients) -> None:
 
 @pytest.mark.parametrize("character", ["α", "茶", "🍵"])
 async def test_stock_levels_of_longest_names_are_paged(clients: Clients, character: str) -> None:
-    """The token of a page that ends at 64 characters of any script is taken back."""
+    """The server accepts the token of a page that ends at 64 characters of any script."""
     name = character * 63
     await ask(
         clients.inventory.ReceiveStock, receive_all(f"{name}w", {f"{name}{n}": 1 for n in "12"})
@@ -166,7 +166,7 @@ async def test_stock_levels_of_longest_names_are_paged(clients: Clients, charact
 
 @pytest.mark.parametrize("page_token", ["nonsense", "x" * 1_025, "x" * 300_000, "x\0"], ids=len)
 async def test_page_tokens_of_any_length_are_refused(clients: Clients, page_token: str) -> None:
-    """PAGE_TOKEN_INVALID, also where the contract's own bound is what the token breaks."""
+    """The answer is PAGE_TOKEN_INVALID, also where the token breaks the contract's own bound."""
     with pytest.raises(Invalid) as refused:
         await ask(
             clients.inventory.ListStockLevels, api.ListStockLevelsRequest(page_token=page_token)
@@ -175,8 +175,8 @@ async def test_page_tokens_of_any_length_are_refused(clients: Clients, page_toke
 
 
 async def test_reading_the_ledger(clients: Clients) -> None:
-    """Oldest first, with its effects, its source and its place in the level's life; by
-    warehouse, SKU, order, kind and time.
+    """Movements come oldest first, with their effects, their source and their position in the
+    level's history; by warehouse, SKU, order, kind and time.
     """
     first = receive("london", tea=5)
     await ask(clients.inventory.ReceiveStock, first)
@@ -184,7 +184,7 @@ async def test_reading_the_ledger(clients: Clients) -> None:
     reserved = await ask(clients.reservations.ReserveStock, reserve(("tea", 2), ("tea", 1)))
 
     async def listed(**filters: object) -> list[warehouse_pb2.StockMovement]:
-        # the fields' types are the caller's affair
+        # the caller gives the fields' types
         request = api.ListStockMovementsRequest(**filters)  # type: ignore[arg-type]
         return list((await ask(clients.inventory.ListStockMovements, request)).stock_movements)
 
@@ -220,10 +220,8 @@ async def test_reading_the_ledger(clients: Clients) -> None:
     assert await listed(occur_time_from=everything[0].occur_time) == everything
 
 
-async def test_names_have_one_form_however_they_are_typed(clients: Clients) -> None:
-    """A warehouse and a SKU typed composed or decomposed are the same, in receipts, reads and
-    lists.
-    """
+async def test_names_are_stored_composed(clients: Clients) -> None:
+    """A warehouse and a SKU, composed or decomposed, are the same, in receipts, reads and lists."""
     composed, decomposed = "Caf\u00e9", "Cafe\u0301"
     for name in (composed, decomposed):
         await ask(clients.inventory.ReceiveStock, receive_all(name, {name: 2}))
@@ -242,7 +240,7 @@ async def test_names_have_one_form_however_they_are_typed(clients: Clients) -> N
     "name", [" london", "london\n", "lon\u200bdon", "lon\x07don", "\u200clondon"]
 )
 async def test_a_name_with_hidden_characters_is_refused(clients: Clients, name: str) -> None:
-    """White space at the edges and control characters are refused by the field's name."""
+    """White space at the edges and control characters are refused with the field's name."""
     for request, field in (
         (receive_all(name, {"tea": 1}), "warehouse_id"),
         (receive_all("london", {name: 1}), "lines[0].sku"),

@@ -1,6 +1,4 @@
-"""The stored idempotency keys: they are in databases of running systems, so they stay as they
-are.
-"""
+"""The formats of stored idempotency keys stay: databases of running systems hold such keys."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,7 +32,7 @@ Row = tuple[str, bytes, UUID]
 
 
 async def stored(engine: AsyncEngine, start: str) -> set[Row]:
-    """Key, request hash and target of the keys that start so."""
+    """Returns the key, request hash and target of the keys with this prefix."""
     query = select(
         idempotency_keys.c.key, idempotency_keys.c.request_hash, idempotency_keys.c.target
     )
@@ -44,13 +42,13 @@ async def stored(engine: AsyncEngine, start: str) -> set[Row]:
 
 
 async def reserved_order(clients: Clients, units: int = 2) -> str:
-    """An order with so many units of tea."""
+    """Returns an order with this number of units of tea."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     return (await ask(clients.reservations.ReserveStock, reserve(("tea", units)))).order_id
 
 
 async def sent(clients: Clients, operations: Operations) -> str:
-    """An order whose two units of tea have left London."""
+    """Returns an order whose two units of tea have left London."""
     order_id = await reserved_order(clients)
     await ask(clients.reservations.ConfirmReservation, confirm(order_id))
     left: Any = delivery(
@@ -66,7 +64,7 @@ async def test_request_about_stock_is_stored_under_its_id(
     clients: Clients,
     engine: AsyncEngine,
 ) -> None:
-    """The key is method and request_id, and the target is the request_id."""
+    """The key is the method and the request_id, and the target is the request_id."""
     received = receive(tea=3)
     await ask(clients.inventory.ReceiveStock, received)
     adjusted = inventory.AdjustStockRequest(
@@ -89,7 +87,7 @@ async def test_request_about_return_is_stored_under_its_id(
     method: str,
     units: str,
 ) -> None:
-    """The key is method and request_id, and the target is the order."""
+    """The key is the method and the request_id, and the target is the order."""
     order_id = await sent(clients, operations)
     request = getattr(inventory, f"{method}Request")(
         request_id=str(uuid4()),
@@ -138,7 +136,7 @@ async def test_request_about_attempts_is_stored_under_its_id(
     clients: Clients,
     engine: AsyncEngine,
 ) -> None:
-    """The key is method and request_id; in a batch each order adds its id.
+    """The key is the method and the request_id; in a batch each order adds its id.
 
     The target is the order.
     """
@@ -173,7 +171,9 @@ async def test_event_is_stored_under_its_consumer_and_id(
     operations: Operations,
     engine: AsyncEngine,
 ) -> None:
-    """The key is consumer and event id, the hash is the event's, and the target is the order."""
+    """The key is the consumer and the event id, the hash is the event's, and the target is the
+    order.
+    """
     order_id = UUID(await reserved_order(clients, units=3))
     reservations = (await as_stored(engine)).attempt_reservations(order_id)
     events: list[Message] = [

@@ -1,4 +1,4 @@
-"""How the events of the warehouse are keyed and numbered."""
+"""Keys and sequences of the warehouse's events."""
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,8 +14,10 @@ from warehouse_svc.tables import outbox, stock_levels
 async def test_events_of_stock_are_keyed_by_level_and_order(
     operations: Operations, engine: AsyncEngine
 ) -> None:
-    """A stock level's id keys its changes, an order's id what is held for it: one order from two
-    warehouses has one sequence. Sequences begin at 1 and have no gap.
+    """A stock level's id is the key of its changes, and an order's id that of its reservations. An
+    order with two warehouses has one sequence.
+
+    Sequences begin at 1 and have no gap.
     """
     await stocked(operations, tea=3, cup=3)
     orders = [await reserved(operations, ("tea", 4)), await reserved(operations, ("cup", 1))]

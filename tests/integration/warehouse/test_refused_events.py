@@ -1,4 +1,4 @@
-"""An event that the warehouse refuses stores nothing. The warehouse asks no peer, and stores no
+"""An event that the warehouse refuses stores nothing. The warehouse calls no peer, and stores no
 version of another service's record.
 """
 
@@ -31,7 +31,7 @@ from warehouse_svc.operations import Operations
 
 
 def event(name: str, order_id: UUID) -> Delivery[Any]:
-    """An event about the order that moves units of it, by name."""
+    """Returns an event about the order that moves units of it, by name."""
     shipped = WORK.FULFILLMENT_STATUS_SHIPPED
     events = {
         "order cancelled": order_status_changed(order_id, PENDING, CANCELLED),

@@ -61,7 +61,7 @@ RELEASED, EXPIRED = (
 
 
 async def let_time_pass(engine: AsyncEngine) -> None:
-    """Everything that is reserved now is past its time."""
+    """Sets the expiry of all reservations to the past."""
     async with engine.begin() as connection:
         await connection.execute(
             text("update reservations set expire_time = clock_timestamp() - interval '1 second'")
@@ -74,8 +74,8 @@ async def refusal(call: object) -> Failure:
     return refused.value
 
 
-async def test_stock_is_set_aside_for_half_an_hour(clients: Clients) -> None:
-    """Where the request has no ttl."""
+async def test_stock_is_reserved_for_half_an_hour(clients: Clients) -> None:
+    """A request without a ttl reserves for half an hour."""
     await ask(clients.inventory.ReceiveStock, receive("london", tea=1))
     [reservation] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).reservations
     assert (
@@ -85,8 +85,8 @@ async def test_stock_is_set_aside_for_half_an_hour(clients: Clients) -> None:
 
 
 async def test_all_lines_from_the_fewest_warehouses(clients: Clients, engine: AsyncEngine) -> None:
-    """Reservations say where each line's units are, until when, and under which order; nothing
-    is promised twice.
+    """Reservations name the warehouse of each line's units, the expiry and the order; no unit is
+    reserved twice.
     """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=3, cup=1))
     await ask(clients.inventory.ReceiveStock, receive("york", tea=4))
@@ -116,10 +116,12 @@ async def test_all_lines_from_the_fewest_warehouses(clients: Clients, engine: As
     (await as_stored(engine)).check()
 
 
-async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
+async def test_short_stock_names_each_sku_and_stores_nothing(
     clients: Clients, engine: AsyncEngine
 ) -> None:
-    """What was asked and what is left, for people and for programs, whatever the SKU is called."""
+    """The refusal names the requested and the sellable units, as text and as fields, for any name
+    of the SKU.
+    """
     await ask(clients.inventory.ReceiveStock, receive(tea=3))
     before = await count(engine, idempotency_keys, order_reservations, movements, outbox)
     refused = await refusal(
@@ -139,9 +141,9 @@ async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(
     assert await count(engine, idempotency_keys, order_reservations, movements, outbox) == before
 
 
-async def test_a_refusal_of_very_many_skus_still_reaches_the_caller(clients: Clients) -> None:
-    """500 short SKUs with long names of any script: as many of them as a status can carry, and
-    how many there are.
+async def test_refusal_of_500_skus_reaches_the_caller(clients: Clients) -> None:
+    """500 SKUs with long names of any script are short: the refusal names as many of them as a
+    status can carry, and their number.
     """
     wanted = [("茶" * 60 + f"{n:04}", 1_000_000) for n in range(500)]
     refused = await refusal(ask(clients.reservations.ReserveStock, reserve(*wanted)))
@@ -149,10 +151,10 @@ async def test_a_refusal_of_very_many_skus_still_reaches_the_caller(clients: Cli
     assert refused.metadata["sku_10"] == wanted[9][0]
 
 
-async def test_a_repeat_answers_with_the_first_reservation_and_its_order(
+async def test_repeat_answers_with_the_first_reservation(
     clients: Clients, engine: AsyncEngine
 ) -> None:
-    """Whatever order_id it proposes; with other lines it is refused."""
+    """The repeat proposes any order_id; with other lines it is refused."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2))
     first = await ask(clients.reservations.ReserveStock, request)
@@ -166,8 +168,10 @@ async def test_a_repeat_answers_with_the_first_reservation_and_its_order(
     (await as_stored(engine)).check()
 
 
-async def test_rivals_with_one_request_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
-    """Twenty tries at once, each with an order_id of its own: one order, one reservation."""
+async def test_concurrent_repeats_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
+    """Twenty requests come at once, each with an order_id of its own: one order, one
+    reservation.
+    """
     await ask(clients.inventory.ReceiveStock, receive(tea=99))
     request_id = str(uuid4())
     answers = await asyncio.gather(
@@ -180,9 +184,11 @@ async def test_rivals_with_one_request_reserve_once(clients: Clients, engine: As
     assert await count(engine, order_reservations, reservations) == [1, 1]
 
 
-async def test_rivals_for_one_attempt_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
-    """Twenty requests for the same order, over different SKUs so that no stock makes them wait:
-    one is done, the others refused.
+async def test_concurrent_requests_for_one_attempt_reserve_once(
+    clients: Clients, engine: AsyncEngine
+) -> None:
+    """Twenty requests for the same order come at once, over different SKUs so that no stock makes
+    them wait: one succeeds, the others are refused.
     """
     await ask(
         clients.inventory.ReceiveStock, receive_all("london", {f"sku{n}": 9 for n in range(20)})
@@ -203,8 +209,8 @@ async def test_rivals_for_one_attempt_reserve_once(clients: Clients, engine: Asy
 async def test_repeated_request_replaces_its_expired_reservation(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """By a repeat, under the first order, with or without the worker having come by; rivals make
-    one; again and again.
+    """A repeat replaces it under the first order, before or after the worker's expiry. Concurrent
+    repeats make one reservation, again and again.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=2))
     request = reserve(("tea", 2))
@@ -230,12 +236,13 @@ async def test_repeated_request_replaces_its_expired_reservation(
     (await as_stored(engine)).check()
 
 
-async def test_a_late_repeat_has_its_whole_time_before_it(
+async def test_late_repeat_extends_the_reservation(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The first try fails before its order is placed, the repeat comes 25 of 35 minutes later: an
-    order that is placed now can be paid for 30 minutes, and has the stock for longer. Concurrent
-    repeats extend it once; it stays the same reservation, and no event is published.
+    """The first call fails before its order is placed, and the repeat comes 25 of 35 minutes later.
+    An order that is placed now can be paid for 30 minutes, and its stock is reserved for longer.
+
+    Concurrent repeats extend the reservation once; it stays the same, and no event is published.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2), ttl=Duration(seconds=35 * 60))
@@ -268,11 +275,11 @@ async def test_a_late_repeat_has_its_whole_time_before_it(
     (await as_stored(engine)).check()
 
 
-async def test_expiry_goes_on_behind_what_fails(
+async def test_expiry_continues_after_orders_that_fail(
     clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two orders that can never be written stand before three others, in batches of two: the
-    others expire in the same turn, which then says what went wrong.
+    """Two orders that cannot be written come before three others, in batches of two. The others
+    expire in the same run, which then raises the error.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     order_ids = [
@@ -300,10 +307,10 @@ async def test_expiry_goes_on_behind_what_fails(
     ) | dict.fromkeys(order_ids[2:], "expired")
 
 
-async def test_expiry_takes_all_there_is_of_orders_over_several_warehouses(
+async def test_expiry_continues_after_a_full_batch(
     clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch of as many reservations as it may hold, of half as many orders, is not the end."""
+    """A full batch of reservations, of half as many orders, does not end the expiry."""
     await ask(clients.inventory.ReceiveStock, receive("london", tea=3))
     await ask(clients.inventory.ReceiveStock, receive("york", cup=3))
     for _ in range(3):
@@ -320,7 +327,7 @@ async def test_expiry_takes_all_there_is_of_orders_over_several_warehouses(
 async def test_expired_reservation_of_sold_units_is_not_replaced(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The repeat answers what is short."""
+    """The repeat is answered with the missing units."""
     await ask(clients.inventory.ReceiveStock, receive(tea=2))
     request = reserve(("tea", 2))
     await ask(clients.reservations.ReserveStock, request)
@@ -331,9 +338,11 @@ async def test_expired_reservation_of_sold_units_is_not_replaced(
     assert (refused.reason, refused.metadata["left_1"]) == ("INSUFFICIENT_STOCK", "1")
 
 
-async def test_all_of_an_order_confirms_together(clients: Clients, engine: AsyncEngine) -> None:
-    """Its reservations over two warehouses in one call; the same request again, and another one,
-    change nothing.
+async def test_all_reservations_of_an_order_confirm_together(
+    clients: Clients, engine: AsyncEngine
+) -> None:
+    """One call confirms the order's reservations over two warehouses; the same request again, and
+    another one, change nothing.
     """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=1))
     await ask(clients.inventory.ReceiveStock, receive("york", tea=1))
@@ -351,8 +360,8 @@ async def test_all_of_an_order_confirms_together(clients: Clients, engine: Async
 
 
 async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEngine) -> None:
-    """One order's failure is not another's; the reused request_id of another batch fails as a
-    whole, and its repeat answers the same.
+    """Each order of a batch succeeds or fails alone. A batch with another batch's request_id fails
+    as a whole, and a repeat gets the same answer.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     good, released = [
@@ -391,8 +400,8 @@ async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEng
 async def test_a_batch_too_large_is_refused_before_it_acts(
     clients: Clients, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is done, and the reason says how many orders fit; as many, and all of them without
-    lines, are answered.
+    """The batch changes nothing, and the reason names the number of orders that fit. That many
+    orders, and all of them without lines, are answered.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     held = [
@@ -428,8 +437,10 @@ async def test_a_batch_too_large_is_refused_before_it_acts(
     ] * 3
 
 
-def test_a_reservation_is_no_larger_than_it_counts() -> None:
-    """What an answer is counted with beforehand is what the longest reservation has at most."""
+def test_counted_size_bounds_the_longest_reservation() -> None:
+    """The size with which an answer is computed beforehand is the maximum of the longest
+    reservation.
+    """
     name = "\N{SNOWMAN}" * 64
     most, time = 2**31 - 1, Timestamp(seconds=2**33, nanos=999_999_999)
     line = warehouse_pb2.ReservationLine(
@@ -468,8 +479,8 @@ def test_a_reservation_is_no_larger_than_it_counts() -> None:
 
 
 async def test_release_of_all_or_of_a_part(clients: Clients, engine: AsyncEngine) -> None:
-    """A line's released units are a target; what is left is released by the batch; what is
-    confirmed stays.
+    """The released units of a line are a target; the batch releases the remaining ones; confirmed
+    units stay.
     """
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     order_id, confirmed = [
@@ -497,11 +508,11 @@ async def test_release_of_all_or_of_a_part(clients: Clients, engine: AsyncEngine
     world.check()
 
 
-async def test_confirming_past_the_time(
+async def test_confirmation_after_expiry_uses_another_warehouse(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """Before the worker came as if nothing were; after it from another warehouse; and not once
-    the units are sold.
+    """Before the worker expires the order, it confirms as usual. Afterwards it confirms from
+    another warehouse, and is refused once the units are sold.
     """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=3))
     early, late, never = [
@@ -524,7 +535,7 @@ async def test_confirming_past_the_time(
 async def test_expiry_in_batches_by_several_replicas(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """More orders than a batch holds, three workers at once: each reservation expires once, and
+    """More orders than a batch holds, three concurrent workers: each reservation expires once, and
     its units are free.
     """
     many = EXPIRY_BATCH + 20
@@ -558,8 +569,8 @@ async def test_reading_reservations(
     bounded: bool,
     sizes: list[int],
 ) -> None:
-    """Newest first, by pages that are no larger than a client takes; by order, warehouse and
-    status.
+    """Reservations come newest first, by pages no larger than a client accepts; by order, warehouse
+    and status.
     """
     await ask(clients.inventory.ReceiveStock, receive("london", tea=9))
     await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
@@ -610,9 +621,10 @@ async def test_reading_reservations(
 async def test_largest_order_is_confirmed_and_can_be_published(
     operations: Operations, clients: Clients, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """500 lines, each split over the 8 warehouses that may serve an order, with names of 256
-    bytes: it is reserved and confirmed, each answer is one that gRPC takes (4 MiB), each event
-    one that the broker takes.
+    """500 lines are each split over the 8 warehouses that may serve an order, with names of 256
+    bytes. The order is reserved and confirmed.
+
+    gRPC accepts each answer (4 MiB), and the broker accepts each event.
     """
     skus = [f"{number:03}" + 61 * "\U0001f4e6" for number in range(500)]
     order_id, units = uuid4(), dict.fromkeys(skus, 1)
@@ -632,7 +644,7 @@ async def test_largest_order_is_confirmed_and_can_be_published(
     )
 
     async def confirmed() -> api.BatchConfirmReservationsResponse | None:
-        """Sends the request again where its 5 s have passed, as the order service does."""
+        """Sends the request again after its 5 s, as the order service does."""
         with suppress(Deferred):
             return await ask(clients.reservations.BatchConfirmReservations, confirm_it)
         return None

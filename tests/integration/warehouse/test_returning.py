@@ -1,5 +1,5 @@
-"""Goods that come back, and goods found spoiled: the methods over a real channel and a real
-PostgreSQL, and the events beside them.
+"""Returned and spoiled units: the methods over a real channel and a real PostgreSQL, and the events
+beside them.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 
 
 async def sold(operations: Operations, units: int = 3, stock: int = 5) -> UUID:
-    """An order of so many units of tea in London, committed."""
+    """Returns an order of this number of units of tea in London, committed."""
     command = world.reserve(("tea", units), order=uuid4())
     await operations.receive_stock(world.receive("london", request=uuid4().int, tea=stock))
     await operations.reserve_stock(command)
@@ -38,7 +38,7 @@ async def sold(operations: Operations, units: int = 3, stock: int = 5) -> UUID:
 
 
 async def sent(operations: Operations, units: int = 3) -> UUID:
-    """An order of so many units of tea that have left London, where none is left."""
+    """Returns an order of this number of units of tea that have left London, where none is left."""
     order_id = await sold(operations, units, units)
     await operations.write([world.ship("london", {1: units}, order_id)])
     return order_id
@@ -94,8 +94,8 @@ async def test_repeated_return_is_posted_once(
     post: Post,
     expected: tuple[int, int, int, int],
 ) -> None:
-    """Twice under one request_id, twice under two, and in two steps: each unit once, and each
-    answer is the level as it stands.
+    """Twice under one request_id, twice under two, and in two steps: each unit is posted once, and
+    each answer is the level as it stands.
     """
     order_id, source, request_id = await sent(operations), uuid4(), str(uuid4())
     for units, key, now in (
@@ -123,8 +123,8 @@ async def test_concurrent_calls_post_once(
     post: Post,
     expected: tuple[int, int, int, int],
 ) -> None:
-    """Many at once for one line of one return, over two replicas and each under a request_id of
-    its own.
+    """Many calls for one line of one return come at once, over two replicas and each under a
+    request_id of its own.
     """
     order_id, source = await sent(operations), uuid4()
     async with serving(operations) as others:
@@ -136,8 +136,8 @@ async def test_concurrent_calls_post_once(
 async def test_call_and_event_post_once(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """Whichever comes first, at once as well; the event brings what the call has not, and both
-    sorts together.
+    """In either order, and at once, the event posts the units that the call has not posted, with
+    both dispositions together.
     """
     consume = Consumers(operations).return_status_changed
     for order in ("call, event", "event, call", "at once"):
@@ -165,8 +165,8 @@ async def test_call_and_event_post_once(
 async def test_goods_come_back_to_another_warehouse(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """That never had any; a repeat from another warehouse moves nothing, and has no
-    level to show where there is none.
+    """The warehouse never had any; a repeat with another warehouse moves nothing, and answers no
+    level where there is none.
     """
     order_id, other, source = await sent(operations), await sent(operations), uuid4()
     levels = await asyncio.gather(
@@ -182,10 +182,10 @@ async def test_goods_come_back_to_another_warehouse(
     assert await balances(engine, "leeds") == (3, 0, 0, 0)
 
 
-async def test_no_more_comes_back_than_has_left(
+async def test_returned_units_never_exceed_shipped_ones(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """However many returns there are, at once as well; refused calls leave nothing behind."""
+    """For any number of returns, also concurrent ones: refused calls store nothing."""
     order_id = await sent(operations)
     known, posted = await count(engine, idempotency_keys, movements)
     outcomes = await asyncio.gather(
@@ -198,11 +198,11 @@ async def test_no_more_comes_back_than_has_left(
     assert await count(engine, idempotency_keys, movements) == [known + 1, posted + 1]
 
 
-async def test_a_return_ahead_of_its_shipping_waits(
+async def test_return_before_its_shipment_waits(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The call is to come again, and so is the event; neither leaves a key. Once the shipping
-    has arrived, both are done.
+    """The call and the event are deferred, and neither leaves a key. After the event of the
+    shipment, both are done.
     """
     order_id, source = await sold(operations), uuid4()
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
@@ -218,8 +218,10 @@ async def test_a_return_ahead_of_its_shipping_waits(
     assert (await restock(clients, order_id, source, 3)).available == 5
 
 
-async def test_a_return_of_nothing_that_is_known(clients: Clients, operations: Operations) -> None:
-    """An order that never had reservations; another order's return; a field out of its bounds."""
+async def test_unknown_return_is_refused(clients: Clients, operations: Operations) -> None:
+    """Refused: an order without reservations, another order's return, and a field out of its
+    bounds.
+    """
     order_id, other, source = await sent(operations), await sent(operations), uuid4()
     await restock(clients, order_id, source, 1)
     assert isinstance(await refusal(restock(clients, uuid4(), uuid4(), 1)), NotFound)
@@ -232,11 +234,11 @@ async def test_a_return_of_nothing_that_is_known(clients: Clients, operations: O
         assert [v.subject for v in refused.violations] == [field]
 
 
-async def test_what_has_left_before_this_version_comes_back(
+async def test_units_shipped_by_the_previous_version_return(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The reservations say what has left: also where the version before shipped it, which wrote
-    no line of the order.
+    """The reservations have the shipped units, also where the previous version shipped them, which
+    wrote no line of the order.
     """
     order_id = await sent(operations)
     async with engine.begin() as connection:
@@ -266,8 +268,8 @@ def spoiled(
 async def test_spoiled_units_are_replaced_once(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """Twice, at once, and under several request_ids: as many others as there are; each answer
-    says how many there are to pick.
+    """Twice, at once, and under several request_ids: available units replace them, and each answer
+    has the number to pick.
     """
     order_id = await sold(operations, units=3, stock=4)
     request = spoiled(order_id, 2)
@@ -281,10 +283,10 @@ async def test_spoiled_units_are_replaced_once(
     assert await balances(engine) == (0, 0, 2, 2)
 
 
-async def test_spoiled_units_and_checkouts_at_once(
+async def test_replacement_during_checkouts_reserves_units_once(
     clients: Clients, engine: AsyncEngine, operations: Operations
 ) -> None:
-    """The last units go to one of them; nothing is promised twice."""
+    """Either the replacement or the checkout gets the last units; no unit is reserved twice."""
     order_id = await sold(operations, units=3, stock=6)
     checkouts = [operations.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)]
     await asyncio.gather(
@@ -294,10 +296,10 @@ async def test_spoiled_units_and_checkouts_at_once(
     assert (available + committed, damaged, available) == (3, 3, reserved)
 
 
-async def test_units_that_cannot_be_spoiled(
+async def test_impossible_spoiled_units_are_refused(
     clients: Clients, operations: Operations, engine: AsyncEngine
 ) -> None:
-    """More than there are, or of an order without reservations."""
+    """More units than the order has, or units of an order without reservations, are refused."""
     order_id = await sold(operations)
     posted = await count(engine, movements)
     calls = [
@@ -315,7 +317,7 @@ async def test_units_that_cannot_be_spoiled(
 async def test_receipt_id_is_refused_as_source_of_a_return(
     clients: Clients, operations: Operations
 ) -> None:
-    """The id of a receipt's request is no return."""
+    """The id of a receipt's request is refused as a return."""
     order_id, request = await sent(operations), receive(tea=1)
     await ask(clients.inventory.ReceiveStock, request)
     assert isinstance(

@@ -49,7 +49,7 @@ async def broker_at(url: str) -> AsyncIterator[Broker]:
 
 
 async def publish(broker: Broker, stream: str, event: Message) -> None:
-    """As the relay of another service does."""
+    """Publishes an event as the relay of another service does."""
     event_id = str(uuid4())
     headers = {
         "Nats-Msg-Id": event_id,
@@ -61,7 +61,7 @@ async def publish(broker: Broker, stream: str, event: Message) -> None:
 
 
 async def stock_changes(broker: Broker) -> list[StockChanged]:
-    """All that the warehouse has published of stock, in the stream's order."""
+    """Returns all events of stock that the warehouse has published, in the stream's order."""
     subject = subject_of(StockChanged)
     subscription = await broker.streams.pull_subscribe(
         subject, stream="WAREHOUSE", config=ConsumerConfig(filter_subject=subject)
@@ -81,8 +81,8 @@ async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
 async def test_service_consumes_publishes_and_expires(
     operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
 ) -> None:
-    """The whole service over a real broker: an order's events move its stock, time does, and
-    each movement is published in order.
+    """Over a real broker, an order's events and the passing of time move its stock, and each
+    movement is published in order.
     """
     config = Config(
         database_url=SecretStr(engine.url.render_as_string(hide_password=False)),
@@ -124,7 +124,7 @@ async def test_service_consumes_publishes_and_expires(
         shrunk, {1: 1}, (await as_stored(engine)).attempt_reservations(shrunk), PENDING
     )
     async with broker_at(nats_url) as broker, running(config):
-        # ahead of what has left
+        # ahead of the shipped units
         await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))
         await publish(broker, "ORDERS", cancelled)
         await publish(
@@ -132,7 +132,7 @@ async def test_service_consumes_publishes_and_expires(
             "FULFILLMENTS",
             lines_changed(picked, reservation.warehouse_id, {1: (1, 0, 1, 0)}),
         )
-        for at in ("london", "york"):  # what ships comes first, and waits for the commit
+        for at in ("london", "york"):  # the shipment's event comes first, and waits for the commit
             await publish(
                 broker, "FULFILLMENTS", fulfillment_status_changed(sold, at, SHIPPED, {1: 1})
             )

@@ -1,6 +1,4 @@
-"""The database itself refuses what must never be, whoever writes: each promise of the stock is a
-constraint.
-"""
+"""The database refuses invalid rows of any writer: each invariant of the stock is a constraint."""
 
 from uuid import uuid4
 
@@ -20,8 +18,8 @@ COPY = (
     "insert into movements select gen_random_uuid(), {} level_version, time from movements where"
     " kind = 'reserve'"
 )
-# What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one
-# order, 1 committed for another, 1 shipped.
+# The attempted change, and the constraint that refuses it. The stock: 5 available, 2 reserved for
+# one order, 1 committed for another, 1 shipped.
 BREACHES = {
     "available below zero": (
         "update stock_levels set available = -1, reserved = 0",
@@ -129,7 +127,7 @@ BREACHES = {
 
 @pytest.fixture
 async def stock(operations: Operations, engine: AsyncEngine) -> AsyncEngine:
-    """The database with a little of everything in it."""
+    """The database with some rows in every table."""
     await operations.receive_stock(receive("london", request=uuid4().int, tea=7))
     await operations.reserve_stock(reserve(("tea", 2), order=uuid4()))
     sold = reserve(("tea", 1), order=uuid4())
@@ -143,8 +141,8 @@ async def stock(operations: Operations, engine: AsyncEngine) -> AsyncEngine:
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-async def test_the_database_refuses(stock: AsyncEngine, breach: str) -> None:
-    """Each breach meets its own constraint."""
+async def test_database_refuses_invalid_stock(stock: AsyncEngine, breach: str) -> None:
+    """Each invalid change is refused by its own constraint."""
     statement, constraint = BREACHES[breach]
     with pytest.raises(IntegrityError) as refused:
         async with stock.begin() as connection:

@@ -1,6 +1,4 @@
-"""The world works by what it hears: each step of an order follows its event, without anybody
-having looked.
-"""
+"""The simulated world works by events: each step of an order follows its event, without a poll."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -46,16 +44,17 @@ async def publish(broker: Broker, event: Message) -> None:
 
 
 def planned(shop: Shop, order_id: str) -> FulfillmentStatusChanged:
-    """The fulfilment of an order is planned."""
+    """Returns the event of an order's planned fulfilment."""
     return FulfillmentStatusChanged(
         fulfillment=shop.works[order_id], new_status=fulfillment_pb2.FULFILLMENT_STATUS_PLANNING
     )
 
 
 async def test_each_step_follows_its_event(broker: Broker, eventually: Eventually) -> None:
-    """A planned fulfilment is picked and packed, a shipment is brought, an order that has
-    arrived is not waited for any more; orders of others are left alone; and a repeat of any
-    event does nothing again.
+    """A planned fulfilment is picked and packed, a shipment is delivered, and the wait for a
+    delivered order ends.
+
+    Orders of another simulator are left alone, and a repeat of any event has no effect.
     """
     shop, other = Shop(), Shop()
     world = World(shop, look_s=NEVER_S)
@@ -64,13 +63,13 @@ async def test_each_step_follows_its_event(broker: Broker, eventually: Eventuall
         order = (await shop.ask("CreateOrder", requests.checkout(INVOICE))).order
         followed = world.follow(order)
         await shop.ask("CreatePayment", requests.payment(order, INVOICE.key()))
-        strange = (await other.ask("CreateOrder", requests.checkout(INVOICE, "other"))).order
-        await other.ask("CreatePayment", requests.payment(strange, INVOICE.key("other")))
+        foreign = (await other.ask("CreateOrder", requests.checkout(INVOICE, "other"))).order
+        await other.ask("CreatePayment", requests.payment(foreign, INVOICE.key("other")))
         plan = planned(shop, order.order_id)
 
         async def is_packed() -> bool:
-            await publish(broker, planned(other, strange.order_id))
-            # again and again: the first ones may come before the world listens
+            await publish(broker, planned(other, foreign.order_id))
+            # again and again: the first ones may come before the world has subscribed
             await publish(broker, plan)
             return order.order_id in shop.parcels
 
@@ -92,7 +91,7 @@ async def test_each_step_follows_its_event(broker: Broker, eventually: Eventuall
         )
         await eventually(followed.ended.is_set)
         assert followed.status == order_pb2.ORDER_STATUS_DELIVERED
-        assert strange.order_id not in shop.works
+        assert foreign.order_id not in shop.works
         assert (
             shop.calls["GetOrder"]
             == shop.calls["BatchGetOrders"]
@@ -104,9 +103,9 @@ async def test_each_step_follows_its_event(broker: Broker, eventually: Eventuall
         await asyncio.wait([working])
 
 
-async def test_a_recall_is_heard(broker: Broker, eventually: Eventually) -> None:
-    """A carrier that has stopped reporting brings a parcel back once it hears that it is wanted
-    back; other changes are no news to it.
+async def test_event_of_a_recall_returns_the_parcel(broker: Broker, eventually: Eventually) -> None:
+    """A carrier that has stopped reporting returns a parcel after the event of its recall; events
+    of other changes cause no report.
     """
     shop = Shop()
     world = World(shop, everybody=True, look_s=NEVER_S)
