@@ -16,18 +16,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from chassis.broker.stream import ADVISORIES, BROKER_ERRORS, Broker
-from chassis.consume.advisories import Advisories
-from chassis.consume.failed_events import FailedEvents
+from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.write.database import Database
 from devstack.nats import Nats
-from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import CONSUMER, Effects, all_acknowledged, consuming, failed
 from tests.sample.relaying import relay, running
 from tests.sample.store import outbox
 from tests.sample.writes import count, placed
-from tests.support import cancelled_at_end, eventually
+from tests.support import eventually
 
 RECOVERY_S = 30.0
 
@@ -43,16 +40,9 @@ class House:
     @asynccontextmanager
     async def lives(self) -> AsyncIterator[None]:
         """Orders are placed, published and heard of meanwhile."""
-        advisories = Advisories(
-            self.broker,
-            FailedEvents(self.listener.engine, store.failed_events),
-            service="sample",
-            consumers={CONSUMER: "ORDERS"},
-        )
         async with (
             running(relay(self.database, self.broker)),
             consuming(self.broker, self.listener.engine, {SampleStatusChanged: self.effects}),
-            cancelled_at_end(advisories.run()),
         ):
             yield
 
@@ -68,7 +58,6 @@ class House:
         )
         assert await self.effects.number() == self.number, "effects are missing"
         assert await all_acknowledged(self.broker), "the consumer has not done all"
-        await self.broker.streams.stream_info(ADVISORIES)  # it is there again too
         async with self.database.engine.connect() as connection:
             marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
         for mark in marks:

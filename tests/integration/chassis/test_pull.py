@@ -8,21 +8,15 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker import stream as streams
 from chassis.broker.stream import Broker, Limits, connect
 from chassis.consume import inbox as inboxes
 from chassis.consume import pull as pulls
-from chassis.consume.dispatch import SUSPECT
-from chassis.consume.inbox import HOPELESS
 from chassis.consume.pull import SILENCE_S, Pull
-from chassis.values.decision import Done
-from chassis.values.errors import Deferred
 from devstack.nats import Nats
 from tests.proxy import Proxy
-from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
@@ -30,9 +24,7 @@ from tests.sample.inbox import (
     all_acknowledged,
     consuming,
     failed,
-    names,
     publish,
-    states,
 )
 from tests.sample.processes import sample_process
 from tests.sample.store import history
@@ -292,86 +284,6 @@ async def test_an_inbox_that_ends_gives_back_what_it_has(
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: set(handling.settled) == set(ids), timeout_s=20)
         await eventually(lambda: all_acknowledged(broker), timeout_s=20)
-
-
-async def delivered(broker: Broker, times: int) -> None:
-    """Lets each event of the stream be delivered so often, and nobody say anything about it."""
-    await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
-    subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
-    events, enough = (await broker.ensure_stream("ORDERS")).messages, list[Any]()
-    while len(enough) < events:  # a fetch gives what is there just now
-        for message in await subscription.fetch(events):
-            if message.metadata.num_delivered < times:
-                await message.nak()
-            else:
-                enough.append(message)
-    for message in enough:
-        await message.nak()
-    await subscription.unsubscribe()
-
-
-async def test_what_may_have_ended_its_consumer_goes_alone(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """Delivered some times, and never answered: one of the set may be deadly. Each goes alone,
-    so that the others live.
-    """
-    for number in range(3):
-        await publish(broker, SampleStatusChanged(version=number))
-    await delivered(broker, SUSPECT)
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: all_acknowledged(broker))
-    assert [len(s) for s in handling.sets] == [1, 1, 1]
-
-
-async def test_what_is_deferred_stays_together(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """Delivered often because it was deferred: that is no reason to be suspected."""
-    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
-    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
-    async with consuming(broker, engine, {SampleStatusChanged: later}):
-        await eventually(
-            lambda: min(later.seen[event_id] for event_id in ids) > SUSPECT + 1, timeout_s=15
-        )
-    # all three are parked by now, and each has a next-try time of its own
-    async with engine.begin() as connection:
-        await connection.execute(
-            update(store.failed_events).values(next_try_time=func.clock_timestamp())
-        )
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=15)
-    assert [len(s) for s in handling.sets] == [3]
-
-
-async def test_what_ends_its_consumer_again_and_again_is_given_up(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """Before it is handled once more it stands in failed_events: should the process end again,
-    the event is terminated the next time.
-    """
-    event_id = await publish(broker, SampleStatusChanged())
-    await delivered(broker, HOPELESS)
-    seen: list[dict[Any, str]] = []
-
-    async def deadly(deliveries: Any) -> Any:
-        seen.append(await states(engine))
-        await asyncio.Event().wait()
-
-    async with consuming(broker, engine, {SampleStatusChanged: deadly}):
-        await eventually(lambda: seen)
-    assert seen == [{event_id: "failed"}]
-    [row] = await failed(engine)
-    assert (row.reason, row.attempts) == ("INTERNAL", HOPELESS + 1)
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
-        await eventually(lambda: all_acknowledged(broker))
-        assert handling.sets == []
-        [name] = await names(engine, event_id)
-        assert await inbox.replay([name]) == {name: Done(None)}
-    assert await states(engine) == {event_id: "replayed"}
 
 
 async def test_a_crash_between_effect_and_acknowledgement(

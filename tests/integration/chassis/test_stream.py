@@ -111,8 +111,8 @@ def _refused() -> float:
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:
-    """Durable, acknowledged one by one, for the subjects named; declared again with others, the
-    same consumer hears these too.
+    """Durable, acknowledged one by one without a bound of deliveries, for the subjects named;
+    declared again with others, the same consumer hears these too.
     """
     for subjects, heard in (
         (["orders.b"], "b"),
@@ -130,6 +130,7 @@ async def test_consumers_are_as_declared(broker: Broker) -> None:
             ACK_WAIT_S,
             None,
         )
+        assert config.max_deliver == -1
 
 
 async def test_an_older_replica_takes_nothing_from_a_newer(broker: Broker) -> None:
