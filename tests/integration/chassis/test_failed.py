@@ -113,6 +113,17 @@ async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -
     assert await table.get([other.name]) == [other]
 
 
+@pytest.mark.parametrize("stands", [DEFERRED, FAILED, REPLAYED, DISCARDED])
+async def test_delete_failed_deletes_no_other_state(
+    table: FailedEvents, stands: FailedState
+) -> None:
+    """The row of a failed event is deleted; one that is parked, replayed or discarded stays."""
+    it = event(stands)
+    await table.record([it])
+    await table.delete_failed(it.name)
+    assert await table.states([it.name]) == ({} if stands is FAILED else {it.name: stands})
+
+
 async def test_what_was_deferred_is_forgotten_and_what_failed_is_not(table: FailedEvents) -> None:
     """An event that came right by itself leaves no row; one that an operator was shown stays, as
     replayed.
