@@ -34,7 +34,6 @@ from sqlalchemy import Table
 
 from chassis import process
 from chassis.broker import stream
-from chassis.consume.advisories import Advisories
 from chassis.consume.dispatch import Handler
 from chassis.consume.inbox import Inbox
 from chassis.ops.failed_events import FailedEventService
@@ -103,11 +102,7 @@ class ServiceContext:
             handlers=handlers,
         )
         self.database.on_change = inbox.changed
-        advisories = Advisories(
-            self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers
-        )
         self.tasks.start("inbox", inbox.run())
-        self.tasks.start("advisories", advisories.run())
         unmatched = UnmatchedEvents(
             database=self.database,
             broker=self.broker,

@@ -33,23 +33,12 @@ from nats.js.errors import APIError, NotFoundError
 from chassis.observe import telemetry
 from chassis.values.event_subjects import MESSAGE_BYTES_MAX, STREAMS, message_bytes
 
-# Where the broker says of each consumer what it has given up. It says so once, and keeps nothing of
-# it: a stream does.
-ADVISORIES = "ADVISORIES"
-GIVEN_UP = (
-    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES",
-    "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED",
-)
-ADVISORIES_BYTES_MAX = 64 * 2**20
 MAX_AGE_S = 14 * 24 * 3600.0
 # Within this time the broker recognises a message that it is given again. It is longer than the
 # relay waits before it tries again; and as long does what was purged wait before the stream takes
 # it again, for a purge does not make the broker forget.
 DUPLICATE_WINDOW_S = 2 * 60.0
 ACK_WAIT_S = 10.0
-# An inbox parks an event after a few deliveries, and gives it up long before this many: then it
-# crashes each time.
-MAX_DELIVER = 250
 # Messages that wait for their acknowledgement: those in hand of all replicas, and those that come
 # again within a second. What is deferred for longer is parked and acknowledged
 # (chassis.consume.parked_events).
@@ -238,15 +227,13 @@ class Broker:
         return info
 
     def _wanted(self, name: str) -> dict[str, Any]:
-        events = name in STREAMS
         return {
-            "subjects": [STREAMS[name]] if events else [f"{kind}.>" for kind in GIVEN_UP],
+            "subjects": [STREAMS[name]],
             "storage": StorageType.FILE,
             "retention": RetentionPolicy.LIMITS,
-            # The broker publishes an advisory once: a stream that refuses it loses it.
-            "discard": DiscardPolicy.NEW if events else DiscardPolicy.OLD,
+            "discard": DiscardPolicy.NEW,
             "max_age": MAX_AGE_S,
-            "max_bytes": self.limits.max_bytes if events else ADVISORIES_BYTES_MAX,
+            "max_bytes": self.limits.max_bytes,
             "num_replicas": self.limits.replicas,
             "duplicate_window": DUPLICATE_WINDOW_S,
             "deny_delete": True,
@@ -262,8 +249,9 @@ class Broker:
         wanted: dict[str, Any] = {
             "ack_policy": AckPolicy.EXPLICIT,
             "ack_wait": ACK_WAIT_S,
-            # what was given up is not given up again
-            "max_deliver": MAX_DELIVER if stream in STREAMS else -1,
+            # No bound: at the bound the broker drops a message, and no row says so. The inbox
+            # bounds the deliveries (chassis.consume.delivery.POISON_AFTER).
+            "max_deliver": -1,
             "max_ack_pending": MAX_ACK_PENDING,
         }
         try:

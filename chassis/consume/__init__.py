@@ -8,5 +8,4 @@ turns.py          bounds the time between two turns of the event loop
 failed_events.py  stores events that a handler could not handle
 parked_events.py  tries deferred events again
 replays.py        operators replay or discard failed events
-advisories.py     stores events that the broker has given up
 """

@@ -20,6 +20,9 @@ from chassis.write.tables import FailedState
 M = TypeVar("M", bound=Message)
 
 TEXT_MAX = 2000
+# An event that has been delivered more often than this without an outcome may be a poison message:
+# it is stored as failed, then tried once more, alone.
+POISON_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,93 +49,75 @@ class Delivery(Generic[M]):
 
 @dataclass(slots=True)
 class Received:
-    """A message in hand: what it says, whom it is for, and how it stands. Without a delivery it
-    cannot be read, and `fault` says why.
+    """An event in hand: its message where it came from the stream, its state in failed_events,
+    and what `parse` read. One that cannot be read has no delivery: `fault` says why.
     """
 
     event: FailedEvent
+    raw: Msg | None = None
+    state: FailedState | None = None
+    settled: bool = False
     kind: type[Message] | None = None
     delivery: Delivery[Any] | None = None
     fault: Failure | None = None
-    raw: Msg | None = None
-    state: FailedState | None = None  # as it stands in failed_events
-    settled: bool = False
+
+    @property
+    def may_be_poison(self) -> bool:
+        """Whether the stream delivered it more than POISON_AFTER times without an outcome.
+
+        A parked event has had one: its message comes again where its acknowledgement was lost.
+        """
+        return self.event.attempts > POISON_AFTER and self.state is not FailedState.DEFERRED
+
+    def parse(self, kinds: Mapping[str, type[Message]]) -> None:
+        """Reads the payload. `kinds` are the messages that have handlers, by their full names."""
+        event, kind = self.event, kinds.get(self.event.type)
+        if kind is None:
+            self.fault = _unhandled(event, kinds)
+            return
+        try:
+            message = parse_event(kind, event.subject, event.payload)
+        except Invalid as fault:
+            self.fault = fault
+            return
+        except Exception as error:  # noqa: BLE001  # a defect of our own concerns this event alone
+            self.fault = Defect(error)
+            return
+        self.kind = kind
+        self.delivery = Delivery(
+            event_id=event.event_id,
+            key=f"{event.consumer}:{event.event_id}",
+            request_hash=event.digest,
+            message=message,
+            time=event.event_time,
+        )
 
 
-def receive(raw: Msg, consumer: str, kinds: Mapping[str, type[Message]]) -> Received:
-    """What a message of the stream is. `kinds` are the messages that there are handlers for, by
-    their full names.
+def received_event(raw: Msg, consumer: str) -> FailedEvent:
+    """Returns a message of the stream as a row of failed events, without an error yet.
+
+    It reads the headers alone: a payload that ends the process does not prevent the row.
     """
-    place = raw.metadata
-    event = described(
-        consumer,
-        place.stream,
-        place.sequence.stream,
-        raw.subject,
-        raw.headers or {},
-        raw.data,
-        place.timestamp,
-        place.num_delivered,
-    )
-    received = understand(event, kinds)
-    received.raw = raw
-    return received
-
-
-def described(
-    consumer: str,
-    stream: str,
-    seq: int,
-    subject: str,
-    headers: Mapping[str, str],
-    payload: bytes,
-    time: datetime,
-    attempts: int,
-) -> FailedEvent:
-    """A message as a row of failed events, whatever its headers: what went wrong is still to be
-    said. `time` is the stream's.
-    """
-    fallback = uuid5(NAMESPACE_URL, f"{stream}/{seq}")
-    subject, kind = storable(subject), storable(headers.get("ce-type", ""))
+    place, headers = raw.metadata, raw.headers or {}
+    fallback = uuid5(NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}")
+    subject, kind = storable(raw.subject), storable(headers.get("ce-type", ""))
     return FailedEvent(
         consumer=consumer,
         event_id=_uuid(headers.get("ce-id") or headers.get("Nats-Msg-Id") or "") or fallback,
-        digest=digest_of(subject, kind, payload),
+        digest=digest_of(subject, kind, raw.data),
         state=FailedState.FAILED,
-        stream=stream,
-        stream_seq=seq,
+        stream=place.stream,
+        stream_seq=place.sequence.stream,
         subject=subject,
         type=kind,
         aggregate=storable(headers.get("ce-subject", "")),
-        payload=payload,
+        payload=raw.data,
         traceparent=storable(headers["traceparent"]) if "traceparent" in headers else None,
-        event_time=_time(headers.get("ce-time", "")) or time,
+        event_time=_time(headers.get("ce-time", "")) or place.timestamp,
         reason="",
         error="",
-        attempts=attempts,
+        attempts=place.num_delivered,
     )
-
-
-def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Received:
-    """The same, of an event that was stored."""
-    kind = kinds.get(event.type)
-    if kind is None:
-        return Received(event, fault=_unhandled(event, kinds))
-    try:
-        message = parse_event(kind, event.subject, event.payload)
-    except Invalid as fault:
-        return Received(event, fault=fault)
-    except Exception as error:  # noqa: BLE001  # a defect of our own concerns this event alone
-        return Received(event, fault=Defect(error))
-    key = f"{event.consumer}:{event.event_id}"
-    delivery = Delivery(
-        event_id=event.event_id,
-        key=key,
-        request_hash=event.digest,
-        message=message,
-        time=event.event_time,
-    )
-    return Received(event, kind, delivery)
 
 
 def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:

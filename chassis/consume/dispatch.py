@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import Message
 
 from chassis.broker.event_payload import unknown_values, unreadable
-from chassis.consume.delivery import Delivery, Received, storable, understand
+from chassis.consume.delivery import Delivery, Received, storable
 from chassis.consume.failed_events import FailedEvent, Name
 from chassis.observe import telemetry
 from chassis.values.decision import Done, Outcome
@@ -34,10 +34,6 @@ from chassis.write.tables import FailedState
 
 C = TypeVar("C")
 M = TypeVar("M", bound=Message)
-
-# So many deliveries without a word of ours about the event: it may be what ends its consumer, and
-# goes alone.
-SUSPECT = 3
 
 log = structlog.get_logger()
 
@@ -80,14 +76,17 @@ class Dispatcher:
     async def again(self, events: Sequence[FailedEvent]) -> Mapping[Name, Outcome[Any]]:
         """What the handlers make of events that were stored."""
         outcomes: dict[Name, Outcome[Any]] = {}
-        batch = []
-        for event in events:
-            batch.append(understand(event, self.kinds))
-            await asyncio.sleep(0)  # a call waits for one event at most
-        for group in group_by_type(batch):
+        for group in await self.groups([Received(event) for event in events]):
             for received, outcome in zip(group, await self.ask(group), strict=True):
                 outcomes[received.event.name] = outcome
         return outcomes
+
+    async def groups(self, batch: Sequence[Received]) -> Sequence[Sequence[Received]]:
+        """Reads the events, and returns those that go to a handler together."""
+        for received in batch:
+            received.parse(self.kinds)
+            await asyncio.sleep(0)  # a call waits for one event at most
+        return list(group_by_type(batch))
 
     async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
         """What the handler of these events, all of one kind, has made of each. Never raises but
@@ -172,8 +171,7 @@ def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
 
 
 def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
-    """What goes to its handler together: all of a kind; but alone what may have ended its consumer
-    before, or cannot be read.
+    """What goes to its handler together: all of a kind; but alone what cannot be read.
 
     A set has one body of an event id: a second body goes after it, so that each has an outcome of
     its own.
@@ -181,9 +179,7 @@ def group_by_type(batch: Sequence[Received]) -> Iterator[list[Received]]:
     together: dict[tuple[type[Message], int], list[Received]] = defaultdict(list)
     bodies: dict[UUID, list[bytes]] = defaultdict(list)
     for received in batch:
-        if received.kind and (
-            received.state or received.event.attempts <= SUSPECT or not received.raw
-        ):
+        if received.kind:
             known, digest = bodies[received.event.event_id], received.event.digest
             if digest not in known:
                 known.append(digest)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     Row,
     Select,
     Table,
@@ -141,9 +142,7 @@ class FailedEvents:
         now = func.clock_timestamp()
         self._now, self._over = now, t.first_time <= now - bindparam("limit", limit, type_=INTERVAL)
         self._end = t.first_time + bindparam("limit", limit, type_=INTERVAL)
-        self._record, self._give_up = self._inserts(
-            now + bindparam("soon", WAIT_MIN, type_=INTERVAL)
-        )
+        self._record = self._insert(now + bindparam("soon", WAIT_MIN, type_=INTERVAL))
         self._parked = select(exists().where(t.state == FailedState.DEFERRED), now)
         due = t.next_try_time <= now
         self._due = self._claim(due, t.next_try_time)
@@ -157,6 +156,7 @@ class FailedEvents:
         named = and_(*(t[name] == names.c[name] for name in KEY))
         self._states = select(*(t[name] for name in KEY), t.state).where(named)
         self._forget = delete(table).where(named, t.state == FailedState.DEFERRED)
+        self._delete_failed = delete(table).where(named, t.state == FailedState.FAILED)
         ended = {"update_time": now, "next_try_time": null()}
         over = update(table).where(named)
         given_up = t.state.in_((FailedState.FAILED, FailedState.DISCARDED))
@@ -184,10 +184,8 @@ class FailedEvents:
         self._entries = select(*(t[name] for name in (*FIELDS, *TIMES))).where(named)
         self._page = select(*(t[name] for name in (*FIELDS, *TIMES) if name != "payload"))
 
-    def _inserts(self, soon: ColumnElement[datetime]) -> tuple[Any, Any]:
-        """The statements that store events: with what their handling came to, and those that the
-        broker gave up.
-        """
+    def _insert(self, soon: ColumnElement[datetime]) -> Executable:
+        """Returns the statement that stores events with what their handling came to."""
         t = self._table.c
         rows = unnest_rows(*(t[name] for name in FIELDS))
         first_try = case((rows.c.state == FailedState.DEFERRED, soon))
@@ -202,7 +200,7 @@ class FailedEvents:
         )
         next_try = case((state == FailedState.DEFERRED, func.coalesce(t.next_try_time, soon)))
         said = ("stream_seq", "reason", "error", "attempts", "waits_for")
-        record = into.on_conflict_do_update(
+        return into.on_conflict_do_update(
             index_elements=[t[name] for name in KEY],
             set_={name: new[name] for name in said}
             | {
@@ -212,8 +210,6 @@ class FailedEvents:
                 "next_try_time": next_try,
             },
         ).returning(*(t[name] for name in KEY), t.state)
-        # The broker knows less than the consumer that has stored a row.
-        return record, into.on_conflict_do_nothing().returning(t.event_id)
 
     def _claim(
         self, condition: ColumnElement[bool], *order: ColumnElement[Any] | UnaryExpression[Any]
@@ -281,13 +277,6 @@ class FailedEvents:
             found = await connection.execute(self._record, self._rows(events))
             return {_name(row): row.state for row in found}
 
-    async def give_up(self, events: Sequence[FailedEvent]) -> int:
-        """Stores events that the broker does not deliver any more, unless they have rows;
-        answers how many were new.
-        """
-        async with self._engine.begin() as connection:
-            return len((await connection.execute(self._give_up, self._rows(events))).all())
-
     async def parked(self) -> tuple[bool, datetime]:
         """Whether any event is parked, and the database's clock."""
         async with self._engine.connect() as connection:
@@ -351,6 +340,11 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             await connection.execute(self._forget, _named(names))
             await connection.execute(self._replay_given_up, _named(names))
+
+    async def delete_failed(self, name: Name) -> None:
+        """Deletes the row of a failed event; one that an operator replayed or discarded stays."""
+        async with self._engine.begin() as connection:
+            await connection.execute(self._delete_failed, _named([name]))
 
     async def replayed(self, names: Collection[Name]) -> None:
         """The events have had their effect because an operator wanted it: all rows stay, as

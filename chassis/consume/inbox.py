@@ -23,9 +23,9 @@ from nats.aio.msg import Msg
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, heed_cancellation
-from chassis.consume.delivery import Received, receive
-from chassis.consume.dispatch import Dispatcher, Handler, failed_with, group_by_type
+from chassis.broker.stream import ACK_WAIT_S, BROKER_ERRORS, Broker, heed_cancellation
+from chassis.consume.delivery import Received, received_event
+from chassis.consume.dispatch import Dispatcher, Handler, failed_with
 from chassis.consume.failed_events import DEFERRAL_LIMIT, FailedEvents, Name
 from chassis.consume.parked_events import ParkedEvents
 from chassis.consume.pull import Pull
@@ -46,9 +46,6 @@ DELAY_MIN_S = 0.1
 # A set is handled by steps on the event loop that grow with it, and a call waits for one of them
 # each time (chassis.consume.turns).
 SET_MAX = 50
-# After so many deliveries without a word of ours an event is given up: it ends its consumer. (It
-# has gone alone since handling.SUSPECT.)
-HOPELESS = 20
 TICK_S = ACK_WAIT_S / 3
 SURVEY_S = 30.0
 
@@ -198,15 +195,19 @@ class Consumer:
     async def _handle(self, messages: Sequence[Msg]) -> None:
         batch = []
         for raw in messages:
-            batch.append(receive(raw, self.name, self._handlers.kinds))
+            batch.append(Received(received_event(raw, self.name), raw))
             await asyncio.sleep(0)  # a call waits for one message at most
         await self._patiently(lambda: self._look_up(batch))
-        for group in list(group_by_type(batch)):
-            for received in [r for r in group if given_up(r)]:
+        for received in batch:
+            if given_up(received):
                 await self._say(received, Msg.term)
-            if left := [r for r in group if not r.settled]:
-                await self._precaution(left)
-                await self._settle(left, await self._handlers.ask(left))
+        left = [r for r in batch if not r.settled]
+        isolated = [r for r in left if r.may_be_poison]
+        together = [r for r in left if not r.may_be_poison]
+        for group in await self._handlers.groups(together):
+            await self._settle(group, await self._handlers.ask(group))
+        for received in isolated:
+            await self._isolate(received)
 
     async def _look_up(self, batch: Sequence[Received]) -> None:
         """How the events stand in failed_events. None has a row there, as a rule: then only
@@ -217,19 +218,22 @@ class Consumer:
             for received in maybe:
                 received.state = states.get(received.event.name)
 
-    async def _precaution(self, group: Sequence[Received]) -> None:
-        """An event that has come so often, and of which nobody has ever said anything, goes to
-        failed_events before it is tried again.
+    async def _isolate(self, received: Received) -> None:
+        """Stores an event that may be a poison message as failed, then tries it alone.
+
+        If it ends the process again, the row stays, and the next delivery is terminated. With an
+        outcome it is no poison message: the row is deleted, and the event settled as any other.
         """
-        silent = [r for r in group if r.state is None and r.event.attempts > HOPELESS]
-        if last := silent + [r for r in group if r.event.attempts >= MAX_DELIVER]:
-            why = Defect(
-                RuntimeError(
-                    f"delivered {last[0].event.attempts} times, and never answered: does it end its"
-                    " consumer?"
-                )
-            )
-            await self._record(last, [why] * len(last))
+        times = received.event.attempts
+        error = RuntimeError(
+            f"delivered {times} times without an outcome: does it end its consumer?"
+        )
+        await self._record([received], [Defect(error)])
+        [group] = await self._handlers.groups([received])
+        outcomes = await self._handlers.ask(group)
+        await self._patiently(lambda: self._failed.delete_failed(received.event.name))
+        received.state = None
+        await self._settle(group, outcomes)
 
     async def _settle(self, group: Sequence[Received], outcomes: Sequence[Outcome[Any]]) -> None:
         both = list(zip(group, outcomes, strict=True))

@@ -3,16 +3,19 @@ tests.sample.process DATABASE NATS`.
 
 With `orders N` behind it, it places N orders one after the other; with `pay N`, it places N and
 lets an event say of each that it is paid. An order's payment is an event of its own stream, of
-which the order id is all that matters.
+which the order id is all that matters. An event whose `old` is POISON kills the process.
 """
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from chassis.broker import stream
+from chassis.consume import inbox
 from chassis.consume.delivery import Delivery
 from chassis.consume.inbox import Inbox
 from chassis.publish.relay import Relay
@@ -21,15 +24,18 @@ from chassis.values.envelope import Envelope
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from tests.sample import store
-from tests.sample.events import SampleNoted
+from tests.sample.events import SampleNoted, SamplePaid
 from tests.sample.inbox import publish
 from tests.sample.model import ConfirmPayment, Order
 from tests.sample.writes import placed, write
 
+POISON = "poison"
+
 
 async def main(database_url: str, nats_url: str, what: str = "", number: str = "0") -> None:
     """Serves until it is killed; says "ready" when it has begun."""
-    stream.ACK_WAIT_S = 1.0  # so that what a killed process had in hand comes again soon
+    # so that what a killed process had in hand comes again soon
+    stream.ACK_WAIT_S, inbox.TICK_S = 1.0, 0.3
     database = Database(
         connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)
     )
@@ -37,6 +43,8 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     await broker.ensure_streams()
 
     async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
+        if any(d.message.old == POISON for d in deliveries):
+            os.kill(os.getpid(), signal.SIGKILL)
         return await write(
             database,
             *(
@@ -56,12 +64,16 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
         poll_s=0.1,
         session_timeout_s=1.0,
     )
-    inbox = Inbox(
-        broker, database.engine, store.failed_events, service="sample", handlers={SampleNoted: paid}
+    consumers = Inbox(
+        broker,
+        database.engine,
+        store.failed_events,
+        service="sample",
+        handlers={SampleNoted: paid, SamplePaid: paid},
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run())
-        group.create_task(inbox.run())
+        group.create_task(consumers.run())
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         for _ in range(int(number)):

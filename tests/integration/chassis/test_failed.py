@@ -111,6 +111,17 @@ async def test_rows_of_two_consumers_are_separate(table: FailedEvents, engine: A
     assert await table.get([other.name]) == [other]
 
 
+@pytest.mark.parametrize("stands", [DEFERRED, FAILED, REPLAYED, DISCARDED])
+async def test_delete_failed_deletes_no_other_state(
+    table: FailedEvents, stands: FailedState
+) -> None:
+    """The row of a failed event is deleted; a parked, replayed or discarded one stays."""
+    it = event(stands)
+    await table.record([it])
+    await table.delete_failed(it.name)
+    assert await table.states([it.name]) == ({} if stands is FAILED else {it.name: stands})
+
+
 async def test_deferred_row_is_deleted_and_failed_row_stays(table: FailedEvents) -> None:
     """An event that succeeded without an operator leaves no row; one that an operator could see
     stays, as replayed.

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker import event_payload
 from chassis.broker.stream import BROKER_ERRORS, Broker
-from chassis.consume.delivery import Delivery, receive
+from chassis.consume.delivery import Delivery, received_event
 from chassis.consume.failed_events import FailedEvents, digest_of
 from chassis.consume.inbox import PARK_AT, Inbox, delay_s
 from chassis.observe import telemetry
@@ -487,8 +487,7 @@ async def test_stored_failed_event_is_terminated_at_redelivery(
     await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.status_changed"])
     [raw] = await (await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")).fetch(1)
     handling = Handling(lambda _: Refused("ILLEGAL_TRANSITION"))
-    received = receive(raw, CONSUMER, {})
-    await FailedEvents(engine, store.failed_events).record([received.event])
+    await FailedEvents(engine, store.failed_events).record([received_event(raw, CONSUMER)])
     await raw.nak()
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: all_acknowledged(broker))

@@ -16,18 +16,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from chassis.broker.stream import ADVISORIES, BROKER_ERRORS, Broker
-from chassis.consume.advisories import Advisories
-from chassis.consume.failed_events import FailedEvents
+from chassis.broker.stream import BROKER_ERRORS, Broker
 from chassis.write.database import Database
 from devstack.nats import Nats
-from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import CONSUMER, Effects, all_acknowledged, consuming, failed
 from tests.sample.relaying import relay, running
 from tests.sample.store import outbox
 from tests.sample.writes import count, placed
-from tests.support import cancelled_at_end, eventually
+from tests.support import eventually
 
 RECOVERY_S = 30.0
 
@@ -42,17 +39,10 @@ class Deployment:
 
     @asynccontextmanager
     async def runs(self) -> AsyncIterator[None]:
-        """Runs the relay, the consumer and the reader of advisories inside the block."""
-        advisories = Advisories(
-            self.broker,
-            FailedEvents(self.listener.engine, store.failed_events),
-            service="sample",
-            consumers={CONSUMER: "ORDERS"},
-        )
+        """Runs the relay and the consumer inside the block."""
         async with (
             running(relay(self.database, self.broker)),
             consuming(self.broker, self.listener.engine, {SampleStatusChanged: self.effects}),
-            cancelled_at_end(advisories.run()),
         ):
             yield
 
@@ -68,7 +58,6 @@ class Deployment:
         )
         assert await self.effects.number() == self.number, "effects are missing"
         assert await all_acknowledged(self.broker), "the consumer has unsettled events"
-        await self.broker.streams.stream_info(ADVISORIES)  # its stream exists again too
         async with self.database.engine.connect() as connection:
             marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
         for mark in marks:

@@ -8,21 +8,15 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.broker import stream as streams
 from chassis.broker.stream import Broker, Limits, connect
 from chassis.consume import inbox as inboxes
 from chassis.consume import pull as pulls
-from chassis.consume.dispatch import SUSPECT
-from chassis.consume.inbox import HOPELESS
 from chassis.consume.pull import SILENCE_S, Pull
-from chassis.values.decision import Done
-from chassis.values.errors import Deferred
 from devstack.nats import Nats
 from tests.proxy import Proxy
-from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import (
     CONSUMER,
@@ -30,9 +24,7 @@ from tests.sample.inbox import (
     all_acknowledged,
     consuming,
     failed,
-    names,
     publish,
-    states,
 )
 from tests.sample.processes import sample_process
 from tests.sample.store import history
@@ -292,88 +284,6 @@ async def test_ending_inbox_gives_back_its_events(
     async with consuming(broker, engine, {SampleStatusChanged: handling}):
         await eventually(lambda: set(handling.settled) == set(ids), timeout_s=20)
         await eventually(lambda: all_acknowledged(broker), timeout_s=20)
-
-
-async def delivered(broker: Broker, times: int) -> None:
-    """Lets each event of the stream be delivered this number of times, without an
-    acknowledgement.
-    """
-    await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
-    subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
-    events, enough = (await broker.ensure_stream("ORDERS")).messages, list[Any]()
-    while len(enough) < events:  # a fetch returns the messages that are there now
-        for message in await subscription.fetch(events):
-            if message.metadata.num_delivered < times:
-                await message.nak()
-            else:
-                enough.append(message)
-    for message in enough:
-        await message.nak()
-    await subscription.unsubscribe()
-
-
-async def test_suspected_events_are_handled_alone(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """A set was delivered some times and never acknowledged: one of its events can be a poison
-    message. Each is handled alone, so that the others succeed.
-    """
-    for number in range(3):
-        await publish(broker, SampleStatusChanged(version=number))
-    await delivered(broker, SUSPECT)
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: all_acknowledged(broker))
-    assert [len(s) for s in handling.sets] == [1, 1, 1]
-
-
-async def test_deferred_events_stay_in_one_set(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """Events that were delivered often because they were deferred are not suspected."""
-    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
-    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
-    async with consuming(broker, engine, {SampleStatusChanged: later}):
-        await eventually(
-            lambda: min(later.seen[event_id] for event_id in ids) > SUSPECT + 1, timeout_s=15
-        )
-    # all three are parked by now, and each has a next-try time of its own
-    async with engine.begin() as connection:
-        await connection.execute(
-            update(store.failed_events).values(next_try_time=func.clock_timestamp())
-        )
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}):
-        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=15)
-    assert [len(s) for s in handling.sets] == [3]
-
-
-async def test_poison_message_fails_before_its_last_try(
-    broker: Broker, engine: AsyncEngine, eventually: Eventually
-) -> None:
-    """The event is stored in failed_events before it is handled once more: if the process ends
-    again, the next delivery is terminated.
-    """
-    event_id = await publish(broker, SampleStatusChanged())
-    await delivered(broker, HOPELESS)
-    seen: list[dict[Any, str]] = []
-
-    async def deadly(deliveries: Any) -> Any:
-        seen.append(await states(engine))
-        await asyncio.Event().wait()
-
-    async with consuming(broker, engine, {SampleStatusChanged: deadly}):
-        await eventually(lambda: seen)
-    assert seen == [{event_id: "failed"}]
-    [row] = await failed(engine)
-    assert (row.reason, row.attempts) == ("INTERNAL", HOPELESS + 1)
-    handling = Handling()
-    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
-        await eventually(lambda: all_acknowledged(broker))
-        assert handling.sets == []
-        [name] = await names(engine, event_id)
-        assert await inbox.replay([name]) == {name: Done(None)}
-    assert await states(engine) == {event_id: "replayed"}
 
 
 async def test_crash_before_the_acknowledgement_repeats_no_effect(

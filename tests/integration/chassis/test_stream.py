@@ -108,8 +108,8 @@ def _refused() -> float:
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:
-    """Consumers are durable, acknowledge one by one, and have the declared subjects; a second
-    declaration with other subjects adds these.
+    """Consumers are durable, acknowledge one by one without a bound of deliveries, and have the
+    declared subjects; a second declaration with other subjects adds these.
     """
     for subjects, sizes in (
         (["orders.b"], "b"),
@@ -127,6 +127,7 @@ async def test_consumers_are_as_declared(broker: Broker) -> None:
             ACK_WAIT_S,
             None,
         )
+        assert config.max_deliver == -1
 
 
 async def test_older_replica_keeps_the_newer_ones_subjects(broker: Broker) -> None:

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis.broker import event_payload
-from chassis.consume.delivery import Received, receive, storable
+from chassis.consume.delivery import Received, received_event, storable
 from chassis.values.errors import Defect, Invalid
 from tests.sample.events import SamplePaid, SampleStatusChanged
 
@@ -27,7 +27,10 @@ def received(
     subject: str = "orders.sample.status_changed",
 ) -> Received:
     reply = f"$JS.ACK.ORDERS.sample-orders.{attempts}.{seq}.{seq}.{int(STORED.timestamp() * 1e9)}.0"
-    return receive(Msg(Client(), subject, reply, body, headers), "sample-orders", KINDS)
+    message = Msg(Client(), subject, reply, body, headers)
+    it = Received(received_event(message, "sample-orders"))
+    it.parse(KINDS)
+    return it
 
 
 def test_all_that_a_message_says() -> None:

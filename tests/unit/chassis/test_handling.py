@@ -1,13 +1,14 @@
 """An outcome for each event, whatever they ask for."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from chassis.consume.delivery import Delivery, described, understand
+from chassis.consume.delivery import Delivery, Received, received_event
 from chassis.consume.dispatch import Dispatcher, run_handler
 from chassis.values.convert import invalid_field
 from chassis.values.decision import Done, Outcome
@@ -15,7 +16,7 @@ from chassis.values.errors import Failure, Invalid, Refused, Violation
 from chassis.values.event_subjects import subject_of
 from tests.sample.events import SampleStatusChanged
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+REPLY = "$JS.ACK.ORDERS.sample-orders.1.7.7.1795348800000000000.0"
 
 
 async def test_each_event_gets_its_own_outcome() -> None:
@@ -59,14 +60,15 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
 
     kind = SampleStatusChanged
     handlers = Dispatcher({kind: handler})
-    events = []
-    for n, name in enumerate(["fine", *fates]):
+    group = []
+    for name in ["fine", *fates]:
         headers = {"ce-id": str(uuid4()), "ce-type": kind.DESCRIPTOR.full_name}
         body = kind(order_id=name).SerializeToString()
-        events.append(
-            described("sample-orders", "ORDERS", n, subject_of(kind), headers, body, NOW, 1)
-        )
-    outcomes = await handlers.ask([understand(event, handlers.kinds) for event in events])
+        raw = Msg(Client(), subject_of(kind), REPLY, body, headers)
+        received = Received(received_event(raw, "sample-orders"))
+        received.parse(handlers.kinds)
+        group.append(received)
+    outcomes = await handlers.ask(group)
     assert [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes] == [
         "done",
         "EVENT_UNREADABLE",
