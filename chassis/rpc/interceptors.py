@@ -1,7 +1,7 @@
 """What surrounds each call that a server answers: one class a concern, each for unary calls and
 streams alike.
 
-    trace        chassis/observe/tracing.py, outermost
+    Trace        the span of the call, a child of its caller's; outermost
     Metrics      counts and times, by the code that the caller gets
     Errors       a Failure becomes a status with details; anything else an INTERNAL with an error
                  id; encodes responses
@@ -23,8 +23,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -34,8 +40,7 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError, Message
 
-from chassis.observe import telemetry
-from chassis.observe.tracing import code_of_cancelled
+from chassis.observe import telemetry, tracing
 from chassis.rpc.status import encode
 from chassis.values import actor, deadline, paging
 from chassis.values.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
@@ -52,6 +57,7 @@ if TYPE_CHECKING:  # generic only for the type checker
 DEFAULT_DEADLINE_S: Final = 30.0
 # A message with more values in its lists than this is told of its first violation alone.
 ELEMENTS_MAX: Final = 100
+LAST_MOMENTS_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
 
@@ -184,6 +190,34 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return requests()
 
 
+class Trace(Interceptor):
+    """Makes the span of each call, a child of its caller's, and the current one meanwhile."""
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        metadata = dict(context.invocation_metadata() or ())
+        with (
+            tracing.server_span(method.service, method.name, metadata) as end_span,
+            _reporting(context, end_span),
+        ):
+            yield
+
+    def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Writes the responses itself: gRPC leaves the generator of a cancelled stream to the
+        garbage collector, which closes it where the span is not current.
+        """
+
+        async def many(request: Any, context: Context) -> None:
+            async with (
+                self.around(method, context),
+                aclosing(handle(request, context)) as responses,
+            ):
+                async for response in responses:
+                    await context.write(response)
+
+        return many
+
+
 class Metrics(Interceptor):
     """Counts calls and messages and times calls, by method and by the code that the caller gets."""
 
@@ -204,21 +238,11 @@ class Metrics(Interceptor):
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
         self._of(method)[0].inc()
-        begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
-        try:
+        with _reporting(context, partial(self._ended, method, time.monotonic())):
             yield
-            code = _code(context) or grpc.StatusCode.OK
-        except (asyncio.CancelledError, GeneratorExit):
-            code = code_of_cancelled(context)
-            raise
-        except grpc.aio.AbortError:
-            code = _code(context) or code
-            raise
-        finally:
-            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
 
-    def _ended(self, method: Method, code: grpc.StatusCode, seconds: float) -> None:
-        self._of(method)[1].observe(seconds)
+    def _ended(self, method: Method, begin: float, code: grpc.StatusCode) -> None:
+        self._of(method)[1].observe(time.monotonic() - begin)
         self._handled.labels(*method.labels, code.name).inc()
 
     def received(self, method: Method, message: Any) -> Any:
@@ -415,6 +439,35 @@ def _logged(error: BaseException) -> Defect:
         "call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error
     )
     return told
+
+
+@contextmanager
+def _reporting(context: Context, ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
+    """Surrounds a call, and calls `ended` at its end with the code that the caller gets."""
+    code = grpc.StatusCode.UNKNOWN
+    try:
+        yield
+        code = _code(context) or grpc.StatusCode.OK
+    except (asyncio.CancelledError, GeneratorExit):
+        code = _code_of_cancelled(context)
+        raise
+    except grpc.aio.AbortError:
+        code = _code(context) or code
+        raise
+    finally:
+        telemetry.at_end(partial(ended, code))
+
+
+def _code_of_cancelled(context: Context) -> grpc.StatusCode:
+    """Why gRPC cancelled a handler: its deadline has passed, or its caller went away.
+
+    The caller's own timer mostly comes first, by the time that the call was on its way: the last
+    LAST_MOMENTS_S count as the deadline.
+    """
+    left: float | None = context.time_remaining()
+    if left is not None and left < LAST_MOMENTS_S:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
 
 
 def _code(context: Any) -> grpc.StatusCode | None:
