@@ -23,7 +23,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
@@ -32,7 +40,7 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -81,13 +89,25 @@ class Method:
         return self.kind in ("server_stream", "bidi_stream")
 
 
+# By whether requests and whether responses are streams: the kind of the method, which of a
+# handler's functions answers it, and how gRPC makes such a handler.
+KINDS: Final[Mapping[tuple[bool, bool], tuple[str, str, Callable[..., Handler]]]] = {
+    (False, False): ("unary", "unary_unary", grpc.unary_unary_rpc_method_handler),
+    (True, False): ("client_stream", "stream_unary", grpc.stream_unary_rpc_method_handler),
+    (False, True): ("server_stream", "unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, True): ("bidi_stream", "stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+
+
 class Interceptor(grpc.aio.ServerInterceptor):
     """A concern around each call: a subclass overrides the hooks that it needs. An instance
     belongs to one server.
     """
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Handler] = {}
+    @cached_property
+    def _wrapped(self) -> dict[str, Handler]:
+        """The handlers that it has wrapped, by the path of their method."""
+        return {}
 
     def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
         """Surrounds a call, from before its request is looked at until its last response is
@@ -128,32 +148,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, path: str, handler: Any) -> Handler:
         """The handler with this concern around it."""
         service, name = path.lstrip("/").split("/", 1)
-        match handler.request_streaming, handler.response_streaming:
-            case False, False:
-                method = Method(service, name, "unary")
-                wrapped, make = (
-                    self._one(method, handler.unary_unary),
-                    grpc.unary_unary_rpc_method_handler,
-                )
-            case True, False:
-                method = Method(service, name, "client_stream")
-                wrapped, make = (
-                    self._one(method, handler.stream_unary),
-                    grpc.stream_unary_rpc_method_handler,
-                )
-            case False, True:
-                method = Method(service, name, "server_stream")
-                wrapped, make = (
-                    self._many(method, handler.unary_stream),
-                    grpc.unary_stream_rpc_method_handler,
-                )
-            case _:
-                method = Method(service, name, "bidi_stream")
-                wrapped, make = (
-                    self._many(method, handler.stream_stream),
-                    grpc.stream_stream_rpc_method_handler,
-                )
-        return make(wrapped, *self.codec(method, handler))
+        kind, handle, make = KINDS[handler.request_streaming, handler.response_streaming]
+        method = Method(service, name, kind)
+        around = self._many if method.streams else self._one
+        return make(around(method, getattr(handler, handle)), *self.codec(method, handler))
 
     def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
         """Around a handler that answers once."""
@@ -222,7 +220,6 @@ class Metrics(Interceptor):
     """Counts calls and messages and times calls, by method and by the code that the caller gets."""
 
     def __init__(self) -> None:
-        super().__init__()
         which = ("grpc_type", "grpc_service", "grpc_method")
         self._families = (
             telemetry.counter("grpc_server_started_total", "Calls that came in", *which),
@@ -273,7 +270,6 @@ class Errors(Interceptor):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._encode: dict[Method, Any] = {}
 
     @asynccontextmanager
@@ -306,7 +302,6 @@ class Deadline(Interceptor):
     """
 
     def __init__(self, *, strict: bool) -> None:
-        super().__init__()
         self._strict = strict
 
     @asynccontextmanager
@@ -357,7 +352,6 @@ class Admission(Interceptor):
     """
 
     def __init__(self, *, calls_max: int, streams_max: int) -> None:
-        super().__init__()
         self._free = {False: calls_max, True: streams_max}
 
     @asynccontextmanager
@@ -387,7 +381,6 @@ class Validation(Interceptor):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._decode: dict[Method, Any] = {}
         self._limits: dict[Method, Limits] = {}
 
