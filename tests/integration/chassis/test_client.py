@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.rpc import client
+from chassis.rpc import circuit_breaker, client
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.rpc.client import ask, connect
 from chassis.rpc.server import Limits, Server
@@ -382,13 +382,17 @@ async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
             await eventually(answered, timeout_s=5)
 
 
-async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server) -> None:
+async def test_the_breaker_stands_in_the_channel(
+    sample: Sample, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a breaker every call of the channel passes it, unary or stream: after failures in a
     row the peer is not asked any more, and the caller gets DEPENDENCY_UNAVAILABLE with the time
     after which to try again; then one call closes it.
     """
     now = 0.0
-    breaker = Breaker("sample", failures_max=3, open_s=10.0, clock=lambda: now)
+    monkeypatch.setattr(circuit_breaker, "monotonic", lambda: now)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    breaker = Breaker("sample", open_s=10.0)
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
         sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
@@ -412,7 +416,7 @@ async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server)
 
 async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
     """Twenty refusals are twenty answers: the peer is well."""
-    breaker = Breaker("sample", failures_max=3)
+    breaker = Breaker("sample")
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
         for failure in (
@@ -427,11 +431,14 @@ async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: 
     assert breaker.state == "closed"
 
 
-async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
+async def test_messages_too_large_keep_the_breaker_closed(
+    sample: Sample, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request over its contract is refused, one over gRPC's own cap a defect, an answer over
     it too: none is an outage.
     """
-    breaker = Breaker("sample", failures_max=3)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    breaker = Breaker("sample")
     pb = contract()[0]
 
     async def large() -> str:
@@ -452,14 +459,16 @@ async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server
 
 
 async def test_a_stream_proves_the_peer_by_its_first_response(
-    sample: Sample, server: Server
+    sample: Sample, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half-open, a watch that has sent its first message closes the breaker while it goes on,
     and how it ends does not matter any more; one that is cancelled before gives the probe's
     place back.
     """
     now = 0.0
-    breaker = Breaker("sample", failures_max=1, open_s=10.0, clock=lambda: now)
+    monkeypatch.setattr(circuit_breaker, "monotonic", lambda: now)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 1)
+    breaker = Breaker("sample", open_s=10.0)
     sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
@@ -522,7 +531,9 @@ def test_the_client_comes_without_the_server() -> None:
 
 
 @pytest.mark.parametrize("method", ["GetThing", "WatchThing"])
-async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: str) -> None:
+async def test_callers_hanging_up_on_a_frozen_peer_open(
+    sample: Sample, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Calls and watches that are cancelled after the peer's time-out count as failures, though
     each deadline is far away.
     """
@@ -531,7 +542,9 @@ async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: 
         await sample.behave()
         yield contract()[0].WatchThingResponse()
 
-    breaker = Breaker("sample", failures_max=3, timeout_s=0.3)
+    monkeypatch.setattr(circuit_breaker, "PEER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    breaker = Breaker("sample")
     sample.WatchThing = silent  # type: ignore[method-assign]  # not even its first response comes
     sample.hang()
     async with (
