@@ -445,7 +445,7 @@ async def test_key_swept_between_two_statements_is_a_race(
 
 
 async def test_old_keys_are_swept_in_bounded_batches(
-    database: Database, engine: AsyncEngine
+    database: Database, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys older than asked go, in transactions of so many rows at most; younger ones stay."""
     await placed(database, 12)
@@ -456,10 +456,8 @@ async def test_old_keys_are_swept_in_bounded_batches(
         )
     await write(database, young)
     recorder = Recorder(engine)
-    assert (
-        await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(days=30), batch_size_max=5)
-        == 12
-    )
+    monkeypatch.setattr("chassis.write.idempotency_keys.SWEPT_MAX", 5)
+    assert await IdempotencyKeys(idempotency_keys).sweep(engine) == 12
     assert recorder.statements.count("COMMIT") == 3
     assert (
         await count(engine, idempotency_keys)
@@ -468,12 +466,15 @@ async def test_old_keys_are_swept_in_bounded_batches(
     )
 
 
-async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEngine) -> None:
+async def test_sweepers_step_over_each_other(
+    database: Database, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sweep skips a key that another sweep is deleting: it does not wait."""
     await placed(database, 3)
+    monkeypatch.setattr("chassis.write.idempotency_keys.RETENTION", timedelta(0))
     async with engine.connect() as other:
         await other.execute(select(idempotency_keys).limit(1).with_for_update())
-        assert await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(0)) == 2
+        assert await IdempotencyKeys(idempotency_keys).sweep(engine) == 2
 
 
 async def test_history_is_saved_where_the_record_stays_as_it_is(

@@ -223,12 +223,13 @@ async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) ->
 
 
 async def test_an_answer_is_waited_for_so_long_and_no_longer(
-    world: World, replica: Replica, memory: AsyncEngine
+    world: World, replica: Replica, memory: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A processor that just is silent: the caller is answered before his own patience ends, and
     the worker takes it from there.
     """
     order = await world.order()
+    monkeypatch.setattr("payment_svc.providers.sandbox.HANG_S", 60.0)
     silent = replica(Sandbox(Ledger(memory), WEBHOOK_KEY), answer_timeout_s=0.2)
     with pytest.raises(Deferred) as unknown:
         await world.pay(create_payment(order, "tok_timeout_not_charged"), silent)
@@ -362,14 +363,19 @@ async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
 
 
 async def test_a_caller_who_hangs_up_leaves_nothing_behind(
-    world: World, replica: Replica, memory: AsyncEngine, eventually: Eventually
+    world: World,
+    replica: Replica,
+    memory: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cancelled while the processor works: the intent stands, and the worker finds out what came
     of it.
     """
     order = await world.order()
     # it works for as long as this test takes
-    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY, slow_s=30.0))
+    monkeypatch.setattr("payment_svc.providers.sandbox.SLOW_S", 30.0)
+    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow"), slower))
     await eventually(world.books.calls)
     call.cancel()
