@@ -19,7 +19,7 @@ from devstack import lock, settings
 from devstack.child import tethered
 from devstack.clean import clean
 from devstack.errors import DevstackError, refused
-from devstack.processes import Program, program
+from devstack.processes import program
 from devstack.rooms import installed_programs
 from devstack.stack import SERVICES, Stack, beside
 
@@ -72,13 +72,8 @@ class Screen:
             raise Reported(str(error)) from error
 
 
-def main(
-    arguments: Sequence[str], *, program: Program = program, demo: Sequence[str] = DEMO
-) -> int:
-    """Runs the stack; returns the exit code: 0 after Ctrl-C, 1 when something failed.
-
-    `program` is what runs as a service, `demo` what is run once all serve.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Runs the stack; returns the exit code: 0 after Ctrl-C, 1 when something failed."""
     parser = argparse.ArgumentParser(
         prog="python -m devstack",
         description="Runs PostgreSQL, NATS and the five services on this machine.",
@@ -100,9 +95,8 @@ def main(
         if options.clean:
             _clean(options.folder.absolute())
             return 0
-        return asyncio.run(
-            _run(screen, options.folder.absolute(), program, () if options.no_demo else demo)
-        )
+        demo = () if options.no_demo else DEMO
+        return asyncio.run(_run(screen, options.folder.absolute(), demo))
     except Reported:
         return 1
     except (DevstackError, OSError) as error:
@@ -110,7 +104,7 @@ def main(
     return 1
 
 
-async def _run(screen: Screen, folder: Path, program: Program, demo: Sequence[str]) -> int:
+async def _run(screen: Screen, folder: Path, demo: Sequence[str]) -> int:
     chosen = settings.read(os.environ)
     with _alone(folder, up="use that one, or stop it first"):
         settings.need_ports(chosen)

@@ -59,6 +59,7 @@ CAUSES = (
     ),
 )
 
+LINES_MAX = 15  # of a server's output, in an error
 ADDRESS_IN_USE = re.compile(r"address already in use", re.IGNORECASE)
 
 
@@ -67,11 +68,11 @@ def advice(output: str) -> str:
     return next((what_to_do for pattern, what_to_do in CAUSES if pattern.search(output)), "")
 
 
-def failure(what: str, output: str, *, lines: int = 15) -> DevstackError:
+def failure(what: str, output: str) -> DevstackError:
     """`what` failed, and this is the output that says why: one error with the advice and the
     last lines.
     """
-    tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-lines:])
+    tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-LINES_MAX:])
     kind = PortTaken if ADDRESS_IN_USE.search(output) else DevstackError
     return kind("\n".join(part for part in (f"{what} {advice(output)}".strip(), tail) if part))
 

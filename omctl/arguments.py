@@ -12,6 +12,7 @@ from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
+from chassis.values.convert import timestamp
 from chassis.values.money import Money, MoneyError, minor_digits, to_message
 from omctl.config import SERVICES
 from omctl.names import name_of, values_of
@@ -136,11 +137,7 @@ def is_uuid(text: str) -> bool:
 
 def moment(time: datetime | None) -> Timestamp | None:
     """A time that was typed; without a zone it is the local one."""
-    if time is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time.astimezone(UTC))
-    return stamp
+    return timestamp(time.astimezone(UTC)) if time else None
 
 
 def order_status_name(value: int) -> str:

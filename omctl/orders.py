@@ -158,16 +158,10 @@ def list_(
     )
 
     async def work(channel: Channel) -> None:
-        found: list[order_pb2.Order] = []
-        async for page in pages(
+        every = pages(
             _stub(channel).ListOrders, request, "orders", size=PAGE, limit=limit, timeout_s=timeout
-        ):
-            found += page
-            for each in page if json else ():
-                output.line(each)
-        if not json:
-            output.show(views.orders(found), Console())
-            output.more(bool(request.page_token))
+        )
+        await output.listing(every, request, views.orders, json=json)
 
     run(settings().order_address, work)
 

@@ -2,10 +2,10 @@
 ProtoJSON for scripts.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from json import dumps
 from typing import Any
 
 import typer
@@ -54,6 +54,34 @@ def show(table: Table, screen: Console) -> None:
     screen.print(drawn, soft_wrap=True)
 
 
+def answer(message: Message, table: Table, *, json: bool) -> None:
+    """Shows an answer: as one JSON document, or as the table."""
+    if json:
+        document(message)
+    else:
+        show(table, Console())
+
+
+async def listing(
+    pages: AsyncIterator[Sequence[Any]],
+    request: Any,
+    view: Callable[[Sequence[Any]], Table],
+    *,
+    json: bool,
+) -> None:
+    """Shows the records of a List method: each as a line of JSON as soon as its page is there, or
+    all as one table. Afterwards the request's page_token says whether there are more.
+    """
+    found: list[Any] = []
+    async for page in pages:
+        found += page
+        for each in page if json else ():
+            line(each)
+    if not json:
+        show(view(found), Console())
+        more(bool(request.page_token))
+
+
 def more(left: bool) -> None:
     """Says on stderr that a list was cut, where it was."""
     if left:
@@ -80,12 +108,12 @@ def printable(text: str) -> str:
 
 def document(message: Message) -> None:
     """One JSON document, over several lines."""
-    typer.echo(json.dumps(proto_json(message), indent=2, ensure_ascii=False))
+    typer.echo(dumps(proto_json(message), indent=2, ensure_ascii=False))
 
 
 def line(message: Message, **beside: str) -> None:
     """A JSON document on one line, at once; `beside`: what it does not say itself."""
-    typer.echo(json.dumps(beside | proto_json(message), ensure_ascii=False))
+    typer.echo(dumps(beside | proto_json(message), ensure_ascii=False))
 
 
 def proto_json(message: Message) -> dict[str, Any]:

@@ -46,11 +46,7 @@ def list_(
             size=PAGE,
             timeout_s=timeout,
         )
-        payments = [payment async for page in every for payment in page]
-        for each in payments if json else ():
-            output.line(each)
-        if not json:
-            output.show(views.payments(payments), Console())
+        await output.listing(every, request, views.payments, json=json)
 
     run(settings().payment_address, work)
 
@@ -73,9 +69,7 @@ def contradictions(
             size=PAGE,
             timeout_s=timeout,
         )
-        output.show(
-            views.contradictions([payment async for page in every for payment in page]), Console()
-        )
+        await output.listing(every, request, views.contradictions, json=False)
 
     run(settings().payment_address, work)
 
@@ -133,10 +127,7 @@ def void(
 
     async def work(channel: Channel) -> None:
         answer = await ask(PaymentServiceStub(channel).VoidPayment, request, timeout_s=timeout)
-        if json:
-            output.document(answer)
-        else:
-            output.show(views.payments([answer.payment]), Console())
+        output.answer(answer, views.payments([answer.payment]), json=json)
 
     run(settings().payment_address, work)
 
@@ -189,9 +180,6 @@ def refund(
 
     async def work(channel: Channel) -> None:
         answer = await ask(PaymentServiceStub(channel).RefundPayment, request, timeout_s=timeout)
-        if json:
-            output.document(answer)
-        else:
-            output.show(views.payments([answer.payment]), Console())
+        output.answer(answer, views.payments([answer.payment]), json=json)
 
     run(settings().payment_address, work)

@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
-from rich.console import Console
 
 from chassis.rpc.client import Channel, ask, pages
 from omctl import arguments, output, views
@@ -49,10 +48,7 @@ def receive(
 
     async def work(channel: Channel) -> None:
         answer = await ask(_stub(channel).ReceiveStock, request, timeout_s=timeout)
-        if json:
-            output.document(answer)
-        else:
-            output.show(views.stock(answer.stock_levels), Console())
+        output.answer(answer, views.stock(answer.stock_levels), json=json)
 
     run(settings().warehouse_address, work)
 
@@ -85,10 +81,7 @@ def adjust(
 
     async def work(channel: Channel) -> None:
         answer = await ask(_stub(channel).AdjustStock, request, timeout_s=timeout)
-        if json:
-            output.document(answer)
-        else:
-            output.show(views.stock([answer.stock_level]), Console())
+        output.answer(answer, views.stock([answer.stock_level]), json=json)
 
     run(settings().warehouse_address, work)
 
@@ -105,21 +98,15 @@ def list_(
     request = inventory_service_pb2.ListStockLevelsRequest(warehouse_id=warehouse, skus=sku or [])
 
     async def work(channel: Channel) -> None:
-        found: list[warehouse_pb2.StockLevel] = []
-        async for page in pages(
+        every = pages(
             _stub(channel).ListStockLevels,
             request,
             "stock_levels",
             size=PAGE,
             limit=limit,
             timeout_s=timeout,
-        ):
-            found += page
-            for each in page if json else ():
-                output.line(each)
-        if not json:
-            output.show(views.stock(found), Console())
-            output.more(bool(request.page_token))
+        )
+        await output.listing(every, request, views.stock, json=json)
 
     run(settings().warehouse_address, work)
 

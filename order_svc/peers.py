@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid5
 
-from google.protobuf.duration_pb2 import Duration
+from google.protobuf.duration import from_timedelta
 from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
@@ -41,14 +41,12 @@ class Warehouse:
             api.ReserveLine(line_number=number, sku=sku, quantity=quantity)
             for number, sku, quantity in wanted
         ]
-        life = Duration()
-        life.FromTimedelta(ttl)
         request = api.ReserveStockRequest(
             request_id=str(request_id),
             order_id=str(order_id),
             attempt=attempt,
             lines=lines,
-            ttl=life,
+            ttl=from_timedelta(ttl),
         )
         response = await ask(self._stub.ReserveStock, request)
         return UUID(response.order_id), wire.allocations(response.reservations)

@@ -64,14 +64,12 @@ def checkout(invoice: Invoice, label: str = "") -> order_service_pb2.CreateOrder
     )
 
 
-def payment(
-    order: order_pb2.Order, key: UUID, token: str = TOKEN
-) -> payment_service_pb2.CreatePaymentRequest:
+def payment(order: order_pb2.Order, key: UUID) -> payment_service_pb2.CreatePaymentRequest:
     """The whole order's payment."""
     return payment_service_pb2.CreatePaymentRequest(
         request_id=request_id(key, "CreatePayment"),
         order_id=order.order_id,
-        payment_method_token=token,
+        payment_method_token=TOKEN,
         expected_amount=order.total_amount,
     )
 

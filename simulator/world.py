@@ -39,6 +39,9 @@ ENDS: Final[frozenset[int]] = frozenset(
 )
 PAGE: Final = 1_000  # as much as a list method gives at once
 LOOK_MAX: Final = 100  # orders that are asked for at once
+LOOK_S: Final = 1.0
+SILENT_S: Final = 2.0
+HANDS: Final = 32
 
 
 @dataclass(slots=True)
@@ -76,21 +79,12 @@ class World:
     only for those that are followed.
     """
 
-    def __init__(
-        self,
-        services: Services,
-        *,
-        everybody: bool = False,
-        look_s: float = 1.0,
-        silent_s: float = 2.0,
-        hands: int = 32,
-    ) -> None:
-        """Looks every `look_s` seconds for what has not been heard of for `silent_s`; `hands`
-        work at once.
+    def __init__(self, services: Services, *, everybody: bool = False) -> None:
+        """Looks every LOOK_S seconds for orders of which no event has come for SILENT_S; HANDS
+        steps are under way at once.
         """
         self.services, self.everybody = services, everybody
-        self._look_s, self._silent_s = look_s, silent_s
-        self._hands = asyncio.Semaphore(hands)
+        self._hands = asyncio.Semaphore(HANDS)
         self._followed: dict[str, Followed] = {}
         self._busy: set[str] = set()
         self._group = asyncio.TaskGroup()
@@ -189,9 +183,9 @@ class World:
 
     async def _look_forever(self, broker: Broker) -> None:
         while True:
-            await asyncio.sleep(self._look_s)
+            await asyncio.sleep(LOOK_S)
             # Where nothing can be heard, all are silent.
-            silent_s = self._silent_s if broker.answers else 0.0
+            silent_s = SILENT_S if broker.answers else 0.0
             silent = [
                 each
                 for each in self._followed.values()

@@ -25,7 +25,7 @@ IMAGE = "contracts.binpb"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILINE)
 
 
-def generated_differences(ours: Path = ROOT / "gen") -> Iterator[str]:
+def generated_differences() -> Iterator[str]:
     """Files of gen/ that differ from what `make generate` writes, are missing, or are of no use
     any more.
     """
@@ -36,7 +36,7 @@ def generated_differences(ours: Path = ROOT / "gen") -> Iterator[str]:
         subprocess.run(
             [buf, "build", "--as-file-descriptor-set", "--output", image], cwd=ROOT, check=True
         )
-        yield from differences(Path(folder, "gen"), ours)
+        yield from differences(Path(folder, "gen"), ROOT / "gen")
 
 
 def differences(fresh: Path, ours: Path) -> Iterator[str]:

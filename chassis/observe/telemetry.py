@@ -15,12 +15,11 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
-from socketserver import ThreadingMixIn
+from functools import cache, partial
 from typing import Any, Final, Self, TextIO
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import structlog
 from opentelemetry import trace
@@ -31,6 +30,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 # Log fields that would carry somebody's data or a secret; their values are never written.
@@ -109,7 +109,7 @@ def configure_log(service: str, level: str = "info", stream: TextIO = sys.stderr
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _naming(service),
+        partial(_add_service, service),
         _add_trace,
         structlog.processors.format_exc_info,
         _clean,
@@ -140,12 +140,9 @@ def configure_log(service: str, level: str = "info", stream: TextIO = sys.stderr
     )
 
 
-def _naming(service: str) -> structlog.typing.Processor:
-    def add_service(_logger: object, _method: str, event: Event) -> Event:
-        event["service"] = service
-        return event
-
-    return add_service
+def _add_service(service: str, _logger: object, _method: str, event: Event) -> Event:
+    event["service"] = service
+    return event
 
 
 def _add_trace(_logger: object, _method: str, event: Event) -> Event:
@@ -287,7 +284,7 @@ def serve_metrics(address: str) -> Iterator[int]:
             host.strip("[]"),
             int(port),
             make_wsgi_app(REGISTRY),
-            server_class=_Threads,
+            server_class=ThreadingWSGIServer,
             handler_class=_Scrape,
         )
     except OSError as error:
@@ -304,10 +301,6 @@ def serve_metrics(address: str) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-class _Threads(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
 
 
 class _Scrape(WSGIRequestHandler):
@@ -329,7 +322,7 @@ class _Scrape(WSGIRequestHandler):
 
 
 @contextmanager
-def tracing(service: str, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+def tracing(service: str) -> Iterator[None]:
     """Let the process make spans meanwhile. They are exported if the standard
     OTEL_EXPORTER_OTLP_ENDPOINT says where to.
 
@@ -338,9 +331,9 @@ def tracing(service: str, environment: Mapping[str, str] = os.environ) -> Iterat
     hold as usual; OTLP goes over gRPC.
     """
     resource = Resource.create(
-        {SERVICE_NAME: environment.get("OTEL_SERVICE_NAME") or f"ordermesh-{service}"}
+        {SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME") or f"ordermesh-{service}"}
     )
-    if any(environment.get(name) for name in _ENDPOINTS):
+    if any(os.environ.get(name) for name in _ENDPOINTS):
         # Imported here: it takes a third of a second, and most processes do without.
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 

@@ -1,7 +1,7 @@
 """A circuit breaker around a peer: while it is out of reach, a call fails at once and does not wait
 for its deadline.
 
-    closed --failures_max in a row--> open --open_s later--> half-open --probe succeeds--> closed
+    closed --FAILURES_MAX in a row--> open --open_s later--> half-open --probe succeeds--> closed
                                        ^                          |
                                        +- it fails, or times out -+
 
@@ -16,9 +16,9 @@ out of time) is computed when it is asked for, so that the gauge is true without
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Final
 
 import grpc
@@ -47,6 +47,7 @@ ALIVE: Final = frozenset({"CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING"})
 # A call that was given less than this and ran out of it says nothing about the peer: its caller had
 # spent the time elsewhere.
 FAIR_TIMEOUT_S: Final = 0.25
+FAILURES_MAX: Final = 5
 # A peer that has not answered for so long is in trouble: a call that its caller gives up after it
 # counts as a failure.
 PEER_TIMEOUT_S: Final = 5.0
@@ -68,21 +69,12 @@ class Open(Exception):
 class Breaker:
     """One peer's breaker; `name` is the peer's, for metrics and messages.
 
-    It opens after `failures_max` failures in a row, for `open_s`. `timeout_s` is the peer's
-    time-out: a call that is cancelled after it has waited longer, or as long as it was given, is a
-    failure. Seconds are those of `clock`, a monotonic one.
+    It opens after FAILURES_MAX failures in a row, for `open_s`. A call that is cancelled after it
+    has waited longer than PEER_TIMEOUT_S, or as long as it was given, is a failure.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        failures_max: int = 5,
-        open_s: float = 10.0,
-        timeout_s: float = PEER_TIMEOUT_S,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.name, self.timeout_s, self.clock = name, timeout_s, clock
+    def __init__(self, name: str, *, open_s: float = 10.0) -> None:
+        self.name = name
         self._open_s = open_s
         self._opened_at = 0.0
         self._generation = 0  # raised at each change of state: an older call's result is stale
@@ -98,7 +90,7 @@ class Breaker:
             "grpc_client_breaker_opened_total", "Times that a breaker opened", "breaker"
         ).labels(name)
         self._machine = pybreaker.CircuitBreaker(
-            fail_max=failures_max,
+            fail_max=FAILURES_MAX,
             listeners=[_Listener(self._changed)],
             throw_new_error_on_trip=False,
             name=name,
@@ -109,7 +101,7 @@ class Breaker:
         """closed, open, or half-open: the next call is the probe, or the probe is on its way."""
         if self._machine.current_state == pybreaker.STATE_CLOSED:
             return pybreaker.STATE_CLOSED
-        now, probe_until, opened_at = self.clock(), self._probe_until, self._opened_at
+        now, probe_until, opened_at = monotonic(), self._probe_until, self._opened_at
         if probe_until is not None:
             if now < probe_until:
                 return pybreaker.STATE_HALF_OPEN
@@ -144,7 +136,7 @@ class Breaker:
         """
         if self._machine.current_state == pybreaker.STATE_CLOSED:
             return Attempt(self, self._generation, timeout_s, probe=False)
-        now = self.clock()
+        now = monotonic()
         if self._probe_until is not None and now >= self._probe_until:  # it has run out of time
             self._open_at(self._probe_until)
         left = self._opened_at + self._open_s - now
@@ -176,7 +168,7 @@ class Breaker:
         self._generation += 1
         self._probe_until = None
         if new == pybreaker.STATE_OPEN:
-            self._opened_at = self.clock()
+            self._opened_at = monotonic()
             self._trips.inc()
         _log.warning("breaker changed", breaker=self.name, old=old, new=new)
 
@@ -188,11 +180,9 @@ class Attempt:
         self, breaker: Breaker, generation: int, timeout_s: float | None, *, probe: bool
     ) -> None:
         self._breaker, self._generation, self._probe = breaker, generation, probe
-        self._began = breaker.clock()
+        self._began = monotonic()
         self._fair = probe or timeout_s is None or timeout_s >= FAIR_TIMEOUT_S
-        self._enough_s = (
-            breaker.timeout_s if timeout_s is None else min(timeout_s, breaker.timeout_s)
-        )
+        self._enough_s = PEER_TIMEOUT_S if timeout_s is None else min(timeout_s, PEER_TIMEOUT_S)
         self._settled = False
 
     def succeeded(self) -> None:
@@ -212,7 +202,7 @@ class Attempt:
         """The caller has given the call up: an outage where the peer had had its time, neutral
         otherwise.
         """
-        if self._fair and self._breaker.clock() - self._began >= self._enough_s:
+        if self._fair and monotonic() - self._began >= self._enough_s:
             self._settle(outage=True)
 
     def over(self) -> None:

@@ -18,12 +18,13 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
+    Callable,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -43,9 +44,8 @@ Response = TypeVar("Response")
 Channel = grpc.aio.Channel  # so that peers can say what they stand on without knowing gRPC
 Details = grpc.aio.ClientCallDetails
 
-DEFAULT_TIMEOUT_S: Final = 10.0
-# Streams (watches) are kept open; their readers resume when they end.
-STREAM_TIMEOUT_S: Final = 3_600.0
+# By the kind of the call. Streams (watches) are kept open; their readers resume when they end.
+DEFAULT_TIMEOUTS_S: Final = {"unary": 10.0, "server_stream": 3_600.0}
 # Methods whose caller waits no longer than this (full paths).
 TIMEOUTS_S: Final[Mapping[str, float]] = {
     "/ordermesh.warehouse.v1.ReservationService/ConfirmReservation": 5.0,
@@ -79,14 +79,10 @@ def connect(
     With a `breaker`, every call of the channel passes it. `services` are those whose safe methods
     are tried again: by default all that the project publishes.
     """
-    interceptors: list[grpc.aio.ClientInterceptor] = [
-        *tracing.client_interceptors(),
-        _UnaryMetrics("unary"),
-        _StreamMetrics("server_stream"),
-    ]
-    interceptors += [_UnaryContext(), _StreamContext()]
+    interceptors = [*_interceptors(_traced), *_interceptors(_Metrics().around)]
+    interceptors += _interceptors(_handing_down)
     if breaker:
-        interceptors += [_UnaryBreaker(breaker), _StreamBreaker(breaker)]
+        interceptors += [_Unary(partial(_guarded, breaker)), _StreamBreaker(breaker)]
     config = service_config(_published() if services is None else services)
     return grpc.aio.insecure_channel(address, options=_options(config), interceptors=interceptors)
 
@@ -206,13 +202,73 @@ def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-# --- metrics
+# --- a concern around a call: it may change the call's details
+
+Around = Callable[[str, Details], AbstractContextManager[Details]]
+
+
+class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, around: Around) -> None:
+        self._around = around
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        with self._around("unary", client_call_details) as details:
+            return await _answered(continuation(details, request))
+
+
+class _Stream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, around: Around) -> None:
+        self._around = around
+
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Details, request: Any
+    ) -> Any:
+        with ExitStack() as stack:
+            details = stack.enter_context(self._around("server_stream", client_call_details))
+            call = await continuation(details, request)
+            # Without this gRPC does not cancel a call whose first response is still awaited.
+            stack.callback(call.cancel)
+            return _until_end(call, stack.pop_all())
+
+
+def _interceptors(around: Around) -> list[grpc.aio.ClientInterceptor]:
+    """The interceptors that put a concern around unary calls and around streams of responses."""
+    return [_Unary(around), _Stream(around)]
+
+
+@contextmanager
+def _reporting(ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
+    """Surrounds a call, and calls `ended` at its end with the code that came back. A stream that
+    its reader leaves counts as cancelled.
+    """
+    code = grpc.StatusCode.UNKNOWN
+    try:
+        yield
+        code = grpc.StatusCode.OK
+    except grpc.aio.AioRpcError as error:
+        code = error.code()
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        code = grpc.StatusCode.CANCELLED
+        raise
+    finally:
+        telemetry.at_end(partial(ended, code))
+
+
+@contextmanager
+def _traced(_kind: str, details: Details) -> Iterator[Details]:
+    """Makes the span of the call, and sends it along."""
+    metadata = grpc.aio.Metadata(*(details.metadata or ()))
+    with _reporting(tracing.client_span(*_service_and_method(details), metadata)):
+        yield _replaced(details, metadata, details.timeout)
 
 
 class _Metrics:
     """Counts and times calls, by method and by the code that came back."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self) -> None:
         which = ("grpc_type", "grpc_service", "grpc_method")
         self._started = telemetry.counter(
             "grpc_client_started_total", "Calls that were made", *which
@@ -223,71 +279,26 @@ class _Metrics:
         self._seconds = telemetry.histogram(
             "grpc_client_handling_seconds", "How long calls took", *which
         )
-        self._kind = kind
 
     @contextmanager
-    def around(self, details: Details) -> Iterator[None]:
-        method = (self._kind, *_path(details).lstrip("/").split("/", 1))
+    def around(self, kind: str, details: Details) -> Iterator[Details]:
+        method = (kind, *_service_and_method(details))
         self._started.labels(*method).inc()
-        begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
-        try:
-            yield
-            code = grpc.StatusCode.OK
-        except grpc.aio.AioRpcError as error:
-            code = error.code()
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            code = grpc.StatusCode.CANCELLED
-            raise
-        finally:
-            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
+        with _reporting(partial(self._ended, method, time.monotonic())):
+            yield details
 
-    def _ended(self, method: Sequence[str], code: grpc.StatusCode, seconds: float) -> None:
-        self._seconds.labels(*method).observe(seconds)
+    def _ended(self, method: Sequence[str], begin: float, code: grpc.StatusCode) -> None:
+        self._seconds.labels(*method).observe(time.monotonic() - begin)
         self._handled.labels(*method, code.name).inc()
 
 
-class _UnaryMetrics(_Metrics, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(
-        self, continuation: Any, client_call_details: Details, request: Any
-    ) -> Any:
-        with self.around(client_call_details):
-            return await _answered(continuation(client_call_details, request))
-
-
-class _StreamMetrics(_Metrics, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(
-        self, continuation: Any, client_call_details: Details, request: Any
-    ) -> Any:
-        with ExitStack() as stack:
-            stack.enter_context(self.around(client_call_details))
-            call = await continuation(client_call_details, request)
-            return _until_end(call, stack.pop_all())
-
-
-# --- what a call hands down: the time that is left, and the claimed actor
-
-
-class _UnaryContext(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(
-        self, continuation: Any, client_call_details: Details, request: Any
-    ) -> Any:
-        return await continuation(_handed_down(client_call_details, DEFAULT_TIMEOUT_S), request)
-
-
-class _StreamContext(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(
-        self, continuation: Any, client_call_details: Details, request: Any
-    ) -> Any:
-        return await continuation(_handed_down(client_call_details, STREAM_TIMEOUT_S), request)
-
-
-def _handed_down(details: Details, default_s: float) -> Details:
-    """The call with its claimed actor, and with its time: what was asked for (else the default),
-    but no more than the method's own bound, and than what is left to our own caller less a
-    margin.
+@contextmanager
+def _handing_down(kind: str, details: Details) -> Iterator[Details]:
+    """Gives the call its claimed actor and its time: the time that was asked for (else the
+    default), but no more than the method's own bound, and than what is left to our own caller
+    less a margin.
     """
-    timeout_s = default_s if details.timeout is None else details.timeout
+    timeout_s = DEFAULT_TIMEOUTS_S[kind] if details.timeout is None else details.timeout
     timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
     left = deadline.remaining()
     if left is not None:
@@ -297,24 +308,19 @@ def _handed_down(details: Details, default_s: float) -> Details:
     metadata = details.metadata
     if claimed := actor.claimed_actor():
         metadata = grpc.aio.Metadata(*(metadata or ()), (actor.METADATA_KEY, claimed))
-    return Details(details.method, timeout_s, metadata, details.credentials, details.wait_for_ready)
+    yield _replaced(details, metadata, timeout_s)
 
 
 # --- breaker: innermost, so that it knows the time that the call is really given
 
 
-class _UnaryBreaker(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
-
-    async def intercept_unary_unary(
-        self, continuation: Any, client_call_details: Details, request: Any
-    ) -> Any:
-        try:
-            with self._breaker.attempt(client_call_details.timeout):
-                return await _answered(continuation(client_call_details, request))
-        except Open as refusal:
-            raise _refused(self._breaker, refusal) from None
+@contextmanager
+def _guarded(breaker: Breaker, _kind: str, details: Details) -> Iterator[Details]:
+    try:
+        with breaker.attempt(details.timeout):
+            yield details
+    except Open as refusal:
+        raise _refused(breaker, refusal) from None
 
 
 class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
@@ -398,11 +404,28 @@ def _status(
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), message)
 
 
+def _replaced(
+    details: Details, metadata: grpc.aio.Metadata | None, timeout_s: float | None
+) -> Details:
+    return Details(
+        method=details.method,
+        timeout=timeout_s,
+        metadata=metadata,
+        credentials=details.credentials,
+        wait_for_ready=details.wait_for_ready,
+    )
+
+
 def _path(details: Details) -> str:
     """The method's full path; gRPC hands bytes to interceptors, whatever the types say."""
     method: Any = details.method
     path: str = method.decode() if isinstance(method, bytes) else method
     return path
+
+
+def _service_and_method(details: Details) -> tuple[str, str]:
+    service, _, method = _path(details).lstrip("/").partition("/")
+    return service, method
 
 
 def _peer(method: object) -> str:

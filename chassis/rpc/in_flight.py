@@ -25,7 +25,6 @@ class InFlight(Interceptor):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._running = telemetry.gauge("grpc_server_in_flight", "Calls running now")
         self._count = self._begun = 0
         self._idle = asyncio.Event()

@@ -1,7 +1,7 @@
 """What surrounds each call that a server answers: one class a concern, each for unary calls and
 streams alike.
 
-    trace        chassis/observe/tracing.py, outermost
+    Trace        the span of the call, a child of its caller's; outermost
     Metrics      counts and times, by the code that the caller gets
     Errors       a Failure becomes a status with details; anything else an INTERNAL with an error
                  id; encodes responses
@@ -23,10 +23,24 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -34,8 +48,7 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError, Message
 
-from chassis.observe import telemetry
-from chassis.observe.tracing import code_of_cancelled
+from chassis.observe import telemetry, tracing
 from chassis.rpc.status import encode
 from chassis.values import actor, deadline, paging
 from chassis.values.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
@@ -52,6 +65,7 @@ if TYPE_CHECKING:  # generic only for the type checker
 DEFAULT_DEADLINE_S: Final = 30.0
 # A message with more values in its lists than this is told of its first violation alone.
 ELEMENTS_MAX: Final = 100
+LAST_MOMENTS_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
 
@@ -75,13 +89,25 @@ class Method:
         return self.kind in ("server_stream", "bidi_stream")
 
 
+# By whether requests and whether responses are streams: the kind of the method, which of a
+# handler's functions answers it, and how gRPC makes such a handler.
+KINDS: Final[Mapping[tuple[bool, bool], tuple[str, str, Callable[..., Handler]]]] = {
+    (False, False): ("unary", "unary_unary", grpc.unary_unary_rpc_method_handler),
+    (True, False): ("client_stream", "stream_unary", grpc.stream_unary_rpc_method_handler),
+    (False, True): ("server_stream", "unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, True): ("bidi_stream", "stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+
+
 class Interceptor(grpc.aio.ServerInterceptor):
     """A concern around each call: a subclass overrides the hooks that it needs. An instance
     belongs to one server.
     """
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Handler] = {}
+    @cached_property
+    def _wrapped(self) -> dict[str, Handler]:
+        """The handlers that it has wrapped, by the path of their method."""
+        return {}
 
     def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
         """Surrounds a call, from before its request is looked at until its last response is
@@ -122,32 +148,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, path: str, handler: Any) -> Handler:
         """The handler with this concern around it."""
         service, name = path.lstrip("/").split("/", 1)
-        match handler.request_streaming, handler.response_streaming:
-            case False, False:
-                method = Method(service, name, "unary")
-                wrapped, make = (
-                    self._one(method, handler.unary_unary),
-                    grpc.unary_unary_rpc_method_handler,
-                )
-            case True, False:
-                method = Method(service, name, "client_stream")
-                wrapped, make = (
-                    self._one(method, handler.stream_unary),
-                    grpc.stream_unary_rpc_method_handler,
-                )
-            case False, True:
-                method = Method(service, name, "server_stream")
-                wrapped, make = (
-                    self._many(method, handler.unary_stream),
-                    grpc.unary_stream_rpc_method_handler,
-                )
-            case _:
-                method = Method(service, name, "bidi_stream")
-                wrapped, make = (
-                    self._many(method, handler.stream_stream),
-                    grpc.stream_stream_rpc_method_handler,
-                )
-        return make(wrapped, *self.codec(method, handler))
+        kind, handle, make = KINDS[handler.request_streaming, handler.response_streaming]
+        method = Method(service, name, kind)
+        around = self._many if method.streams else self._one
+        return make(around(method, getattr(handler, handle)), *self.codec(method, handler))
 
     def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
         """Around a handler that answers once."""
@@ -184,11 +188,38 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return requests()
 
 
+class Trace(Interceptor):
+    """Makes the span of each call, a child of its caller's, and the current one meanwhile."""
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        metadata = dict(context.invocation_metadata() or ())
+        with (
+            tracing.server_span(method.service, method.name, metadata) as end_span,
+            _reporting(context, end_span),
+        ):
+            yield
+
+    def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Writes the responses itself: gRPC leaves the generator of a cancelled stream to the
+        garbage collector, which closes it where the span is not current.
+        """
+
+        async def many(request: Any, context: Context) -> None:
+            async with (
+                self.around(method, context),
+                aclosing(handle(request, context)) as responses,
+            ):
+                async for response in responses:
+                    await context.write(response)
+
+        return many
+
+
 class Metrics(Interceptor):
     """Counts calls and messages and times calls, by method and by the code that the caller gets."""
 
     def __init__(self) -> None:
-        super().__init__()
         which = ("grpc_type", "grpc_service", "grpc_method")
         self._families = (
             telemetry.counter("grpc_server_started_total", "Calls that came in", *which),
@@ -204,21 +235,11 @@ class Metrics(Interceptor):
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
         self._of(method)[0].inc()
-        begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
-        try:
+        with _reporting(context, partial(self._ended, method, time.monotonic())):
             yield
-            code = _code(context) or grpc.StatusCode.OK
-        except (asyncio.CancelledError, GeneratorExit):
-            code = code_of_cancelled(context)
-            raise
-        except grpc.aio.AbortError:
-            code = _code(context) or code
-            raise
-        finally:
-            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
 
-    def _ended(self, method: Method, code: grpc.StatusCode, seconds: float) -> None:
-        self._of(method)[1].observe(seconds)
+    def _ended(self, method: Method, begin: float, code: grpc.StatusCode) -> None:
+        self._of(method)[1].observe(time.monotonic() - begin)
         self._handled.labels(*method.labels, code.name).inc()
 
     def received(self, method: Method, message: Any) -> Any:
@@ -249,7 +270,6 @@ class Errors(Interceptor):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._encode: dict[Method, Any] = {}
 
     @asynccontextmanager
@@ -282,7 +302,6 @@ class Deadline(Interceptor):
     """
 
     def __init__(self, *, strict: bool) -> None:
-        super().__init__()
         self._strict = strict
 
     @asynccontextmanager
@@ -333,7 +352,6 @@ class Admission(Interceptor):
     """
 
     def __init__(self, *, calls_max: int, streams_max: int) -> None:
-        super().__init__()
         self._free = {False: calls_max, True: streams_max}
 
     @asynccontextmanager
@@ -363,7 +381,6 @@ class Validation(Interceptor):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._decode: dict[Method, Any] = {}
         self._limits: dict[Method, Limits] = {}
 
@@ -415,6 +432,35 @@ def _logged(error: BaseException) -> Defect:
         "call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error
     )
     return told
+
+
+@contextmanager
+def _reporting(context: Context, ended: Callable[[grpc.StatusCode], None]) -> Iterator[None]:
+    """Surrounds a call, and calls `ended` at its end with the code that the caller gets."""
+    code = grpc.StatusCode.UNKNOWN
+    try:
+        yield
+        code = _code(context) or grpc.StatusCode.OK
+    except (asyncio.CancelledError, GeneratorExit):
+        code = _code_of_cancelled(context)
+        raise
+    except grpc.aio.AbortError:
+        code = _code(context) or code
+        raise
+    finally:
+        telemetry.at_end(partial(ended, code))
+
+
+def _code_of_cancelled(context: Context) -> grpc.StatusCode:
+    """Why gRPC cancelled a handler: its deadline has passed, or its caller went away.
+
+    The caller's own timer mostly comes first, by the time that the call was on its way: the last
+    LAST_MOMENTS_S count as the deadline.
+    """
+    left: float | None = context.time_remaining()
+    if left is not None and left < LAST_MOMENTS_S:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
 
 
 def _code(context: Any) -> grpc.StatusCode | None:

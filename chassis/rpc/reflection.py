@@ -41,9 +41,9 @@ class Reflection:
     descriptors. Raises OSError where the image cannot be read, KeyError for an unknown service.
     """
 
-    def __init__(self, services: Iterable[str], image: Path = IMAGE) -> None:
+    def __init__(self, services: Iterable[str]) -> None:
         self._services = sorted(services)
-        files = {file.name: file for file in FileDescriptorSet.FromString(image.read_bytes()).file}
+        files = {file.name: file for file in FileDescriptorSet.FromString(IMAGE.read_bytes()).file}
         self._symbols = {symbol: name for name, file in files.items() for symbol in _symbols(file)}
         for service in self._services:
             if service not in self._symbols:

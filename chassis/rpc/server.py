@@ -18,7 +18,6 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from chassis.observe import tracing
 from chassis.rpc import interceptors
 from chassis.rpc.in_flight import InFlight
 from chassis.rpc.reflection import Reflection
@@ -91,7 +90,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[
-                tracing.server_interceptor(),
+                interceptors.Trace(),
                 interceptors.Metrics(),
                 interceptors.Errors(),
                 self._in_flight,

@@ -15,8 +15,10 @@ from datetime import timedelta
 from typing import Final
 
 import grpc
+from google.protobuf.any import pack
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.duration import from_timedelta
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -152,26 +154,23 @@ class _Told:
 def _status(failure: Failure, message: str, metadata: Mapping[str, str], shown: int) -> Status:
     """The status as one message, with the first `shown` violations."""
     status = Status(code=grpc.StatusCode[failure.code].value[0], message=message)
-    status.details.append(
-        _packed(ErrorInfo(domain=DOMAIN, reason=failure.reason, metadata=metadata))
-    )
+    status.details.append(pack(ErrorInfo(domain=DOMAIN, reason=failure.reason, metadata=metadata)))
     violations = failure.violations[:shown]
     if violations and isinstance(failure, Invalid):
         fields = [
             BadRequest.FieldViolation(field=v.subject, description=v.description, reason=v.kind)
             for v in violations
         ]
-        status.details.append(_packed(BadRequest(field_violations=fields)))
+        status.details.append(pack(BadRequest(field_violations=fields)))
     elif violations:
         broken = [
             PreconditionFailure.Violation(type=v.kind, subject=v.subject, description=v.description)
             for v in violations
         ]
-        status.details.append(_packed(PreconditionFailure(violations=broken)))
+        status.details.append(pack(PreconditionFailure(violations=broken)))
     if isinstance(failure, Deferred):
-        retry = RetryInfo()
-        retry.retry_delay.FromTimedelta(timedelta(seconds=failure.retry_after_s))
-        status.details.append(_packed(retry))
+        delay = from_timedelta(timedelta(seconds=failure.retry_after_s))
+        status.details.append(pack(RetryInfo(retry_delay=delay)))
     return status
 
 
@@ -204,12 +203,6 @@ def _take(detail: AnyMessage, told: _Told) -> None:
         )
     elif detail.Unpack(retry):
         told.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
-
-
-def _packed(detail: Message) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(detail)
-    return packed
 
 
 def _shortened(message: str) -> str:

@@ -25,6 +25,9 @@ from chassis.observe import telemetry
 # The versions of the records that are watched; one that is gone has none.
 Versions = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, int]]]
 
+POLL_S = 0.5
+PAUSE_S = 0.02
+
 _log = structlog.get_logger(__name__)
 
 
@@ -32,12 +35,12 @@ class Watches:
     """All the watches of one process. One query serves them all, and none runs while nobody
     watches.
 
-    It runs every `poll_s` seconds, sooner when something was committed here, and never within
-    `pause_s` of the one before, however much is committed.
+    It runs every POLL_S seconds, sooner when something was committed here, and never within
+    PAUSE_S of the one before, however much is committed.
     """
 
-    def __init__(self, versions: Versions, poll_s: float = 0.5, pause_s: float = 0.02) -> None:
-        self._versions, self._poll_s, self._pause_s = versions, poll_s, pause_s
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
         self._watchers: dict[UUID, set[asyncio.Event]] = {}
         self._seen: dict[UUID, int] = {}
         self._woken = asyncio.Event()
@@ -80,9 +83,9 @@ class Watches:
             except Exception as error:  # noqa: BLE001
                 self._failed.inc()
                 _log.warning("watched records could not be looked at", error=repr(error))
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(PAUSE_S)
             try:
-                async with asyncio.timeout(self._poll_s):
+                async with asyncio.timeout(POLL_S):
                     await self._woken.wait()
             except TimeoutError:
                 continue

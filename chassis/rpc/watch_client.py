@@ -21,18 +21,14 @@ log = structlog.get_logger(__name__)
 
 
 async def responses(
-    method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
-    request: Request,
-    *,
-    timeout_s: float | None = None,
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request
 ) -> AsyncGenerator[Response, None]:
     """What a method streams, until it ends. Raises a chassis.values.errors Failure, and never a
     gRPC error: see `chassis.rpc.client.ask`.
 
-    `timeout_s` bounds the whole stream (an hour where unset). Who stops early closes the iterator
-    (contextlib.aclosing).
+    It lasts an hour at most. A reader that stops early closes the iterator (contextlib.aclosing).
     """
-    call = method(request, timeout=timeout_s)
+    call = method(request)
     try:
         async for response in call:
             yield response

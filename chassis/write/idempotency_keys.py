@@ -24,6 +24,7 @@ from chassis.write.tables import insert_rows, is_any_of
 # Longer than a stream keeps its messages (14 days) and the outbox its rows: a repeat from either
 # must find its key.
 RETENTION = timedelta(days=30)
+SWEPT_MAX = 1_000
 NO_TARGET = UUID(int=0)
 
 
@@ -117,12 +118,10 @@ class IdempotencyKeys:
         """Deletes the keys of commands that had no effect."""
         await connection.execute(self._delete, column_arrays(key=keys))
 
-    async def sweep(
-        self, engine: AsyncEngine, retention: timedelta = RETENTION, batch_size_max: int = 1000
-    ) -> int:
-        """Deletes the keys that are older than `retention`; returns how many it has deleted.
+    async def sweep(self, engine: AsyncEngine) -> int:
+        """Deletes the keys that are older than RETENTION; returns how many it has deleted.
 
-        One transaction deletes `batch_size_max` keys at most. Several replicas may sweep at once:
+        One transaction deletes SWEPT_MAX keys at most. Several replicas may sweep at once:
         each skips the rows that another one has locked. Raises Deferred if the database is away.
         """
         swept = 0
@@ -131,9 +130,9 @@ class IdempotencyKeys:
                 async with engine.begin() as connection:
                     gone = (
                         await connection.execute(
-                            self._sweep, {"retention": retention, "most": batch_size_max}
+                            self._sweep, {"retention": RETENTION, "most": SWEPT_MAX}
                         )
                     ).rowcount
             swept += gone
-            if gone < batch_size_max:
+            if gone < SWEPT_MAX:
                 return swept

@@ -37,40 +37,38 @@ class Work:
     drop: tuple[date, ...]
 
 
-async def maintain(
-    engine: AsyncEngine, table: Table, *, kept_days: int = KEPT_DAYS, ahead_days: int = AHEAD_DAYS
-) -> Work:
+async def maintain(engine: AsyncEngine, table: Table) -> Work:
     """Makes and drops partitions of the outbox; answers what was done. Cheap when there is nothing
     to do; several may call it at once.
 
-    A partition is dropped when its day ended `kept_days` ago or more and no row in it still waits.
+    A partition is dropped when its day ended KEPT_DAYS ago or more and no row in it still waits.
     Raises Deferred where the database is away, or the lock, which stops the writes for some
     milliseconds, cannot be had within a second: call again later.
     """
     with deferring_outages():
         async with engine.connect() as connection:
-            work = await _plan(connection, kept_days, ahead_days)
-        return await _do(engine, table, kept_days, ahead_days) if work.make or work.drop else work
+            work = await _plan(connection)
+        return await _do(engine, table) if work.make or work.drop else work
 
 
-async def _do(engine: AsyncEngine, table: Table, kept_days: int, ahead_days: int) -> Work:
+async def _do(engine: AsyncEngine, table: Table) -> Work:
     async with engine.begin() as connection:
         await connection.execute(text("set local lock_timeout = '1s'"))
         # Whoever appends waits here, and not at a partition that is about to change under him.
         await connection.execute(text("lock table outbox in access exclusive mode"))
-        work = await _plan(connection, kept_days, ahead_days)
+        work = await _plan(connection)
         for day in work.make:
             await _make(connection, table, day)
         dropped = [day for day in work.drop if await _drop(connection, day)]
     return Work(work.make, tuple(dropped))
 
 
-async def _plan(connection: AsyncConnection, kept_days: int, ahead_days: int) -> Work:
+async def _plan(connection: AsyncConnection) -> Work:
     today: date = (await connection.execute(TODAY)).scalar_one()
     there = set(_days((await connection.execute(PARTITIONS)).scalars()))
     stranded = set((await connection.execute(STRANDED)).scalars())
-    wanted = {today + timedelta(days=n) for n in range(ahead_days + 1)}
-    old = {day for day in there if day + timedelta(days=kept_days) < today}
+    wanted = {today + timedelta(days=n) for n in range(AHEAD_DAYS + 1)}
+    old = {day for day in there if day + timedelta(days=KEPT_DAYS) < today}
     return Work(tuple(sorted((wanted | stranded) - there)), tuple(sorted(old)))
 
 

@@ -6,7 +6,7 @@ Nothing stops the world meanwhile, so that two facts of one reading may be of di
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -82,45 +82,27 @@ class Facts:
     @cached_property
     def returns_of(self) -> Mapping[str, Sequence[return_pb2.Return]]:
         """The returns of each order that has some."""
-        return _by_order(self.returns)
+        return _grouped(self.returns, "order_id")
 
     @cached_property
     def payments_of(self) -> Mapping[str, Sequence[payment_pb2.Payment]]:
         """The payments of each order that has some."""
-        return _by_order(self.payments)
+        return _grouped(self.payments, "order_id")
 
     @cached_property
     def refunds_of(self) -> Mapping[str, Sequence[payment_pb2.Refund]]:
         """The refunds of each payment that has some."""
-        grouped: dict[str, list[payment_pb2.Refund]] = {}
-        for refund in self.refunds:
-            grouped.setdefault(refund.payment_id, []).append(refund)
-        return grouped
+        return _grouped(self.refunds, "payment_id")
 
     @cached_property
     def fulfillments_of(self) -> Mapping[str, Sequence[fulfillment_pb2.Fulfillment]]:
         """The fulfilments of each order that has some."""
-        return _by_order(self.fulfillments)
+        return _grouped(self.fulfillments, "order_id")
 
     @cached_property
     def shipments_of(self) -> Mapping[str, Sequence[shipping_pb2.Shipment]]:
         """The shipments of each order that has some."""
-        return _by_order(self.shipments)
-
-
-class Silent(Failure):
-    """A service has not told its facts: `service` is its name, `failure` why not."""
-
-    code = "UNAVAILABLE"
-
-    def __init__(self, service: str, failure: Failure) -> None:
-        super().__init__(
-            failure.reason,
-            f"{service}: {failure}",
-            violations=failure.violations,
-            **failure.metadata,
-        )
-        self.service, self.failure = service, failure
+        return _grouped(self.shipments, "order_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,28 +129,10 @@ class Witnesses:
     def __init__(self, channels: Mapping[str, Channel]) -> None:
         """`channels` by service: order, warehouse, fulfillment, shipping, payment."""
         self._channels = channels
-        self._orders, self._returns = (
-            OrderServiceStub(channels["order"]),
-            ReturnServiceStub(channels["order"]),
-        )
-        self._inventory = InventoryServiceStub(channels["warehouse"])
-        self._reservations = ReservationServiceStub(channels["warehouse"])
-        self._fulfillments = FulfillmentServiceStub(channels["fulfillment"])
-        self._shipping, self._payments = (
-            ShippingServiceStub(channels["shipping"]),
-            PaymentServiceStub(channels["payment"]),
-        )
-
-    async def tell(self) -> Facts:
-        """What they say now, all of it. Raises Silent for the first that has not answered."""
-        facts = await self.read()
-        for gap in facts.gaps:
-            raise Silent(gap.service, gap.failure) from gap.failure
-        return facts
 
     async def read(self) -> Facts:
         """What they say now. What a service does not give is in `gaps`."""
-        names, lists = list(self._channels), list(self._lists())
+        names, lists = list(self._channels), self._lists()
         async with asyncio.TaskGroup() as group:
             listed = [
                 group.create_task(_given(each.service, each.field, each.records()))
@@ -198,65 +162,66 @@ class Witnesses:
             **found,
         )
 
-    def _lists(self) -> Iterator[_List]:
-        orders, returns = (
-            order_service_pb2.ListOrdersRequest(),
-            return_service_pb2.ListReturnsRequest(),
-        )
-        yield _List(service="order", field="orders", method=self._orders.ListOrders, request=orders)
-        yield _List(
-            service="order", field="returns", method=self._returns.ListReturns, request=returns
-        )
-        levels, movements = (
-            inventory_service_pb2.ListStockLevelsRequest(),
-            inventory_service_pb2.ListStockMovementsRequest(),
-        )
-        yield _List(
-            service="warehouse",
-            field="levels",
-            method=self._inventory.ListStockLevels,
-            request=levels,
-            answer="stock_levels",
-        )
-        yield _List(
-            service="warehouse",
-            field="movements",
-            method=self._inventory.ListStockMovements,
-            request=movements,
-            answer="stock_movements",
-        )
-        reservations = reservation_service_pb2.ListReservationsRequest()
-        yield _List(
-            service="warehouse",
-            field="reservations",
-            method=self._reservations.ListReservations,
-            request=reservations,
-        )
-        payments, refunds = (
-            payment_service_pb2.ListPaymentsRequest(),
-            payment_service_pb2.ListRefundsRequest(),
-        )
-        yield _List(
-            service="payment",
-            field="payments",
-            method=self._payments.ListPayments,
-            request=payments,
-        )
-        yield _List(
-            service="payment", field="refunds", method=self._payments.ListRefunds, request=refunds
-        )
-        fulfillments = fulfillment_service_pb2.ListFulfillmentsRequest()
-        yield _List(
-            service="fulfillment",
-            field="fulfillments",
-            method=self._fulfillments.ListFulfillments,
-            request=fulfillments,
-        )
-        yield _List(
-            service="shipping",
-            field="shipments",
-            method=self._shipping.ListShipments,
-            request=shipping_service_pb2.ListShipmentsRequest(),
+    def _lists(self) -> tuple[_List, ...]:
+        order, warehouse = self._channels["order"], self._channels["warehouse"]
+        payment = PaymentServiceStub(self._channels["payment"])
+        return (
+            _List(
+                service="order",
+                field="orders",
+                method=OrderServiceStub(order).ListOrders,
+                request=order_service_pb2.ListOrdersRequest(),
+            ),
+            _List(
+                service="order",
+                field="returns",
+                method=ReturnServiceStub(order).ListReturns,
+                request=return_service_pb2.ListReturnsRequest(),
+            ),
+            _List(
+                service="warehouse",
+                field="levels",
+                method=InventoryServiceStub(warehouse).ListStockLevels,
+                request=inventory_service_pb2.ListStockLevelsRequest(),
+                answer="stock_levels",
+            ),
+            _List(
+                service="warehouse",
+                field="movements",
+                method=InventoryServiceStub(warehouse).ListStockMovements,
+                request=inventory_service_pb2.ListStockMovementsRequest(),
+                answer="stock_movements",
+            ),
+            _List(
+                service="warehouse",
+                field="reservations",
+                method=ReservationServiceStub(warehouse).ListReservations,
+                request=reservation_service_pb2.ListReservationsRequest(),
+            ),
+            _List(
+                service="payment",
+                field="payments",
+                method=payment.ListPayments,
+                request=payment_service_pb2.ListPaymentsRequest(),
+            ),
+            _List(
+                service="payment",
+                field="refunds",
+                method=payment.ListRefunds,
+                request=payment_service_pb2.ListRefundsRequest(),
+            ),
+            _List(
+                service="fulfillment",
+                field="fulfillments",
+                method=FulfillmentServiceStub(self._channels["fulfillment"]).ListFulfillments,
+                request=fulfillment_service_pb2.ListFulfillmentsRequest(),
+            ),
+            _List(
+                service="shipping",
+                field="shipments",
+                method=ShippingServiceStub(self._channels["shipping"]).ListShipments,
+                request=shipping_service_pb2.ListShipmentsRequest(),
+            ),
         )
 
     async def _failed(self, service: str) -> list[ops_service_pb2.FailedEvent]:
@@ -310,8 +275,9 @@ async def _all(method: Any, request: Any, field: str) -> list[Any]:
     ]
 
 
-def _by_order(records: Sequence[Any]) -> dict[str, list[Any]]:
+def _grouped(records: Sequence[Any], field: str) -> dict[str, list[Any]]:
+    """The records by the value of a field, in their order."""
     grouped: dict[str, list[Any]] = {}
     for record in records:
-        grouped.setdefault(record.order_id, []).append(record)
+        grouped.setdefault(getattr(record, field), []).append(record)
     return grouped

@@ -200,9 +200,7 @@ def returns(facts: Facts, _patience: timedelta) -> Differences:
     given: dict[str, int] = {}
     for refund in facts.refunds:
         if refund.cause == payment_pb2.REFUND_CAUSE_RETURN and refund.status == COMPLETED:
-            # a payment service of the release before tells no return_id
-            return_id = refund.return_id or refund.cause_id
-            given[return_id] = given.get(return_id, 0) + minor(refund.amount)
+            given[refund.return_id] = given.get(refund.return_id, 0) + minor(refund.amount)
     for each in facts.returns:
         subject = f"return {each.return_id} of order {each.order_id}"
         got = given.get(each.return_id, 0)

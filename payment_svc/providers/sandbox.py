@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NoReturn
+from typing import Final, NoReturn
 from uuid import UUID
 
 import structlog
@@ -188,25 +188,20 @@ TOKENS: dict[str, Token] = {
 }
 
 
+PENDING_FOR: Final = timedelta(seconds=1)
+SLOW_S: Final = 2.0
+HANG_S: Final = 60.0
+
+
 class Sandbox:
     """The sandbox processor (payment_svc.providers.port.Processor).
 
-    Pending requests are settled after `pending_s`, slow ones take `slow_s`. A request whose answer
-    is lost ends with TimeoutError after `hang_s`.
+    Pending requests are settled after PENDING_FOR, slow ones take SLOW_S. A request whose answer is
+    lost ends with TimeoutError after HANG_S.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        webhook_key: bytes,
-        *,
-        pending_s: float = 1.0,
-        slow_s: float = 2.0,
-        hang_s: float = 60.0,
-    ) -> None:
+    def __init__(self, ledger: Ledger, webhook_key: bytes) -> None:
         self.ledger, self._key = ledger, webhook_key
-        self._pending_for = timedelta(seconds=pending_s)
-        self._slow_s, self._hang_s = slow_s, hang_s
 
     async def authorize(self, request: Authorization) -> Answer:
         token = TOKENS.get(request.token)
@@ -214,7 +209,7 @@ class Sandbox:
             return Declined(METHOD_INVALID)
         fault = await self._fault(request.key, token.fault, always=token.fault_always)
         if token.slow:
-            await asyncio.sleep(self._slow_s)
+            await asyncio.sleep(SLOW_S)
         content_hash = request_hash(token.name, request.amount, request.currency, request.capture)
         kind = "charge" if request.capture else "authorize"
         entry = Entry(
@@ -227,7 +222,7 @@ class Sandbox:
             code=token.code,
             final=token.final,
         )
-        stored = await self.ledger.record(entry, self._pending_for if token.pending else None)
+        stored = await self.ledger.record(entry, PENDING_FOR if token.pending else None)
         return await self._answer_unless_lost(fault, stored)
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
@@ -247,7 +242,7 @@ class Sandbox:
     async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
         parent, token = await self._find_parent(charge, amount)
         fault = await self._fault(key, token.refund_fault)
-        pending_for = self._pending_for if token.refund_pending else None
+        pending_for = PENDING_FOR if token.refund_pending else None
         code = (
             None
             if token.refund_declined_once
@@ -381,7 +376,7 @@ class Sandbox:
         return _answer(entry)
 
     async def _hang(self) -> NoReturn:
-        await asyncio.sleep(self._hang_s)
+        await asyncio.sleep(HANG_S)
         raise TimeoutError
 
 

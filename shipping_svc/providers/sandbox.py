@@ -29,14 +29,10 @@ SLOW_S: Final = 30.0
 class SandboxCarrier:
     """See the table above. It has no scanners: `is_reported` says whether anything was reported of
     a tracking number.
-
-    `slow_s` is how long a slow sale takes.
     """
 
-    def __init__(
-        self, is_reported: Callable[[str], Awaitable[bool]], slow_s: float = SLOW_S
-    ) -> None:
-        self._is_reported, self._slow_s = is_reported, slow_s
+    def __init__(self, is_reported: Callable[[str], Awaitable[bool]]) -> None:
+        self._is_reported = is_reported
         self._called: set[str] = set()
 
     @property
@@ -53,7 +49,7 @@ class SandboxCarrier:
             case "SANDBOX-REFUSE":
                 raise _refused("ADDRESS_INVALID")
             case "SANDBOX-SLOW":
-                await asyncio.sleep(self._slow_s)
+                await asyncio.sleep(SLOW_S)
             case "SANDBOX-DOWN":
                 raise _unavailable()
             case "SANDBOX-DOWN-ONCE" if key not in self._called:

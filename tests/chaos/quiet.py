@@ -14,6 +14,7 @@ from chassis.values.errors import Failure
 from omctl.audit import Facts, Witnesses
 from omctl.audit.orders import OPEN_OPERATIONS
 from tests.chaos.events import Events
+from tests.facts import complete
 
 # Where an order may stay for good.
 RESTING: Final = frozenset(
@@ -48,7 +49,7 @@ async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Qu
     under_way: tuple[str, ...] = ("nobody answers",)
     while True:
         try:
-            facts, waiting = await witnesses.tell(), await events.waiting()
+            facts, waiting = await complete(witnesses), await events.waiting()
         # a group: several were asked at once
         except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
             before, under_way = (), (f"nobody answers: {error!r}",)

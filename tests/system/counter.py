@@ -25,9 +25,10 @@ from chassis.rpc.client import ask, connect
 from chassis.values.errors import Deferred, Refused
 from devstack.stack import Stack
 from omctl.audit import differences
-from omctl.audit.facts import Silent, Witnesses
+from omctl.audit.facts import Witnesses
 from simulator.services import verb
 from simulator.staff import next_step
+from tests.facts import complete
 from tests.support import eventually
 
 PATIENCE_S = 60.0
@@ -55,10 +56,6 @@ def patient() -> Iterator[None]:
     try:
         yield
     except Deferred as error:
-        raise AssertionError(repr(error)) from error
-    except Silent as error:
-        if not isinstance(error.failure, Deferred):
-            raise
         raise AssertionError(repr(error)) from error
 
 
@@ -273,7 +270,7 @@ class Counter:
 
     async def _peace(self, order_id: str, available: Sequence[int], refunded: int) -> bool:
         with patient():
-            facts = await Witnesses(self.channels).tell()
+            facts = await complete(Witnesses(self.channels))
         mine = [
             d
             for d in differences(facts)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
@@ -16,6 +17,7 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
 from chassis.broker.stream import connect
 from devstack.stack import Stack
+from simulator import world
 from simulator.config import Settings
 from simulator.services import Services, connected
 from simulator.world import World
@@ -166,10 +168,13 @@ async def open_shop(stack: Stack) -> AsyncIterator[Shop]:
     # pydantic makes the secret
     async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]
         broker = await connect(stack.nats_url, name="system-test")
-        world = World(services, look_s=0.3, silent_s=0.5)
-        working = asyncio.create_task(world.run(broker))
+        people = World(services)
+        working = asyncio.create_task(people.run(broker))
         try:
-            yield Shop(services, world)
+            with pytest.MonkeyPatch.context() as quick:
+                quick.setattr(world, "LOOK_S", 0.3)
+                quick.setattr(world, "SILENT_S", 0.5)
+                yield Shop(services, people)
         finally:
             working.cancel()
             await asyncio.wait([working])

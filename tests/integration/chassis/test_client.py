@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.rpc import client
+from chassis.rpc import circuit_breaker, client
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.rpc.client import ask, connect
 from chassis.rpc.server import Limits, Server
@@ -386,7 +386,9 @@ async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
             await eventually(answered, timeout_s=5)
 
 
-async def test_every_call_of_a_channel_passes_its_breaker(sample: Sample, server: Server) -> None:
+async def test_every_call_of_a_channel_passes_its_breaker(
+    sample: Sample, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a breaker every call of the channel passes it, unary or stream. After consecutive
     failures the peer is not called, and the caller gets DEPENDENCY_UNAVAILABLE with the time of the
     next try.
@@ -394,7 +396,9 @@ async def test_every_call_of_a_channel_passes_its_breaker(sample: Sample, server
     Then one successful call closes the breaker.
     """
     now = 0.0
-    breaker = Breaker("sample", failures_max=3, open_s=10.0, clock=lambda: now)
+    monkeypatch.setattr(circuit_breaker, "monotonic", lambda: now)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    breaker = Breaker("sample", open_s=10.0)
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
         sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
@@ -418,7 +422,7 @@ async def test_every_call_of_a_channel_passes_its_breaker(sample: Sample, server
 
 async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
     """Twenty refusals count as twenty answers of a working peer."""
-    breaker = Breaker("sample", failures_max=3)
+    breaker = Breaker("sample")
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
         for failure in (
@@ -433,11 +437,14 @@ async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: 
     assert breaker.state == "closed"
 
 
-async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
+async def test_messages_too_large_keep_the_breaker_closed(
+    sample: Sample, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request over its contract's bound is refused; a request or an answer over gRPC's own cap is
     a defect. None counts as an outage.
     """
-    breaker = Breaker("sample", failures_max=3)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    breaker = Breaker("sample")
     pb = contract()[0]
 
     async def large() -> str:
@@ -458,7 +465,7 @@ async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server
 
 
 async def test_first_response_of_a_stream_closes_the_breaker(
-    sample: Sample, server: Server
+    sample: Sample, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the half-open state, the first message of a watch closes the breaker while the watch goes
     on, and the watch's end does not count.
@@ -466,7 +473,9 @@ async def test_first_response_of_a_stream_closes_the_breaker(
     A watch that is cancelled before its first message frees the probe's place.
     """
     now = 0.0
-    breaker = Breaker("sample", failures_max=1, open_s=10.0, clock=lambda: now)
+    monkeypatch.setattr(circuit_breaker, "monotonic", lambda: now)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 1)
+    breaker = Breaker("sample", open_s=10.0)
     sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
@@ -530,7 +539,7 @@ def test_import_of_the_client_loads_no_server() -> None:
 
 @pytest.mark.parametrize("method", ["GetThing", "WatchThing"])
 async def test_calls_cancelled_on_a_frozen_peer_open_the_breaker(
-    sample: Sample, method: str
+    sample: Sample, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls and watches that are cancelled after the peer's time-out count as failures, though
     their deadlines are later.
@@ -540,7 +549,9 @@ async def test_calls_cancelled_on_a_frozen_peer_open_the_breaker(
         await sample.behave()
         yield contract()[0].WatchThingResponse()
 
-    breaker = Breaker("sample", failures_max=3, timeout_s=0.3)
+    monkeypatch.setattr(circuit_breaker, "PEER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    breaker = Breaker("sample")
     sample.WatchThing = silent  # type: ignore[method-assign]  # it sends no first response
     sample.hang()
     async with (

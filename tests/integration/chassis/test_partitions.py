@@ -66,9 +66,9 @@ def named(when: datetime) -> str:
 async def test_partitions_are_made_ahead(engine: AsyncEngine, database: Database) -> None:
     """Today and the coming days each get a partition, once; new events are stored there."""
     today = datetime.now(UTC).date()
-    made = await maintain(engine, outbox, ahead_days=2)
-    assert made.make == (today, today + timedelta(days=1), today + timedelta(days=2))
-    assert (await maintain(engine, outbox, ahead_days=2)).make == ()
+    made = await maintain(engine, outbox)
+    assert made.make == tuple(today + timedelta(days=ahead) for ahead in range(4))
+    assert (await maintain(engine, outbox)).make == ()
     await placed(database)
     assert set((await places(engine)).values()) == {named(datetime.now(UTC))}
 

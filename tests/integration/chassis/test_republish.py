@@ -18,6 +18,7 @@ from chassis.broker.stream import Broker
 from chassis.publish import stream_rebuild
 from chassis.publish.republish import Events, Republish
 from chassis.values.errors import Deferred, Invalid
+from chassis.write import partitions
 from chassis.write.database import Database, connect
 from chassis.write.idempotency_keys import NO_TARGET, IdempotencyKey
 from chassis.write.partitions import maintain
@@ -240,7 +241,11 @@ async def test_interrupted_republication_is_done_by_its_repeat(
 
 
 async def test_an_old_partition_stays_until_its_events_are_published(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Events of an expired day wait again: the day is dropped only after they are published."""
     async with running(relay(database, broker)):
@@ -249,7 +254,9 @@ async def test_an_old_partition_stays_until_its_events_are_published(
     old = datetime.now(UTC) - timedelta(days=30)
     async with engine.begin() as connection:
         await connection.execute(update(outbox).values(create_time=old))
-    await maintain(engine, outbox, kept_days=60)  # the day gets its partition
+    with monkeypatch.context() as longer:
+        longer.setattr(partitions, "KEPT_DAYS", 60)
+        await maintain(engine, outbox)  # the day gets its partition
     assert await Republish(database).again(Events(since=old - timedelta(days=1)), command()) == 3
     assert (await maintain(engine, outbox)).drop == ()
     async with running(relay(database, broker)):

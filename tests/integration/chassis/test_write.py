@@ -445,7 +445,7 @@ async def test_key_swept_between_two_statements_is_a_race(
 
 
 async def test_old_keys_are_swept_in_bounded_batches(
-    database: Database, engine: AsyncEngine
+    database: Database, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys older than the bound are deleted, in transactions of a bounded number of rows; younger
     ones stay.
@@ -458,10 +458,8 @@ async def test_old_keys_are_swept_in_bounded_batches(
         )
     await write(database, young)
     recorder = Recorder(engine)
-    assert (
-        await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(days=30), batch_size_max=5)
-        == 12
-    )
+    monkeypatch.setattr("chassis.write.idempotency_keys.SWEPT_MAX", 5)
+    assert await IdempotencyKeys(idempotency_keys).sweep(engine) == 12
     assert recorder.statements.count("COMMIT") == 3
     assert (
         await count(engine, idempotency_keys)
@@ -470,12 +468,15 @@ async def test_old_keys_are_swept_in_bounded_batches(
     )
 
 
-async def test_concurrent_sweeps_skip_locked_keys(database: Database, engine: AsyncEngine) -> None:
+async def test_concurrent_sweeps_skip_locked_keys(
+    database: Database, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sweep skips a key that another sweep is deleting, without waiting."""
     await placed(database, 3)
+    monkeypatch.setattr("chassis.write.idempotency_keys.RETENTION", timedelta(0))
     async with engine.connect() as other:
         await other.execute(select(idempotency_keys).limit(1).with_for_update())
-        assert await IdempotencyKeys(idempotency_keys).sweep(engine, timedelta(0)) == 2
+        assert await IdempotencyKeys(idempotency_keys).sweep(engine) == 2
 
 
 async def test_history_of_an_unchanged_record_is_saved(

@@ -5,23 +5,20 @@ EXIT_CODE_OF_THE_DEMO ARGUMENTS...`.
 import sys
 from pathlib import Path
 
-from devstack.__main__ import main
+import pytest
+
+from devstack import __main__ as command
 
 FAKE_SERVICE = Path(__file__).parent / "fake_service.py"
 
 if __name__ == "__main__":
-    demo = [
-        sys.executable,
-        "-c",
-        (
-            "import os; print('the demo asks', os.environ['ORDER_ADDRESS']); raise"
-            f" SystemExit({sys.argv[1]})"
-        ),
-    ]
-    sys.exit(
-        main(
-            sys.argv[2:],
-            program=lambda service: [sys.executable, str(FAKE_SERVICE), service],
-            demo=demo,
-        )
+    demo = (
+        "import os; print('the demo asks', os.environ['ORDER_ADDRESS']); raise"
+        f" SystemExit({sys.argv[1]})"
     )
+    with pytest.MonkeyPatch.context() as stand_ins:
+        stand_ins.setattr(command, "DEMO", [sys.executable, "-c", demo])
+        stand_ins.setattr(
+            command, "program", lambda service: [sys.executable, str(FAKE_SERVICE), service]
+        )
+        sys.exit(command.main(sys.argv[2:]))

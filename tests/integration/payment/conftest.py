@@ -3,6 +3,7 @@ the order service.
 """
 
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -53,9 +54,11 @@ async def memory(payment_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def sandbox(memory: AsyncEngine) -> Sandbox:
+def sandbox(memory: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """The processor, with short times: where it does not answer, the call times out at once."""
-    return Sandbox(Ledger(memory), WEBHOOK_KEY, pending_s=0.05, slow_s=0.2, hang_s=0.0)
+    for name, value in (("PENDING_FOR", timedelta(seconds=0.05)), ("SLOW_S", 0.2), ("HANG_S", 0.0)):
+        monkeypatch.setattr(f"payment_svc.providers.sandbox.{name}", value)
+    return Sandbox(Ledger(memory), WEBHOOK_KEY)
 
 
 @pytest.fixture

@@ -223,12 +223,13 @@ async def test_charge_with_a_lost_answer_is_found_by_the_worker(world: World) ->
 
 
 async def test_processor_without_answer_times_out_with_the_caller(
-    world: World, replica: Replica, memory: AsyncEngine
+    world: World, replica: Replica, memory: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processor does not answer: the caller is answered before its own deadline, and the worker
     looks the charge up later.
     """
     order = await world.order()
+    monkeypatch.setattr("payment_svc.providers.sandbox.HANG_S", 60.0)
     silent = replica(Sandbox(Ledger(memory), WEBHOOK_KEY), answer_timeout_s=0.2)
     with pytest.raises(Deferred) as unknown:
         await world.pay(create_payment(order, "tok_timeout_not_charged"), silent)
@@ -362,14 +363,19 @@ async def test_capture_with_a_lost_answer_is_sent_again(world: World) -> None:
 
 
 async def test_charge_of_a_cancelled_call_is_settled_by_the_worker(
-    world: World, replica: Replica, memory: AsyncEngine, eventually: Eventually
+    world: World,
+    replica: Replica,
+    memory: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The call is cancelled while the processor works: the intent is stored, and the worker looks
     up its outcome.
     """
     order = await world.order()
     # it works for as long as this test takes
-    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY, slow_s=30.0))
+    monkeypatch.setattr("payment_svc.providers.sandbox.SLOW_S", 30.0)
+    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
     call = asyncio.create_task(world.pay(create_payment(order, "tok_slow"), slower))
     await eventually(world.books.calls)
     call.cancel()

@@ -30,7 +30,7 @@ async def created(shipping: Shipping) -> shipping_pb2.Shipment:
 
 def watch(shipping: Shipping, shipment: shipping_pb2.Shipment, resume_token: str = "") -> Updates:
     request = api.WatchShipmentRequest(shipment_id=shipment.shipment_id, resume_token=resume_token)
-    return cast(Updates, watch_client.responses(shipping.WatchShipment, request, timeout_s=30))
+    return cast(Updates, watch_client.responses(shipping.WatchShipment, request))
 
 
 async def changes(updates: Updates) -> list[tuple[int, str]]:

@@ -14,13 +14,17 @@ from ordermesh.shipping.v1.shipping_pb2 import SHIPMENT_STATUS_RETURNED_TO_SENDE
 
 from chassis.broker.stream import Broker, connect
 from chassis.values.event_subjects import stream_of, subject_of
-from simulator import requests
+from simulator import requests, world
 from simulator.world import World
 from tests.support import Eventually
 from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
 from tests.unit.simulator.shop import Shop
 
-NEVER_S = 1_000.0
+
+@pytest.fixture(autouse=True)
+def _never_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The world consumes events, and does not poll the services meanwhile."""
+    monkeypatch.setattr(world, "LOOK_S", 1_000.0)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ async def test_each_step_follows_its_event(broker: Broker, eventually: Eventuall
     Orders of another simulator are left alone, and a repeat of any event has no effect.
     """
     shop, other = Shop(), Shop()
-    world = World(shop, look_s=NEVER_S)
+    world = World(shop)
     working = asyncio.create_task(world.run(broker))
     try:
         order = (await shop.ask("CreateOrder", requests.checkout(INVOICE))).order
@@ -108,7 +112,7 @@ async def test_event_of_a_recall_returns_the_parcel(broker: Broker, eventually: 
     of other changes cause no report.
     """
     shop = Shop()
-    world = World(shop, everybody=True, look_s=NEVER_S)
+    world = World(shop, everybody=True)
     working = asyncio.create_task(world.run(broker))
     try:
         parcel = shipment("in_transit")

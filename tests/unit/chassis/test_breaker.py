@@ -7,6 +7,7 @@ import grpc
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis.rpc import circuit_breaker
 from chassis.rpc.circuit_breaker import (
     FAIR_TIMEOUT_S,
     OUTAGE,
@@ -33,15 +34,18 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The breaker's clock."""
-    return Clock()
+    clock = Clock()
+    monkeypatch.setattr(circuit_breaker, "monotonic", clock)
+    return clock
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
+def breaker(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Breaker:
     """It opens at the third failure in a row, for 10 s."""
-    return Breaker("sample", failures_max=3, open_s=OPEN_S, clock=clock)
+    monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
+    return Breaker("sample", open_s=OPEN_S)
 
 
 def _status(code: grpc.StatusCode) -> grpc.aio.AioRpcError:

@@ -29,11 +29,13 @@ async def _never(*_: Any) -> Any:
 
 def a_client_s() -> tuple[Coroutine[Any, Any, Any], Any]:
     """A call that waits for its answer, and the counter that it ends in."""
-    metrics = client._UnaryMetrics("unary")
+    metrics = client._Metrics()
     details = client.Details(
         f"/{CALL['grpc_service']}/{CALL['grpc_method']}", None, None, None, None
     )
-    return metrics.intercept_unary_unary(_never, details, b""), metrics._handled
+    return client._Unary(metrics.around).intercept_unary_unary(
+        _never, details, b""
+    ), metrics._handled
 
 
 def a_server_s() -> tuple[Coroutine[Any, Any, Any], Any]:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from chassis.rpc import watch
 from chassis.rpc.watch import Watches
 from tests.support import Eventually
 
@@ -47,16 +48,20 @@ async def running(watches: Watches) -> AsyncIterator[Watches]:
 
 
 @pytest.fixture
-async def woken(records: Records) -> AsyncIterator[Watches]:
+async def woken(records: Records, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watches]:
     """Watches that look only when they are woken."""
-    async for watches in running(Watches(records, poll_s=NEVER_S, pause_s=0)):
+    monkeypatch.setattr(watch, "POLL_S", NEVER_S)
+    monkeypatch.setattr(watch, "PAUSE_S", 0)
+    async for watches in running(Watches(records)):
         yield watches
 
 
 @pytest.fixture
-async def polling(records: Records) -> AsyncIterator[Watches]:
+async def polling(records: Records, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watches]:
     """Watches that look often by themselves, as for commits of other replicas."""
-    async for watches in running(Watches(records, poll_s=0.001, pause_s=0)):
+    monkeypatch.setattr(watch, "POLL_S", 0.001)
+    monkeypatch.setattr(watch, "PAUSE_S", 0)
+    async for watches in running(Watches(records)):
         yield watches
 
 
@@ -194,11 +199,15 @@ async def test_a_watch_that_ends_leaves_nothing_behind(
     assert not woken._seen
 
 
-async def test_many_commits_do_not_make_many_queries(records: Records) -> None:
+async def test_many_commits_do_not_make_many_queries(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However often it is woken, there is a pause between two looks; what came during the pause
     is told after it.
     """
-    async for watches in running(Watches(records, poll_s=NEVER_S, pause_s=0.2)):
+    monkeypatch.setattr(watch, "POLL_S", NEVER_S)
+    monkeypatch.setattr(watch, "PAUSE_S", 0.2)
+    async for watches in running(Watches(records)):
         async with watches.changes(A) as changed:
             await changed.wait()
             changed.clear()

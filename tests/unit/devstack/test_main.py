@@ -84,5 +84,6 @@ def test_part_dying_under_the_demo_is_the_cause(
     monkeypatch.setattr(command, "Stack", Dying)
     monkeypatch.setattr(command, "_stop_on_signals", lambda _stack, _screen: None)
     monkeypatch.setattr(settings, "need_ports", lambda _settings: None)
-    assert command.main(["--folder", str(tmp_path / "stack")], demo=["/bin/false"]) == 1
+    monkeypatch.setattr(command, "DEMO", ["/bin/false"])
+    assert command.main(["--folder", str(tmp_path / "stack")]) == 1
     assert capsys.readouterr().err == "The payment service was killed.\n"

@@ -162,7 +162,7 @@ class World:
                 refund_id="1", cause=payment_pb2.REFUND_CAUSE_ORDER, cause_id="version:4", **of
             ),
             payment_pb2.Refund(
-                refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, cause_id="rma", **of
+                refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, return_id="rma", **of
             ),
         ]
         self.work = fulfillment_pb2.Fulfillment(

@@ -16,7 +16,7 @@ from chassis.values.errors import Deferred
 from devstack.ports import free_ports
 from omctl.__main__ import app
 from omctl.audit import CHECKS
-from omctl.audit.facts import Silent, Witnesses
+from omctl.audit.facts import Witnesses
 from omctl.config import SERVICES
 from omctl.errors import UNAVAILABLE
 
@@ -96,16 +96,15 @@ def test_all_that_answer_are_heard(empty: str) -> None:
     assert result.output.startswith("0 differences over 0 orders")
 
 
-async def test_witnesses_raise_one_failure(empty: str) -> None:
-    """Whoever asks for facts gets the failure itself, and no group of them, with the service
-    that it is of.
+async def test_witnesses_name_the_service_without_answer(empty: str) -> None:
+    """A service that does not answer raises nothing: each of its facts is a gap, with its failure
+    and its name.
     """
     async with (
         connect(empty) as answering,
         connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as silent,
     ):
         channels = {name: silent if name == "shipping" else answering for name in SERVICES}
-        with pytest.raises(Silent) as caught:
-            await Witnesses(channels).tell()
-    assert caught.value.service == "shipping"
-    assert isinstance(caught.value.failure, Deferred)
+        facts = await Witnesses(channels).read()
+    assert {gap.service for gap in facts.gaps} == {"shipping"}
+    assert {type(gap.failure) for gap in facts.gaps} == {Deferred}

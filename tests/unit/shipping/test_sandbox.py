@@ -17,6 +17,7 @@ from pypdf import PdfReader
 
 from chassis.values.errors import Deferred, Refused
 from shipping_svc.model.records import Label, RecallAnswer, Recipient
+from shipping_svc.providers import sandbox
 from shipping_svc.providers.pdf import FONTS, HEIGHT, MARGIN, WIDTH, Font, document
 from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS
@@ -32,13 +33,13 @@ ADA = Recipient(
 )
 
 
-def carrier_of(*reported: str, **more: Any) -> SandboxCarrier:
+def carrier_of(*reported: str) -> SandboxCarrier:
     """The sandbox, where something was reported of these tracking numbers."""
 
     async def is_reported(tracking_number: str) -> bool:
         return tracking_number in reported
 
-    return SandboxCarrier(is_reported, **more)
+    return SandboxCarrier(is_reported)
 
 
 async def buy(carrier: SandboxCarrier, key: str = "shipment:1", **where: Any) -> Label:
@@ -88,11 +89,12 @@ async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
                 await buy(carrier, key, postal_code="SANDBOX-DOWN")
 
 
-async def test_it_is_slow() -> None:
+async def test_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """SLOW outlasts a caller that waits less, and sells to one that waits."""
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(buy(carrier_of(), postal_code="SANDBOX-SLOW"), 0.01)
-    assert (await buy(carrier_of(slow_s=0), postal_code="SANDBOX-SLOW")).content
+    monkeypatch.setattr(sandbox, "SLOW_S", 0)
+    assert (await buy(carrier_of(), postal_code="SANDBOX-SLOW")).content
 
 
 async def test_a_label_is_void_until_the_first_report() -> None:

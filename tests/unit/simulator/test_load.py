@@ -41,7 +41,7 @@ async def test_a_run_sends_all_and_waits_for_all() -> None:
     well, and each is measured.
     """
     shop = Shop()
-    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    world = World(shop, everybody=True)
     async with living(world):
         run = await load(
             shop, Shoppers(shop, world, 10.0), rate=200, duration_s=0.1, tell=lambda _: None
@@ -62,7 +62,7 @@ async def test_the_rate_is_kept() -> None:
     """
     shop = Shop()
     shop.deaf = True
-    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    world = World(shop, everybody=True)
     async with living(world):
         run = await load(
             shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, tell=lambda _: None
@@ -77,7 +77,7 @@ async def test_everybody_is_served(eventually: Eventually) -> None:
     order_id = (await shop.ask("CreateOrder", checkout(KEY))).order.order_id
     shop.captured[order_id] = 0
     shop._confirm(order_id)
-    async with living(World(shop, everybody=True, look_s=0.01, silent_s=0.01)):
+    async with living(World(shop, everybody=True)):
         await eventually(lambda: shop.parcels and shop.calls["RecordTrackingEvent"] == 3)
 
 

@@ -47,7 +47,7 @@ async def run(
 ) -> tuple[Replay, list[Walked]]:
     """The ledger replayed in this shop, with a world that looks often."""
     told: list[Walked] = []
-    world = World(shop, look_s=0.01, silent_s=0.01)
+    world = World(shop)
     async with living(world):
         shoppers = Shoppers(shop, world, patience_s)
         done = await replay(shop, shoppers, ledger, label=label, concurrency=2, tell=told.append)
@@ -238,7 +238,7 @@ async def test_an_order_that_cannot_be_asked_says_so(eventually: Eventually) -> 
 @asynccontextmanager
 async def buying(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
     """Somebody buys what the invoice says."""
-    world = World(shop, look_s=0.01, silent_s=0.01)
+    world = World(shop)
     async with living(world):
         yield asyncio.create_task(Shoppers(shop, world, 10.0).buy(checkout(INVOICE), INVOICE.key()))
 
@@ -448,7 +448,7 @@ async def test_a_parcel_that_is_wanted_back_is_brought_back(eventually: Eventual
     nobody announced are taken in.
     """
     shop = Shop()
-    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    world = World(shop, everybody=True)
     parcel = shipment("in_transit")
     parcel.recall_time.CopyFrom(parcel.update_time)
     parcel.tracking_number = ORDER_ID
@@ -477,7 +477,7 @@ async def test_goods_on_their_way_are_not_taken_in(eventually: Eventually) -> No
     customer has announced to others.
     """
     shop = Shop()
-    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    world = World(shop, everybody=True)
     waiting = shipment("created")  # wanted back, and the carrier has not answered
     waiting.recall_time.CopyFrom(waiting.update_time)
     shop.parcels[ORDER_ID] = waiting
