@@ -31,7 +31,7 @@ from devstack.errors import DevstackError, PortTaken, advice, failure, refused
 def test_a_known_cause_comes_with_advice(output: str, expected: str) -> None:
     """A cause that the user can remove comes with advice; an unknown one comes without."""
     assert expected in advice(output)
-    assert bool(advice) == bool(advice(output))
+    assert bool(expected) == bool(advice(output))
 
 
 def test_failure_message_has_the_end_of_the_output() -> None:
