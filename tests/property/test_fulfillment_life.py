@@ -500,7 +500,7 @@ def test_events_twice_in_every_order_end_alike(status: Status) -> None:
     assert all(record == records[0] for record in records)
 
 
-def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
+def test_shipment_beside_a_cut_is_delivered_in_every_order() -> None:
     """The cut, the event of the label and that of the delivery, each twice, in all orders, on
     what is ready: completed with its shipment and with all units of its label, and no event waits.
     """
@@ -517,7 +517,7 @@ def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
         assert counts(ended.lines) == counts(LINES)
 
 
-def test_a_void_that_meets_a_cut_unpacks_in_every_order() -> None:
+def test_void_beside_a_cut_unpacks_in_every_order() -> None:
     """The cut and what shipping says then (void, and reported all the same), each twice, in all
     orders in which shipping answers the withdrawal, with late events of the void label between:
     packing without the cut units, and what shipped is published once.

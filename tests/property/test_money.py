@@ -32,13 +32,13 @@ amounts = st.builds(Money, minors, currencies)
         ("CLF", 4),
     ],
 )
-def test_the_digits_of_known_currencies(currency: str, digits: int) -> None:
+def test_currency_has_its_minor_digits(currency: str, digits: int) -> None:
     """A yen has no minor unit smaller than itself, a dinar has thousandths."""
     assert minor_digits(currency) == digits
 
 
 @pytest.mark.parametrize("currency", ["", "gbp", "XXX", "GB", "GBPX", "ZZZ", *WITHOUT])
-def test_what_is_no_currency_is_refused(currency: str) -> None:
+def test_unknown_currency_is_refused(currency: str) -> None:
     """A code that ISO 4217 does not have, or that has no minor unit, cannot be reckoned with."""
     with pytest.raises(MoneyError):
         minor_digits(currency)
@@ -169,7 +169,7 @@ def test_examples() -> None:
 
 
 @pytest.mark.parametrize(("total", "parts"), [(-1, [1]), (1, [-1, 2]), (1, [])])
-def test_what_cannot_be_split_is_refused(total: int, parts: list[int]) -> None:
+def test_impossible_split_is_refused(total: int, parts: list[int]) -> None:
     """Debts, negative weights, and an amount among no parts."""
     with pytest.raises(MoneyError):
         split(total, parts)

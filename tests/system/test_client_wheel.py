@@ -127,7 +127,7 @@ def test_wheel_has_only_the_contracts(wheel: Path) -> None:
     ] == []
 
 
-def test_the_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+def test_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     """A second build is the same, byte for byte: a reader of a pinned hash can build the wheel
     again.
     """

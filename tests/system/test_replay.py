@@ -191,7 +191,7 @@ async def test_lost_events_strand_no_order(environment: dict[str, str], tmp_path
     assert finished.out.startswith("No broker answers (NATS_URL)")
 
 
-async def test_the_demo_shows_each_status_once(environment: dict[str, str]) -> None:
+async def test_demo_shows_each_status_once(environment: dict[str, str]) -> None:
     """One order walks to delivered, its timeline is printed live, and its parcels are named."""
     finished = await run(environment, "simulator", "demo")
     assert finished.code == 0, finished.out + finished.err

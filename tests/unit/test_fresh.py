@@ -67,7 +67,7 @@ def _project() -> Any:
 STATED = {"grpcio-tools": ["grpcio>=1.76.0", "setuptools>=77.0.1"]}
 
 
-def test_a_stale_lock_is_named() -> None:
+def test_stale_lock_is_named() -> None:
     """A requirement without a pin, a pin out of bounds and an unused pin are each named."""
     lock = (fresh.ROOT / "requirements.lock").read_text()
     project = _project()

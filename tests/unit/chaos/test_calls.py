@@ -80,7 +80,7 @@ async def test_refusal_is_returned_without_a_repeat(client: Calls) -> None:
         (Refused("ORDER_ALREADY_CANCELLED"), "its repeat refused"),
     ],
 )
-async def test_a_repeat_is_answered_as_the_first_call_was(
+async def test_repeat_is_answered_as_the_first_call_was(
     client: Calls, second: Any, fault: str
 ) -> None:
     """The client reports a fault if the repeat returns another resource or a refusal."""

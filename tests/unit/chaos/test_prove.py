@@ -49,7 +49,7 @@ def _ends(found: Any) -> Callable[[str], Any]:
     ],
     ids=["differs", "healthy", "dies", "never starts"],
 )
-def test_a_defect_is_found_or_missed(
+def test_defect_is_found_or_missed(
     found: Any,
     code: int,
     expected_output: str,

@@ -107,7 +107,7 @@ def test_default_address_is_checked_like_a_setting(field: str) -> None:
         load(wrong)
 
 
-async def test_the_settings_reach_the_server(environment: pytest.MonkeyPatch) -> None:
+async def test_settings_reach_the_server(environment: pytest.MonkeyPatch) -> None:
     """The server uses the values of the environment."""
     for variable, value in {
         "CALLS_MAX": "7",

@@ -146,7 +146,7 @@ def test_first_and_last_time_are_valid(time: datetime) -> None:
     assert optional_field(request, "create_time_before") is None
 
 
-def test_a_time_bound_is_rounded_up() -> None:
+def test_time_bound_is_rounded_up() -> None:
     """A time with nanoseconds is rounded up to the next microsecond, and never beyond the year
     9999.
     """

@@ -31,7 +31,7 @@ async def test_budget_is_the_time_that_remains() -> None:
     assert deadline.remaining() is None
 
 
-def test_a_budget_only_shrinks() -> None:
+def test_budget_only_shrinks() -> None:
     """Inside a budget, a longer one changes nothing, and a shorter one holds until its block
     ends.
     """

@@ -90,7 +90,7 @@ def test_event_envelope_names_the_event_as_its_cause() -> None:
     )
 
 
-def test_envelope_is_what_a_write_takes() -> None:
+def test_envelope_has_the_parts_of_a_write() -> None:
     """An envelope has the key, the request hash, the target and the cause for a write."""
     command = envelope(Deposit(5))
     assert (command.key, command.request_hash, command.target) == ("test:1", b"d", TARGET)

@@ -49,14 +49,14 @@ def refusal(event: Message) -> Invalid:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_a_valid_event_is_read(kind: type[Message]) -> None:
+def test_valid_event_is_read(kind: type[Message]) -> None:
     """The events that the other tests break are valid before that."""
     event = valid()[kind]
     assert parse_event(kind, subject_of(kind), event.SerializeToString()) == event
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_an_empty_body_is_unreadable(kind: type[Message]) -> None:
+def test_empty_body_is_unreadable(kind: type[Message]) -> None:
     """The error of an empty body names the first missing field."""
     [violation] = refusal(kind()).violations
     assert violation.subject.split(".")[0] in kind.DESCRIPTOR.fields_by_name
@@ -66,7 +66,7 @@ def test_an_empty_body_is_unreadable(kind: type[Message]) -> None:
     "body", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"garbage"], ids=["tag", "length", "text"]
 )
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_a_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
+def test_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
     """A body that is no protobuf message is unreadable, and the error names its type."""
     with pytest.raises(Invalid, match=kind.DESCRIPTOR.full_name) as caught:
         parse_event(kind, subject_of(kind), body)
@@ -103,7 +103,7 @@ def test_each_broken_field_is_named(kind: type[Message]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_a_newer_enum_value_is_read(kind: type[Message]) -> None:
+def test_newer_enum_value_is_read(kind: type[Message]) -> None:
     """A value above the known ones is valid: the consumer treats it as no change."""
     event = valid()[kind]
     for owner, field, _ in list(leaves(event)):
@@ -112,7 +112,7 @@ def test_a_newer_enum_value_is_read(kind: type[Message]) -> None:
     assert parse_event(kind, subject_of(kind), event.SerializeToString()) == event
 
 
-def test_a_negative_enum_value_is_unreadable() -> None:
+def test_negative_enum_value_is_unreadable() -> None:
     """An enum has no negative values: such a value is invalid, not a newer publisher's."""
     event: Any = valid()[OrderStatusChanged]
     event.new_status = -3
@@ -130,7 +130,7 @@ def test_a_negative_enum_value_is_unreadable() -> None:
         (10**12 + 1, 0, "GBP"),
     ],
 )
-def test_an_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -> None:
+def test_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -> None:
     """Money below zero, beyond any order's total, or without a currency is unreadable; the error
     names both bounds.
     """
@@ -145,14 +145,14 @@ def test_an_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -
     assert {"0", "1000000000000"} <= set(violation.description.split())
 
 
-def test_a_nul_in_a_text_is_unreadable() -> None:
+def test_nul_in_a_text_is_unreadable() -> None:
     """No table can store a NUL, so a NUL in any text makes the event unreadable."""
     event: Any = valid()[ShipmentCreated]
     event.shipment.tracking_number = "SBX\0"
     assert [v.subject for v in refusal(event).violations] == ["shipment.tracking_number"]
 
 
-def test_a_type_on_another_subject_is_unreadable() -> None:
+def test_type_on_another_subject_is_unreadable() -> None:
     """PaymentConfirmed on shipments.shipment.created is unreadable."""
     payload = valid()[PaymentConfirmed].SerializeToString()
     with pytest.raises(Invalid, match=r"shipments\.shipment\.created") as caught:

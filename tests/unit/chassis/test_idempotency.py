@@ -12,7 +12,7 @@ def _create(**fields: Any) -> Any:
     return contract()[0].CreateThingRequest(**{"request_id": "r1", "name": "a"} | fields)
 
 
-def test_the_key_is_method_and_request_id() -> None:
+def test_key_is_method_and_request_id() -> None:
     """The key has the full name of the method that takes the request, and the caller's id."""
     assert request_context(_create()).key == "/sample.v1.SampleService/CreateThing:r1"
     release = contract()[0].ReleaseReservationRequest(request_id="r1")
@@ -68,7 +68,7 @@ def test_reused_request_id_advises_repeat_or_new_id() -> None:
     assert key not in f"{refused} {refused!r}"
 
 
-def test_a_message_that_no_method_takes_is_a_defect() -> None:
+def test_message_that_no_method_takes_is_a_defect() -> None:
     """Such a message is a defect also with a request_id: the key has no method to name."""
     with pytest.raises(ValueError, match="0 methods"):
         request_context(contract()[0].Orphan(request_id="r1"))

@@ -57,7 +57,7 @@ async def test_stream_cancelled_at_a_drain_stays_cancelled() -> None:
     assert seen == ["first"]
 
 
-async def test_a_new_stream_is_refused_while_draining() -> None:
+async def test_new_stream_is_refused_while_draining() -> None:
     """A stream that begins during a drain is refused before its handler begins."""
     in_flight, seen = InFlight(), list[str]()
     in_flight.end_streams()

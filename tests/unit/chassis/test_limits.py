@@ -59,7 +59,7 @@ def refusal(of: type[Message], data: bytes) -> Violation:
     return over.value.violation
 
 
-def test_the_largest_legal_request_is_within_limits() -> None:
+def test_largest_legal_request_is_within_limits() -> None:
     """A checkout of 500 lines with the longest texts and highest amounts keeps its limits."""
     recipient = Recipient(
         name="\N{SNOWMAN}" * 200,

@@ -47,7 +47,7 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_a_json_object(stream: io.StringIO) -> None:
+def test_line_is_a_json_object(stream: io.StringIO) -> None:
     """A line has the event, time, level, service, module and its own fields. A library's line has
     the same form.
     """
@@ -82,7 +82,7 @@ def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_line_names_its_trace(stream: io.StringIO) -> None:
+def test_line_names_its_trace(stream: io.StringIO) -> None:
     """Inside a span, a line has the span's ids in the form that tracing systems use."""
     with telemetry.consuming("orders.order.status_changed", [f"00-{7:032x}-{8:016x}-01"]):
         structlog.get_logger("our.room").info("inside")

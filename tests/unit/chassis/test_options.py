@@ -6,7 +6,7 @@ CLIENT = dict(client._options({}))
 SERVER = dict(server.OPTIONS)
 
 
-def test_the_server_permits_the_clients_pings() -> None:
+def test_server_permits_the_clients_pings() -> None:
     """A server closes the connection of a client that pings too often (too_many_pings). The
     client's interval is longer than the server's minimum, with and without calls.
     """

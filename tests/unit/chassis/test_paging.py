@@ -119,7 +119,7 @@ def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) ->
     assert bool(token) == (len(messages) < len(sizes))
 
 
-def test_the_widest_order_fits_into_an_answer() -> None:
+def test_widest_order_fits_into_an_answer() -> None:
     """500 lines with the longest SKU, shares of three kinds, and units in 8 warehouses of long
     names are far below 4 MiB.
     """

@@ -73,7 +73,7 @@ async def test_file_comes_with_all_its_imports() -> None:
     assert {imported for file in found.values() for imported in file.dependency} <= set(found)
 
 
-async def test_a_standard_service_is_described() -> None:
+async def test_standard_service_is_described() -> None:
     """A service without a file in the image comes from the process's descriptors."""
     [answer] = await ask(ServerReflectionRequest(file_containing_symbol=f"{HEALTH}.Check"))
     assert files(answer)[0].package == "grpc.health.v1"
@@ -93,7 +93,7 @@ async def test_extensions_are_found_by_number() -> None:
     assert files(by_number)[0].name == "ordermesh/options/v1/options.proto"
 
 
-async def test_an_unknown_name_is_answered_and_the_stream_goes_on() -> None:
+async def test_unknown_name_is_answered_and_the_stream_goes_on() -> None:
     """An unknown name or an invalid question is an error within the stream; the next question is
     answered.
     """

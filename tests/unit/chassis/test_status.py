@@ -71,7 +71,7 @@ def test_status_stays_within_its_size_limit(
 
 
 @given(st.floats(0, 100_000))
-def test_the_time_to_try_again_survives(seconds: float) -> None:
+def test_time_to_try_again_survives(seconds: float) -> None:
     """Deferred and Overloaded keep their retry time, to the microsecond."""
     for kind in (Deferred, Overloaded):
         got = decode(_sent(kind("OVERLOADED", retry_after_s=seconds)), "peer")

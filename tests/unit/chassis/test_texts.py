@@ -10,7 +10,7 @@ from chassis.values.texts import normalize_codes, with_nul
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 
-def test_a_nul_is_found_in_every_kind_of_field() -> None:
+def test_nul_is_found_in_every_kind_of_field() -> None:
     """A NUL is found in a plain field, a nested message, a repeated field, one of many messages,
     and a map's key and value. Bytes may have it.
     """

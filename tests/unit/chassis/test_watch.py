@@ -70,7 +70,7 @@ async def queried(records: Records, eventually: Eventually, times: int = 1) -> N
     await eventually(lambda: len(records.asked) >= before + times)
 
 
-async def test_a_commit_here_wakes_its_watchers_at_once(records: Records, woken: Watches) -> None:
+async def test_commit_here_wakes_its_watchers_at_once(records: Records, woken: Watches) -> None:
     """A change reaches the watchers without a wait for the poll, each time."""
     async with woken.changes(A) as changed:
         for version in (2, 3, 4):
@@ -83,7 +83,7 @@ async def test_a_commit_here_wakes_its_watchers_at_once(records: Records, woken:
             await changed.wait()
 
 
-async def test_a_commit_of_another_replica_is_found_by_the_poll(
+async def test_commit_of_another_replica_is_found_by_the_poll(
     records: Records, polling: Watches, eventually: Eventually
 ) -> None:
     """Without a wake, the poll finds a change; watchers of unchanged records are not woken."""

@@ -298,7 +298,7 @@ broken.v1.Inner.deep is not bounded
 
 
 @pytest.mark.parametrize("file", rules.files(), ids=lambda file: Path(file.name).stem)
-def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
+def test_contracts_keep_their_rules(file: FileDescriptor) -> None:
     """Changes have a request_id, a reason or note, and a version. Lists have pages and filter by
     update_time. Events have an actor and a reason. Times are named so. Every field of a request and
     every amount of an event is bounded. A file has the options of other languages.

@@ -28,7 +28,7 @@ from devstack.errors import DevstackError, PortTaken, advice, failure, refused
         ("segmentation fault", ""),
     ],
 )
-def test_a_known_cause_comes_with_advice(output: str, expected: str) -> None:
+def test_known_cause_comes_with_advice(output: str, expected: str) -> None:
     """A cause that the user can remove comes with advice; an unknown one comes without."""
     assert expected in advice(output)
     assert bool(expected) == bool(advice(output))
@@ -52,7 +52,7 @@ def test_only_an_address_in_use_is_a_taken_port() -> None:
     assert not isinstance(failure("PostgreSQL", "FATAL: out of ideas"), PortTaken)
 
 
-def test_a_refusal_of_the_system_keeps_its_reason() -> None:
+def test_refusal_of_the_system_keeps_its_reason() -> None:
     """An operating system's error comes with advice where there is some, and with its own text
     elsewhere.
     """

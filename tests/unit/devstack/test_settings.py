@@ -8,7 +8,7 @@ from devstack import settings
 from devstack.errors import DevstackError, PortTaken
 
 
-def test_the_defaults_are_those_of_the_architecture() -> None:
+def test_defaults_are_those_of_the_architecture() -> None:
     """With an empty environment, each service and server listens on its documented port."""
     read = settings.read({})
     assert read.ports.services == {

@@ -148,7 +148,7 @@ def test_stale_version_is_refused_first() -> None:
         ([("mug", 5), ("Lamp, blue", 1)], (2, 1, 3)),
     ],
 )
-def test_the_lowest_open_line_takes_the_scan(
+def test_scan_fills_the_lowest_open_line(
     scans: list[tuple[str, int]], picked: tuple[int, ...]
 ) -> None:
     """Scans of a SKU on several lines fill the lines by number; every scan of a request counts."""
@@ -327,7 +327,7 @@ def test_shipment_event_from_every_status(
         assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
 
 
-def test_the_whole_life_in_order() -> None:
+def test_whole_life_has_each_status_in_order() -> None:
     """From the confirmed order to the delivery there is each status once, and picking again for
     each scan.
 

@@ -29,7 +29,7 @@ POLICY = InspectionPolicy(
         (Money(0, "GBP"), "mug", 1.0, InspectionRule.SAMPLE),
     ],
 )
-def test_the_first_rule_that_holds(
+def test_first_matching_inspection_rule_applies(
     total: Money, sku: str, rate: float, rule: InspectionRule | None
 ) -> None:
     """The rules apply by the order's value in its own currency, then by SKU (exact), then by

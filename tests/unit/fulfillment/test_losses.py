@@ -295,7 +295,7 @@ def test_replacement_in_every_status_is_applied(status: Status, units: int) -> N
     [(2, Line(4, "mug", 1, cut=1, spoiled=1)), (0, Line(4, "mug", 0, cut=2, spoiled=1))],
     ids=["answer before the cut", "answer after the cut"],
 )
-def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> None:
+def test_cut_between_answer_and_write_is_counted_once(committed: int, line: Line) -> None:
     """Two of three units were cut during the call to the warehouse about one spoiled unit without a
     replacement. Before the warehouse consumed the cut, the spoiled unit is one of the two;
     afterwards, no unit remains.

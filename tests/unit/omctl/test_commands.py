@@ -87,7 +87,7 @@ def test_request_id_is_printed_before_the_call(omctl: Omctl, fake: Fake) -> None
         assert "request_id" not in result.stdout
 
 
-def test_an_order_is_shown(omctl: Omctl) -> None:
+def test_order_is_shown(omctl: Omctl) -> None:
     """The output has the facts, then the lines as aligned text. Characters that would break or
     colour the lines are escaped.
     """
@@ -110,7 +110,7 @@ def test_an_order_is_shown(omctl: Omctl) -> None:
 
 
 @pytest.mark.parametrize("which", [ORDER_ID, ORDER_ID.upper(), "OM-1", "om-1"])
-def test_an_order_is_found_by_id_and_by_number(omctl: Omctl, which: str) -> None:
+def test_order_is_found_by_id_and_by_number(omctl: Omctl, which: str) -> None:
     """An order is found by its number and by its id, in upper and lower case."""
     result = omctl("order", "get", which, "--json")
     assert json.loads(result.stdout)["orderId"] == ORDER_ID
@@ -366,7 +366,7 @@ def test_watch_shows_each_transition_once_until_the_end(omctl: Omctl, fake: Fake
     assert (result.exit_code, versions(result)) == (0, [1, 2, 3, 4])
 
 
-def test_a_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
+def test_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
     """The watch ends with 0 at the requested status, and with 1 if the order ends elsewhere."""
     fake.news = [change(2, "CONFIRMED"), change(3, "CANCELLED")]
     assert versions(omctl("order", "watch", ORDER_ID, "--until", "confirmed")) == [1, 2]

@@ -282,7 +282,7 @@ def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
     assert omctl.asked[0].filter == api.FailedEventFilter()
 
 
-def test_an_event_is_shown(omctl: Omctl) -> None:
+def test_event_is_shown(omctl: Omctl) -> None:
     """The output has the error and the body of the event, from the service of its consumer."""
     omctl.order.events = [event(1)]
     result = omctl("show", "order-payments", event(1).event_id)
@@ -463,7 +463,7 @@ def test_unknown_event_exits_with_code_3(omctl: Omctl, command: str) -> None:
     assert "omctl events failed" in result.stderr
 
 
-def test_a_stored_version_is_set(omctl: Omctl) -> None:
+def test_stored_version_is_set(omctl: Omctl) -> None:
     """The named service gets the request about the order or one of its fulfilments. The answer is
     one line, or JSON.
     """

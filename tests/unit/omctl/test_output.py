@@ -16,7 +16,7 @@ def test_text_is_aligned() -> None:
     assert list(aligned(TABLE)) == ["SKU         UNITS", "[bold]茶壶      7", "A            1000"]
 
 
-def test_a_terminal_gets_a_table() -> None:
+def test_terminal_gets_a_table() -> None:
     """On a terminal headings are bold, and text with the syntax of rich's markup is shown
     unchanged.
     """
@@ -42,6 +42,6 @@ def test_names_cannot_move_the_cursor() -> None:
     assert printable("a\x1b[2Jb\nc\td é 茶") == "a\ufffd[2Jb\ufffdc\ufffdd é 茶"
 
 
-def test_an_empty_table_is_its_headings() -> None:
+def test_empty_table_is_its_headings() -> None:
     """A list without an entry has its headings."""
     assert list(aligned(Table(("SKU", "UNITS"), []))) == ["SKU  UNITS"]

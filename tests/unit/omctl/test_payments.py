@@ -185,7 +185,7 @@ def test_money_command_sends_its_note(till: Till, address: str, command: str) ->
     assert (first.note, second.HasField("note")) == ("asked by phone", False)
 
 
-def test_an_amount_needs_its_currency(address: str) -> None:
+def test_amount_needs_its_currency(address: str) -> None:
     """An amount without its currency is a usage error."""
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--amount", "1").exit_code == 2
 

@@ -96,7 +96,7 @@ def test_payment_confirms_and_expects_each_fulfilment() -> None:
     ]
 
 
-def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
+def test_order_without_a_price_is_confirmed_as_not_required() -> None:
     """A total of zero needs no capture."""
     order = placed(
         checkout(CheckoutLine(sku="GIFT", quantity=1, unit_price=0, discount=0, tax=0), shipping=0)
@@ -237,7 +237,7 @@ def test_late_events_never_move_an_order_backwards() -> None:
         )
 
 
-def test_an_unknown_fulfilment_status_is_no_change() -> None:
+def test_unknown_fulfilment_status_is_no_change() -> None:
     """A status that a newer fulfilment service may publish moves nothing."""
     order = at(Status.PROCESSING)
     assert after(order, fulfillment_status(order, "london", None, 99)) is order
@@ -276,7 +276,7 @@ def test_event_of_another_attempt_is_skipped() -> None:
         assert after(order, command) is order
 
 
-def test_an_unknown_order_is_not_found() -> None:
+def test_unknown_order_is_not_found() -> None:
     """An event about it waits for the order; a call is answered with NOT_FOUND."""
     with pytest.raises(NotFound):
         decide(None, pay(placed()), NOW)

@@ -711,7 +711,7 @@ def test_full_refund_of_a_delivered_order_in_every_order(
     assert (order.payment, order.refunded) == (PaymentStatus.REFUNDED, order.captured)
 
 
-def test_a_free_order_is_never_refunded() -> None:
+def test_free_order_is_never_refunded() -> None:
     """No money was captured: delivered is the last status."""
     delivered = at(Status.DELIVERED)
     free = replace(delivered, captured=0)
@@ -743,7 +743,7 @@ def test_refund_of_a_failed_order_sets_its_payment_axis() -> None:
     assert after(order, refund(order, order.total)).payment is PaymentStatus.REFUNDED
 
 
-def test_a_refund_in_another_currency_is_refused() -> None:
+def test_refund_in_another_currency_is_refused() -> None:
     """Its amount cannot belong to this order."""
     order = at(Status.CONFIRMED)
     with pytest.raises(Refused):
@@ -760,7 +760,7 @@ def test_failed_refund_changes_no_amount() -> None:
 
 
 @pytest.mark.parametrize("stage", [FulfillmentState.PICKING, None])
-def test_a_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -> None:
+def test_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -> None:
     """A fulfilment's event of version 2^60 is not stored, in any status: the true one after it
     still counts.
     """

@@ -177,7 +177,7 @@ def test_units_that_did_not_arrive_can_be_returned_again() -> None:
     assert after(order, ask(order, {1: 2})).return_progress is ReturnProgress.OPEN
 
 
-def test_receive_more_than_announced_is_bounded_by_delivered_units() -> None:
+def test_receipt_beyond_the_announcement_is_bounded() -> None:
     """Of three lamps one is announced: three may arrive, and bulbs too. A fourth lamp, or one of
     another return, may not.
     """
@@ -199,7 +199,7 @@ def test_receive_more_than_announced_is_bounded_by_delivered_units() -> None:
     assert after(held, receive(order_return, {1: 2})).returns[-1].line(1).received == 2
 
 
-def test_a_return_arrives_at_one_warehouse() -> None:
+def test_return_arrives_at_one_warehouse() -> None:
     """All units arrive at the warehouse of the first ones."""
     order = returned(delivered(), {1: 2})
     order_return = order.returns[0]
@@ -292,7 +292,7 @@ def test_rejected_or_cancelled_return_holds_no_units(status: ReturnStatus) -> No
         (NONE, (0, 0, 2), ReturnProgress.NONE),
     ],
 )
-def test_a_refund_without_goods_is_inspected_from_the_start(
+def test_refund_without_goods_is_inspected_from_the_start(
     disposition: Disposition, counts: tuple[int, int, int], progress: ReturnProgress
 ) -> None:
     """In one step the units are accepted as the caller states, refunded by their shares, and no
@@ -326,7 +326,7 @@ def test_repeated_return_with_a_deleted_key_changes_nothing() -> None:
         assert not again.facts
 
 
-def test_an_unknown_return_is_not_found() -> None:
+def test_unknown_return_is_not_found() -> None:
     """Every call about it is refused; for an unknown order with ORDER_NOT_FOUND."""
     order, order_return = arrived(delivered(), {1: 1})
     unknown = replace(order_return, id=uuid4())

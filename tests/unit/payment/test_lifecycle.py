@@ -45,7 +45,7 @@ def test_every_payment_move_is_as_drawn(here: Status, column: int, there: Status
     assert can_become(here, there) == (ROWS[here][column] != ".")
 
 
-def test_the_tables_are_total_and_agree() -> None:
+def test_payment_tables_are_complete_and_agree() -> None:
     """Each status and outcome has its row. Terminal statuses have no next one, and every charged
     status counts for its attempt.
     """

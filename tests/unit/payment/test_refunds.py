@@ -465,7 +465,7 @@ def test_declined_void_leaves_the_authorisation() -> None:
     assert len(only(decide(decided.record, void(2), LATER).record).operations) == 3
 
 
-def test_a_void_and_a_capture_exclude_each_other() -> None:
+def test_void_and_a_capture_exclude_each_other() -> None:
     """The operation that is under way excludes the other one; a repeat waits for its answer."""
     voiding = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
     assert decide(voiding, void(2), LATER).record is voiding

@@ -39,7 +39,7 @@ def row(**changes: str) -> str:
     return ",".join((fields | changes).values())
 
 
-def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
+def test_invoice_becomes_an_order_with_exact_pence() -> None:
     """Goods, customer, country and time equal those of the file. Prices are whole pence for any
     number of digits.
     """
@@ -56,7 +56,7 @@ def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
     assert (invoice.units, invoice.total) == (15, 6 * 255 + 3 * 2750 + 6 * 700)
 
 
-def test_the_same_sku_twice_is_two_lines() -> None:
+def test_same_sku_twice_is_two_lines() -> None:
     """Rows of one SKU are separate lines, also at one price."""
     [invoice] = book(row(), row(price="2.10"), row()).invoices
     assert [(good.sku, good.price) for good in invoice.goods] == [
@@ -219,7 +219,7 @@ def test_quoted_fields_and_empty_lines() -> None:
     assert ledger.rows == 3
 
 
-def test_a_row_that_ends_early_is_left() -> None:
+def test_row_that_ends_early_is_left() -> None:
     """Missing fields count as empty, and the reason names them."""
     assert [left.reason for left in book("536365,85123A,HEART,6").left] == [
         "a price that is no number"
@@ -227,7 +227,7 @@ def test_a_row_that_ends_early_is_left() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a,b,c\n1,2,3\n", "InvoiceNo,StockCode\n"])
-def test_a_file_without_invoices_is_refused(text: str) -> None:
+def test_file_without_invoices_is_refused(text: str) -> None:
     """A file without the columns of invoices is refused as a whole, with the missing columns."""
     with pytest.raises(FileFault, match=r"names no column .*Quantity"):
         parse(text)

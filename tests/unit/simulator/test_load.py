@@ -56,7 +56,7 @@ async def test_run_sends_all_orders_and_waits_for_all() -> None:
     assert run.healthy
 
 
-async def test_the_rate_is_kept() -> None:
+async def test_load_sends_orders_at_its_rate() -> None:
     """Orders are sent when they are due, and their times count from then: a slow shop delays no
     other order.
     """
@@ -97,7 +97,7 @@ def test_run_with_an_undelivered_order_is_unhealthy(outcome: str) -> None:
     assert list(report(run))[-1] == f"  {outcome}: no order: WHY"
 
 
-def test_the_report() -> None:
+def test_report_has_counts_percentiles_and_failures() -> None:
     """The report has counts by outcome, percentiles by measure (a dash without a value), failures
     by reason, and the undelivered orders.
     """
@@ -118,6 +118,6 @@ def test_the_report() -> None:
     assert lines[6:] == ["       3 × CreateOrder OVERLOADED", "  stuck: no order: nobody picks"]
 
 
-def test_a_long_list_is_cut() -> None:
+def test_long_list_is_cut() -> None:
     """A run with many failures lists the first ones and their number."""
     assert list(report(run_of(*[Purchase(STUCK)] * 30)))[-1] == "  and 10 more"

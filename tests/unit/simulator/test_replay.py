@@ -70,7 +70,7 @@ async def test_every_invoice_is_delivered_and_counted() -> None:
     assert shop.calls["CreatePayment"] == 1, "a free order has no payment"
 
 
-async def test_a_second_replay_orders_nothing_twice() -> None:
+async def test_second_replay_orders_nothing_twice() -> None:
     """The same file finds the same orders delivered, and posts no stock again. Under a label every
     order is new.
     """
@@ -269,7 +269,7 @@ def replayed(*outcomes: str, books: Books | None = None) -> Replay:
     )
 
 
-def test_the_report() -> None:
+def test_report_lists_rows_orders_units_and_money() -> None:
     """The report lists the left rows, then orders, rows, units and money, beside the services'
     figures.
     """
@@ -380,7 +380,7 @@ async def test_second_replay_returns_nothing_again() -> None:
     assert len(shop.sent_back) == 2 * returns
 
 
-async def test_a_discount_is_not_given_twice() -> None:
+async def test_discount_is_not_given_twice() -> None:
     """Units of a discounted invoice are refunded at the paid amount, and the report shows the
     rest.
     """

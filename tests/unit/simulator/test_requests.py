@@ -11,7 +11,7 @@ from simulator.invoices import Good, Invoice
 from tests.unit.simulator.samples import INVOICE
 
 
-def test_an_invoice_becomes_a_checkout() -> None:
+def test_invoice_becomes_a_checkout() -> None:
     """Lines, discount and shipping add up to the invoice's total. The recipient is invented, and
     the country is a code.
     """
@@ -32,7 +32,7 @@ def test_an_invoice_becomes_a_checkout() -> None:
     assert (order.recipient.name, order.recipient.country_code) == ("Customer 17850", "FR")
 
 
-def test_a_guest_has_no_customer() -> None:
+def test_guest_has_no_customer() -> None:
     """Without a customer, a discount or postage the fields are unset, not empty or zero."""
     order = requests.checkout(
         Invoice(number="1", time=INVOICE.time, customer=None, country="", goods=(Good("A", 1, 0),))
@@ -59,7 +59,7 @@ def test_same_invoice_makes_the_same_requests() -> None:
     assert len(receipts) == 2 * len(requests.stock_for(INVOICE))
 
 
-def test_stock_is_what_the_invoice_needs() -> None:
+def test_stock_covers_exactly_the_invoice() -> None:
     """Each SKU is received once, in its warehouse, with the units of all its lines."""
     receipts = requests.stock_for(INVOICE)
     assert {receipt.warehouse_id for receipt in receipts} <= set(requests.WAREHOUSES)

@@ -28,7 +28,9 @@ from tests.unit.simulator.samples import SHIPMENT_ID, fulfillment, shipment
         (fulfillment("cancelled"), None),
     ],
 )
-def test_the_next_step(work: fulfillment_pb2.Fulfillment, step: type | None) -> None:
+def test_next_step_follows_from_the_status(
+    work: fulfillment_pb2.Fulfillment, step: type | None
+) -> None:
     """Each status has its step. A finished fulfilment and one without committed stock have none."""
     found = next_step(work)
     assert (found and type(found)) == step
@@ -103,7 +105,7 @@ def test_step_on_the_same_version_is_the_same_request() -> None:
         ("failed", None),
     ],
 )
-def test_the_next_report(here: str, there: str | None) -> None:
+def test_next_report_follows_from_the_status(here: str, there: str | None) -> None:
     """A carrier reports each step up to the delivery, and reports nothing of a parcel before its
     pickup or after its end.
     """
