@@ -45,13 +45,13 @@ async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Qu
     """Waits until all is at rest, for `timeout_s` at most."""
     began = changed = time.monotonic()
     before: tuple[object, ...] = ()
-    under_way: tuple[str, ...] = ("nobody answers",)
+    under_way: tuple[str, ...] = ("no service answers",)
     while True:
         try:
             facts, waiting = await witnesses.tell(), await events.waiting()
         # a group: several services are asked at once
         except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
-            before, under_way = (), (f"nobody answers: {error!r}",)
+            before, under_way = (), (f"no service answers: {error!r}",)
         else:
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
             if (now := (*_versions(facts), under_way)) != before:

@@ -39,10 +39,10 @@ class Bank:
         return self._answer(key)
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
-        raise AssertionError("nobody captures by hand here")
+        raise AssertionError("the model has no captures by request")
 
     async def void(self, key: UUID, authorization: str) -> Answer:
-        raise AssertionError("nobody authorises alone here")
+        raise AssertionError("the model has no separate authorisations")
 
     async def lookup(self, key: UUID) -> Answer | None:
         return self._answers.get(key)

@@ -34,7 +34,7 @@ def wrapped(error: psycopg.Error) -> exc.DBAPIError:
 
 @pytest.mark.parametrize(("state", "error_class"), CASES.items())
 def test_each_sqlstate_has_one_error_class(state: str, error_class: ErrorClass) -> None:
-    """Each SQLSTATE has one error class, whatever exception class the driver raises."""
+    """Each SQLSTATE has one error class, for any exception class of the driver."""
     assert classify(wrapped(psycopg.errors.lookup(state)("no"))) is error_class
 
 

@@ -67,7 +67,7 @@ async def _catches() -> str:
     except asyncio.CancelledError:
         await asyncio.sleep(0)
         return "ended in order"
-    raise AssertionError("nobody sets it")
+    raise AssertionError("the event is never set")
 
 
 async def _times_out() -> str:
@@ -76,7 +76,7 @@ async def _times_out() -> str:
             await asyncio.Event().wait()
     except TimeoutError:
         return "timed out"
-    raise AssertionError("nobody sets it")
+    raise AssertionError("the event is never set")
 
 
 async def test_work_returns_and_raises_as_if_awaited() -> None:

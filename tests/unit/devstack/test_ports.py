@@ -82,13 +82,13 @@ def test_start_on_a_taken_port_is_tried_on_another() -> None:
     def start(port: int) -> None:
         tried.append(port)
         if len(tried) < 3:
-            raise PortTaken("somebody was faster")
+            raise PortTaken("taken before the start")
 
     assert on_free_port(start) == tried[2]
     assert len(tried) == 3
 
     def never(_: int) -> None:
-        raise PortTaken("always somebody")
+        raise PortTaken("always taken")
 
     with pytest.raises(PortTaken, match="try again"):
         on_free_port(never)

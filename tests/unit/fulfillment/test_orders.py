@@ -539,9 +539,7 @@ def named(order: tuple[Envelope[Any], ...]) -> str:
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS])), ids=named)
 def test_cut_and_confirmation_in_any_order_agree(order: tuple[Envelope[Any], ...]) -> None:
-    """A unit of DOVER and all of LEEDS are cancelled: the same units remain, whichever event is
-    consumed first.
-    """
+    """A cut of a unit of DOVER and of all of LEEDS leaves the same units in each order of events."""
     _, decisions = done(None, order)
     record = decisions[-1].record
     assert units(record) == {"DOVER": [(2, 1)], "LEEDS": [(0, 2)]}

@@ -105,7 +105,7 @@ def test_report_has_counts_percentiles_and_failures() -> None:
         report(
             run_of(
                 Purchase("delivered", created_s=0.1, confirmed_s=0.5),
-                Purchase(STUCK, "nobody picks", created_s=0.2),
+                Purchase(STUCK, "no picker works", created_s=0.2),
             )
         )
     )
@@ -115,7 +115,7 @@ def test_report_has_counts_percentiles_and_failures() -> None:
         "checkout to confirmed     0.500    0.500    0.500",
         "order to delivered            -        -        -",
     ]
-    assert lines[6:] == ["       3 × CreateOrder OVERLOADED", "  stuck: no order: nobody picks"]
+    assert lines[6:] == ["       3 × CreateOrder OVERLOADED", "  stuck: no order: no picker works"]
 
 
 def test_long_list_is_cut() -> None:
