@@ -1,5 +1,5 @@
-"""`python -m tests.chaos`: one run, seeded from SEED (a random seed where it is unset), DURATION
-seconds long; `make chaos` calls it.
+"""`python -m tests.chaos`: one run of DURATION seconds with the seed SEED (random if it is unset).
+`make chaos` calls it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ OK, DIFFERS, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main() -> int:
-    """What a person at a terminal sees; exit code 1 where anything differs."""
+    """Prints the run for a person at a terminal; the exit code is 1 if anything differs."""
     try:
         seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
         duration_s, rate = (
@@ -36,8 +36,8 @@ def main() -> int:
         f"seed {seed}: {duration_s:.0f} s of faults; again with: make chaos SEED={seed}"
         f" DURATION={duration_s:.0f} RATE={rate:g}"
     )
-    kept = KEPT / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
-    kept.mkdir(parents=True)
+    results = KEPT / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
+    results.mkdir(parents=True)
     with reachable_folder("ordermesh-chaos-") as folder:
         try:
             report = asyncio.run(run(by_chance(seed, duration_s, rate), folder))
@@ -48,12 +48,12 @@ def main() -> int:
             return INTERRUPTED
         finally:
             if (folder / "logs").exists():
-                shutil.copytree(folder / "logs", kept / "logs")
+                shutil.copytree(folder / "logs", results / "logs")
     text = "\n".join(report.lines())
     _say(text)
-    (kept / "report.txt").write_text(text + "\n")
-    (kept / "report.json").write_text(report.document() + "\n")
-    _say(f"kept in {kept.relative_to(KEPT.parents[1])}")
+    (results / "report.txt").write_text(text + "\n")
+    (results / "report.json").write_text(report.document() + "\n")
+    _say(f"stored in {results.relative_to(KEPT.parents[1])}")
     return OK if report.healthy else DIFFERS
 
 

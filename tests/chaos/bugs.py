@@ -1,8 +1,7 @@
-"""Defects that a run must find: each breaks one promise of a service in its process, as a careless
+"""Defects that a run must find: each breaks one guarantee of a service in its process, as a wrong
 change of the code might.
 
-They are planted by tests/chaos/service.py alone. `python -m tests.chaos.prove` shows that each is
-caught.
+tests/chaos/service.py alone plants them. `python -m tests.chaos.prove` shows that a run finds each.
 """
 
 import importlib
@@ -18,7 +17,7 @@ from tests.chaos.plan import Fault, Kind
 EVERY_SERVICE: Final = ("order", "warehouse", "payment", "fulfillment", "shipping")
 SEED: Final = 1
 RATE: Final = 2.0
-# What all shoppers do where the run is not about them.
+# The actions of all shoppers, unless the run is for another one.
 PLAIN: Final[Mapping[str, Any]] = {
     "cards": ("tok_ok",),
     "basket": (("shade", 2), ("lamp", 1)),
@@ -32,9 +31,7 @@ PLAIN: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A defect: the promise that it breaks, how it is planted in which services, and the run
-    that finds it.
-    """
+    """A defect: the guarantee that it breaks, its code, its services, and the run that finds it."""
 
     promise: str
     services: Sequence[str]
@@ -44,35 +41,35 @@ class Bug:
     duration_s: float = 12.0
 
     def intents(self) -> list[Intent]:
-        """Shoppers who all do what it takes."""
+        """Returns shoppers that all reach the defect."""
         wishes = dict(PLAIN) | dict(self.shoppers)
         return [replace(intent, **wishes) for intent in intents(SEED, self.duration_s, RATE)]
 
     def plan(self) -> list[Fault]:
-        """The faults that it takes."""
+        """Returns the faults that reach the defect."""
         return [Fault(number, *fault) for number, fault in enumerate(self.faults, 1)]
 
 
 def plant(name: str, service: str) -> None:
-    """Plants the defect, where it belongs into this service."""
+    """Plants the defect, if this service is one of its services."""
     if service in BUGS[name].services:
         BUGS[name].plant()
 
 
 def _module(name: str) -> Any:
-    """A room of a service, as something that can be broken."""
+    """Returns a module of a service, to be changed."""
     return importlib.import_module(name)
 
 
 def _replace(owner: Any, name: str, by: Any) -> Any:
-    """Puts something else in a place that is there; answers what stood there."""
+    """Replaces an existing attribute; returns the former value."""
     before = getattr(owner, name)
     setattr(owner, name, by)
     return before
 
 
 def _replace_decider(service: str, command: str, by: Any) -> Any:
-    """Puts another decider into the table that the service reads; returns the former one."""
+    """Replaces a decider in the table that the service reads; returns the former one."""
     table = _module(f"{service}_svc.decisions.deciders").DECIDERS
     kind = getattr(_module(f"{service}_svc.model"), command)
     before, table[kind] = table[kind], by
@@ -92,21 +89,23 @@ def _marks_what_was_not_published() -> None:
     stream = _module("chassis.broker.stream")
     number = itertools.count(1)
 
-    async def believes(self: Any, subject: str, *message: Any, **rest: Any) -> Any:
+    async def publishes_most(self: Any, subject: str, *message: Any, **rest: Any) -> Any:
         if next(number) % 20:
             return await publish(self, subject, *message, **rest)
-        return stream.PubAck(stream=rest["stream"], seq=1)  # a place that was compared long ago
+        return stream.PubAck(stream=rest["stream"], seq=1)  # a position that was compared long ago
 
-    publish = _replace(stream.Broker, "publish", believes)
+    publish = _replace(stream.Broker, "publish", publishes_most)
 
 
-def _takes_repeats_for_new() -> None:
-    async def forgetful(self: Any, connection: Any, commands: Sequence[Any]) -> dict[str, Any]:
+def _ignores_repeats() -> None:
+    async def ignores_repeats(
+        self: Any, connection: Any, commands: Sequence[Any]
+    ) -> dict[str, Any]:
         await insert(self, connection, commands)
         return {}
 
     insert = _replace(
-        _module("chassis.write.idempotency_keys").IdempotencyKeys, "insert", forgetful
+        _module("chassis.write.idempotency_keys").IdempotencyKeys, "insert", ignores_repeats
     )
 
 
@@ -175,54 +174,54 @@ def _charges_with_a_new_key() -> None:
     )
 
 
-def _never_puts_back() -> None:
+def _never_restocks() -> None:
     kinds = _module("warehouse_svc.lifecycle").MovementKind
 
-    def keeps(self: Any, reservation: Any, number: int, kind: Any, quantity: int) -> None:
+    def skips_restock(self: Any, reservation: Any, number: int, kind: Any, quantity: int) -> None:
         if kind is not kinds.UNCOMMIT:
             move_units(self, reservation, number, kind, quantity)
 
     move_units = _replace(
-        _module("warehouse_svc.decisions.posting").StockPosting, "move_units", keeps
+        _module("warehouse_svc.decisions.posting").StockPosting, "move_units", skips_restock
     )
 
 
-def _revives_the_dead() -> None:
+def _reopens_closed_orders() -> None:
     statuses = _module("order_svc.lifecycle").Status
 
-    def revives(order: Any, command: Any, context: Any) -> Any:
+    def reopens(order: Any, command: Any, context: Any) -> Any:
         if order and order.status is statuses.CANCELLED:
             order = replace(order, status=statuses.PENDING)
         return confirm(order, command, context)
 
-    confirm = _replace_decider("order", "ConfirmPayment", revives)
+    confirm = _replace_decider("order", "ConfirmPayment", reopens)
 
 
-def _believes_old_news() -> None:
-    def gullible(order: Any, command: Any, context: Any) -> Any:
+def _applies_older_versions() -> None:
+    def applies_any_version(order: Any, command: Any, context: Any) -> Any:
         if order:
             older = tuple(replace(each, version=0) for each in order.fulfillments)
             order = replace(order, fulfillments=older)
         return apply(order, command, context)
 
-    apply = _replace_decider("order", "ApplyFulfillmentStatus", gullible)
+    apply = _replace_decider("order", "ApplyFulfillmentStatus", applies_any_version)
 
 
 def _never_releases() -> None:
     kinds = _module("warehouse_svc.lifecycle").MovementKind
 
-    def forgets(self: Any, reservation: Any, kind: Any) -> None:
+    def skips_release(self: Any, reservation: Any, kind: Any) -> None:
         if kind is not kinds.RELEASE:
             move_all(self, reservation, kind)
 
     move_all = _replace(
-        _module("warehouse_svc.decisions.posting").StockPosting, "move_all", forgets
+        _module("warehouse_svc.decisions.posting").StockPosting, "move_all", skips_release
     )
 
 
 BUGS: Final[Mapping[str, Bug]] = {
     "acks_before_commit": Bug(
-        promise="nothing is acknowledged that was not done",
+        promise="an event is acknowledged only after its effect is committed",
         services=EVERY_SERVICE,
         plant=_acks_before_commit,
         shoppers={},
@@ -235,7 +234,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         duration_s=30.0,
     ),
     "lost_event": Bug(
-        promise="an event is published before it is marked as such",
+        promise="an event is marked as published only after its publication",
         services=EVERY_SERVICE,
         plant=_marks_what_was_not_published,
         shoppers={},
@@ -245,23 +244,23 @@ BUGS: Final[Mapping[str, Bug]] = {
     "no_dedup": Bug(
         promise="a repeat has no effect",
         services=EVERY_SERVICE,
-        plant=_takes_repeats_for_new,
+        plant=_ignores_repeats,
         shoppers={"again": True, "turn": Turn.CANCEL, "turn_s": 1.0},
     ),
     "release_twice": Bug(
-        promise="reserved units are given up once",
+        promise="reserved units are released once",
         services=["warehouse"],
         plant=_releases_twice,
         shoppers={"turn": Turn.CANCEL, "turn_s": 0.1},
     ),
     "release_never": Bug(
-        promise="what a dead order has reserved is free",
+        promise="the units that a cancelled order reserved are free",
         services=["warehouse"],
         plant=_never_releases,
         shoppers={"cards": ("tok_declined_stolen",)},
     ),
     "restock_twice": Bug(
-        promise="a unit that comes back is booked once",
+        promise="a returned unit is posted once",
         services=["warehouse"],
         plant=_restocks_twice,
         shoppers={"afterwards": Afterwards.RETURN_SOME},
@@ -285,21 +284,21 @@ BUGS: Final[Mapping[str, Bug]] = {
         shoppers={"cards": ("tok_timeout_charged",)},
     ),
     "never_uncommitted": Bug(
-        promise="units of a dead order are back on the shelf",
+        promise="units of a cancelled order are back on the shelf",
         services=["warehouse"],
-        plant=_never_puts_back,
+        plant=_never_restocks,
         shoppers={"turn": Turn.CANCEL, "turn_s": 3.0},
     ),
     "revived": Bug(
-        promise="an order that has ended stays so",
+        promise="a closed order stays closed",
         services=["order"],
-        plant=_revives_the_dead,
+        plant=_reopens_closed_orders,
         shoppers={"turn": Turn.CANCEL, "turn_s": 0.5, "cards": ("tok_ok_late",)},
     ),
     "old_news": Bug(
-        promise="news that is behind changes nothing",
+        promise="an event of an older version changes nothing",
         services=["order"],
-        plant=_believes_old_news,
+        plant=_applies_older_versions,
         shoppers={},
         faults=[(4.0 + number, 8.0, Kind.STEAL, "FULFILLMENTS") for number in range(8)],
         duration_s=20.0,

@@ -1,8 +1,7 @@
-"""Calls as clients make them under faults: the same request, with the same request_id, until it is
-answered.
+"""Calls of a client under faults: the same request, with the same request_id, until it is answered.
 
-What a client may rely on is noted here: an answer that breaks it is a fault of the services,
-whatever went wrong around them.
+The client records each answer that breaks a guarantee: that is a fault of the services, under any
+injected fault.
 """
 
 import asyncio
@@ -30,16 +29,16 @@ TIMEOUT_S: Final = 6.0
 AGAIN_MIN_S: Final = 0.3
 AGAIN_MAX_S: Final = 4.0
 PATIENCE_S: Final = 60.0
-DEFECTS_MAX: Final = 5  # so often an INTERNAL is asked again
+DEFECTS_MAX: Final = 5  # how often a call is repeated after INTERNAL
 MOMENTARY: Final = frozenset({"CONTENTION"})
 
 
 class GaveUp(Exception):
-    """The run is over, and there is still no answer."""
+    """The run is over without an answer."""
 
 
 class Calls:
-    """The services' methods, and all that was answered beside successes: `troubles["CreateOrder
+    """The services' methods, and the count of all answers beside successes: `troubles["CreateOrder
     OVERLOADED"]`.
     """
 
@@ -54,9 +53,9 @@ class Calls:
         self.shipping = ShippingServiceStub(channels["shipping"])
         self.payments = PaymentServiceStub(channels["payment"])
         self.troubles: Counter[str] = Counter()
-        self.faults: set[str] = set()  # what no client should ever see
+        self.faults: set[str] = set()  # answers that no client may get
         self.answered = 0
-        self.calm_since = float("inf")  # monotonic: when the last fault was over
+        self.calm_since = float("inf")  # monotonic: the end of the last fault
 
     async def ask(
         self,
@@ -66,12 +65,11 @@ class Calls:
         again: bool = False,
         patience_s: float = float("inf"),
     ) -> Any:
-        """The method's answer; with `again` it is asked for once more, and must be about the same
-        thing.
+        """Returns the method's answer; with `again` it is requested once more, and must concern the
+        same resource.
 
-        Raises the Failure that it was refused with; GaveUp where there is no answer within
-        `patience_s`, or (and that is a fault) long after the last fault. What was done then nobody
-        knows.
+        Raises the Failure of a refusal. Raises GaveUp if there is no answer within `patience_s`, or
+        (which is a fault) long after the last fault; the effect of the call is then unknown.
         """
         answer = await self._until_answered(method, request, patience_s)
         if again:
@@ -100,15 +98,17 @@ class Calls:
             if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
                 self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
                 raise GaveUp(name)
-            # The pauses between two calls grow and differ: callers that repeat at once would keep a
-            # restarted service down.
+            # The pauses between two calls grow and differ: immediate repeats of all callers would
+            # overload a restarted service.
             await asyncio.sleep(  # the pause of a retry
                 min(AGAIN_MIN_S * 2.0 ** min(attempt, 10), AGAIN_MAX_S) * random.uniform(0.5, 1.0)
             )
         raise AssertionError("there is always another attempt")
 
     async def _repeat(self, method: Any, request: Message, answer: Any) -> None:
-        """A repeat is answered as the first was: about the same thing, and never refused."""
+        """Checks that a repeat is answered as the first call was: about the same resource, without
+        a refusal.
+        """
         name = verb(request)
         try:
             second = await self._until_answered(method, request)
@@ -130,19 +130,19 @@ class Calls:
 
 
 def verb(request: Message) -> str:
-    """The name of the method that takes the request."""
+    """Returns the name of the method that takes the request."""
     return request.DESCRIPTOR.name.removesuffix("Request")
 
 
 def why(failure: Failure) -> str:
-    """The reason that the service itself gave, and the code where it gave none."""
+    """Returns the reason of the service, or the status code if it gave none."""
     return (
         failure.metadata.get("peer_reason") or failure.metadata.get("peer_code") or failure.reason
     )
 
 
 def identity(answer: Any) -> str:
-    """What an answer is about: the id of the resource that it wraps."""
+    """Returns the id of the resource in an answer."""
     for field, value in answer.ListFields():
         if field.message_type is not None and not field.is_repeated:
             return str(value.ListFields()[0][1])
@@ -151,7 +151,7 @@ def identity(answer: Any) -> str:
 
 @asynccontextmanager
 async def calling(addresses: Mapping[str, str]) -> AsyncIterator[Calls]:
-    """The services at their addresses."""
+    """Opens clients of the services at their addresses."""
     async with AsyncExitStack() as stack:
         yield Calls(
             {

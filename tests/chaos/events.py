@@ -1,5 +1,5 @@
-"""The broker's side: when each service last told something, and how to lose, repeat and shuffle
-what the broker keeps.
+"""The broker's side: the time of each service's last event, and how to lose, repeat and shuffle the
+broker's messages.
 """
 
 import asyncio
@@ -31,31 +31,31 @@ GIVE_UP_S: Final = 20.0
 
 
 class Events:
-    """A connection of the harness's own, on no road that is tormented; it comes back by itself
-    where the broker was away.
+    """The harness's own connection, without a proxy. It reconnects after an outage of the
+    broker.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         # monotonic, of the last event on each stream
-        self.heard: dict[str, float] = dict.fromkeys(STREAMS, float("-inf"))
+        self.arrived_at: dict[str, float] = dict.fromkeys(STREAMS, float("-inf"))
 
     @property
     def streams(self) -> JetStreamContext:
-        """JetStream, as nats-py has it."""
+        """Returns JetStream, as nats-py has it."""
         return self._client.jetstream(timeout=ASK_S)
 
     async def progress(self, streams: Iterable[str], since: float) -> float:
-        """Waits until something new was told on each of these streams; answers how long after
-        `since` (monotonic) the last was.
+        """Waits for a new event on each of these streams. Returns the time from `since` (monotonic)
+        to the last of them.
         """
         names = list(streams)
-        while any(self.heard[name] <= since for name in names):  # noqa: ASYNC110
+        while any(self.arrived_at[name] <= since for name in names):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # several tasks wait for several streams: no one Event fits
-        return max(self.heard[name] for name in names) - since
+        return max(self.arrived_at[name] for name in names) - since
 
     async def sequences(self) -> dict[str, int]:
-        """The last sequence number of each stream that there is."""
+        """Returns the last sequence number of each existing stream."""
         found: dict[str, int] = {}
         for name in STREAMS:
             if info := await self._info(name):
@@ -63,7 +63,7 @@ class Events:
         return found
 
     async def waiting(self) -> int:
-        """Messages that consumers have still to be given, or to acknowledge."""
+        """Returns the number of messages that consumers have not received or not acknowledged."""
         total = 0
         for name in STREAMS:
             if await self._info(name):
@@ -73,8 +73,8 @@ class Events:
                 )
         return total
 
-    async def told(self, stream: str) -> AsyncIterator[Msg]:
-        """All that the stream holds, from the first to the last."""
+    async def messages(self, stream: str) -> AsyncIterator[Msg]:
+        """Returns all messages of the stream, in order."""
         info = await self._info(stream)
         if info is None or not info.state.messages:
             return
@@ -94,15 +94,17 @@ class Events:
             await subscription.unsubscribe()
 
     async def delete_stream(self, stream: str) -> int:
-        """How many messages are gone with it."""
+        """Deletes the stream; returns the number of its messages."""
         info = await self._info(stream)
         if info is None:
             return 0
         await self.streams.delete_stream(stream)
         return info.state.messages
 
-    async def forget(self, stream: str, chance: random.Random) -> int:
-        """Deletes one of its consumers; answers how many messages will come to it again."""
+    async def delete_consumer(self, stream: str, chance: random.Random) -> int:
+        """Deletes one of the stream's consumers; returns the number of messages to be delivered
+        again.
+        """
         if await self._info(stream) is None:
             return 0
         consumers = sorted(await self.streams.consumers_info(stream), key=lambda each: each.name)
@@ -113,10 +115,10 @@ class Events:
         return victim.delivered.consumer_seq if victim.delivered else 0
 
     async def shuffle(self, stream: str, chance: random.Random) -> int:
-        """Publishes some of what the stream holds once more, in any order; answers how many.
+        """Publishes some messages of the stream again, in any order; returns their number.
 
-        With an identifier of its own for the broker, which would refuse the repeat, and the event's
-        own for those who hear it.
+        Each has a new message id for the broker, which would refuse the repeat, and the event's own
+        id for consumers.
         """
         info = await self._info(stream)
         if info is None or not info.state.messages:
@@ -142,10 +144,10 @@ class Events:
         return sent
 
     async def steal(self, stream: str, chance: random.Random, lasts_s: float) -> int:
-        """Takes what comes to one of its consumers, as a replica would, and gives each back some
-        seconds later; answers how many.
+        """Takes messages of one of the stream's consumers, as a replica would, and gives each back
+        seconds later; returns their number.
 
-        So events arrive for the first time in another order than they were told in.
+        So events arrive for the first time in another order than that of their publication.
         """
         if await self._info(stream) is None:
             return 0
@@ -168,8 +170,8 @@ class Events:
         return taken
 
     async def _info(self, stream: str) -> StreamInfo | None:
-        """What the broker says of a stream; None where there is none. Patient: it may be on its
-        way back.
+        """Returns the broker's information about a stream; None if it does not exist. Retries while
+        the broker may be restarting.
         """
         deadline = time.monotonic() + GIVE_UP_S
         while True:
@@ -182,17 +184,17 @@ class Events:
                     raise
             await asyncio.sleep(AGAIN_S)  # the broker is restarting; the deadline bounds the loop
 
-    def hear(self, stream: str, _message: Msg) -> None:
-        """Something new was told."""
-        self.heard[stream] = time.monotonic()
+    def note_arrival(self, stream: str, _message: Msg) -> None:
+        """Records the arrival of a new event."""
+        self.arrived_at[stream] = time.monotonic()
 
 
 @asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Events]:
+async def subscribed(url: str) -> AsyncIterator[Events]:
     """Events of the broker at `url`."""
 
     async def quietly(_error: Exception) -> None:
-        """It comes and goes: that is the point."""
+        """Ignores the error: the run stops and starts the broker."""
 
     client = await nats.connect(
         url,
@@ -206,15 +208,15 @@ async def listening(url: str) -> AsyncIterator[Events]:
     try:
         events = Events(client)
         for stream, subjects in STREAMS.items():
-            await client.subscribe(subjects, cb=_ear(events, stream))
+            await client.subscribe(subjects, cb=_recorder(events, stream))
         await client.flush()
         yield events
     finally:
         await client.close()
 
 
-def _ear(events: Events, stream: str) -> Any:
-    async def ear(message: Msg) -> None:
-        events.hear(stream, message)
+def _recorder(events: Events, stream: str) -> Any:
+    async def record(message: Msg) -> None:
+        events.note_arrival(stream, message)
 
-    return ear
+    return record

@@ -1,6 +1,4 @@
-"""Each kind of fault, done to a running stack, and the evidence that it struck: what happened,
-and not what was meant.
-"""
+"""Each kind of fault, injected into a running stack, with the evidence of its effect."""
 
 import asyncio
 import os
@@ -25,14 +23,14 @@ from tests.integration.devstack.processes import descendants
 from tests.proxy import ANSWERED, BOTH, Proxy
 
 DELAYS_S: Final = (0.02, 0.1, 0.4)
-MEETING_S: Final = 8.0  # how long a fault that needs bytes on their way waits for some
-SILENT_S: Final = 20.0  # how long it may take until somebody uses a connection that is silent
+MEETING_S: Final = 8.0  # how long a fault that needs bytes in transit waits for some
+SILENT_S: Final = 20.0  # how long until the first use of a silent connection
 
 
 @dataclass(slots=True)
 class Strike:
-    """What became of a fault. `evidence` is empty where nothing happened; `recovered_s` counts
-    from its end to the next progress.
+    """The result of a fault. `evidence` is empty if it had no effect; `recovered_s` counts from its
+    end to the next progress.
     """
 
     fault: Fault
@@ -44,13 +42,13 @@ class Strike:
 
 
 class Faults:
-    """Strikes a stack. Faults at the same process wait for each other; all others may be at work
-    at once.
+    """Injects faults into a stack. Faults at the same process wait for each other; all others may
+    run at once.
     """
 
     def __init__(self, stack: Stack, roads: Roads, events: Events, seed: int) -> None:
         self.strikes: list[Strike] = []
-        # processes that were asked to end, and did not do so in an orderly way
+        # processes that did not drain on request
         self.unclean: list[str] = []
         self._stack, self._roads, self._events = stack, roads, events
         self._chance = random.Random(f"details of {seed}")
@@ -58,8 +56,8 @@ class Faults:
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Sequence[Fault], began: float) -> None:
-        """Strikes as planned, times counted from `began` (monotonic); all is over at the return,
-        and what was stopped goes on again.
+        """Injects the planned faults, with times from `began` (monotonic). All are over at the
+        return, and each stopped process runs again.
         """
         async with asyncio.TaskGroup() as group:
             for fault in plan:
@@ -69,7 +67,7 @@ class Faults:
                 group.create_task(self._strike(fault))
 
     async def heal(self) -> None:
-        """Nothing is in the way any more, and everything runs."""
+        """Ends all faults: each process and connection works again."""
         for proxy in self._roads.proxies.values():
             proxy.go()
         for name, service in self._stack.services.items():
@@ -78,7 +76,7 @@ class Faults:
                     await service.start()
 
     def give_up(self) -> None:
-        """Progress is not waited for any more."""
+        """Stops the wait for progress."""
         for task in self._recoveries:
             task.cancel()
 
@@ -121,14 +119,16 @@ class Faults:
         raise LookupError(f"no fault is called {fault.kind} on {target}")
 
     async def _on_stream(self, fault: Fault) -> str | None:
-        """What a fault of a stream has done; None for a fault of another kind."""
+        """Injects a fault of a stream and returns its evidence; None for a fault of another
+        kind.
+        """
         target = fault.target
         match fault.kind:
             case Kind.DELETE_STREAM:
                 return _counted(await self._events.delete_stream(target), "events lost")
             case Kind.FORGET:
                 return _counted(
-                    await self._events.forget(target, self._chance), "events come again"
+                    await self._events.delete_consumer(target, self._chance), "events come again"
                 )
             case Kind.SHUFFLE:
                 return _counted(
@@ -152,7 +152,7 @@ class Faults:
 
     async def _freeze(self, child: Child, lasts_s: float) -> str:
         child.send(signal.SIGSTOP)
-        # PostgreSQL works in children; nobody has more of them while it is stopped
+        # PostgreSQL works in child processes; it starts no new ones while it is stopped
         family = {child.pid, *descendants(child.pid)}
         _signal(family, signal.SIGSTOP)
         try:
@@ -183,7 +183,7 @@ class Faults:
         else:
             await self._stack.tend(self._server(target).start)
 
-    # --- roads
+    # --- connections
 
     async def _on_road(self, fault: Fault, proxy: Proxy) -> str:
         before = dict(_counts(proxy))
@@ -217,7 +217,7 @@ class Faults:
                 proxy.freeze()
                 await _until(lambda: since("stranded") > 0, SILENT_S)
                 return _counted(since("stranded"), "connections silent for ever")
-        raise LookupError(f"nobody knows how to {fault.kind} a road")
+        raise LookupError(f"a connection has no fault {fault.kind}")
 
     # --- the store
 
@@ -228,7 +228,7 @@ class Faults:
         return _counted(sum(before.values()), "events lost")
 
     async def _roll_back(self, lasts_s: float) -> str:
-        """A copy is made of the store, and put in its place some time later."""
+        """Copies the store, and puts the copy in its place some time later."""
         copied = await self._events.sequences()
         copy = self._server("nats").log.with_name("nats.copy")
         shutil.rmtree(copy, ignore_errors=True)
@@ -243,10 +243,10 @@ class Faults:
 
     @asynccontextmanager
     async def _store(self, lasts_s: float) -> AsyncIterator[Path]:
-        """The broker's store, while the broker is away for `lasts_s` or longer."""
+        """The broker's store, while the broker is stopped for `lasts_s` or longer."""
         nats = self._stack.nats
         if nats is None:
-            raise LookupError("the broker is not ours to stop")
+            raise LookupError("the broker is no process of the stack")
         await self._stack.tend(nats.kill)
         try:
             yield nats.store
@@ -254,7 +254,7 @@ class Faults:
         finally:
             await self._stack.tend(nats.start)
 
-    # --- who they are
+    # --- the processes
 
     def _turn(self, target: str) -> asyncio.Lock:
         return self._turns.setdefault(target, asyncio.Lock())
@@ -262,7 +262,7 @@ class Faults:
     def _server(self, target: str) -> Any:
         server = getattr(self._stack, target)
         if server is None:
-            raise LookupError(f"{target} is not ours to torment")
+            raise LookupError(f"{target} is no process of the stack")
         return server
 
     def _child(self, target: str) -> Child:
@@ -274,8 +274,8 @@ class Faults:
 
 
 def _streams_of(target: str) -> Sequence[str]:
-    """Where progress is looked for after a fault: with the service that it met, or with all of
-    them.
+    """Returns the streams on which progress is expected after a fault: those of the fault's
+    service, or all.
     """
     service = target.partition(">")[0]
     if service in STREAMS:
@@ -284,7 +284,9 @@ def _streams_of(target: str) -> Sequence[str]:
 
 
 def _counted(count: int, what: str, enough: int | None = None) -> str:
-    """The evidence; none where nothing (or nothing of what counts, `enough`) happened."""
+    """Returns the evidence; empty without an effect (or without the effect that counts,
+    `enough`).
+    """
     return f"{count} {what}" if (count if enough is None else enough) else ""
 
 
@@ -308,7 +310,7 @@ def _signal(pids: set[int], number: signal.Signals) -> None:
 
 
 def _state(pid: int) -> str:
-    """A process's state as /proc has it: T where it is stopped; empty where it has ended."""
+    """Returns a process's state as in /proc: T if it is stopped; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

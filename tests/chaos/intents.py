@@ -1,5 +1,5 @@
-"""What each shopper means to do, and how the world deals with each order: baskets, cards, second
-thoughts. Pure, all from a seed.
+"""The plan of each shopper and of its order's treatment: baskets, cards, changes of mind. Pure, all
+from a seed.
 """
 
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-# What is sold: each SKU with the units that each warehouse has of it.
+# The catalogue: each SKU with the units in each warehouse.
 STOCK: Final = {
     "lamp": {"london": 5000},
     "bulb": {"paris": 5000},
@@ -20,7 +20,7 @@ STOCK: Final = {
     "chair": {"london": 60},
     "vase": {"paris": 60},
 }
-SCARCE: Final = ("chair", "vase")  # so that they run out, and are fought for
+SCARCE: Final = ("chair", "vase")  # so that they run out, and shoppers compete for them
 SCARCE_SHARE: Final = 0.15
 PRICES: Final = {
     "lamp": 3333,
@@ -34,8 +34,8 @@ PRICES: Final = {
     "vase": 777,
 }
 
-# Cards as they are tried one after the other, and how often each row is met with. The sandbox's
-# tokens say what the processor does.
+# Cards in the order that a shopper tries them, and the frequency of each row. The sandbox's tokens
+# determine the processor's answers.
 CARDS: Final = (
     (8, ("tok_ok",)),
     (2, ("tok_timeout_charged",)),
@@ -55,25 +55,25 @@ CARDS: Final = (
 )
 # authorised first, captured by another call
 MANUAL: Final = frozenset({"tok_capture_timeout", "tok_void_timeout"})
-# pending first, then declined: a repeat is answered as it stands then
+# pending first, then declined: a repeat gets the present state
 CHANGE_THEIR_MIND: Final = frozenset({"tok_declined_late"})
-# the order expires, and what was set aside is voided
+# the order expires, and its authorisation is voided
 NEVER_CAPTURED: Final = frozenset({"tok_void_timeout"})
 
 
 class Turn(StrEnum):
-    """What comes between a shopper and the delivery of all that was ordered."""
+    """The event between a shopper and the delivery of the whole order."""
 
     NONE = "none"
     ABANDON = "abandon"  # never pays: the order expires
     CANCEL = "cancel"
     CANCEL_ITEMS = "cancel_items"
     BOTH = "cancel_items and cancel"
-    GIVE_UP = "give_up"  # the warehouse gives the work up
+    GIVE_UP = "give_up"  # the warehouse cancels the fulfilment
 
 
 class Picking(StrEnum):
-    """What happens in the warehouse."""
+    """The treatment in the warehouse."""
 
     FINE = "fine"
     SHORT = "short"
@@ -81,7 +81,7 @@ class Picking(StrEnum):
 
 
 class Travel(StrEnum):
-    """What happens to the parcel."""
+    """The treatment of the parcel."""
 
     ARRIVES = "arrives"
     LOST = "lost"
@@ -89,22 +89,20 @@ class Travel(StrEnum):
 
 
 class Afterwards(StrEnum):
-    """What happens after the delivery."""
+    """The treatment after the delivery."""
 
     NOTHING = "nothing"
     RETURN = "return"
     RETURN_SOME = "return_some"
     CALL_OFF = "call_off"  # a return that is cancelled
     WITHOUT_GOODS = "without_goods"
-    GOODWILL = "goodwill"  # a refund by hand
+    GOODWILL = "goodwill"  # a refund by request
     REFUND_MEETS_RETURN = "refund_meets_return"
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One shopper. `again`: calls that were answered are made once more, as a lost answer would
-    have it.
-    """
+    """One shopper. `again`: answered calls are repeated, as after a lost answer."""
 
     number: int
     at_s: float
@@ -120,12 +118,12 @@ class Intent:
 
     @property
     def name(self) -> str:
-        """By which the order is found again: its external_reference."""
+        """Returns the order's external_reference, by which the order is found."""
         return f"shopper-{self.number}"
 
 
 def intents(seed: int, duration_s: float, rate: float) -> Iterator[Intent]:
-    """Shoppers as they come, `rate` a second on average, for `duration_s`."""
+    """Yields shoppers, `rate` a second on average, for `duration_s`."""
     chance = random.Random(f"shoppers of {seed}")
     at_s, number = chance.expovariate(rate), 0
     while at_s < duration_s:

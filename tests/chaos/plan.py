@@ -1,4 +1,6 @@
-"""Which fault strikes what, when and for how long. Pure: the same seed gives the same plan."""
+"""The faults of a run, with their targets, times and lengths. Pure: the same seed gives the same
+plan.
+"""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,30 +19,30 @@ STREAMS: Final = {
     "fulfillment": "FULFILLMENTS",
     "shipping": "SHIPMENTS",
 }
-FIRST_S: Final = 3.0  # so long nothing happens, for there to be something that can go wrong
-EVERY_S: Final = (1.5, 4.0)  # from one fault to the next
+FIRST_S: Final = 3.0  # the time without faults at the start, in which orders begin
+EVERY_S: Final = (1.5, 4.0)  # the time from one fault to the next
 
 
 class Kind(StrEnum):
-    """What goes wrong. Those of a process, of a road between two, and of what the broker keeps."""
+    """The faults of processes, of connections between two of them, and of the broker's data."""
 
     KILL = "kill"  # SIGKILL; started again
     FREEZE = "freeze"  # SIGSTOP; SIGCONT
     RESTART = "restart"  # SIGTERM, and started again
-    CUT = "cut"  # every connection is reset, in the middle of what is on its way
-    ROB = "rob"  # requests arrive, answers are lost, and the connection with them
+    CUT = "cut"  # every connection is reset, in the middle of a transfer
+    ROB = "rob"  # requests arrive, answers are lost with the connection
     DELAY = "delay"
-    HOLD = "hold"  # nothing arrives; later all of it does
-    STRAND = "strand"  # the connections of now are silent for ever, and nobody closes them
-    WIPE = "wipe"  # the broker has lost all that it stored
-    ROLL_BACK = "roll_back"  # the broker has an older copy of all that it stored
+    HOLD = "hold"  # no bytes arrive; later all of them do
+    STRAND = "strand"  # the present connections are silent for ever, and stay open
+    WIPE = "wipe"  # the broker has lost its whole store
+    ROLL_BACK = "roll_back"  # the broker has an older copy of its store
     DELETE_STREAM = "delete_stream"
     FORGET = "forget"  # a consumer is deleted: all its events come again
     SHUFFLE = "shuffle"  # events are published again, in any order
-    STEAL = "steal"  # somebody takes a consumer's events, and gives them back late, in any order
+    STEAL = "steal"  # a consumer's events are taken, and given back later in any order
 
 
-# What each kind strikes, and how many seconds it lasts.
+# The targets of each kind, and its length in seconds.
 OF_PROCESSES: Final = (Kind.KILL, Kind.FREEZE, Kind.RESTART)
 OF_ROADS: Final = (Kind.CUT, Kind.ROB, Kind.DELAY, Kind.HOLD, Kind.STRAND)
 OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.FORGET, Kind.SHUFFLE, Kind.STEAL)
@@ -64,7 +66,7 @@ LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault: `target` is a service, a server, a road ("payment>order", "order>nats") or a
+    """A fault: `target` is a service, a server, a connection ("payment>order", "order>nats") or a
     stream; `at_s` counts from the load's start.
     """
 
@@ -82,7 +84,7 @@ class Fault:
 def faults(
     seed: int, duration_s: float, roads: Sequence[str], kinds: Sequence[Kind] = tuple(Kind)
 ) -> list[Fault]:
-    """The faults of a run. Every kind, and every target of a kind, comes as often as any other,
+    """Returns the faults of a run. Every kind, and every target of a kind, has the same count,
     within one.
     """
     chance = random.Random(f"faults of {seed}")
@@ -119,6 +121,6 @@ def _targets(kind: Kind, roads: Sequence[str]) -> Sequence[str]:
 
 
 def _endless(chance: random.Random, cards: Sequence[Card]) -> Iterator[Card]:
-    """All cards in a random order, again and again."""
+    """Returns all cards in a random order, repeatedly."""
     while True:
         yield from chance.sample(cards, len(cards))

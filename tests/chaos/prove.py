@@ -1,5 +1,5 @@
-"""`python -m tests.chaos.prove [bug ...]`: proves the checker: plants each defect of bugs.py,
-and shows what a short run finds of it.
+"""`python -m tests.chaos.prove [bug ...]`: proves the checker. It plants each defect of bugs.py,
+and prints what a short run finds of it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ SHOWN: Final = 2
 
 
 async def caught(name: str) -> Report:
-    """The run that is to find the defect."""
+    """Executes the run for the defect."""
     bug = BUGS[name]
     with reachable_folder("ordermesh-bug-") as folder:
         wanted = Wanted(
@@ -33,8 +33,8 @@ async def caught(name: str) -> Report:
 
 
 def main(names: Sequence[str]) -> int:
-    """What a person at a terminal sees; exit code 1 where a defect was not found, or its run did
-    not begin.
+    """Prints the results for a person at a terminal; the exit code is 1 if a defect was not found,
+    or its run did not start.
     """
     if unknown := set(names) - set(BUGS):
         sys.stderr.write(
@@ -51,8 +51,8 @@ def main(names: Sequence[str]) -> int:
 
 
 def proved(name: str) -> tuple[bool, list[str]]:
-    """Whether the run noticed the defect, and what to say of it. Services that die of it do
-    notice; those that never ran prove nothing.
+    """Returns whether the run found the defect, and its description. Services that end because of
+    it count as found; a stack that did not start does not.
     """
     try:
         report = asyncio.run(caught(name))
@@ -60,11 +60,11 @@ def proved(name: str) -> tuple[bool, list[str]]:
         return False, [f"{name}: NOT RUN, the stack did not start: {error}"]
     except DevstackError as error:
         return True, [f"{name}: the services did not live through it: {error}"]
-    return not report.healthy, told(name, report)
+    return not report.healthy, found_by_check(name, report)
 
 
-def told(name: str, report: Report) -> list[str]:
-    """What was found, by check, and the first of it."""
+def found_by_check(name: str, report: Report) -> list[str]:
+    """Returns the findings by check, and the first of them."""
     checks = Counter(each.check for each in report.differences)
     verdict = ", ".join(f"{count} × {check}" for check, count in checks.most_common()) or "MISSED"
     first = [

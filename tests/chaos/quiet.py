@@ -1,4 +1,4 @@
-"""Whether everything has come to rest: nothing is under way, or nothing changes any more."""
+"""The end of a run: no work is under way, or nothing changes any more."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from omctl.audit.orders import OPEN_OPERATIONS
 from tests.chaos.events import Events
 from tests.facts import complete
 
-# Where an order may stay for good.
+# The end statuses of an order.
 RESTING: Final = frozenset(
     {
         order_pb2.ORDER_STATUS_DELIVERED,
@@ -27,32 +27,32 @@ RESTING: Final = frozenset(
 )
 OPERATIONS: Final = "payment operations"
 LOOK_S: Final = 1.0
-CALM_S: Final = 3.0  # nothing is under way, for so long
-# Something is under way, and nothing has changed, for so long. Deferred events come again within
-# ten seconds; a processor that did not answer is asked again ever more slowly, and waited for as
-# long as there is time.
+CALM_S: Final = 3.0  # how long nothing is under way
+# How long nothing has changed while work is under way. Deferred events come again within ten
+# seconds. The intervals of look-ups at a processor without an answer grow, and the run waits for
+# them within its time.
 STILL_S: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """`under_way` is empty where all is at rest; `seconds` how long it took."""
+    """`under_way` is empty if all is at rest; `seconds` is the time of the wait."""
 
     seconds: float
     under_way: tuple[str, ...]
 
 
 async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Quiet:
-    """Waits for it, for `timeout_s` at most."""
+    """Waits until all is at rest, for `timeout_s` at most."""
     began = changed = time.monotonic()
     before: tuple[object, ...] = ()
-    under_way: tuple[str, ...] = ("nobody answers",)
+    under_way: tuple[str, ...] = ("no service answers",)
     while True:
         try:
             facts, waiting = await complete(witnesses), await events.waiting()
-        # a group: several were asked at once
+        # a group: several services are asked at once
         except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:
-            before, under_way = (), (f"nobody answers: {error!r}",)
+            before, under_way = (), (f"no service answers: {error!r}",)
         else:
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
             if (now := (*_versions(facts), under_way)) != before:
@@ -61,11 +61,11 @@ async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Qu
         still_s, total_s = time.monotonic() - changed, time.monotonic() - began
         if (not under_way and still_s > CALM_S) or still_s > patience_s or total_s > timeout_s:
             return Quiet(total_s, under_way)
-        await asyncio.sleep(LOOK_S)  # the services are polled; the time-out bounds the loop
+        await asyncio.sleep(LOOK_S)  # the services are polled; the timeout bounds the loop
 
 
 def _under_way(facts: Facts) -> Iterator[str]:
-    """What should not stay as it is."""
+    """Returns the transient states."""
     if moving := sum(order.status not in RESTING for order in facts.orders.values()):
         yield f"{moving} orders"
     if open_ := sum(
@@ -85,7 +85,7 @@ def _under_way(facts: Facts) -> Iterator[str]:
 
 
 def _versions(facts: Facts) -> Iterator[object]:
-    """All that changes with whatever changes."""
+    """Returns the values that change with each change."""
     for order in facts.orders.values():
         yield order.version
     for kind in (facts.returns, facts.payments, facts.fulfillments, facts.shipments):

@@ -1,5 +1,5 @@
-"""What is said of a run, and kept: the faults that struck, what became of the orders, how
-quickly all recovered, what differs. Pure.
+"""The report of a run: the effective faults, the orders' ends, the times of recovery, the
+differences. Pure.
 """
 
 import json
@@ -24,7 +24,7 @@ SLOWEST = 5
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it."""
+    """The results of a run."""
 
     seed: int
     duration_s: float
@@ -38,28 +38,28 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Nothing differs."""
+        """Whether nothing differs."""
         return not self.differences
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Returns the report for people."""
         yield (
             f"seed {self.seed}: {len(self.stories)} shoppers in {self.duration_s:.0f} s,"
             f" {self.answered} calls answered"
         )
         yield from self._faults()
-        yield "orders:    " + _told(self.orders())
-        yield "payments:  " + _told(
+        yield "orders:    " + _counts(self.orders())
+        yield "payments:  " + _counts(
             Counter(name_of(payment_pb2.PaymentStatus, each.status) for each in self.facts.payments)
         )
-        yield "returns:   " + _told(
+        yield "returns:   " + _counts(
             Counter(name_of(return_pb2.ReturnStatus, each.status) for each in self.facts.returns)
         )
         yield f"refunds:   {len(self.facts.refunds)};  stock movements: {len(self.facts.movements)}"
-        yield "refusals:  " + _told(
+        yield "refusals:  " + _counts(
             Counter(why for story in self.stories for why in story.refusals)
         )
-        yield "calls that were made again, or refused: " + _told(Counter(self.troubles))
+        yield "calls that were made again, or refused: " + _counts(Counter(self.troubles))
         yield f"quiet after {self.quiet.seconds:.1f} s" + (
             f", with {', '.join(self.quiet.under_way)}" if self.quiet.under_way else ""
         )
@@ -103,14 +103,14 @@ class Report:
             )
 
     def orders(self) -> Counter[str]:
-        """Orders by where they stand, and why."""
+        """Returns the number of orders by status and reason."""
         return Counter(
             f"{name_of(order_pb2.OrderStatus, each.status)} ({each.status_reason})"
             for each in self.facts.orders.values()
         )
 
     def document(self) -> str:
-        """For programs, as JSON."""
+        """Returns the report for programs, as JSON."""
         document: dict[str, Any] = {
             "seed": self.seed,
             "duration_s": self.duration_s,
@@ -139,5 +139,5 @@ class Report:
         return json.dumps(document, indent=1, default=str)
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.most_common()) or "none"

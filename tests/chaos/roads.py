@@ -1,5 +1,5 @@
-"""A proxy on each road from a service to what it needs: its database, the broker, the services
-that it calls.
+"""A proxy on each connection of a service: to its database, to the broker, and to the services that
+it calls.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from tests.proxy import Proxy
 
 
 def known_roads() -> list[str]:
-    """All roads there are, as "payment>order": a service's settings say whom it calls."""
+    """Returns all connections, as "payment>order": a service's settings name its peers."""
     roads = [f"{service}>{server}" for service in SERVICES for server in ("postgres", "nats")]
     for service in SERVICES:
         fields = importlib.import_module(f"{service}_svc.config").Config.model_fields
@@ -25,13 +25,13 @@ def known_roads() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Roads:
-    """The proxies by road; `route` leads a devstack.stack.Stack over them."""
+    """The proxies by connection; `route` leads a devstack.stack.Stack over them."""
 
     proxies: Mapping[str, Proxy]
 
     def route(self, service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
-        """What the service is told instead of where things really are."""
-        told = dict(environment)
+        """Returns the service's environment with the proxies' addresses."""
+        routed = dict(environment)
         for road, proxy in self.proxies.items():
             start, _, end = road.partition(">")
             if start != service:
@@ -39,23 +39,23 @@ class Roads:
             if end == "postgres":
                 url = make_url(environment["DATABASE_URL"])
                 proxy.target = url.port or 5432
-                told["DATABASE_URL"] = url.set(port=proxy.port).render_as_string(
+                routed["DATABASE_URL"] = url.set(port=proxy.port).render_as_string(
                     hide_password=False
                 )
             elif end == "nats":
                 proxy.target = urlsplit(environment["NATS_URL"]).port or 4222
-                told["NATS_URL"] = environment["NATS_URL"].replace(
+                routed["NATS_URL"] = environment["NATS_URL"].replace(
                     f":{proxy.target}", f":{proxy.port}"
                 )
             else:
                 proxy.target = int(environment[f"{end.upper()}_ADDRESS"].rpartition(":")[2])
-                told[f"{end.upper()}_ADDRESS"] = f"127.0.0.1:{proxy.port}"
-        return told
+                routed[f"{end.upper()}_ADDRESS"] = f"127.0.0.1:{proxy.port}"
+        return routed
 
 
 @asynccontextmanager
 async def open_roads() -> AsyncIterator[Roads]:
-    """Proxies on all roads; where they lead is told when the stack starts."""
+    """Opens proxies on all connections; the stack sets their targets when it starts."""
     async with AsyncExitStack() as stack:
         yield Roads(
             {road: await stack.enter_async_context(Proxy().serving()) for road in known_roads()}

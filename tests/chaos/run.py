@@ -1,5 +1,5 @@
-"""A run: a stack of its own over tormented roads, shoppers and staff, faults; then quiet, and
-the verdict.
+"""A run: its own stack over proxies, shoppers and staff, faults; then the wait for rest, and the
+verdict.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from omctl.audit import Difference, Facts, Witnesses, persisting
 from omctl.audit.facts import witnesses
 from tests.chaos import plan, service, verdict
 from tests.chaos.calls import Calls, calling
-from tests.chaos.events import Events, listening
+from tests.chaos.events import Events, subscribed
 from tests.chaos.faults import Faults
 from tests.chaos.intents import STOCK, Intent, intents
 from tests.chaos.plan import Fault
@@ -32,11 +32,10 @@ from tests.chaos.roads import known_roads, open_roads
 from tests.chaos.shoppers import Lookout, Shop, Story
 from tests.chaos.staff import Staff
 
-STORY_S: Final = 90.0  # how long after the last fault a shopper may still be waiting
+STORY_S: Final = 90.0  # how long a shopper may wait after the last fault
 QUIET_S: Final = 120.0
 SETTLE_S: Final = 2.0
-# What goes on by itself does so within seconds, so that a run need not wait for it; packages are
-# inspected often.
+# Automatic work takes seconds, so that a run waits for it; packages are inspected often.
 ENVIRONMENT: Final = {
     "DRAIN_DELAY_S": "0.1",
     "EXPIRY_SWEEP_S": "1",
@@ -49,12 +48,12 @@ ENVIRONMENT: Final = {
 
 
 class NotStarted(DevstackError):
-    """The stack did not come up: nothing was tried, so the run proves nothing."""
+    """The stack did not start: the run tried nothing and proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A run as it is asked for. `program` is what runs as a service, `environment` is for the
+    """The settings of a run. `program` is the program of a service, `environment` is for the
     services.
     """
 
@@ -67,7 +66,7 @@ class Wanted:
 
 
 def by_chance(seed: int, duration_s: float, rate: float) -> Wanted:
-    """A run with faults and shoppers of every kind, `rate` shoppers a second."""
+    """Returns a run with faults and shoppers of every kind, `rate` shoppers a second."""
     return Wanted(
         seed=seed,
         duration_s=duration_s,
@@ -77,8 +76,8 @@ def by_chance(seed: int, duration_s: float, rate: float) -> Wanted:
 
 
 async def run(wanted: Wanted, folder: Path) -> Report:
-    """All of it; the stack's logs stay in `folder`. Raises NotStarted; another DevstackError
-    where the services do not live to its end.
+    """Executes the run; the stack's logs stay in `folder`. Raises NotStarted, or another
+    DevstackError if the services end before the run.
     """
     async with open_roads() as roads:
         stack = Stack(
@@ -91,8 +90,8 @@ async def run(wanted: Wanted, folder: Path) -> Report:
         async with (
             _up(stack),
             calling(stack.addresses) as calls,
-            listening(stack.nats_url) as events,
-            witnesses(stack.addresses) as told,
+            subscribed(stack.nats_url) as events,
+            witnesses(stack.addresses) as facts_source,
         ):
             await _stock(calls)
             faults, lookout, known = (
@@ -100,11 +99,11 @@ async def run(wanted: Wanted, folder: Path) -> Report:
                 Lookout(calls),
                 dict[str, Intent](),
             )
-            async with _meanwhile(lookout.run(), Staff(calls, known).run()):
-                stories = await _torment(wanted, calls, faults, Shop(calls, lookout, known))
-                calm = await quiet(told, events, timeout_s=QUIET_S)
+            async with _running(lookout.run(), Staff(calls, known).run()):
+                stories = await _run_load(wanted, calls, faults, Shop(calls, lookout, known))
+                calm = await quiet(facts_source, events, timeout_s=QUIET_S)
             faults.give_up()
-            differences, facts = await _judged(stack, calls, faults, stories, told, events)
+            differences, facts = await _verdict(stack, calls, faults, stories, facts_source, events)
     return Report(
         seed=wanted.seed,
         duration_s=wanted.duration_s,
@@ -120,7 +119,7 @@ async def run(wanted: Wanted, folder: Path) -> Report:
 
 @asynccontextmanager
 async def _up(stack: Stack) -> AsyncIterator[None]:
-    """The stack runs inside. Raises NotStarted."""
+    """Runs the stack inside. Raises NotStarted."""
     async with AsyncExitStack() as cleanup:
         try:
             await cleanup.enter_async_context(stack)
@@ -129,10 +128,8 @@ async def _up(stack: Stack) -> AsyncIterator[None]:
         yield
 
 
-async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:
-    """Shoppers and faults, until both are through; a shopper whose order goes no further is not
-    waited for.
-    """
+async def _run_load(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:
+    """Runs shoppers and faults to their end; a shopper whose order is stuck is not waited for."""
     began = time.monotonic()
     for intent in wanted.shoppers:
         shop.expect(intent, began)
@@ -145,16 +142,16 @@ async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> 
     return await shop.close(STORY_S)
 
 
-async def _judged(
+async def _verdict(
     stack: Stack,
     calls: Calls,
     faults: Faults,
     stories: Sequence[Story],
-    told: Witnesses,
+    facts_source: Witnesses,
     events: Events,
 ) -> tuple[Sequence[Difference], Facts]:
-    """What the audit finds, and what must be true beside it."""
-    audit = await persisting(told, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
+    """Returns the audit's findings, and the breaches of the verdict."""
+    audit = await persisting(facts_source, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
     if audit.gaps:
         raise DevstackError(f"The services do not answer, long after the last fault: {audit.gaps}")
     facts = audit.facts
@@ -183,8 +180,8 @@ async def _stock(calls: Calls) -> None:
 
 
 @asynccontextmanager
-async def _meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """All of this goes on inside. A bug in it ends the run."""
+async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs all of this inside. A bug in it ends the run."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield

@@ -1,9 +1,8 @@
 """`python -m tests.chaos.service order [migrate]`: runs a service as `python -m order_svc` does,
-made fit for a run of minutes.
+with the times of a short run.
 
-An order that nobody pays expires within seconds, so that a run sees it happen. And where CHAOS_BUG
-names one, a defect is planted (tests/chaos/bugs.py). The services themselves know nothing of
-either.
+An unpaid order expires within seconds, so that a run covers it. If CHAOS_BUG names a defect, it is
+planted (tests/chaos/bugs.py). The services have no code for either.
 """
 
 import importlib
@@ -18,16 +17,16 @@ PAYMENT_WINDOW: Final = timedelta(seconds=20)
 
 
 def program(service: str) -> Sequence[str]:
-    """The command line, for a devstack.stack.Stack."""
+    """Returns the command line, for a devstack.stack.Stack."""
     return [sys.executable, "-m", "tests.chaos.service", service]
 
 
 def main(service: str, arguments: Sequence[str]) -> None:
-    """Becomes the service."""
+    """Runs the service in this process."""
     if service == "order":
         from order_svc.decisions import cancelling, placing
 
-        # `operations` derives the time of a reservation from the window when it is imported: it is
+        # `operations` derives a reservation's time from the payment window at its import: it is
         # imported first, so that reservations live as long as in the service.
         importlib.import_module("order_svc.operations")
         for room in (placing, cancelling):

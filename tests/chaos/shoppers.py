@@ -1,5 +1,5 @@
-"""Shoppers at work: each does what it means to (intents.py), by public methods alone, and
-remembers what it was promised.
+"""Shoppers at work: each acts as planned (intents.py), by public methods alone, and records the
+answers.
 """
 
 import asyncio
@@ -47,8 +47,8 @@ ENDS: Final = frozenset(
 
 @dataclass(slots=True)
 class Story:
-    """What a shopper was answered. `refusals` are legitimate; what was promised is checked at
-    the end of the run.
+    """The answers to a shopper. `refusals` are legitimate; the other answers are checked at the end
+    of the run.
     """
 
     intent: Intent
@@ -61,14 +61,14 @@ class Story:
 
 
 class Lookout:
-    """Looks at all orders that somebody waits for, together."""
+    """Polls all orders that shoppers wait for, together."""
 
     def __init__(self, calls: Calls) -> None:
         self.orders: dict[str, order_pb2.Order] = {}
         self._calls, self._waiting, self._news = calls, dict[str, int](), asyncio.Condition()
 
     async def run(self) -> None:
-        """Looks until it is cancelled."""
+        """Polls until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)  # the interval of polling
             waiting = list(self._waiting)
@@ -98,13 +98,13 @@ class Lookout:
         try:
             found = (await self._calls.ask(self._calls.orders.BatchGetOrders, request)).orders
         except (GaveUp, NotFound):
-            return  # an order that is lost is found out by the verdict
+            return  # the verdict finds a lost order
         for order in found:
             self.orders[order.order_id] = order
 
 
 class Shopper:
-    """One of them."""
+    """One shopper."""
 
     def __init__(self, intent: Intent, calls: Calls, lookout: Lookout, run: UUID) -> None:
         """`run` makes request_ids that no other run has."""
@@ -113,7 +113,7 @@ class Shopper:
         self._key = uuid5(run, intent.name)
 
     async def live(self, known: dict[str, Intent]) -> None:
-        """All of it. Raises nothing but bugs of the harness: what is refused stands in the
+        """Executes the whole plan. Raises only bugs of the harness: a refusal is stored in the
         story.
         """
         await self._bravely(self._shop(known))
@@ -134,8 +134,7 @@ class Shopper:
             shipping_amount=_pence(399 * (self._intent.number % 2)),
             recipient=RECIPIENT,
         )
-        # Who is not served leaves. If the order was placed all the same, nobody pays for it, and it
-        # expires.
+        # A shopper without an answer leaves. An order that was placed is then unpaid, and expires.
         placed = await self._calls.ask(
             self._calls.orders.CreateOrder,
             checkout,
@@ -157,7 +156,7 @@ class Shopper:
             await self._after(order)
 
     async def _bravely(self, part: Any) -> None:
-        """What is refused in one part of the story does not end the others."""
+        """Executes a part of the plan; its refusal does not end the other parts."""
         try:
             await part
         except Failure as failure:
@@ -191,7 +190,7 @@ class Shopper:
             return
 
     async def _capture(self, payment: payment_pb2.Payment, card: str) -> None:
-        """By hand, where the card asks for it."""
+        """Captures by a call, if the card requires it."""
         if (
             card in MANUAL - NEVER_CAPTURED
             and payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED
@@ -216,7 +215,7 @@ class Shopper:
             order.order_id, lambda seen: seen.status in ENDS and seen.version > order.version
         )
 
-    # --- second thoughts
+    # --- changes of mind
 
     async def _turn(self, order: order_pb2.Order) -> None:
         await asyncio.sleep(self._intent.turn_s)  # the plan's time to a change of mind
@@ -242,7 +241,7 @@ class Shopper:
         self.story.cancelled_units[line] = units
 
     async def _give_up(self, order: order_pb2.Order) -> None:
-        """The warehouse gives up the first work that there is for the order, if it still can."""
+        """The warehouse cancels the order's first fulfilment, if it still can."""
         listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order.order_id)
         for work in (
             await self._calls.ask(self._calls.fulfillments.ListFulfillments, listed)
@@ -334,7 +333,7 @@ class Shopper:
                     self._calls.payments.RefundPayment, request, again=self._intent.again
                 )
 
-    # --- words
+    # --- requests
 
     async def _order(self, method: Any, request: Any) -> order_pb2.Order:
         order: order_pb2.Order = (
@@ -347,9 +346,7 @@ class Shopper:
 
 
 class Shop:
-    """All shoppers of a run. `known` gets the intent behind each order, for those who deal with
-    its goods.
-    """
+    """All shoppers of a run. `known` gets the intent of each order, for the staff."""
 
     def __init__(self, calls: Calls, lookout: Lookout, known: dict[str, Intent]) -> None:
         self._calls, self._lookout, self._known = calls, lookout, known
@@ -358,14 +355,14 @@ class Shop:
         self._lives: list[asyncio.Task[None]] = []
 
     def expect(self, intent: Intent, began: float) -> None:
-        """Another one comes when it is due, counted from `began` (monotonic)."""
+        """Starts another shopper when it is due, counted from `began` (monotonic)."""
         shopper = Shopper(intent=intent, calls=self._calls, lookout=self._lookout, run=self._run)
         self._shoppers.append(shopper)
         self._lives.append(asyncio.create_task(self._live(shopper, began + intent.at_s)))
 
     async def close(self, patience_s: float) -> list[Story]:
-        """Waits until all have gone, and sends away who has not after `patience_s`; their
-        stories.
+        """Waits until all shoppers have ended, and cancels the others after `patience_s`; returns
+        their stories.
         """
         _, waiting = await asyncio.wait(self._lives, timeout=patience_s)
         for life in waiting:

@@ -1,9 +1,9 @@
-"""Pickers, carriers, inspectors of returns and an operator of the warehouse: they do what they
-see, until they are called off.
+"""Pickers, carriers, inspectors of returns and a warehouse operator: they act on what the services
+list, until they are cancelled.
 
-What happens to each order's goods stands in its shopper's intent; what is not of this run happens
-as a rule. Every step's request_id is made of what stands there and its version (as in
-simulator.staff): a repeat is a repeat.
+The shopper's intent determines the treatment of an order; orders of another run get the usual one.
+Each request_id is made of the record's status and version (as in simulator.staff), so a repeat is a
+repeat.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ PAGE: Final = 1000
 CAME_BACK: Final = frozenset(
     {shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, shipping_pb2.SHIPMENT_STATUS_VOIDED}
 )
-# What a SHELF_SHORTAGE says of each SKU, and of the warehouse.
+# The parts of a SHELF_SHORTAGE: each SKU's units, and the warehouse.
 MISSING: Final = re.compile(r"([\w-]+): (\d+) left, \d+ sellable")
 LEFT: Final = re.compile(r"A parcel left (\S+) after")
 OPEN_RETURNS: Final = (
@@ -42,7 +42,7 @@ OPEN_RETURNS: Final = (
 
 
 class Staff:
-    """All of them. `intents` by order id, as far as orders are known by now."""
+    """All staff. `intents` by order id, for the orders found so far."""
 
     def __init__(self, calls: Calls, intents: Mapping[str, Intent]) -> None:
         self._calls, self._intents = calls, intents
@@ -89,13 +89,13 @@ class Staff:
         what: str,
         work: Callable[[Any], Awaitable[None]],
     ) -> None:
-        """Finds what waits for hands, again and again, and has it done."""
+        """Lists open work repeatedly, and executes it."""
         while True:
             await asyncio.sleep(LOOK_S)  # the interval of polling
             try:
                 found = getattr(await self._calls.ask(method, request), f"{what}s")
             except (GaveUp, Failure):
-                continue  # noted by Calls
+                continue  # Calls has recorded it
             for each in found:
                 id = each.event_id if what == "failed_event" else getattr(each, f"{what}_id")
                 if id not in self._busy:
@@ -103,12 +103,14 @@ class Staff:
                     group.create_task(self._do(id, work(each)))
 
     async def _do(self, id: str, work: Awaitable[None]) -> None:
-        """Somebody else may be quicker, or the order die: what is refused is looked at again."""
+        """Executes one step. Another worker may be faster, or the order cancelled: a refused step
+        is read again.
+        """
         try:
             async with self._hands:
                 await work
         except (Failure, GaveUp):
-            return  # noted by Calls
+            return  # Calls has recorded it
         finally:
             self._busy.discard(id)
 
@@ -121,9 +123,9 @@ class Staff:
             work = (await self._calls.ask(method, step)).fulfillment
 
     async def _receive_missing(self, event: ops_service_pb2.FailedEvent) -> None:
-        """Does what a SHELF_SHORTAGE asks of an operator: receives the stock, and replays.
+        """Follows the advice of a SHELF_SHORTAGE: receives the stock, and replays the event.
 
-        The carrier reports a parcel after it has confirmed that its label is void, and the shelf
+        The carrier reported a parcel after it had confirmed the void of its label, and the shelf
         has fewer units than the parcel.
         """
         [warehouse_id] = LEFT.findall(event.error)
@@ -144,7 +146,7 @@ class Staff:
         )
         await self._calls.ask(self._calls.warehouse_events.ReplayFailedEvent, replayed)
 
-    # --- on the road
+    # --- carriers
 
     async def _carry(self, shipment: shipping_pb2.Shipment) -> None:
         intent = self._intents.get(shipment.order_id)
@@ -157,7 +159,7 @@ class Staff:
                 await self._calls.ask(self._calls.shipping.RecordTrackingEvent, report)
             ).shipment
 
-    # --- at the desk for returns
+    # --- returns of goods
 
     async def _take_back(self, its: return_pb2.Return) -> None:
         intent = self._intents.get(its.order_id)
@@ -168,7 +170,7 @@ class Staff:
             and intent.afterwards is Afterwards.CALL_OFF
             and its.status == return_pb2.RETURN_STATUS_REQUESTED
         ):
-            return  # the customer is about to call it off
+            return  # the customer is about to cancel it
         while (step := _next_of_return(its, intent)) is not None:
             method = getattr(self._calls.returns, verb(step))
             its = (await self._calls.ask(method, step)).order_return
@@ -182,7 +184,7 @@ class Staff:
 
 
 def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Message | None:
-    """The step that goes wrong in this work; None where it goes right."""
+    """Returns the failing step of this fulfilment; None if all steps succeed."""
     if intent is None:
         return None
     short = any(line.short_quantity for line in work.picklist)
@@ -213,7 +215,7 @@ def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Messag
 
 
 def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
-    """All units but the last of the picklist are found."""
+    """Returns all units but the last of the picklist."""
     open_lines = [line for line in work.picklist if line.quantity > line.picked_quantity]
     if not open_lines:
         return None
@@ -243,7 +245,7 @@ def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
 def _ending(
     shipment: shipping_pb2.Shipment, intent: Intent | None
 ) -> shipping_pb2.ShipmentStatus.ValueType | None:
-    """How the parcel ends otherwise than at its recipient's door; None: not now."""
+    """Returns how the parcel ends other than by its delivery; None while it does not."""
     if shipment.status != shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT:
         return None
     if shipment.HasField("recall_time"):
@@ -302,7 +304,7 @@ def _unseen(line: return_pb2.ReturnLine) -> int:
 
 
 def _inspected(line: return_pb2.ReturnLine, number: int) -> return_service_pb2.InspectedReturnLine:
-    """One unit of every third return is damaged, and now and then the customer's fault."""
+    """One unit of every third return is damaged, and sometimes by the customer."""
     failed = 1 if number % 3 == 0 else 0
     return return_service_pb2.InspectedReturnLine(
         line_number=line.line_number,

@@ -1,5 +1,5 @@
-"""What must be true at the end of a run, beside the audit: what clients were promised, what the
-processor has booked, legal histories.
+"""The checks at the end of a run, beside the audit: the answers to clients, the processor's
+records, legal histories.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ MOVING = frozenset(
 
 
 def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
-    """What was answered is so: orders placed, charged, cancelled, returns made; and nobody has
-    two orders.
+    """Each answer holds: orders placed, charged and cancelled, and returns made. No shopper has two
+    orders.
     """
     placed = Counter(order.external_reference for order in facts.orders.values())
     captured = {
@@ -80,7 +80,7 @@ def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
 
 
 def resting(facts: Facts) -> Iterator[Difference]:
-    """Each order is where it may stay, and no event is deferred any more."""
+    """Each order has an end status, and no event is deferred."""
     for order in facts.orders.values():
         if order.status not in RESTING:
             text = (
@@ -103,7 +103,7 @@ def resting(facts: Facts) -> Iterator[Difference]:
 
 
 async def histories(facts: Facts, calls: Calls) -> list[Difference]:
-    """Each order has gone by legal moves alone, each with its version, without a gap."""
+    """Each order has made legal moves only, each with its version, without a gap."""
     turns = asyncio.Semaphore(16)
 
     async def of(order: order_pb2.Order) -> list[Difference]:
@@ -116,7 +116,9 @@ async def histories(facts: Facts, calls: Calls) -> list[Difference]:
         except (Failure, GaveUp) as error:
             return [
                 _broken(
-                    "history", f"order {order.order_id}", f"its transitions are not told: {error!r}"
+                    "history",
+                    f"order {order.order_id}",
+                    f"its transitions cannot be read: {error!r}",
                 )
             ]
         return list(_history(order, steps))
@@ -153,15 +155,13 @@ def _history(
 
 
 async def published(facts: Facts, events: Events) -> list[Difference]:
-    """Whatever was lost on the way, the stream has told of each version of each order in the
-    end.
-    """
+    """In the end the stream has each version of each order, after any loss."""
     kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
-    told: dict[str, set[int]] = {}
-    async for message in events.told("ORDERS"):
+    stored_versions: dict[str, set[int]] = {}
+    async for message in events.messages("ORDERS"):
         if kind := kinds.get((message.headers or {}).get("ce-type", "")):
             event = kind.FromString(message.data)
-            told.setdefault(event.order_id, set()).add(event.order_version)
+            stored_versions.setdefault(event.order_id, set()).add(event.order_version)
     return [
         _broken(
             "published",
@@ -169,14 +169,14 @@ async def published(facts: Facts, events: Events) -> list[Difference]:
             f"versions {sorted(missing)} of {order.version} are not on the stream",
         )
         for order in facts.orders.values()
-        if (missing := set(range(1, order.version + 1)) - told.get(order.order_id, set()))
+        if (
+            missing := set(range(1, order.version + 1)) - stored_versions.get(order.order_id, set())
+        )
     ]
 
 
 async def processor(facts: Facts, database_url: str) -> list[Difference]:
-    """The processor has moved exactly the money that payments know of, under the same
-    references.
-    """
+    """The processor has moved exactly the money of the payments, under the same references."""
     engine = create_async_engine(database_url)
     columns = (operations.c.key, operations.c.kind, operations.c.amount)
     try:
@@ -186,8 +186,10 @@ async def processor(facts: Facts, database_url: str) -> list[Difference]:
             ).all()
     finally:
         await engine.dispose()
-    theirs = {f"sbx_{row.key.hex}": row.amount for row in rows if row.kind in MONEY_MOVED}
-    ours: dict[str, int] = {}
+    processor_amounts = {
+        f"sbx_{row.key.hex}": row.amount for row in rows if row.kind in MONEY_MOVED
+    }
+    payment_amounts: dict[str, int] = {}
     for payment in facts.payments:
         for operation in payment.operations:
             if (
@@ -195,23 +197,22 @@ async def processor(facts: Facts, database_url: str) -> list[Difference]:
                 and operation.kind in MOVING
                 and operation.processor_reference
             ):
-                ours[operation.processor_reference] = minor(operation.amount)
+                payment_amounts[operation.processor_reference] = minor(operation.amount)
     return [
         Difference(
             check="chaos.processor",
             subject=f"reference {key}",
-            text=f"the processor has {theirs.get(key)}, payments {ours.get(key)}",
+            text=f"the processor has {processor_amounts.get(key)},"
+            f" payments {payment_amounts.get(key)}",
             repair="",
         )
-        for key in sorted(theirs.keys() | ours.keys())
-        if theirs.get(key) != ours.get(key)
+        for key in sorted(processor_amounts.keys() | payment_amounts.keys())
+        if processor_amounts.get(key) != payment_amounts.get(key)
     ]
 
 
 def faults(calls: Calls, unclean: Sequence[str]) -> Iterator[Difference]:
-    """What no client should ever be answered; and each service ends in an orderly way when it is
-    asked to.
-    """
+    """No client got an impossible answer, and each service drained when it was ended."""
     for text in sorted(calls.faults):
         yield Difference(check="chaos.answer", subject="clients", text=text, repair="")
     for text in unclean:

@@ -1,8 +1,8 @@
-"""A service's database in memory: what chassis.write.database does, without SQL, over records that
-a Store keeps; with a place to crash at.
+"""A service's database in memory: replaces chassis.write.database without SQL, over the records of
+a Store, with points to crash at.
 
-The services' own decisions, operations, doors and consumers run over it as they are; what is left
-out here (locks, constraints, the rows of keys) has its tests on a real PostgreSQL.
+The services' own decisions, operations, RPCs and consumers run over it unchanged. Locks,
+constraints and the rows of idempotency keys have their tests on PostgreSQL.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,14 +22,14 @@ from chassis.write.apply_commands import Applied, apply_commands
 
 
 class Crash(BaseException):
-    """The process ends here. What was committed stays; what was in hand is gone. (No handler
-    catches it: it is no Exception.)
+    """The process ends here. Committed changes stay, all others are lost. (No handler catches it:
+    it is no Exception.)
     """
 
 
 class Memory:
-    """Stands in for a Database: keys, one write at a time, and facts that become messages when
-    it commits.
+    """Replaces a Database: keys, one write at a time, and domain events that become messages at the
+    commit.
     """
 
     def __init__(
@@ -39,17 +39,17 @@ class Memory:
         publish: Callable[[UUID, Message], None],
         point: Callable[[str], None],
     ) -> None:
-        """`publish` is given each message with its aggregate's id, in the order of the facts;
+        """`publish` gets each message with its aggregate's id, in the order of the domain events.
         `point` raises Crash where one is planned.
         """
         self._encode, self.clock, self._publish, self.point = encode, clock, publish, point
         self.keys: dict[str, tuple[bytes, UUID]] = {}
-        # whoever asks for a transaction of its own gets the same silent connection
+        # a caller that opens a transaction gets the same empty connection
         self.engine = self
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[None]:
-        """Nothing to connect to: stores read their dictionaries."""
+        """Returns no connection: stores read their dictionaries."""
         yield None
 
     begin = connect = read
@@ -68,7 +68,7 @@ class Memory:
         ]
 
     def commit(self, fresh: Sequence[Envelope[Any]], applied: Applied[Any, Any]) -> None:
-        """Keeps the keys of what was done, and publishes the facts."""
+        """Stores the keys of the commands that are done, and publishes their domain events."""
         undone = set(applied.undone)
         self.keys |= {
             each.key: (each.request_hash, each.target) for each in fresh if each.key not in undone
@@ -122,23 +122,23 @@ class MemoryWriter:
 
 
 class Wire:
-    """Stands in for a channel: a call runs the peer's own door at once; a planned fault loses
-    the question, or the answer.
+    """Replaces a channel: a call runs the peer's own RPC at once. A planned fault loses the
+    request, or the answer.
     """
 
     def __init__(self, point: Callable[[str], None], fault: Callable[[str], str]) -> None:
-        """`fault` says what becomes of a call to a method: "" (nothing), "question" or "answer"
-        (it is lost).
+        """`fault` returns the fate of a call to a method: "" (none), "question" or "answer" (it is
+        lost).
         """
         self._point, self._fault = point, fault
         self._doors: dict[str, Any] = {}
 
     def serve(self, service: str, servicer: Any) -> None:
-        """Calls to this service go to that servicer."""
+        """Sends calls to this service to that servicer."""
         self._doors[service] = servicer
 
     def unary_unary(self, path: str, *_: Any, **__: Any) -> Any:
-        """What a generated stub asks a channel for: a callable for one method."""
+        """Returns the callable for one method, as a generated stub requests it."""
         service, method = path.strip("/").split("/")
 
         async def call(request: Message, timeout: float | None = None) -> Any:

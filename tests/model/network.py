@@ -1,5 +1,5 @@
-"""The streams in memory: every message waits for each service that listens to it, in no order,
-until it is acknowledged.
+"""The streams in memory: every message waits for each consuming service, in no order, until it is
+acknowledged.
 """
 
 from collections.abc import Callable
@@ -32,8 +32,8 @@ class Waiting:
 
 
 class Network:
-    """Who listens to what, and what waits for whom; `failed` is what an operator would have to
-    look at, with the reason.
+    """The consumers of each message, and the waiting messages. `failed` has the failed events with
+    their reasons.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -45,11 +45,11 @@ class Network:
         self.history: list[Waiting] = []
 
     def listen(self, service: str, handlers: dict[type[Message], Any]) -> None:
-        """The service hears these messages from now on."""
+        """The service consumes these messages from now on."""
         self._handlers[service] = handlers
 
     def publish(self, aggregate: UUID, message: Message) -> None:
-        """The message waits for everybody who listens; each gets bytes, as over a wire."""
+        """Stores the message for each consuming service, as bytes."""
         self._published += 1
         event_id = UUID(int=self._published)
         for service, handlers in self._handlers.items():
@@ -65,8 +65,8 @@ class Network:
                 self.history.append(waiting)
 
     async def deliver(self, waiting: Waiting, *, keep: bool = False) -> str:
-        """Hands a message to its service; what came of it. It waits on where it was deferred, or
-        (`keep`) where its ack is lost.
+        """Hands a message to its service, and returns the result. It stays waiting if it was
+        deferred, or (`keep`) if its acknowledgement is lost.
         """
         consumer = f"{waiting.service}-{stream_of(subject_of(waiting.kind)).lower()}"
         delivery: Delivery[Any] = Delivery(

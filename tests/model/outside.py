@@ -1,6 +1,4 @@
-"""The world outside: a bank and a carrier, in memory, as the ports of payment_svc and
-shipping_svc ask of them.
-"""
+"""A bank and a carrier in memory, with the ports of payment_svc and shipping_svc."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +13,15 @@ DECLINED = "tok_declined"
 
 
 class Bank:
-    """A card processor: idempotent on its keys; `lost` says whether this answer is lost after
-    its effect.
+    """A card processor that is idempotent on its keys; `lost` tells whether this answer is lost
+    after its effect.
     """
 
     def __init__(self, lost: Callable[[], bool]) -> None:
         self._lost = lost
         self._answers: dict[UUID, Answer] = {}
-        self.taken: Counter[str] = Counter()  # by charge: minor units that were taken
-        self.given: Counter[str] = Counter()  # by charge: minor units that went back
+        self.taken: Counter[str] = Counter()  # by charge: captured minor units
+        self.given: Counter[str] = Counter()  # by charge: refunded minor units
 
     async def authorize(self, request: Authorization) -> Answer:
         if request.key not in self._answers:
@@ -41,10 +39,10 @@ class Bank:
         return self._answer(key)
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
-        raise AssertionError("nobody captures by hand here")
+        raise AssertionError("the model has no captures by request")
 
     async def void(self, key: UUID, authorization: str) -> Answer:
-        raise AssertionError("nobody authorises alone here")
+        raise AssertionError("the model has no separate authorisations")
 
     async def lookup(self, key: UUID) -> Answer | None:
         return self._answers.get(key)
@@ -62,15 +60,15 @@ class Bank:
 
 
 class Carrier:
-    """A carrier that takes labels back until it has reported anything of a parcel; `lost`:
-    whether this answer is, after its effect.
+    """A carrier that voids labels until it has reported anything of a parcel; `lost` tells whether
+    this answer is lost after its effect.
     """
 
     name = "carrier"
 
     def __init__(self, reported: Callable[[str], bool], lost: Callable[[], bool]) -> None:
         self._reported, self._lost = reported, lost
-        # by the key of the purchase: the label, and what it is for
+        # by the key of the purchase: the label, and its parcels
         self.bought: dict[str, tuple[Label, Sequence[Parcel]]] = {}
         self.recalled: dict[str, RecallAnswer] = {}  # by the key of the purchase
 

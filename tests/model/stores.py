@@ -1,8 +1,7 @@
 """The services' stores in memory: for each the functions of its store.py that its operations call,
 over dictionaries.
 
-Each stands in for the module `store` of the service's operations; the SQL has its tests on a real
-PostgreSQL.
+Each replaces the module `store` of the service's operations; the SQL has its tests on PostgreSQL.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -128,8 +127,8 @@ class Orders:
 
 
 class Stock:
-    """warehouse_svc.store. Each write sees all stock levels; the real store decides which rows a
-    set locks.
+    """warehouse_svc.store. Each write gets all stock levels; the real store determines the rows
+    that a set locks.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -254,7 +253,7 @@ class Fulfillments:
 
     @property
     def by_id(self) -> dict[UUID, Fulfillment]:
-        """Every fulfilment, by its id."""
+        """Returns every fulfilment by its id."""
         return {each.id: each for order in self.orders.values() for each in order.fulfillments}
 
     async def lock_order_fulfillments(

@@ -1,8 +1,7 @@
-"""The five services in one process: their own doors, consumers, operations, decisions and wire,
-over memory in the place of PostgreSQL, NATS and gRPC; and everybody who works with them.
+"""The five services in one process: their own RPCs, consumers, operations, decisions and wire, over
+memory in place of PostgreSQL, NATS and gRPC; with their customers, staff and operators.
 
-A World is entered (`with World() as world`): meanwhile the services' operations find these stores.
-Faults are planned by `plan`.
+Inside `with World() as world` the services' operations use these stores. `plan` plans the faults.
 """
 
 import asyncio
@@ -69,18 +68,17 @@ RECIPIENT = order_pb2.Recipient(
 )
 PRICE = Money(currency_code="GBP", units=2, nanos=500_000_000)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-INSPECTED = "lamp"  # packages with this SKU are inspected before they leave
+INSPECTED = "lamp"  # packages with this SKU are inspected before they ship
 
 
 class World:
-    """All of it. Attributes are the stores, the network, the bank and the carrier; methods are
-    what people do.
+    """The whole model. Attributes are the stores, the network, the bank and the carrier; methods
+    are the actions of people.
     """
 
     def __init__(self) -> None:
         self.now = NOON
-        # faults to come, each of which strikes once: "crash", "question", "answer", "bank",
-        # "carrier"
+        # faults to come, each for one use: "crash", "question", "answer", "bank", "carrier"
         self.plan: list[str] = []
         self.struck: list[str] = []
         self.network = Network(self.clock)
@@ -100,7 +98,7 @@ class World:
         self.orders = Orders(self.clock)
         self.fulfillments = Fulfillments()
 
-    # --- how it is put together
+    # --- construction
 
     def _build(self) -> None:
         channel: Any = self._wire
@@ -188,7 +186,7 @@ class World:
         self._patches.enter_context(
             patch.object(order_svc.operations.releasing, "BACK_OFF_S", (0.0, 0.0))
         )
-        # after the patches: an Operations builds its Writer of the store that it finds
+        # after the patches: an Operations builds its Writer of the store that it imports
         self._build()
         return self
 
@@ -196,13 +194,13 @@ class World:
         self._patches.close()
         self._loop.close()
 
-    # --- what strikes
+    # --- faults
 
     def clock(self) -> datetime:
         return self.now
 
     def new_id(self) -> UUID:
-        """A UUIDv7 that is the same in each run of the same steps."""
+        """Returns a UUIDv7 that is the same in each run of the same steps."""
         number, milliseconds = next(self._ids), int(self.now.timestamp() * 1000)
         return UUID(int=milliseconds << 80 | 7 << 76 | 0b10 << 62 | number)
 
@@ -222,9 +220,7 @@ class World:
         return next((fault for fault in ("question", "answer") if self._strikes(fault)), "")
 
     def run(self, work: Awaitable[Any]) -> Any:
-        """What comes of it: an answer, the Failure that it raised, or None where the process
-        crashed on the way.
-        """
+        """Returns the result: an answer, the raised Failure, or None if the process crashed."""
 
         async def outcome() -> Any:
             try:
@@ -236,7 +232,7 @@ class World:
 
         return self._loop.run_until_complete(outcome())
 
-    # --- what people do; each answer is an answer, a Failure, or None (a crash)
+    # --- actions of people; each returns an answer, a Failure, or None (a crash)
 
     def call(self, request: Any) -> Any:
         """Calls the method that takes this request."""
@@ -273,12 +269,12 @@ class World:
         )
 
     def step(self, fulfillment_id: UUID) -> Any:
-        """The next step of whoever works on these goods."""
+        """Takes the next step of the staff for this fulfilment."""
         step = next_step(fulfillment_svc.wire.fulfillment(self.fulfillments.by_id[fulfillment_id]))
         return self.call(step) if step else None
 
     def report(self, shipment_id: UUID, status: str) -> Any:
-        """The carrier reports."""
+        """The carrier reports this status."""
         its = self.parcels.shipments[shipment_id]
         request = shipping_service_pb2.RecordTrackingEventRequest(
             request_id=self.request_id(),
@@ -295,17 +291,17 @@ class World:
         return str(self.run(self.network.deliver(self.network.waiting[number], keep=keep)))
 
     def work(self, worker: str) -> Any:
-        """A turn of a worker."""
+        """Executes one iteration of a worker."""
         return self.run(self.workers[worker]())
 
     def pass_time(self, time: timedelta) -> None:
         self.now += time
 
-    # --- until nothing happens any more
+    # --- rest
 
     def come_to_rest(self) -> None:
-        """No more faults; every message arrives, every worker works, people finish what they
-        have begun, and parcels come home.
+        """Ends all faults: every message is consumed, every worker runs, the staff finish their
+        work, and parcels return.
         """
         self.plan.clear()
         for _ in range(60):
@@ -328,7 +324,7 @@ class World:
         )
 
     def state(self) -> object:
-        """All that there is, as far as it can change."""
+        """Returns the whole state that can change."""
         stores = (
             self.orders.orders,
             self.stock.order_reservations,
@@ -344,8 +340,8 @@ class World:
                 self.report(its.id, "RETURNED_TO_SENDER" if its.recall_time else "DELIVERED")
 
     def _fill_shelves(self) -> None:
-        """An operator receives what a shelf was short of when a parcel left after its void, and
-        has that event replayed.
+        """An operator receives the shelf's missing units of a parcel that left after its void, and
+        replays the event.
         """
         for waiting, failure in list(self.network.failed):
             if failure.reason == "SHELF_SHORTAGE":
@@ -358,8 +354,8 @@ class World:
                 self.network.waiting.append(waiting)
 
     def carried_off(self) -> Counter[tuple[str, str, int]]:
-        """What the carrier has had in its hands, by what it has reported: units by order,
-        warehouse and line, as they were packed.
+        """Returns the units that the carrier has reported: by order, warehouse and line, as they
+        were packed.
         """
         packed: dict[tuple[str, int], Fulfillment] = {}
         for sent in self.network.history:
@@ -394,8 +390,8 @@ class World:
         return units
 
     def _take_back(self) -> None:
-        """What is to come back arrives, and is inspected: the first line's units are good, the
-        others damaged.
+        """Receives and inspects the returns: the first line's units pass, the others are
+        damaged.
         """
         for order in list(self.orders.orders.values()):
             for each in order.returns:
@@ -404,7 +400,7 @@ class World:
                     self.advance_return(its)
 
     def advance_return(self, its: return_pb2.Return) -> None:
-        """One step of a return that is under way."""
+        """Takes one step of an open return."""
         if its.status == return_pb2.RETURN_STATUS_REQUESTED:
             self.call(
                 return_service_pb2.ApproveReturnRequest(
@@ -450,10 +446,10 @@ class World:
                 )
             )
 
-    # --- what an auditor sees
+    # --- facts of the audit
 
     def facts(self) -> Facts:
-        """The same facts that `omctl audit` reads over the services' methods."""
+        """Returns the facts that `omctl audit` reads by the services' methods."""
         orders = {
             str(order.id): order_svc.wire.order(order) for order in self.orders.orders.values()
         }

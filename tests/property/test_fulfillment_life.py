@@ -1,5 +1,5 @@
-"""A fulfilment's life under random commands: what must hold after every one of them, and where
-events lead in whatever order.
+"""A fulfilment's life under random commands: the invariants after each of them, and the results of
+events in any order.
 """
 
 from collections import Counter
@@ -74,13 +74,13 @@ def pack(fulfillment: Fulfillment) -> Envelope[Pack]:
 
 
 def short(fulfillment: Fulfillment) -> Envelope[CompletePicking]:
-    """What is not scanned is not there."""
+    """Returns the command that closes all unscanned units short."""
     numbers = frozenset(line.line_number for line in fulfillment.lines)
     return envelope(CompletePicking, short_line_numbers=numbers)
 
 
 def fixed(asked: Envelope[Any]) -> Callable[[Fulfillment], Envelope[Any]]:
-    """A command that asks the same wherever the fulfilment stands."""
+    """Returns a command that is the same in each status of the fulfilment."""
     return lambda _: asked
 
 
@@ -141,7 +141,7 @@ LIFE = [
     "ship",
     "complete",
 ]
-# What can happen while the warehouse is asked about spoiled units.
+# The events that may happen during the call to the warehouse about spoiled units.
 MEANWHILE = [
     "cut",
     "cut a line",
@@ -157,9 +157,9 @@ MEANWHILE = [
 
 @dataclass(frozen=True)
 class Spoil:
-    """The inspector finds units of a line damaged; of others there are so many; the warehouse
-    has consumed the cuts, or not yet; what happens before it is written; and whether that is ever:
-    else the next inspection has it written.
+    """The inspector finds units of a line damaged, and so many replacements exist. The warehouse
+    has consumed the cuts, or not yet; other events happen before the write. The write may be lost:
+    then the next inspection repeats it.
     """
 
     line: int
@@ -208,7 +208,7 @@ class World:
         return (self.record and self.record.in_warehouse("DOVER", 1)) or standing(Status.PENDING)
 
     def take(self, asked: Envelope[Any]) -> None:
-        """Decides it; what is refused leaves all as it is."""
+        """Decides the command; a refused one changes nothing."""
         try:
             decision = decide(self.record, asked, NOW)
         except Failure:
@@ -217,14 +217,16 @@ class World:
         self.record = decision.record
 
     def inspect(self, asked: Envelope[RecordInspection]) -> None:
-        """As the service does it: units that were found before are posted first."""
+        """Inspects as the service does: units found before are posted first."""
         if any(line.unposted_spoiled for line in self.fulfillment.lines):
             self.take(changed(asked, replaced_lines=self.replace_spoiled(others=0)))
         else:
             self.take(asked)
 
     def spoil(self, found: Spoil) -> None:
-        """As the service does it: note, ask the warehouse, write; the request is repeated once."""
+        """Posts spoiled units as the service does: record, call the warehouse, write. The request
+        is repeated once.
+        """
         spoiled = {LINES[found.line].line_number: found.quantity}
         self.take(envelope(RecordSpoiled, spoiled=spoiled))
         if found.cuts_consumed:
@@ -247,8 +249,8 @@ class World:
             self.take(asked)
 
     def replace_spoiled(self, others: int) -> tuple[ReplacedLine, ...]:
-        """The warehouse posts what was found damaged, and answers with its balances; of each line
-        it has so many others.
+        """The warehouse posts the damaged units, and answers with its balances; of each line it has
+        so many replacements.
         """
         answers = []
         for line in (
@@ -269,12 +271,12 @@ class World:
         return tuple(answers)
 
     def committed(self, line: Line) -> int:
-        """What the warehouse has for the line; it always has the short ones."""
+        """Returns the units that the warehouse has committed for the line, with the short ones."""
         number = line.line_number
         return self.units[number] - self.spoiled[number] - line.short - self.back[number]
 
     def consume(self, line: Line) -> None:
-        """The warehouse consumes the line's event: what is committed beyond it goes back to the
+        """The warehouse consumes the line's event: committed units beyond it go back to the
         shelf.
         """
         self.back[line.line_number] += max(0, self.committed(line) - line.quantity)
@@ -284,7 +286,7 @@ OUT = (Status.READY, Status.SHIPPED, Status.COMPLETED)
 
 
 def walked(steps: Walk) -> World:
-    """The world after the walk; None stands for the next step of a life."""
+    """Returns the world after the walk; None stands for the next step of a life."""
     world, step = World(), 0
     for each in steps:
         if isinstance(each, Spoil):
@@ -307,7 +309,7 @@ def facts_of(
 
 
 def counts(lines: Iterable[Line]) -> LeftOver:
-    """What the world has to know of the lines."""
+    """Returns the published counts of the lines."""
     return tuple((line.quantity, line.cut, line.short, line.spoiled) for line in lines)
 
 
@@ -467,8 +469,8 @@ def test_never_started_attempt_never_gets_stock(steps: Walk) -> None:
 def delivered(
     record: OrderFulfillments | None, events: tuple[Envelope[Any], ...]
 ) -> OrderFulfillments:
-    """What the events make of the record: those that are deferred come again, until none is left
-    or none can be had.
+    """Returns the record after the events. Deferred events come again, until none is left or none
+    can be applied.
     """
     left = list(events)
     while left:
@@ -498,7 +500,7 @@ def test_events_twice_in_every_order_end_alike(status: Status) -> None:
     assert all(record == records[0] for record in records)
 
 
-def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
+def test_shipment_beside_a_cut_is_delivered_in_every_order() -> None:
     """The cut, the event of the label and that of the delivery, each twice, in all orders, on
     what is ready: completed with its shipment and with all units of its label, and no event waits.
     """
@@ -515,7 +517,7 @@ def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
         assert counts(ended.lines) == counts(LINES)
 
 
-def test_a_void_that_meets_a_cut_unpacks_in_every_order() -> None:
+def test_void_beside_a_cut_unpacks_in_every_order() -> None:
     """The cut and what shipping says then (void, and reported all the same), each twice, in all
     orders in which shipping answers the withdrawal, with late events of the void label between:
     packing without the cut units, and what shipped is published once.

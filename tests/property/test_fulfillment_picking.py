@@ -1,5 +1,5 @@
-"""Picking under random scans: whatever is scanned, in whatever order and pieces, no line ever
-holds a unit too many.
+"""Picking under random scans: for any scans, in any order and pieces, no line ever has a unit too
+many.
 """
 
 from collections import Counter

@@ -1,10 +1,10 @@
-"""The model: order, warehouse, payment, fulfilment and shipping together, by their own rules, under
-any sequence of what people do and what goes wrong: messages lost, doubled and shuffled, answers
-lost, processes that crash between any two steps.
+"""The model: order, warehouse, payment, fulfilment and shipping together, under any sequence of
+people's actions and of faults. Messages are lost, repeated and shuffled, answers are lost, and
+processes crash between any two steps.
 
-Whatever has happened: nothing is oversold, no balance is negative, money given back never exceeds
-what was taken. And from wherever it has come to, everything comes to rest by itself: every order at
-an end, every unit and every penny where it belongs, as an audit sees it.
+After each step no unit is oversold, no balance is negative, and refunds never exceed the captured
+money. From each state the system comes to rest without an operator: every order is at an end, and
+the audit finds every unit and penny.
 """
 
 from collections import Counter
@@ -34,16 +34,16 @@ from warehouse_svc.lifecycle import MovementKind
 ORDERS_MAX = 3
 RESTING = {Status.CANCELLED, Status.DELIVERED, Status.REFUNDED, Status.FAILED}
 seldom = st.sampled_from([True, False, False, False])
-which = st.integers(0, 99)  # of whatever there is: the number is taken modulo how many there are
+which = st.integers(0, 99)  # an index: the number is taken modulo the count of records
 
 
 class Shop(RuleBasedStateMachine):
-    """Few orders of few units in two warehouses, so that everything meets."""
+    """Few orders of few units in two warehouses, so that actions meet."""
 
     def __init__(self) -> None:
         super().__init__()
         self.world = World().__enter__()
-        self.asked: list[Any] = []  # requests that changed something, to be repeated at will
+        self.asked: list[Any] = []  # successful requests, to be repeated later
 
     def teardown(self) -> None:
         try:
@@ -51,11 +51,11 @@ class Shop(RuleBasedStateMachine):
         finally:
             self.world.__exit__()
 
-    # --- what people do
+    # --- actions of people
 
     @initialize(lamps=st.integers(1, 4), rounds=st.integers(0, 12))
     def open(self, lamps: int, rounds: int) -> None:
-        """The shelves are filled, and a first order is paid and on its way, somewhere."""
+        """The shelves are filled, and a first order is paid and has gone through some steps."""
         self.world.receive("london", lamp=3, bulb=2)
         self.world.receive("paris", lamp=2)
         self.place(lamps=lamps, bulbs=1)
@@ -95,8 +95,8 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.world.orders.orders)
     @rule(n=which, really=seldom)
     def take_its_stock_away(self, n: int, really: bool) -> None:
-        """Somebody releases at the warehouse what the order counts on: where it is paid then, it
-        fails.
+        """An operator releases the order's reserved units at the warehouse: a payment then fails
+        the order.
         """
         if really:
             attempt = reservation_service_pb2.OrderAttempt(order_id=str(self._order(n)), attempt=1)
@@ -239,21 +239,23 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: self.asked)
     @rule(n=which)
     def ask_again(self, n: int) -> None:
-        """A request is repeated, as whoever has lost its answer does."""
+        """A request is repeated, as after a lost answer."""
         self._sound(self.world.call(self.asked[n % len(self.asked)]))
 
-    # --- what happens by itself
+    # --- automatic work
 
     @precondition(lambda self: self.world.network.waiting)
     @rule(n=which, keep=st.booleans())
     def deliver(self, n: int, keep: bool) -> None:
-        """A message arrives, out of order; with `keep` it will come again."""
+        """A message is delivered out of order; with `keep` it will come again."""
         self.world.deliver(n % len(self.world.network.waiting), keep=keep)
 
     @precondition(lambda self: self.world.orders.orders)
     @rule(rounds=st.integers(1, 6))
     def a_quiet_day(self, rounds: int) -> None:
-        """What waits is delivered, and everybody takes the next step: so that orders come far."""
+        """Waiting messages are delivered, and all staff take the next step, so that orders
+        progress.
+        """
         for _ in range(rounds):
             for waiting in list(self.world.network.waiting):
                 self.world.run(self.world.network.deliver(waiting))
@@ -287,12 +289,12 @@ class Shop(RuleBasedStateMachine):
         )
     )
     def trouble_ahead(self, faults: list[str]) -> None:
-        """What comes next is struck: a crash at the next point but one, an answer that is lost
-        ...
+        """The next steps have faults: a crash at the next point but one, a lost answer and
+        others.
         """
         self.world.plan = faults
 
-    # --- what always holds
+    # --- invariants
 
     @invariant()
     def nothing_is_lost_or_oversold(self) -> None:
@@ -322,7 +324,7 @@ class Shop(RuleBasedStateMachine):
                 versions[step.order_id] = step.version
                 assert step.old is None or step.old is step.new or step.new in MOVES[step.old]
 
-    # --- and it can always come to an end
+    # --- rest
 
     def _rests(self) -> None:
         world = self.world
@@ -368,7 +370,7 @@ class Shop(RuleBasedStateMachine):
         self._sound(self.world.call(request))
 
     def _sound(self, answer: Any) -> None:
-        """An answer, a refusal or a crash; never a defect of ours."""
+        """An answer is a result, a refusal or a crash; it is never a defect of the services."""
         assert not isinstance(answer, Defect), repr(answer.__cause__)
 
 
@@ -376,10 +378,10 @@ TestShop = Shop.TestCase
 TestShop.settings = settings(max_examples=60, stateful_step_count=40)
 
 
-def test_units_that_are_cancelled_after_their_reservation_has_expired_come_back() -> None:
-    """The payment is confirmed before the warehouse hears of the cancellation, and it commits
-    what had expired, all of it: the order keeps what it still wants of that, and the rest is on
-    the shelf again. (Once found by chance.)
+def test_units_cancelled_after_expiry_return_to_the_shelf() -> None:
+    """The payment is confirmed before the warehouse consumes the cancellation, and the warehouse
+    commits all expired units. The order keeps its remaining units of them, and the rest is on the
+    shelf again. (A random run found this case.)
     """
     shop = Shop()
     shop.open(lamps=1, rounds=0)
@@ -409,7 +411,7 @@ def _go_on_without(shop: Shop, *held_up: str) -> None:
 
 
 def _shop_with_label() -> Shop:
-    """An order of two lamps and a bulb has a label, and nobody but shipping knows of it yet."""
+    """An order of two lamps and a bulb has a label, and only shipping has stored it."""
     shop = Shop()
     shop.open(lamps=2, rounds=0)
     _go_on_without(shop, "ShipmentCreated")
@@ -454,8 +456,8 @@ def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
 
 
 def test_report_after_void_takes_units_off_shelf() -> None:
-    """The carrier reports a parcel whose label it has confirmed as void: what it held has left
-    from the shelf, once, and what stays of the order goes by another label.
+    """The carrier reports a parcel after it confirmed its label as void. The parcel's units have
+    left the shelf, once, and the rest of the order ships with another label.
     """
     shop = _shop_with_label()
     shop.cancel_items(n=0, units=1)
@@ -476,8 +478,8 @@ def test_report_after_void_takes_units_off_shelf() -> None:
 
 
 def test_report_after_void_names_shortage_of_shelf() -> None:
-    """The shelf has not what left: the event fails with what is missing, and once that is
-    received its replay books it.
+    """The shelf has fewer units than left: the event fails with the missing units, and its replay
+    posts it after they are received.
     """
     shop = _shop_with_label()
     shop.place(lamps=2, bulbs=1)

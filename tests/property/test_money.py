@@ -32,13 +32,13 @@ amounts = st.builds(Money, minors, currencies)
         ("CLF", 4),
     ],
 )
-def test_the_digits_of_known_currencies(currency: str, digits: int) -> None:
+def test_currency_has_its_minor_digits(currency: str, digits: int) -> None:
     """A yen has no minor unit smaller than itself, a dinar has thousandths."""
     assert minor_digits(currency) == digits
 
 
 @pytest.mark.parametrize("currency", ["", "gbp", "XXX", "GB", "GBPX", "ZZZ", *WITHOUT])
-def test_what_is_no_currency_is_refused(currency: str) -> None:
+def test_unknown_currency_is_refused(currency: str) -> None:
     """A code that ISO 4217 does not have, or that has no minor unit, cannot be reckoned with."""
     with pytest.raises(MoneyError):
         minor_digits(currency)
@@ -111,7 +111,7 @@ def test_sums_are_sums_of_minor_units(one: int, other: int, currency: str) -> No
 
 @given(amounts, amounts)
 def test_currencies_do_not_mix(one: Money, other: Money) -> None:
-    """Nobody adds or compares pounds and yen."""
+    """Pounds and yen are neither added nor compared."""
     assume(one.currency != other.currency)
     for reckon in (Money.__add__, Money.__sub__, Money.__lt__, Money.__le__):
         with pytest.raises(MoneyError, match="cannot be reckoned together"):
@@ -135,7 +135,7 @@ def test_shares_add_up_and_are_fair(total: int, parts: list[int]) -> None:
 
 @given(totals, weights)
 def test_who_weighs_nothing_gets_nothing(total: int, parts: list[int]) -> None:
-    """Where anybody weighs anything."""
+    """This holds if any part has a weight."""
     assume(sum(parts))
     assert all(
         share == 0 for share, weight in zip(split(total, parts), parts, strict=True) if weight == 0
@@ -161,7 +161,7 @@ def test_only_proportions_count(total: int, parts: list[int], times: int) -> Non
 
 
 def test_examples() -> None:
-    """A pound among three, nothing among some, a total among free items, nothing among nobody."""
+    """A pound among three, nothing among some, a total among free items, nothing among no parts."""
     assert split(100, [1, 1, 1]) == [34, 33, 33]
     assert split(0, [5, 0, 7]) == [0, 0, 0]
     assert split(5, [0, 0]) == [3, 2]
@@ -169,7 +169,7 @@ def test_examples() -> None:
 
 
 @pytest.mark.parametrize(("total", "parts"), [(-1, [1]), (1, [-1, 2]), (1, [])])
-def test_what_cannot_be_split_is_refused(total: int, parts: list[int]) -> None:
-    """Debts, negative weights, and something among nobody."""
+def test_impossible_split_is_refused(total: int, parts: list[int]) -> None:
+    """Debts, negative weights, and an amount among no parts."""
     with pytest.raises(MoneyError):
         split(total, parts)

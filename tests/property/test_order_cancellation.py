@@ -54,7 +54,7 @@ def placed(draw: st.DrawFn) -> Order:
 
 
 def whole(order: Order) -> None:
-    """What holds of every order at every moment."""
+    """Checks the invariants of every order."""
     for line in order.lines:
         assert 0 <= line.cancelled <= line.quantity
         assert sum(allocation.quantity for allocation in line.allocations) == line.remaining
@@ -112,8 +112,8 @@ UNITS = st.dictionaries(st.sampled_from(WAREHOUSES), st.integers(1, 4), min_size
 def test_order_and_fulfilment_keep_the_same_units(
     known: dict[str, int], committed: dict[str, int]
 ) -> None:
-    """Whatever was committed anew of a line that has lost units, and wherever: both go by what
-    the order knew, and end with the same.
+    """For any new commit of a line that has lost units, in any warehouse: both follow the order's
+    stored allocations, and end with the same.
     """
     assume(sum(committed.values()) >= sum(known.values()))
     line = Line(
@@ -251,8 +251,8 @@ def recalled_units_have_left(order: Order) -> None:
 
 
 def is_event(command: Envelope[Any]) -> bool:
-    """Whether a second event with the same content changes nothing: what is asked is guarded by
-    its request_id instead, and what comes too late is noted each time.
+    """Whether a second event with the same content changes nothing. A request is guarded by its
+    request_id instead, and a late event is recorded each time.
     """
     return command.actor == "test" and type(command.command).__name__ in (
         "ApplyFulfillmentStatus",

@@ -1,5 +1,5 @@
-"""Returns of one order, in any sequence: each unit is accepted once, and never more money is
-promised than the line costs.
+"""Returns of one order, in any sequence: each unit is accepted once, and the refunds never exceed
+the line's cost.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ from tests.unit.order.samples import (
 
 QUANTITY = st.integers(1, 5)
 LINES = st.dictionaries(st.integers(1, 3), QUANTITY, min_size=1, max_size=3)
-# What a return's status calls for, the likelier the more often.
+# The next steps of a return's status; frequent ones are listed more than once.
 NEXT = {
     ReturnStatus.REQUESTED: ["approved"] * 6 + ["rejected"],
     ReturnStatus.APPROVED: ["received"] * 4 + ["in_transit"],
@@ -78,7 +78,7 @@ def delivered(lines: list[CheckoutLine], discount: int, cancelled: list[int]) ->
 
 @st.composite
 def commands(draw: st.DrawFn, order: Order) -> Envelope[Any]:
-    """Something that may be asked of the order's returns: mostly what their status calls for."""
+    """Returns a request about the order's returns: usually a next step of their status."""
     if not order.returns or draw(st.integers(0, 3)) == 0:
         if draw(st.booleans()):
             return ask(order, draw(LINES))
@@ -106,7 +106,7 @@ def commands(draw: st.DrawFn, order: Order) -> Envelope[Any]:
 
 
 def holds(order: Order) -> None:
-    """What must hold of an order's returns, at every moment."""
+    """Checks the invariants of an order's returns."""
     given_back = [
         order_return for order_return in order.returns if order_return.kind is not ReturnKind.RECALL
     ]
@@ -223,8 +223,8 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
 def test_recalls_announce_each_unit_once(
     recalled_units: list[dict[int, int]],
 ) -> None:
-    """However often, and in whichever order, a warehouse's units are recalled: together they
-    announce the most that was reported, once.
+    """However often, and in any order, a warehouse's units are recalled: together they announce the
+    most that was reported, once.
     """
     order = replace(
         delivered(
@@ -325,7 +325,7 @@ def parcel_commands(draw: st.DrawFn, order: Order) -> list[Envelope[Any]]:
 
 @st.composite
 def next_step(draw: st.DrawFn, order_return: Return) -> Envelope[Any]:
-    """What the status of the return calls for: all announced units arrive, and are inspected in
+    """Returns the next step of the return: all announced units arrive, and are inspected in
     parts.
     """
     line = order_return.line(1)

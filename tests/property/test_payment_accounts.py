@@ -1,5 +1,5 @@
-"""An order's money under anything that may happen to it, in any order, repeated at will: nothing
-is charged or told twice.
+"""An order's money under any events, in any order, repeated at will: nothing is charged or
+published twice.
 """
 
 from collections import Counter
@@ -125,7 +125,7 @@ def commands(draw: st.DrawFn, total: Money) -> Envelope[Any]:
 
 
 def own(answer: Answer, operation_id: UUID) -> Answer:
-    """A processor gives each thing that it does a name of its own."""
+    """A processor gives each operation its own id."""
     return (
         answer if isinstance(answer, Declined) else replace(answer, reference=f"ref-{operation_id}")
     )
@@ -139,8 +139,8 @@ stories = st.sampled_from([TOTAL, TOTAL, FREE]).flatmap(
 def run(
     story: list[Envelope[Any]],
 ) -> tuple[Account | None, list[Transition], list[PaymentConfirmed | PaymentFailed]]:
-    """What becomes of an account, with all that was written down and told on the way; what is
-    refused changes nothing.
+    """Returns the account after the story, with all written rows and published events; a refused
+    command changes nothing.
     """
     account: Account | None = None
     history: list[Transition] = []
@@ -164,9 +164,7 @@ def run(
 
 
 def placed(command: Envelope[Any], account: Account | None, minute: int) -> Envelope[Any]:
-    """The command with what only its moment knows: an id that nobody else proposes, a payment
-    that there is.
-    """
+    """Returns the command with the values of its moment: a new id, and an existing payment."""
     its = command.command
     if isinstance(its, (ApplyOrderVersion, CreatePayment)):
         return changed(command, payment_id=numbered(2, minute))
@@ -258,9 +256,7 @@ def test_repeated_story_charges_and_publishes_nothing_more(
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens; whom it is about is known when it does: the `which`th of what
-    there is then.
-    """
+    """A step whose target is chosen when it is applied: the `which`th of the existing records."""
 
     kind: str
     which: int = 0
@@ -271,8 +267,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
-    """An order's life, version by version, of which the account hears in any order, and all that
-    happens to its money meanwhile.
+    """An order's life, version by version, which the account consumes in any order, and all
+    operations on its money meanwhile.
     """
 
     life: tuple[Order, ...]
@@ -281,8 +277,8 @@ class Story:
 
 @st.composite
 def lives(draw: st.DrawFn) -> tuple[Order, ...]:
-    """Placed; units cancelled (the total falls); paid and on its way; dead, or failed and tried
-    again for what it costs by then.
+    """The order is placed; units are cancelled (the total falls); it is paid and shipped; it is
+    cancelled, or failed and retried at its cost by then.
     """
     versions, attempt, total = [order()], 1, TOTAL.minor
     for version in range(2, draw(st.integers(2, 7))):
@@ -360,7 +356,7 @@ stories_of_refunds = st.builds(
 
 
 class StoryRun:
-    """What became of an account, and was told of it, in a story."""
+    """An account after a story, with its published events."""
 
     def __init__(self, story: Story, *, stubborn: bool) -> None:
         """`stubborn`: the processor may refuse also what the order's own state requires to go
@@ -425,8 +421,8 @@ class StoryRun:
         return own(answer, asked.id)
 
     def settle_everything(self) -> Account | None:
-        """The order's last word is heard, and every processor answers, with yes: until nothing
-        is open any more.
+        """The account consumes the order's last event, and every processor reports success, until
+        no operation is open.
         """
         self.do(changed(apply_order(0), order=self.story.life[-1]))
         while self.account and (
@@ -437,7 +433,7 @@ class StoryRun:
 
 
 def check_money(account: Account) -> None:
-    """What holds at every moment."""
+    """Checks the invariants of an account."""
     for its in account.payments:
         assert min(its.refunded, its.refund_pending) >= 0
         assert its.refunded + its.refund_pending <= its.captured <= its.authorized <= its.amount
@@ -462,9 +458,9 @@ def by_order(its: Payment, outcome: Outcome) -> int:
 @settings(max_examples=400, deadline=None)
 @given(stories_of_refunds)
 def test_money_that_the_order_does_not_cost_is_refunded(story: Story) -> None:
-    """Whatever was heard in whichever order, lost, refused to others or asked for beside it:
-    once all is settled a dead order, and an attempt that was given up, keeps no money and no
-    authorisation; a living one keeps what it costs at most.
+    """For events consumed in any order, lost, refused or requested in addition: once all is settled
+    a closed order, and an attempt that was abandoned, keeps no money and no authorisation; an open
+    one keeps its cost at most.
     """
     story_run = StoryRun(story, stubborn=False)
     story_run.apply(story.steps)
@@ -516,8 +512,8 @@ NEWS = (
 @settings(max_examples=200, deadline=None)
 @given(st.permutations([*NEWS, *NEWS, settle(Succeeded("ref-1"))]))
 def test_events_and_answers_in_any_order_end_the_same(arriving: list[Envelope[Any]]) -> None:
-    """Units cancelled, then all of it, while a charge is under way: each told twice, in every
-    order, all goes back in the end.
+    """Units cancelled, then all of it, while a charge is under way: each published twice, in every
+    order, all is refunded in the end.
     """
     story_run = StoryRun(
         Story((order(version=4, status=OrderStatus.CANCELLED),), ()), stubborn=False

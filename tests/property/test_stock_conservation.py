@@ -1,5 +1,5 @@
-"""Conservation of stock: whatever is done, in whatever order and in whatever sets, no unit is
-lost, doubled or sold twice.
+"""Conservation of stock: for any commands, in any order and in any sets, no unit is lost, doubled
+or sold twice.
 """
 
 from collections.abc import Sequence
@@ -65,8 +65,7 @@ confirming = st.builds(
     attempts,
     st.booleans(),
 )
-# Any picklist, with what was short and spoiled, whether or not it can be: the impossible is
-# refused.
+# Any picklist, with short and spoiled units, possible or not: an impossible one is refused.
 few = st.sampled_from([0, 0, 0, 1, 2])
 picklists = st.dictionaries(st.sampled_from([1, 1, 2]), st.tuples(some, few, few), min_size=1)
 working = st.builds(
@@ -227,9 +226,7 @@ def test_any_cutting_into_sets_comes_to_the_same(
 def test_a_second_time_on_another_path_moves_nothing(
     history: list[tuple[list[Envelope[Any]], int]], command: Envelope[Any]
 ) -> None:
-    """Effects are idempotent on their business keys: whichever of two paths comes second, it
-    posts not one row.
-    """
+    """Effects are idempotent on their business keys: the second of two paths posts no row."""
     world = begun()
     run(world, history)
     [first] = world.try_all(command)

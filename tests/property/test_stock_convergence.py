@@ -57,7 +57,7 @@ class Story:
         self.world.do(reserve(*((sku, self.wanted[number]) for number, sku in SKUS.items())))
 
     def send(self, command: Envelope[Any]) -> None:
-        """Sends an event; what is on its way may arrive meanwhile, twice, and in another order."""
+        """Sends an event; sent events may arrive meanwhile, twice, and in another order."""
         self.waiting += [command] * self.dice.choice([1, 1, 2])
         self.arrive(self.dice.choice([0, 0, self.dice.randint(0, len(self.waiting))]))
 

@@ -1,5 +1,5 @@
-"""What holds of sourcing whatever the stock: everything is served, nothing twice, from the
-fewest warehouses.
+"""The invariants of sourcing for any stock: everything is served, nothing twice, from the fewest
+warehouses.
 """
 
 from collections import Counter

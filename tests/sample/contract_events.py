@@ -1,6 +1,4 @@
-"""One valid event of each kind that the services publish, for the tests of what becomes of bad
-ones. No tests here.
-"""
+"""One valid event of each published type, for the tests of invalid events. No tests here."""
 
 from uuid import UUID
 
@@ -101,7 +99,7 @@ def refund() -> payment_pb2.Refund:
 
 
 def valid() -> dict[type[Message], Message]:
-    """A new event of each kind, all of one order."""
+    """Returns a new event of each type, all of one order."""
     ready = fulfillment(fulfillment_pb2.FULFILLMENT_STATUS_READY)
     money = {"captured_amount": POUND, "refunded_amount": POUND}
     returned = return_pb2.Return(

@@ -1,5 +1,5 @@
-"""The contract of the sample service, built without files: one event of each of two streams,
-marked by the contracts' own option.
+"""The contract of the sample service, built without files: one event in each of two streams, marked
+by the contracts' own option.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory

@@ -1,5 +1,5 @@
-"""Events for the sample's inbox in tests: published as the relay does, and handlers that
-remember what they were given.
+"""Events for the sample's inbox in tests: published as the relay does, and handlers that record
+their events.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ FLUSH_AFTER = 500
 
 
 def headers_of(event: Message, event_id: UUID, **changed: str) -> dict[str, str]:
-    """The headers that the event has from a relay, with those that are given instead."""
+    """Returns the headers of the event as the relay sets them, with the stated ones instead."""
     headers = {
         "Nats-Msg-Id": str(event_id),
         "ce-id": str(event_id),
@@ -44,9 +44,7 @@ def headers_of(event: Message, event_id: UUID, **changed: str) -> dict[str, str]
 async def publish(
     broker: Broker, event: Message, event_id: UUID | None = None, **changed: str
 ) -> UUID:
-    """Publishes an event, with the headers that it has from a relay unless others are given; its
-    id.
-    """
+    """Publishes an event with the relay's headers, unless others are stated; returns its id."""
     event_id = event_id or uuid4()
     headers = headers_of(event, event_id, **changed)
     subject = subject_of(type(event))
@@ -56,7 +54,7 @@ async def publish(
 
 async def publish_many(broker: Broker, events: Sequence[tuple[Message, UUID]]) -> None:
     """Publishes the events under these ids, a repeated id as another message. Faster than
-    `publish`: no answer is awaited for each. The streams have all of them afterwards.
+    `publish`: it waits once, until the streams have stored all of them.
     """
     numbers = Counter(stream_of(subject_of(type(event))) for event, _ in events)
     before = {stream: (await broker.ensure_stream(stream)).messages for stream in numbers}
@@ -81,8 +79,8 @@ async def publish_many(broker: Broker, events: Sequence[tuple[Message, UUID]]) -
 
 
 class Handling:
-    """A handler that notes its sets, and does with each event what `outcome` says: by default it
-    is done.
+    """A handler that records its sets, and returns for each event the result of `outcome`: by
+    default it is done.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class Handling:
 
     @property
     def seen(self) -> Counter[UUID]:
-        """How often each event was given."""
+        """Returns how often the handler got each event."""
         return Counter(delivery.event_id for deliveries in self.sets for delivery in deliveries)
 
 
@@ -115,7 +113,7 @@ async def consuming(
     handlers: Mapping[type[Message], Handler[Any]],
     **settings: Any,
 ) -> AsyncIterator[Inbox]:
-    """An inbox runs meanwhile."""
+    """Runs an inbox inside."""
     inbox = Inbox(
         broker, engine, store.failed_events, service="sample", handlers=handlers, **settings
     )
@@ -124,7 +122,7 @@ async def consuming(
 
 
 async def failed(engine: AsyncEngine) -> list[Any]:
-    """The rows of failed_events."""
+    """Returns the rows of failed_events."""
     async with engine.connect() as connection:
         return list(
             (
@@ -136,12 +134,12 @@ async def failed(engine: AsyncEngine) -> list[Any]:
 
 
 async def states(engine: AsyncEngine) -> dict[UUID, str]:
-    """How each event stands there."""
+    """Returns the state of each event there."""
     return {row.event_id: str(row.state) for row in await failed(engine)}
 
 
 async def names(engine: AsyncEngine, *event_ids: UUID) -> list[Name]:
-    """The names of the rows of these events, in their order."""
+    """Returns the names of the rows of these events, in their order."""
     found = {row.event_id: (row.consumer, row.event_id, row.digest) for row in await failed(engine)}
     return [found[event_id] for event_id in event_ids]
 
@@ -149,7 +147,7 @@ async def names(engine: AsyncEngine, *event_ids: UUID) -> list[Name]:
 async def all_acknowledged(
     broker: Broker, consumer: str = CONSUMER, stream: str = "ORDERS"
 ) -> bool:
-    """Whether the consumer has nothing before it and nothing in hand."""
+    """Whether the consumer has no pending and no unacknowledged event."""
     try:
         info = await broker.streams.consumer_info(stream, consumer)
     except BROKER_ERRORS:
@@ -158,9 +156,7 @@ async def all_acknowledged(
 
 
 class Effects:
-    """A handler that has an effect in the database: each event that it is given becomes an order
-    of that name, once.
-    """
+    """A handler with an effect in the database: each event becomes an order of that name, once."""
 
     def __init__(self, database: Database) -> None:
         self._database, self.handled, self.keys = database, 0, set[str]()
@@ -182,7 +178,7 @@ class Effects:
         return self.handled >= number
 
     async def number(self) -> int:
-        """How many effects there have been."""
+        """Returns the number of effects."""
         return await count(
             self._database.engine, store.orders, store.orders.c.reference.like("from %")
         )

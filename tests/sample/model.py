@@ -1,4 +1,4 @@
-"""The sample's nouns and verbs: an order, what may be asked of it, what becomes of it. Pure."""
+"""The sample's records, commands and decisions: an order. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A row of history, and a fact for the world: one for each step."""
+    """A row of history and a domain event: one for each step."""
 
     order_id: UUID
     version: int
@@ -51,7 +51,7 @@ class Transition:
 class CreateOrder:
     reference: str
     total: int
-    new: bool = True  # for an order that exists: True refuses, False skips
+    new: bool = True  # for an existing order: True refuses, False skips
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ Decided = Decision[Order, Transition]
 
 
 def create(order: Order | None, command: CreateOrder, context: Context) -> Decided:
-    """A new order, pending."""
+    """Returns a new order, pending."""
     if order and command.new:
-        # of the published reasons, the nearest
+        # the most similar of the published reasons
         raise Exists("PAYMENT_ALREADY_EXISTS", order_id=str(order.id))
     if order:
         return Decision(order)
@@ -100,13 +100,13 @@ def create(order: Order | None, command: CreateOrder, context: Context) -> Decid
 
 
 def confirm(order: Order | None, _: ConfirmPayment, context: Context) -> Decided:
-    """The order, confirmed. Raises Deferred ORDER_NOT_FOUND."""
+    """Returns the order, confirmed. Raises Deferred ORDER_NOT_FOUND."""
     order = existing(order)
     return steps(order, way(order.status, Status.CONFIRMED), "PAYMENT_CONFIRMED", context)
 
 
 def ship(order: Order | None, _: ShipmentCreated, context: Context) -> Decided:
-    """The order, shipped. Raises Deferred for an order that is not there or not paid."""
+    """Returns the order, shipped. Raises Deferred for an unknown or unpaid order."""
     order = existing(order)
     if order.status is Status.PENDING:
         raise Deferred("PAYMENT_OUTSTANDING")
@@ -114,7 +114,7 @@ def ship(order: Order | None, _: ShipmentCreated, context: Context) -> Decided:
 
 
 def cancel(order: Order | None, _: CancelOrder, context: Context) -> Decided:
-    """The order, cancelled. Raises Refused for an order that is already cancelled."""
+    """Returns the order, cancelled. Raises Refused for an order that is already cancelled."""
     order = existing(order)
     if order.status is Status.CANCELLED:
         raise Refused("ORDER_ALREADY_CANCELLED")
@@ -122,19 +122,23 @@ def cancel(order: Order | None, _: CancelOrder, context: Context) -> Decided:
 
 
 def existing(order: Order | None) -> Order:
-    """The order. Raises Deferred ORDER_NOT_FOUND."""
+    """Returns the order. Raises Deferred ORDER_NOT_FOUND."""
     if order is None:
         raise Deferred("ORDER_NOT_FOUND")
     return order
 
 
 def way(here: Status, there: Status) -> tuple[Status, ...]:
-    """The steps forward from here to there; none where the order is there already, or beyond."""
+    """Returns the steps forward from here to there; none if the order is there already, or
+    beyond.
+    """
     return FORWARD[FORWARD.index(here) + 1 : FORWARD.index(there) + 1] if here in FORWARD else ()
 
 
 def steps(order: Order, path: tuple[Status, ...], reason: str, context: Context) -> Decided:
-    """The order at the end of the path; no path: the same order, a skip."""
+    """Returns the order at the end of the path; for an empty path the same order, which is a
+    skip.
+    """
     history = []
     for new in path:
         history.append(

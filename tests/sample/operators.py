@@ -1,4 +1,4 @@
-"""The sample service, running, and what its operators ask of it. No tests here."""
+"""The running sample service, and the calls of its operators. No tests here."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -49,8 +49,8 @@ class Config(ServiceConfig):
 
 
 class Paying:
-    """The sample's handler: an order is paid. While it is `broken` it has a bug, while it
-    `waits` it defers.
+    """The sample's handler: an order is paid. It raises while it is `broken`, and defers while it
+    `waits`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -75,7 +75,7 @@ class Paying:
 
 
 class Sample:
-    """The sample service, running, and its operators' calls."""
+    """The running sample service, and its operators' calls."""
 
     def __init__(self, ground: ServiceContext, paying: Paying, channel: grpc.aio.Channel) -> None:
         self.ground, self.paying, self.engine = ground, paying, ground.database.engine
@@ -85,7 +85,7 @@ class Sample:
         self.table = FailedEvents(self.engine, store.failed_events)
 
     async def listed(self, **filters: Any) -> list[UUID]:
-        """The events that a filter finds, over all pages of two."""
+        """Returns the events that a filter finds, over all pages of two."""
         request = api.ListFailedEventsRequest(filter=api.FailedEventFilter(**filters))
         found = [
             event
@@ -132,8 +132,8 @@ class Sample:
         return await ask(self.failed_events.BatchReplayFailedEvents, request)
 
     async def fail(self, event: FailedEvent, minutes: int = 0) -> UUID:
-        """The event has failed, so many minutes after nine in the morning. A deferred one is not
-        tried soon.
+        """Stores the event as failed, so many minutes after nine in the morning. A deferred one is
+        not due soon.
         """
         await self.table.record([event])
         t = store.failed_events.c
@@ -152,7 +152,7 @@ class Sample:
 
 @asynccontextmanager
 async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
-    """The sample service, at a port of its own."""
+    """Runs the sample service on its own port."""
     address = f"127.0.0.1:{free_ports(1)[0]}"
     config = Config.model_validate(
         {"database_url": sample_url, "nats_url": nats_url, "listen_address": address}

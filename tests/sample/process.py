@@ -1,9 +1,9 @@
-"""The sample service as a process of its own, for tests that freeze or kill it: `python -m
+"""The sample service as a separate process, for tests that freeze or kill it: `python -m
 tests.sample.process DATABASE NATS`.
 
-With `orders N` behind it, it places N orders one after the other; with `pay N`, it places N and
-lets an event say of each that it is paid. An order's payment is an event of its own stream, of
-which the order id is all that matters. An event whose `old` is POISON kills the process.
+With `orders N`, it places N orders in sequence. With `pay N`, it places N orders and publishes for
+each an event that it is paid. An order's payment is an event of its own stream, of which only the
+order id counts. An event whose `old` is POISON kills the process.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ POISON = "poison"
 
 
 async def main(database_url: str, nats_url: str, what: str = "", number: str = "0") -> None:
-    """Serves until it is killed; says "ready" when it has begun."""
-    # so that what a killed process had in hand comes again soon
+    """Serves until it is killed; prints "ready" when it has started."""
+    # so that a killed process's unacknowledged events come again soon
     stream.ACK_WAIT_S, inbox.TICK_S = 1.0, 0.3
     database = Database(
         connect(database_url), store.idempotency_keys, Outbox(store.outbox, encode=store.event)

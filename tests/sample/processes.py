@@ -1,4 +1,4 @@
-"""Starting the sample service as a process, and ending it."""
+"""The start and the end of the sample service as a process."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 def sample_process(
     database_url: str, nats_url: str, *rest: str, crash_at: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
-    """The sample service, begun; whatever its state, it is gone afterwards."""
+    """Runs the sample service as a process inside, and kills it afterwards in any state."""
     command = [sys.executable, "-m", "tests.sample.process", database_url, nats_url, *rest]
     environment = os.environ | ({"CRASH_AT": crash_at} if crash_at else {})
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

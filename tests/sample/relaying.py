@@ -1,4 +1,4 @@
-"""Relaying the sample's outbox in tests, and what the stream has of it."""
+"""The relay of the sample's outbox in tests, and the messages of the stream."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +20,7 @@ from tests.support import cancelled_at_end, measured
 
 
 def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
-    """The sample's relay."""
+    """Returns the sample's relay."""
     return Relay(
         database, broker, positions=stream_positions, stream="ORDERS", source="sample", **settings
     )
@@ -28,7 +28,7 @@ def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
 
 @asynccontextmanager
 async def running(*relays: Relay) -> AsyncIterator[None]:
-    """The relays run meanwhile."""
+    """Runs the relays inside."""
     async with AsyncExitStack() as stack:
         for each in relays:
             await stack.enter_async_context(cancelled_at_end(each.run()))
@@ -36,17 +36,17 @@ async def running(*relays: Relay) -> AsyncIterator[None]:
 
 
 async def waiting(engine: AsyncEngine) -> int:
-    """How many events wait to be published."""
+    """Returns how many events wait to be published."""
     return await count(engine, outbox, outbox.c.stream_seq.is_(None))
 
 
 async def none_waits(engine: AsyncEngine) -> bool:
-    """Whether all is published and marked."""
+    """Whether all events are published and marked."""
     return await waiting(engine) == 0
 
 
 async def rows_read(connection: AsyncConnection) -> int:
-    """How many rows of the outbox this transaction has read so far, from the table or by an
+    """Returns how many rows of the outbox this transaction has read so far, from the table or by an
     index.
     """
     counts = (
@@ -57,7 +57,7 @@ async def rows_read(connection: AsyncConnection) -> int:
 
 
 async def published(broker: Broker) -> list[RawStreamMsg]:
-    """All messages of the stream."""
+    """Returns all messages of the stream."""
     state = await broker.ensure_stream("ORDERS")
     return [
         await broker.streams.get_msg("ORDERS", seq)
@@ -66,20 +66,22 @@ async def published(broker: Broker) -> list[RawStreamMsg]:
 
 
 async def versions(broker: Broker) -> dict[str, list[int]]:
-    """What the stream says of each order, in its order."""
-    said: dict[str, list[int]] = {}
+    """Returns the versions of each order on the stream, in its order."""
+    versions_by_order: dict[str, list[int]] = {}
     for message in await published(broker):
         event: Any = events.SampleStatusChanged.FromString(message.data or b"")
-        said.setdefault(event.order_id, []).append(event.version)
-    return said
+        versions_by_order.setdefault(event.order_id, []).append(event.version)
+    return versions_by_order
 
 
 async def shipped(database: Database, ids: Sequence[UUID]) -> None:
-    """Takes orders from pending to shipped, in two sets: three events each."""
+    """Moves orders from pending to shipped, in two sets: three events each."""
     await write(database, *(envelope(ConfirmPayment(), order) for order in ids))
     await write(database, *(envelope(ShipmentCreated(), order) for order in ids))
 
 
 def republished() -> float:
-    """How many events this process has let wait again so far, because the stream had lost them."""
+    """Returns how many events this process has set to be published again so far, because the stream
+    had lost them.
+    """
     return measured("outbox_republished_total", stream="ORDERS")

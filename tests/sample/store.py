@@ -1,4 +1,4 @@
-"""The sample's tables, all its SQL, and its facts as events."""
+"""The sample's tables, its SQL, and the conversion of its domain events."""
 
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
@@ -86,8 +86,8 @@ update_orders = (
 async def lock_orders(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
 ) -> dict[UUID, Order]:
-    """The orders that the commands are about, by id; a new checkout's also by the order that it
-    already became.
+    """Returns the orders of the commands, by id; a new checkout's also by the order that it already
+    became.
     """
     parameters = column_arrays(id=[*repeats, *(each.target for each in envelopes)])
     new = {
@@ -108,7 +108,7 @@ async def save_orders(
     after: Mapping[UUID, Order],
     steps: Sequence[Transition],
 ) -> None:
-    """Inserts what is new, updates what has changed, adds the history: a statement each."""
+    """Inserts new records, updates changed ones, adds the history: one statement each."""
     # or two sets may deadlock
     created = sorted(
         (o for id_, o in after.items() if id_ not in before), key=attrgetter("reference")
@@ -121,7 +121,7 @@ async def save_orders(
 
 
 def event(fact: Transition) -> OutgoingEvent:
-    """A fact as an event."""
+    """Returns a domain event as an event."""
     fields: dict[str, Any] = {
         "order_id": str(fact.order_id),
         "version": fact.version,

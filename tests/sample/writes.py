@@ -1,4 +1,4 @@
-"""Writing the sample's orders in tests: envelopes with fresh keys, and what came of them."""
+"""Writes of the sample's orders in tests: envelopes with new keys, and their outcomes."""
 
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -21,7 +21,7 @@ C = TypeVar("C")
 async def write(
     database: Database, *envelopes: Envelope[Any], **functions: Any
 ) -> list[Outcome[Order]]:
-    """Writes the envelopes as one set, with the sample's functions unless others are given."""
+    """Writes the envelopes as one set, with the sample's functions unless others are stated."""
     usual: dict[str, Any] = {
         "load": store.lock_orders,
         "decide": model.decide,
@@ -32,12 +32,14 @@ async def write(
 
 
 def key() -> str:
-    """A key that was never used."""
+    """Returns a new key."""
     return f"test:{uuid4()}"
 
 
 def envelope(command: C, target: UUID, **parts: Any) -> Envelope[C]:
-    """An envelope with these parts around the command; without a `key`, it has one of its own."""
+    """Returns an envelope with these parts around the command; without a `key`, it has a new
+    one.
+    """
     usual: dict[str, Any] = {"key": key(), "request_hash": b"", "actor": "tester"}
     usual |= parts
     cause = usual["key"].partition(":")[2]
@@ -52,18 +54,18 @@ def create(
     target: UUID | None = None,
     **parts: Any,
 ) -> Envelope[CreateOrder]:
-    """A checkout of its own in an envelope with these parts."""
+    """Returns a new checkout in an envelope with these parts."""
     command = CreateOrder(reference=reference or str(uuid4()), total=total, new=new)
     return envelope(command, target or uuid4(), **parts)
 
 
 async def placed(database: Database, number: int = 1) -> list[UUID]:
-    """The ids of so many new orders."""
+    """Returns the ids of so many new orders."""
     return [unwrap(o).id for o in await write(database, *(create() for _ in range(number)))]
 
 
 async def count(engine: AsyncEngine, table: Any, *where: Any) -> int:
-    """How many rows there are."""
+    """Returns the number of rows."""
     async with engine.connect() as connection:
         return (
             await connection.execute(select(func.count()).select_from(table).where(*where))
@@ -71,33 +73,33 @@ async def count(engine: AsyncEngine, table: Any, *where: Any) -> int:
 
 
 def status(outcome: Outcome[Order]) -> Status:
-    """The status of the order that was written."""
+    """Returns the status of the written order."""
     return unwrap(outcome).status
 
 
 def reason(outcome: Outcome[Order]) -> str:
-    """Why the command was not done."""
+    """Returns the reason of the failure."""
     assert isinstance(outcome, Failure), repr(outcome)
     return outcome.reason
 
 
 def kinds(outcomes: list[Outcome[Order]]) -> list[str]:
-    """Done, or the class of the failure, of each."""
+    """Returns for each outcome Done, or the class of the failure."""
     return [type(o).__name__ for o in outcomes]
 
 
 def repeats(outcomes: list[Outcome[Order]]) -> list[bool]:
-    """Whether each was done before."""
+    """Returns for each outcome whether it is a repeat."""
     return [o.repeat for o in outcomes if isinstance(o, Done)]
 
 
 def retried(blame: str) -> float:
-    """How many sets this process has written again so far, through that fault."""
+    """Returns how many sets this process has written again so far, because of that error class."""
     return measured("write_retries_total", blame=blame)
 
 
 async def someone_waits(engine: AsyncEngine, on: str = "Lock") -> bool:
-    """Whether a connection of this database waits for a lock, or for what `on` says (PgSleep is
+    """Whether a connection of this database waits for a lock, or for the event of `on` (PgSleep is
     of the class Timeout).
     """
     query = text(
@@ -109,7 +111,7 @@ async def someone_waits(engine: AsyncEngine, on: str = "Lock") -> bool:
 
 
 class Recorder:
-    """What a database is told, statement by statement, with COMMIT and ROLLBACK."""
+    """Records each statement to a database, with COMMIT and ROLLBACK."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.statements: list[str] = []

@@ -1,6 +1,4 @@
-"""The five services as processes, as people run them; on the PostgreSQL and the NATS of this run
-of the tests.
-"""
+"""The five services as processes, on the PostgreSQL and the NATS of this test run."""
 
 import os
 import subprocess
@@ -16,7 +14,7 @@ from tests.system.readme import HAS_GRPCURL, ROOT
 
 @pytest.fixture(scope="session")
 async def stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack]:
-    """A stack that all system tests share. Who kills a service of it starts it again."""
+    """A stack that all system tests share. A test that kills a service starts it again."""
     nats_url = await nats_server.take()
     with reachable_folder("ordermesh-system-") as folder:
         prefix = f"system_{uuid.uuid4().hex[:8]}_"
@@ -29,7 +27,7 @@ async def stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack]:
 
 @pytest.fixture(scope="session")
 def terminal_variables() -> Mapping[str, str]:
-    """The variables of a fresh terminal: none of an outer `make test` reaches a make in it."""
+    """The variables of a new terminal: those of an outer `make test` are removed."""
     return {
         name: value
         for name, value in os.environ.items()

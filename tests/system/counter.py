@@ -1,5 +1,5 @@
-"""A shop's counter over the five services: everybody's hands, moved one by one as a test says;
-and whether all is at peace afterwards.
+"""A shop's counter over the five services: the test moves customers, staff and carriers step by
+step, and checks that all records agree afterwards.
 """
 
 import uuid
@@ -49,9 +49,9 @@ COMING = frozenset(
 
 
 @contextmanager
-def patient() -> Iterator[None]:
-    """Inside `eventually`: a service that defers its answer is asked again, for that a machine
-    is slow is not what is tested.
+def retrying() -> Iterator[None]:
+    """Inside `eventually`: repeats a call that a service defers, because a slow machine is not the
+    subject of the test.
     """
     try:
         yield
@@ -61,8 +61,8 @@ def patient() -> Iterator[None]:
 
 @dataclass
 class Counter:
-    """A shop's counter: SKUs of its own, one in each of two warehouses, and the hands of
-    everybody who works on its orders.
+    """A shop's counter: its own SKUs, one in each of two warehouses, and the steps of the staff for
+    its orders.
     """
 
     channels: dict[str, Any]
@@ -109,7 +109,7 @@ class Counter:
         return await self._pay(order_id, token, manual_capture=False)
 
     async def authorize(self, order_id: str) -> payment_pb2.Payment:
-        """Sets what the order costs aside on the card, and takes nothing yet."""
+        """Authorises the order's amount on the card, without a capture."""
         return await self._pay(order_id, "tok_ok", manual_capture=True)
 
     async def _pay(self, order_id: str, token: str, *, manual_capture: bool) -> payment_pb2.Payment:
@@ -134,8 +134,8 @@ class Counter:
         return order
 
     async def work_until(self, order_id: str, statuses: Sequence[str]) -> None:
-        """Everybody in the warehouses works on the order until each of its fulfilments stands at
-        one of these statuses.
+        """The warehouse staff work on the order until each of its fulfilments has one of these
+        statuses.
         """
         wanted = {
             fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}")
@@ -144,11 +144,11 @@ class Counter:
 
         async def there() -> bool:
             listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id)
-            with patient():
+            with retrying():
                 works = (await ask(self.fulfillments.ListFulfillments, listed)).fulfillments
                 for work in works:
                     if work.status not in wanted and (step := next_step(work)):
-                        # its picklist has changed meanwhile: it is looked at again
+                        # its picklist has changed since: it is read again
                         with suppress(Refused):
                             await ask(getattr(self.fulfillments, verb(step)), step)
             return bool(works) and all(work.status in wanted for work in works)
@@ -158,8 +158,8 @@ class Counter:
         )
 
     async def carry(self, order_id: str, status: str) -> None:
-        """The carrier reports this of every parcel of the order that has a label, void ones left
-        out.
+        """The carrier reports this status of every parcel of the order with a label that is not
+        void.
         """
         reported = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
         for shipment in await self.shipments(order_id):
@@ -179,7 +179,7 @@ class Counter:
             await ask(self.shipping.RecordTrackingEvent, request)
 
     async def shipments(self, order_id: str) -> Sequence[shipping_pb2.Shipment]:
-        """The order's shipments, newest first."""
+        """Returns the order's shipments, newest first."""
         listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
         shipments: Sequence[shipping_pb2.Shipment] = (
             await ask(self.shipping.ListShipments, listed)
@@ -188,7 +188,7 @@ class Counter:
 
     async def becomes(self, order_id: str, status: str) -> order_pb2.Order:
         async def there() -> order_pb2.Order | None:
-            with patient():
+            with retrying():
                 order = await self.order(order_id)
             return (
                 order
@@ -202,8 +202,8 @@ class Counter:
         return order
 
     async def bring_back(self, order_id: str, warehouse_id: str = "london") -> None:
-        """Everything that is on its way back for the order arrives, passes inspection, and the
-        return is closed.
+        """All returning parcels of the order arrive and pass inspection, and the return is
+        closed.
         """
         listed = return_service_pb2.ListReturnsRequest(order_id=order_id)
         for each in (await ask(self.returns.ListReturns, listed)).returns:
@@ -231,7 +231,7 @@ class Counter:
                 warehouse_id=warehouse_id,
                 lines=received,
             )
-            if each.status in COMING:  # else it had arrived when somebody was last interrupted here
+            if each.status in COMING:  # else it arrived before an earlier call was interrupted here
                 await ask(self.returns.ReceiveReturn, receive)
             inspected = [
                 return_service_pb2.InspectedReturnLine(line_number=n, passed_quantity=units)
@@ -244,32 +244,36 @@ class Counter:
                 ),
             )
 
-    async def comes_home(self, order_id: str, *, available: Sequence[int], refunded: int) -> None:
-        """Whatever sets out for home arrives, as soon as the order hears of it (`bring_back`);
-        then all is at peace (`at_peace`).
+    async def returns_arrive(
+        self, order_id: str, *, available: Sequence[int], refunded: int
+    ) -> None:
+        """Receives every returning parcel once the order has its return (`bring_back`), then checks
+        the records (`records_agree`).
         """
 
         async def home() -> bool:
-            with patient():
+            with retrying():
                 await self.bring_back(order_id)
-            return await self._peace(order_id, available, refunded)
+            return await self._agrees(order_id, available, refunded)
 
         await eventually(
             home, timeout_s=PATIENCE_S, what="everything is back, and the audit finds nothing"
         )
 
-    async def at_peace(self, order_id: str, *, available: Sequence[int], refunded: int) -> None:
-        """The audit says nothing of the order and its SKUs; so many units of each are there, and
-        so many pennies went back.
+    async def records_agree(
+        self, order_id: str, *, available: Sequence[int], refunded: int
+    ) -> None:
+        """The audit finds nothing about the order and its SKUs. So many units of each are
+        available, and so many pennies are refunded.
         """
         await eventually(
-            lambda: self._peace(order_id, available, refunded),
+            lambda: self._agrees(order_id, available, refunded),
             timeout_s=PATIENCE_S,
             what="the audit finds nothing",
         )
 
-    async def _peace(self, order_id: str, available: Sequence[int], refunded: int) -> bool:
-        with patient():
+    async def _agrees(self, order_id: str, available: Sequence[int], refunded: int) -> bool:
+        with retrying():
             facts = await complete(Witnesses(self.channels))
         mine = [
             d
@@ -297,7 +301,7 @@ class Counter:
 
 @asynccontextmanager
 async def open_counter(stack: Stack) -> AsyncIterator[Counter]:
-    """A counter over the stack, its shelves filled."""
+    """A counter over the stack, with stock received."""
     async with AsyncExitStack() as channels:
         counter = Counter(
             {
@@ -310,5 +314,5 @@ async def open_counter(stack: Stack) -> AsyncIterator[Counter]:
 
 
 def new() -> str:
-    """A request_id."""
+    """Returns a request_id."""
     return str(uuid.uuid4())

@@ -1,5 +1,5 @@
-"""A page as its reader has it: its blocks, a terminal to paste them into, a run of its programs,
-and what two outputs have in common. No tests here.
+"""The blocks of a page, a terminal to paste them into, a run of its programs, and the comparison of
+outputs. No tests here.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_P
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs/tutorial.md"
-# The ports of `make run`, by the variable that moves each.
+# The ports of `make run`, by the variable that changes each.
 PORTS = {
     **{f"{name.upper()}_PORT": port for name, port in SERVICE_PORTS.items()},
     **{f"{name.upper()}_METRICS_PORT": port for name, port in METRICS_PORTS.items()},
@@ -28,17 +28,16 @@ BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 BLOCK_TIMEOUT_S = 120.0
 PROGRAM_TIMEOUT_S = 60.0
-# The binary of requirements-test.txt is for these; elsewhere everything is walked with buf curl
-# alone.
+# The binary of requirements-test.txt is for these; on other platforms buf curl executes everything.
 HAS_GRPCURL = platform.system() == "Linux" and platform.machine() == "x86_64"
-# What is another one each time, in the order in which it is replaced.
+# The parts that differ in each run, in the order of their replacement.
 VARIABLE = (
-    (r"\b\w+_(ADDRESS|URL)=\S+ ", ""),  # `make run` says these where its ports are moved
+    (r"\b\w+_(ADDRESS|URL)=\S+ ", ""),  # `make run` prints these if its ports are changed
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<id>"),
     (r"\bOM(-[0-9A-Z]{5}){3}\b", "<order number>"),
     (r"\bSBX\d{16}\b", "<tracking number>"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)|\b\d\d:\d\d:\d\d\.\d+", "<time>"),
-    # Of two events that tell of the same, whichever comes first.
+    # Two events about the same fact, in either order.
     (r"\b(FULFILLMENT_[A-Z]+|SHIPMENT_CREATED)\b( +\(by \w+)?", "<news>"),
     (r"\d+(\.\d+)?", "<number>"),
     (r"[ \t]+", " "),
@@ -48,9 +47,7 @@ VARIABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: its language (empty: none), its text, the section that it stands in, and
-    the place: file and line.
-    """
+    """A fenced block: its language (empty: none), its text, its section, and its file and line."""
 
     language: str
     text: str
@@ -59,7 +56,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of the page, in their order."""
+    """Returns the blocks of the page, in their order."""
     text = page.read_text()
     headings = [(found.start(), found[1]) for found in HEADING.finditer(text)]
     return [
@@ -74,8 +71,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 def with_outputs(of: list[Block]) -> Iterator[tuple[Block, str | None]]:
-    """What is to be executed, each with the output that the page shows of it: the text block
-    that follows.
+    """Returns the blocks to execute, each with the output that the page shows: the following text
+    block.
     """
     for block, follower in zip(of, [*of[1:], None], strict=True):
         if block.language in ("bash", "python"):
@@ -91,8 +88,8 @@ def moved(text: str, ports: Mapping[int, int]) -> str:
 
 
 def pattern(output: str) -> str:
-    """What an output has in common with another of the same command: without ids, times, numbers
-    and the width of columns.
+    """Returns a pattern for outputs of the same command: without ids, times, numbers and the width
+    of columns.
     """
     for what, instead in VARIABLE:
         output = re.sub(what, instead, output, flags=re.MULTILINE)
@@ -100,14 +97,12 @@ def pattern(output: str) -> str:
 
 
 class Terminal:
-    """A bash that blocks are pasted into, one after the other: variables and functions of one
-    are there in the next.
+    """A bash that blocks are pasted into, in order: variables and functions of a block exist in the
+    next.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """`folder` takes what the terminal needs to remember; commands run in the project's
-        root.
-        """
+        """`folder` takes the terminal's files; commands run in the project's root."""
         self._folder, self._environment = folder, dict(environment)
         self._errors = folder / "errors"
 
@@ -121,7 +116,8 @@ class Terminal:
                 cwd=ROOT,
                 env=self._environment,
             )
-        self._tell("set -euo pipefail")  # nobody looks at what fails here, as the reader would
+        # no reader watches this shell, so it stops at the first failure
+        self._tell("set -euo pipefail")
         return self
 
     async def __aexit__(
@@ -135,8 +131,8 @@ class Terminal:
         await self._bash.wait()
 
     async def paste(self, text: str) -> str:
-        """Runs the text, and returns what it prints to stdout. Raises AssertionError where a
-        command of it fails.
+        """Runs the text, and returns its stdout. Raises AssertionError if one of its commands
+        fails.
         """
         end = "the block has ended"
         (self._folder / "block").write_text(text)
@@ -168,7 +164,7 @@ async def run_program(
     *arguments: str,
     enough: Callable[[list[str]], bool] | None = None,
 ) -> str:
-    """Returns what the Python program prints: to its end, or until the lines are `enough`.
+    """Returns the output of the Python program: to its end, or until the lines are `enough`.
 
     `folder` takes the program. Raises AssertionError if it fails, TimeoutError if it does not end.
     """

@@ -1,4 +1,4 @@
-"""A short run of `make chaos`, with a seed that is always the same: long ones are for people."""
+"""A short run of `make chaos` with a fixed seed: people start the long ones."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ RATE = 2.0
 STRUCK_MIN = 8
 
 
-async def test_orders_under_faults_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Services, servers and connections fail and come back while people shop; then every unit
+async def test_orders_under_faults_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """Services, servers and connections fail and return while shoppers order. Afterwards every unit
     and every penny is accounted for.
     """
     with reachable_folder("ordermesh-chaos-") as folder:

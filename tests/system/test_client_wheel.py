@@ -1,5 +1,5 @@
-"""The client wheel as somebody else has it: in a clean environment with nothing but what it
-declares.
+"""The client wheel as another project uses it: in a clean environment with its declared
+requirements alone.
 """
 
 import ast
@@ -28,18 +28,18 @@ SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
 
 
 def run(*command: str | Path, folder: Path | None = None) -> str:
-    """Runs a program to its end; what it printed. Raises AssertionError with all of it where it
+    """Runs a program to its end and returns its output. Raises AssertionError with the output if it
     fails.
     """
-    told = subprocess.run(
+    finished = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, timeout=300
     )
-    assert told.returncode == 0, told.stdout + told.stderr
-    return told.stdout
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
 
 
 def needs(names: Sequence[str]) -> Iterator[str]:
-    """These distributions, and what they need in turn."""
+    """Returns these distributions with their requirements, direct and indirect."""
     seen: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -57,7 +57,7 @@ def needs(names: Sequence[str]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, freshly built."""
+    """The wheel, newly built."""
     return clients.build(tmp_path_factory.mktemp("dist"))
 
 
@@ -65,10 +65,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The Python of a clean environment that has the wheel and what it declares.
+    """The Python of a clean environment with the wheel and its declared requirements.
 
-    Newest: what .venv has, linked to; the wheel is installed by uv, which is faster than pip.
-    Oldest: what requirements-oldest.txt pins, and the wheel, installed by pip.
+    Newest: linked to the versions of .venv; uv installs the wheel, faster than pip. Oldest: pip
+    installs the pins of requirements-oldest.txt and the wheel.
     """
     folder = tmp_path_factory.mktemp("client")
     run(sys.executable, "-m", "venv", "--without-pip", folder)
@@ -85,7 +85,7 @@ def python(
 
 
 def _link(python: Path, wheel: Path) -> None:
-    """Links what the wheel declares into the environment of `python`."""
+    """Links the wheel's requirements into the environment of `python`."""
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     for name in needs([each.name for each in _declared(wheel)]):
         files = distribution(name).files or ()
@@ -95,7 +95,7 @@ def _link(python: Path, wheel: Path) -> None:
 
 
 def _declared(wheel: Path) -> list[Requirement]:
-    """The requirements that the wheel's metadata names."""
+    """Returns the requirements that the wheel's metadata names."""
     lines = [line.partition(":")[::2] for line in _metadata(wheel).splitlines()]
     return [Requirement(value.strip()) for name, value in lines if name == "Requires-Dist"]
 
@@ -106,9 +106,9 @@ def _metadata(wheel: Path) -> str:
         return archive.read(name).decode()
 
 
-def test_the_wheel_holds_contracts_alone(wheel: Path) -> None:
-    """Messages, stubs, their types and the mark that they have some; nothing asks for validation
-    rules, or for anything else of ours.
+def test_wheel_has_only_the_contracts(wheel: Path) -> None:
+    """The wheel has messages, stubs, their types and the marker of types. It requires neither
+    validation rules nor another part of the project.
     """
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
@@ -127,14 +127,16 @@ def test_the_wheel_holds_contracts_alone(wheel: Path) -> None:
     ] == []
 
 
-def test_the_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    """Built again it is the same, byte for byte: who pins its hash can build it himself."""
+def test_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """A second build is the same, byte for byte: a reader of a pinned hash can build the wheel
+    again.
+    """
     assert clients.build(tmp_path).read_bytes() == wheel.read_bytes()
 
 
 def test_oldest_versions_are_the_declared_bounds(wheel: Path) -> None:
-    """requirements-oldest.txt pins the lower bound of each declared requirement, and protobuf 7
-    is in range.
+    """requirements-oldest.txt pins the lower bound of each declared requirement, and protobuf 7 is
+    in range.
     """
     pins = dict(re.findall(r"^([a-z-]+)==(\S+)", OLDEST.read_text(), re.MULTILINE))
     declared = _declared(wheel)
@@ -148,9 +150,9 @@ def test_oldest_versions_are_the_declared_bounds(wheel: Path) -> None:
     assert protobuf.specifier.contains("7.36.2")
 
 
-def test_readme_pages_import_only_what_the_wheel_brings(python: Path) -> None:
+def test_readme_programs_import_only_the_wheel(python: Path) -> None:
     """Each Python program of README.md and the tutorial imports in an environment with the wheel
-    alone, NATS's client apart.
+    alone, except NATS's client.
     """
     both = [*blocks(README), *blocks(TUTORIAL)]
     pages = [block.text for block in both if block.language == "python"]
@@ -168,9 +170,9 @@ def test_readme_pages_import_only_what_the_wheel_brings(python: Path) -> None:
         run(python, "-I", "-c", "\n".join(wanted))
 
 
-def test_its_declared_needs_are_all_that_it_needs(python: Path) -> None:
-    """In an environment with what the wheel declares, and no more, all is satisfied, and every
-    module can be imported.
+def test_wheel_with_its_declared_requirements_imports(python: Path) -> None:
+    """In an environment with exactly the wheel's requirements, pip's check passes, and every module
+    can be imported.
     """
     run(sys.executable, "-m", "pip", "--python", python, "check")
     everything = (
@@ -183,8 +185,8 @@ def test_its_declared_needs_are_all_that_it_needs(python: Path) -> None:
     assert run(python, "-I", "-c", everything) == "clean\n"
 
 
-def test_its_types_are_known(python: Path) -> None:
-    """A type checker in that environment finds the wheel's types, and a wrong field wrong."""
+def test_type_checker_finds_the_types_of_the_wheel(python: Path) -> None:
+    """A type checker in that environment finds the wheel's types, and reports a wrong field."""
     checker = (
         sys.executable,
         "-m",
@@ -205,8 +207,10 @@ def test_its_types_are_known(python: Path) -> None:
         run(*checker, "wrong.py", folder=folder)
 
 
-async def test_an_order_is_walked_with_it(python: Path, stack: Stack) -> None:
-    """A program with nothing of ours but the wheel walks an order from checkout to delivered."""
+async def test_program_with_the_wheel_alone_walks_an_order(python: Path, stack: Stack) -> None:
+    """A program with no part of the project but the wheel walks an order from checkout to
+    delivered.
+    """
     addresses = [stack.addresses[name] for name in SERVICES]
-    told = await asyncio.to_thread(run, python, "-I", PROGRAM, *addresses)
-    assert told.startswith("delivered ")
+    finished = await asyncio.to_thread(run, python, "-I", PROGRAM, *addresses)
+    assert finished.startswith("delivered ")

@@ -1,5 +1,5 @@
-"""Whatever goes wrong with an order is undone, over all five services: stock, money, goods; and
-an audit finds nothing to say.
+"""Compensation over all five services: stock, money and goods are restored after each failure, and
+the audit finds nothing.
 """
 
 from collections.abc import AsyncIterator
@@ -21,44 +21,42 @@ async def counter(stack: Stack) -> AsyncIterator[Counter]:
 
 
 async def test_payment_failure_releases_and_cancels(counter: Counter) -> None:
-    """A card that is declined for good: the order is cancelled with the reason, its stock is
-    free again, and nothing was charged.
+    """A card that is finally declined: the order is cancelled with the reason, its stock is free
+    again, and nothing is charged.
     """
     order_id = await counter.place(2, 1)
     with pytest.raises(Refused, match="declined"):
         await counter.pay(order_id, "tok_declined_stolen")
     assert (await counter.becomes(order_id, "CANCELLED")).status_reason == "PAYMENT_FAILED"
-    await counter.at_peace(order_id, available=(10, 10), refunded=0)
+    await counter.records_agree(order_id, available=(10, 10), refunded=0)
 
 
-async def test_an_unpaid_order_is_cancelled(counter: Counter) -> None:
-    """Its stock is free at once; a second cancellation is told that there was one."""
+async def test_cancel_of_an_unpaid_order_frees_its_stock(counter: Counter) -> None:
+    """The stock is free at once. A second cancellation is refused."""
     order_id = await counter.place(2, 1)
     await counter.cancel(order_id)
     with pytest.raises(Refused) as refused:
         await counter.cancel(order_id)
     assert refused.value.reason == "ORDER_ALREADY_CANCELLED"
-    await counter.at_peace(order_id, available=(10, 10), refunded=0)
+    await counter.records_agree(order_id, available=(10, 10), refunded=0)
 
 
 @pytest.mark.parametrize("stage", ["PLANNING", "PICKING", "PICKED", "PACKING"])
-async def test_a_paid_order_is_cancelled_while_it_is_worked_on(
-    counter: Counter, stage: str
-) -> None:
-    """Wherever its goods are in the warehouse, they go back to the shelf, and every penny to the
+async def test_cancel_of_a_paid_order_restocks_and_refunds_it(counter: Counter, stage: str) -> None:
+    """At each stage in the warehouse the goods return to the shelf, and every penny to the
     customer, once.
     """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, [stage])
     await counter.cancel(order_id)
-    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.records_agree(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
 @pytest.mark.parametrize("on_its_way", [False, True])
-async def test_a_shipped_order_is_recalled(counter: Counter, on_its_way: bool) -> None:
-    """The money goes back at once; the goods come back by a return, inspected, with no second
-    refund.
+async def test_cancel_of_a_shipped_order_recalls_it(counter: Counter, on_its_way: bool) -> None:
+    """The money is refunded at once. The goods come back by a return and are inspected, without a
+    second refund.
     """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
@@ -69,12 +67,12 @@ async def test_a_shipped_order_is_recalled(counter: Counter, on_its_way: bool) -
     await counter.cancel(order_id)
     if on_its_way:
         await counter.carry(order_id, "RETURNED_TO_SENDER")
-    await counter.comes_home(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.returns_arrive(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
-async def test_some_units_are_cancelled_and_the_others_delivered(counter: Counter) -> None:
-    """One unit is cut while it is picked: its share goes back, the others arrive, never
-    re-priced.
+async def test_cancelled_unit_is_refunded_and_the_rest_delivered(counter: Counter) -> None:
+    """One unit is cut during the picking: its share is refunded, and the others are delivered at
+    unchanged prices.
     """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
@@ -89,10 +87,10 @@ async def test_some_units_are_cancelled_and_the_others_delivered(counter: Counte
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
-    await counter.at_peace(order_id, available=(9, 9), refunded=PENNIES)
+    await counter.records_agree(order_id, available=(9, 9), refunded=PENNIES)
 
 
-async def test_a_short_pick_is_refunded(counter: Counter) -> None:
+async def test_short_unit_is_refunded_and_the_rest_delivered(counter: Counter) -> None:
     """A unit that is not on the shelf is written off, cancelled and refunded; the rest is
     delivered.
     """
@@ -115,13 +113,11 @@ async def test_a_short_pick_is_refunded(counter: Counter) -> None:
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
-    await counter.at_peace(order_id, available=(8, 10), refunded=PENNIES)
+    await counter.records_agree(order_id, available=(8, 10), refunded=PENNIES)
 
 
-async def test_a_delivered_order_comes_back_whole(counter: Counter) -> None:
-    """All units return and pass: they are on the shelf again, the money is back, and the order
-    is refunded.
-    """
+async def test_full_return_of_a_delivered_order_refunds_it(counter: Counter) -> None:
+    """All units return and pass: they are on the shelf again, and the order is refunded."""
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     await counter.work_until(order_id, ["SHIPPED"])
@@ -139,13 +135,13 @@ async def test_a_delivered_order_comes_back_whole(counter: Counter) -> None:
     await counter.bring_back(order_id)
     order = await counter.becomes(order_id, "REFUNDED")
     assert order.return_progress == order_pb2.RETURN_PROGRESS_FULL
-    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.records_agree(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
 @pytest.mark.parametrize("end", ["LOST", "RETURNED_TO_SENDER"])
 async def test_parcels_that_do_not_arrive_are_refunded(counter: Counter, end: str) -> None:
-    """All parcels are lost, or come back: the units count as cancelled, and with the last one
-    the order; what came back is inspected.
+    """All parcels are lost or returned: their units count as cancelled, and with the last one the
+    order. Returned parcels are inspected.
     """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
@@ -154,4 +150,4 @@ async def test_parcels_that_do_not_arrive_are_refunded(counter: Counter, end: st
     await counter.carry(order_id, end)
     await counter.becomes(order_id, "CANCELLED")
     left = (8, 9) if end == "LOST" else (10, 10)
-    await counter.comes_home(order_id, available=left, refunded=3 * PENNIES)
+    await counter.returns_arrive(order_id, available=left, refunded=3 * PENNIES)

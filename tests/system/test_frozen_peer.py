@@ -1,4 +1,4 @@
-"""A peer that is frozen, its connections open: its callers notice, and find it again."""
+"""A frozen peer with open connections: its callers time out, and reach it again afterwards."""
 
 import asyncio
 import urllib.request
@@ -24,7 +24,7 @@ CLOSED, HALF_OPEN, OPEN = 0.0, 1.0, 2.0
 
 
 def checkout(sku: str) -> order_service_pb2.CreateOrderRequest:
-    """A request for an order of one unit."""
+    """Returns a request for an order of one unit."""
     price = Money(currency_code="GBP", units=3)
     return order_service_pb2.CreateOrderRequest(
         request_id=str(uuid.uuid4()),
@@ -34,7 +34,7 @@ def checkout(sku: str) -> order_service_pb2.CreateOrderRequest:
 
 
 async def breaker_state(stack: Stack) -> float:
-    """The order service's gauge of its breaker for the warehouse."""
+    """Returns the order service's gauge of its breaker for the warehouse."""
     url = f"http://{stack.metrics_addresses['order']}/metrics"
     page = (
         await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read())
@@ -49,9 +49,9 @@ async def breaker_state(stack: Stack) -> float:
 
 
 async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Eventually) -> None:
-    """200 callers hang up on orders that wait for a frozen warehouse: the breaker opens, the
-    next caller is refused without a call, the gauge tells half-open although nobody calls, and
-    the warehouse is found again.
+    """200 callers cancel orders that wait for a frozen warehouse, and the breaker opens. The next
+    caller is refused without a call, and the gauge shows half-open without one. The warehouse is
+    then called again.
     """
     sku = f"lamp-{uuid.uuid4().hex[:8]}"
     async with (
@@ -78,7 +78,7 @@ async def test_frozen_warehouse_opens_the_breaker(stack: Stack, eventually: Even
                 "DEPENDENCY_UNAVAILABLE",
                 "ordermesh.warehouse.v1.ReservationService",
             )
-            # the breaker's own word: nobody was asked
+            # the breaker's own message: no call was made
             assert refused.metadata["peer_reason"] == "DEPENDENCY_UNAVAILABLE"
             await eventually(
                 lambda: _is(stack, HALF_OPEN), timeout_s=60, what="the gauge tells half-open"

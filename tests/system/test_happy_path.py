@@ -5,8 +5,8 @@ from tests.system.walk import open_shop
 
 
 async def test_happy_path(stack: Stack) -> None:
-    """Reserved in two warehouses, paid, picked, packed, shipped and delivered: each status once,
-    in order, and every unit and every penny where it belongs, by the books of all five.
+    """The order is reserved in two warehouses, paid, picked, packed, shipped and delivered. It has
+    each status once, in order, and the records of all five services agree on every unit and penny.
     """
     async with open_shop(stack) as shop:
         await shop.stock()

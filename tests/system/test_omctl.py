@@ -1,4 +1,4 @@
-"""omctl against the five services, as somebody types it, and as a script reads it."""
+"""omctl against the five services, for people and for scripts."""
 
 import asyncio
 import json
@@ -46,8 +46,8 @@ class Omctl:
         )
 
     async def __call__(self, *arguments: str, code: int = 0) -> str:
-        """Runs a command, which is to end with this exit code; what it printed: to stdout, or to
-        stderr where it is to fail.
+        """Runs a command that ends with this exit code. Returns its stdout, or its stderr if it
+        fails.
         """
         process = await self.start(*arguments)
         async with asyncio.timeout(RUN_TIMEOUT_S):
@@ -62,12 +62,11 @@ def omctl(stack: Stack) -> Omctl:
     return Omctl(stack)
 
 
-async def test_an_order_from_the_command_line(
+async def test_order_is_placed_and_watched_by_omctl(
     omctl: Omctl, stack: Stack, eventually: Eventually
 ) -> None:
-    """Stock is booked, an order placed and found again by id and number; the same request_id
-    places it once; a watch that was begun before it is paid shows its life, and ends with its
-    delivery.
+    """Stock is received, an order placed, and found by id and number. The same request_id places it
+    once. A watch from before the payment shows the order's life, and ends with its delivery.
     """
     sku, request_id = f"teapot: {uuid.uuid4()}", str(uuid.uuid4())
     received = json.loads(
@@ -119,14 +118,14 @@ async def test_an_order_from_the_command_line(
         watching.returncode,
         [step["newStatus"].removeprefix("ORDER_STATUS_") for step in steps],
     ) == (0, LIFE)
-    told = (await omctl("order", "timeline", order["orderId"])).splitlines()
-    assert [line.split()[2].upper() for line in told] == LIFE
+    shown = (await omctl("order", "timeline", order["orderId"])).splitlines()
+    assert [line.split()[2].upper() for line in shown] == LIFE
     listed = await omctl("order", "list", "--status", "delivered", "--limit", "0")
     assert order["orderNumber"] in listed
 
 
-async def test_refusals_are_told(omctl: Omctl) -> None:
-    """What the services refuse comes as one line with its reason, and a code for scripts."""
+async def test_refusal_is_one_line_with_its_reason(omctl: Omctl) -> None:
+    """A refusal of the services is one line with its reason, and an exit code for scripts."""
     short = await omctl("order", "create", "--item", "no such thing:1:1", *RECIPIENT, code=1)
     assert "omctl: INSUFFICIENT_STOCK: " in short
     assert "no such thing: asked 1, left 0" in short
@@ -137,11 +136,11 @@ async def test_refusals_are_told(omctl: Omctl) -> None:
     assert "ORDER_NOT_FOUND" in await omctl("order", "watch", "OM-0", code=3)
 
 
-async def test_events_from_the_command_line(
+async def test_events_of_an_order_are_published_again_by_omctl(
     omctl: Omctl, stack: Stack, eventually: Eventually
 ) -> None:
-    """Every service tells how its publishing stands; an order's events are published again, by
-    all who have any, and change nothing.
+    """Every service reports the state of its outbox. Each service with events of an order publishes
+    them again, and they change nothing.
     """
     sku, request_id = f"teapot: {uuid.uuid4()}", str(uuid.uuid4())
     await omctl("stock", "receive", "london-1", "--item", f"{sku}:5")

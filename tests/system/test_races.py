@@ -1,5 +1,5 @@
-"""Each pair of things that can meet at one order, met: whoever comes first, stock and money end
-where they belong.
+"""Each pair of concurrent actions on one order: in either order, stock and money are correct at the
+end.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from simulator.staff import next_step
 from tests.support import eventually
 from tests.system.counter import PATIENCE_S, PENNIES, Counter, new, open_counter
 
-# How much sooner one of the two begins, in seconds: their order is the scheduler's, and each of
+# How much sooner one of the two begins, in seconds. The scheduler decides their order, and each of
 # these is tried.
 LEADS_S = (-0.05, -0.01, 0.0, 0.01, 0.05)
 
@@ -34,8 +34,8 @@ async def counter(stack: Stack) -> AsyncIterator[Counter]:
 
 
 async def meet(first: Awaitable[Any], second: Awaitable[Any], lead_s: float = 0.0) -> Sequence[Any]:
-    """Both at once, the first `lead_s` sooner (below zero: later); what each answered, or the
-    Failure that it raised.
+    """Runs both at once, the first `lead_s` sooner (below zero: later). Returns each answer, or the
+    raised Failure.
     """
 
     async def after(pause_s: float, what: Awaitable[Any]) -> Any:
@@ -54,8 +54,8 @@ async def meet(first: Awaitable[Any], second: Awaitable[Any], lead_s: float = 0.
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancel_meets_payment(counter: Counter, lead_s: float) -> None:
-    """An order is cancelled and paid at once: it is cancelled, nothing is kept of the money, and
-    nothing of the stock.
+    """An order is cancelled and paid at once: it is cancelled, and neither its money nor its stock
+    is kept.
     """
     order_id = await counter.place(2, 1)
     await meet(counter.cancel(order_id), counter.pay(order_id), lead_s)
@@ -70,15 +70,15 @@ async def test_cancel_meets_payment(counter: Counter, lead_s: float) -> None:
         p.captured_amount.units * 100 + p.captured_amount.nanos // 10**7 for p in payments
     )
     assert captured in (0, 3 * PENNIES)
-    await counter.at_peace(order_id, available=(10, 10), refunded=captured)
+    await counter.records_agree(order_id, available=(10, 10), refunded=captured)
 
 
 @pytest.mark.parametrize("manual", [False, True])
-async def test_payment_at_once_after_a_cut_takes_what_is_left(
+async def test_payment_right_after_a_cut_takes_the_reduced_total(
     counter: Counter, manual: bool
 ) -> None:
     """CancelOrderItems is answered (the order costs 5.00 of 7.50), then CreatePayment or
-    CapturePayment at once, five times: it takes 5.00, and refunds nothing.
+    CapturePayment follows at once, five times. It takes 5.00, and refunds nothing.
     """
     for _ in range(5):
         order_id = await counter.place(2, 1)
@@ -100,13 +100,13 @@ async def test_payment_at_once_after_a_cut_takes_what_is_left(
         await counter.becomes(order_id, "CONFIRMED")
         await counter.cancel(order_id)
         await counter.work_until(order_id, ["CANCELLED"])
-        await counter.at_peace(order_id, available=(10, 10), refunded=2 * PENNIES)
+        await counter.records_agree(order_id, available=(10, 10), refunded=2 * PENNIES)
 
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
     """The last parcel is packed while the order is cancelled: it stays in the warehouse, or is
-    recalled; the money goes back once.
+    recalled. The money is refunded once.
     """
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
@@ -116,13 +116,13 @@ async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
     )
     await counter.becomes(order_id, "CANCELLED")
     await counter.work_until(order_id, ["SHIPPED", "CANCELLED"])
-    await counter.comes_home(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.returns_arrive(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancelled_items_meet_the_pick(counter: Counter, lead_s: float) -> None:
-    """A unit is cancelled while the picklist is picked, packed and shipped: the customer pays
-    for what is kept, and no unit is lost.
+    """A unit is cancelled while the picklist is picked, packed and shipped: the customer pays for
+    the remaining units, and no unit is lost.
     """
     order_id = await counter.place(2)
     await counter.pay(order_id)
@@ -137,25 +137,25 @@ async def test_cancelled_items_meet_the_pick(counter: Counter, lead_s: float) ->
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
     refused = isinstance(cancelled, Failure)
-    # The unit comes back where it left in spite of the cut.
-    await counter.comes_home(
+    # The unit comes back if it left in spite of the cut.
+    await counter.returns_arrive(
         order_id, available=(8 if refused else 9, 10), refunded=0 if refused else PENNIES
     )
 
 
-async def test_two_cancels(counter: Counter) -> None:
-    """One of them does it, the other is told so; the money goes back once."""
+async def test_second_of_two_cancels_is_refused(counter: Counter) -> None:
+    """One cancellation succeeds, the other is refused; the money is refunded once."""
     order_id = await counter.place(2, 1)
     await counter.pay(order_id)
     answers = await meet(counter.cancel(order_id), counter.cancel(order_id))
     reasons = [answer.reason for answer in answers if isinstance(answer, Failure)]
     assert reasons == ["ORDER_ALREADY_CANCELLED"]
-    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.records_agree(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
-async def test_refund_meets_refund(counter: Counter) -> None:
-    """Two refunds of 5.00 of an order of 7.50 at once: one is done, the other exceeds what is
-    left.
+async def test_second_of_two_refunds_exceeds_the_remaining_amount(counter: Counter) -> None:
+    """Of two concurrent refunds of 5.00 of an order of 7.50, one succeeds, and the other exceeds
+    the remaining amount.
     """
     order_id = await counter.place(2, 1)
     await delivered(counter, order_id)
@@ -178,12 +178,12 @@ async def test_refund_meets_refund(counter: Counter) -> None:
     assert [answer.reason for answer in answers if isinstance(answer, Failure)] == [
         "REFUND_EXCEEDS_CAPTURE"
     ]
-    await counter.at_peace(order_id, available=(8, 9), refunded=500)
+    await counter.records_agree(order_id, available=(8, 9), refunded=500)
 
 
 async def test_return_meets_refund(counter: Counter) -> None:
-    """All goods are inspected while all money is refunded by hand: it goes back once, and the
-    return is closed all the same.
+    """All goods are inspected while all money is refunded by request: it is refunded once, and the
+    return is closed.
     """
     order_id = await counter.place(2, 1)
     await delivered(counter, order_id)
@@ -206,11 +206,11 @@ async def test_return_meets_refund(counter: Counter) -> None:
     )
     await meet(counter.bring_back(order_id), ask(counter.payments.RefundPayment, refund))
     await counter.becomes(order_id, "REFUNDED")
-    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.records_agree(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
-async def test_two_returns_of_the_same_units(counter: Counter) -> None:
-    """Both ask for all units at once: one is made, the other exceeds what the customer has."""
+async def test_second_return_of_the_same_units_is_refused(counter: Counter) -> None:
+    """Both returns name all units: one is made, the other exceeds the customer's units."""
     order_id = await counter.place(2)
     await delivered(counter, order_id)
 
@@ -235,9 +235,9 @@ async def test_two_returns_of_the_same_units(counter: Counter) -> None:
     assert made.status == return_pb2.RETURN_STATUS_REQUESTED
 
 
-async def test_two_retries(counter: Counter) -> None:
-    """A failed order is tried again twice at once: it is pending once, with one reservation;
-    paid then, it is delivered.
+async def test_two_retries_make_one_attempt(counter: Counter) -> None:
+    """A failed order is retried twice at once: it is pending once, with one reservation. It is then
+    paid and delivered.
     """
     order_id = await counter.place(2, 1)
     attempt = reservation_service_pb2.OrderAttempt(order_id=order_id, attempt=1)
@@ -261,11 +261,13 @@ async def test_two_retries(counter: Counter) -> None:
     order = await counter.becomes(order_id, "PENDING")
     assert (order.attempt, order.payment_status) == (2, order_pb2.PAYMENT_STATUS_PENDING)
     await delivered(counter, order_id)
-    await counter.at_peace(order_id, available=(8, 9), refunded=3 * PENNIES)  # of the first attempt
+    await counter.records_agree(
+        order_id, available=(8, 9), refunded=3 * PENNIES
+    )  # of the first attempt
 
 
 async def delivered(counter: Counter, order_id: str) -> None:
-    """The order is paid, and everybody does their work."""
+    """The order is paid, and the staff do their work."""
     await counter.pay(order_id)
     await counter.work_until(order_id, ["SHIPPED"])
     await counter.becomes(order_id, "SHIPPED")
@@ -274,8 +276,8 @@ async def delivered(counter: Counter, order_id: str) -> None:
 
 
 async def report_first_label(counter: Counter, order_id: str) -> None:
-    """The carrier reports the order's first parcel as delivered as soon as it has a label,
-    whatever becomes of that meanwhile.
+    """The carrier reports the order's first parcel as delivered as soon as it has a label, for any
+    result.
     """
 
     async def labelled() -> shipping_pb2.Shipment | None:
@@ -297,10 +299,9 @@ async def report_first_label(counter: Counter, order_id: str) -> None:
 
 @pytest.mark.parametrize("round_", range(8))
 async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) -> None:
-    """A unit is cancelled while the parcel is packed, and whatever label there is, is reported
-    as delivered at once: before the void, all its units have left and the cut one is recalled;
-    after it, they have left from the shelf. The order arrives, no fulfilment waits, and the
-    audit finds nothing.
+    """A unit is cancelled during the packing, and each label is reported as delivered at once.
+    Before the void, all its units have left, and the cut one is recalled. After the void, they have
+    left from the shelf. The order is delivered, no fulfilment waits, and the audit finds nothing.
     """
     order_id = await counter.place(3)
     await counter.pay(order_id)
@@ -331,6 +332,6 @@ async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) 
     )
     refused = isinstance(cancelled, Failure)
     left = (3 if refused else 2) + 3 * contradicted
-    await counter.comes_home(
+    await counter.returns_arrive(
         order_id, available=(10 - left, 10), refunded=0 if refused else PENNIES
     )

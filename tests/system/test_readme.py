@@ -1,5 +1,5 @@
-"""Every block of README.md, executed as its reader would, beside `make run` on other ports; and
-every output that the page shows, compared with what comes. Then the commands of the other pages.
+"""Every block of README.md, executed as by a reader, beside `make run` on other ports, and every
+output of the page compared. Then the commands of the other pages.
 
 The block of `make test` is not executed: these tests are part of it.
 """
@@ -41,7 +41,7 @@ UP = "Ctrl-C stops everything."
 
 
 def other_pages() -> list[Path]:
-    """Returns the pages that are not read from top to bottom."""
+    """Returns the pages whose blocks are independent."""
     return [page for page in pictures.pages() if page not in (README, TUTORIAL)]
 
 
@@ -50,7 +50,7 @@ def runs(block: Block) -> bool:
     return block.text.startswith("make run ")
 
 
-async def test_the_commands_of_the_docs_work_too(
+async def test_commands_of_the_other_pages_work(
     stack: Stack, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
     """Each command of the other pages can be pasted, in any order."""
@@ -67,13 +67,13 @@ async def test_the_commands_of_the_docs_work_too(
             assert await terminal.paste(moved(block.text, ports)), f"{block.place} prints nothing"
 
 
-async def test_make_run_and_readme_show_what_comes(
+async def test_make_run_and_readme_print_the_shown_outputs(
     environment: Mapping[str, str], tmp_path: Path, eventually: Eventually
 ) -> None:
-    """`make run`, on a fresh folder and other ports, prints what README.md shows. The blocks of
+    """`make run`, on a new folder and other ports, prints the output of README.md. The blocks of
     the page work beside it, from top to bottom. It ends with Ctrl-C.
 
-    At the next start the order is still there, and the commands that it prints can be pasted.
+    At the next start the order still exists, and the printed commands can be pasted.
     """
     chosen = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     ports = {default: int(chosen[name]) for name, default in PORTS.items()}
@@ -140,7 +140,7 @@ async def test_make_run_and_readme_show_what_comes(
 
 
 async def nothing() -> None:
-    """Nothing is done while it is up."""
+    """Does nothing while the stack is up."""
 
 
 async def ran(
@@ -150,8 +150,8 @@ async def ran(
     eventually: Eventually,
     meanwhile: Callable[[], Awaitable[None]] = nothing,
 ) -> tuple[int, str]:
-    """How `make run` ended, by Ctrl-C once it was up and `meanwhile` was done, and what it
-    printed.
+    """Returns how `make run` ended, by Ctrl-C once it was up and `meanwhile` was done, and its
+    output.
     """
     child = Child(
         [sys.executable, *MAKE_RUN, *arguments], log=log, environment=environment, folder=ROOT
@@ -168,8 +168,8 @@ async def ran(
     return code, output
 
 
-def test_make_run_is_what_is_tested(terminal_variables: Mapping[str, str]) -> None:
-    """`make run` and `make test` start the programs that the tests here start."""
+def test_make_starts_the_tested_programs(terminal_variables: Mapping[str, str]) -> None:
+    """`make run` and `make test` start the programs that these tests start."""
     for target, module in (("run", MAKE_RUN), ("test", ("-m", "pytest"))):
         planned = subprocess.run(
             ["make", "-n", target],
@@ -182,9 +182,9 @@ def test_make_run_is_what_is_tested(terminal_variables: Mapping[str, str]) -> No
         assert planned.splitlines()[-1].split()[:3] == [".venv/bin/python", *module]
 
 
-def test_every_block_is_executed_or_known() -> None:
-    """Each block of README.md and the tutorial is bash, Python, an output or a picture; each of
-    the other pages bash, a text or a picture.
+def test_every_block_has_a_permitted_language() -> None:
+    """Each block of README.md and the tutorial is bash, Python, an output or a picture; each of the
+    other pages is bash, a text or a picture.
     """
     others = {
         (block.language, block.place.partition(":")[0])
@@ -199,10 +199,8 @@ def test_every_block_is_executed_or_known() -> None:
     assert [block.text.split()[:2] for block in blocks(README) if runs(block)] == [["make", "run"]]
 
 
-async def test_the_metrics_are_those_of_the_table(stack: Stack) -> None:
-    """docs/operations.md names every metric that the five services show, and none that they do
-    not.
-    """
+async def test_operations_page_lists_every_metric(stack: Stack) -> None:
+    """docs/operations.md names exactly the metrics that the five services report."""
     shown: set[str] = set()
     for address in stack.metrics_addresses.values():
         with await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""What a person sees of the contracts with nothing but an address."""
+"""The contracts as a reader with an address alone sees them."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ async def test_grpcurl_describe_prints_the_comment(
     stack: Stack, environment: Mapping[str, str], symbol: str, shown: str
 ) -> None:
     """`grpcurl describe` of a method, of the error reasons and of a message prints its comments."""
-    told = await asyncio.to_thread(
+    output = await asyncio.to_thread(
         subprocess.run,
         ["build/grpcurl", "-plaintext", stack.addresses["order"], "describe", symbol],
         cwd=ROOT,
@@ -47,6 +47,6 @@ async def test_grpcurl_describe_prints_the_comment(
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told
-    assert "//" in told.stdout
-    assert shown in told.stdout
+    assert output.returncode == 0, output
+    assert "//" in output.stdout
+    assert shown in output.stdout

@@ -1,4 +1,4 @@
-"""The simulator as people run it: a demo, a replay of a file, a load, against the five services."""
+"""The simulator's programs: a demo, a replay of a file, and a load, against the five services."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ from devstack.stack import Stack
 from tests.system.walk import LIFE
 
 RUN_TIMEOUT_S = 240.0
-# Two warehouses, a SKU twice, postage, a discount; free of charge and without a customer; rows that
-# cannot be used. What comes back: some units of a discounted order, and in two notes all goods of
-# another, postage excepted; of a third what nobody has bought.
+# Two warehouses, a SKU twice, postage, a discount; a free row and one without a customer; unusable
+# rows. Credits: some units of a discounted order; all goods of another in two notes, without
+# postage; and units that no customer bought.
 INVOICES = """\
 InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 {0}1,85123A,WHITE HANGING HEART,6,01-12-10 8:26,2.55,17850,United Kingdom
@@ -34,13 +34,13 @@ C{0}7,10002,INFLATABLE POLITICAL GLOBE,-8,01-12-10 9:51,0.85,12583,France
 {0}4,22139,,56,01-12-10 11:52,0,,United Kingdom
 {0}4,22140,damaged,-5,01-12-10 11:52,0,,United Kingdom
 """
-REFUNDED = "49.44"  # by the frozen shares: 2 × 3.30 and 2.04 where the discount was, and 40.80
-TOTAL = "133.63"  # 39.84 - 1.01, and 40.80 + 54.00 of postage; the third costs nothing
+REFUNDED = "49.44"  # by the frozen shares: 2 × 3.30 and 2.04 with the discount, and 40.80
+TOTAL = "133.63"  # 39.84 - 1.01, and 40.80 + 54.00 of postage; the third is free
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """How a program ended, and what it printed."""
+class Finished:
+    """The exit code and the output of a program."""
 
     code: int
     out: str
@@ -49,11 +49,11 @@ class Told:
 
 @pytest.fixture
 def environment(stack: Stack) -> dict[str, str]:
-    """Where the services and the broker are."""
+    """The addresses of the services and the broker."""
     return stack.environment | {"NATS_URL": stack.nats_url, "PATH": ""}
 
 
-async def run(environment: Mapping[str, str], *arguments: str | Path) -> Told:
+async def run(environment: Mapping[str, str], *arguments: str | Path) -> Finished:
     """Runs `python -m` with these arguments to its end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -65,21 +65,23 @@ async def run(environment: Mapping[str, str], *arguments: str | Path) -> Told:
     )
     async with asyncio.timeout(RUN_TIMEOUT_S):
         out, err = await process.communicate()
-    return Told(process.returncode or 0, out.decode(), err.decode())
+    return Finished(process.returncode or 0, out.decode(), err.decode())
 
 
 async def orders_of(environment: Mapping[str, str], reference: str) -> list[dict[str, object]]:
-    """The orders that an invoice became."""
-    told = await run(
+    """Returns the orders that an invoice became."""
+    finished = await run(
         environment, "omctl", "order", "list", "--json", "--external-reference", reference
     )
-    return [json.loads(line) for line in told.out.splitlines()]
+    return [json.loads(line) for line in finished.out.splitlines()]
 
 
-async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Path) -> None:
-    """Every invoice that can be ordered is delivered, what is credited of it comes back, to the
-    unit and the penny, and every other row is accounted for; again, nothing is ordered, booked
-    or refunded twice; under a label everything is.
+async def test_second_replay_of_a_file_changes_nothing(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Every valid invoice is delivered, its credits are returned to the unit and the penny, and
+    every other row is listed. A second replay orders, posts and refunds nothing again; under a
+    label it does.
     """
     file = tmp_path / "invoices.csv"
     before = await on_the_shelf(environment, "85123A")
@@ -157,18 +159,20 @@ async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Pa
 async def test_file_without_orders_ends(
     environment: dict[str, str], tmp_path: Path, row: str, rows: str
 ) -> None:
-    """A header alone, or rows of which none can be ordered: each row is accounted for, and the
-    replay ends.
+    """A file with a header alone, or without a valid row: each row is listed, and the replay
+    ends.
     """
     file = tmp_path / "invoices.csv"
     file.write_text(INVOICES.partition("\n")[0] + "\n" + row)
-    told = await run(environment, "simulator", "replay", file)
-    assert (told.code, told.err) == (0, "")
-    assert f"  rows     {rows}" in told.out.splitlines()
+    finished = await run(environment, "simulator", "replay", file)
+    assert (finished.code, finished.err) == (0, "")
+    assert f"  rows     {rows}" in finished.out.splitlines()
 
 
 async def on_the_shelf(environment: Mapping[str, str], sku: str) -> int:
-    """Units that are available, wherever; nothing of it is reserved, on its way out, or damaged."""
+    """Returns the units available in all warehouses. Checks that none is reserved, committed or
+    damaged.
+    """
     stock = await run(environment, "omctl", "stock", "list", "--json", "--sku", sku)
     levels = [json.loads(line) for line in stock.out.splitlines()]
     assert {level[name] for level in levels for name in ("reserved", "committed", "damaged")} <= {
@@ -178,49 +182,51 @@ async def on_the_shelf(environment: Mapping[str, str], sku: str) -> int:
 
 
 async def test_lost_events_strand_no_order(environment: dict[str, str], tmp_path: Path) -> None:
-    """Where no event can be heard, everything is delivered all the same: what no event tells of
-    is looked up.
-    """
+    """Without events, every order is delivered: the simulator polls."""
     file = tmp_path / "invoices.csv"
     file.write_text(INVOICES.format("78"))
     deaf = environment | {"NATS_URL": f"nats://127.0.0.1:{next(iter(free_ports(1)))}"}
-    told = await run(deaf, "simulator", "replay", file)
-    assert told.code == 0, told.out + told.err
-    assert told.out.startswith("No broker answers (NATS_URL)")
+    finished = await run(deaf, "simulator", "replay", file)
+    assert finished.code == 0, finished.out + finished.err
+    assert finished.out.startswith("No broker answers (NATS_URL)")
 
 
-async def test_the_demo_shows_each_status_once(environment: dict[str, str]) -> None:
-    """One order walks to delivered, its timeline is printed as it happens, and its parcels are
-    named.
-    """
-    told = await run(environment, "simulator", "demo")
-    assert told.code == 0, told.out + told.err
-    steps = re.findall(r"^\d\d:\d\d:\d\d\.\d{3}  (\w+) +([A-Z_]+)$", told.out, re.MULTILINE)
+async def test_demo_shows_each_status_once(environment: dict[str, str]) -> None:
+    """One order walks to delivered, its timeline is printed live, and its parcels are named."""
+    finished = await run(environment, "simulator", "demo")
+    assert finished.code == 0, finished.out + finished.err
+    steps = re.findall(r"^\d\d:\d\d:\d\d\.\d{3}  (\w+) +([A-Z_]+)$", finished.out, re.MULTILINE)
     assert [status.upper() for status, _ in steps] == LIFE
     assert [reason for _, reason in steps[:2]] == ["ORDER_PLACED", "PAYMENT_CONFIRMED"]
-    assert re.findall(r"^parcel from (\S+): tracking number SBX\d+$", told.out, re.MULTILINE) == [
+    assert re.findall(
+        r"^parcel from (\S+): tracking number SBX\d+$", finished.out, re.MULTILINE
+    ) == [
         "leeds-1",
         "london-1",
     ]
-    assert re.search(r"^Delivered \d+\.\d s after checkout\.$", told.out, re.MULTILINE)
+    assert re.search(r"^Delivered \d+\.\d s after checkout\.$", finished.out, re.MULTILINE)
 
 
-async def test_a_load_is_measured(environment: dict[str, str]) -> None:
-    """Orders at a steady rate all end delivered, and their times are told."""
-    told = await run(environment, "simulator", "load", "--rate", "3", "--duration", "2")
-    assert told.code == 0, told.out + told.err
+async def test_load_is_delivered_and_measured(environment: dict[str, str]) -> None:
+    """Orders at a steady rate are all delivered, and their times are reported."""
+    finished = await run(environment, "simulator", "load", "--rate", "3", "--duration", "2")
+    assert finished.code == 0, finished.out + finished.err
     assert re.search(
-        r"^6 orders sent in \d+\.\d s \(\d+\.\d a second\): 6 delivered$", told.out, re.MULTILINE
+        r"^6 orders sent in \d+\.\d s \(\d+\.\d a second\): 6 delivered$",
+        finished.out,
+        re.MULTILINE,
     )
     for measure in ("create", "checkout to confirmed", "order to delivered"):
-        assert re.search(rf"^{measure}( +\d+\.\d{{3}}){{3}}$", told.out, re.MULTILINE)
+        assert re.search(rf"^{measure}( +\d+\.\d{{3}}){{3}}$", finished.out, re.MULTILINE)
 
 
-async def test_a_file_that_is_none_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
-    """What is no file of invoices is a usage error, said before anything is done."""
+async def test_file_without_invoices_is_a_usage_error(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A file without invoices is a usage error, before any order."""
     (tmp_path / "notes.txt").write_text("milk\n")
-    told = await run(environment, "simulator", "replay", tmp_path / "notes.txt")
-    assert told.code == 2
-    assert told.err.startswith(
+    finished = await run(environment, "simulator", "replay", tmp_path / "notes.txt")
+    assert finished.code == 2
+    assert finished.err.startswith(
         "These are not invoices: the first line, split at commas, names no column InvoiceNo"
     )

@@ -1,6 +1,4 @@
-"""The database of a service is restored to an older state: the audit says so, and its repairs
-repair.
-"""
+"""A service's database is restored to an older state: the audit finds it, and its repairs work."""
 
 import asyncio
 import json
@@ -27,8 +25,7 @@ from tests.system.walk import RECIPIENT
 
 PATIENCE_S = 60.0
 ROUNDS_MAX = 5
-# A service, which differences the audit finds after its restoration, and the command that repairs
-# them.
+# A service, the audit's differences after its restoration, and the command that repairs them.
 RESTORED = (
     ("order", ("payment.order", "fulfillment.order"), "undo"),
     ("payment", ("money.unpaid",), "cancel"),
@@ -37,7 +34,7 @@ RESTORED = (
 
 @pytest.fixture
 async def own_stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack]:
-    """A stack of this test's own: no other test's orders are in its audit."""
+    """A separate stack: its audit has no other test's orders."""
     nats_url = await nats_server.take()
     with reachable_folder("ordermesh-restored-") as folder:
         prefix = f"restored_{uuid.uuid4().hex[:8]}_"
@@ -49,7 +46,7 @@ async def own_stack(postgres: str, nats_server: Accounts) -> AsyncIterator[Stack
 
 
 async def order_paid(services: Services, sku: str) -> str:
-    """An order of two lamps, paid; its id."""
+    """Places and pays an order of two lamps; returns its id."""
     item = order_service_pb2.NewOrderItem(
         sku=sku, quantity=2, unit_price=Money(currency_code="GBP", units=3)
     )
@@ -68,7 +65,7 @@ async def order_paid(services: Services, sku: str) -> str:
 
 
 async def findings(omctl: Omctl) -> list[dict[str, str]]:
-    """What the audit finds, in its order."""
+    """Returns the audit's findings, in its order."""
     process = await omctl.start("audit", "--settle", "1", "--patience", "2", "--json")
     out, err = await process.communicate()
     assert process.returncode in (0, 1), (out + err).decode()
@@ -78,9 +75,9 @@ async def findings(omctl: Omctl) -> list[dict[str, str]]:
 async def test_restored_databases_are_repaired_by_the_audit(
     own_stack: Stack, databases: Databases
 ) -> None:
-    """A backup of a service's database; then an order, which is paid and being worked on; then the
-    backup comes back: of the order service, and later of the payment service. The audit says that
-    first, and once its commands were run, it finds nothing, and all stock is back.
+    """A service's database is backed up, then an order is paid and worked on, then the backup is
+    restored: of the order service, and later of the payment service. The audit reports that first.
+    After its commands it finds nothing, and all stock is restored.
     """
     stack, omctl = own_stack, Omctl(own_stack)
     async with shop(stack) as (services, sku):
@@ -101,8 +98,8 @@ async def test_restored_databases_are_repaired_by_the_audit(
 
 
 async def repaired(omctl: Omctl, found: list[dict[str, str]]) -> None:
-    """Runs the audit's commands until it finds nothing: a repair goes on by events, and shows what
-    is next.
+    """Runs the audit's commands until it finds nothing: a repair continues by events, and shows the
+    next one.
     """
     for _ in range(ROUNDS_MAX):
         for repair in dict.fromkeys(each["repair"] for each in reversed(found)):
@@ -113,14 +110,14 @@ async def repaired(omctl: Omctl, found: list[dict[str, str]]) -> None:
 
 
 async def balances(omctl: Omctl, sku: str) -> tuple[str, str, str]:
-    """Units of the SKU that are available, reserved and committed."""
+    """Returns the available, reserved and committed units of the SKU."""
     level = json.loads(await omctl("stock", "list", "--sku", sku, "--json"))
     return level["available"], level.get("reserved", "0"), level.get("committed", "0")
 
 
 @asynccontextmanager
 async def shop(stack: Stack) -> AsyncIterator[tuple[Services, str]]:
-    """The services, and a SKU of which London has ten units."""
+    """The services, and a SKU with ten units in London."""
     addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
     sku = f"lamp-{uuid.uuid4().hex[:8]}"
     # pydantic makes the secret
@@ -142,7 +139,7 @@ async def is_worked_on(services: Services, order_id: str) -> bool:
 
 
 async def backed_up(stack: Stack, databases: Databases, service: str) -> str:
-    """The URL of a copy of the service's database."""
+    """Returns the URL of a copy of the service's database."""
     await stack.services[service].stop()
     backup = await asyncio.to_thread(databases.create, stack.database_urls[service])
     await stack.services[service].start()
@@ -150,14 +147,14 @@ async def backed_up(stack: Stack, databases: Databases, service: str) -> str:
 
 
 async def come_back(stack: Stack, databases: Databases, service: str, backup: str) -> None:
-    """The service runs on the copy."""
+    """Restarts the service on the copy."""
     await stack.services[service].stop()
     await asyncio.to_thread(replaced, databases, stack.database_urls[service], backup)
     await stack.services[service].start()
 
 
 def replaced(databases: Databases, url: str, backup: str) -> None:
-    """The backup comes back under the database's name."""
+    """Restores the backup under the database's name."""
     name = url.rpartition("/")[2].partition("?")[0]
     databases.drop(url)
     server = create_engine(databases.create(), isolation_level="AUTOCOMMIT")

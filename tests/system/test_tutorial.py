@@ -1,5 +1,5 @@
-"""Every block of docs/tutorial.md, pasted as it stands into a terminal where the addresses are set;
-and every output that the page shows, compared with what comes.
+"""Every block of docs/tutorial.md, pasted unchanged into a terminal with the addresses set, and
+every output of the page compared.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +33,10 @@ def needs(tool: str, block: Block) -> bool:
 @pytest.mark.skipif(
     not HAS_GRPCURL, reason="the pip package of grpcurl has a binary for Linux on x86-64 alone"
 )
-async def test_tutorial_with_grpcurl_shows_what_comes(
+async def test_tutorial_with_grpcurl_prints_the_shown_outputs(
     environment: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """The page works from top to bottom with grpcurl, on moved ports."""
+    """The page works from top to bottom with grpcurl, on changed ports."""
     since = datetime.now(UTC).isoformat()
     executed = 0
     async with Terminal(tmp_path, environment) as terminal:
@@ -69,8 +69,8 @@ async def test_tutorial_with_buf_curl_closes_the_return(
 async def test_tutorial_subscriber_continues_where_it_stopped(
     stack: Stack, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """From a time, the subscriber prints the events from then on and no older one. Killed and
-    started again without a time, it prints the later events and none that it had before.
+    """The subscriber prints the events from a time on, and no older one. Killed and restarted
+    without a time, it prints the later events without a repeat.
     """
     [page] = [
         block.text for block in blocks(TUTORIAL) if block.language == "python" and subscribes(block)
@@ -93,7 +93,7 @@ async def test_tutorial_subscriber_continues_where_it_stopped(
         after = await placed(2)
         second = await run_program(tmp_path, environment, page, enough=printed(after))
     assert all(number in second for number in after)
-    # The acknowledgement of the last event may have died with the first process.
+    # The first process may have died before it acknowledged the last event.
     assert not any(number in second for number in before if number not in first.splitlines()[-1])
 
 

@@ -1,5 +1,5 @@
-"""Orders walked through their whole life by the simulator's people, and the account of what
-became of their units and pennies.
+"""Orders walked through their whole life by the simulator's staff, and a check of all their units
+and pennies.
 """
 
 import asyncio
@@ -31,9 +31,7 @@ RECIPIENT = order_pb2.Recipient(
 
 
 class Shop:
-    """A shop with SKUs of its own, one in each of two warehouses, and an account of them that
-    nobody else disturbs.
-    """
+    """A shop with its own SKUs, one in each of two warehouses, used by no other test."""
 
     def __init__(self, services: Services, world: World) -> None:
         self.services, self.world = services, world
@@ -41,7 +39,7 @@ class Shop:
         self.received = 100
 
     async def stock(self) -> None:
-        """A hundred of each, each in a warehouse of its own: every order needs both."""
+        """Receives a hundred of each, each in its own warehouse: every order needs both."""
         for warehouse, sku in zip(("london", "paris"), self.skus, strict=True):
             line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=self.received)
             request = inventory_service_pb2.ReceiveStockRequest(
@@ -52,7 +50,7 @@ class Shop:
             )
 
     async def walk(self) -> str:
-        """One order of two lamps and a bulb, from checkout to its end; returns its id."""
+        """Walks one order of two lamps and a bulb from checkout to its end; returns its id."""
         items = [
             order_service_pb2.NewOrderItem(
                 sku=sku,
@@ -82,11 +80,11 @@ class Shop:
         return order.order_id
 
     async def account(self, order_ids: Sequence[str]) -> None:
-        """Every order is delivered, by each status once, in order; every unit and every penny comes
-        to where it belongs, once.
+        """Checks that every order is delivered, with each status once, in order, and that every
+        unit and penny is accounted for once.
 
-        The warehouse may hear that goods were shipped after the order has heard that they were
-        delivered: so the books are waited for.
+        The warehouse may consume the shipment after the order has consumed the delivery, so the
+        check is repeated.
         """
         await eventually(
             lambda: self._agree(order_ids), timeout_s=PATIENCE_S, what="the books agree"
@@ -163,7 +161,7 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(stack: Stack) -> AsyncIterator[Shop]:
-    """A shop over the stack, its people at work."""
+    """A shop over the stack, with its staff at work."""
     addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
     # pydantic makes the secret
     async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""A program of somebody else's: walks an order to delivered with the client wheel alone. No tests
-here, and nothing of ours but the wheel.
+"""A program of another project: walks an order to delivered with the client wheel alone. No tests
+here, and no part of the project but the wheel.
 
 Arguments: the addresses of order, warehouse, fulfillment, shipping and payment services.
 """
@@ -54,7 +54,7 @@ def main(addresses: Sequence[str]) -> None:
             or None
         )
     )
-    # Subscribers read events with it as well.
+    # Subscribers also read events with it.
     event = order_events_pb2.OrderStatusChanged(
         order_id=order.order_id, new_status=order_pb2.ORDER_STATUS_DELIVERED
     )
@@ -74,7 +74,7 @@ def checkout() -> order_service_pb2.CreateOrderRequest:
 
 
 def work(warehouse: FulfillmentServiceStub, order_id: str) -> None:
-    """Picks and packs."""
+    """Picks and packs the order's fulfilments."""
     planned = fulfillment_service_pb2.ListFulfillmentsRequest(
         order_id=order_id, statuses=[fulfillment_pb2.FULFILLMENT_STATUS_PLANNING]
     )

@@ -1,4 +1,4 @@
-"""Each command of a service has a decider: its table of deciders, against its commands."""
+"""The table of deciders of each service has an entry for each of its commands."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
@@ -24,7 +24,7 @@ from warehouse_svc.model import commands as warehouse_commands
 class Service:
     """A service's commands and deciders.
 
-    `others` names the dataclasses among the commands that are none: bases, parts and inputs.
+    `others` names the dataclasses among the commands that are no commands: bases, parts and inputs.
     """
 
     commands: ModuleType
@@ -33,7 +33,7 @@ class Service:
 
     @property
     def declared(self) -> dict[str, type[Any]]:
-        """The dataclasses that the module of commands defines, by name."""
+        """Returns the dataclasses that the module of commands defines, by name."""
         name = self.commands.__name__
         return {
             each: kind
@@ -42,7 +42,7 @@ class Service:
         }
 
     def undecided(self, deciders: Mapping[type[Any], Any]) -> set[str]:
-        """The commands without a decider in this table."""
+        """Returns the commands without a decider in this table."""
         return self.declared.keys() - self.others - {kind.__name__ for kind in deciders}
 
 
@@ -118,7 +118,7 @@ def test_every_command_has_a_decider(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_decider_has_a_command(service: str) -> None:
-    """The table has commands of this service alone, and `others` has no stale name."""
+    """The table has only commands of this service, and each name of `others` exists."""
     its = SERVICES[service]
     assert set(its.deciders) <= set(its.declared.values())
     assert its.others <= its.declared.keys()
@@ -127,7 +127,7 @@ def test_every_decider_has_a_command(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_decider_takes_its_own_command(service: str) -> None:
-    """The annotation of the decider's command is the table's key: mypy does not compare the two."""
+    """The annotation of the decider's command is the table's key. mypy does not compare the two."""
     taken = {
         kind: get_type_hints(its)["command"] for kind, its in SERVICES[service].deciders.items()
     }
@@ -135,7 +135,7 @@ def test_every_decider_takes_its_own_command(service: str) -> None:
 
 
 def test_command_without_decider_is_named() -> None:
-    """The tests above would also pass if they compared nothing."""
+    """The test above reports a command without a decider: it compares the tables."""
     its = SERVICES["fulfillment"]
     less = {
         kind: each for kind, each in its.deciders.items() if kind not in (Plan, CancelFulfillment)

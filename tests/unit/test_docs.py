@@ -1,5 +1,5 @@
-"""The pages (README.md, docs/ and others) describe the code as it stands: drawings are fresh, links
-have targets, README.md and decisions are short.
+"""The pages (README.md, docs/ and others) describe the present code: drawings are fresh, links have
+targets, README.md and decisions are short.
 """
 
 import ast
@@ -31,14 +31,14 @@ OUTPUT = re.compile(r"^```text\n.*?^```$", re.DOTALL | re.MULTILINE)
     "page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix()
 )
 def test_drawings_are_fresh(page: Path) -> None:
-    """Pictures and tables between marks are what `make pictures` would draw now."""
+    """Pictures and tables between marks equal the output of `make pictures`."""
     text = page.read_text()
     assert pictures.drawn(text) == text, "run `make pictures` and commit what it changes"
 
 
-def test_every_drawing_is_shown_and_every_mark_is_whole() -> None:
-    """Each drawing that can be made stands on a page, and no mark has lost its end: neither
-    would be noticed by the test above.
+def test_every_drawing_is_on_a_page_between_two_marks() -> None:
+    """Each drawing stands on a page, and each mark has its end. The test above finds neither
+    fault.
     """
     texts = [page.read_text() for page in pictures.pages()]
     assert {mark["name"] for text in texts for mark in pictures.MARK.finditer(text)} == set(
@@ -52,8 +52,10 @@ def test_every_drawing_is_shown_and_every_mark_is_whole() -> None:
         )
 
 
-def test_a_stale_drawing_is_noticed() -> None:
-    """What somebody wrote into a drawing, or a status that went, is drawn over."""
+def test_stale_drawing_is_drawn_again() -> None:
+    """`make pictures` replaces text that was written into a drawing, and a status that no longer
+    exists.
+    """
     stale = "before\n<!-- drawn: order-statuses -->\npending --> delivered\n<!-- end -->\nafter\n"
     fresh = pictures.drawn(stale)
     assert "pending --> delivered" not in fresh
@@ -63,24 +65,26 @@ def test_a_stale_drawing_is_noticed() -> None:
 
 
 def test_every_event_of_the_contracts_is_in_the_table() -> None:
-    """The table reads the contracts' text; the messages that are marked as events are the same."""
-    told = {event.message: event.subject for event in pictures.events()}
-    heard = {
+    """The table of events lists exactly the messages that the contracts mark as events."""
+    published = {event.message: event.subject for event in pictures.events()}
+    consumed = {
         kind.DESCRIPTOR.full_name: subject_of(kind)
         for service in pictures.SERVICES
         for kind in pictures.hears(service)
     }
-    assert heard.items() <= told.items()
+    assert consumed.items() <= published.items()
     texts = "".join(path.read_text() for path in (ROOT / "proto").rglob("*_events.proto"))
-    assert len(told) == texts.count("option (ordermesh.options.v1.event)")
-    assert {subject.partition(".")[0] + ".>" for subject in told.values()} == set(STREAMS.values())
+    assert len(published) == texts.count("option (ordermesh.options.v1.event)")
+    assert {subject.partition(".")[0] + ".>" for subject in published.values()} == set(
+        STREAMS.values()
+    )
 
 
 @pytest.mark.parametrize(
     "page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix()
 )
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every link within the repository names a file that is there, and a heading that it has."""
+def test_links_have_existing_targets(page: Path) -> None:
+    """Each link within the repository names an existing file, and a heading of that file."""
     for file, heading in LINK.findall(page.read_text()):
         target = (page.parent / file).resolve() if file else page
         assert target.exists(), f"{file} is not there"
@@ -94,8 +98,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize(
     "folder", [".", *(name for name in CHASSIS if (ROOT / "chassis" / name).is_dir())]
 )
-def test_map_of_the_chassis_is_whole(folder: str) -> None:
-    """Each module and folder stands in the docstring of its folder, once, and no other."""
+def test_map_of_the_chassis_lists_each_module_once(folder: str) -> None:
+    """The docstring of a folder lists each of its modules and folders once, and no other."""
     here = ROOT / "chassis" / folder
     names = [
         f"{p.name}/" if p.is_dir() else p.name
@@ -106,8 +110,8 @@ def test_map_of_the_chassis_is_whole(folder: str) -> None:
     assert sorted(re.findall(r"^([a-z_]+(?:\.py|/)) ", str(text), re.MULTILINE)) == sorted(names)
 
 
-def test_every_crash_point_is_told() -> None:
-    """docs/architecture.md lists the points at which a process can be killed, and no others."""
+def test_every_crash_point_is_documented() -> None:
+    """docs/architecture.md lists exactly the points at which a process can be killed."""
     code = "".join(
         path.read_text()
         for house in ("chassis", *(f"{s}_svc" for s in pictures.SERVICES))
@@ -119,11 +123,11 @@ def test_every_crash_point_is_told() -> None:
     table = (
         (ROOT / "docs/architecture.md").read_text().partition("| point |")[2].partition("\n\n")[0]
     )
-    told = re.findall(r"`([a-z]+\.[a-z]+)`", table)
-    assert sorted(told) == sorted(named - {"{operation.kind}.requested"} | asked)
+    documented = re.findall(r"`([a-z]+\.[a-z]+)`", table)
+    assert sorted(documented) == sorted(named - {"{operation.kind}.requested"} | asked)
 
 
-def test_all_that_differs_under_faults_is_told() -> None:
+def test_every_setting_of_a_chaos_run_is_documented() -> None:
     """docs/faults.md lists the settings of a run, each with its value."""
     text = (ROOT / "docs/faults.md").read_text()
     assert dict(re.findall(r"^\| `([A-Z_]+)` \| ([0-9.]+) \|", text, re.MULTILINE)) == ENVIRONMENT
@@ -131,7 +135,7 @@ def test_all_that_differs_under_faults_is_told() -> None:
 
 
 def test_decisions_are_short_and_numbered() -> None:
-    """A decision is read in a minute, and the numbers have no gap."""
+    """A decision is short, and the numbers have no gap."""
     decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
     assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
     for number, path in enumerate(decisions, 1):
@@ -141,20 +145,20 @@ def test_decisions_are_short_and_numbered() -> None:
 
 
 def test_readme_is_short() -> None:
-    """README.md is read in a few minutes; other pages have the rest."""
+    """README.md is short; other pages have the details."""
     assert len((ROOT / "README.md").read_text().splitlines()) < README_LINES_MAX
 
 
 @pytest.mark.parametrize("name", NARROW)
 def test_lines_are_narrow(name: str) -> None:
-    """No line of the page has more than 100 columns, outputs and drawings apart."""
+    """No line of the page has more than 100 columns, except outputs and drawings."""
     text = OUTPUT.sub("", pictures.MARK.sub("", (ROOT / name).read_text()))
     assert [line for line in text.splitlines() if len(line) > COLUMNS_MAX] == []
 
 
 def test_tutorial_defaults_are_the_ports_of_make_run() -> None:
-    """The first block of the tutorial has the address of each service and of NATS as the default,
-    and no other line has an address: the page runs on moved ports as it stands.
+    """The first block of the tutorial has the address of each service and of NATS as the default.
+    No other line has an address, so the page also runs on other ports.
     """
     text = (ROOT / "docs/tutorial.md").read_text()
     addresses = dict(re.findall(r'^export (\w+)="\$\{\1:-(\S+)\}"$', text, re.MULTILINE))

@@ -1,6 +1,4 @@
-"""What is generated is what would be generated now, and each way in which it may not be is
-named.
-"""
+"""Generated files equal what their generator writes now, and each difference is named."""
 
 import tomllib
 from collections.abc import Callable
@@ -14,15 +12,13 @@ from tools import fresh
 PB2 = "ordermesh/order/v1/order_pb2.py"
 
 
-def test_the_generated_code_is_fresh() -> None:
-    """`make generate` leaves no difference: gen/ is what its contracts make of it. (Runs buf,
-    some seconds.)
-    """
+def test_generated_code_equals_its_contracts() -> None:
+    """`make generate` leaves no difference in gen/. The test runs buf for some seconds."""
     assert list(fresh.generated_differences()) == []
 
 
-def test_the_lock_is_fresh() -> None:
-    """`make lock` is not due: what pyproject.toml asks for is pinned, all of it and no more."""
+def test_lock_equals_the_requirements() -> None:
+    """`make lock` leaves no difference: the lock pins exactly what pyproject.toml requires."""
     assert list(fresh.lock_differences()) == []
 
 
@@ -39,40 +35,40 @@ def _leave(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "difference"),
     [
         (_spoil, f"gen/{PB2} is not what its contract makes of it"),
         (_lose, f"gen/{PB2} is not what its contract makes of it"),
         (_leave, "gen/ordermesh/order/v1/gone_pb2.pyi comes from no contract"),
     ],
 )
-def test_a_difference_is_named(tmp_path: Path, change: Callable[[Path], None], said: str) -> None:
-    """A generated file that is older than its contract, is missing, or has lost its contract:
-    each is named, and nothing else is.
+def test_each_difference_is_named(
+    tmp_path: Path, change: Callable[[Path], None], difference: str
+) -> None:
+    """Each stale or missing generated file, and each file without a contract, is named; no other
+    is.
     """
-    ours, now = tmp_path / "ours", tmp_path / "now"
-    for folder in (ours, now):
+    own_paths, now = tmp_path / "ours", tmp_path / "now"
+    for folder in (own_paths, now):
         (folder / PB2).parent.mkdir(parents=True)
         (folder / PB2).write_text("# generated\n")
         (folder / PB2).with_name("__pycache__").mkdir()
-    (ours / PB2).with_name("__pycache__").joinpath("order_pb2.pyc").write_text("")
-    assert list(fresh.differences(now, ours)) == []
-    change(ours)
-    assert list(fresh.differences(now, ours)) == [said]
+    (own_paths / PB2).with_name("__pycache__").joinpath("order_pb2.pyc").write_text("")
+    assert list(fresh.differences(now, own_paths)) == []
+    change(own_paths)
+    assert list(fresh.differences(now, own_paths)) == [difference]
 
 
 def _project() -> Any:
     return tomllib.loads((fresh.ROOT / "pyproject.toml").read_text())["project"]
 
 
-# The generator's own bound on protobuf is replaced in pyproject.toml.
+# pyproject.toml replaces the generator's own bound on protobuf.
 STATED = {"grpcio-tools": ["grpcio>=1.76.0", "setuptools>=77.0.1"]}
 
 
-def test_a_stale_lock_is_named() -> None:
-    """A requirement without a pin, a pin out of bounds and a pin of no use are each named, with
-    what is needed.
-    """
+def test_stale_lock_is_named() -> None:
+    """A requirement without a pin, a pin out of bounds and an unused pin are each named."""
     lock = (fresh.ROOT / "requirements.lock").read_text()
     project = _project()
     project["dependencies"] = [*project["dependencies"], "no-such-package>=1", "grpcio<1"]
@@ -81,29 +77,31 @@ def test_a_stale_lock_is_named() -> None:
     )
     assert "no-such-package>=1 is needed and not pinned" in found
     assert any(
-        said.startswith("grpcio is pinned to ") and said.endswith("and grpcio<1 is needed")
-        for said in found
+        difference.startswith("grpcio is pinned to ")
+        and difference.endswith("and grpcio<1 is needed")
+        for difference in found
     )
     assert "left-over is pinned, and nobody needs it" in found
     assert len(found) == 3
 
 
-def test_what_a_package_needs_is_needed_too() -> None:
-    """The lock also has what requirements themselves require: without its pin, that is named."""
+def test_lock_without_a_transitive_requirement_is_named() -> None:
+    """The lock also has the requirements of requirements: a missing pin of one is named."""
     lock = (fresh.ROOT / "requirements.lock").read_text()
     [pin] = [line for line in lock.splitlines() if line.startswith("greenlet==")]
     assert "greenlet" not in " ".join(_project()["dependencies"])
     found = list(fresh.unlocked(_project(), lock.replace(pin, ""), STATED))
     assert [
-        said.endswith("is needed and not pinned") and said.startswith("greenlet") for said in found
+        difference.endswith("is needed and not pinned") and difference.startswith("greenlet")
+        for difference in found
     ] == [True]
 
 
-def test_it_says_what_mends_it(
+def test_check_names_the_command_that_removes_the_difference(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `make check` runs it, it fails on any difference and names the command; without one it
-    is silent.
+    """`make check` fails on any difference and names the command to run; without one it prints
+    nothing.
     """
     monkeypatch.setattr(
         fresh, "generated_differences", lambda: iter(["gen/x comes from no contract"])
@@ -120,7 +118,7 @@ def test_it_says_what_mends_it(
 
 
 def test_unlocked_metadata_not_replaced_names_the_bound() -> None:
-    """The generator's own metadata asks for protobuf below 7; only the stated replacement admits
+    """The generator's own metadata requires protobuf below 7; only the stated replacement permits
     7.
     """
     lock = (fresh.ROOT / "requirements.lock").read_text()

@@ -1,8 +1,8 @@
-"""The rules of the house, held over the syntax trees: who may import whom, and the few habits that
-no linter knows.
+"""The import rules of the project's modules, checked on the syntax trees, and the habits that no
+linter checks.
 
-`architecture` in the docs says why; the tables below say what. Each rule is proved by a snippet
-that breaks it.
+`architecture` in the docs has the reasons; the tables below have the rules. A snippet that breaks
+it proves each rule.
 """
 
 import ast
@@ -22,71 +22,72 @@ SERVICES = frozenset(
     {"order_svc", "warehouse_svc", "fulfillment_svc", "shipping_svc", "payment_svc"}
 )
 CLIENTS = frozenset({"omctl", "simulator", "bench", "devstack"})
-# The generated contracts, and Google's messages that they consist of.
+# The generated contracts, and Google's messages that they use.
 CONTRACTS = frozenset({"ordermesh", "buf", "google"})
 ALL = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What a room of a service may import beside itself and the standard library: rooms of its
-    own service, parts of the chassis, and packages of others.
+class ModuleRule:
+    """What a module of a service may import beside itself and the standard library: other modules
+    of its service, parts of the chassis, and packages.
     """
 
-    rooms: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
     chassis: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
-    # Without I/O, without a clock, without chance: whatever it works on comes in.
+    # Whether the module has no I/O, no clock and no randomness: its functions get all values as
+    # arguments.
     pure: bool = False
 
 
-def _room(
-    rooms: str = "",
+def _module_rule(
+    modules: str = "",
     chassis: str = "",
     packages: str = "",
     *,
     contracts: bool = False,
     pure: bool = False,
-) -> Room:
+) -> ModuleRule:
     others = frozenset(packages.split()) | (CONTRACTS if contracts else frozenset())
-    return Room(
-        rooms=frozenset(rooms.split()),
+    return ModuleRule(
+        modules=frozenset(modules.split()),
         chassis=frozenset(chassis.split()),
         packages=others,
         pure=pure,
     )
 
 
-# Where this is wider than the first table of the house: docs/decisions/0011 has the reasons. The
-# chassis is named by its folders.
-ROOMS = {
-    "lifecycle": _room(pure=True),
-    "model": _room("lifecycle", "values", pure=True),
-    "decisions": _room("lifecycle model", "values", pure=True),
-    "wire": _room("lifecycle model", "values", contracts=True, pure=True),
-    "tables": _room("lifecycle", "write", "sqlalchemy"),
-    "store": _room("lifecycle model tables", "write values", "sqlalchemy"),
-    "peers": _room("model wire", "rpc values", contracts=True),
-    # `write`: the sandbox of card processors has tables of its own.
-    "providers": _room("model", "rpc values write", "structlog"),
-    "operations": _room(
+# This table permits more than the first table of the architecture: docs/decisions/0011 has the
+# reasons. The chassis is named by its folders.
+MODULE_RULES = {
+    "lifecycle": _module_rule(pure=True),
+    "model": _module_rule("lifecycle", "values", pure=True),
+    "decisions": _module_rule("lifecycle model", "values", pure=True),
+    "wire": _module_rule("lifecycle model", "values", contracts=True, pure=True),
+    "tables": _module_rule("lifecycle", "write", "sqlalchemy"),
+    "store": _module_rule("lifecycle model tables", "write values", "sqlalchemy"),
+    "peers": _module_rule("model wire", "rpc values", contracts=True),
+    # `write`: the sandbox of card processors has its own tables.
+    "providers": _module_rule("model", "rpc values write", "structlog"),
+    "operations": _module_rule(
         "lifecycle model decisions store peers providers", "*", "structlog uuid_utils"
     ),
-    "rpc": _room("wire model operations", "*", "structlog grpc", contracts=True),
-    "consumers": _room("wire model operations", "*", "structlog uuid_utils", contracts=True),
-    "workers": _room("wire model operations", "*", "structlog", contracts=True),
-    "config": _room("", "values", "pydantic pydantic_settings"),
-    "app": _room("*", "*", contracts=True),
-    "migrations": _room("tables", "write", "alembic sqlalchemy"),
-    "__main__": _room("app config", "*"),
-    "__init__": _room(),
+    "rpc": _module_rule("wire model operations", "*", "structlog grpc", contracts=True),
+    "consumers": _module_rule("wire model operations", "*", "structlog uuid_utils", contracts=True),
+    "workers": _module_rule("wire model operations", "*", "structlog", contracts=True),
+    "config": _module_rule("", "values", "pydantic pydantic_settings"),
+    "app": _module_rule("*", "*", contracts=True),
+    "migrations": _module_rule("tables", "write", "alembic sqlalchemy"),
+    "__main__": _module_rule("app config", "*"),
+    "__init__": _module_rule(),
 }
-# The chassis from bottom to top: no folder or module imports one that stands after it.
+# The chassis from bottom to top: no folder or module imports a later one.
 CHASSIS = (
     *("values", "observe", "write", "broker", "publish", "consume", "rpc", "ops"),
     *("process", "service"),
 )
-# What clients may know of the chassis: how to call and to subscribe, settings, logs, and values.
+# The parts of the chassis that clients may import: calls, subscriptions, settings, logs and values.
 CLIENT_SIDE = frozenset(
     {
         *("rpc.client", "rpc.watch_client", "broker.subscribe", "broker.stream"),
@@ -94,7 +95,7 @@ CLIENT_SIDE = frozenset(
         *("values.event_subjects", "values.money"),
     }
 )
-# Modules and functions through which the world comes in.
+# Modules and functions with side effects, clocks or randomness.
 IMPURE = frozenset(
     {
         "asyncio",
@@ -120,15 +121,15 @@ IMPURE_CALLS = frozenset(
 
 
 def faults(path: PurePath, source: str) -> list[str]:
-    """What a file (its path in the project) does that it may not, a sentence each."""
+    """Returns a sentence for each rule that the file (its path in the project) breaks."""
     tree = ast.parse(source)
     found = [*_import_faults(path, tree), *_habit_faults(path, tree)]
     return [f"{path}:{line}: {what}" for line, what in sorted(found)]
 
 
 def _imports(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The line and the full dotted name of everything that is imported, inside functions and for
-    the type checker alone as well.
+    """Returns the line and the full dotted name of each import, also those inside functions and for
+    the type checker alone.
     """
     package = path.parent.parts
     for node in ast.walk(tree):
@@ -149,7 +150,7 @@ def _imports(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _called(call: ast.Call) -> str:
-    """The last part of the name of what is called."""
+    """Returns the last part of the name of the called function."""
     return (
         call.func.attr
         if isinstance(call.func, ast.Attribute)
@@ -160,59 +161,65 @@ def _called(call: ast.Call) -> str:
 
 
 def _import_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    house = path.parts[0]
+    package = path.parts[0]
     for line, name in _imports(path, tree):
         fault = None
-        if house in SERVICES:
+        if package in SERVICES:
             fault = _service_fault(path, name)
-        elif house == "chassis":
+        elif package == "chassis":
             fault = _chassis_fault(path, name)
-        elif house in CLIENTS:
-            fault = _client_fault(house, name)
+        elif package in CLIENTS:
+            fault = _client_fault(package, name)
         if fault:
             yield line, fault
-    if house in SERVICES:
+    if package in SERVICES:
         yield from _impurities(path, tree)
 
 
-def _room_of(path: PurePath) -> str:
-    """The room that a file of a service stands in; a folder is a room like a file."""
+def _module_of(path: PurePath) -> str:
+    """Returns the module of a service's file. A folder is a module like a file."""
     return path.parts[1].removesuffix(".py")
 
 
 def _service_fault(path: PurePath, name: str) -> str | None:
-    """Why this file of a service may not import `name`; None if it may."""
-    house, room = path.parts[0], _room_of(path)
-    if room not in ROOMS:
-        return f"a service has no room called {room}"
-    rules, (top, _, rest) = ROOMS[room], name.partition(".")
+    """Returns why this file of a service may not import `name`; None if it may."""
+    package, module = path.parts[0], _module_of(path)
+    if module not in MODULE_RULES:
+        return f"a service has no module called {module}"
+    rules, (top, _, rest) = MODULE_RULES[module], name.partition(".")
     part = rest.partition(".")[0]
-    if top in SERVICES and top != house:
-        return f"{house} imports another service, {top}"
-    if top == house:
+    if top in SERVICES and top != package:
+        return f"{package} imports another service, {top}"
+    if top == package:
         return (
-            None if part == room or {part, "*"} & rules.rooms else f"{room} may not import {name}"
+            None
+            if part == module or {part, "*"} & rules.modules
+            else f"{module} may not import {name}"
         )
     if top == "chassis":
-        return None if {part, "*"} & rules.chassis else f"{room} may not import {name}"
+        return None if {part, "*"} & rules.chassis else f"{module} may not import {name}"
     if top in sys.stdlib_module_names:
-        return f"{room} is pure, and {top} is the world" if rules.pure and top in IMPURE else None
-    if room == "providers":
-        # Each adapter may have the client library of what it adapts, a memory of its own included.
         return (
-            f"{room} may not import {name}"
+            f"{module} is pure, and {top} has side effects or a clock"
+            if rules.pure and top in IMPURE
+            else None
+        )
+    if module == "providers":
+        # Each adapter may import the client library of its subject, and a memory of its own.
+        return (
+            f"{module} may not import {name}"
             if top in {"grpc", "nats", "opentelemetry"} | CONTRACTS | CLIENTS
             else None
         )
-    return None if top in rules.packages else f"{room} may not import {name}"
+    return None if top in rules.packages else f"{module} may not import {name}"
 
 
 def _chassis_fault(path: PurePath, name: str) -> str | None:
-    """Why this file of the chassis may not import `name`; None if it may."""
+    """Returns why this file of the chassis may not import `name`; None if it may."""
     top, _, rest = name.partition(".")
     if top in SERVICES | CLIENTS | {"tests"}:
-        return f"the chassis knows no {top}"
-    here, there = _room_of(path), rest.partition(".")[0]
+        return f"the chassis may not import {top}"
+    here, there = _module_of(path), rest.partition(".")[0]
     if top != "chassis" or not {here, there} <= set(CHASSIS):
         return None
     if CHASSIS.index(there) > CHASSIS.index(here):
@@ -220,25 +227,25 @@ def _chassis_fault(path: PurePath, name: str) -> str | None:
     return None
 
 
-def _client_fault(house: str, name: str) -> str | None:
-    """Why a client may not import `name`; None if it may."""
+def _client_fault(package: str, name: str) -> str | None:
+    """Returns why a client may not import `name`; None if it may."""
     top, _, rest = name.partition(".")
     if top in SERVICES:
-        return f"{house} is a client and imports a service, {top}"
+        return f"{package} is a client and imports a service, {top}"
     if top in ("grpc", "nats", "opentelemetry"):
-        return f"only the chassis and the doors touch {top}"
+        return f"only the chassis and the services may import {top}"
     if top == "chassis" and ".".join(rest.split(".")[:2]) not in CLIENT_SIDE:
-        return f"{house} is a client and may not import {name}"
+        return f"{package} is a client and may not import {name}"
     return None
 
 
 def _impurities(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Clocks, ids and I/O in a room that has none of them."""
-    room = _room_of(path)
-    if room in ROOMS and ROOMS[room].pure:
+    """Returns the uses of clocks, ids and I/O in a pure module."""
+    module = _module_of(path)
+    if module in MODULE_RULES and MODULE_RULES[module].pure:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _called(node) in IMPURE_CALLS:
-                yield node.lineno, f"{room} is pure, and calls {_called(node)}()"
+                yield node.lineno, f"{module} is pure, and calls {_called(node)}()"
 
 
 # --- habits
@@ -260,7 +267,7 @@ REASONS = frozenset(
 
 def _habit_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]:
     if ast.get_docstring(tree) is None and tree.body:
-        yield 1, "the file does not say what lives in it"
+        yield 1, "the file has no docstring"
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             yield (
@@ -284,8 +291,8 @@ def _habit_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]
             yield (
                 node.lineno,
                 (
-                    "publish_async does not wait for the broker's answer: what it lost, nobody"
-                    " would know"
+                    "publish_async does not wait for the broker's answer: a lost event would"
+                    " stay unnoticed"
                 ),
             )
         elif path.parts[0] == "tests" and _is_unexplained_test(node):
@@ -299,26 +306,30 @@ def _is_unexplained_test(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.Async
     return node.name.startswith("test_") and ast.get_docstring(node) is None
 
 
-# --- the house
+# --- the project
 
 
 def _files() -> list[PurePath]:
-    houses = sorted(SERVICES | CLIENTS | {"chassis", "tests", "tools"})
+    packages = sorted(SERVICES | CLIENTS | {"chassis", "tests", "tools"})
     return [
-        file.relative_to(ROOT) for house in houses for file in sorted((ROOT / house).rglob("*.py"))
+        file.relative_to(ROOT)
+        for package in packages
+        for file in sorted((ROOT / package).rglob("*.py"))
     ]
 
 
 @pytest.mark.parametrize("path", _files(), ids=str)
-def test_every_file_keeps_the_rules(path: PurePath) -> None:
-    """No file of the project imports what its place may not, nor breaks a habit."""
+def test_every_file_keeps_the_import_rules(path: PurePath) -> None:
+    """No file of the project breaks an import rule or a habit."""
     assert faults(path, (ROOT / path).read_text()) == []
 
 
-def test_the_house_is_found() -> None:
-    """The test above looks at the services and at the chassis: it would also pass on nothing."""
-    houses = {path.parts[0] for path in _files()}
-    assert SERVICES | {"chassis", "tests"} <= houses
+def test_import_rules_cover_every_package() -> None:
+    """The test above covers the services and the chassis. Without this check it would also pass on
+    no file.
+    """
+    packages = {path.parts[0] for path in _files()}
+    assert SERVICES | {"chassis", "tests"} <= packages
 
 
 DOC = '"""What lives here."""\n'
@@ -357,7 +368,11 @@ DOC = '"""What lives here."""\n'
             "from ..store import lock_orders",
             "decisions may not import order_svc.store",
         ),
-        ("order_svc/decisions.py", "import time", "decisions is pure, and time is the world"),
+        (
+            "order_svc/decisions.py",
+            "import time",
+            "decisions is pure, and time has side effects or a clock",
+        ),
         ("order_svc/decisions.py", "x = datetime.now(UTC)", "decisions is pure, and calls now()"),
         ("order_svc/model.py", "def f():\n    return uuid7()", "model is pure, and calls uuid7()"),
         (
@@ -447,7 +462,7 @@ DOC = '"""What lives here."""\n'
             "from payment_svc import model",
             "order_svc imports another service, payment_svc",
         ),
-        ("order_svc/helpers.py", "import json", "a service has no room called helpers"),
+        ("order_svc/helpers.py", "import json", "a service has no module called helpers"),
         (
             "payment_svc/providers/card.py",
             "from payment_svc.store import X",
@@ -461,25 +476,25 @@ DOC = '"""What lives here."""\n'
         (
             "chassis/write/database.py",
             "from order_svc import tables",
-            "the chassis knows no order_svc",
+            "the chassis may not import order_svc",
         ),
         (
             "chassis/testing.py",
             "from tests.support import eventually",
-            "the chassis knows no tests",
+            "the chassis may not import tests",
         ),
         (
             "omctl/__main__.py",
             "from order_svc.model import Order",
             "omctl is a client and imports a service, order_svc",
         ),
-        ("omctl/watch.py", "import grpc", "only the chassis and the doors touch grpc"),
+        ("omctl/watch.py", "import grpc", "only the chassis and the services may import grpc"),
         (
             "simulator/shoppers.py",
             "from chassis.write import database",
             "simulator is a client and may not import chassis.write.database",
         ),
-        ("bench/writes.py", "import nats", "only the chassis and the doors touch nats"),
+        ("bench/writes.py", "import nats", "only the chassis and the services may import nats"),
         (
             "devstack/health.py",
             "from chassis.rpc.server import Server",
@@ -513,17 +528,17 @@ DOC = '"""What lives here."""\n'
         ),
     ],
 )
-def test_a_breach_is_noticed(path: str, code: str, fault: str) -> None:
-    """Each rule, broken once, is named with its file and line."""
+def test_each_broken_rule_is_reported(path: str, code: str, fault: str) -> None:
+    """The check reports each broken rule with its file and line."""
     (found,) = faults(PurePath(path), DOC + code)
     assert found.startswith(f"{path}:")
     assert fault in found
 
 
-def test_a_file_without_a_word_is_noticed() -> None:
-    """A file says what lives in it; an empty one need not."""
+def test_file_without_a_docstring_is_reported() -> None:
+    """A file has a docstring, except an empty one."""
     assert faults(PurePath("chassis/x.py"), "x = 1") == [
-        "chassis/x.py:1: the file does not say what lives in it"
+        "chassis/x.py:1: the file has no docstring"
     ]
     assert faults(PurePath("order_svc/__init__.py"), "") == []
 
@@ -574,6 +589,6 @@ def test_a_file_without_a_word_is_noticed() -> None:
         ),
     ],
 )
-def test_what_is_allowed_is_not_noticed(path: str, code: str) -> None:
-    """Each room may import what the table gives it."""
+def test_permitted_import_is_not_reported(path: str, code: str) -> None:
+    """Each module may import what the table gives it."""
     assert faults(PurePath(path), DOC + code) == []

@@ -1,5 +1,5 @@
-"""The migrations of each service, as files: their order. What they do is tested in
-tests/integration/test_migrations.py.
+"""The order of each service's migration files. tests/integration/test_migrations.py executes
+them.
 """
 
 import re
@@ -13,8 +13,8 @@ SERVICES = sorted(path.parent.parent.name for path in ROOT.glob("*_svc/migration
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_migrations_form_one_line(service: str) -> None:
-    """Each service's migrations are numbered from 0001 without gaps, named by their number, and
-    each follows the one before.
+    """Each service's migrations are numbered from 0001 without a gap, have their number as a name,
+    and follow the previous one.
     """
     files = sorted((ROOT / service / "migrations" / "versions").glob("*.py"))
     revisions = [

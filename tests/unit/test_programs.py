@@ -1,4 +1,4 @@
-"""What the programs for people print when they break: the error, and nobody's data."""
+"""The programs for people print an error without personal data when they fail."""
 
 import subprocess
 import sys
@@ -29,10 +29,9 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
     [["omctl", "order", "list", "--json"], ["simulator", "demo"]],
     ids=lambda command: str(command[0]),
 )
-def test_a_broken_program_shows_nobody_s_data(command: list[str]) -> None:
-    """Where a client itself is broken, people get the traceback without the values in it; log
-    lines go to stderr, errors alone, with private fields hidden. Scripts, which read stdout, get
-    nothing.
+def test_failing_program_prints_no_personal_data(command: list[str]) -> None:
+    """A client with a defect prints a traceback without the values in it. Log lines go to stderr,
+    errors only, with private fields hidden. stdout, which scripts read, is empty.
     """
     ended = subprocess.run(
         [sys.executable, "-c", BROKEN, *command],

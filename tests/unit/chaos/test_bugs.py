@@ -1,5 +1,5 @@
-"""The defects that a run must find can be planted: what they break is still there, by that name.
-That each is found: tests.chaos.prove.
+"""Each defect of `tests.chaos.bugs` can be planted: the code that it replaces has the expected
+name. `tests.chaos.prove` shows that a run finds each defect.
 """
 
 import subprocess
@@ -19,7 +19,9 @@ PLANT_ALL = "from tests.chaos.bugs import BUGS\nfor bug in BUGS.values(): bug.pl
 
 
 def test_every_defect_can_be_planted() -> None:
-    """In a process of its own, which is of no use afterwards."""
+    """Every defect replaces existing code. The test plants them in a separate process, which it
+    discards.
+    """
     planted = subprocess.run(
         [sys.executable, "-c", PLANT_ALL], capture_output=True, text=True, timeout=60, check=False
     )
@@ -55,9 +57,9 @@ def test_planted_old_news_overwrites_a_newer_version() -> None:
     assert after(order, old).fulfillments[0].version == order.fulfillments[0].version - 1
 
 
-def test_every_defect_has_its_run() -> None:
-    """Ten of them at least, each in services that there are, with shoppers who meet it and
-    faults that there are.
+def test_every_defect_names_services_faults_and_shoppers() -> None:
+    """There are at least ten defects; each names existing services, existing faults, and shoppers
+    that reach it.
     """
     assert len(BUGS) >= 10
     for bug in BUGS.values():

@@ -1,5 +1,5 @@
-"""Clients of a run: they ask until they are answered, and notice an answer that no client should
-get.
+"""The client of a chaos run: it repeats a call until the service answers, and records answers that
+no client may get.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ ONE, OTHER = (order_service_pb2.GetOrderResponse(order=order_pb2.Order(order_id=
 
 
 class Method:
-    """Answers with one thing after the other, and with the last for ever."""
+    """An RPC that gives these answers in turn, and repeats the last one."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers, self.asked = iter(answers), 0
@@ -33,37 +33,39 @@ class Method:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """A client in a hurry."""
+    """A client that repeats a call after a millisecond."""
     monkeypatch.setattr(calls, "AGAIN_MIN_S", 0.001)
     monkeypatch.setattr(calls, "AGAIN_MAX_S", 0.001)
     return Calls(_channels())
 
 
 def _channels() -> Any:
-    """Channels on which nobody is."""
+    """Channels without a connection."""
 
-    class Nobody:
+    class NoStub:
         def __getattr__(self, _name: str) -> Any:
             return lambda *_args, **_kwargs: None
 
-    return dict.fromkeys(("order", "warehouse", "fulfillment", "shipping", "payment"), Nobody())
+    return dict.fromkeys(("order", "warehouse", "fulfillment", "shipping", "payment"), NoStub())
 
 
 def away(code: str = "UNAVAILABLE") -> Deferred:
-    """A moment's trouble, with the code that the peer gave."""
+    """A transient failure with the peer's status code."""
     return Deferred("DEPENDENCY_UNAVAILABLE", peer_code=code)
 
 
-async def test_what_is_not_answered_is_asked_again(client: Calls) -> None:
-    """A moment's trouble ends, and is counted by what was said."""
+async def test_call_without_an_answer_is_repeated(client: Calls) -> None:
+    """The client repeats a call after a transient failure, and counts the failure by its status
+    code.
+    """
     method = Method(away(), away("DEADLINE_EXCEEDED"), ONE)
     assert await client.ask(method, REQUEST) is ONE
     assert client.troubles == {"GetOrder UNAVAILABLE": 1, "GetOrder DEADLINE_EXCEEDED": 1}
     assert not client.faults
 
 
-async def test_a_refusal_is_an_answer(client: Calls) -> None:
-    """It is not asked again, and is no fault."""
+async def test_refusal_is_returned_without_a_repeat(client: Calls) -> None:
+    """The client does not repeat a refused call, and reports no fault."""
     method = Method(Refused("INSUFFICIENT_STOCK"))
     with pytest.raises(Refused):
         await client.ask(method, REQUEST, again=True)
@@ -78,17 +80,17 @@ async def test_a_refusal_is_an_answer(client: Calls) -> None:
         (Refused("ORDER_ALREADY_CANCELLED"), "its repeat refused"),
     ],
 )
-async def test_a_repeat_is_answered_as_the_first_call_was(
+async def test_repeat_is_answered_as_the_first_call_was(
     client: Calls, second: Any, fault: str
 ) -> None:
-    """Another resource, or a refusal, is a fault of the service."""
+    """The client reports a fault if the repeat returns another resource or a refusal."""
     await client.ask(Method(ONE, away(), second), REQUEST, again=True)
     assert bool(client.faults) == bool(fault)
     assert all(fault in each for each in client.faults)
 
 
-async def test_a_defect_and_a_missing_method_are_noted(client: Calls) -> None:
-    """Nobody should ever see INTERNAL; and what is not implemented is not waited for."""
+async def test_internal_and_unimplemented_are_reported(client: Calls) -> None:
+    """The client reports a fault for INTERNAL, and for UNIMPLEMENTED without a repeat."""
     assert await client.ask(Method(Defect(ValueError()), ONE), REQUEST) is ONE
     method = Method(away("UNIMPLEMENTED"))
     with pytest.raises(Deferred):
@@ -100,10 +102,12 @@ async def test_a_defect_and_a_missing_method_are_noted(client: Calls) -> None:
     ]
 
 
-async def test_silence_without_a_fault_is_a_fault(
+async def test_timeout_without_an_injected_fault_is_reported(
     client: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While faults strike nobody gives up; afterwards everything is answered in time."""
+    """The client waits without a limit while faults are injected; afterwards a timeout is a
+    fault.
+    """
     monkeypatch.setattr(calls, "PATIENCE_S", 0.0)
     client.calm_since = 0.0
     with pytest.raises(GaveUp):

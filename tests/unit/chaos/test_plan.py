@@ -1,4 +1,6 @@
-"""Plans of faults and of shoppers: the same seed, the same run; and nothing is left out."""
+"""Plans of faults and of shoppers: a seed determines the run, and the plans cover every kind,
+target and scenario.
+"""
 
 from collections import Counter
 
@@ -9,16 +11,14 @@ from tests.chaos.roads import known_roads
 ROADS = known_roads()
 
 
-def test_the_same_seed_gives_the_same_run_and_another_another() -> None:
-    """Faults and shoppers come from the seed alone."""
+def test_plan_with_the_same_seed_is_the_same() -> None:
+    """The seed alone determines faults and shoppers; another seed gives another plan."""
     assert faults(7, 60, ROADS) == faults(7, 60, ROADS) != faults(8, 60, ROADS)
     assert list(intents(7, 60, 3)) == list(intents(7, 60, 3)) != list(intents(8, 60, 3))
 
 
-def test_every_kind_strikes_as_often_as_any_other() -> None:
-    """However short a run is, no kind comes twice more than another; and each fault is over when
-    the run is.
-    """
+def test_plan_injects_each_kind_of_fault_equally_often() -> None:
+    """The counts of two kinds differ by one at most, and each fault ends before the run does."""
     for seed in range(50):
         planned = faults(seed, 40 + seed, ROADS)
         counts = Counter(fault.kind for fault in planned)
@@ -26,8 +26,8 @@ def test_every_kind_strikes_as_often_as_any_other() -> None:
         assert all(fault.at_s + fault.lasts_s <= 40 + seed + 0.2 for fault in planned)
 
 
-def test_every_target_is_struck_in_a_long_run() -> None:
-    """All processes, all roads and all streams have their turn."""
+def test_plan_of_a_long_run_covers_every_target() -> None:
+    """A long run has a fault for each process, each connection and each stream."""
     assert {fault.target for fault in faults(1, 900, ROADS)} == {
         *SERVICES,
         *SERVERS,
@@ -36,8 +36,10 @@ def test_every_target_is_struck_in_a_long_run() -> None:
     }
 
 
-def test_every_road_between_services_is_known() -> None:
-    """Each service has its database and the broker, and whomever its settings name."""
+def test_plan_lists_every_connection_between_services() -> None:
+    """A service is connected to its database, to the broker and to the peers that its settings
+    name.
+    """
     assert len(ROADS) == len(set(ROADS))
     for service in SERVICES:
         assert {f"{service}>postgres", f"{service}>nats"} <= set(ROADS)
@@ -50,9 +52,9 @@ def test_every_road_between_services_is_known() -> None:
     } <= set(ROADS)
 
 
-def test_shoppers_do_everything_there_is_to_do() -> None:
-    """Among a few hundred of them each turn and each ending is taken, and baskets hold what is
-    sold.
+def test_shoppers_cover_every_action_and_ending() -> None:
+    """A few hundred shoppers cover each action and each ending; their baskets have only SKUs of the
+    catalogue.
     """
     many = list(intents(1, 200, 3))
     assert {intent.turn for intent in many} == set(Turn)

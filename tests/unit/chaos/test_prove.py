@@ -1,5 +1,5 @@
-"""What counts as a defect that was found: a run that differs, or whose services died of it; not
-one that never began.
+"""The rule for a found defect: its run reports a difference, or its services end. A run that does
+not start finds nothing.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ DIFFERENCE = Difference(
 
 
 def _ends(found: Any) -> Callable[[str], Any]:
-    """A run that ends with this report, or raises this."""
+    """Returns a run that ends with this report or raises this error."""
 
     async def caught(_name: str) -> Any:
         if isinstance(found, Exception):
@@ -32,7 +32,7 @@ def _ends(found: Any) -> Callable[[str], Any]:
 
 
 @pytest.mark.parametrize(
-    ("found", "code", "said"),
+    ("found", "code", "expected_output"),
     [
         ([DIFFERENCE], prove.CAUGHT, "1 × stock.ledger"),
         ([], prove.MISSED, "MISSED"),
@@ -49,25 +49,25 @@ def _ends(found: Any) -> Callable[[str], Any]:
     ],
     ids=["differs", "healthy", "dies", "never starts"],
 )
-def test_a_defect_is_found_or_missed(
+def test_defect_is_found_or_missed(
     found: Any,
     code: int,
-    said: str,
+    expected_output: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The exit code is that of a defect that was not found, also where nothing ran that could
-    have found it.
-    """
+    """The exit code is the one of a missed defect also where the stack did not start."""
     monkeypatch.setattr(prove, "caught", _ends(found))
     assert prove.main([BUG]) == code
-    assert said in capsys.readouterr().out
+    assert expected_output in capsys.readouterr().out
 
 
-async def test_a_run_tells_a_stack_that_does_not_start(
+async def test_run_whose_stack_does_not_start_raises_its_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By a failure of its own, which nobody takes for services that have died."""
+    """A stack that does not start raises an error of its own type, distinct from services that
+    end.
+    """
 
     class Refused:
         def __init__(self, *_places: Any, **_options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The chaos run's staff: what they read in a refusal."""
+"""The staff of a chaos run: how they use the details of a refusal."""
 
 from uuid import UUID
 
@@ -11,8 +11,8 @@ SHIPMENT = UUID("0195aaaa-0000-7000-8000-00000000c001")
 
 
 def test_shelf_shortage_names_stock_to_receive() -> None:
-    """The operator of a chaos run reads the warehouse, the SKU and the units in the warehouse's own
-    refusal; once they are received, the event is posted.
+    """The operator of a chaos run receives the units that the warehouse's refusal names, by
+    warehouse and SKU. The event is then posted.
     """
     world = stocked(london={"green-tea": 3})
     world.do(reserve(("green-tea", 3)), confirm())

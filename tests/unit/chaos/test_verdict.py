@@ -1,5 +1,5 @@
-"""The verdict beside the audit speaks where a promise is broken, and is silent where all are
-kept.
+"""The verdict of a chaos run, beside the audit: it reports each broken guarantee, and nothing where
+all hold.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ INTENT = next(intents(1, 60, 1))
 DELIVERED, CANCELLED = order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_CANCELLED
 
 
-def told(**given: Any) -> Facts:
-    """Facts with these, and nothing else."""
+def facts_with(**given: Any) -> Facts:
+    """Returns facts with these values; all others are empty."""
     lists = (
         "returns",
         "levels",
@@ -51,35 +51,40 @@ def order(order_id: str = "1", status: Any = DELIVERED) -> order_pb2.Order:
 
 
 def payment() -> payment_pb2.Payment:
-    """What was captured for it."""
+    """A payment with the amount that was captured for the order."""
     return payment_pb2.Payment(order_id="1", captured_amount=Money(currency_code="GBP", units=1))
 
 
 KEPT = Story(INTENT, order_id="1", captured=True, cancelled_units={1: 1})
 BROKEN = {
-    "placed": (told(), KEPT),
-    "captured": (told(orders={"1": order()}), KEPT),
-    "cancelled": (told(orders={"1": order()}), Story(INTENT, order_id="1", cancelled=True)),
+    "placed": (facts_with(), KEPT),
+    "captured": (facts_with(orders={"1": order()}), KEPT),
+    "cancelled": (facts_with(orders={"1": order()}), Story(INTENT, order_id="1", cancelled=True)),
     "cancelled units": (
-        told(orders={"1": order()}),
+        facts_with(orders={"1": order()}),
         Story(INTENT, order_id="1", cancelled_units={1: 2}),
     ),
-    "return": (told(orders={"1": order()}), Story(INTENT, order_id="1", return_ids=["r"])),
-    "twice": (told(orders={"1": order(), "2": order("2")}), Story(INTENT, order_id="1")),
+    "return": (facts_with(orders={"1": order()}), Story(INTENT, order_id="1", return_ids=["r"])),
+    "twice": (facts_with(orders={"1": order(), "2": order("2")}), Story(INTENT, order_id="1")),
 }
 
 
-def test_kept_promises_are_not_reported() -> None:
-    """Whatever was answered is so: nothing to say."""
-    assert list(verdict.promises(told(orders={"1": order()}, payments=[payment()]), [KEPT])) == []
-    assert list(verdict.promises(told(), [Story(INTENT)])) == [], (
-        "who was refused was promised nothing"
+def test_verdict_without_a_broken_guarantee_is_empty() -> None:
+    """The verdict reports nothing where the services hold what they answered, or refused the
+    order.
+    """
+    assert (
+        list(verdict.promises(facts_with(orders={"1": order()}, payments=[payment()]), [KEPT]))
+        == []
+    )
+    assert list(verdict.promises(facts_with(), [Story(INTENT)])) == [], (
+        "a refused order has no guarantee"
     )
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_each_broken_promise_is_reported(what: str) -> None:
-    """One that was answered and is not so is named."""
+def test_verdict_reports_each_broken_guarantee(what: str) -> None:
+    """The verdict names an answer that the services' records contradict."""
     facts, story = BROKEN[what]
     assert [each.check for each in verdict.promises(facts, [story])] == [f"chaos.{what}"]
 
@@ -93,19 +98,21 @@ def test_each_broken_promise_is_reported(what: str) -> None:
         (order_pb2.ORDER_STATUS_SHIPPED, False),
     ],
 )
-def test_an_order_that_is_under_way_is_not_at_rest(status: Any, rests: bool) -> None:
-    """Only ends are places to stay."""
-    assert (not list(verdict.resting(told(orders={"1": order(status=status)})))) == rests
+def test_verdict_reports_an_order_in_a_transient_status(status: Any, rests: bool) -> None:
+    """Only an order in an end status is at rest."""
+    assert (not list(verdict.resting(facts_with(orders={"1": order(status=status)})))) == rests
 
 
 def test_resting_with_a_deferred_event_is_reported() -> None:
-    """An event that is deferred when all else rests is reported; a failed one is the audit's."""
+    """The verdict reports a deferred event when all else is at rest. The audit reports failed
+    events.
+    """
     states = (
         ops_service_pb2.FAILED_EVENT_STATE_DEFERRED,
         ops_service_pb2.FAILED_EVENT_STATE_FAILED,
     )
     events = [ops_service_pb2.FailedEvent(event_id=str(state), state=state) for state in states]
-    [found] = verdict.resting(told(failed={"order": events}))
+    [found] = verdict.resting(facts_with(failed={"order": events}))
     assert (found.check, found.subject) == ("chaos.resting", f"event {states[0]} for ")
 
 
@@ -127,10 +134,10 @@ PENDING, CONFIRMED = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONF
         ([step(1, 0, CANCELLED), step(2, CANCELLED, CONFIRMED)], 1),
     ],
 )
-def test_histories_go_by_legal_moves_without_a_gap(
+def test_verdict_reports_illegal_moves_in_a_history(
     steps: list[order_pb2.OrderTransition], faults: int
 ) -> None:
-    """A gap, a jump, and a move that no table permits are each reported; cancelled units are no
-    move.
+    """The verdict reports a gap of versions, a changed starting status and a move that no table
+    permits. A row for cancelled units is no move.
     """
     assert len(list(verdict._history(order(), steps))) == faults

@@ -1,4 +1,4 @@
-"""Whose fault a failed transaction is."""
+"""The classification of a failed transaction's error."""
 
 import psycopg
 import pytest
@@ -15,10 +15,10 @@ CASES = {
     "P0001": ErrorClass.DATA,  # raised by a trigger
     "42703": ErrorClass.SCHEMA,  # undefined column
     "0A000": ErrorClass.SCHEMA,  # cached plan must not change result type
-    "42501": ErrorClass.SCHEMA,  # insufficient privilege: a grant is due
+    "42501": ErrorClass.SCHEMA,  # insufficient privilege: a grant is missing
     "55P03": ErrorClass.AWAY,  # lock timeout
     "57014": ErrorClass.AWAY,  # statement timeout
-    "57P01": ErrorClass.AWAY,  # shut down
+    "57P01": ErrorClass.AWAY,  # shutdown
     "53300": ErrorClass.AWAY,  # too many connections
     "08006": ErrorClass.AWAY,  # connection failure
     "25006": ErrorClass.AWAY,  # a standby
@@ -28,14 +28,14 @@ CASES = {
 
 
 def wrapped(error: psycopg.Error) -> exc.DBAPIError:
-    # of psycopg's it is one
+    # as one of psycopg's errors
     return exc.DBAPIError.instance("select 1", {}, error, psycopg.Error)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("state", "fault"), CASES.items())
-def test_postgresql_says_what_it_was(state: str, fault: ErrorClass) -> None:
-    """Each SQLSTATE that we have met has one meaning, whatever class the driver gives it."""
-    assert classify(wrapped(psycopg.errors.lookup(state)("no"))) is fault
+@pytest.mark.parametrize(("state", "error_class"), CASES.items())
+def test_each_sqlstate_has_one_error_class(state: str, error_class: ErrorClass) -> None:
+    """Each SQLSTATE has one error class, for any exception class of the driver."""
+    assert classify(wrapped(psycopg.errors.lookup(state)("no"))) is error_class
 
 
 ERRORS: list[tuple[Exception, ErrorClass]] = [
@@ -52,21 +52,24 @@ ERRORS: list[tuple[Exception, ErrorClass]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "fault"), ERRORS)
-def test_errors_without_a_state(error: Exception, fault: ErrorClass) -> None:
-    """Where PostgreSQL has not spoken, the class of the error decides; what is nobody else's
-    fault is our own.
+@pytest.mark.parametrize(("error", "error_class"), ERRORS)
+def test_errors_without_a_state(error: Exception, error_class: ErrorClass) -> None:
+    """Without a SQLSTATE, the exception's class decides; an unknown exception is a defect of the
+    service.
     """
-    assert classify(error) is fault
+    assert classify(error) is error_class
 
 
 @pytest.mark.parametrize(
-    ("error", "fault"),
+    ("error", "error_class"),
     [
-        *((wrapped(psycopg.errors.lookup(state)("no")), fault) for state, fault in CASES.items()),
+        *(
+            (wrapped(psycopg.errors.lookup(state)("no")), error_class)
+            for state, error_class in CASES.items()
+        ),
         *ERRORS,
     ],
 )
-def test_what_is_nobody_s_fault_is_caught(error: Exception, fault: ErrorClass) -> None:
-    """Whoever catches TROUBLE, to do later what blame is in LATER, misses none of it."""
-    assert fault not in LATER or isinstance(error, TROUBLE)
+def test_every_error_to_retry_later_is_caught(error: Exception, error_class: ErrorClass) -> None:
+    """`except TROUBLE` catches every error whose class is in LATER."""
+    assert error_class not in LATER or isinstance(error, TROUBLE)

@@ -1,4 +1,4 @@
-"""The breaker's rules, on a clock of the test's own."""
+"""The circuit breaker's rules, on a clock of the test."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ OPEN_S = 10.0
 
 
 class Clock:
-    """A monotonic clock that stands until it is moved."""
+    """A monotonic clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -43,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def breaker(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Breaker:
-    """It opens at the third failure in a row, for 10 s."""
+    """A breaker that opens at the third failure in a row, for 10 s."""
     monkeypatch.setattr(circuit_breaker, "FAILURES_MAX", 3)
     return Breaker("sample", open_s=OPEN_S)
 
@@ -83,9 +83,9 @@ def _state_metric() -> float | None:
     return REGISTRY.get_sample_value("grpc_client_breaker_state", {"breaker": "sample"})
 
 
-async def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
-    """The third failure in a row opens it, not the second, nor three with a success between;
-    each error comes out as it went in.
+async def test_third_failure_in_a_row_opens_breaker(breaker: Breaker) -> None:
+    """The third failure in a row opens the breaker. The second does not, nor do three with a
+    success between. The caller gets each error unchanged.
     """
     for work in (_raising(DOWN), _raising(DOWN), None, _raising(DOWN), _raising(DOWN)):
         if work:
@@ -101,8 +101,8 @@ async def test_failures_in_a_row_open_it(breaker: Breaker) -> None:
     assert breaker.state == "open"
 
 
-async def test_open_it_lets_nothing_through(breaker: Breaker, clock: Clock) -> None:
-    """Open, no call begins, and whoever wanted one learns how long that lasts."""
+async def test_open_breaker_makes_no_call(breaker: Breaker, clock: Clock) -> None:
+    """An open breaker makes no call, and the caller gets the time until it may call again."""
     await _trip(breaker)
     clock.now += 4
     with pytest.raises(Open) as caught:
@@ -110,8 +110,10 @@ async def test_open_it_lets_nothing_through(breaker: Breaker, clock: Clock) -> N
     assert caught.value.retry_after_s == OPEN_S - 4
 
 
-async def test_one_probe_at_a_time(breaker: Breaker, clock: Clock) -> None:
-    """Of twenty calls at once on a half-open breaker one is made; when it succeeds all are."""
+async def test_half_open_breaker_makes_one_call_at_a_time(breaker: Breaker, clock: Clock) -> None:
+    """A half-open breaker makes one of twenty calls. When it succeeds, the breaker makes all of
+    them.
+    """
     await _trip(breaker)
     clock.now += OPEN_S
     made, free = 0, asyncio.Event()
@@ -133,8 +135,8 @@ async def test_one_probe_at_a_time(breaker: Breaker, clock: Clock) -> None:
     assert made == 21
 
 
-async def test_a_failed_probe_opens_it_again(breaker: Breaker, clock: Clock) -> None:
-    """A probe that fails opens it for the whole time again."""
+async def test_failed_probe_opens_breaker_again(breaker: Breaker, clock: Clock) -> None:
+    """A failed probe opens the breaker for the whole time again."""
     await _trip(breaker)
     clock.now += OPEN_S
     with pytest.raises(grpc.aio.AioRpcError):
@@ -148,9 +150,9 @@ async def test_a_failed_probe_opens_it_again(breaker: Breaker, clock: Clock) -> 
     assert breaker.state == "closed"
 
 
-async def test_a_cancelled_call_says_nothing(breaker: Breaker, clock: Clock) -> None:
-    """Cancellations neither open a closed breaker nor close a half-open one, they stay
-    cancellations, and a cancelled probe makes room for the next.
+async def test_cancelled_call_changes_no_state(breaker: Breaker, clock: Clock) -> None:
+    """A cancellation neither opens a closed breaker nor closes a half-open one, and the caller gets
+    it as a cancellation. After a cancelled probe the next call is a probe.
     """
     for _ in range(20):
         with pytest.raises(asyncio.CancelledError):
@@ -165,8 +167,8 @@ async def test_a_cancelled_call_says_nothing(breaker: Breaker, clock: Clock) -> 
     assert breaker.state == "closed"
 
 
-async def test_a_cancelled_call_does_not_forget_failures(breaker: Breaker) -> None:
-    """Failures in a row with a cancellation between are still in a row."""
+async def test_cancelled_call_keeps_the_failure_count(breaker: Breaker) -> None:
+    """A cancellation between failures leaves them in a row."""
     for work in (
         _raising(DOWN),
         _raising(DOWN),
@@ -179,8 +181,8 @@ async def test_a_cancelled_call_does_not_forget_failures(breaker: Breaker) -> No
 
 
 async def test_late_results_are_ignored(breaker: Breaker, clock: Clock) -> None:
-    """What began before the breaker opened neither closes it by succeeding nor opens it again,
-    once it is closed, by failing.
+    """A call from before the opening does not close the breaker by its success. Once the breaker is
+    closed, such a call's failure does not open it.
     """
     soon, later = asyncio.Event(), asyncio.Event()
 
@@ -212,11 +214,11 @@ async def test_late_results_are_ignored(breaker: Breaker, clock: Clock) -> None:
     [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK],
     ids=lambda code: code.name,
 )
-async def test_every_code_is_an_outage_or_an_answer(
+async def test_each_status_code_is_an_outage_or_an_answer(
     breaker: Breaker, code: grpc.StatusCode
 ) -> None:
-    """Exactly the codes of a peer in trouble count; any refusal is a sign of life, which also
-    ends a row of failures.
+    """The codes of a failing peer count as failures. Any refusal is an answer, which ends a row of
+    failures.
     """
     outage = code.name in {
         "UNAVAILABLE",
@@ -238,15 +240,19 @@ async def test_every_code_is_an_outage_or_an_answer(
         assert breaker.state == "closed"
 
 
-def _told(failure: Failure, domain: str = DOMAIN) -> grpc.aio.AioRpcError:
-    """The status that a server of ours makes of it, as its caller gets it."""
+def _received_error(failure: Failure, domain: str = DOMAIN) -> grpc.aio.AioRpcError:
+    """Returns the status of the failure as the caller receives it from a server of the project."""
     code, message, trailing = encode(failure)
-    told = [(key, value.replace(DOMAIN.encode(), domain.encode())) for key, value in trailing]
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*told), message)
+    trailing_with_domain = [
+        (key, value.replace(DOMAIN.encode(), domain.encode())) for key, value in trailing
+    ]
+    return grpc.aio.AioRpcError(
+        code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing_with_domain), message
+    )
 
 
 ALIVE = [Deferred(reason) for reason in ("CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING")]
-# Nobody is served just now, whatever record he asks for.
+# The peer serves no record at this moment.
 AWAY = [
     Deferred(reason)
     for reason in (
@@ -259,23 +265,32 @@ AWAY = [
 
 
 @pytest.mark.parametrize("failure", ALIVE, ids=lambda failure: failure.reason)
-async def test_who_defers_one_record_is_alive(breaker: Breaker, failure: Failure) -> None:
-    """UNAVAILABLE for one record's sake (others hold it, it waits for an event) is an answer: it
-    opens nothing, ends a row of failures, and the peer's other records are still to be had.
+async def test_deferral_of_one_record_is_an_answer(breaker: Breaker, failure: Failure) -> None:
+    """UNAVAILABLE for one record (locked, or waiting for an event) is an answer. It opens nothing,
+    ends a row of failures, and the peer's other records can be called.
     """
-    for error in (DOWN, DOWN, _told(failure), DOWN, DOWN, *[_told(failure)] * 5):
+    for error in (
+        DOWN,
+        DOWN,
+        _received_error(failure),
+        DOWN,
+        DOWN,
+        *[_received_error(failure)] * 5,
+    ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _call(breaker, _raising(error))
         assert caught.value is error
         assert breaker.state == "closed"
 
 
-async def test_a_probe_that_is_deferred_closes_it(breaker: Breaker, clock: Clock) -> None:
-    """A peer that comes back and answers its first call with CONTENTION is back."""
+async def test_deferred_probe_closes_breaker(breaker: Breaker, clock: Clock) -> None:
+    """The first call is answered with CONTENTION: the peer answers again, and the breaker
+    closes.
+    """
     await _trip(breaker)
     clock.now += OPEN_S
     with pytest.raises(grpc.aio.AioRpcError):
-        await _call(breaker, _raising(_told(Deferred("CONTENTION"))))
+        await _call(breaker, _raising(_received_error(Deferred("CONTENTION"))))
     assert breaker.state == "closed"
 
 
@@ -284,29 +299,29 @@ async def test_a_probe_that_is_deferred_closes_it(breaker: Breaker, clock: Clock
     [*AWAY, Overloaded("OVERLOADED"), Defect(ValueError())],
     ids=lambda failure: failure.reason,
 )
-async def test_who_defers_everybody_is_in_trouble(breaker: Breaker, failure: Failure) -> None:
-    """A peer whose database or own peer is away, that is overloaded, drains or has a defect
-    counts, although it says so itself.
+async def test_deferral_of_every_record_is_an_outage(breaker: Breaker, failure: Failure) -> None:
+    """A peer counts as failing while its database or own peer is unavailable, it is overloaded or
+    drains, or it has a defect. Its answer changes nothing about that.
     """
     for _ in range(3):
         with pytest.raises(grpc.aio.AioRpcError):
-            await _call(breaker, _raising(_told(failure)))
+            await _call(breaker, _raising(_received_error(failure)))
     assert breaker.state == "open"
 
 
-async def test_only_our_own_word_is_a_sign_of_life(breaker: Breaker) -> None:
-    """The same reason in somebody else's domain (a proxy's, say) is an outage like any
-    UNAVAILABLE.
-    """
+async def test_reason_of_another_domain_is_an_outage(breaker: Breaker) -> None:
+    """The same reason in another domain, such as a proxy's, is an outage like any UNAVAILABLE."""
     for _ in range(3):
         with pytest.raises(grpc.aio.AioRpcError):
-            await _call(breaker, _raising(_told(Deferred("CONTENTION"), domain="proxymesh")))
+            await _call(
+                breaker, _raising(_received_error(Deferred("CONTENTION"), domain="proxymesh"))
+            )
     assert breaker.state == "open"
 
 
-async def test_our_own_defects_say_nothing(breaker: Breaker, clock: Clock) -> None:
-    """An exception that is no status (a message that cannot be encoded) is neither an outage nor
-    an answer.
+async def test_defect_of_the_caller_changes_no_state(breaker: Breaker, clock: Clock) -> None:
+    """An exception that is no status, such as a message that cannot be encoded, is neither an
+    outage nor an answer.
     """
     for _ in range(5):
         with pytest.raises(TypeError):
@@ -319,20 +334,22 @@ async def test_our_own_defects_say_nothing(breaker: Breaker, clock: Clock) -> No
     assert breaker.state == "half-open"
 
 
-async def test_too_short_a_time_is_not_the_peers_fault(breaker: Breaker) -> None:
-    """Calls that were given less than a fair time and ran out of it do not open the breaker;
-    with a fair time they do.
+async def test_timeout_of_a_short_deadline_is_no_outage(breaker: Breaker) -> None:
+    """A timeout with less than FAIR_TIMEOUT_S does not open the breaker; with FAIR_TIMEOUT_S it
+    does.
     """
-    late = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
+    timed_out = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
     for timeout_s, state in ((FAIR_TIMEOUT_S / 2, "closed"), (FAIR_TIMEOUT_S, "open")):
         for _ in range(3):
             with pytest.raises(grpc.aio.AioRpcError):
-                await _call(breaker, _raising(late), timeout_s)
+                await _call(breaker, _raising(timed_out), timeout_s)
         assert breaker.state == state
 
 
-async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
-    """0 closed, 1 half-open, 2 open; refusals and trips are counted."""
+async def test_breaker_reports_its_state_as_a_metric(breaker: Breaker, clock: Clock) -> None:
+    """The gauge is 0 for closed, 1 for half-open and 2 for open. Refusals and openings are
+    counted.
+    """
     refused, opened = (
         measured(f"grpc_client_breaker_{what}_total", breaker="sample")
         for what in ("refused", "opened")
@@ -353,44 +370,42 @@ async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
 
 
 async def test_cancel_after_the_peers_timeout_opens(breaker: Breaker, clock: Clock) -> None:
-    """A caller that hangs up after the peer's time-out, or after all the time that the call was
-    given, has met an outage.
+    """A cancellation by the caller counts as an outage after the peer's timeout, or after the
+    call's whole timeout.
     """
 
-    def hanging_up_after(waited_s: float) -> Callable[[], Awaitable[None]]:
+    def cancelled_after(waited_s: float) -> Callable[[], Awaitable[None]]:
         async def work() -> None:
             clock.now += waited_s
             raise asyncio.CancelledError
 
         return work
 
-    async def give_up(waited_s: float, timeout_s: float | None) -> None:
+    async def cancel_calls(waited_s: float, timeout_s: float | None) -> None:
         for _ in range(3):
             with pytest.raises(asyncio.CancelledError):
-                await _call(breaker, hanging_up_after(waited_s), timeout_s)
+                await _call(breaker, cancelled_after(waited_s), timeout_s)
 
-    await give_up(PEER_TIMEOUT_S - 0.1, 10.0)
-    await give_up(0.9, 1.0)
-    await give_up(FAIR_TIMEOUT_S / 2, FAIR_TIMEOUT_S / 2)
+    await cancel_calls(PEER_TIMEOUT_S - 0.1, 10.0)
+    await cancel_calls(0.9, 1.0)
+    await cancel_calls(FAIR_TIMEOUT_S / 2, FAIR_TIMEOUT_S / 2)
     assert breaker.state == "closed"
-    await give_up(PEER_TIMEOUT_S, 10.0)
+    await cancel_calls(PEER_TIMEOUT_S, 10.0)
     assert breaker.state == "open"
     clock.now += OPEN_S
     await _call(breaker)
     assert breaker.state == "closed"
-    await give_up(1.0, 1.0)
+    await cancel_calls(1.0, 1.0)
     assert breaker.state == "open"
 
 
 async def test_probe_past_its_deadline_opens_again(breaker: Breaker, clock: Clock) -> None:
-    """However short the deadline was: a probe that the peer does not answer in time is a failed
-    one.
-    """
+    """A probe that the peer does not answer in time is a failed one, also with a short deadline."""
     await _trip(breaker)
     clock.now += OPEN_S
-    late = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
+    timed_out = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
     with pytest.raises(grpc.aio.AioRpcError):
-        await _call(breaker, _raising(late), FAIR_TIMEOUT_S / 2)
+        await _call(breaker, _raising(timed_out), FAIR_TIMEOUT_S / 2)
     assert breaker.state == "open"
     assert _state_metric() == 2
 
@@ -401,8 +416,8 @@ async def test_probe_past_its_deadline_opens_again(breaker: Breaker, clock: Cloc
 async def test_probe_without_an_end_opens_again(
     breaker: Breaker, clock: Clock, timeout_s: float | None, bound_s: float
 ) -> None:
-    """A probe that neither fails nor ends counts as failed at its deadline, after ten seconds at
-    most; its end comes too late.
+    """A probe without an answer counts as failed at its deadline, after ten seconds at most. A
+    later answer is ignored.
     """
     await _trip(breaker)
     clock.now += OPEN_S
@@ -428,8 +443,8 @@ async def _done(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def test_the_gauge_is_true_without_traffic(breaker: Breaker, clock: Clock) -> None:
-    """Nobody calls, and the gauge tells half-open as soon as a probe would be let through."""
+async def test_gauge_without_calls_shows_half_open(breaker: Breaker, clock: Clock) -> None:
+    """Without a call, the gauge shows half-open as soon as the breaker would make a probe."""
     await _trip(breaker)
     clock.now += OPEN_S - 0.1
     assert _state_metric() == 2

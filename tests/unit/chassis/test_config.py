@@ -1,4 +1,4 @@
-"""Settings from the environment, and what is said of their faults."""
+"""Settings from the environment, and the messages about invalid ones."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from chassis.values.config import ServiceConfig, load
 
 
 class Config(ServiceConfig):
-    """A service's settings, as each has them."""
+    """The settings that each service has."""
 
     service: ClassVar[str] = "sample"
     listen_address: str = "127.0.0.1:15099"
@@ -18,7 +18,7 @@ class Config(ServiceConfig):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Nothing but the two settings without a default."""
+    """An environment with only the two settings that have no default."""
     for field in Config.model_fields:
         monkeypatch.delenv(field.upper(), raising=False)
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://jane:pass@127.0.0.1:15432/orders")
@@ -27,7 +27,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> None:
-    """A field's variable is its name in capitals; an empty one counts as not set, and the
+    """A field's variable is its name in capitals. An empty variable counts as not set, and the
     service's default holds.
     """
     environment.setenv("STRICT_DEADLINES", "true")
@@ -42,8 +42,8 @@ def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> 
     assert config.database_url.get_secret_value().startswith("postgresql+psycopg://")
 
 
-def test_secrets_do_not_show() -> None:
-    """Nothing of an address with a password is in what a log or a traceback would print."""
+def test_password_of_an_address_is_hidden() -> None:
+    """The printed form for logs and tracebacks has no part of an address with a password."""
     config = load(Config)
     assert (
         "pass"
@@ -51,11 +51,11 @@ def test_secrets_do_not_show() -> None:
     )
 
 
-def test_all_faults_are_told_at_once(
+def test_all_invalid_settings_are_reported_at_once(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every fault is a sentence that names the variable and what it is for, and no value; then
-    the process exits with code 2.
+    """Each fault is a sentence with the variable and its purpose, without its value. The process
+    then exits with code 2.
     """
     environment.delenv("DATABASE_URL")
     environment.setenv("LISTEN_ADDRESS", "secret")
@@ -66,9 +66,9 @@ def test_all_faults_are_told_at_once(
     with pytest.raises(SystemExit) as caught:
         load(Config)
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert "secret" not in told
-    sentences = told.splitlines()[1:]
+    output = capsys.readouterr().err
+    assert "secret" not in output
+    sentences = output.splitlines()[1:]
     for variable in (
         "DATABASE_URL",
         "LISTEN_ADDRESS",
@@ -87,10 +87,10 @@ def test_all_faults_are_told_at_once(
     )
 
 
-def test_channelz_is_for_loopback(
+def test_channelz_beyond_loopback_is_refused(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Channelz on an address that others reach is a fault; on loopback it is not."""
+    """Channelz on an address that other machines reach is a fault; on loopback it is valid."""
     environment.setenv("CHANNELZ", "true")
     assert load(Config).channelz
     environment.setenv("LISTEN_ADDRESS", "0.0.0.0:15099")
@@ -100,17 +100,15 @@ def test_channelz_is_for_loopback(
 
 
 @pytest.mark.parametrize("field", ["listen_address", "metrics_address"])
-def test_a_default_is_held_to_the_same_form(field: str) -> None:
-    """An address that the service itself gives by default is checked like one from the
-    environment.
-    """
+def test_default_address_is_checked_like_a_setting(field: str) -> None:
+    """The service's default address is checked like one from the environment."""
     wrong = type("Wrong", (Config,), {field: "nowhere", "__annotations__": {field: str}})
     with pytest.raises(SystemExit):
         load(wrong)
 
 
-async def test_the_settings_reach_the_server(environment: pytest.MonkeyPatch) -> None:
-    """What the environment says of a server is what the server does."""
+async def test_settings_reach_the_server(environment: pytest.MonkeyPatch) -> None:
+    """The server uses the values of the environment."""
     for variable, value in {
         "CALLS_MAX": "7",
         "STREAMS_MAX": "8",

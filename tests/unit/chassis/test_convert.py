@@ -1,5 +1,5 @@
-"""Times on the wire: a Timestamp holds more than there are times, and any client that speaks
-binary can send one of those.
+"""Times on the wire: a Timestamp can hold values that are no time, and any binary client can send
+one.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -54,7 +54,7 @@ def _republish(request: ops.RepublishEventsRequest) -> Awaitable[object]:
     return OutboxService(AsyncMock(), AsyncMock(), "ORDERS").RepublishEvents(request, AsyncMock())
 
 
-# How each request that names a time is read.
+# The function that reads each request with a time.
 READERS: dict[type[Message], Reader] = {
     order_service_pb2.ListOrdersRequest: order_wire.order_filter,
     return_service_pb2.ListReturnsRequest: return_wire.return_filter,
@@ -74,7 +74,7 @@ READERS: dict[type[Message], Reader] = {
 
 
 def _times(kind: Any, path: str = "") -> Iterator[str]:
-    """The paths of the fields that are times, of the message with this descriptor."""
+    """Returns the paths of the time fields of the message with this descriptor."""
     for field in kind.fields:
         if field.message_type is Timestamp.DESCRIPTOR:
             yield path + field.name
@@ -91,8 +91,8 @@ async def _read(request: Message) -> None:
 FIELDS = [(kind, path) for kind in READERS for path in _times(kind.DESCRIPTOR)]
 
 
-def test_every_request_with_a_time_is_tried_below() -> None:
-    """No method takes a time that the test below does not know of."""
+def test_every_request_with_a_time_has_a_reader() -> None:
+    """The table of readers has each method that takes a time."""
     kinds = {method.input_type for service in client._published() for method in service.methods}
     assert {kind.full_name for kind in kinds if any(_times(kind))} == {
         kind.DESCRIPTOR.full_name for kind in READERS
@@ -103,11 +103,11 @@ def test_every_request_with_a_time_is_tried_below() -> None:
 @pytest.mark.parametrize(
     ("kind", "path"), FIELDS, ids=[f"{kind.__name__}.{path}" for kind, path in FIELDS]
 )
-async def test_what_is_no_time_is_a_bad_field(
+async def test_time_out_of_range_fails_validation(
     kind: type[Message], path: str, no_time: Timestamp
 ) -> None:
-    """A time out of range is VALIDATION_FAILED like any other bad field, with the field's path
-    and the bound; no defect of ours.
+    """A time out of range is VALIDATION_FAILED like any other invalid field, with the field's path
+    and the bound. It is no defect of the service.
     """
     request: Any = kind()
     if kind is shipping_service_pb2.RecordTrackingEventRequest:
@@ -125,9 +125,9 @@ async def test_what_is_no_time_is_a_bad_field(
     ]
 
 
-def test_an_events_time_that_is_none_is_refused_too() -> None:
-    """What a peer says of a delivery is read in the same way: the event is refused with its
-    field, and is no defect.
+def test_event_time_out_of_range_is_refused() -> None:
+    """A peer's delivery time is read in the same way: the event is refused with its field, and is
+    no defect.
     """
     shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
     delivery = Delivery(
@@ -139,17 +139,15 @@ def test_an_events_time_that_is_none_is_refused_too() -> None:
 
 
 @pytest.mark.parametrize("time", [FIRST, LAST])
-def test_the_first_and_the_last_time_are_times(time: datetime) -> None:
-    """The bounds themselves are within, and come through as they are, in UTC; what is unset
-    stays unset.
-    """
+def test_first_and_last_time_are_valid(time: datetime) -> None:
+    """The bounds are valid, and remain unchanged in UTC. An unset time stays unset."""
     request = order_service_pb2.ListOrdersRequest(create_time_from=timestamp(time))
     assert parse_time(timestamp(time), "any") == optional_field(request, "create_time_from") == time
     assert optional_field(request, "create_time_before") is None
 
 
-def test_a_time_bound_is_rounded_up() -> None:
-    """To the next microsecond, where it has nanoseconds: never down, and never beyond the year
+def test_time_bound_is_rounded_up() -> None:
+    """A time with nanoseconds is rounded up to the next microsecond, and never beyond the year
     9999.
     """
     for nanos, microsecond in ((1_000, 1), (1_001, 2), (1_999, 2), (2_000, 2)):
@@ -170,9 +168,9 @@ def test_a_time_bound_is_rounded_up() -> None:
     assert [violation.subject for violation in refused.value.violations] == ["create_time_before"]
 
 
-def test_a_resume_token_is_of_what_was_watched() -> None:
-    """It says the version after which the watch goes on; without one it starts anew. Another
-    record's, and what no watch has given, is refused by the name of its field.
+def test_resume_token_of_another_record_is_refused() -> None:
+    """A token has the version after which the watch continues; without one it starts anew. The
+    token of another record, and one that no watch issued, is refused by its field's name.
     """
     watched, other = UUID(int=1), UUID(int=2)
     token = resume_token(watched, 4)

@@ -27,8 +27,10 @@ PROGRAM = (
         (None, False),
     ],
 )
-def test_a_process_dies_where_it_was_told_to(planned: str | None, killed: bool) -> None:
-    """CRASH_AT names the point, and which time; any other plan, or none, lets the process live."""
+def test_process_is_killed_at_the_planned_point(planned: str | None, killed: bool) -> None:
+    """CRASH_AT names the point and its count. With any other plan, or none, the process
+    continues.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "CRASH_AT"} | (
         {} if planned is None else {"CRASH_AT": planned}
     )
@@ -43,7 +45,7 @@ def test_a_process_dies_where_it_was_told_to(planned: str | None, killed: bool) 
     assert (ended.stdout == "alive\n") is not killed
 
 
-def test_a_point_costs_nothing_without_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In production no plan is made: the point returns."""
+def test_crash_point_without_a_plan_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In production there is no plan, and the point returns."""
     monkeypatch.delenv("CRASH_AT", raising=False)
     crash_points.point("database.committed")

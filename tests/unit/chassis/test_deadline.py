@@ -1,4 +1,4 @@
-"""The arithmetic of a budget of time."""
+"""The arithmetic of a time budget."""
 
 import asyncio
 
@@ -7,9 +7,9 @@ import pytest
 from chassis.values import deadline
 
 
-async def test_a_budget_is_what_is_left() -> None:
-    """Nobody's limit is None; a budget shrinks with time, is never below 0, and holds in this
-    context alone.
+async def test_budget_is_the_time_that_remains() -> None:
+    """Without a limit the budget is None. A budget shrinks with time, is never below 0, and holds
+    in this context alone.
     """
     assert deadline.remaining() is None
 
@@ -31,8 +31,10 @@ async def test_a_budget_is_what_is_left() -> None:
     assert deadline.remaining() is None
 
 
-def test_a_budget_only_shrinks() -> None:
-    """Inside a budget a longer one changes nothing and a shorter one holds until it is left."""
+def test_budget_only_shrinks() -> None:
+    """Inside a budget, a longer one changes nothing, and a shorter one holds until its block
+    ends.
+    """
     with deadline.within(10):
         with deadline.within(60):
             assert 9 < (deadline.remaining() or 0) <= 10
@@ -46,5 +48,5 @@ def test_a_budget_only_shrinks() -> None:
     ("left_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)]
 )
 def test_margin_grows_with_the_deadline(left_s: float, kept_s: float) -> None:
-    """A twentieth of what is left is kept, 50 ms at least and a second at most."""
+    """The margin is a twentieth of the remaining time, from 50 ms to a second."""
     assert deadline.margin(left_s) == pytest.approx(kept_s)

@@ -1,4 +1,4 @@
-"""From a message of the stream to what a handler gets, whatever the message looks like."""
+"""The conversion of a stream's message to a handler's delivery, for any message."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,8 +33,8 @@ def received(
     return it
 
 
-def test_all_that_a_message_says() -> None:
-    """Headers, body and place become a delivery, and what a replay would need."""
+def test_message_becomes_a_delivery() -> None:
+    """Headers, body and position become a delivery with all that a replay needs."""
     event_id, body = uuid4(), SampleStatusChanged(order_id="7", version=3).SerializeToString()
     headers = {
         "ce-id": str(event_id),
@@ -63,8 +63,8 @@ def test_all_that_a_message_says() -> None:
     )
 
 
-def test_an_event_without_an_id_is_known_by_its_place() -> None:
-    """The same message has the same id each time; two messages have two."""
+def test_event_without_an_id_gets_one_of_its_position() -> None:
+    """The same message has the same id each time; two messages have different ids."""
     ids = [received({"ce-type": NAME}, seq=seq).event.event_id for seq in (1, 1, 2)]
     assert ids[0] == ids[1] != ids[2]
     assert received({"ce-id": "no id"}, seq=1).event.event_id == ids[0]
@@ -73,8 +73,8 @@ def test_an_event_without_an_id_is_known_by_its_place() -> None:
 
 
 @pytest.mark.parametrize("time", ["", "yesterday", "2026-11-22T13:00:00"])
-def test_a_time_that_says_nothing_is_the_stream_s(time: str) -> None:
-    """No time, words, or a time of no zone: what counts is when the stream stored it."""
+def test_invalid_event_time_becomes_the_time_of_the_stream(time: str) -> None:
+    """Without a time, or with a text or a time without a zone, the stream's storage time counts."""
     it = received({"ce-type": NAME, "ce-time": time})
     assert it.delivery
     assert it.delivery.time == STORED
@@ -84,9 +84,11 @@ def test_a_time_that_says_nothing_is_the_stream_s(time: str) -> None:
     ("headers", "body"),
     [(None, b""), ({}, b""), ({"ce-type": "x"}, b""), ({"ce-type": NAME}, b"\xff\xff")],
 )
-def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: bytes) -> None:
-    """No headers, no type, an unknown one, or a body of something else: no delivery, but all
-    that there is to store.
+def test_unreadable_message_has_the_error_and_the_data(
+    headers: dict[str, str] | None, body: bytes
+) -> None:
+    """A message without headers, without a type, with an unknown type or with another body is no
+    delivery. Its error and its data can be stored.
     """
     it = received(headers, body)
     assert it.delivery is None
@@ -95,9 +97,9 @@ def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: byte
     assert isinstance(it.event.event_id, UUID)
 
 
-def test_exception_of_the_rules_is_the_events_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What parsing or the rules raise beside Invalid is a Defect of that event, and is not
-    raised.
+def test_exception_of_validation_is_a_defect_of_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception of parsing or validation other than Invalid becomes the event's Defect, and is
+    not raised.
     """
     error = RuntimeError("a rule cannot be evaluated")
 
@@ -120,8 +122,8 @@ def test_exception_of_the_rules_is_the_events_defect(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_type_on_foreign_subject_is_unreadable(kind: str, subject: str) -> None:
-    """A type on another subject than its own is unreadable, whether that subject has a handler here
-    or not, and says both.
+    """A type on another subject than its own is unreadable, with or without a handler for that
+    subject. The error names both.
     """
     it = received({"ce-type": kind}, SamplePaid(order_id="7").SerializeToString(), subject=subject)
     assert it.delivery is None
@@ -131,10 +133,12 @@ def test_type_on_foreign_subject_is_unreadable(kind: str, subject: str) -> None:
     assert subject in it.fault.message
 
 
-@pytest.mark.parametrize("words", ["plain", "n\0l", "\udcff", "x" * 5000])
-def test_words_of_others_can_be_stored(words: str) -> None:
-    """PostgreSQL holds no NUL, UTF-8 no lone surrogate, and nobody reads five thousand letters."""
-    stored: Any = storable(words)
+@pytest.mark.parametrize("text", ["plain", "n\0l", "\udcff", "x" * 5000])
+def test_foreign_text_is_made_storable(text: str) -> None:
+    """NUL, which PostgreSQL refuses, and lone surrogates, which UTF-8 refuses, are replaced; a text
+    of five thousand letters is cut.
+    """
+    stored: Any = storable(text)
     assert "\0" not in stored
     assert stored.encode("utf-8").decode("utf-8") == stored
     assert len(stored) <= 2000

@@ -1,4 +1,4 @@
-"""Envelopes: where their parts come from, what a decider gets of them, and who decides."""
+"""Envelopes: their parts, the context of a decider, and the choice of the decider."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -31,7 +31,7 @@ class Withdraw:
 
 
 def envelope(command: object, **parts: Any) -> Envelope[Any]:
-    """An envelope around the command, with these parts."""
+    """Returns an envelope around the command, with these parts."""
     usual: dict[str, Any] = {
         "key": "test:1",
         "request_hash": b"d",
@@ -43,7 +43,9 @@ def envelope(command: object, **parts: Any) -> Envelope[Any]:
 
 
 def test_request_envelope_takes_all_of_the_call() -> None:
-    """Key, hash, claimed actor and note are the call's; target, actor and cause the service's."""
+    """Key, hash, claimed actor and note are those of the call; target, actor and cause are the
+    service's.
+    """
     keyed = RequestContext(
         key="/sample.v1.Bank/Deposit:r1",
         request_hash=b"digest",
@@ -64,7 +66,9 @@ def test_request_envelope_takes_all_of_the_call() -> None:
 
 
 def test_event_envelope_names_the_event_as_its_cause() -> None:
-    """Key and hash are the delivery's and the cause is the event's id; no caller claims it."""
+    """Key and hash are the delivery's, and the cause is the event's id. The claimed actor is
+    empty.
+    """
     event_id = uuid4()
     delivery = Delivery(
         event_id=event_id,
@@ -86,15 +90,15 @@ def test_event_envelope_names_the_event_as_its_cause() -> None:
     )
 
 
-def test_envelope_is_what_a_write_takes() -> None:
-    """An envelope has the key, the request hash, the target and the cause that a write needs."""
+def test_envelope_has_the_parts_of_a_write() -> None:
+    """An envelope has the key, the request hash, the target and the cause for a write."""
     command = envelope(Deposit(5))
     assert (command.key, command.request_hash, command.target) == ("test:1", b"d", TARGET)
     assert command.cause == "1"
 
 
-def test_with_command_changes_the_command_alone() -> None:
-    """Everything else stays, so the write of the other command has the same key."""
+def test_with_command_changes_only_the_command() -> None:
+    """All other parts stay, so the write of the other command has the same key."""
     first = envelope(Deposit(5), claimed_actor="staff:7f3a", note="by phone")
     other = first.with_command(Withdraw(3))
     assert other == replace(first, command=Withdraw(3))
@@ -102,7 +106,7 @@ def test_with_command_changes_the_command_alone() -> None:
 
 
 def test_step_appends_its_name_to_the_key() -> None:
-    """A further write has a key of its own, with the request hash, actor and note of the first."""
+    """A second write has its own key, with the request hash, actor and note of the first."""
     first = envelope(Deposit(5), claimed_actor="staff:7f3a", note="by phone")
     further = first.step("fee", Withdraw(1))
     assert further.key == "test:1:fee"
@@ -110,7 +114,7 @@ def test_step_appends_its_name_to_the_key() -> None:
 
 
 def test_context_has_all_but_key_hash_and_command() -> None:
-    """A decider sees time, target, actor, cause, claimed actor and note; it cannot read the key."""
+    """A decider gets time, target, actor, cause, claimed actor and note, without the key."""
     context = envelope(Deposit(5), claimed_actor="staff:7f3a", note="by phone").context(NOW)
     assert (context.time, context.target, context.actor, context.cause) == (
         NOW,
@@ -125,7 +129,7 @@ def test_context_has_all_but_key_hash_and_command() -> None:
 
 
 def test_new_id_of_a_retry_is_the_same() -> None:
-    """Key, time and number determine the id, and nothing else does."""
+    """Key, time and number alone determine the id."""
     context = envelope(Deposit(5)).context(NOW)
     again = envelope(Withdraw(3), note="again", actor="other").context(NOW)
     assert context.new_id(0) == again.new_id(0)
@@ -135,7 +139,7 @@ def test_new_id_of_a_retry_is_the_same() -> None:
 
 
 def test_new_ids_are_uuid7_in_order() -> None:
-    """They sort by number within a command, and by time over commands."""
+    """The ids of a command sort by number, and those of several commands by time."""
     times = [(f"test:{n}", NOW + timedelta(milliseconds=n)) for n in range(20)]
     contexts = [envelope(Deposit(5), key=key).context(time) for key, time in times]
     ids = [c.new_id(number) for c in contexts for number in (0, 1, 255, 256, IDS_MAX - 1)]
@@ -145,7 +149,7 @@ def test_new_ids_are_uuid7_in_order() -> None:
 
 @pytest.mark.parametrize("number", [-1, IDS_MAX])
 def test_new_id_beyond_the_bounds_is_refused(number: int) -> None:
-    """There is no id for a number that would not fit: it could be another number's."""
+    """A number out of bounds has no id, because the id could equal another number's."""
     with pytest.raises(ValueError, match="at most"):
         envelope(Deposit(5)).context(NOW).new_id(number)
 
@@ -160,7 +164,7 @@ def test_new_id_beyond_the_bounds_is_refused(number: int) -> None:
     ],
 )
 def test_new_id_equals_the_warehouse_id(number: int, stored: str) -> None:
-    """The ids in the ledger of the warehouse have this form, and keep it."""
+    """The ids in the warehouse's ledger have this form."""
     made = envelope(Deposit(5), key="/x/Y:r1").context(NOW).new_id(number)
     assert made == UUID(stored)
 
@@ -169,13 +173,13 @@ def test_new_id_equals_the_warehouse_id(number: int, stored: str) -> None:
 
 
 def deposit(balance: int | None, command: Deposit, context: Context) -> Decision[int, str]:
-    """The balance with the amount, and a row with what the context says."""
+    """Returns the balance with the amount, and a row with the values of the context."""
     row = f"{context.actor} {context.cause} {context.time:%H:%M} {context.note}"
     return Decision((balance or 0) + command.amount, [row])
 
 
 def withdraw(balance: int | None, command: Withdraw, context: Context) -> Decision[int, str]:
-    """The balance without the amount. Raises Refused where it is not there."""
+    """Returns the balance without the amount. Raises Refused if the balance is too low."""
     if (balance or 0) < command.amount:
         raise Refused("QUANTITY_EXCEEDS_PICKLIST", f"{context.target} is overdrawn")
     return Decision((balance or 0) - command.amount)
@@ -185,7 +189,7 @@ TABLE: Mapping[type[Any], Decider[int, str]] = {Deposit: deposit, Withdraw: with
 
 
 def test_decider_is_chosen_by_the_command_type() -> None:
-    """The table's decider gets the record, the command out of the envelope, and the context."""
+    """The table's decider gets the record, the envelope's command and the context."""
     decide = decider(TABLE)
     decided = decide(None, envelope(Deposit(5), note="by phone"), NOW)
     assert (decided.record, decided.history) == (5, ["cashier 1 12:00 by phone"])
@@ -195,7 +199,7 @@ def test_decider_is_chosen_by_the_command_type() -> None:
 
 
 def test_command_without_decider_is_a_defect() -> None:
-    """It names the command; within a set it fails alone."""
+    """The defect names the command. Within a set it fails alone."""
     decide = decider({Deposit: deposit})
     with pytest.raises(Defect) as caught:
         decide(5, envelope(Withdraw(3)), NOW)
@@ -206,8 +210,8 @@ def test_command_without_decider_is_a_defect() -> None:
     assert outcomes["test:2"] == Done(10)
 
 
-def test_deciders_of_a_base_class_do_not_take_its_subclasses() -> None:
-    """The type itself is looked up, so a new command cannot be decided as another by accident."""
+def test_decider_of_a_base_class_takes_no_subclass() -> None:
+    """The lookup uses the exact type, so a new command is never decided as another one."""
 
     @dataclass(frozen=True, slots=True)
     class Salary(Deposit):

@@ -1,4 +1,4 @@
-"""The tree of failures: complete, and each kind says what it is."""
+"""The classes of failures: complete, and each with its own gRPC status."""
 
 import grpc
 import pytest
@@ -24,8 +24,8 @@ def make(kind: type[Failure]) -> Failure:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_failure_is_a_status(kind: type[Failure]) -> None:
-    """Each has the name of a gRPC status, stands in the picture at the top of the file, and is
-    refused or deferred, not both.
+    """Each failure has the name of a gRPC status, is listed in the docstring of its module, and is
+    either refused or deferred.
     """
     assert kind.code in grpc.StatusCode.__members__
     line = next(
@@ -37,8 +37,8 @@ def test_every_failure_is_a_status(kind: type[Failure]) -> None:
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k is not Defect])
-def test_a_failure_carries_what_it_was_given(kind: type[Failure]) -> None:
-    """Reason, words, what varies in them, and what is wrong in particular."""
+def test_failure_has_its_reason_text_and_metadata(kind: type[Failure]) -> None:
+    """A failure has its reason, message, metadata and violations."""
     violations = [Violation("items[2].sku", "unknown", "SKU")]
     failure = kind("SOME_REASON", "What happened.", violations=violations, order_id="7")
     assert (failure.reason, failure.message, str(failure)) == (
@@ -50,27 +50,27 @@ def test_a_failure_carries_what_it_was_given(kind: type[Failure]) -> None:
     assert failure.violations == tuple(violations)
 
 
-def test_a_defect_does_not_say_what_it_was() -> None:
-    """What went wrong within us goes to the log: neither text nor metadata tell it."""
+def test_defect_hides_its_cause() -> None:
+    """Only the log has the cause of a defect: text and metadata hide it."""
     defect = Defect(ValueError("secret"))
     assert (defect.reason, defect.message, defect.metadata) == ("INTERNAL", "", {})
     assert isinstance(defect.__cause__, ValueError)
 
 
-def test_a_stale_version_has_its_reason() -> None:
-    """All services answer a version that has moved on with the same reason."""
+def test_stale_version_has_one_reason() -> None:
+    """All services answer an outdated version with the same reason."""
     assert Stale().reason == "VERSION_MISMATCH"
 
 
-def test_an_outcome_is_a_record_or_is_raised() -> None:
-    """Whoever wants the record of one command gets it, or the failure."""
+def test_unwrap_returns_the_record_or_raises() -> None:
+    """The caller gets the record of one command, or its failure is raised."""
     assert unwrap(Done(5)) == 5
     with pytest.raises(Refused, match="SOME_REASON"):
         unwrap(Refused("SOME_REASON"))
 
 
-def test_deferred_says_when_to_come_again() -> None:
-    """A second from now, unless told otherwise."""
+def test_deferred_has_a_retry_time() -> None:
+    """The retry time is one second by default."""
     assert (
         Deferred("OVERLOADED").retry_after_s,
         Deferred("OVERLOADED", retry_after_s=5).retry_after_s,

@@ -1,5 +1,5 @@
-"""What of an event breaks its contract, for every kind that is published: it is unreadable, and
-says which field is wrong.
+"""Breaches of an event's contract, for every published type: the event is unreadable, and the error
+names the field.
 """
 
 import time
@@ -19,7 +19,8 @@ from chassis.values.event_subjects import MESSAGE_BYTES_MAX, subject_of
 from tests.sample.contract_events import valid
 
 KINDS = list(valid())
-# A newer publisher may add a value to an enum: it is readable, and means no change.
+# A newer publisher may add a value to an enum: the event is readable, and the value means no
+# change.
 NEWER = 99
 # One element of OrderStatusChanged.items, without a field.
 EMPTY_ITEM = bytes([OrderStatusChanged.DESCRIPTOR.fields_by_name["items"].number << 3 | 2, 0])
@@ -27,7 +28,7 @@ OLD = "old_status"  # unspecified where a record was created
 
 
 def leaves(message: Any, path: str = "") -> Iterator[tuple[Any, FieldDescriptor, str]]:
-    """Each set field of the message that is no message itself, with its owner and its path."""
+    """Returns each set scalar field of the message with its owner and its path."""
     for field, value in message.ListFields():
         where = f"{path}{field.name}"
         if field.message_type is None:
@@ -39,7 +40,7 @@ def leaves(message: Any, path: str = "") -> Iterator[tuple[Any, FieldDescriptor,
 
 
 def refusal(event: Message) -> Invalid:
-    """Why the event cannot be read."""
+    """Returns why the event cannot be read."""
     with pytest.raises(Invalid) as caught:
         parse_event(type(event), subject_of(type(event)), event.SerializeToString())
     assert caught.value.reason == "EVENT_UNREADABLE"
@@ -48,15 +49,15 @@ def refusal(event: Message) -> Invalid:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_a_valid_event_is_read(kind: type[Message]) -> None:
-    """The events that the other tests break are right before that."""
+def test_valid_event_is_read(kind: type[Message]) -> None:
+    """The events that the other tests break are valid before that."""
     event = valid()[kind]
     assert parse_event(kind, subject_of(kind), event.SerializeToString()) == event
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_an_empty_body_is_unreadable(kind: type[Message]) -> None:
-    """An empty body names the first field that is missing."""
+def test_empty_body_is_unreadable(kind: type[Message]) -> None:
+    """The error of an empty body names the first missing field."""
     [violation] = refusal(kind()).violations
     assert violation.subject.split(".")[0] in kind.DESCRIPTOR.fields_by_name
 
@@ -65,8 +66,8 @@ def test_an_empty_body_is_unreadable(kind: type[Message]) -> None:
     "body", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"garbage"], ids=["tag", "length", "text"]
 )
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_a_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
-    """A body that is no protobuf message at all is unreadable, and names its type."""
+def test_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
+    """A body that is no protobuf message is unreadable, and the error names its type."""
     with pytest.raises(Invalid, match=kind.DESCRIPTOR.full_name) as caught:
         parse_event(kind, subject_of(kind), body)
     assert caught.value.reason == "EVENT_UNREADABLE"
@@ -74,8 +75,8 @@ def test_a_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
 def test_each_broken_field_is_named(kind: type[Message]) -> None:
-    """Every id without a UUID, every enum without a value, every quantity, version and attempt
-    below zero is refused, one at a time, by its path.
+    """An id without a UUID, an enum without a value, and a negative quantity, version or attempt
+    are each refused by path.
     """
     broken = 0
     for number, (_, field, path) in enumerate(leaves(valid()[kind])):
@@ -102,8 +103,8 @@ def test_each_broken_field_is_named(kind: type[Message]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
-def test_a_newer_enum_value_is_read(kind: type[Message]) -> None:
-    """A value above the known ones is no error: its reader treats it as no change."""
+def test_newer_enum_value_is_read(kind: type[Message]) -> None:
+    """A value above the known ones is valid: the consumer treats it as no change."""
     event = valid()[kind]
     for owner, field, _ in list(leaves(event)):
         if field.enum_type is not None:
@@ -111,8 +112,8 @@ def test_a_newer_enum_value_is_read(kind: type[Message]) -> None:
     assert parse_event(kind, subject_of(kind), event.SerializeToString()) == event
 
 
-def test_a_negative_enum_value_is_unreadable() -> None:
-    """No enum has negative values: that is garbage, and no newer publisher's."""
+def test_negative_enum_value_is_unreadable() -> None:
+    """An enum has no negative values: such a value is invalid, not a newer publisher's."""
     event: Any = valid()[OrderStatusChanged]
     event.new_status = -3
     assert [v.subject for v in refusal(event).violations] == ["new_status"]
@@ -129,8 +130,8 @@ def test_a_negative_enum_value_is_unreadable() -> None:
         (10**12 + 1, 0, "GBP"),
     ],
 )
-def test_an_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -> None:
-    """Money below zero, beyond any order's total, or without a currency is unreadable; the message
+def test_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -> None:
+    """Money below zero, beyond any order's total, or without a currency is unreadable; the error
     names both bounds.
     """
     event: Any = valid()[PaymentConfirmed]
@@ -144,15 +145,15 @@ def test_an_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -
     assert {"0", "1000000000000"} <= set(violation.description.split())
 
 
-def test_a_nul_in_a_text_is_unreadable() -> None:
-    """No table can store a NUL, wherever it stands."""
+def test_nul_in_a_text_is_unreadable() -> None:
+    """No table can store a NUL, so a NUL in any text makes the event unreadable."""
     event: Any = valid()[ShipmentCreated]
     event.shipment.tracking_number = "SBX\0"
     assert [v.subject for v in refusal(event).violations] == ["shipment.tracking_number"]
 
 
-def test_a_type_on_another_subject_is_unreadable() -> None:
-    """PaymentConfirmed on shipments.shipment.created is no event at all."""
+def test_type_on_another_subject_is_unreadable() -> None:
+    """PaymentConfirmed on shipments.shipment.created is unreadable."""
     payload = valid()[PaymentConfirmed].SerializeToString()
     with pytest.raises(Invalid, match=r"shipments\.shipment\.created") as caught:
         parse_event(PaymentConfirmed, subject_of(ShipmentCreated), payload)
@@ -160,8 +161,8 @@ def test_a_type_on_another_subject_is_unreadable() -> None:
 
 
 def test_event_of_a_million_empties_is_refused_unparsed() -> None:
-    """A 2 MB event of 1,000,000 empty lines is unreadable by its bound, before a message is
-    made.
+    """A 2 MB event of 1,000,000 empty lines exceeds its bound, and is refused before it is
+    parsed.
     """
     payload = b"".join([EMPTY_ITEM] * 1_000_000)
     began = time.process_time()
@@ -175,9 +176,7 @@ def test_event_of_a_million_empties_is_refused_unparsed() -> None:
 
 
 def test_event_with_fields_of_a_newer_version_is_read() -> None:
-    """Fields that this version does not know count, and 1 MB of them beside a valid event is
-    read.
-    """
+    """Unknown fields count towards the bounds; a valid event with 1 MB of them is read."""
     event = valid()[OrderStatusChanged]
     newer = OrderStatusChanged.FromString(b"\x82\x7d\x80\x80\x40" + bytes(1 << 20))
     assert newer.ByteSize() > 1 << 20
@@ -186,8 +185,8 @@ def test_event_with_fields_of_a_newer_version_is_read() -> None:
     assert read.order_id == event.order_id  # type: ignore[attr-defined]  # of an order
 
 
-def test_event_beyond_what_the_stream_takes_is_unreadable() -> None:
-    """The largest payload is the stream's: one byte more is refused by its size."""
+def test_event_beyond_the_stream_limit_is_unreadable() -> None:
+    """The largest payload is the stream's limit: one byte more is refused by its size."""
     payload = valid()[OrderStatusChanged].SerializeToString()
     filler = MESSAGE_BYTES_MAX - len(payload) - 5
     for more, bound in ((0, False), (1, True)):
@@ -205,8 +204,8 @@ def test_event_beyond_what_the_stream_takes_is_unreadable() -> None:
 
 
 def test_unknown_enum_values_are_named() -> None:
-    """The enum fields of the event and of the record in it that have a newer value are named,
-    and no others.
+    """The result has exactly the enum fields of the event and of its record that have a newer
+    value.
     """
     event: Any = valid()[ShipmentCreated]
     assert list(unknown_values(event)) == []

@@ -1,4 +1,4 @@
-"""Folding decisions, without a database."""
+"""The application of a set of commands to a workspace, without a database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ class Pay:
 
 
 def pay(key: str, target: UUID, amount: int) -> Envelope[Pay]:
-    """A payment in an envelope whose cause is its key."""
+    """Returns a payment in an envelope whose cause is its key."""
     return Envelope(
         key=key, request_hash=b"", target=target, actor="payer", cause=key, command=Pay(amount)
     )
@@ -57,9 +57,9 @@ def balance(outcome: Outcome[Account]) -> int:
     return unwrap(outcome).balance
 
 
-def test_each_command_sees_what_its_predecessor_left() -> None:
-    """Decisions fold over the picture; each record is saved once, history and facts all, in
-    order.
+def test_each_command_sees_the_result_of_the_one_before() -> None:
+    """Each decision works on the record that the one before left. Each record is saved once, with
+    all history and domain events in order.
     """
     one, two = uuid4(), uuid4()
     applied = apply_commands(
@@ -73,9 +73,9 @@ def test_each_command_sees_what_its_predecessor_left() -> None:
     assert applied.undone == []
 
 
-def test_what_is_refused_concerns_itself_alone() -> None:
-    """A refused command and one that raises what it should not leave the picture as it was, for
-    those that follow.
+def test_refused_command_leaves_the_workspace_unchanged() -> None:
+    """A refused command, and one that raises an unexpected exception, leave the workspace unchanged
+    for the next ones.
     """
     one = uuid4()
     applied = apply_commands(
@@ -91,9 +91,9 @@ def test_what_is_refused_concerns_itself_alone() -> None:
     assert applied.history == ["c"]
 
 
-def test_a_skip_is_done_and_saves_nothing() -> None:
-    """The same record comes back: the command has had its effect, and there is nothing to save.
-    Its outcome says so, whatever is done beside it.
+def test_command_without_a_change_is_done_and_saves_nothing() -> None:
+    """The decider returns the same record: the command has had its effect, and nothing is saved.
+    Its outcome is the same beside other commands.
     """
     one = uuid4()
     applied = apply_commands({one: Account(one, 5)}, [pay("a", one, 0)], decide, NOW)
@@ -110,9 +110,9 @@ def test_a_skip_is_done_and_saves_nothing() -> None:
     ]
 
 
-def test_a_record_under_two_names_stays_one() -> None:
-    """Found by its natural key, a record stands under the proposed id too; what either changes
-    both see, and it is saved once.
+def test_record_with_two_ids_is_saved_once() -> None:
+    """A record found by its natural key also has the proposed id. Changes by either id apply to one
+    record, and it is saved once.
     """
     known, proposed = uuid4(), uuid4()
     account = Account(known, 5)

@@ -1,6 +1,4 @@
-"""What becomes of calls that nobody waits for any more: collected as garbage, in the middle of
-anything.
-"""
+"""Calls that the garbage collector ends because no caller waits for them."""
 
 import asyncio
 import threading
@@ -19,16 +17,16 @@ CALL = {"grpc_type": "unary", "grpc_service": "sample.v1.Abandoned", "grpc_metho
 
 
 @types.coroutine
-def _for_ever() -> Iterator[None]:
+def _without_an_end() -> Iterator[None]:
     yield
 
 
 async def _never(*_: Any) -> Any:
-    await _for_ever()
+    await _without_an_end()
 
 
 def a_client_s() -> tuple[Coroutine[Any, Any, Any], Any]:
-    """A call that waits for its answer, and the counter that it ends in."""
+    """A call that waits for its answer, and the counter of its end."""
     metrics = client._Metrics()
     details = client.Details(
         f"/{CALL['grpc_service']}/{CALL['grpc_method']}", None, None, None, None
@@ -39,14 +37,14 @@ def a_client_s() -> tuple[Coroutine[Any, Any, Any], Any]:
 
 
 def a_server_s() -> tuple[Coroutine[Any, Any, Any], Any]:
-    """A call that is being answered, and the counter that it ends in."""
+    """A call that a server answers, and the counter of its end."""
     metrics = interceptors.Metrics()
     method = interceptors.Method(CALL["grpc_service"], CALL["grpc_method"], CALL["grpc_type"])
     context: Any = types.SimpleNamespace(time_remaining=lambda: None)
 
     async def answered() -> None:
         async with metrics.around(method, context):
-            await _for_ever()
+            await _without_an_end()
 
     return answered(), metrics._handled
 
@@ -55,14 +53,14 @@ SIDES = pytest.mark.parametrize("side", [a_client_s, a_server_s])
 
 
 def counted(handled: Any) -> float:
-    """How many calls have ended as cancelled."""
+    """Returns how many calls have ended as cancelled."""
     return measured(f"{handled._name}_total", **CALL, grpc_code="CANCELLED")
 
 
 @SIDES
-def test_no_lock_is_waited_for(side: Any) -> None:
-    """The collector runs wherever something is made, also where a metric makes a child under its
-    own lock: there all would stand still.
+def test_collected_call_waits_for_no_lock(side: Any) -> None:
+    """The collector can run while a metric makes a child under its own lock. A wait for that lock
+    would block the thread for ever.
     """
     call, handled = side()
     call.send(None)
@@ -74,8 +72,8 @@ def test_no_lock_is_waited_for(side: Any) -> None:
 
 
 @SIDES
-async def test_it_is_counted_all_the_same(side: Any) -> None:
-    """In the loop's next turn, as cancelled."""
+async def test_collected_call_is_counted_as_cancelled(side: Any) -> None:
+    """The call is counted as cancelled in the loop's next iteration."""
     call, handled = side()
     call.send(None)
     before = counted(handled)
@@ -84,19 +82,19 @@ async def test_it_is_counted_all_the_same(side: Any) -> None:
     assert counted(handled) == before + 1
 
 
-def test_whatever_else_ends_is_told_at_once() -> None:
-    """An error is no garbage."""
-    told: list[str] = []
+def test_end_by_error_or_return_is_counted_at_once() -> None:
+    """A call that ends by an error or a return is counted without the loop's next iteration."""
+    ends: list[str] = []
 
     @contextmanager
     def around() -> Iterator[None]:
         try:
             yield
         finally:
-            telemetry.at_end(lambda: told.append("ended"))
+            telemetry.at_end(lambda: ends.append("ended"))
 
     with pytest.raises(ValueError, match="wrong"), around():
         raise ValueError("wrong")
     with around():
         pass
-    assert told == ["ended", "ended"]
+    assert ends == ["ended", "ended"]

@@ -1,4 +1,4 @@
-"""An outcome for each event, whatever they ask for."""
+"""The outcome of each event of a set, in the order of the events."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,32 +20,32 @@ REPLY = "$JS.ACK.ORDERS.sample-orders.1.7.7.1795348800000000000.0"
 
 
 async def test_each_event_gets_its_own_outcome() -> None:
-    """Events that ask for nothing are done; the outcome of each other one stands at its place,
-    and the operation sees them alone.
+    """An event without a command is done. Each other event has its outcome at its place, and the
+    operation gets only the commands of those.
     """
-    asked: list[list[str]] = []
+    operation_calls: list[list[str]] = []
 
     async def operation(commands: Sequence[str]) -> Sequence[Outcome[str]]:
-        asked.append(list(commands))
+        operation_calls.append(list(commands))
         return [Done("first"), Refused("SECOND")]
 
     nothing, first, nothing_again, second = await run_handler([None, "a", None, "b"], operation)
-    assert asked == [["a", "b"]]
+    assert operation_calls == [["a", "b"]]
     assert nothing == nothing_again == Done(None)
     assert first == Done("first")
     assert isinstance(second, Refused)
     assert await run_handler([None, None], operation) == [Done(None), Done(None)]
-    assert len(asked) == 1
+    assert len(operation_calls) == 1
 
 
 @pytest.mark.parametrize("raises", [True, False])
 async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
-    """What a handler finds wrong with a field, raised or answered, makes the event unreadable,
-    by the same field; any other refusal stays what it is, a peer's VALIDATION_FAILED too. Each
-    concerns its own event alone.
+    """A field that a handler finds invalid, raised or returned, makes the event unreadable by that
+    field. Any other refusal is kept, a peer's VALIDATION_FAILED too. Each concerns its own event
+    alone.
     """
     wrong = invalid_field("fulfillment.packages", "must not be empty")
-    fates: dict[str, Failure] = {
+    results: dict[str, Failure] = {
         "wrong": wrong,
         "peer": Invalid("VALIDATION_FAILED", "order_attempts: must have at most 500 items."),
         "refused": Refused("ORDER_CLOSED"),
@@ -53,7 +53,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
     }
 
     async def handler(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
-        found = [fates.get(d.message.order_id) for d in deliveries]
+        found = [results.get(d.message.order_id) for d in deliveries]
         if raises and (failure := next(filter(None, found), None)):
             raise failure
         return [failure or Done("done") for failure in found]
@@ -61,7 +61,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
     kind = SampleStatusChanged
     handlers = Dispatcher({kind: handler})
     group = []
-    for name in ["fine", *fates]:
+    for name in ["fine", *results]:
         headers = {"ce-id": str(uuid4()), "ce-type": kind.DESCRIPTOR.full_name}
         body = kind(order_id=name).SerializeToString()
         raw = Msg(Client(), subject_of(kind), REPLY, body, headers)

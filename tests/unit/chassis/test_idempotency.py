@@ -1,4 +1,4 @@
-"""Keys and request hashes of requests."""
+"""Idempotency keys and request hashes of requests."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ def _create(**fields: Any) -> Any:
     return contract()[0].CreateThingRequest(**{"request_id": "r1", "name": "a"} | fields)
 
 
-def test_the_key_is_method_and_request_id() -> None:
-    """The key names the method that takes the request, in full, and the caller's id."""
+def test_key_is_method_and_request_id() -> None:
+    """The key has the full name of the method that takes the request, and the caller's id."""
     assert request_context(_create()).key == "/sample.v1.SampleService/CreateThing:r1"
     release = contract()[0].ReleaseReservationRequest(request_id="r1")
     assert request_context(release).key == "/sample.v1.SampleService/ReleaseReservation:r1"
 
 
-def test_the_digest_is_of_all_but_the_request_id() -> None:
-    """Another body is another request hash, another request_id is not, nor is a field that is left
-    out; the request is left as it was.
+def test_request_hash_covers_all_but_the_request_id() -> None:
+    """Another body has another request hash; another request_id or an absent field has the same.
+    The request stays unchanged.
     """
     request = _create()
     request_hash = request_context(request).request_hash
@@ -36,8 +36,8 @@ def test_the_digest_is_of_all_but_the_request_id() -> None:
     )
 
 
-def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
-    """Maps have no order: two requests that say the same have the same request hash."""
+def test_request_hash_ignores_the_order_of_a_map() -> None:
+    """Maps have no order: two equal requests have the same request hash."""
     pb = contract()[0]
     places = {f"place {number}": pb.Part(name="a", quantity=number) for number in range(20)}
     one = pb.TagThingRequest(request_id="r1", places=places)
@@ -48,16 +48,16 @@ def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
 @pytest.mark.parametrize(
     "message", ["CreateThingRequest", "GetThingRequest", "CreateThingResponse", "Part"]
 )
-def test_what_has_no_key_is_a_defect(message: str) -> None:
-    """A request without a request_id (validation asks for it), and a message that no method
-    takes, is refused loudly.
+def test_message_without_a_key_is_a_defect(message: str) -> None:
+    """A request without a request_id, which validation requires, and a message that no method takes
+    each raise a defect.
     """
     with pytest.raises(ValueError, match=r"request_id|methods"):
         request_context(getattr(contract()[0], message)())
 
 
 def test_reused_request_id_advises_repeat_or_new_id() -> None:
-    """The refusal names the method and what to do. Nothing of it shows the internal key."""
+    """The refusal names the method and the next step, and hides the internal key."""
     key = request_context(_create()).key
     refused = KeyReused(key)
     assert refused.message == (
@@ -68,7 +68,7 @@ def test_reused_request_id_advises_repeat_or_new_id() -> None:
     assert key not in f"{refused} {refused!r}"
 
 
-def test_a_message_that_no_method_takes_is_a_defect() -> None:
-    """Even with a request_id: there would be no method to name in the key."""
+def test_message_that_no_method_takes_is_a_defect() -> None:
+    """Such a message is a defect also with a request_id: the key has no method to name."""
     with pytest.raises(ValueError, match="0 methods"):
         request_context(contract()[0].Orphan(request_id="r1"))

@@ -1,4 +1,4 @@
-"""Ending streams at a drain, where it meets gRPC's own cancellation."""
+"""The end of streams at a drain, at the same time as gRPC's own cancellation."""
 
 import asyncio
 import time
@@ -16,13 +16,13 @@ METHOD = Method("sample.v1.SampleService", "GetThing", "unary")
 
 
 async def _silent() -> AsyncGenerator[str, None]:
-    """A handler's stream: one response, and then nothing happens."""
+    """A handler's stream with one response that then waits."""
     yield "first"
     await asyncio.Event().wait()
 
 
 async def _read(in_flight: InFlight, seen: list[str]) -> int:
-    """Reads such a stream to its end; how many cancellations the task then has pending."""
+    """Reads such a stream to its end. Returns the number of the task's pending cancellations."""
     task = asyncio.current_task()
     assert task is not None
     try:
@@ -33,9 +33,9 @@ async def _read(in_flight: InFlight, seen: list[str]) -> int:
     return task.cancelling()
 
 
-async def test_a_drain_leaves_no_cancellation_behind() -> None:
-    """The stream ends with DRAINING, and its task is not one that is being cancelled: the status
-    can still be sent.
+async def test_drained_stream_has_no_pending_cancellation() -> None:
+    """The stream ends with DRAINING, and its task has no pending cancellation: the status can still
+    be sent.
     """
     in_flight, seen = InFlight(), list[str]()
     task = asyncio.create_task(_read(in_flight, seen))
@@ -45,8 +45,8 @@ async def test_a_drain_leaves_no_cancellation_behind() -> None:
     assert seen == ["first", "DRAINING"]
 
 
-async def test_a_reader_that_went_away_stays_gone() -> None:
-    """A stream that gRPC cancels in the same moment is cancelled, not drained."""
+async def test_stream_cancelled_at_a_drain_stays_cancelled() -> None:
+    """A stream that gRPC cancels at the same moment is cancelled, not drained."""
     in_flight, seen = InFlight(), list[str]()
     task = asyncio.create_task(_read(in_flight, seen))
     await eventually(lambda: seen == ["first"])
@@ -57,17 +57,17 @@ async def test_a_reader_that_went_away_stays_gone() -> None:
     assert seen == ["first"]
 
 
-async def test_a_new_stream_is_refused_while_draining() -> None:
-    """A stream that begins after that is refused before its handler begins."""
+async def test_new_stream_is_refused_while_draining() -> None:
+    """A stream that begins during a drain is refused before its handler begins."""
     in_flight, seen = InFlight(), list[str]()
     in_flight.end_streams()
     await _read(in_flight, seen)
     assert seen == ["DRAINING"]
 
 
-async def test_idle_is_a_while_without_a_beginning() -> None:
-    """Whoever waits for a while without calls waits anew when a call begins meanwhile, even one
-    that is over at once.
+async def test_wait_for_idle_restarts_when_a_call_begins() -> None:
+    """The wait for a time without calls starts again when a call begins, even one that ends at
+    once.
     """
     in_flight = InFlight()
     waiting = asyncio.create_task(in_flight.idle(0.2))

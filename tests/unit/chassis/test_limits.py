@@ -1,5 +1,5 @@
-"""How large a request may be: derived from its contract, and found on the wire before it is
-parsed.
+"""The size limits of a request: derived from its contract, and checked on the wire before
+parsing.
 """
 
 import random
@@ -48,18 +48,18 @@ UUID_TEXT = str(UUID(int=7))
 
 
 def elements(request: Message) -> int:
-    """How many are found in the request, encoded."""
+    """Returns how many elements the encoded request has."""
     return measured(limits_of(request.DESCRIPTOR), request.SerializeToString())
 
 
 def refusal(of: type[Message], data: bytes) -> Violation:
-    """What is said against the bytes."""
+    """Returns the message of the refusal of the bytes."""
     with pytest.raises(OverLimit) as over:
         measured(limits_of(of.DESCRIPTOR), data)
     return over.value.violation
 
 
-def test_the_largest_legal_request_is_within_limits() -> None:
+def test_largest_legal_request_is_within_limits() -> None:
     """A checkout of 500 lines with the longest texts and highest amounts keeps its limits."""
     recipient = Recipient(
         name="\N{SNOWMAN}" * 200,
@@ -73,7 +73,7 @@ def test_the_largest_legal_request_is_within_limits() -> None:
 
 
 def test_limits_are_derived_from_the_contract() -> None:
-    """A UUID has 36 characters; what a newer contract adds has room; nothing is larger than 1
+    """A UUID has 36 characters; a newer contract's fields have room; nothing is larger than 1
     MiB.
     """
     one = limits_of(GetOrderRequest.DESCRIPTOR)
@@ -108,15 +108,17 @@ def test_limits_are_derived_from_the_contract() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_too_many_or_too_long_is_named(request_: Message, field: str, rule: str) -> None:
-    """The field by its path, and its bound."""
+def test_field_beyond_its_limit_is_named(request_: Message, field: str, rule: str) -> None:
+    """The refusal names the field by its path, and its bound."""
     violation = refusal(type(request_), request_.SerializeToString())
     assert violation.subject == field
     assert rule in violation.description.split()
 
 
 def test_inner_items_are_counted_over_all_packages() -> None:
-    """2,000 items in all packages together: 100 packages of 20, but not of 20 and one of 21."""
+    """All packages together have 2,000 items at most: 100 packages of 20 pass, 20 packages and one
+    of 21 do not.
+    """
     package = fulfillment_pb2.Package(
         items=[fulfillment_pb2.PackedItem(line_number=1, quantity=1)] * 20
     )
@@ -129,7 +131,7 @@ def test_inner_items_are_counted_over_all_packages() -> None:
 
 
 def test_numbers_count_packed_or_not() -> None:
-    """A list of numbers in one chunk has as many values as one that comes number by number."""
+    """A packed list of numbers counts as many values as an unpacked one."""
     field = ListOrdersRequest.DESCRIPTOR.fields_by_name["statuses"]
     tag = hostile.varint(field.number << 3)
     assert measured(limits_of(ListOrdersRequest.DESCRIPTOR), (tag + b"\x01") * 8) == 8
@@ -141,10 +143,8 @@ def test_numbers_count_packed_or_not() -> None:
     )
 
 
-def test_what_no_field_accounts_for_is_of_the_request() -> None:
-    """Unknown fields, and fields again and again, are bounded by the request's size and number
-    of fields.
-    """
+def test_unknown_and_repeated_fields_count_for_the_request() -> None:
+    """The request's size and number of fields bound unknown and repeated fields."""
     unknown = hostile.varint(1_000 << 3 | hostile.CHUNK)
     large = unknown + hostile.varint(300_000) + bytes(300_000)
     assert refusal(CreateOrderRequest, large).kind == "request.max_bytes"
@@ -158,22 +158,22 @@ def test_what_no_field_accounts_for_is_of_the_request() -> None:
     [
         b"\xff\xff\xff",
         b"\x0a\x05abc",  # a text that ends beyond the request
-        b"\x22\x02\x0a\x05abcde",  # and beyond the message that it stands in
+        b"\x22\x02\x0a\x05abcde",  # and beyond its message
         b"\x0b\x0c",  # a group
         b"\x0f",  # no wire type
         b"\x08" + b"\xff" * 11,  # a number of more than 64 bits
         b"\x09\x01",  # half a fixed number
     ],
 )
-def test_what_is_no_message_is_noticed(data: bytes) -> None:
-    """Bytes that end within a field, or begin none, are a DecodeError and nothing else."""
+def test_bytes_that_are_no_message_raise_decode_error(data: bytes) -> None:
+    """Bytes that end within a field, or begin none, raise DecodeError."""
     with pytest.raises(DecodeError):
         measured(limits_of(CreateOrderRequest.DESCRIPTOR), data)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_scan(data: bytes) -> None:
-    """Whatever arrives is measured, over its limit, or no message."""
+    """Any bytes are measured, over their limit, or no message."""
     for of in (
         CreateOrderRequest,
         IngestProviderWebhookRequest,
@@ -199,7 +199,7 @@ def _orders(chance: random.Random) -> Iterator[CreateOrderRequest]:
         )
 
 
-def test_elements_are_those_of_the_parsed_message() -> None:
-    """The count on the wire is the count of the message that is made of it."""
+def test_count_on_the_wire_equals_the_parsed_message() -> None:
+    """The count on the wire is the count of the parsed message."""
     for order in _orders(random.Random(7)):
         assert elements(order) == len(order.items) + len(order.recipient.address_lines)

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with trace ids, and without anybody's data."""
+"""Log lines: one JSON object each, with trace ids, and without personal data."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import structlog
 
 from chassis.observe import telemetry
 
-# As PostgreSQL's driver and SQLAlchemy word it.
+# The texts of PostgreSQL's driver and SQLAlchemy.
 QUOTING = (
     "new row violates check\nDETAIL:  Failing row contains (Jane Doe, Baker Street).\nCONTEXT: "
     " COPY Jane\n[parameters: {'a': 'Jane'}]"
@@ -19,7 +19,7 @@ QUOTING = (
 
 
 class Terminal(io.StringIO):
-    """A stream that says that somebody is watching."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """What a test sets up of the process's logging is taken back."""
+    """Restores the process's logging after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -37,7 +37,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def stream() -> io.StringIO:
-    """Where the log goes."""
+    """The stream that the log is written to."""
     stream = io.StringIO()
     telemetry.configure_log("sample", "info", stream)
     return stream
@@ -47,22 +47,27 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_a_json_object(stream: io.StringIO) -> None:
-    """A line says what, when, how bad, who and in which part, with its own fields; a library's
-    line has the same form.
+def test_line_is_a_json_object(stream: io.StringIO) -> None:
+    """A line has the event, time, level, service, module and its own fields. A library's line has
+    the same form.
     """
     structlog.get_logger("our.room").info("done", order_id="1")
     logging.getLogger("their.library").warning("slow %s", "disk")
-    ours, theirs = _lines(stream)
-    assert ours.pop("time").endswith("Z")
-    assert ours == {
+    own_line, library_line = _lines(stream)
+    assert own_line.pop("time").endswith("Z")
+    assert own_line == {
         "event": "done",
         "order_id": "1",
         "level": "info",
         "logger": "our.room",
         "service": "sample",
     }
-    assert (theirs["event"], theirs["level"], theirs["logger"], theirs["service"]) == (
+    assert (
+        library_line["event"],
+        library_line["level"],
+        library_line["logger"],
+        library_line["service"],
+    ) == (
         "slow disk",
         "warning",
         "their.library",
@@ -70,15 +75,15 @@ def test_a_line_is_a_json_object(stream: io.StringIO) -> None:
     )
 
 
-def test_lesser_lines_are_left_out(stream: io.StringIO) -> None:
-    """What is below the level is not written, ours or a library's."""
+def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
+    """A line below the level is not written, neither the service's nor a library's."""
     structlog.get_logger("our.room").debug("detail")
     logging.getLogger("their.library").debug("detail")
     assert stream.getvalue() == ""
 
 
-def test_a_line_names_its_trace(stream: io.StringIO) -> None:
-    """Inside a span a line has the span's ids, in the form in which traces are looked up."""
+def test_line_names_its_trace(stream: io.StringIO) -> None:
+    """Inside a span, a line has the span's ids in the form that tracing systems use."""
     with telemetry.consuming("orders.order.status_changed", [f"00-{7:032x}-{8:016x}-01"]):
         structlog.get_logger("our.room").info("inside")
     structlog.get_logger("our.room").info("outside")
@@ -88,9 +93,9 @@ def test_a_line_names_its_trace(stream: io.StringIO) -> None:
     assert "trace_id" not in outside
 
 
-def test_nobodys_data_is_written(stream: io.StringIO) -> None:
-    """Fields that carry personal data or secrets are hidden, passwords leave addresses, and
-    PostgreSQL's quotations of rows leave tracebacks; the rest of the traceback stays.
+def test_log_hides_personal_data_and_secrets(stream: io.StringIO) -> None:
+    """Fields with personal data or secrets are hidden. Passwords are removed from addresses, and
+    PostgreSQL's quotations of rows from tracebacks. The rest of the traceback stays.
     """
     log = structlog.get_logger("our.room")
     for field in sorted(telemetry.PRIVATE_FIELDS):
@@ -111,7 +116,7 @@ def test_nobodys_data_is_written(stream: io.StringIO) -> None:
 
 
 def test_tracebacks_have_no_local_variables(stream: io.StringIO) -> None:
-    """A traceback has the code's lines and not the values that they worked on."""
+    """A traceback has the code's lines without the values of variables."""
     customer = "Jane Doe"
     try:
         customer.index("John")
@@ -120,7 +125,7 @@ def test_tracebacks_have_no_local_variables(stream: io.StringIO) -> None:
     assert "Jane" not in stream.getvalue()
 
 
-def test_a_terminal_gets_lines_to_read() -> None:
+def test_log_on_a_terminal_is_text() -> None:
     """On a terminal the same line is text, not JSON."""
     stream = Terminal()
     telemetry.configure_log("sample", "info", stream)

@@ -1,4 +1,4 @@
-"""Settings of gRPC that must agree between the two sides, or are promises in numbers."""
+"""Settings of gRPC that must agree between client and server, or that guarantee a time."""
 
 from chassis.rpc import client, server
 
@@ -6,9 +6,9 @@ CLIENT = dict(client._options({}))
 SERVER = dict(server.OPTIONS)
 
 
-def test_the_server_permits_the_clients_pings() -> None:
-    """A client that pings more often than its server permits is thrown out (too_many_pings):
-    ours pings more rarely, idle or not.
+def test_server_permits_the_clients_pings() -> None:
+    """A server closes the connection of a client that pings too often (too_many_pings). The
+    client's interval is longer than the server's minimum, with and without calls.
     """
     assert CLIENT["grpc.keepalive_time_ms"] > SERVER["grpc.http2.min_ping_interval_without_data_ms"]
     assert (
@@ -18,9 +18,9 @@ def test_the_server_permits_the_clients_pings() -> None:
     )
 
 
-def test_a_lost_peer_is_looked_for_every_second() -> None:
-    """The back-off between attempts to connect never grows beyond a second: by default it would
-    be two minutes.
+def test_lost_peer_is_connected_to_every_second() -> None:
+    """The back-off between attempts to connect never exceeds a second; gRPC's default is two
+    minutes.
     """
     assert (
         CLIENT["grpc.initial_reconnect_backoff_ms"]
@@ -30,7 +30,7 @@ def test_a_lost_peer_is_looked_for_every_second() -> None:
     assert CLIENT["grpc.max_reconnect_backoff_ms"] == 1_000
 
 
-def test_what_one_side_sends_the_other_takes() -> None:
-    """Caps on messages are the same seen from both sides."""
+def test_message_limits_of_both_sides_agree() -> None:
+    """The limits on messages are the same on both sides."""
     assert CLIENT["grpc.max_send_message_length"] == SERVER["grpc.max_receive_message_length"]
     assert CLIENT["grpc.max_receive_message_length"] == SERVER["grpc.max_send_message_length"]

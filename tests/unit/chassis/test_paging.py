@@ -1,5 +1,5 @@
-"""Pages of a list: every row once, tokens that hold to their filter, and a clear no to every
-other token.
+"""Pages of a list: every row once, tokens bound to their filter, and a refusal of any other
+token.
 """
 
 from collections.abc import Sequence
@@ -30,25 +30,25 @@ ROW = UUID(int=7)
 
 
 def record(row: Any) -> Int64Value:
-    """A row as an answer has it."""
+    """Returns a row as an answer has it."""
     return Int64Value(value=row if isinstance(row, int) else 0)
 
 
 def text(size: int) -> StringValue:
-    """A record of this size."""
+    """Returns a record of this size."""
     return StringValue(value="x" * size)
 
 
 def token(request: ListRequest, *place: object, rows: int = 2) -> str:
-    """The token after the first row of a page of one."""
+    """Returns the token after the first row of a page of one."""
     request.page_size = 1
     return page_request(request, record).cut(["row"] * rows, lambda _: place)[1]
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
 def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
-    """Whatever the size of a page, the pages together are the list; the last one has no token,
-    and no page is empty but the only one.
+    """For any page size, the pages together are the list. The last one has no token, and only a
+    single page may be empty.
     """
     rows = list(range(1, total + 1))
     seen: list[int] = []
@@ -71,8 +71,8 @@ def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
 async def test_page_fill_stops_where_the_answer_is_full(
     sizes: list[int], size: int, most: int
 ) -> None:
-    """As many records as have so many bytes together, and one at least; the pages together are
-    the list all the same, and no more lines are read at a time than may be.
+    """A page has as many records as fit the bytes, one at least. The pages together are the list,
+    and no more lines are read at a time than permitted.
     """
     seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ async def test_page_fill_stops_where_the_answer_is_full(
 
 @given(st.lists(st.integers(0, 500), max_size=60), st.integers(0, 900))
 def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) -> None:
-    """Rows that are in hand are cut by the same bound as those that are read portion by portion."""
+    """Rows in memory are cut by the same bound as those read portion by portion."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paging, "ANSWER_BYTES_MAX", most)
         messages, token = page_request(ListShipmentsRequest(page_size=1000), text).cut(
@@ -119,9 +119,9 @@ def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) ->
     assert bool(token) == (len(messages) < len(sizes))
 
 
-def test_the_widest_order_fits_into_an_answer() -> None:
-    """500 lines, each with the longest SKU, shares of three kinds, and units in 8 warehouses of
-    long names: far below 4 MiB.
+def test_widest_order_fits_into_an_answer() -> None:
+    """500 lines with the longest SKU, shares of three kinds, and units in 8 warehouses of long
+    names are far below 4 MiB.
     """
     money = Money(currency_code="GBP", units=10**12, nanos=990_000_000)
     share = order_pb2.UnitShare(
@@ -148,30 +148,30 @@ def test_the_widest_order_fits_into_an_answer() -> None:
     assert order.ByteSize() < paging.ANSWER_BYTES_MAX // 2
 
 
-def test_an_answer_leaves_room_for_the_rest() -> None:
-    """What the records of the fullest page have together is below the transport's limit by more
-    than a token and a thousand frames.
+def test_answer_leaves_room_for_token_and_frames() -> None:
+    """The records of the fullest page are below the transport's limit by more than a token and a
+    thousand frames.
     """
     rest = characters_max(int, datetime, str, UUID) + 1_000
     assert paging.ANSWER_BYTES_MAX + rest < MESSAGE_BYTES_MAX
 
 
-def test_the_first_page_starts_at_the_start() -> None:
-    """Without a token there is no place to go on from, and a size of zero is the default."""
+def test_request_without_a_token_starts_at_the_first_row() -> None:
+    """Without a token there is no position, and a page size of zero is the default."""
     page = page_request(ListShipmentsRequest(), record)
     assert (page.size, page.after) == (SIZE_DEFAULT, None)
     assert page_request(ListShipmentsRequest(page_size=1000), record).size == 1000
 
 
-def test_a_place_of_several_values_comes_back_as_it_went() -> None:
-    """Values of a place keep their kinds: ids, numbers, times, and text of any script."""
+def test_position_of_several_values_survives_the_token() -> None:
+    """The values of a position keep their types: ids, numbers, times, and text of any script."""
     place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", 5)
     request = ListOrdersRequest(page_token=token(ListOrdersRequest(), *place))
     assert page_request(request, record, datetime, UUID, str, int).after == place
 
 
-def test_the_size_of_a_page_may_change_on_the_way() -> None:
-    """A token goes on with another page_size: it is no filter."""
+def test_token_is_valid_with_another_page_size() -> None:
+    """A token is valid with another page_size, which is no filter."""
     page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
     page = page_request(
         ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9), record
@@ -191,9 +191,9 @@ def test_the_size_of_a_page_may_change_on_the_way() -> None:
     ],
     ids=str,
 )
-def test_a_token_holds_to_its_filter(other: Any) -> None:
-    """A token of one filter, or of one list, is refused with any other: pages of two lists would
-    be mixed up.
+def test_token_of_another_filter_is_refused(other: Any) -> None:
+    """A token of one filter or list is refused with any other: it would mix the pages of two
+    lists.
     """
     other.page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
     with pytest.raises(Invalid) as refused:
@@ -209,7 +209,7 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
         ("!", ()),
         ("é", ()),
         ("AAAA", ()),
-        ("WyIiLCAiMjAyNi0xMS0yMiIsICJhIiwgImIiXQ==", ()),  # as tokens once were
+        ("WyIiLCAiMjAyNi0xMS0yMiIsICJhIiwgImIiXQ==", ()),  # as older tokens were
         (pack(0), ()),
         (pack(0, ROW), ()),  # of another filter
         (token(ListShipmentsRequest(), ROW) + "AAAA", ()),
@@ -224,9 +224,9 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
         ("x" * 2_000, (str,)),
     ],
 )
-def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> None:
-    """Nothing that a caller can put into page_token is more than a bad argument; no column is
-    asked for what it cannot hold.
+def test_page_token_that_no_list_issued_is_refused(page_token: str, kinds: Any) -> None:
+    """Any invalid page_token is an invalid argument, and no query gets a value of another column's
+    type.
     """
     with pytest.raises(Invalid) as refused:
         page_request(ListShipmentsRequest(page_token=page_token), record, *kinds)
@@ -234,7 +234,7 @@ def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> 
 
 
 @given(st.text(max_size=60))
-def test_no_text_breaks_it(text: str) -> None:
+def test_any_text_as_page_token_is_refused(text: str) -> None:
     """Any text is refused, or (empty) is the first page."""
     if not text:
         return
@@ -242,8 +242,8 @@ def test_no_text_breaks_it(text: str) -> None:
         page_request(ListShipmentsRequest(page_token=text), record)
 
 
-def test_the_request_stays_as_it_was() -> None:
-    """Reading a request's page changes nothing in it."""
+def test_reading_a_page_leaves_the_request_unchanged() -> None:
+    """The page is read without a change of the request."""
     request = ListShipmentsRequest(page_size=3, tracking_number="A")
     page_request(request, record)
     assert request == ListShipmentsRequest(page_size=3, tracking_number="A")

@@ -1,4 +1,4 @@
-"""Gauges of what must be read somewhere: absent where that fails."""
+"""Gauges whose values are read from another system: absent where the read fails."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 from chassis.observe import telemetry
 
 ROOT = Path(__file__).parents[3]
-# What the process itself knows at any moment, or what stays true while nothing is done. All other
-# gauges are readings.
+# Gauges whose value the process has at any moment, or that stays true while nothing runs. All
+# others are readings.
 OWN = {
     "broker_connected",
     "grpc_client_breaker_state",
@@ -19,8 +19,8 @@ OWN = {
 }
 
 
-def test_gauges_of_what_is_read_elsewhere_are_readings() -> None:
-    """A new gauge is a telemetry.reading, unless the process knows its value at any moment."""
+def test_gauge_of_an_external_value_is_a_reading() -> None:
+    """A new gauge is a telemetry.reading, unless the process has its value at any moment."""
     files = [
         file for folder in [ROOT / "chassis", *ROOT.glob("*_svc")] for file in folder.rglob("*.py")
     ]
@@ -32,8 +32,10 @@ def test_gauges_of_what_is_read_elsewhere_are_readings() -> None:
     assert names == OWN
 
 
-def test_reading_that_fails_is_absent_until_it_is_read() -> None:
-    """Before it is read, and after a failure, it has no value; of other labels the values stay."""
+def test_failed_reading_is_absent_until_the_next_read() -> None:
+    """A reading has no value before its first read and after a failure. Values of other labels
+    stay.
+    """
     reading = telemetry.reading("sample_reading", "A sample", "of", "state")
 
     def values() -> list[float | None]:

@@ -1,4 +1,4 @@
-"""Reflection answers from the contracts as they were written: every symbol, with its comments."""
+"""Reflection answers from the contracts: every symbol, with its comments."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ HEALTH = "grpc.health.v1.Health"
 
 
 async def ask(*requests: ServerReflectionRequest) -> Sequence[ServerReflectionResponse]:
-    """What a server of OrderService and of health answers."""
+    """The reflection answers of a server with OrderService and the health service."""
 
     async def stream() -> AsyncIterator[ServerReflectionRequest]:
         for request in requests:
@@ -33,21 +33,19 @@ async def ask(*requests: ServerReflectionRequest) -> Sequence[ServerReflectionRe
 
 
 def files(answer: ServerReflectionResponse) -> Sequence[descriptor_pb2.FileDescriptorProto]:
-    """The files of an answer; the requested one is the first."""
+    """Returns the files of an answer; the requested one is the first."""
     found = answer.file_descriptor_response.file_descriptor_proto
     return [descriptor_pb2.FileDescriptorProto.FromString(each) for each in found]
 
 
 async def test_services_are_listed() -> None:
-    """The registered services are listed, a service without a contract of ours among them."""
+    """The answer has the registered services, including one without a contract of the project."""
     [answer] = await ask(ServerReflectionRequest(list_services=""))
     assert [each.name for each in answer.list_services_response.service] == [HEALTH, ORDERS]
 
 
 async def test_each_symbol_of_the_contracts_is_found() -> None:
-    """Services, methods, messages, fields, enums and their values: each is found in its file,
-    with comments.
-    """
+    """Each service, method, message, field, enum and value is found in its file, with comments."""
     symbols = {
         f"{ORDERS}.CancelOrder": "ordermesh/order/v1/order_service.proto",
         "ordermesh.order.v1.CreateOrderRequest.items": "ordermesh/order/v1/order_service.proto",
@@ -65,8 +63,8 @@ async def test_each_symbol_of_the_contracts_is_found() -> None:
         assert any(each.leading_comments for each in found.source_code_info.location)
 
 
-async def test_a_file_comes_with_all_that_it_imports() -> None:
-    """A client builds the descriptors from one answer: each import of each file is in it, once."""
+async def test_file_comes_with_all_its_imports() -> None:
+    """A client builds the descriptors from one answer: it has each import of each file once."""
     [answer] = await ask(
         ServerReflectionRequest(file_by_filename=order_service_pb2.DESCRIPTOR.name)
     )
@@ -75,14 +73,14 @@ async def test_a_file_comes_with_all_that_it_imports() -> None:
     assert {imported for file in found.values() for imported in file.dependency} <= set(found)
 
 
-async def test_a_standard_service_is_described() -> None:
-    """A service whose file is not in the image comes from the process's descriptors."""
+async def test_standard_service_is_described() -> None:
+    """A service without a file in the image comes from the process's descriptors."""
     [answer] = await ask(ServerReflectionRequest(file_containing_symbol=f"{HEALTH}.Check"))
     assert files(answer)[0].package == "grpc.health.v1"
 
 
 async def test_extensions_are_found_by_number() -> None:
-    """What a contract's options mean can be asked: the extension's number leads to its file."""
+    """The number of a contract's option leads to the extension's file."""
     numbers, by_number = await ask(
         ServerReflectionRequest(all_extension_numbers_of_type="google.protobuf.MessageOptions"),
         ServerReflectionRequest(
@@ -95,8 +93,8 @@ async def test_extensions_are_found_by_number() -> None:
     assert files(by_number)[0].name == "ordermesh/options/v1/options.proto"
 
 
-async def test_an_unknown_name_is_answered_and_the_stream_goes_on() -> None:
-    """What is not known, or not a question, is an error within the stream; the next question is
+async def test_unknown_name_is_answered_and_the_stream_goes_on() -> None:
+    """An unknown name or an invalid question is an error within the stream; the next question is
     answered.
     """
     unknown, nothing, known = await ask(

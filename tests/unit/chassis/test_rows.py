@@ -1,4 +1,4 @@
-"""Rows and records: mapped by name, and held to each other at import."""
+"""Rows and records: mapped by name, and compared at import."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from chassis.write.rows import RecordRows, row_arrays
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a box stands."""
+    """The place of a box."""
 
     aisle: int
     shelf: str
@@ -30,7 +30,7 @@ class Box:
 
     @property
     def heavy(self) -> bool:
-        """More than ten items."""
+        """Whether the box has more than ten items."""
         return self.count > 10
 
 
@@ -57,17 +57,17 @@ def _row(values: dict[str, Any]) -> Row[Any]:
 
 
 def test_row_becomes_record_by_name() -> None:
-    """Neither the order of the columns nor a column named as a method of tuples matters."""
+    """The columns' order and a column with the name of a tuple's method make no difference."""
     assert BOXES.record(_row(STORED), items=("lamp",)) == BOX
 
 
 def test_record_becomes_row_with_keys_and_properties() -> None:
-    """A derived column has what the record's property says."""
+    """A derived column has the value of the record's property."""
     assert BOXES.row(BOX, room_id=2) == STORED
 
 
 def test_row_without_its_keys_is_refused() -> None:
-    """A child is stored under its parent's key alone."""
+    """A child row needs its parent's key."""
     with pytest.raises(ValueError, match="Box is stored under \\['room_id'\\]"):
         BOXES.row(BOX)
     with pytest.raises(ValueError, match="stored under"):
@@ -75,7 +75,7 @@ def test_row_without_its_keys_is_refused() -> None:
 
 
 def test_rows_become_arrays_by_name() -> None:
-    """Each column's values stand in the order of the rows, whatever the order of their names."""
+    """Each column's values are in the order of the rows, for any order of the names."""
     rows = [{"id": 1, "count": 5}, {"count": 6, "id": 2}]
     assert row_arrays(rows) == {"given_id": [1, 2], "given_count": [5, 6]}
 
@@ -90,13 +90,13 @@ def test_rows_become_arrays_by_name() -> None:
     ],
 )
 def test_columns_that_differ_are_named(changed: dict[str, list[str]], named: str) -> None:
-    """A column without a field, and a field without a column, end the import."""
+    """A column without a field, and a field without a column, raise an error at import."""
     aside = {"keys": ["room_id"], "loaded": ["items"], "derived": ["heavy"]} | changed
     with pytest.raises(TypeError, match=f"Box and its columns differ in {named}$"):
         RecordRows(Box, TABLE.c, **aside)
 
 
 def test_derived_column_needs_a_property() -> None:
-    """A field is assigned, and so is none of the derived columns."""
+    """A derived column needs a property: a field has a column of its own."""
     with pytest.raises(TypeError, match="Box has no property count"):
         RecordRows(Box, TABLE.c, keys=["room_id"], loaded=["items"], derived=["heavy", "count"])

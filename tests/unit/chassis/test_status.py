@@ -1,4 +1,4 @@
-"""Failure -> status -> Failure, and what a status may weigh."""
+"""The conversion of a failure to a status and back, and the size of a status."""
 
 import grpc
 import pytest
@@ -14,14 +14,14 @@ VIOLATIONS = st.lists(st.builds(Violation, TEXT, TEXT, TEXT), max_size=4)
 
 
 def _sent(failure: Failure) -> grpc.aio.AioRpcError:
-    """What a client gets for it."""
+    """Returns the failure as the client receives it."""
     code, message, trailing = encode(failure)
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), message)
 
 
 def _weight(error: grpc.aio.AioRpcError) -> int:
-    """Bytes on the way: details in base64, the message with each byte that is not plain as
-    three.
+    """Returns the bytes on the wire: details in base64, and three for each byte of the message that
+    is not plain.
     """
     details = len(error.trailing_metadata()[DETAILS_KEY])
     return -(-details * 4 // 3) + sum(
@@ -32,10 +32,10 @@ def _weight(error: grpc.aio.AioRpcError) -> int:
 @given(
     st.sampled_from(sorted(_REFUSALS)), TEXT, st.dictionaries(TEXT, TEXT, max_size=3), VIOLATIONS
 )
-def test_a_refusal_comes_back_as_it_was(
+def test_refusal_survives_the_conversion(
     code: str, message: str, metadata: dict[str, str], violations: list[Violation]
 ) -> None:
-    """Any refusal's class, reason, message, metadata and violations survive the way."""
+    """Any refusal's class, reason, message, metadata and violations survive the conversion."""
     failure = _REFUSALS[code]("ILLEGAL_TRANSITION", message)
     failure.metadata, failure.violations = metadata, tuple(violations)
     got = decode(_sent(failure), "peer")
@@ -45,18 +45,19 @@ def test_a_refusal_comes_back_as_it_was(
 
 
 def test_invalid_field_of_a_peer_comes_back_as_invalid() -> None:
-    """A field that the peer has found wrong is of its request: the caller gets Invalid alone."""
+    """A field that the peer finds invalid belongs to the peer's request: the caller gets Invalid
+    alone.
+    """
     got = decode(_sent(invalid_field("order_attempts", "must not be empty")), "peer")
     assert (type(got), got.reason) == (Invalid, "VALIDATION_FAILED")
 
 
 @given(st.integers(0, 2_000), TEXT, TEXT, st.text(max_size=2_000))
-def test_a_status_stays_within_its_weight(
+def test_status_stays_within_its_size_limit(
     count: int, subject: str, description: str, message: str
 ) -> None:
-    """However many violations there are and however long the message is, the status stays below
-    what any client takes, keeps the reason, and tells how many violations there were when it
-    leaves some out.
+    """For any number of violations and any length of message, a status is smaller than each
+    client's limit. It keeps the reason, and has the number of violations when it leaves some out.
     """
     for kind in (Refused, Invalid):
         failure = kind(
@@ -70,17 +71,17 @@ def test_a_status_stays_within_its_weight(
 
 
 @given(st.floats(0, 100_000))
-def test_the_time_to_try_again_survives(seconds: float) -> None:
-    """Deferred and Overloaded keep their time, to the microsecond."""
+def test_time_to_try_again_survives(seconds: float) -> None:
+    """Deferred and Overloaded keep their retry time, to the microsecond."""
     for kind in (Deferred, Overloaded):
         got = decode(_sent(kind("OVERLOADED", retry_after_s=seconds)), "peer")
         assert isinstance(got, kind)
         assert abs(got.retry_after_s - seconds) < 1e-6
 
 
-def test_details_of_another_domain_are_not_believed() -> None:
-    """A status whose ErrorInfo is of another domain, or unreadable, is one without: a refusal of
-    it is a defect.
+def test_details_of_another_domain_are_ignored() -> None:
+    """A status with an unreadable ErrorInfo, or one of another domain, counts as one without. A
+    refusal of that kind is a defect.
     """
     code, message, trailing = encode(Refused("ILLEGAL_TRANSITION"))
     foreign = trailing[0][1].replace(b"ordermesh", b"elsewhere")
@@ -91,9 +92,9 @@ def test_details_of_another_domain_are_not_believed() -> None:
         assert isinstance(decode(error, "peer"), Defect)
 
 
-def test_dependency_behind_a_peer_is_named_to_the_end() -> None:
-    """A service whose peer's database is away tells its caller that: the words are the peer's,
-    and `dependency` names the database.
+def test_dependency_behind_a_peer_is_named() -> None:
+    """A service whose peer has no database passes that on: the text is the peer's, and `dependency`
+    names the database.
     """
     away = Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database")
     here = decode(_sent(away), "warehouse")
@@ -110,8 +111,8 @@ def test_dependency_behind_a_peer_is_named_to_the_end() -> None:
     )
 
 
-def test_peer_that_says_nothing_is_itself_the_dependency() -> None:
-    """Where a peer of the peer has not answered at all, that one is named."""
+def test_peer_without_an_answer_is_the_dependency() -> None:
+    """If the peer of a peer did not answer, it is the named dependency."""
     silent = grpc.aio.AioRpcError(
         grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no connection"
     )
@@ -128,8 +129,8 @@ TOO_LARGE = "Received message larger than max (5242880 vs. 4194304)"
 
 @pytest.mark.parametrize(("text", "kind"), [(TOO_LARGE, Defect), ("too much", Deferred)])
 def test_grpcs_own_exhaustion_is_not_overload(text: str, kind: type[Failure]) -> None:
-    """RESOURCE_EXHAUSTED without a reason is not OVERLOADED: a message over gRPC's cap is a
-    defect, which no repeat helps.
+    """RESOURCE_EXHAUSTED without a reason is not OVERLOADED: a message over gRPC's limit is a
+    defect, and a repeat fails too.
     """
     error = grpc.aio.AioRpcError(
         grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), text

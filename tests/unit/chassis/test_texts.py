@@ -1,4 +1,4 @@
-"""Texts that PostgreSQL cannot store are found wherever they stand."""
+"""Texts that PostgreSQL cannot store are found in every kind of field."""
 
 from ordermesh.order.v1.order_pb2 import Recipient
 from ordermesh.order.v1.order_service_pb2 import CreateOrderRequest, NewOrderItem
@@ -10,9 +10,9 @@ from chassis.values.texts import normalize_codes, with_nul
 COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 
-def test_a_nul_is_found_in_every_kind_of_field() -> None:
-    """Plain, in a nested message, in a repeated field, in one of many messages, in a map's key
-    and value; bytes may hold it.
+def test_nul_is_found_in_every_kind_of_field() -> None:
+    """A NUL is found in a plain field, a nested message, a repeated field, one of many messages,
+    and a map's key and value. Bytes may have it.
     """
     order = CreateOrderRequest(
         customer_id="a\0b",
@@ -24,13 +24,13 @@ def test_a_nul_is_found_in_every_kind_of_field() -> None:
     assert sorted(with_nul(webhook)) == ["headers['\\x00']", "headers['fine']"]
 
 
-def test_other_characters_are_let_through() -> None:
+def test_other_characters_are_permitted() -> None:
     """Every script, line breaks and other control characters can be stored."""
     assert list(with_nul(NewOrderItem(sku="Grüße 贈り物\n\t\x01"))) == []
 
 
-def test_codes_are_brought_into_one_form() -> None:
-    """SKUs and warehouse ids, nested, repeated or optional, are in NFC afterwards; an unset one
+def test_codes_are_normalised_to_nfc() -> None:
+    """SKUs and warehouse ids, nested, repeated or optional, are converted to NFC. An unset one
     stays unset, and no other text changes.
     """
     order = CreateOrderRequest(

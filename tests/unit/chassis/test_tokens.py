@@ -1,5 +1,5 @@
-"""Tokens of lists and watches: compact, bounded for every list and watch, and strict in what
-they take back.
+"""Tokens of lists and watches: compact, bounded for every list and watch, and strict when read
+back.
 """
 
 import ast
@@ -30,9 +30,9 @@ VALUES = st.one_of(
 
 
 @given(st.lists(VALUES, max_size=5))
-def test_values_come_back_as_they_went(values: list[Any]) -> None:
-    """Of any kind and script, in a token no longer than its kinds allow, which any URL takes as
-    it is.
+def test_values_survive_the_token(values: list[Any]) -> None:
+    """Values of any kind and script survive, in a token within the bound of its kinds, which is
+    valid in any URL.
     """
     kinds = [type(value) for value in values]
     token = pack(*values)
@@ -42,10 +42,8 @@ def test_values_come_back_as_they_went(values: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("value", ["x" * (TEXT_BYTES_MAX + 1), 2**63], ids=["text", "number"])
-def test_what_no_column_holds_makes_no_token(value: Any) -> None:
-    """A token that would break its bound is a defect where it is made, and not where it comes
-    back.
-    """
+def test_value_beyond_its_column_makes_no_token(value: Any) -> None:
+    """A token beyond its bound is a defect where it is made, not where it is read."""
     with pytest.raises(ValueError, match=r"more than|no column"):
         pack(value)
 
@@ -62,9 +60,9 @@ def test_what_no_column_holds_makes_no_token(value: Any) -> None:
         b"\0\x03t\0a",
     ],
 )
-def test_a_text_that_was_never_packed_is_refused(raw: bytes) -> None:
-    """Too short, too long, no text at all, half a character, or one that PostgreSQL cannot
-    store.
+def test_text_that_is_no_token_is_refused(raw: bytes) -> None:
+    """A text that is too short, too long, no text, half a character, or not storable by PostgreSQL
+    is refused.
     """
     with pytest.raises(ValueError, match=r"token|text|codec"):
         unpack(base64.urlsafe_b64encode(raw).decode().rstrip("="), str)
@@ -72,7 +70,7 @@ def test_a_text_that_was_never_packed_is_refused(raw: bytes) -> None:
 
 @given(st.text(max_size=60))
 def test_any_other_text_is_refused(text: str) -> None:
-    """Whatever a caller sends is a ValueError, or the values of a token."""
+    """Any text of a caller is a ValueError, or the values of a token."""
     try:
         values = unpack(text, int, str)
     except ValueError:
@@ -84,21 +82,19 @@ def test_any_other_text_is_refused(text: str) -> None:
 
 
 def fields(name: str) -> dict[str, FieldDescriptor]:
-    """The requests' fields of this name, by method."""
+    """Returns the requests' fields of this name, by method."""
     methods = [method for file in rules.files() for method in rules.methods(file)]
     found = {method.name: method.input_type.fields_by_name.get(name) for method in methods}
     return {method: field for method, field in found.items() if field is not None}
 
 
 def most(field: FieldDescriptor) -> int:
-    """How many characters the contract takes."""
+    """Returns how many characters the contract permits."""
     return int(field.GetOptions().Extensions[validate_pb2.field].string.max_len)
 
 
 def places() -> Iterator[tuple[str, tuple[Kind, ...]]]:
-    """Each request that the services read a page of, and the kinds that name a place in its
-    list.
-    """
+    """Returns each request that the services read a page of, and the kinds of its position."""
     sources = [*rules.ROOT.glob("*_svc/rpc.py"), *(rules.ROOT / "chassis/ops").glob("*.py")]
     for path in sources:
         for method in ast.walk(ast.parse(path.read_text())):
@@ -113,14 +109,14 @@ def _reads_a_page(node: ast.AST) -> bool:
 
 
 def _kinds(call: ast.AST) -> Iterator[str]:
-    """The names of the kinds in a call of `page_request`."""
+    """Returns the names of the kinds in a call of `page_request`."""
     assert isinstance(call, ast.Call)
     for argument in call.args[2:]:
         assert isinstance(argument, ast.Name)
         yield argument.id
 
 
-def test_every_list_gives_tokens_that_it_takes_back() -> None:
+def test_longest_token_of_each_list_fits_its_contract() -> None:
     """The longest token of each list, with texts of 64 characters of 4 bytes each, is within its
     contract.
     """
@@ -134,14 +130,14 @@ def test_every_list_gives_tokens_that_it_takes_back() -> None:
 @pytest.mark.parametrize(
     "text", ["\u03b1" * 64, "\u8336" * 64, "\U0001f375" * 64], ids=["Greek", "Chinese", "emoji"]
 )
-def test_the_longest_names_fit_into_a_token(text: str) -> None:
-    """A place of two names of 64 characters once had a token that was longer than its own bound."""
+def test_position_of_the_longest_names_fits_a_token(text: str) -> None:
+    """A position of two names of 64 characters fits into the bound of a token."""
     token = pack(0, text, text)
     assert len(token) <= min(map(most, fields("page_token").values()))
     assert unpack(token, int, str, str) == (0, text, text)
 
 
-def test_every_watch_gives_tokens_that_it_takes_back() -> None:
+def test_longest_token_of_each_watch_fits_its_contract() -> None:
     """The longest resume_token is within each watch's contract."""
     watches = fields("resume_token")
     assert len(watches) == 2

@@ -1,5 +1,5 @@
-"""Turns: work that shares them takes one step in an iteration of the loop, and behaves otherwise
-as if it were awaited.
+"""Turns: works that share them take one step each in an iteration of the loop, and otherwise behave
+as if awaited.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ import pytest
 from chassis.consume.turns import Turns
 
 
-async def test_call_waits_for_one_step_of_the_others() -> None:
-    """Of eight hungry workers one takes a step between two steps of a call, and each has its
+async def test_call_waits_for_one_step_of_other_work() -> None:
+    """Between two steps of a call, one of eight busy workers takes a step, and each has its
     turn.
     """
     turns, steps = Turns(), list[int]()
@@ -38,8 +38,8 @@ async def test_call_waits_for_one_step_of_the_others() -> None:
     assert len(steps) == 800
 
 
-async def test_waiting_work_holds_up_no_other() -> None:
-    """The turn is a step's: while one waits for a peer, others take theirs."""
+async def test_waiting_work_blocks_no_other_work() -> None:
+    """A turn covers one step: while one work waits for a peer, others take their turns."""
     turns, answered = Turns(), asyncio.Event()
 
     async def waits() -> str:
@@ -67,7 +67,7 @@ async def _catches() -> str:
     except asyncio.CancelledError:
         await asyncio.sleep(0)
         return "ended in order"
-    raise AssertionError("nobody sets it")
+    raise AssertionError("the event is never set")
 
 
 async def _times_out() -> str:
@@ -76,11 +76,13 @@ async def _times_out() -> str:
             await asyncio.Event().wait()
     except TimeoutError:
         return "timed out"
-    raise AssertionError("nobody sets it")
+    raise AssertionError("the event is never set")
 
 
-async def test_work_answers_and_raises_as_if_awaited() -> None:
-    """Its value, its exception and its own time-outs go through; the turn is free afterwards."""
+async def test_work_returns_and_raises_as_if_awaited() -> None:
+    """The work's value, exception and own timeouts reach the caller, and its turn is free
+    afterwards.
+    """
     turns = Turns()
     with pytest.raises(LookupError, match="mine"):
         await turns.take(_raises())
@@ -89,8 +91,8 @@ async def test_work_answers_and_raises_as_if_awaited() -> None:
 
 @pytest.mark.parametrize("blocked", [False, True])
 async def test_cancelled_work_ends_in_order(blocked: bool) -> None:
-    """A cancellation reaches the work where it waits, and where it waits for its turn; then
-    others go on.
+    """A cancellation reaches the work where it waits, also for its turn. Other work then
+    continues.
     """
     turns, entered = Turns(), asyncio.Event()
 

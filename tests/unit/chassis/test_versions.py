@@ -1,4 +1,4 @@
-"""How far the version of another service's record may jump."""
+"""The bound on a jump in the version of another service's record."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from chassis.values.versions import FIRST_MAX, JUMP_MAX, check_jump
 
 @pytest.mark.parametrize("stored", [1, 7, 20_000])
 def test_jump_at_the_bound_is_allowed(stored: int) -> None:
-    """A version up to 10,000 above the stored one counts, and so does every older one."""
+    """A version up to 10,000 above the stored one is valid, and so is every older one."""
     assert JUMP_MAX == 10_000
     for stated in (0, stored, stored + JUMP_MAX):
         check_jump(stored, stated, "Order 7")
@@ -16,7 +16,9 @@ def test_jump_at_the_bound_is_allowed(stored: int) -> None:
 
 @pytest.mark.parametrize("stated", [10_008, 2**60])
 def test_jump_beyond_the_bound_is_refused(stated: int) -> None:
-    """One more is refused, with both versions and the command that sets the stored one."""
+    """A version one higher is refused, with both versions and the command that sets the stored
+    one.
+    """
     with pytest.raises(Refused, match="omctl events set-version") as caught:
         check_jump(7, stated, "Order 7")
     assert caught.value.reason == "VERSION_JUMP"
@@ -24,8 +26,8 @@ def test_jump_beyond_the_bound_is_refused(stated: int) -> None:
 
 
 def test_first_version_up_to_its_bound_is_allowed() -> None:
-    """Where nothing is stored a version up to 100,000,000 counts: scans raise one and publish
-    nothing.
+    """Without a stored version, a version up to 100,000,000 is valid: scans raise one without an
+    event.
     """
     assert FIRST_MAX == 100_000_000
     for stated in (1, JUMP_MAX + 1, FIRST_MAX):
@@ -34,8 +36,8 @@ def test_first_version_up_to_its_bound_is_allowed() -> None:
 
 @pytest.mark.parametrize("stated", [FIRST_MAX + 1, 2**60])
 def test_first_version_beyond_its_bound_is_refused(stated: int) -> None:
-    """One more is refused. No stored version can be set, so the text advises to discard the
-    event.
+    """A version one higher is refused. No stored version can be set, so the text advises to discard
+    the event.
     """
     with pytest.raises(Refused, match=r"Discard the event\.$") as caught:
         check_jump(0, stated, "Fulfilment 7")

@@ -1,4 +1,6 @@
-"""Watches: nobody misses a change, one query serves all, and none runs for nobody."""
+"""Watches: each watcher gets every change, one query serves all, and without a watcher there is no
+query.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -16,7 +18,7 @@ SOON_S = 5.0
 
 
 class Records:
-    """The records' versions, as the database would tell them, and what was asked for."""
+    """The records' versions, as the database would return them, and the queried ids."""
 
     def __init__(self) -> None:
         self.versions: dict[UUID, int] = {A: 1, B: 1}
@@ -40,7 +42,7 @@ def records() -> Records:
 
 
 async def running(watches: Watches) -> AsyncIterator[Watches]:
-    """The watches, looking for changes meanwhile."""
+    """The watches, with a running look for changes."""
     task = asyncio.create_task(watches.run())
     yield watches
     task.cancel()
@@ -49,7 +51,7 @@ async def running(watches: Watches) -> AsyncIterator[Watches]:
 
 @pytest.fixture
 async def woken(records: Records, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watches]:
-    """Watches that look only when they are woken."""
+    """Watches that query only when they are woken."""
     monkeypatch.setattr(watch, "POLL_S", NEVER_S)
     monkeypatch.setattr(watch, "PAUSE_S", 0)
     async for watches in running(Watches(records)):
@@ -58,21 +60,23 @@ async def woken(records: Records, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 @pytest.fixture
 async def polling(records: Records, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watches]:
-    """Watches that look often by themselves, as for commits of other replicas."""
+    """Watches that query at short intervals, as for commits of other replicas."""
     monkeypatch.setattr(watch, "POLL_S", 0.001)
     monkeypatch.setattr(watch, "PAUSE_S", 0)
     async for watches in running(Watches(records)):
         yield watches
 
 
-async def looked(records: Records, eventually: Eventually, times: int = 1) -> None:
-    """Waits for so many more looks to begin, and for what the last one but them has told."""
+async def queried(records: Records, eventually: Eventually, times: int = 1) -> None:
+    """Waits until so many more queries begin. The results of all but the last have then reached the
+    watchers.
+    """
     before = len(records.asked)
     await eventually(lambda: len(records.asked) >= before + times)
 
 
-async def test_a_commit_here_wakes_its_watchers_at_once(records: Records, woken: Watches) -> None:
-    """A change is told without waiting for the poll, each time that there is one."""
+async def test_commit_here_wakes_its_watchers_at_once(records: Records, woken: Watches) -> None:
+    """A change reaches the watchers without a wait for the poll, each time."""
     async with woken.changes(A) as changed:
         for version in (2, 3, 4):
             async with asyncio.timeout(SOON_S):
@@ -84,28 +88,30 @@ async def test_a_commit_here_wakes_its_watchers_at_once(records: Records, woken:
             await changed.wait()
 
 
-async def test_a_commit_of_another_replica_is_found_by_the_poll(
+async def test_commit_of_another_replica_is_found_by_the_poll(
     records: Records, polling: Watches, eventually: Eventually
 ) -> None:
-    """Without any wake a change is told, and where nothing changes nobody is woken."""
+    """Without a wake, the poll finds a change; watchers of unchanged records are not woken."""
     async with polling.changes(A) as a, polling.changes(B) as b:
-        # the first look tells everybody to look
+        # the first query wakes all watchers
         await eventually(lambda: a.is_set() and b.is_set())
         a.clear()
         b.clear()
-        await looked(records, eventually, 3)
+        await queried(records, eventually, 3)
         assert not a.is_set()
         assert not b.is_set()
         records.versions[A] = 2
         await eventually(a.is_set)
-        await looked(records, eventually, 3)
+        await queried(records, eventually, 3)
         assert not b.is_set()
 
 
 async def test_one_query_serves_all_watchers(
     records: Records, woken: Watches, eventually: Eventually
 ) -> None:
-    """Any number of watchers, of one record or of several, cost one look; each of them is woken."""
+    """Any number of watchers, of one record or of several, cost one query, and each of them is
+    woken.
+    """
     async with woken.changes(A) as a1, woken.changes(A) as a2, woken.changes(B) as b:
         await eventually(lambda: a1.is_set() and a2.is_set() and b.is_set())
         assert records.asked[-1] == [A, B]
@@ -118,12 +124,10 @@ async def test_one_query_serves_all_watchers(
         assert len(records.asked) == looks + 1
 
 
-async def test_nothing_is_asked_while_nobody_watches(
+async def test_no_query_is_made_without_a_watcher(
     records: Records, polling: Watches, eventually: Eventually
 ) -> None:
-    """Commits go by without a query, before the first watch and after the last one, though each
-    of them is heard.
-    """
+    """Commits cause no query before the first watch and after the last one."""
 
     async def commits() -> None:
         for _ in range(10):
@@ -139,26 +143,26 @@ async def test_nothing_is_asked_while_nobody_watches(
     assert len(records.asked) == looks
 
 
-async def test_a_watcher_that_comes_while_a_look_is_under_way_misses_nothing(
+async def test_watch_that_begins_during_a_query_misses_no_change(
     records: Records, woken: Watches, eventually: Eventually
 ) -> None:
-    """A look that began before the watch does not count for it: another one follows at once."""
+    """A query that began before the watch does not count for it: another one follows at once."""
     async with woken.changes(A) as first:
         await eventually(first.is_set)
         records.gate.clear()
         woken.wake()
-        await looked(records, eventually)
+        await queried(records, eventually)
         async with woken.changes(B) as second:
             records.versions[B] = 2
             records.gate.set()
             await eventually(second.is_set)
 
 
-async def test_a_change_before_the_watch_is_told_by_the_first_look(
+async def test_change_before_a_watch_is_found_by_its_first_query(
     records: Records, woken: Watches, eventually: Eventually
 ) -> None:
-    """A second watch of a record, and a watch after a pause, start afresh: what happened between
-    cannot be missed.
+    """A second watch of a record, and a watch after a pause, start anew: a change between is
+    found.
     """
     async with woken.changes(A) as changed:
         await eventually(changed.is_set)
@@ -166,32 +170,32 @@ async def test_a_change_before_the_watch_is_told_by_the_first_look(
         await eventually(changed.is_set)
 
 
-async def test_a_failed_look_is_made_up_for(
+async def test_failed_query_is_repeated(
     records: Records, polling: Watches, eventually: Eventually
 ) -> None:
-    """While the database is away nobody is told anything and the watches live; when it is back
-    the change is told.
+    """While the database is unavailable, no watcher is woken and the watches stay open. The next
+    successful query finds the change.
     """
     async with polling.changes(A) as changed:
         await eventually(changed.is_set)
         changed.clear()
         records.error = ConnectionError("no database")
         records.versions[A] = 2
-        await looked(records, eventually, 3)
+        await queried(records, eventually, 3)
         assert not changed.is_set()
         records.error = None
         await eventually(changed.is_set)
 
 
-async def test_a_watch_that_ends_leaves_nothing_behind(
+async def test_ended_watch_leaves_no_entry(
     records: Records, woken: Watches, eventually: Eventually
 ) -> None:
-    """Neither its end, nor one while a look for it is under way, nor a record that is gone
-    leaves a trace.
+    """No entry stays after the end of a watch, an end during its query, or the deletion of its
+    record.
     """
     records.gate.clear()
     async with woken.changes(A), woken.changes(C):
-        await looked(records, eventually)
+        await queried(records, eventually)
     records.gate.set()
     async with woken.changes(B) as changed:
         await eventually(changed.is_set)
@@ -199,11 +203,11 @@ async def test_a_watch_that_ends_leaves_nothing_behind(
     assert not woken._seen
 
 
-async def test_many_commits_do_not_make_many_queries(
+async def test_many_commits_cause_few_queries(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it is woken, there is a pause between two looks; what came during the pause
-    is told after it.
+    """Between two queries there is a pause, for any number of wakes. A change during the pause is
+    found after it.
     """
     monkeypatch.setattr(watch, "POLL_S", NEVER_S)
     monkeypatch.setattr(watch, "PAUSE_S", 0.2)

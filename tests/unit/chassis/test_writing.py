@@ -1,4 +1,4 @@
-"""What may not happen inside a write: another one, and a call of a peer."""
+"""A write refuses another write and a peer call inside it."""
 
 import asyncio
 from unittest.mock import AsyncMock
@@ -9,9 +9,9 @@ from chassis.rpc.client import ask
 from chassis.write.in_write import write_in_progress
 
 
-async def test_a_peer_is_not_asked_inside_a_write() -> None:
-    """The call is not made, and whoever wanted it learns why; before and after the write, and
-    beside it, peers are asked as ever.
+async def test_peer_call_inside_a_write_is_refused() -> None:
+    """The call is not made, and the caller gets the reason. Before, after and beside the write,
+    peers are called as usual.
     """
     method = AsyncMock(return_value="answer")
 
@@ -32,10 +32,8 @@ async def test_a_peer_is_not_asked_inside_a_write() -> None:
     assert method.call_count == 3
 
 
-def test_a_write_that_failed_is_over() -> None:
-    """An error inside ends the write like any other end: the next one may begin, and inside that
-    no other.
-    """
+def test_failed_write_permits_the_next_one() -> None:
+    """An error ends the write: the next one may begin, and refuses a write inside it."""
     with pytest.raises(ValueError, match="broken"), write_in_progress():
         raise ValueError("broken")
     with (

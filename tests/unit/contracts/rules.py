@@ -1,7 +1,7 @@
-"""The rules of the contracts that no linter knows, over descriptors: each gives what breaks it, a
-sentence each.
+"""The rules of the contracts that no linter checks, over descriptors. Each rule returns a sentence
+for each breach.
 
-What is excepted stands in the tables, with its reason.
+The tables list the exceptions with their reasons.
 """
 
 import importlib
@@ -22,24 +22,24 @@ ROOT = Path(__file__).parents[3]
 GO_ROOT = "github.com/ordermesh/ordermesh/gen/go"
 READS = (*client.READS, "Watch")
 PAGE_SIZE_MAX = 1000
-# How many fields a request has at most, with those of its messages: its validation takes 20 ms of
-# CPU at most with so many.
+# The greatest number of fields of a request, with those of its messages. With so many, its
+# validation takes 20 ms of CPU at most.
 FIELDS_MAX = 10_000
-# Messages of Google's that consist of bounded numbers alone.
+# Google's messages that consist of bounded numbers alone.
 NUMBERS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
-# A filter over a `_time` says from where, and before what.
+# A filter over a `_time` has a lower and an upper bound.
 TIME_NAMES = ("_time", "_time_from", "_time_before")
 
-# Methods that change something, and have no request_id.
+# Methods that change something and have no request_id.
 WITHOUT_REQUEST_ID = {"IngestProviderWebhook": "the processor's own event id stands in its headers"}
 
-CREATES = "what it makes has no version yet"
+CREATES = "its resource has no version yet"
 MANY = "it names many records"
 TARGET = "it states a cumulative target"
-FACT = "somebody else's fact, under his own event id"
-FINAL = "the record has no version: it only ever comes to its end"
+FACT = "a fact of another system, under that system's event id"
+FINAL = "the record has no version: its status changes once, to an end"
 NUMBER = "it sets the stored version itself"
-# Methods that change something, and state no version: docs/decisions/0023.
+# Methods that change something and state no version: docs/decisions/0023.
 WITHOUT_VERSION = {
     "CreateOrder": CREATES,
     "CreatePayment": CREATES,
@@ -71,7 +71,7 @@ UNSET_IN_EVENTS = {
         "tests/integration/warehouse/test_actors.py shows that it is unset"
     )
 }
-# What each event has.
+# The fields of each event.
 EVENT_FIELDS = ("reason", "actor", "claimed_actor", "cause_id")
 # Events without one of these fields.
 WITHOUT_EVENT_FIELDS = {
@@ -79,12 +79,12 @@ WITHOUT_EVENT_FIELDS = {
 }
 
 
-# --- what is published
+# --- published contracts
 
 
 @cache
 def files() -> tuple[FileDescriptor, ...]:
-    """Every file of the generated contracts."""
+    """All files of the generated contracts."""
     root = importlib.import_module("ordermesh").__path__
     names = sorted(
         {
@@ -104,7 +104,7 @@ def methods(file: FileDescriptor) -> Iterator[MethodDescriptor]:
 
 
 def messages(file: FileDescriptor) -> Iterator[Descriptor]:
-    """Its messages, and those within them."""
+    """Returns the file's messages, and the messages within them."""
     waiting = list(file.message_types_by_name.values())
     while waiting:
         message = waiting.pop()
@@ -113,7 +113,7 @@ def messages(file: FileDescriptor) -> Iterator[Descriptor]:
 
 
 def of_file(file: FileDescriptor) -> list[str]:
-    """All that the file's descriptors break."""
+    """Returns every breach in the file's descriptors."""
     found = [
         *of_languages(file),
         *(
@@ -131,8 +131,8 @@ def of_file(file: FileDescriptor) -> list[str]:
 
 
 def of_languages(file: FileDescriptor) -> Iterator[str]:
-    """A file has the options that generators of other languages read, with the values that follow
-    from its package and its name.
+    """A file has the options that generators of other languages read. Their values follow from its
+    package and its name.
     """
     descriptor = FileDescriptorProto()
     file.CopyToProto(descriptor)
@@ -157,14 +157,12 @@ def of_languages(file: FileDescriptor) -> Iterator[str]:
 
 
 def of_method(method: MethodDescriptor) -> Iterator[str]:
-    """A read says that it is one. What changes something has a request_id and a version. A list
-    comes in pages.
-    """
+    """A read has NO_SIDE_EFFECTS. A change has a request_id and a version. A list has pages."""
     quiet = method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
     fields = method.input_type.fields_by_name
     if method.name.startswith(READS):
         if not quiet or "request_id" in fields:
-            yield f"{method.name} is a read: NO_SIDE_EFFECTS, and no request_id"
+            yield f"{method.name} is a read: it needs NO_SIDE_EFFECTS and no request_id"
     else:
         if quiet:
             yield f"{method.name} changes something, and has NO_SIDE_EFFECTS"
@@ -220,9 +218,7 @@ def _filters(method: MethodDescriptor) -> list[Descriptor]:
 
 
 def of_size(method: MethodDescriptor) -> Iterator[str]:
-    """The largest request that keeps its bounds is one that the server takes, and can validate
-    at once.
-    """
+    """The server accepts the largest valid request, and validates it at once."""
     limits = limits_of(method.input_type)
     if limits.bytes_max >= REQUEST_BYTES_MAX:
         yield f"{method.name} has requests of {REQUEST_BYTES_MAX} bytes and more"
@@ -234,8 +230,8 @@ def of_size(method: MethodDescriptor) -> Iterator[str]:
 
 
 def of_event(message: Descriptor) -> Iterator[str]:
-    """An event says why the change was made, by which service, for whom, and because of what.
-    However deep, no note of a person is in it, and its amounts have the bounds of a request's.
+    """An event has the reason of the change, its service, its claimed actor and its cause. At no
+    depth does it have a person's note, and its amounts have the bounds of a request's.
     """
     if not message.GetOptions().Extensions[options_pb2.event].subject:
         return
@@ -274,7 +270,7 @@ def _deep(message: Descriptor) -> Iterator[FieldDescriptor]:
 
 
 def of_times(message: Descriptor) -> Iterator[str]:
-    """A Timestamp is named as a time, and nothing else is."""
+    """A Timestamp's name ends in `_time`, and no other field's does."""
     for field in message.fields:
         time = (
             field.message_type is not None
@@ -285,7 +281,7 @@ def of_times(message: Descriptor) -> Iterator[str]:
 
 
 def of_bounds(request: Descriptor) -> list[str]:
-    """Fields of a request, however deep, that nothing bounds."""
+    """Returns the request's fields without a bound, at any depth."""
     found, seen, waiting = [], {request}, [request]
     while waiting:
         for field in waiting.pop().fields:
@@ -318,8 +314,8 @@ def _is_bounded(field: FieldDescriptor) -> bool:
 
 
 def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
-    """Whether one value of the field is bounded by the rules; a message of ours is, if its own
-    fields are.
+    """Whether the rules bound one value of the field. A message of the project is bounded if its
+    own fields are.
     """
     if field.message_type is not None:
         name = field.message_type.full_name
@@ -341,7 +337,7 @@ def _is_money(field: FieldDescriptor) -> bool:
 
 
 def _bounds_money(rule: validate_pb2.Rule) -> bool:
-    """Whether the rule is the one of every amount, and its message names both bounds."""
+    """Whether the rule is the one that every amount has, and its message names both bounds."""
     bounds = (
         "currency_code.matches('^[A-Z]{3}$')",
         f"this.units < {UNITS_MAX} ||",

@@ -1,5 +1,5 @@
-"""What the published contracts promise of themselves: request ids, versions, pages, times,
-bounds, and the reasons that they name.
+"""The rules that the published contracts keep: request ids, versions, pages, times, bounds, and the
+reasons that they name.
 """
 
 import ast
@@ -31,12 +31,12 @@ IN_CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}[A-Z]\b")
 SERVICES = sorted((rules.ROOT / "proto").rglob("*_service.proto"))
 
 
-# --- the reasons that comments name
+# --- the reasons in comments
 
 
 def of_comments(text: str) -> Iterator[str]:
-    """What the comments of a file's services and methods break: each method says why it fails,
-    by reasons that there are.
+    """Returns the breaches in the comments of a file's services and methods. Each method lists its
+    reasons, and each reason exists.
     """
     for found in COMMENTED.finditer(text):
         comment, name = " ".join(found["comment"].replace("//", " ").split()), found["name"]
@@ -50,16 +50,16 @@ def of_comments(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.stem)
-def test_every_method_says_why_it_may_fail(path: Path) -> None:
-    """Each method's comment has its `Reasons:`, and whatever it or its service names is an
-    ErrorReason, or a status code.
+def test_every_method_lists_existing_reasons(path: Path) -> None:
+    """Each method's comment has `Reasons:`, and each name in it is an ErrorReason or a status
+    code.
     """
     assert list(of_comments(path.read_text())) == []
 
 
-def test_every_method_is_read() -> None:
-    """The test above reads a comment for each method and each service that is published: it
-    would also pass on nothing.
+def test_every_method_and_service_has_a_read_comment() -> None:
+    """The test above reads a comment for each published method and service. Without this check it
+    would also pass on no comment.
     """
     read = [found["name"] for path in SERVICES for found in COMMENTED.finditer(path.read_text())]
     services = [service for file in rules.files() for service in file.services_by_name.values()]
@@ -69,9 +69,7 @@ def test_every_method_is_read() -> None:
 
 
 def raised(source: str) -> set[str]:
-    """The reasons that the code writes out; what comments and docstrings tell of them does not
-    count.
-    """
+    """Returns the reasons in the code's string constants, without comments and docstrings."""
     texts = {
         node.value
         for node in ast.walk(ast.parse(source))
@@ -80,17 +78,17 @@ def raised(source: str) -> set[str]:
     return texts & REASONS
 
 
-def test_every_reason_is_given_by_somebody() -> None:
-    """A client need not be ready for what nobody answers: each value of ErrorReason stands in
-    the code of a service or the chassis.
+def test_every_reason_is_raised_by_the_code() -> None:
+    """Each value of ErrorReason is raised by a service or the chassis: clients handle no unused
+    reason.
     """
-    given = {
+    raised_reasons = {
         reason
         for house in HOUSES
         for path in (rules.ROOT / house).rglob("*.py")
         for reason in raised(path.read_text())
     }
-    assert given == REASONS
+    assert raised_reasons == REASONS
     assert raised('"""ORDER_NOT_FOUND, and no more."""\nraise Refused("ORDER_CLOSED")') == {
         "ORDER_CLOSED"
     }
@@ -108,26 +106,26 @@ CATALOGUE = {
     for value in ErrorReason.DESCRIPTOR.values
     if value.number
 }
-# Functions and classes that make a failure of one reason: its class, and the reason.
+# Functions and classes that make a failure of one reason: the failure's class, and the reason.
 MAKERS = {
     "illegal": ("Refused", "ILLEGAL_TRANSITION"),
     "not_cancellable": ("Refused", "ORDER_NOT_CANCELLABLE"),
     "Stale": ("Stale", "VERSION_MISMATCH"),
 }
-# Arguments of a failure that are no metadata.
+# Arguments of a failure that are not metadata.
 NOT_METADATA = {"violations", "retry_after_s", "message"}
-# Reasons of failed events alone: no call answers with them.
+# Reasons of failed events alone. No call answers with them.
 OF_EVENTS = {"EVENT_ID_REUSED", "EVENT_UNREADABLE"}
 
 
 def beyond_the_catalogue(source: str) -> Iterator[str]:
-    """Failures that the code raises with another status code, or with metadata, that the
-    catalogue does not have; and mappings as metadata whose keys this cannot read.
+    """Returns the failures whose status code or metadata the catalogue does not have. It also
+    returns metadata mappings whose keys this function cannot read.
     """
     tree = ast.parse(source)
     kinds = (ast.FunctionDef, ast.ClassDef)
     defined = {node.name: node for node in ast.walk(tree) if isinstance(node, kinds)}
-    # The arguments that a maker passes on are checked where it is called.
+    # The arguments that a maker passes on are checked at its callers.
     passed_on = {
         keyword
         for name in MAKERS.keys() & defined
@@ -158,7 +156,9 @@ def beyond_the_catalogue(source: str) -> Iterator[str]:
 
 
 def failures(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """The calls in a file, with what is called: for `super().__init__` the class of failures."""
+    """Returns the calls in a file with the name of the function or class. For `super().__init__`
+    that is the class of failures.
+    """
     classes = {
         id(node): of.name if of.name in CLASSES else ast.unparse(of.bases[0])
         for of in ast.walk(tree)
@@ -172,8 +172,8 @@ def failures(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
 
 
 def keys_of(value: ast.expr, defined: Mapping[str, ast.AST]) -> set[str]:
-    """The keys of a mapping that a function of the file makes, a number in a key as 1; empty where
-    they cannot be read.
+    """Returns the keys of a mapping that a function of the file makes; a number in a key becomes 1.
+    Empty if they cannot be read.
     """
     name = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else ""
     nodes = ast.walk(defined[name]) if name in defined else ()
@@ -183,8 +183,8 @@ def keys_of(value: ast.expr, defined: Mapping[str, ast.AST]) -> set[str]:
 
 
 def test_every_reason_has_example_and_next_step() -> None:
-    """Each value of ErrorReason says a status code that there is, an example and what the caller
-    does next.
+    """Each value of ErrorReason has an existing status code, an example and the caller's next
+    step.
     """
     for reason, described in CATALOGUE.items():
         assert described.code in CODES or reason in OF_EVENTS, reason
@@ -192,10 +192,8 @@ def test_every_reason_has_example_and_next_step() -> None:
         assert described.next_step.endswith("."), f"{reason} has no next step"
 
 
-def test_code_raises_what_the_catalogue_says() -> None:
-    """Where code raises a reason, its status code and its metadata are those of the reason's
-    option.
-    """
+def test_code_raises_reasons_as_the_catalogue_states() -> None:
+    """A raised reason has the status code and the metadata of its option."""
     found = [
         f"{path.relative_to(rules.ROOT)}: {fault}"
         for house in HOUSES
@@ -240,14 +238,14 @@ COLOUR = "ORDER_NOT_FOUND has metadata colour, which its option does not name"
     ],
 )
 def test_metadata_beyond_the_catalogue_is_noticed(source: str, faults: list[str]) -> None:
-    """A key that an option does not name is found in keywords, in a mapping that a function makes,
-    through a maker of failures and in a subclass.
+    """The check finds a key without an option in keywords, in a function's mapping, through a maker
+    of failures and in a subclass.
     """
     assert list(beyond_the_catalogue(source)) == faults
 
 
 def test_catalogue_names_only_metadata_that_code_gives() -> None:
-    """Each key that an option names is given somewhere, as an argument or in a mapping."""
+    """The code gives each key of an option at least once, as an argument or in a mapping."""
     code = "".join(
         path.read_text() for house in HOUSES for path in (rules.ROOT / house).rglob("*.py")
     )
@@ -261,7 +259,7 @@ def test_catalogue_names_only_metadata_that_code_gives() -> None:
 
 # --- descriptors
 
-# What broken.proto breaks, a line each.
+# The breaches in broken.proto, one a line.
 BREACHES = """\
 broken.proto needs the option csharp_namespace = Broken.V1
 broken.proto needs the option go_package = github.com/ordermesh/ordermesh/gen/go/broken/v1;v1
@@ -300,21 +298,23 @@ broken.v1.Inner.deep is not bounded
 
 
 @pytest.mark.parametrize("file", rules.files(), ids=lambda file: Path(file.name).stem)
-def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
-    """Changes have a request_id, a reason or note, and state a version; lists come in pages and
-    filter by update_time; events say who and why; times are named so; every field of a request
-    and every amount in an event is bounded; a file has the options of other languages.
+def test_contracts_keep_their_rules(file: FileDescriptor) -> None:
+    """Changes have a request_id, a reason or note, and a version. Lists have pages and filter by
+    update_time. Events have an actor and a reason. Times are named so. Every field of a request and
+    every amount of an event is bounded. A file has the options of other languages.
     """
     assert rules.of_file(file) == []
 
 
-def test_the_contracts_are_found() -> None:
-    """The test above looks at all services and all events: it would also pass on nothing."""
+def test_contract_checks_cover_all_services_and_events() -> None:
+    """The test above covers all services and all events. Without this check it would also pass on
+    none.
+    """
     assert len(rules.files()) == len(list((rules.ROOT / "proto").rglob("*.proto")))
 
 
 def test_every_exception_is_needed() -> None:
-    """Each method that a table excepts is published, and has not got what it is excepted from."""
+    """Each excepted method is published, and lacks the field that the table excepts."""
     changing = {
         m.name: m.input_type.fields_by_name for file in rules.files() for m in rules.methods(file)
     }
@@ -341,22 +341,24 @@ def _broken(folder: Path) -> FileDescriptor:
         Path(grpc_tools.__file__).parent / "_proto",
         google_type,
     ]
-    told = protoc.main(
+    exit_code = protoc.main(
         ["protoc", *(f"-I{path}" for path in protos), f"--python_out={folder}", str(BROKEN)]
     )
-    assert told == 0, "broken.proto does not compile"
+    assert exit_code == 0, "broken.proto does not compile"
     found: FileDescriptor = importlib.import_module("broken_pb2").DESCRIPTOR
     return found
 
 
-def test_a_breach_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each rule, broken once, is named with the method or the field that breaks it."""
+def test_each_broken_rule_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check reports each broken rule with the method or the field that breaks it."""
     monkeypatch.syspath_prepend(tmp_path)
     assert rules.of_file(_broken(tmp_path)) == BREACHES
 
 
-def test_a_breach_in_a_comment_is_noticed() -> None:
-    """A method that says nothing, and reasons that there are not, of a method and of a service."""
+def test_each_breach_in_a_comment_is_reported() -> None:
+    """The check reports a method without a comment, and unknown reasons of a method and of a
+    service.
+    """
     assert list(of_comments(BROKEN.read_text())) == [
         "BrokenService names NO_SUCH_REASON, which is no reason",
         "GetLoud does not say why it may fail",

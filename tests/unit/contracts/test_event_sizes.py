@@ -1,5 +1,5 @@
-"""The largest event of each type, computed from the bounds of the contracts, against what the
-broker takes.
+"""The largest event of each type, computed from the bounds of the contracts, is below the broker's
+limit.
 """
 
 import re
@@ -17,8 +17,8 @@ from chassis.write.outbox import EVENT_BYTES_MAX
 from tests.unit.contracts.rules import files, messages, methods
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
 
-# How many there are of a field that no request states: the name of the request's field that bounds
-# it, or a number and why it is that.
+# The greatest number of elements of a field that no request states. The value is the name of the
+# request's field that bounds it, or a number with its reason.
 COUNTS: dict[str, str | int] = {
     "OrderStatusChanged.items": "CreateOrderRequest.items",
     "OrderItemsCancelled.items": "CreateOrderRequest.items",
@@ -41,17 +41,17 @@ BYTES = {
     "movement_id": 36,
     "refund_id": 36,
     "carrier": 64,  # the name of an adapter
-    # What carriers and processors say. A webhook's body, 64 KiB, bounds the longest.
+    # Texts of carriers and processors. A webhook's body, 64 KiB, bounds the longest.
     "carrier_code": 65536,
     "decline_code": 65536,
     "failure_code": 65536,
-    "cause_id": 200,  # a request_id, or an id with a number behind it
+    "cause_id": 200,  # a request_id, or an id with a number after it
 }
-UTF8_BYTES_MAX = 4  # of a character
+UTF8_BYTES_MAX = 4  # bytes of a character
 
 
 def events() -> Iterator[Descriptor]:
-    """Every message that is an event."""
+    """Returns every message that is an event."""
     for file in files():
         for message in messages(file):
             if message.GetOptions().Extensions[options_pb2.event].subject:
@@ -59,12 +59,12 @@ def events() -> Iterator[Descriptor]:
 
 
 def name_of(field: FieldDescriptor) -> str:
-    """The field's name behind that of its message."""
+    """Returns the field's name with that of its message."""
     return ".".join(field.full_name.split(".")[-2:])
 
 
-def asked() -> dict[str, FieldDescriptor]:
-    """The fields of requests, by `Message.field`."""
+def request_fields() -> dict[str, FieldDescriptor]:
+    """Returns the fields of requests, by `Message.field`."""
     found: dict[str, FieldDescriptor] = {}
     waiting = [method.input_type for file in files() for method in methods(file)]
     seen = set(waiting)
@@ -78,7 +78,7 @@ def asked() -> dict[str, FieldDescriptor]:
     return found
 
 
-ASKED = asked()
+REQUEST_FIELDS = request_fields()
 
 
 def rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
@@ -87,10 +87,10 @@ def rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
 
 
 def width(field: FieldDescriptor) -> int:
-    """How many bytes a text may have: by its own rule, by that of the request's field of its
-    name, or by BYTES.
+    """Returns the greatest number of bytes of a text. The bound is its own rule, that of the
+    request's field of its name, or BYTES.
     """
-    named = [other for name, other in ASKED.items() if name.endswith(f".{field.name}")]
+    named = [other for name, other in REQUEST_FIELDS.items() if name.endswith(f".{field.name}")]
     widths = [found for other in (field, *named) if (found := _width(rules(other).string))]
     return max(widths) if widths else BYTES[field.name]
 
@@ -100,22 +100,22 @@ def _width(its: validate_pb2.StringRules) -> int | None:
         return its.max_len * UTF8_BYTES_MAX
     if its.uuid:
         return 36
-    if its.pattern:  # of ASCII, all that there are
+    if its.pattern:  # all are ASCII
         return 1 + sum(map(int, re.findall(r"\{(?:\d+,)?(\d+)\}", its.pattern)))
     return None
 
 
 def count(field: FieldDescriptor) -> int:
-    """How many elements a field may have: by its own rule, or by COUNTS."""
+    """Returns the greatest number of elements of a field, by its own rule or by COUNTS."""
     its = rules(field).repeated
     if its.HasField("max_items"):
         return its.max_items
     bound = COUNTS[name_of(field)]
-    return bound if isinstance(bound, int) else rules(ASKED[bound]).repeated.max_items
+    return bound if isinstance(bound, int) else rules(REQUEST_FIELDS[bound]).repeated.max_items
 
 
 def largest(kind: Descriptor) -> Message:
-    """A message of this type in which everything is as long, as many and as high as it may be."""
+    """Returns a message of this type whose texts, counts and numbers have their greatest value."""
     made = GetMessageClass(kind)()
     if kind.full_name == "google.protobuf.Timestamp":
         return type(made)(seconds=253_402_300_799, nanos=999_999_999)
@@ -150,15 +150,15 @@ def _highest(field: FieldDescriptor) -> Any:
 
 
 @pytest.mark.parametrize("event", list(events()), ids=lambda event: event.name)
-def test_largest_event_of_each_type_can_be_published(event: Descriptor) -> None:
-    """With every line, allocation, parcel and name at its bound, an event stays below what the
-    outbox takes, and so the broker.
+def test_largest_event_of_each_type_fits_the_outbox(event: Descriptor) -> None:
+    """With every line, allocation, parcel and name at its bound, an event stays below the limits of
+    the outbox and the broker.
     """
     assert largest(event).ByteSize() <= EVENT_BYTES_MAX
 
 
 def test_bounds_of_texts_and_counts_are_all_in_use() -> None:
-    """No bound of this file belongs to a field that no event has any more."""
+    """Each bound of this file belongs to a field of an event."""
     fields = list(_fields())
     assert set(COUNTS) <= {name_of(field) for field in fields}
     assert set(BYTES) <= {field.name for field in fields}

@@ -1,7 +1,7 @@
-"""The contracts in other languages: code for Go and Java is generated without options and compiles.
+"""The contracts in other languages: generated code for Go and Java compiles without options.
 
-The compilers are Debian's; `.ci/run` installs them. Where one is missing, the test says what it did
-not check.
+The compilers are Debian packages; `.ci/run` installs them. Where one is missing, the test names
+what it did not check.
 """
 
 import os
@@ -31,7 +31,7 @@ PACKAGES = {
 
 
 def need(*tools: str) -> None:
-    """Skips the test where a tool is missing, and names the Debian package that has it."""
+    """Skips the test where a tool is missing, and names its Debian package."""
     missing = [PACKAGES[tool] for tool in tools if not (shutil.which(tool) or Path(tool).exists())]
     if missing:
         pytest.skip(
@@ -41,8 +41,8 @@ def need(*tools: str) -> None:
 
 
 def run(*command: str | Path, folder: Path, environment: Mapping[str, str] | None = None) -> None:
-    """Runs a tool in the folder. Raises AssertionError with its output where it fails."""
-    told = subprocess.run(
+    """Runs a tool in the folder. Raises AssertionError with the tool's output if it fails."""
+    finished = subprocess.run(
         command,
         cwd=folder,
         env={**os.environ, **(environment or {})},
@@ -51,12 +51,12 @@ def run(*command: str | Path, folder: Path, environment: Mapping[str, str] | Non
         check=False,
         timeout=300,
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 def generate(option: str, folder: Path) -> None:
-    """Generates all contracts, and the third-party ones that they import, with protoc's one
-    option.
+    """Generates all contracts, and the third-party ones that they import, with this one option of
+    protoc.
     """
     protos = [
         str(path.relative_to(source))

@@ -1,5 +1,5 @@
-"""Every disk that the stack writes to is looked at: root's PostgreSQL may have its data on
-another one than the logs.
+"""The free space of every disk that the stack writes to is checked. A PostgreSQL that runs as root
+may have its data and its logs on different disks.
 """
 
 import shutil
@@ -14,9 +14,11 @@ from tests.support import reachable_folder
 
 
 @pytest.mark.parametrize("full", ["home", "elsewhere"])
-async def test_each_disk_is_looked_at(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever is full ends the watch, and keeps the stack from starting; the message names it,
-    and nothing was begun.
+async def test_full_disk_ends_the_watch_and_prevents_the_start(
+    full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk ends the watch and keeps the stack from starting. The message names the disk, and
+    nothing is started.
     """
     with reachable_folder("ordermesh-disks-") as folder:
         for name in ("home", "elsewhere"):

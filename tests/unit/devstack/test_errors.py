@@ -1,4 +1,4 @@
-"""The errors of the devstack say what to do, and which of them are about a port."""
+"""The errors of devstack give advice, and name those that concern a port."""
 
 import errno
 
@@ -8,7 +8,7 @@ from devstack.errors import DevstackError, PortTaken, advice, failure, refused
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "expected"),
     [
         ('FATAL: could not extend file "base/5/1": No space left on device', "disk is full"),
         ("[ERR] JetStream failed: write /js: no space left on device", "disk is full"),
@@ -28,24 +28,22 @@ from devstack.errors import DevstackError, PortTaken, advice, failure, refused
         ("segmentation fault", ""),
     ],
 )
-def test_a_known_cause_comes_with_advice(output: str, says: str) -> None:
-    """Each cause that a user can remove is told in words of what to do; an unknown one gets no
-    guess.
-    """
-    assert says in advice(output)
-    assert bool(says) == bool(advice(output))
+def test_known_cause_comes_with_advice(output: str, expected: str) -> None:
+    """A cause that the user can remove comes with advice; an unknown one comes without."""
+    assert expected in advice(output)
+    assert bool(expected) == bool(advice(output))
 
 
-def test_a_failure_shows_the_last_words() -> None:
-    """The message has what failed, the advice and the end of the output, and not all of it."""
+def test_failure_message_has_the_end_of_the_output() -> None:
+    """The message has the failure, the advice and the end of the output only."""
     error = failure("It died.", "first\n" + "more\n" * 40 + "No space left on device\n")
     assert str(error).startswith("It died. The disk is full")
     assert str(error).endswith("    No space left on device")
     assert "first" not in str(error)
 
 
-def test_a_taken_port_is_told_from_other_failures() -> None:
-    """Only an address in use may be answered with another port, whichever server complains."""
+def test_only_an_address_in_use_is_a_taken_port() -> None:
+    """Only an address in use leads to another port, for each of the servers."""
     assert isinstance(failure("PostgreSQL", "could not bind: Address already in use"), PortTaken)
     assert isinstance(failure("NATS", "listen tcp: bind: address already in use"), PortTaken)
     assert isinstance(
@@ -54,9 +52,9 @@ def test_a_taken_port_is_told_from_other_failures() -> None:
     assert not isinstance(failure("PostgreSQL", "FATAL: out of ideas"), PortTaken)
 
 
-def test_a_refusal_of_the_system_keeps_its_reason() -> None:
-    """An error of the operating system is told with advice where there is some, and with its own
-    words elsewhere.
+def test_refusal_of_the_system_keeps_its_reason() -> None:
+    """An operating system's error comes with advice where there is some, and with its own text
+    elsewhere.
     """
     assert "The disk is full" in str(
         refused("Could not write.", OSError(errno.ENOSPC, "No space left on device"))

@@ -1,4 +1,4 @@
-"""What a person sees of `make run` when the machine itself refuses something while it is up."""
+"""What `make run` prints when the machine refuses something while the stack is up."""
 
 import asyncio
 import errno
@@ -14,7 +14,7 @@ from devstack.errors import DevstackError
 
 
 class Refused:
-    """A stack that comes up, and whose watch then ends so."""
+    """A stack that starts, and whose watch then raises this error."""
 
     error: Exception
 
@@ -35,7 +35,7 @@ class Refused:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (
             OSError(errno.ENOSPC, "No space left on device"),
@@ -48,25 +48,25 @@ class Refused:
         (DevstackError("The order service was killed."), "The order service was killed."),
     ],
 )
-def test_what_fails_later_is_one_message(
+def test_failure_while_up_is_one_message(
     error: Exception,
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whoever watches the terminal gets what happened in a line, exit code 1, and no traceback."""
+    """The terminal shows the failure in one line without a traceback; the exit code is 1."""
     monkeypatch.setattr(command, "Stack", Refused)
     monkeypatch.setattr(Refused, "error", error, raising=False)
     monkeypatch.setattr(command, "_stop_on_signals", lambda _stack, _screen: None)
     monkeypatch.setattr(command, "_directions", lambda _stack: iter(()))
     monkeypatch.setattr(settings, "need_ports", lambda _settings: None)
     assert command.main(["--no-demo", "--folder", str(tmp_path / "stack")]) == 1
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.startswith(message)
 
 
 class Dying(Refused):
-    """A stack of which a service dies while the demo runs, and whose watch has not looked yet."""
+    """A stack whose service ends during the demo, before the watch has checked it."""
 
     environment: Mapping[str, str] = {}
 
@@ -80,7 +80,9 @@ class Dying(Refused):
 def test_part_dying_under_the_demo_is_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A demo that fails because a service has died: the service is reported, and not the demo."""
+    """If the demo fails because a service ended, devstack reports the service instead of the
+    demo.
+    """
     monkeypatch.setattr(command, "Stack", Dying)
     monkeypatch.setattr(command, "_stop_on_signals", lambda _stack, _screen: None)
     monkeypatch.setattr(settings, "need_ports", lambda _settings: None)

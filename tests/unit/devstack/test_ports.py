@@ -1,4 +1,4 @@
-"""Free ports, and what happens when somebody else is faster."""
+"""The choice of free ports, and a new choice when another process has taken one."""
 
 import os
 import socket
@@ -13,16 +13,16 @@ from devstack.errors import PortTaken
 from devstack.ports import free_ports, on_free_port, taken
 
 
-def test_free_ports_are_free_different_and_safe_from_outgoing_connections() -> None:
-    """Ports come from below the range that outgoing connections use, and none twice."""
+def test_free_ports_are_distinct_and_below_the_outgoing_range() -> None:
+    """Free ports are distinct, and lie below the range of outgoing connections."""
     ports = free_ports(50)
     assert len(set(ports)) == 50
     assert all(port < 32768 and not taken(port) for port in ports)
 
 
-def test_a_port_that_was_let_go_is_not_chosen_again_soon() -> None:
-    """Whoever stops a server finds its port free when he starts it again: nobody here, and none
-    of the processes that started together.
+def test_released_port_is_not_chosen_again_soon() -> None:
+    """A restarted server finds its port free: neither this process nor one started at the same time
+    chooses it again.
     """
     chosen = [port for _ in range(100) for port in free_ports(1)]
     assert len(set(chosen)) == len(chosen)
@@ -31,15 +31,17 @@ def test_a_port_that_was_let_go_is_not_chosen_again_soon() -> None:
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    theirs = [int(port) for process in together for port in process.communicate()[0].split()]
-    assert len(set(theirs)) == len(theirs) == 400
+    chosen_together = [
+        int(port) for process in together for port in process.communicate()[0].split()
+    ]
+    assert len(set(chosen_together)) == len(chosen_together) == 400
 
 
-def test_what_another_process_has_chosen_is_not_chosen(tmp_path: Path) -> None:
-    """Wherever two begin to look: what one has, and does not use just now, the other is not
-    given while the first lives.
+def test_port_chosen_by_a_live_process_is_not_chosen(tmp_path: Path) -> None:
+    """A port that one process has chosen and does not use yet is not chosen by another while the
+    first lives.
 
-    The two have a list of chosen ports of their own: the other tests of a run may have chosen most
+    The two processes have their own list of chosen ports: other tests of a run may have chosen most
     of these 200.
     """
     look = (
@@ -63,30 +65,30 @@ def test_what_another_process_has_chosen_is_not_chosen(tmp_path: Path) -> None:
     assert len(set(chosen)) == len(chosen) == 100
 
 
-def test_a_listener_is_seen() -> None:
-    """A port with a listener counts as taken, and as free once that is gone."""
+def test_port_with_a_listener_is_taken() -> None:
+    """A port is taken while it has a listener, and free afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert taken(port)
     assert not taken(port)
 
 
-def test_a_lost_race_is_run_again() -> None:
-    """Where the port is gone when it is to be used, another one is tried, and in the end given
-    up.
+def test_start_on_a_taken_port_is_tried_on_another() -> None:
+    """If the port is taken at the start, another one is tried; after a bounded number of tries the
+    error is raised.
     """
     tried: list[int] = []
 
     def start(port: int) -> None:
         tried.append(port)
         if len(tried) < 3:
-            raise PortTaken("somebody was faster")
+            raise PortTaken("taken before the start")
 
     assert on_free_port(start) == tried[2]
     assert len(tried) == 3
 
     def never(_: int) -> None:
-        raise PortTaken("always somebody")
+        raise PortTaken("always taken")
 
     with pytest.raises(PortTaken, match="try again"):
         on_free_port(never)

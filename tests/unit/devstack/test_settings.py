@@ -1,4 +1,4 @@
-"""What `make run` reads from the environment."""
+"""The settings that `make run` reads from the environment."""
 
 import socket
 
@@ -8,8 +8,8 @@ from devstack import settings
 from devstack.errors import DevstackError, PortTaken
 
 
-def test_the_defaults_are_those_of_the_architecture() -> None:
-    """With an empty environment everything listens where the documents say."""
+def test_defaults_are_those_of_the_architecture() -> None:
+    """With an empty environment, each service and server listens on its documented port."""
     read = settings.read({})
     assert read.ports.services == {
         "order": 15051,
@@ -29,9 +29,9 @@ def test_the_defaults_are_those_of_the_architecture() -> None:
     assert (read.database_url, read.nats_url) == (None, None)
 
 
-def test_all_faults_are_told_at_once() -> None:
-    """Nobody has to start three times to find three faults: no number, out of range, and the
-    same port twice.
+def test_all_faulty_settings_are_reported_at_once() -> None:
+    """One message reports a value that is no number, a port out of range, and a port that is used
+    twice.
     """
     with pytest.raises(DevstackError) as caught:
         settings.read(
@@ -56,10 +56,8 @@ def test_all_faults_are_told_at_once() -> None:
         "nats://a:1,b:2",
     ],
 )
-def test_a_nats_url_that_is_none_is_told(url: str) -> None:
-    """A server that was written without a scheme is not looked for at some other address; what
-    may be a password is not shown.
-    """
+def test_invalid_nats_url_is_reported(url: str) -> None:
+    """A server without a scheme is reported. The message hides what may be a password."""
     with pytest.raises(DevstackError, match="NATS_URL is no URL: write it like nats://") as caught:
         settings.read({"NATS_URL": url, "ORDER_PORT": "none"})
     assert "ORDER_PORT=none is no port" in str(caught.value)
@@ -69,16 +67,16 @@ def test_a_nats_url_that_is_none_is_told(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["nats://localhost:14333", "nats://me:secret@host", "tls://a:1, nats://[::1]:2"]
 )
-def test_a_nats_url_is_taken_as_it_is(url: str) -> None:
-    """One server or several, with or without a port."""
+def test_valid_nats_url_is_used_unchanged(url: str) -> None:
+    """NATS_URL has one server or several, with or without a port."""
     assert settings.read({"NATS_URL": url}).nats_url == url
 
 
-def test_a_taken_port_is_told_with_the_variable_that_changes_it(
+def test_taken_port_is_reported_with_its_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every port that is in use is named, each with its variable; one that our own servers do
-    not use is not looked at.
+    """Each port in use is reported with its variable. A port that the project's own servers do not
+    use is not checked.
     """
     monkeypatch.setattr(settings, "ENDING_S", 0.0)
     with (

@@ -1,4 +1,4 @@
-"""Fulfilments and commands to test with. No tests here."""
+"""Fulfilments and commands for tests. No tests here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
@@ -39,7 +39,7 @@ SHIPMENT = UUID("01957000-0000-7000-8000-000000000002")
 KEY = FulfillmentKey(UUID("01957000-0000-7000-8000-000000000003"), "DOVER", 1)
 LINES = (Line(1, "mug", 2), Line(2, "Lamp, blue", 1), Line(4, "mug", 3))
 
-# What an envelope has beside its command.
+# The fields of an envelope beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
 
 C = TypeVar("C")
@@ -48,7 +48,9 @@ numbers = count(1)
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
-    """A command of this kind in an envelope with a key of its own. `fields` are of either."""
+    """Returns a command of this kind in an envelope with its own key. `fields` are fields of
+    either.
+    """
     key = f"test:{next(numbers)}"
     parts: dict[str, Any] = {
         "key": key,
@@ -63,13 +65,13 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
 
 
 def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
-    """The envelope, with these fields of its command changed."""
+    """Returns the envelope with these fields of its command changed."""
     command: Any = old.command
     return old.with_command(replace(command, **fields))
 
 
 def of_order(kind: type[N], **fields: Any) -> Envelope[N]:
-    """A command about the order's first attempt."""
+    """Returns a command about the order's first attempt."""
     usual = {"target": KEY.order_id, "attempt": 1, "order_number": "OM-1"}
     return envelope(kind, **(usual | fields))
 
@@ -78,8 +80,8 @@ def picklists(
     places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
     rule: InspectionRule | None = None,
 ) -> tuple[Picklist, ...]:
-    """The picklists of the warehouses of `places`, or of DOVER. Each warehouse has an id of its
-    own.
+    """Returns the picklists of the warehouses of `places`, or of DOVER. Each warehouse has its own
+    id.
     """
     if isinstance(places, tuple):
         places = {KEY.warehouse_id: places}
@@ -90,7 +92,7 @@ def picklists(
 
 
 def id_at(warehouse_id: str) -> UUID:
-    """The id of the fulfilment there."""
+    """Returns the id of the warehouse's fulfilment."""
     return ID if warehouse_id == KEY.warehouse_id else uuid5(ID, warehouse_id)
 
 
@@ -100,21 +102,21 @@ def plan(
     committed: bool = True,
     rule: InspectionRule | None = None,
 ) -> Envelope[Plan]:
-    """The order is confirmed."""
+    """Returns the command of a confirmed order."""
     return of_order(Plan, picklists=picklists(places, rule), stock_committed=committed)
 
 
 def record_commit(
     places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
 ) -> Envelope[RecordCommit]:
-    """The pending commit is done."""
+    """Returns the command that ends the pending commit."""
     return of_order(RecordCommit, picklists=picklists(places))
 
 
 def close_attempt(
     places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES,
 ) -> Envelope[CloseAttempt]:
-    """The order is cancelled."""
+    """Returns the command of a cancelled order."""
     return of_order(CloseAttempt, picklists=picklists(places))
 
 
@@ -124,7 +126,7 @@ def cut(
     at: str = KEY.warehouse_id,
     lines: tuple[Line, ...] = LINES,
 ) -> Envelope[Cut]:
-    """Of the lines, these units remain."""
+    """Returns the command with the remaining units of the lines."""
     remaining = (
         Allocation(at, line.line_number, quantity)
         for line, quantity in zip(lines, units, strict=True)
@@ -134,14 +136,14 @@ def cut(
 
 
 def order_fulfillments(*fulfillments: Fulfillment, **fields: Any) -> OrderFulfillments:
-    """The order's record with these fulfilments."""
+    """Returns the order's record with these fulfilments."""
     return OrderFulfillments(KEY.order_id, fulfillments=fulfillments, **fields)
 
 
 def standing(
     status: Status, lines: tuple[Line, ...] = LINES, *, rule: InspectionRule | None = None
 ) -> Fulfillment:
-    """A fulfilment in this status, with the counts, packages and shipment that belong to it."""
+    """Returns a fulfilment in this status, with its counts, packages and shipment."""
     rank = FORWARD.index(status) if status in FORWARD else 0
     if rank >= FORWARD.index(Status.PICKED):
         lines = tuple(replace(line, picked=line.quantity) for line in lines)
@@ -166,7 +168,7 @@ def standing(
 
 
 def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
-    """One package with everything in it."""
+    """Returns one package with all units."""
     return Package(
         number=number,
         weight_grams=1200,
@@ -178,13 +180,13 @@ def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
 
 
 def scan_all(lines: tuple[Line, ...]) -> Envelope[ScanItems]:
-    """Scans of every unit that the lines ask for."""
+    """Returns scans of every unit of the lines."""
     scans = tuple(Scan(line.sku, line.open) for line in lines if line.open)
     return envelope(ScanItems, scans=scans)
 
 
 def pack_all(lines: tuple[Line, ...]) -> Envelope[Pack]:
-    """Everything in one package."""
+    """Returns the command that packs all units into one package."""
     return envelope(Pack, packages=(parcel(lines),))
 
 
@@ -193,7 +195,7 @@ def decide_one(
     asked: Envelope[Any],
     time: datetime,
 ) -> Decision[Fulfillment, Transition]:
-    """The decision about a fulfilment that is the only one of its order."""
+    """Returns the decision about the only fulfilment of its order."""
     decision = decide(order_fulfillments(here), asked, time)
     fulfillment = decision.record.find(here.id)
     assert fulfillment
@@ -204,7 +206,7 @@ def done(
     here: OrderFulfillments | Fulfillment | None,
     commands: Sequence[Envelope[Any]],
 ) -> tuple[Fulfillment, list[Decision[OrderFulfillments, Transition]]]:
-    """The fulfilment in DOVER after one command after the other, and each decision."""
+    """Returns the fulfilment in DOVER after these commands in order, and each decision."""
     record = order_fulfillments(here) if isinstance(here, Fulfillment) else here
     decisions = []
     for each in commands:

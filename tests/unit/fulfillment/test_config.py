@@ -1,5 +1,5 @@
-"""The fulfilment service's settings: what is inspected is told by the environment, and what is
-told wrongly is named.
+"""The fulfilment service's settings: the environment determines the inspections, and an invalid
+value is named.
 """
 
 import pytest
@@ -10,13 +10,13 @@ from fulfillment_svc.config import Config
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What every service must be told."""
+    """Sets the variables that every service needs."""
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://localhost/fulfillment")
     monkeypatch.setenv("NATS_URL", "nats://localhost")
 
 
 def test_by_default_nothing_is_inspected() -> None:
-    """Without settings there is no rule, and the addresses are the local stack's."""
+    """Without settings there is no rule, and the addresses are those of the local stack."""
     config = load(Config)
     assert (config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate) == (
         {},
@@ -58,10 +58,10 @@ def test_rules_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         ("INSPECT_SAMPLE_RATE", "1.5"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str
 ) -> None:
-    """The service does not start, and says in a sentence which variable is not right."""
+    """The service does not start, and prints a sentence with the invalid variable."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit):
         load(Config)

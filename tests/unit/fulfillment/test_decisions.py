@@ -1,5 +1,5 @@
-"""What a fulfilment becomes, by tables: every verb from every status, and each rule of picking,
-packing and inspection.
+"""The decisions about a fulfilment, by tables: every command in every status, and each rule of
+picking, packing and inspection.
 """
 
 from collections.abc import Callable
@@ -46,8 +46,8 @@ from tests.unit.fulfillment.samples import decide_one as decided
 
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
-# Each verb, and from where it leads where. From every other status it is refused (a request) or
-# waits or is skipped (an event).
+# Each command with its statuses before and after. In every other status a request is refused, and
+# an event waits or is skipped.
 VERBS: dict[str, tuple[Callable[[], Envelope[Any]], dict[Status, Status]]] = {
     "start picking": (lambda: envelope(StartPicking), {Status.PLANNING: Status.PICKING}),
     "scan": (
@@ -69,7 +69,7 @@ VERBS: dict[str, tuple[Callable[[], Envelope[Any]], dict[Status, Status]]] = {
 
 
 def refused(fulfillment: Fulfillment | None, what: Envelope[Any]) -> Failure:
-    """The failure that the decision raises."""
+    """Returns the failure that the decision raises."""
     with pytest.raises(Failure) as caught:
         decide(order_fulfillments(fulfillment) if fulfillment else None, what, NOW)
     return caught.value
@@ -77,9 +77,9 @@ def refused(fulfillment: Fulfillment | None, what: Envelope[Any]) -> Failure:
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_from_every_status(verb: str, status: Status) -> None:
-    """A request moves along its one edge, and is refused everywhere else with the status and
-    what is allowed.
+def test_every_command_in_every_status(verb: str, status: Status) -> None:
+    """A request makes its one move, and is refused in every other status with the status and the
+    allowed ones.
     """
     make, edges = VERBS[verb]
     fulfillment = standing(
@@ -97,14 +97,14 @@ def test_every_verb_from_every_status(verb: str, status: Status) -> None:
         assert "allowed" in failure.metadata
 
 
-def test_the_refusal_names_what_is_allowed() -> None:
+def test_refusal_lists_the_allowed_statuses() -> None:
     """ILLEGAL_TRANSITION lists the statuses that may follow."""
     failure = refused(standing(Status.PACKED), envelope(StartPicking))
     assert failure.metadata["allowed"] == "cancelled, packing, picking, ready"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
+def test_request_about_unknown_fulfilment_is_not_found(verb: str) -> None:
     """Without a fulfilment every request is NOT_FOUND."""
     failure = refused(None, VERBS[verb][0]())
     assert (type(failure), failure.reason, failure.metadata) == (
@@ -126,7 +126,7 @@ def test_shipment_of_unknown_fulfilment_waits(event: Envelope[Any]) -> None:
     assert isinstance(refused(None, event), NotFound)
 
 
-def test_a_stale_version_is_refused_before_all_else() -> None:
+def test_stale_version_is_refused_first() -> None:
     """expected_version is compared first; the right one passes."""
     failure = refused(standing(Status.PLANNING), envelope(StartPicking, expected_version=1))
     assert (type(failure), failure.reason, failure.metadata) == (
@@ -148,12 +148,10 @@ def test_a_stale_version_is_refused_before_all_else() -> None:
         ([("mug", 5), ("Lamp, blue", 1)], (2, 1, 3)),
     ],
 )
-def test_the_lowest_open_line_takes_the_scan(
+def test_scan_fills_the_lowest_open_line(
     scans: list[tuple[str, int]], picked: tuple[int, ...]
 ) -> None:
-    """An SKU on several lines fills them from the lowest number on; every scan of a request
-    counts.
-    """
+    """Scans of a SKU on several lines fill the lines by number; every scan of a request counts."""
     decision = decided(
         standing(Status.PICKING),
         envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans)),
@@ -167,10 +165,8 @@ def test_the_lowest_open_line_takes_the_scan(
 
 
 @pytest.mark.parametrize(("version", "published"), [(4998, 0), (4999, 1), (5000, 0), (9999, 1)])
-def test_many_scans_are_published_now_and_then(version: int, published: int) -> None:
-    """Consumers refuse a version 10,000 above the last that they know, so each 5,000th is
-    published.
-    """
+def test_every_5000th_scan_is_published(version: int, published: int) -> None:
+    """Consumers refuse a version 10,000 above the last stored one, so each 5,000th is published."""
     here = replace(standing(Status.PICKING), version=version)
     decision = decided(here, envelope(ScanItems, scans=(Scan("mug", 1),)), NOW)
     assert [type(fact).__name__ for fact in decision.facts] == ["LinesChanged"] * published
@@ -206,7 +202,7 @@ def test_wrong_scans_are_refused(
 
 
 def test_picking_completes_when_every_line_is_scanned() -> None:
-    """PICKING_INCOMPLETE names each open line; with all scanned it is picked."""
+    """PICKING_INCOMPLETE names each open line; a completely scanned picklist is picked."""
     picking, _ = done(standing(Status.PICKING), [envelope(ScanItems, scans=(Scan("mug", 3),))])
     failure = refused(picking, envelope(CompletePicking))
     assert (failure.reason, [v.subject for v in failure.violations]) == (
@@ -226,10 +222,12 @@ def test_picking_completes_when_every_line_is_scanned() -> None:
         ([(1, 2), (2, 1), (4, 3), (3, 1)], ["line 3"]),
     ],
 )
-def test_packages_hold_exactly_what_was_picked(
+def test_packages_hold_exactly_the_picked_units(
     packed: list[tuple[int, int]], wrong: list[str]
 ) -> None:
-    """Too little, too much, the wrong line: PACKAGES_INCOMPLETE names each."""
+    """PACKAGES_INCOMPLETE names each line with too few units, with too many, or of another
+    picklist.
+    """
     box = Package(
         number=0,
         weight_grams=1,
@@ -246,7 +244,9 @@ def test_packages_hold_exactly_what_was_picked(
 
 
 def test_packages_are_numbered_from_one() -> None:
-    """A line may be spread over packages; their numbers follow the request, whatever it says."""
+    """A line may be in several packages. Their numbers follow the request's order, and its own
+    numbers are ignored.
+    """
     boxes = (
         Package(
             number=7,
@@ -270,7 +270,7 @@ def test_packages_are_numbered_from_one() -> None:
 
 
 def test_without_inspection_packing_ends_in_ready() -> None:
-    """packed and ready in one decision, two steps; the fact of each shows the packages."""
+    """One decision has two steps, packed and ready; the domain event of each shows the packages."""
     decision = decided(standing(Status.PACKING), pack_all(LINES), NOW)
     assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
     assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [
@@ -280,15 +280,15 @@ def test_without_inspection_packing_ends_in_ready() -> None:
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("passed", [True, False])
-def test_what_needs_no_inspection_has_none(status: Status, passed: bool) -> None:
-    """Without a rule, an inspection is refused wherever the fulfilment stands."""
+def test_inspection_without_a_rule_is_refused(status: Status, passed: bool) -> None:
+    """Without a rule, an inspection is refused in every status."""
     failure = refused(standing(status), envelope(RecordInspection, passed=passed, note=""))
     assert failure.reason == "INSPECTION_NOT_REQUIRED"
 
 
-def test_a_failed_inspection_starts_over() -> None:
-    """Back in picking nothing is scanned and no package is left; why stands in the history; and
-    it is inspected again.
+def test_failed_inspection_returns_to_picking() -> None:
+    """The fulfilment is in picking without scans and packages. The history has the reason, and the
+    packages are inspected again.
     """
     packed = standing(Status.PACKED, rule=InspectionRule.SAMPLE)
     failed = decided(packed, envelope(RecordInspection, passed=False, note="cracked"), NOW)
@@ -308,8 +308,8 @@ def test_a_failed_inspection_starts_over() -> None:
 def test_shipment_event_from_every_status(
     kind: type[Ship] | type[Complete], status: Status
 ) -> None:
-    """From ready on it moves forward through missing statuses; late and repeated events are
-    skipped. Before ready it waits.
+    """From ready on, the event moves the fulfilment forward through missing statuses; late and
+    repeated events are skipped. Before ready the event waits.
     """
     fulfillment = standing(status)
     ahead = {
@@ -327,8 +327,9 @@ def test_shipment_event_from_every_status(
         assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
 
 
-def test_the_whole_life_in_order() -> None:
-    """From the confirmed order to delivery: each status once, and picking again for the scans.
+def test_whole_life_has_each_status_in_order() -> None:
+    """From the confirmed order to the delivery there is each status once, and picking again for
+    each scan.
 
     Versions have no gap.
     """

@@ -1,4 +1,4 @@
-"""Which packages are inspected: the rules, by a table."""
+"""The choice of the packages to inspect: the rules, by a table."""
 
 from dataclasses import replace
 from uuid import UUID, uuid4
@@ -29,10 +29,12 @@ POLICY = InspectionPolicy(
         (Money(0, "GBP"), "mug", 1.0, InspectionRule.SAMPLE),
     ],
 )
-def test_the_first_rule_that_holds(
+def test_first_matching_inspection_rule_applies(
     total: Money, sku: str, rate: float, rule: InspectionRule | None
 ) -> None:
-    """By the order's value in its own currency, then by SKU (to the letter), then by sample."""
+    """The rules apply by the order's value in its own currency, then by SKU (exact), then by
+    sample.
+    """
     assert (
         replace(POLICY, sample_rate=rate).rule(KEY, total, (Line(1, "tea", 1), Line(2, sku, 1)))
         is rule
@@ -44,10 +46,8 @@ def test_nothing_is_inspected_unless_configured() -> None:
     assert InspectionPolicy().rule(KEY, Money(10**12, "GBP"), (Line(1, "mug", 1),)) is None
 
 
-def test_the_sample_is_fair_and_always_the_same() -> None:
-    """A rate of a quarter takes about a quarter of the keys, and takes the same ones when asked
-    again.
-    """
+def test_sample_has_its_rate_and_is_repeatable() -> None:
+    """A rate of a quarter takes about a quarter of the keys, and takes the same ones each time."""
     policy = InspectionPolicy(sample_rate=0.25)
     keys = [replace(KEY, order_id=UUID(int=uuid4().int)) for _ in range(4000)]
     drawn = [policy.rule(key, Money(0, "GBP"), ()) for key in keys]

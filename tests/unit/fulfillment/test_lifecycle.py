@@ -1,4 +1,4 @@
-"""The fulfilment's table of moves, over the whole product of statuses."""
+"""The fulfilment's table of moves, for every pair of statuses."""
 
 from itertools import product
 
@@ -14,7 +14,7 @@ from fulfillment_svc.lifecycle import (
     path_between,
 )
 
-# lifecycle.md section 3, written down a second time: the specification, not the code.
+# lifecycle.md section 3, written a second time: the specification, not the code.
 SPECIFIED = {
     "pending": {"planning", "cancelled"},
     "planning": {"picking", "cancelled"},
@@ -32,15 +32,15 @@ PAIRS = list(product(Status, Status))
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS)
-def test_every_pair_is_as_specified(here: Status, there: Status) -> None:
-    """A move stands in the table exactly when the specification has it."""
+def test_every_move_is_as_specified(here: Status, there: Status) -> None:
+    """The table has a move exactly if the specification has it."""
     assert (there in MOVES[here]) == (there in SPECIFIED[here])
 
 
 @pytest.mark.parametrize(("here", "there"), PAIRS)
-def test_the_way_forward_follows_the_table(here: Status, there: Status) -> None:
-    """A way has only allowed moves, ends where it is to lead, and exists exactly where `there`
-    lies ahead on the way.
+def test_path_forward_follows_the_table(here: Status, there: Status) -> None:
+    """A path has only allowed moves and ends at its target. It exists exactly if the target lies
+    ahead.
     """
     path = path_between(here, there)
     for old, new in zip((here, *path), path, strict=False):
@@ -50,14 +50,14 @@ def test_the_way_forward_follows_the_table(here: Status, there: Status) -> None:
     assert not path or path[-1] is there
 
 
-def test_terminal_statuses_are_the_two_ends() -> None:
-    """Nothing follows completed and cancelled, and something follows everything else."""
+def test_completed_and_cancelled_are_terminal() -> None:
+    """Completed and cancelled have no next status, and every other status has one."""
     assert {Status.COMPLETED, Status.CANCELLED} == TERMINAL
 
 
-def test_every_trigger_moves_and_every_move_has_one_trigger() -> None:
-    """No trigger is idle, and no two triggers make the same move: a row of history says by its
-    statuses what happened.
+def test_every_move_has_exactly_one_trigger() -> None:
+    """Each trigger makes a move, and no two triggers make the same one. The statuses of a history
+    row determine its trigger.
     """
     moves = [(old, new) for steps in TRIGGERS.values() for old, new in steps.items()]
     assert all(TRIGGERS.values())

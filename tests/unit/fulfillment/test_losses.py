@@ -1,4 +1,4 @@
-"""Units that leave a picklist by the staff's hands, by tables: not found, found damaged,
+"""Units that leave a picklist because the staff report them, by tables: not found, found damaged,
 cancelled.
 """
 
@@ -28,7 +28,9 @@ LEFT = (Status.SHIPPED, Status.COMPLETED)
 
 
 def published(facts: object) -> list[tuple[str, int, Status, str]]:
-    """Of each fact its kind, the fulfilment's version and status then, and why."""
+    """Returns for each domain event its kind, the fulfilment's version and status, and the
+    reason.
+    """
     return [
         (
             "status" if isinstance(fact, StatusChanged) else "lines",
@@ -55,9 +57,9 @@ def failed(spoiled: Mapping[int, int], *replaced_lines: ReplacedLine) -> Envelop
 # --- not found
 
 
-def test_a_line_is_closed_short() -> None:
-    """What was not scanned of it leaves the picklist; published as lines first, then as the status,
-    each with its version.
+def test_line_is_closed_short_with_its_unscanned_units() -> None:
+    """The unscanned units of the line leave the picklist. The changed lines are published first,
+    then the status, each with its version.
     """
     here = replace(
         standing(Status.PICKING), lines=(Line(1, "mug", 3, picked=1), Line(2, "cup", 2, picked=2))
@@ -74,8 +76,8 @@ def test_a_line_is_closed_short() -> None:
     assert [(t.version, t.new) for t in decision.history] == [(here.version + 2, Status.PICKED)]
 
 
-def test_a_picklist_of_which_nothing_is_found_is_cancelled() -> None:
-    """The last units leave with the status."""
+def test_picklist_without_a_found_unit_is_cancelled() -> None:
+    """The last units leave with the change of status."""
     here = standing(Status.PICKING)
     asked = envelope(CompletePicking, short_line_numbers=frozenset({1, 2, 4}))
     decision = decide_one(here, asked, NOW)
@@ -93,8 +95,8 @@ def test_a_picklist_of_which_nothing_is_found_is_cancelled() -> None:
     ("short", "open_"),
     [({1}, ["line 4"]), ({2}, ["line 1", "line 4"]), (set(), ["line 1", "line 4"])],
 )
-def test_an_open_line_that_is_not_named_is_open(short: set[int], open_: list[str]) -> None:
-    """PICKING_INCOMPLETE names what is neither scanned nor closed short."""
+def test_open_line_that_is_not_named_short_stays_open(short: set[int], open_: list[str]) -> None:
+    """PICKING_INCOMPLETE names each line that is neither scanned nor closed short."""
     here = replace(
         standing(Status.PICKING),
         lines=(Line(1, "mug", 2), Line(2, "cup", 1, picked=1), Line(4, "mug", 3)),
@@ -107,10 +109,8 @@ def test_an_open_line_that_is_not_named_is_open(short: set[int], open_: list[str
     )
 
 
-def test_a_line_that_is_scanned_is_not_short() -> None:
-    """A named line of which nothing is missing loses nothing, and no change of lines is
-    published.
-    """
+def test_fully_scanned_line_is_not_closed_short() -> None:
+    """A named line without missing units loses none, and no change of lines is published."""
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
     decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
@@ -119,9 +119,9 @@ def test_a_line_that_is_scanned_is_not_short() -> None:
     ]
 
 
-def test_a_short_line_that_is_not_on_the_picklist_is_refused() -> None:
-    """Whoever names it has another picklist in hand: VALIDATION_FAILED with the field and each
-    such number, whatever else is open.
+def test_short_line_of_another_picklist_is_refused() -> None:
+    """A caller that names it uses another picklist. VALIDATION_FAILED has the field and each such
+    number, also beside open lines.
     """
     with pytest.raises(Invalid) as caught:
         decide_one(
@@ -145,9 +145,9 @@ def test_a_short_line_that_is_not_on_the_picklist_is_refused() -> None:
     [(4, 3), (3, 2)],
     ids=["replaced", "no other is left"],
 )
-def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None:
-    """Others in their place are to be picked like all the rest; where there are none the
-    picklist is shorter.
+def test_spoiled_units_restart_the_picking(units: int, quantity: int) -> None:
+    """Replacements of spoiled units are picked like all others; without replacements the picklist
+    is shorter.
     """
     here = standing(Status.PACKED, rule=RULE)
     decision = decide_one(
@@ -165,8 +165,8 @@ def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None
     assert [(t.new, t.note) for t in decision.history] == [(Status.PICKING, "cracked")]
 
 
-def test_when_all_units_are_spoiled_the_work_ends() -> None:
-    """Nothing came in their place, so nothing is left to do."""
+def test_fulfilment_with_all_units_spoiled_is_cancelled() -> None:
+    """There are no replacements, so the fulfilment has no units."""
     here = standing(Status.PACKED, (Line(1, "mug", 2),), rule=RULE)
     decision = decide_one(
         here, failed({1: 2}, ReplacedLine(line_number=1, units=2, committed=0, spoiled=2)), NOW
@@ -178,8 +178,10 @@ def test_when_all_units_are_spoiled_the_work_ends() -> None:
 
 
 @pytest.mark.parametrize("spoiled", [{1: 3}, {3: 1}, {1: 1, 4: 4}])
-def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> None:
-    """Refused before the warehouse is asked, with each line that has not so many."""
+def test_more_spoiled_units_than_remain_are_refused(spoiled: dict[int, int]) -> None:
+    """The request is refused before the call to the warehouse, with each line that has fewer
+    units.
+    """
     with pytest.raises(Refused) as caught:
         decide_one(
             standing(Status.PACKED, rule=RULE), envelope(RecordSpoiled, spoiled=spoiled), NOW
@@ -194,8 +196,8 @@ def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> No
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_inspection_with_unposted_units_waits(passed: bool) -> None:
-    """They are stored without an event, the largest count that an inspector found; an inspection
-    without the warehouse's answer waits.
+    """Unposted units are stored without an event, with the largest count that an inspector found.
+    An inspection waits for the warehouse's answer.
     """
     here = standing(Status.PACKED, rule=RULE)
     recorded = decide_one(here, envelope(RecordSpoiled, spoiled={4: 2}), NOW)
@@ -222,8 +224,8 @@ def test_inspection_with_unposted_units_waits(passed: bool) -> None:
 def test_replacements_in_any_order_post_all_spoiled_units(
     answers: tuple[int, ...],
 ) -> None:
-    """One inspector records a unit and another two of the same line: an older answer neither posts
-    the rest nor takes it back.
+    """One inspector records a unit, another one two units of the same line. The older answer
+    neither posts the remaining unit nor takes the posted one back.
     """
     line = Line(4, "mug", 3).with_found_spoiled(1).with_found_spoiled(2)
     for spoiled in answers:
@@ -241,13 +243,13 @@ def test_replacements_in_any_order_post_all_spoiled_units(
     assert Line(4, "mug", 3).with_found_spoiled(3).cut_to(1).unposted_spoiled == 1
 
 
-# Statuses after the warehouse's answer is applied, by the status at that time.
+# The statuses after the warehouse's answer is applied, by the status at that time.
 MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING}
 
 
 def test_spoiled_units_of_withdrawn_work_are_published() -> None:
-    """The units that the warehouse posted while shipping is asked for the parcels makes a version,
-    a row and an event of its own.
+    """The units that the warehouse posted while shipping is asked for the parcels have their own
+    version, history row and event.
     """
     asked = replace(standing(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT)
     decision = decide_one(
@@ -263,8 +265,8 @@ def test_spoiled_units_of_withdrawn_work_are_published() -> None:
 @pytest.mark.parametrize("units", [3, 4])
 @pytest.mark.parametrize("status", Status)
 def test_replacement_in_every_status_is_applied(status: Status, units: int) -> None:
-    """Between the warehouse's answer and the write anything may have happened: the books agree
-    all the same, unit by unit. What is ready by then is withdrawn, its packages as they are.
+    """Between the warehouse's answer and the write, the fulfilment may have any status: the records
+    agree unit by unit. A fulfilment that is ready by then is withdrawn, with unchanged packages.
     """
     here = standing(status, rule=RULE)
     answer = failed(
@@ -293,10 +295,10 @@ def test_replacement_in_every_status_is_applied(status: Status, units: int) -> N
     [(2, Line(4, "mug", 1, cut=1, spoiled=1)), (0, Line(4, "mug", 0, cut=2, spoiled=1))],
     ids=["answer before the cut", "answer after the cut"],
 )
-def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> None:
-    """Two of three were cut while the warehouse was asked about one that is spoiled, and had no
-    other: where it had not yet consumed the cut, the spoiled unit is one of those; where it had,
-    nothing is left.
+def test_cut_between_answer_and_write_is_counted_once(committed: int, line: Line) -> None:
+    """Two of three units were cut during the call to the warehouse about one spoiled unit without a
+    replacement. Before the warehouse consumed the cut, the spoiled unit is one of the two;
+    afterwards, no unit remains.
     """
     here = replace(
         standing(Status.PACKING, rule=RULE),
@@ -318,8 +320,8 @@ def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> N
 
 @pytest.mark.parametrize("status", Status)
 def test_cancel_fulfillment_from_every_status(status: Status) -> None:
-    """Before it has left, its units go back to the shelf, with why in its history; after that it
-    is refused. What is ready is withdrawn first, once.
+    """Before the shipment, the units return to the shelf, with the reason in the history;
+    afterwards the request is refused. A ready fulfilment is withdrawn first, once.
     """
     here = standing(status)
     asked = envelope(CancelFulfillment, note="the hall is flooded")
@@ -354,8 +356,8 @@ def test_cancel_fulfillment_from_every_status(status: Status) -> None:
 
 
 def test_cancel_while_commit_is_pending_is_refused() -> None:
-    """It may be committed elsewhere by now, and this work is the one that asks: the order would be
-    paid, and no work on it would start.
+    """Another warehouse may have committed the units by now. Only this fulfilment waits for the
+    commit: without it the order would be paid without work.
     """
     here = replace(standing(Status.PLANNING), stock_committed=False)
     with pytest.raises(Refused) as caught:
@@ -371,7 +373,7 @@ def test_cancel_while_commit_is_pending_is_refused() -> None:
     ],
 )
 def test_cancel_with_stale_version_is_refused(asked: Envelope[Request]) -> None:
-    """expected_version holds here as well."""
+    """expected_version is compared here too."""
     with pytest.raises(Failure) as caught:
         decide_one(standing(Status.PACKED, rule=RULE), asked, NOW)
     assert isinstance(caught.value, Stale)

@@ -55,7 +55,7 @@ D3, L2 = (Line(1, "mug", 3),), (Line(1, "mug", 2),)
 
 
 def units(order: OrderFulfillments) -> dict[str, list[tuple[int, int]]]:
-    """Of each warehouse, what is to be picked of each line and what was cut."""
+    """Returns for each warehouse the units to pick and the cut units of each line."""
     return {
         each.key.warehouse_id: [(line.quantity, line.cut) for line in each.lines]
         for each in order.fulfillments
@@ -63,8 +63,8 @@ def units(order: OrderFulfillments) -> dict[str, list[tuple[int, int]]]:
 
 
 def published(*decisions: object) -> list[tuple[str, int, str]]:
-    """Every fact: the kind, the fulfilment's version, and why."""
-    # Decisions, of whatever record
+    """Returns for every domain event its kind, the fulfilment's version, and the reason."""
+    # Decisions, of any record
     facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]
     return [
         (
@@ -80,9 +80,9 @@ def published(*decisions: object) -> list[tuple[str, int, str]]:
 # --- planned
 
 
-def test_a_confirmed_order_is_planned_at_once() -> None:
-    """One decision: pending and planning, each with a version, a row of history and a fact as of
-    its step.
+def test_confirmed_order_is_planned_in_one_decision() -> None:
+    """One decision makes pending and planning, each with its version, history row and domain
+    event.
     """
     asked = plan(rule=InspectionRule.SKU)
     record, [decision] = done(None, [asked])
@@ -106,9 +106,9 @@ def test_a_confirmed_order_is_planned_at_once() -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
-    """A second plan for the same work is skipped, whatever has become of it: above all, a
-    cancelled fulfilment stays cancelled.
+def test_existing_fulfilment_is_not_planned_again(status: Status) -> None:
+    """A second plan for the same fulfilment is skipped in every status: a cancelled fulfilment
+    stays cancelled.
     """
     here = order_fulfillments(standing(status))
     assert decide(here, plan(), NOW).record is here
@@ -118,7 +118,9 @@ def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
 
 
 def test_picking_waits_for_committed_stock() -> None:
-    """After the commit it can be picked; no status changes, so no event is published."""
+    """After the commit the fulfilment can be picked. Its status is the same, so no event is
+    published.
+    """
     committed, [decision] = done(COMMIT_PENDING, [record_commit()])
     assert (committed.stock_committed, committed.version, decision.history, decision.facts) == (
         True,
@@ -131,10 +133,8 @@ def test_picking_waits_for_committed_stock() -> None:
 
 
 @pytest.mark.parametrize("event", [plan, record_commit])
-def test_the_picklist_is_what_was_committed(event: type) -> None:
-    """Stock that is committed late may lie otherwise than it was reserved: the lines follow the
-    commit.
-    """
+def test_picklist_has_the_committed_units(event: type) -> None:
+    """A late commit may have other units than the reservation: the lines follow the commit."""
     assert done(COMMIT_PENDING, [event(LINES[:1])])[0].lines == LINES[:1]
 
 
@@ -144,7 +144,7 @@ def test_pending_commit_stays_pending_after_second_plan() -> None:
     assert decide(here, plan(committed=False), NOW).record is here
 
 
-def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
+def test_fulfilment_committed_elsewhere_is_cancelled() -> None:
     """The fulfilment is cancelled and published without units: they are neither restocked nor
     refunded.
     """
@@ -173,13 +173,13 @@ def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
     ],
     ids=["more units", "another line", "elsewhere", "as planned"],
 )
-def test_what_moves_is_inspected_where_it_lies(
+def test_moved_units_keep_their_inspection_rule(
     york: tuple[Line, ...],
     places: Mapping[str, tuple[Line, ...]],
     rules: Mapping[str, InspectionRule | None],
 ) -> None:
-    """DOVER's part of the order is to be inspected, and YORK's is not: a warehouse with more units
-    than planned takes DOVER's rule, also where it waited with another part.
+    """DOVER's part of the order is to be inspected, and YORK's is not. A warehouse with more units
+    than planned takes DOVER's rule, also beside another planned part.
     """
     dover = replace(COMMIT_PENDING, inspection_rule=InspectionRule.SKU)
     beside = replace(
@@ -196,14 +196,14 @@ def test_what_moves_is_inspected_where_it_lies(
 
 @pytest.mark.parametrize("status", Status)
 def test_commit_without_pending_fulfilment_is_skipped(status: Status) -> None:
-    """Where nothing waits for stock any more, a late answer changes nothing."""
+    """Without a pending commit, a late answer changes nothing."""
     here = order_fulfillments(standing(status))
     assert decide(here, record_commit({"YORK": LINES}), NOW).record is here
 
 
 def test_cut_while_commit_is_pending_waits() -> None:
-    """Units that are not committed are not published as cut: the commit shows which
-    units there are, and those beyond go back.
+    """Uncommitted units are not published as cut: the commit shows the real units, and the surplus
+    is uncommitted.
     """
     waiting, decisions = done(COMMIT_PENDING, [cut(1, 1, 0)])
     assert (waiting, published(*decisions)) == (COMMIT_PENDING, [])
@@ -219,9 +219,9 @@ def test_cut_while_commit_is_pending_waits() -> None:
 
 
 @pytest.mark.parametrize("asked_later", [True, False])
-def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
-    """A unit was cancelled before the order was confirmed, and the warehouse committed it all
-    the same, now or later: it is cut at once.
+def test_commit_of_a_cancelled_unit_is_cut_at_once(asked_later: bool) -> None:
+    """A unit was cancelled before the order was confirmed, and the warehouse committed it, now or
+    later: it is cut at once.
     """
     needs = changed(
         plan(L2, committed=False), remaining=RemainingUnits(1, 3, (Allocation("DOVER", 1, 2),))
@@ -234,8 +234,8 @@ def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
 
 
 def test_moved_stock_after_cut_remains_in_its_warehouse() -> None:
-    """The order lost a unit and does not know yet that its stock lies elsewhere: so many are cut
-    there as it lost, and no more.
+    """The order lost a unit, and has not consumed the new place of its stock: as many units are cut
+    there as the order lost.
     """
     _, decisions = done(
         order_fulfillments(replace(COMMIT_PENDING, lines=D3)),
@@ -248,13 +248,13 @@ def test_moved_stock_after_cut_remains_in_its_warehouse() -> None:
 
 
 def withdrawal_confirmed(*, label_void: bool) -> Envelope[ConfirmWithdrawal]:
-    """Shipping says that nothing of what was withdrawn leaves."""
+    """Shipping confirms that no withdrawn parcel leaves."""
     return envelope(
         ConfirmWithdrawal, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void
     )
 
 
-# Where a cut leaves the work that goes on.
+# The statuses after a cut of a fulfilment that continues.
 CUT = {status: status for status in Status} | {Status.PACKED: Status.PACKING}
 
 
@@ -264,17 +264,17 @@ def is_withdrawn(
     decision: Decision[OrderFulfillments, Transition],
     why: WithdrawReason,
 ) -> bool:
-    """Whether all stands as it did but that shipping is asked, once, whether anything of it
-    leaves.
+    """Whether the record is unchanged except for one request to shipping whether its parcels
+    leave.
     """
     asked = replace(here, withdraw_reason=why, version=here.version + 1, update_time=NOW)
     return record == asked and published(decision) == [("lines", here.version + 1, "WITHDRAWN")]
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
-def test_a_cut_from_every_status(status: Status) -> None:
-    """Before it has left, the units leave the picklist and the scans; packages are undone. What
-    is ready is withdrawn first. A shipped or cancelled fulfilment stays as it is.
+def test_cut_in_every_status(status: Status) -> None:
+    """Before the shipment, the units leave the picklist and the scans, and packages are undone. A
+    ready fulfilment is withdrawn first. A shipped or cancelled one stays unchanged.
     """
     here = standing(status)
     record, [decision] = done(here, [cut(1, 0, 3)])
@@ -298,8 +298,10 @@ def test_a_cut_from_every_status(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
-def test_a_cut_of_all_units_ends_the_work(status: Status) -> None:
-    """The last units leave with the status: one event. What is ready is withdrawn first."""
+def test_cut_of_all_units_cancels_the_fulfilment(status: Status) -> None:
+    """The last units leave with the change of status, in one event. A ready fulfilment is withdrawn
+    first.
+    """
     here = standing(status)
     record, [decision] = done(here, [cut(0, 0, 0)])
     if status in (*LEFT, Status.CANCELLED):
@@ -316,8 +318,8 @@ def test_a_cut_of_all_units_ends_the_work(status: Status) -> None:
     assert published(decision) == [("status", here.version + 1, "NO_UNITS_LEFT")]
 
 
-def test_a_cut_takes_scanned_units_back() -> None:
-    """Half of the line is scanned: a cut above that leaves the scans, one below takes of them."""
+def test_cut_below_the_scanned_units_reduces_the_scans() -> None:
+    """Half of the line is scanned. A cut above that leaves the scans, one below reduces them."""
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 4, picked=2),))
     for stays, picked in [(3, 2), (2, 2), (1, 1)]:
         record, _ = done(here, [cut(stays, lines=D3)])
@@ -325,7 +327,7 @@ def test_a_cut_takes_scanned_units_back() -> None:
 
 
 def test_cut_of_same_or_older_version_is_skipped() -> None:
-    """The order's version counts, and not the order of arrival."""
+    """The order's version decides, not the order of arrival."""
     first, _ = done(standing(Status.PLANNING), [cut(1, 1, 1, version=5)])
     assert [line.quantity for line in first.lines] == [1, 1, 1]
     for late in (cut(0, 0, 1, version=4), cut(0, 0, 0, version=5)):
@@ -334,14 +336,14 @@ def test_cut_of_same_or_older_version_is_skipped() -> None:
         assert decisions[-1].record is decisions[0].record
 
 
-def test_a_cut_never_brings_units_back() -> None:
-    """The order counts on units that were not found, say: they are not there for that."""
+def test_cut_adds_no_units() -> None:
+    """The order may still count units that the picker did not find: the cut does not add them."""
     here = replace(standing(Status.PLANNING), lines=(Line(1, "mug", 1, short=2),))
     assert done(here, [cut(3, lines=D3)])[0] == here
 
 
 def test_cut_of_another_attempt_changes_nothing() -> None:
-    """What stays of a later attempt says nothing of this one."""
+    """The remaining units of a later attempt do not concern this one."""
     here = standing(Status.PLANNING)
     remaining = RemainingUnits(2, 9, ())
     assert done(here, [changed(cut(0, 0, 0), attempt=2, remaining=remaining)])[0] == here
@@ -351,7 +353,7 @@ Places = Mapping[str, Mapping[int, int]]
 
 
 @pytest.mark.parametrize(
-    ("says", "planned", "stays"),
+    ("remaining_units", "planned", "stays"),
     [
         ({"DOVER": {1: 2}}, {"DOVER": {1: 3}}, {"DOVER": {1: 2}}),
         (
@@ -375,15 +377,19 @@ Places = Mapping[str, Mapping[int, int]]
         ({"DOVER": {1: 3}}, {}, {}),
     ],
 )
-def test_remaining_units_by_warehouse(says: Places, planned: Places, stays: Places) -> None:
-    """Each warehouse keeps what the order says; units that it counts on where they are not stay
-    where the line's units are.
+def test_remaining_units_by_warehouse(
+    remaining_units: Places, planned: Places, stays: Places
+) -> None:
+    """Each warehouse keeps the units of the order. Units that the order counts in a wrong warehouse
+    stay in the line's warehouse.
     """
     remaining = RemainingUnits(
         1,
         3,
         tuple(
-            Allocation(at, number, n) for at, lines in says.items() for number, n in lines.items()
+            Allocation(at, number, n)
+            for at, lines in remaining_units.items()
+            for number, n in lines.items()
         ),
     )
     fulfillments = [
@@ -405,7 +411,7 @@ def test_remaining_units_by_warehouse(says: Places, planned: Places, stays: Plac
 
 
 def test_cancellation_before_confirmation_cancels_plan() -> None:
-    """Without a fulfilment, a cancelled one is made, and published with its units as cut; the
+    """Without a fulfilment, a cancelled one is made and published with its units as cut. The
     confirmation that follows changes nothing.
     """
     record, (cancelled, planned) = done(None, [close_attempt(), plan()])
@@ -424,8 +430,8 @@ def test_cancellation_before_confirmation_cancels_plan() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_close_attempt_cancels_unshipped_fulfilment(status: Status) -> None:
-    """Before shipping the fulfilment is cancelled, its units cut and its packages undone; what
-    is ready is withdrawn first; shipped, completed and cancelled ones stay.
+    """Before the shipment the fulfilment is cancelled, its units cut and its packages undone. A
+    ready one is withdrawn first. Shipped, completed and cancelled ones stay unchanged.
     """
     here = standing(status)
     record, [decision] = done(here, [close_attempt()])
@@ -452,8 +458,8 @@ def test_close_attempt_cancels_unshipped_fulfilment(status: Status) -> None:
     [plan({"YORK": LINES}), record_commit({"YORK": LINES}), plan({"YORK": LINES}, committed=False)],
 )
 def test_commit_after_close_attempt_is_cancelled(late: Envelope[Any]) -> None:
-    """Committed elsewhere while the order died: no work begins there, and a cancelled fulfilment
-    publishes its units.
+    """Another warehouse committed the stock while the order was cancelled: no work begins there,
+    and a cancelled fulfilment publishes its units.
     """
     _, decisions = done(COMMIT_PENDING, [close_attempt(), late])
     assert units(decisions[-1].record)["YORK"] == [(0, 2), (0, 1), (0, 3)]
@@ -465,7 +471,7 @@ CANCELLATION = envelope(CancelFulfillment, note="")
 
 
 @pytest.mark.parametrize(
-    ("here", "commands", "says"),
+    ("here", "commands", "never_started"),
     [
         (None, [close_attempt()], [True]),
         (None, [close_attempt(), plan({"YORK": LINES})], [True, True]),
@@ -489,10 +495,11 @@ CANCELLATION = envelope(CancelFulfillment, note="")
     ],
 )
 def test_closed_attempt_without_commit_is_never_started(
-    here: Fulfillment | None, commands: list[Envelope[Any]], says: list[bool]
+    here: Fulfillment | None, commands: list[Envelope[Any]], never_started: list[bool]
 ) -> None:
-    """Only where no commit of its stock was recorded: after a commit, work may have started.
-    Published at least once, also where the staff had cancelled all fulfilments before.
+    """An attempt is never started only without a recorded commit of its stock: after a commit, work
+    may have started. It is published at least once, also if the staff had cancelled all
+    fulfilments.
     """
     _, decisions = done(here, commands)
     assert [
@@ -500,7 +507,7 @@ def test_closed_attempt_without_commit_is_never_started(
         for d in decisions
         for fact in d.facts
         if isinstance(fact, StatusChanged | LinesChanged)
-    ] == says
+    ] == never_started
 
 
 def test_later_attempt_after_close_is_planned() -> None:
@@ -526,15 +533,13 @@ CONFIRMED, LESS, CANCELLED = (
 
 
 def named(order: tuple[Envelope[Any], ...]) -> str:
-    """The order of events, as a test's name."""
+    """Returns the order of events as a test's name."""
     return "-".join(type(each.command).__name__ for each in order)
 
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS])), ids=named)
-def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[Envelope[Any], ...]) -> None:
-    """A unit of DOVER and all of LEEDS cancelled: the same units remain, whichever event is
-    consumed first.
-    """
+def test_cut_and_confirmation_in_any_order_agree(order: tuple[Envelope[Any], ...]) -> None:
+    """A cut of a unit of DOVER and of all of LEEDS leaves the same units in any order."""
     _, decisions = done(None, order)
     record = decisions[-1].record
     assert units(record) == {"DOVER": [(2, 1)], "LEEDS": [(0, 2)]}
@@ -546,8 +551,8 @@ def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[Envelope[Any], .
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS, CANCELLED])), ids=named)
 def test_close_attempt_in_any_order_cancels_all(order: tuple[Envelope[Any], ...]) -> None:
-    """Every fulfilment is cancelled, and every committed unit is published as cut: the last event
-    of each fulfilment has them all.
+    """Every fulfilment is cancelled, and every committed unit is published as cut. The last event
+    of each fulfilment has all of them.
     """
     here, last = None, dict[str, Fulfillment]()
     for each in (*order, *order):
@@ -568,8 +573,8 @@ def test_close_attempt_in_any_order_cancels_all(order: tuple[Envelope[Any], ...]
     [plan(), cut(2, 1, 3, version=2**60), close_attempt()],
     ids=["confirmed", "cut", "cancelled"],
 )
-def test_a_forged_order_version_is_refused(event: Envelope[OrderCommand], known: bool) -> None:
-    """Whatever the order's event of version 2^60 says: nothing of it is stored."""
+def test_forged_order_version_is_refused(event: Envelope[OrderCommand], known: bool) -> None:
+    """No part of an order's event of version 2^60 is stored."""
     before = order_fulfillments(remaining=RemainingUnits(1, 4, ())) if known else None
     with pytest.raises(Refused) as caught:
         decide(before, changed(event, version=2**60), NOW)

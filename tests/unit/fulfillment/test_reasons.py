@@ -1,4 +1,4 @@
-"""The reasons that the code writes, against those that the contract publishes."""
+"""The reasons of the code equal those of the contract."""
 
 import ast
 from pathlib import Path
@@ -12,12 +12,12 @@ from fulfillment_svc.lifecycle import InspectionRule, Reason, WithdrawReason
 
 
 def published(enum: Any, prefix: str) -> set[str]:
-    """The names of the contract's enum, without their prefix."""
+    """Returns the names of the contract's enum, without their prefix."""
     return {name.removeprefix(f"{prefix}_") for name, number in enum.items() if number}
 
 
 def written(kind: str) -> set[str]:
-    """The members of this enum that the decisions name."""
+    """Returns the members of this enum that the decisions name."""
     return {
         node.attr
         for path in Path(decisions.__file__).parent.glob("*.py")
@@ -32,14 +32,14 @@ def written(kind: str) -> set[str]:
 
 
 def test_status_reasons_are_those_that_are_published() -> None:
-    """FulfillmentStatusReason has each reason that the decisions write, and no other."""
+    """FulfillmentStatusReason has exactly the reasons that the decisions write."""
     names = published(fulfillment_pb2.FulfillmentStatusReason, "FULFILLMENT_STATUS_REASON")
     assert names == {each.value for each in Reason}
     assert written("Reason") | written("WithdrawReason") == names
 
 
 def test_withdraw_reasons_are_those_that_are_published() -> None:
-    """FulfillmentWithdrawReason has each reason of a withdrawal, and no other.
+    """FulfillmentWithdrawReason has exactly the reasons of a withdrawal.
 
     Each is a reason of a change too.
     """
@@ -50,6 +50,6 @@ def test_withdraw_reasons_are_those_that_are_published() -> None:
 
 @pytest.mark.parametrize("rule", InspectionRule)
 def test_inspection_rule_has_the_published_name(rule: InspectionRule) -> None:
-    """InspectionRule has each rule that the service stores, and no other."""
+    """InspectionRule has exactly the rules that the service stores."""
     assert published(fulfillment_pb2.InspectionRule, "INSPECTION_RULE") >= {rule.name}
     assert len(published(fulfillment_pb2.InspectionRule, "INSPECTION_RULE")) == len(InspectionRule)

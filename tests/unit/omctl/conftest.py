@@ -1,4 +1,4 @@
-"""omctl against services that answer as a test says."""
+"""omctl against services whose answers the test sets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from tests.unit.omctl.server import Fake, Omctl, serving
 
 @pytest.fixture
 def fake() -> Fake:
-    """The services."""
+    """The services in memory."""
     kind: Any = Fake
     made: Fake = kind()
     return made

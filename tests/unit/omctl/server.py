@@ -1,5 +1,5 @@
-"""An order service and a warehouse that answer as a test says, on a port of their own; and omctl
-run against them. No tests here.
+"""An order service and a warehouse with answers that the test sets, on a port of their own, and
+omctl run against them. No tests here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,12 +31,12 @@ from omctl.__main__ import app
 ORDER_ID = "01890000-0000-7000-8000-000000000001"
 PLACED = Timestamp()
 PLACED.FromDatetime(datetime(2026, 1, 31, 9, 0, 0, 123_000, tzinfo=UTC))
-# As it is shown, wherever the tests run.
+# The printed form, in the time zone of the tests.
 AT = PLACED.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S.123")
 
 
 def order(status: str = "PENDING", version: int = 1, number: int = 1) -> order_pb2.Order:
-    """An order of two teapots and a cup."""
+    """Returns an order of two teapots and a cup."""
     pounds = [Money(currency_code="GBP", units=units) for units in range(50)]
     return order_pb2.Order(
         order_id=f"{ORDER_ID[:-4]}{number:04}",
@@ -74,7 +74,7 @@ def order(status: str = "PENDING", version: int = 1, number: int = 1) -> order_p
 
 
 def change(version: int, status: str) -> order_pb2.OrderTransition:
-    """A step of the order's life."""
+    """Returns a transition of the order."""
     return order_pb2.OrderTransition(
         order_id=ORDER_ID,
         order_version=version,
@@ -86,8 +86,8 @@ def change(version: int, status: str) -> order_pb2.OrderTransition:
 
 
 class Fake(OrderServiceServicer, InventoryServiceServicer):
-    """Remembers what it was asked; answers with `orders`, `levels` and `steps`, a page of two at
-    a time; or raises its `failure`.
+    """Records the requests. Answers with `orders`, `levels` and `steps`, in pages of two, or raises
+    its `failure`.
     """
 
     def __init__(self) -> None:
@@ -187,7 +187,7 @@ def _page(found: list[Any], request: Any) -> tuple[list[Any], str]:
 
 
 class Omctl:
-    """omctl at a shell, in an environment where the services are the fake's."""
+    """omctl at a shell, in an environment with the addresses of the fake services."""
 
     def __init__(self, fake: Fake, address: str) -> None:
         self.fake, self.environment = fake, {"ORDER_ADDRESS": address, "WAREHOUSE_ADDRESS": address}
@@ -199,7 +199,7 @@ class Omctl:
 
 @contextmanager
 def serving(fake: Fake) -> Iterator[str]:
-    """The fake behind a port; yields its address."""
+    """Runs the fake services on a port; yields their address."""
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
     add_OrderServiceServicer_to_server(fake, server)
     add_InventoryServiceServicer_to_server(fake, server)

@@ -1,5 +1,5 @@
-"""The audit's checks: silent where all is well, and each of them speaks where its own fact is
-broken.
+"""The audit's checks: no finding where all is consistent, and a finding of each check where its
+fact is broken.
 """
 
 import importlib
@@ -56,7 +56,9 @@ def movement(
 
 
 class World:
-    """A delivered order of three lamps, one cancelled and one returned; ten had arrived."""
+    """A delivered order of three lamps, one cancelled and one returned; the warehouse had received
+    ten.
+    """
 
     def __init__(self) -> None:
         self.order = order_pb2.Order(
@@ -208,29 +210,29 @@ class World:
         )
 
 
-def test_the_audit_says_nothing_where_all_is_well() -> None:
-    """A delivered order with a cancelled and a returned unit: every unit and every penny is
-    where it belongs.
+def test_audit_of_consistent_records_finds_nothing() -> None:
+    """A delivered order with a cancelled and a returned unit: the audit accounts for every unit and
+    penny.
     """
     assert differences(World().facts()) == []
 
 
-def _dead(world: World) -> None:
+def _cancelled(world: World) -> None:
     world.order.status = order_pb2.ORDER_STATUS_CANCELLED
 
 
-def _dead_before_work(world: World) -> None:
-    _dead(world)
+def _cancelled_before_work(world: World) -> None:
+    _cancelled(world)
     world.work.status = fulfillment_pb2.FULFILLMENT_STATUS_PICKING
 
 
-def _dead_on_its_way(world: World) -> None:
-    _dead(world)
+def _cancelled_in_transit(world: World) -> None:
+    _cancelled(world)
     world.parcel.status = shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT
 
 
 def _authorised(world: World) -> None:
-    _dead(world)
+    _cancelled(world)
     world.payment.status = payment_pb2.PAYMENT_STATUS_AUTHORIZED
 
 
@@ -239,7 +241,7 @@ def _pending_past_its_time(world: World) -> None:
     world.order.expire_time.CopyFrom(at(600))
 
 
-def _owed(world: World) -> None:
+def _commit_pending(world: World) -> None:
     world.order.status = order_pb2.ORDER_STATUS_CONFIRMED
     world.order.stock_status = order_pb2.STOCK_STATUS_COMMIT_PENDING
 
@@ -252,7 +254,7 @@ def _unknown_charge(world: World) -> None:
     )
 
 
-def _expected_for_long(world: World) -> None:
+def _expected_too_long(world: World) -> None:
     world.order.status = order_pb2.ORDER_STATUS_CONFIRMED
     world.order.fulfillments[0].status = order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED
 
@@ -262,11 +264,11 @@ def _no_carrier(world: World) -> None:
     world.parcel.status, world.parcel.fulfillment_id = shipping_pb2.SHIPMENT_STATUS_FAILED, "work"
 
 
-def _label_for_long(world: World) -> None:
+def _label_too_long(world: World) -> None:
     world.parcel.status = shipping_pb2.SHIPMENT_STATUS_PENDING
 
 
-def _held_for_nobody(world: World) -> None:
+def _reserved_without_order(world: World) -> None:
     world.has_order = False
     world.line.reserved = 1
     world.reservation.expire_time.CopyFrom(at(600))
@@ -296,7 +298,7 @@ def _failed_event(world: World) -> None:
     world.failed = [failed]
 
 
-def _withdrawn_for_long(world: World) -> None:
+def _withdrawn_too_long(world: World) -> None:
     world.work.withdraw_reason = "UNITS_CUT"
     world.work.update_time.CopyFrom(at(600))
 
@@ -338,9 +340,11 @@ def _restored(service: str) -> Callable[[World], None]:
     return lambda world: world.unmatched[service].append(_unmatched("UNKNOWN", service))
 
 
-def _lost_for_all(world: World) -> None:
-    """The order is not there, its parcel is on its way, and picking goes on elsewhere."""
-    _held_for_nobody(world)
+def _order_lost_everywhere(world: World) -> None:
+    """The order does not exist, one of its parcels is in transit, and picking continues
+    elsewhere.
+    """
+    _reserved_without_order(world)
     world.parcel.status = shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT
     world.work.status = fulfillment_pb2.FULFILLMENT_STATUS_PICKING
 
@@ -356,7 +360,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     ),
     "stock.negative": _set("level", "available", -1),
     "stock.reservations": _set("line", "committed", 1),
-    "reservation.order": _held_for_nobody,
+    "reservation.order": _reserved_without_order,
     "reservation.dead": _set("line", "committed", 1),
     "order.units": lambda world: setattr(world.order.items[0], "cancelled_quantity", 0),
     "order.stock": _set("line", "shipped", 1),
@@ -370,8 +374,8 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "payment.refunds": _money("payment", "refunded_amount", 499),
     "payment.twice": lambda world: world.payments.append(world.payment),
     "payment.contradicted": _contradicted,
-    "payment.order": _lost_for_all,
-    "money.dead": _dead,
+    "payment.order": _order_lost_everywhere,
+    "money.dead": _cancelled,
     "money.authorised": _authorised,
     "money.owed": _money("order", "total_amount", 501),
     "money.told": _money("order", "refunded_amount", 499),
@@ -382,20 +386,20 @@ BROKEN: dict[str, Callable[[World], None]] = {
         world.order.fulfillments[0], "fulfillment_id", "another"
     ),
     "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
-    "fulfillment.order": _lost_for_all,
-    "fulfillment.dead": _dead_before_work,
-    "shipment.order": _lost_for_all,
-    "shipment.dead": _dead_on_its_way,
+    "fulfillment.order": _order_lost_everywhere,
+    "fulfillment.dead": _cancelled_before_work,
+    "shipment.order": _order_lost_everywhere,
+    "shipment.dead": _cancelled_in_transit,
     "shipment.status": _set("parcel", "status", shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT),
     "shipment.unknown": lambda world: setattr(
         world.order.fulfillments[0], "shipment_id", "another"
     ),
     "stuck.expiry": _pending_past_its_time,
-    "stuck.stock": _owed,
-    "stuck.fulfillment": _expected_for_long,
-    "stuck.withdrawal": _withdrawn_for_long,
+    "stuck.stock": _commit_pending,
+    "stuck.fulfillment": _expected_too_long,
+    "stuck.withdrawal": _withdrawn_too_long,
     "stuck.shipment": _no_carrier,
-    "stuck.label": _label_for_long,
+    "stuck.label": _label_too_long,
     "stuck.payment": _unknown_charge,
     "stuck.return": _set("rma", "status", return_pb2.RETURN_STATUS_INSPECTED),
     "event.failed": _failed_event,
@@ -407,7 +411,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
 
 
 def test_contradiction_is_a_finding_until_it_is_resolved() -> None:
-    """It names the operation, both outcomes, the report and its payload's digest; the repair
+    """The finding names the operation, both outcomes, the report and its payload's hash; the repair
     shows more.
     """
     world = World()
@@ -424,12 +428,12 @@ def test_contradiction_is_a_finding_until_it_is_resolved() -> None:
     assert "payment.contradicted" not in {d.check for d in differences(world.facts())}
 
 
-def test_restored_database_is_first_and_orders_get_repairs() -> None:
-    """The order service was restored to a time before the order: that is said first, with the
-    command that ends it; what the others hold for the order is taken back by one command.
+def test_restored_database_is_found_first_with_repairs() -> None:
+    """The order service was restored to a time before the order. The first finding is that, with
+    the command that ends it. One command takes back what the other services hold for the order.
     """
     world = World()
-    _lost_for_all(world)
+    _order_lost_everywhere(world)
     world.unmatched["order"] += [_unmatched("UNKNOWN"), _unmatched("UNKNOWN", aggregate="other")]
     first, *rest = differences(world.facts())
     assert (first.check, first.repair) == (
@@ -444,8 +448,8 @@ def test_restored_database_is_first_and_orders_get_repairs() -> None:
     )
 
 
-def _committed_for_nobody(world: World) -> None:
-    """The warehouse has committed units of an order that is nowhere else."""
+def _committed_without_order(world: World) -> None:
+    """The warehouse has committed units of an order that no other service has."""
     world.has_order = False
     world.work.warehouse_id = "leeds"
     world.line.committed, world.line.shipped = 2, 0
@@ -458,11 +462,11 @@ def _for_no_order(world: World) -> list[tuple[str, str]]:
 
 
 def test_commit_without_fulfilment_names_the_count() -> None:
-    """No call takes such a commit back: the repair is the count of that SKU, and it ends the
+    """No call takes such a commit back: the repair is the stock count of that SKU, which ends the
     finding.
     """
     world = World()
-    _committed_for_nobody(world)
+    _committed_without_order(world)
     [(text, repair)] = _for_no_order(world)
     assert "2 units of lamp are committed in london" in text
     assert "no fulfilment works on them" in text
@@ -477,7 +481,7 @@ def test_commit_without_fulfilment_names_the_count() -> None:
 def test_commit_with_a_fulfilment_is_undone() -> None:
     """The cancelled fulfilment's event takes the commit back: the repair is `omctl order undo`."""
     world = World()
-    _committed_for_nobody(world)
+    _committed_without_order(world)
     world.work.warehouse_id = "london"
     assert _for_no_order(world) == [
         ("2 units for an order that there is not", "omctl order undo order")
@@ -485,15 +489,15 @@ def test_commit_with_a_fulfilment_is_undone() -> None:
 
 
 def test_recent_commit_for_no_order_is_no_difference() -> None:
-    """A commit that is younger than the patience may be of an order that this reading lacks."""
+    """A commit younger than the settling time may belong to an order that this reading lacks."""
     world = World()
-    _committed_for_nobody(world)
+    _committed_without_order(world)
     world.reservation.update_time.CopyFrom(at(1))
     assert _for_no_order(world) == []
 
 
 def test_delivered_parcel_of_a_lost_order_keeps_its_price() -> None:
-    """The customer has the goods, and has paid for them: there is nothing to take back."""
+    """The customer has the goods and has paid for them: nothing is to be taken back."""
     world = World()
     world.has_order = False
     assert not [each for each in differences(world.facts()) if each.check.endswith(".order")]
@@ -521,8 +525,8 @@ def test_delivered_parcel_of_a_lost_order_keeps_its_price() -> None:
 def test_repair_after_a_restoration_repairs(
     service: str, check: str, change: Callable[[World], None], repair: str
 ) -> None:
-    """What a restored service has forgotten, it cannot tell again: the order is cancelled, or the
-    service takes the order's events anew, whose ids it has forgotten too.
+    """A restored service cannot publish the lost events again. The order is cancelled, or the
+    service consumes the order's events again, because their ids are lost too.
     """
     world = World()
     world.order.status = order_pb2.ORDER_STATUS_SHIPPED
@@ -534,8 +538,10 @@ def test_repair_after_a_restoration_repairs(
     assert before != after
 
 
-def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_stock() -> None:
-    """More was shipped than the order wants: the one thing that is missing is its recall."""
+def test_unit_shipped_before_its_cut_misses_only_its_recall() -> None:
+    """More units were shipped than the order has left: only the recall is missing, and the stock is
+    consistent.
+    """
     world = World()
     _cut_too_late(world)
     checks = {each.check for each in differences(world.facts())}
@@ -554,8 +560,8 @@ FAILURES = [
 
 @pytest.mark.parametrize(("reason", "verb"), FAILURES)
 def test_failed_event_has_the_repair_of_its_reason(reason: str, verb: str) -> None:
-    """What no replay can help is discarded or, where its version may be true, shown; any other
-    failed event is replayed.
+    """A failed event that no replay helps is discarded or, if its version may be true, shown. Any
+    other is replayed.
     """
     world = World()
     _failed_event(world)
@@ -566,7 +572,7 @@ def test_failed_event_has_the_repair_of_its_reason(reason: str, verb: str) -> No
 
 
 def test_version_jump_names_the_command_that_helps() -> None:
-    """The finding has the error of the service: it says when to set the version, and how."""
+    """The finding has the service's error, which explains when and how to set the version."""
     world = World()
     _failed_event(world)
     with pytest.raises(Refused) as refused:
@@ -579,7 +585,7 @@ def test_version_jump_names_the_command_that_helps() -> None:
 
 
 def test_deferred_event_is_no_difference() -> None:
-    """A parked event is tried again by its service: only a failed one is a difference."""
+    """The service retries a parked event: only a failed one is a difference."""
     world = World()
     _failed_event(world)
     world.failed[0].state = ops_service_pb2.FAILED_EVENT_STATE_DEFERRED
@@ -587,7 +593,7 @@ def test_deferred_event_is_no_difference() -> None:
 
 
 def test_repair_of_one_of_two_bodies_names_its_digest() -> None:
-    """Two bodies under one event id are two differences, and each repair names its own body."""
+    """Two bodies with one event id are two differences, and each repair names its own body."""
     world = World()
     _failed_event(world)
     other = ops_service_pb2.FailedEvent()
@@ -600,9 +606,9 @@ def test_repair_of_one_of_two_bodies_names_its_digest() -> None:
     }
 
 
-def test_units_booked_for_no_return_are_told_as_that() -> None:
-    """RestockItem with a source_id that names no return is told with its order, its place and
-    its units.
+def test_restock_without_a_return_is_reported() -> None:
+    """RestockItem with a source_id that names no return is reported with its order, place and
+    units.
     """
     world = World()
     there = world.movements[-1]
@@ -618,12 +624,12 @@ def test_units_booked_for_no_return_are_told_as_that() -> None:
     )
 
 
-def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
-    """Money of a dead order whose refund was refused is given back by a command; where nobody
-    has tried, payment is told again.
+def test_refused_refund_is_repaired_by_a_refund_command() -> None:
+    """If the processor refused a cancelled order's refund, a command refunds it. Without a refusal,
+    the order's events are published to payment again.
     """
     world = World()
-    _dead(world)
+    _cancelled(world)
     assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
         "omctl events republish --service order --aggregate order"
     }
@@ -635,7 +641,7 @@ def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
     }
 
 
-def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
+def test_authorisation_of_a_cancelled_order_is_voided() -> None:
     """The repair names the payment."""
     world = World()
     _authorised(world)
@@ -651,9 +657,9 @@ def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
     )
 
 
-def test_a_return_whose_refund_was_refused_is_tried_again_by_hand() -> None:
-    """The repair names the captured payment of its attempt; a return that waits for anything
-    else is told to payment again.
+def test_refused_refund_of_a_return_is_tried_again() -> None:
+    """The repair names the captured payment of the return's attempt. For any other pending return,
+    its events are published to payment again.
     """
     world = World()
     world.rma.status, world.rma.attempt = return_pb2.RETURN_STATUS_INSPECTED, 1
@@ -661,16 +667,16 @@ def test_a_return_whose_refund_was_refused_is_tried_again_by_hand() -> None:
     def repairs() -> set[str]:
         return {d.repair for d in differences(world.facts()) if d.check == "stuck.return"}
 
-    told_again = {"omctl events republish --service order --aggregate rma"}
-    assert repairs() == told_again
+    republish = {"omctl events republish --service order --aggregate rma"}
+    assert repairs() == republish
     world.rma.status_reason = "REFUND_FAILED"
     assert repairs() == {"omctl payment refund payment --return rma"}
     world.rma.attempt = 2
-    assert repairs() == told_again
+    assert repairs() == republish
 
 
-def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
-    """The refused one is not money; the second is named otherwise, and says whose it is."""
+def test_second_refund_of_a_return_counts_for_the_return() -> None:
+    """The refused refund moved no money. The second has another cause, and names the return."""
     world = World()
     again = payment_pb2.Refund()
     again.CopyFrom(world.refunds[1])
@@ -680,10 +686,10 @@ def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
     assert differences(world.facts()) == []
 
 
-def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
-    """The processor refused 2.50: the command gives back exactly that, and counts as the
-    order's. A gift before the refusal does not, nor does one after the repair; and what was
-    never refused is payment's to give, once it hears of it.
+def test_refused_refund_of_an_open_order_is_repaired() -> None:
+    """The processor refused 2.50: the command refunds exactly that, and counts for the order. A
+    goodwill refund before the refusal or after the repair does not. A share that was never refused
+    is payment's to refund, once it consumes the event.
     """
     world = World()
     refused = payment_pb2.REFUND_STATUS_FAILED
@@ -692,13 +698,13 @@ def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() 
     )
     world.payment.refunded_amount.CopyFrom(pence(250))
     world.order.refunded_amount.CopyFrom(pence(250))
-    [owed] = differences(world.facts())
-    assert (owed.check, owed.repair) == (
+    [difference] = differences(world.facts())
+    assert (difference.check, difference.repair) == (
         "money.owed",
         "omctl payment refund payment --expected-version 7 --amount 2.50 --currency GBP",
     )
     world.order.total_amount.CopyFrom(pence(400))
-    assert [each.repair for each in differences(world.facts())] == [owed.repair]
+    assert [each.repair for each in differences(world.facts())] == [difference.repair]
     by_hand = payment_pb2.Refund(
         payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70)
     )
@@ -714,15 +720,15 @@ def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() 
     ]
     world.order.total_amount.CopyFrom(pence(500))
     assert list(differences(world.facts())) == []
-    gift = payment_pb2.Refund()
-    gift.CopyFrom(by_hand)
-    gift.amount.CopyFrom(pence(100))
-    gift.create_time.CopyFrom(at(60))
-    world.refunds.append(gift)
+    goodwill = payment_pb2.Refund()
+    goodwill.CopyFrom(by_hand)
+    goodwill.amount.CopyFrom(pence(100))
+    goodwill.create_time.CopyFrom(at(60))
+    world.refunds.append(goodwill)
     for amount in (world.payment.refunded_amount, world.order.refunded_amount):
         amount.CopyFrom(pence(600))
     assert list(differences(world.facts())) == []
-    world.refunds.remove(gift)
+    world.refunds.remove(goodwill)
     for amount in (world.payment.refunded_amount, world.order.refunded_amount):
         amount.CopyFrom(pence(500))
     by_hand.create_time.CopyFrom(at(100))
@@ -730,10 +736,8 @@ def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() 
 
 
 @pytest.mark.parametrize("check", BROKEN)
-def test_each_check_finds_what_it_is_for(check: str) -> None:
-    """One fact is broken: the check that is named for it says so, by the ids, with a command
-    that helps.
-    """
+def test_each_check_reports_its_broken_fact(check: str) -> None:
+    """One fact is broken: its check reports it by the ids, with a repair."""
     world = World()
     BROKEN[check](world)
     found = [each for each in differences(world.facts()) if each.check == check]
@@ -745,9 +749,9 @@ def test_each_check_finds_what_it_is_for(check: str) -> None:
 @pytest.mark.parametrize(
     "check", ["stock.ledger", "stock.conservation", "stock.negative", "stock.reservations"]
 )
-def test_repairs_can_be_pasted_whatever_the_names(check: str, name: str) -> None:
-    """Warehouses and SKUs are free text: a shell takes each for one word, and runs nothing that
-    stands in it.
+def test_repairs_with_free_text_names_can_be_pasted(check: str, name: str) -> None:
+    """Warehouses and SKUs are free text: a shell reads each as one word and executes nothing in
+    it.
     """
     world = World()
     BROKEN[check](world)
@@ -762,40 +766,40 @@ def test_repairs_can_be_pasted_whatever_the_names(check: str, name: str) -> None
     ]
 
 
-async def test_what_is_on_its_way_is_no_difference() -> None:
-    """Only what differs in every reading, and in the same words, is told: what has changed
-    meanwhile was on its way.
+async def test_difference_of_one_reading_is_not_reported() -> None:
+    """The audit reports only differences with the same text in every reading. A difference that
+    changed between readings was in progress.
     """
     readings = [World(), World(), World()]
     readings[0].level.available = 8
     readings[0].order.items[0].cancelled_quantity = readings[1].order.items[
         0
     ].cancelled_quantity = 0
-    # witnesses as far as they are asked
-    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]
+    # implements the methods that the audit calls
+    audit = await persisting(PreparedReadings(readings), settle_s=0.0)  # type: ignore[arg-type]
     assert list(audit.found) == []
     assert audit.facts.levels[0].available == 9
 
 
-async def test_what_stays_wrong_is_told() -> None:
-    """The same difference in every reading is one."""
+async def test_difference_of_every_reading_is_reported() -> None:
+    """The audit reports a difference that every reading has, once."""
     readings = [World(), World(), World()]
     for world in readings:
         world.level.available = 8
-    # witnesses as far as they are asked
-    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]
+    # implements the methods that the audit calls
+    audit = await persisting(PreparedReadings(readings), settle_s=0.0)  # type: ignore[arg-type]
     assert [each.check for each in audit.found] == ["stock.ledger"]
 
 
 async def test_audit_service_away_once_names_the_gap() -> None:
-    """A rule counts as checked only where each reading had its facts; the others are checked."""
+    """A rule counts as checked only if each reading had its facts; the other rules are checked."""
     readings = [World(), World(), World()]
     for world in readings:
         world.level.available = 8
         world.line.shipped = 1  # breaks order.stock, in each reading
     readings[1].gaps = [AWAY]
-    # witnesses as far as they are asked
-    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]
+    # implements the methods that the audit calls
+    audit = await persisting(PreparedReadings(readings), settle_s=0.0)  # type: ignore[arg-type]
     assert [each.check for each in audit.found] == ["stock.ledger"]
     assert list(audit.gaps) == [AWAY]
     assert "order.stock" in unchecked(audit.gaps)
@@ -803,9 +807,9 @@ async def test_audit_service_away_once_names_the_gap() -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: "-".join(sorted(check.rules)))
 def test_check_reads_only_the_facts_it_needs(check: Check) -> None:
-    """So `needs` is true, and a check is never made on facts that a service did not give."""
+    """`needs` is complete: no check runs on facts that a service did not give."""
     others = {field.name for field in fields(Facts)} - check.needs - {"time"}
-    # whatever a check does with it fails
+    # any use of it in a check fails
     not_given: dict[str, Any] = dict.fromkeys(others, object())
     for broken in BROKEN.values():
         world = World()
@@ -815,7 +819,7 @@ def test_check_reads_only_the_facts_it_needs(check: Check) -> None:
 
 
 def test_checks_of_every_module_are_all_in_the_list() -> None:
-    """Every check function of the audit's modules is in CHECKS, once."""
+    """CHECKS has every check function of the audit's modules once."""
     names = [found.name for found in pkgutil.iter_modules(omctl.audit.__path__)]
     modules = [importlib.import_module(f"omctl.audit.{name}") for name in names]
     made = [each for module in modules for each in vars(module).values() if isinstance(each, Check)]
@@ -824,13 +828,13 @@ def test_checks_of_every_module_are_all_in_the_list() -> None:
 
 
 def test_rules_of_checks_are_each_broken_once() -> None:
-    """No rule is without a test, and each belongs to one check."""
+    """Each rule has a test, and belongs to one check."""
     rules = [rule for check in CHECKS for rule in check.rules]
     assert sorted(rules) == sorted(BROKEN)
 
 
-def test_audit_gap_leaves_out_what_needs_it_alone() -> None:
-    """Without reservations the ledger is checked, and what a reservation holds is not."""
+def test_audit_gap_skips_only_the_checks_that_need_it() -> None:
+    """Without reservations the audit checks the ledger, and skips the check of reserved units."""
     world = World()
     world.level.available, world.line.shipped, world.gaps = 8, 1, [AWAY]
     assert [each.check for each in differences(world.facts())] == ["stock.ledger"]
@@ -842,8 +846,8 @@ def test_audit_gap_leaves_out_what_needs_it_alone() -> None:
     ]
 
 
-def test_audit_gap_of_one_service_leaves_out_that_service() -> None:
-    """Failed events are each service's own: one that is away hides no other's."""
+def test_audit_gap_of_one_service_skips_that_service() -> None:
+    """Each service has its own failed events: those of the others are checked."""
     world = World()
     _failed_event(world)
     world.gaps = [Gap("payment", "failed", Deferred("DEPENDENCY_UNAVAILABLE"))]
@@ -854,8 +858,8 @@ def test_audit_gap_of_one_service_leaves_out_that_service() -> None:
 AWAY = Gap("warehouse", "reservations", Deferred("DEPENDENCY_UNAVAILABLE"))
 
 
-class Told:
-    """Witnesses that have been asked already."""
+class PreparedReadings:
+    """Readings that the test prepared."""
 
     def __init__(self, worlds: Sequence[World]) -> None:
         self._worlds = iter(worlds)

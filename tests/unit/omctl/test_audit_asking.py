@@ -1,5 +1,5 @@
-"""`omctl audit` as it asks: it names the service that does not answer, and checks what the
-others' answers show.
+"""`omctl audit` against services: it names a service without an answer, and checks the others'
+facts.
 """
 
 import json
@@ -21,8 +21,8 @@ from omctl.config import SERVICES
 from omctl.errors import UNAVAILABLE
 
 
-class Nothing(grpc.GenericRpcHandler):
-    """Every service at once, and each list is empty: no bytes are a message without fields."""
+class EmptyServices(grpc.GenericRpcHandler):
+    """All services at once with empty lists: no bytes are a message without fields."""
 
     def service(self, handler_call_details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
@@ -30,9 +30,9 @@ class Nothing(grpc.GenericRpcHandler):
 
 @pytest.fixture
 def empty() -> Iterator[str]:
-    """The address of services that have nothing to tell."""
+    """The address of services without any record."""
     server = grpc.server(
-        ThreadPoolExecutor(4), handlers=[Nothing()], options=[("grpc.so_reuseport", 0)]
+        ThreadPoolExecutor(4), handlers=[EmptyServices()], options=[("grpc.so_reuseport", 0)]
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -41,14 +41,14 @@ def empty() -> Iterator[str]:
 
 
 def addresses(empty: str, away: str, place: str) -> dict[str, str]:
-    """Where the services are: all but one of them answer."""
+    """Returns the addresses of the services: all but one of them answer."""
     return {name: place if name == away else empty for name in SERVICES}
 
 
 @pytest.mark.parametrize("away", SERVICES)
 def test_audit_service_away_checks_the_rest_and_names_it(empty: str, away: str) -> None:
-    """One line names the service, where it was looked for, and what was not checked; the rest is
-    audited all the same, and the exit code says that it may be tried again.
+    """One line names the service, its address, and the skipped checks. The rest is audited, and the
+    exit code means that a retry may help.
     """
     place = f"127.0.0.1:{next(iter(free_ports(1)))}"
     environment = {
@@ -71,7 +71,7 @@ def test_audit_service_away_checks_the_rest_and_names_it(empty: str, away: str) 
 
 
 def test_audit_service_away_is_a_json_line(empty: str) -> None:
-    """A script that reads stdout alone sees that the audit is not whole."""
+    """The JSON on stdout shows a script that the audit is incomplete."""
     place = f"127.0.0.1:{next(iter(free_ports(1)))}"
     environment = {
         f"{name.upper()}_ADDRESS": address
@@ -79,17 +79,17 @@ def test_audit_service_away_is_a_json_line(empty: str) -> None:
     }
     result = CliRunner().invoke(app, ["audit", "--settle", "0", "--json"], env=environment)
     assert result.exit_code == UNAVAILABLE, result.output
-    [told] = map(json.loads, result.stdout.splitlines())
-    assert (told["check"], told["subject"], told["repair"]) == (
+    [output] = map(json.loads, result.stdout.splitlines())
+    assert (output["check"], output["subject"], output["repair"]) == (
         "audit.incomplete",
         "payment",
         "omctl audit",
     )
-    assert "payment.ceiling" in told["text"]
+    assert "payment.ceiling" in output["text"]
 
 
-def test_all_that_answer_are_heard(empty: str) -> None:
-    """With nobody away there is nothing to say: the test above proves what it says it does."""
+def test_audit_with_all_services_reports_no_gap(empty: str) -> None:
+    """If every service answers, the audit names none: the counterpart of the test above."""
     environment = {f"{name.upper()}_ADDRESS": empty for name in SERVICES}
     result = CliRunner().invoke(app, ["audit", "--settle", "0"], env=environment)
     assert result.exit_code == 0, result.output

@@ -1,6 +1,4 @@
-"""What the commands ask, what they show in a pipe, what they print as JSON, and the exit codes
-that scripts see.
-"""
+"""The requests of the commands, their output in a pipe and as JSON, and their exit codes."""
 
 import json
 from typing import Any
@@ -40,8 +38,10 @@ CREATE = (
 )
 
 
-def test_create_asks_what_was_typed(omctl: Omctl, fake: Fake) -> None:
-    """Every option ends in its field; a SKU may hold colons; what was not typed is unset."""
+def test_order_create_sends_every_option(omctl: Omctl, fake: Fake) -> None:
+    """Each option becomes its field. A SKU may have colons, and an absent option leaves its field
+    unset.
+    """
     more = (
         "--discount",
         "1",
@@ -77,10 +77,8 @@ def test_create_asks_what_was_typed(omctl: Omctl, fake: Fake) -> None:
     assert (request.request_id, request.customer_id) == (REQUEST_ID, "17850")
 
 
-def test_the_request_id_is_known_before_the_answer(omctl: Omctl, fake: Fake) -> None:
-    """Also where the call fails, the id for the next try was printed, and it is the one that was
-    sent.
-    """
+def test_request_id_is_printed_before_the_call(omctl: Omctl, fake: Fake) -> None:
+    """A failed call also has printed the request_id for the next try, and has sent that one."""
     fake.failure = Refused("ORDER_NOT_PAYABLE")
     for command in (CREATE, ("stock", "receive", "london-1", "--item", "TEAPOT:1")):
         result = omctl(*command)
@@ -89,9 +87,9 @@ def test_the_request_id_is_known_before_the_answer(omctl: Omctl, fake: Fake) -> 
         assert "request_id" not in result.stdout
 
 
-def test_an_order_is_shown(omctl: Omctl) -> None:
-    """Facts, then lines as aligned text; what would break the lines, or colour them, is shown as
-    what it is.
+def test_order_is_shown(omctl: Omctl) -> None:
+    """The output has the facts, then the lines as aligned text. Characters that would break or
+    colour the lines are escaped.
     """
     result = omctl("order", "get", ORDER_ID)
     assert result.stdout.splitlines() == [
@@ -112,16 +110,16 @@ def test_an_order_is_shown(omctl: Omctl) -> None:
 
 
 @pytest.mark.parametrize("which", [ORDER_ID, ORDER_ID.upper(), "OM-1", "om-1"])
-def test_an_order_is_found_by_id_and_by_number(omctl: Omctl, which: str) -> None:
-    """People read numbers and scripts have ids: either will do, in any case."""
+def test_order_is_found_by_id_and_by_number(omctl: Omctl, which: str) -> None:
+    """An order is found by its number and by its id, in upper and lower case."""
     result = omctl("order", "get", which, "--json")
     assert json.loads(result.stdout)["orderId"] == ORDER_ID
 
 
 @pytest.mark.parametrize("which", ["01890000-0000-7000-8000-00000000ffff", "OM-2"])
 @pytest.mark.parametrize("command", ["get", "timeline", "watch"])
-def test_what_is_not_there_is_not_found(omctl: Omctl, command: str, which: str) -> None:
-    """An unknown order is exit code 3, whatever is wanted of it."""
+def test_unknown_order_exits_with_code_3(omctl: Omctl, command: str, which: str) -> None:
+    """Every command answers an unknown order with exit code 3."""
     result = omctl("order", command, which)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith("omctl: ORDER_NOT_FOUND: ")
@@ -129,18 +127,20 @@ def test_what_is_not_there_is_not_found(omctl: Omctl, command: str, which: str) 
 
 
 def test_json_is_one_document_with_all_its_fields(omctl: Omctl) -> None:
-    """The document is ProtoJSON of the resource; what is zero or empty is in it too."""
+    """The document is ProtoJSON of the resource, with zero and empty fields."""
     for command in (("order", "get", ORDER_ID), CREATE):
-        told = json.loads(omctl(*command, "--json").stdout)
-        assert told["status"] == "ORDER_STATUS_PENDING"
-        assert told["totalAmount"] == {"currencyCode": "GBP", "units": "45", "nanos": 0}
-        assert told["fulfillments"] == []
-        assert told["items"][0]["cancelledQuantity"] == 0
-        assert told["createTime"] == "2026-01-31T09:00:00.123Z"
+        document = json.loads(omctl(*command, "--json").stdout)
+        assert document["status"] == "ORDER_STATUS_PENDING"
+        assert document["totalAmount"] == {"currencyCode": "GBP", "units": "45", "nanos": 0}
+        assert document["fulfillments"] == []
+        assert document["items"][0]["cancelledQuantity"] == 0
+        assert document["createTime"] == "2026-01-31T09:00:00.123Z"
 
 
-def test_a_list_goes_over_all_pages(omctl: Omctl, fake: Fake) -> None:
-    """A list ends at its limit or at its end, not at a page's; where it was cut, stderr says so."""
+def test_list_reads_all_pages_up_to_its_limit(omctl: Omctl, fake: Fake) -> None:
+    """A list ends at its limit or its end, not at a page's end. If it was cut, stderr reports
+    that.
+    """
     fake.orders = [order(number=number) for number in range(1, 6)]
     whole = omctl("order", "list", "--limit", "0")
     assert [line.split()[0] for line in whole.stdout.splitlines()] == [
@@ -165,7 +165,7 @@ def test_a_list_goes_over_all_pages(omctl: Omctl, fake: Fake) -> None:
 
 
 def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
-    """Each filter ends in its field; a time without a zone is the local one."""
+    """Each filter becomes its field; a time without a zone is local."""
     filters = (
         "--status",
         "pending",
@@ -202,8 +202,8 @@ def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
 
 
 def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
-    """Figures stand to the right, sellable first; what arrives is sent by SKU and quantity, and
-    what is there then is shown.
+    """Figures are aligned right, sellable first. A receipt sends SKU and quantity, and shows the
+    new stock.
     """
     lines = omctl("stock", "list").stdout.splitlines()
     assert lines[:3] == [
@@ -242,7 +242,9 @@ def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
 
 
 def test_stock_adjust_sends_the_count(omctl: Omctl, fake: Fake) -> None:
-    """A count corrects one SKU of one warehouse, up or down; what is available then is shown."""
+    """A count corrects one SKU of one warehouse, up or down; the output has the new available
+    units.
+    """
     count = (
         "stock",
         "adjust",
@@ -263,7 +265,7 @@ def test_stock_adjust_sends_the_count(omctl: Omctl, fake: Fake) -> None:
 
 
 def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
-    """One warehouse, some SKUs."""
+    """The filters are one warehouse and some SKUs."""
     omctl("stock", "list", "--warehouse", "leeds-1", "--sku", "A", "--sku", "B", "--limit", "1")
     [request] = fake.asked
     assert (request.warehouse_id, list(request.skus), request.page_size) == (
@@ -284,11 +286,11 @@ def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
         (("retry", "OM-1"), "pending"),
     ],
 )
-def test_orders_are_undone_and_tried_again(
+def test_order_commands_send_their_options_and_show_order(
     omctl: Omctl, fake: Fake, command: tuple[str, ...], shown: str
 ) -> None:
-    """An order is found by its number; the request_id is told before the call; what was typed is
-    sent, and the order is shown after it.
+    """The command finds the order by its number, prints the request_id before the call, sends the
+    options, and shows the order afterwards.
     """
     result = omctl("order", *command, "--note", "He called.", "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
@@ -307,9 +309,7 @@ def test_orders_are_undone_and_tried_again(
 
 
 def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> None:
-    """What an order shows besides: the shares of its cancelled units, and what came after its
-    end.
-    """
+    """The output also has the shares of cancelled units, and the events after the order's end."""
     fake.orders[0].cancelled_amount.CopyFrom(fake.orders[0].items[0].unit_price)
     fake.orders[0].late_events.add(
         reason="PAYMENT_CONFIRMED", actor="payment", occur_time=fake.orders[0].create_time
@@ -319,8 +319,10 @@ def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> 
     assert f"late       {AT} PAYMENT_CONFIRMED (by payment)" in shown
 
 
-def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
-    """Every transition, over all pages, oldest first; a call's with its claimed actor and note."""
+def test_timeline_has_every_transition(omctl: Omctl, fake: Fake) -> None:
+    """The timeline has every transition of all pages, oldest first. A call's transition has its
+    claimed actor and note.
+    """
     fake.steps = [
         change(version, status)
         for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)
@@ -344,12 +346,14 @@ def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
 
 
 def versions(result: Any) -> list[int]:
-    """Which transitions were shown."""
+    """Returns the versions of the shown transitions."""
     return [int(line.rpartition("version ")[2].rstrip(")")) for line in result.stdout.splitlines()]
 
 
-def test_a_watch_shows_each_step_once_and_ends_with_the_order(omctl: Omctl, fake: Fake) -> None:
-    """What was, then what happens, without gaps and repeats, up to an end of the order's."""
+def test_watch_shows_each_transition_once_until_the_end(omctl: Omctl, fake: Fake) -> None:
+    """The watch shows past and then new transitions without gaps and repeats, up to an end of the
+    order.
+    """
     fake.orders = [order("CONFIRMED", 2)]
     fake.steps = [change(1, "PENDING"), change(2, "CONFIRMED")]
     fake.news = [
@@ -362,8 +366,8 @@ def test_a_watch_shows_each_step_once_and_ends_with_the_order(omctl: Omctl, fake
     assert (result.exit_code, versions(result)) == (0, [1, 2, 3, 4])
 
 
-def test_a_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
-    """It ends with 0 at the status that is waited for, and with 1 when the order ends elsewhere."""
+def test_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
+    """The watch ends with 0 at the requested status, and with 1 if the order ends elsewhere."""
     fake.news = [change(2, "CONFIRMED"), change(3, "CANCELLED")]
     assert versions(omctl("order", "watch", ORDER_ID, "--until", "confirmed")) == [1, 2]
     result = omctl("order", "watch", ORDER_ID, "--until", "delivered")
@@ -371,9 +375,9 @@ def test_a_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
     assert result.stderr == "omctl: The order is cancelled (WHY_3), and not delivered.\n"
 
 
-def test_a_watch_reads_on_over_a_failure_that_was_retried(omctl: Omctl, fake: Fake) -> None:
-    """An order that failed and lives on has not ended there; one that is waited to be refunded
-    has not ended at its delivery.
+def test_watch_continues_after_a_retried_failure(omctl: Omctl, fake: Fake) -> None:
+    """A failed order that was retried has not ended at its failure. A watch until refunded does not
+    end at the delivery.
     """
     fake.orders = [order("DELIVERED", 3)]
     fake.steps = [change(1, "PENDING"), change(2, "FAILED"), change(3, "DELIVERED")]
@@ -382,15 +386,15 @@ def test_a_watch_reads_on_over_a_failure_that_was_retried(omctl: Omctl, fake: Fa
     assert versions(omctl("order", "watch", ORDER_ID, "--until", "refunded")) == [1, 2, 3, 4]
 
 
-def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
-    """Where nothing that is waited for happens in time, the exit code is 4."""
+def test_watch_past_its_timeout_exits_with_code_4(omctl: Omctl) -> None:
+    """If the order does not reach the status in time, the exit code is 4."""
     result = omctl("order", "watch", ORDER_ID, "--timeout", "0.5")
     assert (result.exit_code, versions(result)) == (4, [1])
     assert result.stderr == "omctl: Not within 0.5 s.\n"
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "told"),
+    ("failure", "code", "message"),
     [
         (
             Refused(
@@ -453,20 +457,20 @@ def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
     ],
 )
 def test_failures_are_one_line_and_a_code(
-    omctl: Omctl, fake: Fake, failure: Failure, code: int, told: str
+    omctl: Omctl, fake: Fake, failure: Failure, code: int, message: str
 ) -> None:
-    """Reason, what exactly, what to do next, on stderr; nothing on stdout; the code says of
-    which kind it is.
+    """stderr has the reason, the details and the next step; stdout is empty. The exit code tells
+    the kind of failure.
     """
     fake.failure = failure
     result = omctl("order", "list", "--json")
     assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith(f"omctl: {told}")
+    assert result.stderr.startswith(f"omctl: {message}")
     assert result.stderr.count("\n") == 1
 
 
-def test_a_service_that_is_not_there(omctl: Omctl) -> None:
-    """Exit code 4, and where it was looked for."""
+def test_unreachable_service_exits_with_code_4(omctl: Omctl) -> None:
+    """The exit code is 4, and the message has the address."""
     address = f"127.0.0.1:{next(iter(free_ports(1)))}"
     result = omctl("stock", "list", "--timeout", "0.5", environment={"WAREHOUSE_ADDRESS": address})
     assert result.exit_code == 4
@@ -475,7 +479,7 @@ def test_a_service_that_is_not_there(omctl: Omctl) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("order", "list", "--status", "nix"), "pending, confirmed"),
         (("order", "get"), "ORDER"),
@@ -491,13 +495,15 @@ def test_a_service_that_is_not_there(omctl: Omctl) -> None:
         (("nothing",), "No such command"),
     ],
 )
-def test_what_is_not_understood_is_a_usage_error(
-    omctl: Omctl, fake: Fake, arguments: tuple[str, ...], said: str
+def test_invalid_argument_is_a_usage_error(
+    omctl: Omctl, fake: Fake, arguments: tuple[str, ...], message: str
 ) -> None:
-    """Exit code 2, what was wrong and what would be right, and nobody was asked."""
+    """The exit code is 2, the message names the fault and the valid form, and no request is
+    sent.
+    """
     result = omctl(*arguments)
     assert (result.exit_code, fake.asked) == (2, [])
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -507,7 +513,7 @@ def test_what_is_not_understood_is_a_usage_error(
 def test_amounts_have_their_currencys_digits(
     omctl: Omctl, fake: Fake, currency: str, text: str, units: int, nanos: int
 ) -> None:
-    """Yen have no minor unit, dinars have three digits; nothing is rounded."""
+    """Yen have no minor unit, dinars have three digits; no amount is rounded."""
     result = omctl("order", "create", "--item", f"A:1:{text}", "--currency", currency, *CREATE[8:])
     assert result.exit_code == 0, result.stderr
     price = fake.asked[0].items[0].unit_price
@@ -517,8 +523,8 @@ def test_amounts_have_their_currencys_digits(
 @pytest.mark.parametrize(
     "command", [(), ("order",), ("order", "create"), ("order", "watch"), ("stock", "list")]
 )
-def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """Wherever help is asked for, the exit codes are part of it."""
+def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """The help of every command lists the exit codes."""
     result = omctl(*command, "--help")
     assert result.exit_code == 0
     assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())

@@ -1,4 +1,4 @@
-"""`omctl events ...`: what is asked of which service, what is shown, and the exit codes."""
+"""`omctl events ...`: the requests to each service, the output and the exit codes."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ STATES = api.FailedEventState
 def event(
     number: int, consumer: str = "order-payments", minutes: int = 0, state: str = "FAILED"
 ) -> api.FailedEvent:
-    """A failed event, so many minutes after nine."""
+    """Returns a failed event, so many minutes after nine."""
     return api.FailedEvent(
         consumer=consumer,
         event_id=f"01890000-0000-7000-8000-00000000000{number}",
@@ -50,8 +50,8 @@ def event(
 
 
 class Fake(FailedEventServiceServicer, OutboxServiceServicer):
-    """A service that remembers what it was asked, and has `events`, a page of two at a time; or
-    raises its `failure`.
+    """A service that records its requests. It has `events`, in pages of two, or raises its
+    `failure`.
     """
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
 
 
 class Omctl:
-    """omctl in a pipe, in an environment where the order service and the others are two fakes."""
+    """omctl in a pipe. One fake is the order service, another is the other four services."""
 
     def __init__(self, order: Fake, others: Fake, addresses: tuple[str, str]) -> None:
         self.order, self.others = order, others
@@ -182,7 +182,7 @@ class Omctl:
 
 @pytest.fixture
 def omctl() -> Iterator[Omctl]:
-    """The command line, the order service on one port and the other four on another."""
+    """The command line, with the order service on one port and the other four on another."""
     made: Any = Fake
     order, others = made(), made()
     servers, addresses = [], []
@@ -199,12 +199,12 @@ def omctl() -> Iterator[Omctl]:
 
 
 def numbers(result: Result) -> list[int]:
-    """Which events were shown, in a table."""
+    """Returns the numbers of the events in a table."""
     return [int(line.split()[1][-1]) for line in result.stdout.splitlines()[1:]]
 
 
 def test_failed_events_of_all_services_are_one_list(omctl: Omctl) -> None:
-    """The oldest failure first, whosever it is, over all pages."""
+    """The list has the events of all services and pages, the oldest failure first."""
     omctl.order.events = [event(1, minutes=1), event(3, minutes=3), event(4, minutes=4)]
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
     result = omctl("failed", "--service", "order", "--service", "Payment", "--limit", "0")
@@ -230,8 +230,10 @@ def test_failed_events_of_all_services_are_one_list(omctl: Omctl) -> None:
     assert [json.loads(line)["eventId"][-1] for line in lines] == ["1", "2", "3", "4"]
 
 
-def test_every_service_is_asked(omctl: Omctl) -> None:
-    """All five, unless some are named, or a consumer is, whose service it must be."""
+def test_every_service_is_called_without_a_filter(omctl: Omctl) -> None:
+    """All five services are called, unless services are named, or a consumer, which determines its
+    service.
+    """
     for command in (
         ("failed",),
         ("stats",),
@@ -250,7 +252,7 @@ def test_every_service_is_asked(omctl: Omctl) -> None:
 
 @pytest.mark.parametrize("command", [("failed",), ("replay", "--all")])
 def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """Each filter ends in its field, in a list as in a replay; what was not given is unset."""
+    """Each filter becomes its field, in a list and in a replay; an absent one is unset."""
     filters = (
         "--state",
         "deferred",
@@ -280,8 +282,8 @@ def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
     assert omctl.asked[0].filter == api.FailedEventFilter()
 
 
-def test_an_event_is_shown(omctl: Omctl) -> None:
-    """What went wrong, and what it says; the service is the one whose consumer it is."""
+def test_event_is_shown(omctl: Omctl) -> None:
+    """The output has the error and the body of the event, from the service of its consumer."""
     omctl.order.events = [event(1)]
     result = omctl("show", "order-payments", event(1).event_id)
     assert result.stdout.splitlines() == [
@@ -303,9 +305,9 @@ def test_an_event_is_shown(omctl: Omctl) -> None:
     assert (shown["payload"], shown["state"]) == ("MTIz", "FAILED_EVENT_STATE_FAILED")
 
 
-def test_one_is_replayed(omctl: Omctl) -> None:
-    """It is shown as it then stands; one that failed again is exit code 1, and says why; a dry
-    run only reads it. The request_id is printed, and the one that was given is sent.
+def test_single_replay_shows_the_event_afterwards(omctl: Omctl) -> None:
+    """The command shows the event after the replay. If it failed again, the exit code is 1 with the
+    reason. A dry run only reads it. The request_id is printed, and a given one is sent.
     """
     omctl.order.events = [event(1), event(2)]
     omctl.order.stubborn = {event(2).event_id}
@@ -326,9 +328,10 @@ def test_one_is_replayed(omctl: Omctl) -> None:
     assert omctl.asked[-1].request_id == REQUEST_ID
 
 
-def test_all_that_match_are_replayed(omctl: Omctl) -> None:
-    """Those of all services together, the oldest first; exit code 1 where some failed again; a
-    dry run says so to the services. All are asked under one request_id, which was printed.
+def test_batch_replay_calls_all_services_with_the_filter(omctl: Omctl) -> None:
+    """Matching events of all services are replayed, the oldest first. The exit code is 1 if some
+    failed again, and a dry run is one for the services too. All requests have one request_id, which
+    is printed.
     """
     omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
@@ -347,14 +350,14 @@ def test_all_that_match_are_replayed(omctl: Omctl) -> None:
         "2 of 3 replayed.",
     ]
     assert "More match" in result.stderr
-    assert numbers(result) == [3]  # what has failed again
+    assert numbers(result) == [3]  # the events that failed again
     [line] = omctl(*which, "--json").stdout.splitlines()
     assert json.loads(line)["eventId"] == event(3).event_id
 
 
-def test_all_that_match_are_discarded(omctl: Omctl) -> None:
-    """One call to each service takes the filter; a dry run shows what would go; without a filter
-    nothing is sent.
+def test_batch_discard_calls_each_service_once(omctl: Omctl) -> None:
+    """One call to each service takes the filter. A dry run shows the matching events, and without a
+    filter no request is sent.
     """
     omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
@@ -378,17 +381,17 @@ def test_all_that_match_are_discarded(omctl: Omctl) -> None:
     assert len(omctl.asked) == before
 
 
-def test_body_is_named_by_its_digest(omctl: Omctl) -> None:
-    """Where two bodies came under one event id, each command takes the digest."""
+def test_digest_option_selects_one_of_two_bodies(omctl: Omctl) -> None:
+    """If two bodies have one event id, each command takes the digest."""
     omctl.order.events = [event(1)]
     for command in ("show", "replay", "discard"):
         omctl(command, "order-payments", event(1).event_id, "--digest", "ab" * 32)
         assert omctl.asked[-1].digest == "ab" * 32
 
 
-def test_one_is_discarded(omctl: Omctl) -> None:
-    """It is shown as it then stands, under the request_id that was given; a dry run only reads
-    it.
+def test_single_discard_shows_the_event_afterwards(omctl: Omctl) -> None:
+    """The command shows the event afterwards, and sends the given request_id. A dry run only reads
+    the event.
     """
     omctl.order.events = [event(1)]
     assert " failed " in omctl("discard", "order-payments", event(1).event_id, "--dry-run").stdout
@@ -420,8 +423,8 @@ NOTED = [
 
 @pytest.mark.parametrize("command", NOTED, ids=" ".join)
 def test_change_sends_note_and_actor(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """Each command that changes something sends --note, and claims ORDERMESH_ACTOR; without them
-    it sends neither.
+    """Each command that changes something sends --note, and ORDERMESH_ACTOR as the claimed actor.
+    Without them it sends neither.
     """
     omctl.order.events = [event(1)]
     assert omctl(*command, "--note", "forged", ORDERMESH_ACTOR="staff:7f3a").exit_code == 0
@@ -431,17 +434,15 @@ def test_change_sends_note_and_actor(omctl: Omctl, command: tuple[str, ...]) -> 
 
 
 def test_malformed_actor_is_usage_error(omctl: Omctl) -> None:
-    """A setting that breaks the pattern of actors is refused before anything is sent."""
+    """A setting that breaks the pattern of actors is refused before any request."""
     result = omctl("stats", ORDERMESH_ACTOR="anna")
     assert result.exit_code == 2
     assert "ORDERMESH_ACTOR" in result.stderr
     assert omctl.asked == []
 
 
-def test_adopt_with_more_goes_on_from_the_last_place(omctl: Omctl) -> None:
-    """Each call begins where the call before ended, with a request_id of its own; the counts are
-    added up.
-    """
+def test_adopt_continues_after_the_last_position(omctl: Omctl) -> None:
+    """Each call starts after the last one, with its own request_id; the counts are added up."""
     result = omctl("adopt", "--service", "order")
     assert result.exit_code == 0
     assert [request.after_stream_seq for request in omctl.asked] == [0, 100, 200]
@@ -454,17 +455,17 @@ def test_adopt_with_more_goes_on_from_the_last_place(omctl: Omctl) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "replay", "discard"])
-def test_what_is_not_there_is_not_found(omctl: Omctl, command: str) -> None:
-    """Exit code 3, and where to look."""
+def test_unknown_event_exits_with_code_3(omctl: Omctl, command: str) -> None:
+    """The exit code is 3, and the message names the command to look it up."""
     result = omctl(command, "order-payments", event(1).event_id)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "omctl: FAILED_EVENT_NOT_FOUND: " in result.stderr
     assert "omctl events failed" in result.stderr
 
 
-def test_a_stored_version_is_set(omctl: Omctl) -> None:
-    """The service that was named is asked, about the order or one of its fulfilments; the answer
-    is one line, or JSON.
+def test_stored_version_is_set(omctl: Omctl) -> None:
+    """The named service gets the request about the order or one of its fulfilments. The answer is
+    one line, or JSON.
     """
     order, work = event(1).event_id, event(2).event_id
     result = omctl(
@@ -484,8 +485,8 @@ def test_a_stored_version_is_set(omctl: Omctl) -> None:
 
 
 def test_events_are_published_again(omctl: Omctl) -> None:
-    """What was typed is sent to each service under one request_id, which was printed; the answer
-    is a line a service.
+    """Each service gets the options under one request_id, which is printed. The answer has a line
+    for each service.
     """
     which = (
         "--aggregate",
@@ -515,13 +516,15 @@ def test_events_are_published_again(omctl: Omctl) -> None:
     )
     assert request.create_time_from.ToJsonString() == "2026-01-31T09:00:00Z"
     assert request.create_time_before.ToJsonString() == "2026-02-01T09:00:00Z"
-    told = omctl("republish", "--aggregate", event(1).event_id, "--service", "order", "--json")
-    assert json.loads(told.stdout) == {"service": "order", "eventCount": "5"}
+    result = omctl("republish", "--aggregate", event(1).event_id, "--service", "order", "--json")
+    assert json.loads(result.stdout) == {"service": "order", "eventCount": "5"}
     assert omctl.order.asked[-1].dry_run is False
 
 
-def test_outboxes_are_told(omctl: Omctl) -> None:
-    """A line a service: what waits, since when, what is kept, how far its stream is."""
+def test_outbox_of_each_service_is_a_line(omctl: Omctl) -> None:
+    """Each service has a line: waiting events, the oldest one's time, stored events, and its
+    stream's position.
+    """
     assert omctl("stats").stdout.splitlines()[:2] == [
         "SERVICE      STREAM  WAITING  OLDEST               KEPT  PUBLISHED UP TO",
         f"order        S             2  {AT}     9                7",
@@ -538,8 +541,8 @@ def test_outboxes_are_told(omctl: Omctl) -> None:
 
 
 def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
-    """Below the table of services stands each event that a stream refuses, with the aggregate
-    whose events wait, its size and why.
+    """Below the table of services is each event that a stream refuses, with the blocked aggregate,
+    its size and the reason.
     """
     its = api.RefusedEvent(
         aggregate_id="a",
@@ -566,9 +569,11 @@ def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
         ("republish", "--since", "2026-01-31"),
     ],
 )
-def test_a_service_that_is_away_hides_no_other(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """What the others say is shown; a line on stderr names who is away, and where it was looked
-    for; the exit code is 4.
+def test_unreachable_service_is_named_beside_the_others(
+    omctl: Omctl, command: tuple[str, ...]
+) -> None:
+    """The answers of the others are shown. A line on stderr names the unreachable service and its
+    address; the exit code is 4.
     """
     omctl.order.events = [event(1)]
     address = f"127.0.0.1:{free_ports(1)[0]}"
@@ -581,8 +586,8 @@ def test_a_service_that_is_away_hides_no_other(omctl: Omctl, command: tuple[str,
     assert address in line
 
 
-def test_a_refusal_weighs_more_than_an_absence(omctl: Omctl) -> None:
-    """Trying again helps only where nobody has refused: then the code is 1."""
+def test_refusal_beside_an_outage_exits_with_code_1(omctl: Omctl) -> None:
+    """A retry helps only without a refusal: with one the exit code is 1."""
     omctl.order.failure, omctl.others.failure = Defect(ValueError()), Deferred("OVERLOADED")
     result = omctl("stats", "--timeout", "2")
     assert result.exit_code == 1
@@ -590,7 +595,7 @@ def test_a_refusal_weighs_more_than_an_absence(omctl: Omctl) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("failed", "--state", "nix"), "deferred, failed, replayed, discarded"),
         (("failed", "--service", "nix"), "order, warehouse"),
@@ -606,13 +611,13 @@ def test_a_refusal_weighs_more_than_an_absence(omctl: Omctl) -> None:
         (("republish", "--before", "2026-01-31"), "--aggregate, or --since"),
     ],
 )
-def test_what_is_not_understood_is_a_usage_error(
-    omctl: Omctl, arguments: tuple[str, ...], said: str
+def test_invalid_argument_is_a_usage_error(
+    omctl: Omctl, arguments: tuple[str, ...], message: str
 ) -> None:
-    """Exit code 2, what would be right, and nobody was asked."""
+    """The exit code is 2, the message names the valid form, and no request is sent."""
     result = omctl(*arguments)
     assert (result.exit_code, omctl.asked) == (2, [])
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -628,8 +633,8 @@ def test_what_is_not_understood_is_a_usage_error(
         ("stats",),
     ],
 )
-def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
-    """As everywhere."""
+def test_help_lists_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """The help of every command lists the exit codes."""
     result = omctl(*command, "--help")
     assert result.exit_code == 0
     assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())

@@ -1,4 +1,4 @@
-"""`omctl payment ...`: what is asked, what is shown."""
+"""`omctl payment ...`: its requests and its output."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
 
 
 class Till(PaymentServiceServicer):
-    """Remembers what it was asked, and has one payment of 7.50, of which 2.50 went back."""
+    """Records the requests, and has one payment of 7.50, of which 2.50 is refunded."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -57,7 +57,7 @@ class Till(PaymentServiceServicer):
 
 @pytest.fixture
 def till() -> Till:
-    # of a service's methods a test needs a few; gRPC answers UNIMPLEMENTED for the others
+    # A test needs few of a service's methods; gRPC answers UNIMPLEMENTED for the others.
     return Till()  # type: ignore[abstract]
 
 
@@ -76,7 +76,7 @@ def omctl(address: str, *arguments: str) -> Result:
 
 
 def test_payments_are_listed(till: Till, address: str) -> None:
-    """Those of the order that was named, with what was taken and what went back."""
+    """The output has the named order's payments, with the captured and the refunded amounts."""
     shown = omctl(address, "payment", "list", PAYMENT_ID).stdout
     assert till.asked[0].order_id == PAYMENT_ID
     assert shown.splitlines()[1].split() == [
@@ -95,15 +95,15 @@ def test_payments_are_listed(till: Till, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "minor"), [((), None), (("--amount", "1.25", "--currency", "gbp"), 125)]
+    ("options", "minor"), [((), None), (("--amount", "1.25", "--currency", "gbp"), 125)]
 )
-def test_money_is_given_back_once(
-    till: Till, address: str, typed: tuple[str, ...], minor: int | None
+def test_refund_sends_the_amount_under_one_request_id(
+    till: Till, address: str, options: tuple[str, ...], minor: int | None
 ) -> None:
-    """What was typed is sent, all that is left where nothing was; the request_id was told
-    before.
+    """The request has the given amount, or all that remains. The request_id is printed before the
+    call.
     """
-    result = omctl(address, "payment", "refund", PAYMENT_ID, *typed, "--request-id", REQUEST_ID)
+    result = omctl(address, "payment", "refund", PAYMENT_ID, *options, "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
     [request] = till.asked
     assert (request.request_id, request.payment_id) == (REQUEST_ID, PAYMENT_ID)
@@ -115,8 +115,8 @@ def test_money_is_given_back_once(
     ) == minor
 
 
-def test_an_authorisation_is_given_back_once(till: Till, address: str) -> None:
-    """The payment that was named is voided, and shown; the request_id was told before."""
+def test_void_sends_the_payment_under_one_request_id(till: Till, address: str) -> None:
+    """The named payment is voided and shown. The request_id is printed before the call."""
     result = omctl(address, "payment", "void", PAYMENT_ID, "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
     assert till.asked == [
@@ -126,8 +126,10 @@ def test_an_authorisation_is_given_back_once(till: Till, address: str) -> None:
     assert PAYMENT_ID in result.stdout
 
 
-def test_the_refund_of_a_return_is_tried_again(till: Till, address: str) -> None:
-    """The return is named, and no amount: it is the return's. What is no id is a usage error."""
+def test_refund_of_a_return_sends_no_amount(till: Till, address: str) -> None:
+    """The request names the return without an amount, which the return determines. An invalid id is
+    a usage error.
+    """
     assert (
         omctl(
             address,
@@ -149,9 +151,9 @@ def test_the_refund_of_a_return_is_tried_again(till: Till, address: str) -> None
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", "rma").exit_code == 2
 
 
-def test_a_refund_may_state_the_version_that_was_looked_at(till: Till, address: str) -> None:
-    """So that a command which the audit has printed gives nothing of a payment that has changed
-    since. There is no version 0.
+def test_refund_sends_the_expected_version(till: Till, address: str) -> None:
+    """A command that the audit printed refunds nothing of a payment that has changed since. Version
+    0 is invalid.
     """
     assert (
         omctl(
@@ -176,15 +178,15 @@ def test_a_refund_may_state_the_version_that_was_looked_at(till: Till, address: 
 
 @pytest.mark.parametrize("command", ["void", "refund"])
 def test_money_command_sends_its_note(till: Till, address: str, command: str) -> None:
-    """--note goes into the request; without it the request has none."""
+    """The request has the --note, or none."""
     assert omctl(address, "payment", command, PAYMENT_ID, "--note", "asked by phone").exit_code == 0
     assert omctl(address, "payment", command, PAYMENT_ID).exit_code == 0
     first, second = till.asked
     assert (first.note, second.HasField("note")) == ("asked by phone", False)
 
 
-def test_an_amount_needs_its_currency(address: str) -> None:
-    """Half of an amount is a usage error."""
+def test_amount_needs_its_currency(address: str) -> None:
+    """An amount without its currency is a usage error."""
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--amount", "1").exit_code == 2
 
 
@@ -192,7 +194,9 @@ CONTRADICTION_ID = "01890000-0000-7000-8000-000000000003"
 
 
 def test_contradictions_of_a_processor_are_listed(till: Till, address: str) -> None:
-    """What the processor said and says of which operation, the report and its payload's digest."""
+    """The output has the processor's two outcomes of the operation, the report and its payload's
+    hash.
+    """
     operation = till.payment.operations.add(
         kind=payment_pb2.PAYMENT_OPERATION_KIND_CHARGE,
         operation_id=RETURN_ID,
@@ -219,7 +223,7 @@ def test_contradictions_of_a_processor_are_listed(till: Till, address: str) -> N
 
 
 def test_contradiction_is_resolved_with_a_note(till: Till, address: str) -> None:
-    """The note is sent, and needed; the request_id is told before."""
+    """The note is required and sent. The request_id is printed before the call."""
     typed = ("payment", "resolve", PAYMENT_ID, CONTRADICTION_ID, "--request-id", REQUEST_ID)
     result = omctl(address, *typed, "--note", "given back there")
     assert result.exit_code == 0, result.output

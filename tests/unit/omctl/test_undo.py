@@ -1,4 +1,4 @@
-"""`omctl order undo`: what it says of units that it cannot give back."""
+"""`omctl order undo`: its output about units that it cannot give back."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ SERVICES = ("order", "fulfillment", "shipping", "payment", "warehouse")
 async def test_undo_commit_without_fulfilment_names_the_audit(
     monkeypatch: pytest.MonkeyPatch, warehouse_id: str
 ) -> None:
-    """Committed units of a warehouse where no fulfilment works are named with what makes them
-    available; where one works, its event takes the commit back.
+    """Committed units without a fulfilment are named with the command that makes them available.
+    With a fulfilment, its event takes the commit back.
     """
     work = fulfillment_pb2.Fulfillment(
         warehouse_id=warehouse_id,

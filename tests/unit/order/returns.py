@@ -1,4 +1,4 @@
-"""Returns, and what may be asked of them, to try things on."""
+"""Returns, and requests about them, for tests."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -25,15 +25,15 @@ C = TypeVar("C")
 
 
 def delivered() -> Order:
-    """Line 1: three lamps for 31.00 (price 30.00, discount 1.00, tax 2.00); line 2: two bulbs
-    for 1.00.
+    """Line 1: three lamps for 31.00 (price 30.00, discount 1.00, tax 2.00); line 2: two bulbs for
+    1.00.
     """
     order = at(Status.DELIVERED)
     return after(order, report(order, "london"))
 
 
 def context(order: Order) -> Context:
-    """The context of a report about the order."""
+    """Returns the context of a report about the order."""
     return of_attempt(FailPayment, order).context(NOW)
 
 
@@ -56,7 +56,7 @@ def ask_money(
 
 
 def of_return(kind: type[C], order_return: Return, **fields: Any) -> Envelope[C]:
-    """A request about the return."""
+    """Returns a request about the return."""
     return envelope(kind, target=order_return.order_id, return_id=order_return.id, **fields)
 
 
@@ -77,23 +77,23 @@ def receive(
 def inspect(
     order_return: Return, lines: Mapping[int, tuple[int, int, int]]
 ) -> Envelope[InspectReturn]:
-    """By line: passed, failed, and how many of them are not to be refunded."""
+    """By line: passed, failed, and how many of them are not refunded."""
     found = {number: Findings(*counts) for number, counts in lines.items()}
     return of_return(InspectReturn, order_return, lines=found)
 
 
 def walked(decision: Decided) -> list[ReturnStep]:
-    """The steps that returns took."""
+    """Returns the steps of the returns."""
     return [row for row in decision.history if isinstance(row, ReturnStep)]
 
 
 def returned(order: Order, lines: Mapping[int, int]) -> Order:
-    """The order with one more return, requested."""
+    """Returns the order with one more return, requested."""
     return after(order, ask(order, lines))
 
 
 def arrived(order: Order, announced: Mapping[int, int], **fields: Any) -> tuple[Order, Return]:
-    """The order with one more return, all of which has arrived, and that return."""
+    """Returns the order with one more completely received return, and that return."""
     order = returned(order, announced)
     order_return = order.returns[-1]
     order = after(

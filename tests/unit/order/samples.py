@@ -1,4 +1,4 @@
-"""Orders and commands to try things on."""
+"""Orders and commands for tests."""
 
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
@@ -32,7 +32,7 @@ from order_svc.model import (
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-# What an envelope has beside its command.
+# The fields of an envelope beside its command.
 BESIDE_COMMAND = {field.name for field in fields_of(Envelope)} - {"command"}
 RECIPIENT = Recipient(
     name="Ada Example",
@@ -50,7 +50,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an envelope takes from an event."""
+    """The fields of an event that an envelope uses."""
 
     key: str = "test:e1"
     request_hash: bytes = b""
@@ -76,7 +76,7 @@ def checkout(*lines: CheckoutLine, **fields: Any) -> Checkout:
 
 
 def allocations(of: Checkout, *warehouses: str) -> Allocations:
-    """Line n from the nth warehouse, round and round."""
+    """Returns line n from the nth warehouse, in rotation."""
     at = {warehouse: uuid4() for warehouse in warehouses or ("london",)}
     names = list(at)
     return {
@@ -86,7 +86,9 @@ def allocations(of: Checkout, *warehouses: str) -> Allocations:
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
-    """A command of this kind in an envelope with a key of its own. `fields` are of either."""
+    """Returns a command of this kind in an envelope with its own key. `fields` are fields of
+    either.
+    """
     cause = str(uuid4())
     beside: dict[str, Any] = {
         "key": f"test:{cause}",
@@ -100,18 +102,18 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
 
 
 def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
-    """The envelope, with these fields of its command changed."""
+    """Returns the envelope with these fields of its command changed."""
     command: Any = old.command
     return old.with_command(replace(command, **fields))
 
 
 def of_order(kind: type[C], order: Order, **fields: Any) -> Envelope[C]:
-    """A command about the order."""
+    """Returns a command about the order."""
     return envelope(kind, target=order.id, **fields)
 
 
 def of_attempt(kind: type[C], order: Order, **fields: Any) -> Envelope[C]:
-    """A report about the order's attempt, unless `fields` name another one."""
+    """Returns a report about the order's attempt, unless `fields` name another one."""
     return of_order(kind, order, **({"attempt": order.attempt} | fields))
 
 
@@ -160,7 +162,9 @@ def report(
     warehouse_id: str,
     stage: FulfillmentState = FulfillmentState.COMPLETED,
 ) -> Envelope[ApplyFulfillmentStatus]:
-    """The fulfilment's report that its parcel left with all units that the order has there."""
+    """Returns the fulfilment's report that its parcel left with all units that the order has
+    there.
+    """
     there = [
         (line.number, allocation.quantity)
         for line in order.lines
@@ -215,7 +219,7 @@ def refund(
     captured: int | None = None,
     **fields: Any,
 ) -> Envelope[ApplyRefund]:
-    """So much of the payment went back so far."""
+    """Returns the report that this much of the payment is refunded in total."""
     usual: dict[str, Any] = {
         "captured": order.money(order.placed_total if captured is None else captured),
         "refunded": order.money(refunded),
@@ -224,7 +228,7 @@ def refund(
 
 
 def commit(order: Order, **fields: Any) -> Envelope[ApplyReservation]:
-    """The warehouse has committed what the order was allocated; `allocations` says otherwise."""
+    """Returns the report that the warehouse committed the order's allocations, or `allocations`."""
     usual: dict[str, Any] = {
         "allocations": {line.number: line.allocations for line in order.lines},
         "refused": None,
@@ -233,7 +237,7 @@ def commit(order: Order, **fields: Any) -> Envelope[ApplyReservation]:
 
 
 def elsewhere(order: Order, warehouse_id: str) -> Allocations:
-    """All of the order from one warehouse, in a new reservation."""
+    """Returns allocations of the whole order from one warehouse, in a new reservation."""
     reservation_id = uuid4()
     return {
         line.number: (Allocation(warehouse_id, reservation_id, line.quantity),)
@@ -248,7 +252,7 @@ def after(order: Order, *commands: Envelope[Any]) -> Order:
 
 
 def at(status: Status) -> Order:
-    """An order that has come to that status on the way to delivered."""
+    """Returns an order with that status on the way to delivered."""
     order = placed(None, "london")
     confirmed, processing = (
         pay(order),

@@ -1,5 +1,5 @@
-"""What becomes of an order that is cancelled, in whole or in part; that is not paid;
-that is tried again.
+"""The decisions about an order that is cancelled, in whole or in part, is not paid, or is
+retried.
 """
 
 from dataclasses import replace
@@ -55,7 +55,7 @@ TOMORROW = NOW + timedelta(days=1)
 
 
 def standing_at(status: Status) -> Order:
-    """An order at that status, refunded included."""
+    """Returns an order with that status, refunded included."""
     if status is Status.REFUNDED:
         delivered = at(Status.DELIVERED)
         return after(delivered, refund(delivered, delivered.total))
@@ -63,7 +63,7 @@ def standing_at(status: Status) -> Order:
 
 
 def retried(order: Order, **fields: Any) -> Envelope[RetryOrder]:
-    """A wish to try it again, with stock for its next attempt."""
+    """Returns a command to retry it, with stock for its next attempt."""
     usual: dict[str, Any] = {
         "attempt": order.attempt + 1,
         "allocations": {line.number: line.allocations for line in order.lines},
@@ -91,9 +91,9 @@ TRIED_AGAIN = dict.fromkeys(Status, "ILLEGAL_TRANSITION") | {Status.FAILED: None
     [(asked, status) for asked, status in product(("cancel", "cancel items", "retry"), Status)],
     ids=str,
 )
-def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status) -> None:
-    """Cancelling, cancelling units and trying again, at each status: done, or refused with the
-    reason that the contract names.
+def test_cancel_and_retry_in_every_status(asked: str, status: Status) -> None:
+    """In each status, cancelling, cancelling units and retrying succeed, or are refused with the
+    contract's reason.
     """
     order = standing_at(status)
     assert order.status is status
@@ -118,8 +118,8 @@ def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.PROCESSING])
-def test_another_version_than_expected_changes_nothing(status: Status) -> None:
-    """Whoever states the version that he looked at is refused when the order has moved since."""
+def test_cancel_of_another_version_is_refused(status: Status) -> None:
+    """A caller that states an older version is refused."""
     order = at(status)
     for command in (
         cancel(order, expected_version=order.version + 1),
@@ -131,10 +131,9 @@ def test_another_version_than_expected_changes_nothing(status: Status) -> None:
     assert after(order, cancel(order, expected_version=order.version)).status is Status.CANCELLED
 
 
-def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
-    """One parcel of two is with the customer: a return takes over. The refusal says what to do
-    with each parcel, and that works: the delivered units can be returned, those that have not
-    left cancelled.
+def test_cancel_of_a_partly_delivered_order_is_refused() -> None:
+    """The customer has one parcel of two: a return takes over. The refusal names the step for each
+    parcel, and the steps work: the delivered units can be returned, the unshipped ones cancelled.
     """
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london", NOW))
@@ -156,8 +155,8 @@ def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
 
 
 def test_refusal_names_the_parcels_to_recall() -> None:
-    """The other parcel is on its way: the refusals of both cancellations name its shipment, and
-    a recall of it ends its units.
+    """The other parcel is in transit: the refusals of both cancellations name its shipment, and a
+    recall of it cancels its units.
     """
     order, shipment = placed(None, "london", "paris"), uuid4()
     order = after(
@@ -180,7 +179,9 @@ def test_refusal_names_the_parcels_to_recall() -> None:
 
 
 def withdrawn(order: Order, warehouse_id: str) -> Order:
-    """The order after the label of that warehouse's parcel was bought and withdrawn."""
+    """Returns the order after the purchase and the withdrawal of the label of that warehouse's
+    parcel.
+    """
     label = ship(order, warehouse_id)
     order = after(order, label)
     void = shipment_outcome(
@@ -191,9 +192,9 @@ def withdrawn(order: Order, warehouse_id: str) -> Order:
 
 @pytest.mark.parametrize("units", [{2: 1}, {2: 2}], ids=["some", "all"])
 def test_cut_of_a_withdrawn_parcel_follows_the_advice(units: dict[int, int]) -> None:
-    """London's parcel is delivered, Paris's label made the order shipped and is void since. The
+    """London's parcel is delivered. Paris's label made the order shipped, and is void since. The
     refusal of CancelOrder names CreateReturn and CancelOrderItems, and both work: London's units
-    cannot be cut, Paris's can. The order is delivered once Paris's work has ended.
+    cannot be cut, Paris's can. The order is delivered once Paris's fulfilment has ended.
     """
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london", NOW), report(order, "london"))
@@ -238,8 +239,8 @@ def test_cut_of_the_only_withdrawn_parcel_ends_the_order() -> None:
     assert freed.stock is StockStatus.RELEASED
 
 
-def test_cut_of_a_parcel_on_its_way_is_refused_beside_one() -> None:
-    """London's label is withdrawn, Paris's parcel is on its way: only London's units can be cut."""
+def test_cut_of_a_parcel_in_transit_is_refused() -> None:
+    """London's label is withdrawn, Paris's parcel is in transit: only London's units can be cut."""
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "paris"))
     order = withdrawn(order, "london")
@@ -250,7 +251,7 @@ def test_cut_of_a_parcel_on_its_way_is_refused_beside_one() -> None:
 
 
 def test_cancel_items_of_a_shipped_order_advises_both() -> None:
-    """Its parcel is on its way: it can be recalled, and the whole order can be cancelled."""
+    """The parcel is in transit: it can be recalled, and the whole order can be cancelled."""
     order = at(Status.SHIPPED)
     with pytest.raises(Refused) as refused:
         after(order, cancel_items(order, {1: 1}))
@@ -268,11 +269,11 @@ def test_cancel_items_of_a_shipped_order_advises_both() -> None:
         (Status.SHIPPED, PaymentStatus.COMPLETED, StockStatus.DEDUCTED, Progress.SHIPPED),
     ],
 )
-def test_a_cancelled_order_says_where_its_money_and_goods_are(
+def test_cancelled_order_shows_its_open_money_and_goods(
     status: Status, payment: PaymentStatus, stock: StockStatus, progress: Progress
 ) -> None:
-    """Its lines stay as they were, it has no deadline any more, and its axes say what is still
-    to come back.
+    """The lines are unchanged, the order has no deadline, and its axes show the money and the goods
+    that are still to come back.
     """
     order = at(status)
     cancelled = after(order, cancel(order, reason="FRAUD"))
@@ -290,8 +291,8 @@ def test_a_cancelled_order_says_where_its_money_and_goods_are(
 
 
 def test_committed_units_of_a_cancelled_order_return_by_event() -> None:
-    """Either of them reports that nothing is held for it any more; until then its stock is
-    committed.
+    """The warehouse or the fulfilment reports that no unit is held for the order any more; until
+    then its stock is committed.
     """
     order = at(Status.PROCESSING)
     cancelled = after(order, cancel(order))
@@ -311,9 +312,9 @@ def test_committed_units_of_a_cancelled_order_return_by_event() -> None:
     assert living is order
 
 
-def test_cancelled_units_cost_their_frozen_share_and_the_others_what_they_did() -> None:
-    """Three lamps with a discount of 100 and a tax of 200 between them: the first unit takes its
-    own part with it.
+def test_cancelled_units_cost_their_frozen_share() -> None:
+    """Three lamps share a discount of 100 and a tax of 200: the first unit takes its own part. The
+    others cost the same as before.
     """
     order = placed()
     line = order.lines[0]
@@ -330,8 +331,10 @@ def test_cancelled_units_cost_their_frozen_share_and_the_others_what_they_did() 
     assert both.total == order.total - line.cost_of(2) - order.lines[1].total
 
 
-def test_cancelled_units_are_a_row_of_history_with_a_version_and_an_event_of_their_own() -> None:
-    """The status stays; the row says so, and why; the fact is no change of status."""
+def test_cancelled_units_have_a_history_row_version_and_event() -> None:
+    """The status stays. The row has the status and the reason, and the domain event is no change of
+    status.
+    """
     order = at(Status.CONFIRMED)
     command = cancel_items(order, {2: 1}, reason="WRONG_SIZE")
     decided = decide(order, command, NOW)
@@ -350,8 +353,8 @@ def test_cancelled_units_are_a_row_of_history_with_a_version_and_an_event_of_the
     )
 
 
-def test_the_last_unit_cancels_the_order() -> None:
-    """One row, the change of status; the units stand as cancelled."""
+def test_cancel_of_the_last_unit_cancels_the_order() -> None:
+    """One row has the change of status, and the units are cancelled."""
     order = at(Status.CONFIRMED)
     fewer = after(order, cancel_items(order, {1: 3}))
     decided = decide(fewer, cancel_items(fewer, {2: 2}), NOW)
@@ -364,7 +367,9 @@ def test_the_last_unit_cancels_the_order() -> None:
 
 
 def test_cancel_of_more_units_than_remain_changes_nothing() -> None:
-    """All lines or none: a violation for each line that has fewer, an unknown line included."""
+    """All lines or none: there is a violation for each line with fewer units, and for an unknown
+    line.
+    """
     order = placed()
     with pytest.raises(Refused) as refused:
         after(order, cancel_items(order, {1: 4, 2: 2, 9: 1}))
@@ -375,7 +380,7 @@ def test_cancel_of_more_units_than_remain_changes_nothing() -> None:
     ]
 
 
-def test_units_that_are_with_a_carrier_are_not_cut() -> None:
+def test_units_with_a_carrier_are_not_cut() -> None:
     """Line 1 has shipped from London, line 2 waits in Paris: only the latter can be cancelled."""
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london"))
@@ -384,8 +389,8 @@ def test_units_that_are_with_a_carrier_are_not_cut() -> None:
     assert after(order, cancel_items(order, {2: 1})).lines[1].cancelled == 1
 
 
-def test_units_that_were_sourced_last_go_first() -> None:
-    """Of a line from two warehouses, the last one gives up its units before the first."""
+def test_cut_takes_the_last_sourced_units_first() -> None:
+    """Of a line from two warehouses, the last one loses its units before the first."""
     order = placed(
         checkout(CheckoutLine(sku="LAMP", quantity=5, unit_price=100, discount=0, tax=0))
     )
@@ -401,9 +406,9 @@ def test_units_that_were_sourced_last_go_first() -> None:
     assert [fulfillment.warehouse_id for fulfillment in confirmed.fulfillments] == ["london"]
 
 
-def test_money_that_was_on_its_way_when_units_were_cancelled_is_no_mismatch() -> None:
-    """Captured for what it cost before, or now, or between; never for less than now, or more
-    than ever.
+def test_capture_from_before_a_cut_is_no_mismatch() -> None:
+    """The captured amount may be the former total, the present one, or one between; never less, and
+    never more than the highest.
     """
     order = placed()
     cut = after(order, cancel_items(order, {1: 1}))
@@ -416,7 +421,7 @@ def test_money_that_was_on_its_way_when_units_were_cancelled_is_no_mismatch() ->
 
 
 def test_commit_from_before_a_cut_serves_the_remaining_units() -> None:
-    """The warehouse committed three where two are wanted by now: the order takes two."""
+    """The warehouse committed three units, and the order has two left: it takes two."""
     order = placed()
     cut = after(order, cancel_items(order, {1: 1}))
     confirmed = after(cut, pay(order, captured=cut.money(cut.total)))
@@ -424,8 +429,8 @@ def test_commit_from_before_a_cut_serves_the_remaining_units() -> None:
 
 
 def test_unpaid_order_expires_after_its_expire_time() -> None:
-    """By the clock of the write: at the deadline it is cancelled, before it is not, and a paid
-    one is left alone.
+    """By the clock of the write, an order is cancelled at its deadline and not before; a paid one
+    stays unchanged.
     """
     order = placed()
     assert order.expire_time
@@ -442,9 +447,9 @@ def test_unpaid_order_expires_after_its_expire_time() -> None:
     assert decide(confirmed, command, TOMORROW) == Decision(confirmed)
 
 
-def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> None:
-    """Money and work of the attempt before are its own; units that were cancelled stay
-    cancelled.
+def test_retry_makes_a_new_attempt_and_deadline() -> None:
+    """Money and fulfilments of the attempt before do not count for the new one. Cancelled units
+    stay cancelled.
     """
     order = at(Status.FAILED)
     decided = decide(order, retried(order), TOMORROW)
@@ -462,9 +467,9 @@ def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> No
     assert after(again, pay(again)).status is Status.CONFIRMED
 
 
-def test_a_retry_without_stock_for_the_attempt_that_it_makes_is_put_off() -> None:
-    """The order failed once more between the reservation and the write: nothing is taken for
-    granted.
+def test_retry_without_stock_for_its_attempt_is_deferred() -> None:
+    """The order failed once more between the reservation and the write: the retry has no stock for
+    the present attempt.
     """
     order = at(Status.FAILED)
     for command in (retried(order, attempt=3), retried(order, allocations=None)):
@@ -472,8 +477,8 @@ def test_a_retry_without_stock_for_the_attempt_that_it_makes_is_put_off() -> Non
             after(order, command)
 
 
-def test_a_retry_reserves_no_unit_that_was_cancelled() -> None:
-    """What the warehouse serves must be what stays."""
+def test_retry_reserves_no_cancelled_unit() -> None:
+    """The warehouse must serve exactly the remaining units."""
     order = placed()
     cut = after(order, cancel_items(order, {2: 2}))
     failed = replace(cut, status=Status.FAILED, expire_time=None)

@@ -1,4 +1,4 @@
-"""What an order becomes, decision by decision."""
+"""The decisions about an order."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -40,8 +40,8 @@ from tests.unit.order.samples import (
 
 
 def test_placed_order_is_pending_with_history_and_event() -> None:
-    """Placing makes version 1, one history row without an old status, one fact that carries
-    both, and a deadline in 30 minutes.
+    """Placing makes version 1, one history row without an old status, one domain event with both,
+    and a deadline in 30 minutes.
     """
     command = place()
     decided = decide(None, command, NOW)
@@ -63,13 +63,13 @@ def test_placed_order_is_pending_with_history_and_event() -> None:
     assert fact == StatusChanged(order, step)
 
 
-def test_placing_again_after_the_key_is_gone_changes_nothing() -> None:
+def test_place_repeat_with_a_deleted_key_changes_nothing() -> None:
     """The natural key finds the order: the command is skipped."""
     order = placed()
     assert decide(order, place(), NOW) == Decision(order)
 
 
-def test_the_warehouse_must_serve_exactly_what_was_asked_for() -> None:
+def test_reservation_of_other_units_is_refused() -> None:
     """An answer with another number of units is refused, not stored."""
     command = place()
     with pytest.raises(Refused, match="line 2"):
@@ -77,7 +77,9 @@ def test_the_warehouse_must_serve_exactly_what_was_asked_for() -> None:
 
 
 def test_payment_confirms_and_expects_each_fulfilment() -> None:
-    """Confirmed, committed, paid; no deadline any more; one fulfilment for each warehouse."""
+    """The order is confirmed, committed and paid, without a deadline, and expects one fulfilment
+    for each warehouse.
+    """
     order = placed(None, "london", "paris")
     confirmed = after(order, pay(order))
     assert (confirmed.status, confirmed.stock, confirmed.payment) == (
@@ -94,7 +96,7 @@ def test_payment_confirms_and_expects_each_fulfilment() -> None:
     ]
 
 
-def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
+def test_order_without_a_price_is_confirmed_as_not_required() -> None:
     """A total of zero needs no capture."""
     order = placed(
         checkout(CheckoutLine(sku="GIFT", quantity=1, unit_price=0, discount=0, tax=0), shipping=0)
@@ -104,7 +106,7 @@ def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
 
 
 def test_another_amount_than_the_total_confirms_nothing() -> None:
-    """A payment that is not what the order costs is refused."""
+    """A payment of another amount than the order's total is refused."""
     order = placed()
     for captured in (
         pounds(order.total - 1),
@@ -117,7 +119,7 @@ def test_another_amount_than_the_total_confirms_nothing() -> None:
 
 
 def test_unreachable_warehouse_leaves_the_commit_pending() -> None:
-    """The order goes on; the warehouse's event of the commit settles it."""
+    """The order continues; the warehouse's event of the commit ends the pending commit."""
     order = placed(None, "london", "paris")
     commit_pending = after(order, pay(order, stock=CommitPending()))
     assert (commit_pending.status, commit_pending.stock) == (
@@ -130,8 +132,8 @@ def test_unreachable_warehouse_leaves_the_commit_pending() -> None:
 
 
 def test_commit_consumed_before_the_payment_is_not_pending() -> None:
-    """The warehouse commits, its answer is lost, its event overtakes the payment's: the order
-    remembers it.
+    """The warehouse commits, its answer is lost, and its event overtakes the payment's: the order
+    has stored the commit.
     """
     order = placed()
     committed = after(order, commit(order))
@@ -139,8 +141,8 @@ def test_commit_consumed_before_the_payment_is_not_pending() -> None:
     assert after(committed, pay(order, stock=CommitPending())).stock is StockStatus.COMMITTED
 
 
-def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
-    """A reservation made anew elsewhere replaces the allocation that never was committed."""
+def test_commit_elsewhere_replaces_the_expired_allocation() -> None:
+    """A new reservation in another warehouse replaces the allocation that was never committed."""
     order = placed()
     commit_pending = after(order, pay(order, stock=CommitPending()))
     settled = after(
@@ -154,16 +156,16 @@ def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
         "london": FulfillmentState.CANCELLED,
         "paris": FulfillmentState.EXPECTED,
     }
-    late = after(
+    late_commit = after(
         settled,
         fulfillment_status(settled, "london", FulfillmentState.PLANNING, 2),
         fulfillment_status(settled, "london", FulfillmentState.CANCELLED, 3),
     )
-    assert after(late, ship(late, "paris", NOW)).status is Status.DELIVERED
+    assert after(late_commit, ship(late_commit, "paris", NOW)).status is Status.DELIVERED
 
 
-def test_commit_refused_for_good_fails_the_order() -> None:
-    """Pending becomes failed, with the warehouse's reason; the money is known to be there."""
+def test_finally_refused_commit_fails_the_order() -> None:
+    """Pending becomes failed, with the warehouse's reason; the payment is stored."""
     order = placed()
     failed = after(order, pay(order, stock=Unavailable("RESERVATION_EXPIRED")))
     assert (failed.status, failed.reason, failed.payment) == (
@@ -174,7 +176,7 @@ def test_commit_refused_for_good_fails_the_order() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.CONFIRMED, Status.PROCESSING])
-def test_pending_commit_refused_for_good_cancels_the_order(status: Status) -> None:
+def test_finally_refused_pending_commit_cancels_order(status: Status) -> None:
     """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
     order = replace(at(status), stock=StockStatus.COMMIT_PENDING)
     cancelled = after(order, commit(order, allocations={}, refused="RESERVATION_EXPIRED"))
@@ -185,8 +187,8 @@ def test_pending_commit_refused_for_good_cancels_the_order(status: Status) -> No
     )
 
 
-def test_a_payment_that_finally_failed_cancels_a_pending_order_and_no_other() -> None:
-    """Pending becomes cancelled, PAYMENT_FAILED; a confirmed order stays as it is."""
+def test_failed_payment_cancels_only_a_pending_order() -> None:
+    """Pending becomes cancelled, PAYMENT_FAILED; a confirmed order stays unchanged."""
     order = placed()
     failed = of_attempt(FailPayment, order)
     assert (after(order, failed).status, after(order, failed).reason) == (
@@ -197,9 +199,9 @@ def test_a_payment_that_finally_failed_cancels_a_pending_order_and_no_other() ->
     assert after(confirmed, failed) is confirmed
 
 
-def test_events_that_are_ahead_walk_every_step_between() -> None:
-    """A delivery that comes first takes a confirmed order through processing and shipped: one
-    row, one version, one event each.
+def test_event_ahead_of_others_makes_every_step_between() -> None:
+    """A delivery that comes first takes a confirmed order through processing and shipped, with one
+    row, version and event for each step.
     """
     order = at(Status.CONFIRMED)
     decided = decide(order, ship(order, "london", NOW), NOW)
@@ -213,8 +215,8 @@ def test_events_that_are_ahead_walk_every_step_between() -> None:
     )
 
 
-def test_nothing_walks_past_an_outstanding_payment() -> None:
-    """Work and shipments of a pending order wait for its payment."""
+def test_events_wait_for_an_outstanding_payment() -> None:
+    """Fulfilments and shipments of a pending order wait for its payment."""
     order = placed()
     for command in (
         fulfillment_status(order, "london", FulfillmentState.PICKING, 3),
@@ -235,16 +237,16 @@ def test_late_events_never_move_an_order_backwards() -> None:
         )
 
 
-def test_an_unknown_fulfilment_status_is_no_change() -> None:
-    """A status that a newer fulfilment service may send moves nothing."""
+def test_unknown_fulfilment_status_is_no_change() -> None:
+    """A status that a newer fulfilment service may publish moves nothing."""
     order = at(Status.PROCESSING)
     assert after(order, fulfillment_status(order, "london", None, 99)) is order
 
 
 @pytest.mark.parametrize("status", [Status.CANCELLED])
-def test_a_terminal_order_is_never_revived(status: Status) -> None:
-    """After any event it stays where it is, with its version; what would have moved it
-    is noted.
+def test_terminal_order_keeps_its_status(status: Status) -> None:
+    """After any event the order keeps its status and version; an event that would have moved it is
+    recorded as late.
     """
     order = at(status)
     for command, noted in (
@@ -263,8 +265,8 @@ def test_a_terminal_order_is_never_revived(status: Status) -> None:
         assert [event.reason for event in decided.record.late_events] == ([noted] if noted else [])
 
 
-def test_what_belongs_to_another_attempt_is_skipped() -> None:
-    """Money and work for an earlier life of the order change nothing in this one."""
+def test_event_of_another_attempt_is_skipped() -> None:
+    """Money and fulfilments of an earlier attempt change nothing in this one."""
     order = replace(placed(), attempt=2)
     for command in (
         pay(order, attempt=1),
@@ -274,14 +276,16 @@ def test_what_belongs_to_another_attempt_is_skipped() -> None:
         assert after(order, command) is order
 
 
-def test_an_unknown_order_is_not_found() -> None:
-    """An event about it waits for the order; a call learns that there is none."""
+def test_unknown_order_is_not_found() -> None:
+    """An event about it waits for the order; a call is answered with NOT_FOUND."""
     with pytest.raises(NotFound):
         decide(None, pay(placed()), NOW)
 
 
-def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None:
-    """Six events of two fulfilments, in all 720 orders: delivered, each status once, in order."""
+def test_events_of_two_warehouses_in_every_order_agree() -> None:
+    """Six events of two fulfilments, in all 720 orders: the order is delivered, with each status
+    once, in sequence.
+    """
     start = after(order := placed(None, "london", "paris"), pay(order))
     commands: list[Envelope[Any]] = []
     for warehouse in ("london", "paris"):
@@ -305,10 +309,8 @@ def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None
     assert len(ends) == 1
 
 
-def test_prices_that_do_not_add_up_are_refused_by_name() -> None:
-    """A discount above what it is a discount on names its field; nothing is reserved for such a
-    checkout.
-    """
+def test_inconsistent_prices_are_refused_by_field() -> None:
+    """A discount above its base names its field; such a checkout reserves nothing."""
     with pytest.raises(Invalid) as refused:
         check(checkout(CheckoutLine(sku="A", quantity=1, unit_price=100, discount=101, tax=0)))
     assert [violation.subject for violation in refused.value.violations] == [

@@ -1,5 +1,5 @@
-"""An order follows what goes wrong elsewhere: units that are not found, parcels that do not
-arrive, money that goes back.
+"""The order's decisions after events of other services: missing units, parcels that are not
+delivered, refunds.
 """
 
 from contextlib import suppress
@@ -67,7 +67,7 @@ def works_on(
     at: str = "london",
     **fields: Any,
 ) -> Envelope[ApplyFulfillmentStatus]:
-    """The fulfilment's stock is committed, and these are the units that it works on."""
+    """The fulfilment's stock is committed, and these are its units."""
     return fulfillment_status(
         order, at, stage, version, units=units, **({"committed": True} | fields)
     )
@@ -80,7 +80,7 @@ def two_parts() -> Order:
 
 
 def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]]]]:
-    """Of each line: cancelled, remaining, and where."""
+    """Returns for each line the cancelled units, the remaining units, and their warehouses."""
     return [
         (
             line.cancelled,
@@ -92,7 +92,7 @@ def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]
 
 
 def recalled(order: Order) -> list[dict[int, int]]:
-    """The recalls of an order: announced units by line."""
+    """Returns the recalls of an order: announced units by line."""
     assert all(order_return.kind is ReturnKind.RECALL for order_return in order.returns)
     return [
         {line.number: line.announced for line in order_return.lines}
@@ -103,8 +103,8 @@ def recalled(order: Order) -> list[dict[int, int]]:
 # --- units that leave a picklist
 
 
-def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> None:
-    """A short pick is an item cancellation, published as one; the order then goes on by the
+def test_short_units_are_cancelled_with_the_fulfilment_reason() -> None:
+    """A short pick is an item cancellation, and is published as one. The order then follows the
     fulfilment's status.
     """
     order = at(Status.CONFIRMED)
@@ -124,9 +124,9 @@ def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> N
     assert decided.record.total == order.total - order.lines[0].cost_of(1)
 
 
-def test_a_picklist_that_is_not_final_cuts_nothing() -> None:
-    """Before its stock is committed, a fulfilment may have fewer units than the order for a
-    while.
+def test_picklist_before_the_commit_cuts_nothing() -> None:
+    """Before its stock is committed, a fulfilment may temporarily have fewer units than the
+    order.
     """
     order = at(Status.CONFIRMED)
     followed = after(
@@ -135,9 +135,9 @@ def test_a_picklist_that_is_not_final_cuts_nothing() -> None:
     assert (followed.status, units(followed)) == (Status.PROCESSING, units(order))
 
 
-def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_committed() -> None:
-    """Stock with a pending commit may be elsewhere: fewer units in London are then no cancelled
-    ones.
+def test_final_picklist_waits_for_the_commit() -> None:
+    """Stock with a pending commit may be in another warehouse: fewer units in London are then no
+    cancelled ones.
     """
     order = placed()
     commit_pending = after(order, pay(order, stock=CommitPending()))
@@ -163,13 +163,13 @@ def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_commit
 
 
 def test_commit_of_too_few_units_is_deferred() -> None:
-    """Paris was committed, and uncommitted again: that comes first, ahead of the commit and of
-    the work's end; it fails in no order.
+    """Paris was committed, and uncommitted again: that event comes first, before the commit and the
+    fulfilment's end. No order of events fails.
     """
     order = placed(None, "london", "paris")
     commit_pending = after(order, pay(order, stock=CommitPending()))
     still = commit(commit_pending, allocations={1: commit_pending.lines[0].allocations})
-    gone = fulfillment_status(
+    uncommitted = fulfillment_status(
         commit_pending, "paris", FulfillmentState.CANCELLED, 3, reason="WORK_CANCELLED"
     )
     with pytest.raises(Deferred) as deferred:
@@ -177,10 +177,10 @@ def test_commit_of_too_few_units_is_deferred() -> None:
     assert deferred.value.reason == "EVENT_AHEAD"
     whole = commit(commit_pending)
     envelopes: list[list[Envelope[Any]]] = [
-        [whole, still, gone],
-        [whole, gone, still],
-        [gone, still, whole],
-        [gone, whole, still],
+        [whole, still, uncommitted],
+        [whole, uncommitted, still],
+        [uncommitted, still, whole],
+        [uncommitted, whole, still],
     ]
     for several in envelopes:
         followed = after(commit_pending, *several)
@@ -191,25 +191,25 @@ def test_commit_of_too_few_units_is_deferred() -> None:
 
 
 def test_fulfilment_committed_elsewhere_loses_no_units() -> None:
-    """A fulfilment that ends because its stock was committed elsewhere cancels nothing, whether
-    that is known already or not.
+    """A fulfilment that ends because another warehouse committed its stock cancels no units, before
+    and after the order consumes the commit.
     """
     order = placed()
     commit_pending = after(order, pay(order, stock=CommitPending()))
     moved = commit(commit_pending, allocations=elsewhere(commit_pending, "paris"))
-    gone = fulfillment_status(
+    ended = fulfillment_status(
         commit_pending, "london", FulfillmentState.CANCELLED, 3, reason="STOCK_COMMITTED_ELSEWHERE"
     )
-    envelopes: list[Envelope[Any]] = [moved, gone]
+    envelopes: list[Envelope[Any]] = [moved, ended]
     for several in permutations(envelopes):
         settled = after(commit_pending, *several)
         assert (settled.status, settled.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
         assert units(settled) == [(0, 3, [("paris", 3, None)]), (0, 2, [("paris", 2, None)])]
 
 
-def test_a_commit_brings_no_cancelled_unit_back() -> None:
-    """London's work was cancelled while its commit was pending. That the warehouse has committed it
-    all the same takes nothing from Paris.
+def test_commit_restores_no_cancelled_unit() -> None:
+    """London's fulfilment was cancelled while its commit was pending, and the warehouse committed
+    it later. Paris keeps its units.
     """
     order = placed(
         checkout(CheckoutLine(sku="LAMP", quantity=4, unit_price=100, discount=0, tax=0))
@@ -239,12 +239,10 @@ def test_a_commit_brings_no_cancelled_unit_back() -> None:
     )
 
 
-def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does_not_know_it() -> (
-    None
-):
-    """Paris has lost a unit, and its reservation was made anew in two warehouses: fulfilment
-    keeps what the order counts on in Paris, and ends London's work. So does the order, and
-    lives.
+def test_surplus_commit_in_an_unknown_warehouse_is_ignored() -> None:
+    """Paris has lost a unit, and its reservation was replaced in two warehouses. Fulfilment keeps
+    the units that the order counts in Paris, and ends London's fulfilment. The order does the same,
+    and stays open.
     """
     order = placed(
         checkout(CheckoutLine(sku="LAMP", quantity=2, unit_price=100, discount=0, tax=0)), "paris"
@@ -263,9 +261,9 @@ def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does
 
 
 def test_fulfilment_of_units_lost_before_is_skipped() -> None:
-    """All of Paris was cancelled while the order was pending, and committed all the same: Paris'
-    work is made and ended. While the commit is pending it may yet be the order's; once it is
-    known where that is, the news is skipped. Not what leaves Paris all the same.
+    """All units of Paris were cancelled while the order was pending, and committed later: the
+    fulfilment in Paris is made and ended. While the commit is pending it may still be the order's.
+    Once the place is stored, the event is skipped, except for units that still leave Paris.
     """
     order = placed(None, "london", "paris")
     pending = after(order, cancel_items(order, {2: 2}))
@@ -285,18 +283,18 @@ def test_fulfilment_of_units_lost_before_is_skipped() -> None:
         with pytest.raises(Deferred):
             after(commit_pending, news)
         assert after(settled, news) is settled
-    gone: list[Envelope[Any]] = [
+    ended: list[Envelope[Any]] = [
         works_on(commit_pending, FulfillmentState.SHIPPED, 9, {2: 2}, at="paris"),
         ship(commit_pending, "paris"),
     ]
-    for each in gone:
+    for each in ended:
         with pytest.raises(Deferred):
             after(settled, each)
 
 
 def test_cancelled_fulfilment_cancels_its_units() -> None:
-    """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as
-    well, the order is cancelled.
+    """London's fulfilment is cancelled: its units are cancelled and Paris continues. When Paris
+    ends as well, the order is cancelled.
     """
     order = two_parts()
     one = after(
@@ -318,7 +316,7 @@ def test_cancelled_fulfilment_cancels_its_units() -> None:
 
 
 def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
-    """London is delivered, Paris still picks; that Paris ends delivers the order."""
+    """London is delivered, Paris still picks: the end of Paris delivers the order."""
     order = two_parts()
     order = after(
         order,
@@ -346,10 +344,10 @@ def test_order_goes_on_without_a_cancelled_fulfilment() -> None:
 def test_fulfilment_cancelled_after_delivery_cancels_units(
     refunded: bool,
 ) -> None:
-    """The carrier calls the parcel delivered, the warehouse has its goods and gives the work up:
-    the order does not move back, its units are cancelled like any others of given-up work, and
-    nothing is recalled. With all of its money back it is refunded; one that was refunded before
-    publishes no more, and notes it on its timeline.
+    """The carrier reports the parcel delivered, but the warehouse has its goods and cancels the
+    fulfilment. The order does not move back, its units are cancelled like those of any cancelled
+    fulfilment, and nothing is recalled. With all of its money refunded it becomes refunded. An
+    order that was refunded before publishes no more, and records it in its history.
     """
     order = at(Status.PROCESSING)
     money = refund(order, order.captured)
@@ -375,9 +373,9 @@ def test_fulfilment_cancelled_after_delivery_cancels_units(
     )
 
 
-def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_times() -> None:
-    """The customer cancels one lamp, the picker misses one: fulfilment's own number is what
-    stays, however often it comes.
+def test_cut_and_short_pick_in_every_order_agree() -> None:
+    """The customer cancels one lamp, and the picker misses one: fulfilment's own number remains,
+    for any number of repeats.
     """
     start = at(Status.CONFIRMED)
     cut = after(start, cancel_items(start, {1: 1}))
@@ -396,8 +394,8 @@ def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_ti
 # --- shipped goods that are cancelled
 
 
-def test_units_shipped_in_spite_of_a_cut_are_recalled() -> None:
-    """Three lamps left where two were wanted: one comes back as a recall without a refund, once."""
+def test_cut_units_that_shipped_are_recalled() -> None:
+    """Three lamps left, and two were wanted: one comes back as a recall without a refund, once."""
     order = at(Status.PROCESSING)
     cut = after(order, cancel_items(order, {1: 1}))
     left = works_on(cut, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
@@ -408,8 +406,8 @@ def test_units_shipped_in_spite_of_a_cut_are_recalled() -> None:
 
 
 def test_shipped_goods_of_a_cancelled_order_are_recalled() -> None:
-    """The cancellation and the shipping in either order: the same recall of all that left. A
-    label alone is no goods.
+    """The cancellation and the shipment in either order give the same recall of all shipped units.
+    A label alone ships none.
     """
     order = at(Status.PROCESSING)
     left = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2})
@@ -428,8 +426,8 @@ def test_shipped_goods_of_a_cancelled_order_are_recalled() -> None:
 
 
 def test_shipment_of_a_cancelled_order_is_a_late_event() -> None:
-    """Shipment and delivery after the cancellation are late events, each once; the order keeps
-    its version.
+    """Shipment and delivery after the cancellation are late events, each once; the order keeps its
+    version.
     """
     order = at(Status.PROCESSING)
     cancelled = after(order, cancel(order))
@@ -447,9 +445,9 @@ def test_shipment_of_a_cancelled_order_is_a_late_event() -> None:
 
 
 def test_fulfilment_of_a_cancelled_order_is_a_late_event() -> None:
-    """That it began, that goods left, and how their parcel ended: each once, though it moves
-    nothing. Steps within the same order status are not news, and that the work was stopped, or was
-    as far before, is as it should be.
+    """The fulfilment's start, its shipment and its parcel's end are each recorded once, although
+    they move nothing. Steps within the same order status are not recorded, nor is a stopped
+    fulfilment, nor a status that was reached before.
     """
     order = at(Status.CONFIRMED)
     cancelled = after(order, cancel(order))
@@ -480,17 +478,17 @@ def test_fulfilment_of_a_cancelled_order_is_a_late_event() -> None:
     assert (
         after(cancelled, fulfillment_status(order, "paris", FulfillmentState.PICKING, 3))
         == cancelled
-    )  # it knows of no work there
+    )  # the order has no fulfilment there
 
 
 def test_event_that_cancels_an_order_is_no_late_event() -> None:
-    """Its only parcel is lost: the order is cancelled by that, and its timeline says so once."""
+    """The order's only parcel is lost, which cancels the order: the history has that once."""
     order = at(Status.SHIPPED)
-    gone = after(order, shipment_outcome(order, "london", ShipmentOutcome.LOST))
-    assert (gone.status, gone.reason, gone.late_events) == (Status.CANCELLED, "PARCEL_LOST", ())
+    lost = after(order, shipment_outcome(order, "london", ShipmentOutcome.LOST))
+    assert (lost.status, lost.reason, lost.late_events) == (Status.CANCELLED, "PARCEL_LOST", ())
 
 
-# --- parcels that do not arrive
+# --- parcels that are not delivered
 
 
 @pytest.mark.parametrize(
@@ -501,13 +499,13 @@ def test_event_that_cancels_an_order_is_no_late_event() -> None:
         (ShipmentOutcome.VOIDED, "PARCEL_VOIDED", True),
     ],
 )
-def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(
+def test_units_of_an_undelivered_parcel_are_cancelled(
     how: ShipmentOutcome, reason: str, back: bool
 ) -> None:
-    """The other parcel goes on. What was not lost comes back as a recall of the units that left."""
+    """The other parcel continues. Units that are not lost come back as a recall."""
     order = two_parts()
-    gone = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3})
-    envelopes: list[Envelope[Any]] = [gone, shipment_outcome(order, "london", how)]
+    shipped = works_on(order, FulfillmentState.SHIPPED, 5, {1: 3})
+    envelopes: list[Envelope[Any]] = [shipped, shipment_outcome(order, "london", how)]
     for several in permutations(envelopes):
         decided = after(order, *several)
         assert (units(decided)[0], decided.status) == ((3, 0, [("london", 0, 3)]), decided.status)
@@ -542,8 +540,8 @@ def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(
 def test_shipment_outcome_follows_from_status_and_reason(
     status: str, reason: str, how: ShipmentOutcome | None
 ) -> None:
-    """Somebody who recalls a shipment before its label is bought takes its units off the order
-    as well; what a carrier refuses waits for a person, and what is dead already needs nothing.
+    """A recall before the purchase of the label cancels the shipment's units too. A carrier's
+    refusal waits for an operator, and a closed order needs nothing.
     """
     shipment = shipping_pb2.Shipment(
         shipment_id=str(uuid4()),
@@ -558,7 +556,7 @@ def test_shipment_outcome_follows_from_status_and_reason(
     assert wire.apply_shipment_outcome(event, Source()).command.outcome is how
 
 
-def test_the_last_parcel_that_does_not_arrive_cancels_the_order() -> None:
+def test_last_undelivered_parcel_cancels_the_order() -> None:
     """Shipped becomes cancelled."""
     order = at(Status.SHIPPED)
     cancelled = after(order, shipment_outcome(order, "london", ShipmentOutcome.LOST))
@@ -569,8 +567,8 @@ def test_the_last_parcel_that_does_not_arrive_cancels_the_order() -> None:
     )
 
 
-def test_tracking_progress_and_ends_after_delivery_change_nothing() -> None:
-    """Only an end other than with the customer is news, and none after delivery."""
+def test_shipment_event_without_an_undelivered_end_is_skipped() -> None:
+    """Only an end without delivery changes the order, and none does after the delivery."""
     order = at(Status.SHIPPED)
     assert after(order, shipment_outcome(order, "london", None)) is order
     delivered = at(Status.DELIVERED)
@@ -584,7 +582,7 @@ def test_tracking_progress_and_ends_after_delivery_change_nothing() -> None:
 
 
 def test_returned_parcel_of_a_cancelled_order_has_one_recall() -> None:
-    """The recall exists already: nothing but the fulfilment changes."""
+    """The recall exists already: only the fulfilment changes."""
     order = at(Status.PROCESSING)
     cancelled = after(
         order, works_on(order, FulfillmentState.SHIPPED, 5, {1: 3, 2: 2}), cancel(order)
@@ -599,8 +597,8 @@ def test_returned_parcel_of_a_cancelled_order_has_one_recall() -> None:
 
 
 def test_lost_parcel_of_a_cancelled_order_has_no_open_recall() -> None:
-    """Cancelled, shipped and lost, in every order and each twice: no recall is left open that
-    can never be received.
+    """Cancelled, shipped and lost, in every order and each twice: no recall stays open that can
+    never be received.
     """
     order = at(Status.PROCESSING)
     envelopes: list[Envelope[Any]] = [
@@ -611,7 +609,7 @@ def test_lost_parcel_of_a_cancelled_order_has_no_open_recall() -> None:
     for several in permutations(envelopes):
         cancelled = order
         for each in several:
-            # the loss of the last parcel cancels the order: no caller can cancel it then
+            # the loss of the last parcel cancels the order: no caller can cancel it afterwards
             with suppress(Refused):
                 cancelled = after(cancelled, each)
         cancelled = after(cancelled, *envelopes[1:])
@@ -627,8 +625,8 @@ def test_lost_parcel_of_a_cancelled_order_has_no_open_recall() -> None:
 
 @pytest.mark.parametrize("seen", [ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT])
 def test_recall_in_transit_outlives_a_lost_parcel(seen: ReturnStatus) -> None:
-    """The carrier calls a parcel lost that the staff have announced: only what still waits to be
-    seen is cancelled, in one version.
+    """The carrier reports a parcel as lost whose return the staff have announced: only units that
+    are not received yet are cancelled, in one version.
     """
     order = at(Status.PROCESSING)
     cancelled = after(
@@ -647,8 +645,8 @@ def test_recall_in_transit_outlives_a_lost_parcel(seen: ReturnStatus) -> None:
     assert decided.record.version == cancelled.version
 
 
-def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> None:
-    """One lamp too many was in the parcel that is lost: its recall is cancelled, or never made."""
+def test_recall_of_lost_units_is_cancelled() -> None:
+    """One lamp too many was in the lost parcel: its recall is cancelled, or never made."""
     order = two_parts()
     cut = after(order, cancel_items(order, {1: 1}))
     envelopes: list[Envelope[Any]] = [
@@ -656,16 +654,18 @@ def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> No
         shipment_outcome(cut, "london", ShipmentOutcome.LOST),
     ]
     for several in permutations(envelopes):
-        gone = after(cut, *several)
-        assert units(gone)[0] == (3, 0, [("london", 0, 3)])
-        assert {order_return.status for order_return in gone.returns} <= {ReturnStatus.CANCELLED}
+        lost = after(cut, *several)
+        assert units(lost)[0] == (3, 0, [("london", 0, 3)])
+        assert {order_return.status for order_return in lost.returns} <= {ReturnStatus.CANCELLED}
 
 
 # --- money
 
 
-def test_refunds_move_the_payment_axis_by_what_went_back_in_all() -> None:
-    """Partly, then wholly; an older sum changes nothing; the status stays before delivery."""
+def test_refunds_move_the_payment_axis_by_their_sum() -> None:
+    """The axis moves to partly, then to wholly refunded; an older sum changes nothing. Before the
+    delivery the status stays.
+    """
     order = at(Status.CONFIRMED)
     fulfillment, whole = refund(order, 100), refund(order, order.total)
     partly = after(order, fulfillment)
@@ -680,10 +680,10 @@ def test_refunds_move_the_payment_axis_by_what_went_back_in_all() -> None:
 
 
 @pytest.mark.parametrize("events", list(permutations(["paid", "delivered", "refunded"])))
-def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_of_events(
+def test_full_refund_of_a_delivered_order_in_every_order(
     events: tuple[str, ...],
 ) -> None:
-    """Delivered and then refunded are both written; what waits for the payment comes again
+    """Delivered and then refunded are both written; an event that waits for the payment comes again
     after it.
     """
     order = placed()
@@ -711,15 +711,15 @@ def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_
     assert (order.payment, order.refunded) == (PaymentStatus.REFUNDED, order.captured)
 
 
-def test_a_free_order_is_never_refunded() -> None:
-    """Nothing was captured: delivered is where it ends."""
+def test_free_order_is_never_refunded() -> None:
+    """No money was captured: delivered is the last status."""
     delivered = at(Status.DELIVERED)
     free = replace(delivered, captured=0)
     assert after(free, refund(free, 0, captured=0)) is free
 
 
 def test_late_payment_of_a_cancelled_order_is_a_late_event() -> None:
-    """A capture after the cancellation: paid, then given back, on an order that stays cancelled."""
+    """A capture after the cancellation: the order stays cancelled, and is paid, then refunded."""
     order = at(Status.PENDING)
     cancelled = after(order, cancel(order))
     assert cancelled.payment is PaymentStatus.CANCELLED
@@ -737,21 +737,21 @@ def test_late_payment_of_a_cancelled_order_is_a_late_event() -> None:
     )
 
 
-def test_a_failed_order_whose_money_went_back_says_so() -> None:
-    """Failed, and refunded: a retry starts with a new payment."""
+def test_refund_of_a_failed_order_sets_its_payment_axis() -> None:
+    """The order is failed, and refunded: a retry starts with a new payment."""
     order = at(Status.FAILED)
     assert after(order, refund(order, order.total)).payment is PaymentStatus.REFUNDED
 
 
-def test_a_refund_in_another_currency_is_refused() -> None:
-    """It cannot be of this order's money."""
+def test_refund_in_another_currency_is_refused() -> None:
+    """Its amount cannot belong to this order."""
     order = at(Status.CONFIRMED)
     with pytest.raises(Refused):
         after(order, changed(refund(order, 0), refunded=replace(pounds(1), currency="EUR")))
 
 
-def test_a_refund_that_failed_moves_no_money() -> None:
-    """Its payment's sums are as they were, and so is the order."""
+def test_failed_refund_changes_no_amount() -> None:
+    """The payment's sums are unchanged, and so is the order."""
     order = at(Status.CONFIRMED)
     assert (
         after(order, refund(order, 0, failure_code="nothing_refundable", return_id=uuid4()))
@@ -760,9 +760,9 @@ def test_a_refund_that_failed_moves_no_money() -> None:
 
 
 @pytest.mark.parametrize("stage", [FulfillmentState.PICKING, None])
-def test_a_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -> None:
-    """A fulfilment's event of version 2^60 is not stored, in any status: the true
-    one after it still counts.
+def test_forged_fulfillment_version_is_refused(stage: FulfillmentState | None) -> None:
+    """A fulfilment's event of version 2^60 is not stored, in any status: the true one after it
+    still counts.
     """
     order = at(Status.CONFIRMED)
     [fulfillment] = order.fulfillments
@@ -779,7 +779,7 @@ def test_a_forged_fulfillment_version_is_refused(stage: FulfillmentState | None)
 
 def test_withdrawn_shipment_leaves_its_fulfilment() -> None:
     """A label that is void because its fulfilment is unpacked takes no units off the order: the
-    fulfilment waits for another shipment. One that was recalled as well does.
+    fulfilment waits for another shipment. A withdrawn label that was recalled as well does.
     """
     order = at(Status.PROCESSING)
     [fulfillment] = order.fulfillments
@@ -807,7 +807,7 @@ def test_withdrawn_shipment_leaves_its_fulfilment() -> None:
 
 
 def withdraw(order: Order, version: int, **fields: Any) -> Envelope[ApplyShipmentOutcome]:
-    """London's shipment is void: the fulfilment withdrew it at that version of its own."""
+    """London's shipment is void: the fulfilment withdrew it at that version."""
     return shipment_outcome(
         order, "london", None, withdrawn=True, withdraw_version=version, **fields
     )
@@ -851,8 +851,8 @@ def test_order_with_late_label_of_a_void_stays_processing() -> None:
 
 
 def test_withdrawn_shipment_delivered_after_all_counts() -> None:
-    """The carrier delivers the parcel of a void label: the fulfilment is delivered, in any
-    order the two events are consumed, and its units can no longer be cancelled.
+    """The carrier delivers the parcel of a void label. The fulfilment is delivered, in any order of
+    the two events, and its units can no longer be cancelled.
     """
     order = two_parts()
     shipped = ship(order, "london", fulfillment_version=5)
@@ -867,7 +867,7 @@ def test_withdrawn_shipment_delivered_after_all_counts() -> None:
 
 def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:
     """The void of version 6 is consumed after the label of version 9. Of two voids, the higher
-    version stays.
+    version is stored.
     """
     order = two_parts()
     newer = ship(order, "london", fulfillment_version=9)
@@ -884,7 +884,7 @@ def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:
     [("VOIDED", 6), ("FAILED", 6), ("IN_TRANSIT", 0), ("DELIVERED", 0)],
 )
 def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: int) -> None:
-    """A withdrawal that came too late states its version as well: the shipment goes on."""
+    """A withdrawal that came too late states its version as well: the shipment continues."""
     shipment = shipping_pb2.Shipment(
         shipment_id=str(uuid4()),
         order_id=str(uuid4()),

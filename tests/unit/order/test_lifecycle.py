@@ -1,4 +1,4 @@
-"""The order's tables, over their whole product."""
+"""The order's tables of statuses, for every pair."""
 
 from itertools import product
 from uuid import uuid4
@@ -28,7 +28,7 @@ from order_svc.lifecycle import (
 from order_svc.wire.enums import FULFILLMENT_STATE_OF, STATUS
 from tests.unit.order.samples import Source, after, pay, placed
 
-# The specification's table (lifecycle, section 2), written out a second time on purpose.
+# The specification's table (lifecycle, section 2), intentionally written a second time.
 MAY_GO = {
     "pending": {"confirmed", "cancelled", "failed"},
     "confirmed": {"processing", "cancelled"},
@@ -42,17 +42,15 @@ MAY_GO = {
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(Status, Status)))
-def test_a_status_moves_where_the_specification_says_and_nowhere_else(
-    old: Status, new: Status
-) -> None:
-    """Every pair of statuses is allowed or forbidden as the specification's table says."""
+def test_order_status_moves_as_the_specification_states(old: Status, new: Status) -> None:
+    """Every pair of statuses is allowed or forbidden as in the specification's table."""
     assert (new in MOVES[old]) == (new.value in MAY_GO[old.value])
 
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, Status)))
 def test_path_takes_every_step_along_the_table(here: Status, there: Status) -> None:
-    """A way leads from here to there by allowed moves, one rank at a time; backwards, sideways
-    and to where one is there is none.
+    """A path leads to its target by allowed moves, one rank at a time. There is none backwards,
+    sideways, or to the present status.
     """
     statuses = path(here, there)
     for old, new in zip((here, *statuses), statuses, strict=False):
@@ -62,13 +60,13 @@ def test_path_takes_every_step_along_the_table(here: Status, there: Status) -> N
     assert (statuses[-1] if statuses else None) == (there if forward else None)
 
 
-def test_terminal_statuses_are_those_that_the_specification_names() -> None:
-    """Cancelled and refunded are terminal, and nothing else is."""
+def test_cancelled_and_refunded_are_the_terminal_statuses() -> None:
+    """Cancelled and refunded are terminal, and no other status is."""
     assert {Status.CANCELLED, Status.REFUNDED} == TERMINAL
 
 
-# The specification's table (lifecycle, section 3), over the contract's statuses: what the event
-# makes of a confirmed order.
+# The specification's table (lifecycle, section 3), over the contract's statuses: the effect of the
+# event on a confirmed order.
 BECOMES = {
     fulfillment_pb2.FULFILLMENT_STATUS_PENDING: Status.CONFIRMED,
     fulfillment_pb2.FULFILLMENT_STATUS_PLANNING: Status.PROCESSING,
@@ -87,9 +85,9 @@ BECOMES = {
 
 @pytest.mark.parametrize("number", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_fulfillment_status_mapping(number: int) -> None:
-    """Each status of the contract, and an unknown one, moves an order as the
-    specification says; the order of which another warehouse has units moves on only with that
-    one's, and loses the units of one that is cancelled.
+    """Each status of the contract, and an unknown one, moves an order as the specification states.
+    An order with units in another warehouse moves on only with that one's. It loses the units of a
+    cancelled fulfilment.
     """
     report = fulfillment_pb2.Fulfillment(
         attempt=1,
@@ -119,10 +117,10 @@ def test_fulfillment_status_mapping(number: int) -> None:
 
 
 def test_fulfillment_status_mapping_over_the_whole_table() -> None:
-    """What each fulfilment status makes of its order is what section 3 of the
-    specification says.
+    """The effect of each fulfilment status on its order is the one in section 3 of the
+    specification.
     """
-    said = {
+    specified = {
         "expected": "confirmed",
         "pending": "confirmed",
         **dict.fromkeys(
@@ -134,15 +132,15 @@ def test_fulfillment_status_mapping_over_the_whole_table() -> None:
     }
     assert {
         work.value: means and means.value for work, means in STATUS_BY_FULFILLMENT_STATE.items()
-    } == said
+    } == specified
 
 
 @pytest.mark.parametrize(("one", "other"), list(product(FulfillmentState, FulfillmentState)))
-def test_an_order_of_two_fulfilments_is_as_far_as_all_of_them_and_in_work_once_one_is(
+def test_order_status_follows_its_two_fulfilments(
     one: FulfillmentState, other: FulfillmentState
 ) -> None:
-    """Processing once the first starts, shipped when every live one has shipped; cancelled ones
-    do not count.
+    """The order is processing once the first one starts, and shipped when every open one has
+    shipped. Cancelled ones do not count.
     """
     statuses = [order_status_from(work, shipped=False, delivered=False) for work in (one, other)]
     live = [status for status in statuses if status]
@@ -155,7 +153,9 @@ def test_an_order_of_two_fulfilments_is_as_far_as_all_of_them_and_in_work_once_o
 
 
 def test_delivery_of_every_fulfilment_delivers_the_order() -> None:
-    """One parcel of two delivered leaves the order in work or shipped; both make it delivered."""
+    """One delivered parcel of two leaves the order processing or shipped; both make it
+    delivered.
+    """
     shipped, delivered = Status.SHIPPED, Status.DELIVERED
     assert status_of([delivered, shipped]) is Status.SHIPPED
     assert status_of([delivered, Status.PROCESSING]) is Status.PROCESSING
@@ -166,30 +166,28 @@ def test_delivery_of_every_fulfilment_delivers_the_order() -> None:
 
 
 def test_delivery_report_delivers_in_any_fulfilment_state() -> None:
-    """A fulfilment that shipping calls delivered is delivered, even where the report is
-    late; a cancelled one stays cancelled.
+    """A fulfilment that shipping reports as delivered is delivered, also by a late report. A
+    cancelled one stays cancelled.
     """
     for work in FulfillmentState:
         report = order_status_from(work, shipped=True, delivered=True)
         assert report is (None if work is FulfillmentState.CANCELLED else Status.DELIVERED)
 
 
-def test_the_contract_has_every_status_that_the_service_has() -> None:
-    """No status of the service is missing in the contract, nor one of the contract in the
-    service; the same for fulfilment's statuses.
-    """
+def test_statuses_of_contract_and_service_are_the_same() -> None:
+    """Service and contract have the same statuses, of orders and of fulfilments."""
     assert set(STATUS.values()) == set(order_pb2.OrderStatus.values()) - {0}
     assert set(FULFILLMENT_STATE_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
 
 
-# Statuses of a return that nothing follows, and of work that no unit waits for.
+# Closed statuses of a return, and of a fulfilment without units to wait for.
 CLOSED_RETURNS = {"rejected", "closed", "cancelled"}
 CLOSED_WORK = {"shipped", "completed", "cancelled"}
 
 
 @pytest.mark.parametrize("status", Status)
 def test_only_cancelled_and_refunded_orders_are_closed(status: Status) -> None:
-    """With nothing open: a failed order can be retried, and a delivered one can be returned."""
+    """Nothing is open, but a failed order can be retried, and a delivered one can be returned."""
     assert closed(status, StockStatus.RETURNED, [], [], refund_due=False) == (
         status in ("cancelled", "refunded")
     )
@@ -197,7 +195,7 @@ def test_only_cancelled_and_refunded_orders_are_closed(status: Status) -> None:
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
-    """One thing open keeps an order open: money, stock that is to come back, work, or a return."""
+    """One open part keeps an order open: money, stock to come back, a fulfilment, or a return."""
 
     def is_closed(
         stock: str = "deducted",
@@ -226,8 +224,8 @@ def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
 
 
 def test_fulfilment_never_created_keeps_no_order_open() -> None:
-    """Stock can be committed before the payment: cancelled then, the order expects work that never
-    begins. Work that began counts.
+    """Stock can be committed before the payment. If the order is then cancelled, it expects a
+    fulfilment that never begins. A fulfilment that began counts.
     """
 
     def is_closed(state: FulfillmentState) -> bool:

@@ -1,4 +1,4 @@
-"""The reasons that the order service writes are those that it publishes, both ways."""
+"""The reasons of the order service's code equal those of its contract."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ from order_svc.lifecycle import Reason, ReturnReason
 from order_svc.wire.enums import FULFILLMENT_STATE_OF
 
 SERVICE = Path(decisions.__file__).parents[1]
-# Where reasons are given.
+# The modules that write reasons.
 GIVING = [
     path
     for room in ("decisions", "operations", "wire")
@@ -38,7 +38,7 @@ STAGES = {f"FULFILLMENT_{work.name}" for work in FULFILLMENT_STATE_OF.values()}
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
-    """The literals of a program that look like a reason."""
+    """Returns the string constants of a program that have the form of a reason."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Constant)
@@ -49,7 +49,7 @@ def texts(tree: ast.AST) -> Iterator[str]:
 
 
 def members(tree: ast.AST, of: str) -> Iterator[str]:
-    """The members of an enum that a program names."""
+    """Returns the members of an enum that a program names."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Attribute)
@@ -79,16 +79,16 @@ def test_reasons_are_those_that_the_contract_publishes(
 
 @pytest.mark.parametrize(("reasons", "made"), [(Reason, STAGES), (ReturnReason, set[str]())])
 def test_each_reason_is_given_by_the_code(reasons: type[StrEnum], made: set[str]) -> None:
-    """No reason is published that the order service never gives."""
+    """The order service writes each published reason."""
     named = {
         name for path in GIVING for name in members(ast.parse(path.read_text()), reasons.__name__)
     }
     assert named | made == set(reasons.__members__)
 
 
-def test_code_gives_no_reason_but_its_enums() -> None:
-    """A literal in capitals is an error's reason, or a fulfilment's: no reason of the history is
-    written out.
+def test_code_writes_reasons_only_as_enum_members() -> None:
+    """A constant in capitals is an error's reason, or a fulfilment's: each reason of the history is
+    an enum member.
     """
     found = {text for path in GIVING for text in texts(ast.parse(path.read_text()))}
     assert found - ERRORS - PREFIXES == {COMMITTED_ELSEWHERE}

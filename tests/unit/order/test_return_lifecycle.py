@@ -1,5 +1,5 @@
-"""The table of returns, over its whole product: which move is made by which call or event, and
-which is refused.
+"""The table of returns, for every pair of statuses: the call or event of each move, and the refused
+moves.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from tests.unit.order.returns import (
 )
 from tests.unit.order.samples import NOW, Source, changed
 
-# The contract's table (return.proto), written out a second time on purpose.
+# The contract's table (return.proto), intentionally written a second time.
 MAY_GO = {
     "requested": {"approved", "rejected", "cancelled"},
     "approved": {"in_transit", "received", "cancelled"},
@@ -58,7 +58,7 @@ CALLS: dict[ReturnStatus, Callable[[Return], Envelope[Any]]] = {
 
 
 def at(status: ReturnStatus) -> Order:
-    """A delivered order with one return, of a unit that has arrived, in that status."""
+    """Returns a delivered order with one return in that status, of a unit that has arrived."""
     order = returned(delivered(), {1: 1})
     [order_return] = order.returns
     lines = tuple(replace(line, received=1) for line in order_return.lines)
@@ -66,19 +66,15 @@ def at(status: ReturnStatus) -> Order:
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(ReturnStatus, ReturnStatus)))
-def test_a_return_moves_where_the_contract_says_and_nowhere_else(
-    old: ReturnStatus, new: ReturnStatus
-) -> None:
-    """Every pair of statuses is allowed or forbidden as the contract's table says."""
+def test_return_status_moves_as_the_contract_states(old: ReturnStatus, new: ReturnStatus) -> None:
+    """Every pair of statuses is allowed or forbidden as in the contract's table."""
     assert (new in RETURN_MOVES[old]) == (new.value in MAY_GO[old.value])
 
 
 @pytest.mark.parametrize(("status", "to"), list(product(ReturnStatus, CALLS)))
-def test_every_call_in_every_status_moves_along_the_table_or_is_refused(
-    status: ReturnStatus, to: ReturnStatus
-) -> None:
-    """A call that the table allows makes one version with its event; any other is
-    ILLEGAL_TRANSITION and names what is allowed.
+def test_every_return_call_in_every_status(status: ReturnStatus, to: ReturnStatus) -> None:
+    """An allowed call makes one version with its event; any other is ILLEGAL_TRANSITION and names
+    the allowed statuses.
     """
     order = at(status)
     [order_return] = order.returns
@@ -100,9 +96,9 @@ def test_every_call_in_every_status_moves_along_the_table_or_is_refused(
 
 
 @pytest.mark.parametrize("status", ReturnStatus)
-def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> None:
-    """A refund takes it to closed, nothing to refund closes it, a failure leaves it; elsewhere
-    all three change nothing.
+def test_refund_event_moves_only_an_inspected_return(status: ReturnStatus) -> None:
+    """A refund closes it, and so does nothing to refund; a failed refund leaves it. In another
+    status all three change nothing.
     """
     order = at(status)
     [order_return] = order.returns
@@ -141,8 +137,8 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
     ],
     ids=["an event of yesterday", "another try"],
 )
-def test_a_refund_says_which_return_it_is_for(cause_id: str, return_id: str | None) -> None:
-    """By its own field; an event of yesterday by its cause."""
+def test_refund_event_identifies_its_return(cause_id: str, return_id: str | None) -> None:
+    """The event's own field names the return; in an event of an older release its cause does."""
     nothing = to_message(Money(0, "GBP"))
     refund = payment_pb2.Refund(
         order_id=str(uuid4()),
@@ -159,9 +155,9 @@ def test_a_refund_says_which_return_it_is_for(cause_id: str, return_id: str | No
 
 
 @pytest.mark.parametrize("to", CALLS)
-def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> None:
-    """expected_version is the return's: another one is VERSION_MISMATCH, and comes before the
-    status.
+def test_call_of_another_return_version_is_refused(to: ReturnStatus) -> None:
+    """expected_version is the return's: another one is VERSION_MISMATCH, which is checked before
+    the status.
     """
     order = at(ReturnStatus.CLOSED)
     [order_return] = order.returns
@@ -171,12 +167,10 @@ def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> 
 
 
 @pytest.mark.parametrize("free", [False, True], ids=["goods", "without_goods"])
-def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: bool) -> None:
-    """expected_version of a return that is still to be made is the order's: another one is
-    VERSION_MISMATCH, the order's own makes it.
+def test_create_return_of_another_order_version_is_refused(free: bool) -> None:
+    """expected_version of a new return is the order's: another one is VERSION_MISMATCH.
 
-    The repeat of a request that has made its return answers with it, at any version of the order
-    by then.
+    A repeat of a request that made its return is answered with it, at any version of the order.
     """
     order = delivered()
     command = ask_money(order, {1: (1, Disposition.NONE)}) if free else ask(order, {1: 1})
@@ -193,8 +187,8 @@ def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: b
     assert decide(later, asked, NOW).record == later
 
 
-def test_what_is_under_way_is_what_has_not_ended_and_was_not_inspected() -> None:
-    """Every status that can still be received or inspected holds what was announced; no other
+def test_return_before_its_inspection_holds_announced_units() -> None:
+    """Every status that can still be received or inspected holds the announced units; no other
     does.
     """
     ahead = {
@@ -206,8 +200,8 @@ def test_what_is_under_way_is_what_has_not_ended_and_was_not_inspected() -> None
     assert ahead == ACTIVE_RETURN_STATUSES
 
 
-def test_the_contract_has_every_word_that_the_service_has() -> None:
-    """Statuses, kinds and dispositions are the contract's, none more, none less."""
+def test_return_enums_of_contract_and_service_are_the_same() -> None:
+    """Statuses, kinds and dispositions of service and contract are the same."""
     assert set(STATUS.values()) == set(return_pb2.ReturnStatus.values()) - {0}
     assert set(KIND.values()) == set(return_pb2.ReturnKind.values()) - {0}
     assert set(DISPOSITION.values()) == set(return_pb2.StockDisposition.values()) - {0}

@@ -1,5 +1,5 @@
-"""What becomes of an order's units on their way back: who may send what, what is accepted, what
-it is refunded with.
+"""The decisions about an order's returns: the returnable units, the accepted units, and the
+refunds.
 """
 
 from dataclasses import replace
@@ -58,9 +58,9 @@ def shown(order_return: Return) -> tuple[str, int, int]:
     return order_return.status.value, order_return.refund, order_return.version
 
 
-def test_a_whole_return_is_refunded_with_the_frozen_price_of_its_lines() -> None:
-    """All units of both lines passed: refunded with what the lines cost, shipping left out; the
-    order shows them as come back.
+def test_full_return_is_refunded_at_the_frozen_price() -> None:
+    """All units of both lines passed: the refund is the lines' cost without shipping, and the order
+    shows the units as returned.
     """
     order, order_return = arrived(delivered(), {1: 3, 2: 2})
     order = after(order, inspect(order_return, {1: (3, 0, 0), 2: (2, 0, 0)}))
@@ -81,9 +81,9 @@ def test_a_whole_return_is_refunded_with_the_frozen_price_of_its_lines() -> None
     assert order.return_progress is ReturnProgress.FULL
 
 
-def test_returns_one_unit_at_a_time_are_refunded_with_exactly_what_the_line_costs() -> None:
-    """Three lamps for 31.00 do not cost the same to the penny; one by one they are refunded with
-    31.00 all the same.
+def test_returns_of_single_units_add_up_to_the_line() -> None:
+    """Three lamps for 31.00 have shares that differ by a penny. Returned one by one, they are
+    refunded with 31.00.
     """
     order, refunds = delivered(), []
     for _ in range(3):
@@ -95,9 +95,9 @@ def test_returns_one_unit_at_a_time_are_refunded_with_exactly_what_the_line_cost
     assert refunds == [lamps.cost_of(n + 1) - lamps.cost_of(n) for n in range(3)]
 
 
-def test_units_are_inspected_in_parts_and_the_last_one_makes_it_inspected() -> None:
-    """While one that arrived was not looked at it stays received, with what was found so far;
-    then it is inspected.
+def test_last_inspected_unit_makes_the_return_inspected() -> None:
+    """While an arrived unit is uninspected the return stays received, with the results so far; then
+    it is inspected.
     """
     order, order_return = arrived(delivered(), {1: 3})
     order = after(order, inspect(order_return, {1: (1, 0, 0)}))
@@ -127,10 +127,8 @@ def test_units_are_inspected_in_parts_and_the_last_one_makes_it_inspected() -> N
     ("found", "units"),
     [((2, 0, 0), 2), ((0, 2, 0), 2), ((1, 1, 1), 1), ((0, 2, 1), 1), ((2, 0, 1), 1)],
 )
-def test_failed_units_are_refunded_too_unless_the_inspector_says_no(
-    found: tuple[int, int, int], units: int
-) -> None:
-    """Passed or failed, a unit is refunded with its share; those that the inspector refuses are
+def test_failed_units_are_refunded_unless_refused(found: tuple[int, int, int], units: int) -> None:
+    """A passed or failed unit is refunded with its share; a unit that the inspector refuses is
     not.
     """
     order, order_return = arrived(delivered(), {1: 2})
@@ -138,8 +136,8 @@ def test_failed_units_are_refunded_too_unless_the_inspector_says_no(
     assert order.returns[0].refund == order.lines[0].cost_of(units)
 
 
-def test_units_inspected_in_parts_are_refunded_like_units_inspected_at_once() -> None:
-    """Three lamps for 31.01, one after the other, of one return: what was accepted before is not
+def test_inspection_in_parts_gives_the_same_refund() -> None:
+    """Three lamps for 31.01, inspected one by one, of one return: units accepted before are not
     counted again.
     """
     order = delivered()
@@ -150,8 +148,8 @@ def test_units_inspected_in_parts_are_refunded_like_units_inspected_at_once() ->
         assert order.returns[0].refund == order.lines[0].cost_of(units)
 
 
-def test_nothing_to_refund_closes_it_at_once() -> None:
-    """All refused by the inspector: no event of a refund will come, so inspected and closed are
+def test_return_without_a_refund_is_closed_at_once() -> None:
+    """The inspector refused all units. No event of a refund will come, so inspected and closed are
     two steps of one decision.
     """
     order, order_return = arrived(delivered(), {1: 2})
@@ -160,14 +158,14 @@ def test_nothing_to_refund_closes_it_at_once() -> None:
         ("inspected", "RETURN_INSPECTED"),
         ("closed", "NOTHING_REFUNDABLE"),
     ]
-    # facts are any objects
+    # domain events are any objects
     assert [fact.order_return.version for fact in decision.facts] == [4, 5]  # type: ignore[attr-defined]
     assert decision.record.returns[0].refund == 0
 
 
-def test_less_than_announced_may_arrive_and_the_rest_can_be_returned_again() -> None:
-    """Announced three, one arrived: once inspected, it holds one, and the other two can be in
-    another return.
+def test_units_that_did_not_arrive_can_be_returned_again() -> None:
+    """Of three announced units one arrived: once inspected, the return holds one, and the other two
+    can be in another return.
     """
     order = returned(delivered(), {1: 3})
     [order_return] = order.returns
@@ -179,9 +177,9 @@ def test_less_than_announced_may_arrive_and_the_rest_can_be_returned_again() -> 
     assert after(order, ask(order, {1: 2})).return_progress is ReturnProgress.OPEN
 
 
-def test_receive_more_than_announced_is_bounded_by_delivered_units() -> None:
-    """Of three lamps one announced: three may arrive, and bulbs too; a fourth lamp, or one that
-    is in another return, may not.
+def test_receipt_beyond_the_announcement_is_bounded() -> None:
+    """Of three lamps one is announced: three may arrive, and bulbs too. A fourth lamp, or one of
+    another return, may not.
     """
     order = returned(delivered(), {1: 1})
     order_return = order.returns[0]
@@ -201,8 +199,8 @@ def test_receive_more_than_announced_is_bounded_by_delivered_units() -> None:
     assert after(held, receive(order_return, {1: 2})).returns[-1].line(1).received == 2
 
 
-def test_a_return_arrives_at_one_warehouse() -> None:
-    """Where its first units have arrived, the others arrive too."""
+def test_return_arrives_at_one_warehouse() -> None:
+    """All units arrive at the warehouse of the first ones."""
     order = returned(delivered(), {1: 2})
     order_return = order.returns[0]
     order = after(
@@ -214,9 +212,9 @@ def test_a_return_arrives_at_one_warehouse() -> None:
     assert [violation.subject for violation in refused.value.violations] == ["warehouse_id"]
 
 
-def test_more_cannot_be_inspected_than_has_arrived() -> None:
-    """INSPECTION_EXCEEDS_RECEIPT names each line, those that never arrived included; nothing is
-    taken in.
+def test_inspection_beyond_the_receipt_is_refused() -> None:
+    """INSPECTION_EXCEEDS_RECEIPT names each line, also those that never arrived; no unit is
+    accepted.
     """
     order, order_return = arrived(delivered(), {1: 2})
     order = after(order, inspect(order_return, {1: (1, 0, 0)}))
@@ -229,8 +227,10 @@ def test_more_cannot_be_inspected_than_has_arrived() -> None:
 @pytest.mark.parametrize(
     ("lines", "subjects"), [({1: 4}, ["line 1"]), ({3: 1}, ["line 3"]), ({1: 3, 2: 3}, ["line 2"])]
 )
-def test_nobody_returns_what_he_does_not_have(lines: dict[int, int], subjects: list[str]) -> None:
-    """More units than were ordered, or a line that there is not: each is named."""
+def test_return_beyond_the_delivered_units_is_refused(
+    lines: dict[int, int], subjects: list[str]
+) -> None:
+    """More units than ordered, and an unknown line, are each named."""
     for command in (
         ask(order := delivered(), lines),
         ask_money(order, {number: (n, NONE) for number, n in lines.items()}),
@@ -241,9 +241,9 @@ def test_nobody_returns_what_he_does_not_have(lines: dict[int, int], subjects: l
         assert [violation.subject for violation in refused.value.violations] == subjects
 
 
-def test_cancelled_units_cannot_be_returned_and_returned_ones_are_priced_after_them() -> None:
-    """Of three lamps one was cancelled: two can come back, refunded with what the second and the
-    third unit cost.
+def test_units_beside_a_cancelled_one_keep_their_share() -> None:
+    """Of three lamps one was cancelled: two can be returned, refunded with the shares of the second
+    and the third unit.
     """
     order = delivered()
     lamps = replace(order.lines[0], cancelled=1)
@@ -256,8 +256,8 @@ def test_cancelled_units_cannot_be_returned_and_returned_ones_are_priced_after_t
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.REFUNDED])
-def test_only_what_was_delivered_can_be_returned(status: Status) -> None:
-    """Delivered and refunded orders have something to return; any other says where it stands."""
+def test_return_of_an_undelivered_order_is_refused(status: Status) -> None:
+    """Delivered and refunded orders have returnable units; any other is refused with its status."""
     order = at(status)
     if status is Status.DELIVERED:
         order = after(order, report(order, "london"))
@@ -274,8 +274,10 @@ def test_only_what_was_delivered_can_be_returned(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", [ReturnStatus.REJECTED, ReturnStatus.CANCELLED])
-def test_what_is_not_to_come_holds_nothing(status: ReturnStatus) -> None:
-    """Rejected or called off, its units can be in another return, and the order shows none."""
+def test_rejected_or_cancelled_return_holds_no_units(status: ReturnStatus) -> None:
+    """The units of a rejected or cancelled return can be in another one, and the order shows
+    none.
+    """
     order = returned(delivered(), {1: 3})
     assert (returning.returnable_units(order, 1), order.return_progress) == (0, ReturnProgress.OPEN)
     order = after(order, move(order.returns[0], status))
@@ -290,11 +292,11 @@ def test_what_is_not_to_come_holds_nothing(status: ReturnStatus) -> None:
         (NONE, (0, 0, 2), ReturnProgress.NONE),
     ],
 )
-def test_a_refund_without_goods_is_inspected_from_the_start(
+def test_refund_without_goods_is_inspected_from_the_start(
     disposition: Disposition, counts: tuple[int, int, int], progress: ReturnProgress
 ) -> None:
-    """One step: the units are accepted as the caller says, refunded by their shares, and can be
-    returned no more.
+    """In one step the units are accepted as the caller states, refunded by their shares, and no
+    longer returnable.
     """
     order = delivered()
     decision = decide(order, ask_money(order, {1: (2, disposition)}), NOW)
@@ -312,9 +314,9 @@ def test_a_refund_without_goods_is_inspected_from_the_start(
     assert decision.record.return_progress is progress
 
 
-def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
-    """The id names it: a repeat whose key is gone by now changes nothing, not even where its
-    units are all taken.
+def test_repeated_return_with_a_deleted_key_changes_nothing() -> None:
+    """The id identifies the return: a repeat whose key was deleted changes nothing, even if all its
+    units are in returns.
     """
     order = delivered()
     for command in (ask(order, {1: 3}), ask_money(order, {2: (2, NONE)})):
@@ -324,8 +326,8 @@ def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
         assert not again.facts
 
 
-def test_an_unknown_return_is_not_found() -> None:
-    """Whatever is asked of it; and of an order that there is not, ORDER_NOT_FOUND."""
+def test_unknown_return_is_not_found() -> None:
+    """Every call about it is refused; for an unknown order with ORDER_NOT_FOUND."""
     order, order_return = arrived(delivered(), {1: 1})
     unknown = replace(order_return, id=uuid4())
     for command in (
@@ -341,9 +343,9 @@ def test_an_unknown_return_is_not_found() -> None:
     assert missing.value.reason == "ORDER_NOT_FOUND"
 
 
-def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
-    """A repeat makes none; more units make one of the rest; inspected it is
-    closed, and gives no money.
+def test_recall_is_approved_once_without_a_refund() -> None:
+    """A repeat makes none; more units make a recall of the additional ones. Once inspected it is
+    closed without a refund.
     """
     order = replace(at(Status.DELIVERED), status=Status.CANCELLED)
     order = returning.recall(order, "london", {1: 2}, context(order)).record
@@ -357,7 +359,7 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
     order = returning.recall(order, "london", {1: 3, 2: 1}, context(order)).record
     assert [(line.number, line.announced) for line in order.returns[1].lines] == [(1, 1), (2, 1)]
     with pytest.raises(Refused):
-        after(order, receive(order_return, {1: 3}))  # more than left
+        after(order, receive(order_return, {1: 3}))  # more units than remain
     order = after(order, receive(order_return, {1: 2}), inspect(order_return, {1: (1, 1, 0)}))
     assert order.return_progress is ReturnProgress.OPEN
     order = after(
@@ -372,8 +374,8 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
 
 
 def test_return_before_the_fulfilments_report_is_deferred() -> None:
-    """A delivery can be known before the report of what the parcel holds. A return waits for
-    that report, and takes no unit that the picker did not find: the customer has two of three
+    """The order may consume a delivery before the report of the parcel's content. A return waits
+    for that report, and takes no unit that the picker did not find: the customer has two of three
     lamps.
     """
     order = at(Status.DELIVERED)
@@ -394,13 +396,13 @@ def test_return_before_the_fulfilments_report_is_deferred() -> None:
     assert order_return.line(1).announced == 2
 
 
-def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
-    """One parcel of two came back and was taken in; then the order is cancelled: all that had
-    left is back.
+def test_cancelled_order_counts_units_returned_before() -> None:
+    """One parcel of two was returned and received; then the order is cancelled: all shipped units
+    are back.
     """
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london"))
-    gone = replace(
+    cancelled_line = replace(
         order.lines[0],
         allocations=tuple(replace(a, quantity=0, shipped=3) for a in order.lines[0].allocations),
         cancelled=3,
@@ -411,7 +413,7 @@ def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
         else fulfillment
         for fulfillment in order.fulfillments
     )
-    order = replace(order, lines=(gone, order.lines[1]), fulfillments=fulfillments)
+    order = replace(order, lines=(cancelled_line, order.lines[1]), fulfillments=fulfillments)
     order = after(order, fulfillment_status(order, "paris", FulfillmentState.PICKING, 2))
     [order_return] = order.returns
     order = after(order, receive(order_return, {1: 3}), inspect(order_return, {1: (3, 0, 0)}))
@@ -425,7 +427,7 @@ def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
 
 
 def half_delivered() -> Order:
-    """The lamps have come from London; the bulbs are on their way from Paris."""
+    """The lamps were delivered from London; the bulbs are in transit from Paris."""
     order = placed(None, "london", "paris")
     order = after(
         order, pay(order), report(order, "london"), report(order, "paris", FulfillmentState.SHIPPED)
@@ -433,10 +435,10 @@ def half_delivered() -> Order:
     return after(order, ship(order, "london", NOW), ship(order, "paris"))
 
 
-def test_return_of_a_delivered_parcel_while_another_travels() -> None:
-    """Units are counted by delivered parcels, not by the order's status: the lamps come back and
-    are refunded, the bulbs are not there yet. Once they are delivered, they can be returned too,
-    and the order goes on to delivered.
+def test_return_of_a_delivered_parcel_beside_one_in_transit() -> None:
+    """Units are counted by delivered parcels, not by the order's status. The lamps are returned and
+    refunded while the bulbs are in transit. Once delivered, the bulbs can be returned too, and the
+    order becomes delivered.
     """
     order = half_delivered()
     assert order.status is Status.SHIPPED
@@ -459,8 +461,8 @@ def test_return_of_a_delivered_parcel_while_another_travels() -> None:
 
 
 def test_line_split_over_parcels_is_returned_by_parcel() -> None:
-    """Of three lamps from two warehouses, the one that was delivered can come back; when the
-    other parcel is lost, the line has given back exactly what it costs.
+    """Of three lamps from two warehouses, the delivered one can be returned. When the other parcel
+    is lost, the line's refunds equal its cost.
     """
     split = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
     command = place(
@@ -484,9 +486,9 @@ def test_line_split_over_parcels_is_returned_by_parcel() -> None:
 
 
 def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
-    """Three lamps cost 34, 33 and 33. One is returned, then one is cancelled, then the last one is
-    returned: 100 went back, the amount that was published as cancelled stays, and the order becomes
-    refunded.
+    """Three lamps cost 34, 33 and 33. One is returned, one is cancelled, and the last one is
+    returned. In total 100 is refunded, the amount published as cancelled stays, and the order
+    becomes refunded.
     """
     split = (Allocation("london", uuid4(), 2), Allocation("paris", uuid4(), 1))
     command = place(
@@ -513,9 +515,9 @@ def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
     assert order.status is Status.REFUNDED
 
 
-def test_parcels_of_a_cancelled_order_come_back_by_its_recall() -> None:
-    """Delivered in spite of the recall, its units are the recall's, and not a customer's return
-    as well.
+def test_delivered_parcel_of_a_cancelled_order_is_its_recall() -> None:
+    """Units that are delivered in spite of the recall belong to the recall, and not to a customer's
+    return.
     """
     order = placed(None, "london")
     order = after(

@@ -1,4 +1,4 @@
-"""Accounts and commands to start from, for the tests of payments. No tests here."""
+"""Accounts and commands for the tests of payments. No tests here."""
 
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
@@ -36,7 +36,7 @@ LATER = NOON + timedelta(minutes=1)
 LOOKUP_AFTER = timedelta(seconds=10)
 TOTAL = Money(4_250, "GBP")
 
-# What an envelope has beside its command.
+# The fields of an envelope beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
 
 C = TypeVar("C")
@@ -44,7 +44,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an envelope takes from an event."""
+    """The fields of an event that an envelope uses."""
 
     key: str
     request_hash: bytes = b""
@@ -59,7 +59,7 @@ ORDER, PAYMENT, OPERATION = numbered(1), numbered(2), numbered(3)
 
 
 def outcome_events(decided: Decided) -> list[object]:
-    """The decision's domain events but for changes of status (test_status_changes.py)."""
+    """Returns the decision's domain events except changes of status (test_status_changes.py)."""
     return [event for event in decided.facts if not isinstance(event, PaymentStatusChanged)]
 
 
@@ -70,7 +70,7 @@ def order(**changes: Any) -> Order:
 
 
 def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation:
-    """An operation that was requested and, where it is settled, settled at noon."""
+    """Returns a requested operation; a settled one is settled at noon."""
     settled = outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
     its = Operation(
         id=OPERATION,
@@ -88,7 +88,7 @@ def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation
 
 
 def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
-    """A payment as it stands in that status, with the operation that brought it there."""
+    """Returns a payment in that status, with the operation that led to it."""
     free = status is Status.NOT_REQUIRED
     amount = 0 if free else TOTAL.minor
     set_aside = status in CHARGED | {Status.AUTHORIZED, Status.VOIDED}
@@ -123,7 +123,7 @@ def account(*payments: Payment, **changes: Any) -> Account:
 
 
 def declined(number: int, code: str = "insufficient_funds") -> Payment:
-    """An earlier try that came to nothing."""
+    """Returns an earlier declined payment."""
     failed = operation(
         Outcome.FAILED,
         id=numbered(3, 100 + number),
@@ -140,7 +140,7 @@ def declined(number: int, code: str = "insufficient_funds") -> Payment:
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
-    """A command of this kind in an envelope. `fields` are of either."""
+    """Returns a command of this kind in an envelope. `fields` are fields of either."""
     parts: dict[str, Any] = {"request_hash": b"", "target": ORDER, "actor": "payment"}
     parts |= {name: value for name, value in fields.items() if name in PARTS}
     command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
@@ -148,19 +148,19 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
 
 
 def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
-    """The envelope, with these fields of its command changed."""
+    """Returns the envelope with these fields of its command changed."""
     command: Any = old.command
     return old.with_command(replace(command, **fields))
 
 
 def adding(kind: type[C], operation_id: UUID, **fields: Any) -> Envelope[C]:
-    """A command that adds this operation, in the envelope of its request."""
+    """Returns a command that adds this operation, in the envelope of its request."""
     new = NewOperation(id=operation_id, requested_by=fields["key"], lookup_after=LOOKUP_AFTER)
     return envelope(kind, operation=new, **fields)
 
 
 def apply_order(number: int = 1, **changes: Any) -> Envelope[ApplyOrderVersion]:
-    """The order service's event of that number."""
+    """Returns the order service's event of that number."""
     return envelope(
         ApplyOrderVersion,
         key=f"payment-ORDERS:e{number}",
@@ -172,7 +172,7 @@ def apply_order(number: int = 1, **changes: Any) -> Envelope[ApplyOrderVersion]:
 
 
 def create(number: int = 1, **changes: Any) -> Envelope[CreatePayment]:
-    """A buyer's request of that number; each proposes ids of its own."""
+    """Returns a buyer's request of that number; each proposes its own ids."""
     usual: dict[str, Any] = {
         "key": f"create:{number}",
         "cause": f"r{number}",
@@ -224,7 +224,7 @@ def refund(
 
 
 def returned(number: int = 1, minor: int = 1_000, **changes: Any) -> Envelope[RefundReturn]:
-    """Units of the return of that number were accepted."""
+    """Returns the event that units of the return of that number were accepted."""
     usual: dict[str, Any] = {
         "key": f"payment-ORDERS:r{number}",
         "actor": "order",
@@ -243,7 +243,7 @@ def refund_operation(
     cause_id: str = "b1",
     kind: Kind = Kind.REFUND,
 ) -> Operation:
-    """A void or refund of this amount."""
+    """Returns a void or refund of this amount."""
     name = f"{kind}-{cause}-{cause_id}"
     reference = f"ref-{name}" if outcome is Outcome.SUCCEEDED else None
     its = operation(

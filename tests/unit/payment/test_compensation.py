@@ -1,5 +1,5 @@
-"""Money that the order does not cost goes back by itself, by tables: which fact comes second,
-and what is open meanwhile.
+"""Automatic refunds of money beyond the order's cost, by tables: the order of the facts, and the
+open operations.
 """
 
 from dataclasses import replace
@@ -55,7 +55,7 @@ def costs(
     version: int = 2,
     status: OrderStatus = OrderStatus.CONFIRMED,
 ) -> Envelope[Any]:
-    """The order's news that it costs so much now."""
+    """Returns the order service's event with this cost of the order."""
     return apply_order(version, version=version, status=status, total=Money(minor, TOTAL.currency))
 
 
@@ -65,7 +65,7 @@ def only(record: Account) -> Payment:
 
 
 def automatic_operations(record: Account) -> list[tuple[Kind, int, str | None]]:
-    """What is asked of the processor by the order's cause, and still open."""
+    """Returns the open operations that the order's cause requested."""
     return [
         (o.kind, o.amount, o.cause_id)
         for p in record.payments
@@ -82,8 +82,8 @@ def newest(record: Account) -> Operation:
 def test_captured_money_is_refunded_only_for_closed_orders(
     status: OrderStatus,
 ) -> None:
-    """Cancelled and failed cost nothing, whatever the total says; every other status, one that
-    we do not know included, costs its total.
+    """Cancelled and failed orders cost nothing, for any total. Orders in every other status, an
+    unknown one included, cost their total.
     """
     decided = decide(
         account(payment(Status.CAPTURED)), apply_order(2, version=2, status=status), LATER
@@ -107,7 +107,7 @@ def test_captured_money_is_refunded_only_for_closed_orders(
 
 @pytest.mark.parametrize("status", OrderStatus)
 def test_authorization_of_a_closed_order_is_voided(status: OrderStatus) -> None:
-    """It was never captured: given back, and nothing refunded."""
+    """Its amount was never captured: it is voided, and nothing is refunded."""
     decided = decide(
         account(payment(Status.AUTHORIZED)), apply_order(2, version=2, status=status), LATER
     )
@@ -121,8 +121,8 @@ def test_authorization_of_a_closed_order_is_voided(status: OrderStatus) -> None:
     [s for s in Status if s not in (Status.AUTHORIZED, Status.CAPTURED, Status.PARTIALLY_REFUNDED)],
 )
 def test_payment_without_captured_money_has_no_refund(status: Status) -> None:
-    """Pending, declined, failed, voided, refunded, free: the order's death asks nobody for
-    anything.
+    """A pending, declined, failed, voided, refunded or free payment: the order's cancellation
+    requests no operation.
     """
     decided = decide(account(payment(status)), cancelled(), LATER)
     assert automatic_operations(decided.record) == []
@@ -130,8 +130,8 @@ def test_payment_without_captured_money_has_no_refund(status: Status) -> None:
 
 @pytest.mark.parametrize("unknown", [False, True])
 def test_open_charge_of_a_closed_order_is_settled_first(unknown: bool) -> None:
-    """In flight or unknown: nothing is asked yet; when the success comes it is booked, told, and
-    refunded in the same decision.
+    """The charge is in flight or unknown: no operation is requested yet. When it succeeds, one
+    decision posts, publishes and refunds it.
     """
     its = payment(operations=(operation(Outcome.UNKNOWN if unknown else Outcome.REQUESTED),))
     closed = decide(account(its), cancelled(), LATER).record
@@ -147,7 +147,9 @@ def test_open_charge_of_a_closed_order_is_settled_first(unknown: bool) -> None:
 
 
 def test_open_capture_of_a_closed_order_is_settled_first() -> None:
-    """Captured: refunded. Declined: the authorisation is voided, unless it has expired."""
+    """A captured payment is refunded. After a decline the authorisation is voided, unless it has
+    expired.
+    """
     capturing = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     closed = decide(capturing, cancelled(), LATER).record
     assert automatic_operations(closed) == []
@@ -161,7 +163,7 @@ def test_open_capture_of_a_closed_order_is_settled_first() -> None:
 
 
 def test_late_authorization_of_a_closed_order_is_voided() -> None:
-    """The order died while the card was asked."""
+    """The order was cancelled during the call to the processor."""
     its = payment(operations=(operation(kind=Kind.AUTHORIZE),))
     closed = decide(account(its), cancelled(), LATER).record
     decided = decide(closed, settle(Succeeded("ref-1")), LATER)
@@ -169,18 +171,20 @@ def test_late_authorization_of_a_closed_order_is_voided() -> None:
 
 
 def test_money_of_another_attempt_is_refunded() -> None:
-    """The order failed and was tried again: what the first attempt paid is not the second's."""
+    """The order failed and was retried: the first attempt's payment does not pay the second."""
     retried = decide(account(payment(Status.CAPTURED)), apply_order(3, version=3, attempt=2), LATER)
     assert automatic_operations(retried.record) == [(Kind.REFUND, TOTAL.minor, "version:3")]
-    late = decide(account(payment(), attempt=2, version=3), settle(Succeeded("ref-1")), LATER)
-    assert automatic_operations(late.record) == [(Kind.REFUND, TOTAL.minor, "version:3")]
+    late_charge = decide(
+        account(payment(), attempt=2, version=3), settle(Succeeded("ref-1")), LATER
+    )
+    assert automatic_operations(late_charge.record) == [(Kind.REFUND, TOTAL.minor, "version:3")]
 
 
-def test_cancelled_units_are_refunded_by_what_the_order_costs_less() -> None:
-    """Each version by its difference to what has gone back before; versions told twice or late
-    add nothing; the death takes the rest.
+def test_cancelled_units_are_refunded_by_the_lower_cost() -> None:
+    """Each version is refunded by its difference to the earlier refunds. Repeated or late versions
+    add nothing, and the cancellation refunds the rest.
     """
-    record, told = account(payment(Status.CAPTURED)), []
+    record, published_refunds = account(payment(Status.CAPTURED)), []
     for command in (
         costs(4_000),
         costs(4_000),
@@ -190,8 +194,8 @@ def test_cancelled_units_are_refunded_by_what_the_order_costs_less() -> None:
         cancelled(5),
     ):
         record = decide(record, command, LATER).record
-        told.append(sum(amount for _, amount, _ in automatic_operations(record)))
-    assert told == [250, 250, 1_250, 1_250, 4_250, 4_250]
+        published_refunds.append(sum(amount for _, amount, _ in automatic_operations(record)))
+    assert published_refunds == [250, 250, 1_250, 1_250, 4_250, 4_250]
     assert [cause_id for _, _, cause_id in automatic_operations(record)] == [
         "version:2",
         "version:4",
@@ -199,8 +203,8 @@ def test_cancelled_units_are_refunded_by_what_the_order_costs_less() -> None:
     ]
 
 
-def test_units_cancelled_while_the_payment_was_in_flight_are_refunded_when_it_is_captured() -> None:
-    """More was captured than the order costs by now: no mismatch; the rest goes back."""
+def test_units_cancelled_during_a_charge_are_refunded() -> None:
+    """More is captured than the order now costs: that is no mismatch, and the rest is refunded."""
     record = decide(account(payment()), costs(4_000, status=OrderStatus.PENDING), LATER).record
     decided = decide(record, settle(Succeeded("ref-1")), LATER)
     assert automatic_operations(decided.record) == [(Kind.REFUND, 250, "version:2")]
@@ -210,8 +214,8 @@ def test_units_cancelled_while_the_payment_was_in_flight_are_refunded_when_it_is
 
 
 def test_units_cancelled_before_a_capture_are_not_captured() -> None:
-    """What was set aside for them is not taken at all; where the order costs more, no more than
-    was set aside is.
+    """The authorised amount of those units is not captured. If the order costs more, only the
+    authorised amount is captured.
     """
     record = decide(
         account(payment(Status.AUTHORIZED)), costs(4_000, status=OrderStatus.PENDING), LATER
@@ -231,9 +235,9 @@ def test_units_cancelled_before_a_capture_are_not_captured() -> None:
     )
 
 
-def test_capture_takes_what_the_order_service_answers() -> None:
-    """A newer version than any event told of decides; an older answer does not. The version is
-    stored with the payment.
+def test_capture_uses_the_cost_that_the_order_service_answers() -> None:
+    """A version newer than any event's decides; an older answer does not. The version is stored
+    with the payment.
     """
     authorized = account(payment(Status.AUTHORIZED))
     newer = order(version=2, total=Money(4_000, "GBP"))
@@ -258,7 +262,7 @@ def test_expected_amount_holds_for_a_capture_under_way() -> None:
 
 
 def test_capture_for_a_closed_order_is_refused() -> None:
-    """Also where the processor has refused to void the authorisation."""
+    """The capture is refused also after the processor refused to void the authorisation."""
     record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record
     record = decide(record, settle(Declined("processing_error"), newest(record).id), LATER).record
     with pytest.raises(Refused) as refused:
@@ -269,9 +273,9 @@ def test_capture_for_a_closed_order_is_refused() -> None:
     )
 
 
-def test_a_refund_by_request_counts_under_the_ceiling_and_not_as_the_orders() -> None:
-    """A gift of 10.00, then units worth 2.50 are cancelled: both go back. At the death only what
-    is left does.
+def test_refund_by_request_reduces_only_the_last_refund() -> None:
+    """A goodwill refund of 10.00 is followed by a cancellation of units worth 2.50: both are
+    refunded. The cancellation of the order refunds only the rest.
     """
     gift = refund_operation(1_000, Outcome.SUCCEEDED)
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000)
@@ -283,8 +287,8 @@ def test_a_refund_by_request_counts_under_the_ceiling_and_not_as_the_orders() ->
 
 
 def test_failed_refund_frees_its_amount_for_automatic_refund() -> None:
-    """The order died while a refund by request was on its way: the rest at once, and what that
-    one held when the processor refuses it, as a second one of the same version.
+    """The order was cancelled during a refund by request. The rest is refunded at once. The amount
+    of that refund follows when the processor refuses it, as a second refund of the same version.
     """
     record = decide(account(payment(Status.CAPTURED)), refund(minor=1_000), LATER).record
     record = decide(record, cancelled(), LATER).record
@@ -298,8 +302,8 @@ def test_failed_refund_frees_its_amount_for_automatic_refund() -> None:
 
 
 def test_declined_refund_is_not_requested_again() -> None:
-    """Nothing more for this version, whatever happens; somebody may ask by hand, and the order's
-    next version asks for all that is owed.
+    """No further refund is requested for this version. A caller may request one, and the order's
+    next version requests the whole outstanding amount.
     """
     record = decide(account(payment(Status.CAPTURED)), costs(4_000), LATER).record
     record = decide(record, settle(Declined("card_closed"), newest(record).id), LATER).record
@@ -321,8 +325,8 @@ def test_declined_refund_is_not_requested_again() -> None:
 
 
 def test_refund_repaid_by_request_is_not_made_twice() -> None:
-    """The processor refuses 2.50; somebody gives them back by request. What is cancelled later
-    costs its own share alone, and so on to the death; a request that fails in its turn counts
+    """The processor refuses 2.50, and an operator refunds them by request. A later cancellation
+    refunds its own share alone, and so on to the cancellation of the order. A failed request counts
     for nothing.
     """
     record = decide(account(payment(Status.CAPTURED)), costs(4_000), LATER).record
@@ -343,9 +347,9 @@ def test_refund_repaid_by_request_is_not_made_twice() -> None:
 
 
 def test_refund_beyond_a_repair_changes_no_other_refund() -> None:
-    """The processor refuses 2.50. Whoever gives back 4.00 has repaired that and given 1.50; and
-    where the order's next refund has asked for all that is owed, a later request repairs
-    nothing. Either way units that are cancelled then are refunded with their whole share.
+    """The processor refuses 2.50. An operator's refund of 4.00 repairs that and adds 1.50. Once the
+    order's next refund has requested the whole outstanding amount, a later request repairs nothing.
+    In both cases later cancelled units are refunded with their whole share.
     """
     record = decide(account(payment(Status.CAPTURED)), costs(4_000), LATER).record
     refused = decide(record, settle(Declined("card_closed"), newest(record).id), LATER).record
@@ -365,10 +369,10 @@ def test_refund_beyond_a_repair_changes_no_other_refund() -> None:
     ]
 
 
-def test_a_repair_that_is_refused_in_its_turn_repairs_nothing() -> None:
-    """The processor refuses 2.50; while somebody gives them by hand the order comes to cost
-    10.00 less, which it refuses too, and then the repair. All 12.50 may be repaired by hand
-    afterwards, and what is cancelled later is refunded with its own share alone.
+def test_refused_repair_repairs_nothing() -> None:
+    """The processor refuses 2.50. During an operator's refund of them the order's cost falls by
+    10.00, which the processor refuses too, and then the repair. An operator may repair all 12.50
+    afterwards, and later cancelled units are refunded with their own share alone.
     """
     minutes = (LATER + timedelta(minutes=n) for n in count())
     record = decide(account(payment(Status.CAPTURED)), costs(4_000), next(minutes)).record
@@ -391,8 +395,8 @@ def test_a_repair_that_is_refused_in_its_turn_repairs_nothing() -> None:
 
 
 def test_declined_void_is_not_requested_again() -> None:
-    """The authorisation runs out by itself; nothing more is asked of it for this version of the
-    order.
+    """The authorisation expires at the processor; no other operation is requested for this version
+    of the order.
     """
     record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record
     decided = decide(record, settle(Declined("processing_error"), newest(record).id), LATER)
@@ -402,8 +406,8 @@ def test_declined_void_is_not_requested_again() -> None:
 
 @pytest.mark.parametrize("unknown", [False, True])
 def test_pending_refund_is_not_requested_again(unknown: bool) -> None:
-    """A refund whose answer is lost counts as given: asked for with its own key by the worker,
-    never by a new one.
+    """A refund with a lost answer counts as made: the worker looks it up with its own key, and no
+    new one is requested.
     """
     record = decide(account(payment(Status.CAPTURED)), cancelled(), LATER).record
     id = newest(record).id
@@ -426,8 +430,8 @@ def test_pending_refund_is_not_requested_again(unknown: bool) -> None:
 
 
 def test_automatic_operation_has_an_id_of_its_cause() -> None:
-    """Whoever decides it, and however often: the same cause asks the processor with the same
-    key, another cause with another.
+    """The same cause makes the same key for the processor, in any decision; another cause makes
+    another key.
     """
     record = account(payment(Status.CAPTURED))
     first, again = (newest(decide(record, cancelled(), LATER).record) for _ in range(2))
@@ -441,11 +445,11 @@ def test_automatic_operation_has_an_id_of_its_cause() -> None:
 
 
 def test_excess_money_is_refunded_with_the_next_command() -> None:
-    """An account that says dead and captured: an event that is no news to it is looked at all
-    the same.
+    """The order is cancelled, and its account has captured money: an event without news for the
+    order still refunds it.
     """
-    kept = account(payment(Status.CAPTURED), status=OrderStatus.FAILED)
-    decided = decide(kept, apply_order(1, status=OrderStatus.FAILED), LATER)
+    captured_money = account(payment(Status.CAPTURED), status=OrderStatus.FAILED)
+    decided = decide(captured_money, apply_order(1, status=OrderStatus.FAILED), LATER)
     assert automatic_operations(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:1")]
     assert (
         decide(decided.record, apply_order(1, status=OrderStatus.FAILED), LATER).record
@@ -458,9 +462,9 @@ def test_excess_money_is_refunded_with_the_next_command() -> None:
     [(Status.PENDING, Declined("insufficient_funds")), (Status.AUTHORIZED, Succeeded("ref-void"))],
     ids=["declined", "voided"],
 )
-def test_free_order_is_paid_when_its_last_try_ends(tried: Status, answer: Answer) -> None:
-    """What it cost was cancelled while a card was asked: nobody else would pay it, and it would
-    expire. Told once.
+def test_free_order_is_paid_when_its_last_payment_fails(tried: Status, answer: Answer) -> None:
+    """All paid units were cancelled during a charge: no other payment would follow, and the order
+    would expire. The payment is published once.
     """
     before = decide(account(payment(tried)), costs(0, status=OrderStatus.PENDING), LATER).record
     ending = settle(answer, newest(before).id)

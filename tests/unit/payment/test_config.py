@@ -1,4 +1,4 @@
-"""The payment service's settings: which secrets it takes, and that it shows none."""
+"""The payment service's settings: the valid secrets, which are never printed."""
 
 import base64
 
@@ -31,8 +31,8 @@ BAD = [
 
 
 @pytest.mark.parametrize("secret", GOOD)
-def test_a_secret_that_is_taken_makes_a_key(secret: str) -> None:
-    """What passes here is what the signature can be made with; it shows nowhere."""
+def test_valid_secret_makes_a_key(secret: str) -> None:
+    """A secret that passes the check can sign, and is not printed."""
     config = configured(secret)
     assert config.sandbox_webhook_secret
     assert len(key_of(config.sandbox_webhook_secret.get_secret_value())) >= 24
@@ -40,10 +40,8 @@ def test_a_secret_that_is_taken_makes_a_key(secret: str) -> None:
 
 
 @pytest.mark.parametrize("secret", BAD)
-def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> None:
-    """In a sentence that names the variable, and not its value; the key would be refused as
-    well.
-    """
+def test_invalid_secret_is_refused_at_the_start(secret: str) -> None:
+    """The sentence names the variable without its value; making the key would fail as well."""
     with pytest.raises(ValidationError) as refused:
         configured(secret)
     [sentence] = faults(Config, refused.value)
@@ -54,5 +52,5 @@ def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> Non
 
 
 def test_missing_secret_lets_only_the_sandbox_sign() -> None:
-    """There is no secret that stands in the code."""
+    """The code has no default secret."""
     assert configured(None).sandbox_webhook_secret is None

@@ -1,4 +1,4 @@
-"""What an order's account becomes, by tables: each verb in each situation."""
+"""The decisions about an order's account, by tables: each command in each situation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,11 +65,11 @@ def only(record: Account) -> Payment:
     return its
 
 
-# --- what the order service tells
+# --- events of the order service
 
 
-def test_a_first_event_opens_the_account() -> None:
-    """From then on it is known what may be charged; nobody is told of anything."""
+def test_first_event_of_an_order_opens_its_account() -> None:
+    """The account then has the amount to charge, and no event is published."""
     decided = decide(None, apply_order(), NOON)
     assert decided.record == account()
     assert not decided.history
@@ -77,8 +77,8 @@ def test_a_first_event_opens_the_account() -> None:
 
 
 @pytest.mark.parametrize(("version", "applied"), [(1, False), (2, False), (3, True)])
-def test_a_later_version_of_the_order_replaces_the_earlier(version: int, applied: bool) -> None:
-    """The order's version decides what is news, not the order of delivery; the payments stay."""
+def test_newer_version_of_the_order_replaces_the_older(version: int, applied: bool) -> None:
+    """The order's version decides, not the order of delivery; the payments stay."""
     before = account(payment(), version=2)
     decided = decide(before, apply_order(version=version, status=OrderStatus.CANCELLED), LATER)
     assert decided.record == (
@@ -87,8 +87,8 @@ def test_a_later_version_of_the_order_replaces_the_earlier(version: int, applied
     assert (decided.record is before) is not applied
 
 
-def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
-    """A not_required payment with its row of history, and the world is told: no processor, no
+def test_event_of_a_free_order_pays_it() -> None:
+    """A not_required payment with its row of history is published, without a processor and a
     caller.
     """
     decided = decide(None, apply_order(total=FREE), NOON)
@@ -111,9 +111,9 @@ def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
     assert decided.facts == [PaymentConfirmed(free, decided.history[0])]
 
 
-def test_an_attempt_of_total_zero_is_paid_once() -> None:
-    """Another event of the same attempt, and a call, find the payment there; the next attempt
-    gets one of its own.
+def test_free_attempt_is_paid_once() -> None:
+    """Another event of the same attempt, and a call, find the payment; the next attempt gets its
+    own.
     """
     first = decide(None, apply_order(total=FREE), NOON).record
     again = decide(first, apply_order(2, total=FREE, version=2), LATER)
@@ -131,8 +131,8 @@ def test_an_attempt_of_total_zero_is_paid_once() -> None:
     ids=str,
 )
 def test_open_payment_of_a_now_free_order_stays_a_charge(status: Status, reason: str) -> None:
-    """All its units were cancelled while the card was asked: who pays again is told how that
-    stands, and is not answered with it.
+    """All its units were cancelled during the charge: a second payment is refused with the first
+    one's status.
     """
     another = create(key="create:another")
     assert refused(account(payment(status), total=FREE), another).reason == reason
@@ -141,9 +141,9 @@ def test_open_payment_of_a_now_free_order_stays_a_charge(status: Status, reason:
 @pytest.mark.parametrize(
     "status", [status for status in OrderStatus if status is not OrderStatus.PENDING]
 )
-def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: OrderStatus) -> None:
-    """Its pending event came late, or the order died first: there is nothing to confirm any
-    more.
+def test_free_order_that_is_not_pending_gets_no_payment(status: OrderStatus) -> None:
+    """Its pending event came late, or the order was cancelled first: there is nothing to
+    confirm.
     """
     decided = decide(None, apply_order(total=FREE, status=status), NOON)
     assert decided.record == account(total=FREE, status=status)
@@ -155,8 +155,8 @@ def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: O
 
 @pytest.mark.parametrize(("manual", "kind"), [(False, Kind.CHARGE), (True, Kind.AUTHORIZE)])
 def test_operation_is_stored_before_the_processor_call(manual: bool, kind: Kind) -> None:
-    """The payment is pending over the order's total, its operation requested; it is due for
-    asking once the patience is over.
+    """The payment is pending over the order's total, and its operation is requested. It is due for
+    a look-up after the timeout.
     """
     decided = decide(account(), create(manual_capture=manual), NOON)
     assert decided.record == account(payment(operations=(operation(kind=kind),)))
@@ -178,23 +178,21 @@ def test_operation_is_stored_before_the_processor_call(manual: bool, kind: Kind)
 
 
 def test_create_before_the_event_uses_the_order_response() -> None:
-    """The account opens with the answer of the order service; the event, when it comes, is no
-    news.
-    """
+    """The account opens with the order service's answer; the later event changes nothing."""
     decided = decide(None, create(order=order()), NOON)
     assert decided.record == account(payment())
     assert decide(decided.record, apply_order(), LATER).record is decided.record
 
 
-def test_without_either_there_is_no_order() -> None:
-    """Nothing is charged for an order that nobody has told of."""
+def test_create_of_an_unknown_order_is_not_found() -> None:
+    """Without an event and an answer about the order, nothing is charged."""
     failure = refused(None, create())
     assert (type(failure), failure.reason) == (NotFound, "ORDER_NOT_FOUND")
 
 
-def test_the_order_service_revives_an_account_and_an_old_answer_does_not() -> None:
-    """A retry of a failed order can be paid though its event is still on its way; an answer
-    older than the account is not believed.
+def test_newer_order_answer_reopens_the_account() -> None:
+    """A retried order can be paid before its event is consumed. An answer older than the account is
+    ignored.
     """
     closed = account(version=5, status=OrderStatus.FAILED)
     retried = decide(closed, create(order=order(version=6, attempt=2)), LATER)
@@ -204,8 +202,8 @@ def test_the_order_service_revives_an_account_and_an_old_answer_does_not() -> No
 
 @pytest.mark.parametrize("status", Status)
 def test_one_live_payment_for_each_attempt(status: Status) -> None:
-    """A second payment is refused and named while the first stands; after a finally failed one
-    nothing is payable; after a declined or voided one the next try is made.
+    """A second payment is refused with the first one's id while that is open. After a finally
+    failed one nothing is payable. After a declined or voided one the next payment is made.
     """
     before = account(payment(status))
     if status in (Status.DECLINED, Status.VOIDED):
@@ -222,8 +220,8 @@ def test_one_live_payment_for_each_attempt(status: Status) -> None:
     assert (type(failure), failure.reason) == wanted
 
 
-def test_a_payment_of_another_attempt_is_not_in_the_way() -> None:
-    """Each attempt of the order is paid for itself."""
+def test_payment_of_another_attempt_blocks_none() -> None:
+    """Each attempt of the order has its own payment."""
     decided = decide(account(payment(Status.CAPTURED), attempt=2, version=4), create(2), LATER)
     assert [(p.attempt, p.try_number) for p in decided.record.payments] == [(1, 1), (2, 1)]
 
@@ -231,17 +229,15 @@ def test_a_payment_of_another_attempt_is_not_in_the_way() -> None:
 @pytest.mark.parametrize(
     "status", [status for status in OrderStatus if status is not OrderStatus.PENDING]
 )
-def test_only_a_pending_order_is_paid_for(status: OrderStatus) -> None:
-    """Every other status, one that we do not know included, is refused by its name."""
+def test_only_a_pending_order_can_be_paid(status: OrderStatus) -> None:
+    """Every other status, an unknown one included, is refused by its name."""
     failure = refused(account(status=status), create())
     assert (failure.reason, failure.metadata) == ("ORDER_NOT_PAYABLE", {"status": status})
 
 
 @pytest.mark.parametrize("expected", [Money(4_249, "GBP"), Money(4_250, "EUR")])
 def test_create_with_another_expected_amount_is_refused(expected: Money) -> None:
-    """The amount is the order's total, and the caller's idea of it must be the same, in amount
-    and currency.
-    """
+    """The caller's expected amount must equal the order's total, in amount and currency."""
     failure = refused(account(), create(expected=expected))
     assert (failure.reason, failure.metadata) == (
         "PAYMENT_AMOUNT_MISMATCH",
@@ -252,8 +248,8 @@ def test_create_with_another_expected_amount_is_refused(expected: Money) -> None
 
 @pytest.mark.parametrize("status", SETTLED)
 def test_create_repeat_with_a_deleted_key_changes_nothing(status: Status) -> None:
-    """What holds for ever is the operation's natural key: the request that made it makes no
-    second one, years later.
+    """The operation's natural key is permanent: the request that made it makes no second one, years
+    later.
     """
     before = account(payment(status), status=OrderStatus.DELIVERED)
     assert (
@@ -262,12 +258,12 @@ def test_create_repeat_with_a_deleted_key_changes_nothing(status: Status) -> Non
     )
 
 
-# --- what processors tell
+# --- reports of processors
 
 
-def test_a_charge_that_succeeds_captures_and_confirms() -> None:
-    """pending -> captured in one version, all money set aside and taken, the operation settled;
-    the world is told once.
+def test_successful_charge_captures_and_confirms() -> None:
+    """pending -> captured in one version, the whole amount authorised and captured, the operation
+    settled; one event confirms the payment.
     """
     decided = decide(account(payment()), settle(Succeeded("ref-1")), LATER)
     done = operation(Outcome.SUCCEEDED, settle_time=LATER)
@@ -291,8 +287,8 @@ def test_a_charge_that_succeeds_captures_and_confirms() -> None:
     assert outcome_events(decided) == [PaymentConfirmed(only(decided.record), decided.history[0])]
 
 
-def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
-    """pending -> authorized: nothing is captured, and the order goes on waiting."""
+def test_successful_authorisation_confirms_nothing() -> None:
+    """pending -> authorized: no amount is captured, and the order still waits."""
     requested = payment(operations=(operation(kind=Kind.AUTHORIZE),))
     decided = decide(account(requested), settle(Succeeded("ref-1")), LATER)
     its = only(decided.record)
@@ -302,8 +298,8 @@ def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
 
 @pytest.mark.parametrize("order_status", OrderStatus)
 def test_charge_of_a_closed_order_is_stored_and_published(order_status: OrderStatus) -> None:
-    """The truth about money does not depend on the order: captured is captured, for the attempt
-    that it was asked for.
+    """The record of money does not depend on the order: captured is captured, for the attempt that
+    requested it.
     """
     decided = decide(
         account(payment(), attempt=2, version=4, status=order_status),
@@ -327,11 +323,11 @@ def test_charge_of_a_closed_order_is_stored_and_published(order_status: OrderSta
         (2, Declined(METHOD_INVALID), Status.DECLINED),
     ],
 )
-def test_a_decline_is_final_by_its_code_or_at_the_third_try(
+def test_decline_is_final_by_its_code_or_at_the_third_try(
     before: int, answer: Declined, status: Status
 ) -> None:
-    """Before that the try ends alone and nobody is told; a try that no card was asked for never
-    is the last.
+    """Before that, the payment alone ends, without an event to the order. A payment without a check
+    of the card is never the last.
     """
     earlier = [declined(number) for number in range(1, before + 1)]
     its = payment(try_number=before + 1)
@@ -346,8 +342,8 @@ def test_a_decline_is_final_by_its_code_or_at_the_third_try(
 
 @pytest.mark.parametrize("code", [NOT_PROCESSED, METHOD_INVALID])
 def test_declines_without_a_card_check_do_not_count(code: str) -> None:
-    """A processor that was down, or a mistyped token, does not use up the customer's three
-    tries.
+    """An unavailable processor, or an invalid token, does not count among the customer's three
+    payments.
     """
     earlier = [declined(number, code) for number in range(1, DECLINES_MAX + 2)]
     decided = decide(
@@ -357,7 +353,7 @@ def test_declines_without_a_card_check_do_not_count(code: str) -> None:
 
 
 def test_declines_of_another_attempt_do_not_count() -> None:
-    """Each attempt of the order has its own three tries."""
+    """Each attempt of the order has its own three payments."""
     earlier = [declined(number) for number in (1, 2)]
     its = payment(attempt=2)
     decided = decide(
@@ -371,7 +367,7 @@ def test_declines_of_another_attempt_do_not_count() -> None:
     [Succeeded("ref-1"), Declined("insufficient_funds"), Declined("stolen_card", final=True)],
 )
 def test_repeated_answer_is_applied_once(answer: Succeeded | Declined) -> None:
-    """Answer, webhook and look-up may all tell the same, in any order: the first is booked, the
+    """Answer, webhook and look-up may report the same, in any order: the first is posted, the
     others change nothing.
     """
     first = decide(account(payment()), settle(answer), LATER)
@@ -381,7 +377,7 @@ def test_repeated_answer_is_applied_once(answer: Succeeded | Declined) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "says"),
+    ("settled_outcome", "reported_outcome"),
     [
         (Succeeded("ref-1"), Declined("insufficient_funds")),
         (Declined("insufficient_funds"), Succeeded("ref-1")),
@@ -389,13 +385,13 @@ def test_repeated_answer_is_applied_once(answer: Succeeded | Declined) -> None:
     ],
 )
 def test_contradiction_of_a_processor_is_stored_once(
-    said: Succeeded | Declined, says: Succeeded | Declined
+    settled_outcome: Succeeded | Declined, reported_outcome: Succeeded | Declined
 ) -> None:
-    """What is settled stays; what is said against it is stored with its operation, under its
-    payload's digest, once.
+    """A settled outcome stays. A contradicting report is stored with its operation, under its
+    payload's hash, once.
     """
-    first = decide(account(payment()), settle(said), LATER).record
-    decided = decide(first, settle(says, key="webhook"), LATER)
+    first = decide(account(payment()), settle(settled_outcome), LATER).record
+    decided = decide(first, settle(reported_outcome, key="webhook"), LATER)
     before, its = only(first), only(decided.record)
     [stored] = its.operations[0].contradictions
     assert its == replace(
@@ -404,18 +400,21 @@ def test_contradiction_of_a_processor_is_stored_once(
         operations=(replace(before.operations[0], contradictions=(stored,)),),
     )
     assert (stored.outcome, stored.reference, stored.report_id, stored.payload_sha256) == (
-        Outcome.SUCCEEDED if isinstance(says, Succeeded) else Outcome.FAILED,
-        says.reference,
+        Outcome.SUCCEEDED if isinstance(reported_outcome, Succeeded) else Outcome.FAILED,
+        reported_outcome.reference,
         "w1",
-        answer_hash(OPERATION, says),
+        answer_hash(OPERATION, reported_outcome),
     )
     assert [transition.reason for transition in decided.history] == ["CONTRADICTED"]
     assert not decided.facts
-    assert decide(decided.record, settle(says, key="again"), LATER).record is decided.record
+    assert (
+        decide(decided.record, settle(reported_outcome, key="again"), LATER).record
+        is decided.record
+    )
 
 
 def test_report_under_a_reused_event_id_is_stored_only() -> None:
-    """Also of an operation that is open: it is evidence, and nothing is booked of it."""
+    """Also for an open operation, the report is stored as evidence, and posts nothing."""
     decided = decide(account(payment()), settle(Succeeded("ref-1"), reused=True), LATER)
     its = only(decided.record)
     assert (its.status, its.operations[0].outcome, len(its.operations[0].contradictions)) == (
@@ -426,7 +425,7 @@ def test_report_under_a_reused_event_id_is_stored_only() -> None:
 
 
 def test_contradictions_of_an_operation_are_bounded() -> None:
-    """Twenty are stored; what comes after them changes nothing."""
+    """Twenty contradictions are stored; further ones change nothing."""
     record = decide(account(payment()), settle(Succeeded("ref-1")), LATER).record
     for number in range(25):
         record = decide(record, settle(Succeeded(f"other-{number}")), LATER).record
@@ -437,7 +436,7 @@ def test_contradictions_of_an_operation_are_bounded() -> None:
 
 
 def test_resolved_contradiction_keeps_its_first_note() -> None:
-    """A resolution moves no money; a second one, and one of an unknown contradiction, change
+    """A resolution moves no money. A second one, and one of an unknown contradiction, change
     nothing.
     """
     record = decide(account(payment()), settle(Declined("insufficient_funds")), LATER).record
@@ -452,8 +451,8 @@ def test_resolved_contradiction_keeps_its_first_note() -> None:
 
 
 def test_pending_answer_keeps_the_payment_pending() -> None:
-    """The processor's name for it is kept, and it stays due for asking: the webhook may never
-    come.
+    """The processor's id is stored, and the operation stays due for a look-up, because the webhook
+    may be lost.
     """
     decided = decide(account(payment()), settle(Pending("ref-1")), LATER)
     its = only(decided.record)
@@ -467,7 +466,7 @@ def test_pending_answer_keeps_the_payment_pending() -> None:
 
 @pytest.mark.parametrize("status", SETTLED)
 def test_late_pending_answer_changes_nothing(status: Status) -> None:
-    """The webhook was faster than the answer."""
+    """The webhook came before the answer."""
     before = account(payment(status))
     assert decide(before, settle(Pending("ref-1")), LATER).record is before
 
@@ -476,8 +475,8 @@ def test_late_pending_answer_changes_nothing(status: Status) -> None:
 
 
 def test_lost_answer_makes_the_outcome_unknown() -> None:
-    """Nobody may try again with another key while nobody knows whether the card was charged; it
-    is asked about at once.
+    """No caller may pay again with another key while the charge's outcome is unknown; it is looked
+    up at once.
     """
     decided = decide(account(payment()), record_unknown(), LATER)
     its = only(decided.record)
@@ -490,14 +489,14 @@ def test_lost_answer_makes_the_outcome_unknown() -> None:
 
 @pytest.mark.parametrize("answer", [Succeeded("ref-1"), Declined("insufficient_funds")])
 def test_settled_outcome_does_not_become_unknown(answer: Succeeded | Declined) -> None:
-    """A webhook told while the answer was waited for: that it never came changes nothing."""
+    """The webhook came before the lost answer: the loss changes nothing."""
     settled = decide(account(payment()), settle(answer), LATER).record
     assert decide(settled, record_unknown(), LATER).record is settled
 
 
 def test_lookup_is_made_by_one_replica() -> None:
-    """The ask is counted and the next one put off, and nothing changes that anybody sees; the
-    same ask again is no news.
+    """The look-up is counted and the next one deferred, without a visible change; the same look-up
+    again changes nothing.
     """
     decided = decide(account(payment()), retry_lookup(), LATER)
     assert decided.record == account(
@@ -522,7 +521,7 @@ def test_command_for_an_unknown_operation_is_refused(
     record: Account | None,
     command: Envelope[Any],
 ) -> None:
-    """An operation that no payment knows is NOT_FOUND, whoever speaks of it."""
+    """An operation that no payment has is NOT_FOUND for every command."""
     failure = refused(record, command)
     assert (type(failure), failure.reason) == (NotFound, "PAYMENT_NOT_FOUND")
 
@@ -531,7 +530,9 @@ def test_command_for_an_unknown_operation_is_refused(
 
 
 def test_capture_is_stored_as_requested_first() -> None:
-    """authorized stays until the processor has answered; then captured, and the world is told."""
+    """The payment stays authorized until the processor has answered; then it is captured, and an
+    event is published.
+    """
     requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER)
     its = only(requested.record)
     assert (its.status, its.version, its.operations[1].kind, its.operations[1].amount) == (
@@ -551,8 +552,8 @@ def test_capture_is_stored_as_requested_first() -> None:
     assert outcome_events(done) == [PaymentConfirmed(captured, done.history[0])]
 
 
-def test_a_declined_capture_leaves_the_authorisation() -> None:
-    """The money stays set aside, nobody is told, and another capture may be asked for."""
+def test_declined_capture_leaves_the_authorisation() -> None:
+    """The amount stays authorised, no event is published, and another capture may be requested."""
     requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     declined_ = decide(requested, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
     its = only(declined_.record)
@@ -567,8 +568,8 @@ def test_a_declined_capture_leaves_the_authorisation() -> None:
 
 @pytest.mark.parametrize("request_", [capture, void])
 def test_expired_authorization_counts_as_voided(request_: Callable[[], Envelope[Any]]) -> None:
-    """The processor answers a capture or a void with authorization_expired: the payment is
-    voided, and another one may be made.
+    """The processor answers a capture or a void with authorization_expired: the payment is voided,
+    and another one may be made.
     """
     requested = decide(account(payment(Status.AUTHORIZED)), request_(), LATER).record
     decided = decide(
@@ -588,16 +589,14 @@ def test_expired_authorization_counts_as_voided(request_: Callable[[], Envelope[
 
 
 def test_two_captures_at_once_are_one() -> None:
-    """The second request finds the first under way and waits for the same answer; its own
-    operation is never made.
-    """
+    """The second request waits for the answer of the first; its own operation is never made."""
     requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     assert decide(requested, capture(2), LATER).record is requested
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.AUTHORIZED])
-def test_only_what_is_authorised_is_captured(status: Status) -> None:
-    """Every other status is refused, with what it may become."""
+def test_only_an_authorised_payment_is_captured(status: Status) -> None:
+    """Every other status is refused, with the statuses that may follow."""
     failure = refused(account(payment(status)), capture())
     assert (failure.reason, failure.metadata["status"]) == ("ILLEGAL_TRANSITION", status)
 
@@ -611,16 +610,16 @@ def test_only_what_is_authorised_is_captured(status: Status) -> None:
         (account(payment(Status.CAPTURED)), {"expected_version": 1}, Stale),
     ],
 )
-def test_a_capture_names_a_payment_and_the_version_that_was_looked_at(
+def test_capture_of_a_stale_version_is_refused(
     record: Account | None, changes: dict[str, Any], kind: type[Failure]
 ) -> None:
-    """An unknown payment and a stale version are refused before anything else."""
+    """An unknown payment and a stale version are refused first."""
     assert type(refused(record, capture(**changes))) is kind
 
 
 def test_capture_repeat_with_a_deleted_key_changes_nothing() -> None:
-    """The operation's natural key again: the request that captured captures no second time, and
-    gets no error either.
+    """The operation's natural key: the request that captured captures no second time, and is
+    answered without an error.
     """
     requested = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     done = decide(requested, settle(Succeeded("ref-2"), numbered(3, 201)), LATER).record
@@ -628,14 +627,16 @@ def test_capture_repeat_with_a_deleted_key_changes_nothing() -> None:
 
 
 def test_impossible_answer_is_stored_as_a_contradiction() -> None:
-    """A payment that was given up cannot be captured by a late success: the money is not ours to
-    book, and an operator must look.
+    """A late success cannot capture an abandoned payment. Its amount is not posted, and an operator
+    must check it.
     """
     voided = payment(Status.VOIDED)
-    late = replace(operation(), id=numbered(3, 201), kind=Kind.CAPTURE, requested_by="capture:1")
+    late_success = replace(
+        operation(), id=numbered(3, 201), kind=Kind.CAPTURE, requested_by="capture:1"
+    )
     decided = decide(
-        account(replace(voided, operations=(*voided.operations, late))),
-        settle(Succeeded("r"), late.id),
+        account(replace(voided, operations=(*voided.operations, late_success))),
+        settle(Succeeded("r"), late_success.id),
         LATER,
     )
     its = only(decided.record)
@@ -647,7 +648,7 @@ def test_impossible_answer_is_stored_as_a_contradiction() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_forged_order_version_is_refused(known: bool) -> None:
+def test_forged_order_version_is_refused(known: bool) -> None:
     """An order's event of version 2^60 is not stored: the true one after it still counts."""
     before = account() if known else None
     with pytest.raises(Refused) as caught:

@@ -1,4 +1,4 @@
-"""A payment's answer has a bound, and what an operator looks for is in it."""
+"""A payment's answer is bounded, and has the operations that an operator needs."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +20,7 @@ WIDE = "\N{PARTY POPPER}"
 
 
 def contradiction(number: int, *, resolved: bool = False, text: str = "x") -> Contradiction:
-    """The report of that number against an operation."""
+    """Returns the report of that number against an operation."""
     return Contradiction(
         id=numbered(9, number),
         outcome=Outcome.FAILED,
@@ -35,7 +35,7 @@ def contradiction(number: int, *, resolved: bool = False, text: str = "x") -> Co
 
 
 def refunds(count: int, outcome: Outcome = Outcome.SUCCEEDED) -> list[Operation]:
-    """The refunds of so many cents, oldest first."""
+    """Returns the refunds of so many cents, oldest first."""
     return [
         refund_operation(1, outcome, cause=Cause.ORDER, cause_id=f"version:{n}")
         for n in range(count)
@@ -43,7 +43,7 @@ def refunds(count: int, outcome: Outcome = Outcome.SUCCEEDED) -> list[Operation]
 
 
 def wide_operation(number: int) -> Operation:
-    """A refund with the longest texts and the most contradictions that are stored."""
+    """Returns a refund with the longest texts and the most stored contradictions."""
     first = number * OF_OPERATION_MAX
     text = WIDE * TEXT_MAX
     reports = [
@@ -53,8 +53,10 @@ def wide_operation(number: int) -> Operation:
     return replace(its, reference=text, failure_code=text, contradictions=tuple(reports))
 
 
-def test_the_widest_payment_fits() -> None:
-    """More of the widest operations than an answer holds: less than half of what it may have."""
+def test_widest_payment_fits_into_an_answer() -> None:
+    """With more of the widest operations than an answer holds, the answer is less than half of its
+    limit.
+    """
     text = WIDE * TEXT_MAX
     operations = tuple(wide_operation(n) for n in range(OPERATIONS_MAX + 1))
     amounts: dict[str, Any] = dict.fromkeys(
@@ -70,14 +72,14 @@ def test_the_widest_payment_fits() -> None:
 
 
 def test_many_refunds_leave_the_newest_in_the_answer() -> None:
-    """34,000 refunds: the answer has the newest of them, oldest first, and the charge."""
-    charge, given = operation(Outcome.SUCCEEDED), refunds(34_000)
-    assert excerpt([charge, *given]) == [charge, *given[1 - OPERATIONS_MAX :]]
+    """Of 34,000 refunds, the answer has the newest, oldest first, and the charge."""
+    charge, answered = operation(Outcome.SUCCEEDED), refunds(34_000)
+    assert excerpt([charge, *answered]) == [charge, *answered[1 - OPERATIONS_MAX :]]
 
 
 @pytest.mark.parametrize("count", [0, 1, OPERATIONS_MAX])
 def test_few_operations_are_all_in_the_answer(count: int) -> None:
-    """Nothing is left out below the bound, contradictions included."""
+    """Below the bound the answer has all operations and contradictions."""
     its = [
         replace(each, contradictions=(contradiction(n),)) if n < CONTRADICTIONS_MAX else each
         for n, each in enumerate(refunds(count))
@@ -86,17 +88,19 @@ def test_few_operations_are_all_in_the_answer(count: int) -> None:
 
 
 def test_unresolved_contradiction_stays_in_the_answer() -> None:
-    """Of the oldest refund, behind more resolved contradictions and open refunds than fit."""
-    said = replace(refunds(1)[0], contradictions=(contradiction(0),))
+    """The answer has the contradiction of the oldest refund, behind more resolved contradictions
+    and open refunds than fit.
+    """
+    contradictions = replace(refunds(1)[0], contradictions=(contradiction(0),))
     resolved = tuple(contradiction(n, resolved=True) for n in range(1, CONTRADICTIONS_MAX + 1))
     done = replace(operation(Outcome.SUCCEEDED), contradictions=resolved)
-    shown = excerpt([said, done, *refunds(1_000, Outcome.UNKNOWN)])
-    assert shown[0] == said
+    shown = excerpt([contradictions, done, *refunds(1_000, Outcome.UNKNOWN)])
+    assert shown[0] == contradictions
     assert len(shown) == OPERATIONS_MAX
 
 
 def test_open_operation_stays_in_the_answer() -> None:
-    """An old refund that the processor has not answered, before 1,000 that it has."""
+    """The answer has an old unanswered refund, before 1,000 answered ones."""
     waiting = refund_operation(1, Outcome.UNKNOWN)
     shown = excerpt([waiting, *refunds(1_000)])
     assert shown[0] == waiting
@@ -104,7 +108,7 @@ def test_open_operation_stays_in_the_answer() -> None:
 
 
 def test_contradictions_left_out_are_the_oldest_resolved() -> None:
-    """An operation keeps the newest of its resolved contradictions, in their order."""
+    """An operation has the newest of its resolved contradictions, in their order."""
     reports = tuple(contradiction(n, resolved=True) for n in range(CONTRADICTIONS_MAX + 5))
     [shown] = excerpt([replace(operation(Outcome.SUCCEEDED), contradictions=reports)])
     assert shown.contradictions == reports[5:]

@@ -1,4 +1,4 @@
-"""The tables of payments, over the whole of them."""
+"""The tables of payments, for every status."""
 
 import pytest
 from ordermesh.order.v1 import order_pb2
@@ -40,16 +40,14 @@ ROWS = {Status(name): letters for name, *letters in map(str.split, PICTURE.strip
 
 @pytest.mark.parametrize("here", Status)
 @pytest.mark.parametrize(("column", "there"), list(enumerate(Status)))
-def test_every_pair_of_statuses_is_as_drawn(here: Status, column: int, there: Status) -> None:
-    """A payment goes from one status to another where the picture has a letter, and nowhere
-    else.
-    """
+def test_every_payment_move_is_as_drawn(here: Status, column: int, there: Status) -> None:
+    """A payment moves from one status to another exactly where the picture has a letter."""
     assert can_become(here, there) == (ROWS[here][column] != ".")
 
 
-def test_the_tables_are_total_and_agree() -> None:
-    """Each status and outcome has its row; terminal are those with nowhere to go; all that was
-    charged counts for its attempt.
+def test_payment_tables_are_complete_and_agree() -> None:
+    """Each status and outcome has its row. Terminal statuses have no next one, and every charged
+    status counts for its attempt.
     """
     assert set(MOVES) == set(Status)
     assert set(OUTCOME_MOVES) == set(Outcome)
@@ -62,8 +60,8 @@ def test_the_tables_are_total_and_agree() -> None:
 
 
 def test_success_moves_a_pending_or_authorized_payment() -> None:
-    """What a success makes of a payment is a move that the table has from where such an
-    operation is asked for.
+    """The move that a success makes is in the table, from the status that requests such an
+    operation.
     """
     assert all(
         any(can_become(here, there) for here in (Status.PENDING, Status.AUTHORIZED))
@@ -75,16 +73,16 @@ def test_success_moves_a_pending_or_authorized_payment() -> None:
     ("refunded", "status"),
     [(1, Status.PARTIALLY_REFUNDED), (99, Status.PARTIALLY_REFUNDED), (100, Status.REFUNDED)],
 )
-def test_a_payment_is_refunded_when_nothing_is_left_of_it(refunded: int, status: Status) -> None:
-    """A part leaves it partially refunded, the last part ends it; both are moves from where
-    there is money.
+def test_refund_of_the_last_amount_makes_it_refunded(refunded: int, status: Status) -> None:
+    """A part makes it partially refunded, the last part refunded; both are moves from statuses with
+    captured money.
     """
     assert status_after_refund(100, refunded) is status
     assert can_become(Status.CAPTURED, status)
 
 
 def test_refund_status_is_final_when_its_outcome_is() -> None:
-    """Each outcome has its status, and pending is what is open."""
+    """Each outcome has its refund status, and pending is the open one."""
     assert {
         outcome for outcome, status in REFUND_STATUS.items() if status is RefundStatus.PENDING
     } == OPEN
@@ -93,16 +91,14 @@ def test_refund_status_is_final_when_its_outcome_is() -> None:
 
 
 def test_payment_that_is_not_live_is_terminal() -> None:
-    """From declined and voided nothing leads back to a status of which an attempt has only one:
-    a second payment is safe there.
+    """From declined and voided there is no move to a status of which an attempt has only one: a
+    second payment is safe.
     """
     assert all(not MOVES[status] for status in set(Status) - LIVE)
 
 
 def test_statuses_are_those_of_the_contracts() -> None:
-    """Payment statuses are the contract's; of the order's statuses every one that its contract
-    has today is known here.
-    """
+    """Payment statuses are the contract's. Every order status of the contract is known here."""
     assert len(wire.STATUS) == len(payment_pb2.PaymentStatus.keys()) - 1
     assert len(wire.KIND) == len(payment_pb2.PaymentOperationKind.keys()) - 1
     assert len(wire.OUTCOME) == len(payment_pb2.PaymentOperationOutcome.keys()) - 1

@@ -1,4 +1,4 @@
-"""The reasons and codes that payment writes, against those that its contract publishes."""
+"""The reasons and codes of payment's code equal those of its contract."""
 
 import ast
 from pathlib import Path
@@ -23,19 +23,21 @@ OURS = {AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, NOTHING_REFUNDABLE
 
 
 def published(enum: EnumDescriptor) -> set[str]:
-    """The enum's names without their prefix, without UNSPECIFIED."""
+    """Returns the enum's names without their prefix, without UNSPECIFIED."""
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return {value.name.removeprefix(prefix) for value in enum.values if value.number}
 
 
 def test_published_reasons_are_those_of_the_code() -> None:
-    """PaymentStatusReason has each reason of the code, and no other; the value is the name."""
+    """PaymentStatusReason has exactly the reasons of the code; the value is the name."""
     assert published(payment_pb2.PaymentStatusReason.DESCRIPTOR) == {each.name for each in Reason}
     assert [each for each in Reason if each.value != each.name] == []
 
 
 def test_every_reason_is_written_by_the_code() -> None:
-    """Each reason is named outside of its enum: a published one that no code writes is noticed."""
+    """Each reason is named outside its enum: the test reports a published one that no code
+    writes.
+    """
     nodes = [node for path in CODE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     named = {
@@ -47,9 +49,7 @@ def test_every_reason_is_written_by_the_code() -> None:
 
 
 def test_published_codes_are_those_of_the_code() -> None:
-    """DeclineCode and RefundFailureCode have this service's and the sandbox's codes, and no
-    other.
-    """
+    """DeclineCode and RefundFailureCode have exactly this service's and the sandbox's codes."""
     declines = {
         code for its in TOKENS.values() for code in (its.code, its.capture_code, its.void_code)
     }
@@ -64,6 +64,6 @@ def test_published_codes_are_those_of_the_code() -> None:
 
 
 def test_codes_of_this_service_are_all_compared() -> None:
-    """Each code that model/answers.py defines is one of those that the test above compares."""
+    """The test above compares each code that model/answers.py defines."""
     defined = vars(answers).items()
     assert {value for name, value in defined if name.isupper() and isinstance(value, str)} == OURS

@@ -1,6 +1,4 @@
-"""What gives money back because somebody says so, or because units of a return were accepted, by
-tables.
-"""
+"""Refunds by request and refunds of returns, by tables."""
 
 from dataclasses import replace
 from typing import Any
@@ -62,15 +60,19 @@ def only(record: Account) -> Payment:
 
 
 def paid(refunded: int = 0, pending: int = 0) -> Account:
-    """A delivered order's account, of whose money so much went back, or is on its way."""
+    """Returns a delivered order's account, with this much of its money refunded, or pending."""
     its = payment(
         Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED,
         refunded=refunded,
         refund_pending=pending,
     )
-    gone = [refund_operation(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
+    refunded_amount = (
+        [refund_operation(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
+    )
     going = [refund_operation(pending, cause_id="going")] if pending else []
-    return account(replace(its, operations=(*its.operations, *gone, *going)), **DELIVERED)
+    return account(
+        replace(its, operations=(*its.operations, *refunded_amount, *going)), **DELIVERED
+    )
 
 
 # --- by request
@@ -78,8 +80,8 @@ def paid(refunded: int = 0, pending: int = 0) -> Account:
 
 @pytest.mark.parametrize(("minor", "wanted"), [(1, 1), (4_250, 4_250), (None, 4_250)])
 def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> None:
-    """A part, all, or whatever is left: its amount is on its way from then on, the status stays
-    until the processor has answered.
+    """For a part, all, or the remaining amount, the amount is pending, and the status stays until
+    the processor has answered.
     """
     decided = decide(paid(), refund(minor=minor), LATER)
     its = only(decided.record)
@@ -115,11 +117,11 @@ def test_refund_is_stored_as_requested_first(minor: int | None, wanted: int) -> 
         (account(payment(Status.REFUNDED), **DELIVERED), None, "0.00 GBP"),
     ],
 )
-def test_what_is_on_its_way_counts_under_the_ceiling(
+def test_pending_refund_counts_towards_the_captured_amount(
     before: Account, minor: int | None, left: str
 ) -> None:
-    """Refunded and pending together never exceed what was captured; who asks for more is told
-    what is left.
+    """Refunded and pending together never exceed the captured amount. A refusal has the remaining
+    amount.
     """
     failure = refused(before, refund(2, minor))
     assert (type(failure), failure.reason, failure.metadata["refundable"]) == (
@@ -134,7 +136,7 @@ def test_what_is_on_its_way_counts_under_the_ceiling(
     [(0, 4_249, Status.PARTIALLY_REFUNDED), (0, 4_250, Status.REFUNDED)],
 )
 def test_refund_success_is_stored_and_published(refunded: int, minor: int, status: Status) -> None:
-    """From pending to refunded; the payment is refunded when nothing is left of it."""
+    """The refund moves from pending to refunded; the payment is refunded when no amount remains."""
     requested = decide(paid(refunded), refund(minor=minor), LATER).record
     decided = decide(requested, settle(Succeeded("ref-2"), numbered(3, 401)), LATER)
     its = only(decided.record)
@@ -149,7 +151,7 @@ def test_refund_success_is_stored_and_published(refunded: int, minor: int, statu
     )
 
 
-def test_a_second_part_leaves_it_partially_refunded_until_the_last() -> None:
+def test_payment_is_refunded_with_its_last_part() -> None:
     """Several refunds may be open at once; they settle in any order."""
     record = paid()
     for number, minor in ((1, 1_000), (2, 2_000), (3, 1_250)):
@@ -167,8 +169,8 @@ def test_a_second_part_leaves_it_partially_refunded_until_the_last() -> None:
     ]
 
 
-def test_a_refund_that_is_refused_leaves_the_money_for_another() -> None:
-    """Told with its code; nothing went back, and what it held is free again."""
+def test_refused_refund_frees_its_amount() -> None:
+    """The event has the refusal's code. No money moved, and the amount is free again."""
     requested = decide(paid(), refund(), LATER).record
     decided = decide(requested, settle(Declined("card_closed"), numbered(3, 401)), LATER)
     its = only(decided.record)
@@ -189,14 +191,14 @@ def test_a_refund_that_is_refused_leaves_the_money_for_another() -> None:
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status not in CHARGED])
-def test_only_what_was_captured_is_refunded(status: Status) -> None:
-    """Every other status is refused, with what it may become."""
+def test_refund_of_an_uncaptured_payment_is_refused(status: Status) -> None:
+    """Every other status is refused, with the statuses that may follow."""
     assert refused(account(payment(status)), refund()).reason == "ILLEGAL_TRANSITION"
 
 
-def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
-    """Each wrong one is refused before anything else, and a repeat whose key was swept changes
-    nothing.
+def test_refund_of_a_wrong_payment_or_version_is_refused() -> None:
+    """An unknown payment, a stale version and another currency are refused first. A repeat with a
+    deleted key changes nothing.
     """
     assert type(refused(None, refund())) is NotFound
     assert type(refused(account(), refund())) is NotFound
@@ -208,8 +210,8 @@ def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
 
 
 def test_refund_with_unknown_outcome_stays_pending() -> None:
-    """Unknown: its amount is held, its key is asked for again, and nobody may refund the same
-    money meanwhile.
+    """The outcome is unknown: the amount is held and looked up by its key, and no caller may refund
+    it again meanwhile.
     """
     record = decide(paid(), refund(), LATER).record
     for command in (
@@ -228,8 +230,8 @@ def test_refund_with_unknown_outcome_stays_pending() -> None:
 
 
 def test_return_is_refunded_once_for_repeated_events() -> None:
-    """At once due for asking, by the worker; its id is made of the return: the same return, told
-    again, makes no second one.
+    """The refund is due for the worker at once. Its id is made of the return, so the return's next
+    event makes no second one.
     """
     decided = decide(paid(), returned(), LATER)
     its = only(decided.record)
@@ -260,8 +262,8 @@ def test_return_is_refunded_once_for_repeated_events() -> None:
 @pytest.mark.parametrize(
     ("before", "gets"), [(paid(), 1_000), (paid(refunded=4_000), 250), (paid(pending=3_500), 750)]
 )
-def test_a_return_gets_what_is_left_at_most(before: Account, gets: int) -> None:
-    """Its units' worth, or what neither went back nor is on its way."""
+def test_refund_of_a_return_is_bounded_by_the_remaining_amount(before: Account, gets: int) -> None:
+    """The refund is the value of the units, or the amount that is neither refunded nor pending."""
     its = only(decide(before, returned(), LATER).record)
     assert its.operations[-1].amount == gets
 
@@ -269,8 +271,8 @@ def test_a_return_gets_what_is_left_at_most(before: Account, gets: int) -> None:
 @pytest.mark.parametrize(
     "before", [paid(pending=4_250), account(payment(Status.REFUNDED), **DELIVERED)]
 )
-def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account) -> None:
-    """No processor is asked; it is written down, told, and never told again."""
+def test_return_without_a_refundable_amount_fails_once(before: Account) -> None:
+    """No processor is called; the failure is stored and published once."""
     decided = decide(before, returned(), LATER)
     its = only(decided.record)
     made = its.operations[-1]
@@ -295,9 +297,9 @@ def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account)
     assert decide(decided.record, returned(), LATER).record is decided.record
 
 
-def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
-    """An unknown order, another attempt, a payment whose outcome is not known yet: not now;
-    another currency: never.
+def test_return_waits_for_its_payment() -> None:
+    """An unknown order, another attempt, and a payment with an unknown outcome defer it; another
+    currency fails it.
     """
     assert type(refused(None, returned())) is NotFound
     assert type(refused(account(declined(1)), returned())) is NotFound
@@ -308,11 +310,11 @@ def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
     assert foreign.reason == "PAYMENT_AMOUNT_MISMATCH"
 
 
-# --- another try of a return's
+# --- a second refund of a return
 
 
 def refused_return(minor: int = 1_000, *, refunded: int = 0) -> Account:
-    """A delivered order's account: the processor has refused to refund its return."""
+    """Returns a delivered order's account whose refund of a return the processor refused."""
     requested = decide(paid(refunded), returned(minor=minor), LATER).record
     return decide(
         requested, settle(Declined("card_closed"), only(requested).operations[-1].id, "no 1"), LATER
@@ -324,9 +326,9 @@ def try_again(number: int = 1, minor: int | None = None) -> Envelope[RefundPayme
 
 
 @pytest.mark.parametrize("minor", [None, 1_000])
-def test_the_refund_of_a_return_is_tried_again_until_it_is_done(minor: int | None) -> None:
-    """For the same return under a name of its own each time, with the return's amount; told as
-    the return's; and done once.
+def test_refused_refund_of_a_return_is_tried_again(minor: int | None) -> None:
+    """Each refund is for the same return with the return's amount, under its own name. It is
+    published as the return's, and succeeds once.
     """
     record = refused_return()
     for number, name in ((1, "return-1:2"), (2, "return-1:3")):
@@ -378,9 +380,9 @@ def test_the_refund_of_a_return_is_tried_again_until_it_is_done(minor: int | Non
         ),
     ],
 )
-def test_only_what_the_processor_has_refused_is_tried_again(before: Account, status: str) -> None:
-    """Not a return of which nothing was heard, nor one whose refund is on its way, nor one that
-    is closed without.
+def test_only_a_refused_refund_of_a_return_is_tried_again(before: Account, status: str) -> None:
+    """A return without an event, one with a pending refund, and one that was closed without a
+    refund are refused.
     """
     failure = refused(before, try_again())
     assert (type(failure), failure.reason, failure.metadata["status"]) == (
@@ -390,9 +392,9 @@ def test_only_what_the_processor_has_refused_is_tried_again(before: Account, sta
     )
 
 
-def test_another_try_is_of_the_returns_amount_and_of_what_is_left() -> None:
-    """Another amount is refused; what went back by hand meanwhile is not given again; what is on
-    its way is waited for.
+def test_second_refund_of_a_return_has_the_remaining_amount() -> None:
+    """Another amount is refused. An amount that was refunded by request meanwhile is not refunded
+    again, and a pending one is waited for.
     """
     failure = refused(refused_return(), try_again(minor=999))
     assert (failure.reason, failure.metadata["expected"]) == (
@@ -405,18 +407,20 @@ def test_another_try_is_of_the_returns_amount_and_of_what_is_left() -> None:
         "REFUND_EXCEEDS_CAPTURE",
         "7.50 GBP",
     )
-    gone = decide(pending, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
-    assert refused(gone, try_again(minor=1_000)).reason == "REFUND_EXCEEDS_CAPTURE"
-    assert only(decide(gone, try_again(), LATER).record).operations[-1].amount == 750
+    refunded_by_request = decide(
+        pending, settle(Succeeded("ref-7"), numbered(3, 407)), LATER
+    ).record
+    assert refused(refunded_by_request, try_again(minor=1_000)).reason == "REFUND_EXCEEDS_CAPTURE"
+    assert only(decide(refunded_by_request, try_again(), LATER).record).operations[-1].amount == 750
 
 
 def test_return_of_a_refunded_payment_ends_without_refund() -> None:
-    """No processor is asked: it is told as what was not refundable, which closes the return, and
-    it is not tried again.
+    """No processor is called. The event states that the amount was not refundable, which closes the
+    return. It is not tried again.
     """
-    gone = decide(refused_return(), refund(7), LATER).record
-    gone = decide(gone, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
-    decided = decide(gone, try_again(), LATER)
+    refunded = decide(refused_return(), refund(7), LATER).record
+    refunded = decide(refunded, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
+    decided = decide(refunded, try_again(), LATER)
     [fact] = decided.facts
     assert isinstance(fact, RefundSettled)
     assert (fact.refund.cause_id, fact.refund.amount, fact.refund.failure_code) == (
@@ -431,8 +435,8 @@ def test_return_of_a_refunded_payment_ends_without_refund() -> None:
 
 
 def test_authorization_is_voided_by_request() -> None:
-    """authorized stays until the processor has answered; then voided, and the attempt may be
-    paid by another payment. Nobody is told.
+    """The payment stays authorized until the processor has answered; then it is voided, and another
+    payment may pay the attempt. No event goes to the order.
     """
     requested = decide(account(payment(Status.AUTHORIZED)), void(), LATER)
     its = only(requested.record)
@@ -450,8 +454,8 @@ def test_authorization_is_voided_by_request() -> None:
     assert not outcome_events(done)
 
 
-def test_a_declined_void_leaves_the_authorisation() -> None:
-    """It may be captured, or voided by another request."""
+def test_declined_void_leaves_the_authorisation() -> None:
+    """The authorisation may be captured, or voided by another request."""
     requested = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
     decided = decide(requested, settle(Declined("processing_error"), numbered(3, 301)), LATER)
     assert (only(decided.record).status, decided.history[0].reason) == (
@@ -461,8 +465,8 @@ def test_a_declined_void_leaves_the_authorisation() -> None:
     assert len(only(decide(decided.record, void(2), LATER).record).operations) == 3
 
 
-def test_a_void_and_a_capture_exclude_each_other() -> None:
-    """Whichever is under way first; the same again waits for the one answer."""
+def test_void_and_a_capture_exclude_each_other() -> None:
+    """The operation that is under way excludes the other one; a repeat waits for its answer."""
     voiding = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
     assert decide(voiding, void(2), LATER).record is voiding
     assert refused(voiding, capture()).reason == "ILLEGAL_TRANSITION"
@@ -471,19 +475,21 @@ def test_a_void_and_a_capture_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.AUTHORIZED])
-def test_only_what_is_authorised_is_voided(status: Status) -> None:
+def test_only_an_authorised_payment_is_voided(status: Status) -> None:
     """Every other status is refused."""
     assert refused(account(payment(status)), void()).reason == "ILLEGAL_TRANSITION"
 
 
 def test_impossible_refund_is_stored_as_a_contradiction() -> None:
-    """A refund that succeeds for a payment of which nothing was captured: nothing is booked, and
-    an operator must look.
+    """A refund succeeds for a payment without captured money: it is not posted, and an operator
+    must check it.
     """
     impossible = payment(Status.VOIDED)
-    late = operation(id=numbered(3, 77), kind=Kind.REFUND, amount=1, requested_by="x")
+    late_success = operation(id=numbered(3, 77), kind=Kind.REFUND, amount=1, requested_by="x")
     decided = decide(
-        account(replace(impossible, operations=(late,))), settle(Succeeded("r"), late.id), LATER
+        account(replace(impossible, operations=(late_success,))),
+        settle(Succeeded("r"), late_success.id),
+        LATER,
     )
     assert (
         only(decided.record).refunded,
@@ -491,7 +497,7 @@ def test_impossible_refund_is_stored_as_a_contradiction() -> None:
     ) == (0, 1)
 
 
-# --- the bound on what callers ask for
+# --- the bound on callers' requests
 
 
 def limit_reached(before: Account, requested: Envelope[Any]) -> bool:
@@ -503,7 +509,7 @@ def limit_reached(before: Account, requested: Envelope[Any]) -> bool:
 
 
 def having(kind: Kind, its: Payment, count: int, **fields: Any) -> Account:
-    """The account of a payment for which callers have asked for so many operations in vain."""
+    """Returns the account of a payment with so many failed operations by request."""
     failed = operation(Outcome.FAILED, kind=kind, amount=1, **fields)
     tried = tuple(
         replace(failed, id=numbered(3, 1_000 + n), requested_by=f"/asked:{n}", cause_id=name)
@@ -514,7 +520,7 @@ def having(kind: Kind, its: Payment, count: int, **fields: Any) -> Account:
 
 
 def test_refund_beyond_the_bound_is_refused() -> None:
-    """The 501st that a caller asks for; the one before is taken."""
+    """The 501st refund by request is refused; the one before is accepted."""
     its = paid().payments[0]
     one_less = having(Kind.REFUND, its, REQUESTS_MAX - 1, cause=Cause.REQUEST)
     assert only(decide(one_less, refund(1, 1), LATER).record).refund_pending == 1
@@ -523,7 +529,7 @@ def test_refund_beyond_the_bound_is_refused() -> None:
 
 @pytest.mark.parametrize(("kind", "requested"), [(Kind.CAPTURE, capture()), (Kind.VOID, void())])
 def test_end_of_authorisation_has_the_bound(kind: Kind, requested: Envelope[Any]) -> None:
-    """500 captures, or voids, that the processor has declined: the next one is refused."""
+    """After 500 captures, or voids, that the processor declined, the next one is refused."""
     cause = Cause.REQUEST if kind is Kind.VOID else None
     assert limit_reached(
         having(kind, payment(Status.AUTHORIZED), REQUESTS_MAX, cause=cause), requested
@@ -531,7 +537,7 @@ def test_end_of_authorisation_has_the_bound(kind: Kind, requested: Envelope[Any]
 
 
 def test_further_try_for_a_return_has_a_bound_of_its_own() -> None:
-    """500 refunds by request do not count; 500 tries for returns do."""
+    """500 refunds by request do not count; 500 second refunds of returns do."""
     its = refused_return().payments[0]
     other = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
     assert len(decide(other, try_again(1), LATER).history) == 1
@@ -539,7 +545,9 @@ def test_further_try_for_a_return_has_a_bound_of_its_own() -> None:
 
 
 def test_automatic_refund_is_made_beyond_the_bound() -> None:
-    """Neither a return's refund nor that of a dead order is refused, nor counts for callers."""
+    """Neither a return's refund nor that of a cancelled order is refused, or counts among the
+    callers' requests.
+    """
     its = paid().payments[0]
     full = having(Kind.REFUND, its, REQUESTS_MAX, cause=Cause.REQUEST)
     returning = decide(full, returned(minor=1), LATER).record

@@ -1,4 +1,4 @@
-"""Each try to pay is told with its end: what an analyst needs for the decline rate."""
+"""Each payment's end is published, so that an analyst can compute the decline rate."""
 
 from typing import Any
 
@@ -62,15 +62,15 @@ LAST_TRY = account(declined(1), declined(2), payment(try_number=3))
         (LAST_TRY, settle(Declined("insufficient_funds")), Status.PENDING, Status.FAILED, 2),
     ],
 )
-def test_each_end_of_a_try_is_published(
+def test_each_end_of_a_payment_is_published(
     before: Account,
     command: Envelope[Any],
     old: Status,
     new: Status,
     version: int,
 ) -> None:
-    """Authorised, captured, voided, declined, failed: one fact, with the version that the change
-    made, before what follows from it.
+    """Authorised, captured, voided, declined and failed: one domain event each, with the version of
+    the change, before its consequences.
     """
     decided = decide(before, command, LATER)
     event = decided.facts[0]
@@ -93,15 +93,13 @@ def test_each_end_of_a_try_is_published(
     ],
 )
 def test_requests_refunds_and_repeats_change_no_status(decided: object) -> None:
-    """A try that begins, what is only asked of a processor, and what is heard again are not
-    told.
-    """
+    """The start of a payment, a request to a processor, and a repeated report publish no change."""
     assert not [fact for fact in decided.facts if isinstance(fact, PaymentStatusChanged)]  # type: ignore[attr-defined]
 
 
 def test_declined_try_is_published_with_its_code_and_amounts() -> None:
-    """The event names the payment, which try it was, what it was to pay, who processed it and
-    why it was declined.
+    """The event has the payment, its number, its amount, its processor, and the reason of the
+    decline.
     """
     decided = decide(
         account(declined(1), payment(try_number=2)), settle(Declined("insufficient_funds")), LATER
@@ -131,7 +129,7 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
 
 
 def test_captured_payment_is_published_before_confirmed() -> None:
-    """Both facts of one change carry one version."""
+    """Both domain events of one change have one version."""
     decided = decide(account(payment()), settle(Succeeded("r"), OPERATION), LATER)
     assert [type(fact) for fact in decided.facts] == [PaymentStatusChanged, PaymentConfirmed]
 
@@ -178,6 +176,6 @@ def test_each_change_has_its_reason(
     command: Envelope[Any],
     reason: Reason,
 ) -> None:
-    """The row of history that a command makes has the reason that the contract publishes for it."""
+    """The row of history of a command has the reason that the contract publishes for it."""
     [transition] = decide(before, command, LATER).history
     assert transition.reason is reason

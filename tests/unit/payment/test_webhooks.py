@@ -1,6 +1,4 @@
-"""Who may tell us what a processor did: the signature of Standard Webhooks, and what the
-sandbox's webhooks say.
-"""
+"""The signature of webhooks by Standard Webhooks, and the content of the sandbox's webhooks."""
 
 import base64
 import json
@@ -23,9 +21,9 @@ NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HEADERS = webhooks.sign(KEY, "evt_1", NOW, BODY)
 
 
-def test_a_signature_is_as_the_standard_writes_it() -> None:
+def test_signature_equals_the_example_of_the_standard() -> None:
     """The example of the Standard Webhooks specification's reference libraries: the same secret,
-    id, time and body, the same signature.
+    id, time and body have the same signature.
     """
     key = webhooks.key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     time = datetime.fromtimestamp(1614265330, UTC)
@@ -34,7 +32,9 @@ def test_a_signature_is_as_the_standard_writes_it() -> None:
 
 
 def test_signed_webhook_is_accepted() -> None:
-    """Also where a second key's signature, of a rotation, or another version's stands beside it."""
+    """The signature is accepted also beside a second key's during a rotation, or one of another
+    version.
+    """
     assert webhooks.verify(KEY, HEADERS, NOW, BODY) == "evt_1"
     several = f"v1a,xyz v1,{'A' * 44} {HEADERS['webhook-signature']}"
     assert webhooks.verify(KEY, HEADERS | {"webhook-signature": several}, NOW, BODY) == "evt_1"
@@ -42,7 +42,9 @@ def test_signed_webhook_is_accepted() -> None:
 
 @pytest.mark.parametrize("away", [timedelta(minutes=5), timedelta(minutes=-5)])
 def test_five_minutes_either_way_are_allowed(away: timedelta) -> None:
-    """Clocks differ; more than that is a replay, or a sender whose clock nobody looks after."""
+    """Clocks differ by up to five minutes; a greater difference is a replay, or a sender with a
+    wrong clock.
+    """
     assert webhooks.verify(KEY, HEADERS, NOW + away, BODY) == "evt_1"
     with pytest.raises(Unauthenticated):
         webhooks.verify(
@@ -73,10 +75,8 @@ def test_five_minutes_either_way_are_allowed(away: timedelta) -> None:
         (webhooks.sign(OTHER_KEY, "evt_1", NOW, BODY), BODY),
     ],
 )
-def test_what_was_altered_is_refused(headers: dict[str, str], body: bytes) -> None:
-    """Body, id, time and signature are all under the signature, and nothing that a stranger
-    sends raises anything else.
-    """
+def test_altered_webhook_is_refused(headers: dict[str, str], body: bytes) -> None:
+    """The signature covers body, id and time. Any input of a stranger raises the same error."""
     with pytest.raises(Unauthenticated) as refused:
         webhooks.verify(KEY, headers, NOW, body)
     assert refused.value.reason == "WEBHOOK_SIGNATURE_INVALID"
@@ -85,8 +85,8 @@ def test_what_was_altered_is_refused(headers: dict[str, str], body: bytes) -> No
 @pytest.mark.parametrize(
     "secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64", base64.b64encode(KEY).decode()]
 )
-def test_a_weak_secret_is_refused_before_it_is_used(secret: str) -> None:
-    """whsec_ and at least 24 bytes in base64, and the secret itself is not in the error."""
+def test_weak_secret_is_refused_before_its_use(secret: str) -> None:
+    """A secret is whsec_ and at least 24 bytes in base64; the error does not have it."""
     with pytest.raises(ValueError, match="webhook secret") as refused:
         webhooks.key_of(secret)
     assert not secret.removeprefix("whsec_") or secret not in str(refused.value)
@@ -97,7 +97,7 @@ def test_a_weak_secret_is_refused_before_it_is_used(secret: str) -> None:
 
 @pytest.fixture
 def sandbox() -> Sandbox:
-    """Over a database that is never asked."""
+    """The sandbox over a database without any call."""
     return Sandbox(Ledger(create_async_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")), KEY)
 
 
@@ -125,12 +125,10 @@ def entry(state: str, code: str | None = None) -> Entry:
         (entry("declined", "stolen_card"), Declined("stolen_card", True, f"sbx_{UUID(int=7).hex}")),
     ],
 )
-def test_a_webhook_of_the_sandbox_says_what_it_did(
+def test_webhook_of_the_sandbox_has_its_answer(
     sandbox: Sandbox, settled: Entry, answer: Succeeded | Declined
 ) -> None:
-    """What it sends is read back as the same answer, under an id that is the same each time that
-    it is sent.
-    """
+    """The webhook is read as the processor's answer, with the same id in each delivery."""
     first, again = (
         sandbox.webhook(settled, NOW),
         sandbox.webhook(settled, NOW + timedelta(minutes=1)),
@@ -143,8 +141,8 @@ def test_a_webhook_of_the_sandbox_says_what_it_did(
 
 
 def test_content_hash_differs_by_content_and_is_stable() -> None:
-    """Reports of three answers to one operation, and of one answer to two, differ; what a
-    redelivery is compared with is never built anew from names in the code.
+    """Reports of three answers to one operation differ, and so do those of one answer to two
+    operations. The expected hashes are constants, not computed by the code under test.
     """
     answers: list[Answer] = [
         Succeeded("r"),
@@ -183,9 +181,9 @@ def test_content_hash_differs_by_content_and_is_stable() -> None:
         ).encode(),
     ],
 )
-def test_what_is_signed_and_cannot_be_read_is_malformed(sandbox: Sandbox, body: bytes) -> None:
-    """A new kind of event, or garbage: the sender learns that it was not understood, and nothing
-    is guessed.
+def test_signed_unreadable_webhook_is_malformed(sandbox: Sandbox, body: bytes) -> None:
+    """For an unknown type of event, or an invalid body, the sender gets an error, and nothing is
+    posted.
     """
     with pytest.raises(Failure) as refused:
         sandbox.parse_webhook(body, webhooks.sign(KEY, "evt_1", NOW, body), NOW)

@@ -1,4 +1,4 @@
-"""Contract and model say the same, and no token gets into either."""
+"""Contract and model have the same content, and neither has a token."""
 
 from dataclasses import replace
 from typing import Any
@@ -57,7 +57,7 @@ POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
 
 
 def transition(**more: Any) -> Transition:
-    """A row of history that a person's request made."""
+    """Returns a row of history of a person's request."""
     its = Transition(
         payment_id=PAYMENT,
         version=2,
@@ -76,8 +76,8 @@ def transition(**more: Any) -> Transition:
 
 
 def test_payment_message_has_its_operations() -> None:
-    """Every field of the contract that a captured payment has is set, amounts with their
-    currency; what is absent is unset.
+    """Every field of a captured payment is set, amounts with their currency; an absent one is
+    unset.
     """
     message = wire.payment(payment(Status.CAPTURED))
     assert (message.payment_id, message.order_id, message.attempt, message.try_number) == (
@@ -99,8 +99,8 @@ def test_payment_message_has_its_operations() -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_each_status_has_its_name_in_the_contract(status: Status) -> None:
-    """And a filter reads it back as the same."""
+def test_each_status_survives_its_contract_name(status: Status) -> None:
+    """A filter with the name is read as the same status."""
     message = wire.payment(payment(status)).status
     assert payment_pb2.PaymentStatus.Name(message) == f"PAYMENT_STATUS_{status.name}"
     assert wire.payment_filter(api.ListPaymentsRequest(statuses=[message])) == PaymentFilter(
@@ -109,8 +109,8 @@ def test_each_status_has_its_name_in_the_contract(status: Status) -> None:
 
 
 def test_domain_events_become_events_of_their_order() -> None:
-    """Confirmed with what was captured, or not required; failed with why. Each is of the payment
-    whose version it carries, and concerns its order.
+    """Confirmed has the captured amount, or not required; failed has the reason. Each event has its
+    payment's version, and concerns its order.
     """
     outgoing = wire.outgoing_event(PaymentConfirmed(payment(Status.CAPTURED), transition()))
     event = outgoing.message
@@ -134,7 +134,7 @@ def test_domain_events_become_events_of_their_order() -> None:
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_event_says_why_and_for_whom(claimed: bool) -> None:
+def test_event_has_reason_and_claimed_actor(claimed: bool) -> None:
     """Each event has its change's reason, actor, claimed actor and cause, and no note."""
     its, row = payment(Status.REFUNDED), transition() if claimed else transition(claimed_actor=None)
     settled = [
@@ -157,7 +157,7 @@ def test_event_says_why_and_for_whom(claimed: bool) -> None:
 
 
 def test_refund_is_updated_when_it_is_settled() -> None:
-    """A refund's update_time is its settle_time, and its create_time before."""
+    """A refund's update_time is its settle_time, or its create_time before."""
     its = payment(Status.CAPTURED)
     for outcome in Outcome:
         message = wire.refund(
@@ -172,7 +172,7 @@ def test_refund_is_updated_when_it_is_settled() -> None:
     "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 )
 def test_order_is_the_same_in_event_and_response(status: OrderStatus) -> None:
-    """Both become the same fact, so that whichever comes first opens the account."""
+    """Both become the same command, so that either of them opens the account."""
     value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
     event = OrderStatusChanged(
         order_id=str(ORDER), attempt=1, new_status=value, total_amount=POUNDS, order_version=1
@@ -191,8 +191,8 @@ def test_order_is_the_same_in_event_and_response(status: OrderStatus) -> None:
     "status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 )
 def test_cancelled_units_update_the_order(status: OrderStatus) -> None:
-    """In one sequence of versions with its changes of status: what it costs from then on, and
-    where it stands.
+    """The event has a version in the sequence of the status changes, with the order's new cost and
+    its status.
     """
     value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
     event = OrderItemsCancelled(
@@ -202,11 +202,11 @@ def test_cancelled_units_update_the_order(status: OrderStatus) -> None:
 
 
 @pytest.mark.parametrize("status", [value for value in return_pb2.ReturnStatus.values() if value])
-def test_only_an_inspected_return_that_is_worth_something_means_money(
+def test_only_an_inspected_return_with_a_value_is_refunded(
     status: return_pb2.ReturnStatus.ValueType,
 ) -> None:
-    """Its worth, of the attempt that it is about; every other step of it, and a worth of zero,
-    mean nothing here.
+    """It has its value and its attempt. Any other step of a return, and a value of zero, mean
+    nothing here.
     """
     of = Source("payment-ORDERS:r1", cause="r1")
     its = return_pb2.Return(
@@ -278,7 +278,9 @@ def test_request_becomes_its_envelope(
     target: UUID,
     command: object,
 ) -> None:
-    """It has the key of the call, the request_id as its cause, and the call's actor and note."""
+    """The envelope has the call's key, the request_id as its cause, and the call's actor and
+    note.
+    """
     of = replace(request_context(request_), claimed_actor="staff:7f3a")
     its = convert(request_, of)
     assert its == Envelope(
@@ -296,8 +298,8 @@ def test_request_becomes_its_envelope(
 @pytest.mark.parametrize("cause", Cause)
 @pytest.mark.parametrize("outcome", Outcome)
 def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
-    """Every field of the contract; what is absent is unset; settled ones become events with the
-    payment's cumulative amounts.
+    """Every field of the contract is set, and an absent one unset. Settled refunds become events
+    with the payment's cumulative amounts.
     """
     its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000, refund_pending=250)
     made = its.refund(refund_operation(1_000, outcome, cause, "b1"))
@@ -350,15 +352,15 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     )
 
 
-def test_a_status_that_is_not_known_yet_is_unknown_and_not_guessed() -> None:
-    """The contract says that new values may appear; nothing is charged for an order in one."""
-    # a value of tomorrow
+def test_status_of_a_newer_contract_is_unknown() -> None:
+    """The contract permits new values; an order with one is not charged."""
+    # a value of a newer contract
     event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]
     assert wire.order_of_event(event).status is OrderStatus.UNKNOWN
 
 
-def test_an_expected_amount_is_exact_or_refused() -> None:
-    """Half a penny is no amount; what is not set is not expected."""
+def test_expected_amount_with_a_fraction_is_refused() -> None:
+    """Half a penny is no amount; an unset amount is not compared."""
     assert wire.expected_amount(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
     assert wire.expected_amount(
         api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))
@@ -373,9 +375,9 @@ def test_an_expected_amount_is_exact_or_refused() -> None:
     assert refused.value.violations[0].subject == "expected_amount"
 
 
-def test_a_token_is_in_no_text() -> None:
-    """What a request to the processor looks like in a log or an error does not show the token;
-    the idempotency key has only a hash.
+def test_token_of_a_request_is_never_printed() -> None:
+    """A request to the processor in a log or an error does not show the token; the idempotency key
+    has only a hash.
     """
     assert "tok_secret" not in repr(
         Authorization(key=ORDER, token="tok_secret", amount=1, currency="GBP", capture=True)

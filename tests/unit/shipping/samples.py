@@ -1,5 +1,5 @@
-"""Shipments and commands for the tests of this folder and its neighbours: one of each, with what
-a test wants otherwise.
+"""Shipments and commands for the tests of this folder and its neighbours: one of each, with the
+fields that a test states.
 """
 
 from dataclasses import fields as fields_of
@@ -40,7 +40,7 @@ PARCELS = (
 VERSIONS = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
 
-# What an envelope has beside its command.
+# The fields of an envelope beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
 
 C = TypeVar("C")
@@ -48,7 +48,7 @@ numbers = count(1)
 
 
 def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
-    """A shipment in `status`, as its way there would have left it."""
+    """Returns a shipment in `status`, with the data of its way there."""
     status = Status(status)
     there = Shipment(
         id=SHIPMENT,
@@ -73,7 +73,7 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
 
 
 def shipment_request(**more: Any) -> ShipmentRequest:
-    """The request that `shipment()` was created for."""
+    """Returns the request that created `shipment()`."""
     return replace(
         ShipmentRequest(
             order_id=ORDER,
@@ -87,7 +87,9 @@ def shipment_request(**more: Any) -> ShipmentRequest:
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
-    """A command of this kind about `shipment()` in an envelope. `fields` are of either."""
+    """Returns a command of this kind about `shipment()` in an envelope. `fields` are fields of
+    either.
+    """
     key = f"test:{next(numbers)}"
     parts: dict[str, Any] = {
         "key": key,
@@ -102,13 +104,13 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
 
 
 def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
-    """The envelope, with these fields of its command changed."""
+    """Returns the envelope with these fields of its command changed."""
     command: Any = old.command
     return old.with_command(replace(command, **fields))
 
 
 def create_shipment(target: UUID = SHIPMENT, **more: Any) -> Envelope[CreateShipment]:
-    """The command that creates `shipment()`, or another one."""
+    """Returns the command that creates `shipment()`, or another one."""
     of = {"target": target, "actor": "fulfillment", "cause": "e1"}
     return envelope(CreateShipment, **of, request=shipment_request(**more), carrier="sandbox")
 
@@ -130,8 +132,8 @@ def fail_label(
 def report(
     status: Status | str, minute: int = 0, carrier_event_id: str = "", **more: Any
 ) -> Envelope[RecordReport]:
-    """The carrier reports `status`, so many minutes after noon; its id is made of both unless
-    given.
+    """The carrier reports `status`, so many minutes after noon; the report's id is made of both
+    unless stated.
     """
     status = Status(status)
     carrier_report = Report(

@@ -1,4 +1,4 @@
-"""What a shipment becomes, by tables: each verb in each status."""
+"""The decisions about a shipment, by tables: each command in each status."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +53,7 @@ LATER = NOON + timedelta(hours=1)
 
 
 def as_step(row: Row) -> Transition:
-    """The row, which is one of the shipment's history."""
+    """Returns the row as one of the shipment's history."""
     assert isinstance(row, Transition)
     return row
 
@@ -93,7 +93,7 @@ NEW_PARCELS = (Parcel(weight_grams=900, length_mm=300, width_mm=200, height_mm=1
 @pytest.mark.parametrize("status", Status)
 def test_newer_parcels_replace_those_without_label(status: Status) -> None:
     """A newer request replaces the parcels that wait for a label: a new version without an event,
-    and a new purchase. A label that may have been sold for the others is recalled.
+    and a new purchase. A label that may have been sold for the old parcels is recalled.
     """
     there = shipment(status, fulfillment_version=7)
     decided = decide(there, create_shipment(fulfillment_version=10, parcels=NEW_PARCELS), LATER)
@@ -125,8 +125,8 @@ def test_newer_parcels_replace_those_without_label(status: Status) -> None:
 
 @pytest.mark.parametrize("version", [0, 6, 7])
 def test_older_request_repacks_nothing(version: int) -> None:
-    """Requests arrive in any order: only a greater version of the fulfilment is newer; an unknown
-    one is older than any.
+    """Requests arrive in any order: only a greater version of the fulfilment is newer, and an
+    unknown one is older than any.
     """
     there = shipment("pending", fulfillment_version=7)
     assert (
@@ -137,9 +137,9 @@ def test_older_request_repacks_nothing(version: int) -> None:
     )
 
 
-def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
-    """Packed anew while a label was being sold: that one goes back to the carrier, whether the
-    newer parcels have theirs by then or not.
+def test_label_of_replaced_parcels_is_recalled() -> None:
+    """The parcels were replaced during the sale of a label: that label goes back to the carrier,
+    before or after the purchase for the newer parcels.
     """
     waiting = decide(
         shipment("pending", fulfillment_version=7),
@@ -164,8 +164,8 @@ def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
         assert not decided.facts
 
 
-def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
-    """It is remembered which version they are of, and nothing else happens."""
+def test_same_parcels_of_a_newer_version_change_nothing() -> None:
+    """Only their version is stored."""
     decided = decide(
         shipment("pending", fulfillment_version=7), create_shipment(fulfillment_version=10), LATER
     )
@@ -177,8 +177,8 @@ def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
     "other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}]
 )
 def test_request_for_other_orders_fulfilment_is_refused(other: dict[str, Any]) -> None:
-    """A fulfilment belongs to one order, attempt and warehouse: who names it with another gets
-    no shipment that is not his.
+    """A fulfilment belongs to one order, attempt and warehouse: a request that names it with
+    another one is refused.
     """
     with pytest.raises(Exists) as refused:
         decide(shipment("created"), create_shipment(**other), LATER)
@@ -188,9 +188,9 @@ def test_request_for_other_orders_fulfilment_is_refused(other: dict[str, Any]) -
     )
 
 
-def test_the_label_creates_the_shipment() -> None:
-    """pending -> created with the tracking number, one version, one row of history, the label,
-    and one ShipmentCreated.
+def test_label_creates_the_shipment() -> None:
+    """pending -> created with the tracking number, one version, one row of history, the label, and
+    one ShipmentCreated.
     """
     decided = decide(shipment("pending"), record_label(), LATER)
     assert decided.record == shipment("created", reason="LABEL_BOUGHT", update_time=LATER)
@@ -210,7 +210,7 @@ def test_the_label_creates_the_shipment() -> None:
     assert decided.facts == [Created(decided.record, as_step(decided.history[0]))]
 
 
-def test_a_refused_label_fails_the_shipment() -> None:
+def test_refused_label_fails_the_shipment() -> None:
     """pending -> failed with the carrier's code, and an event."""
     decided = decide(shipment("pending"), fail_label(), LATER)
     assert decided.record == shipment(
@@ -220,10 +220,8 @@ def test_a_refused_label_fails_the_shipment() -> None:
     assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
 
-def test_a_refusal_is_of_what_was_offered() -> None:
-    """Parcels that were packed anew while the carrier refused older ones are still to be
-    offered.
-    """
+def test_refusal_of_replaced_parcels_changes_nothing() -> None:
+    """Parcels that replaced the refused ones are still to be offered to the carrier."""
     there = shipment("pending", purchase=1)
     assert decide(there, fail_label(purchase=0), LATER).record is there
     assert decide(there, fail_label(purchase=1), LATER).record.status is Status.FAILED
@@ -231,7 +229,9 @@ def test_a_refusal_is_of_what_was_offered() -> None:
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
 @pytest.mark.parametrize("command", [record_label(), fail_label()], ids=["keep_label", "give_up"])
-def test_the_label_is_settled_once(status: Status, command: Envelope[Any]) -> None:
+def test_second_settlement_of_a_label_changes_nothing(
+    status: Status, command: Envelope[Any]
+) -> None:
     """A second settlement of the same label changes nothing; a label that was sold for a failed
     shipment is recalled.
     """
@@ -263,7 +263,7 @@ def test_the_label_is_settled_once(status: Status, command: Envelope[Any]) -> No
     ],
     ids=lambda each: type(each.command).__name__,
 )
-def test_what_is_not_there_cannot_change(command: Envelope[Any]) -> None:
+def test_command_about_an_unknown_shipment_is_refused(command: Envelope[Any]) -> None:
     """Every command but CreateShipment needs a shipment."""
     with pytest.raises(NotFound) as refused:
         decide(None, command, NOON)
@@ -273,8 +273,8 @@ def test_what_is_not_there_cannot_change(command: Envelope[Any]) -> None:
 @pytest.mark.parametrize("here", sorted(LABELLED))
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
 def test_each_report_in_each_status(here: Status, there: Status) -> None:
-    """A later report is recorded always; it moves the shipment, by one version and one row,
-    where it is further; else it moves nothing. Of a void label it is a contradiction.
+    """A later report is always recorded. If its status is further, it moves the shipment by one
+    version and one row, else it moves nothing. For a void label it is a contradiction.
     """
     before = shipment(here)
     decided = decide(before, report(there, minute=30), LATER)
@@ -337,7 +337,7 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
         assert after.update_time == before.update_time
 
 
-def test_a_delivery_has_the_carriers_time() -> None:
+def test_delivery_has_the_time_of_the_carrier() -> None:
     """The time of delivery is the carrier's, not the time of the record."""
     assert decide(
         shipment("created"), report("delivered", minute=7), LATER
@@ -345,23 +345,23 @@ def test_a_delivery_has_the_carriers_time() -> None:
 
 
 @pytest.mark.parametrize("here", sorted(LABELLED))
-def test_the_same_report_twice_is_one(here: Status) -> None:
-    """A report that is recorded already is skipped, also with another content."""
+def test_repeated_report_is_skipped(here: Status) -> None:
+    """A recorded report is skipped, also with another content."""
     there = shipment(here, recorded_reports=frozenset({"r1"}))
     decided = decide(there, report("delivered", minute=90, carrier_event_id="r1"), LATER)
     assert decided.record is there
     assert not decided.history
 
 
-def test_the_same_report_twice_in_one_set_is_one() -> None:
-    """The second command of a set sees what the first has recorded."""
+def test_repeated_report_within_a_set_is_skipped() -> None:
+    """The second command of a set sees the records of the first."""
     first = decide(shipment("created"), report("in_transit", carrier_event_id="r1"), LATER)
     second = decide(first.record, report("in_transit", carrier_event_id="r1"), LATER)
     assert second.record is first.record
 
 
-def test_a_second_try_at_the_door_counts_from_its_own_time() -> None:
-    """A try that failed before the present one is not the present one's failure, though it is
+def test_second_delivery_attempt_has_its_own_time() -> None:
+    """A failure with an earlier time is not that of the present delivery attempt, although it is
     recorded later.
     """
     out = decide(shipment("out_for_delivery"), report("out_for_delivery", minute=60), LATER).record
@@ -380,9 +380,9 @@ def test_a_second_try_at_the_door_counts_from_its_own_time() -> None:
     ("here", "reported"),
     [("pending", "in_transit"), ("failed", "delivered"), ("in_transit", "created")],
 )
-def test_what_no_carrier_can_report_is_refused(here: str, reported: str) -> None:
-    """Nothing is reported of a shipment without a label, and no carrier reports the start; the
-    refusal says what is allowed.
+def test_impossible_report_is_refused(here: str, reported: str) -> None:
+    """No report is accepted without a label, and none of the initial status. The refusal lists the
+    allowed statuses.
     """
     with pytest.raises(Refused) as refused:
         decide(shipment(here), report(reported), LATER)
@@ -393,7 +393,7 @@ def test_what_no_carrier_can_report_is_refused(here: str, reported: str) -> None
     }
 
 
-def test_why_there_is_no_label() -> None:
+def test_failed_shipment_has_the_reason_of_its_refusal() -> None:
     """A failed shipment has a refusal with its reason; every other shipment has none."""
     by_carrier = refusal(decide(shipment("pending"), fail_label(), LATER).record)
     assert by_carrier is not None
@@ -420,7 +420,9 @@ def test_why_there_is_no_label() -> None:
 
 
 def test_latest_closed_attempt_of_order_is_stored() -> None:
-    """In every order of the events the latest closed attempt stays; a repeat changes nothing."""
+    """For every order of the events the latest closed attempt is stored; a repeat changes
+    nothing.
+    """
     first = envelope(CloseOrder, target=ORDER, attempt=1, status="failed", version=4)
     last = changed(first, attempt=2, status="cancelled", version=9)
     for ways in ([first, last], [last, first], [last, first, last]):
@@ -439,7 +441,7 @@ def test_latest_closed_attempt_of_order_is_stored() -> None:
 def test_order_is_closed_per_attempt(
     closed_attempt: int | None, attempt: int, is_expected: bool
 ) -> None:
-    """Nothing is shipped for a closed attempt, or for an earlier one; a later one is shipped."""
+    """A closed attempt and the earlier ones are not shipped; a later one is."""
     order = (
         ClosedOrder(
             order_id=ORDER, attempt=closed_attempt, status="failed", version=4, close_time=NOON
@@ -450,10 +452,8 @@ def test_order_is_closed_per_attempt(
     assert is_closed(order, attempt) is is_expected
 
 
-def test_parcels_do_not_change() -> None:
-    """The label is bought for the parcels of the first request: a second one with other parcels
-    changes none.
-    """
+def test_second_request_with_other_parcels_changes_none() -> None:
+    """The label is bought for the parcels of the first request."""
     assert (
         decide(shipment("pending"), create_shipment(parcels=PARCELS[:1]), LATER).record.parcels
         == PARCELS
@@ -474,8 +474,8 @@ CLOSED = fail_label(Reason.ORDER_CLOSED, None, purchase=None)
 def test_recall_of_labelled_shipment_keeps_status(
     here: Status, command: Envelope[Any], reason: str, actor: str, cause: str
 ) -> None:
-    """Wherever the carrier has the label: recall_time, one version, one row and one event on the
-    spot, and the carrier is to be asked.
+    """In every status in which the carrier has the label: recall_time, one version, one row and one
+    event at once, and the carrier is to be asked.
     """
     before = shipment(here)
     decided = decide(before, command, LATER)
@@ -509,10 +509,10 @@ def test_recall_of_labelled_shipment_keeps_status(
     [*RECALLS, (CLOSED, "ORDER_CLOSED", "shipping", "c1")],
     ids=["cancel", "close", "closed"],
 )
-def test_a_recall_before_the_label_fails_the_shipment(
+def test_recall_before_the_label_fails_the_shipment(
     command: Envelope[Any], reason: str, actor: str, cause: str
 ) -> None:
-    """pending -> failed, with an event. The answer of a sale may be lost or late: a label that may
+    """pending -> failed, with an event. The sale's answer may be lost or late: a label that may
     have been sold is recalled.
     """
     decided = decide(shipment("pending"), command, LATER)
@@ -534,7 +534,7 @@ def test_a_recall_before_the_label_fails_the_shipment(
 
 
 @pytest.mark.parametrize("here", sorted(TERMINAL))
-def test_what_is_at_its_end_is_not_recalled(here: Status) -> None:
+def test_recall_of_a_terminal_shipment_is_refused(here: Status) -> None:
     """The caller gets a refusal; the closing of the order changes nothing."""
     there = shipment(here)
     with pytest.raises(Refused) as refused:
@@ -550,7 +550,7 @@ def test_what_is_at_its_end_is_not_recalled(here: Status) -> None:
 
 
 def test_cancel_with_other_version_is_refused() -> None:
-    """A stated version must be the shipment's: also of one that is at its end, or recalled."""
+    """A stated version must be the shipment's, also for a terminal or recalled one."""
     for there in (
         shipment("in_transit"),
         shipment("delivered"),
@@ -570,8 +570,9 @@ def test_cancel_with_other_version_is_refused() -> None:
 @pytest.mark.parametrize("answer", RecallAnswer)
 @pytest.mark.parametrize("here", sorted(set(Status) - {Status.PENDING}))
 def test_each_answer_to_a_recall_in_each_status(here: Status, answer: RecallAnswer) -> None:
-    """Void ends a shipment that waits for its carrier, for the reason of its recall; else reports
-    decide. The recall closes, unless the carrier lets parcels go on that were recalled since.
+    """Void ends a shipment that waits for its carrier, for the reason of its recall; otherwise
+    reports decide. The recall closes, unless the carrier does not stop parcels that were recalled
+    since.
     """
     before = shipment(
         here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON
@@ -604,7 +605,7 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: RecallAnsw
 
 
 def status_changes(decided: ShipmentDecision) -> list[tuple[Status, str]]:
-    """The status and the reason of each change that is published."""
+    """Returns the status and the reason of each published change."""
     return [
         (fact.shipment.status, fact.shipment.reason)
         for fact in decided.facts
@@ -614,8 +615,8 @@ def status_changes(decided: ShipmentDecision) -> list[tuple[Status, str]]:
 
 @pytest.mark.parametrize("here", Status)
 def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
-    """No label is bought any more, the carrier is asked for one that is, without bringing back
-    parcels in transit; an answer that is known is published at once. A repeat changes nothing.
+    """No label is bought any more. A sold one is voided at the carrier, without bringing back
+    parcels in transit. A known answer is published at once. A repeat changes nothing.
     """
     before = shipment(here)
     decided = decide(before, withdraw_shipment(), LATER)
@@ -651,7 +652,9 @@ def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
 @pytest.mark.parametrize("answer", RecallAnswer)
 @pytest.mark.parametrize("recalled", [False, True])
 def test_each_answer_to_withdrawal_is_published(answer: RecallAnswer, recalled: bool) -> None:
-    """Void, or too late; where the parcels were recalled since, only an answer to that counts."""
+    """The answer is void, or too late. If the parcels were recalled since, only an answer to that
+    recall counts.
+    """
     before = shipment(
         "created",
         withdraw_version=8,
@@ -672,8 +675,10 @@ def test_each_answer_to_withdrawal_is_published(answer: RecallAnswer, recalled: 
     ]
 
 
-def test_withdrawn_shipment_is_followed_by_another() -> None:
-    """Only one that was withdrawn and will not leave, and only for what was ready after that."""
+def test_withdrawn_shipment_has_a_successor() -> None:
+    """Only a withdrawn shipment that does not leave has a successor, for parcels that were ready
+    afterwards.
+    """
     for here in Status:
         record = shipment(here, withdraw_version=8)
         for version, later in ((7, False), (8, False), (9, True)):
@@ -683,8 +688,8 @@ def test_withdrawn_shipment_is_followed_by_another() -> None:
         assert not shipment(here).is_followed_by(shipment_request(fulfillment_version=9))
 
 
-def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:
-    """The shipment waits for its carrier with the label of a newer one."""
+def test_void_label_of_an_older_purchase_ends_nothing() -> None:
+    """The shipment waits for its carrier with the label of a newer purchase."""
     there = shipment("created", purchase=1, reason="RECALLED", recall_time=NOON)
     decided = decide(there, record_recall_answer(), LATER)
     assert decided.record is there
@@ -692,10 +697,8 @@ def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
-def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
-    """Reports move it as any other: delivered nevertheless is delivered. At an end its recall is
-    closed.
-    """
+def test_report_moves_a_recalled_shipment(there: Status) -> None:
+    """Reports move it like any other, also to delivered. At an end its recall is closed."""
     recalled = shipment("created", recall_time=NOON, reason="RECALLED", version=3)
     decided = decide(recalled, report(there), LATER)
     assert (decided.record.status, decided.record.version, decided.record.recall_time) == (
@@ -710,9 +713,9 @@ def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
 
 
 def test_label_with_number_in_use_fails_shipment() -> None:
-    """A label whose tracking number another live shipment of the carrier has: failed with a
-    reason that repeats get, without the number, and given back by its purchase. Another
-    number of that carrier is no obstacle.
+    """Another live shipment of the carrier has the label's tracking number. The shipment is failed
+    with a reason for repeats, without the number, and the label is returned by its purchase.
+    Another number of that carrier is accepted.
     """
     before = shipment("pending", tracking_number_holders={LABEL.tracking_number: ORDER})
     decided = decide(before, record_label(), LATER)
@@ -736,9 +739,9 @@ def test_label_with_number_in_use_fails_shipment() -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_forged_version_is_refused(known: bool) -> None:
-    """A version of 2^60 of a fulfilment, of its withdrawal or of a closed order is not stored,
-    where one is known and where none is.
+def test_forged_version_is_refused(known: bool) -> None:
+    """A version of 2^60 of a fulfilment, of its withdrawal or of a closed order is not stored, with
+    and without a stored one.
     """
     is_closed = (
         ClosedOrder(order_id=ORDER, attempt=1, status="cancelled", version=4, close_time=NOON)
@@ -765,9 +768,9 @@ def test_a_forged_version_is_refused(known: bool) -> None:
         assert caught.value.reason == "VERSION_JUMP"
 
 
-def test_first_word_of_a_fulfilment_may_have_a_high_version() -> None:
-    """Each scan raises a fulfilment's version and publishes nothing: 10,001 is ready, or
-    cancelled.
+def test_first_event_of_a_fulfilment_may_have_a_high_version() -> None:
+    """Each scan raises a fulfilment's version without an event: the first event may have version
+    10,001.
     """
     assert (
         decide(None, create_shipment(fulfillment_version=10_001), NOON).record.fulfillment_version

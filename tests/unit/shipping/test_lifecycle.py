@@ -1,4 +1,4 @@
-"""The table of the shipment's statuses, over its whole product."""
+"""The table of the shipment's statuses, for every pair."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -9,7 +9,7 @@ from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL,
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
-# Written out by hand, from the specification: a change of the table must be made twice.
+# Written by hand from the specification: a change of the table must be made twice.
 LEGAL = {
     "pending": "created failed",
     "created": (
@@ -28,13 +28,13 @@ LEGAL = {
 
 @pytest.mark.parametrize(("old", "new"), list(product(Status, Status)))
 def test_each_pair_of_statuses_is_legal_or_not(old: Status, new: Status) -> None:
-    """A shipment goes from one status to another exactly where the specification says so."""
+    """A shipment moves from one status to another exactly where the specification states it."""
     assert (new in MOVES[old]) == (new.value in LEGAL[old.value].split())
 
 
-def test_the_sets_are_what_the_table_says() -> None:
-    """Terminal is what goes nowhere; a label is there from created on; neither the start nor a
-    void label can be reported, all else can.
+def test_sets_of_statuses_follow_the_table() -> None:
+    """Terminal statuses have no next one. A label exists from created on. Every status but the
+    initial one and the void label can be reported.
     """
     assert {"delivered", "lost", "returned_to_sender", "failed", "voided"} == TERMINAL
     assert set(Status) - LABELLED == {Status.PENDING, Status.FAILED}
@@ -44,9 +44,9 @@ def test_the_sets_are_what_the_table_says() -> None:
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, sorted(REPORTABLE))))
 @pytest.mark.parametrize("later_s", [-1, 0, 1])
-def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, later_s: int) -> None:
-    """A report that moves a shipment to another status moves it along the table, whatever its
-    time; an end is never moved.
+def test_report_moves_along_the_table(here: Status, there: Status, later_s: int) -> None:
+    """A report that moves a shipment moves it along the table, for any time; a terminal status
+    never moves.
     """
     here_time = None if here is Status.CREATED else NOON
     if is_further(here, here_time, there, NOON + timedelta(seconds=later_s)):
@@ -63,9 +63,9 @@ def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, lat
         # an earlier stage, reported with a later time
         ("out_for_delivery", "in_transit", 60, False),
         ("out_for_delivery", "delivery_failed", 60, True),
-        ("out_for_delivery", "delivery_failed", -60, False),  # the try before this one
-        ("delivery_failed", "out_for_delivery", 60, True),  # the second try
-        # at one moment the failure is the last word
+        ("out_for_delivery", "delivery_failed", -60, False),  # the delivery attempt before this one
+        ("delivery_failed", "out_for_delivery", 60, True),  # the second delivery attempt
+        # of two reports with the same time, the failure is the later one
         ("delivery_failed", "out_for_delivery", 0, False),
         ("out_for_delivery", "delivery_failed", 0, True),
         ("delivered", "lost", 60, False),
@@ -76,7 +76,7 @@ def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, lat
     ],
 )
 def test_how_far_a_report_is(here: str, there: str, later_s: int, moves: bool) -> None:
-    """The stage decides first, then the carrier's clock; nothing moves an end, or what has no
-    label.
+    """The stage decides first, then the carrier's clock. A terminal status, and one without a
+    label, never move.
     """
     assert is_further(Status(here), NOON, Status(there), NOON + timedelta(seconds=later_s)) is moves

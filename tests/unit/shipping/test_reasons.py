@@ -1,4 +1,4 @@
-"""The reasons and codes that shipping writes, against those that its contract publishes."""
+"""The reasons and codes of shipping's code equal those of its contract."""
 
 import ast
 from pathlib import Path
@@ -13,7 +13,7 @@ CODE = Path(str(shipping_svc.__file__)).parent
 
 
 def published(enum: EnumDescriptor) -> set[str]:
-    """The enum's names without their prefix, without UNSPECIFIED."""
+    """Returns the enum's names without their prefix, without UNSPECIFIED."""
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return {value.name.removeprefix(prefix) for value in enum.values if value.number}
 
@@ -23,7 +23,7 @@ def nodes(*paths: Path) -> list[ast.AST]:
 
 
 def test_published_reasons_are_those_of_the_code() -> None:
-    """ShipmentStatusReason has each reason of the code, and no other; the value is the name."""
+    """ShipmentStatusReason has exactly the reasons of the code; the value is the name."""
     assert published(shipping_pb2.ShipmentStatusReason.DESCRIPTOR) == {
         reason.name for reason in Reason
     }
@@ -31,7 +31,9 @@ def test_published_reasons_are_those_of_the_code() -> None:
 
 
 def test_every_reason_is_written_by_the_code() -> None:
-    """Each reason is named outside of its enum: a published one that no code writes is noticed."""
+    """Each reason is named outside its enum: the test reports a published one that no code
+    writes.
+    """
     attributes = [node for node in nodes(*CODE.rglob("*.py")) if isinstance(node, ast.Attribute)]
     named = {
         node.attr
@@ -42,7 +44,7 @@ def test_every_reason_is_written_by_the_code() -> None:
 
 
 def test_published_carrier_codes_are_those_of_the_sandbox() -> None:
-    """SandboxCarrierCode has each code with which the sandbox carrier refuses, and no other."""
+    """SandboxCarrierCode has exactly the codes with which the sandbox carrier refuses."""
     calls = [node for node in nodes(CODE / "providers/sandbox.py") if isinstance(node, ast.Call)]
     refusals = [
         node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "_refused"

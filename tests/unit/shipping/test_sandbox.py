@@ -1,6 +1,4 @@
-"""The sandbox carrier: the behaviours that its table promises, and labels that a PDF reader
-opens.
-"""
+"""The sandbox carrier: the behaviour of its table, and labels that a PDF reader opens."""
 
 import asyncio
 import io
@@ -34,7 +32,7 @@ ADA = Recipient(
 
 
 def carrier_of(*reported: str) -> SandboxCarrier:
-    """The sandbox, where something was reported of these tracking numbers."""
+    """Returns the sandbox, with reports of these tracking numbers."""
 
     async def is_reported(tracking_number: str) -> bool:
         return tracking_number in reported
@@ -46,9 +44,9 @@ async def buy(carrier: SandboxCarrier, key: str = "shipment:1", **where: Any) ->
     return await carrier.buy_label(key, PARCELS, replace(ADA, **where), "W1")
 
 
-async def test_the_same_key_is_the_same_purchase() -> None:
-    """A label bought twice under one key is one label, also from a carrier that was restarted
-    between; another key is another.
+async def test_same_key_is_the_same_purchase() -> None:
+    """A label bought twice under one key is one label, also after a restart of the carrier; another
+    key is another label.
     """
     first, again = await buy(carrier_of()), await buy(carrier_of())
     assert first == again
@@ -63,8 +61,8 @@ async def test_the_same_key_is_the_same_purchase() -> None:
         ({"postal_code": "SANDBOX-REFUSE"}, "ADDRESS_INVALID"),
     ],
 )
-async def test_it_refuses_where_its_table_says(where: dict[str, str], code: str) -> None:
-    """A refusal names the carrier and its code."""
+async def test_sandbox_refuses_as_its_table_states(where: dict[str, str], code: str) -> None:
+    """A refusal has the carrier and its code."""
     with pytest.raises(Refused) as refused:
         await buy(carrier_of(), **where)
     assert (refused.value.reason, refused.value.metadata) == (
@@ -73,8 +71,8 @@ async def test_it_refuses_where_its_table_says(where: dict[str, str], code: str)
     )
 
 
-async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
-    """DOWN-ONCE fails the first call of each key alone; DOWN fails every call."""
+async def test_sandbox_is_down_once_for_each_key_or_always() -> None:
+    """DOWN-ONCE fails only the first call of each key; DOWN fails every call."""
     carrier = carrier_of()
     for key in ("a", "b"):
         with pytest.raises(Deferred) as away:
@@ -89,17 +87,17 @@ async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
                 await buy(carrier, key, postal_code="SANDBOX-DOWN")
 
 
-async def test_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SLOW outlasts a caller that waits less, and sells to one that waits."""
+async def test_slow_sandbox_exceeds_a_short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLOW exceeds the timeout of one caller, and sells to another with a longer one."""
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(buy(carrier_of(), postal_code="SANDBOX-SLOW"), 0.01)
     monkeypatch.setattr(sandbox, "SLOW_S", 0)
     assert (await buy(carrier_of(), postal_code="SANDBOX-SLOW")).content
 
 
-async def test_a_label_is_void_until_the_first_report() -> None:
-    """Recalled before anything was reported of it, a label is void, however often it is asked;
-    afterwards the parcels are brought back, or go on to their recipient, as was asked.
+async def test_recall_before_the_first_report_voids_the_label() -> None:
+    """A label without a report is void after each recall. Afterwards the parcels are brought back,
+    or go on to their recipient, as requested.
     """
     carrier = carrier_of("SBX1")
     for bring_back in (True, False):
@@ -111,7 +109,7 @@ async def test_a_label_is_void_until_the_first_report() -> None:
 
 
 async def test_recall_of_unknown_sale_is_void() -> None:
-    """Recalled by the key of its purchase alone, whether it was sold or not."""
+    """The recall needs only the key of its purchase, with or without a sale."""
     carrier = carrier_of()
     await buy(carrier, "sold")
     assert [
@@ -119,8 +117,8 @@ async def test_recall_of_unknown_sale_is_void() -> None:
     ] == [RecallAnswer.VOIDED] * 2
 
 
-async def test_the_label_is_a_document_with_a_page_for_each_parcel() -> None:
-    """It shows the tracking number, the parcel and the address."""
+async def test_label_has_a_page_for_each_parcel() -> None:
+    """A page shows the tracking number, the parcel and the address."""
     label = await buy(carrier_of())
     assert label.content_type == "application/pdf"
     first, second = shown(label.content)
@@ -135,7 +133,7 @@ NAMES = ("서울특별시", "Żółć", "Jiří", "Ελλάδα", "Москва"
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_names_are_printed_in_their_script(name: str) -> None:
-    """As the recipient writes them, with an address in Latin letters around them; not one
+    """Names are printed as the recipient writes them, beside an address in Latin letters, without a
     question mark.
     """
     label = await buy(carrier_of(), name=name, address_lines=(f"{name} 7, Dover {name}", name))
@@ -146,8 +144,8 @@ async def test_names_are_printed_in_their_script(name: str) -> None:
 
 
 async def test_decomposed_accents_are_printed_composed() -> None:
-    """e and a combining acute accent are one letter on the label; so is a syllable that came as
-    its jamo.
+    """e and a combining acute accent are one letter on the label, and so are the jamo of a
+    syllable.
     """
     jamo = unicodedata.normalize("NFD", "서울")
     label = await buy(carrier_of(), name="Jose\u0301", address_lines=(jamo,))
@@ -155,9 +153,9 @@ async def test_decomposed_accents_are_printed_composed() -> None:
 
 
 @pytest.mark.parametrize("line", ["x" * 200, "ab " * 66, "漢" * 200, "Ж" * 200])
-def test_long_lines_stay_on_the_paper(line: str) -> None:
-    """Lines of 200 characters, a word or many, are wrapped inside the margins, all on one page: no
-    text begins or ends outside them.
+def test_long_lines_are_wrapped_inside_the_margins(line: str) -> None:
+    """Lines of 200 characters, one word or many, are wrapped inside the margins, all on one
+    page.
     """
     content = document([["first", *[line] * 6, "last"]])
     [page] = PdfReader(io.BytesIO(content)).pages
@@ -180,7 +178,7 @@ def test_long_lines_stay_on_the_paper(line: str) -> None:
 
 
 def width(text: str, base_font: str, size: float) -> float:
-    """The points that a text takes in the document's font of this name."""
+    """Returns the points of a text in the document's font of this name."""
     if base_font == "/Helvetica":
         pdf = FPDF(unit="pt")
         pdf.set_font("helvetica", size=size)
@@ -191,7 +189,7 @@ def width(text: str, base_font: str, size: float) -> float:
 
 @cache
 def advances_of(font: Font) -> dict[str, float]:
-    """How wide each of the font's characters is at size 1."""
+    """Returns the width of each of the font's characters at size 1."""
     with TTFont(font.path, fontNumber=0, lazy=True) as file:
         em, glyphs = file["head"].unitsPerEm, file["hmtx"]
         return {chr(code): glyphs[glyph][0] / em for code, glyph in file.getBestCmap().items()}
@@ -207,9 +205,11 @@ def advances_of(font: Font) -> dict[str, float]:
         ("𠮷野家", ["CJK"]),
     ],
 )
-async def test_what_cannot_be_printed_is_not_bought(text: str, scripts: list[str]) -> None:
-    """Scripts that need shaping, or run from the right: refused before the purchase, with the
-    scripts and nothing of the address.
+async def test_unprintable_script_is_refused_before_the_purchase(
+    text: str, scripts: list[str]
+) -> None:
+    """Scripts that need shaping, or run from right to left, are refused. The refusal has the
+    scripts, and no part of the address.
     """
     with pytest.raises(Refused) as refused:
         await buy(carrier_of(), address_lines=(text,))
@@ -218,8 +218,8 @@ async def test_what_cannot_be_printed_is_not_bought(text: str, scripts: list[str
 
 
 async def test_without_the_extra_cjk_is_not_bought(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the font for Chinese, Japanese and Korean is not installed they are refused; other
-    scripts are printed.
+    """Without the font for Chinese, Japanese and Korean these scripts are refused; other scripts
+    are printed.
     """
     monkeypatch.setattr(
         "shipping_svc.providers.pdf.FONTS", (FONTS[0], replace(FONTS[1], package="not_installed"))
@@ -239,21 +239,21 @@ async def test_without_the_extra_cjk_is_not_bought(monkeypatch: pytest.MonkeyPat
     "pages", [[["one"]], [["日本"], ["a\nb\0c", "(", "\\"]], [[]], [["x"] * 40] * 10]
 )
 def test_every_document_is_a_valid_file(pages: list[list[str]]) -> None:
-    """A reader opens it, with at least a page for each; the same lines are the same bytes."""
+    """A reader opens it, with at least one page for each parcel; the same lines make the same
+    bytes.
+    """
     content = document(pages)
     assert len(PdfReader(io.BytesIO(content), strict=True).pages) >= len(pages)
     assert document(pages) == content
 
 
 def test_repr_hides_recipient() -> None:
-    """Neither a recipient nor a label tells who it is for when it lands in a log line or a
-    traceback.
-    """
+    """The repr of a recipient or a label, as in a log line or a traceback, hides the person."""
     shown = repr(ADA) + repr(Label("SBX1", b"Ada", "application/pdf")) + f"{ADA} {[ADA]!r}"
     assert "Ada" not in shown
     assert "SBX1" in shown
 
 
 def shown(content: bytes) -> list[str]:
-    """The text of each page, as a PDF reader extracts it."""
+    """Returns the text of each page, as a PDF reader extracts it."""
     return [page.extract_text() for page in PdfReader(io.BytesIO(content), strict=True).pages]

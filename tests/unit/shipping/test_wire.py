@@ -1,4 +1,4 @@
-"""Protobuf to model and back: what each event means here, and every field of what is published."""
+"""Protobuf to model and back: the command of each event, and every published field."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ EVENT = Delivery(
 
 
 def of_event(command: object, target: UUID, actor: str) -> Envelope[object]:
-    """The envelope of the event's command."""
+    """Returns the envelope of the event's command."""
     return Envelope(
         key="shipping-x:1",
         request_hash=b"digest",
@@ -85,17 +85,17 @@ FULFILLED = fulfillment_pb2.Fulfillment(
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_only_ready_fulfilment_requests_shipment(status: int) -> None:
-    """Ready says what to ship, in its packages' order; every other status, an unknown one
-    included, means nothing here.
+    """Ready has the packages to ship, in order; every other status, an unknown one included, has no
+    command here.
     """
-    # also one that we do not know
+    # also an unknown one
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     ready = of_event(shipment_request(), FULFILLMENT, "fulfillment")
     assert wire.ready_fulfillment(event, EVENT) == (ready if status == READY else None)
 
 
 def test_withdrawn_fulfilment_becomes_its_envelope() -> None:
-    """An event of other changed lines means nothing here."""
+    """An event of other changed lines has no command here."""
     event = FulfillmentLinesChanged(fulfillment=FULFILLED)
     assert wire.withdrawn_fulfillment(event, EVENT) is None
     event.fulfillment.withdraw_reason, event.fulfillment.version = "UNITS_CUT", 4
@@ -103,8 +103,8 @@ def test_withdrawn_fulfilment_becomes_its_envelope() -> None:
     assert wire.withdrawn_fulfillment(event, EVENT) == envelope
 
 
-def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
-    """A fulfilment that is ready with no package breaks the contract."""
+def test_ready_fulfilment_without_packages_is_unreadable() -> None:
+    """A fulfilment that is ready without a package breaks the contract."""
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=READY)
     del event.fulfillment.packages[:]
     with pytest.raises(Invalid) as refused:
@@ -114,8 +114,8 @@ def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
 
 @pytest.mark.parametrize("status", [*order_pb2.OrderStatus.values(), 99])
 def test_only_cancelled_or_failed_order_is_closed(status: int) -> None:
-    """Cancelled and failed close an order; every other status, an unknown one included, means
-    nothing here.
+    """Cancelled and failed close an order; every other status, an unknown one included, has no
+    command here.
     """
     event = OrderStatusChanged(
         order_id=str(ORDER),
@@ -134,8 +134,8 @@ def test_only_cancelled_or_failed_order_is_closed(status: int) -> None:
 
 @pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
 def test_only_cancelled_fulfilment_is_closed(status: int) -> None:
-    """Cancelled closes it; every other status, an unknown one included, means nothing here."""
-    # also one that we do not know
+    """Cancelled closes it; every other status, an unknown one included, has no command here."""
+    # also an unknown one
     event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]
     event.fulfillment.version = 4
     envelope = of_event(CloseFulfillment(version=4), FULFILLMENT, "fulfillment")
@@ -168,7 +168,7 @@ def test_create_request_becomes_its_envelope() -> None:
 
 
 def test_cancel_request_becomes_its_envelope() -> None:
-    """Staff cancel; the version is the one that they looked at, where they say one."""
+    """Staff cancel with the version that they state, if any."""
     request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
     assert wire.cancel_shipment(request, REQUEST) == Envelope(
         key=REQUEST.key,
@@ -185,9 +185,7 @@ def test_cancel_request_becomes_its_envelope() -> None:
 
 
 def test_shipment_message_has_every_field() -> None:
-    """Nothing of a shipment is lost on the wire; what it has not is unset, and not zero or
-    empty.
-    """
+    """The message has every field of a shipment; an absent one is unset, not zero or empty."""
     message = wire.shipment(shipment("delivered"))
     assert (
         message.SerializeToString()
@@ -232,7 +230,7 @@ def test_shipment_message_has_every_field() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_statuses_have_the_contracts_names(status: Status) -> None:
-    """Each status goes over the wire and comes back."""
+    """Each status survives the conversion to the contract and back."""
     assert wire.STATUS_OF[wire.STATUS[status]] is status
     assert (
         shipping_pb2.ShipmentStatus.Name(wire.STATUS[status]) == f"SHIPMENT_STATUS_{status.upper()}"
@@ -242,7 +240,7 @@ def test_statuses_have_the_contracts_names(status: Status) -> None:
 def test_each_domain_event_has_its_message() -> None:
     """The event is of the shipment, and concerns its order.
 
-    It carries the shipment as it stood, when that was, why it changed and for whom, and no note.
+    It has the shipment at that time, the time, the reason and the claimed actor, and no note.
     """
     record = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
     message, when = wire.shipment(record), timestamp(record.update_time)
@@ -284,8 +282,8 @@ def test_each_domain_event_has_its_message() -> None:
     assert not alone.HasField("claimed_actor")
 
 
-def test_a_filter_that_is_not_set_filters_nothing() -> None:
-    """An unset field is None or empty, a set one is what it says."""
+def test_unset_filter_is_none_or_empty() -> None:
+    """An unset field is None or empty, a set one has its value."""
     assert wire.shipment_filter(api.ListShipmentsRequest()) == ShipmentFilter()
     request = api.ListShipmentsRequest(
         order_id=str(ORDER),
@@ -298,8 +296,8 @@ def test_a_filter_that_is_not_set_filters_nothing() -> None:
     )
 
 
-def test_a_recipient_is_what_the_label_needs() -> None:
-    """Name, address and telephone; the mail address stays where it is."""
+def test_recipient_has_only_the_fields_of_the_label() -> None:
+    """The recipient has name, address and telephone, without the mail address."""
     message = order_pb2.Recipient(
         name="Ada",
         address_lines=["1", "2"],
@@ -321,8 +319,8 @@ def test_a_recipient_is_what_the_label_needs() -> None:
     )
 
 
-def test_a_report_keeps_the_carriers_time() -> None:
-    """To the microsecond, with the place that it names."""
+def test_report_has_the_time_of_the_carrier() -> None:
+    """The report has the carrier's time, to the microsecond, and its place."""
     time = NOON.replace(microsecond=123456)
     request = api.RecordTrackingEventRequest(
         carrier_event_id="r",

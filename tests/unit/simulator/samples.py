@@ -29,7 +29,7 @@ INVOICE = Invoice(
 
 
 def fulfillment(status: str, *, picked: int = 0, **changes: Any) -> fulfillment_pb2.Fulfillment:
-    """Work on two lines of three and two units, `picked` of each scanned."""
+    """Returns a fulfilment of two lines of three and two units, `picked` of each scanned."""
     fields: dict[str, Any] = {
         "fulfillment_id": FULFILLMENT_ID,
         "order_id": ORDER_ID,
@@ -50,7 +50,7 @@ def fulfillment(status: str, *, picked: int = 0, **changes: Any) -> fulfillment_
 
 
 def shipment(status: str, version: int = 2) -> shipping_pb2.Shipment:
-    """A shipment that stands there."""
+    """Returns a shipment with this status."""
     return shipping_pb2.Shipment(
         shipment_id=SHIPMENT_ID,
         order_id=ORDER_ID,
@@ -63,7 +63,7 @@ def shipment(status: str, version: int = 2) -> shipping_pb2.Shipment:
 
 
 def order(status: str, version: int = 1, total: int = 1000) -> order_pb2.Order:
-    """An order that stands there."""
+    """Returns an order with this status."""
     return order_pb2.Order(
         order_id=ORDER_ID,
         order_number="OM-1",

@@ -1,5 +1,5 @@
-"""The five services in a few lines of memory, quick and obedient, with faults that a test sets.
-No tests here.
+"""The five services in memory, which answer at once, with faults that a test sets. No tests
+here.
 """
 
 import asyncio
@@ -32,34 +32,34 @@ AFTER = {
 
 
 class SilentBroker:
-    """A broker that nobody reaches."""
+    """A broker without a connection."""
 
     answers = False
     generation = 0
 
     @property
     def client(self) -> Any:
-        """There is none."""
+        """Returns None: there is no connection."""
         raise ConnectionError("no broker")
 
 
 class Shop(Services):
-    """Takes the place of the services: `ask` answers at once. One warehouse serves every order.
+    """Replaces the services: `ask` answers at once. One warehouse serves every order.
 
     failures  raised by the next calls of a method, in turn
     uncommitted  the stock of new orders is not committed, until a test does it
-    deaf  no payment confirms an order
-    stingy  what was returned is inspected, and not refunded
+    unconfirmed  no payment confirms an order
+    unrefunded  returned units are inspected, and not refunded
     """
 
     def __init__(self) -> None:
-        names: Any = _Names()  # the simulator reads nothing of a stub but its methods' names
+        names: Any = _Names()  # the simulator reads only the names of a stub's methods
         self.orders = self.returns = self.inventory = names
         self.fulfillments = self.shipping = self.payments = names
         self.troubles = Counter()
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[Failure]] = {}
-        self.uncommitted = self.deaf = False
+        self.uncommitted = self.unconfirmed = False
         self.placed: dict[str, order_pb2.Order] = {}
         self.by_request: dict[str, str] = {}
         self.received: dict[str, inventory_service_pb2.ReceiveStockRequest] = {}
@@ -68,12 +68,12 @@ class Shop(Services):
         self.parcels: dict[str, shipping_pb2.Shipment] = {}
         self.sent_back: dict[str, return_pb2.Return] = {}
         self.refunded: Counter[str] = Counter()
-        self.stingy = False
+        self.unrefunded = False
 
     async def ask(
         self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = 1.0
     ) -> Any:
-        """Answers as the contract says, roughly."""
+        """Answers as the contract defines, in its main features."""
         name = verb(request)
         assert method == name
         self.calls[name] += 1
@@ -83,7 +83,7 @@ class Shop(Services):
         return getattr(self, f"_{name}", self._step)(request)
 
     def _repeated(self, request: Any) -> bool:
-        """Whether the request came before."""
+        """Whether the request is a repeat."""
         known = request.request_id in self.by_request
         self.by_request.setdefault(request.request_id, "")
         return known
@@ -139,7 +139,7 @@ class Shop(Services):
             self._move(order_id, "PENDING")
             answer = order_service_pb2.CreateOrderResponse(order=self.placed[order_id])
             if total == 0:
-                self._confirm(order_id)  # by itself, after the answer
+                self._confirm(order_id)  # automatic, after the answer
             return answer
         return order_service_pb2.CreateOrderResponse(
             order=self.placed[self.by_request[request.request_id]]
@@ -165,7 +165,7 @@ class Shop(Services):
         )
 
     def _confirm(self, order_id: str) -> None:
-        if self.deaf:
+        if self.unconfirmed:
             return
         self._move(order_id, "CONFIRMED")
         self._move(order_id, "PROCESSING")
@@ -210,7 +210,7 @@ class Shop(Services):
         return inventory_service_pb2.ReceiveStockResponse()
 
     def _ListStockMovements(self, request: inventory_service_pb2.ListStockMovementsRequest) -> Any:
-        """A page for each row, so that readers of one page are found out."""
+        """Returns one row a page, so that a reader of one page fails."""
         if list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK]:
             back = [its for its in self.sent_back.values() if its.order_id == request.order_id]
             moved = [
@@ -245,7 +245,7 @@ class Shop(Services):
         return fulfillment_service_pb2.ListFulfillmentsResponse(fulfillments=found)
 
     def _step(self, request: Any) -> Any:
-        """Any step of the warehouse's people; a repeat changes nothing."""
+        """Any step of the warehouse's staff; a repeat changes nothing."""
         work, name = self.works[request.fulfillment_id], verb(request)
         if self._repeated(request):
             return fulfillment_service_pb2.StartPickingResponse(fulfillment=work)
@@ -261,7 +261,7 @@ class Shop(Services):
             work.status = fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
             self._move(work.order_id, "SHIPPED")
             self.parcels[work.order_id] = shipping_pb2.Shipment(
-                # everything has an id of its own
+                # every resource has its own id
                 shipment_id=str(uuid5(NAMESPACE_OID, f"shipment of {work.order_id}")),
                 order_id=work.order_id,
                 status=shipping_pb2.SHIPMENT_STATUS_CREATED,
@@ -288,7 +288,7 @@ class Shop(Services):
             self._move(parcel.order_id, "DELIVERED")
         return shipping_service_pb2.RecordTrackingEventResponse(shipment=parcel)
 
-    # --- goods that come back
+    # --- returns of goods
 
     def _CreateReturn(self, request: return_service_pb2.CreateReturnRequest) -> Any:
         if not self._repeated(request):
@@ -342,7 +342,7 @@ class Shop(Services):
             item = order.items[line.line_number - 1]
             before = worth(item.unit_shares, item.returned_quantity)
             item.returned_quantity += good.passed_quantity
-            if its.kind == return_pb2.RETURN_KIND_CUSTOMER and not self.stingy:
+            if its.kind == return_pb2.RETURN_KIND_CUSTOMER and not self.unrefunded:
                 self.refunded[order.order_id] += (
                     worth(item.unit_shares, item.returned_quantity) - before
                 )
@@ -351,11 +351,11 @@ class Shop(Services):
         return return_service_pb2.InspectReturnResponse(order_return=its)
 
     def _GetReturn(self, request: return_service_pb2.GetReturnRequest) -> Any:
-        """It is closed a look after it was inspected."""
+        """The return is closed one read after its inspection."""
         answer = return_service_pb2.GetReturnResponse(
             order_return=self.sent_back[request.return_id]
         )
-        if not self.stingy:
+        if not self.unrefunded:
             self._to(request, "CLOSED")
         return answer
 
@@ -378,7 +378,7 @@ class _Names:
 
 @asynccontextmanager
 async def living(world: World) -> AsyncIterator[World]:
-    """The world goes on meanwhile."""
+    """Runs the world inside."""
     broker: Any = SilentBroker()
     background = asyncio.create_task(world.run(broker))
     try:

@@ -1,5 +1,5 @@
-"""What credit notes give back of a file's invoices, unit by unit, and the reason for every row
-that gives back nothing.
+"""The units that credit notes return of a file's invoices, and the reason for each row that returns
+none.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from tests.unit.simulator.test_invoices import HEADER, row
 
 
 def book(*rows: str) -> Ledger:
-    """Three invoices of one customer, one of another and one of a guest; then these rows."""
+    """Three invoices of one customer, one of another and one of a guest, followed by these rows."""
     before = [
         row(invoice="1", quantity="6", date="01-12-10 8:00"),
         row(invoice="1", sku="22139", quantity="3", date="01-12-10 8:00"),
@@ -24,46 +24,48 @@ def book(*rows: str) -> Ledger:
 
 
 def credit(**changes: str) -> str:
-    """A row of a credit note."""
+    """Returns a row of a credit note."""
     return row(**({"invoice": "C9", "quantity": "-1", "date": "01-12-10 12:00"} | changes))
 
 
-def told(found: tuple[Credit, ...]) -> list[tuple[str, str, tuple[tuple[int, int], ...]]]:
+def returned_lines(found: tuple[Credit, ...]) -> list[tuple[str, str, tuple[tuple[int, int], ...]]]:
     return [(each.note, each.invoice.number, each.lines) for each in found]
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([credit()], [("C9", "2", ((1, 1),))]),  # the latest before it, not the one after it
+        ([credit()], [("C9", "2", ((1, 1),))]),  # the latest invoice before the credit
         ([credit(price="2.10", quantity="-2")], [("C9", "1", ((3, 2),))]),  # by its price
-        # more than one invoice has
+        # more units than one invoice has
         ([credit(quantity="-7")], [("C9", "1", ((1, 3),)), ("C9", "2", ((1, 4),))]),
-        # rows of a note together
+        # rows of one note together
         (
             [credit(sku="22139"), credit(), credit()],
             [("C9", "1", ((2, 1),)), ("C9", "2", ((1, 2),))],
         ),
-        # notes apart
+        # rows of separate notes
         ([credit(), credit(invoice="c10")], [("C9", "2", ((1, 1),)), ("c10", "2", ((1, 1),))]),
         ([credit(customer="17850.0")], [("C9", "2", ((1, 1),))]),
         ([credit(customer="5", quantity="-9")], [("C9", "4", ((1, 9),))]),
     ],
 )
-def test_a_credit_is_of_what_its_customer_bought(rows: list[str], expected: list[object]) -> None:
-    """By customer, SKU and price, of the latest invoice before it first; every row of it is
-    accounted for.
+def test_credit_returns_units_of_the_customer_invoices(
+    rows: list[str], expected: list[object]
+) -> None:
+    """A credit matches by customer, SKU and price, the latest invoice before it first. The result
+    has every row of it.
     """
     ledger = book(*rows)
-    # tuples of one make
-    assert sorted(told(ledger.credits)) == sorted(expected)  # type: ignore[type-var]
+    # tuples of one record
+    assert sorted(returned_lines(ledger.credits)) == sorted(expected)  # type: ignore[type-var]
     assert ledger.left == ()
     assert sum(each.rows for each in ledger.credits) == len(rows)
 
 
-def test_no_unit_comes_back_twice() -> None:
-    """What one row has given back is not there for the next; a row that wants more than is left
-    gives back nothing.
+def test_second_credit_returns_no_unit_again() -> None:
+    """Units that one row returned are not available to the next. A row of more units than remain
+    returns none.
     """
     ledger = book(
         credit(quantity="-8"),
@@ -100,23 +102,21 @@ def test_no_unit_comes_back_twice() -> None:
         ),
     ],
 )
-def test_what_is_no_return_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
-    """A row that cannot be matched is accounted for by its line, and takes nothing from those
-    that can.
-    """
+def test_row_without_a_match_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
+    """A row without a match is listed by its line, and takes no units from the other rows."""
     ledger = book(credit(**changes), credit(invoice="C10", quantity="-10"))
     assert [(left.row.line, left.reason) for left in ledger.left] == [(9, reason)]
     assert sum(each.units for each in ledger.credits) == 10
 
 
 def test_units_and_pence_of_a_credit() -> None:
-    """At the prices of its invoice."""
+    """The amount is at the prices of the invoice."""
     [first] = book(credit(sku="22139", quantity="-2"), credit(price="2.10")).credits
     assert (first.units, first.amount) == (3, 2 * 255 + 210)
 
 
-def test_the_key_is_of_what_comes_back() -> None:
-    """The same credit has the same key; another note, other units, or another label make another
+def test_key_depends_on_the_returned_units() -> None:
+    """The same credit has the same key; another note, other units, or another label have another
     one.
     """
     [first] = book(credit()).credits

@@ -1,4 +1,4 @@
-"""An order that goes no further: which step is named, and whose log."""
+"""The diagnosis of a stuck order: the step that it waits for, and the service's log."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from tests.unit.simulator.samples import fulfillment, order, shipment
 
 
 def payment(status: str) -> payment_pb2.Payment:
-    """A payment that stands there."""
+    """Returns a payment with this status."""
     return payment_pb2.Payment(
         status=payment_pb2.PaymentStatus.Value(f"PAYMENT_STATUS_{status.upper()}")
     )
 
 
 @pytest.mark.parametrize(
-    ("status", "payments", "works", "shipments", "said", "whose"),
+    ("status", "payments", "works", "shipments", "sentence", "service"),
     [
         ("pending", [], [], [], "pending, and not paid", "payment"),
         ("pending", [payment("declined")], [], [], "pending, and not paid", "payment"),
@@ -76,20 +76,20 @@ def payment(status: str) -> payment_pb2.Payment:
         ("shipped", [], [], [shipment("delivered")], "every shipment is delivered", "order"),
     ],
 )
-def test_the_stuck_step_is_named(
+def test_diagnosis_names_the_stuck_step_and_its_log(
     status: str,
     payments: Sequence[Any],
     works: Sequence[Any],
     shipments: Sequence[Any],
-    said: str,
-    whose: str,
+    sentence: str,
+    service: str,
 ) -> None:
-    """The sentence says what was waited for, and in which log to look."""
+    """The sentence has the missing step, and the log to read."""
     found = diagnosis(order(status), payments, works, shipments)
-    assert said in found
-    assert f".ordermesh/logs/{whose}.log" in found
+    assert sentence in found
+    assert f".ordermesh/logs/{service}.log" in found
 
 
-def test_an_order_that_has_ended_says_how() -> None:
-    """A cancelled order is not stuck: it says why it ended."""
+def test_diagnosis_of_an_ended_order_names_the_reason() -> None:
+    """A cancelled order is not stuck: the diagnosis is its reason."""
     assert diagnosis(order("cancelled"), [], [], []) == "cancelled (BECAUSE)"

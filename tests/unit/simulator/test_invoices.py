@@ -1,5 +1,5 @@
-"""What of an invoice file can be ordered, to the penny, and the reason for every row that
-cannot.
+"""The orders that an invoice file becomes, exact to the penny, and the reason for each row that it
+leaves out.
 """
 
 import csv
@@ -20,12 +20,12 @@ DATE = "01-12-10 8:26"
 
 
 def book(*rows: str) -> Ledger:
-    """The ledger of these rows under the usual header."""
+    """Returns the ledger of these rows under the usual header."""
     return parse("\n".join([HEADER, *rows]))
 
 
 def row(**changes: str) -> str:
-    """A good row, with changes by the names of its columns in lower case."""
+    """Returns a valid row, with changes by the names of its columns in lower case."""
     fields = {
         "invoice": "536365",
         "sku": "85123A",
@@ -39,9 +39,9 @@ def row(**changes: str) -> str:
     return ",".join((fields | changes).values())
 
 
-def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
-    """Goods, customer, country and time stand as in the file; prices are whole pence however
-    many digits the file gives.
+def test_invoice_becomes_an_order_with_exact_pence() -> None:
+    """Goods, customer, country and time equal those of the file. Prices are whole pence for any
+    number of digits.
     """
     [invoice] = book(
         row(), row(sku="22139", quantity="3", price="27.5"), row(sku="22752", price="7")
@@ -56,8 +56,8 @@ def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
     assert (invoice.units, invoice.total) == (15, 6 * 255 + 3 * 2750 + 6 * 700)
 
 
-def test_the_same_sku_twice_is_two_lines() -> None:
-    """Rows of one SKU are not summed, whatever their price."""
+def test_same_sku_twice_is_two_lines() -> None:
+    """Rows of one SKU are separate lines, also at one price."""
     [invoice] = book(row(), row(price="2.10"), row()).invoices
     assert [(good.sku, good.price) for good in invoice.goods] == [
         ("85123A", 255),
@@ -66,9 +66,9 @@ def test_the_same_sku_twice_is_two_lines() -> None:
     ]
 
 
-def test_postage_and_discount_are_no_goods() -> None:
-    """POST, DOT and C2 become the order's postage, D its discount: they change the total, and
-    nobody picks them.
+def test_postage_and_discount_rows_change_only_the_total() -> None:
+    """POST, DOT and C2 become the order's postage, D its discount: they change the total and are
+    not picked.
     """
     [invoice] = book(
         row(),
@@ -87,15 +87,15 @@ def test_postage_and_discount_are_no_goods() -> None:
 
 
 def test_free_of_charge_and_without_a_customer() -> None:
-    """A price of zero, an empty description and no customer make a good order: a guest's, of
+    """A row with a price of zero, an empty description and no customer is valid: a guest's order of
     total zero.
     """
     [invoice] = book(row(description="", quantity="56", price="0", customer="")).invoices
     assert (invoice.total, invoice.customer, invoice.units) == (0, None, 56)
 
 
-def test_rows_of_an_invoice_may_lie_apart() -> None:
-    """Invoices are told apart by their number alone, and keep the order of their first rows."""
+def test_separate_rows_of_one_number_are_one_invoice() -> None:
+    """The number alone identifies an invoice; invoices have the order of their first rows."""
     ledger = book(row(invoice="1"), row(invoice="2"), row(invoice="1", sku="X"))
     assert [(invoice.number, invoice.rows) for invoice in ledger.invoices] == [("1", 2), ("2", 1)]
 
@@ -126,9 +126,9 @@ def test_rows_of_an_invoice_may_lie_apart() -> None:
         ({"date": ""}, "a date that cannot be read"),
     ],
 )
-def test_what_cannot_be_used_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
-    """A row that is no part of an order is accounted for by its line and its reason, and the
-    rest of the invoice is ordered.
+def test_unusable_row_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
+    """A row that belongs to no order is listed by its line and its reason, and the rest of the
+    invoice is ordered.
     """
     ledger = book(row(), row(**changes), row(sku="22139"))
     assert [(left.row.line, left.reason) for left in ledger.left] == [(3, reason)]
@@ -143,18 +143,16 @@ def test_what_cannot_be_used_is_left_with_its_reason(changes: dict[str, str], re
         ([row(sku=f"sku {number}") for number in range(501)], "an invoice of more than 500 lines"),
     ],
 )
-def test_an_invoice_that_cannot_be_an_order_is_left_whole(rows: list[str], reason: str) -> None:
-    """Where no order can be made of an invoice, each of its rows is accounted for."""
+def test_unusable_invoice_is_left_with_all_its_rows(rows: list[str], reason: str) -> None:
+    """If an invoice becomes no order, each of its rows is listed."""
     ledger = book(*rows)
     assert ledger.invoices == ()
     assert {left.reason for left in ledger.left} == {reason}
     assert len(ledger.left) == ledger.rows == len(rows)
 
 
-def test_every_row_and_every_penny_is_accounted_for() -> None:
-    """Orders, what comes back of them, and what is left add up to the file, in rows and in
-    money.
-    """
+def test_orders_returns_and_left_rows_add_up_to_the_file() -> None:
+    """Orders, returns and left rows add up to the file, in rows and in money."""
     ledger = book(
         row(),
         row(sku="POST", price="18"),
@@ -186,14 +184,14 @@ def test_every_row_and_every_penny_is_accounted_for() -> None:
     ],
 )
 def test_dates_of_all_editions(date: str) -> None:
-    """The editions of the data set write the same moment in different ways."""
+    """The editions of the data set write the same time in different ways."""
     [invoice] = book(row(date=date)).invoices
     assert invoice.time == datetime(2010, 12, 1, 8, 26)  # noqa: DTZ001  the file says no zone
 
 
 def test_columns_are_found_by_name() -> None:
-    """The second edition has other names, and customers as decimals; a column more, or in
-    another place, does no harm.
+    """The second edition has other names, and customers as decimals. An additional or moved column
+    changes nothing.
     """
     ledger = parse(
         "Country,Customer"
@@ -206,8 +204,8 @@ def test_columns_are_found_by_name() -> None:
 
 
 def test_quoted_fields_and_empty_lines() -> None:
-    """A description with a comma or a line break in it stays in its row, and the account names
-    the line on which a row ends.
+    """A description with a comma or a line break stays in its row. A left row is listed by the line
+    on which it ends.
     """
     ledger = book(
         row(description='"HEART, WHITE"'),
@@ -221,21 +219,21 @@ def test_quoted_fields_and_empty_lines() -> None:
     assert ledger.rows == 3
 
 
-def test_a_row_that_ends_early_is_left() -> None:
-    """Missing fields are empty ones, and say why the row cannot be used."""
+def test_row_that_ends_early_is_left() -> None:
+    """Missing fields count as empty, and the reason names them."""
     assert [left.reason for left in book("536365,85123A,HEART,6").left] == [
         "a price that is no number"
     ]
 
 
 @pytest.mark.parametrize("text", ["", "a,b,c\n1,2,3\n", "InvoiceNo,StockCode\n"])
-def test_a_file_without_invoices_is_refused(text: str) -> None:
-    """What has not the columns of invoices is refused as a whole, naming what is missing."""
+def test_file_without_invoices_is_refused(text: str) -> None:
+    """A file without the columns of invoices is refused as a whole, with the missing columns."""
     with pytest.raises(FileFault, match=r"names no column .*Quantity"):
         parse(text)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     """The message names the file and the fault."""
     with pytest.raises(FileFault, match=r"nothing\.csv cannot be read: No such file"):
         read(tmp_path / "nothing.csv")
@@ -243,16 +241,16 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
 def test_encodings(tmp_path: Path, encoding: str) -> None:
-    """Files with a byte order mark, and those of before Unicode, read the same."""
+    """Files with a byte order mark, and files older than Unicode, are read the same."""
     path = tmp_path / "invoices.csv"
     path.write_bytes(f"{HEADER}\n{row(sku='CAFÉ 1')}\n".encode(encoding))
     [invoice] = read(path).invoices
     assert invoice.goods[0].sku == "CAFÉ 1"
 
 
-def test_the_key_is_of_what_is_ordered() -> None:
-    """The same invoice has the same key in any file; another number, another line or another
-    label make another one.
+def test_key_depends_on_the_ordered_lines() -> None:
+    """The same invoice has the same key in any file; another number, line or label has another
+    one.
     """
     [first] = book(row()).invoices
     assert first.key() == book(row(invoice="1"), row(description="other words")).invoices[1].key()
@@ -268,8 +266,8 @@ def test_the_key_is_of_what_is_ordered() -> None:
 
 
 def test_unclosed_quote_costs_its_own_row_alone() -> None:
-    """Of twenty rows the seventh has a quote that is not closed: nineteen are ordered, whether
-    or not rows behind it have quotes.
+    """Of twenty rows the seventh has an unclosed quote: nineteen are ordered, whether or not later
+    rows have quotes.
     """
     for behind in ("HEART", '"HEART, RED"'):
         rows = [
@@ -286,8 +284,8 @@ def test_unclosed_quote_costs_its_own_row_alone() -> None:
 
 @pytest.mark.parametrize("between", [0, 1, 6, 8])
 def test_quote_closed_by_another_row_costs_one_row(between: int) -> None:
-    """A quote that a later row closes is not closed: the good rows between and the later row are
-    ordered.
+    """A quote that a later row closes counts as unclosed: the valid rows between and the later row
+    are ordered.
     """
     opened, closed = row(invoice="1", description='"HEART'), row(description='HEART"')
     ledger = book(opened, *[row()] * between, closed)
@@ -299,14 +297,14 @@ def test_quote_closed_by_another_row_costs_one_row(between: int) -> None:
 
 
 def test_header_alone_is_a_file_without_rows() -> None:
-    """Nothing is ordered, and nothing is left out."""
+    """No row is ordered, and none is left out."""
     assert book() == book("", "") == Ledger((), (), 0)
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_other_delimiters_are_found_in_the_header(delimiter: str) -> None:
-    """A semicolon or a tab between the columns; with semicolons, as spreadsheets write them, a
-    comma before the pence.
+    """Semicolons or tabs separate the columns. With semicolons, as spreadsheets write them, a comma
+    separates the pence.
     """
     text = "\n".join([HEADER, row(description="HEART. WHITE")]).replace(",", delimiter)
     ledger = parse(text.replace("2.55", "2,55") if delimiter == ";" else text)
@@ -314,7 +312,7 @@ def test_other_delimiters_are_found_in_the_header(delimiter: str) -> None:
 
 
 def test_header_at_fault_names_the_delimiter() -> None:
-    """A file of semicolons that lacks a column is told so as a file of semicolons."""
+    """The message about a missing column of a file with semicolons names the semicolons."""
     with pytest.raises(
         FileFault,
         match=(
@@ -328,7 +326,9 @@ def test_header_at_fault_names_the_delimiter() -> None:
 @pytest.mark.parametrize("column", ["invoice", "sku", "customer", "country"])
 @pytest.mark.parametrize("character", ["\0", "\x1b", "\u200b", "\u2028"])
 def test_unprintable_character_costs_its_own_row_alone(column: str, character: str) -> None:
-    """A NUL, say, would have the whole invoice refused: the other rows of it are ordered."""
+    """A NUL, for example, would cause a refusal of the whole invoice: its other rows are
+    ordered.
+    """
     ledger = book(row(), row(**{column: f"5{character}6"}), row(sku="B2"))
     assert [(left.row.line, left.reason) for left in ledger.left] == [
         (3, "a character that is not to be printed")
@@ -337,9 +337,7 @@ def test_unprintable_character_costs_its_own_row_alone(column: str, character: s
 
 
 def test_row_with_too_many_fields_is_left() -> None:
-    """A comma that is not in quotes moves all that stands behind it; empty fields at the end do
-    no harm.
-    """
+    """A comma outside quotes moves all later fields. Empty fields at the end are permitted."""
     ledger = book(row(description="HEART, WHITE"), row() + ",,")
     assert [(left.row.line, left.reason) for left in ledger.left] == [(2, "more than 8 fields")]
     assert [invoice.rows for invoice in ledger.invoices] == [1]
@@ -356,7 +354,9 @@ LINES = st.lists(
 
 
 def fields_of(line: str, delimiter: str) -> list[str] | None:
-    """The fields of a line alone, without white space around them; None where it cannot be read."""
+    """Returns the fields of a line alone, without surrounding white space; None if it cannot be
+    read.
+    """
     try:
         return [
             field.strip() for field in next(csv.reader([line], delimiter=delimiter, strict=True))

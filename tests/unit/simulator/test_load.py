@@ -1,4 +1,4 @@
-"""The load generator: what it sends, how it counts, when it calls a run healthy."""
+"""The load generator: its requests, its counts, and its test for a healthy run."""
 
 from collections import Counter
 from uuid import UUID
@@ -26,19 +26,19 @@ KEY = UUID(int=7)
     ],
 )
 def test_percentiles(values: list[float], percent: float, value: float) -> None:
-    """The nearest rank: a value that was measured, which at least that share does not exceed."""
+    """The nearest rank: a measured value that at least that share does not exceed."""
     assert percentile(values, percent) == value
 
 
-def test_a_basket_is_its_keys() -> None:
-    """A key always makes the same request, and different keys make different ones."""
+def test_same_key_makes_the_same_basket() -> None:
+    """The same key makes the same request, and different keys make different ones."""
     assert checkout(KEY) == checkout(KEY)
     assert len({checkout(UUID(int=number)).SerializeToString() for number in range(50)}) == 50
 
 
-async def test_a_run_sends_all_and_waits_for_all() -> None:
-    """Rate × duration orders are sent, each walks to its end, for orders of others is worked as
-    well, and each is measured.
+async def test_run_sends_all_orders_and_waits_for_all() -> None:
+    """Rate × duration orders are sent, and each reaches its end. The staff also serve the orders of
+    others, and each order is measured.
     """
     shop = Shop()
     world = World(shop, everybody=True)
@@ -56,23 +56,23 @@ async def test_a_run_sends_all_and_waits_for_all() -> None:
     assert run.healthy
 
 
-async def test_the_rate_is_kept() -> None:
-    """Orders are sent when they are due, not all at once, and their times count from then: a
-    slow shop delays no other order.
+async def test_load_sends_orders_at_its_rate() -> None:
+    """Orders are sent when they are due, and their times count from then: a slow shop delays no
+    other order.
     """
     shop = Shop()
-    shop.deaf = True
+    shop.unconfirmed = True
     world = World(shop, everybody=True)
     async with living(world):
         run = await load(
             shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, tell=lambda _: None
         )
-    assert 0.19 <= run.seconds < 3  # one after the other they would take 6
+    assert 0.19 <= run.seconds < 3  # in sequence they would take 6
     assert {purchase.outcome for purchase in run.purchases} == {STUCK}
 
 
-async def test_everybody_is_served(eventually: Eventually) -> None:
-    """In a load run pickers and carriers also work for orders that nobody follows."""
+async def test_staff_of_a_load_run_serve_every_order(eventually: Eventually) -> None:
+    """In a load run, pickers and carriers also serve orders that no shopper waits for."""
     shop = Shop()
     order_id = (await shop.ask("CreateOrder", checkout(KEY))).order.order_id
     shop.captured[order_id] = 0
@@ -82,14 +82,14 @@ async def test_everybody_is_served(eventually: Eventually) -> None:
 
 
 def run_of(*purchases: Purchase) -> Load:
-    """A run that went so."""
+    """Returns a run with this result."""
     return Load(purchases, Counter({"CreateOrder OVERLOADED": 3}), 2.0)
 
 
 @pytest.mark.parametrize("outcome", [REFUSED, "cancelled", "failed", LOST, STUCK])
-def test_only_what_was_delivered_is_healthy(outcome: str) -> None:
-    """Whatever else became of an order is a fault, and is told: a run in which all are refused
-    has proven nothing.
+def test_run_with_an_undelivered_order_is_unhealthy(outcome: str) -> None:
+    """Any other end of an order is a fault, and is reported: a run with refused orders only proves
+    nothing.
     """
     assert run_of(Purchase("delivered")).healthy
     run = run_of(Purchase("delivered"), Purchase(outcome, "WHY"))
@@ -97,15 +97,15 @@ def test_only_what_was_delivered_is_healthy(outcome: str) -> None:
     assert list(report(run))[-1] == f"  {outcome}: no order: WHY"
 
 
-def test_the_report() -> None:
-    """Counts by outcome, percentiles by measure (a dash where nothing was measured), failures by
-    reason, and who was unhappy.
+def test_report_has_counts_percentiles_and_failures() -> None:
+    """The report has counts by outcome, percentiles by measure (a dash without a value), failures
+    by reason, and the undelivered orders.
     """
     lines = list(
         report(
             run_of(
                 Purchase("delivered", created_s=0.1, confirmed_s=0.5),
-                Purchase(STUCK, "nobody picks", created_s=0.2),
+                Purchase(STUCK, "no picker works", created_s=0.2),
             )
         )
     )
@@ -115,9 +115,9 @@ def test_the_report() -> None:
         "checkout to confirmed     0.500    0.500    0.500",
         "order to delivered            -        -        -",
     ]
-    assert lines[6:] == ["       3 × CreateOrder OVERLOADED", "  stuck: no order: nobody picks"]
+    assert lines[6:] == ["       3 × CreateOrder OVERLOADED", "  stuck: no order: no picker works"]
 
 
-def test_a_long_list_is_cut() -> None:
-    """A run that goes wrong altogether is told by its first failures and their number."""
+def test_long_list_is_cut() -> None:
+    """A run with many failures lists the first ones and their number."""
     assert list(report(run_of(*[Purchase(STUCK)] * 30)))[-1] == "  and 10 more"

@@ -1,5 +1,5 @@
-"""Replays against a shop in memory: everything is delivered once, counted exactly, and what
-fails is told.
+"""Replays against a shop in memory: every invoice is delivered once and counted exactly, and
+failures are reported.
 """
 
 import asyncio
@@ -45,32 +45,34 @@ LEDGER = Ledger((INVOICE, FREE), LEFT, 7)
 async def run(
     shop: Shop, ledger: Ledger = LEDGER, label: str = "", patience_s: float = 10.0
 ) -> tuple[Replay, list[Walked]]:
-    """The ledger replayed in this shop, with a world that looks often."""
-    told: list[Walked] = []
+    """Replays the ledger in this shop, with a world that polls at short intervals."""
+    reported: list[Walked] = []
     world = World(shop)
     async with living(world):
         shoppers = Shoppers(shop, world, patience_s)
-        done = await replay(shop, shoppers, ledger, label=label, concurrency=2, tell=told.append)
-    return done, told
+        done = await replay(
+            shop, shoppers, ledger, label=label, concurrency=2, tell=reported.append
+        )
+    return done, reported
 
 
 async def test_every_invoice_is_delivered_and_counted() -> None:
-    """Each invoice, the free one included, ends delivered, and the services' books are the
-    file's to the unit and the penny.
+    """Each invoice, also the free one, ends delivered. The services' records equal the file's, to
+    the unit and the penny.
     """
     shop = Shop()
-    done, told = await run(shop)
+    done, reported = await run(shop)
     assert [walked.purchase.outcome for walked in done.walked] == ["delivered", "delivered"]
     assert (done.books.ordered_units, done.books.shipped_units) == (65, 65)
     assert done.books.ordered == done.books.captured == INVOICE.total
     assert report.complete(done)
-    assert {walked.invoice.number for walked in told} == {"536365", "536414"}
-    assert shop.calls["CreatePayment"] == 1, "nobody pays for what is free"
+    assert {walked.invoice.number for walked in reported} == {"536365", "536414"}
+    assert shop.calls["CreatePayment"] == 1, "a free order has no payment"
 
 
-async def test_a_second_replay_orders_nothing_twice() -> None:
-    """The same file finds the same orders delivered, and books no stock again; under a label
-    everything is ordered anew.
+async def test_second_replay_orders_nothing_twice() -> None:
+    """The same file finds the same orders delivered, and posts no stock again. Under a label every
+    order is new.
     """
     shop = Shop()
     await run(shop)
@@ -91,7 +93,7 @@ async def test_a_second_replay_orders_nothing_twice() -> None:
 
 
 async def test_stock_comes_before_the_order() -> None:
-    """What the invoices need is received, to the unit."""
+    """The units of the invoices are received before the orders, exactly."""
     shop = Shop()
     await run(shop)
     received: dict[str, int] = {}
@@ -124,11 +126,11 @@ async def test_stock_comes_before_the_order() -> None:
         ),
     ],
 )
-async def test_what_is_refused_is_told(
+async def test_refused_invoice_is_reported_with_its_reason(
     method: str, failure: Failure, outcome: str, why: str
 ) -> None:
-    """A refusal ends one invoice and no other, is told with its reason, and the replay is not
-    complete.
+    """A refusal ends one invoice alone and is reported with its reason. The replay is
+    incomplete.
     """
     shop = Shop()
     shop.failures[method] = [failure]
@@ -141,12 +143,12 @@ async def test_what_is_refused_is_told(
     assert not report.complete(done)
 
 
-async def test_what_is_stuck_names_the_step() -> None:
-    """An order that does not end in time is stuck, and the report says where and what to look
-    at.
+async def test_stuck_order_is_reported_with_its_step() -> None:
+    """An order that does not end in time is stuck, and the report names the step and what to
+    check.
     """
     shop = Shop()
-    shop.deaf = True
+    shop.unconfirmed = True
     done, _ = await run(shop, Ledger((INVOICE,), (), 5), patience_s=0.2)
     [walked] = done.walked
     assert walked.purchase.outcome == STUCK
@@ -154,8 +156,8 @@ async def test_what_is_stuck_names_the_step() -> None:
     assert "order.log" in "\n".join(report.lines(done))
 
 
-async def test_failed_steps_are_taken_again() -> None:
-    """Whatever step fails, the next look takes it again, and the order arrives."""
+async def test_failed_step_is_repeated() -> None:
+    """The next poll repeats any failed step, and the order is delivered."""
     shop = Shop()
     for method in (
         "StartPicking",
@@ -171,12 +173,12 @@ async def test_failed_steps_are_taken_again() -> None:
 
 
 async def test_picking_waits_for_the_stock(eventually: Eventually) -> None:
-    """While the stock is not committed nobody picks; once it is, somebody does, though no event
-    tells of it.
+    """The staff wait while the stock is not committed, and pick afterwards, also without an
+    event.
     """
     shop = Shop()
     shop.uncommitted = True
-    async with buying(shop) as purchase:
+    async with started_purchase(shop) as purchase:
         await eventually(lambda: shop.calls["ListFulfillments"] > 3)
         assert shop.calls["StartPicking"] == 0
         for work in shop.works.values():
@@ -184,48 +186,50 @@ async def test_picking_waits_for_the_stock(eventually: Eventually) -> None:
         assert (await purchase).outcome == "delivered"
 
 
-async def test_a_lost_order_is_noticed(eventually: Eventually) -> None:
-    """An order that was acknowledged, and that the service does not know any more, is lost, and
-    not waited for.
+async def test_lost_order_is_reported_as_lost(eventually: Eventually) -> None:
+    """An order that the service acknowledged and does not find again is lost, and the replay stops
+    waiting for it.
     """
     shop = Shop()
-    shop.deaf = True
-    async with buying(shop) as purchase:
+    shop.unconfirmed = True
+    async with started_purchase(shop) as purchase:
         await eventually(lambda: shop.captured)
         shop.placed.clear()
         assert (await purchase).outcome == LOST
 
 
 @pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
-async def test_an_order_that_ended_otherwise_says_why(status: str, eventually: Eventually) -> None:
-    """What was not delivered is listed with the order's own reason; where it ended in an earlier
-    replay, with the way to order anew.
+async def test_undelivered_order_is_reported_with_its_reason(
+    status: str, eventually: Eventually
+) -> None:
+    """An undelivered order is listed with its own reason. If it ended in an earlier replay, the
+    report names the option to order again.
     """
     shop = Shop()
-    shop.deaf = True
-    async with buying(shop) as purchase:
+    shop.unconfirmed = True
+    async with started_purchase(shop) as purchase:
         await eventually(lambda: shop.captured)
         [placed] = shop.placed.values()
         placed.status_reason = "PAYMENT_EXPIRED"
         shop._move(placed.order_id, status)
-        told = report.not_delivered(Walked(INVOICE, await purchase))
-    assert told.endswith(
+        reported = report.not_delivered(Walked(INVOICE, await purchase))
+    assert reported.endswith(
         f": {status.lower()} {placed.order_number} ({placed.order_id}): PAYMENT_EXPIRED"
     )
 
     [walked] = (await run(shop, Ledger((INVOICE,), (), 5)))[0].walked
     assert (
         report.not_delivered(walked)
-        == f"{told} (since an earlier replay; --again LABEL orders anew)"
+        == f"{reported} (since an earlier replay; --again LABEL orders anew)"
     )
 
 
-async def test_an_order_that_cannot_be_asked_says_so(eventually: Eventually) -> None:
-    """A service that is away when it is asked for the reason keeps no replay from its report."""
+async def test_report_names_a_reason_that_could_not_be_read(eventually: Eventually) -> None:
+    """A service that does not answer the question for the reason does not prevent the report."""
     shop = Shop()
-    shop.deaf = True
+    shop.unconfirmed = True
     shop.failures["GetOrder"] = [Refused("PEER_DISAGREES")]
-    async with buying(shop) as purchase:
+    async with started_purchase(shop) as purchase:
         await eventually(lambda: shop.captured)
         shop._move(next(iter(shop.placed)), "CANCELLED")
         ended = await purchase
@@ -236,15 +240,15 @@ async def test_an_order_that_cannot_be_asked_says_so(eventually: Eventually) -> 
 
 
 @asynccontextmanager
-async def buying(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
-    """Somebody buys what the invoice says."""
+async def started_purchase(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
+    """A shopper buys the goods of the invoice."""
     world = World(shop)
     async with living(world):
         yield asyncio.create_task(Shoppers(shop, world, 10.0).buy(checkout(INVOICE), INVOICE.key()))
 
 
 def replayed(*outcomes: str, books: Books | None = None) -> Replay:
-    """A replay of as many invoices, that ended so."""
+    """Returns a replay of as many invoices with these outcomes."""
     walked = tuple(
         Walked(replace(INVOICE, number=str(number)), Purchase(outcome))
         for number, outcome in enumerate(outcomes)
@@ -265,9 +269,9 @@ def replayed(*outcomes: str, books: Books | None = None) -> Replay:
     )
 
 
-def test_the_report() -> None:
-    """Row by row what was left out, then orders, rows, units and money, beside what the services
-    say.
+def test_report_lists_rows_orders_units_and_money() -> None:
+    """The report lists the left rows, then orders, rows, units and money, beside the services'
+    figures.
     """
     done = replayed("delivered", "delivered")
     assert report.complete(done)
@@ -294,9 +298,9 @@ def test_the_report() -> None:
         Books(ordered_units=9, shipped_units=9, ordered=INVOICE.total, captured=INVOICE.total - 1),
     ],
 )
-def test_a_difference_of_one_is_noticed(wrong: Books) -> None:
-    """One unit or one penny more or less in anybody's books, and the replay is not complete, and
-    says so.
+def test_difference_of_one_unit_or_penny_is_reported(wrong: Books) -> None:
+    """One unit or penny more or less in any service's records is reported, and the replay is
+    incomplete.
     """
     assert not report.complete(replayed("delivered", books=wrong))
     assert (
@@ -305,17 +309,17 @@ def test_a_difference_of_one_is_noticed(wrong: Books) -> None:
     )
 
 
-def test_what_did_not_arrive_is_listed() -> None:
-    """Orders are counted by how they ended, and each that did not arrive is named."""
-    told = "\n".join(report.lines(replayed("delivered", "cancelled", "delivered")))
-    assert "2 of 3 orders delivered" in told
-    assert "  orders   2 delivered, 1 cancelled" in told
-    assert "  invoice 1: cancelled" in told
+def test_undelivered_orders_are_counted_and_listed() -> None:
+    """Orders are counted by their end, and each undelivered one is named."""
+    reported = "\n".join(report.lines(replayed("delivered", "cancelled", "delivered")))
+    assert "2 of 3 orders delivered" in reported
+    assert "  orders   2 delivered, 1 cancelled" in reported
+    assert "  invoice 1: cancelled" in reported
     assert not report.complete(replayed("delivered", "cancelled"))
 
 
-def test_an_invoice_that_is_through_is_one_line() -> None:
-    """In a pipe each invoice is a line, with how far the whole is."""
+def test_finished_invoice_is_one_line() -> None:
+    """In a pipe each invoice is a line, with the progress of the whole."""
     assert (
         line(Walked(INVOICE, Purchase("delivered")), 7, 62)
         == " 7/62  536365        9 units      49.71 GBP  delivered"
@@ -333,9 +337,9 @@ CREDITS = (
 CREDITED = Ledger(invoices=(PLAIN, FREE), left=(), rows=10, credits=CREDITS)
 
 
-async def test_what_is_credited_comes_back() -> None:
-    """Every credit is returned, restocked and refunded to the unit and the penny; the report
-    counts rows, units and money.
+async def test_credited_units_are_returned_and_refunded() -> None:
+    """Every credit is returned, restocked and refunded to the unit and the penny; the report counts
+    rows, units and money.
     """
     shop = Shop()
     done, _ = await run(shop, CREDITED)
@@ -343,9 +347,9 @@ async def test_what_is_credited_comes_back() -> None:
     assert (done.books.returned_units, done.books.restocked_units) == (60, 60)
     assert done.books.refunded == done.books.worth == 3 * 255 + 765
     assert report.complete(done)
-    told = list(report.lines(done))
-    assert told[2] == "  rows     10 in the file: 6 in orders, 4 in returns, 0 left out"
-    assert told[-3:] == [
+    reported = list(report.lines(done))
+    assert reported[2] == "  rows     10 in the file: 6 in orders, 4 in returns, 0 left out"
+    assert reported[-3:] == [
         "  returns  3 closed",
         "  units    60 in the file's credits: 60 returned, 60 restocked",
         "  money    15.30 GBP in the file's credits: 15.30 GBP refunded",
@@ -354,9 +358,9 @@ async def test_what_is_credited_comes_back() -> None:
     assert line(walked, 1, 2).endswith("delivered, 56 units back: closed")
 
 
-async def test_what_came_back_does_not_come_back_again() -> None:
-    """A second replay finds the orders and the returns, also of an order that came back whole;
-    under a label all is made anew.
+async def test_second_replay_returns_nothing_again() -> None:
+    """A second replay finds the orders and the returns, also of a fully returned order. Under a
+    label all of them are new.
     """
     whole = Ledger(
         invoices=(replace(PLAIN, postage=0),),
@@ -376,9 +380,9 @@ async def test_what_came_back_does_not_come_back_again() -> None:
     assert len(shop.sent_back) == 2 * returns
 
 
-async def test_a_discount_is_not_given_twice() -> None:
-    """Units of a discounted invoice are refunded with what was paid for them, and the report
-    says where the rest is.
+async def test_discount_is_not_given_twice() -> None:
+    """Units of a discounted invoice are refunded at the paid amount, and the report shows the
+    rest.
     """
     shop = Shop()
     done, _ = await run(
@@ -392,17 +396,17 @@ async def test_a_discount_is_not_given_twice() -> None:
     )
     assert done.books.refunded == 255 - 99
     assert report.complete(done)
-    told = list(report.lines(done))[-1]
+    reported = list(report.lines(done))[-1]
     assert (
-        told == "  money    2.55 GBP in the file's credits (0.99 GBP of it was never paid, by"
+        reported == "  money    2.55 GBP in the file's credits (0.99 GBP of it was never paid, by"
         " discounts): 1.56 GBP refunded"
     )
 
 
 @pytest.mark.parametrize("wrong", ["returned_units", "restocked_units", "refunded", "worth"])
-async def test_a_difference_in_what_came_back_is_noticed(wrong: str) -> None:
-    """One unit or one penny more in anybody's books of returns, and the replay is not complete,
-    and says so.
+async def test_difference_in_the_returns_is_reported(wrong: str) -> None:
+    """One unit or penny more in any service's records of returns is reported, and the replay is
+    incomplete.
     """
     done, _ = await run(Shop(), CREDITED)
     books = replace(done.books, **{wrong: getattr(done.books, wrong) + 1})
@@ -413,9 +417,9 @@ async def test_a_difference_in_what_came_back_is_noticed(wrong: str) -> None:
     )
 
 
-async def test_what_does_not_come_back_is_told() -> None:
-    """A return that is refused, one that goes no further, and one whose order did not arrive:
-    each is named, and nothing is complete.
+async def test_open_and_refused_returns_are_reported() -> None:
+    """A refused return, one that stops, and one whose order was not delivered are each named, and
+    the replay is incomplete.
     """
     shop = Shop()
     shop.failures["CreateReturn"] = [Refused("RETURN_EXCEEDS_DELIVERED", "too many")]
@@ -427,12 +431,12 @@ async def test_what_does_not_come_back_is_told() -> None:
     assert not report.complete(done)
 
     shop = Shop()
-    shop.stingy = True
+    shop.unrefunded = True
     done, _ = await run(
         shop, Ledger(invoices=(PLAIN,), left=(), rows=6, credits=CREDITS[:1]), patience_s=0.5
     )
-    [kept] = [each for walked in done.walked for each in walked.returned]
-    assert (kept.outcome, "the return is inspected" in kept.why) == ("stuck", True)
+    [stuck] = [each for walked in done.walked for each in walked.returned]
+    assert (stuck.outcome, "the return is inspected" in stuck.why) == ("stuck", True)
 
     shop = Shop()
     shop.failures["CreateOrder"] = [Refused("INSUFFICIENT_STOCK")]
@@ -443,10 +447,8 @@ async def test_what_does_not_come_back_is_told() -> None:
     assert not shop.sent_back
 
 
-async def test_a_parcel_that_is_wanted_back_is_brought_back(eventually: Eventually) -> None:
-    """A carrier that hears of a recall under way brings the parcel back; then the goods that
-    nobody announced are taken in.
-    """
+async def test_recalled_parcel_is_returned_and_received(eventually: Eventually) -> None:
+    """The carrier brings a recalled parcel back. The staff then receive the unannounced goods."""
     shop = Shop()
     world = World(shop, everybody=True)
     parcel = shipment("in_transit")
@@ -472,13 +474,13 @@ async def test_a_parcel_that_is_wanted_back_is_brought_back(eventually: Eventual
     assert not shop.refunded[ORDER_ID]
 
 
-async def test_goods_on_their_way_are_not_taken_in(eventually: Eventually) -> None:
-    """While a parcel has not come to rest nobody takes in what comes back, nor ever what a
-    customer has announced to others.
+async def test_goods_in_transit_are_not_received(eventually: Eventually) -> None:
+    """The staff receive nothing while a parcel is in transit, and never the returns that a customer
+    announced to others.
     """
     shop = Shop()
     world = World(shop, everybody=True)
-    waiting = shipment("created")  # wanted back, and the carrier has not answered
+    waiting = shipment("created")  # recalled, without an answer of the carrier
     waiting.recall_time.CopyFrom(waiting.update_time)
     shop.parcels[ORDER_ID] = waiting
     for number, kind in enumerate(

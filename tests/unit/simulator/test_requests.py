@@ -1,4 +1,4 @@
-"""What shoppers and the shop ask for: a repeat says the same, and amounts and stock are those of
+"""The requests of shoppers and of the shop: a repeat is equal, and amounts and stock are those of
 the invoice.
 """
 
@@ -11,9 +11,9 @@ from simulator.invoices import Good, Invoice
 from tests.unit.simulator.samples import INVOICE
 
 
-def test_an_invoice_becomes_a_checkout() -> None:
-    """Lines, discount and shipping add up to the invoice's total; the recipient is invented, the
-    country is a code.
+def test_invoice_becomes_a_checkout() -> None:
+    """Lines, discount and shipping add up to the invoice's total. The recipient is invented, and
+    the country is a code.
     """
     order = requests.checkout(INVOICE)
     lines = sum(from_message(item.unit_price).minor * item.quantity for item in order.items)
@@ -32,8 +32,8 @@ def test_an_invoice_becomes_a_checkout() -> None:
     assert (order.recipient.name, order.recipient.country_code) == ("Customer 17850", "FR")
 
 
-def test_a_guest_has_no_customer() -> None:
-    """Without a customer, a discount or postage the fields are unset, and not empty or zero."""
+def test_guest_has_no_customer() -> None:
+    """Without a customer, a discount or postage the fields are unset, not empty or zero."""
     order = requests.checkout(
         Invoice(number="1", time=INVOICE.time, customer=None, country="", goods=(Good("A", 1, 0),))
     )
@@ -43,9 +43,9 @@ def test_a_guest_has_no_customer() -> None:
     assert order.recipient.country_code == UNKNOWN
 
 
-def test_the_same_invoice_asks_for_the_same() -> None:
-    """The same invoice is the same requests, byte for byte; under another label each of them is
-    another.
+def test_same_invoice_makes_the_same_requests() -> None:
+    """The same invoice makes the same requests, byte for byte. Under another label each of them
+    differs.
     """
     assert requests.checkout(INVOICE) == requests.checkout(INVOICE)
     assert requests.stock_for(INVOICE) == requests.stock_for(INVOICE)
@@ -59,8 +59,8 @@ def test_the_same_invoice_asks_for_the_same() -> None:
     assert len(receipts) == 2 * len(requests.stock_for(INVOICE))
 
 
-def test_stock_is_what_the_invoice_needs() -> None:
-    """Each SKU is received once, in its home, with the units of all its lines."""
+def test_stock_covers_exactly_the_invoice() -> None:
+    """Each SKU is received once, in its warehouse, with the units of all its lines."""
     receipts = requests.stock_for(INVOICE)
     assert {receipt.warehouse_id for receipt in receipts} <= set(requests.WAREHOUSES)
     received = {
@@ -74,8 +74,8 @@ def test_stock_is_what_the_invoice_needs() -> None:
     }
 
 
-def test_both_warehouses_are_home_to_some() -> None:
-    """Baskets of several SKUs are served by more than one warehouse."""
+def test_skus_are_distributed_over_both_warehouses() -> None:
+    """More than one warehouse serves a basket of several SKUs."""
     homes = [requests.home(f"sku {number}") for number in range(300)]
     assert all(homes.count(warehouse) > 50 for warehouse in requests.WAREHOUSES)
 
@@ -93,5 +93,5 @@ def test_both_warehouses_are_home_to_some() -> None:
     ],
 )
 def test_countries(country: str, code: str) -> None:
-    """Countries are known by the names that invoices give them; another one is unknown."""
+    """A country is found by its name on invoices; another name is unknown."""
     assert code_of(country) == code

@@ -1,4 +1,4 @@
-"""What is done at the desk for returns, by what is seen there."""
+"""The steps of the staff for returns, by status."""
 
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ RETURN_ID = str(UUID(int=4))
 
 
 def back(status: str, version: int = 3, **line: Any) -> return_pb2.Return:
-    """Two lines, of which the first says `line`."""
+    """Returns a return of two lines, the first with the fields of `line`."""
     lines = [
         return_pb2.ReturnLine(line_number=2, sku="A", announced_quantity=3, **line),
         return_pb2.ReturnLine(
@@ -26,7 +26,7 @@ def back(status: str, version: int = 3, **line: Any) -> return_pb2.Return:
 
 @pytest.mark.parametrize("status", list(return_pb2.ReturnStatus.keys())[1:])
 def test_each_status_has_its_step(status: str) -> None:
-    """Until it is looked at there is a step at the desk; then it is the services' turn, or over."""
+    """Up to the inspection there is a step for the staff; afterwards there is none."""
     its = back(status.removeprefix("RETURN_STATUS_"), received_quantity=2)
     steps: dict[int, type] = {
         return_pb2.RETURN_STATUS_REQUESTED: api.ApproveReturnRequest,
@@ -39,8 +39,8 @@ def test_each_status_has_its_step(status: str) -> None:
     assert not ENDS & set(AT_DESK)
 
 
-def test_all_that_was_announced_arrives_and_is_good() -> None:
-    """Each line with its units; what was looked at before is not looked at again."""
+def test_all_announced_units_arrive_and_pass() -> None:
+    """Each line arrives with its units. An inspected line is not inspected again."""
     arrived = next_step(back("APPROVED"))
     assert isinstance(arrived, api.ReceiveReturnRequest)
     assert [(line.line_number, line.quantity) for line in arrived.lines] == [(2, 3), (5, 1)]
@@ -51,7 +51,7 @@ def test_all_that_was_announced_arrives_and_is_good() -> None:
     ] == [(2, 2, 0)]
 
 
-def test_a_step_is_named_by_what_it_is_taken_on() -> None:
+def test_step_on_the_same_version_is_the_same_request() -> None:
     """The same step on the same version is the same request; on another version it is another
     one.
     """

@@ -1,6 +1,4 @@
-"""The patience of those who call the services, over a real channel to a server that fails as it
-is told.
-"""
+"""The repeats of callers, over a real channel to a server with the failures of the test."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -37,7 +35,7 @@ class Orders(OrderServiceServicer):
 
 @pytest.fixture
 async def orders() -> AsyncIterator[tuple[Any, Services]]:
-    """The servicer, and the services as its callers see them."""
+    """The servicer, and the services that call it."""
     kind: Any = Orders
     servicer = kind()
     register: Any = partial(add_OrderServiceServicer_to_server, servicer)
@@ -54,21 +52,19 @@ async def orders() -> AsyncIterator[tuple[Any, Services]]:
         )
 
 
-async def test_what_may_pass_is_asked_again(orders: tuple[Any, Services]) -> None:
-    """A deferred call is made again until it is answered, and each failure is counted under the
-    reason that the service gave.
+async def test_deferred_call_is_repeated_until_answered(orders: tuple[Any, Services]) -> None:
+    """A deferred call is repeated until it is answered. Each failure is counted under the service's
+    reason.
     """
     servicer, services = orders
-    # More than gRPC itself tries again.
+    # more often than gRPC's own retries
     servicer.failures = [Deferred("DRAINING", retry_after_s=0.01) for _ in range(6)]
     await services.ask(services.orders.GetOrder, REQUEST, patience_s=20)
     assert services.troubles == Counter({"GetOrder DRAINING": 1})
 
 
-async def test_patience_ends(orders: tuple[Any, Services]) -> None:
-    """Without patience left the failure is raised; a refusal is raised at once, however much
-    there is.
-    """
+async def test_repeats_end_at_the_timeout(orders: tuple[Any, Services]) -> None:
+    """After the timeout the failure is raised; a refusal is raised at once, before any timeout."""
     servicer, services = orders
     servicer.failures = [Deferred("DRAINING", retry_after_s=5)] * 4
     with pytest.raises(Deferred):
@@ -79,9 +75,9 @@ async def test_patience_ends(orders: tuple[Any, Services]) -> None:
     assert services.troubles == Counter({"GetOrder DRAINING": 1, "GetOrder ORDER_NOT_FOUND": 1})
 
 
-async def test_who_does_not_answer_is_named() -> None:
-    """Before anything begins, every service that does not answer is named, with its address and
-    the variable that changes it.
+async def test_service_without_an_answer_is_named() -> None:
+    """Before the start, every service without an answer is named, with its address and the variable
+    that changes it.
     """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(5)]
     names = (
@@ -91,7 +87,7 @@ async def test_who_does_not_answer_is_named() -> None:
         "shipping_address",
         "payment_address",
     )
-    # no field but these is given
+    # the test gives only these fields
     settings = Settings(**dict(zip(names, addresses, strict=True)))  # type: ignore[arg-type]
     with pytest.raises(Unreachable) as caught:
         async with connected(settings):

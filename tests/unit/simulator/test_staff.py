@@ -1,6 +1,4 @@
-"""What the staff do next, by what they see: the right step at each status, the same words for
-the same step.
-"""
+"""The next step of the staff, by status: the right step, and the same request for the same step."""
 
 import pytest
 from ordermesh.fulfillment.v1 import fulfillment_pb2
@@ -30,10 +28,10 @@ from tests.unit.simulator.samples import SHIPMENT_ID, fulfillment, shipment
         (fulfillment("cancelled"), None),
     ],
 )
-def test_the_next_step(work: fulfillment_pb2.Fulfillment, step: type | None) -> None:
-    """Each status has its step; where there is nothing to do, or the stock is not committed,
-    there is none.
-    """
+def test_next_step_follows_from_the_status(
+    work: fulfillment_pb2.Fulfillment, step: type | None
+) -> None:
+    """Each status has its step. A finished fulfilment and one without committed stock have none."""
     found = next_step(work)
     assert (found and type(found)) == step
     if found is not None:
@@ -41,16 +39,16 @@ def test_the_next_step(work: fulfillment_pb2.Fulfillment, step: type | None) -> 
         assert found.fulfillment_id == work.fulfillment_id
 
 
-def test_the_scan_takes_what_is_left_on_the_shelf() -> None:
-    """Only units that are not scanned yet are scanned."""
+def test_scan_has_the_units_that_are_not_scanned_yet() -> None:
+    """The scan has only units that are not scanned yet."""
     step = next_step(fulfillment("picking", picked=2))
     assert isinstance(step, api.ScanItemRequest)
     assert [(scan.sku, scan.quantity) for scan in step.scans] == [("A", 1)]
 
 
-def test_the_parcel_holds_what_was_picked() -> None:
-    """One parcel, with every picked unit by its line, and a weight within the contract's bounds
-    however many there are.
+def test_parcel_has_every_picked_unit() -> None:
+    """The one parcel has every picked unit by its line. Its weight is within the contract's bounds
+    for any number of units.
     """
     step = next_step(fulfillment("packing", picked=3))
     assert isinstance(step, api.PackFulfillmentRequest)
@@ -65,25 +63,25 @@ def test_the_parcel_holds_what_was_picked() -> None:
     assert heavy.packages[0].weight_grams == 1_000_000
 
 
-def test_a_line_of_which_nothing_stays_is_left_alone() -> None:
-    """Units that were cancelled or not found are neither scanned nor packed."""
-    gone = fulfillment_pb2.PicklistLine(line_number=1, sku="A", quantity=0, cut_quantity=3)
-    left = fulfillment_pb2.PicklistLine(line_number=4, sku="B", quantity=1, short_quantity=1)
-    scan = next_step(fulfillment("picking", picklist=[gone, left]))
+def test_cancelled_and_short_units_are_not_packed() -> None:
+    """Cancelled and missing units are neither scanned nor packed."""
+    cancelled = fulfillment_pb2.PicklistLine(line_number=1, sku="A", quantity=0, cut_quantity=3)
+    reduced = fulfillment_pb2.PicklistLine(line_number=4, sku="B", quantity=1, short_quantity=1)
+    scan = next_step(fulfillment("picking", picklist=[cancelled, reduced]))
     assert isinstance(scan, api.ScanItemRequest)
     assert [(each.sku, each.quantity) for each in scan.scans] == [("B", 1)]
-    left.picked_quantity = 1
+    reduced.picked_quantity = 1
     assert isinstance(
-        next_step(fulfillment("picking", picklist=[gone, left])), api.CompletePickingRequest
+        next_step(fulfillment("picking", picklist=[cancelled, reduced])), api.CompletePickingRequest
     )
-    pack = next_step(fulfillment("packing", picklist=[gone, left]))
+    pack = next_step(fulfillment("packing", picklist=[cancelled, reduced]))
     assert isinstance(pack, api.PackFulfillmentRequest)
     assert [(item.line_number, item.quantity) for item in pack.packages[0].items] == [(4, 1)]
 
 
-def test_a_step_is_named_by_what_it_is_taken_on() -> None:
-    """The same step on the same version is the same request; on another version, after a failed
-    inspection say, it is another one.
+def test_step_on_the_same_version_is_the_same_request() -> None:
+    """The same step on the same version is the same request. On another version, such as after a
+    failed inspection, it is another one.
     """
     steps = [next_step(fulfillment("picking", version=version)) for version in (7, 7, 12)]
     first, repeat, later = steps
@@ -107,9 +105,9 @@ def test_a_step_is_named_by_what_it_is_taken_on() -> None:
         ("failed", None),
     ],
 )
-def test_the_next_report(here: str, there: str | None) -> None:
-    """A carrier reports step by step up to the delivery, and nothing of a parcel that it does
-    not have, or has no more.
+def test_next_report_follows_from_the_status(here: str, there: str | None) -> None:
+    """A carrier reports each step up to the delivery, and reports nothing of a parcel before its
+    pickup or after its end.
     """
     report = next_report(shipment(here))
     assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (
@@ -129,8 +127,8 @@ def test_the_next_report(here: str, there: str | None) -> None:
         ("returned_to_sender", None),
     ],
 )
-def test_what_is_wanted_back_is_brought_back(here: str, there: str | None) -> None:
-    """A recalled parcel is not fetched, or comes back from wherever it is."""
+def test_recalled_parcel_is_returned(here: str, there: str | None) -> None:
+    """A recalled parcel is not picked up, or is returned from any status."""
     recalled = shipment(here)
     recalled.recall_time.CopyFrom(recalled.update_time)
     report = next_report(recalled)
@@ -139,9 +137,9 @@ def test_what_is_wanted_back_is_brought_back(here: str, there: str | None) -> No
     )
 
 
-def test_the_same_report_says_the_same() -> None:
-    """Whoever reports it, and whenever: a repeat is equal in every field, its time included; and
-    it is the carrier's one report of that.
+def test_repeated_report_is_equal() -> None:
+    """For any reporter and time, a repeated report is equal in every field, its time included. The
+    carrier has one report of that status.
     """
     report = next_report(shipment("created"))
     assert report is not None

@@ -1,12 +1,12 @@
-"""What is known of an order that somebody waits for."""
+"""The state of an order that a shopper waits for."""
 
 from ordermesh.order.v1 import order_pb2
 
 from simulator.world import Followed
 
 
-def test_older_news_is_no_news() -> None:
-    """News comes from events and from looks, in any order and twice: the latest version counts,
+def test_older_version_is_ignored() -> None:
+    """Events and polls give the state in any order and repeatedly. The latest version counts, and
     each status has its first time.
     """
     followed = Followed("1")

@@ -1,5 +1,5 @@
-"""What fulfilment's reports and cancelled items make of committed units: back on the shelf, not
-found, spoiled and replaced.
+"""The effects of fulfilment's reports and of cancelled items on committed units: restocked, short,
+spoiled and replaced.
 """
 
 from itertools import permutations
@@ -35,7 +35,7 @@ from warehouse_svc.model import ReservationLine
 
 
 def sold(units: int = 3, **by_warehouse: int) -> World:
-    """An order of so many units of tea, committed; by default all in London, where five are."""
+    """An order of so many units of tea, committed; by default all from London, which has five."""
     world = stocked(
         **{warehouse: {"tea": n} for warehouse, n in (by_warehouse or {"london": 5}).items()}
     )
@@ -55,14 +55,18 @@ def line(world: World) -> ReservationLine:
         (report_picklist("london", {1: 2}), (3, 0, 2, 0)),  # one cut
         (report_picklist("london", {1: (2, 1, 0)}), (2, 0, 2, 0)),  # one short
         (report_picklist("london", {1: (2, 0, 1)}), (2, 0, 2, 1)),  # one spoiled
-        (report_picklist("london", {1: (0, 1, 1)}), (3, 0, 0, 1)),  # each of them, and none is left
-        (report_picklist("london", {2: 0}), (5, 0, 0, 0)),  # the line is not on the picklist at all
+        (report_picklist("london", {1: (0, 1, 1)}), (3, 0, 0, 1)),  # one of each, and none remains
+        (report_picklist("london", {2: 0}), (5, 0, 0, 0)),  # the picklist lacks the line
         (ship("london", {1: 3}), (2, 0, 0, 0)),
         (ship("london", {1: (1, 1, 0)}), (3, 0, 0, 0)),  # without a report of the cut
     ],
 )
-def test_what_a_report_does(report: Envelope[Any], balances: tuple[int, int, int, int]) -> None:
-    """Each unit that has left the picklist is where the report says; a repeat moves nothing."""
+def test_report_posts_units_that_left_the_picklist(
+    report: Envelope[Any], balances: tuple[int, int, int, int]
+) -> None:
+    """Each unit that has left the picklist is posted as the report states; a repeat moves
+    nothing.
+    """
     world = sold()
     for _ in range(2):
         world.do(report)
@@ -113,8 +117,8 @@ CLOSE, REPORT, COMMIT = (
 def test_attempt_closed_after_confirmation_returns_all_units(
     commands: tuple[Envelope[Any], ...], *, committed: bool
 ) -> None:
-    """Its units are sellable again once fulfilment reports them, or at once where they never were
-    committed: in every order of commands, each sent twice.
+    """The attempt's units are sellable again once fulfilment reports them, or at once if they were
+    never committed: in every order of commands, each sent twice.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)), *([confirm()] if committed else []))
@@ -137,15 +141,15 @@ def test_committed_units_of_closed_attempt_wait_for_fulfilment() -> None:
 
 
 def test_closed_attempt_still_ships() -> None:
-    """What has left has left: the recall brings it back by a return."""
+    """Shipped units stay shipped: the recall brings them back by a return."""
     world = sold()
     world.do(close_attempt(while_pending=False), ship("london", {1: 3}))
     assert world.balances("london", "tea") == (2, 0, 0, 0)
     assert world.order_reservations[ORDER].lines[1].shipped == 3
 
 
-def test_the_line_that_is_short_has_no_such_units() -> None:
-    """More than were committed: refused, for an operator has to look at it."""
+def test_report_of_more_units_than_committed_is_refused() -> None:
+    """The report is refused: an operator must check it."""
     for report in (
         report_picklist("london", {1: (0, 4, 0)}),
         report_picklist("london", {1: (0, 2, 2)}),
@@ -172,11 +176,11 @@ def test_the_line_that_is_short_has_no_such_units() -> None:
         (3, 3, 0, (0, 0, 0, 3)),
     ],
 )
-def test_spoiled_units_are_replaced_as_far_as_there_are_any(
+def test_spoiled_units_are_replaced_from_sellable_units(
     there: int, spoiled: int, committed: int, balances: tuple[int, int, int, int]
 ) -> None:
-    """Damaged ones are written off, others of the same warehouse committed; a repeat, and the
-    report, find it done.
+    """Damaged units are written off, and others of the same warehouse committed. A repeat, and the
+    report, change nothing.
     """
     world = sold(london=there)
     for again in (
@@ -194,7 +198,7 @@ def test_spoiled_units_are_replaced_as_far_as_there_are_any(
     world.check()
 
 
-def test_what_is_spoiled_next_is_replaced_next() -> None:
+def test_further_spoiled_units_are_replaced_too() -> None:
     """The target grows, and so does the line."""
     world = sold(london=6)
     world.do(replace_spoiled("london", {1: 1}), replace_spoiled("london", {1: 3}))
@@ -202,8 +206,8 @@ def test_what_is_spoiled_next_is_replaced_next() -> None:
     world.check()
 
 
-def test_units_reserved_by_others_replace_nothing() -> None:
-    """Nor do those of another warehouse."""
+def test_reserved_units_of_others_are_no_replacement() -> None:
+    """Neither reserved units nor those of another warehouse replace spoiled ones."""
     world = sold(london=5, york=9)
     world.do(reserve(("tea", 2), order=UUID(int=2)))
     world.do(replace_spoiled("london", {1: 2}))
@@ -212,7 +216,7 @@ def test_units_reserved_by_others_replace_nothing() -> None:
 
 
 def test_short_units_not_reported_yet_do_not_count_as_committed() -> None:
-    """The inspector's call overtakes the picker's event: what is not there is not to be picked."""
+    """The inspector's call overtakes the picker's event: missing units are not to be picked."""
     world = sold(london=3)
     world.do(replace_spoiled("london", {1: 1}, short={1: 1}))
     assert line(world).committed == 1
@@ -232,17 +236,17 @@ def test_spoiled_units_of_closed_attempt_are_not_replaced() -> None:
     assert world.balances("london", "tea") == (2, 0, 2, 1)
 
 
-def test_a_line_has_its_bounds() -> None:
-    """However many spoil, a reservation's line counts no more than a million units."""
+def test_line_counts_a_million_units_at_most() -> None:
+    """For any number of spoiled units, a reservation's line counts a million units at most."""
     world = sold(LINE_MAX - 1, london=LINE_MAX + 9)
     world.do(replace_spoiled("london", {1: 5}))
     assert (line(world).quantity, line(world).committed) == (LINE_MAX, LINE_MAX - 5)
     world.check()
 
 
-def test_units_that_cannot_be_replaced() -> None:
-    """Those not committed, yet or ever; more than there are; those of a warehouse that does not
-    serve the order.
+def test_replacement_of_uncommitted_units_is_refused() -> None:
+    """Uncommitted units, more units than committed, and those of a warehouse that does not serve
+    the order are refused.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
@@ -270,9 +274,9 @@ def test_units_that_cannot_be_replaced() -> None:
 
 
 @pytest.mark.parametrize("pending", [True, False])
-def test_units_that_are_still_reserved_are_free_at_once(pending: bool) -> None:
-    """The units that the order no longer allocates, once for several reports; the others are
-    confirmed.
+def test_cancelled_reserved_units_are_free_at_once(pending: bool) -> None:
+    """The units that the order no longer allocates are free, once for several reports; the others
+    are confirmed.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
@@ -285,8 +289,8 @@ def test_units_that_are_still_reserved_are_free_at_once(pending: bool) -> None:
 
 
 @pytest.mark.parametrize("call_first", [True, False])
-def test_cancelled_items_and_releases_by_call_come_to_the_same(call_first: bool) -> None:
-    """In either order: released units count towards those that the order no longer allocates."""
+def test_cancelled_items_and_releases_by_call_agree(call_first: bool) -> None:
+    """In either order, released units count towards those that the order no longer allocates."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
     both: list[Envelope[Any]] = [release({1: 1}), allocate({1: 2}, world.attempt_reservations())]
@@ -294,9 +298,9 @@ def test_cancelled_items_and_releases_by_call_come_to_the_same(call_first: bool)
     assert world.balances("london", "tea") == (5, 2, 0, 0)
 
 
-def test_committed_units_wait_for_fulfilment_unless_the_order_was_pending() -> None:
-    """The commit raced the cancellation, and fulfilment never gets these units; later it
-    has them on its picklist.
+def test_committed_units_of_a_pending_order_are_free_at_once() -> None:
+    """The commit raced the cancellation, and fulfilment never gets these units. Later cancelled
+    units are on a picklist, and wait for fulfilment.
     """
     for pending, balances in ((True, (3, 0, 2, 0)), (False, (2, 0, 3, 0))):
         world = sold()
@@ -305,8 +309,8 @@ def test_committed_units_wait_for_fulfilment_unless_the_order_was_pending() -> N
         world.check()
 
 
-def test_a_warehouse_that_serves_the_order_no_more() -> None:
-    """All its units are cancelled; those of the other stay."""
+def test_units_of_a_warehouse_without_allocation_are_cancelled() -> None:
+    """All units of that warehouse are cancelled; those of the other one stay."""
     world = stocked(london={"tea": 3}, york={"tea": 2})
     world.do(reserve(("tea", 5)))
     world.do(allocate({1: 3}, world.attempt_reservations()))
@@ -322,9 +326,9 @@ def test_a_warehouse_that_serves_the_order_no_more() -> None:
     world.check()
 
 
-def test_an_order_that_does_not_know_where_its_units_are() -> None:
-    """Its expired reservation was replaced elsewhere: from what it says of the old one nothing
-    is concluded.
+def test_allocation_of_an_expired_reservation_is_ignored() -> None:
+    """The expired reservation was replaced in another warehouse, and the order's allocations still
+    name the old one: they change nothing.
     """
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)))
@@ -335,8 +339,8 @@ def test_an_order_that_does_not_know_where_its_units_are() -> None:
 
 
 def test_cancelled_fulfilment_of_expired_units_uncommits_nothing() -> None:
-    """Reserved in London and Paris, expired, and committed in Paris alone: London's cancelled
-    work is news of nothing, once or twice; and goods cannot leave from there.
+    """The units were reserved in London and Paris, expired, and committed in Paris alone. London's
+    cancelled fulfilment changes nothing, once or twice, and no goods can leave from there.
     """
     world = stocked(london={"tea": 2}, paris={"tea": 1})
     world.do(reserve(("tea", 3)))

@@ -36,21 +36,21 @@ MOVEMENTS = {
 }
 
 
-def test_each_movement_does_what_the_specification_says() -> None:
-    """Every kind of movement has its effect, and no other."""
+def test_each_movement_has_its_specified_effect() -> None:
+    """Every kind of movement has its specified effect only."""
     assert {kind.value: tuple(effect) for kind, effect in EFFECTS.items()} == MOVEMENTS
     assert set(EFFECTS) == set(MovementKind)
 
 
 @pytest.mark.parametrize("effect", list(EFFECTS.values()))
-def test_no_unit_comes_from_nowhere(effect: Effect) -> None:
-    """Over all places, the outside included, a movement sums to zero; reserved is but a mark."""
+def test_movement_sums_to_zero_over_all_balances(effect: Effect) -> None:
+    """Over all balances, with the outside, a movement sums to zero; reserved is only a mark."""
     assert effect.available + effect.committed + effect.damaged + effect.outside == 0
 
 
 @pytest.mark.parametrize("kind", list(UNIT_MOVES))
-def test_a_line_and_its_balances_move_together(kind: MovementKind) -> None:
-    """What leaves or enters the reserved and committed units of a line does so in the balances."""
+def test_line_and_balances_change_together(kind: MovementKind) -> None:
+    """A change of a line's reserved and committed units is the same change of the balances."""
     taken, put = UNIT_MOVES[kind]
     for bucket in (Bucket.RESERVED, Bucket.COMMITTED):
         assert getattr(EFFECTS[kind], bucket) == (put is bucket) - (taken is bucket)
@@ -58,8 +58,8 @@ def test_a_line_and_its_balances_move_together(kind: MovementKind) -> None:
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, Status)))
 def test_every_pair_of_statuses(here: Status, there: Status) -> None:
-    """active -> confirmed | released | expired; confirmed -> closed; nothing else; and nothing
-    leaves a terminal status.
+    """active -> confirmed | released | expired; confirmed -> closed. No other move exists, and
+    terminal statuses have none.
     """
     moves = {
         (Status.ACTIVE, Status.CONFIRMED),
@@ -85,9 +85,9 @@ def test_every_pair_of_statuses(here: Status, there: Status) -> None:
         ({"released": 1}, Status.CLOSED),
     ],
 )
-def test_units_make_the_status(units: dict[str, int], status: Status) -> None:
-    """A reservation of two units stands where its units are; those not named have shipped, come
-    back or been written off.
+def test_units_determine_the_reservation_status(units: dict[str, int], status: Status) -> None:
+    """The units of a reservation of two determine its status; units not named have shipped,
+    returned or been written off.
     """
     nothing = dict.fromkeys(("reserved", "committed", "released", "expired"), 0)
     assert status_of(**nothing | units, quantity=2) is status

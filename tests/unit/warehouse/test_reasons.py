@@ -1,4 +1,4 @@
-"""The reasons that reservations change for, against those that the contract publishes."""
+"""The reasons of changed reservations equal those of the contract."""
 
 import ast
 from collections.abc import Callable
@@ -31,7 +31,7 @@ PREFIX = "RESERVATION_STATUS_REASON_"
 
 
 def test_reservation_reasons_are_those_that_are_published() -> None:
-    """ReservationStatusReason has each reason that the decisions write, and no other."""
+    """ReservationStatusReason has exactly the reasons that the decisions write."""
     values = warehouse_pb2.ReservationStatusReason.items()
     names = {name.removeprefix(PREFIX) for name, number in values if number}
     written = {
@@ -98,7 +98,7 @@ SCENARIOS: dict[Reason, tuple[Callable[[], World], Callable[[World], Envelope[An
 
 @pytest.mark.parametrize("reason", Reason)
 def test_reservation_change_has_the_reason_of_its_command(reason: Reason) -> None:
-    """What a command makes known of a reservation says by its reason which command it was."""
+    """The reason of a published change identifies its command."""
     prepare, command = SCENARIOS[reason]
     world = prepare()
     world.facts.clear()

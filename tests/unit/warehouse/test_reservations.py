@@ -1,4 +1,4 @@
-"""What checkouts, the order's life and the clock make of reservations."""
+"""The effects of checkouts, order events and time on reservations."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +41,7 @@ def reason(outcome: Outcome[Any]) -> str:
 
 
 def published(world: World) -> list[tuple[Status | None, Status, str | None]]:
-    """(old status, new status, refused) of each published change of a reservation."""
+    """Returns (old status, new status, refused) of each published change of a reservation."""
     return [
         (f.old_status, f.reservation.status, f.refused)
         for f in world.facts
@@ -49,9 +49,9 @@ def published(world: World) -> list[tuple[Status | None, Status, str | None]]:
     ]
 
 
-def test_the_specifications_example() -> None:
-    """100 available; reserve 2: 100, 2, sellable 98; confirm: 98, 0, committed 2; ship:
-    committed 0.
+def test_example_of_the_specification() -> None:
+    """100 available; reserve 2: 100, 2, sellable 98; confirm: 98, 0, committed 2; ship: committed
+    0.
     """
     world = stocked(london={"tea": 100})
     world.do(reserve(("tea", 2)))
@@ -64,9 +64,9 @@ def test_the_specifications_example() -> None:
     world.check()
 
 
-def test_reserving_is_all_or_none() -> None:
-    """One short SKU leaves everything as it was; the refusal names each short SKU with what is
-    asked and left.
+def test_reserve_takes_all_lines_or_none() -> None:
+    """One short SKU leaves all balances unchanged. The refusal has each short SKU with the
+    requested and the sellable units.
     """
     world = stocked(london={"tea": 5, "cup": 1}, york={"cup": 1})
     [outcome] = world.try_all(reserve(("tea", 5), ("cup", 2), ("cup", 1), ("jam", 1)))
@@ -83,8 +83,8 @@ def test_reserving_is_all_or_none() -> None:
     assert not world.facts
 
 
-def test_an_order_over_two_warehouses() -> None:
-    """One reservation for each warehouse, each with its lines and units; a line that none has
+def test_order_over_two_warehouses_has_two_reservations() -> None:
+    """Each warehouse has one reservation with its lines and units; a line that no warehouse has
     whole is split.
     """
     world = stocked(london={"tea": 3, "cup": 1}, york={"tea": 4})
@@ -103,7 +103,7 @@ def test_an_order_over_two_warehouses() -> None:
     world.check()
 
 
-def test_commands_of_one_set_see_what_those_before_have_left() -> None:
+def test_commands_of_a_set_see_the_units_left_by_earlier_ones() -> None:
     """Within one set the stock is sold once, also by commands for several orders."""
     world = stocked(london={"tea": 5})
     outcomes = world.try_all(*(reserve(("tea", 2), order=UUID(int=n)) for n in range(1, 5)))
@@ -114,8 +114,8 @@ def test_commands_of_one_set_see_what_those_before_have_left() -> None:
 
 
 def test_attempt_has_one_current_set_of_reservations() -> None:
-    """Another request for the same attempt is refused while there are reservations, released
-    ones included; another attempt is not.
+    """Another request for the same attempt is refused while it has reservations, released ones
+    included; another attempt is accepted.
     """
     world = stocked(london={"tea": 9})
     world.do(reserve(("tea", 1)))
@@ -127,7 +127,7 @@ def test_attempt_has_one_current_set_of_reservations() -> None:
 
 
 def test_each_movement_is_published_with_its_stock_level() -> None:
-    """One StockChanged for each row of the ledger, in order, each with the level of its version."""
+    """Each row of the ledger has one StockChanged, in order, with the level of its version."""
     world = stocked(london={"tea": 9})
     world.do(reserve(("tea", 1), ("tea", 2)), confirm())
     facts = [f for f in world.facts if isinstance(f, StockChanged)]
@@ -141,8 +141,8 @@ def test_each_movement_is_published_with_its_stock_level() -> None:
 
 
 def test_reservation_changes_are_published() -> None:
-    """Confirmed, released, expired and un-committed are published, with the attempt's
-    reservations; what was only reserved or shipped is not.
+    """Confirmed, released, expired and uncommitted are published, with the attempt's reservations;
+    reserved and shipped are not.
     """
     world = stocked(london={"tea": 1}, york={"tea": 1})
     world.do(reserve(("tea", 2)))
@@ -162,8 +162,8 @@ def test_reservation_changes_are_published() -> None:
 
 
 @pytest.mark.parametrize("repeat", [confirm, lambda: confirm(by_event=True)])
-def test_a_second_confirm_changes_nothing(repeat: Callable[[], Envelope[Any]]) -> None:
-    """Whichever of call and event comes second finds the work done, also once goods have left."""
+def test_second_confirm_changes_nothing(repeat: Callable[[], Envelope[Any]]) -> None:
+    """The second of call and event changes nothing, also after the shipment."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), confirm())
     before = (dict(world.levels), dict(world.order_reservations), list(world.facts))
@@ -173,8 +173,10 @@ def test_a_second_confirm_changes_nothing(repeat: Callable[[], Envelope[Any]]) -
     assert world.attempt_reservations()[0].status is Status.CLOSED
 
 
-def test_a_reservation_past_its_time_is_confirmed_all_the_same() -> None:
-    """Until the expiry worker runs, its units are reserved, and no other order has them."""
+def test_overdue_reservation_can_be_confirmed() -> None:
+    """Until the expiry worker runs, the reservation's units are reserved, and no other order has
+    them.
+    """
     world = stocked(london={"tea": 1})
     world.do(reserve(("tea", 1)))
     world.pass_time(TTL + timedelta(minutes=5))
@@ -182,9 +184,9 @@ def test_a_reservation_past_its_time_is_confirmed_all_the_same() -> None:
     assert world.attempt_reservations()[0].status is Status.CONFIRMED
 
 
-def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
-    """From another warehouse where need be; the old one stays expired, and the new one is told
-    as new.
+def test_confirm_replaces_an_expired_reservation() -> None:
+    """The new one is from another warehouse if needed. The old one stays expired, and the new one
+    is published.
     """
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)))
@@ -202,9 +204,9 @@ def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
     world.check()
 
 
-def test_an_expired_reservation_whose_units_are_sold() -> None:
-    """The caller is refused, RESERVATION_EXPIRED with what is short; by event the refusal is
-    published, once for each event.
+def test_confirm_of_an_expired_sold_reservation_is_refused() -> None:
+    """The caller gets RESERVATION_EXPIRED with the short units. By event the refusal is published,
+    once for each event.
     """
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)))
@@ -222,8 +224,8 @@ def test_an_expired_reservation_whose_units_are_sold() -> None:
     world.check()
 
 
-def test_confirming_what_was_released() -> None:
-    """RESERVATION_CLOSED, to the caller or to the world."""
+def test_confirm_of_a_released_reservation_is_refused() -> None:
+    """The caller gets RESERVATION_CLOSED, or the refusal is published."""
     world = stocked(london={"tea": 2})
     world.do(reserve(("tea", 2)), release())
     assert reason(world.try_all(confirm())[0]) == "RESERVATION_CLOSED"
@@ -235,7 +237,7 @@ def test_confirming_what_was_released() -> None:
 @pytest.mark.parametrize(
     "command", [confirm(), confirm(by_event=True), release(), ship("london", {1: 1})]
 )
-def test_what_was_never_reserved_is_not_found(command: Envelope[Any]) -> None:
+def test_command_without_reservations_is_not_found(command: Envelope[Any]) -> None:
     """An event about it waits; a call is answered."""
     world = stocked(london={"tea": 2})
     for before in ([], [reserve(("tea", 1), attempt=2)]):
@@ -245,8 +247,8 @@ def test_what_was_never_reserved_is_not_found(command: Envelope[Any]) -> None:
         assert outcome.reason == "RESERVATION_NOT_FOUND"
 
 
-def test_expiry_takes_back_only_what_is_past_its_time() -> None:
-    """Neither what is still in its time nor what is confirmed."""
+def test_expiry_ends_only_overdue_reservations() -> None:
+    """A reservation within its time, and a confirmed one, stay."""
     world = stocked(london={"tea": 9})
     world.do(reserve(("tea", 1)), reserve(("tea", 2), order=OTHER), confirm(OTHER))
     world.pass_time(TTL - timedelta(seconds=1))
@@ -260,8 +262,8 @@ def test_expiry_takes_back_only_what_is_past_its_time() -> None:
 
 
 def test_repeated_request_replaces_an_expired_reservation() -> None:
-    """Whether or not the worker has come by; with the units that the clock took, in the same
-    warehouse where that can be.
+    """The expiry worker may or may not have run. The new reservation takes the expired units, in
+    the same warehouse if possible.
     """
     for worker_came in (True, False):
         world = stocked(york={"tea": 5})
@@ -291,10 +293,10 @@ def test_renew_of_unexpired_reservation_replaces_nothing(then: tuple[Envelope[An
     assert world.order_reservations[ORDER] == before
 
 
-def test_a_request_that_comes_again_late_has_its_whole_time_before_it() -> None:
-    """The order that it is for may be placed only now, and decides first: what is still reserved
-    stays so, where it is, and is not published. Units that were released meanwhile stay where
-    they are, and so does what is confirmed.
+def test_late_repeated_request_renews_the_reservation_time() -> None:
+    """The order may be placed only now, and its events decide first. Reserved units stay reserved
+    in their warehouse, without an event. Units released meanwhile stay released, and confirmed ones
+    stay confirmed.
     """
     world = stocked(london={"tea": 2}, york={"tea": 2})
     world.do(reserve(("tea", 4)))
@@ -324,7 +326,7 @@ def test_a_request_that_comes_again_late_has_its_whole_time_before_it() -> None:
 
 
 def test_renew_of_closed_attempt_replaces_nothing() -> None:
-    """Nobody can confirm it any more."""
+    """No caller can confirm it any more."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 3)))
     world.pass_time(TTL)
@@ -332,9 +334,9 @@ def test_renew_of_closed_attempt_replaces_nothing() -> None:
     assert world.balances("london", "tea") == (5, 0, 0, 0)
 
 
-def test_release_in_part_by_target() -> None:
-    """A line's target is reached once, however often it is asked for, over all warehouses; the
-    rest is confirmed.
+def test_partial_release_reaches_its_target_once() -> None:
+    """A line's target is reached once, for any number of requests, over all warehouses; the rest is
+    confirmed.
     """
     world = stocked(london={"tea": 2}, york={"tea": 3})
     world.do(reserve(("tea", 5)))
@@ -354,14 +356,14 @@ def test_release_in_part_by_target() -> None:
 
 
 def test_release_leaves_committed_units_to_fulfilment() -> None:
-    """They stay committed, and the release is a success."""
+    """They stay committed, and the release succeeds."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), confirm(), release(), release({1: 1}))
     assert world.balances("london", "tea") == (3, 0, 2, 0)
 
 
 def test_close_attempt_releases_units_and_refuses_confirms() -> None:
-    """Of that attempt and those before; a later attempt is untouched."""
+    """The attempt and those before are closed; a later attempt is unchanged."""
     world = stocked(london={"tea": 9})
     world.do(*(reserve(("tea", n), attempt=n) for n in (1, 2, 3)))
     world.do(close_attempt(attempt=2))
@@ -392,8 +394,8 @@ def test_close_of_confirmed_attempt_leaves_committed_units() -> None:
 
 
 def test_close_attempt_before_reserve_is_stored() -> None:
-    """Also of an order without reservations: neither a late reservation nor a late event
-    revives it.
+    """The close is stored also for an order without reservations: neither a late reservation nor a
+    late event reopens it.
     """
     world = stocked(london={"tea": 9})
     world.do(close_attempt())
@@ -403,9 +405,9 @@ def test_close_attempt_before_reserve_is_stored() -> None:
     assert published(world) == []
 
 
-def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
-    """A write that is retried makes the same reservations and the same rows, and their ids sort
-    as they were made.
+def test_repeated_decision_makes_the_same_ids() -> None:
+    """A retried write makes the same reservations and the same rows, and their ids sort in the
+    order of their creation.
     """
     command = reserve(("tea", 2), ("cup", 1))
     one, other = (stocked(london={"tea": 2, "cup": 1}) for _ in range(2))
@@ -419,8 +421,8 @@ def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
 
 
 def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
-    """An order's events name each line at each of its warehouses: 8 are served, 9 are refused
-    with both numbers and what to do, and nothing is moved.
+    """An order's events name each line in each of its warehouses: 8 are served. 9 are refused with
+    both numbers and the next step, and nothing is moved.
     """
     world = stocked(**{f"w{number}": {"tea": 1} for number in range(17)})
     world.do(reserve(("tea", 8)))
@@ -436,7 +438,7 @@ def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
 
 def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
     """A confirmation that must replace expired reservations refuses more warehouses than an event
-    can name: the call by its status, the event by a domain event.
+    can name: a call by its status, an event by a domain event.
     """
     world = stocked(w0={"tea": 9})
     world.do(reserve(("tea", 9)))
@@ -451,9 +453,9 @@ def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
     world.check()
 
 
-def test_unworked_attempt_of_unknown_order_is_not_found() -> None:
-    """Fulfilment's report that an attempt never started stores nothing of an order of which
-    nothing was ever reserved; the order's own word does.
+def test_never_started_attempt_without_order_is_not_found() -> None:
+    """Fulfilment's report of a never started attempt stores nothing for an order without
+    reservations. The order's own event does.
     """
     published = close_attempt()
     with pytest.raises(NotFound) as caught:

@@ -1,4 +1,4 @@
-"""What returns bring back: each unit once, and never more than has left."""
+"""The effects of returns: each unit comes back once, and never more units than have shipped."""
 
 from itertools import permutations
 from typing import Any
@@ -29,7 +29,7 @@ OTHER = UUID(int=78)
 
 
 def sent(units: int = 3) -> World:
-    """An order of so many units of tea and one cup, gone from London; nothing of either is left
+    """An order of so many units of tea and one cup, shipped from London; no other unit of either is
     there.
     """
     world = stocked(london={"tea": units, "cup": 1})
@@ -39,7 +39,7 @@ def sent(units: int = 3) -> World:
 
 
 def reason(world: World, command: Envelope[Any]) -> tuple[type[Failure], str]:
-    """How the command is refused; nothing has moved."""
+    """Returns the reason of the refusal, and checks that nothing has moved."""
     posted = len(world.ledger)
     [outcome] = world.try_all(command)
     assert isinstance(outcome, Failure)
@@ -48,8 +48,8 @@ def reason(world: World, command: Envelope[Any]) -> tuple[type[Failure], str]:
     return type(outcome), outcome.reason
 
 
-def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged() -> None:
-    """In one decision, each published with its stock level, under the return's name."""
+def test_passed_units_are_available_and_failed_ones_damaged() -> None:
+    """One decision posts both, each published with its stock level, under the return's name."""
     world = sent()
     world.do(post_return("london", {1: 2, 2: 1}, {1: 1}))
     assert world.balances("london", "tea") == (2, 0, 0, 1)
@@ -81,8 +81,8 @@ def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged
     ),
 )
 def test_repeated_returns_post_each_unit_once(reports: tuple[Envelope[Any], ...]) -> None:
-    """In any order, in one set or in many, in whichever warehouse: the largest of the targets is
-    what is posted.
+    """In any order, in one set or several, in any warehouse, the largest of the targets is
+    posted.
     """
     for sets in ([reports], [(command,) for command in reports], [reports, reports]):
         world = sent()
@@ -94,7 +94,7 @@ def test_repeated_returns_post_each_unit_once(reports: tuple[Envelope[Any], ...]
 
 
 def test_two_returns_of_one_line() -> None:
-    """Each has its own targets; together they bring no more than has left."""
+    """Each return has its own targets; together they post no more units than have shipped."""
     world = sent()
     world.do(post_return("london", {1: 2}), post_return("london", {1: 1}, source=OTHER))
     assert world.balances("london", "tea") == (3, 0, 0, 0)
@@ -109,13 +109,13 @@ def test_two_returns_of_one_line() -> None:
 
 
 def test_all_lines_or_none() -> None:
-    """One line that cannot be leaves the others out as well."""
+    """One impossible line prevents the others too."""
     world = sent()
     assert reason(world, post_return("london", {1: 1, 2: 2})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
-def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
-    """Its stock level is made, with the first version."""
+def test_return_to_a_new_warehouse_makes_its_stock_level() -> None:
+    """The warehouse never had the SKU: its stock level is made, with the first version."""
     world = sent()
     world.do(post_return("leeds", {1: 1}, {1: 2}))
     assert world.balances("leeds", "tea") == (1, 0, 0, 2)
@@ -127,9 +127,9 @@ def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
 @pytest.mark.parametrize(
     ("before", "expected"),
     [
-        ([], (Deferred, "EVENT_AHEAD")),  # reserved: it may be committed yet, and leave
+        ([], (Deferred, "EVENT_AHEAD")),  # reserved: it may still be committed, and ship
         ([confirm()], (Deferred, "EVENT_AHEAD")),
-        # a cancelled order's parcel may be on its way
+        # a cancelled order's parcel may be in transit
         ([confirm(), close_attempt(while_pending=False)], (Deferred, "EVENT_AHEAD")),
         ([confirm(), report_picklist("london", {1: 2})], (Deferred, "EVENT_AHEAD")),
         ([close_attempt()], (Refused, "RETURN_EXCEEDS_SHIPPED")),
@@ -137,29 +137,29 @@ def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
         ([confirm(), ship("london", {1: 1})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
     ],
 )
-def test_more_than_has_left(
+def test_return_of_more_units_than_shipped_is_refused(
     before: list[Envelope[Any]], expected: tuple[type[Failure], str]
 ) -> None:
-    """Deferred while more units may still ship, refused for good when none can."""
+    """The return is deferred while more units may still ship, and refused when none can."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)), *before)
     assert reason(world, post_return("london", {1: 2})) == expected
 
 
 def test_return_of_expired_units_waits_until_attempt_closed() -> None:
-    """A confirmation replaces it."""
+    """A confirmation replaces the expired reservation."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)))
     world.pass_time(world.attempt_reservations()[0].expire_time - world.now)
     world.do(expire())
     assert reason(world, post_return("london", {1: 1})) == (Deferred, "EVENT_AHEAD")
     world.do(confirm(), ship("london", {1: 3}))
-    # the first generation is no hope
+    # the first generation's units can no longer ship
     assert reason(world, post_return("london", {1: 4})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
-def test_a_return_waits_for_its_shipping() -> None:
-    """Then it is posted."""
+def test_return_waits_for_its_shipment() -> None:
+    """The return is posted after the shipment."""
     world = stocked(london={"tea": 3})
     world.do(reserve(("tea", 3)), confirm())
     command = post_return("london", {1: 3})
@@ -169,9 +169,9 @@ def test_a_return_waits_for_its_shipping() -> None:
     world.check()
 
 
-def test_what_the_warehouse_knows_nothing_of() -> None:
-    """An order that never had reservations, also after its attempt is closed; a line that it
-    has not.
+def test_return_without_reservations_is_refused() -> None:
+    """The order never had reservations, also after the close of its attempt; or it lacks the
+    line.
     """
     world = sent()
     for order in (UUID(int=5), UUID(int=6)):
@@ -183,8 +183,8 @@ def test_what_the_warehouse_knows_nothing_of() -> None:
     assert reason(world, post_return("london", {3: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
 
 
-def test_a_return_is_of_one_order() -> None:
-    """What names another order's return, or a receipt, is no return."""
+def test_source_of_another_order_is_no_return() -> None:
+    """A source id of another order's return, or of a receipt, is refused."""
     world = sent()
     world.do(
         receive("london", request=9, tea=1),
@@ -203,21 +203,21 @@ def test_a_return_is_of_one_order() -> None:
     )
 
 
-def test_goods_are_somewhere() -> None:
-    """An event without a warehouse is refused, for an operator has to look at it."""
+def test_return_without_a_warehouse_is_refused() -> None:
+    """The event is refused: an operator must check it."""
     assert reason(sent(), post_return("", {1: 1})) == (InvalidField, "VALIDATION_FAILED")
 
 
-def test_a_balance_has_its_bounds() -> None:
-    """Also where goods come back."""
+def test_balance_is_bounded_for_returns_too() -> None:
+    """A return beyond the bound of a balance is refused."""
     world = sent()
     world.do(receive("london", tea=BALANCE_MAX))
     assert reason(world, post_return("london", {1: 1})) == (Refused, "QUANTITY_OUT_OF_RANGE")
     world.do(post_return("london", damaged={1: 1}))
 
 
-def test_units_of_several_attempts_and_warehouses_are_of_one_line() -> None:
-    """What may come back is what has left over all of them."""
+def test_returnable_units_are_summed_over_attempts() -> None:
+    """The returnable units are those that shipped over all attempts and warehouses."""
     world = stocked(london={"tea": 1}, york={"tea": 1})
     world.do(reserve(("tea", 2)), confirm(), ship("london", {1: 1}))
     assert reason(world, post_return("london", {1: 2})) == (Deferred, "EVENT_AHEAD")

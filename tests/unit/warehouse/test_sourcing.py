@@ -1,5 +1,5 @@
-"""Which warehouses serve an order: by tables. (That they are the fewest is a property:
-tests/property/test_stock_sourcing.py.)
+"""The warehouses that serve an order, by tables. (tests/property/test_stock_sourcing.py proves that
+they are the fewest.)
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def sourced(
     sellable: Mapping[str, Mapping[str, int]],
     preferred: tuple[str, ...] = (),
 ) -> Parts:
-    """(line, units) by warehouse."""
+    """Returns (line, units) by warehouse."""
     served = source(basket(*lines), sellable, preferred)
     return {
         warehouse: [(part.number, part.quantity) for part in parts]
@@ -28,60 +28,56 @@ def sourced(
 @pytest.mark.parametrize(
     ("lines", "sellable", "served"),
     [
-        # one warehouse where one can, although another has most of it
+        # one warehouse if one can serve all, although another has most units
         (
             (("tea", 2), ("cup", 1)),
             {"a": {"tea": 99}, "b": {"tea": 2, "cup": 1}},
             {"b": [(1, 2), (2, 1)]},
         ),
-        # among equals the first by name
+        # of equal ones, the first by name
         ((("tea", 2),), {"b": {"tea": 2}, "a": {"tea": 2}}, {"a": [(1, 2)]}),
-        # the fewest, where none can alone
+        # the fewest, if no single one can serve all
         (
             (("tea", 1), ("cup", 1), ("jam", 1)),
             {"a": {"tea": 1}, "b": {"cup": 1, "tea": 1}, "c": {"jam": 1}},
             {"b": [(1, 1), (2, 1)], "c": [(3, 1)]},
         ),
-        # a line is split only where it must be
+        # a line is split only if necessary
         ((("tea", 5),), {"a": {"tea": 3}, "b": {"tea": 4}}, {"a": [(1, 1)], "b": [(1, 4)]}),
         (
             (("tea", 4), ("tea", 3)),
             {"a": {"tea": 3}, "b": {"tea": 4}},
             {"a": [(2, 3)], "b": [(1, 4)]},
         ),
-        # the same SKU in several lines: it is the sum that must be there
+        # the same SKU in several lines: its sum must be sellable
         ((("tea", 2), ("tea", 2)), {"a": {"tea": 3}, "b": {"tea": 4}}, {"b": [(1, 2), (2, 2)]}),
     ],
 )
-def test_where_the_units_come_from(
+def test_sourcing_uses_the_fewest_warehouses(
     lines: tuple[tuple[str, int], ...], sellable: Mapping[str, Mapping[str, int]], served: Parts
 ) -> None:
-    """One warehouse where one can serve all lines, else the fewest; lines stay whole where they
-    can.
-    """
+    """One warehouse serves all lines if possible, else the fewest; lines stay whole if possible."""
     assert sourced(lines, sellable) == served
 
 
-def test_the_preferred_warehouse_wins_among_equals() -> None:
-    """What was reserved somewhere before is reserved there again, but not at the price of a
-    second warehouse.
-    """
+def test_sourcing_prefers_the_former_warehouse() -> None:
+    """Units are reserved again in their former warehouse, unless that needs a second warehouse."""
     assert sourced((("tea", 1),), {"a": {"tea": 1}, "b": {"tea": 1}}, ("b",)) == {"b": [(1, 1)]}
     assert sourced((("tea", 2),), {"a": {"tea": 2}, "b": {"tea": 1}}, ("b",)) == {"a": [(1, 2)]}
 
 
 def test_shortages_are_summed_over_lines_and_warehouses() -> None:
-    """Each short SKU is named once, in the order of the lines, with all that is asked and all
-    that is left; unknown SKUs have none.
+    """Each short SKU is named once, in the order of the lines, with all requested and all sellable
+    units; unknown SKUs have none.
     """
     lines = basket(("tea", 3), ("cup", 1), ("tea", 2), ("moon", 1))
     sellable = {"a": {"tea": 2, "cup": 1}, "b": {"tea": 2}}
     assert shortages(lines, sellable) == [Shortage("tea", 5, 4), Shortage("moon", 1, 0)]
 
 
-def test_very_many_warehouses_are_not_searched_for_ever() -> None:
-    """Beyond the bound of the exact search the answer still serves everything, and names no
-    warehouse that is not needed.
+def test_sourcing_beyond_the_exact_search_serves_all() -> None:
+    """Beyond the bound of the exact search, the answer serves all lines, and each named warehouse
+    is needed.
     """
     sellable = {f"w{n:03}": {"tea": 1, f"sku{n}": 1} for n in range(400)}
     asked = {"tea": 40} | {f"sku{n}": 1 for n in range(0, 60, 2)}

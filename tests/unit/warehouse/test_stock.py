@@ -1,4 +1,4 @@
-"""What receipts, counts and fulfilment's reports make of stock."""
+"""The effects of receipts, counts and fulfilment's reports on stock."""
 
 from typing import Any
 from uuid import UUID
@@ -27,8 +27,8 @@ from warehouse_svc.model import BALANCE_MAX
 
 
 def test_receipt_posts_all_lines_or_none() -> None:
-    """One line out of its bounds leaves the others out as well; a SKU's first receipt makes its
-    stock level.
+    """One line out of its bounds prevents the others too; a SKU's first receipt makes its stock
+    level.
     """
     world = stocked(london={"tea": BALANCE_MAX})
     [outcome] = world.try_all(receive("london", cup=1, tea=1))
@@ -41,7 +41,7 @@ def test_receipt_posts_all_lines_or_none() -> None:
 
 
 def test_repeated_receipt_is_posted_once() -> None:
-    """The ledger alone has its request."""
+    """Only the ledger has the receipt's request."""
     world = stocked(york={"tea": 1})
     for _ in range(2):
         world.do(receive("london", request=7, tea=1))
@@ -49,7 +49,7 @@ def test_repeated_receipt_is_posted_once() -> None:
 
 
 def test_receipt_and_count_of_one_request_id_are_both_posted() -> None:
-    """An id belongs to its method: in either order, and each once."""
+    """A request_id belongs to its method: in either order, each is posted once."""
     world = stocked(london={"tea": 1})
     for _ in range(2):
         world.do(receive("london", request=7, tea=1))
@@ -59,9 +59,9 @@ def test_receipt_and_count_of_one_request_id_are_both_posted() -> None:
     assert world.balances("london", "tea") == (7, 0, 0, 0)
 
 
-def test_a_count_never_goes_below_what_is_reserved() -> None:
-    """Up and down, with the ledger's row; not below the reserved units, not of what was never
-    there, not on an old version.
+def test_count_below_the_reserved_units_is_refused() -> None:
+    """A count goes up and down, with a row of the ledger. It is refused below the reserved units,
+    for an unknown stock level, and for an old version.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), adjust("london", "tea", -3))
@@ -98,8 +98,8 @@ def test_units_ship_up_to_the_target() -> None:
 
 
 @pytest.mark.parametrize(("number", "target"), [(1, 3), (2, 1)])
-def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
-    """Neither units nor lines that the reservation has not, also where another order has
+def test_shipment_of_more_units_than_committed_is_refused(number: int, target: int) -> None:
+    """More units, and lines that the reservation lacks, are refused, also if another order has
     committed as many.
     """
     world, other = stocked(london={"tea": 9}), UUID(int=2)
@@ -110,8 +110,8 @@ def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
     world.check()
 
 
-def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
-    """Deferred, EVENT_AHEAD, while the units are reserved or have expired: the commit is still
+def test_report_before_the_commit_is_deferred() -> None:
+    """Deferred, EVENT_AHEAD, while the units are reserved or expired: the commit is still
     pending.
     """
     world = stocked(london={"tea": 5})
@@ -128,8 +128,8 @@ def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
 
 @pytest.mark.parametrize("freed", [close_attempt(), release()])
 def test_released_units_cannot_ship_and_need_no_uncommit(freed: Envelope[Any]) -> None:
-    """Refused, for an operator has to look at it; a cancelled fulfilment of it has nothing to bring
-    back.
+    """The report is refused: an operator must check it. A cancelled fulfilment of these units posts
+    nothing.
     """
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), freed)
@@ -140,8 +140,8 @@ def test_released_units_cannot_ship_and_need_no_uncommit(freed: Envelope[Any]) -
     assert world.balances("london", "tea") == (5, 0, 0, 0)
 
 
-def test_a_warehouse_that_does_not_serve_the_order() -> None:
-    """Its report waits for a reservation there."""
+def test_report_without_a_reservation_waits() -> None:
+    """The warehouse has no reservation of the order: its report waits for one."""
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)), confirm())
     [outcome] = world.try_all(ship("york", {1: 2}))
@@ -149,7 +149,7 @@ def test_a_warehouse_that_does_not_serve_the_order() -> None:
 
 
 def test_record_of_unknown_order_has_the_stock_levels() -> None:
-    """A command about an unknown order sees the stock levels, and no reservations."""
+    """A command about an unknown order gets the stock levels, and no reservations."""
     world = stocked(london={"tea": 5})
     record = world.do(expire(UUID(int=99)))
     assert record.order_reservations is None

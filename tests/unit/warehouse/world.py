@@ -1,5 +1,5 @@
-"""A warehouse in memory, for tests of its decisions: what commands do to it, and what must hold
-of it whatever was done. No tests here.
+"""A warehouse in memory, for tests of its decisions: the effects of commands, and the invariants
+after any of them. No tests here.
 """
 
 from collections import Counter, defaultdict
@@ -46,7 +46,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TTL = timedelta(minutes=30)
 BALANCES = ("available", "reserved", "committed", "damaged")
 ORDER, RETURN = UUID(int=1), UUID(int=77)
-# What an envelope has beside its command.
+# The fields of an envelope beside its command.
 PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
 
 C = TypeVar("C")
@@ -54,7 +54,9 @@ numbers = count(1)
 
 
 def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
-    """A command of this kind in an envelope with a key of its own. `fields` are of either."""
+    """Returns a command of this kind in an envelope with its own key. `fields` are fields of
+    either.
+    """
     key = str(next(numbers))
     parts: dict[str, Any] = {
         "key": key,
@@ -69,18 +71,18 @@ def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
 
 
 def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
-    """The envelope, with these fields of its command changed."""
+    """Returns the envelope with these fields of its command changed."""
     command: Any = old.command
     return old.with_command(replace(command, **fields))
 
 
 def of_request(kind: type[C], request: int | None, **fields: Any) -> Envelope[C]:
-    """A receipt or a count: its target is the request, one of its own or a given one."""
+    """Returns a receipt or a count: its target is the request, a new one or a stated one."""
     return envelope(kind, target=UUID(int=request or next(numbers) + 10**9), **fields)
 
 
 def basket(*wanted: tuple[str, int]) -> tuple[WantedLine, ...]:
-    """Order lines, numbered from 1."""
+    """Returns order lines, numbered from 1."""
     return tuple(
         WantedLine(number, sku, quantity) for number, (sku, quantity) in enumerate(wanted, 1)
     )
@@ -91,14 +93,14 @@ def receive(
     request: int | None = None,
     **quantities: int,
 ) -> Envelope[ReceiveStock]:
-    """A receipt of a request of its own, or of a given one."""
+    """Returns a receipt of a new request, or of a stated one."""
     return of_request(ReceiveStock, request, warehouse_id=warehouse_id, quantities=quantities)
 
 
 def adjust(
     warehouse_id: str, sku: str, delta: int, request: int | None = None, **more: Any
 ) -> Envelope[AdjustStock]:
-    """A count of a request of its own, or of a given one."""
+    """Returns a count of a new request, or of a stated one."""
     place = {"warehouse_id": warehouse_id, "sku": sku}
     return of_request(AdjustStock, request, **place, delta=delta, **more)
 
@@ -106,33 +108,33 @@ def adjust(
 def reserve(
     *wanted: tuple[str, int], order: UUID = ORDER, attempt: int = 1, ttl: timedelta = TTL
 ) -> Envelope[ReserveStock]:
-    """A checkout."""
+    """Returns a checkout."""
     lines = basket(*wanted)
     return envelope(ReserveStock, target=order, attempt=attempt, lines=lines, ttl=ttl)
 
 
 def renew(order: UUID = ORDER, attempt: int = 1) -> Envelope[RenewReservations]:
-    """A repeated checkout request."""
+    """Returns a repeated checkout request."""
     return envelope(RenewReservations, target=order, attempt=attempt, ttl=TTL)
 
 
 def confirm(
     order: UUID = ORDER, attempt: int = 1, *, by_event: bool = False
 ) -> Envelope[ConfirmReservations]:
-    """A confirmation, called for or by event."""
+    """Returns a confirmation, by call or by event."""
     return envelope(ConfirmReservations, target=order, attempt=attempt, by_event=by_event)
 
 
 def release(
     released: Mapping[int, int] | None = None, order: UUID = ORDER, attempt: int = 1
 ) -> Envelope[ReleaseReservations]:
-    """A release of all, or up to so many units of lines."""
+    """Returns a release of all units, or up to so many units of lines."""
     units = released or {}
     return envelope(ReleaseReservations, target=order, attempt=attempt, released=units)
 
 
 def expire(order: UUID = ORDER) -> Envelope[ExpireReservations]:
-    """The expiry worker processes the order."""
+    """Returns the expiry worker's command about the order."""
     return envelope(ExpireReservations, target=order)
 
 
@@ -142,7 +144,7 @@ def close_attempt(
     *,
     while_pending: bool = True,
 ) -> Envelope[CloseAttempt]:
-    """The attempt is closed."""
+    """Returns the close of the attempt."""
     return envelope(CloseAttempt, target=order, attempt=attempt, while_pending=while_pending)
 
 
@@ -157,7 +159,7 @@ def report_picklist(
     *,
     shipped: bool = False,
 ) -> Envelope[ApplyFulfillment]:
-    """Fulfilment reports a picklist, by line."""
+    """Returns fulfilment's report of a picklist, by line."""
     lines = tuple(
         FulfillmentLine(number, *([units] if isinstance(units, int) else units))
         for number, units in picklist.items()
@@ -175,14 +177,14 @@ def report_picklist(
 def ship(
     warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1
 ) -> Envelope[ApplyFulfillment]:
-    """Units are with the carrier."""
+    """Returns the report that units are with the carrier."""
     return report_picklist(warehouse_id, picklist, order, attempt, shipped=True)
 
 
 def call_off(
     warehouse_id: str, order: UUID = ORDER, attempt: int = 1
 ) -> Envelope[ApplyFulfillment]:
-    """A fulfilment is cancelled: no unit stays on its picklist."""
+    """Returns the report of a cancelled fulfilment: its picklist has no units."""
     return report_picklist(warehouse_id, {1: 0}, order, attempt)
 
 
@@ -193,7 +195,7 @@ def replace_spoiled(
     attempt: int = 1,
     short: Mapping[int, int] | None = None,
 ) -> Envelope[ReplaceSpoiled]:
-    """Units are found damaged while packing, others are asked for."""
+    """Returns the request to replace units that are found damaged while packing."""
     lines = tuple(
         SpoiledLine(number, units, (short or {}).get(number, 0))
         for number, units in spoiled.items()
@@ -215,7 +217,9 @@ def allocate(
     *,
     while_pending: bool = False,
 ) -> Envelope[ApplyAllocations]:
-    """The order allocates these units by line, from the reservations in their order."""
+    """Returns the order's allocation of these units by line, from the reservations in their
+    order.
+    """
     left, allocated = dict(remaining), {}
     for reservation in of:
         for line in reservation.lines:
@@ -239,7 +243,7 @@ def post_return(
     order: UUID = ORDER,
     source: UUID = RETURN,
 ) -> Envelope[PostReturn]:
-    """A return is inspected."""
+    """Returns the event of an inspected return."""
     return envelope(
         PostReturn,
         target=order,
@@ -252,8 +256,8 @@ def post_return(
 
 @dataclass
 class World:
-    """All stock levels, reservations, rows of the ledger and domain events, as the commands so
-    far have left them.
+    """All stock levels, reservations, rows of the ledger and domain events after the commands so
+    far.
     """
 
     now: datetime = NOON
@@ -263,7 +267,7 @@ class World:
     facts: list[object] = field(default_factory=list)
 
     def try_all(self, *commands: Envelope[Any]) -> list[Outcome[OrderStock]]:
-        """Decides a set of commands, keeps the result, and returns their outcomes."""
+        """Decides a set of commands, stores the result, and returns their outcomes."""
         requests = [
             each.target
             for each in commands
@@ -287,7 +291,7 @@ class World:
         return [applied.outcomes[c.key] for c in commands]
 
     def do(self, *commands: Envelope[Any]) -> OrderStock:
-        """The same, for commands that must all be done; returns the last one's record."""
+        """Does the same for commands that must all succeed; returns the last one's record."""
         return [unwrap(outcome) for outcome in self.try_all(*commands)][-1]
 
     def posted(self) -> dict[UUID, PostedUnits]:
@@ -303,7 +307,7 @@ class World:
         self.now += time
 
     def balances(self, warehouse_id: str, sku: str) -> tuple[int, int, int, int]:
-        """available, reserved, committed, damaged"""
+        """Returns available, reserved, committed and damaged."""
         level = self.levels[warehouse_id, sku]
         return level.available, level.reserved, level.committed, level.damaged
 
@@ -313,8 +317,8 @@ class World:
         return self.order_reservations[order].of_attempt(attempt)
 
     def check(self) -> None:
-        """What must hold whatever was done: balances are the ledger's sums and the reservations'
-        units, and nothing is below zero.
+        """Checks the invariants: balances are the sums of the ledger and of the reservations'
+        units, and none is below zero.
         """
         sums: defaultdict[Place, Counter[str]] = defaultdict(Counter)
         for row in self.ledger:
@@ -355,8 +359,8 @@ class World:
         assert len({m.id for m in self.ledger}) == len(self.ledger)
 
     def check_cumulative(self) -> None:
-        """Each row says how many units its kind has moved for its source and line so far, these
-        included: none is missing, none twice.
+        """Checks that each row has the number of units that its kind has moved for its source and
+        line so far, its own included: none is missing, none twice.
         """
         so_far: Counter[tuple[object, ...]] = Counter()
         for row in sorted(self.ledger, key=lambda row: row.cumulative):
@@ -365,8 +369,8 @@ class World:
                 assert row.cumulative == so_far[row.kind, row.source_id, row.line_number], row
 
     def check_returns(self) -> None:
-        """Of each order line no more units came back than have shipped, and the ledger agrees with
-        both.
+        """Checks that no order line has more returned than shipped units, and that the ledger
+        agrees with both.
         """
         for order_id, each in self.order_reservations.items():
             for line in each.lines.values():
@@ -382,7 +386,7 @@ class World:
 
 
 def stocked(**by_warehouse: Mapping[str, int]) -> World:
-    """A world with these units: stocked(london={"tea": 5})."""
+    """Returns a world with these units: stocked(london={"tea": 5})."""
     world = World()
     world.do(*(receive(warehouse_id, **units) for warehouse_id, units in by_warehouse.items()))
     world.facts.clear()
