@@ -1,7 +1,6 @@
 """The table of deciders, one for each command, and the rules that several have in common."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -24,7 +23,6 @@ from order_svc.decisions.returning import (
     move,
     receive,
     refund_without_goods,
-    with_return_axes,
 )
 from order_svc.decisions.steps import Decided
 from order_svc.model import (
@@ -87,8 +85,7 @@ def of_attempt(verb: Callable[[Order, N, Context], Decided]) -> OrderDecider:
 def with_consequences(verb: OrderDecider) -> OrderDecider:
     """Returns the decider with what follows from every change of an order.
 
-    Units that left a warehouse and are cancelled are recalled, and the returns of the order
-    determine its axes `returns` and `stock`.
+    Units that left a warehouse and are cancelled are recalled.
     """
 
     @wraps(verb)
@@ -96,8 +93,7 @@ def with_consequences(verb: OrderDecider) -> OrderDecider:
         decided = verb(order, command, context)
         if decided.record is order:
             return decided
-        decided = with_recalls(decided, context)
-        return replace(decided, record=with_return_axes(decided.record))
+        return with_recalls(decided, context)
 
     return decide
 

@@ -63,7 +63,7 @@ ORDER = RecordRows(
     Order,
     orders.c,
     loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
-    derived=["has_returns"],
+    derived=["payment", "progress", "stock", "return_progress", "has_returns"],
 )
 LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
 ALLOCATION = RecordRows(Allocation, allocations.c, keys=["order_id", "line_number"])
@@ -77,6 +77,8 @@ CHANGING = (
     "reason",
     "attempt",
     "version",
+    "payment_outcome",
+    "commit",
     "payment",
     "progress",
     "stock",

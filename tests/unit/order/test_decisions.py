@@ -12,7 +12,14 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.placing import check
-from order_svc.lifecycle import FulfillmentState, PaymentStatus, Progress, Status, StockStatus
+from order_svc.lifecycle import (
+    Commit,
+    FulfillmentState,
+    PaymentStatus,
+    Progress,
+    Status,
+    StockStatus,
+)
 from order_svc.model import (
     CheckoutLine,
     CommitPending,
@@ -176,7 +183,7 @@ def test_commit_refused_for_good_fails_the_order() -> None:
 @pytest.mark.parametrize("status", [Status.CONFIRMED, Status.PROCESSING])
 def test_pending_commit_refused_for_good_cancels_the_order(status: Status) -> None:
     """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
-    order = replace(at(status), stock=StockStatus.COMMIT_PENDING)
+    order = replace(at(status), commit=Commit.PENDING)
     cancelled = after(order, commit(order, allocations={}, refused="RESERVATION_EXPIRED"))
     assert (cancelled.status, cancelled.reason, cancelled.stock) == (
         Status.CANCELLED,
