@@ -46,7 +46,12 @@ from payment_svc.tables import (
     refund_update_time,
 )
 
-PAYMENT = RecordRows(Payment, payments.c, loaded=["operations"])
+PAYMENT = RecordRows(
+    Payment,
+    payments.c,
+    loaded=["operations"],
+    derived=["authorized", "captured", "refunded", "refund_pending", "decline_code"],
+)
 OPERATION = RecordRows(Operation, operations.c, keys=["payment_id"], loaded=["contradictions"])
 CONTRADICTION = RecordRows(Contradiction, contradictions.c, keys=["operation_id"])
 TRANSITION = RecordRows(Transition, history.c)

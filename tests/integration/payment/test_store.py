@@ -30,6 +30,7 @@ from payment_svc.model import (
     Account,
     Contradiction,
     Operation,
+    Payment,
     Refund,
     RefundFilter,
     Transition,
@@ -40,6 +41,7 @@ from tests.unit.payment.samples import (
     OPERATION,
     ORDER,
     PAYMENT,
+    TOTAL,
     account,
     create,
     declined,
@@ -189,14 +191,27 @@ async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
         assert len(await store.due_operations(connection, 1)) == 1
 
 
+def later_try(status: Status) -> Payment:
+    """A second payment in that status, with operations of its own."""
+    its = payment(status, id=numbered(2, 2), try_number=2)
+    others = tuple(
+        replace(
+            each,
+            id=numbered(3, 500 + number),
+            requested_by=f"later:{number}",
+            reference=each.reference and f"later-{number}",
+        )
+        for number, each in enumerate(its.operations)
+    )
+    return replace(its, operations=others)
+
+
 async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> None:
     """The partial unique index, over every pair of statuses: whatever the code believed, two
     that count cannot stand in the table.
     """
     for first, second in itertools.product(Status, Status):
-        its = account(
-            payment(first), payment(second, id=numbered(2, 2), try_number=2, operations=())
-        )
+        its = account(payment(first), later_try(second))
         async with rolled_back(engine) as connection:
             if {first, second} <= LIVE:
                 with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
@@ -266,7 +281,7 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
     """One open operation for each payment, one operation for each request, one booking of each
     thing that a processor did.
     """
-    its = payment(Status.AUTHORIZED)
+    its = payment(Status.AUTHORIZED, amount=2 * TOTAL.minor)
 
     def another(outcome: Outcome, number: int, **fields: object) -> Account:
         extra = operation(
@@ -275,10 +290,8 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
         # any of its fields
         return account(replace(its, operations=(*its.operations, replace(extra, **fields))))  # type: ignore[arg-type]
 
-    twice_open = replace(
-        another(Outcome.REQUESTED, 1).payments[0],
-        operations=(operation(), *another(Outcome.REQUESTED, 2).payments[0].operations[1:]),
-    )
+    [one], [other] = another(Outcome.REQUESTED, 1).payments, another(Outcome.REQUESTED, 2).payments
+    twice_open = replace(one, operations=(*one.operations, other.operations[-1]))
     for wrong, rule in [
         (account(twice_open), "operations_one_open_charge"),
         (another(Outcome.FAILED, 3, requested_by="create:1"), "operations_requested_by_key"),
@@ -287,14 +300,15 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
         with pytest.raises(IntegrityError, match=rule):
             await save(engine, wrong)
     # another kind of thing may bear the same name
-    await save(engine, another(Outcome.SUCCEEDED, 5))
+    void = {"kind": Kind.VOID, "cause": Cause.REQUEST, "cause_id": "v1"}
+    await save(engine, another(Outcome.SUCCEEDED, 5, **void))
 
 
 async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncEngine) -> None:
     """Beside a void of the same cause; a second refund of it is refused, whatever the code
     believed, and whoever asked.
     """
-    its = payment(Status.CAPTURED, refund_pending=30)
+    its = payment(Status.CAPTURED)
 
     def of(*more: Operation) -> Account:
         return account(replace(its, operations=(*its.operations, *more)))
@@ -331,7 +345,7 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(
     """Each once over all pages, also those of one moment; by order, payment and status. A charge
     is no refund.
     """
-    its = payment(Status.PARTIALLY_REFUNDED, refunded=1, refund_pending=20)
+    its = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED),))
     made = [
         replace(
             refund_operation(1 if number == 5 else 10, outcome, cause_id=f"b{number}"),

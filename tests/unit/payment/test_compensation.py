@@ -2,7 +2,6 @@
 and what is open meanwhile.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -274,8 +273,8 @@ def test_a_refund_by_request_counts_under_the_ceiling_and_not_as_the_orders() ->
     is left does.
     """
     gift = refund_operation(1_000, Outcome.SUCCEEDED)
-    its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000)
-    record = account(replace(its, operations=(*its.operations, gift)), status=OrderStatus.CONFIRMED)
+    its = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED), gift))
+    record = account(its, status=OrderStatus.CONFIRMED)
     record = decide(record, costs(4_000), LATER).record
     assert automatic_operations(record) == [(Kind.REFUND, 250, "version:2")]
     record = decide(record, cancelled(3), LATER).record

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -56,14 +55,17 @@ def wide_operation(number: int) -> Operation:
 def test_the_widest_payment_fits() -> None:
     """More of the widest operations than an answer holds: less than half of what it may have."""
     text = WIDE * TEXT_MAX
-    operations = tuple(wide_operation(n) for n in range(OPERATIONS_MAX + 1))
-    amounts: dict[str, Any] = dict.fromkeys(
-        ("amount", "authorized", "captured", "refunded"), 10**17
+    declined, charged, refunded, *more = (wide_operation(n) for n in range(OPERATIONS_MAX + 1))
+    operations = (
+        replace(declined, kind=Kind.AUTHORIZE),
+        replace(charged, kind=Kind.CHARGE, outcome=Outcome.SUCCEEDED),
+        replace(refunded, outcome=Outcome.SUCCEEDED),
+        *more,
     )
-    its = payment(
-        Status.PARTIALLY_REFUNDED, operations=operations, decline_code=text, processor=text
-    )
-    answer = wire.payment(replace(its, **amounts))
+    its = payment(Status.PARTIALLY_REFUNDED, operations=operations, amount=10**17, processor=text)
+    assert (its.authorized, its.captured, its.refunded) == (10**17,) * 3
+    assert its.decline_code == text
+    answer = wire.payment(its)
     assert len(answer.operations) == OPERATIONS_MAX
     assert sum(len(each.contradictions) for each in answer.operations) == CONTRADICTIONS_MAX
     assert answer.ByteSize() < ANSWER_BYTES_MAX // 2

@@ -63,14 +63,11 @@ def only(record: Account) -> Payment:
 
 def paid(refunded: int = 0, pending: int = 0) -> Account:
     """A delivered order's account, of whose money so much went back, or is on its way."""
-    its = payment(
-        Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED,
-        refunded=refunded,
-        refund_pending=pending,
-    )
+    status = Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED
     gone = [refund_operation(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
     going = [refund_operation(pending, cause_id="going")] if pending else []
-    return account(replace(its, operations=(*its.operations, *gone, *going)), **DELIVERED)
+    operations = (operation(Outcome.SUCCEEDED), *gone, *going)
+    return account(payment(status, operations=operations), **DELIVERED)
 
 
 # --- by request

@@ -139,12 +139,10 @@ def test_captured_payment_is_published_before_confirmed() -> None:
 PART = payment(
     Status.CAPTURED,
     operations=(operation(Outcome.SUCCEEDED), refund_operation(1_000)),
-    refund_pending=1_000,
 )
 WHOLE = payment(
     Status.CAPTURED,
     operations=(operation(Outcome.SUCCEEDED), refund_operation(4_250)),
-    refund_pending=4_250,
 )
 NO = Declined("insufficient_funds")
 

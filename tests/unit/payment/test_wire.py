@@ -47,6 +47,7 @@ from tests.unit.payment.samples import (
     Source,
     apply_order,
     numbered,
+    operation,
     order,
     payment,
     refund_operation,
@@ -299,7 +300,12 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     """Every field of the contract; what is absent is unset; settled ones become events with the
     payment's cumulative amounts.
     """
-    its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000, refund_pending=250)
+    operations = (
+        operation(Outcome.SUCCEEDED),
+        refund_operation(1_000, Outcome.SUCCEEDED, cause_id="b2"),
+        refund_operation(250, cause_id="b3"),
+    )
+    its = payment(Status.PARTIALLY_REFUNDED, operations=operations)
     made = its.refund(refund_operation(1_000, outcome, cause, "b1"))
     message = wire.refund(made)
     assert (message.refund_id, message.payment_id, message.order_id, message.attempt) == (
