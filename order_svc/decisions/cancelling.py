@@ -17,14 +17,8 @@ from order_svc.decisions.steps import (
     reduced_allocations,
 )
 from order_svc.lifecycle import MOVES, Commit, PaymentOutcome, Reason, Status
-from order_svc.model import (
-    CancelItems,
-    CancelOrder,
-    ExpireOrder,
-    Order,
-    RetryOrder,
-    WarehouseFulfillment,
-)
+from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder, RetryOrder
+from order_svc.model.records import Order, WarehouseFulfillment
 
 # Statuses in which no unit, or not every unit, is with a carrier. See may_have_unshipped_units.
 NOT_FULLY_SHIPPED = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})

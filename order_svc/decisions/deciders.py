@@ -25,7 +25,7 @@ from order_svc.decisions.returning import (
     refund_without_goods,
 )
 from order_svc.decisions.steps import Decided
-from order_svc.model import (
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
     ApplyReservation,
@@ -40,13 +40,12 @@ from order_svc.model import (
     FailPayment,
     InspectReturn,
     MoveReturn,
-    Order,
     PlaceOrder,
     ReceiveReturn,
     RefundWithoutGoods,
     RetryOrder,
-    Row,
 )
+from order_svc.model.records import Order, Row
 
 C = TypeVar("C")
 N = TypeVar("N", bound=AttemptReport)

@@ -35,13 +35,15 @@ from order_svc.lifecycle import (
     StockStatus,
     path,
 )
-from order_svc.model import (
-    Allocation,
-    Allocations,
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyReservation,
     ApplyShipment,
     ApplyShipmentOutcome,
+)
+from order_svc.model.records import (
+    Allocation,
+    Allocations,
     Line,
     Order,
     WarehouseFulfillment,

@@ -16,7 +16,14 @@ from order_svc.decisions.steps import (
     record_late_event,
 )
 from order_svc.lifecycle import Commit, PaymentOutcome, PaymentStatus, Reason, Status
-from order_svc.model import ApplyRefund, Committed, ConfirmPayment, FailPayment, Order, Unavailable
+from order_svc.model.commands import (
+    ApplyRefund,
+    Committed,
+    ConfirmPayment,
+    FailPayment,
+    Unavailable,
+)
+from order_svc.model.records import Order
 
 
 def accepts(order: Order, captured: Money) -> bool:

@@ -8,7 +8,9 @@ from chassis.values.errors import Invalid, Violation
 from chassis.values.money import UNITS_MAX, minor_digits
 from order_svc.decisions.steps import Decided, advance, allocated
 from order_svc.lifecycle import Commit, PaymentOutcome, Reason, Status
-from order_svc.model import Checkout, Order, PlaceOrder, order_number, priced_lines
+from order_svc.model.checkout import Checkout, order_number, priced_lines
+from order_svc.model.commands import PlaceOrder
+from order_svc.model.records import Order
 
 PAYMENT_WINDOW = timedelta(minutes=30)
 

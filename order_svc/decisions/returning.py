@@ -22,19 +22,16 @@ from order_svc.lifecycle import (
     ReturnStatus,
     Status,
 )
-from order_svc.model import (
+from order_svc.model.commands import (
     CreateReturn,
     InspectReturn,
     MoveReturn,
-    Order,
     ReceiveReturn,
     RefundWithoutGoods,
-    Return,
-    ReturnChanged,
-    ReturnLine,
     ReturnRequest,
-    ReturnStep,
 )
+from order_svc.model.events import ReturnChanged
+from order_svc.model.records import Order, Return, ReturnLine, ReturnStep
 
 
 def create(order: Order, command: CreateReturn, context: Context) -> Decided:

@@ -13,17 +13,16 @@ from order_svc.lifecycle import (
     FulfillmentState,
     Status,
 )
-from order_svc.model import (
+from order_svc.model.commands import Request
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
     Allocation,
     Allocations,
-    ItemsCancelled,
     LateEvent,
     Line,
     Order,
-    Request,
     Row,
-    StatusChanged,
     Transition,
     WarehouseFulfillment,
 )

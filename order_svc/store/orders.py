@@ -33,14 +33,14 @@ from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
-from order_svc.model import (
+from order_svc.model.commands import PlaceOrder
+from order_svc.model.filters import OrderFilter
+from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
     Allocation,
     LateEvent,
     Line,
     Order,
-    OrderFilter,
-    PlaceOrder,
     Recipient,
     ReturnStep,
     Row,

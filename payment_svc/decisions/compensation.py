@@ -19,7 +19,7 @@ from payment_svc.decisions.steps import (
     with_payment,
 )
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
-from payment_svc.model import Account, Operation, Payment
+from payment_svc.model.records import Account, Operation, Payment
 
 
 def compensate(decided: Decided, context: Context) -> Decided:

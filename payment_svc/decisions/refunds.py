@@ -18,14 +18,9 @@ from payment_svc.decisions.steps import (
     with_payment,
 )
 from payment_svc.lifecycle import CHARGED, REQUEST_REASON, Cause, Kind, Outcome, Reason, Status
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
-    Account,
-    Operation,
-    Payment,
-    RefundPayment,
-    RefundReturn,
-)
+from payment_svc.model.answers import NOTHING_REFUNDABLE
+from payment_svc.model.commands import RefundPayment, RefundReturn
+from payment_svc.model.records import Account, Operation, Payment
 
 
 def refund_by_request(

@@ -25,21 +25,16 @@ from payment_svc.lifecycle import (
     can_become,
     status_after_refund,
 )
-from payment_svc.model import (
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     UNCOUNTED_CODES,
-    Account,
     Declined,
-    Operation,
-    Payment,
-    PaymentConfirmed,
-    PaymentFailed,
     Pending,
-    RecordUnknownOutcome,
-    RetryLookup,
-    Settle,
     Succeeded,
 )
+from payment_svc.model.commands import RecordUnknownOutcome, RetryLookup, Settle
+from payment_svc.model.events import PaymentConfirmed, PaymentFailed
+from payment_svc.model.records import Account, Operation, Payment
 
 DECLINES_MAX = 3  # the third one is final, with any code
 

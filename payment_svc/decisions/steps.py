@@ -17,15 +17,9 @@ from payment_svc.lifecycle import (
     Reason,
     Status,
 )
-from payment_svc.model import (
-    Account,
-    NewOperation,
-    Operation,
-    Payment,
-    PaymentStatusChanged,
-    RefundSettled,
-    Transition,
-)
+from payment_svc.model.commands import NewOperation
+from payment_svc.model.events import PaymentStatusChanged, RefundSettled
+from payment_svc.model.records import Account, Operation, Payment, Transition
 
 Decided = Decision[Account, Transition]
 

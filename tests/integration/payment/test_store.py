@@ -25,14 +25,14 @@ from payment_svc.lifecycle import (
     RefundStatus,
     Status,
 )
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
+from payment_svc.model.answers import NOTHING_REFUNDABLE
+from payment_svc.model.filters import RefundFilter
+from payment_svc.model.records import (
     Account,
     Contradiction,
     Operation,
     Payment,
     Refund,
-    RefundFilter,
     Transition,
 )
 from tests.unit.payment.samples import (

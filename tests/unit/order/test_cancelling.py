@@ -23,14 +23,10 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
 )
-from order_svc.model import (
-    CheckoutLine,
-    ExpireOrder,
-    ItemsCancelled,
-    Order,
-    RetryOrder,
-    StatusChanged,
-)
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.commands import ExpireOrder, RetryOrder
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from order_svc.model.records import Order
 from tests.unit.order.returns import ask
 from tests.unit.order.samples import (
     NOW,

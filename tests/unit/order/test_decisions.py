@@ -20,14 +20,10 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
 )
-from order_svc.model import (
-    CheckoutLine,
-    CommitPending,
-    FailPayment,
-    StatusChanged,
-    Transition,
-    Unavailable,
-)
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.commands import CommitPending, FailPayment, Unavailable
+from order_svc.model.events import StatusChanged
+from order_svc.model.records import Transition
 from tests.unit.order.samples import (
     NOW,
     after,

@@ -10,17 +10,12 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
-    Account,
-    Answer,
+from payment_svc.model.answers import Answer, answer_hash
+from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,
     CreatePayment,
     NewOperation,
-    Operation,
-    Order,
-    Payment,
-    PaymentStatusChanged,
     RecordUnknownOutcome,
     RefundPayment,
     RefundReturn,
@@ -28,8 +23,9 @@ from payment_svc.model import (
     RetryLookup,
     Settle,
     VoidPayment,
-    answer_hash,
 )
+from payment_svc.model.events import PaymentStatusChanged
+from payment_svc.model.records import Account, Operation, Order, Payment
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)

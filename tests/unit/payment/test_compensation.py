@@ -13,17 +13,9 @@ from chassis.values.errors import Refused
 from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import CLOSED, OPEN, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
-    AUTHORIZATION_EXPIRED,
-    Account,
-    Answer,
-    Declined,
-    Operation,
-    Payment,
-    PaymentConfirmed,
-    RefundSettled,
-    Succeeded,
-)
+from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Answer, Declined, Succeeded
+from payment_svc.model.events import PaymentConfirmed, RefundSettled
+from payment_svc.model.records import Account, Operation, Payment
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,

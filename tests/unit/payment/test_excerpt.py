@@ -9,8 +9,8 @@ from chassis.values.paging import ANSWER_BYTES_MAX
 from payment_svc import wire
 from payment_svc.decisions.contradictions import CONTRADICTIONS_MAX as OF_OPERATION_MAX
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
-from payment_svc.model import Contradiction, Operation
 from payment_svc.model.excerpt import CONTRADICTIONS_MAX, OPERATIONS_MAX, excerpt
+from payment_svc.model.records import Contradiction, Operation
 from payment_svc.providers.port import TEXT_MAX
 from tests.unit.payment.samples import LATER, NOON, numbered, operation, payment, refund_operation
 

@@ -13,17 +13,10 @@ from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.steps import REQUESTS_MAX
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
-    Account,
-    Declined,
-    Payment,
-    Pending,
-    RefundPayment,
-    RefundSettled,
-    Succeeded,
-    Transition,
-)
+from payment_svc.model.answers import NOTHING_REFUNDABLE, Declined, Pending, Succeeded
+from payment_svc.model.commands import RefundPayment
+from payment_svc.model.events import RefundSettled
+from payment_svc.model.records import Account, Payment, Transition
 from tests.unit.payment.samples import (
     LATER,
     LOOKUP_AFTER,

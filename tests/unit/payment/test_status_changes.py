@@ -12,15 +12,9 @@ from chassis.values.envelope import Envelope
 from payment_svc import wire
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import Kind, Outcome, Reason, Status
-from payment_svc.model import (
-    AUTHORIZATION_EXPIRED,
-    Account,
-    Declined,
-    PaymentConfirmed,
-    PaymentStatusChanged,
-    Pending,
-    Succeeded,
-)
+from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Declined, Pending, Succeeded
+from payment_svc.model.events import PaymentConfirmed, PaymentStatusChanged
+from payment_svc.model.records import Account
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,

@@ -22,20 +22,22 @@ from chassis.values.money import Money
 from chassis.values.request_context import request_context
 from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
-from payment_svc.model import (
+from payment_svc.model.commands import (
     CaptureRequest,
     CreateRequest,
+    PaymentRequest,
+    RefundRequest,
+    ResolveContradiction,
+)
+from payment_svc.model.events import (
     DomainEvent,
     PaymentConfirmed,
     PaymentFailed,
-    PaymentFilter,
-    PaymentRequest,
     PaymentStatusChanged,
-    RefundRequest,
     RefundSettled,
-    ResolveContradiction,
-    Transition,
 )
+from payment_svc.model.filters import PaymentFilter
+from payment_svc.model.records import Transition
 from payment_svc.providers.port import Authorization
 from tests.unit.payment.samples import (
     LATER,
