@@ -89,10 +89,7 @@ def with_consequences(verb: OrderDecider) -> OrderDecider:
 
     @wraps(verb)
     def decide(order: Order | None, command: Any, context: Context) -> Decided:
-        decided = verb(order, command, context)
-        if decided.record is order:
-            return decided
-        return with_recalls(decided, context)
+        return with_recalls(verb(order, command, context), context)
 
     return decide
 

@@ -267,8 +267,8 @@ def test_cancel_items_of_a_shipped_order_advises_both() -> None:
 def test_a_cancelled_order_says_where_its_money_and_goods_are(
     status: Status, payment: PaymentStatus, stock: StockStatus, progress: Progress
 ) -> None:
-    """Its lines stay as they were, it has no deadline any more, and its axes say what is still
-    to come back.
+    """Its lines stay as they were, it has no deadline any more, and its derived fields say what is
+    still to come back.
     """
     order = at(status)
     cancelled = after(order, cancel(order, reason="FRAUD"))
@@ -475,3 +475,18 @@ def test_a_retry_reserves_no_unit_that_was_cancelled() -> None:
     failed = replace(cut, status=Status.FAILED, expire_time=None)
     served = allocations(checkout(), "paris")
     assert after(failed, retried(failed, allocations={1: served[1]})).lines[1].allocations == ()
+
+
+def test_cancelled_order_with_void_label_has_committed_stock() -> None:
+    """A label was withdrawn before the cancellation: the units are in the warehouse, and stay
+    committed until their fulfilment is cancelled.
+    """
+    order = at(Status.SHIPPED)
+    label = order.fulfillments[0].shipment_id
+    void = shipment_outcome(
+        order, "london", None, shipment_id=label, withdrawn=True, withdraw_version=3
+    )
+    cancelled = after(order, void, cancel(order))
+    assert (cancelled.status, cancelled.stock) == (Status.CANCELLED, StockStatus.COMMITTED)
+    stopped = fulfillment_status(order, "london", FulfillmentState.CANCELLED, 4)
+    assert after(cancelled, stopped).stock is StockStatus.RELEASED
