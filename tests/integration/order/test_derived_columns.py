@@ -103,7 +103,7 @@ async def test_each_derived_column_equals_its_property(
     seen = set()
     order: Order | None = None
     for step in (lambda _: place(None, "london", "leeds"), *LIVES[life]):
-        [outcome] = await operations.write([step(order)])  # type: ignore[arg-type]
+        [outcome] = await operations.write([step(order)])
         assert isinstance(outcome, Done), outcome
         order = outcome.record
         async with engine.connect() as connection:
