@@ -14,7 +14,7 @@ from chassis.service import service_context
 from fulfillment_svc import tables, wire
 from fulfillment_svc.config import Config
 from fulfillment_svc.consumers import Consumers
-from fulfillment_svc.model import InspectionPolicy
+from fulfillment_svc.model.inspection import InspectionPolicy
 from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService

@@ -15,7 +15,7 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from fulfillment_svc import wire
-from fulfillment_svc.model import Fulfillment, OrderFulfillments
+from fulfillment_svc.model.records import Fulfillment, OrderFulfillments
 from fulfillment_svc.operations import Operations
 
 

@@ -25,30 +25,32 @@ from fulfillment_svc import store
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.decisions.steps import require_version
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import (
-    Allocation,
+from fulfillment_svc.model.commands import (
     CloseAttempt,
     CommitAnswer,
     Committed,
     Cut,
-    Filter,
-    Fulfillment,
-    FulfillmentKey,
-    InspectionPolicy,
     NotCommitted,
-    OrderAttempt,
     OrderCommand,
     OrderEvent,
     OrderEventKind,
-    OrderFulfillments,
     Picklist,
     Plan,
     RecordCommit,
     RecordInspection,
     RecordSpoiled,
-    RemainingUnits,
     Request,
     ShipmentCommand,
+)
+from fulfillment_svc.model.inspection import InspectionPolicy
+from fulfillment_svc.model.records import (
+    Allocation,
+    Filter,
+    Fulfillment,
+    FulfillmentKey,
+    OrderAttempt,
+    OrderFulfillments,
+    RemainingUnits,
     SpoiledLine,
 )
 from fulfillment_svc.peers import Shipping, Warehouse

@@ -14,14 +14,12 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 
 from chassis.rpc.client import Channel, ask, halves
 from chassis.values.errors import Refused
-from fulfillment_svc.model import (
-    CommitAnswer,
-    Committed,
+from fulfillment_svc.model.commands import CommitAnswer, Committed, NotCommitted
+from fulfillment_svc.model.records import (
     Fulfillment,
     FulfillmentKey,
     Line,
     LinesByWarehouse,
-    NotCommitted,
     OrderAttempt,
     ReplacedLine,
     SpoiledLine,

@@ -24,7 +24,7 @@ from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.records import (
     Allocation,
     Filter,
     Fulfillment,

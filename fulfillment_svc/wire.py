@@ -19,21 +19,14 @@ from chassis.values.envelope import Envelope, EventSource
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.values.request_context import RequestContext
 from fulfillment_svc.lifecycle import InspectionRule, Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CancelFulfillment,
     Complete,
     CompletePicking,
     ConfirmWithdrawal,
-    Filter,
-    Fulfillment,
-    Line,
-    LinesByWarehouse,
-    LinesChanged,
     OrderEvent,
     OrderEventKind,
     Pack,
-    Package,
-    PackedItem,
     RecordInspection,
     Scan,
     ScanItems,
@@ -41,6 +34,15 @@ from fulfillment_svc.model import (
     ShipmentCommand,
     StartPacking,
     StartPicking,
+)
+from fulfillment_svc.model.records import (
+    Filter,
+    Fulfillment,
+    Line,
+    LinesByWarehouse,
+    LinesChanged,
+    Package,
+    PackedItem,
     StatusChanged,
     Transition,
     VoidLabel,

@@ -10,12 +10,14 @@ from ordermesh.order.v1.return_service_pb2_grpc import add_ReturnServiceServicer
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import service_context
-from order_svc import tables, wire
+from order_svc import tables
 from order_svc.config import Config
 from order_svc.consumers import Consumers
-from order_svc.operations import Operations, ReturnOperations
+from order_svc.operations.orders import Operations
+from order_svc.operations.returns import ReturnOperations
 from order_svc.peers import Warehouse
 from order_svc.rpc import OrderService, ReturnService
+from order_svc.wire.events_out import outgoing_event
 
 COMMIT_PENDING_COUNT_INTERVAL_S = 5.0
 
@@ -24,7 +26,7 @@ COMMIT_PENDING_COUNT_INTERVAL_S = 5.0
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The order service, until the block is left."""
     async with service_context(
-        config, tables, stream_name="ORDERS", encode=wire.outgoing_event
+        config, tables, stream_name="ORDERS", encode=outgoing_event
     ) as ground:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)

@@ -24,9 +24,9 @@ from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatus
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler
 from chassis.values.decision import Outcome
-from order_svc import wire
-from order_svc.model import Order
-from order_svc.operations import Operations
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
+from order_svc.wire import events_in
 
 Outcomes = Sequence[Outcome[Order]]
 
@@ -57,7 +57,7 @@ class Consumers:
         deliveries: Sequence[Delivery[PaymentConfirmed]],
     ) -> Outcomes:
         return await self.operations.confirm_payments(
-            [wire.confirm_payment(d.message, d) for d in deliveries]
+            [events_in.confirm_payment(d.message, d) for d in deliveries]
         )
 
     async def payment_failed(
@@ -65,21 +65,23 @@ class Consumers:
         deliveries: Sequence[Delivery[PaymentFailed]],
     ) -> Outcomes:
         return await self.operations.fail_payments(
-            [wire.fail_payment(d.message, d) for d in deliveries]
+            [events_in.fail_payment(d.message, d) for d in deliveries]
         )
 
     async def refund_settled(
         self,
         deliveries: Sequence[Delivery[RefundCompleted | RefundFailed]],
     ) -> Outcomes:
-        return await self.operations.write([wire.apply_refund(d.message, d) for d in deliveries])
+        return await self.operations.write(
+            [events_in.apply_refund(d.message, d) for d in deliveries]
+        )
 
     async def fulfillment_status_changed(
         self,
         deliveries: Sequence[Delivery[FulfillmentStatusChanged]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.apply_fulfillment_status(d.message, d) for d in deliveries]
+            [events_in.apply_fulfillment_status(d.message, d) for d in deliveries]
         )
 
     async def fulfillment_lines_changed(
@@ -87,7 +89,7 @@ class Consumers:
         deliveries: Sequence[Delivery[FulfillmentLinesChanged]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.apply_fulfillment_lines(d.message, d) for d in deliveries]
+            [events_in.apply_fulfillment_lines(d.message, d) for d in deliveries]
         )
 
     async def shipment_created(
@@ -95,7 +97,7 @@ class Consumers:
         deliveries: Sequence[Delivery[ShipmentCreated]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.apply_shipment(d.message.shipment, d) for d in deliveries]
+            [events_in.apply_shipment(d.message.shipment, d) for d in deliveries]
         )
 
     async def shipment_status_changed(
@@ -103,7 +105,7 @@ class Consumers:
         deliveries: Sequence[Delivery[ShipmentStatusChanged]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.apply_shipment_outcome(d.message, d) for d in deliveries]
+            [events_in.apply_shipment_outcome(d.message, d) for d in deliveries]
         )
 
     async def delivery_confirmed(
@@ -111,7 +113,10 @@ class Consumers:
         deliveries: Sequence[Delivery[DeliveryConfirmed]],
     ) -> Outcomes:
         return await self.operations.write(
-            [wire.apply_shipment(d.message.shipment, d, d.message.deliver_time) for d in deliveries]
+            [
+                events_in.apply_shipment(d.message.shipment, d, d.message.deliver_time)
+                for d in deliveries
+            ]
         )
 
     async def reservation_status_changed(
@@ -119,5 +124,5 @@ class Consumers:
         deliveries: Sequence[Delivery[ReservationStatusChanged]],
     ) -> Outcomes:
         return await self.operations.apply_reservations(
-            [wire.apply_reservation(d.message, d) for d in deliveries]
+            [events_in.apply_reservation(d.message, d) for d in deliveries]
         )

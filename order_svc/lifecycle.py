@@ -74,6 +74,25 @@ class Reason(StrEnum):
     REFUND_COMPLETED = "REFUND_COMPLETED"
 
 
+class PaymentOutcome(StrEnum):
+    """What payment reported of an attempt while its order awaited the payment."""
+
+    NONE = "none"  # no report yet
+    CAPTURED = "captured"
+    NOT_REQUIRED = "not_required"  # it costs nothing
+    DECLINED = "declined"
+
+
+class Commit(StrEnum):
+    """What became of the commit of a paid attempt's stock."""
+
+    NONE = "none"  # it is not paid
+    PENDING = "pending"  # the warehouse has not yet answered
+    COMMITTED = "committed"
+    REFUSED = "refused"  # for good
+    FREED = "freed"  # committed, and back on the shelf since
+
+
 class PaymentStatus(StrEnum):
     """The state of the order's payment."""
 
@@ -156,6 +175,25 @@ STATUS_BY_FULFILLMENT_STATE: dict[FulfillmentState, Status | None] = {
     FulfillmentState.COMPLETED: Status.SHIPPED,
     FulfillmentState.CANCELLED: None,  # other fulfilments determine the order's status
 }
+
+
+# Of an attempt of which nothing was captured.
+PAYMENT_STATUS_BY_OUTCOME = {
+    PaymentOutcome.NONE: PaymentStatus.PENDING,
+    PaymentOutcome.CAPTURED: PaymentStatus.COMPLETED,
+    PaymentOutcome.NOT_REQUIRED: PaymentStatus.NOT_REQUIRED,
+    PaymentOutcome.DECLINED: PaymentStatus.FAILED,
+}
+# Of an order that has units, and whose goods have not all left.
+STOCK_STATUS_BY_COMMIT = {
+    Commit.NONE: StockStatus.RESERVED,
+    Commit.PENDING: StockStatus.COMMIT_PENDING,
+    Commit.COMMITTED: StockStatus.COMMITTED,
+    Commit.REFUSED: StockStatus.RELEASED,
+    Commit.FREED: StockStatus.RELEASED,
+}
+# All goods of an order in one of these statuses have left.
+DEDUCTED_STATUSES = frozenset({Status.SHIPPED, Status.DELIVERED, Status.REFUNDED})
 
 
 def path(start: Status, end: Status) -> tuple[Status, ...]:

@@ -11,8 +11,9 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 
 from chassis.rpc.client import Channel, ask, halves
 from chassis.values.errors import Defect, Deferred, Refused
-from order_svc import wire
-from order_svc.model import Allocations, CommitPending, CommitResult, Committed, Unavailable
+from order_svc.model.commands import CommitPending, CommitResult, Committed, Unavailable
+from order_svc.model.records import Allocations
+from order_svc.wire.events_in import allocations
 
 RequestedUnits = tuple[int, str, int]  # units of an order line: its number, its SKU, how many
 RELEASE_TIMEOUT_S = 2.0  # of each attempt: the caller of a cancellation may be waiting
@@ -49,7 +50,7 @@ class Warehouse:
             ttl=from_timedelta(ttl),
         )
         response = await ask(self._stub.ReserveStock, request)
-        return UUID(response.order_id), wire.allocations(response.reservations)
+        return UUID(response.order_id), allocations(response.reservations)
 
     async def confirm(
         self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]
@@ -102,6 +103,6 @@ class Warehouse:
 
 def _commit_result(result: api.ReservationResult) -> CommitResult:
     if not result.HasField("failure"):
-        return Committed(wire.allocations(result.reservations))
+        return Committed(allocations(result.reservations))
     unknown = result.failure.retryable or result.failure.reason == "INTERNAL"
     return CommitPending() if unknown else Unavailable(result.failure.reason)

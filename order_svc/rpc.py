@@ -16,8 +16,10 @@ from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 from chassis.values.convert import parse_resume_token
 from chassis.values.paging import batch, page_request
 from chassis.values.request_context import request_context
-from order_svc import wire
-from order_svc.operations import Operations, ReturnOperations
+from order_svc.operations.orders import Operations
+from order_svc.operations.returns import ReturnOperations
+from order_svc.wire import requests, responses
+from order_svc.wire import returns as returns_wire
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,21 +34,21 @@ class OrderService(OrderServiceServicer):
         self, request: api.CreateOrderRequest, context: Context
     ) -> api.CreateOrderResponse:
         order = await self.operations.create_order(
-            wire.place_order(request, request_context(request))
+            requests.place_order(request, request_context(request))
         )
-        return api.CreateOrderResponse(order=wire.order(order))
+        return api.CreateOrderResponse(order=responses.order(order))
 
     async def GetOrder(
         self, request: api.GetOrderRequest, context: Context
     ) -> api.GetOrderResponse:
         [order] = await self.operations.get_orders([UUID(request.order_id)])
-        return api.GetOrderResponse(order=wire.order(order, request.view))
+        return api.GetOrderResponse(order=responses.order(order, request.view))
 
     async def BatchGetOrders(
         self, request: api.BatchGetOrdersRequest, context: Context
     ) -> api.BatchGetOrdersResponse:
         ids = [UUID(id) for id in request.order_ids]
-        page = batch(ids, partial(wire.order, view=request.view))
+        page = batch(ids, partial(responses.order, view=request.view))
         orders = await self.operations.batch_get_orders(
             ids, page, allow_missing=request.allow_missing
         )
@@ -55,29 +57,33 @@ class OrderService(OrderServiceServicer):
     async def ListOrders(
         self, request: api.ListOrdersRequest, context: Context
     ) -> api.ListOrdersResponse:
-        page = page_request(request, partial(wire.order, view=request.view))
-        orders, token = await self.operations.list_orders(wire.order_filter(request), page)
+        page = page_request(request, partial(responses.order, view=request.view))
+        orders, token = await self.operations.list_orders(requests.order_filter(request), page)
         return api.ListOrdersResponse(orders=orders, next_page_token=token)
 
     async def CancelOrder(
         self, request: api.CancelOrderRequest, context: Context
     ) -> api.CancelOrderResponse:
-        order = await self.operations.cancel(wire.cancel_order(request, request_context(request)))
-        return api.CancelOrderResponse(order=wire.order(order))
+        order = await self.operations.cancel(
+            requests.cancel_order(request, request_context(request))
+        )
+        return api.CancelOrderResponse(order=responses.order(order))
 
     async def CancelOrderItems(
         self, request: api.CancelOrderItemsRequest, context: Context
     ) -> api.CancelOrderItemsResponse:
-        order = await self.operations.cancel(wire.cancel_items(request, request_context(request)))
-        return api.CancelOrderItemsResponse(order=wire.order(order))
+        order = await self.operations.cancel(
+            requests.cancel_items(request, request_context(request))
+        )
+        return api.CancelOrderItemsResponse(order=responses.order(order))
 
     async def RetryOrder(
         self, request: api.RetryOrderRequest, context: Context
     ) -> api.RetryOrderResponse:
         order = await self.operations.retry_order(
-            wire.retry_order(request, request_context(request))
+            requests.retry_order(request, request_context(request))
         )
-        return api.RetryOrderResponse(order=wire.order(order))
+        return api.RetryOrderResponse(order=responses.order(order))
 
     async def WatchOrder(
         self, request: api.WatchOrderRequest, context: Context
@@ -89,12 +95,12 @@ class OrderService(OrderServiceServicer):
             )
         ) as updates:
             async for update, version in updates:
-                yield wire.watch_response(order_id, update, version)
+                yield responses.watch_response(order_id, update, version)
 
     async def ListOrderTransitions(
         self, request: api.ListOrderTransitionsRequest, context: Context
     ) -> api.ListOrderTransitionsResponse:
-        page = page_request(request, wire.transition, int)
+        page = page_request(request, responses.transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.order_id), page)
         return api.ListOrderTransitionsResponse(transitions=transitions, next_page_token=token)
 
@@ -102,7 +108,7 @@ class OrderService(OrderServiceServicer):
         self, request: api.GetOrderRecipientRequest, context: Context
     ) -> api.GetOrderRecipientResponse:
         recipient = await self.operations.get_recipient(UUID(request.order_id))
-        return api.GetOrderRecipientResponse(recipient=wire.recipient(recipient))
+        return api.GetOrderRecipientResponse(recipient=responses.recipient(recipient))
 
 
 class ReturnService(ReturnServiceServicer):
@@ -117,27 +123,31 @@ class ReturnService(ReturnServiceServicer):
         self, request: returns.CreateReturnRequest, context: Context
     ) -> returns.CreateReturnResponse:
         order_return = await self.operations.write(
-            wire.create_return(request, request_context(request))
+            returns_wire.create_return(request, request_context(request))
         )
-        return returns.CreateReturnResponse(order_return=wire.order_return(order_return))
+        return returns.CreateReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def GetReturn(
         self, request: returns.GetReturnRequest, context: Context
     ) -> returns.GetReturnResponse:
         order_return = await self.operations.get_return(UUID(request.return_id))
-        return returns.GetReturnResponse(order_return=wire.order_return(order_return))
+        return returns.GetReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def ListReturns(
         self, request: returns.ListReturnsRequest, context: Context
     ) -> returns.ListReturnsResponse:
-        page = page_request(request, partial(wire.order_return, view=request.view), datetime, UUID)
-        returns_, token = await self.operations.list_returns(wire.return_filter(request), page)
+        page = page_request(
+            request, partial(returns_wire.order_return, view=request.view), datetime, UUID
+        )
+        returns_, token = await self.operations.list_returns(
+            returns_wire.return_filter(request), page
+        )
         return returns.ListReturnsResponse(returns=returns_, next_page_token=token)
 
     async def ListReturnTransitions(
         self, request: returns.ListReturnTransitionsRequest, context: Context
     ) -> returns.ListReturnTransitionsResponse:
-        page = page_request(request, wire.return_transition, int)
+        page = page_request(request, returns_wire.return_transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.return_id), page)
         return returns.ListReturnTransitionsResponse(transitions=transitions, next_page_token=token)
 
@@ -145,46 +155,48 @@ class ReturnService(ReturnServiceServicer):
         self, request: returns.ApproveReturnRequest, context: Context
     ) -> returns.ApproveReturnResponse:
         order_return = await self.operations.change(
-            wire.approve_return(request, request_context(request))
+            returns_wire.approve_return(request, request_context(request))
         )
-        return returns.ApproveReturnResponse(order_return=wire.order_return(order_return))
+        return returns.ApproveReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def RejectReturn(
         self, request: returns.RejectReturnRequest, context: Context
     ) -> returns.RejectReturnResponse:
         order_return = await self.operations.change(
-            wire.reject_return(request, request_context(request))
+            returns_wire.reject_return(request, request_context(request))
         )
-        return returns.RejectReturnResponse(order_return=wire.order_return(order_return))
+        return returns.RejectReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def MarkReturnInTransit(
         self, request: returns.MarkReturnInTransitRequest, context: Context
     ) -> returns.MarkReturnInTransitResponse:
         order_return = await self.operations.change(
-            wire.mark_return_in_transit(request, request_context(request))
+            returns_wire.mark_return_in_transit(request, request_context(request))
         )
-        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(order_return))
+        return returns.MarkReturnInTransitResponse(
+            order_return=returns_wire.order_return(order_return)
+        )
 
     async def ReceiveReturn(
         self, request: returns.ReceiveReturnRequest, context: Context
     ) -> returns.ReceiveReturnResponse:
         order_return = await self.operations.change(
-            wire.receive_return(request, request_context(request))
+            returns_wire.receive_return(request, request_context(request))
         )
-        return returns.ReceiveReturnResponse(order_return=wire.order_return(order_return))
+        return returns.ReceiveReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def InspectReturn(
         self, request: returns.InspectReturnRequest, context: Context
     ) -> returns.InspectReturnResponse:
         order_return = await self.operations.change(
-            wire.inspect_return(request, request_context(request))
+            returns_wire.inspect_return(request, request_context(request))
         )
-        return returns.InspectReturnResponse(order_return=wire.order_return(order_return))
+        return returns.InspectReturnResponse(order_return=returns_wire.order_return(order_return))
 
     async def CancelReturn(
         self, request: returns.CancelReturnRequest, context: Context
     ) -> returns.CancelReturnResponse:
         order_return = await self.operations.change(
-            wire.cancel_return(request, request_context(request))
+            returns_wire.cancel_return(request, request_context(request))
         )
-        return returns.CancelReturnResponse(order_return=wire.order_return(order_return))
+        return returns.CancelReturnResponse(order_return=returns_wire.order_return(order_return))

@@ -28,7 +28,9 @@ from sqlalchemy.sql.naming import conv
 from chassis.write import tables as shared
 from chassis.write.tables import StoredVersion, enum
 from order_svc.lifecycle import (
+    Commit,
     FulfillmentState,
+    PaymentOutcome,
     PaymentStatus,
     Progress,
     ReturnKind,
@@ -64,6 +66,9 @@ orders = Table(
     Column("reason", Text, nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("payment_outcome", enum(PaymentOutcome, "payment_outcome", metadata), nullable=False),
+    Column("commit", enum(Commit, "stock_commit", metadata), nullable=False),
+    # properties of the record from here to return_progress: for queries
     Column("payment", enum(PaymentStatus, "payment_status", metadata), nullable=False),
     Column("progress", enum(Progress, "fulfillment_progress", metadata), nullable=False),
     Column("stock", enum(StockStatus, "stock_status", metadata), nullable=False),

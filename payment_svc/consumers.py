@@ -15,7 +15,7 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from payment_svc import wire
-from payment_svc.model import Account
+from payment_svc.model.records import Account
 from payment_svc.operations import Operations
 
 

@@ -30,39 +30,35 @@ from payment_svc import store
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Reason, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
-from payment_svc.model import (
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOTHING_REFUNDABLE,
-    Account,
     Answer,
+    Declined,
+    Report,
+    answer_hash,
+)
+from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,
     CaptureRequest,
     CreatePayment,
     CreateRequest,
-    Declined,
     NewOperation,
-    Operation,
-    Order,
-    Payment,
-    PaymentFilter,
     PaymentRequest,
     RecordUnknownOutcome,
-    Refund,
-    RefundFilter,
     RefundPayment,
     RefundRequest,
     RefundReturn,
-    RefundSettled,
-    Report,
     ResolveContradiction,
     RetryLookup,
     Settle,
-    Transition,
     VoidPayment,
-    answer_hash,
 )
+from payment_svc.model.events import RefundSettled
+from payment_svc.model.filters import PaymentFilter, RefundFilter
+from payment_svc.model.records import Account, Operation, Order, Payment, Refund, Transition
 from payment_svc.peers import Orders
 from payment_svc.providers.port import TEXT_MAX, Authorization, Processor
 

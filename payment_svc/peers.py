@@ -13,7 +13,7 @@ from ordermesh.view.v1 import view_pb2
 from chassis.rpc.client import Channel, ask
 from chassis.values.errors import Deferred, Failure, NotFound
 from payment_svc import wire
-from payment_svc.model import Order
+from payment_svc.model.records import Order
 
 TIMEOUT_S = 2.0
 SET_MAX = 100

@@ -26,15 +26,14 @@ from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
-from payment_svc.model import (
+from payment_svc.model.filters import PaymentFilter, RefundFilter
+from payment_svc.model.records import (
     Account,
     Contradiction,
     Operation,
     Order,
     Payment,
-    PaymentFilter,
     Refund,
-    RefundFilter,
     Transition,
 )
 from payment_svc.tables import (
@@ -46,7 +45,12 @@ from payment_svc.tables import (
     refund_update_time,
 )
 
-PAYMENT = RecordRows(Payment, payments.c, loaded=["operations"])
+PAYMENT = RecordRows(
+    Payment,
+    payments.c,
+    loaded=["operations"],
+    derived=["authorized", "captured", "refunded", "refund_pending", "decline_code"],
+)
 OPERATION = RecordRows(Operation, operations.c, keys=["payment_id"], loaded=["contradictions"])
 CONTRADICTION = RecordRows(Contradiction, contradictions.c, keys=["operation_id"])
 TRANSITION = RecordRows(Transition, history.c)

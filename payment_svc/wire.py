@@ -26,28 +26,31 @@ from payment_svc.lifecycle import (
     RefundStatus,
     Status,
 )
-from payment_svc.model import (
+from payment_svc.model.commands import (
     ApplyOrderVersion,
     CaptureRequest,
-    Contradiction,
     CreateRequest,
+    PaymentRequest,
+    RefundRequest,
+    RefundReturn,
+    ResolveContradiction,
+)
+from payment_svc.model.events import (
     DomainEvent,
+    PaymentConfirmed,
+    PaymentFailed,
+    PaymentStatusChanged,
+    RefundSettled,
+)
+from payment_svc.model.excerpt import excerpt
+from payment_svc.model.filters import PaymentFilter, RefundFilter
+from payment_svc.model.records import (
+    Contradiction,
     Operation,
     Order,
     Payment,
-    PaymentConfirmed,
-    PaymentFailed,
-    PaymentFilter,
-    PaymentRequest,
-    PaymentStatusChanged,
     Refund,
-    RefundFilter,
-    RefundRequest,
-    RefundReturn,
-    RefundSettled,
-    ResolveContradiction,
     Transition,
-    excerpt,
 )
 
 C = TypeVar("C")

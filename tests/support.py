@@ -237,6 +237,11 @@ class Eventually(Protocol):
     ) -> Any: ...
 
 
+def property_columns(kind: type, table: Table) -> list[str]:
+    """The names of the table's columns that are properties of the record's class."""
+    return [c.name for c in table.c if isinstance(getattr(kind, c.name, None), property)]
+
+
 async def eventually(
     condition: Callable[[], Awaitable[Any] | Any], *, timeout_s: float = 10.0, what: str = ""
 ) -> Any:

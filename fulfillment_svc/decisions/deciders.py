@@ -18,16 +18,14 @@ from fulfillment_svc.decisions.packing import pack, record_inspection, record_sp
 from fulfillment_svc.decisions.picking import complete_picking, scan_items, start_picking
 from fulfillment_svc.decisions.shipping import cancel_fulfillment, complete, ship
 from fulfillment_svc.decisions.steps import Decided, DecidedOne, find_target, require_version
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CancelFulfillment,
     CloseAttempt,
     Complete,
     CompletePicking,
     ConfirmWithdrawal,
     Cut,
-    Fulfillment,
     OrderCommand,
-    OrderFulfillments,
     Pack,
     Plan,
     RecordCommit,
@@ -38,8 +36,8 @@ from fulfillment_svc.model import (
     Ship,
     StartPacking,
     StartPicking,
-    Transition,
 )
+from fulfillment_svc.model.records import Fulfillment, OrderFulfillments, Transition
 
 C = TypeVar("C")
 N = TypeVar("N", bound=OrderCommand)

@@ -33,19 +33,21 @@ from fulfillment_svc.lifecycle import (
     Trigger,
     WithdrawReason,
 )
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CloseAttempt,
     ConfirmWithdrawal,
     Cut,
+    OrderCommand,
+    Picklist,
+    Plan,
+    RecordCommit,
+)
+from fulfillment_svc.model.records import (
     Fulfillment,
     FulfillmentKey,
     Line,
     LinesChanged,
-    OrderCommand,
     OrderFulfillments,
-    Picklist,
-    Plan,
-    RecordCommit,
     StatusChanged,
     remaining_by_line,
 )

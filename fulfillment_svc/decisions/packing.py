@@ -20,15 +20,13 @@ from fulfillment_svc.decisions.steps import (
     wrong_status,
 )
 from fulfillment_svc.lifecycle import MOVES, Reason, Status, Trigger, WithdrawReason
-from fulfillment_svc.model import (
-    Fulfillment,
-    Line,
+from fulfillment_svc.model.commands import (
     Pack,
-    Package,
     RecordInspection,
     RecordSpoiled,
     StartPacking,
 )
+from fulfillment_svc.model.records import Fulfillment, Line, Package
 
 
 def start_packing(

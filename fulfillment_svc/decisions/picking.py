@@ -17,7 +17,8 @@ from fulfillment_svc.decisions.steps import (
     wrong_status,
 )
 from fulfillment_svc.lifecycle import Reason, Status, Trigger
-from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, ScanItems, StartPicking
+from fulfillment_svc.model.commands import CompletePicking, Scan, ScanItems, StartPicking
+from fulfillment_svc.model.records import Fulfillment, Line
 
 # Consumers refuse a version more than JUMP_MAX above the one that they have stored.
 PUBLISHED_EACH = JUMP_MAX // 2

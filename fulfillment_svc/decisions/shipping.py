@@ -23,15 +23,14 @@ from fulfillment_svc.lifecycle import (
     is_before,
     path_between,
 )
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CancelFulfillment,
     Complete,
     ConfirmWithdrawal,
-    Fulfillment,
     Ship,
     ShipmentCommand,
-    VoidLabel,
 )
+from fulfillment_svc.model.records import Fulfillment, VoidLabel
 
 REASONS = {Status.SHIPPED: Reason.SHIPMENT_CREATED, Status.COMPLETED: Reason.DELIVERY_CONFIRMED}
 

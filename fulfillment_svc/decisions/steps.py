@@ -7,12 +7,12 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import NotFound, Refused, Stale, illegal
 from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Reason, Status, Trigger, WithdrawReason
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import Request
+from fulfillment_svc.model.records import (
     Fulfillment,
     Line,
     LinesChanged,
     OrderFulfillments,
-    Request,
     StatusChanged,
     Transition,
     VoidLabel,

@@ -6,5 +6,5 @@ paying.py      payments and refunds of an order
 cancelling.py  cancellations of the order or of units, expiry, and a further attempt
 following.py   events of fulfilment, shipping and the warehouse, and recalls
 returning.py   units on their way back
-steps.py       a step with its history and its event, cancelled units, axes and allocations
+steps.py       a step with its history and its event, cancelled units and allocations
 """

@@ -13,19 +13,12 @@ from order_svc.decisions.steps import (
     cancel_order,
     cancel_units,
     check_version,
-    has_shipped,
     reallocated,
     reduced_allocations,
 )
-from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Reason, Status, StockStatus
-from order_svc.model import (
-    CancelItems,
-    CancelOrder,
-    ExpireOrder,
-    Order,
-    RetryOrder,
-    WarehouseFulfillment,
-)
+from order_svc.lifecycle import MOVES, Commit, PaymentOutcome, Reason, Status
+from order_svc.model.commands import CancelItems, CancelOrder, ExpireOrder, RetryOrder
+from order_svc.model.records import Order, WarehouseFulfillment
 
 # Statuses in which no unit, or not every unit, is with a carrier. See may_have_unshipped_units.
 NOT_FULLY_SHIPPED = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
@@ -49,7 +42,7 @@ def cancel_items(order: Order, command: CancelItems, context: Context) -> Decide
     if not may_have_unshipped_units(order):
         raise not_cancellable(order, cancellation_advice(order), **in_transit_metadata(order))
     shipped_warehouses = frozenset(
-        fulfillment.warehouse_id for fulfillment in order.fulfillments if has_shipped(fulfillment)
+        fulfillment.warehouse_id for fulfillment in order.fulfillments if fulfillment.has_shipped
     )
     cancellable_units = {
         line.number: sum(
@@ -101,9 +94,8 @@ def retry(order: Order, command: RetryOrder, context: Context) -> Decided:
     retried = replace(
         order,
         attempt=command.attempt,
-        payment=PaymentStatus.PENDING,
-        progress=Progress.UNFULFILLED,
-        stock=StockStatus.RESERVED,
+        payment_outcome=PaymentOutcome.NONE,
+        commit=Commit.NONE,
         captured=0,
         refunded=0,
         expire_time=context.time + PAYMENT_WINDOW,
@@ -154,7 +146,7 @@ def may_have_unshipped_units(order: Order) -> bool:
 
 def awaits_shipment(fulfillment: WarehouseFulfillment) -> bool:
     """Whether the units of this fulfilment are still to leave the warehouse."""
-    return fulfillment.order_status is not None and not has_shipped(fulfillment)
+    return fulfillment.order_status is not None and not fulfillment.has_shipped
 
 
 def cancellation_advice(order: Order) -> str:

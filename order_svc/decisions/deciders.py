@@ -1,7 +1,6 @@
 """The table of deciders, one for each command, and the rules that several have in common."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -24,10 +23,9 @@ from order_svc.decisions.returning import (
     move,
     receive,
     refund_without_goods,
-    with_return_axes,
 )
 from order_svc.decisions.steps import Decided
-from order_svc.model import (
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
     ApplyReservation,
@@ -42,13 +40,12 @@ from order_svc.model import (
     FailPayment,
     InspectReturn,
     MoveReturn,
-    Order,
     PlaceOrder,
     ReceiveReturn,
     RefundWithoutGoods,
     RetryOrder,
-    Row,
 )
+from order_svc.model.records import Order, Row
 
 C = TypeVar("C")
 N = TypeVar("N", bound=AttemptReport)
@@ -87,17 +84,12 @@ def of_attempt(verb: Callable[[Order, N, Context], Decided]) -> OrderDecider:
 def with_consequences(verb: OrderDecider) -> OrderDecider:
     """Returns the decider with what follows from every change of an order.
 
-    Units that left a warehouse and are cancelled are recalled, and the returns of the order
-    determine its axes `returns` and `stock`.
+    Units that left a warehouse and are cancelled are recalled.
     """
 
     @wraps(verb)
     def decide(order: Order | None, command: Any, context: Context) -> Decided:
-        decided = verb(order, command, context)
-        if decided.record is order:
-            return decided
-        decided = with_recalls(decided, context)
-        return replace(decided, record=with_return_axes(decided.record))
+        return with_recalls(verb(order, command, context), context)
 
     return decide
 

@@ -22,11 +22,11 @@ from order_svc.decisions.steps import (
     chain,
     reallocated,
     record_late_event,
-    without_units,
 )
 from order_svc.lifecycle import (
     MOVES,
     RANK,
+    Commit,
     FulfillmentState,
     Reason,
     ReturnReason,
@@ -34,16 +34,16 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
     path,
-    progress_of,
-    status_of,
 )
-from order_svc.model import (
-    Allocation,
-    Allocations,
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyReservation,
     ApplyShipment,
     ApplyShipmentOutcome,
+)
+from order_svc.model.records import (
+    Allocation,
+    Allocations,
     Line,
     Order,
     WarehouseFulfillment,
@@ -219,20 +219,23 @@ def apply_reservation(order: Order, command: ApplyReservation, context: Context)
     that the payment is confirmed.
     """
     if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
-        return Decision(replace(order, stock=StockStatus.RELEASED, update_time=context.time))
+        return Decision(replace(order, commit=Commit.FREED, update_time=context.time))
     if not MOVES[order.status] or (
         order.status is not Status.PENDING and order.stock is not StockStatus.COMMIT_PENDING
     ):
         return Decision(order)
     if command.refused and order.stock is StockStatus.COMMIT_PENDING:
-        return cancel_order(order, Reason.STOCK_UNAVAILABLE, context)
+        refused = replace(order, commit=Commit.REFUSED)
+        return cancel_order(refused, Reason.STOCK_UNAVAILABLE, context)
     if not command.allocations:
         return Decision(order)  # nothing is committed yet
     placed = replace(order, lines=committed_lines(order, command.allocations))
-    stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
     return Decision(
         replace(
-            placed, fulfillments=allocated_warehouses(placed), stock=stock, update_time=context.time
+            placed,
+            fulfillments=allocated_warehouses(placed),
+            commit=order.commit if order.status is Status.PENDING else Commit.COMMITTED,
+            update_time=context.time,
         )
     )
 
@@ -317,34 +320,17 @@ def apply_update(
     )
     if (fulfillments, lines) == (order.fulfillments, order.lines):
         return Decision(order)
+    changed = replace(order, fulfillments=fulfillments, update_time=context.time)
     if order.status is Status.CANCELLED:
         lines_shipped = tuple(
             with_shipped_units(old, new) for old, new in zip(order.lines, lines, strict=True)
         )
-        return Decision(
-            without_units(
-                replace(
-                    order, fulfillments=fulfillments, lines=lines_shipped, update_time=context.time
-                )
-            )
-        )
-    statuses = [fulfillment.order_status for fulfillment in fulfillments]
-    changed = replace(
-        order, fulfillments=fulfillments, progress=progress_of(statuses), update_time=context.time
-    )
+        return Decision(replace(changed, lines=lines_shipped))
     if not MOVES[order.status]:
-        refunded = replace(changed, lines=lines)
-        return Decision(
-            refunded if any(line.remaining for line in lines) else without_units(refunded)
-        )
+        return Decision(replace(changed, lines=lines))
     cancelled = cancel_units(changed, lines, reasons[0], context)
-    if cancelled.record.status is Status.CANCELLED:
-        return cancelled
     current = cancelled.record
-    target = status_of(statuses)
-    if target in (Status.SHIPPED, Status.DELIVERED) and current.stock is not StockStatus.RETURNED:
-        current = replace(current, stock=StockStatus.DEDUCTED)
-    forward = path(current.status, target or current.status)
+    forward = path(current.status, current.fulfillment_status or current.status)
     advanced = chain(cancelled, advance(current, forward, reasons[1], context))
     return chain(advanced, with_refunded_status(advanced.record, context))
 

@@ -13,12 +13,17 @@ from order_svc.decisions.steps import (
     allocated,
     allocated_warehouses,
     chain,
-    payment_of,
     record_late_event,
-    without_units,
 )
-from order_svc.lifecycle import PaymentStatus, Reason, Status, StockStatus
-from order_svc.model import ApplyRefund, Committed, ConfirmPayment, FailPayment, Order, Unavailable
+from order_svc.lifecycle import Commit, PaymentOutcome, PaymentStatus, Reason, Status
+from order_svc.model.commands import (
+    ApplyRefund,
+    Committed,
+    ConfirmPayment,
+    FailPayment,
+    Unavailable,
+)
+from order_svc.model.records import Order
 
 
 def accepts(order: Order, captured: Money) -> bool:
@@ -37,9 +42,9 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
         command.captured.minor > order.captured or order.payment is PaymentStatus.CANCELLED
     ):
         captured = max(order.captured, command.captured.minor)
-        order = replace(order, captured=captured)
-        order = replace(order, payment=payment_of(order))
-        return record_late_event(order, Reason.PAYMENT_CONFIRMED, context)
+        return record_late_event(
+            replace(order, captured=captured), Reason.PAYMENT_CONFIRMED, context
+        )
     if order.status is not Status.PENDING:
         return Decision(order)  # an earlier event has confirmed it
     # Units may have been cancelled while the payment was on its way: what is too much, payment
@@ -50,26 +55,30 @@ def confirm(order: Order, command: ConfirmPayment, context: Context) -> Decided:
             f"The order costs {order.money(order.total)}, and {command.captured} was captured.",
             expected=str(order.money(order.total)),
         )
-    paid = replace(order, captured=max(order.captured, command.captured.minor), expire_time=None)
     paid = replace(
-        paid, payment=PaymentStatus.NOT_REQUIRED if command.not_required else _paid(paid)
+        order,
+        captured=max(order.captured, command.captured.minor),
+        payment_outcome=PaymentOutcome.NOT_REQUIRED
+        if command.not_required
+        else PaymentOutcome.CAPTURED,
+        expire_time=None,
     )
     if isinstance(command.stock, Unavailable):
-        released = replace(paid, stock=StockStatus.RELEASED)
-        return advance(released, (Status.FAILED,), command.stock.reason, context)
+        refused = replace(paid, commit=Commit.REFUSED)
+        return advance(refused, (Status.FAILED,), command.stock.reason, context)
     # a pending order has fulfilments where an event of its commit came before the payment
     committed = isinstance(command.stock, Committed) or bool(order.fulfillments)
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
-    stock = StockStatus.COMMITTED if committed else StockStatus.COMMIT_PENDING
-    confirmed = replace(paid, fulfillments=allocated_warehouses(paid), stock=stock)
+    commit = Commit.COMMITTED if committed else Commit.PENDING
+    confirmed = replace(paid, fulfillments=allocated_warehouses(paid), commit=commit)
     return advance(confirmed, (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, context)
 
 
 def fail(order: Order, command: FailPayment, context: Context) -> Decided:
     if order.status is not Status.PENDING:
         return Decision(order)
-    failed = without_units(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
+    failed = replace(order, payment_outcome=PaymentOutcome.DECLINED, expire_time=None)
     return advance(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, context)
 
 
@@ -87,7 +96,6 @@ def apply_refund(order: Order, command: ApplyRefund, context: Context) -> Decide
     )
     if (captured, refunded) != (order.captured, order.refunded):
         order = replace(order, captured=captured, refunded=refunded, update_time=context.time)
-        order = replace(order, payment=payment_of(order))
     decided: Decided = Decision(order)
     if command.return_id and command.failure_code:
         decided = returning.refund_failed(order, command.return_id, command.failure_code, context)
@@ -101,7 +109,3 @@ def with_refunded_status(order: Order, context: Context) -> Decided:
     whole = order.captured > 0 and order.refunded >= order.captured
     path = (Status.REFUNDED,) if whole and order.status is Status.DELIVERED else ()
     return advance(order, path, Reason.REFUND_COMPLETED, context)
-
-
-def _paid(order: Order) -> PaymentStatus:
-    return payment_of(order) if order.captured else PaymentStatus.COMPLETED

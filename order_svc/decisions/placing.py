@@ -7,8 +7,10 @@ from chassis.values.envelope import Context
 from chassis.values.errors import Invalid, Violation
 from chassis.values.money import UNITS_MAX, minor_digits
 from order_svc.decisions.steps import Decided, advance, allocated
-from order_svc.lifecycle import PaymentStatus, Progress, Reason, ReturnProgress, Status, StockStatus
-from order_svc.model import Checkout, Order, PlaceOrder, order_number, priced_lines
+from order_svc.lifecycle import Commit, PaymentOutcome, Reason, Status
+from order_svc.model.checkout import Checkout, order_number, priced_lines
+from order_svc.model.commands import PlaceOrder
+from order_svc.model.records import Order
 
 PAYMENT_WINDOW = timedelta(minutes=30)
 
@@ -71,10 +73,8 @@ def place(order: Order | None, command: PlaceOrder, context: Context) -> Decided
         reason=Reason.ORDER_PLACED,
         attempt=1,
         version=0,
-        payment=PaymentStatus.PENDING,
-        progress=Progress.UNFULFILLED,
-        stock=StockStatus.RESERVED,
-        return_progress=ReturnProgress.NONE,
+        payment_outcome=PaymentOutcome.NONE,
+        commit=Commit.NONE,
         currency=checkout.currency,
         shipping=checkout.shipping,
         captured=0,

@@ -18,25 +18,20 @@ from order_svc.lifecycle import (
     Disposition,
     FulfillmentState,
     ReturnKind,
-    ReturnProgress,
     ReturnReason,
     ReturnStatus,
     Status,
-    StockStatus,
 )
-from order_svc.model import (
+from order_svc.model.commands import (
     CreateReturn,
     InspectReturn,
     MoveReturn,
-    Order,
     ReceiveReturn,
     RefundWithoutGoods,
-    Return,
-    ReturnChanged,
-    ReturnLine,
     ReturnRequest,
-    ReturnStep,
 )
+from order_svc.model.events import ReturnChanged
+from order_svc.model.records import Order, Return, ReturnLine, ReturnStep
 
 
 def create(order: Order, command: CreateReturn, context: Context) -> Decided:
@@ -473,40 +468,6 @@ def advance_return(
     return Decision(
         replace(order, returns=(*others, order_return), update_time=context.time), history, events
     )
-
-
-def with_return_axes(order: Order) -> Order:
-    """Returns the order with the axes that follow from its returns: return_progress and stock."""
-    if not order.returns:
-        return order
-    returned_units = sum(
-        line.passed + line.failed for order_return in order.returns for line in order_return.lines
-    )
-    recalled_units = sum(
-        line.announced
-        for order_return in order.returns
-        if order_return.kind is ReturnKind.RECALL
-        and order_return.status is not ReturnStatus.CANCELLED
-        for line in order_return.lines
-    )
-    living = order.status not in (Status.CANCELLED, Status.FAILED)
-    shipped_units = recalled_units + (
-        sum(line.quantity - line.cancelled for line in order.lines) if living else 0
-    )
-    if any(order_return.active for order_return in order.returns):
-        progress = ReturnProgress.OPEN
-    elif returned_units:
-        progress = (
-            ReturnProgress.FULL if returned_units >= shipped_units else ReturnProgress.PARTIAL
-        )
-    else:
-        progress = ReturnProgress.NONE
-    stock = order.stock
-    if progress is ReturnProgress.FULL:
-        stock = StockStatus.RETURNED
-    elif stock is StockStatus.RETURNED:
-        stock = StockStatus.DEDUCTED
-    return replace(order, return_progress=progress, stock=stock)
 
 
 def sku_of(order: Order, number: int) -> str:

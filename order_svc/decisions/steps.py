@@ -1,5 +1,5 @@
 """What several decisions share: a step of an order with its history and its domain event,
-cancelled units, the cancelled order, the axes and the allocations.
+cancelled units, the cancelled order and the allocations.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,18 @@ from chassis.values.errors import Refused, Stale, illegal
 from order_svc.lifecycle import (
     MOVES,
     FulfillmentState,
-    PaymentStatus,
     Status,
-    StockStatus,
-    progress_of,
 )
-from order_svc.model import (
+from order_svc.model.commands import Request
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
     Allocation,
     Allocations,
-    ItemsCancelled,
     LateEvent,
     Line,
     Order,
-    Request,
     Row,
-    StatusChanged,
     Transition,
     WarehouseFulfillment,
 )
@@ -69,19 +65,15 @@ def cancel_units(order: Order, lines: tuple[Line, ...], reason: str, context: Co
     order = replace(order, lines=lines)
     if not any_cancelled:
         return Decision(order)
-    if not any(line.remaining for line in lines):
-        if Status.CANCELLED in MOVES[order.status]:
-            return cancel_order(order, reason, context)
-        order = without_units(order)
+    if order.without_units and Status.CANCELLED in MOVES[order.status]:
+        return cancel_order(order, reason, context)
     order, step = _stepped(order, order.status, order.status, reason, context)
     return Decision(order, [step], [ItemsCancelled(order, step)])
 
 
 def cancel_order(order: Order, reason: str, context: Context) -> Decided:
     """Cancels the order. Its lines stay as they were; `with_recalls` recalls what has shipped."""
-    payment = PaymentStatus.CANCELLED if order.payment is PaymentStatus.PENDING else order.payment
-    ended = without_units(replace(order, payment=payment, expire_time=None))
-    return advance(ended, (Status.CANCELLED,), reason, context)
+    return advance(replace(order, expire_time=None), (Status.CANCELLED,), reason, context)
 
 
 def chain(first: Decided, second: Decided) -> Decided:
@@ -132,59 +124,6 @@ def _stepped(
         note=context.note,
     )
     return order, step
-
-
-# --- axes
-
-
-def payment_of(order: Order) -> PaymentStatus:
-    """Returns the payment status of the amounts; the status as it is, where none was captured."""
-    if not order.captured:
-        return order.payment
-    if not order.refunded:
-        return PaymentStatus.COMPLETED
-    return (
-        PaymentStatus.REFUNDED
-        if order.refunded >= order.captured
-        else PaymentStatus.PARTIALLY_REFUNDED
-    )
-
-
-def without_units(order: Order) -> Order:
-    """Returns an order of which no unit remains, with the axes that follow from its fulfilments.
-
-    Reserved units, and those of a pending commit, are released at once. Committed units are
-    released when fulfilment or the warehouse reports it.
-    """
-    shipped = [fulfillment for fulfillment in order.fulfillments if has_shipped(fulfillment)]
-    stock = order.stock
-    if shipped and stock is not StockStatus.RETURNED:
-        stock = StockStatus.DEDUCTED
-    elif stock in (StockStatus.RESERVED, StockStatus.COMMIT_PENDING) or (
-        not shipped
-        and all(
-            fulfillment.state is FulfillmentState.CANCELLED for fulfillment in order.fulfillments
-        )
-    ):
-        stock = StockStatus.RELEASED
-    return replace(
-        order,
-        stock=stock,
-        progress=progress_of(
-            fulfillment.order_status if fulfillment in shipped else None
-            for fulfillment in order.fulfillments
-        ),
-    )
-
-
-def has_shipped(fulfillment: WarehouseFulfillment) -> bool:
-    """Whether its goods are with a carrier, or were. The label of a cancelled fulfilment has no
-    goods.
-    """
-    shipped = (
-        fulfillment.shipment_id is not None and fulfillment.state is not FulfillmentState.CANCELLED
-    )
-    return shipped or fulfillment.state in (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
 
 
 # --- where units come from

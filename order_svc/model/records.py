@@ -9,7 +9,12 @@ from uuid import UUID
 from chassis.values.money import Money
 from order_svc.lifecycle import (
     ACTIVE_RETURN_STATUSES,
+    DEDUCTED_STATUSES,
+    PAYMENT_STATUS_BY_OUTCOME,
+    STOCK_STATUS_BY_COMMIT,
+    Commit,
     FulfillmentState,
+    PaymentOutcome,
     PaymentStatus,
     Progress,
     ReturnKind,
@@ -20,6 +25,8 @@ from order_svc.lifecycle import (
     StockStatus,
     closed,
     order_status_from,
+    progress_of,
+    status_of,
 )
 
 LATE_EVENTS_SHOWN = 100
@@ -160,6 +167,16 @@ class WarehouseFulfillment:
             has_outcome=self.outcome is not None,
         )
 
+    @property
+    def has_shipped(self) -> bool:
+        """Whether its goods are with a carrier, or were. The label of a cancelled fulfilment has
+        no goods.
+        """
+        if self.state is FulfillmentState.CANCELLED:
+            return False
+        shipped = (FulfillmentState.SHIPPED, FulfillmentState.COMPLETED)
+        return self.shipment_id is not None or self.state in shipped
+
 
 @dataclass(frozen=True, slots=True)
 class ReturnLine:
@@ -276,8 +293,8 @@ class Order:
     """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the
     request that placed it.
 
-    `captured` and `refunded` are this attempt's; `late_events` are the first
-    LATE_EVENTS_SHOWN after its end.
+    `payment_outcome`, `commit`, `captured` and `refunded` are this attempt's; `late_events` are the
+    first LATE_EVENTS_SHOWN after its end.
     """
 
     id: UUID
@@ -289,10 +306,8 @@ class Order:
     reason: str
     attempt: int
     version: int
-    payment: PaymentStatus
-    progress: Progress
-    stock: StockStatus
-    return_progress: ReturnProgress
+    payment_outcome: PaymentOutcome
+    commit: Commit
     currency: str
     shipping: int
     captured: int
@@ -307,6 +322,74 @@ class Order:
     late_events: tuple[LateEvent, ...] = ()
     # only of an order that is being placed: it is stored apart, and find_recipient alone loads it
     recipient: Recipient | None = None
+
+    @property
+    def payment(self) -> PaymentStatus:
+        if self.captured:
+            if not self.refunded:
+                return PaymentStatus.COMPLETED
+            whole = self.refunded >= self.captured
+            return PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
+        if self.status is Status.CANCELLED and self.payment_outcome is PaymentOutcome.NONE:
+            return PaymentStatus.CANCELLED
+        return PAYMENT_STATUS_BY_OUTCOME[self.payment_outcome]
+
+    @property
+    def without_units(self) -> bool:
+        """No unit of it remains."""
+        return self.status is Status.CANCELLED or not any(line.remaining for line in self.lines)
+
+    @property
+    def fulfillment_status(self) -> Status | None:
+        """The order status that follows from all its fulfilments."""
+        return status_of(fulfillment.order_status for fulfillment in self.fulfillments)
+
+    @property
+    def progress(self) -> Progress:
+        if self.without_units:
+            shipped = [fulfillment for fulfillment in self.fulfillments if fulfillment.has_shipped]
+            return progress_of(fulfillment.order_status for fulfillment in shipped)
+        if not self.fulfillments:
+            return Progress.UNFULFILLED
+        return progress_of(fulfillment.order_status for fulfillment in self.fulfillments)
+
+    @property
+    def stock(self) -> StockStatus:
+        """Of an order without units, reserved units and those of a pending commit count as
+        released at once; committed ones once fulfilment or the warehouse reports it.
+        """
+        if self.return_progress is ReturnProgress.FULL:
+            return StockStatus.RETURNED
+        if self.without_units:
+            if any(fulfillment.has_shipped for fulfillment in self.fulfillments):
+                return StockStatus.DEDUCTED
+            stopped = all(
+                fulfillment.state is FulfillmentState.CANCELLED for fulfillment in self.fulfillments
+            )
+            committed = self.commit is Commit.COMMITTED and not stopped
+            return StockStatus.COMMITTED if committed else StockStatus.RELEASED
+        if DEDUCTED_STATUSES.intersection((self.status, self.fulfillment_status)):
+            return StockStatus.DEDUCTED
+        return STOCK_STATUS_BY_COMMIT[self.commit]
+
+    @property
+    def return_progress(self) -> ReturnProgress:
+        if any(order_return.active for order_return in self.returns):
+            return ReturnProgress.OPEN
+        returned_units = sum(self.returned(line.number) for line in self.lines)
+        if not returned_units:
+            return ReturnProgress.NONE
+        shipped_units = sum(
+            line.announced
+            for order_return in self.returns
+            if order_return.kind is ReturnKind.RECALL
+            and order_return.status is not ReturnStatus.CANCELLED
+            for line in order_return.lines
+        )
+        if self.status not in (Status.CANCELLED, Status.FAILED):
+            shipped_units += sum(line.remaining for line in self.lines)
+        full = returned_units >= shipped_units
+        return ReturnProgress.FULL if full else ReturnProgress.PARTIAL
 
     @property
     def placed_total(self) -> int:

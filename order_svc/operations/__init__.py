@@ -6,8 +6,3 @@ orders.py     orders: placed, paid, cancelled, tried again, expired; events of o
 returns.py    their returns
 releasing.py  releases the stock of orders that have ended
 """
-
-from order_svc.operations.orders import Operations
-from order_svc.operations.returns import ReturnOperations
-
-__all__ = ["Operations", "ReturnOperations"]

@@ -21,32 +21,29 @@ from chassis.values.errors import Exists, Failure, NotFound, OutOfRange
 from chassis.values.paging import Listed, Page, too_large
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from order_svc import store
 from order_svc.decisions.cancelling import check_retry
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.paying import accepts
 from order_svc.decisions.placing import PAYMENT_WINDOW, check
 from order_svc.lifecycle import TERMINAL, Reason, Status
-from order_svc.model import (
-    Allocations,
+from order_svc.model.checkout import Checkout
+from order_svc.model.commands import (
     ApplyReservation,
-    Checkout,
     CommitPending,
     Committed,
     ConfirmPayment,
     ExpireOrder,
     FailPayment,
-    Order,
-    OrderFilter,
     PlaceOrder,
-    Recipient,
     Request,
     RetryOrder,
-    Transition,
     Unavailable,
 )
+from order_svc.model.filters import OrderFilter
+from order_svc.model.records import Allocations, Order, Recipient, Transition
 from order_svc.operations.releasing import StockReleaser
 from order_svc.peers import Warehouse
+from order_svc.store import orders as store
 
 # The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
 # Reserved again by a repeat it does so too.

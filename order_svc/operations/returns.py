@@ -14,8 +14,10 @@ from chassis.values.errors import NotFound
 from chassis.values.paging import Page
 from chassis.write.database import Database
 from chassis.write.writer import Writer
-from order_svc import store
-from order_svc.model import Order, Return, ReturnFilter, ReturnRequest
+from order_svc.model.commands import ReturnRequest
+from order_svc.model.filters import ReturnFilter
+from order_svc.model.records import Order, Return
+from order_svc.store import returns as store
 
 
 class ReturnOperations:

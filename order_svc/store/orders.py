@@ -33,14 +33,14 @@ from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
-from order_svc.model import (
+from order_svc.model.commands import PlaceOrder
+from order_svc.model.filters import OrderFilter
+from order_svc.model.records import (
     LATE_EVENTS_SHOWN,
     Allocation,
     LateEvent,
     Line,
     Order,
-    OrderFilter,
-    PlaceOrder,
     Recipient,
     ReturnStep,
     Row,
@@ -63,7 +63,7 @@ ORDER = RecordRows(
     Order,
     orders.c,
     loaded=["lines", "fulfillments", "returns", "late_events", "recipient"],
-    derived=["has_returns"],
+    derived=["payment", "progress", "stock", "return_progress", "has_returns"],
 )
 LINE = RecordRows(Line, lines.c, keys=["order_id"], loaded=["allocations"])
 ALLOCATION = RecordRows(Allocation, allocations.c, keys=["order_id", "line_number"])
@@ -77,6 +77,8 @@ CHANGING = (
     "reason",
     "attempt",
     "version",
+    "payment_outcome",
+    "commit",
     "payment",
     "progress",
     "stock",

@@ -25,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
-from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
+from order_svc.model.filters import ReturnFilter
+from order_svc.model.records import Order, Return, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
 RETURN = RecordRows(Return, returns.c, loaded=["order_number", "currency", "lines"])

@@ -17,9 +17,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from chassis.values.convert import invalid_field, money, optional_field, parse_time
 from chassis.values.envelope import Envelope, EventSource
 from order_svc.lifecycle import ShipmentOutcome
-from order_svc.model import (
-    Allocation,
-    Allocations,
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
     ApplyReservation,
@@ -28,6 +26,7 @@ from order_svc.model import (
     ConfirmPayment,
     FailPayment,
 )
+from order_svc.model.records import Allocation, Allocations
 from order_svc.wire.enums import FULFILLMENT_STATE_OF, SHIPMENT_OUTCOME_OF
 
 # No parcel of a shipment in one of these statuses leaves the warehouse.

@@ -6,7 +6,8 @@ from ordermesh.order.v1 import order_pb2
 from chassis.values.convert import timestamp, timestamp_or_none
 from chassis.values.money import to_message
 from chassis.values.outgoing_event import OutgoingEvent
-from order_svc.model import ItemsCancelled, Line, Order, ReturnChanged, StatusChanged
+from order_svc.model.events import ItemsCancelled, ReturnChanged, StatusChanged
+from order_svc.model.records import Line, Order
 from order_svc.wire.enums import PAYMENT, STATUS, STOCK
 from order_svc.wire.returns import return_changed
 

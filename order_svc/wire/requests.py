@@ -11,16 +11,10 @@ from chassis.values.convert import invalid_field, money, optional_field
 from chassis.values.envelope import Envelope
 from chassis.values.request_context import RequestContext
 from order_svc.lifecycle import Reason
-from order_svc.model import (
-    CancelItems,
-    CancelOrder,
-    Checkout,
-    CheckoutLine,
-    OrderFilter,
-    PlaceOrder,
-    Recipient,
-    RetryOrder,
-)
+from order_svc.model.checkout import Checkout, CheckoutLine
+from order_svc.model.commands import CancelItems, CancelOrder, PlaceOrder, RetryOrder
+from order_svc.model.filters import OrderFilter
+from order_svc.model.records import Recipient
 from order_svc.wire.enums import STATUS_OF, STOCK_OF
 
 C = TypeVar("C")

@@ -8,7 +8,7 @@ from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
 from chassis.values.convert import resume_token, timestamp, timestamp_or_none
 from chassis.values.money import to_message
-from order_svc.model import (
+from order_svc.model.records import (
     Allocation,
     LateEvent,
     Line,

@@ -12,19 +12,17 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import to_message
 from chassis.values.request_context import RequestContext
 from order_svc.lifecycle import Disposition, ReturnKind, ReturnReason, ReturnStatus
-from order_svc.model import (
+from order_svc.model.commands import (
     CreateReturn,
     Findings,
     InspectReturn,
     MoveReturn,
     ReceiveReturn,
     RefundWithoutGoods,
-    Return,
-    ReturnChanged,
-    ReturnFilter,
-    ReturnLine,
-    ReturnStep,
 )
+from order_svc.model.events import ReturnChanged
+from order_svc.model.filters import ReturnFilter
+from order_svc.model.records import Return, ReturnLine, ReturnStep
 from order_svc.wire.requests import requested
 
 STATUS = enum_values(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)

@@ -17,10 +17,9 @@ from payment_svc.decisions.steps import (
     automatic_operation,
     next_version,
     with_payment,
-    with_pending_refund,
 )
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
-from payment_svc.model import Account, Operation, Payment
+from payment_svc.model.records import Account, Operation, Payment
 
 
 def compensate(decided: Decided, context: Context) -> Decided:
@@ -34,10 +33,8 @@ def compensate(decided: Decided, context: Context) -> Decided:
         operation = missing_operation(account, payment, context)
         if operation is None:
             continue
-        if operation.kind is Kind.VOID:
-            after, transition = next_version(payment, context, REQUEST_REASON[Kind.VOID], operation)
-        else:
-            after, transition = with_pending_refund(payment, operation, context)
+        reason = REQUEST_REASON[operation.kind]
+        after, transition = next_version(payment, context, reason, operation)
         account = with_payment(account, after)
         history.append(transition)
     return decided if account is decided.record else Decision(account, history, decided.facts)

@@ -10,16 +10,9 @@ from chassis.values.envelope import Context
 from chassis.values.errors import NotFound
 from payment_svc.decisions.steps import Decided, next_version, with_payment
 from payment_svc.lifecycle import Outcome, Reason
-from payment_svc.model import (
-    Account,
-    Contradiction,
-    Declined,
-    Payment,
-    Pending,
-    ResolveContradiction,
-    Settle,
-    Succeeded,
-)
+from payment_svc.model.answers import Declined, Pending, Succeeded
+from payment_svc.model.commands import ResolveContradiction, Settle
+from payment_svc.model.records import Account, Contradiction, Payment
 
 # Contradictions that are stored for an operation; further ones are not stored.
 CONTRADICTIONS_MAX = 20

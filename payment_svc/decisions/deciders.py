@@ -14,14 +14,11 @@ from payment_svc.decisions.payments import capture, create, void
 from payment_svc.decisions.refunds import refund_by_request, refund_return
 from payment_svc.decisions.settlement import record_unknown_outcome, retry_lookup, settle
 from payment_svc.decisions.steps import Decided, with_status_events
-from payment_svc.model import (
-    Account,
+from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,
     CreatePayment,
-    Operation,
     OperationCommand,
-    Payment,
     PaymentRequest,
     RecordUnknownOutcome,
     RefundPayment,
@@ -29,9 +26,9 @@ from payment_svc.model import (
     ResolveContradiction,
     RetryLookup,
     Settle,
-    Transition,
     VoidPayment,
 )
+from payment_svc.model.records import Account, Operation, Payment, Transition
 
 OperationCommandT = TypeVar("OperationCommandT", bound=OperationCommand)
 PaymentRequestT = TypeVar("PaymentRequestT", bound=PaymentRequest)

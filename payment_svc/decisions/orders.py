@@ -8,7 +8,9 @@ from chassis.values.envelope import Context
 from chassis.values.versions import check_jump
 from payment_svc.decisions.steps import Decided, new_payment, next_version, with_payment
 from payment_svc.lifecycle import OrderStatus, Reason, Status
-from payment_svc.model import Account, ApplyOrderVersion, Order, PaymentConfirmed
+from payment_svc.model.commands import ApplyOrderVersion
+from payment_svc.model.events import PaymentConfirmed
+from payment_svc.model.records import Account, Order
 
 
 def apply_order_version(

@@ -14,14 +14,8 @@ from payment_svc.decisions.steps import (
     with_payment,
 )
 from payment_svc.lifecycle import REQUEST_REASON, STATUS_AFTER_SUCCESS, Kind, OrderStatus, Status
-from payment_svc.model import (
-    Account,
-    CapturePayment,
-    CreatePayment,
-    Operation,
-    Payment,
-    VoidPayment,
-)
+from payment_svc.model.commands import CapturePayment, CreatePayment, VoidPayment
+from payment_svc.model.records import Account, Operation, Payment
 
 
 def create(account: Account | None, command: CreatePayment, context: Context) -> Decided:

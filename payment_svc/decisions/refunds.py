@@ -16,17 +16,11 @@ from payment_svc.decisions.steps import (
     requested_operation,
     settle_refund,
     with_payment,
-    with_pending_refund,
 )
-from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Reason, Status
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
-    Account,
-    Operation,
-    Payment,
-    RefundPayment,
-    RefundReturn,
-)
+from payment_svc.lifecycle import CHARGED, REQUEST_REASON, Cause, Kind, Outcome, Reason, Status
+from payment_svc.model.answers import NOTHING_REFUNDABLE
+from payment_svc.model.commands import RefundPayment, RefundReturn
+from payment_svc.model.records import Account, Operation, Payment
 
 
 def refund_by_request(
@@ -50,7 +44,7 @@ def refund_by_request(
         raise refund_exceeds_capture(payment)
     operation = requested_operation(command.operation, Kind.REFUND, amount, context)
     check_operation_limit(payment, operation)
-    payment, transition = with_pending_refund(payment, operation, context)
+    payment, transition = next_version(payment, context, REQUEST_REASON[Kind.REFUND], operation)
     return Decision(with_payment(account, payment), [transition])
 
 
@@ -132,7 +126,7 @@ def request_return_refund(
 ) -> Decided:
     """A return's requested refund; one of zero fails at once, and no processor is called."""
     if operation.amount:
-        payment, transition = with_pending_refund(payment, operation, context)
+        payment, transition = next_version(payment, context, REQUEST_REASON[Kind.REFUND], operation)
         return Decision(with_payment(account, payment), [transition])
     operation = replace(
         operation,

@@ -1,7 +1,6 @@
 """The answers of processors, unknown outcomes and their lookups. Pure."""
 
 from dataclasses import replace
-from typing import assert_never
 
 from chassis.values.decision import Decision
 from chassis.values.envelope import Context
@@ -26,21 +25,16 @@ from payment_svc.lifecycle import (
     can_become,
     status_after_refund,
 )
-from payment_svc.model import (
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     UNCOUNTED_CODES,
-    Account,
     Declined,
-    Operation,
-    Payment,
-    PaymentConfirmed,
-    PaymentFailed,
     Pending,
-    RecordUnknownOutcome,
-    RetryLookup,
-    Settle,
     Succeeded,
 )
+from payment_svc.model.commands import RecordUnknownOutcome, RetryLookup, Settle
+from payment_svc.model.events import PaymentConfirmed, PaymentFailed
+from payment_svc.model.records import Account, Operation, Payment
 
 DECLINES_MAX = 3  # the third one is final, with any code
 
@@ -113,27 +107,14 @@ def succeed(
     command: Settle,
     context: Context,
 ) -> Decided:
-    """The payment with the amounts and the status that the operation's success means."""
-    match operation.kind:
-        case Kind.REFUND:
-            return complete_refund(account, payment, operation, command, context)
-        case Kind.AUTHORIZE:
-            amounts = {"authorized": operation.amount}
-        case Kind.CHARGE:
-            amounts = {"authorized": operation.amount, "captured": operation.amount}
-        case Kind.CAPTURE:
-            amounts = {"captured": operation.amount}
-        case Kind.VOID:
-            amounts = {}
-        case unexpected:
-            assert_never(unexpected)
+    """The payment with the status that the operation's success means."""
+    if operation.kind is Kind.REFUND:
+        return complete_refund(account, payment, operation, command, context)
     status = STATUS_AFTER_SUCCESS[operation.kind]
     if not can_become(payment.status, status):
         return store_contradiction(account, payment, command, context)
     reason = STATUS_REASON[status]
-    payment, transition = next_version(
-        payment, context, reason, operation, status=status, **amounts
-    )
+    payment, transition = next_version(payment, context, reason, operation, status=status)
     events = [PaymentConfirmed(payment, transition)] if status is Status.CAPTURED else []
     return Decision(with_payment(account, payment), [transition], events)
 
@@ -146,19 +127,11 @@ def complete_refund(
     context: Context,
 ) -> Decided:
     """The payment with a refund that the processor has made."""
-    refunded = payment.refunded + operation.amount
-    status = status_after_refund(payment.captured, refunded)
+    status = status_after_refund(payment.captured, payment.refunded + operation.amount)
     if status is not payment.status and not can_become(payment.status, status):
         return store_contradiction(account, payment, command, context)
-    payment, transition = next_version(
-        payment,
-        context,
-        STATUS_REASON[status],
-        operation,
-        status=status,
-        refunded=refunded,
-        refund_pending=payment.refund_pending - operation.amount,
-    )
+    reason = STATUS_REASON[status]
+    payment, transition = next_version(payment, context, reason, operation, status=status)
     return settle_refund(account, payment, operation, transition)
 
 
@@ -176,11 +149,8 @@ def decline(
     payment authorised. A declined charge fails the payment, for this try or for the attempt.
     """
     if operation.kind is Kind.REFUND:
-        remaining = payment.refund_pending - operation.amount
         reason = DECLINE_REASON[Kind.REFUND]
-        payment, transition = next_version(
-            payment, context, reason, operation, refund_pending=remaining
-        )
+        payment, transition = next_version(payment, context, reason, operation)
         return settle_refund(account, payment, operation, transition)
     if operation.kind in (Kind.CAPTURE, Kind.VOID):
         if answer.code == AUTHORIZATION_EXPIRED:
@@ -192,14 +162,8 @@ def decline(
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
     if not can_become(payment.status, status):
         return store_contradiction(account, payment, command, context)
-    payment, transition = next_version(
-        payment,
-        context,
-        STATUS_REASON[status],
-        operation,
-        status=status,
-        decline_code=answer.code,
-    )
+    reason = STATUS_REASON[status]
+    payment, transition = next_version(payment, context, reason, operation, status=status)
     events = [PaymentFailed(payment, transition)] if status is Status.FAILED else []
     return Decision(with_payment(account, payment), [transition], events)
 

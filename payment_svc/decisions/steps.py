@@ -10,7 +10,6 @@ from chassis.values.errors import Refused, illegal
 from payment_svc.lifecycle import (
     MOVES,
     PUBLISHED_STATUSES,
-    REQUEST_REASON,
     REVERSALS,
     Cause,
     Kind,
@@ -18,15 +17,9 @@ from payment_svc.lifecycle import (
     Reason,
     Status,
 )
-from payment_svc.model import (
-    Account,
-    NewOperation,
-    Operation,
-    Payment,
-    PaymentStatusChanged,
-    RefundSettled,
-    Transition,
-)
+from payment_svc.model.commands import NewOperation
+from payment_svc.model.events import PaymentStatusChanged, RefundSettled
+from payment_svc.model.records import Account, Operation, Payment, Transition
 
 Decided = Decision[Account, Transition]
 
@@ -51,12 +44,7 @@ def new_payment(
         status=Status.PENDING,
         currency=account.order.total.currency,
         amount=account.order.total.minor,
-        authorized=0,
-        captured=0,
-        refunded=0,
-        refund_pending=0,
         processor=processor,
-        decline_code=None,
         version=0,
         create_time=context.time,
         update_time=context.time,
@@ -149,15 +137,6 @@ def next_version(
         note=context.note,
     )
     return with_operation(payment, operation) if operation else payment, transition
-
-
-def with_pending_refund(
-    payment: Payment, operation: Operation, context: Context
-) -> tuple[Payment, Transition]:
-    """The payment's next version with a requested refund, whose amount is pending from then on."""
-    pending = payment.refund_pending + operation.amount
-    reason = REQUEST_REASON[Kind.REFUND]
-    return next_version(payment, context, reason, operation, refund_pending=pending)
 
 
 def settle_refund(

@@ -5,6 +5,7 @@ refunds of it. No card data is here, and no payment-method token: a token passes
 operation to the processor, and is stored nowhere.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -127,16 +128,36 @@ class Payment:
     status: Status
     currency: str
     amount: int
-    authorized: int
-    captured: int
-    refunded: int
-    refund_pending: int
     processor: str
-    decline_code: str | None
     version: int
     create_time: datetime
     update_time: datetime
     operations: tuple[Operation, ...] = ()
+
+    @property
+    def authorized(self) -> int:
+        return self._total({Outcome.SUCCEEDED}, Kind.AUTHORIZE, Kind.CHARGE)
+
+    @property
+    def captured(self) -> int:
+        return self._total({Outcome.SUCCEEDED}, Kind.CHARGE, Kind.CAPTURE)
+
+    @property
+    def refunded(self) -> int:
+        return self._total({Outcome.SUCCEEDED}, Kind.REFUND)
+
+    @property
+    def refund_pending(self) -> int:
+        return self._total(OPEN, Kind.REFUND)
+
+    def _total(self, outcomes: Collection[Outcome], *kinds: Kind) -> int:
+        return sum(o.amount for o in self.operations if o.kind in kinds and o.outcome in outcomes)
+
+    @property
+    def decline_code(self) -> str | None:
+        """Why its charge or authorisation was declined, where it was."""
+        charges = [o for o in self.operations if o.kind in (Kind.AUTHORIZE, Kind.CHARGE)]
+        return next((o.failure_code for o in charges if o.outcome is Outcome.FAILED), None)
 
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)

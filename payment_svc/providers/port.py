@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from payment_svc.model import Answer, Report
+from payment_svc.model.answers import Answer, Report
 
 # The most characters of a reference, a code or an event id. An adapter shortens longer ones; a
 # webhook with a longer one is refused.

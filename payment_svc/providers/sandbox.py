@@ -20,7 +20,7 @@ from uuid import UUID
 import structlog
 
 from chassis.values.errors import Deferred, Failure, Invalid
-from payment_svc.model import (
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,

@@ -28,7 +28,7 @@ def main(service: str, arguments: Sequence[str]) -> None:
 
         # `operations` derives a reservation's time from the payment window at its import: it is
         # imported first, so that reservations live as long as in the service.
-        importlib.import_module("order_svc.operations")
+        importlib.import_module("order_svc.operations.orders")
         for room in (placing, cancelling):
             room.PAYMENT_WINDOW = PAYMENT_WINDOW  # type: ignore[attr-defined]
     if bug := os.environ.get("CHAOS_BUG"):

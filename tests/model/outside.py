@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from payment_svc.model import NOT_PROCESSED, Answer, Declined, Report, Succeeded
+from payment_svc.model.answers import NOT_PROCESSED, Answer, Declined, Report, Succeeded
 from payment_svc.providers.port import Authorization
 from shipping_svc.model.records import Label, Parcel, RecallAnswer, Recipient
 

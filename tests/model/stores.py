@@ -13,9 +13,10 @@ from uuid import UUID
 from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from fulfillment_svc.model import Fulfillment, FulfillmentKey, OrderFulfillments
-from order_svc.model import Order, PlaceOrder, Recipient, Return
-from payment_svc.model import Account, Payment
+from fulfillment_svc.model.records import Fulfillment, FulfillmentKey, OrderFulfillments
+from order_svc.model.commands import PlaceOrder
+from order_svc.model.records import Order, Recipient, Return
+from payment_svc.model.records import Account, Payment
 from shipping_svc.lifecycle import TERMINAL as SHIPMENT_ENDS
 from shipping_svc.lifecycle import Status as ShipmentStatus
 from shipping_svc.model.commands import CreateShipment, RecordReport

@@ -36,7 +36,9 @@ import order_svc.operations.releasing
 import order_svc.operations.returns
 import order_svc.peers
 import order_svc.rpc
-import order_svc.wire
+import order_svc.wire.events_out
+import order_svc.wire.responses
+import order_svc.wire.returns
 import payment_svc.consumers
 import payment_svc.operations
 import payment_svc.peers
@@ -52,7 +54,7 @@ import warehouse_svc.operations
 import warehouse_svc.rpc
 import warehouse_svc.wire
 from chassis.values.errors import Failure
-from fulfillment_svc.model import InspectionPolicy
+from fulfillment_svc.model.inspection import InspectionPolicy
 from omctl.audit import Facts
 from payment_svc.lifecycle import Kind
 from simulator.services import verb
@@ -112,8 +114,10 @@ class World:
             for name, wire in WIRES.items()
         }
         of: dict[str, Any] = dict(memory)
-        order = order_svc.operations.Operations(of["order"], order_svc.peers.Warehouse(channel))
-        returns = order_svc.operations.ReturnOperations(of["order"], order.writer)
+        order = order_svc.operations.orders.Operations(
+            of["order"], order_svc.peers.Warehouse(channel)
+        )
+        returns = order_svc.operations.returns.ReturnOperations(of["order"], order.writer)
         warehouse = warehouse_svc.operations.Operations(of["warehouse"])
         bank: Any = self.bank
         payment = payment_svc.operations.Operations(
@@ -395,7 +399,7 @@ class World:
         """
         for order in list(self.orders.orders.values()):
             for each in order.returns:
-                its = order_svc.wire.order_return(each)
+                its = order_svc.wire.returns.order_return(each)
                 if its.status in COMING:
                     self.advance_return(its)
 
@@ -451,14 +455,15 @@ class World:
     def facts(self) -> Facts:
         """Returns the facts that `omctl audit` reads by the services' methods."""
         orders = {
-            str(order.id): order_svc.wire.order(order) for order in self.orders.orders.values()
+            str(order.id): order_svc.wire.responses.order(order)
+            for order in self.orders.orders.values()
         }
         payments = [p for account in self.accounts.accounts.values() for p in account.payments]
         return Facts(
             time=self.now,
             orders=orders,
             returns=[
-                order_svc.wire.order_return(each)
+                order_svc.wire.returns.order_return(each)
                 for order in self.orders.orders.values()
                 for each in order.returns
             ],
@@ -508,7 +513,7 @@ def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
 
 
 WIRES: dict[str, Any] = {
-    "order": order_svc.wire,
+    "order": order_svc.wire.events_out,
     "warehouse": warehouse_svc.wire,
     "payment": payment_svc.wire,
     "fulfillment": fulfillment_svc.wire,

@@ -17,25 +17,27 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, MOVES, InspectionRule, Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CancelFulfillment,
     Complete,
     CompletePicking,
     ConfirmWithdrawal,
-    Fulfillment,
-    Line,
-    LinesChanged,
-    OrderFulfillments,
     Pack,
-    Package,
-    PackedItem,
     RecordInspection,
     RecordSpoiled,
-    ReplacedLine,
     Ship,
     ShipmentCommand,
     StartPacking,
     StartPicking,
+)
+from fulfillment_svc.model.records import (
+    Fulfillment,
+    Line,
+    LinesChanged,
+    OrderFulfillments,
+    Package,
+    PackedItem,
+    ReplacedLine,
     StatusChanged,
     Transition,
     VoidLabel,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chassis.values.errors import Failure
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import Line, Scan, ScanItems
+from fulfillment_svc.model.commands import Scan, ScanItems
+from fulfillment_svc.model.records import Line
 from tests.unit.fulfillment.samples import NOW, envelope, standing
 from tests.unit.fulfillment.samples import decide_one as decide
 

@@ -22,7 +22,7 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2
 from ordermesh.warehouse.v1 import reservation_service_pb2
 
-import order_svc.wire
+import order_svc.wire.returns
 from chassis.values.errors import Defect
 from fulfillment_svc.lifecycle import Status as WorkStatus
 from omctl.audit import PATIENCE, differences, stock
@@ -213,7 +213,7 @@ class Shop(RuleBasedStateMachine):
     @rule(n=which)
     def advance_return(self, n: int) -> None:
         returns = [
-            order_svc.wire.order_return(each)
+            order_svc.wire.returns.order_return(each)
             for order in self.world.orders.orders.values()
             for each in order.returns
         ]

@@ -13,19 +13,14 @@ from hypothesis import strategies as st
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from fulfillment_svc.model import Allocation as RemainingAllocation
-from fulfillment_svc.model import Line as PicklistLine
-from fulfillment_svc.model import RemainingUnits, remaining_by_line
+from fulfillment_svc.model.records import Allocation as RemainingAllocation
+from fulfillment_svc.model.records import Line as PicklistLine
+from fulfillment_svc.model.records import RemainingUnits, remaining_by_line
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import allocated
 from order_svc.lifecycle import MOVES, FulfillmentState, ReturnKind, ShipmentOutcome, Status
-from order_svc.model import (
-    Allocation,
-    ItemsCancelled,
-    Line,
-    Order,
-    StatusChanged,
-)
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from order_svc.model.records import Allocation, Line, Order
 from tests.property.test_order_prices import checkouts
 from tests.unit.fulfillment.samples import KEY, standing
 from tests.unit.order.samples import (

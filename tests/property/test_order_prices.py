@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_svc.model import Checkout, CheckoutLine, priced_lines
+from order_svc.model.checkout import Checkout, CheckoutLine, priced_lines
 from tests.unit.order.samples import checkout
 
 amounts = st.integers(0, 10**9)

@@ -21,17 +21,10 @@ from order_svc.lifecycle import (
     ReturnStatus,
     Status,
 )
-from order_svc.model import (
-    Allocation,
-    CheckoutLine,
-    CreateReturn,
-    ItemsCancelled,
-    Order,
-    RefundWithoutGoods,
-    Return,
-    StatusChanged,
-    WarehouseFulfillment,
-)
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.commands import CreateReturn, RefundWithoutGoods
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from order_svc.model.records import Allocation, Order, Return, WarehouseFulfillment
 from tests.unit.order.returns import ask, ask_money, context, inspect, move, receive, walked
 from tests.unit.order.samples import (
     NOW,

@@ -31,27 +31,19 @@ from payment_svc.lifecycle import (
     Reason,
     Status,
 )
-from payment_svc.model import (
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
     UNCOUNTED_CODES,
-    Account,
     Answer,
-    ApplyOrderVersion,
-    CapturePayment,
-    CreatePayment,
     Declined,
-    Operation,
-    Order,
-    Payment,
-    PaymentConfirmed,
-    PaymentFailed,
     Pending,
-    RefundSettled,
     Succeeded,
-    Transition,
 )
+from payment_svc.model.commands import ApplyOrderVersion, CapturePayment, CreatePayment
+from payment_svc.model.events import PaymentConfirmed, PaymentFailed, RefundSettled
+from payment_svc.model.records import Account, Operation, Order, Payment, Transition
 from tests.unit.payment.samples import (
     NOON,
     TOTAL,

@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 import pytest
 
 from fulfillment_svc.decisions import deciders as fulfillment_deciders
-from fulfillment_svc.model import CancelFulfillment, Plan
 from fulfillment_svc.model import commands as fulfillment_commands
+from fulfillment_svc.model.commands import CancelFulfillment, Plan
 from order_svc.decisions import deciders as order_deciders
 from order_svc.model import commands as order_commands
 from payment_svc.decisions import deciders as payment_deciders

@@ -11,6 +11,8 @@ SCHEMA = """
 CREATE TYPE order_status AS ENUM (
     'pending', 'confirmed', 'processing', 'shipped', 'delivered', 'cancelled', 'refunded', 'failed'
 );
+CREATE TYPE payment_outcome AS ENUM ('none', 'captured', 'not_required', 'declined');
+CREATE TYPE stock_commit AS ENUM ('none', 'pending', 'committed', 'refused', 'freed');
 CREATE TYPE payment_status AS ENUM (
     'not_required', 'pending', 'completed', 'failed', 'cancelled', 'partially_refunded', 'refunded'
 );
@@ -42,6 +44,8 @@ CREATE TABLE orders (
     reason text NOT NULL,
     attempt integer NOT NULL CONSTRAINT orders_attempt CHECK (attempt >= 1),
     version integer NOT NULL CONSTRAINT orders_version CHECK (version >= 1),
+    payment_outcome payment_outcome NOT NULL,
+    commit stock_commit NOT NULL,
     payment payment_status NOT NULL,
     progress fulfillment_progress NOT NULL,
     stock stock_status NOT NULL,

@@ -16,7 +16,7 @@ from chassis.rpc.circuit_breaker import Breaker
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
 from fulfillment_svc import tables, wire
-from fulfillment_svc.model import InspectionPolicy
+from fulfillment_svc.model.inspection import InspectionPolicy
 from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService

@@ -14,7 +14,13 @@ from chassis.consume.delivery import Delivery
 from chassis.values.envelope import Envelope
 from chassis.values.money import Money, to_message
 from fulfillment_svc import wire
-from fulfillment_svc.model import Complete, ConfirmWithdrawal, OrderEvent, Ship, ShipmentCommand
+from fulfillment_svc.model.commands import (
+    Complete,
+    ConfirmWithdrawal,
+    OrderEvent,
+    Ship,
+    ShipmentCommand,
+)
 
 # Units of order lines by warehouse: (line, sku, units).
 Places = Mapping[str, Sequence[tuple[int, str, int]]]

@@ -20,11 +20,8 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Invalid
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import (
-    CancelFulfillment,
-    Fulfillment,
-    RecordInspection,
-)
+from fulfillment_svc.model.commands import CancelFulfillment, RecordInspection
+from fulfillment_svc.model.records import Fulfillment
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import cancelled, lost
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer

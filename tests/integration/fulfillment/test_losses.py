@@ -22,13 +22,8 @@ from chassis.values.errors import Failure, Refused
 from chassis.values.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status, WithdrawReason
-from fulfillment_svc.model import (
-    OrderEvent,
-    Scan,
-    ScanItems,
-    StartPicking,
-    VoidLabel,
-)
+from fulfillment_svc.model.commands import OrderEvent, Scan, ScanItems, StartPicking
+from fulfillment_svc.model.records import VoidLabel
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped, voided
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse

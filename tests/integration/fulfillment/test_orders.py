@@ -19,7 +19,8 @@ from chassis.values.errors import Deferred, Refused
 from chassis.values.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import InspectionRule, Status
-from fulfillment_svc.model import Fulfillment, Line, OrderEvent, StartPicking
+from fulfillment_svc.model.commands import OrderEvent, StartPicking
+from fulfillment_svc.model.records import Fulfillment, Line
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import (
     ONE_PLACE,

@@ -16,7 +16,8 @@ from chassis.values.envelope import Envelope
 from chassis.values.paging import Page
 from fulfillment_svc import store, wire
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import StartPicking
+from fulfillment_svc.model.records import (
     Allocation,
     Filter,
     Fulfillment,
@@ -25,7 +26,6 @@ from fulfillment_svc.model import (
     Package,
     PackedItem,
     RemainingUnits,
-    StartPicking,
     Transition,
 )
 from fulfillment_svc.tables import (

@@ -18,9 +18,8 @@ from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from chassis.values.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CompletePicking,
-    Fulfillment,
     Pack,
     RecordInspection,
     Scan,
@@ -28,6 +27,7 @@ from fulfillment_svc.model import (
     StartPacking,
     StartPicking,
 )
+from fulfillment_svc.model.records import Fulfillment
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import completed, confirmed, shipped
 from tests.integration.fulfillment.peers import FakeShipping, Peer

@@ -16,18 +16,16 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CompletePicking,
-    Fulfillment,
     Pack,
-    Package,
-    PackedItem,
     Request,
     Scan,
     ScanItems,
     StartPacking,
     StartPicking,
 )
+from fulfillment_svc.model.records import Fulfillment, Package, PackedItem
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.unit.fulfillment.samples import envelope

@@ -22,11 +22,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.errors import Deferred, Failure
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from order_svc import tables, wire
-from order_svc.model import Allocation, Allocations, CommitResult, Committed
-from order_svc.operations import Operations, ReturnOperations
+from order_svc import tables
+from order_svc.model.commands import CommitResult, Committed
+from order_svc.model.records import Allocation, Allocations
+from order_svc.operations.orders import Operations
+from order_svc.operations.returns import ReturnOperations
 from order_svc.peers import RequestedUnits, Warehouse
 from order_svc.rpc import OrderService, ReturnService
+from order_svc.wire.events_out import outgoing_event
 from tests.integration.order.requests import Orders, Returns
 from tests.support import channel_of
 
@@ -101,9 +104,7 @@ async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[Async
 
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
-    return Database(
-        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
-    )
+    return Database(engine, tables.idempotency_keys, Outbox(tables.outbox, encode=outgoing_event))
 
 
 @pytest.fixture

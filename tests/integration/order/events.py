@@ -32,7 +32,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 
 from chassis.consume.delivery import Delivery
 from chassis.values.money import to_message
-from order_svc.model import Order
+from order_svc.model.records import Order
 
 DELIVERED = datetime(2026, 11, 22, 18, tzinfo=UTC)
 WORK = fulfillment_pb2.FulfillmentStatus

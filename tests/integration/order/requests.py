@@ -10,7 +10,7 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from order_svc.model import Order
+from order_svc.model.records import Order
 
 if TYPE_CHECKING:
     # only the stubs have these names

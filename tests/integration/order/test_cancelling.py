@@ -18,12 +18,14 @@ from chassis.rpc.client import ask
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Defect, NotFound, Refused
 from chassis.write.database import Database
-from order_svc import store, tables
+from order_svc import tables
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Status
-from order_svc.model import Order, Unavailable
-from order_svc.operations import Operations
+from order_svc.model.commands import Unavailable
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
+from order_svc.store import orders as store
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     WORK,

@@ -21,8 +21,9 @@ from chassis.values.errors import Deferred, NotFound, Refused
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import FulfillmentState, PaymentStatus, Status, StockStatus
-from order_svc.model import Order, Unavailable
-from order_svc.operations import Operations
+from order_svc.model.commands import Unavailable
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     WORK,

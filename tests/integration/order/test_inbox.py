@@ -20,8 +20,8 @@ from chassis.consume.inbox import Inbox
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status
-from order_svc.model import Order
-from order_svc.operations import Operations
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
 from tests.integration.order.events import (
     committed,
     paid,

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.rpc.client import ask
 from chassis.values.request_context import request_context
 from order_svc import tables
-from order_svc.operations import Operations
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders, Returns, create_order, overdue

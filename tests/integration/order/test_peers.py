@@ -21,7 +21,7 @@ from chassis.values.decision import Done
 from chassis.values.paging import too_large
 from chassis.write.database import Database
 from order_svc.lifecycle import Status, StockStatus
-from order_svc.operations import Operations
+from order_svc.operations.orders import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders, overdue

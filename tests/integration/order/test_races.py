@@ -15,8 +15,8 @@ from chassis.values.decision import Done
 from chassis.values.errors import Deferred, Failure
 from order_svc import tables
 from order_svc.lifecycle import Status
-from order_svc.model import Order, Transition
-from order_svc.operations import Operations
+from order_svc.model.records import Order, Transition
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import WORK, delivery, fewer_lines, paid, with_units, working
 from tests.integration.order.requests import Orders, overdue

@@ -10,8 +10,8 @@ from chassis.values.decision import Done
 from chassis.values.errors import Failure
 from order_svc import tables
 from order_svc.consumers import Consumers
-from order_svc.model import Order
-from order_svc.operations import Operations
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import delivery, not_paid, paid, working
 from tests.integration.order.requests import Orders

@@ -32,8 +32,8 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
 )
-from order_svc.model import Order
-from order_svc.operations import Operations
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     committed,

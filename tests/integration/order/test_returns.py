@@ -22,8 +22,8 @@ from chassis.rpc.client import ask, pages
 from chassis.values import paging
 from chassis.values.errors import Failure, Invalid, NotFound, Refused, Stale
 from order_svc import tables
-from order_svc.model import Order
-from order_svc.operations import Operations
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (
     delivery,

@@ -31,7 +31,7 @@ from chassis.values.errors import (
 )
 from chassis.write.database import Database
 from order_svc import tables
-from order_svc.operations import Operations
+from order_svc.operations.orders import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import RECIPIENT, Orders, create_order, item, pounds
 from tests.support import room_for

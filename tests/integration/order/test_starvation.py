@@ -28,7 +28,7 @@ from chassis.write.outbox import shard_of
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import Status
-from order_svc.operations import Operations
+from order_svc.operations.orders import Operations
 from tests.integration.order.events import committed, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import place

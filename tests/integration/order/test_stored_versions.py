@@ -7,8 +7,8 @@ from ordermesh.shipping.v1 import shipping_pb2
 from chassis.write.database import Database
 from order_svc import tables
 from order_svc.lifecycle import FulfillmentState
-from order_svc.model import WarehouseFulfillment
-from order_svc.operations import Operations
+from order_svc.model.records import WarehouseFulfillment
+from order_svc.operations.orders import Operations
 from tests.integration.order.events import (
     delivery,
     paid,

@@ -17,8 +17,8 @@ from chassis.rpc.client import ask
 from chassis.values.convert import resume_token
 from chassis.write.database import Database
 from order_svc.lifecycle import ReturnStatus, Status
-from order_svc.model import Order
-from order_svc.operations import Operations
+from order_svc.model.records import Order
+from order_svc.operations.orders import Operations
 from order_svc.rpc import OrderService
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import (

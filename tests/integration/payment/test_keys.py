@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.errors import Deferred, Invalid
 from chassis.values.request_context import request_context
 from payment_svc import tables
-from payment_svc.model import Declined, Succeeded, answer_hash
+from payment_svc.model.answers import Declined, Succeeded, answer_hash
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry

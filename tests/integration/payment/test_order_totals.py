@@ -16,7 +16,9 @@ from chassis.values.errors import Deferred, NotFound, Refused
 from chassis.values.money import Money
 from payment_svc import wire
 from payment_svc.lifecycle import Cause, Kind
-from payment_svc.model import Answer, CaptureRequest, Order, Payment
+from payment_svc.model.answers import Answer
+from payment_svc.model.commands import CaptureRequest
+from payment_svc.model.records import Order, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox

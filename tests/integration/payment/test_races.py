@@ -28,13 +28,9 @@ from chassis.values.errors import (
     Unauthenticated,
 )
 from payment_svc.lifecycle import Outcome, Status
-from payment_svc.model import (
-    NOT_PROCESSED,
-    Answer,
-    CaptureRequest,
-    Payment,
-    ResolveContradiction,
-)
+from payment_svc.model.answers import NOT_PROCESSED, Answer
+from payment_svc.model.commands import CaptureRequest, ResolveContradiction
+from payment_svc.model.records import Payment
 from payment_svc.operations import LOOKUPS_BEFORE_ABANDONING, Operations
 from payment_svc.providers import webhooks
 from payment_svc.providers.port import Authorization

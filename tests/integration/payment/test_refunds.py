@@ -24,15 +24,9 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Refused
 from chassis.values.money import Money
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
-    Answer,
-    CaptureRequest,
-    Payment,
-    PaymentRequest,
-    Refund,
-    RefundRequest,
-)
+from payment_svc.model.answers import NOTHING_REFUNDABLE, Answer
+from payment_svc.model.commands import CaptureRequest, PaymentRequest, RefundRequest
+from payment_svc.model.records import Payment, Refund
 from payment_svc.operations import Operations
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry

@@ -15,7 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.values.errors import Deferred, Failure, Refused
 from chassis.write.database import connect
 from payment_svc import tables
-from payment_svc.model import NOT_PROCESSED, Answer, Declined, Pending, Report, Succeeded
+from payment_svc.model.answers import (
+    NOT_PROCESSED,
+    Answer,
+    Declined,
+    Pending,
+    Report,
+    Succeeded,
+)
 from payment_svc.providers import sandbox_ledger
 from payment_svc.providers.port import Authorization, Processor
 from payment_svc.providers.sandbox import TOKENS, Fault, Sandbox

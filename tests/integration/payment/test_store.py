@@ -23,13 +23,14 @@ from payment_svc.lifecycle import (
     RefundStatus,
     Status,
 )
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
+from payment_svc.model.answers import NOTHING_REFUNDABLE
+from payment_svc.model.filters import RefundFilter
+from payment_svc.model.records import (
     Account,
     Contradiction,
     Operation,
+    Payment,
     Refund,
-    RefundFilter,
     Transition,
 )
 from tests.unit.payment.samples import (
@@ -38,6 +39,7 @@ from tests.unit.payment.samples import (
     OPERATION,
     ORDER,
     PAYMENT,
+    TOTAL,
     account,
     create,
     declined,
@@ -189,14 +191,27 @@ async def test_due_operations_are_open_and_past_their_time(engine: AsyncEngine) 
         assert len(await store.due_operations(connection, 1)) == 1
 
 
+def later_try(status: Status) -> Payment:
+    """A second payment in that status, with operations of its own."""
+    its = payment(status, id=numbered(2, 2), try_number=2)
+    others = tuple(
+        replace(
+            each,
+            id=numbered(3, 500 + number),
+            requested_by=f"later:{number}",
+            reference=each.reference and f"later-{number}",
+        )
+        for number, each in enumerate(its.operations)
+    )
+    return replace(its, operations=others)
+
+
 async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> None:
     """The partial unique index refuses two payments that count, over every pair of statuses,
     independently of the service's code.
     """
     for first, second in itertools.product(Status, Status):
-        its = account(
-            payment(first), payment(second, id=numbered(2, 2), try_number=2, operations=())
-        )
+        its = account(payment(first), later_try(second))
         async with rolled_back(engine) as connection:
             if {first, second} <= LIVE:
                 with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
@@ -266,7 +281,7 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
     """The tables allow one open operation for each payment, one operation for each request, and one
     ledger entry for each operation of a processor.
     """
-    its = payment(Status.AUTHORIZED)
+    its = payment(Status.AUTHORIZED, amount=2 * TOTAL.minor)
 
     def another(outcome: Outcome, number: int, **fields: object) -> Account:
         extra = operation(
@@ -275,10 +290,8 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
         # any of its fields
         return account(replace(its, operations=(*its.operations, replace(extra, **fields))))  # type: ignore[arg-type]
 
-    twice_open = replace(
-        another(Outcome.REQUESTED, 1).payments[0],
-        operations=(operation(), *another(Outcome.REQUESTED, 2).payments[0].operations[1:]),
-    )
+    [one], [other] = another(Outcome.REQUESTED, 1).payments, another(Outcome.REQUESTED, 2).payments
+    twice_open = replace(one, operations=(*one.operations, other.operations[-1]))
     for wrong, rule in [
         (account(twice_open), "operations_one_open_charge"),
         (another(Outcome.FAILED, 3, requested_by="create:1"), "operations_requested_by_key"),
@@ -287,14 +300,15 @@ async def test_payment_has_one_open_operation_of_one_request(engine: AsyncEngine
         with pytest.raises(IntegrityError, match=rule):
             await save(engine, wrong)
     # another kind of operation can have the same name
-    await save(engine, another(Outcome.SUCCEEDED, 5))
+    void = {"kind": Kind.VOID, "cause": Cause.REQUEST, "cause_id": "v1"}
+    await save(engine, another(Outcome.SUCCEEDED, 5, **void))
 
 
 async def test_open_refunds_are_one_for_each_cause(engine: AsyncEngine) -> None:
     """A void of the same cause can stand beside it. A second refund of a cause is refused,
     independently of the service's code and of the caller.
     """
-    its = payment(Status.CAPTURED, refund_pending=30)
+    its = payment(Status.CAPTURED)
 
     def of(*more: Operation) -> Account:
         return account(replace(its, operations=(*its.operations, *more)))
@@ -331,7 +345,7 @@ async def test_refunds_are_listed_newest_first_and_open_ones_counted(
     """Refunds come each once over all pages, also those of the same moment; by order, payment and
     status. A charge is no refund.
     """
-    its = payment(Status.PARTIALLY_REFUNDED, refunded=1, refund_pending=20)
+    its = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED),))
     made = [
         replace(
             refund_operation(1 if number == 5 else 10, outcome, cause_id=f"b{number}"),

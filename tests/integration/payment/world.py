@@ -53,7 +53,7 @@ from chassis.values.errors import Deferred, Failure, NotFound
 from chassis.values.event_subjects import stream_of, subject_of
 from chassis.values.request_context import request_context
 from payment_svc import store, tables, wire
-from payment_svc.model import Account, Payment
+from payment_svc.model.records import Account, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService

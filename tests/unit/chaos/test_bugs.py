@@ -9,7 +9,7 @@ import pytest
 
 from order_svc.decisions.deciders import DECIDERS
 from order_svc.lifecycle import FulfillmentState, Status
-from order_svc.model import ApplyFulfillmentStatus, ConfirmPayment
+from order_svc.model.commands import ApplyFulfillmentStatus, ConfirmPayment
 from tests.chaos.bugs import BUGS
 from tests.chaos.plan import SERVICES, Kind
 from tests.chaos.roads import known_roads

@@ -20,7 +20,7 @@ from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, reservation_service_pb2
 
 import fulfillment_svc.wire as fulfillment_wire
-import order_svc.wire as order_wire
+import order_svc.wire.requests as order_requests
 import order_svc.wire.returns as return_wire
 import payment_svc.wire as payment_wire
 import shipping_svc.wire as shipping_wire
@@ -37,6 +37,7 @@ from chassis.values.convert import (
     timestamp,
 )
 from chassis.values.errors import Invalid
+from order_svc.wire.events_in import apply_shipment
 
 Reader = Callable[[Any], object | Awaitable[object]]
 
@@ -56,7 +57,7 @@ def _republish(request: ops.RepublishEventsRequest) -> Awaitable[object]:
 
 # The function that reads each request with a time.
 READERS: dict[type[Message], Reader] = {
-    order_service_pb2.ListOrdersRequest: order_wire.order_filter,
+    order_service_pb2.ListOrdersRequest: order_requests.order_filter,
     return_service_pb2.ListReturnsRequest: return_wire.return_filter,
     payment_service_pb2.ListPaymentsRequest: payment_wire.payment_filter,
     payment_service_pb2.ListRefundsRequest: payment_wire.refund_filter,
@@ -134,7 +135,7 @@ def test_event_time_out_of_range_is_refused() -> None:
         event_id=UUID(int=3), key="key", request_hash=b"digest", message=shipment, time=LAST
     )
     with pytest.raises(Invalid) as refused:
-        order_wire.apply_shipment(shipment, delivery, Timestamp(seconds=10**15))
+        apply_shipment(shipment, delivery, Timestamp(seconds=10**15))
     assert [v.subject for v in refused.value.violations] == ["deliver_time"]
 
 

@@ -12,24 +12,26 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Envelope
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
-from fulfillment_svc.model import (
-    Allocation,
+from fulfillment_svc.model.commands import (
     CloseAttempt,
     Cut,
-    Fulfillment,
-    FulfillmentKey,
-    Line,
     OrderCommand,
-    OrderFulfillments,
     Pack,
-    Package,
-    PackedItem,
     Picklist,
     Plan,
     RecordCommit,
-    RemainingUnits,
     Scan,
     ScanItems,
+)
+from fulfillment_svc.model.records import (
+    Allocation,
+    Fulfillment,
+    FulfillmentKey,
+    Line,
+    OrderFulfillments,
+    Package,
+    PackedItem,
+    RemainingUnits,
     Transition,
 )
 

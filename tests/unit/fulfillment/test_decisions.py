@@ -12,20 +12,22 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     Complete,
     CompletePicking,
-    Fulfillment,
-    Line,
     Pack,
-    Package,
-    PackedItem,
     RecordInspection,
     Scan,
     ScanItems,
     Ship,
     StartPacking,
     StartPicking,
+)
+from fulfillment_svc.model.records import (
+    Fulfillment,
+    Line,
+    Package,
+    PackedItem,
     StatusChanged,
 )
 from tests.unit.fulfillment.samples import (

@@ -7,7 +7,8 @@ import pytest
 
 from chassis.values.money import Money
 from fulfillment_svc.lifecycle import InspectionRule
-from fulfillment_svc.model import InspectionPolicy, Line
+from fulfillment_svc.model.inspection import InspectionPolicy
+from fulfillment_svc.model.records import Line
 from tests.unit.fulfillment.samples import KEY
 
 POLICY = InspectionPolicy(

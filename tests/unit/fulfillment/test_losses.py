@@ -10,17 +10,14 @@ import pytest
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Failure, Invalid, Refused, Stale
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
-from fulfillment_svc.model import (
+from fulfillment_svc.model.commands import (
     CancelFulfillment,
     CompletePicking,
-    Line,
-    LinesChanged,
     RecordInspection,
     RecordSpoiled,
-    ReplacedLine,
     Request,
-    StatusChanged,
 )
+from fulfillment_svc.model.records import Line, LinesChanged, ReplacedLine, StatusChanged
 from tests.unit.fulfillment.samples import LINES, NOW, changed, decide_one, envelope, standing
 
 RULE = InspectionRule.SKU

@@ -14,18 +14,20 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused
 from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
-from fulfillment_svc.model import (
-    Allocation,
+from fulfillment_svc.model.commands import (
     CancelFulfillment,
     ConfirmWithdrawal,
+    OrderCommand,
+    StartPicking,
+)
+from fulfillment_svc.model.records import (
+    Allocation,
     Fulfillment,
     FulfillmentKey,
     Line,
     LinesChanged,
-    OrderCommand,
     OrderFulfillments,
     RemainingUnits,
-    StartPicking,
     StatusChanged,
     Transition,
     VoidLabel,

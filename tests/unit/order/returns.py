@@ -7,18 +7,16 @@ from uuid import uuid4
 from chassis.values.envelope import Context, Envelope
 from order_svc.decisions.steps import Decided
 from order_svc.lifecycle import Disposition, ReturnStatus, Status
-from order_svc.model import (
+from order_svc.model.commands import (
     CreateReturn,
     FailPayment,
     Findings,
     InspectReturn,
     MoveReturn,
-    Order,
     ReceiveReturn,
     RefundWithoutGoods,
-    Return,
-    ReturnStep,
 )
+from order_svc.model.records import Order, Return, ReturnStep
 from tests.unit.order.samples import NOW, after, at, envelope, of_attempt, of_order, report
 
 C = TypeVar("C")

@@ -10,9 +10,8 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import FulfillmentState, ShipmentOutcome, Status
-from order_svc.model import (
-    Allocation,
-    Allocations,
+from order_svc.model.checkout import Checkout, CheckoutLine
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyRefund,
     ApplyReservation,
@@ -20,16 +19,13 @@ from order_svc.model import (
     ApplyShipmentOutcome,
     CancelItems,
     CancelOrder,
-    Checkout,
-    CheckoutLine,
     Committed,
     ConfirmPayment,
     FailPayment,
-    Order,
     PlaceOrder,
-    Recipient,
     Unavailable,
 )
+from order_svc.model.records import Allocation, Allocations, Order, Recipient
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 # The fields of an envelope beside its command.

@@ -23,14 +23,10 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
 )
-from order_svc.model import (
-    CheckoutLine,
-    ExpireOrder,
-    ItemsCancelled,
-    Order,
-    RetryOrder,
-    StatusChanged,
-)
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.commands import ExpireOrder, RetryOrder
+from order_svc.model.events import ItemsCancelled, StatusChanged
+from order_svc.model.records import Order
 from tests.unit.order.returns import ask
 from tests.unit.order.samples import (
     NOW,
@@ -272,8 +268,8 @@ def test_cancel_items_of_a_shipped_order_advises_both() -> None:
 def test_cancelled_order_shows_its_open_money_and_goods(
     status: Status, payment: PaymentStatus, stock: StockStatus, progress: Progress
 ) -> None:
-    """The lines are unchanged, the order has no deadline, and its axes show the money and the goods
-    that are still to come back.
+    """The lines are unchanged, the order has no deadline, and its derived fields show the money and
+    the goods that are still to come back.
     """
     order = at(status)
     cancelled = after(order, cancel(order, reason="FRAUD"))
@@ -484,3 +480,18 @@ def test_retry_reserves_no_cancelled_unit() -> None:
     failed = replace(cut, status=Status.FAILED, expire_time=None)
     served = allocations(checkout(), "paris")
     assert after(failed, retried(failed, allocations={1: served[1]})).lines[1].allocations == ()
+
+
+def test_cancelled_order_with_void_label_has_committed_stock() -> None:
+    """A label was withdrawn before the cancellation: the units are in the warehouse, and stay
+    committed until their fulfilment is cancelled.
+    """
+    order = at(Status.SHIPPED)
+    label = order.fulfillments[0].shipment_id
+    void = shipment_outcome(
+        order, "london", None, shipment_id=label, withdrawn=True, withdraw_version=3
+    )
+    cancelled = after(order, void, cancel(order))
+    assert (cancelled.status, cancelled.stock) == (Status.CANCELLED, StockStatus.COMMITTED)
+    stopped = fulfillment_status(order, "london", FulfillmentState.CANCELLED, 4)
+    assert after(cancelled, stopped).stock is StockStatus.RELEASED

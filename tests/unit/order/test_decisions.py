@@ -12,15 +12,18 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Invalid, NotFound, Refused
 from order_svc.decisions.deciders import decide
 from order_svc.decisions.placing import check
-from order_svc.lifecycle import FulfillmentState, PaymentStatus, Progress, Status, StockStatus
-from order_svc.model import (
-    CheckoutLine,
-    CommitPending,
-    FailPayment,
-    StatusChanged,
-    Transition,
-    Unavailable,
+from order_svc.lifecycle import (
+    Commit,
+    FulfillmentState,
+    PaymentStatus,
+    Progress,
+    Status,
+    StockStatus,
 )
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.commands import CommitPending, FailPayment, Unavailable
+from order_svc.model.events import StatusChanged
+from order_svc.model.records import Transition
 from tests.unit.order.samples import (
     NOW,
     after,
@@ -178,7 +181,7 @@ def test_finally_refused_commit_fails_the_order() -> None:
 @pytest.mark.parametrize("status", [Status.CONFIRMED, Status.PROCESSING])
 def test_finally_refused_pending_commit_cancels_order(status: Status) -> None:
     """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
-    order = replace(at(status), stock=StockStatus.COMMIT_PENDING)
+    order = replace(at(status), commit=Commit.PENDING)
     cancelled = after(order, commit(order, allocations={}, refused="RESERVATION_EXPIRED"))
     assert (cancelled.status, cancelled.reason, cancelled.stock) == (
         Status.CANCELLED,

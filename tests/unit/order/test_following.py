@@ -14,7 +14,6 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Deferred, Refused
-from order_svc import wire
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import (
     FulfillmentState,
@@ -27,16 +26,15 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
 )
-from order_svc.model import (
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.commands import (
     ApplyFulfillmentStatus,
     ApplyShipmentOutcome,
-    CheckoutLine,
     CommitPending,
-    ItemsCancelled,
-    Order,
-    ReturnChanged,
-    StatusChanged,
 )
+from order_svc.model.events import ItemsCancelled, ReturnChanged, StatusChanged
+from order_svc.model.records import Order
+from order_svc.wire import events_in
 from tests.unit.order.returns import move
 from tests.unit.order.samples import (
     NOW,
@@ -553,7 +551,7 @@ def test_shipment_outcome_follows_from_status_and_reason(
     event = ShipmentStatusChanged(
         shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     )
-    assert wire.apply_shipment_outcome(event, Source()).command.outcome is how
+    assert events_in.apply_shipment_outcome(event, Source()).command.outcome is how
 
 
 def test_last_undelivered_parcel_cancels_the_order() -> None:
@@ -795,15 +793,17 @@ def test_withdrawn_shipment_leaves_its_fulfilment() -> None:
         status_reason="FULFILLMENT_WITHDRAWN",
     )
     event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.SHIPMENT_STATUS_VOIDED)
-    decided = decide(order, wire.apply_shipment_outcome(event, Source()), NOW)
+    decided = decide(order, events_in.apply_shipment_outcome(event, Source()), NOW)
     waiting = replace(fulfillment, withdraw_version=8)
     assert decided.record.fulfillments == (waiting,)
     assert (decided.record.lines, decided.facts) == (order.lines, [])
     event.shipment.shipment_id = str(uuid4())
-    other = decide(order, wire.apply_shipment_outcome(event, Source()), NOW).record
+    other = decide(order, events_in.apply_shipment_outcome(event, Source()), NOW).record
     assert other.fulfillments == (replace(order.fulfillments[0], withdraw_version=8),)
     event.shipment.recall_time.FromDatetime(NOW)
-    assert wire.apply_shipment_outcome(event, Source()).command.outcome is ShipmentOutcome.VOIDED
+    assert (
+        events_in.apply_shipment_outcome(event, Source()).command.outcome is ShipmentOutcome.VOIDED
+    )
 
 
 def withdraw(order: Order, version: int, **fields: Any) -> Envelope[ApplyShipmentOutcome]:
@@ -895,8 +895,8 @@ def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: in
     )
     new_status = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
     event = ShipmentStatusChanged(shipment=shipment, new_status=new_status)
-    assert wire.apply_shipment_outcome(event, Source()).command.withdraw_version == version
-    assert wire.apply_shipment(shipment, Source()).command.fulfillment_version == 5
+    assert events_in.apply_shipment_outcome(event, Source()).command.withdraw_version == version
+    assert events_in.apply_shipment(shipment, Source()).command.fulfillment_version == 5
 
 
 def test_forged_withdraw_version_is_refused() -> None:

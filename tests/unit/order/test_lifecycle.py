@@ -8,7 +8,6 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 
-from order_svc import wire
 from order_svc.lifecycle import (
     MOVES,
     RANK,
@@ -25,6 +24,7 @@ from order_svc.lifecycle import (
     progress_of,
     status_of,
 )
+from order_svc.wire import events_in
 from order_svc.wire.enums import FULFILLMENT_STATE_OF, STATUS
 from tests.unit.order.samples import Source, after, pay, placed
 
@@ -102,7 +102,7 @@ def test_fulfillment_status_mapping(number: int) -> None:
         confirmed = after(order, pay(order))
         report.order_id = str(order.id)
         event = FulfillmentStatusChanged(fulfillment=report, new_status=report.status)
-        moved = after(confirmed, wire.apply_fulfillment_status(event, Source()))
+        moved = after(confirmed, events_in.apply_fulfillment_status(event, Source()))
         known = len(warehouses) == 1
         if becomes is Status.CONFIRMED:
             assert moved.status is becomes

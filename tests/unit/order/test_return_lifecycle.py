@@ -16,11 +16,11 @@ from ordermesh.payment.v1 import payment_pb2
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Refused, Stale
 from chassis.values.money import Money, to_message
-from order_svc import wire
 from order_svc.decisions import returning
 from order_svc.decisions.deciders import decide
 from order_svc.lifecycle import ACTIVE_RETURN_STATUSES, RETURN_MOVES, Disposition, ReturnStatus
-from order_svc.model import Order, Return
+from order_svc.model.records import Order, Return
+from order_svc.wire import events_in
 from order_svc.wire.returns import DISPOSITION, KIND, STATUS
 from tests.unit.order.returns import (
     ask,
@@ -147,7 +147,7 @@ def test_refund_event_identifies_its_return(cause_id: str, return_id: str | None
         return_id=return_id,
     )
     refund.amount.CopyFrom(nothing)
-    envelope = wire.apply_refund(
+    envelope = events_in.apply_refund(
         RefundCompleted(refund=refund, captured_amount=nothing, refunded_amount=nothing),
         Source(),
     )

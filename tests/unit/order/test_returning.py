@@ -20,7 +20,8 @@ from order_svc.lifecycle import (
     Status,
     StockStatus,
 )
-from order_svc.model import Allocation, CheckoutLine, Order, Return
+from order_svc.model.checkout import CheckoutLine
+from order_svc.model.records import Allocation, Order, Return
 from tests.unit.order.returns import (
     arrived,
     ask,

@@ -10,17 +10,12 @@ from chassis.values.envelope import Envelope
 from chassis.values.money import Money
 from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
-    Account,
-    Answer,
+from payment_svc.model.answers import Answer, answer_hash
+from payment_svc.model.commands import (
     ApplyOrderVersion,
     CapturePayment,
     CreatePayment,
     NewOperation,
-    Operation,
-    Order,
-    Payment,
-    PaymentStatusChanged,
     RecordUnknownOutcome,
     RefundPayment,
     RefundReturn,
@@ -28,8 +23,9 @@ from payment_svc.model import (
     RetryLookup,
     Settle,
     VoidPayment,
-    answer_hash,
 )
+from payment_svc.model.events import PaymentStatusChanged
+from payment_svc.model.records import Account, Operation, Order, Payment
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
@@ -88,12 +84,14 @@ def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation
 
 
 def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
-    """Returns a payment in that status, with the operation that led to it."""
+    """Returns a payment in that status, with the operations that led to it."""
     free = status is Status.NOT_REQUIRED
     amount = 0 if free else TOTAL.minor
     set_aside = status in CHARGED | {Status.AUTHORIZED, Status.VOIDED}
     declined = status in (Status.DECLINED, Status.FAILED)
     outcome = Outcome.SUCCEEDED if set_aside else Outcome.FAILED if declined else Outcome.REQUESTED
+    refunded = {Status.REFUNDED: amount, Status.PARTIALLY_REFUNDED: 1}.get(status, 0)
+    refunds = (refund_operation(refunded, Outcome.SUCCEEDED, cause_id="b0"),) if refunded else ()
     kind = Kind.AUTHORIZE if status in (Status.AUTHORIZED, Status.VOIDED) else Kind.CHARGE
     its = Payment(
         id=PAYMENT,
@@ -104,16 +102,11 @@ def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
         status=status,
         currency=TOTAL.currency,
         amount=amount,
-        authorized=amount if set_aside else 0,
-        captured=amount if status in CHARGED else 0,
-        refunded={Status.REFUNDED: amount, Status.PARTIALLY_REFUNDED: 1}.get(status, 0),
-        refund_pending=0,
         processor="" if free else "sandbox",
-        decline_code="insufficient_funds" if declined else None,
         version=1 if free or status is Status.PENDING else 2,
         create_time=NOON,
         update_time=NOON,
-        operations=() if free else (operation(outcome, kind=kind),),
+        operations=() if free else (operation(outcome, kind=kind), *refunds),
     )
     return replace(its, **changes)
 
@@ -134,7 +127,6 @@ def declined(number: int, code: str = "insufficient_funds") -> Payment:
         Status.DECLINED,
         id=numbered(2, 100 + number),
         try_number=number,
-        decline_code=code,
         operations=(failed,),
     )
 

@@ -2,7 +2,6 @@
 open operations.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -14,17 +13,9 @@ from chassis.values.errors import Refused
 from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import CLOSED, OPEN, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
-    AUTHORIZATION_EXPIRED,
-    Account,
-    Answer,
-    Declined,
-    Operation,
-    Payment,
-    PaymentConfirmed,
-    RefundSettled,
-    Succeeded,
-)
+from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Answer, Declined, Succeeded
+from payment_svc.model.events import PaymentConfirmed, RefundSettled
+from payment_svc.model.records import Account, Operation, Payment
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,
@@ -278,8 +269,8 @@ def test_refund_by_request_reduces_only_the_last_refund() -> None:
     refunded. The cancellation of the order refunds only the rest.
     """
     gift = refund_operation(1_000, Outcome.SUCCEEDED)
-    its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000)
-    record = account(replace(its, operations=(*its.operations, gift)), status=OrderStatus.CONFIRMED)
+    its = payment(Status.PARTIALLY_REFUNDED, operations=(operation(Outcome.SUCCEEDED), gift))
+    record = account(its, status=OrderStatus.CONFIRMED)
     record = decide(record, costs(4_000), LATER).record
     assert automatic_operations(record) == [(Kind.REFUND, 250, "version:2")]
     record = decide(record, cancelled(3), LATER).record

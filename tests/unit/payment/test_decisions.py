@@ -12,20 +12,17 @@ from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
-    Account,
     Declined,
-    Payment,
-    PaymentConfirmed,
-    PaymentFailed,
     Pending,
     Succeeded,
-    Transition,
     answer_hash,
 )
+from payment_svc.model.events import PaymentConfirmed, PaymentFailed
+from payment_svc.model.records import Account, Payment, Transition
 from tests.unit.payment.samples import (
     LATER,
     LOOKUP_AFTER,

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -10,8 +9,8 @@ from chassis.values.paging import ANSWER_BYTES_MAX
 from payment_svc import wire
 from payment_svc.decisions.contradictions import CONTRADICTIONS_MAX as OF_OPERATION_MAX
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
-from payment_svc.model import Contradiction, Operation
 from payment_svc.model.excerpt import CONTRADICTIONS_MAX, OPERATIONS_MAX, excerpt
+from payment_svc.model.records import Contradiction, Operation
 from payment_svc.providers.port import TEXT_MAX
 from tests.unit.payment.samples import LATER, NOON, numbered, operation, payment, refund_operation
 
@@ -58,14 +57,17 @@ def test_widest_payment_fits_into_an_answer() -> None:
     limit.
     """
     text = WIDE * TEXT_MAX
-    operations = tuple(wide_operation(n) for n in range(OPERATIONS_MAX + 1))
-    amounts: dict[str, Any] = dict.fromkeys(
-        ("amount", "authorized", "captured", "refunded"), 10**17
+    declined, charged, refunded, *more = (wide_operation(n) for n in range(OPERATIONS_MAX + 1))
+    operations = (
+        replace(declined, kind=Kind.AUTHORIZE),
+        replace(charged, kind=Kind.CHARGE, outcome=Outcome.SUCCEEDED),
+        replace(refunded, outcome=Outcome.SUCCEEDED),
+        *more,
     )
-    its = payment(
-        Status.PARTIALLY_REFUNDED, operations=operations, decline_code=text, processor=text
-    )
-    answer = wire.payment(replace(its, **amounts))
+    its = payment(Status.PARTIALLY_REFUNDED, operations=operations, amount=10**17, processor=text)
+    assert (its.authorized, its.captured, its.refunded) == (10**17,) * 3
+    assert its.decline_code == text
+    answer = wire.payment(its)
     assert len(answer.operations) == OPERATIONS_MAX
     assert sum(len(each.contradictions) for each in answer.operations) == CONTRADICTIONS_MAX
     assert answer.ByteSize() < ANSWER_BYTES_MAX // 2

@@ -8,12 +8,12 @@ from ordermesh.payment.v1 import payment_pb2
 
 import payment_svc
 from payment_svc.lifecycle import Reason
-from payment_svc.model import (
+from payment_svc.model import answers
+from payment_svc.model.answers import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
     NOTHING_REFUNDABLE,
-    answers,
 )
 from payment_svc.providers.sandbox import TOKENS
 from payment_svc.providers.sandbox_ledger import EXCEEDS_REMAINING

@@ -11,17 +11,10 @@ from chassis.values.money import Money
 from payment_svc.decisions.deciders import decide
 from payment_svc.decisions.steps import REQUESTS_MAX
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import (
-    NOTHING_REFUNDABLE,
-    Account,
-    Declined,
-    Payment,
-    Pending,
-    RefundPayment,
-    RefundSettled,
-    Succeeded,
-    Transition,
-)
+from payment_svc.model.answers import NOTHING_REFUNDABLE, Declined, Pending, Succeeded
+from payment_svc.model.commands import RefundPayment
+from payment_svc.model.events import RefundSettled
+from payment_svc.model.records import Account, Payment, Transition
 from tests.unit.payment.samples import (
     LATER,
     LOOKUP_AFTER,
@@ -61,18 +54,11 @@ def only(record: Account) -> Payment:
 
 def paid(refunded: int = 0, pending: int = 0) -> Account:
     """Returns a delivered order's account, with this much of its money refunded, or pending."""
-    its = payment(
-        Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED,
-        refunded=refunded,
-        refund_pending=pending,
-    )
-    refunded_amount = (
-        [refund_operation(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
-    )
+    status = Status.PARTIALLY_REFUNDED if refunded else Status.CAPTURED
+    refunds = [refund_operation(refunded, Outcome.SUCCEEDED, cause_id="gone")] if refunded else []
     going = [refund_operation(pending, cause_id="going")] if pending else []
-    return account(
-        replace(its, operations=(*its.operations, *refunded_amount, *going)), **DELIVERED
-    )
+    operations = (operation(Outcome.SUCCEEDED), *refunds, *going)
+    return account(payment(status, operations=operations), **DELIVERED)
 
 
 # --- by request

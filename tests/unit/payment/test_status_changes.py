@@ -12,15 +12,9 @@ from chassis.values.envelope import Envelope
 from payment_svc import wire
 from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import Kind, Outcome, Reason, Status
-from payment_svc.model import (
-    AUTHORIZATION_EXPIRED,
-    Account,
-    Declined,
-    PaymentConfirmed,
-    PaymentStatusChanged,
-    Pending,
-    Succeeded,
-)
+from payment_svc.model.answers import AUTHORIZATION_EXPIRED, Declined, Pending, Succeeded
+from payment_svc.model.events import PaymentConfirmed, PaymentStatusChanged
+from payment_svc.model.records import Account
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,
@@ -137,12 +131,10 @@ def test_captured_payment_is_published_before_confirmed() -> None:
 PART = payment(
     Status.CAPTURED,
     operations=(operation(Outcome.SUCCEEDED), refund_operation(1_000)),
-    refund_pending=1_000,
 )
 WHOLE = payment(
     Status.CAPTURED,
     operations=(operation(Outcome.SUCCEEDED), refund_operation(4_250)),
-    refund_pending=4_250,
 )
 NO = Declined("insufficient_funds")
 

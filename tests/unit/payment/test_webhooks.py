@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.values.errors import Failure, Invalid, Unauthenticated
-from payment_svc.model import Answer, Declined, Pending, Report, Succeeded
+from payment_svc.model.answers import Answer, Declined, Pending, Report, Succeeded
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry, Ledger

@@ -22,20 +22,22 @@ from chassis.values.money import Money
 from chassis.values.request_context import request_context
 from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
-from payment_svc.model import (
+from payment_svc.model.commands import (
     CaptureRequest,
     CreateRequest,
+    PaymentRequest,
+    RefundRequest,
+    ResolveContradiction,
+)
+from payment_svc.model.events import (
     DomainEvent,
     PaymentConfirmed,
     PaymentFailed,
-    PaymentFilter,
-    PaymentRequest,
     PaymentStatusChanged,
-    RefundRequest,
     RefundSettled,
-    ResolveContradiction,
-    Transition,
 )
+from payment_svc.model.filters import PaymentFilter
+from payment_svc.model.records import Transition
 from payment_svc.providers.port import Authorization
 from tests.unit.payment.samples import (
     LATER,
@@ -47,6 +49,7 @@ from tests.unit.payment.samples import (
     Source,
     apply_order,
     numbered,
+    operation,
     order,
     payment,
     refund_operation,
@@ -301,7 +304,12 @@ def test_refund_message_has_its_cause(outcome: Outcome, cause: Cause) -> None:
     """Every field of the contract is set, and an absent one unset. Settled refunds become events
     with the payment's cumulative amounts.
     """
-    its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000, refund_pending=250)
+    operations = (
+        operation(Outcome.SUCCEEDED),
+        refund_operation(1_000, Outcome.SUCCEEDED, cause_id="b2"),
+        refund_operation(250, cause_id="b3"),
+    )
+    its = payment(Status.PARTIALLY_REFUNDED, operations=operations)
     made = its.refund(refund_operation(1_000, outcome, cause, "b1"))
     message = wire.refund(made)
     assert (message.refund_id, message.payment_id, message.order_id, message.attempt) == (
