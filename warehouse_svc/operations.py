@@ -18,22 +18,22 @@ from chassis.write.writer import Writer
 from warehouse_svc import store
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     AdjustStock,
-    Availability,
     ExpireReservations,
-    LevelFilter,
-    MovementFilter,
-    OrderReservations,
-    OrderStock,
-    Place,
     PostReturn,
     ReceiveStock,
     RenewReservations,
     ReplaceSpoiled,
-    Reservation,
-    ReservationFilter,
     ReserveStock,
+)
+from warehouse_svc.model.filters import LevelFilter, MovementFilter, ReservationFilter
+from warehouse_svc.model.records import (
+    Availability,
+    OrderReservations,
+    OrderStock,
+    Place,
+    Reservation,
     StockLevel,
 )
 

@@ -15,36 +15,36 @@ from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     AdjustStock,
     ApplyAllocations,
     ApplyFulfillment,
     CloseAttempt,
     ConfirmReservations,
     ExpireReservations,
-    LevelFilter,
+    PostReturn,
+    ReceiveStock,
+    ReleaseReservations,
+    RenewReservations,
+    ReplaceSpoiled,
+    ReserveStock,
+)
+from warehouse_svc.model.filters import LevelFilter, MovementFilter, ReservationFilter
+from warehouse_svc.model.records import (
     Movement,
-    MovementFilter,
     OrderLine,
     OrderReservations,
     OrderStock,
     OverdueReservation,
     Place,
     PostedUnits,
-    PostReturn,
-    ReceiveStock,
-    ReleaseReservations,
-    RenewReservations,
-    ReplaceSpoiled,
     Reservation,
-    ReservationFilter,
     ReservationLine,
-    ReserveStock,
     ReturnedUnits,
     StockLevel,
-    Workspace,
     level_id,
 )
+from warehouse_svc.model.workspace import Workspace
 from warehouse_svc.tables import (
     movements,
     order_lines,

@@ -22,31 +22,30 @@ from chassis.values.errors import Deferred, Failure
 from chassis.values.outgoing_event import OutgoingEvent
 from chassis.values.request_context import RequestContext
 from warehouse_svc.lifecycle import MovementKind, Status
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     AdjustStock,
     ApplyAllocations,
     ApplyFulfillment,
-    Availability,
     CloseAttempt,
     ConfirmReservations,
     FulfillmentLine,
     LeftAfterVoid,
-    LevelFilter,
-    Movement,
-    MovementFilter,
-    OrderReservations,
-    OrderStock,
     PostReturn,
     ReceiveStock,
     ReleaseReservations,
     ReplaceSpoiled,
-    Reservation,
-    ReservationChanged,
-    ReservationFilter,
-    ReservationLine,
     ReserveStock,
     SpoiledLine,
-    StockChanged,
+)
+from warehouse_svc.model.events import ReservationChanged, StockChanged
+from warehouse_svc.model.filters import LevelFilter, MovementFilter, ReservationFilter
+from warehouse_svc.model.records import (
+    Availability,
+    Movement,
+    OrderReservations,
+    OrderStock,
+    Reservation,
+    ReservationLine,
     StockLevel,
     WantedLine,
 )

@@ -32,16 +32,15 @@ from shipping_svc.model.records import (
     TrackingEvent,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import (
-    AdjustStock,
+from warehouse_svc.model.commands import AdjustStock, ReceiveStock
+from warehouse_svc.model.records import (
     Movement,
     OrderReservations,
     OverdueReservation,
     Place,
-    ReceiveStock,
     StockLevel,
-    Workspace,
 )
+from warehouse_svc.model.workspace import Workspace
 
 Clock = Callable[[], datetime]
 

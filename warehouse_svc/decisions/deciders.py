@@ -18,15 +18,13 @@ from warehouse_svc.decisions.reservations import (
 )
 from warehouse_svc.decisions.returns import post_return
 from warehouse_svc.decisions.stock import adjust, receive
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     AdjustStock,
     ApplyAllocations,
     ApplyFulfillment,
     CloseAttempt,
     ConfirmReservations,
     ExpireReservations,
-    Movement,
-    OrderStock,
     PostReturn,
     ReceiveStock,
     ReleaseReservations,
@@ -34,6 +32,7 @@ from warehouse_svc.model import (
     ReplaceSpoiled,
     ReserveStock,
 )
+from warehouse_svc.model.records import Movement, OrderStock
 
 C = TypeVar("C")
 

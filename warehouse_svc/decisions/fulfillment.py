@@ -12,14 +12,8 @@ from chassis.values.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.decisions.reservations import reservations_of
 from warehouse_svc.lifecycle import MovementKind, Status
-from warehouse_svc.model import (
-    ApplyFulfillment,
-    LeftAfterVoid,
-    OrderStock,
-    ReplaceSpoiled,
-    Reservation,
-    ReservationLine,
-)
+from warehouse_svc.model.commands import ApplyFulfillment, LeftAfterVoid, ReplaceSpoiled
+from warehouse_svc.model.records import OrderStock, Reservation, ReservationLine
 
 LINE_MAX = 1_000_000  # units that a reservation's line may count
 NOT_COMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})

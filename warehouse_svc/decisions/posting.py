@@ -14,28 +14,29 @@ from chassis.values.decision import Decision
 from chassis.values.envelope import Context
 from chassis.values.errors import Refused
 from warehouse_svc.lifecycle import EFFECTS, UNIT_MOVES, MovementKind, Reason, Status, allowed
-from warehouse_svc.model import (
-    BALANCE_MAX,
+from warehouse_svc.model.commands import (
     ApplyAllocations,
     ApplyFulfillment,
     CloseAttempt,
     ConfirmReservations,
     ExpireReservations,
+    ReleaseReservations,
+    RenewReservations,
+    ReplaceSpoiled,
+    ReserveStock,
+)
+from warehouse_svc.model.events import ReservationChanged, StockChanged
+from warehouse_svc.model.records import (
+    BALANCE_MAX,
     Movement,
     OrderLine,
     OrderReservations,
     OrderStock,
     Place,
     PostedUnits,
-    ReleaseReservations,
-    RenewReservations,
-    ReplaceSpoiled,
     Reservation,
-    ReservationChanged,
     ReservationLine,
-    ReserveStock,
     ReturnedUnits,
-    StockChanged,
     StockLevel,
     WantedLine,
     level_id,

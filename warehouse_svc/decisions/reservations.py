@@ -12,20 +12,17 @@ from chassis.values.errors import NotFound, Refused, Violation
 from warehouse_svc.decisions.posting import Decided, StockPosting
 from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
 from warehouse_svc.lifecycle import MovementKind, Reason, Status
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     ApplyAllocations,
     CloseAttempt,
     ConfirmReservations,
     ExpireReservations,
-    OrderReservations,
-    OrderStock,
     ReleaseReservations,
     RenewReservations,
-    Reservation,
-    ReservationChanged,
     ReserveStock,
-    WantedLine,
 )
+from warehouse_svc.model.events import ReservationChanged
+from warehouse_svc.model.records import OrderReservations, OrderStock, Reservation, WantedLine
 
 # A repeat that finds more than this share of its ttl left extends nothing: the rest must suffice
 # for an order that is placed only now.

@@ -1,31 +1,16 @@
 """The workspace: the locked records that the commands of one set work on."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model.reservations import OrderReservations
-from warehouse_svc.model.stock import Place, StockLevel
-
-# Units in the ledger for one source, by order, line number (both None for a receipt or a count) and
-# kind of movement.
-PostedUnits = Mapping[tuple[UUID | None, int | None, MovementKind], int]
-
-
-@dataclass(frozen=True, slots=True)
-class OrderStock:
-    """The record that a decider works on: the stock levels that the set has locked, and the
-    reservations of the target's order, if the target is an order that has any.
-
-    `posted` has the units in the ledger for the requests, returns and shipments of the set, by
-    these sources.
-    """
-
-    levels: Mapping[Place, StockLevel]
-    order_reservations: OrderReservations | None = None
-    posted: Mapping[UUID, PostedUnits] = field(default_factory=dict)
+from warehouse_svc.model.records import (
+    OrderReservations,
+    OrderStock,
+    Place,
+    PostedUnits,
+    StockLevel,
+)
 
 
 class Workspace(MutableMapping[UUID, OrderStock]):

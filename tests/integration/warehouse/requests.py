@@ -13,7 +13,8 @@ from chassis.values.paging import Page
 from tests.support import measured
 from tests.unit.warehouse.world import World
 from warehouse_svc import store
-from warehouse_svc.model import LevelFilter, Movement, MovementFilter, StockLevel
+from warehouse_svc.model.filters import LevelFilter, MovementFilter
+from warehouse_svc.model.records import Movement, StockLevel
 from warehouse_svc.tables import order_reservations
 
 

@@ -19,7 +19,8 @@ from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
 from tests.unit.warehouse.world import World, changed
 from warehouse_svc import tables, wire
-from warehouse_svc.model import ApplyAllocations, Reservation
+from warehouse_svc.model.commands import ApplyAllocations
+from warehouse_svc.model.records import Reservation
 from warehouse_svc.operations import Operations
 
 SHIFT = text("update reservations set expire_time = expire_time - make_interval(mins => :minutes)")

@@ -41,7 +41,7 @@ from tests.integration.warehouse.stock import reserved, stocked
 from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import Reservation
+from warehouse_svc.model.records import Reservation
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import idempotency_keys, movements, outbox
 

@@ -13,7 +13,7 @@ from chassis.values.errors import Invalid, NotFound, Refused, Stale
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
 from tests.unit.warehouse import world
-from warehouse_svc.model import BALANCE_MAX
+from warehouse_svc.model.records import BALANCE_MAX
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import movements, outbox
 

@@ -38,7 +38,8 @@ from warehouse_svc import operations, store, wire
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.posting import Decided
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
-from warehouse_svc.model import OrderStock, ReceiveStock, ReserveStock, WantedLine
+from warehouse_svc.model.commands import ReceiveStock, ReserveStock
+from warehouse_svc.model.records import OrderStock, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
 from warehouse_svc.store import LINE_BYTES
 from warehouse_svc.tables import (

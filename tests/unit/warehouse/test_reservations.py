@@ -30,7 +30,7 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Status
-from warehouse_svc.model import ReservationChanged, StockChanged
+from warehouse_svc.model.events import ReservationChanged, StockChanged
 
 OTHER = UUID(int=2)
 

@@ -16,7 +16,7 @@ from chassis.values.envelope import Envelope
 from chassis.write.apply_commands import apply_commands
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import Bucket, MovementKind
-from warehouse_svc.model import (
+from warehouse_svc.model.commands import (
     AdjustStock,
     ApplyAllocations,
     ApplyFulfillment,
@@ -24,23 +24,25 @@ from warehouse_svc.model import (
     ConfirmReservations,
     ExpireReservations,
     FulfillmentLine,
-    Movement,
-    OrderReservations,
-    OrderStock,
-    Place,
-    PostedUnits,
     PostReturn,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
     ReplaceSpoiled,
-    Reservation,
     ReserveStock,
     SpoiledLine,
+)
+from warehouse_svc.model.records import (
+    Movement,
+    OrderReservations,
+    OrderStock,
+    Place,
+    PostedUnits,
+    Reservation,
     StockLevel,
     WantedLine,
-    Workspace,
 )
+from warehouse_svc.model.workspace import Workspace
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TTL = timedelta(minutes=30)
