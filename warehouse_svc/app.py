@@ -11,18 +11,19 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 
 from chassis.process import Supervisor
 from chassis.service import service_context
-from warehouse_svc import tables, wire
+from warehouse_svc import tables
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.operations import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
+from warehouse_svc.wire import events_out
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The warehouse service, until the block is left."""
     async with service_context(
-        config, tables, stream_name="WAREHOUSE", encode=wire.outgoing_event
+        config, tables, stream_name="WAREHOUSE", encode=events_out.outgoing_event
     ) as ground:
         operations = Operations(ground.database)
         ground.work(config.expiry_sweep_s, operations.expire_reservations, "expiry")

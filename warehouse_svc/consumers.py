@@ -17,8 +17,8 @@ from ordermesh.order.events.v1.order_events_pb2 import (
 from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
-from warehouse_svc import wire
 from warehouse_svc.operations import Operations
+from warehouse_svc.wire import events_in
 
 
 class Consumers:
@@ -41,7 +41,7 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.order_status_changed(d.message, d) for d in deliveries],
+            [events_in.order_status_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )
 
@@ -49,14 +49,14 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
     ) -> Sequence[Outcome[Any]]:
         return await self.operations.write(
-            [wire.order_items_cancelled(d.message, d) for d in deliveries]
+            [events_in.order_items_cancelled(d.message, d) for d in deliveries]
         )
 
     async def return_status_changed(
         self, deliveries: Sequence[Delivery[ReturnStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.return_status_changed(d.message, d) for d in deliveries],
+            [events_in.return_status_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )
 
@@ -64,6 +64,6 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.fulfillment_changed(d.message, d) for d in deliveries],
+            [events_in.fulfillment_changed(d.message, d) for d in deliveries],
             self.operations.write,
         )

@@ -51,7 +51,8 @@ import shipping_svc.wire
 import warehouse_svc.consumers
 import warehouse_svc.operations
 import warehouse_svc.rpc
-import warehouse_svc.wire
+import warehouse_svc.wire.events_out
+import warehouse_svc.wire.responses
 from chassis.values.errors import Failure
 from fulfillment_svc.model import InspectionPolicy
 from omctl.audit import Facts
@@ -466,10 +467,13 @@ class World:
                 for order in self.orders.orders.values()
                 for each in order.returns
             ],
-            levels=[warehouse_svc.wire.stock_level(level) for level in self.stock.levels.values()],
-            movements=[warehouse_svc.wire.movement(row) for row in self.stock.ledger],
+            levels=[
+                warehouse_svc.wire.responses.stock_level(level)
+                for level in self.stock.levels.values()
+            ],
+            movements=[warehouse_svc.wire.responses.movement(row) for row in self.stock.ledger],
             reservations=[
-                warehouse_svc.wire.reservation(r)
+                warehouse_svc.wire.responses.reservation(r)
                 for h in self.stock.order_reservations.values()
                 for r in h.reservations
             ],
@@ -513,7 +517,7 @@ def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
 
 WIRES: dict[str, Any] = {
     "order": order_svc.wire,
-    "warehouse": warehouse_svc.wire,
+    "warehouse": warehouse_svc.wire.events_out,
     "payment": payment_svc.wire,
     "fulfillment": fulfillment_svc.wire,
     "shipping": shipping_svc.wire,

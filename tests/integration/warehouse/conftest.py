@@ -21,9 +21,10 @@ from chassis.rpc.client import connect as channel_to
 from chassis.rpc.server import Limits, Server
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from warehouse_svc import tables, wire
+from warehouse_svc import tables
 from warehouse_svc.operations import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
+from warehouse_svc.wire import events_out
 
 if TYPE_CHECKING:  # only the stubs know these
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
@@ -48,7 +49,7 @@ async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[Async
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
     return Database(
-        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=events_out.outgoing_event)
     )
 
 

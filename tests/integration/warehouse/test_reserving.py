@@ -34,7 +34,7 @@ from tests.integration.warehouse.requests import (
 )
 from tests.support import Eventually, room_for
 from tests.unit.warehouse.world import envelope
-from warehouse_svc import operations, store, wire
+from warehouse_svc import operations, store
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.posting import Decided
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
@@ -50,6 +50,7 @@ from warehouse_svc.tables import (
     reservation_lines,
     reservations,
 )
+from warehouse_svc.wire import responses
 
 ACTIVE, CONFIRMED = (
     warehouse_pb2.RESERVATION_STATUS_ACTIVE,
@@ -643,7 +644,7 @@ async def test_largest_order_is_confirmed_and_can_be_published(
         (CONFIRMED, 500)
     ] * WAREHOUSES_MAX
     answer = api.ReserveStockResponse(
-        reservations=[wire.reservation(its) for its in order_reservations.reservations]
+        reservations=[responses.reservation(its) for its in order_reservations.reservations]
     )
     assert answer.ByteSize() < 4 * 2**20
     async with engine.connect() as connection:
