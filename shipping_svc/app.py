@@ -9,20 +9,21 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import add_ShippingServiceS
 from chassis.process import Supervisor
 from chassis.rpc.circuit_breaker import Breaker
 from chassis.service import service_context
-from shipping_svc import store, tables, wire
+from shipping_svc import store, tables
 from shipping_svc.config import Config
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations, Timeouts
 from shipping_svc.peers import Orders
 from shipping_svc.providers import sandbox
 from shipping_svc.rpc import ShippingService
+from shipping_svc.wire import events_out
 
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
     async with service_context(
-        config, tables, stream_name="SHIPMENTS", encode=wire.outgoing_event
+        config, tables, stream_name="SHIPMENTS", encode=events_out.outgoing_event
     ) as ground:
 
         async def is_reported(tracking_number: str) -> bool:

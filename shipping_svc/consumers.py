@@ -15,8 +15,8 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from chassis.values.errors import Failure
-from shipping_svc import wire
 from shipping_svc.operations import Operations
+from shipping_svc.wire import events_in
 
 E = TypeVar("E", FulfillmentStatusChanged, FulfillmentLinesChanged)
 Outcomes = Sequence[Outcome[Any]]
@@ -40,14 +40,16 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await self._of_existing_orders(
-            deliveries, lambda event: event.new_status in wire.HANDLED_STATUSES, self._handle_status
+            deliveries,
+            lambda event: event.new_status in events_in.HANDLED_STATUSES,
+            self._handle_status,
         )
 
     async def _handle_status(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
-        cancelled = [wire.close_fulfillment(d.message, d) for d in deliveries]
-        ready = [wire.ready_fulfillment(d.message, d) for d in deliveries]
+        cancelled = [events_in.close_fulfillment(d.message, d) for d in deliveries]
+        ready = [events_in.ready_fulfillment(d.message, d) for d in deliveries]
         closed = await run_handler(cancelled, self.operations.close_fulfillments)
         created = await run_handler(ready, self.operations.create_shipments)
         return [
@@ -68,7 +70,7 @@ class Consumers:
         self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.withdrawn_fulfillment(d.message, d) for d in deliveries],
+            [events_in.withdrawn_fulfillment(d.message, d) for d in deliveries],
             self.operations.withdraw_shipments,
         )
 
@@ -89,7 +91,7 @@ class Consumers:
         self, deliveries: Sequence[Delivery[OrderStatusChanged]]
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
-            [wire.close_order(d.message, d) for d in deliveries],
+            [events_in.close_order(d.message, d) for d in deliveries],
             self.operations.close_orders,
         )
 

@@ -12,8 +12,8 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServi
 from chassis.values.convert import parse_resume_token
 from chassis.values.paging import page_request
 from chassis.values.request_context import request_context
-from shipping_svc import wire
 from shipping_svc.operations import Operations
+from shipping_svc.wire import requests, responses
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -29,46 +29,48 @@ class ShippingService(ShippingServiceServicer):
     async def CreateShipment(
         self, request: api.CreateShipmentRequest, context: Context
     ) -> api.CreateShipmentResponse:
-        envelope = wire.create_shipment(request, request_context(request))
+        envelope = requests.create_shipment(request, request_context(request))
         shipment = await self.operations.create_shipment(envelope)
-        return api.CreateShipmentResponse(shipment=wire.shipment(shipment))
+        return api.CreateShipmentResponse(shipment=responses.shipment(shipment))
 
     async def GetShipment(
         self, request: api.GetShipmentRequest, context: Context
     ) -> api.GetShipmentResponse:
         shipment = await self.operations.get_shipment(UUID(request.shipment_id))
-        return api.GetShipmentResponse(shipment=wire.shipment(shipment))
+        return api.GetShipmentResponse(shipment=responses.shipment(shipment))
 
     async def ListShipments(
         self, request: api.ListShipmentsRequest, context: Context
     ) -> api.ListShipmentsResponse:
-        page = page_request(request, wire.shipment)
-        shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), page)
+        page = page_request(request, responses.shipment)
+        shipments, token = await self.operations.list_shipments(
+            requests.shipment_filter(request), page
+        )
         return api.ListShipmentsResponse(shipments=shipments, next_page_token=token)
 
     async def CancelShipment(
         self, request: api.CancelShipmentRequest, context: Context
     ) -> api.CancelShipmentResponse:
-        envelope = wire.cancel_shipment(request, request_context(request))
+        envelope = requests.cancel_shipment(request, request_context(request))
         shipment = await self.operations.cancel_shipment(envelope)
-        return api.CancelShipmentResponse(shipment=wire.shipment(shipment))
+        return api.CancelShipmentResponse(shipment=responses.shipment(shipment))
 
     async def GetLabel(
         self, request: api.GetLabelRequest, context: Context
     ) -> api.GetLabelResponse:
-        return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
+        return responses.label(await self.operations.get_label(UUID(request.shipment_id)))
 
     async def ListTrackingEvents(
         self, request: api.ListTrackingEventsRequest, context: Context
     ) -> api.ListTrackingEventsResponse:
-        page = page_request(request, lambda row: wire.tracking_event(*row), int)
+        page = page_request(request, lambda row: responses.tracking_event(*row), int)
         events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), page)
         return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
 
     async def ListShipmentTransitions(
         self, request: api.ListShipmentTransitionsRequest, context: Context
     ) -> api.ListShipmentTransitionsResponse:
-        page = page_request(request, wire.transition, int)
+        page = page_request(request, responses.transition, int)
         transitions, token = await self.operations.list_transitions(UUID(request.shipment_id), page)
         return api.ListShipmentTransitionsResponse(transitions=transitions, next_page_token=token)
 
@@ -76,9 +78,12 @@ class ShippingService(ShippingServiceServicer):
         self, request: api.RecordTrackingEventRequest, context: Context
     ) -> api.RecordTrackingEventResponse:
         shipment = await self.operations.record_report(
-            request_context(request), request.carrier, request.tracking_number, wire.report(request)
+            request_context(request),
+            request.carrier,
+            request.tracking_number,
+            requests.report(request),
         )
-        return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))
+        return api.RecordTrackingEventResponse(shipment=responses.shipment(shipment))
 
     async def WatchShipment(
         self, request: api.WatchShipmentRequest, context: Context
@@ -87,4 +92,4 @@ class ShippingService(ShippingServiceServicer):
         after = parse_resume_token(request.resume_token, shipment_id) or 0
         async with aclosing(self.operations.watch_shipment(shipment_id, after)) as updates:
             async for update, version in updates:
-                yield wire.watch_response(shipment_id, update, version)
+                yield responses.watch_response(shipment_id, update, version)

@@ -47,7 +47,8 @@ import shipping_svc.consumers
 import shipping_svc.operations
 import shipping_svc.peers
 import shipping_svc.rpc
-import shipping_svc.wire
+import shipping_svc.wire.events_out
+import shipping_svc.wire.responses
 import warehouse_svc.consumers
 import warehouse_svc.operations
 import warehouse_svc.rpc
@@ -488,7 +489,8 @@ class World:
                 fulfillment_svc.wire.fulfillment(each) for each in self.fulfillments.by_id.values()
             ],
             shipments=[
-                shipping_svc.wire.shipment(each) for each in self.parcels.shipments.values()
+                shipping_svc.wire.responses.shipment(each)
+                for each in self.parcels.shipments.values()
             ],
             failed={
                 "all": [
@@ -520,7 +522,7 @@ WIRES: dict[str, Any] = {
     "warehouse": warehouse_svc.wire.events_out,
     "payment": payment_svc.wire,
     "fulfillment": fulfillment_svc.wire,
-    "shipping": shipping_svc.wire,
+    "shipping": shipping_svc.wire.events_out,
 }
 COMING = frozenset(
     {

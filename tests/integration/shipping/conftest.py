@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.process import Supervisor
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from shipping_svc import store, tables, wire
+from shipping_svc import store, tables
 from shipping_svc.operations import Operations, Timeouts
 from shipping_svc.providers import sandbox
 from shipping_svc.rpc import ShippingService
+from shipping_svc.wire import events_out
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping
 from tests.support import channel_of
@@ -42,7 +43,7 @@ async def engine(shipping_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def database(engine: AsyncEngine) -> Database:
     return Database(
-        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=wire.outgoing_event)
+        engine, tables.idempotency_keys, Outbox(tables.outbox, encode=events_out.outgoing_event)
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from chassis.values.paging import Page, page_request
-from shipping_svc import store, wire
+from shipping_svc import store
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import (
@@ -29,6 +29,7 @@ from shipping_svc.model.records import (
     Transition,
 )
 from shipping_svc.tables import label_tries, recall_tries
+from shipping_svc.wire import responses
 from tests.integration.shipping.requests import rows
 from tests.unit.shipping.samples import LABEL, NOON, create_shipment, record_label, report, shipment
 
@@ -200,7 +201,7 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
 
         async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
             page = Page(
-                size=size, after=(after,) if after else None, filter=0, encode=wire.shipment
+                size=size, after=(after,) if after else None, filter=0, encode=responses.shipment
             )
             return [
                 several.index(record)
@@ -226,10 +227,12 @@ async def test_tracking_is_listed_in_recorded_order(engine: AsyncEngine) -> None
     await stored(engine, record, more=tuple(reports))
     async with engine.connect() as connection:
         found = await store.list_tracking_events(
-            connection, record.id, page_request(ListTrackingEventsRequest(), wire.shipment, int)
+            connection,
+            record.id,
+            page_request(ListTrackingEventsRequest(), responses.shipment, int),
         )
         assert [replace(event, sequence=0) for event in found] == reports
-        page = Page(size=1, after=(found[0].sequence,), filter=0, encode=wire.shipment)
+        page = Page(size=1, after=(found[0].sequence,), filter=0, encode=responses.shipment)
         assert await store.list_tracking_events(connection, record.id, page) == found[1:]
 
 
