@@ -11,11 +11,17 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 
 from chassis.process import Supervisor
 from chassis.service import service_context
+from chassis.write.writer import Writer
 from warehouse_svc import tables
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
+from warehouse_svc.decisions.deciders import decide
+from warehouse_svc.operations.fulfillment import FulfillmentOperations
+from warehouse_svc.operations.reservations import ReservationOperations
+from warehouse_svc.operations.returns import ReturnOperations
+from warehouse_svc.operations.stock import StockOperations
 from warehouse_svc.rpc import InventoryService, ReservationService
+from warehouse_svc.store.workspace import lock_stock, save_stock
 from warehouse_svc.wire import events_out
 
 
@@ -25,11 +31,19 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
     async with service_context(
         config, tables, stream_name="WAREHOUSE", encode=events_out.outgoing_event
     ) as ground:
-        operations = Operations(ground.database)
-        ground.work(config.expiry_sweep_s, operations.expire_reservations, "expiry")
+        writer = Writer(ground.database, load=lock_stock, decide=decide, save=save_stock)
+        stock = StockOperations(ground.database, writer)
+        reservations = ReservationOperations(ground.database, writer)
+        ground.work(config.expiry_sweep_s, reservations.expire_reservations, "expiry")
         services = [
-            partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
-            partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
+            partial(
+                add_InventoryServiceServicer_to_server,
+                InventoryService(stock, ReturnOperations(writer)),
+            ),
+            partial(
+                add_ReservationServiceServicer_to_server,
+                ReservationService(reservations, FulfillmentOperations(writer)),
+            ),
         ]
-        await ground.open(services, Consumers(operations).handlers)
+        await ground.open(services, Consumers(writer).handlers)
         yield ground.tasks

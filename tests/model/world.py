@@ -50,7 +50,7 @@ import shipping_svc.rpc
 import shipping_svc.wire.events_out
 import shipping_svc.wire.responses
 import warehouse_svc.consumers
-import warehouse_svc.operations
+import warehouse_svc.operations.reservations
 import warehouse_svc.rpc
 import warehouse_svc.wire.events_out
 import warehouse_svc.wire.responses
@@ -64,7 +64,12 @@ from tests.model.memory import Crash, Memory, MemoryWriter, Wire
 from tests.model.network import Network
 from tests.model.outside import Bank, Carrier
 from tests.model.stores import Accounts, Fulfillments, Orders, Parcels, Stock
+from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.lifecycle import MovementKind
+from warehouse_svc.operations.fulfillment import FulfillmentOperations
+from warehouse_svc.operations.reservations import ReservationOperations
+from warehouse_svc.operations.returns import ReturnOperations
+from warehouse_svc.operations.stock import StockOperations
 
 RECIPIENT = order_pb2.Recipient(
     name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB"
@@ -118,7 +123,11 @@ class World:
         of: dict[str, Any] = dict(memory)
         order = order_svc.operations.Operations(of["order"], order_svc.peers.Warehouse(channel))
         returns = order_svc.operations.ReturnOperations(of["order"], order.writer)
-        warehouse = warehouse_svc.operations.Operations(of["warehouse"])
+        stock_writer: Any = MemoryWriter(
+            of["warehouse"], load=self.stock.lock_stock, decide=decide, save=self.stock.save_stock
+        )
+        stock = StockOperations(of["warehouse"], stock_writer)
+        reservations = ReservationOperations(of["warehouse"], stock_writer)
         bank: Any = self.bank
         payment = payment_svc.operations.Operations(
             of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank"
@@ -137,7 +146,7 @@ class World:
         )
         self.workers = {
             "expire orders": order.expire_orders,
-            "expire reservations": warehouse.expire_reservations,
+            "expire reservations": reservations.expire_reservations,
             "settle": payment.settle_due,
             "commit pending stock": fulfillment.commit_pending_stock,
             "buy labels": shipping.buy_pending_labels,
@@ -147,10 +156,10 @@ class World:
             "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(order),
             "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(returns),
             "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(
-                warehouse
+                stock, ReturnOperations(stock_writer)
             ),
             "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(
-                warehouse
+                reservations, FulfillmentOperations(stock_writer)
             ),
             "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
             "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(
@@ -162,7 +171,7 @@ class World:
             self._wire.serve(name, door)
         self.network.listen("order", dict(order_svc.consumers.Consumers(order).handlers))
         self.network.listen(
-            "warehouse", dict(warehouse_svc.consumers.Consumers(warehouse).handlers)
+            "warehouse", dict(warehouse_svc.consumers.Consumers(stock_writer).handlers)
         )
         self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
         self.network.listen(
@@ -174,7 +183,7 @@ class World:
         stores: dict[ModuleType, Any] = {
             order_svc.operations.orders: self.orders,
             order_svc.operations.returns: self.orders,
-            warehouse_svc.operations: self.stock,
+            warehouse_svc.operations.reservations: self.stock,
             payment_svc.operations: self.accounts,
             fulfillment_svc.operations: self.fulfillments,
             shipping_svc.operations: self.parcels,

@@ -8,14 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-from warehouse_svc.lifecycle import (
-    COUNTERS,
-    UNIT_MOVES,
-    Bucket,
-    MovementKind,
-    Status,
-    status_of,
-)
+from warehouse_svc.lifecycle import COUNTERS, UNIT_MOVES, Bucket, MovementKind, Status, status_of
 
 # The namespace of the ids of stock levels.
 LEVEL_NAMESPACE = UUID("6f1c5d0e-3a0b-5d57-9c55-2f1f0a4c7b11")
@@ -282,6 +275,12 @@ class OrderStock:
     levels: Mapping[Place, StockLevel]
     order_reservations: OrderReservations | None = None
     posted: Mapping[UUID, PostedUnits] = field(default_factory=dict)
+
+    @property
+    def existing_reservations(self) -> OrderReservations:
+        """The reservations of an order that has some."""
+        assert self.order_reservations, "the order has reservations"
+        return self.order_reservations
 
 
 @dataclass(frozen=True, slots=True)

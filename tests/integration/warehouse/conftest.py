@@ -21,8 +21,8 @@ from chassis.rpc.client import connect as channel_to
 from chassis.rpc.server import Limits, Server
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
+from tests.integration.warehouse.operations import Operations
 from warehouse_svc import tables
-from warehouse_svc.operations import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
 from warehouse_svc.wire import events_out
 
@@ -63,8 +63,14 @@ async def serving(operations: Operations, calls_max: int = 256) -> AsyncIterator
     """A client of a running server of its own, as one replica has it."""
     limits = Limits(calls_max=calls_max, drain_delay_s=0, drain_grace_s=1)
     register = [
-        partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
-        partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
+        partial(
+            add_InventoryServiceServicer_to_server,
+            InventoryService(operations.stock, operations.returns),
+        ),
+        partial(
+            add_ReservationServiceServicer_to_server,
+            ReservationService(operations.reservations, operations.fulfillment),
+        ),
     ]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server("127.0.0.1:0", register, limits=limits))

@@ -15,13 +15,13 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
+from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
 from tests.unit.warehouse.world import World, changed
 from warehouse_svc import tables
 from warehouse_svc.model.commands import ApplyAllocations
 from warehouse_svc.model.records import Reservation
-from warehouse_svc.operations import Operations
 from warehouse_svc.wire import events_out
 
 SHIFT = text("update reservations set expire_time = expire_time - make_interval(mins => :minutes)")
@@ -107,7 +107,7 @@ async def test_random_histories_end_as_in_memory(
         for some, minutes in [(beginning(), 0), *history]:
             for _, same in groupby(some, lambda each: type(each.command)):
                 commands, stored = list(same), await as_stored(engine)
-                outcomes = await operations.write(
+                outcomes = await operations.writer.write(
                     [translated(command, world, stored) for command in commands]
                 )
                 assert ended(outcomes) == ended(world.try_all(*commands))

@@ -36,13 +36,13 @@ from tests.integration.warehouse.events import (
     lines_changed,
     order_status_changed,
 )
+from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored, count
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model.records import Reservation
-from warehouse_svc.operations import Operations
 from warehouse_svc.tables import idempotency_keys, movements, outbox
 
 SHIPPED, COMPLETED = WORK.FULFILLMENT_STATUS_SHIPPED, WORK.FULFILLMENT_STATUS_COMPLETED
@@ -52,7 +52,7 @@ PICKING, CALLED_OFF = WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_C
 async def consume(operations: Operations, *deliveries: Delivery[Message]) -> list[Outcome[Any]]:
     """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
     outcomes: dict[int, Outcome[Any]] = {}
-    for kind, handler in Consumers(operations).handlers.items():
+    for kind, handler in Consumers(operations.writer).handlers.items():
         if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
             outcomes |= {
                 id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)
@@ -142,7 +142,9 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(
     for ending in ("sold", "paid late", "unpaid", "unlucky", "called off", "raced"):
         await stocked(operations, tea=1)
         orders[ending] = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(orders[ending]) for ending in ("sold", "called off", "raced")])
+    await operations.writer.write(
+        [confirm(orders[ending]) for ending in ("sold", "called off", "raced")]
+    )
     await settle(operations, [d for d in map(delivery, lives(orders)) for _ in range(2)], dice)
     world = await as_stored(engine)
     world.check()
@@ -195,9 +197,9 @@ async def test_an_order_that_loses_units_on_its_way(
     its one place.
     """
     dice = random.Random(seed)
-    await operations.receive_stock(receive("london", request=uuid4().int, tea=4))
+    await operations.stock.receive_stock(receive("london", request=uuid4().int, tea=4))
     order_id = await reserved(operations, ("tea", 4))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     events = troubled(order_id, (await as_stored(engine)).attempt_reservations(order_id), uuid4())
     await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
     world = await as_stored(engine)
@@ -249,7 +251,7 @@ async def test_yesterdays_form_of_cancelled_work(
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     await consume(
         operations,
         *(
@@ -269,7 +271,7 @@ async def test_a_picklist_counts_once_its_stock_is_committed(
     """
     await stocked(operations, tea=1)
     order_id = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     early = lines_changed(order_id, "london", {1: (0, 1, 0, 0)})
     early.fulfillment.stock_committed = False
     withdrawn = fulfillment_status_changed(order_id, "york", CALLED_OFF, {})
@@ -311,14 +313,16 @@ async def test_closed_attempt_uncommits_units_committed_elsewhere(
     fulfilment has heard of it when the order dies: that nobody ever worked on the attempt brings
     York's units back; each sent twice, in every order of commit, close and report.
     """
-    await operations.receive_stock(receive("york", tea=2))
+    await operations.stock.receive_stock(receive("york", tea=2))
     for several in permutations(["commit", "close", "report"]):
-        await operations.receive_stock(receive("london", tea=2))
+        await operations.stock.receive_stock(receive("london", tea=2))
         order_id = (
-            await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))
+            await operations.reservations.reserve_stock(
+                reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))
+            )
         ).order_id
-        await operations.expire_reservations()
-        await operations.adjust_stock(adjust("london", "tea", -2))
+        await operations.reservations.expire_reservations()
+        await operations.stock.adjust_stock(adjust("london", "tea", -2))
         events: dict[str, Message] = {
             "commit": order_status_changed(order_id, PENDING, CONFIRMED),
             "close": order_status_changed(order_id, CONFIRMED, CANCELLED),
@@ -349,8 +353,8 @@ async def test_final_refusal_is_published_once_for_each_event(
     """
     await stocked(operations, tea=1)
     command = reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))  # it was over before it began
-    await operations.reserve_stock(command)
-    assert await operations.expire_reservations() == 1
+    await operations.reservations.reserve_stock(command)
+    assert await operations.reservations.expire_reservations() == 1
     await reserved(operations, ("tea", 1))
     before = len(await published(engine))
     event = delivery(order_status_changed(command.target, PENDING, CONFIRMED))
@@ -370,7 +374,7 @@ async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncE
     """
     await stocked(operations, tea=1)
     order_id, other = await reserved(operations, ("tea", 1)), await reserved(operations, ("tea", 1))
-    await operations.write([confirm(other)])
+    await operations.writer.write([confirm(other)])
     world = await as_stored(engine)
     [at], [other_at] = (
         [r.warehouse_id for r in world.attempt_reservations(each)] for each in (order_id, other)
@@ -398,7 +402,7 @@ async def test_an_impossible_report_is_refused(operations: Operations, engine: A
     """More units than were committed: nothing moves, and an operator has to look at it."""
     await stocked(operations, tea=9)
     order_id = await reserved(operations, ("tea", 2))
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     [outcome] = await consume(
         operations, delivery(fulfillment_status_changed(order_id, "london", SHIPPED, {1: 3}))
     )
@@ -430,15 +434,15 @@ async def test_expiry_and_confirmation_at_once(operations: Operations, engine: A
     await stocked(operations, tea=30)
     commands = [reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)) for _ in range(20)]
     for command in commands:
-        await operations.reserve_stock(command)
+        await operations.reservations.reserve_stock(command)
     confirming = [
         consume(operations, delivery(order_status_changed(command.target, PENDING, CONFIRMED)))
         for command in commands
     ]
     await asyncio.gather(
         *confirming,
-        operations.expire_reservations(),
-        operations.write([expire(commands[0].target)]),
+        operations.reservations.expire_reservations(),
+        operations.writer.write([expire(commands[0].target)]),
     )
     world = await as_stored(engine)
     world.check()
@@ -452,13 +456,15 @@ async def test_a_commit_that_knew_nothing_of_cancelled_units(
     the warehouse heard of it: the order says what it keeps when it is confirmed, and they are
     back on the shelf, for no fulfilment will speak of them. Told twice it is once.
     """
-    await operations.receive_stock(receive("london", request=uuid4().int, tea=3))
+    await operations.stock.receive_stock(receive("london", request=uuid4().int, tea=3))
     order_id = (
-        await operations.reserve_stock(reserve(("tea", 3), order=uuid4(), ttl=timedelta(0)))
+        await operations.reservations.reserve_stock(
+            reserve(("tea", 3), order=uuid4(), ttl=timedelta(0))
+        )
     ).order_id
-    assert await operations.expire_reservations() == 1
+    assert await operations.reservations.expire_reservations() == 1
     expired = (await as_stored(engine)).attempt_reservations(order_id)
-    await operations.write([confirm(order_id)])
+    await operations.writer.write([confirm(order_id)])
     assert names(
         await consume(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))
     ) == ["Done"]

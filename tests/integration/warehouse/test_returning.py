@@ -19,10 +19,10 @@ from chassis.rpc.client import ask
 from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused
 from tests.integration.warehouse.conftest import Clients, serving
 from tests.integration.warehouse.events import delivery, inspected
+from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored, attempt, count, receive
 from tests.unit.warehouse import world
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.operations import Operations
 from warehouse_svc.tables import idempotency_keys, movements, order_lines, outbox
 
 Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
@@ -31,16 +31,16 @@ Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 async def sold(operations: Operations, units: int = 3, stock: int = 5) -> UUID:
     """An order of so many units of tea in London, committed."""
     command = world.reserve(("tea", units), order=uuid4())
-    await operations.receive_stock(world.receive("london", request=uuid4().int, tea=stock))
-    await operations.reserve_stock(command)
-    await operations.write([world.confirm(command.target)])
+    await operations.stock.receive_stock(world.receive("london", request=uuid4().int, tea=stock))
+    await operations.reservations.reserve_stock(command)
+    await operations.writer.write([world.confirm(command.target)])
     return command.target
 
 
 async def sent(operations: Operations, units: int = 3) -> UUID:
     """An order of so many units of tea that have left London, where none is left."""
     order_id = await sold(operations, units, units)
-    await operations.write([world.ship("london", {1: units}, order_id)])
+    await operations.writer.write([world.ship("london", {1: units}, order_id)])
     return order_id
 
 
@@ -139,7 +139,7 @@ async def test_call_and_event_post_once(
     """Whichever comes first, at once as well; the event brings what the call has not, and both
     sorts together.
     """
-    consume = Consumers(operations).return_status_changed
+    consume = Consumers(operations.writer).return_status_changed
     for order in ("call, event", "event, call", "at once"):
         order_id, source = await sent(operations), uuid4()
         before = await balances(engine)
@@ -208,13 +208,13 @@ async def test_a_return_ahead_of_its_shipping_waits(
     event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
     before = await count(engine, idempotency_keys, movements, outbox)
     early = await refusal(restock(clients, order_id, source, 3))
-    [outcome] = await Consumers(operations).return_status_changed([event])
+    [outcome] = await Consumers(operations.writer).return_status_changed([event])
     assert isinstance(early, Deferred)
     assert isinstance(outcome, Deferred)
     assert outcome.reason == "EVENT_AHEAD"
     assert await count(engine, idempotency_keys, movements, outbox) == before
-    await operations.write([world.ship("london", {1: 3}, order_id)])
-    await Consumers(operations).return_status_changed([event])
+    await operations.writer.write([world.ship("london", {1: 3}, order_id)])
+    await Consumers(operations.writer).return_status_changed([event])
     assert (await restock(clients, order_id, source, 3)).available == 5
 
 
@@ -286,7 +286,9 @@ async def test_spoiled_units_and_checkouts_at_once(
 ) -> None:
     """The last units go to one of them; nothing is promised twice."""
     order_id = await sold(operations, units=3, stock=6)
-    checkouts = [operations.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)]
+    checkouts = [
+        operations.writer.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)
+    ]
     await asyncio.gather(
         ask(clients.reservations.ReplaceSpoiledUnits, spoiled(order_id, 3)), *checkouts
     )

@@ -1,100 +1,42 @@
-"""All the SQL of the warehouse, for sets, over one connection."""
+"""The reservations of orders, with their lines."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.values.envelope import Envelope
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
-from warehouse_svc.lifecycle import Bucket, MovementKind, Status
-from warehouse_svc.model.commands import (
-    AdjustStock,
-    ApplyAllocations,
-    ApplyFulfillment,
-    CloseAttempt,
-    ConfirmReservations,
-    ExpireReservations,
-    PostReturn,
-    ReceiveStock,
-    ReleaseReservations,
-    RenewReservations,
-    ReplaceSpoiled,
-    ReserveStock,
-)
-from warehouse_svc.model.filters import LevelFilter, MovementFilter, ReservationFilter
+from warehouse_svc.lifecycle import Bucket, Status
+from warehouse_svc.model.filters import ReservationFilter
 from warehouse_svc.model.records import (
-    Movement,
     OrderLine,
     OrderReservations,
-    OrderStock,
     OverdueReservation,
-    Place,
-    PostedUnits,
     Reservation,
     ReservationLine,
     ReturnedUnits,
-    StockLevel,
-    level_id,
 )
-from warehouse_svc.model.workspace import Workspace
-from warehouse_svc.tables import (
-    movements,
-    order_lines,
-    order_reservations,
-    reservation_lines,
-    reservations,
-    stock_levels,
-)
+from warehouse_svc.tables import order_lines, order_reservations, reservation_lines, reservations
 
-LEVEL = RecordRows(StockLevel, stock_levels.c)
-MOVEMENT = RecordRows(Movement, movements.c, loaded=["warehouse_id", "sku"])
 ORDER_RESERVATIONS = RecordRows(
     OrderReservations, order_reservations.c, loaded=["reservations", "returned"]
 )
 RESERVATION = RecordRows(Reservation, reservations.c, loaded=["lines"])
 LINE = RecordRows(ReservationLine, reservation_lines.c, keys=["reservation_id"])
 MUTABLE_COLUMNS = ("id", "status", "version", "expire_time", "update_time")
-BALANCES = ("available", "reserved", "committed", "damaged", "version")
 LINE_COUNTS = ("quantity", *Bucket, "expired", "spoiled")
 SHIPPED_COUNTS = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
-
-levels = stock_levels.c
 lock_order_reservations = (
     select(order_reservations)
     .where(is_any_of(order_reservations.c.order_id))
     .order_by(order_reservations.c.order_id)
     .with_for_update(key_share=True)
-)
-lock_levels = (
-    select(stock_levels)
-    .where(or_(is_any_of(levels.id), is_any_of(levels.sku)))
-    .order_by(levels.id)
-    .with_for_update(key_share=True)
-)
-posted_for = (
-    movements.c.source_id,
-    movements.c.order_id,
-    movements.c.line_number,
-    movements.c.kind,
-)
-read_posted = (
-    select(*posted_for, cast(func.sum(movements.c.quantity), BigInteger))
-    .where(is_any_of(movements.c.source_id))
-    .group_by(*posted_for)
-)
-read_levels = select(stock_levels).where(is_any_of(levels.id))
-read_sellable = (
-    select(levels.sku, func.sum(levels.available - levels.reserved))
-    .where(is_any_of(levels.sku))
-    .group_by(levels.sku)
 )
 read_reservations = (
     select(reservations).where(is_any_of(reservations.c.order_id)).order_by(reservations.c.id)
@@ -131,9 +73,6 @@ read_returned = select(
     order_lines.c.restocked,
     order_lines.c.damaged,
 ).where(is_any_of(order_lines.c.order_id))
-read_movements = select(movements, levels.warehouse_id, levels.sku).join_from(
-    movements, stock_levels, levels.id == movements.c.level_id
-)
 read_clock = select(func.clock_timestamp())
 by_time = (reservations.c.expire_time, reservations.c.id)
 choose_overdue = (
@@ -149,25 +88,10 @@ choose_overdue = (
     .limit(bindparam("most"))
     .with_for_update(key_share=True, of=order_reservations, skip_locked=True)
 )
-
 EARLIEST_TIME = datetime.min.replace(tzinfo=UTC)
-
-# The statuses in which a command can move the units of a reservation.
-MOVABLE_STATUSES: Mapping[type, frozenset[Status]] = {
-    ReserveStock: frozenset({Status.ACTIVE}),
-    RenewReservations: frozenset({Status.ACTIVE}),
-    ConfirmReservations: frozenset({Status.ACTIVE}),
-    ReleaseReservations: frozenset({Status.ACTIVE}),
-    ExpireReservations: frozenset({Status.ACTIVE}),
-    CloseAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
-    ApplyAllocations: frozenset({Status.ACTIVE, Status.CONFIRMED}),
-    ApplyFulfillment: frozenset({Status.CONFIRMED}),
-    ReplaceSpoiled: frozenset({Status.CONFIRMED}),
-}
-insert_order_reservations, insert_levels, insert_movements, insert_reservations, insert_lines = (
-    insert_rows(*table.c)
-    for table in (order_reservations, stock_levels, movements, reservations, reservation_lines)
-)
+insert_order_reservations = insert_rows(*order_reservations.c)
+insert_reservations = insert_rows(*reservations.c)
+insert_lines = insert_rows(*reservation_lines.c)
 insert_order_lines = insert_rows(
     order_lines.c.order_id,
     order_lines.c.line_number,
@@ -199,68 +123,9 @@ update_lines = (
         reservation_lines.c.number == changed_lines.c.number,
     )
 )
-changed_levels = unnest_rows(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
-update_levels = (
-    update(stock_levels)
-    .values(
-        {name: levels[name] + changed_levels.c[name] for name in BALANCES}
-        | {"update_time": changed_levels.c.update_time}
-    )
-    .where(levels.id == changed_levels.c.id)
-)
-
-# --- load
 
 
-async def lock_stock(
-    connection: AsyncConnection,
-    envelopes: Sequence[Envelope[Any]],
-    repeats: Collection[UUID],
-) -> Workspace:
-    """Loads the workspace of the commands: the reservations of their orders, then the stock levels
-    that they may move, both locked in the order of ids.
-    """
-    commands = [each.command for each in envelopes]
-    requests = {
-        each.target for each in envelopes if isinstance(each.command, (ReceiveStock, AdjustStock))
-    }
-    sources = requests | {c.source for c in commands if isinstance(c, PostReturn)}
-    sources |= {
-        c.left_after_void.source
-        for c in commands
-        if isinstance(c, ApplyFulfillment) and c.left_after_void
-    }
-    by_order = await _lock_order_reservations(
-        connection,
-        {*repeats, *(each.target for each in envelopes)} - requests,
-    )
-    wanted = _places_and_skus(envelopes, by_order)
-    rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
-    return Workspace(
-        levels=map(LEVEL.record, rows),
-        order_reservations=by_order.values(),
-        requests=requests,
-        posted=await _posted_units(connection, sources),
-    )
-
-
-async def _posted_units(
-    connection: AsyncConnection, sources: Collection[UUID]
-) -> dict[UUID, PostedUnits]:
-    """Returns the units in the ledger by source. The caller has locked the rows that its writers
-    lock.
-    """
-    of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = (
-        defaultdict(dict)
-    )
-    for source, order_id, number, kind, units in (
-        await connection.execute(read_posted, column_arrays(source_id=sources)) if sources else ()
-    ):
-        of_source[source][order_id, number, kind] = units
-    return dict(of_source)
-
-
-async def _lock_order_reservations(
+async def lock_reservations(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, OrderReservations]:
     if not ids:
@@ -269,84 +134,20 @@ async def _lock_order_reservations(
     return await _with_reservations(connection, list(map(ORDER_RESERVATIONS.record, rows)))
 
 
-def _places_and_skus(
-    envelopes: Sequence[Envelope[Any]],
-    by_order: Mapping[UUID, OrderReservations],
-) -> dict[str, list[Any]]:
-    """Returns the ids of the stock levels that the commands may move, and the SKUs that they may
-    need from any warehouse.
-
-    A set locks all stock levels that it moves: a reservation that changes within the set was in a
-    status of MOVABLE_STATUSES for the command that changed it. (No set both expires reservations
-    and confirms them: the expiry worker writes sets of its own.)
-    """
-    places: set[Place] = set()
-    skus: set[str] = set()
-    for each in envelopes:
-        command = each.command
-        of_order = by_order[each.target].reservations if each.target in by_order else ()
-        movable = MOVABLE_STATUSES.get(type(command), frozenset())
-        places.update(
-            (r.warehouse_id, line.sku) for r in of_order if r.status in movable for line in r.lines
-        )
-        match command:
-            case ReceiveStock():
-                places.update((command.warehouse_id, sku) for sku in command.quantities)
-            case AdjustStock():
-                places.add((command.warehouse_id, command.sku))
-            case PostReturn():
-                wanted = command.restocked.keys() | command.damaged.keys()
-                places.update(
-                    (command.warehouse_id, line.sku)
-                    for r in of_order
-                    for line in r.lines
-                    if line.number in wanted
-                )
-            case ApplyFulfillment(left_after_void=left) if left:
-                here = [r for r in of_order if r.warehouse_id == command.warehouse_id]
-                places.update(
-                    (r.warehouse_id, line.sku)
-                    for r in here
-                    for line in r.lines
-                    if line.number in left.units
-                )
-            case ReserveStock():
-                skus.update(line.sku for line in command.lines)
-            case ConfirmReservations() | RenewReservations():
-                # An active reservation past its expire_time still has its units reserved.
-                expired = [
-                    r
-                    for r in of_order
-                    if r.attempt == command.attempt and r.status is Status.EXPIRED
-                ]
-                skus.update(line.sku for r in expired for line in r.lines)
-    return column_arrays(id=map(level_id, places), sku=skus)
-
-
-# --- save
-
-
-async def save_stock(
+async def save_reservations(
     connection: AsyncConnection,
-    before: Mapping[UUID, OrderStock],
-    after: Mapping[UUID, OrderStock],
-    posted: Sequence[Movement],
+    old: Mapping[UUID, OrderReservations],
+    new: Mapping[UUID, OrderReservations],
 ) -> None:
-    """Stores the reservations and the new rows of the ledger, and adds the rows' sums to the
-    balances.
+    """Stores the reservations that changed. Updates come first: a new reservation may replace an
+    updated one.
     """
-    old = {id: each.order_reservations for id, each in before.items() if each.order_reservations}
-    new = {id: each.order_reservations for id, each in after.items() if each.order_reservations}
     await _save_order_reservations(connection, old, new)
     known = {r.id: r for each in old.values() for r in each.reservations}
     changed = [r for each in new.values() for r in each.reservations if r is not known.get(r.id)]
-    # Updates come first: a new reservation may replace an updated one.
     await _update_reservations(connection, known, [r for r in changed if r.id in known])
     await _insert_reservations(connection, [r for r in changed if r.id not in known])
     await _save_order_lines(connection, old, new)
-    if posted:
-        await _move_balances(connection, posted)
-        await connection.execute(insert_movements, MOVEMENT.arrays(posted))
 
 
 async def _save_order_reservations(
@@ -404,34 +205,6 @@ async def _save_order_lines(
         await connection.execute(save_order_lines, row_arrays(rows))
 
 
-async def _move_balances(connection: AsyncConnection, posted: Sequence[Movement]) -> None:
-    """Adds the rows' sums to the stock levels. A row with the first version of its stock level
-    inserts it.
-    """
-    sums: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
-    last = {row.level_id: row for row in posted}
-    for row in posted:
-        sums[row.level_id].update(
-            {name: getattr(row, name) for name in BALANCES[:-1]} | {"version": 1}
-        )
-    made = {row.level_id for row in posted if row.level_version == 1}
-    totals = {
-        id: {name: sums[id][name] for name in BALANCES} | {"id": id, "update_time": last[id].time}
-        for id in sorted(sums)
-    }
-    if moves := [total for id, total in totals.items() if id not in made]:
-        await connection.execute(update_levels, row_arrays(moves))
-    if new := [
-        total | {"warehouse_id": last[id].warehouse_id, "sku": last[id].sku}
-        for id, total in totals.items()
-        if id in made
-    ]:
-        await connection.execute(insert_levels, row_arrays(new))
-
-
-# --- read
-
-
 async def find_reservations(
     connection: AsyncConnection, ids: Collection[UUID]
 ) -> dict[UUID, Reservation]:
@@ -469,46 +242,6 @@ async def line_bytes_of(connection: AsyncConnection, orders: Collection[UUID]) -
     return {order_id: int(size) for order_id, size in rows}
 
 
-async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | None:
-    row = (await connection.execute(read_levels, column_arrays(id=[level_id(place)]))).one_or_none()
-    return LEVEL.record(row) if row else None
-
-
-async def list_levels(
-    connection: AsyncConnection, wanted: LevelFilter, page: Page
-) -> list[StockLevel]:
-    """By warehouse and SKU, one more than the page where there are more."""
-    query = select(stock_levels).order_by(levels.warehouse_id, levels.sku).limit(page.size + 1)
-    if wanted.warehouse_id:
-        query = query.where(levels.warehouse_id == wanted.warehouse_id)
-    if wanted.skus:
-        query = query.where(levels.sku.in_(wanted.skus))
-    if wanted.update_time_from:
-        query = query.where(levels.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        query = query.where(levels.update_time < wanted.update_time_before)
-    if page.after:
-        query = query.where(tuple_(levels.warehouse_id, levels.sku) > tuple_(*page.after))
-    return [LEVEL.record(row) for row in await connection.execute(query)]
-
-
-async def list_movements(
-    connection: AsyncConnection, wanted: MovementFilter, page: Page
-) -> list[Movement]:
-    """Oldest first, one more than the page where there are more."""
-    query = _filtered(read_movements, wanted)
-    if page.after:
-        query = query.where(movements.c.id > page.after[0])
-    rows = await connection.execute(query.order_by(movements.c.id).limit(page.size + 1))
-    return [MOVEMENT.record(row, warehouse_id=row.warehouse_id, sku=row.sku) for row in rows]
-
-
-async def sellable(connection: AsyncConnection, skus: Collection[str]) -> dict[str, int]:
-    """Returns the sellable units over all warehouses, by SKU; unknown SKUs are missing."""
-    rows = await connection.execute(read_sellable, column_arrays(sku=skus))
-    return {sku: int(units) for sku, units in rows}
-
-
 async def clock(connection: AsyncConnection) -> datetime:
     """The database's clock."""
     now: datetime = (await connection.execute(read_clock)).scalar_one()
@@ -531,21 +264,6 @@ async def find_overdue(
         OverdueReservation(expire_time=row.expire_time, id=row.id, order_id=row.order_id)
         for row in rows
     ]
-
-
-def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
-    m = movements.c
-    if wanted.warehouse_id:
-        query = query.where(levels.warehouse_id == wanted.warehouse_id)
-    if wanted.sku:
-        query = query.where(levels.sku == wanted.sku)
-    if wanted.order_id:
-        query = query.where(m.order_id == wanted.order_id)
-    if wanted.kinds:
-        query = query.where(m.kind.in_(wanted.kinds))
-    if wanted.time_before:
-        query = query.where(m.time < wanted.time_before)
-    return query.where(m.time >= wanted.time_from) if wanted.time_from else query
 
 
 async def _with_reservations(
