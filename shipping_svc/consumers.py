@@ -15,7 +15,9 @@ from chassis.consume.delivery import Delivery
 from chassis.consume.dispatch import Handler, run_handler
 from chassis.values.decision import Outcome
 from chassis.values.errors import Failure
-from shipping_svc.operations import Operations
+from shipping_svc.operations.closing import ClosingOperations
+from shipping_svc.operations.creation import CreationOperations
+from shipping_svc.operations.recalls import RecallOperations
 from shipping_svc.wire import events_in
 
 E = TypeVar("E", FulfillmentStatusChanged, FulfillmentLinesChanged)
@@ -25,8 +27,10 @@ Outcomes = Sequence[Outcome[Any]]
 class Consumers:
     """The handlers of the events that the shipping service consumes."""
 
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
+    def __init__(
+        self, creation: CreationOperations, recalls: RecallOperations, closing: ClosingOperations
+    ) -> None:
+        self.creation, self.recalls, self.closing = creation, recalls, closing
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
@@ -50,8 +54,8 @@ class Consumers:
     ) -> Sequence[Outcome[Any]]:
         cancelled = [events_in.close_fulfillment(d.message, d) for d in deliveries]
         ready = [events_in.ready_fulfillment(d.message, d) for d in deliveries]
-        closed = await run_handler(cancelled, self.operations.close_fulfillments)
-        created = await run_handler(ready, self.operations.create_shipments)
+        closed = await run_handler(cancelled, self.closing.close_fulfillments)
+        created = await run_handler(ready, self.creation.create_shipments)
         return [
             closing if isinstance(closing, Failure) else creation
             for closing, creation in zip(closed, created, strict=True)
@@ -71,7 +75,7 @@ class Consumers:
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
             [events_in.withdrawn_fulfillment(d.message, d) for d in deliveries],
-            self.operations.withdraw_shipments,
+            self.recalls.withdraw_shipments,
         )
 
     async def _of_existing_orders(
@@ -81,7 +85,7 @@ class Consumers:
         handle: Callable[[Sequence[Delivery[E]]], Awaitable[Outcomes]],
     ) -> Outcomes:
         """Handles the events. A relevant one fails where its order does not exist."""
-        refused = await self.operations.find_missing_orders(
+        refused = await self.creation.find_missing_orders(
             {_order_id(d) for d in deliveries if is_relevant(d.message)}
         )
         outcomes = iter(await handle([d for d in deliveries if _order_id(d) not in refused]))
@@ -92,7 +96,7 @@ class Consumers:
     ) -> Sequence[Outcome[Any]]:
         return await run_handler(
             [events_in.close_order(d.message, d) for d in deliveries],
-            self.operations.close_orders,
+            self.closing.close_orders,
         )
 
 

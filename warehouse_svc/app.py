@@ -11,6 +11,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import (
 
 from chassis.process import Supervisor
 from chassis.service import service_context
+from chassis.write.database import Database
 from chassis.write.writer import Writer
 from warehouse_svc import tables
 from warehouse_svc.config import Config
@@ -25,25 +26,30 @@ from warehouse_svc.store.workspace import lock_stock, save_stock
 from warehouse_svc.wire import events_out
 
 
+class Operations:
+    """The writer and the operations of the service over one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.writer = Writer(database, load=lock_stock, decide=decide, save=save_stock)
+        self.stock = StockOperations(database, self.writer)
+        self.reservations = ReservationOperations(database, self.writer)
+        self.fulfillment = FulfillmentOperations(self.writer)
+        self.returns = ReturnOperations(self.writer)
+
+
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The warehouse service, until the block is left."""
     async with service_context(
         config, tables, stream_name="WAREHOUSE", encode=events_out.outgoing_event
     ) as ground:
-        writer = Writer(ground.database, load=lock_stock, decide=decide, save=save_stock)
-        stock = StockOperations(ground.database, writer)
-        reservations = ReservationOperations(ground.database, writer)
-        ground.work(config.expiry_sweep_s, reservations.expire_reservations, "expiry")
+        operations = Operations(ground.database)
+        ground.work(config.expiry_sweep_s, operations.reservations.expire_reservations, "expiry")
+        inventory = InventoryService(operations.stock, operations.returns)
+        reservations = ReservationService(operations.reservations, operations.fulfillment)
         services = [
-            partial(
-                add_InventoryServiceServicer_to_server,
-                InventoryService(stock, ReturnOperations(writer)),
-            ),
-            partial(
-                add_ReservationServiceServicer_to_server,
-                ReservationService(reservations, FulfillmentOperations(writer)),
-            ),
+            partial(add_InventoryServiceServicer_to_server, inventory),
+            partial(add_ReservationServiceServicer_to_server, reservations),
         ]
-        await ground.open(services, Consumers(writer).handlers)
+        await ground.open(services, Consumers(operations.writer).handlers)
         yield ground.tasks

@@ -16,7 +16,7 @@ from chassis.rpc import watch_client
 from chassis.rpc.client import ask
 from chassis.values.convert import resume_token
 from chassis.values.errors import Invalid, NotFound, OutOfRange
-from shipping_svc.operations import Operations
+from shipping_svc.app import Operations
 from shipping_svc.wire import enums
 from tests.integration.shipping.requests import Shipping, create, report
 from tests.support import Eventually
@@ -119,8 +119,8 @@ async def test_watcher_that_leaves_is_removed(
     shipment = await created(shipping)
     async with aclosing(watch(shipping, shipment)) as updates:
         await next_change(updates)
-        assert operations.watches._watchers
-    await eventually(lambda: not operations.watches._watchers)
+        assert operations.reading.watches._watchers
+    await eventually(lambda: not operations.reading.watches._watchers)
 
 
 async def test_what_cannot_be_watched(shipping: Shipping) -> None:

@@ -21,8 +21,8 @@ from chassis.rpc.client import connect as channel_to
 from chassis.rpc.server import Limits, Server
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from tests.integration.warehouse.operations import Operations
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
 from warehouse_svc.wire import events_out
 

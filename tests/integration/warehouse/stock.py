@@ -2,8 +2,8 @@
 
 from uuid import UUID, uuid4
 
-from tests.integration.warehouse.operations import Operations
 from tests.unit.warehouse.world import receive, reserve
+from warehouse_svc.app import Operations
 
 
 async def stocked(operations: Operations, **quantities: int) -> None:

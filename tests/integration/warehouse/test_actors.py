@@ -25,9 +25,9 @@ from tests.integration.warehouse.events import (
     fulfillment_status_changed,
     order_status_changed,
 )
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import attempt, confirm, receive, receive_all, reserve
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
 
 ReservationStatusChanged = warehouse_events_pb2.ReservationStatusChanged

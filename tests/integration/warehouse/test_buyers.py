@@ -17,7 +17,6 @@ from chassis.values.errors import Deferred, Refused
 from chassis.write.database import Database
 from chassis.write.outbox import Outbox
 from tests.integration.warehouse.conftest import Clients, serving
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import (
     as_stored,
     attempt,
@@ -27,6 +26,7 @@ from tests.integration.warehouse.requests import (
     reserve,
 )
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.wire import events_out
 

@@ -15,11 +15,11 @@ from chassis.values.envelope import Envelope
 from chassis.values.errors import Failure
 from chassis.write.database import Database, connect
 from chassis.write.outbox import Outbox
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored
 from tests.property.test_stock_conservation import beginning, histories
 from tests.unit.warehouse.world import World, changed
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.model.commands import ApplyAllocations
 from warehouse_svc.model.records import Reservation
 from warehouse_svc.wire import events_out

@@ -36,10 +36,10 @@ from tests.integration.warehouse.events import (
     lines_changed,
     order_status_changed,
 )
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored, count
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model.records import Reservation

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.rpc.client import ask, pages
 from chassis.values.errors import Invalid, NotFound, Refused, Stale
 from tests.integration.warehouse.conftest import Clients
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
 from tests.unit.warehouse import world
+from warehouse_svc.app import Operations
 from warehouse_svc.model.records import BALANCE_MAX
 from warehouse_svc.tables import movements, outbox
 

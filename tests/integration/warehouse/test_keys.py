@@ -25,8 +25,8 @@ from tests.integration.warehouse.events import (
     items_cancelled,
     order_status_changed,
 )
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, receive, reserve
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.tables import idempotency_keys, movements
 

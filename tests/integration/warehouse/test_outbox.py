@@ -4,10 +4,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.integration.warehouse.events import CONFIRMED, PENDING, delivery, order_status_changed
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.integration.warehouse.test_events import consume
 from tests.support import numbered
+from warehouse_svc.app import Operations
 from warehouse_svc.tables import outbox, stock_levels
 
 

@@ -22,11 +22,11 @@ from tests.integration.warehouse.events import (
     lines_changed,
     order_status_changed,
 )
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.refused_events import REUSED, consume, contents, second_body
 from tests.unit.warehouse.world import confirm
 from warehouse_svc import tables
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
 
 

@@ -20,9 +20,9 @@ from chassis.rpc.client import ask, pages
 from chassis.values import paging
 from chassis.values.envelope import Envelope
 from chassis.values.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
+from chassis.write.database import Database
 from chassis.write.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import (
     as_stored,
     attempt,
@@ -35,6 +35,7 @@ from tests.integration.warehouse.requests import (
 )
 from tests.support import Eventually, room_for
 from tests.unit.warehouse.world import envelope
+from warehouse_svc.app import Operations
 from warehouse_svc.decisions.deciders import decide
 from warehouse_svc.decisions.posting import Decided
 from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
@@ -272,7 +273,7 @@ async def test_a_late_repeat_has_its_whole_time_before_it(
 
 
 async def test_expiry_goes_on_behind_what_fails(
-    clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
+    clients: Clients, engine: AsyncEngine, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two orders that can never be written stand before three others, in batches of two: the
     others expire in the same turn, which then says what went wrong.
@@ -292,9 +293,10 @@ async def test_expiry_goes_on_behind_what_fails(
             raise RuntimeError("never")
         return decide(record, command, now)
 
+    monkeypatch.setattr("warehouse_svc.app.decide", failing)
     monkeypatch.setattr("warehouse_svc.operations.reservations.EXPIRY_BATCH", 2)
     with pytest.raises(Defect):
-        await Operations(operations.database, failing).reservations.expire_reservations()
+        await Operations(database).reservations.expire_reservations()
     async with engine.connect() as connection:
         rows = await connection.execute(select(reservations.c.order_id, reservations.c.status))
     assert {str(id): status for id, status in rows} == dict.fromkeys(

@@ -19,9 +19,9 @@ from chassis.rpc.client import ask
 from chassis.values.errors import Deferred, Failure, Invalid, NotFound, Refused
 from tests.integration.warehouse.conftest import Clients, serving
 from tests.integration.warehouse.events import delivery, inspected
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored, attempt, count, receive
 from tests.unit.warehouse import world
+from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.tables import idempotency_keys, movements, order_lines, outbox
 

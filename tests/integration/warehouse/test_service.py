@@ -24,12 +24,11 @@ from tests.integration.warehouse.events import (
     lines_changed,
     order_status_changed,
 )
-from tests.integration.warehouse.operations import Operations
 from tests.integration.warehouse.requests import as_stored
 from tests.integration.warehouse.stock import reserved, stocked
 from tests.support import Eventually
 from tests.unit.warehouse.world import confirm, reserve
-from warehouse_svc.app import running
+from warehouse_svc.app import Operations, running
 from warehouse_svc.config import Config
 from warehouse_svc.lifecycle import Bucket, Status
 from warehouse_svc.tables import outbox

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.integration.warehouse.operations import Operations
 from tests.unit.warehouse.world import confirm, receive, reserve, ship
+from warehouse_svc.app import Operations
 
 LEDGER = (
     "id, level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id,"
