@@ -122,6 +122,6 @@ class ClosingOperations:
 def _close_shipment(
     envelope: Envelope[Any], shipment_id: UUID, reason: Reason
 ) -> Envelope[CloseShipment]:
-    """A step of the event. Its request hash is empty, because the stored keys have none."""
+    """Returns a step of the event."""
     step = envelope.step(str(shipment_id), CloseShipment(reason=reason))
-    return replace(step, request_hash=b"", target=shipment_id)
+    return replace(step, target=shipment_id)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.values.envelope import Envelope
 from chassis.write.rows import RecordRows, column_arrays
 from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.workspace import Workspace
 from shipping_svc.model.records import ClosedFulfillment, ClosedOrder, ClosedOrders
 from shipping_svc.tables import closed_fulfillments, closed_orders, shipments
 
@@ -59,10 +60,10 @@ async def find_closed(
 
 async def lock_closed_orders(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> dict[UUID, ClosedOrder]:
+) -> Workspace[ClosedOrder]:
     """The orders among the targets that have a closed attempt, by id."""
     ids = column_arrays(order_id={*repeats, *(each.target for each in envelopes)})
-    return _closed_orders(await connection.execute(lock_closed_orders_by_id, ids))
+    return Workspace(_closed_orders(await connection.execute(lock_closed_orders_by_id, ids)))
 
 
 async def save_closed_orders(
@@ -83,13 +84,13 @@ async def save_closed_orders(
 
 async def lock_closed_fulfillments(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> dict[UUID, ClosedFulfillment]:
+) -> Workspace[ClosedFulfillment]:
     """The cancelled fulfilments among the targets, by id."""
     targets = {*repeats, *(each.target for each in envelopes)}
     rows = await connection.execute(
         lock_closed_fulfillments_by_id, column_arrays(fulfillment_id=targets)
     )
-    return {row.fulfillment_id: CLOSED_FULFILLMENT.record(row) for row in rows}
+    return Workspace({row.fulfillment_id: CLOSED_FULFILLMENT.record(row) for row in rows})
 
 
 async def save_closed_fulfillments(

@@ -2,25 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from operator import eq, ge, lt
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Select,
-    bindparam,
-    delete,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, Column, Select, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
 from shipping_svc.lifecycle import TERMINAL
 from shipping_svc.model.filters import ShipmentFilter
 from shipping_svc.model.records import Parcel, Shipment, Transition
@@ -117,24 +108,18 @@ async def list_shipments(
     connection: AsyncConnection, query: ShipmentFilter, page: Page
 ) -> list[Shipment]:
     """The page's shipments and one more where there are more, newest first."""
-    conditions: list[ColumnElement[bool]] = (
-        [shipments.c.status.in_(query.statuses)] if query.statuses else []
+    filters = conditions(
+        (shipments.c.order_id, eq, query.order_id),
+        (shipments.c.carrier, eq, query.carrier),
+        (shipments.c.tracking_number, eq, query.tracking_number),
+        (shipments.c.status, Column.in_, query.statuses),
+        (shipments.c.update_time, ge, query.update_time_from),
+        (shipments.c.update_time, lt, query.update_time_before),
+        (shipments.c.id, lt, page.after and page.after[0]),
     )
-    equal = {
-        "order_id": query.order_id,
-        "carrier": query.carrier,
-        "tracking_number": query.tracking_number,
-    }
-    conditions += [shipments.c[name] == value for name, value in equal.items() if value is not None]
-    if query.update_time_from:
-        conditions.append(shipments.c.update_time >= query.update_time_from)
-    if query.update_time_before:
-        conditions.append(shipments.c.update_time < query.update_time_before)
-    if page.after:
-        conditions.append(shipments.c.id < page.after[0])
     return await with_parcels(
         connection,
-        select(shipments).where(*conditions).order_by(shipments.c.id.desc()).limit(page.size + 1),
+        select(shipments).where(*filters).order_by(shipments.c.id.desc()).limit(page.size + 1),
         {},
     )
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import column_arrays, row_arrays
+from chassis.write.workspace import Workspace
 from shipping_svc.lifecycle import Status
 from shipping_svc.model.commands import CreateShipment, RecordLabel, RecordReport
 from shipping_svc.model.records import (
@@ -52,10 +53,10 @@ from shipping_svc.store.shipments import (
 
 async def lock_shipments(
     connection: AsyncConnection, envelopes: Sequence[Envelope[Any]], repeats: Collection[UUID]
-) -> dict[UUID, Shipment]:
-    """The shipments of the commands, by id.
+) -> Workspace[Shipment]:
+    """The shipments of the commands.
 
-    A fulfilment's shipment is also found by the id that its CreateShipment proposes, unless that
+    The id that a CreateShipment proposes names the fulfilment's shipment too, unless that
     command creates the next shipment of the fulfilment.
     """
     commands = [(each.target, each.command) for each in envelopes]
@@ -89,11 +90,12 @@ async def lock_shipments(
         s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))
     }
     existing = [(id, last.get(request.fulfillment_id), request) for id, request in requests]
-    return found | {
-        id: shipment
+    names = {
+        id: shipment.id
         for id, shipment, request in existing
         if shipment and not shipment.is_followed_by(request)
     }
+    return Workspace(found, names)
 
 
 async def save_shipments(

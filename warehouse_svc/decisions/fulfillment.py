@@ -89,7 +89,6 @@ def replace_spoiled(record: OrderStock, command: ReplaceSpoiled, context: Contex
     reservation = reservation_at(record, command, context)
     if reservation.status in NOT_COMMITTED:
         raise not_committed(record, reservation)
-    assert record.order_reservations
     posting = StockPosting(record, command, context)
     for reported in command.lines:
         move_up_to(posting, reservation, reported.number, MovementKind.SHORT, reported.short)
@@ -100,7 +99,7 @@ def replace_spoiled(record: OrderStock, command: ReplaceSpoiled, context: Contex
         sellable = posting.level((reservation.warehouse_id, line.sku)).sellable
         units = (
             min(spoiled, sellable, LINE_MAX - line.quantity)
-            if command.attempt > record.order_reservations.closed_attempt
+            if command.attempt > record.existing_reservations.closed_attempt
             else 0
         )
         if units > 0:
@@ -148,10 +147,9 @@ def not_committed(record: OrderStock, reservation: Reservation) -> Deferred | Re
     """Returns why units that are not committed cannot move: Deferred where they may still be
     committed, else Refused.
     """
-    assert record.order_reservations
     if (
         reservation.status is Status.RELEASED
-        or reservation.attempt <= record.order_reservations.closed_attempt
+        or reservation.attempt <= record.existing_reservations.closed_attempt
     ):
         text = f"Reservation {reservation.id} was released before it was committed."
         return Refused(

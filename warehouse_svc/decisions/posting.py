@@ -154,11 +154,8 @@ class StockPosting:
         """Posts units of an order's line that a return brought back: sellable (restock) or
         damaged (mark damaged).
         """
-        assert self._record.order_reservations, "returned units had a reservation"
-        order_id, returned = (
-            self._record.order_reservations.order_id,
-            self._returned.get(line.number, ReturnedUnits()),
-        )
+        order_id = self._record.existing_reservations.order_id
+        returned = self._returned.get(line.number, ReturnedUnits())
         restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
         self._returned[line.number] = ReturnedUnits(
             returned.restocked + restocked, returned.damaged + damaged

@@ -161,8 +161,7 @@ def commit(
     context: Context,
 ) -> Decided:
     """Commits the attempt's units. Raises Refused where that is not possible."""
-    assert record.order_reservations
-    refuse_closed_attempt(record.order_reservations, command.attempt)
+    refuse_closed_attempt(record.existing_reservations, command.attempt)
     statuses = {r.status for r in reservations}
     posting = StockPosting(record, command, context)
     if Status.ACTIVE in statuses:

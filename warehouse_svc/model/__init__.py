@@ -3,6 +3,5 @@
 records.py    stock levels, the rows of the ledger, and reservations with their units
 commands.py   the commands
 events.py     the domain events
-workspace.py  the locked records that the commands of one set work on
 filters.py    filters of lists
 """

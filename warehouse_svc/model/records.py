@@ -49,8 +49,7 @@ class Movement:
     moved there so far, these included. The source is the reservation, the return, or the request
     that received or adjusted.
 
-    `actor`, `claimed_actor`, `cause` and `note` are the command's. `actor` and `cause` are empty in
-    rows of releases that did not store them.
+    `actor`, `claimed_actor`, `cause` and `note` are the command's.
     """
 
     id: UUID

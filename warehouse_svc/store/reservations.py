@@ -4,14 +4,15 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from operator import eq, ge, lt
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import Column, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Listed, Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
 from warehouse_svc.lifecycle import Bucket, Status
 from warehouse_svc.model.filters import ReservationFilter
 from warehouse_svc.model.records import (
@@ -218,19 +219,15 @@ async def list_reservations(
 ) -> list[Listed]:
     """Newest first, one more than the page where there are more."""
     r = reservations.c
-    query = select(r.id, count_lines).order_by(r.id.desc()).limit(page.size + 1)
-    if wanted.order_id:
-        query = query.where(r.order_id == wanted.order_id)
-    if wanted.warehouse_id:
-        query = query.where(r.warehouse_id == wanted.warehouse_id)
-    if wanted.statuses:
-        query = query.where(r.status.in_(wanted.statuses))
-    if wanted.update_time_from:
-        query = query.where(r.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        query = query.where(r.update_time < wanted.update_time_before)
-    if page.after:
-        query = query.where(r.id < page.after[0])
+    filters = conditions(
+        (r.order_id, eq, wanted.order_id),
+        (r.warehouse_id, eq, wanted.warehouse_id),
+        (r.status, Column.in_, wanted.statuses),
+        (r.update_time, ge, wanted.update_time_from),
+        (r.update_time, lt, wanted.update_time_before),
+        (r.id, lt, page.after and page.after[0]),
+    )
+    query = select(r.id, count_lines).where(*filters).order_by(r.id.desc()).limit(page.size + 1)
     return [Listed((id,), lines) for id, lines in await connection.execute(query)]
 
 

@@ -2,15 +2,15 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any
+from operator import eq, ge, gt, lt
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, cast, func, or_, select, tuple_, update
+from sqlalchemy import BigInteger, Column, cast, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.paging import Page
 from chassis.write.rows import RecordRows, column_arrays, row_arrays
-from chassis.write.tables import insert_rows, is_any_of, unnest_rows
+from chassis.write.tables import conditions, insert_rows, is_any_of, unnest_rows
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model.filters import LevelFilter, MovementFilter
 from warehouse_svc.model.records import Movement, Place, PostedUnits, StockLevel, level_id
@@ -115,15 +115,14 @@ async def list_levels(
     connection: AsyncConnection, wanted: LevelFilter, page: Page
 ) -> list[StockLevel]:
     """By warehouse and SKU, one more than the page where there are more."""
-    query = select(stock_levels).order_by(levels.warehouse_id, levels.sku).limit(page.size + 1)
-    if wanted.warehouse_id:
-        query = query.where(levels.warehouse_id == wanted.warehouse_id)
-    if wanted.skus:
-        query = query.where(levels.sku.in_(wanted.skus))
-    if wanted.update_time_from:
-        query = query.where(levels.update_time >= wanted.update_time_from)
-    if wanted.update_time_before:
-        query = query.where(levels.update_time < wanted.update_time_before)
+    filters = conditions(
+        (levels.warehouse_id, eq, wanted.warehouse_id),
+        (levels.sku, Column.in_, wanted.skus),
+        (levels.update_time, ge, wanted.update_time_from),
+        (levels.update_time, lt, wanted.update_time_before),
+    )
+    query = select(stock_levels).where(*filters)
+    query = query.order_by(levels.warehouse_id, levels.sku).limit(page.size + 1)
     if page.after:
         query = query.where(tuple_(levels.warehouse_id, levels.sku) > tuple_(*page.after))
     return [LEVEL.record(row) for row in await connection.execute(query)]
@@ -133,10 +132,18 @@ async def list_movements(
     connection: AsyncConnection, wanted: MovementFilter, page: Page
 ) -> list[Movement]:
     """Oldest first, one more than the page where there are more."""
-    query = _filtered(read_movements, wanted)
-    if page.after:
-        query = query.where(movements.c.id > page.after[0])
-    rows = await connection.execute(query.order_by(movements.c.id).limit(page.size + 1))
+    m = movements.c
+    filters = conditions(
+        (levels.warehouse_id, eq, wanted.warehouse_id),
+        (levels.sku, eq, wanted.sku),
+        (m.order_id, eq, wanted.order_id),
+        (m.kind, Column.in_, wanted.kinds),
+        (m.time, ge, wanted.time_from),
+        (m.time, lt, wanted.time_before),
+        (m.id, gt, page.after and page.after[0]),
+    )
+    query = read_movements.where(*filters)
+    rows = await connection.execute(query.order_by(m.id).limit(page.size + 1))
     return [MOVEMENT.record(row, warehouse_id=row.warehouse_id, sku=row.sku) for row in rows]
 
 
@@ -144,18 +151,3 @@ async def sellable(connection: AsyncConnection, skus: Collection[str]) -> dict[s
     """Returns the sellable units over all warehouses, by SKU; unknown SKUs are missing."""
     rows = await connection.execute(read_sellable, column_arrays(sku=skus))
     return {sku: int(units) for sku, units in rows}
-
-
-def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
-    m = movements.c
-    if wanted.warehouse_id:
-        query = query.where(levels.warehouse_id == wanted.warehouse_id)
-    if wanted.sku:
-        query = query.where(levels.sku == wanted.sku)
-    if wanted.order_id:
-        query = query.where(m.order_id == wanted.order_id)
-    if wanted.kinds:
-        query = query.where(m.kind.in_(wanted.kinds))
-    if wanted.time_before:
-        query = query.where(m.time < wanted.time_before)
-    return query.where(m.time >= wanted.time_from) if wanted.time_from else query

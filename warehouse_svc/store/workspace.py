@@ -1,6 +1,7 @@
 """The load and the save of a set of commands."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.values.envelope import Envelope
 from chassis.write.rows import column_arrays
+from chassis.write.workspace import Workspace
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model.commands import (
     AdjustStock,
@@ -24,7 +26,6 @@ from warehouse_svc.model.commands import (
     ReserveStock,
 )
 from warehouse_svc.model.records import Movement, OrderReservations, OrderStock, Place, level_id
-from warehouse_svc.model.workspace import Workspace
 from warehouse_svc.store.reservations import lock_reservations, save_reservations
 from warehouse_svc.store.stock import LEVEL, lock_levels, posted_units, save_movements
 
@@ -42,11 +43,36 @@ MOVABLE_STATUSES: Mapping[type, frozenset[Status]] = {
 }
 
 
+class StockWorkspace(Workspace[OrderStock]):
+    """The reservations of the set's orders, over stock levels that all commands share: each
+    decision sees the stock levels as the decision before it left them.
+
+    `shared` has the stock levels and the units in the ledger. A target without reservations has a
+    record too.
+    """
+
+    def __init__(
+        self, order_reservations: Mapping[UUID, OrderReservations], shared: OrderStock
+    ) -> None:
+        self._shared = shared
+        super().__init__(
+            {id: replace(shared, order_reservations=r) for id, r in order_reservations.items()}
+        )
+
+    def get(self, target: UUID) -> OrderStock:
+        known = super().get(target)
+        return replace(self._shared, order_reservations=known.order_reservations if known else None)
+
+    def put(self, target: UUID, record: OrderStock) -> None:
+        super().put(target, record)
+        self._shared = record
+
+
 async def lock_stock(
     connection: AsyncConnection,
     envelopes: Sequence[Envelope[Any]],
     repeats: Collection[UUID],
-) -> Workspace:
+) -> StockWorkspace:
     """Loads the workspace of the commands: the reservations of their orders, then the stock levels
     that they may move, both locked in the order of ids.
     """
@@ -66,11 +92,9 @@ async def lock_stock(
     )
     wanted = _places_and_skus(envelopes, by_order)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
-    return Workspace(
-        levels=map(LEVEL.record, rows),
-        order_reservations=by_order.values(),
-        requests=requests,
-        posted=await posted_units(connection, sources),
+    levels = {(row.warehouse_id, row.sku): LEVEL.record(row) for row in rows}
+    return StockWorkspace(
+        by_order, OrderStock(levels, posted=await posted_units(connection, sources))
     )
 
 

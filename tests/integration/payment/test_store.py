@@ -16,15 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.values.paging import Page
 from payment_svc import store, wire
-from payment_svc.lifecycle import (
-    LIVE,
-    REFUND_STATUS,
-    Cause,
-    Kind,
-    Outcome,
-    RefundStatus,
-    Status,
-)
+from payment_svc.lifecycle import LIVE, REFUND_STATUS, Cause, Kind, Outcome, RefundStatus, Status
 from payment_svc.model import (
     NOTHING_REFUNDABLE,
     Account,
@@ -127,7 +119,7 @@ async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEn
 
 async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
     """The same by every other way to find it."""
-    assert await store.lock_accounts(connection, [create()], []) == {ORDER: its}
+    assert (await store.lock_accounts(connection, [create()], [])).before == {ORDER: its}
     assert await store.find_payment(connection, PAYMENT) == its.payments[1]
     assert await store.find_payment(connection, ORDER) is None
     for operation_id in (o.id for p in its.payments for o in p.operations):

@@ -165,7 +165,7 @@ async def test_ready_and_cancelled_fulfilments_are_stored_under_keys(
     assert await stored(engine, is_ready.key) == {(is_ready.key, is_ready.request_hash, target)}
     assert await stored(engine, is_cancelled.key) == {
         (is_cancelled.key, is_cancelled.request_hash, UUID(request.fulfillment_id)),
-        (f"{is_cancelled.key}:{target}", b"", target),
+        (f"{is_cancelled.key}:{target}", is_cancelled.request_hash, target),
     }
 
 
@@ -220,5 +220,5 @@ async def test_order_event_is_stored_with_a_step_for_each_shipment(
     await consumers_of(operations).order_status_changed([delivery])
     assert await stored(engine, key) == {
         (key, event_id.bytes, UUID(order_id)),
-        *((f"{key}:{shipment_id}", b"", shipment_id) for shipment_id in ids),
+        *((f"{key}:{shipment_id}", event_id.bytes, shipment_id) for shipment_id in ids),
     }

@@ -158,9 +158,10 @@ async def test_request_finds_shipment_by_fulfilment(engine: AsyncEngine) -> None
             [create_shipment(proposed, fulfillment_id=record.fulfillment_id)],
             {other.id},
         )
-        assert found == {record.id: record, proposed: record, other.id: other}
-        assert found[proposed] is found[record.id]
-        assert await lock_shipments(connection, [record_label(target=uuid7())], set()) == {}
+        assert found.before == {record.id: record, other.id: other}
+        assert found.get(proposed) == record
+        unknown = await lock_shipments(connection, [record_label(target=uuid7())], set())
+        assert unknown.before == {}
         async with engine.connect() as rival:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
@@ -188,7 +189,7 @@ async def test_recorded_reports_are_loaded(engine: AsyncEngine) -> None:
     ]
     async with engine.begin() as connection:
         found = await lock_shipments(connection, commands, set())
-    assert {id: shipment.recorded_reports for id, shipment in found.items()} == {
+    assert {id: shipment.recorded_reports for id, shipment in found.before.items()} == {
         record.id: {"in_transit@1"},
         other.id: {"lost@0"},
     }

@@ -75,7 +75,7 @@ async def as_stored(engine: AsyncEngine) -> World:
         workspace = await lock_stock(connection, (), orders)
     stored = {
         id: record.order_reservations
-        for id, record in workspace.items()
+        for id, record in workspace.before.items()
         if record.order_reservations
     }
     return World(

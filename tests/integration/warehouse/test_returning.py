@@ -11,7 +11,6 @@ import pytest
 from ordermesh.warehouse.v1 import inventory_service_pb2 as api
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1 import warehouse_pb2
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.consume.delivery import Delivery
@@ -23,7 +22,7 @@ from tests.integration.warehouse.requests import as_stored, attempt, count, rece
 from tests.unit.warehouse import world
 from warehouse_svc.app import Operations
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.tables import idempotency_keys, movements, order_lines, outbox
+from warehouse_svc.tables import idempotency_keys, movements, outbox
 
 Post = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
 
@@ -230,22 +229,6 @@ async def test_a_return_of_nothing_that_is_known(clients: Clients, operations: O
         refused = await refusal(strange)
         assert isinstance(refused, Invalid)
         assert [v.subject for v in refused.violations] == [field]
-
-
-async def test_what_has_left_before_this_version_comes_back(
-    clients: Clients, engine: AsyncEngine, operations: Operations
-) -> None:
-    """The reservations say what has left: also where the version before shipped it, which wrote
-    no line of the order.
-    """
-    order_id = await sent(operations)
-    async with engine.begin() as connection:
-        await connection.execute(order_lines.delete())
-    await restock(clients, order_id, uuid4(), 2)
-    async with engine.connect() as connection:
-        [row] = await connection.execute(select(order_lines))
-    assert tuple(row) == (order_id, 1, "tea", 3, 2, 0)
-    assert await balances(engine) == (2, 0, 0, 0)
 
 
 # --- spoiled units
